@@ -1,0 +1,68 @@
+# stratumSwitcher. "make help" lists what can be done.
+
+GO      ?= go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X main.version=$(VERSION)
+
+STATICCHECK_VERSION := 0.8.2
+# GOPATH may be a list; tools go to the first.
+GOBIN       := $(shell $(GO) env GOPATH | cut -d: -f1)/bin
+STATICCHECK := $(GOBIN)/staticcheck
+
+# The program runs on Linux; elsewhere it has to build.
+CROSS := darwin windows
+
+.PHONY: help build test lint bench demo package install clean
+
+help:
+	@echo "make build    build ./stratumSwitcher"
+	@echo "make test     run all tests with the race detector (installs what they need)"
+	@echo "make lint     gofmt, go vet, staticcheck, and builds for: $(CROSS)"
+	@echo "make demo     show a switch between two simulated pools"
+	@echo "make bench    measure shares, jobs and memory"
+	@echo "make package  build a Debian package in ./build (needs cmake)"
+	@echo "make install  install below PREFIX ($(PREFIX))"
+	@echo "make clean    remove what was built"
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o stratumSwitcher .
+
+# The relay for systems other than Linux is tested here too.
+test:
+	./scripts/install-test-tools.sh
+	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
+	$(GO) test -race -count=1 -timeout 14m ./...
+
+lint:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	@$(STATICCHECK) -version 2>/dev/null | grep -qF '($(STATICCHECK_VERSION))' || \
+		GOBIN=$(GOBIN) $(GO) install honnef.co/go/tools/cmd/staticcheck@v$(STATICCHECK_VERSION)
+	$(STATICCHECK) ./...
+	@set -e; for os in $(CROSS); do \
+		echo "build and vet for $$os"; \
+		GOOS=$$os CGO_ENABLED=0 $(GO) build -o /dev/null ./...; \
+		GOOS=$$os CGO_ENABLED=0 $(GO) vet ./...; \
+	done
+
+bench:
+	$(GO) run ./bench
+
+demo:
+	$(GO) run ./demo
+
+package:
+	cmake -S . -B build
+	cmake --build build --target package
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/stratumSwitcher
+	install -m 755 stratumSwitcher $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 config.default.json $(DESTDIR)$(PREFIX)/share/stratumSwitcher/
+
+clean:
+	rm -rf stratumSwitcher build

@@ -1,0 +1,361 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Config is the content of config.json, complete and checked: parseConfig
+// fills in defaults and normalises values, so that users of a Config need not.
+// It is not changed after loading.
+//
+// A key that is absent or null has the default given here, which for the keys
+// of config.default.json is the value in that file.
+type Config struct {
+	// ServerID (0-255) is the top byte of every session ID. 0, the default:
+	// claim a free one in ZooKeeper, or use 1 with CoinFile.
+	ServerID uint8
+
+	// ChainType is, in lower case, one of chainTypeNames. Default: bitcoin.
+	ChainType string
+
+	// ListenAddr is the host:port miners connect to; an empty host means all
+	// addresses, port 0 one the kernel chooses. Default: 0.0.0.0:18080.
+	ListenAddr string
+
+	// StratumServerMap has the pools by coin. There is no default: without a
+	// pool there is nothing to switch to.
+	StratumServerMap map[string]StratumServerInfo
+
+	// ZKBroker is the list of ZooKeeper servers, each host:port.
+	// Default: 127.0.0.1:2181, or none if CoinFile is given.
+	ZKBroker []string
+
+	// ZKServerIDAssignDir is where server IDs are claimed; used if ServerID
+	// is 0. Default: /stratumSwitcher/bitcoin_swid/.
+	//
+	// This and the three directories below are absolute paths that end in /.
+	ZKServerIDAssignDir string
+
+	// ZKSwitcherWatchDir holds one node per sub-account, its content the coin.
+	// Default: /stratumSwitcher/btcbcc/.
+	ZKSwitcherWatchDir string
+
+	// ZKAutoRegWatchDir is where registrations are asked for; used if
+	// EnableUserAutoReg is set. Default: /stratumSwitcher/bitcoin_autoreg/.
+	ZKAutoRegWatchDir string
+
+	// ZKUserCaseInsensitiveIndex holds one node per lower-cased name, its
+	// content the name as registered. Empty: off.
+	// Default: /stratumSwitcher/bitcoin_case/.
+	ZKUserCaseInsensitiveIndex string
+
+	// EnableUserAutoReg has unknown sub-accounts registered. Default: true.
+	EnableUserAutoReg bool
+
+	// AutoRegMaxWaitUsers is how many new users may wait for their
+	// registration at a time, at least 1. Default: 50.
+	AutoRegMaxWaitUsers int
+
+	// StratumServerCaseInsensitive has sub-account names lower-cased; the
+	// case index is not used then. Default: false.
+	StratumServerCaseInsensitive bool
+
+	// EnableHTTPDebug starts the HTTP listener (metrics, status page, health,
+	// pprof) at HTTPDebugListenAddr. Defaults: false, 127.0.0.1:6060.
+	EnableHTTPDebug     bool
+	HTTPDebugListenAddr string
+
+	// CoinFile is the JSON file of the embedded coin source, which takes the
+	// place of ZooKeeper when ZKBroker is empty.
+	// Default: empty, off.
+	CoinFile string `json:",omitempty"`
+
+	// DrainSeconds (0-600) is how long after a switch the old pool's link is
+	// kept for shares still on their way. 0: not at all. Default: 5.
+	DrainSeconds int
+
+	// PoolIdleSeconds (0-86400) is how long a pool may say nothing before its
+	// link is taken for dead. 0: for ever. Default: 120.
+	PoolIdleSeconds int
+
+	// MaxPoolDials (1-10000) is how many pool handshakes may be under way at
+	// a time. Default: 256.
+	MaxPoolDials int
+
+	// ZKSessionTimeoutSeconds (1-120) is how long ZooKeeper keeps a claimed
+	// server ID for a switcher it does not hear from. Default: 20.
+	ZKSessionTimeoutSeconds int
+}
+
+// StratumServerInfo is one coin's pool.
+type StratumServerInfo struct {
+	// URL is the pool's host:port. It has to be given.
+	URL string
+
+	// UserSuffix is tried after the sub-account's name, with an underscore
+	// between, if the pool refuses the plain name. Default: the coin's name.
+	UserSuffix string
+
+	// BackupURLs are the host:port to try, in order, when URL does not
+	// answer. Default: none.
+	BackupURLs []string `json:",omitempty"`
+}
+
+// chainTypeNames are the values ChainType may have.
+var chainTypeNames = []string{"bitcoin", "decred-normal", "decred-gominer", "ethereum"}
+
+// What is allowed, as messages put it.
+const (
+	wantCoins    = `an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`
+	wantCoin     = `an object, such as {"URL": "127.0.0.1:3333", "UserSuffix": "btc"}`
+	wantCoinName = "a name without spaces and control characters"
+	wantAddr     = `"host:port" with port 1-65535, such as "127.0.0.1:3333"`
+	wantListen   = `"host:port" with port 0-65535, such as "0.0.0.0:18080"`
+	wantHTTP     = `"host:port" with port 0-65535, such as "127.0.0.1:6060"`
+	wantBroker   = `"host:port" with port 1-65535, such as "127.0.0.1:2181"`
+	wantBrokers  = `a list of strings, such as ["127.0.0.1:2181"]`
+	wantBackups  = `a list of strings, such as ["127.0.0.1:3333"]`
+	wantZKDir    = `an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`
+)
+
+// defaultConfig has the value of every absent key except StratumServerMap.
+func defaultConfig() *Config {
+	return &Config{
+		ServerID:   0,
+		ChainType:  "bitcoin",
+		ListenAddr: "0.0.0.0:18080",
+
+		ZKBroker:                   []string{"127.0.0.1:2181"},
+		ZKServerIDAssignDir:        "/stratumSwitcher/bitcoin_swid/",
+		ZKSwitcherWatchDir:         "/stratumSwitcher/btcbcc/",
+		ZKAutoRegWatchDir:          "/stratumSwitcher/bitcoin_autoreg/",
+		ZKUserCaseInsensitiveIndex: "/stratumSwitcher/bitcoin_case/",
+
+		EnableUserAutoReg:            true,
+		AutoRegMaxWaitUsers:          50,
+		StratumServerCaseInsensitive: false,
+
+		EnableHTTPDebug:     false,
+		HTTPDebugListenAddr: "127.0.0.1:6060",
+
+		DrainSeconds:            5,
+		PoolIdleSeconds:         120,
+		MaxPoolDials:            128,
+		ZKSessionTimeoutSeconds: 20,
+	}
+}
+
+// loadConfig reads and checks the configuration file at path.
+func loadConfig(path string) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	c, err := parseConfig(text)
+	if err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// parseConfig decodes and checks a configuration. The error has all that is
+// wrong with it, one line each.
+func parseConfig(text []byte) (*Config, error) {
+	root, err := parseJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	if root.kind != '{' {
+		return nil, fmt.Errorf("the file's content is %s, must be an object {…}", root.written())
+	}
+	c := defaultConfig()
+	var p configProblems
+	given := decodeObject(c, configSettings, "", root, &p)
+	if c.CoinFile != "" && !given["ZKBroker"] {
+		c.ZKBroker = []string{}
+	}
+	// Checked before, so that messages have the values as written.
+	c.check(&p)
+	if len(p.errs) > 0 {
+		return nil, errors.Join(p.errs...)
+	}
+	c.normalise()
+	return c, nil
+}
+
+// normalise brings values that may be written in several ways to one form.
+func (c *Config) normalise() {
+	c.ChainType = strings.ToLower(c.ChainType)
+	for coin, pool := range c.StratumServerMap {
+		if pool.UserSuffix == "" {
+			pool.UserSuffix = coin
+		}
+		if len(pool.BackupURLs) == 0 {
+			pool.BackupURLs = nil
+		}
+		c.StratumServerMap[coin] = pool
+	}
+	for i, broker := range c.ZKBroker {
+		c.ZKBroker[i] = brokerAddr(broker)
+	}
+	for _, dir := range []*string{&c.ZKServerIDAssignDir, &c.ZKSwitcherWatchDir, &c.ZKAutoRegWatchDir, &c.ZKUserCaseInsensitiveIndex} {
+		if *dir != "" && !strings.HasSuffix(*dir, "/") {
+			*dir += "/"
+		}
+	}
+}
+
+// brokerAddr adds the port, which the ZooKeeper client always allowed to be
+// left out.
+func brokerAddr(broker string) string {
+	if broker == "" || strings.Contains(broker, ":") {
+		return broker
+	}
+	return broker + ":2181"
+}
+
+// check reports every value that can not work. Values that nothing uses are
+// not looked at: they did no harm in existing files.
+func (c *Config) check(p *configProblems) {
+	if !slices.Contains(chainTypeNames, strings.ToLower(c.ChainType)) {
+		p.value("ChainType", c.ChainType, "one of "+strings.Join(chainTypeNames, ", "))
+	}
+	if err := checkHostPort(c.ListenAddr, true); err != nil {
+		p.address("ListenAddr", c.ListenAddr, err, wantListen)
+	}
+	c.checkPools(p)
+	c.checkCoinSource(p)
+	if c.EnableHTTPDebug {
+		if err := checkHostPort(c.HTTPDebugListenAddr, true); err != nil {
+			p.address("HTTPDebugListenAddr", c.HTTPDebugListenAddr, err, wantHTTP)
+		}
+	}
+}
+
+func (c *Config) checkPools(p *configProblems) {
+	if c.StratumServerMap == nil {
+		p.add("StratumServerMap", "is missing, must be "+wantCoins)
+	} else if len(c.StratumServerMap) == 0 {
+		p.add("StratumServerMap", "is {}, must be "+wantCoins)
+	}
+	coins := make([]string, 0, len(c.StratumServerMap))
+	for coin := range c.StratumServerMap {
+		coins = append(coins, coin)
+	}
+	slices.Sort(coins)
+	for _, coin := range coins {
+		pool, key := c.StratumServerMap[coin], joinKey("StratumServerMap", coin)
+		if coin == "" || strings.ContainsFunc(coin, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+			p.add(key, "has the coin name "+strconv.Quote(coin)+", must be "+wantCoinName)
+		}
+		if pool.URL == "" {
+			p.add(key+".URL", "is missing or empty, must be "+wantAddr)
+		} else if err := checkHostPort(pool.URL, false); err != nil {
+			p.address(key+".URL", pool.URL, err, wantAddr)
+		}
+		for i, backup := range pool.BackupURLs {
+			if err := checkHostPort(backup, false); err != nil {
+				p.address(fmt.Sprintf("%s.BackupURLs[%d]", key, i), backup, err, wantAddr)
+			}
+		}
+	}
+}
+
+func (c *Config) checkCoinSource(p *configProblems) {
+	if len(c.ZKBroker) == 0 {
+		if c.CoinFile == "" {
+			p.add("ZKBroker", `is empty and so is CoinFile, a source of coins is needed: ZKBroker, such as ["127.0.0.1:2181"], or CoinFile, such as "coins.json"`)
+		}
+		return
+	}
+	for i, broker := range c.ZKBroker {
+		if err := checkHostPort(brokerAddr(broker), false); err != nil {
+			p.address(fmt.Sprintf("ZKBroker[%d]", i), broker, err, wantBroker)
+		}
+	}
+	if c.ServerID == 0 {
+		checkZKDir(p, "ZKServerIDAssignDir", c.ZKServerIDAssignDir)
+	}
+	checkZKDir(p, "ZKSwitcherWatchDir", c.ZKSwitcherWatchDir)
+	if c.EnableUserAutoReg {
+		checkZKDir(p, "ZKAutoRegWatchDir", c.ZKAutoRegWatchDir)
+		if c.AutoRegMaxWaitUsers < 1 {
+			p.add("AutoRegMaxWaitUsers", fmt.Sprintf("is %d, must be at least 1 with EnableUserAutoReg", c.AutoRegMaxWaitUsers))
+		}
+	}
+	if c.ZKUserCaseInsensitiveIndex != "" && !c.StratumServerCaseInsensitive {
+		checkZKDir(p, "ZKUserCaseInsensitiveIndex", c.ZKUserCaseInsensitiveIndex)
+	}
+}
+
+// checkZKDir checks a directory, with or without its final slash.
+func checkZKDir(p *configProblems, key, dir string) {
+	names, absolute := strings.CutPrefix(dir, "/")
+	ok := absolute
+	if names != "" {
+		for name := range strings.SplitSeq(strings.TrimSuffix(names, "/"), "/") {
+			ok = ok && name != "" && name != "." && name != ".." && !strings.ContainsFunc(name, notInZKPath)
+		}
+	}
+	if !ok {
+		p.value(key, dir, wantZKDir)
+	}
+}
+
+// notInZKPath is the list ZooKeeper's own PathUtils refuses. What is above
+// 0xffff is two surrogates to Java, which are in it.
+func notInZKPath(r rune) bool {
+	return r <= 0x1f || r >= 0x7f && r <= 0x9f || r >= 0xd800 && r <= 0xf8ff || r >= 0xfff0
+}
+
+// checkHostPort checks an address to listen at or to connect to. Only the
+// first may leave the host out or have port 0.
+func checkHostPort(addr string, listen bool) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		if e, ok := errors.AsType[*net.AddrError](err); ok {
+			return errors.New(e.Err)
+		}
+		return err
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 && !listen {
+		return fmt.Errorf("bad port %q", port)
+	}
+	switch {
+	case host == "" && listen:
+		return nil
+	case host == "":
+		return errors.New("no host")
+	case !isHost(host):
+		return fmt.Errorf("bad host %q", host)
+	}
+	return nil
+}
+
+// isHost tells an IP address or a host name from anything else. Underscores
+// are not proper in host names but common in those of containers.
+func isHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
+	for _, label := range labels {
+		bad := strings.ContainsFunc(label, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		})
+		if label == "" || len(label) > 63 || bad {
+			return false
+		}
+	}
+	// 10.0.0.256 and 10.0.0 are mistyped addresses, not names.
+	_, err := strconv.ParseUint(labels[len(labels)-1], 10, 64)
+	return err != nil && len(host) <= 253
+}

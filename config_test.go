@@ -1,0 +1,378 @@
+package main
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const knownKeys = "ServerID, ChainType, ListenAddr, StratumServerMap, ZKBroker, ZKServerIDAssignDir, ZKSwitcherWatchDir, " +
+	"ZKAutoRegWatchDir, ZKUserCaseInsensitiveIndex, EnableUserAutoReg, AutoRegMaxWaitUsers, StratumServerCaseInsensitive, " +
+	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, ZKSessionTimeoutSeconds"
+
+// badConfigs has the message of every testdata/config/bad-*.json.
+var badConfigs = map[string]string{
+	"auto-reg-max-type":   `AutoRegMaxWaitUsers is {"btc":50}, must be a whole number, at least 1`,
+	"auto-reg-max":        `AutoRegMaxWaitUsers is 0, must be at least 1 with EnableUserAutoReg`,
+	"bool-type":           `EnableUserAutoReg is "yes", must be true or false`,
+	"chain-type-type":     `ChainType is 1, must be a string, one of bitcoin, decred-normal, decred-gominer, ethereum`,
+	"chain-type":          `ChainType is "litecoin", must be one of bitcoin, decred-normal, decred-gominer, ethereum`,
+	"coin-file-type":      `CoinFile is true, must be a file name, such as "coins.json"`,
+	"coin-name-empty":     `StratumServerMap."" has the coin name "", must be a name without spaces and control characters`,
+	"coin-name-space":     `StratumServerMap."b tc" has the coin name "b tc", must be a name without spaces and control characters`,
+	"comment-key":         `_comment (line 3, value "our farm") is not a known key, must be one of ` + knownKeys,
+	"drain-seconds":       `DrainSeconds is 601, must be a whole number 0-600 (0: off)`,
+	"duplicate-key":       `ServerID is given twice, in lines 3 and 4, must be given once`,
+	"empty-pools":         `StratumServerMap is {}, must be an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`,
+	"empty":               `line 1 column 1: unexpected end of JSON input`,
+	"http-debug-addr":     `HTTPDebugListenAddr is "6060" (missing port in address), must be "host:port" with port 0-65535, such as "127.0.0.1:6060"`,
+	"listen-addr-no-port": `ListenAddr is "0.0.0.0" (missing port in address), must be "host:port" with port 0-65535, such as "0.0.0.0:18080"`,
+	"listen-addr-port":    `ListenAddr is "0.0.0.0:65536" (bad port "65536"), must be "host:port" with port 0-65535, such as "0.0.0.0:18080"`,
+	"listen-addr-type":    `ListenAddr is 18080, must be "host:port" with port 0-65535, such as "0.0.0.0:18080"`,
+	"max-pool-dials":      `MaxPoolDials is 0, must be a whole number 1-10000`,
+	"no-coin-source":      `ZKBroker is empty and so is CoinFile, a source of coins is needed: ZKBroker, such as ["127.0.0.1:2181"], or CoinFile, such as "coins.json"`,
+	"no-pools":            `StratumServerMap is missing, must be an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`,
+	"pool-backup":         `StratumServerMap.btc.BackupURLs[1] is "127.0.0.1" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-backups-type":   `StratumServerMap.btc.BackupURLs is "127.0.0.1:3334", must be a list of strings, such as ["127.0.0.1:3333"]`,
+	"pool-duplicate-url":  `StratumServerMap.btc.URL is given twice, in lines 3 and 3, must be given once`,
+	"pool-duplicate":      `StratumServerMap.btc is given twice, in lines 3 and 4, must be given once`,
+	"pool-idle-seconds":   `PoolIdleSeconds is -1, must be a whole number 0-86400 (0: off)`,
+	"pool-no-url":         `StratumServerMap.btc.URL is missing or empty, must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-suffix-type":    `StratumServerMap.btc.UserSuffix is 1, must be a string`,
+	"pool-type":           `StratumServerMap.btc is "127.0.0.1:3333", must be an object, such as {"URL": "127.0.0.1:3333", "UserSuffix": "btc"}`,
+	"pool-unknown-key":    `StratumServerMap.btc.Suffix (line 3, value "btc") is not a known key, must be one of URL, UserSuffix, BackupURLs`,
+	"pool-url-host":       `StratumServerMap.btc.URL is "10.0.0.256:3333" (bad host "10.0.0.256"), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-url-ipv6":       `StratumServerMap.btc.URL is "::1:3333" (too many colons in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-url-no-host":    `StratumServerMap.btc.URL is ":3333" (no host), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-url-port":       `StratumServerMap.btc.URL is "pool.example.com:0" (bad port "0"), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-url-scheme":     `StratumServerMap.btc.URL is "stratum+tcp://pool.example.com:3333" (too many colons in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-url-type":       `StratumServerMap.btc.URL is 3333, must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pools-type":          `StratumServerMap is ["127.0.0.1:3333"], must be an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`,
+	"server-id-fraction":  `ServerID is 1.5, must be a whole number 0-255 (0: claim a free one in ZooKeeper)`,
+	"server-id-negative":  `ServerID is -1, must be a whole number 0-255 (0: claim a free one in ZooKeeper)`,
+	"server-id-range":     `ServerID is 256, must be a whole number 0-255 (0: claim a free one in ZooKeeper)`,
+	"server-id-type":      `ServerID is "1", must be a whole number 0-255 (0: claim a free one in ZooKeeper)`,
+	"several": `ServerID is 300, must be a whole number 0-255 (0: claim a free one in ZooKeeper)` + "\n" +
+		`StratumServerMap.bcc.Host (line 6, value "127.0.0.1:3334") is not a known key, must be one of URL, UserSuffix, BackupURLs` + "\n" +
+		`Verbose (line 8, value true) is not a known key, must be one of ` + knownKeys + "\n" +
+		`ChainType is "doge", must be one of bitcoin, decred-normal, decred-gominer, ethereum` + "\n" +
+		`StratumServerMap.bcc.URL is missing or empty, must be "host:port" with port 1-65535, such as "127.0.0.1:3333"` + "\n" +
+		`StratumServerMap.btc.URL is "127.0.0.1" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"syntax":               `line 4 column 1: invalid character '}' looking for beginning of object key string`,
+	"top-level":            `the file's content is ["ServerID",1], must be an object {…}`,
+	"trailing":             `line 2 column 1: invalid character '{' after top-level value`,
+	"truncated":            `line 3 column 1: unexpected end of JSON input`,
+	"unknown-key":          `ListenAddress (line 3, value "0.0.0.0:18080") is not a known key, must be one of ` + knownKeys,
+	"zk-broker-addr":       `ZKBroker[1] is "127.0.0.1:2182,127.0.0.1:2183" (too many colons in address), must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
+	"zk-broker-empty-item": `ZKBroker[0] is "" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
+	"zk-broker-item-type":  `ZKBroker[1] is 2181, must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
+	"zk-broker-type":       `ZKBroker is "127.0.0.1:2181", must be a list of strings, such as ["127.0.0.1:2181"]`,
+	"zk-dir-control":       `ZKUserCaseInsensitiveIndex is "/stratumSwitcher/ca\ase/", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-dir-dots":          `ZKAutoRegWatchDir is "/stratumSwitcher/../autoreg", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-dir-double-slash":  `ZKServerIDAssignDir is "/stratumSwitcher//swid/", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-dir-empty":         `ZKSwitcherWatchDir is "", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-dir-relative":      `ZKSwitcherWatchDir is "stratumSwitcher/btcbcc/", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-session-timeout":   `ZKSessionTimeoutSeconds is 121, must be a whole number 1-120`,
+}
+
+func TestBadConfigs(t *testing.T) {
+	files, err := filepath.Glob("testdata/config/bad-*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) != len(badConfigs) {
+		t.Errorf("%d files, %d expected messages", len(files), len(badConfigs))
+	}
+	for _, name := range slices.Sorted(maps.Keys(badConfigs)) {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join("testdata", "config", "bad-"+name+".json")
+			_, err := loadConfig(path)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			want := "configuration " + path + ": " + badConfigs[name]
+			if err.Error() != want {
+				t.Errorf("\n got %s\nwant %s", err, want)
+			}
+		})
+	}
+}
+
+func TestLoadConfigWithoutFile(t *testing.T) {
+	_, err := loadConfig(filepath.Join(t.TempDir(), "config.json"))
+	if err == nil || !strings.HasPrefix(err.Error(), "read configuration: open ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// wantDefaults is what protocol.md says, written out once more so that a
+// default does not change by accident.
+func wantDefaults() Config {
+	return Config{
+		ChainType:  "bitcoin",
+		ListenAddr: "0.0.0.0:18080",
+		StratumServerMap: map[string]StratumServerInfo{
+			"btc":     {URL: "127.0.0.1:3333", UserSuffix: "btc"},
+			"bcc":     {URL: "127.0.0.1:3334", UserSuffix: "bcc"},
+			"bcc2btc": {URL: "127.0.0.1:3335", UserSuffix: "btc"},
+			"btc2bcc": {URL: "127.0.0.1:3336", UserSuffix: "bcc"},
+		},
+		ZKBroker:                   []string{"127.0.0.1:2181"},
+		ZKServerIDAssignDir:        "/stratumSwitcher/bitcoin_swid/",
+		ZKSwitcherWatchDir:         "/stratumSwitcher/btcbcc/",
+		EnableUserAutoReg:          true,
+		ZKAutoRegWatchDir:          "/stratumSwitcher/bitcoin_autoreg/",
+		AutoRegMaxWaitUsers:        50,
+		ZKUserCaseInsensitiveIndex: "/stratumSwitcher/bitcoin_case/",
+		HTTPDebugListenAddr:        "127.0.0.1:6060",
+		DrainSeconds:               5,
+		PoolIdleSeconds:            120,
+		MaxPoolDials:               128,
+		ZKSessionTimeoutSeconds:    20,
+	}
+}
+
+func TestGoodConfigs(t *testing.T) {
+	one := map[string]StratumServerInfo{"btc": {URL: "127.0.0.1:3333", UserSuffix: "btc"}}
+	tests := []struct {
+		path   string
+		change func(c *Config) // from the defaults
+	}{
+		{"config.default.json", func(c *Config) {}},
+		{"testdata/config/good-old.json", func(c *Config) {
+			c.ServerID = 7
+			c.ChainType = "decred-gominer"
+			c.ListenAddr = ":18080"
+			c.StratumServerMap = map[string]StratumServerInfo{
+				"dcr":  {URL: "pool.example.com:3333", UserSuffix: "dcr"},
+				"dcr2": {URL: "[2001:db8::1]:3334", UserSuffix: "dcr"},
+			}
+			c.ZKBroker = []string{"zk_1:2181", "zk2:2181", "10.0.0.3:2181"}
+			c.ZKServerIDAssignDir = "unused with a ServerID/"
+			c.ZKSwitcherWatchDir = "/stratumSwitcher/dcr/"
+			c.EnableUserAutoReg = false
+			c.ZKAutoRegWatchDir = ""
+			c.AutoRegMaxWaitUsers = 0
+			c.StratumServerCaseInsensitive = true
+			c.ZKUserCaseInsensitiveIndex = ""
+			c.HTTPDebugListenAddr = ""
+		}},
+		{"testdata/config/good-coin-file.json", func(c *Config) {
+			c.ServerID = 1
+			c.StratumServerMap = one
+			c.ZKBroker = []string{}
+			c.CoinFile = "coins.json"
+		}},
+		{"testdata/config/good-two-coin-sources.json", func(c *Config) {
+			c.ServerID = 1
+			c.StratumServerMap = one
+			c.CoinFile = "coins.json"
+		}},
+		{"testdata/config/good-new-keys.json", func(c *Config) {
+			c.ChainType = "ethereum"
+			c.ListenAddr = "127.0.0.1:0"
+			c.StratumServerMap = map[string]StratumServerInfo{
+				"eth": {URL: "127.0.0.1:3333", UserSuffix: "eth", BackupURLs: []string{"127.0.0.1:3334", "[::1]:3335"}},
+			}
+			c.DrainSeconds = 0
+			c.PoolIdleSeconds = 0
+			c.MaxPoolDials = 10000
+			c.ZKSessionTimeoutSeconds = 1
+		}},
+	}
+	for _, test := range tests {
+		t.Run(filepath.Base(test.path), func(t *testing.T) {
+			got, err := loadConfig(test.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := wantDefaults()
+			test.change(&want)
+			if !reflect.DeepEqual(*got, want) {
+				t.Errorf("\n got %+v\nwant %+v", *got, want)
+			}
+		})
+	}
+}
+
+// TestAbsentKeysHaveDefaults compares a file with just pools to
+// config.default.json, which gives the older keys and no others.
+func TestAbsentKeysHaveDefaults(t *testing.T) {
+	text, err := os.ReadFile("config.default.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(text, &keys); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range configSettings[:slices.IndexFunc(configSettings, func(s setting[Config]) bool { return s.key == "CoinFile" })] {
+		if keys[s.key] == nil {
+			t.Errorf("config.default.json lacks %s", s.key)
+		}
+	}
+	nulls := []string{}
+	for key := range keys {
+		if key != "StratumServerMap" {
+			nulls = append(nulls, `"`+key+`": null`)
+		}
+	}
+	for _, rest := range []string{"", ", " + strings.Join(nulls, ", ")} {
+		got, err := parseConfig([]byte(`{"StratumServerMap": ` + string(keys["StratumServerMap"]) + rest + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := wantDefaults(); !reflect.DeepEqual(*got, want) {
+			t.Errorf("\n got %+v\nwant %+v", *got, want)
+		}
+	}
+}
+
+// TestEveryFieldHasAKey finds a field added to a struct but not to its table.
+func TestEveryFieldHasAKey(t *testing.T) {
+	var keys []string
+	for _, s := range configSettings {
+		keys = append(keys, s.key)
+	}
+	if got := strings.Join(keys, ", "); got != knownKeys {
+		t.Errorf("keys are %s", got)
+	}
+	for _, s := range poolSettings {
+		keys = append(keys, s.key)
+	}
+	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[StratumServerInfo]()} {
+		for i := range typ.NumField() {
+			if name := typ.Field(i).Name; !slices.Contains(keys, name) {
+				t.Errorf("%s.%s can not be set", typ.Name(), name)
+			}
+		}
+	}
+}
+
+func TestCheckHostPort(t *testing.T) {
+	tests := []struct {
+		addr            string
+		listen, connect bool
+	}{
+		{"127.0.0.1:3333", true, true},
+		{"pool.example.com:443", true, true},
+		{"pool.example.com.:443", true, true},
+		{"btc_pool-1:1", true, true},
+		{"localhost:65535", true, true},
+		{"[::1]:3333", true, true},
+		{"[fe80::1%eth0]:3333", true, true},
+		{":18080", true, false},
+		{"127.0.0.1:0", true, false},
+		{"", false, false},
+		{":", false, false},
+		{"127.0.0.1", false, false},
+		{"127.0.0.1:", false, false},
+		{"127.0.0.1:-1", false, false},
+		{"127.0.0.1:65536", false, false},
+		{"127.0.0.1:http", false, false},
+		{"::1:3333", false, false},
+		{"10.0.0:3333", false, false},
+		{"pool..example.com:3333", false, false},
+		{" 127.0.0.1:3333", false, false},
+		{"pool.example.com:3333 ", false, false},
+		{"http://pool:3333", false, false},
+		{"pool/x:3333", false, false},
+		{strings.Repeat("a", 64) + ":3333", false, false},
+		{strings.Repeat("a.", 127) + "a:3333", false, false},
+	}
+	for _, test := range tests {
+		if err := checkHostPort(test.addr, true); (err == nil) != test.listen {
+			t.Errorf("listen at %q: %v", test.addr, err)
+		}
+		if err := checkHostPort(test.addr, false); (err == nil) != test.connect {
+			t.Errorf("connect to %q: %v", test.addr, err)
+		}
+	}
+}
+
+func TestCheckZKDir(t *testing.T) {
+	tests := map[string]bool{
+		"/":          true,
+		"/a":         true,
+		"/a/":        true,
+		"/a/b.c/..d": true,
+		"/a b/é/":    true,
+		"":           false,
+		"a/":         false,
+		"//":         false,
+		"/a//":       false,
+		"/a//b":      false,
+		"/./a":       false,
+		"/a/..":      false,
+		"/a\x00/":    false,
+		"/a\u009f/":  false,
+		"/\ufffd":    false,
+		"/😀":         false,
+	}
+	for dir, good := range tests {
+		var p configProblems
+		checkZKDir(&p, "ZKSwitcherWatchDir", dir)
+		if (len(p.errs) == 0) != good {
+			t.Errorf("%q: %v", dir, p.errs)
+		}
+	}
+}
+
+func TestConfigByteOrderMark(t *testing.T) {
+	text := "\ufeff" + `{"StratumServerMap": {"btc": {"URL": "127.0.0.1:3333"}}}`
+	if _, err := parseConfig([]byte(text)); err != nil {
+		t.Error(err)
+	}
+	if _, err := parseConfig([]byte(text + ",")); err == nil || !strings.HasPrefix(err.Error(), "line 1 column 57: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLongValuesAreShortened(t *testing.T) {
+	_, err := parseConfig([]byte(`{"StratumServerMap": "` + strings.Repeat("é", 1000) + `"}`))
+	want := `StratumServerMap is "` + strings.Repeat("é", 39) + `…, must be ` + wantCoins
+	if err == nil || err.Error() != want {
+		t.Errorf("\n got %v\nwant %s", err, want)
+	}
+}
+
+// FuzzParseConfig: no text makes the parser panic, and a good configuration
+// survives being written and read again, as an upgrade does with it.
+func FuzzParseConfig(f *testing.F) {
+	files, err := filepath.Glob("testdata/config/*.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range append(files, "config.default.json") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := parseConfig(text)
+		if err != nil {
+			if c != nil || err.Error() == "" {
+				t.Errorf("got %v and error %q", c, err)
+			}
+			return
+		}
+		written, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parseConfig(written)
+		if err != nil {
+			t.Fatalf("%v in %s", err, written)
+		}
+		if !reflect.DeepEqual(c, again) {
+			t.Errorf("\n  was %+v\nbecame %+v", c, again)
+		}
+	})
+}

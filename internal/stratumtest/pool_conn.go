@@ -1,0 +1,346 @@
+package stratumtest
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sort"
+	"sync"
+	"time"
+)
+
+const (
+	// patience is how long a write may take before the rest is left to a
+	// goroutine, so that a miner that reads nothing does not hold up a
+	// broadcast.
+	patience   = 20 * time.Millisecond
+	maxPending = 4 << 20
+	flushTime  = 30 * time.Second
+)
+
+// poolConn is one connection of a pool. Its serve goroutine owns it; the
+// fields under mu are shared with those who send jobs.
+type poolConn struct {
+	p    *Pool
+	id   int
+	nc   net.Conn
+	r    *bufio.Reader
+	done chan struct{} // closed by close
+	once sync.Once
+
+	// Only the serve goroutine touches these.
+	configured bool
+	subscribed bool
+	agent      bool
+	eth        ethProtocol
+	ethNonce   string // digits of the nonce the pool has given out
+	en1        []byte
+	en2Size    int
+	held       []byte // answer to subscribe, kept for after authorize's
+	seen       map[shareKey]struct{}
+	seenFrom   uint64
+	sessions   map[uint16]uint32 // of an agent: last sequence of each worker
+
+	mu         sync.Mutex // guards the following fields
+	ready      bool       // past the handshake: gets jobs
+	counted    bool       // in poolCounters.ready
+	userAgent  string
+	subscribe  string
+	extranonce string
+	workers    map[string]*workerCount
+	lastWorker string
+	askedMask  uint32
+	mask       uint32
+	sentBits   int    // difficulty last sent; -1: none
+	firstSeq   uint64 // first and last job sent
+	lastSeq    uint64
+	accepted   uint64
+	rejected   uint64
+	pending    []byte // what a slow reader has not taken
+	flushing   bool   // a flush goroutine runs
+	delayed    []delayedAnswer
+	delivering bool // a deliver goroutine runs
+}
+
+type delayedAnswer struct {
+	due  time.Time
+	text []byte
+}
+
+func newPoolConn(p *Pool, nc net.Conn) *poolConn {
+	return &poolConn{
+		p: p, nc: nc,
+		r:        bufio.NewReaderSize(nc, 1024),
+		done:     make(chan struct{}),
+		workers:  map[string]*workerCount{},
+		sentBits: -1,
+	}
+}
+
+func (c *poolConn) close() {
+	c.once.Do(func() {
+		close(c.done)
+		c.nc.Close()
+	})
+}
+
+// serve reads until the connection ends.
+func (c *poolConn) serve() {
+	defer c.p.wg.Done()
+	defer c.leave()
+	if c.p.Modes().CloseAt == StageAccept {
+		return
+	}
+	for {
+		first, err := c.r.Peek(1)
+		if err != nil {
+			return
+		}
+		if first[0] == agentMagic {
+			if err = c.hearAgent(); err != nil {
+				return
+			}
+			continue
+		}
+		line, err := readLine(c.r)
+		if errors.Is(err, errLineTooLong) {
+			c.p.fault(c, "line of more than %d bytes", maxLine)
+		}
+		if err != nil {
+			return
+		}
+		if c.p.opts.RecordLines {
+			c.p.note(&c.p.log.lines, maxLines, string(line))
+			c.p.watch.tell()
+		}
+		if c.p.Modes().Hang {
+			continue
+		}
+		if !c.hear(line) {
+			return
+		}
+	}
+}
+
+// leave takes the connection out of the pool.
+func (c *poolConn) leave() {
+	c.close()
+	p := c.p
+	c.mu.Lock()
+	c.ready = false
+	if c.counted {
+		c.counted = false
+		p.count.ready.Add(-1)
+	}
+	extranonce := c.extranonce
+	c.mu.Unlock()
+	p.count.agentWorkers.Add(-int64(len(c.sessions)))
+	p.mu.Lock()
+	delete(p.conns, c)
+	if p.live[extranonce] == c {
+		delete(p.live, extranonce)
+	}
+	p.mu.Unlock()
+	p.count.connections.Add(-1)
+	p.watch.tell()
+}
+
+// send writes an answer.
+func (c *poolConn) send(text []byte) {
+	c.mu.Lock()
+	c.write(text)
+	c.mu.Unlock()
+}
+
+// write must be called with mu held. It does not wait for a slow reader.
+func (c *poolConn) write(text []byte) {
+	trickle := c.p.Modes().Trickle > 0
+	if !c.flushing && !trickle {
+		c.nc.SetWriteDeadline(time.Now().Add(patience))
+		n, err := c.nc.Write(text)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.close()
+			return
+		}
+		text = text[n:]
+	}
+	if len(c.pending)+len(text) > maxPending {
+		c.p.fault(c, "does not read: %d bytes pending", len(c.pending))
+		c.close()
+		return
+	}
+	c.pending = append(c.pending, text...)
+	if !c.flushing {
+		c.flushing = true
+		c.p.wg.Add(1)
+		go c.flush()
+	}
+}
+
+// flush writes what is pending, in order, and ends when nothing is left.
+func (c *poolConn) flush() {
+	defer c.p.wg.Done()
+	for {
+		c.mu.Lock()
+		text := c.pending
+		c.pending = nil
+		if len(text) == 0 {
+			c.flushing = false
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		for len(text) > 0 {
+			n := len(text)
+			if pause := c.p.Modes().Trickle; pause > 0 {
+				n = 1
+				if !c.pause(pause) {
+					return
+				}
+			}
+			c.nc.SetWriteDeadline(time.Now().Add(flushTime))
+			if _, err := c.nc.Write(text[:n]); err != nil {
+				c.close()
+				return
+			}
+			text = text[n:]
+		}
+	}
+}
+
+// sendAfter sends an answer later, in the order of the calls, without keeping
+// anything else waiting.
+func (c *poolConn) sendAfter(delay time.Duration, text []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if delay <= 0 && !c.delivering {
+		c.write(text)
+		return
+	}
+	c.delayed = append(c.delayed, delayedAnswer{time.Now().Add(delay), text})
+	if !c.delivering {
+		c.delivering = true
+		c.p.wg.Add(1)
+		go c.deliver()
+	}
+}
+
+func (c *poolConn) deliver() {
+	defer c.p.wg.Done()
+	for {
+		c.mu.Lock()
+		if len(c.delayed) == 0 {
+			c.delivering = false
+			c.mu.Unlock()
+			return
+		}
+		next := c.delayed[0]
+		c.delayed = c.delayed[1:]
+		c.mu.Unlock()
+		if !c.pause(time.Until(next.due)) {
+			return
+		}
+		c.send(next.text)
+	}
+}
+
+// pause waits; false means that the connection was closed meanwhile.
+func (c *poolConn) pause(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-c.done:
+		return false
+	}
+}
+
+// offerJob sends a new job if the miner is past its handshake and has not
+// already got it.
+func (c *poolConn) offerJob(j *poolJob) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ready && j.seq > c.lastSeq {
+		c.sendJob(j)
+	}
+}
+
+// sendJob must be called with mu held.
+func (c *poolConn) sendJob(j *poolJob) {
+	modes := c.p.Modes()
+	if modes.NoJob {
+		return
+	}
+	first := c.firstSeq == 0
+	var text []byte
+	if first && modes.SendVersionMask && c.askedMask != 0 {
+		text = append(text, setVersionMaskLine(c.mask)...)
+	}
+	if j.bits != c.sentBits && (c.p.opts.Chain != Ethereum || c.eth == ethNiceHash) {
+		text = append(text, setDifficultyLine(j.bits)...)
+	}
+	c.sentBits = j.bits
+	forceClean := first && !modes.FirstJobNotClean
+	if c.p.opts.Chain == Ethereum {
+		text = append(text, j.ethereumLine(c.eth, forceClean)...)
+	} else if line := j.notify(forceClean); text == nil {
+		text = line // shared by all connections, not changed by write
+	} else {
+		text = append(text, line...)
+	}
+	if first {
+		c.firstSeq = j.seq
+	}
+	c.lastSeq = j.seq
+	c.write(text)
+}
+
+// start lets jobs through and sends the present one.
+func (c *poolConn) start() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ready {
+		return
+	}
+	c.ready = true
+	c.p.jobs.mu.RLock()
+	j := c.p.jobs.current
+	c.p.jobs.mu.RUnlock()
+	c.sendJob(j)
+}
+
+func (c *poolConn) describe() ConnInfo {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info := ConnInfo{
+		ID: c.id, Remote: c.nc.RemoteAddr().String(), UserAgent: c.userAgent, Subscribe: c.subscribe,
+		Extranonce: c.extranonce, VersionMask: c.mask, Accepted: c.accepted, Rejected: c.rejected,
+	}
+	for name := range c.workers {
+		info.Workers = append(info.Workers, name)
+	}
+	sort.Strings(info.Workers)
+	return info
+}
+
+// readFull reads a whole binary message of n bytes.
+func (c *poolConn) readFull(n int) ([]byte, error) {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(c.r, b); err != nil {
+		return nil, err
+	}
+	if c.p.opts.RecordLines {
+		c.p.note(&c.p.log.lines, maxLines, "7f:"+hex.EncodeToString(b))
+	}
+	return b, nil
+}

@@ -1,0 +1,342 @@
+package stratumtest
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ethProtocol is one of the three ways ethereum miners talk.
+type ethProtocol int
+
+const (
+	ethStratum ethProtocol = iota
+	ethNiceHash
+	ethProxy
+)
+
+// hear handles one line; false closes the connection.
+func (c *poolConn) hear(line []byte) bool {
+	var m message
+	if err := json.Unmarshal(line, &m); err != nil {
+		c.p.fault(c, "not JSON: %.100q", line)
+		return false
+	}
+	switch m.Method {
+	case "mining.submit", "eth_submitWork":
+		c.hearSubmit(&m, line)
+	case "mining.configure":
+		return c.hearConfigure(&m)
+	case "mining.subscribe":
+		return c.hearSubscribe(&m)
+	case "mining.authorize", "eth_submitLogin":
+		return c.hearAuthorize(&m)
+	case "eth_getWork":
+		c.hearGetWork(&m)
+	case "mining.extranonce.subscribe", "mining.suggest_difficulty", "mining.suggest_target",
+		"mining.multi_version", "mining.capabilities", "eth_submitHashrate":
+		c.answer(&m, "true")
+	case "mining.get_transactions":
+		c.answer(&m, "[]")
+	case "":
+		if m.ID == nil && m.Result == nil {
+			c.p.fault(c, "no method: %.100q", line)
+		}
+	default:
+		c.p.fault(c, "unknown method %q", m.Method)
+		c.refuse(&m, 20, "Unknown method")
+	}
+	return true
+}
+
+func (c *poolConn) hearConfigure(m *message) bool {
+	if c.subscribed || c.configured {
+		c.p.fault(c, "configure twice or after subscribe")
+	}
+	c.configured = true
+	modes := c.p.Modes()
+	if modes.IgnoreConfigure {
+		return true
+	}
+	if !c.pause(modes.HandshakeDelay) {
+		return false
+	}
+	var params []json.RawMessage
+	var extensions []string
+	var options map[string]any
+	json.Unmarshal(m.Params, &params)
+	if len(params) > 0 {
+		json.Unmarshal(params[0], &extensions)
+	}
+	if len(params) > 1 {
+		json.Unmarshal(params[1], &options)
+	}
+	result := map[string]any{}
+	for _, name := range extensions {
+		result[name] = false
+		if name != "version-rolling" || c.p.opts.VersionMask == 0 || modes.NoVersionRolling {
+			continue
+		}
+		asked := uint32(0xffffffff)
+		if text, ok := options["version-rolling.mask"].(string); ok {
+			if _, err := fmt.Sscanf(text, "%x", &asked); err != nil {
+				c.p.fault(c, "version mask %q", text)
+			}
+		}
+		c.mu.Lock()
+		c.askedMask = asked
+		c.mask = asked & c.p.opts.VersionMask
+		result[name] = true
+		result["version-rolling.mask"] = fmt.Sprintf("%08x", c.mask)
+		c.mu.Unlock()
+	}
+	b, _ := json.Marshal(result)
+	c.answer(m, string(b))
+	return true
+}
+
+func (c *poolConn) hearSubscribe(m *message) bool {
+	if c.subscribed {
+		c.p.fault(c, "subscribe twice")
+		c.refuse(m, 20, "Already subscribed")
+		return true
+	}
+	modes := c.p.Modes()
+	if !c.pause(modes.HandshakeDelay) {
+		return false
+	}
+	var params []any
+	if err := json.Unmarshal(m.Params, &params); err != nil && len(m.Params) > 0 {
+		c.p.fault(c, "subscribe parameters %s", m.Params)
+	}
+	at := func(i int) string {
+		if i < len(params) {
+			s, _ := params[i].(string)
+			return s
+		}
+		return ""
+	}
+	userAgent := at(0)
+	c.agent = strings.HasPrefix(strings.ToLower(userAgent), "btccom-agent/")
+	position, digits := 1, 8
+	if c.p.opts.Chain == Ethereum {
+		position, digits = 2, 6
+		switch protocol := strings.ToLower(at(1)); {
+		case strings.HasPrefix(protocol, "ethproxy"):
+			c.eth = ethProxy
+		case strings.HasPrefix(protocol, "ethereumstratum/") || c.agent:
+			c.eth = ethNiceHash
+		}
+	}
+	extranonce, ok := c.takeExtranonce(params, position, digits)
+	if !ok {
+		c.refuse(m, 20, "Bad session ID")
+		return true
+	}
+	if modes.OtherExtranonce {
+		b, _ := hex.DecodeString(extranonce)
+		b[len(b)-1] ^= 1
+		extranonce = hex.EncodeToString(b)
+	}
+	c.en1, _ = hex.DecodeString(extranonce)
+	c.en2Size = 8
+	if modes.Extranonce2Size > 0 {
+		c.en2Size = modes.Extranonce2Size
+	}
+	c.subscribed = true
+	c.mu.Lock()
+	c.userAgent, c.subscribe, c.extranonce = userAgent, string(m.Params), extranonce
+	c.mu.Unlock()
+	c.p.note(&c.p.log.subscribes, maxNames, string(m.Params))
+	c.claimExtranonce(extranonce)
+
+	text := c.answerText(m, c.subscribeResult(extranonce, userAgent))
+	if modes.AuthorizeFirst {
+		c.held = text
+		return true
+	}
+	c.send(text)
+	return modes.CloseAt != StageSubscribe
+}
+
+// takeExtranonce reads the session ID and the client's address a switcher
+// adds. An ordinary miner gives none and is assigned one.
+func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, bool) {
+	if len(params) <= position {
+		c.p.mu.Lock()
+		c.p.nextEN1++
+		n := c.p.nextEN1
+		c.p.mu.Unlock()
+		return fmt.Sprintf("%08x", n)[8-digits:], true
+	}
+	text, _ := params[position].(string)
+	if _, err := hex.DecodeString(text); err != nil || len(text) != digits || strings.ToLower(text) != text {
+		c.p.fault(c, "session ID %v, not %d lower case hex digits", params[position], digits)
+		return "", false
+	}
+	if len(params) != position+2 {
+		c.p.fault(c, "subscribe has %d parameters, not %d", len(params), position+2)
+	} else if ip, ok := params[position+1].(float64); !ok || ip < 0 || ip > 0xffffffff || ip != float64(uint32(ip)) {
+		c.p.fault(c, "client address %v is not a 32-bit number", params[position+1])
+	}
+	return text, true
+}
+
+// claimExtranonce counts a fault if another live connection has the same one.
+// The other may be one whose end has not been noticed yet, so a second look is
+// taken a little later.
+func (c *poolConn) claimExtranonce(extranonce string) {
+	p := c.p
+	p.mu.Lock()
+	other := p.live[extranonce]
+	p.live[extranonce] = c
+	p.mu.Unlock()
+	if other == nil {
+		return
+	}
+	p.wg.Add(1)
+	go c.lookAgain(other, extranonce)
+}
+
+func (c *poolConn) lookAgain(other *poolConn, extranonce string) {
+	defer c.p.wg.Done()
+	t := time.NewTimer(250 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-other.done:
+	case <-c.done:
+	case <-t.C:
+		c.p.count.duplicateExtranonces.Add(1)
+		c.p.fault(c, "extranonce %s is also that of connection %d", extranonce, other.id)
+	}
+}
+
+func (c *poolConn) subscribeResult(extranonce, userAgent string) string {
+	switch c.p.opts.Chain {
+	case Ethereum:
+		if c.eth != ethNiceHash {
+			return "true"
+		}
+		c.ethNonce = extranonce
+		if strings.HasPrefix(strings.ToLower(userAgent), "nicehash/") {
+			c.ethNonce = extranonce[:4]
+		}
+		return `[["mining.notify","` + extranonce + `","EthereumStratum/1.0.0"],"` + c.ethNonce + `"]`
+	case DecredNormal:
+		extranonce = "0000000000000000" + reverseHex(extranonce)
+	case DecredGominer:
+		extranonce = reverseHex(extranonce)
+	}
+	return fmt.Sprintf(`[[["mining.set_difficulty","%s"],["mining.notify","%s"]],"%s",%d]`,
+		extranonce, extranonce, extranonce, c.en2Size)
+}
+
+func (c *poolConn) hearAuthorize(m *message) bool {
+	modes := c.p.Modes()
+	if m.Method == "eth_submitLogin" && !c.subscribed && c.p.opts.Chain == Ethereum {
+		c.eth = ethProxy // a miner without a switcher
+		c.subscribed = true
+	}
+	if !c.pause(modes.HandshakeDelay) {
+		return false
+	}
+	if modes.CloseAt == StageAuthorizeRequest {
+		return false
+	}
+	var params []json.RawMessage
+	var name string
+	json.Unmarshal(m.Params, &params)
+	if len(params) > 0 {
+		json.Unmarshal(params[0], &name)
+	}
+	if m.Worker != "" {
+		name += "." + m.Worker
+	}
+	release := func() {
+		if c.held != nil {
+			c.send(c.held)
+			c.held = nil
+		}
+	}
+	if !c.subscribed {
+		c.p.fault(c, "authorize before subscribe")
+		c.refuse(m, 25, "Not subscribed")
+		return true
+	}
+	if name == "" || modes.RefuseWorker || (c.p.opts.AcceptWorker != nil && !c.p.opts.AcceptWorker(name)) {
+		c.p.count.refused.Add(1)
+		c.p.note(&c.p.log.refused, maxNames, name)
+		c.refuse(m, 24, "Unauthorized worker")
+		release()
+		c.p.watch.tell()
+		return true
+	}
+	c.p.note(&c.p.log.authorized, maxNames, name)
+	c.p.mu.Lock()
+	n := c.p.workers[name]
+	if n == nil {
+		n = &workerCount{}
+		c.p.workers[name] = n
+	}
+	c.p.mu.Unlock()
+	c.mu.Lock()
+	first := len(c.workers) == 0
+	c.workers[name] = n
+	c.lastWorker = name
+	c.mu.Unlock()
+
+	if modes.EarlyNotify && first {
+		c.start()
+	}
+	c.answer(m, "true")
+	release()
+	if modes.CloseAt == StageAuthorize {
+		return false
+	}
+	if first {
+		c.start()
+		c.mu.Lock()
+		c.counted = true
+		c.mu.Unlock()
+		c.p.count.handshakes.Add(1)
+		c.p.count.ready.Add(1)
+	}
+	c.p.watch.tell()
+	return true
+}
+
+func (c *poolConn) answer(m *message, result string) { c.send(c.answerText(m, result)) }
+
+func (c *poolConn) answerText(m *message, result string) []byte {
+	id := string(m.ID)
+	if id == "" {
+		id = "null"
+	}
+	if c.eth == ethProxy {
+		return []byte(`{"id":` + id + `,"jsonrpc":"2.0","result":` + result + "}\n")
+	}
+	return []byte(`{"id":` + id + `,"result":` + result + `,"error":null}` + "\n")
+}
+
+func (c *poolConn) refuse(m *message, code int, text string) { c.send(c.errorText(m, code, text)) }
+
+func (c *poolConn) errorText(m *message, code int, text string) []byte {
+	id := string(m.ID)
+	if id == "" {
+		id = "null"
+	}
+	if c.eth == ethProxy {
+		return fmt.Appendf(nil, `{"id":%s,"jsonrpc":"2.0","error":{"code":%d,"message":%s,"data":null}}`+"\n", id, code, quote(text))
+	}
+	return fmt.Appendf(nil, `{"id":%s,"result":null,"error":[%d,%s,null]}`+"\n", id, code, quote(text))
+}
+
+func reverseHex(s string) string {
+	b, _ := hex.DecodeString(s)
+	for i, j := 0, len(b)-1; i < j; i, j = i+1, j-1 {
+		b[i], b[j] = b[j], b[i]
+	}
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,189 @@
+package stratumtest
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// How much a pool remembers.
+const (
+	maxRejects = 200
+	maxFaults  = 200
+	maxNames   = 20000
+	maxLines   = 200000
+)
+
+// PoolStats is a snapshot of a pool's counters.
+type PoolStats struct {
+	Connections      int // open now
+	ConnectionsTotal int
+	Ready            int // open and past the handshake
+	Handshakes       int // finished, in total
+	Refused          int // authorize requests refused
+	Accepted         uint64
+	Rejected         uint64
+	RejectedByCode   map[int]uint64
+	Submits          uint64
+
+	DuplicateExtranonces int // two live connections with one extranonce
+	Faults               int // breaches of the protocol by the other side, see Pool.Faults
+
+	AgentMessages uint64
+	AgentWorkers  int // registered now
+	AgentAccepted uint64
+	AgentRejected uint64 // of session ids that are not registered
+
+	LastSeq uint64 // number of jobs made
+}
+
+// Reject is one rejected share.
+type Reject struct {
+	Time       time.Time
+	Connection int
+	Code       int
+	Reason     string
+	Line       string // as received
+}
+
+// ConnInfo describes one open connection.
+type ConnInfo struct {
+	ID          int
+	Remote      string
+	UserAgent   string
+	Subscribe   string // parameters as received
+	Extranonce  string // of the subscribe parameters, or assigned
+	Workers     []string
+	VersionMask uint32
+	Accepted    uint64
+	Rejected    uint64
+}
+
+type workerCount struct{ accepted, rejected atomic.Uint64 }
+
+// codes is where standard error codes are counted: 20 to 25.
+const firstCode, lastCode = 20, 25
+
+type poolCounters struct {
+	connections, connectionsTotal, ready atomic.Int64
+	handshakes, refused                  atomic.Int64
+	submits, accepted                    atomic.Uint64
+	rejected                             [lastCode - firstCode + 1]atomic.Uint64
+	duplicateExtranonces, faults         atomic.Int64
+	agentMessages                        atomic.Uint64
+	agentWorkers                         atomic.Int64
+	agentAccepted, agentRejected         atomic.Uint64
+}
+
+// poolLog is what is kept in full; guarded by Pool.mu.
+type poolLog struct {
+	lines      []string
+	subscribes []string
+	authorized []string
+	refused    []string
+	rejects    []Reject
+	faults     []string
+}
+
+// Stats returns the counters.
+func (p *Pool) Stats() PoolStats {
+	n := &p.count
+	s := PoolStats{
+		Connections:          int(n.connections.Load()),
+		ConnectionsTotal:     int(n.connectionsTotal.Load()),
+		Ready:                int(n.ready.Load()),
+		Handshakes:           int(n.handshakes.Load()),
+		Refused:              int(n.refused.Load()),
+		Accepted:             n.accepted.Load(),
+		Submits:              n.submits.Load(),
+		RejectedByCode:       map[int]uint64{},
+		DuplicateExtranonces: int(n.duplicateExtranonces.Load()),
+		Faults:               int(n.faults.Load()),
+		AgentMessages:        n.agentMessages.Load(),
+		AgentWorkers:         int(n.agentWorkers.Load()),
+		AgentAccepted:        n.agentAccepted.Load(),
+		AgentRejected:        n.agentRejected.Load(),
+	}
+	for i := range n.rejected {
+		if r := n.rejected[i].Load(); r > 0 {
+			s.RejectedByCode[firstCode+i] = r
+			s.Rejected += r
+		}
+	}
+	p.jobs.mu.RLock()
+	s.LastSeq = p.jobs.lastSeq
+	p.jobs.mu.RUnlock()
+	return s
+}
+
+// Workers returns the accepted shares of each worker name ever authorized.
+func (p *Pool) Workers() map[string]uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := make(map[string]uint64, len(p.workers))
+	for name, n := range p.workers {
+		m[name] = n.accepted.Load()
+	}
+	return m
+}
+
+// Conns describes the open connections, oldest first.
+func (p *Pool) Conns() []ConnInfo {
+	var list []ConnInfo
+	for _, c := range p.connections() {
+		list = append(list, c.describe())
+	}
+	return list
+}
+
+// Lines returns each line received so far, if RecordLines is set. Binary
+// messages of agents stand there in hex after "7f:".
+func (p *Pool) Lines() []string { return p.logged(&p.log.lines) }
+
+// Subscribes returns the parameters of each mining.subscribe, as received.
+func (p *Pool) Subscribes() []string { return p.logged(&p.log.subscribes) }
+
+// Authorized returns the worker names accepted, in order.
+func (p *Pool) Authorized() []string { return p.logged(&p.log.authorized) }
+
+// RefusedNames returns the worker names refused, in order.
+func (p *Pool) RefusedNames() []string { return p.logged(&p.log.refused) }
+
+// Faults returns what the other side did against the protocol.
+func (p *Pool) Faults() []string { return p.logged(&p.log.faults) }
+
+// Rejects returns the last rejected shares.
+func (p *Pool) Rejects() []Reject {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]Reject(nil), p.log.rejects...)
+}
+
+func (p *Pool) logged(list *[]string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), *list...)
+}
+
+func (p *Pool) note(list *[]string, limit int, text string) {
+	p.mu.Lock()
+	if len(*list) < limit {
+		*list = append(*list, text)
+	}
+	p.mu.Unlock()
+}
+
+func (p *Pool) fault(c *poolConn, format string, args ...any) {
+	p.count.faults.Add(1)
+	p.note(&p.log.faults, maxFaults, fmt.Sprintf("connection %d: ", c.id)+fmt.Sprintf(format, args...))
+	p.watch.tell()
+}
+
+func (p *Pool) noteReject(r Reject) {
+	p.mu.Lock()
+	if len(p.log.rejects) == maxRejects {
+		p.log.rejects = append(p.log.rejects[:0], p.log.rejects[1:]...)
+	}
+	p.log.rejects = append(p.log.rejects, r)
+	p.mu.Unlock()
+}

@@ -1,0 +1,161 @@
+package stratumtest
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"reflect"
+	"time"
+)
+
+// TB is what Raw needs of a *testing.T.
+type TB interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Cleanup(func())
+}
+
+// Patience is how long Raw waits for what a test expects.
+const Patience = 5 * time.Second
+
+// Raw is a connection for tests of single bytes. What goes otherwise than
+// expected ends the test.
+type Raw struct {
+	t  TB
+	nc net.Conn
+	r  *bufio.Reader
+}
+
+// DialRaw connects; the connection is closed at the end of the test.
+func DialRaw(t TB, addr string) *Raw {
+	t.Helper()
+	nc, err := net.DialTimeout("tcp", addr, Patience)
+	if err != nil {
+		t.Fatalf("raw: %v", err)
+	}
+	return NewRaw(t, nc)
+}
+
+// NewRaw takes over a connection, e.g. one that was accepted.
+func NewRaw(t TB, nc net.Conn) *Raw {
+	t.Cleanup(func() { nc.Close() })
+	return &Raw{t, nc, bufio.NewReader(nc)}
+}
+
+// Conn is the connection below.
+func (r *Raw) Conn() net.Conn { return r.nc }
+
+// Close closes the connection.
+func (r *Raw) Close() { r.nc.Close() }
+
+// CloseWrite ends the stream to the other side; reading goes on.
+func (r *Raw) CloseWrite() { r.nc.(*net.TCPConn).CloseWrite() }
+
+// Send writes the bytes as they are.
+func (r *Raw) Send(text string) {
+	r.t.Helper()
+	r.nc.SetWriteDeadline(time.Now().Add(Patience))
+	if _, err := io.WriteString(r.nc, text); err != nil {
+		r.t.Fatalf("raw: send %.100q: %v", text, err)
+	}
+}
+
+// SendLine writes a line and its end.
+func (r *Raw) SendLine(line string) { r.t.Helper(); r.Send(line + "\n") }
+
+// TryLine returns the next line without its end, or an error.
+func (r *Raw) TryLine(timeout time.Duration) (string, error) {
+	r.nc.SetReadDeadline(time.Now().Add(timeout))
+	line, err := readLine(r.r)
+	return string(line), err
+}
+
+// Line returns the next line without its end.
+func (r *Raw) Line(timeout time.Duration) string {
+	r.t.Helper()
+	line, err := r.TryLine(timeout)
+	if err != nil {
+		r.t.Fatalf("raw: no line within %v: %v", timeout, err)
+	}
+	return line
+}
+
+// ExpectLine wants exactly this as the next line.
+func (r *Raw) ExpectLine(want string) {
+	r.t.Helper()
+	if got := r.Line(Patience); got != want {
+		r.t.Fatalf("raw: line\n got %s\nwant %s", got, want)
+	}
+}
+
+// ExpectJSON wants a line that means the same, whatever the order of keys.
+func (r *Raw) ExpectJSON(want string) {
+	r.t.Helper()
+	got := r.Line(Patience)
+	var g, w any
+	if err := json.Unmarshal([]byte(got), &g); err != nil {
+		r.t.Fatalf("raw: not JSON: %q", got)
+	}
+	if err := json.Unmarshal([]byte(want), &w); err != nil {
+		r.t.Fatalf("raw: expected text is not JSON: %q", want)
+	}
+	if !reflect.DeepEqual(g, w) {
+		r.t.Fatalf("raw: line\n got %s\nwant %s", got, want)
+	}
+}
+
+// ExpectMethod skips nothing: the next line must be this notification. It
+// returns the line.
+func (r *Raw) ExpectMethod(method string) string {
+	r.t.Helper()
+	line := r.Line(Patience)
+	var m message
+	if json.Unmarshal([]byte(line), &m) != nil || m.Method != method {
+		r.t.Fatalf("raw: line %.300q is not a %s", line, method)
+	}
+	return line
+}
+
+// ExpectClosed wants the end of the stream, or a reset, and no bytes before.
+func (r *Raw) ExpectClosed() {
+	r.t.Helper()
+	r.nc.SetReadDeadline(time.Now().Add(Patience))
+	b, err := r.r.ReadByte()
+	switch {
+	case err == nil:
+		rest, _ := r.r.Peek(r.r.Buffered())
+		r.t.Fatalf("raw: not closed, but got %.300q", append([]byte{b}, rest...))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		r.t.Fatalf("raw: not closed within %v", Patience)
+	}
+}
+
+// ExpectNothing wants neither bytes nor the end for a while.
+func (r *Raw) ExpectNothing(d time.Duration) {
+	r.t.Helper()
+	r.nc.SetReadDeadline(time.Now().Add(d))
+	_, err := r.r.Peek(1)
+	if err == nil {
+		rest, _ := r.r.Peek(r.r.Buffered())
+		r.t.Fatalf("raw: expected nothing, got %.300q", rest)
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		r.t.Fatalf("raw: expected nothing, got %v", err)
+	}
+	// Peek keeps the error for the next read; a new reader has none.
+	r.r = bufio.NewReader(r.nc)
+}
+
+// Read reads exactly n bytes, for binary messages.
+func (r *Raw) Read(n int) []byte {
+	r.t.Helper()
+	r.nc.SetReadDeadline(time.Now().Add(Patience))
+	b := make([]byte, n)
+	if got, err := io.ReadFull(r.r, b); err != nil {
+		r.t.Fatalf("raw: %d of %d bytes: %v", got, n, err)
+	}
+	return b
+}

@@ -1,0 +1,155 @@
+package zktest
+
+import (
+	"fmt"
+	"net"
+	"sync"
+)
+
+// Proxy stands between a client and a server, so that a test can cut the
+// connection of that client alone.
+type Proxy struct {
+	target   string
+	listener net.Listener
+	ended    sync.WaitGroup
+
+	mu     sync.Mutex
+	cut    bool
+	frozen chan struct{} // closed: bytes flow
+	conns  map[net.Conn]struct{}
+}
+
+// NewProxy forwards connections to target.
+func NewProxy(target string) (*Proxy, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("zktest: proxy: %w", err)
+	}
+	p := &Proxy{target: target, listener: listener, frozen: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	close(p.frozen)
+	p.ended.Add(1)
+	go p.accept()
+	return p, nil
+}
+
+// Addr is where the client connects.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Cut breaks all connections; new ones are closed at once until Restore.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = true
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
+// Restore lets connections through again.
+func (p *Proxy) Restore() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = false
+}
+
+// Freeze lets no byte through, though connections stay and new ones are
+// accepted, like a network that lost its way.
+func (p *Proxy) Freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.frozen = make(chan struct{})
+}
+
+// Thaw undoes Freeze.
+func (p *Proxy) Thaw() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.frozen:
+	default:
+		close(p.frozen)
+	}
+}
+
+// Close ends the proxy and its connections.
+func (p *Proxy) Close() {
+	p.listener.Close()
+	p.Thaw()
+	p.Cut()
+	p.ended.Wait()
+}
+
+func (p *Proxy) accept() {
+	defer p.ended.Done()
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.ended.Add(1)
+		go p.forward(client)
+	}
+}
+
+func (p *Proxy) forward(client net.Conn) {
+	defer p.ended.Done()
+	defer client.Close()
+	if !p.add(client) {
+		return
+	}
+	defer p.remove(client)
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	if !p.add(server) {
+		return
+	}
+	defer p.remove(server)
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		p.copy(client, server)
+	}()
+	p.copy(server, client)
+	<-back
+}
+
+// copy moves bytes until either side ends, which ends both.
+func (p *Proxy) copy(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		p.mu.Lock()
+		frozen := p.frozen
+		p.mu.Unlock()
+		<-frozen
+		if n > 0 {
+			if _, werr := to.Write(buf[:n]); werr != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (p *Proxy) add(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cut {
+		return false
+	}
+	p.conns[c] = struct{}{}
+	return true
+}
+
+func (p *Proxy) remove(c net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+}

@@ -1,0 +1,293 @@
+// Package zktest runs real ZooKeeper servers for tests, on loopback, from the
+// jars and scripts of Debian's zookeeper package.
+package zktest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	jar       = "/usr/share/java/zookeeper.jar"
+	logging   = "/usr/share/java/slf4j-nop.jar"
+	cliScript = "/usr/share/zookeeper/bin/zkCli.sh"
+	mainClass = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+
+	startLimit = 30 * time.Second
+	stopLimit  = 10 * time.Second
+)
+
+// quickJava keeps a JVM that does little small and quick to start.
+var quickJava = []string{"-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"}
+
+// Server is one ZooKeeper server. Its methods may not be called concurrently,
+// except Addr and CLI.
+type Server struct {
+	dir    string
+	port   int
+	ended  chan struct{} // closed when the process has ended; nil: not running
+	wait   error
+	proc   *os.Process
+	output *tail
+}
+
+// Start runs a new standalone server and waits until it serves.
+func Start() (*Server, error) {
+	if err := Installed(); err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newServer(ports[0], "")
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Start(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// StartEnsemble runs n servers that replicate each other.
+func StartEnsemble(n int) ([]*Server, error) {
+	if err := Installed(); err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(3 * n)
+	if err != nil {
+		return nil, err
+	}
+	var members strings.Builder
+	members.WriteString("initLimit=50\nsyncLimit=25\n")
+	for i := range n {
+		fmt.Fprintf(&members, "server.%d=127.0.0.1:%d:%d\n", i+1, ports[n+i], ports[2*n+i])
+	}
+	servers := make([]*Server, 0, n)
+	closeAll := func(err error) ([]*Server, error) {
+		for _, s := range servers {
+			s.Close()
+		}
+		return nil, err
+	}
+	for i := range n {
+		s, err := newServer(ports[i], members.String())
+		if err != nil {
+			return closeAll(err)
+		}
+		servers = append(servers, s)
+		if err := os.WriteFile(filepath.Join(s.dir, "myid"), []byte(strconv.Itoa(i+1)), 0o600); err != nil {
+			return closeAll(err)
+		}
+		if err := s.launch(); err != nil {
+			return closeAll(err)
+		}
+	}
+	for _, s := range servers {
+		if err := s.awaitServing(); err != nil {
+			return closeAll(err)
+		}
+	}
+	return servers, nil
+}
+
+// Installed says what to install if something is missing.
+func Installed() error {
+	var missing []string
+	for _, file := range []string{jar, logging, cliScript} {
+		if _, err := os.Stat(file); err != nil {
+			missing = append(missing, file)
+		}
+	}
+	if _, err := exec.LookPath("java"); err != nil {
+		missing = append(missing, "java")
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("zktest: %s missing: run scripts/install-test-tools.sh (apt-get install zookeeper default-jre-headless)",
+			strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+func newServer(port int, members string) (*Server, error) {
+	dir, err := os.MkdirTemp("", "zktest-")
+	if err != nil {
+		return nil, fmt.Errorf("zktest: %w", err)
+	}
+	config := fmt.Sprintf(`tickTime=200
+dataDir=%s
+clientPort=%d
+clientPortAddress=127.0.0.1
+maxClientCnxns=0
+minSessionTimeout=400
+maxSessionTimeout=60000
+admin.enableServer=false
+4lw.commands.whitelist=*
+%s`, dir, port, members)
+	if err := os.WriteFile(filepath.Join(dir, "zoo.cfg"), []byte(config), 0o600); err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("zktest: %w", err)
+	}
+	return &Server{dir: dir, port: port, output: &tail{}}, nil
+}
+
+// Addr is where clients connect; it stays the same over restarts.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// Start runs a server that was stopped or killed again, with its data.
+func (s *Server) Start() error {
+	if err := s.launch(); err != nil {
+		return err
+	}
+	return s.awaitServing()
+}
+
+func (s *Server) launch() error {
+	if s.ended != nil {
+		return errors.New("zktest: the server is running")
+	}
+	args := append([]string{}, quickJava...)
+	args = append(args, "-Dzookeeper.forceSync=no", "-Dzookeeper.jmx.log4j.disable=true",
+		"-cp", jar+":"+logging, mainClass, filepath.Join(s.dir, "zoo.cfg"))
+	cmd := exec.Command("java", args...)
+	cmd.Dir = s.dir
+	cmd.Stdout, cmd.Stderr = s.output, s.output
+	started := make(chan error)
+	ended := make(chan struct{})
+	go s.run(cmd, started, ended)
+	if err := <-started; err != nil {
+		return fmt.Errorf("zktest: starting java: %w", err)
+	}
+	s.proc, s.ended = cmd.Process, ended
+	return nil
+}
+
+// awaitServing waits until clients are served.
+func (s *Server) awaitServing() error {
+	limit := time.Now().Add(startLimit)
+	for time.Now().Before(limit) {
+		if answer, err := s.FourLetters("srvr"); err == nil && strings.Contains(answer, "Mode: ") {
+			return nil
+		}
+		select {
+		case <-s.ended:
+			return fmt.Errorf("zktest: the server ended: %v\n%s", s.wait, s.output)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("zktest: the server does not serve after %v\n%s", startLimit, s.output)
+}
+
+// Stop ends the server in good order. Its data stays.
+func (s *Server) Stop() error {
+	if s.ended == nil {
+		return nil
+	}
+	if err := terminate(s.proc); err != nil {
+		return s.Kill()
+	}
+	select {
+	case <-s.ended:
+		s.ended = nil
+		return nil
+	case <-time.After(stopLimit):
+		return s.Kill()
+	}
+}
+
+// Kill ends the server at once.
+func (s *Server) Kill() error {
+	if s.ended == nil {
+		return nil
+	}
+	if err := s.proc.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("zktest: %w", err)
+	}
+	<-s.ended
+	s.ended = nil
+	return nil
+}
+
+// Pause makes the server hang: its connections stay, nothing is answered.
+func (s *Server) Pause() error { return pause(s.proc) }
+
+// Continue undoes Pause.
+func (s *Server) Continue() error { return resume(s.proc) }
+
+// Close kills the server and removes its data.
+func (s *Server) Close() error {
+	return errors.Join(s.Kill(), os.RemoveAll(s.dir))
+}
+
+// FourLetters asks the server one of its administrator's words (ruok, wchs, ...).
+func (s *Server) FourLetters(word string) (string, error) {
+	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(conn, word); err != nil {
+		return "", err
+	}
+	answer, err := io.ReadAll(conn)
+	return string(answer), err
+}
+
+// CLI runs one command of the real zkCli.sh, as an operator would.
+func (s *Server) CLI(args ...string) (string, error) {
+	cmd := exec.Command("bash", append([]string{cliScript, "-server", s.Addr()}, args...)...)
+	cmd.Env = append(os.Environ(), "JVMFLAGS="+strings.Join(quickJava, " "))
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(output), fmt.Errorf("zktest: zkCli.sh %s: %w\n%s", strings.Join(args, " "), err, output)
+	}
+	return string(output), nil
+}
+
+// freePorts gives ports nobody listens on.
+func freePorts(n int) ([]int, error) {
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("zktest: %w", err)
+		}
+		defer l.Close()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports, nil
+}
+
+// tail keeps the last of what a server said, for error messages.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	if extra := len(t.text) - 8<<10; extra > 0 {
+		t.text = t.text[extra:]
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.text)
+}

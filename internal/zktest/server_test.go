@@ -1,0 +1,56 @@
+package zktest
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestServerKeepsItsDataOverRestarts(t *testing.T) {
+	s, err := Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.CLI("create", "/a", "first"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := s.CLI("get", "/a")
+	if err != nil || !strings.Contains(answer, "first") {
+		t.Fatalf("got %q, %v", answer, err)
+	}
+}
+
+func TestEnsembleReplicates(t *testing.T) {
+	servers, err := StartEnsemble(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range servers {
+		defer s.Close()
+	}
+	if _, err := servers[0].CLI("create", "/a", "everywhere"); err != nil {
+		t.Fatal(err)
+	}
+	if err := servers[0].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := servers[1].awaitServing(); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := servers[1].CLI("get", "/a")
+	if err != nil || !strings.Contains(answer, "everywhere") {
+		t.Fatalf("got %q, %v", answer, err)
+	}
+}

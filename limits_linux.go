@@ -1,0 +1,32 @@
+package main
+
+import (
+	"math"
+
+	"github.com/golang/glog"
+	"golang.org/x/sys/unix"
+)
+
+// raiseDescriptorLimit sets the soft limit to the hard one. Go's runtime does
+// so at start, but silently, and takes it back before an exec unless the
+// program has set it itself.
+func raiseDescriptorLimit() {
+	var limit unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	if err == nil {
+		limit.Cur = limit.Max
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+	}
+	if err != nil {
+		glog.Warningf("file descriptor limit: %v", err)
+	}
+}
+
+// descriptorLimit is how many files this process may have open.
+func descriptorLimit() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024
+	}
+	return int(min(limit.Cur, math.MaxInt32))
+}

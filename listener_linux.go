@@ -1,0 +1,85 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// minerListener is the listening socket. Connections come straight from
+// accept4, with the listener's socket options, and never enter Go's poller.
+// It belongs to the manager, which closes it.
+type minerListener struct {
+	file   *os.File
+	addr   net.Addr
+	closed atomic.Bool
+}
+
+// newMinerListener takes over ln's socket and closes ln.
+func newMinerListener(ln *net.TCPListener) (*minerListener, error) {
+	defer ln.Close()
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if controlErr := raw.Control(func(lfd uintptr) {
+		fd, err = unix.FcntlInt(lfd, unix.F_DUPFD_CLOEXEC, 0)
+	}); controlErr != nil {
+		return nil, controlErr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listener descriptor: %w", err)
+	}
+	return &minerListener{file: os.NewFile(uintptr(fd), "listener"), addr: ln.Addr()}, nil
+}
+
+// accept waits for the next connection.
+func (ln *minerListener) accept() (socketHandle, netip.AddrPort, error) {
+	conn, err := ln.file.SyscallConn()
+	if err != nil {
+		return -1, netip.AddrPort{}, err
+	}
+	var (
+		fd        int
+		sa        unix.Sockaddr
+		acceptErr error
+	)
+	err = conn.Read(func(lfd uintptr) bool {
+		for {
+			fd, sa, acceptErr = unix.Accept4(int(lfd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			switch acceptErr {
+			case unix.EINTR, unix.ECONNABORTED:
+				continue
+			}
+			return acceptErr != unix.EAGAIN
+		}
+	})
+	if err == nil {
+		err = acceptErr
+	}
+	switch {
+	case ln.closed.Load():
+		return -1, netip.AddrPort{}, net.ErrClosed
+	case err != nil:
+		return -1, netip.AddrPort{}, fmt.Errorf("accept: %w", err)
+	}
+	return socketHandle(fd), addrPort(sa), nil
+}
+
+// stop makes accept return with a time-out until it is undone. Connections
+// wait in the kernel meanwhile.
+func (ln *minerListener) stop()   { ln.file.SetReadDeadline(time.Unix(1, 0)) }
+func (ln *minerListener) unstop() { ln.file.SetReadDeadline(time.Time{}) }
+
+func (ln *minerListener) close() {
+	ln.closed.Store(true)
+	ln.file.Close()
+}

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+const (
+	// poolHandshakeTimeout is for all of a link's preparation, dial included.
+	poolHandshakeTimeout = 10 * time.Second
+
+	// firstJobGrace is how long the answer to a miner's authorization waits
+	// for the pool's first job and for a late answer to mining.configure.
+	firstJobGrace = time.Second
+
+	// maxEarly bounds what a pool may send before its link is ready.
+	maxEarly = 2 * maxPoolLine
+)
+
+// The ids of the switcher's own requests to a pool: protocol.md, "Handshake
+// with the pool".
+const (
+	idConfigure = `"configure"`
+	idSubscribe = `"subscribe"`
+	idAuthorize = `"auth"`
+	idSuggest   = `"suggest"`
+)
+
+var (
+	errPoolTimeout   = errors.New("pool handshake not done in time")
+	errPoolTooMuch   = errors.New("pool sent too much before the handshake was done")
+	errPoolReconnect = errors.New("pool asked to reconnect")
+	errPoolNoise     = errors.New("pool sent a line that is not JSON")
+)
+
+// refusedError: the pool does not know the worker, with and without suffix.
+type refusedError struct{ answer *response }
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("pool refused the worker: %s", clip(orNull(e.answer.Error)))
+}
+
+// poolLink prepares one connection to a pool: dial, subscribe with the
+// session's extranonce, authorize, first job. It is used for the first connect,
+// for switches and reconnects alike. It belongs to its session, which it tells
+// by linkReady or linkFailed, once.
+type poolLink struct {
+	session *Session
+	pool    *pool
+	socket  *socket
+
+	deadline *loopTimer
+	grace    *loopTimer
+	pending  linkPending
+	done     bool
+
+	suffixed    bool // the name that was sent last has the suffix
+	allowedMask uint32
+	answer      *response // to mining.authorize
+	suggests    int       // suggestions not answered yet
+
+	early   []byte // lines for the miner, in order
+	jobAt   int    // where in early the first job starts; valid if hasJob
+	hasJob  bool
+	noGrace bool // the grace has run out
+}
+
+// linkPending are the answers a link waits for.
+type linkPending uint8
+
+const (
+	pendingConfigure linkPending = 1 << iota
+	pendingSubscribe
+	pendingAuthorize
+)
+
+// newPoolLink begins to connect and queues the requests, which are sent
+// together without waiting for the answers.
+func newPoolLink(s *Session, p *pool, addr netip.AddrPort) (*poolLink, error) {
+	k := &poolLink{session: s, pool: p}
+	sock, err := s.loop.dial(addr, s)
+	if err != nil {
+		return nil, err
+	}
+	k.socket = sock
+	k.deadline = s.loop.after(poolHandshakeTimeout, func() { k.fail(errPoolTimeout) })
+	k.sendHandshake()
+	return k, nil
+}
+
+func (k *poolLink) sendHandshake() {
+	s := k.session
+	var b []byte
+	if s.askedMask != 0 {
+		b = appendRequest(b, idConfigure, "mining.configure",
+			[]byte(`["version-rolling"]`), fmt.Appendf(nil, `{"version-rolling.mask":"%08x"}`, s.askedMask))
+		k.pending |= pendingConfigure
+	}
+	b = appendRequest(b, idSubscribe, "mining.subscribe",
+		s.manager.chain.poolSubscribeParams(s.subscription, s.id, s.addr.Addr())...)
+	for _, suggestion := range s.suggestions {
+		b = fmt.Appendf(b, `{"id":%s,"method":%s,"params":%s}`+"\n", idSuggest, quote(suggestion.method), suggestion.params)
+		k.suggests++
+	}
+	b = k.appendAuthorize(b, s.auth.name.String())
+	k.pending |= pendingSubscribe | pendingAuthorize
+	k.socket.write(b)
+}
+
+func (k *poolLink) appendAuthorize(b []byte, name string) []byte {
+	auth := k.session.auth
+	return appendRequest(b, idAuthorize, auth.method, append([][]byte{quote(name)}, auth.rest...)...)
+}
+
+func (k *poolLink) connected(err error) {
+	if err != nil {
+		k.fail(err)
+	}
+}
+
+// received consumes lines until the link is ready; what follows is the
+// session's.
+func (k *poolLink) received(b []byte) int {
+	used := 0
+	for !k.done {
+		line := nextLine(b[used:])
+		if line == nil {
+			if len(b)-used >= maxPoolLine {
+				k.fail(errLineTooLong)
+			}
+			return used
+		}
+		used += len(line)
+		k.line(line)
+	}
+	return used
+}
+
+func (k *poolLink) line(line []byte) {
+	switch kind := poolLineKind(line); kind {
+	case lineJob:
+		if !k.hasJob {
+			k.hasJob, k.jobAt = true, len(k.early)
+		}
+		k.keep(line)
+	case lineAnswer:
+		k.answerLine(line)
+	case lineVersionMask:
+		r, err := parseRequest(line)
+		if err != nil {
+			k.fail(errPoolNoise)
+			return
+		}
+		if mask, ok := versionMaskOf(r); ok {
+			k.allowedMask = mask
+		}
+	case lineSetExtranonce:
+		k.fail(k.session.extranonceRefused(line))
+	case lineReconnect:
+		k.fail(errPoolReconnect)
+	default:
+		k.keep(line)
+	}
+	k.progress()
+}
+
+// keep stores a line for the miner.
+func (k *poolLink) keep(line []byte) {
+	if len(k.early)+len(line) > maxEarly {
+		k.fail(errPoolTooMuch)
+		return
+	}
+	k.early = append(k.early, line...)
+}
+
+func (k *poolLink) answerLine(line []byte) {
+	r, err := parseResponse(line)
+	if err != nil {
+		if len(bytes.TrimSpace(line)) > 0 {
+			k.fail(errPoolNoise)
+		}
+		return
+	}
+	s := k.session
+	switch string(r.ID) {
+	case idConfigure:
+		k.pending &^= pendingConfigure
+		k.configured(r)
+	case idSubscribe:
+		k.pending &^= pendingSubscribe
+		if !isNull(r.Error) {
+			k.fail(fmt.Errorf("pool refused to subscribe: %s", clip(r.Error)))
+		} else if err := s.manager.chain.checkPoolSubscribe(s.subscription, s.id, r.Result); err != nil {
+			k.fail(err)
+		}
+	case idAuthorize:
+		k.authorized(r)
+	case idSuggest:
+		k.suggests--
+	default:
+		// ETHProxy pools send jobs as answers nobody asked for.
+		if s.manager.chain == chainEthereum && len(r.Result) > 0 && r.Result[0] == '[' {
+			if !k.hasJob {
+				k.hasJob, k.jobAt = true, len(k.early)
+			}
+			k.keep(line)
+		}
+	}
+}
+
+// configured reads the pool's answer to mining.configure. A pool that knows
+// no version rolling allows no bit.
+func (k *poolLink) configured(r *response) {
+	var result map[string]any
+	if len(r.Result) == 0 || wireJSON.Unmarshal(r.Result, &result) != nil {
+		return
+	}
+	if on, _ := result["version-rolling"].(bool); on {
+		text, _ := result["version-rolling.mask"].(string)
+		k.allowedMask, _ = parseMask(text)
+	}
+}
+
+// authorized reads the pool's answer to mining.authorize. A refused name is
+// tried once more with the coin's suffix.
+func (k *poolLink) authorized(r *response) {
+	if k.pending&pendingAuthorize == 0 {
+		return
+	}
+	if isNull(r.Error) && !isNull(r.Result) && string(r.Result) != "false" {
+		k.pending &^= pendingAuthorize
+		k.answer = r
+		return
+	}
+	if !k.suffixed && k.pool.suffix != "" {
+		k.suffixed = true
+		k.socket.write(k.appendAuthorize(nil, k.session.auth.name.withSuffix(k.pool.suffix)))
+		return
+	}
+	k.fail(&refusedError{r})
+}
+
+// progress sees whether the link is ready.
+func (k *poolLink) progress() {
+	if k.done || k.pending&(pendingSubscribe|pendingAuthorize) != 0 {
+		return
+	}
+	if k.pending == 0 && k.hasJob {
+		k.ready()
+		return
+	}
+	if k.noGrace && (k.hasJob || k.session.phase == phaseRouting) {
+		k.ready()
+		return
+	}
+	if k.grace == nil {
+		k.grace = k.session.loop.after(firstJobGrace, func() {
+			k.noGrace = true
+			k.progress()
+		})
+	}
+}
+
+func (k *poolLink) ready() {
+	k.done = true
+	k.session.linkReady(k)
+}
+
+// fail ends the link and tells the session.
+func (k *poolLink) fail(err error) {
+	if k.done {
+		return
+	}
+	k.close()
+	k.session.linkFailed(err)
+}
+
+// close ends the link without telling the session.
+func (k *poolLink) close() {
+	k.done = true
+	k.stopTimers()
+	k.socket.close()
+}
+
+func (k *poolLink) stopTimers() {
+	k.session.loop.stopTimer(k.deadline)
+	k.session.loop.stopTimer(k.grace)
+}
+
+// unanswered is how many answers may still come that the miner must not see.
+func (k *poolLink) unanswered() int {
+	n := k.suggests
+	if k.pending&pendingConfigure != 0 {
+		n++
+	}
+	return n
+}
+
+// greeting is what the pool has said to the miner so far. With clean, the
+// first job drops all jobs before it: they are another pool's.
+func (k *poolLink) greeting(clean bool) []byte {
+	if !clean || !k.hasJob {
+		return k.early
+	}
+	end := k.jobAt + bytes.IndexByte(k.early[k.jobAt:], '\n') + 1
+	job := setClean(k.early[k.jobAt:end])
+	out := make([]byte, 0, len(k.early)+len(job))
+	out = append(out, k.early[:k.jobAt]...)
+	out = append(out, job...)
+	return append(out, k.early[end:]...)
+}
+
+// setClean returns a mining.notify line with its clean flag true. The flag is
+// the last element of an array, and no other element of a job is a boolean.
+func setClean(job []byte) []byte {
+	at := bytes.LastIndex(job, []byte("false"))
+	if at < 0 {
+		return job
+	}
+	if rest := bytes.TrimLeft(job[at+len("false"):], " \t"); len(rest) == 0 || rest[0] != ']' {
+		return job
+	}
+	out := make([]byte, 0, len(job))
+	out = append(out, job[:at]...)
+	out = append(out, "true"...)
+	return append(out, job[at+len("false"):]...)
+}
+
+// versionMaskOf reads mining.set_version_mask.
+func versionMaskOf(r *request) (uint32, bool) {
+	params := r.paramList()
+	if len(params) == 0 {
+		return 0, false
+	}
+	text, ok := jsonString(params[0])
+	if !ok {
+		return 0, false
+	}
+	return parseMask(text)
+}

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Installs what the tests need, where it is missing: a ZooKeeper server with
+# Java, supervisor and ss (Debian and its kin), and staticcheck.
+set -eu
+
+staticcheck_version=v0.8.2
+
+if [ "$(id -u)" = 0 ]; then
+	root=
+elif command -v sudo >/dev/null; then
+	root=sudo
+else
+	root=none
+fi
+
+packages=
+want() { # command or file, package
+	case $1 in
+	/*) [ -e "$1" ] || packages="$packages $2" ;;
+	*) command -v "$1" >/dev/null || packages="$packages $2" ;;
+	esac
+}
+want java default-jre-headless
+want /usr/share/zookeeper/bin/zkCli.sh zookeeper
+want supervisord supervisor
+want ss iproute2
+
+if [ -n "$packages" ]; then
+	if ! command -v apt-get >/dev/null; then
+		echo "missing, install them by hand (this system has no apt-get):$packages" >&2
+		exit 1
+	fi
+	if [ "$root" = none ]; then
+		echo "missing, and neither root nor sudo to install them:$packages" >&2
+		exit 1
+	fi
+	echo "installing:$packages"
+	$root apt-get update -q
+	# shellcheck disable=SC2086 # a list of words
+	$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
+fi
+
+gobin=$(go env GOBIN)
+[ -n "$gobin" ] || gobin=$(go env GOPATH)/bin
+if ! "$gobin/staticcheck" -version 2>/dev/null | grep -qF "($(echo $staticcheck_version | sed 's/^v//'))" &&
+	! go version -m "$gobin/staticcheck" 2>/dev/null | grep -qF "$staticcheck_version"; then
+	echo "installing: staticcheck $staticcheck_version in $gobin"
+	go install "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
+fi

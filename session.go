@@ -1,0 +1,219 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/golang/glog"
+)
+
+// sessionPhase says what a session is doing. See docs/architecture.md.
+type sessionPhase uint8
+
+const (
+	// phaseHandshaking: the miner has not named its sub-account yet.
+	phaseHandshaking sessionPhase = iota
+	// phaseRouting: the coin is asked for, then the first pool link prepared.
+	phaseRouting
+	// phaseRelaying: lines go between miner and pool.
+	phaseRelaying
+	// phaseSwitching: as relaying, and a link to another pool is prepared.
+	phaseSwitching
+	// phaseReconnecting: the pool was lost; the miner is not read from, and a
+	// new link is prepared.
+	phaseReconnecting
+	// phaseClosed: all is released.
+	phaseClosed
+)
+
+var phaseNames = [...]string{"handshaking", "routing", "relaying", "switching", "reconnecting", "closed"}
+
+func (p sessionPhase) String() string { return phaseNames[p] }
+
+// Session is one miner's connection and what hangs on it. It belongs to one
+// loop: all its methods are called on that loop's goroutine, except where
+// noted. It owns its sockets, timers, its dial ticket and its session ID, and
+// close releases them all.
+type Session struct {
+	manager *sessionManager
+	loop    *loop
+	slot    int // in manager.sessions; guarded by manager.mu
+
+	miner *socket
+	addr  netip.AddrPort // the miner's
+	phase sessionPhase
+
+	id    uint32 // extranonce; valid if hasID
+	hasID bool
+
+	handshake    *handshake // nil once relaying
+	subscription *subscription
+	auth         *authorization
+	account      *subAccount
+	accountSlot  int // in account.sessions; guarded by manager.mu
+	query        *coinQuery
+
+	// askedMask is the version mask the miner was granted, 0 without version
+	// rolling; sentMask is what it was last told.
+	askedMask uint32
+	sentMask  uint32
+
+	// suggestions are the miner's mining.suggest_* requests, for each pool.
+	suggestions []suggestion
+	// wantsExtranonce: the miner can take mining.set_extranonce.
+	wantsExtranonce bool
+
+	pool     *pool    // where the miner mines, or mined last
+	upstream *socket  // the link to it; nil when there is none
+	linking  *linking // the next link, being prepared
+	drain    *drain   // the link before, while it may owe answers
+
+	// owed counts requests sent upstream less answers received.
+	owed int
+	// ownAnswers counts answers still to come that the miner did not ask for.
+	ownAnswers int
+}
+
+// suggestion is a request that each pool gets at the handshake.
+type suggestion struct {
+	method string
+	params []byte // JSON array
+}
+
+// newSession takes over an accepted connection.
+func newSession(m *sessionManager, l *loop, h socketHandle, addr netip.AddrPort) (*Session, error) {
+	s := &Session{manager: m, loop: l, addr: addr}
+	miner, err := l.adopt(h, s)
+	if err != nil {
+		return nil, err
+	}
+	s.miner = miner
+	s.beginHandshake()
+	return s, nil
+}
+
+// String names the session in log lines: ID, address and worker.
+func (s *Session) String() string {
+	id := "--------"
+	if s.hasID {
+		id = fmt.Sprintf("%08x", s.id)
+	}
+	worker := "-"
+	if s.auth != nil {
+		worker = s.auth.name.String()
+	}
+	return fmt.Sprintf("session=%s miner=%s worker=%s", id, s.addr, worker)
+}
+
+// close ends the session: all it holds is released, whatever its phase.
+func (s *Session) close(why string) {
+	if s.phase == phaseClosed {
+		return
+	}
+	glog.V(2).Infof("%s closed phase=%s: %s", s, s.phase, why)
+	s.phase = phaseClosed
+	s.endHandshake()
+	if s.query != nil {
+		s.manager.coins.Cancel(s.query)
+		s.query = nil
+	}
+	s.stopLinking()
+	s.endDrain()
+	if s.upstream != nil {
+		s.upstream.close()
+		s.upstream = nil
+	}
+	s.miner.close()
+	s.manager.remove(s)
+}
+
+// refuse answers the miner's authorization with an error. A miner that may do
+// better keeps its connection until its time is up; others are closed, so that
+// their own failover can act.
+func (s *Session) refuse(e *stratumError, closing bool, why string) {
+	s.manager.handshakeFailed(e.Code)
+	glog.V(2).Infof("%s refused code=%d: %s", s, e.Code, why)
+	s.miner.write(s.dialect().appendError(nil, s.auth.id, e, s.manager.ids.server()))
+	if closing {
+		s.close(e.Text)
+		return
+	}
+	s.backToHandshake()
+}
+
+// dialect is how this miner's answers look.
+func (s *Session) dialect() dialect {
+	if s.subscription != nil && s.subscription.Protocol == protocolETHProxy {
+		return dialectRPC2
+	}
+	return dialectStratum
+}
+
+// socketConnected implements socketOwner.
+func (s *Session) socketConnected(sock *socket, err error) {
+	if k := s.preparing(); k != nil && k.socket == sock {
+		k.connected(err)
+	}
+}
+
+// socketReceived implements socketOwner.
+func (s *Session) socketReceived(sock *socket, b []byte) int {
+	switch {
+	case sock == s.miner:
+		if s.phase == phaseHandshaking {
+			return s.handshakeReceived(b)
+		}
+		return s.minerReceived(b)
+	case sock == s.upstream:
+		return s.poolReceived(b)
+	case s.drain != nil && sock == s.drain.socket:
+		return s.drainReceived(b)
+	}
+	if k := s.preparing(); k != nil && k.socket == sock {
+		used := k.received(b)
+		if s.upstream == sock && s.phase != phaseClosed {
+			used += s.poolReceived(b[used:]) // it has just become the link
+		}
+		return used
+	}
+	return len(b)
+}
+
+// socketDrained implements socketOwner: backpressure ends.
+func (s *Session) socketDrained(sock *socket) {
+	switch {
+	case sock == s.miner:
+		if s.upstream != nil {
+			s.upstream.resume()
+		}
+		if s.drain != nil {
+			s.drain.socket.resume()
+		}
+	case s.phase == phaseRelaying || s.phase == phaseSwitching:
+		s.miner.resume()
+	}
+}
+
+// socketClosed implements socketOwner.
+func (s *Session) socketClosed(sock *socket, err error) {
+	switch {
+	case sock == s.miner:
+		s.close(err.Error())
+	case sock == s.upstream:
+		s.poolLost(err)
+	case s.drain != nil && sock == s.drain.socket:
+		s.endDrain()
+	default:
+		if k := s.preparing(); k != nil && k.socket == sock {
+			k.fail(err)
+		}
+	}
+}
+
+// preparing is the link being prepared, if there is one.
+func (s *Session) preparing() *poolLink {
+	if s.linking == nil {
+		return nil
+	}
+	return s.linking.link
+}

@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/golang/glog"
+)
+
+// The handshake with the miner: protocol.md, "Handshake with the miner".
+// Answers go out in request order, and nothing unasked comes before the
+// answer to the authorization: some miners take whatever line comes next for
+// the answer they wait for.
+
+const (
+	firstByteTimeout = 15 * time.Second
+	authorizeTimeout = 60 * time.Second
+
+	// maxBadLines is how many lines that are not JSON a miner may send before
+	// it is closed.
+	maxBadLines = 5
+	// maxSuggestions bounds what is remembered for the pools.
+	maxSuggestions = 4
+)
+
+// handshake is what a session holds only until it relays.
+type handshake struct {
+	began    time.Time
+	started  bool // the first byte has come
+	held     bool // the next request waits for the server ID
+	badLines int
+	timer    *loopTimer
+	out      []byte // answers to the requests of one read
+}
+
+// authorization is the miner's mining.authorize or eth_submitLogin.
+type authorization struct {
+	id     json.RawMessage
+	method string
+	name   workerName
+	rest   [][]byte // the parameters after the worker name, JSON
+}
+
+func (s *Session) beginHandshake() {
+	s.handshake = &handshake{began: time.Now()}
+	s.handshake.timer = s.loop.after(firstByteTimeout, s.handshakeTimeout)
+}
+
+// backToHandshake lets a refused miner try another worker name.
+func (s *Session) backToHandshake() {
+	s.phase = phaseHandshaking
+	s.auth = nil
+	s.manager.leaveAccount(s)
+	s.miner.resume()
+}
+
+func (s *Session) endHandshake() {
+	if s.handshake != nil {
+		s.loop.stopTimer(s.handshake.timer)
+		s.handshake = nil
+	}
+}
+
+func (s *Session) handshakeTimeout() {
+	h := s.handshake
+	if !h.started {
+		s.manager.handshakeFailed(failSilent)
+		s.close("sent nothing")
+		return
+	}
+	if left := authorizeTimeout - time.Since(h.began); left > 0 {
+		h.timer = s.loop.after(left, s.handshakeTimeout)
+		return
+	}
+	if s.phase == phaseRouting {
+		s.refuse(errConnectFailed, true, "no pool in time")
+		return
+	}
+	s.manager.handshakeFailed(failUnauthorized)
+	s.close("not authorized in time")
+}
+
+// handshakeReceived consumes requests until the miner has to wait.
+func (s *Session) handshakeReceived(b []byte) int {
+	h := s.handshake
+	if !h.started {
+		if b[0] != '{' {
+			s.manager.handshakeFailed(failNotStratum)
+			s.close(fmt.Sprintf("not Stratum: first byte %#02x", b[0]))
+			return len(b)
+		}
+		h.started = true
+	}
+	used := 0
+	for s.phase == phaseHandshaking && !h.held {
+		line := nextLine(b[used:])
+		if line == nil || len(line) > maxMinerLine {
+			if len(b)-used > maxMinerLine {
+				s.manager.handshakeFailed(failLineTooLong)
+				s.close(errLineTooLong.Error())
+				return len(b)
+			}
+			break
+		}
+		s.handshakeLine(line)
+		if s.phase == phaseClosed {
+			return len(b)
+		}
+		if h.held {
+			break // this line is read again
+		}
+		used += len(line)
+	}
+	if len(h.out) > 0 {
+		s.miner.write(h.out)
+		h.out = nil
+	}
+	return used
+}
+
+// answer queues a result, answerError an error, for the miner. They are
+// written together when the read's requests are done.
+func (s *Session) answer(id json.RawMessage, result []byte) {
+	s.handshake.out = s.dialect().appendResult(s.handshake.out, id, result)
+}
+
+func (s *Session) answerError(r *request, e *stratumError) {
+	d := s.dialect()
+	if s.manager.chain == chainEthereum && s.subscription == nil && bytes.HasPrefix([]byte(r.Method), []byte("eth_")) {
+		d = dialectRPC2
+	}
+	s.manager.handshakeFailed(e.Code)
+	s.handshake.out = d.appendError(s.handshake.out, r.ID, e, s.manager.ids.server())
+}
+
+func (s *Session) handshakeLine(line []byte) {
+	h := s.handshake
+	r, err := parseRequest(line)
+	if err != nil {
+		if len(bytes.TrimSpace(line)) == 0 {
+			return
+		}
+		if h.badLines++; h.badLines > maxBadLines {
+			s.manager.handshakeFailed(failNotStratum)
+			s.close("lines that are not JSON")
+		}
+		return
+	}
+	if glog.V(3) {
+		glog.Infof("%s request method=%q", s, r.Method)
+	}
+	switch r.Method {
+	case "mining.configure":
+		s.handleConfigure(r)
+	case "mining.subscribe":
+		s.handleSubscribe(r)
+	case "mining.authorize":
+		s.handleAuthorize(r)
+	case "eth_submitLogin":
+		if s.manager.chain != chainEthereum {
+			s.answerError(r, errUnknownMethod)
+			return
+		}
+		if s.subscription == nil && !s.subscribe(ethProxySubscription()) {
+			return
+		}
+		s.handleAuthorize(r)
+	case "mining.submit", "eth_submitWork":
+		s.answerError(r, errUnauthorized)
+	case "": // an answer to something nobody asked
+	default:
+		s.handleOther(r)
+	}
+}
+
+// handleOther deals with requests that change nothing but may be waited for.
+// Without an id no answer is expected, and one would be taken for another's.
+func (s *Session) handleOther(r *request) {
+	switch r.Method {
+	case "mining.extranonce.subscribe":
+		s.wantsExtranonce = true
+	case "mining.suggest_difficulty", "mining.suggest_target":
+		s.remember(r)
+	case "mining.multi_version", "mining.capabilities":
+	case "mining.get_transactions":
+		if !r.isNotification() {
+			s.answer(r.ID, []byte("[]"))
+		}
+		return
+	default:
+		if !r.isNotification() {
+			s.answerError(r, errUnknownMethod)
+		}
+		return
+	}
+	if !r.isNotification() {
+		s.answer(r.ID, []byte("true"))
+	}
+}
+
+// remember keeps a suggestion for the pools; the last of each kind counts.
+func (s *Session) remember(r *request) {
+	if len(r.Params) == 0 || r.Params[0] != '[' || len(r.Params) > 200 {
+		return
+	}
+	for i := range s.suggestions {
+		if s.suggestions[i].method == r.Method {
+			s.suggestions[i].params = r.Params
+			return
+		}
+	}
+	if len(s.suggestions) < maxSuggestions {
+		s.suggestions = append(s.suggestions, suggestion{r.Method, r.Params})
+	}
+}
+
+// handleConfigure answers BIP 310's mining.configure. A version mask is
+// granted as asked for; what the pool allows of it follows after the
+// authorization.
+func (s *Session) handleConfigure(r *request) {
+	if s.manager.chain != chainBitcoin {
+		if !r.isNotification() {
+			s.answerError(r, errUnknownMethod)
+		}
+		return
+	}
+	params := r.paramList()
+	var extensions []string
+	if len(params) == 0 || wireJSON.Unmarshal(params[0], &extensions) != nil {
+		s.answerError(r, errTooFewParams)
+		return
+	}
+	options := map[string]json.RawMessage{}
+	if len(params) > 1 {
+		if wireJSON.Unmarshal(params[1], &options) != nil {
+			options = nil
+		}
+	}
+	result := []byte{'{'}
+	for _, extension := range extensions {
+		if len(result) > 1 {
+			result = append(result, ',')
+		}
+		result = append(result, quote(extension)...)
+		result = append(result, ':')
+		switch extension {
+		case "version-rolling":
+			mask, ok := requestedMask(options)
+			if !ok {
+				result = append(result, `"version-rolling.mask is not a hex number"`...)
+				break
+			}
+			s.askedMask = mask
+			result = fmt.Appendf(result, `true,"version-rolling.mask":"%08x"`, mask)
+		case "subscribe-extranonce":
+			s.wantsExtranonce = true
+			result = append(result, "true"...)
+		default:
+			result = append(result, "false"...)
+		}
+	}
+	s.answer(r.ID, append(result, '}'))
+}
+
+// requestedMask is the mask of BIP 310's version-rolling; without one, all bits.
+func requestedMask(options map[string]json.RawMessage) (uint32, bool) {
+	raw, ok := options["version-rolling.mask"]
+	if !ok {
+		return 0xffffffff, true
+	}
+	text, _ := jsonString(raw)
+	return parseMask(text)
+}
+
+func (s *Session) handleSubscribe(r *request) {
+	if s.subscription != nil {
+		s.answerError(r, errDuplicateSubscribed)
+		return
+	}
+	if s.subscribe(s.manager.chain.newSubscription(r.paramList())) {
+		s.answer(r.ID, s.manager.chain.subscribeResult(s.subscription, s.id))
+	}
+}
+
+// subscribe gives the session its ID. If the server ID is not known yet, the
+// request is held and read again when it is.
+func (s *Session) subscribe(sub *subscription) bool {
+	if !s.manager.serverIDOrWait(s) {
+		s.handshake.held = true
+		s.miner.pause(true)
+		return false
+	}
+	id, err := s.manager.ids.allocate()
+	if err != nil {
+		glog.Errorf("%s refused: %v", s, err)
+		s.close(err.Error())
+		return false
+	}
+	s.id, s.hasID = id, true
+	s.subscription = sub
+	return true
+}
+
+// serverIDKnown goes on with a request that was held.
+func (s *Session) serverIDKnown() {
+	if s.phase == phaseHandshaking && s.handshake.held {
+		s.handshake.held = false
+		s.miner.resume()
+	}
+}
+
+func (s *Session) handleAuthorize(r *request) {
+	if s.subscription == nil {
+		s.answerError(r, errNeedSubscribed)
+		return
+	}
+	params := r.paramList()
+	if len(params) == 0 {
+		s.answerError(r, errTooFewParams)
+		return
+	}
+	full, ok := jsonString(params[0])
+	if !ok {
+		s.answerError(r, errWorkerNotString)
+		return
+	}
+	name := s.manager.chain.parseWorker(full, r.Worker)
+	if name.Account == "" {
+		s.answerError(r, errEmptySubAccount)
+		return
+	}
+	s.auth = &authorization{id: r.ID, method: r.Method, name: name}
+	for _, p := range params[1:] {
+		s.auth.rest = append(s.auth.rest, p)
+	}
+	s.phase = phaseRouting
+	s.miner.pause(true)
+	s.manager.route(s)
+}
+
+// coinFound goes on when the coin source has answered.
+func (s *Session) coinFound(account *subAccount, err error) {
+	if s.phase != phaseRouting || s.query == nil {
+		s.manager.dropPending(account)
+		return
+	}
+	s.query = nil
+	if err != nil {
+		s.refuse(errInvalidSubAccount, true, err.Error())
+		return
+	}
+	s.auth.name.Account = account.name
+	wanted := s.manager.joinAccount(s, account)
+	p := s.manager.pools[wanted]
+	if p == nil {
+		s.refuse(errServerNotFound, true, fmt.Sprintf("coin %q is not in StratumServerMap", wanted))
+		return
+	}
+	s.connect(p)
+}

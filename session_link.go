@@ -1,0 +1,255 @@
+package main
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/golang/glog"
+)
+
+const (
+	// maxReconnects is how often a lost pool is tried before the miner is
+	// closed, so that its own failover can act.
+	maxReconnects = 10
+
+	switchRetryFirst = time.Second
+	switchRetryMost  = time.Minute
+	reconnectFirst   = 250 * time.Millisecond
+	reconnectMost    = 5 * time.Second
+)
+
+// linking is the preparation of a session's next pool link: for the first
+// connect, a switch, or a reconnect. It waits for a dial ticket, then for the
+// link's handshake, then perhaps for the next try.
+type linking struct {
+	pool    *pool
+	tries   int // that failed
+	ticket  *dialTicket
+	link    *poolLink
+	retry   *loopTimer
+	stopped bool
+}
+
+// connect begins to prepare a link to p, in place of any other.
+func (s *Session) connect(p *pool) {
+	s.stopLinking()
+	s.linking = &linking{pool: p}
+	s.tryLink()
+}
+
+func (s *Session) stopLinking() {
+	l := s.linking
+	if l == nil {
+		return
+	}
+	s.linking = nil
+	l.stopped = true
+	s.loop.stopTimer(l.retry)
+	if l.link != nil {
+		l.link.close()
+	}
+	s.manager.gate.release(l.ticket)
+}
+
+// tryLink waits its turn for the next try.
+func (s *Session) tryLink() {
+	l := s.linking
+	l.retry = nil
+	ticket, held := s.manager.gate.acquire(s.account, func() {
+		s.loop.post(func() { s.dialGranted(l) })
+	})
+	l.ticket = ticket
+	if held {
+		s.dialPool(l)
+	}
+}
+
+func (s *Session) dialGranted(l *linking) {
+	if !l.stopped {
+		s.dialPool(l)
+	}
+}
+
+func (s *Session) dialPool(l *linking) {
+	if addr, ok := l.pool.address.known(); ok {
+		s.dialAddress(l, addr, nil)
+		return
+	}
+	l.pool.address.resolve(func(addr netip.AddrPort, err error) {
+		s.loop.post(func() { s.dialAddress(l, addr, err) })
+	})
+}
+
+func (s *Session) dialAddress(l *linking, addr netip.AddrPort, err error) {
+	if l.stopped {
+		return
+	}
+	if err == nil {
+		l.link, err = newPoolLink(s, l.pool, addr)
+	}
+	if err != nil {
+		s.linkFailed(err)
+	}
+}
+
+// linkFailed decides about the next try. The link is closed already.
+func (s *Session) linkFailed(err error) {
+	l := s.linking
+	l.link = nil
+	s.manager.gate.release(l.ticket)
+	l.tries++
+	s.manager.linkFailed(s, l.pool, err)
+	glog.V(2).Infof("%s link failed coin=%s pool=%s try=%d: %v", s, l.pool.coin, l.pool.address.text, l.tries, err)
+
+	switch s.phase {
+	case phaseRouting:
+		s.linking = nil
+		var refused *refusedError
+		if errors.As(err, &refused) {
+			s.passRefusal(refused)
+			return
+		}
+		s.refuse(errConnectFailed, true, err.Error())
+	case phaseSwitching:
+		l.retry = s.loop.after(backoff(l.tries, switchRetryFirst, switchRetryMost), s.tryLink)
+	case phaseReconnecting:
+		if l.tries >= maxReconnects {
+			s.close("pool lost and not back in time")
+			return
+		}
+		l.pool = s.reconnectPool(l)
+		l.retry = s.loop.after(backoff(l.tries, reconnectFirst, reconnectMost), s.tryLink)
+	}
+}
+
+// passRefusal gives the miner the pool's own answer to its authorization.
+func (s *Session) passRefusal(refused *refusedError) {
+	s.manager.handshakeFailed(failRefused)
+	s.miner.write(s.dialect().appendForwarded(nil, s.auth.id, refused.answer))
+	s.backToHandshake()
+}
+
+// backoff is the pause after a number of failed tries: doubling from first to
+// most, with jitter from half to once and a half of it.
+func backoff(tries int, first, most time.Duration) time.Duration {
+	d := first << min(tries-1, 20)
+	if d > most || d <= 0 {
+		d = most
+	}
+	return d/2 + rand.N(d)
+}
+
+// linkReady makes the prepared link the session's link. The miner sees one
+// write: the answer to its authorization if it waits for one, the version mask
+// if that changed, then what the pool said, difficulty and job.
+func (s *Session) linkReady(k *poolLink) {
+	l := s.linking
+	s.linking = nil
+	l.stopped = true
+	s.manager.gate.release(l.ticket)
+	k.stopTimers()
+
+	first := s.phase == phaseRouting
+	var out []byte
+	if first {
+		out = s.dialect().appendForwarded(out, s.auth.id, k.answer)
+	}
+	if s.askedMask != 0 {
+		if mask := s.askedMask & k.allowedMask; first || mask != s.sentMask {
+			out = appendVersionMask(out, mask)
+			s.sentMask = mask
+		}
+	}
+	out = append(out, k.greeting(!first)...)
+
+	from := s.pool
+	s.retireUpstream()
+	if s.drain != nil {
+		s.drain.sawJobs(k.early)
+	}
+	s.upstream, s.pool = k.socket, k.pool
+	s.owed, s.ownAnswers = 0, k.unanswered()
+	s.phase = phaseRelaying
+	s.endHandshake()
+	s.miner.write(out)
+	if s.miner.congested() {
+		s.upstream.pause(false)
+	}
+	if !s.upstream.congested() {
+		s.miner.resume()
+	}
+	s.manager.linked(s, from)
+	glog.V(2).Infof("%s mining coin=%s pool=%s", s, k.pool.coin, k.pool.address.text)
+	if wanted := s.manager.wantedPool(s); wanted != nil && wanted != s.pool {
+		s.switchTo(wanted)
+	}
+}
+
+// switchTo moves the miner to another coin's pool. Until a link to that pool
+// is ready, the miner goes on where it is.
+func (s *Session) switchTo(p *pool) {
+	switch s.phase {
+	case phaseRouting:
+		if s.linking != nil && s.linking.pool != p {
+			s.connect(p)
+		}
+	case phaseRelaying, phaseSwitching:
+		if p == s.pool {
+			s.stopLinking()
+			s.phase = phaseRelaying
+			return
+		}
+		if s.linking != nil && s.linking.pool == p {
+			return
+		}
+		s.phase = phaseSwitching
+		s.connect(p)
+	case phaseReconnecting:
+		if s.linking.pool != p {
+			s.connect(p)
+		}
+	}
+}
+
+// poolLost pauses the miner and gets it a new link, to the coin it should mine
+// or, as long as that one's pool can not be had, to the one it mined.
+func (s *Session) poolLost(err error) {
+	if s.upstream != nil {
+		s.upstream.close()
+		s.upstream = nil
+	}
+	glog.V(2).Infof("%s pool lost coin=%s: %v", s, s.pool.coin, err)
+	s.manager.poolLost(s, err)
+	s.phase = phaseReconnecting
+	s.miner.pause(true)
+	switch {
+	case s.linking == nil:
+		p := s.manager.wantedPool(s)
+		if p == nil {
+			p = s.pool
+		}
+		s.linking = &linking{pool: p}
+		// The first try comes after a short jitter: the pool may have closed
+		// all its miners at this moment.
+		s.linking.retry = s.loop.after(rand.N(reconnectFirst), s.tryLink)
+	case s.linking.retry != nil:
+		// A switch was waiting for its next try: now it is urgent.
+		s.loop.stopTimer(s.linking.retry)
+		s.linking.tries = 0
+		s.linking.retry = s.loop.after(rand.N(reconnectFirst), s.tryLink)
+	default:
+		s.linking.tries = 0
+	}
+}
+
+// reconnectPool is the pool for the next try: the wanted coin's and the last
+// one's in turn.
+func (s *Session) reconnectPool(l *linking) *pool {
+	wanted := s.manager.wantedPool(s)
+	if wanted == nil || l.pool == wanted {
+		return s.pool
+	}
+	return wanted
+}

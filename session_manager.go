@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/golang/glog"
+)
+
+// Reasons of failed handshakes that have no code of their own.
+const (
+	failSilent = -1 - iota
+	failNotStratum
+	failLineTooLong
+	failUnauthorized
+	failRefused
+)
+
+// fdReserve is how many descriptors are kept for all but sessions: log files,
+// ZooKeeper, HTTP, and what an upgrade needs for a moment.
+const fdReserve = 72
+
+// sessionManager accepts miners and keeps what sessions share: the loops they
+// run on, the session IDs, the sub-accounts, the pools and the dial gate.
+type sessionManager struct {
+	config    *Config
+	chain     chainType
+	pools     map[string]*pool // by coin
+	coins     CoinSource
+	ids       *sessionIDs
+	gate      *dialGate
+	loops     []*loop
+	drainTime time.Duration
+
+	maxSessions int // by the descriptor limit
+	fdLimit     int
+	draining    atomic.Int64
+	linksFailed atomic.Int64
+	linksLost   atomic.Int64
+	refusedFull atomic.Int64
+
+	listener *minerListener
+	accepted sync.WaitGroup // the accept loop
+
+	mu        sync.Mutex
+	sessions  []*Session
+	accounts  map[string]*subAccount
+	waitingID []*Session // hold a request until the server ID is known
+	failures  map[int]int64
+	nextLoop  int
+}
+
+// newSessionManager makes the loops; start begins the work. The caller closes
+// it, and the coin source.
+func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
+	chain, err := parseChainType(c.ChainType)
+	if err != nil {
+		return nil, err
+	}
+	pools, err := newPools(c)
+	if err != nil {
+		return nil, err
+	}
+	m := &sessionManager{
+		config:    c,
+		chain:     chain,
+		pools:     pools,
+		coins:     coins,
+		ids:       newSessionIDs(chain.indexBits(), chain.indexStep()),
+		gate:      newDialGate(c.MaxPoolDials),
+		drainTime: time.Duration(c.DrainSeconds) * time.Second,
+		accounts:  make(map[string]*subAccount),
+		failures:  make(map[int]int64),
+	}
+	m.fdLimit = descriptorLimit()
+	m.maxSessions = (m.fdLimit - fdReserve - c.MaxPoolDials) / 2
+	if m.maxSessions < 1 {
+		return nil, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions", m.fdLimit)
+	}
+	for range runtime.GOMAXPROCS(0) {
+		l, err := newLoop()
+		if err != nil {
+			m.closeLoops()
+			return nil, err
+		}
+		m.loops = append(m.loops, l)
+		l.start()
+	}
+	return m, nil
+}
+
+// listen opens the listener that miners connect to.
+func listen(addr string) (*minerListener, error) {
+	config := net.ListenConfig{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: false}, // inherited from the listener instead
+		Control: func(_, _ string, c syscall.RawConn) error {
+			return c.Control(setListenerOptions)
+		},
+	}
+	ln, err := config.Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("ListenAddr: %w", err)
+	}
+	return newMinerListener(ln.(*net.TCPListener))
+}
+
+// serve begins to accept miners. The manager owns the listener from now on.
+func (m *sessionManager) serve(ln *minerListener) {
+	m.listener = ln
+	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d",
+		ln.addr, m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, m.maxSessions)
+	m.accepted.Go(m.acceptMiners)
+}
+
+// acceptMiners runs until the listener is closed.
+func (m *sessionManager) acceptMiners() {
+	const firstPause, mostPause = 5 * time.Millisecond, time.Second
+	pause := firstPause
+	var lastAlert time.Time
+	for {
+		h, addr, err := m.listener.accept()
+		switch {
+		case err == nil:
+			pause = firstPause
+			if !m.hasRoom() {
+				h.close()
+				m.refusedFull.Add(1)
+				if time.Since(lastAlert) >= alertEvery {
+					lastAlert = time.Now()
+					glog.Errorf("refused miner=%s: %d sessions are all that fit into %d descriptors", addr, m.maxSessions, m.fdLimit)
+				}
+				continue
+			}
+			m.startSession(h, addr)
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			if isTimeout(err) {
+				return // stopped by the upgrade
+			}
+			glog.Errorf("accept: %v; next try in %v", err, pause)
+			time.Sleep(pause)
+			pause = min(2*pause, mostPause)
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func (m *sessionManager) hasRoom() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.sessions) < m.maxSessions
+}
+
+// mayDrain says whether there is a descriptor for a link that is no longer in
+// use. New links come first.
+func (m *sessionManager) mayDrain() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return 2*len(m.sessions)+int(m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
+}
+
+func (m *sessionManager) startSession(h socketHandle, addr netip.AddrPort) {
+	m.mu.Lock()
+	l := m.loops[m.nextLoop%len(m.loops)]
+	m.nextLoop++
+	m.mu.Unlock()
+	l.post(func() {
+		s, err := newSession(m, l, h, addr)
+		if err != nil {
+			glog.Errorf("miner=%s: %v", addr, err)
+			return
+		}
+		m.add(s)
+		glog.V(2).Infof("%s connected", s)
+	})
+}
+
+func (m *sessionManager) add(s *Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.slot = len(m.sessions)
+	m.sessions = append(m.sessions, s)
+}
+
+// remove takes a closed session out of all books.
+func (m *sessionManager) remove(s *Session) {
+	m.leaveAccount(s)
+	if s.hasID {
+		m.ids.free(s.id)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last := len(m.sessions) - 1
+	m.sessions[s.slot] = m.sessions[last]
+	m.sessions[s.slot].slot = s.slot
+	m.sessions[last] = nil
+	m.sessions = m.sessions[:last]
+	for i, waiting := range m.waitingID {
+		if waiting == s {
+			m.waitingID = append(m.waitingID[:i], m.waitingID[i+1:]...)
+			break
+		}
+	}
+}
+
+// route asks for the coin of the sub-account the session is authorizing for.
+func (m *sessionManager) route(s *Session) {
+	account := s.auth.name.Account
+	if m.config.StratumServerCaseInsensitive {
+		account = strings.ToLower(account)
+	}
+	s.query = &coinQuery{Account: account, SessionID: s.id, Worker: s.auth.name.String()}
+	s.query.Reply = func(account, coin string, err error) {
+		var a *subAccount
+		if err == nil {
+			a = m.expectAccount(account, coin)
+		}
+		s.loop.post(func() { s.coinFound(a, err) })
+	}
+	m.coins.Lookup(s.query)
+}
+
+// serverIDOrWait says whether the server ID is known. If not, the session is
+// told when it is.
+func (m *sessionManager) serverIDOrWait(s *Session) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ids.server() != 0 {
+		return true
+	}
+	m.waitingID = append(m.waitingID, s)
+	return false
+}
+
+// ServerIDClaimed implements CoinSink.
+func (m *sessionManager) ServerIDClaimed(id uint8) {
+	m.mu.Lock()
+	m.ids.setServerID(id)
+	waiting := m.waitingID
+	m.waitingID = nil
+	m.mu.Unlock()
+	glog.Infof("server_id=%d", id)
+	for _, s := range waiting {
+		s.loop.post(s.serverIDKnown)
+	}
+}
+
+func (m *sessionManager) handshakeFailed(reason int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.failures[reason]++
+}
+
+func (m *sessionManager) coinNames() []string {
+	names := make([]string, 0, len(m.pools))
+	for coin := range m.pools {
+		names = append(names, coin)
+	}
+	return names
+}
+
+// close stops accepting and ends all sessions.
+func (m *sessionManager) close() {
+	if m.listener != nil {
+		m.listener.close()
+		m.accepted.Wait()
+	}
+	for _, l := range m.loops {
+		l.call(func() {
+			for _, s := range m.sessionsOf(l) {
+				s.close("the switcher stops")
+			}
+		})
+	}
+	m.closeLoops()
+}
+
+func (m *sessionManager) closeLoops() {
+	for _, l := range m.loops {
+		l.freeze()
+		l.close()
+	}
+}
+
+func (m *sessionManager) sessionsOf(l *loop) []*Session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var sessions []*Session
+	for _, s := range m.sessions {
+		if s.loop == l {
+			sessions = append(sessions, s)
+		}
+	}
+	return sessions
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/golang/glog"
+)
+
+// Relaying looks at lines without decoding them. Nearly all of them go on as
+// they are, all lines of one read in one write. Only a few methods, found by
+// a byte search, are read in full.
+
+// lineKind is what a byte search tells of a line.
+type lineKind uint8
+
+const (
+	lineAnswer lineKind = iota // no method
+	lineJob
+	lineVersionMask
+	lineSetExtranonce
+	lineReconnect
+	lineShare
+	lineOther
+)
+
+var methodKey = []byte(`"method"`)
+
+// lineMethod finds the value of a line's "method" member, nil if it has none.
+// Quotes inside JSON strings are escaped, so the key is not found in them.
+func lineMethod(line []byte) []byte {
+	for {
+		at := bytes.Index(line, methodKey)
+		if at < 0 {
+			return nil
+		}
+		line = line[at+len(methodKey):]
+		value := skipSpace(line)
+		if len(value) == 0 || value[0] != ':' {
+			continue
+		}
+		value = skipSpace(value[1:])
+		if len(value) == 0 || value[0] != '"' {
+			continue
+		}
+		end := bytes.IndexByte(value[1:], '"')
+		if end < 0 {
+			return nil
+		}
+		return value[1 : 1+end]
+	}
+}
+
+func skipSpace(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	return b
+}
+
+func poolLineKind(line []byte) lineKind {
+	switch string(lineMethod(line)) {
+	case "":
+		return lineAnswer
+	case "mining.notify":
+		return lineJob
+	case "mining.set_version_mask":
+		return lineVersionMask
+	case "mining.set_extranonce":
+		return lineSetExtranonce
+	case "client.reconnect":
+		return lineReconnect
+	}
+	return lineOther
+}
+
+func minerLineKind(line []byte) lineKind {
+	switch string(lineMethod(line)) {
+	case "":
+		return lineAnswer
+	case "mining.submit", "eth_submitWork":
+		return lineShare
+	}
+	return lineOther
+}
+
+// minerReceived passes complete lines of the miner to the pool.
+func (s *Session) minerReceived(b []byte) int {
+	if s.upstream == nil {
+		return 0 // paused: they wait for the next link
+	}
+	end := bytes.LastIndexByte(b, '\n') + 1
+	if end == 0 {
+		if len(b) > maxMinerLine {
+			s.close(errLineTooLong.Error())
+		}
+		return 0
+	}
+	from := 0 // start of the lines not passed on yet
+	for at := 0; at < end; {
+		line := nextLine(b[at:end])
+		next := at + len(line)
+		switch kind := minerLineKind(line); {
+		case len(line) > maxMinerLine:
+			s.close(errLineTooLong.Error())
+			return len(b)
+		case kind == lineShare && s.drain != nil && s.drain.takesShare(line):
+			s.upstream.write(b[from:at])
+			from = next
+		case kind == lineOther && s.minerSpecial(line):
+			s.upstream.write(b[from:at])
+			from = next
+		case kind != lineAnswer:
+			s.owed++
+		}
+		at = next
+	}
+	s.upstream.write(b[from:end])
+	if s.upstream.congested() {
+		s.miner.pause(false)
+	}
+	return end
+}
+
+// minerSpecial handles a request that the switcher answers itself or
+// remembers. It reports whether the line is done with.
+func (s *Session) minerSpecial(line []byte) bool {
+	switch string(lineMethod(line)) {
+	case "mining.extranonce.subscribe":
+		s.wantsExtranonce = true
+		r, err := parseRequest(line)
+		if err != nil {
+			return false
+		}
+		if !r.isNotification() {
+			s.miner.write(s.dialect().appendResult(nil, r.ID, []byte("true")))
+		}
+		return true
+	case "mining.suggest_difficulty", "mining.suggest_target":
+		if r, err := parseRequest(line); err == nil {
+			s.remember(r)
+		}
+	case "mining.subscribe":
+		r, err := parseRequest(line)
+		if err != nil {
+			return false
+		}
+		s.miner.write(s.dialect().appendError(nil, r.ID, errDuplicateSubscribed, s.manager.ids.server()))
+		return true
+	}
+	return false
+}
+
+// poolReceived passes complete lines of the pool to the miner.
+func (s *Session) poolReceived(b []byte) int {
+	end := bytes.LastIndexByte(b, '\n') + 1
+	if end == 0 {
+		if len(b) > maxPoolLine {
+			s.poolLost(errLineTooLong)
+		}
+		return 0
+	}
+	from := 0
+	for at := 0; at < end; {
+		line := nextLine(b[at:end])
+		next := at + len(line)
+		drop := false
+		switch kind := poolLineKind(line); kind {
+		case lineAnswer:
+			if s.ownAnswers > 0 && s.isOwnAnswer(line) {
+				s.ownAnswers--
+				drop = true
+				break
+			}
+			s.owed--
+		case lineJob:
+			if s.drain != nil {
+				s.drain.sawJob(line)
+			}
+		case lineVersionMask, lineSetExtranonce, lineReconnect:
+			s.miner.write(b[from:at])
+			from = at
+			if !s.poolSpecial(kind, line) {
+				return len(b) // the link is gone
+			}
+			drop = true
+		}
+		if drop {
+			s.miner.write(b[from:at])
+			from = next
+		}
+		at = next
+	}
+	s.miner.write(b[from:end])
+	if s.miner.congested() {
+		s.upstream.pause(false)
+	}
+	return end
+}
+
+// isOwnAnswer recognises answers to requests of the link's handshake.
+func (s *Session) isOwnAnswer(line []byte) bool {
+	r, err := parseResponse(line)
+	return err == nil && (string(r.ID) == idSuggest || string(r.ID) == idConfigure)
+}
+
+// poolSpecial handles what a pool may not simply tell the miner. It reports
+// whether the link still stands.
+func (s *Session) poolSpecial(kind lineKind, line []byte) bool {
+	switch kind {
+	case lineVersionMask:
+		r, err := parseRequest(line)
+		if err != nil {
+			return true
+		}
+		if mask, ok := versionMaskOf(r); ok && s.askedMask != 0 {
+			s.sentMask = s.askedMask & mask
+			s.miner.write(appendVersionMask(nil, s.sentMask))
+		}
+		return true
+	case lineReconnect:
+		// The miner must stay here; the link is what gets renewed.
+		s.poolLost(errPoolReconnect)
+		return false
+	}
+	if err := s.extranonceRefused(line); err != nil {
+		s.poolLost(err)
+		return false
+	}
+	return true
+}
+
+// extranonceRefused: a pool that wants another extranonce than the session's
+// would refuse every share.
+func (s *Session) extranonceRefused(line []byte) error {
+	glog.V(1).Infof("%s pool changed the extranonce: %q", s, clip(line))
+	return fmt.Errorf("pool changed the extranonce: %q", clip(bytes.TrimSpace(line)))
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	jsoniter "github.com/json-iterator/go"
+)
+
+// Limits of what a peer may send in one line, "\n" included.
+const (
+	maxMinerLine = 16 << 10
+	maxPoolLine  = 256 << 10
+)
+
+var wireJSON = jsoniter.ConfigCompatibleWithStandardLibrary
+
+// stratumError is an error a miner is told: protocol.md, "Handshake with the miner".
+type stratumError struct {
+	Code int
+	Text string
+}
+
+func (e *stratumError) Error() string { return fmt.Sprintf("%d %s", e.Code, e.Text) }
+
+var (
+	errNeedSubscribed      = &stratumError{101, "Need Subscribed"}
+	errDuplicateSubscribed = &stratumError{102, "Duplicate Subscribed"}
+	errTooFewParams        = &stratumError{103, "Too Few Params"}
+	errWorkerNotString     = &stratumError{104, "Worker Name Must be a String"}
+	errEmptySubAccount     = &stratumError{105, "Sub-account Name Cannot be Empty"}
+	errInvalidSubAccount   = &stratumError{201, "Invalid Sub-account Name"}
+	errServerNotFound      = &stratumError{301, "Stratum Server Not Found"}
+	errConnectFailed       = &stratumError{302, "Connect Stratum Server Failed"}
+
+	// The codes every Stratum V1 pool uses for these.
+	errUnauthorized  = &stratumError{24, "Unauthorized worker"}
+	errUnknownMethod = &stratumError{20, "Unknown method"}
+)
+
+// request is a line with a method, from a miner or as notification of a pool.
+// ID, Params and the elements of Params are the sender's own bytes.
+type request struct {
+	ID     json.RawMessage `json:"id"`
+	Method string          `json:"method"`
+	Params json.RawMessage `json:"params"`
+	// Worker is the miner's name beside the account in Ethereum protocols.
+	Worker string `json:"worker,omitempty"`
+}
+
+// response is an answer of a pool. Result and Error are as sent.
+type response struct {
+	ID     json.RawMessage `json:"id"`
+	Method string          `json:"method"`
+	Result json.RawMessage `json:"result"`
+	Error  json.RawMessage `json:"error"`
+}
+
+var errNotJSON = errors.New("not a JSON object")
+
+// parseRequest decodes one line. The result shares no memory with line.
+func parseRequest(line []byte) (*request, error) {
+	var r request
+	if err := decodeLine(line, &r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+func parseResponse(line []byte) (*response, error) {
+	var r response
+	if err := decodeLine(line, &r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+func decodeLine(line []byte, into any) error {
+	line = bytes.TrimSpace(line)
+	if len(line) == 0 || line[0] != '{' || !json.Valid(line) {
+		return errNotJSON
+	}
+	return wireJSON.Unmarshal(line, into)
+}
+
+// paramList splits the parameters; anything but an array has none.
+func (r *request) paramList() []json.RawMessage {
+	var list []json.RawMessage
+	if len(r.Params) == 0 || r.Params[0] != '[' || wireJSON.Unmarshal(r.Params, &list) != nil {
+		return nil
+	}
+	return list
+}
+
+// isNotification says that the sender expects no answer.
+func (r *request) isNotification() bool { return len(r.ID) == 0 || string(r.ID) == "null" }
+
+// jsonString returns the string that raw is, if it is one.
+func jsonString(raw json.RawMessage) (string, bool) {
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", false
+	}
+	var s string
+	if wireJSON.Unmarshal(raw, &s) != nil {
+		return "", false
+	}
+	return s, true
+}
+
+// quote returns s as a JSON string.
+func quote(s string) []byte {
+	b, err := wireJSON.Marshal(s)
+	if err != nil {
+		return []byte(`""`)
+	}
+	return b
+}
+
+// isTrue says that raw is the JSON value true.
+func isTrue(raw json.RawMessage) bool { return string(raw) == "true" }
+
+// isNull says that raw is absent or null.
+func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
+// orNull gives absent values their JSON form.
+func orNull(raw json.RawMessage) []byte {
+	if len(raw) == 0 {
+		return []byte("null")
+	}
+	return raw
+}
+
+// dialect is how answers to a miner look.
+type dialect uint8
+
+const (
+	dialectStratum dialect = iota // id, result, error: JSON-RPC 1.0 style
+	dialectRPC2                   // id, jsonrpc and either result or error
+)
+
+// appendResult appends an answer with a result to b. result is JSON.
+func (d dialect) appendResult(b []byte, id json.RawMessage, result []byte) []byte {
+	b = append(b, `{"id":`...)
+	b = append(b, orNull(id)...)
+	if d == dialectRPC2 {
+		b = append(b, `,"jsonrpc":"2.0","result":`...)
+		b = append(b, result...)
+		return append(b, "}\n"...)
+	}
+	b = append(b, `,"result":`...)
+	b = append(b, result...)
+	return append(b, ",\"error\":null}\n"...)
+}
+
+// appendError appends an answer with an error of the switcher to b.
+func (d dialect) appendError(b []byte, id json.RawMessage, e *stratumError, serverID uint8) []byte {
+	b = append(b, `{"id":`...)
+	b = append(b, orNull(id)...)
+	if d == dialectRPC2 {
+		return fmt.Appendf(b, `,"jsonrpc":"2.0","error":{"code":%d,"message":%s,"data":%d}}`+"\n", e.Code, quote(e.Text), serverID)
+	}
+	return fmt.Appendf(b, `,"result":null,"error":[%d,%s,%d]}`+"\n", e.Code, quote(e.Text), serverID)
+}
+
+// appendForwarded appends a pool's answer to b under the miner's own id.
+func (d dialect) appendForwarded(b []byte, id json.RawMessage, r *response) []byte {
+	b = append(b, `{"id":`...)
+	b = append(b, orNull(id)...)
+	if d != dialectRPC2 {
+		b = append(b, `,"result":`...)
+		b = append(b, orNull(r.Result)...)
+		b = append(b, `,"error":`...)
+		b = append(b, orNull(r.Error)...)
+		return append(b, "}\n"...)
+	}
+	b = append(b, `,"jsonrpc":"2.0",`...)
+	if isNull(r.Error) {
+		b = append(b, `"result":`...)
+		b = append(b, orNull(r.Result)...)
+	} else {
+		b = append(b, `"error":`...)
+		b = append(b, rpc2Error(r.Error)...)
+	}
+	return append(b, "}\n"...)
+}
+
+// rpc2Error turns a pool's [code, text, data] into JSON-RPC 2.0's object.
+func rpc2Error(raw json.RawMessage) []byte {
+	var list []json.RawMessage
+	if raw[0] != '[' || wireJSON.Unmarshal(raw, &list) != nil || len(list) < 2 {
+		return raw
+	}
+	var data json.RawMessage
+	if len(list) > 2 {
+		data = list[2]
+	}
+	return fmt.Appendf(nil, `{"code":%s,"message":%s,"data":%s}`, list[0], list[1], orNull(data))
+}
+
+// appendRequest appends a request to b. id is JSON, params the inside of the array.
+func appendRequest(b []byte, id, method string, params ...[]byte) []byte {
+	b = append(b, `{"id":`...)
+	b = append(b, id...)
+	b = append(b, `,"method":`...)
+	b = append(b, quote(method)...)
+	b = append(b, `,"params":[`...)
+	b = append(b, bytes.Join(params, []byte(","))...)
+	return append(b, "]}\n"...)
+}
+
+// appendVersionMask appends BIP 310's mining.set_version_mask to b.
+func appendVersionMask(b []byte, mask uint32) []byte {
+	return fmt.Appendf(b, `{"id":null,"method":"mining.set_version_mask","params":["%08x"]}`+"\n", mask)
+}
+
+// parseMask reads a version mask: up to 8 hex digits.
+func parseMask(text string) (uint32, bool) {
+	mask, err := strconv.ParseUint(text, 16, 32)
+	return uint32(mask), err == nil
+}
+
+// workerName is a worker's full name in its parts: Account is up to the first
+// dot, Miner the rest with the dot.
+type workerName struct {
+	Account string
+	Miner   string
+}
+
+func (w workerName) String() string { return w.Account + w.Miner }
+
+// withSuffix is the name a pool that keeps its coins' users apart knows.
+func (w workerName) withSuffix(suffix string) string { return w.Account + "_" + suffix + w.Miner }
+
+// filterWorker drops the characters that no worker name may have.
+func filterWorker(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("._:|^/-", r):
+			return r
+		}
+		return -1
+	}, name)
+}
+
+func splitWorker(full string) workerName {
+	if dot := strings.IndexByte(full, '.'); dot >= 0 {
+		return workerName{Account: full[:dot], Miner: full[dot:]}
+	}
+	return workerName{Account: full}
+}
+
+// nextLine returns the first line of b with its "\n", or nil.
+func nextLine(b []byte) []byte {
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		return b[:i+1]
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/golang/glog"
+)
+
+// zkIndexEntry is one lower-case name of the case index, known or being read.
+type zkIndexEntry struct {
+	lower string
+	// name is the last one read; empty if there was none.
+	name    string
+	reading bool
+	waiting map[*coinQuery]struct{}
+}
+
+// resolve finds the name as registered before the coin is looked up. The index
+// is read for each query; what was last read serves while the broker is away.
+func (s *zkCoinSource) resolve(q *coinQuery) {
+	lower := strings.ToLower(q.Account)
+	if !validSubAccount(lower) {
+		s.queries.answer(q, q.Account, "", errBadSubAccount)
+		return
+	}
+	e := s.index[lower]
+	if !s.connected && s.resolveCached(q, e) {
+		return
+	}
+	if e == nil {
+		e = &zkIndexEntry{lower: lower, waiting: make(map[*coinQuery]struct{})}
+		s.index[lower] = e
+	}
+	e.waiting[q] = struct{}{}
+	s.indexPlace[q] = e
+	s.readIndex(e)
+}
+
+// resolveCached answers from what is known, if something is.
+func (s *zkCoinSource) resolveCached(q *coinQuery, e *zkIndexEntry) bool {
+	if e != nil && e.name != "" {
+		s.lookupAccount(q, e.name)
+		return true
+	}
+	if a := s.accounts[q.Account]; a != nil && a.coin != "" {
+		s.lookupAccount(q, q.Account)
+		return true
+	}
+	return false
+}
+
+// resolveAll goes on with the queries that waited for the broker.
+func (s *zkCoinSource) resolveAll() {
+	for _, e := range s.index {
+		if len(e.waiting) > 0 {
+			s.readIndex(e)
+		}
+	}
+}
+
+func (s *zkCoinSource) readIndex(e *zkIndexEntry) {
+	if e.reading || !s.connected {
+		return
+	}
+	e.reading = true
+	asked := e.waiting
+	e.waiting = make(map[*coinQuery]struct{})
+	for q := range asked {
+		delete(s.indexPlace, q)
+	}
+	s.do(true, func() func() {
+		node, err := s.conn.get(s.opts.CaseIndexDir + e.lower)
+		return func() { s.indexRead(e, asked, node, err) }
+	})
+}
+
+func (s *zkCoinSource) indexRead(e *zkIndexEntry, asked map[*coinQuery]struct{}, node zkNode, err error) {
+	e.reading = false
+	switch {
+	case err == nil:
+		e.name = strings.TrimSpace(string(node.Value))
+		if e.name != "" && !validSubAccount(e.name) {
+			glog.Errorf("zookeeper: %s%s: %q can not be a sub-account, ignored", s.opts.CaseIndexDir, e.lower, e.name)
+			e.name = ""
+		}
+	case errors.Is(err, errZKNoNode), errors.Is(err, errZKBadPath):
+		e.name = ""
+	default:
+		s.indexUnread(e, asked, err)
+		return
+	}
+	for q := range asked {
+		if !s.queries.has(q) {
+			continue
+		}
+		if e.name != "" {
+			s.lookupAccount(q, e.name)
+		} else {
+			s.lookupAccount(q, q.Account)
+		}
+	}
+	if len(e.waiting) > 0 {
+		s.readIndex(e)
+	}
+	s.forgetIndex(e)
+}
+
+// indexUnread keeps the queries of a read that failed for the next one.
+func (s *zkCoinSource) indexUnread(e *zkIndexEntry, asked map[*coinQuery]struct{}, err error) {
+	wait := zkRetryWait
+	if !errors.Is(err, errZKAway) {
+		glog.Errorf("zookeeper: reading %s%s: %v", s.opts.CaseIndexDir, e.lower, err)
+		wait = zkRefusedWait
+	}
+	for q := range asked {
+		if s.queries.has(q) && !s.resolveCached(q, e) {
+			e.waiting[q] = struct{}{}
+			s.indexPlace[q] = e
+		}
+	}
+	if s.connected {
+		s.after(wait, s.resolveAll)
+	}
+	s.forgetIndex(e)
+}
+
+// forgetIndex drops an entry that is not in the index and nobody waits for.
+func (s *zkCoinSource) forgetIndex(e *zkIndexEntry) {
+	if e.name == "" && !e.reading && len(e.waiting) == 0 && s.index[e.lower] == e {
+		delete(s.index, e.lower)
+	}
+}

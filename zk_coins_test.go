@@ -1,0 +1,497 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestZKCoinSetByOperatorIsSeen(t *testing.T) {
+	server := zkServer(t)
+	opts := zkTestOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/alice", " btc\n")
+	s, sink := startZK(t, opts)
+	wantLookup(t, s, "alice", "btc")
+	wantLookup(t, s, "alice", "btc")
+
+	if _, err := server.CLI("set", opts.CoinDir+"/alice", "bcc"); err != nil {
+		t.Fatal(err)
+	}
+	sink.wantCoin(t, "alice", "bcc")
+	wantLookup(t, s, "alice", "bcc")
+
+	if _, err := server.CLI("delete", opts.CoinDir+"/alice"); err != nil {
+		t.Fatal(err)
+	}
+	sink.wantCoin(t, "alice", "")
+	wantLookupError(t, s, "alice", errUnknownSubAccount)
+
+	if _, err := server.CLI("create", opts.CoinDir+"/alice", "btc"); err != nil {
+		t.Fatal(err)
+	}
+	sink.wantCoin(t, "alice", "btc")
+	sink.wantQuiet(t)
+}
+
+func TestZKOddValues(t *testing.T) {
+	server := zkServer(t)
+	opts := zkTestOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	node := opts.CoinDir + "/alice"
+	admin.put(node, "btc")
+	admin.put(opts.CoinDir+"/long", strings.Repeat("x", zkMaxCoin+1))
+	admin.put(opts.CoinDir+"/empty", "")
+	s, sink := startZK(t, opts)
+	wantLookup(t, s, "alice", "btc")
+	wantLookupError(t, s, "long", errUnknownSubAccount)
+	wantLookupError(t, s, "empty", errUnknownSubAccount)
+
+	admin.put(node, strings.Repeat("x", zkMaxCoin+1)) // ignored
+	admin.put(node, "b\x00c")                         // ignored
+	admin.put(node, "bcc")
+	sink.wantCoin(t, "alice", "bcc")
+	admin.put(node, " \n")
+	sink.wantCoin(t, "alice", "")
+	admin.put(node, "btc")
+	sink.wantCoin(t, "alice", "btc")
+	sink.wantQuiet(t)
+}
+
+func TestZKUnknownNamesLeaveNothing(t *testing.T) {
+	server := zkServer(t)
+	opts := zkTestOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/alice", "btc")
+	s, sink := startZK(t, opts)
+	sink.wantID(t)
+	wantLookup(t, s, "alice", "btc")
+	before := s.Status().Watches
+	for i := range 300 {
+		wantLookupError(t, s, "nobody"+strconv.Itoa(i), errUnknownSubAccount)
+	}
+	if after := s.Status().Watches; after != before {
+		t.Errorf("%d watches, %d before", after, before)
+	}
+	watched, err := server.FourLetters("wchp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(watched, "nobody") || !strings.Contains(watched, "alice") {
+		t.Errorf("the broker's watches: %s", watched)
+	}
+	done := make(chan int)
+	s.mail.post(func() { done <- len(s.accounts) + len(s.place) })
+	if n := <-done; n != 1 {
+		t.Errorf("%d accounts are kept, want 1", n)
+	}
+}
+
+func TestZKOneWatchForManyQueries(t *testing.T) {
+	server := zkServer(t)
+	opts := zkTestOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/alice", "btc")
+	s, sink := startZK(t, opts)
+	sink.wantID(t)
+	var replies []<-chan coinReply
+	for range 1000 {
+		_, r := askCoin(s, "alice")
+		replies = append(replies, r)
+	}
+	for _, r := range replies {
+		wantCoinReply(t, r, coinReply{"alice", "btc", nil})
+	}
+	if n := s.Status().Watches; n != 2 { // and the server ID
+		t.Errorf("%d watches, want 2", n)
+	}
+	admin.put(opts.CoinDir+"/alice", "bcc")
+	sink.wantCoin(t, "alice", "bcc")
+	sink.wantQuiet(t)
+}
+
+func TestZKHostileNames(t *testing.T) {
+	server := zkServer(t)
+	opts := zkTestOptions(server.Addr())
+	opts.AutoReg, opts.AutoRegMaxWait = true, 50
+	opts.CaseIndexDir = strings.TrimSuffix(opts.CoinDir, "coins") + "case"
+	admin := newZKAdmin(t, server.Addr())
+	root := strings.TrimSuffix(opts.CoinDir, "/coins")
+	admin.put(root+"/secret", "btc")
+	admin.put(opts.CoinDir+"/group/inner", "btc")
+	admin.put(opts.CaseIndexDir+"/mapped", "../secret")
+	opts.AutoRegTimeout = 200 * time.Millisecond
+	s, sink := startZK(t, opts)
+	sink.wantID(t)
+	names := []string{"", ".", "..", "/", "../secret", "a/../../secret", "group/inner", "a/b", "/etc",
+		"a\x00b", "a\nb", "a\x7fb", "a\u0085b", "a\ue000b", "a\ufff0b", "a\xffb", strings.Repeat("a", zkMaxName+1)}
+	for _, name := range names {
+		wantLookupError(t, s, name, errBadSubAccount)
+	}
+	// An index entry that leads elsewhere is no entry.
+	wantLookupError(t, s, "mapped", errRegistrationTimeout)
+	admin.await("request nodes gone", func() bool { return len(admin.children(opts.AutoRegDir)) == 0 })
+	if got := admin.children(opts.CoinDir); len(got) != 1 {
+		t.Errorf("coin directory: %v", got)
+	}
+	if got := admin.children(root); len(got) != 5 {
+		t.Errorf("root: %v", got)
+	}
+	// What looks odd but is a proper name does no harm.
+	for _, name := range []string{"...", "a..b", "*", "$(x)", "ünï", strings.Repeat("a", zkMaxName)} {
+		wantLookupError(t, s, name, errRegistrationTimeout)
+	}
+}
+
+func TestZKBrokerAwayAtStart(t *testing.T) {
+	server := zkServer(t)
+	proxy := newZKProxy(t, server.Addr())
+	proxy.Cut()
+	opts := zkTestOptions(proxy.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/alice", "btc")
+	s, sink := startZK(t, opts)
+	_, replies := askCoin(s, "alice")
+	gone, goneReplies := askCoin(s, "bob")
+	s.Cancel(gone)
+	if s.Status().Connected || !s.Status().LastContact.IsZero() {
+		t.Errorf("status %+v", s.Status())
+	}
+	proxy.Restore()
+	wantCoinReply(t, replies, coinReply{"alice", "btc", nil})
+	sink.wantID(t)
+	if !s.Status().Connected || s.Status().LastContact.IsZero() {
+		t.Errorf("status %+v", s.Status())
+	}
+	if len(goneReplies) != 0 {
+		t.Error("a cancelled query was answered")
+	}
+}
+
+func TestZKServerRestart(t *testing.T) {
+	const accounts = 500
+	server := zkServer(t)
+	opts := zkTestOptions(server.Addr())
+	opts.SessionTimeout = 8 * time.Second
+	admin := newZKAdmin(t, server.Addr())
+	proxy := newZKProxy(t, server.Addr())
+	opts.Brokers = []string{proxy.Addr()}
+	name := func(i int) string { return "user" + strconv.Itoa(i) }
+	for i := range accounts {
+		admin.put(opts.CoinDir+"/"+name(i), "btc")
+	}
+	s, sink := startZK(t, opts)
+	id := sink.wantID(t)
+	for i := range accounts {
+		wantLookup(t, s, name(i), "btc")
+	}
+
+	proxy.Cut()
+	awaitTrue(t, "cut seen", func() bool { return !s.Status().Connected })
+	// All are changed while we can not see it.
+	for i := range accounts {
+		admin.put(opts.CoinDir+"/"+name(i), "bcc")
+	}
+	wantLookup(t, s, name(0), "btc") // known, though the broker is away
+	_, fresh := askCoin(s, "unheard")
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Restore()
+	seen := make(map[string]string)
+	for range accounts {
+		select {
+		case e := <-sink.coins:
+			seen[e.account] = e.coin
+		case <-time.After(zkTestLimit):
+			t.Fatalf("%d of %d changes seen", len(seen), accounts)
+		}
+	}
+	for i := range accounts {
+		if seen[name(i)] != "bcc" {
+			t.Fatalf("%s: %q", name(i), seen[name(i)])
+		}
+	}
+	wantCoinReply(t, fresh, coinReply{"unheard", "", errUnknownSubAccount})
+
+	// All watches are alive after the reconnect, whoever re-armed them.
+	for i := range accounts {
+		admin.put(opts.CoinDir+"/"+name(i), "btc2")
+	}
+	again := make(map[string]bool)
+	for range accounts {
+		select {
+		case e := <-sink.coins:
+			again[e.account] = e.coin == "btc2"
+		case <-time.After(zkTestLimit):
+			t.Fatalf("%d of %d changes seen after the restart", len(again), accounts)
+		}
+	}
+	if len(again) != accounts {
+		t.Errorf("%d accounts changed", len(again))
+	}
+	if n := s.Status().Watches; n != accounts+1 {
+		t.Errorf("%d watches, want %d", n, accounts+1)
+	}
+	sink.wantQuiet(t)
+	select {
+	case other := <-sink.ids:
+		t.Errorf("server ID went from %d to %d", id, other)
+	default:
+	}
+}
+
+func TestZKExpiredSession(t *testing.T) {
+	server := zkServer(t)
+	proxy := newZKProxy(t, server.Addr())
+	opts := zkTestOptions(proxy.Addr())
+	opts.SessionTimeout = time.Second
+	admin := newZKAdmin(t, server.Addr())
+	for _, name := range []string{"changed", "same", "deleted", "remade"} {
+		admin.put(opts.CoinDir+"/"+name, "btc")
+	}
+	s, sink := startZK(t, opts)
+	id := sink.wantID(t)
+	for _, name := range []string{"changed", "same", "deleted", "remade"} {
+		wantLookup(t, s, name, "btc")
+	}
+	admin.remove(opts.CoinDir + "/remade")
+	sink.wantCoin(t, "remade", "")
+
+	proxy.Cut()
+	admin.await("session expired", func() bool {
+		_, exists := admin.get(opts.ServerIDDir + fmt.Sprint(id))
+		return !exists
+	})
+	admin.put(opts.CoinDir+"/changed", "bcc")
+	admin.remove(opts.CoinDir + "/deleted")
+	admin.put(opts.CoinDir+"/remade", "bcc")
+	wantLookup(t, s, "changed", "btc")
+	proxy.Restore()
+	got := make(map[string]string)
+	for range 3 {
+		select {
+		case e := <-sink.coins:
+			got[e.account] = e.coin
+		case <-time.After(zkTestLimit):
+			t.Fatalf("changes seen: %v", got)
+		}
+	}
+	want := map[string]string{"changed": "bcc", "deleted": "", "remade": "bcc"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("changes seen: %v, want %v", got, want)
+	}
+	admin.put(opts.CoinDir+"/same", "bcc")
+	sink.wantCoin(t, "same", "bcc")
+	admin.put(opts.CoinDir+"/deleted", "btc")
+	sink.wantCoin(t, "deleted", "btc")
+
+	// The same ID was claimed again, so nothing had to be told.
+	admin.await("ID claimed again", func() bool {
+		_, exists := admin.get(opts.ServerIDDir + fmt.Sprint(id))
+		return exists
+	})
+	select {
+	case other := <-sink.ids:
+		t.Errorf("server ID went from %d to %d", id, other)
+	default:
+	}
+}
+
+func TestZKHangingBroker(t *testing.T) {
+	server := zkServer(t)
+	proxy := newZKProxy(t, server.Addr())
+	opts := zkTestOptions(proxy.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/alice", "btc")
+	s, sink := startZK(t, opts)
+	wantLookup(t, s, "alice", "btc")
+	proxy.Freeze()
+	_, replies := askCoin(s, "bob")
+	awaitTrue(t, "hanging noticed", func() bool { return !s.Status().Connected })
+	wantLookup(t, s, "alice", "btc")
+	admin.put(opts.CoinDir+"/alice", "bcc")
+	proxy.Thaw()
+	sink.wantCoin(t, "alice", "bcc")
+	wantCoinReply(t, replies, coinReply{"bob", "", errUnknownSubAccount})
+}
+
+func TestZKWatchesOutliveReconnects(t *testing.T) {
+	server := zkServer(t)
+	proxy := newZKProxy(t, server.Addr())
+	opts := zkTestOptions(proxy.Addr())
+	opts.SessionTimeout = 10 * time.Second
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/alice", "btc")
+	s, sink := startZK(t, opts)
+	sink.wantID(t)
+	wantLookup(t, s, "alice", "btc")
+	for i := range 3 {
+		proxy.Cut()
+		awaitTrue(t, "cut seen", func() bool { return !s.Status().Connected })
+		proxy.Restore()
+		awaitTrue(t, "connected again", func() bool { return s.Status().Connected })
+		coin := "coin" + strconv.Itoa(i)
+		admin.put(opts.CoinDir+"/alice", coin)
+		sink.wantCoin(t, "alice", coin)
+	}
+	if n := s.Status().Watches; n != 2 {
+		t.Errorf("%d watches, want 2", n)
+	}
+}
+
+func TestZKCaseIndex(t *testing.T) {
+	server := zkServer(t)
+	proxy := newZKProxy(t, server.Addr())
+	opts := zkTestOptions(proxy.Addr())
+	opts.CaseIndexDir = strings.TrimSuffix(opts.CoinDir, "coins") + "case/"
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/Alice", "btc")
+	admin.put(opts.CoinDir+"/Bob", "btc")
+	admin.put(opts.CaseIndexDir+"alice", "Alice\n")
+	s, sink := startZK(t, opts)
+	sink.wantID(t)
+	for _, name := range []string{"alice", "ALICE", "Alice"} {
+		_, replies := askCoin(s, name)
+		wantCoinReply(t, replies, coinReply{"Alice", "btc", nil})
+	}
+	wantLookupError(t, s, "bob", errUnknownSubAccount)
+	wantLookup(t, s, "Bob", "btc")
+
+	proxy.Cut()
+	awaitTrue(t, "cut seen", func() bool { return !s.Status().Connected })
+	_, replies := askCoin(s, "aLICE")
+	wantCoinReply(t, replies, coinReply{"Alice", "btc", nil})
+	wantLookup(t, s, "Bob", "btc")
+	q, _ := askCoin(s, "carol")
+	s.Cancel(q)
+	done := make(chan int)
+	s.mail.post(func() { done <- len(s.index) + len(s.indexPlace) })
+	if n := <-done; n != 1 {
+		t.Errorf("%d index entries are kept, want 1", n)
+	}
+	proxy.Restore()
+	awaitTrue(t, "connected", func() bool { return s.Status().Connected })
+	admin.remove(opts.CaseIndexDir + "alice")
+	wantLookupError(t, s, "aLICE", errUnknownSubAccount)
+}
+
+func TestZKCancelledQueryIsNotAnswered(t *testing.T) {
+	server := zkServer(t)
+	opts := zkTestOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/alice", "btc")
+	s, _ := startZK(t, opts)
+	for range 200 {
+		q, replies := askCoin(s, "alice")
+		s.Cancel(q)
+		before := len(replies)
+		wantLookup(t, s, "alice", "btc")
+		if len(replies) != before {
+			t.Fatal("answered after Cancel")
+		}
+	}
+}
+
+func TestZKRelease(t *testing.T) {
+	server := zkServer(t)
+	opts := zkTestOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/alice", "btc")
+	s, sink := startZK(t, opts)
+	wantLookup(t, s, "alice", "btc")
+	admin.remove(opts.CoinDir + "/alice")
+	sink.wantCoin(t, "alice", "")
+	s.Release("alice")
+	s.Release("never heard of")
+	done := make(chan int)
+	s.mail.post(func() { done <- len(s.accounts) })
+	if n := <-done; n != 0 {
+		t.Errorf("%d accounts are kept", n)
+	}
+	admin.put(opts.CoinDir+"/alice", "bcc")
+	wantLookup(t, s, "alice", "bcc")
+	admin.put(opts.CoinDir+"/alice", "btc")
+	sink.wantCoin(t, "alice", "btc")
+}
+
+func TestZKClose(t *testing.T) {
+	server := zkServer(t)
+	t.Run("connected", func(t *testing.T) {
+		opts := zkTestOptions(server.Addr())
+		s, sink := startZK(t, opts)
+		id := sink.wantID(t)
+		s.Close()
+		s.Close()
+		admin := newZKAdmin(t, server.Addr())
+		if _, exists := admin.get(opts.ServerIDDir + fmt.Sprint(id)); exists {
+			t.Error("the server ID is still taken")
+		}
+		wantLookupError(t, s, "late", errCoinSourceClosed)
+	})
+	for _, away := range []string{"refusing", "hanging"} {
+		t.Run(away, func(t *testing.T) {
+			proxy := newZKProxy(t, server.Addr())
+			if away == "hanging" {
+				proxy.Freeze()
+			} else {
+				proxy.Cut()
+			}
+			s, _ := startZK(t, zkTestOptions(proxy.Addr()))
+			_, replies := askCoin(s, "alice")
+			s.Close()
+			wantCoinReply(t, replies, coinReply{"alice", "", errCoinSourceClosed})
+		})
+	}
+	t.Run("hanging later", func(t *testing.T) {
+		proxy := newZKProxy(t, server.Addr())
+		s, sink := startZK(t, zkTestOptions(proxy.Addr()))
+		sink.wantID(t)
+		proxy.Freeze()
+		_, replies := askCoin(s, "alice")
+		s.Close()
+		wantCoinReply(t, replies, coinReply{"alice", "", errCoinSourceClosed})
+	})
+	t.Run("never started", func(t *testing.T) {
+		s, err := newZKCoinSource(zkTestOptions(server.Addr()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, replies := askCoin(s, "alice")
+		s.Close()
+		wantCoinReply(t, replies, coinReply{"alice", "", errCoinSourceClosed})
+	})
+}
+
+func TestZKOptionsAreChecked(t *testing.T) {
+	good := zkTestOptions("127.0.0.1:1")
+	for _, change := range []func(*zkOptions){
+		func(o *zkOptions) { o.Brokers = nil },
+		func(o *zkOptions) { o.Brokers = []string{" "} },
+		func(o *zkOptions) { o.CoinDir = "" },
+		func(o *zkOptions) { o.CoinDir = "relative" },
+		func(o *zkOptions) { o.CoinDir = "/a\x00b/" },
+		func(o *zkOptions) { o.ServerIDDir = "" },
+		func(o *zkOptions) { o.AutoReg, o.AutoRegDir = true, "" },
+		func(o *zkOptions) { o.CaseIndexDir = "x" },
+	} {
+		opts := good
+		change(&opts)
+		if s, err := newZKCoinSource(opts); err == nil {
+			s.Close()
+			t.Errorf("accepted: %+v", opts)
+		}
+	}
+}
+
+func TestZKErrorsOfTheClient(t *testing.T) {
+	if err := zkError(errors.New("zk: something else")); errors.Is(err, errZKAway) {
+		t.Error("taken for a lost connection")
+	}
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func zkRegOptions(addr string) zkOptions {
+	opts := zkTestOptions(addr)
+	opts.AutoReg, opts.AutoRegMaxWait = true, 50
+	return opts
+}
+
+func TestZKRegistration(t *testing.T) {
+	server := zkServer(t)
+	opts := zkRegOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	s, sink := startZK(t, opts)
+	_, first := askCoin(s, "new")
+	admin.await("request", func() bool { return len(admin.children(opts.AutoRegDir)) == 1 })
+	_, second := askCoin(s, "new")
+	node, _ := admin.get(opts.AutoRegDir + "/new")
+	if want := `{"SessionID":16777344,"Worker":"new.rig1"}`; string(node.Value) != want || node.Owner != 0 {
+		t.Errorf("request %s of %d, want %s", node.Value, node.Owner, want)
+	}
+	admin.put(opts.CoinDir+"/new", "btc")
+	admin.remove(opts.AutoRegDir + "/new")
+	wantCoinReply(t, first, coinReply{"new", "btc", nil})
+	wantCoinReply(t, second, coinReply{"new", "btc", nil})
+	admin.put(opts.CoinDir+"/new", "bcc")
+	sink.wantCoin(t, "new", "bcc")
+}
+
+func TestZKRegistrationRefused(t *testing.T) {
+	server := zkServer(t)
+	opts := zkRegOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	s, _ := startZK(t, opts)
+	_, replies := askCoin(s, "new")
+	admin.await("request", func() bool { return len(admin.children(opts.AutoRegDir)) == 1 })
+	admin.remove(opts.AutoRegDir + "/new")
+	wantCoinReply(t, replies, coinReply{"new", "", errUnknownSubAccount})
+}
+
+func TestZKRegistrationCoinAppears(t *testing.T) {
+	server := zkServer(t)
+	opts := zkRegOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	s, _ := startZK(t, opts)
+	_, replies := askCoin(s, "new")
+	admin.await("request", func() bool { return len(admin.children(opts.AutoRegDir)) == 1 })
+	admin.put(opts.CoinDir+"/new", "btc")
+	wantCoinReply(t, replies, coinReply{"new", "btc", nil})
+}
+
+func TestZKRegistrationLimit(t *testing.T) {
+	server := zkServer(t)
+	opts := zkRegOptions(server.Addr())
+	opts.AutoRegMaxWait = 2
+	admin := newZKAdmin(t, server.Addr())
+	s, _ := startZK(t, opts)
+	one, _ := askCoin(s, "one")
+	two, _ := askCoin(s, "two")
+	admin.await("requests", func() bool { return len(admin.children(opts.AutoRegDir)) == 2 })
+	wantLookupError(t, s, "three", errRegistrationBusy)
+	join, joined := askCoin(s, "two") // counts no more than the one it joins
+
+	// Cancelled by all who wait: the request is taken back, and there is room.
+	s.Cancel(one)
+	admin.await("request taken back", func() bool {
+		_, exists := admin.get(opts.AutoRegDir + "/one")
+		return !exists
+	})
+	_, three := askCoin(s, "three")
+	admin.await("request", func() bool { _, exists := admin.get(opts.AutoRegDir + "/three"); return exists })
+	s.Cancel(two)
+	if len(three)+len(joined) != 0 {
+		t.Error("answered too early")
+	}
+	if _, exists := admin.get(opts.AutoRegDir + "/two"); !exists {
+		t.Error("the request is gone though somebody waits")
+	}
+	s.Cancel(join)
+	admin.await("request taken back", func() bool {
+		_, exists := admin.get(opts.AutoRegDir + "/two")
+		return !exists
+	})
+	s.Close()
+	wantCoinReply(t, three, coinReply{"three", "", errCoinSourceClosed})
+	if left := admin.children(opts.AutoRegDir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestZKRegistrationCancelAndAskAgain(t *testing.T) {
+	server := zkServer(t)
+	opts := zkRegOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	s, _ := startZK(t, opts)
+	for range 50 {
+		q, _ := askCoin(s, "new")
+		s.Cancel(q)
+	}
+	_, replies := askCoin(s, "new")
+	admin.put(opts.CoinDir+"/new", "btc")
+	wantCoinReply(t, replies, coinReply{"new", "btc", nil})
+	awaitTrue(t, "nothing under way", func() bool {
+		n := make(chan int)
+		s.mail.post(func() { n <- len(s.registrations) + len(s.place) })
+		return <-n == 0
+	})
+}
+
+func TestZKRegistrationTimeout(t *testing.T) {
+	server := zkServer(t)
+	opts := zkRegOptions(server.Addr())
+	opts.AutoRegTimeout = 300 * time.Millisecond
+	admin := newZKAdmin(t, server.Addr())
+	s, _ := startZK(t, opts)
+	wantLookupError(t, s, "new", errRegistrationTimeout)
+	admin.await("request taken back", func() bool { return len(admin.children(opts.AutoRegDir)) == 0 })
+	if n := s.Status().Watches; n > 1 {
+		t.Errorf("%d watches are left", n)
+	}
+}
+
+func TestZKRegistrationOfAnotherInstance(t *testing.T) {
+	server := zkServer(t)
+	opts := zkRegOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.AutoRegDir+"/new", `{"SessionID":1,"Worker":"new.x"}`)
+	s, _ := startZK(t, opts)
+	q, _ := askCoin(s, "new")
+	_, replies := askCoin(s, "new")
+	awaitTrue(t, "waiting", func() bool {
+		waiting := make(chan bool)
+		s.mail.post(func() {
+			r := s.registrations["new"]
+			waiting <- r != nil && r.phase == regWaiting
+		})
+		return <-waiting
+	})
+	s.Cancel(q)
+	admin.put(opts.CoinDir+"/new", "btc")
+	admin.remove(opts.AutoRegDir + "/new")
+	wantCoinReply(t, replies, coinReply{"new", "btc", nil})
+
+	// One we did not create is not ours to delete.
+	admin.put(opts.AutoRegDir+"/other", "x")
+	q, _ = askCoin(s, "other")
+	wantLookup(t, s, "new", "btc")
+	s.Cancel(q)
+	s.Close()
+	if _, exists := admin.get(opts.AutoRegDir + "/other"); !exists {
+		t.Error("deleted the request of another instance")
+	}
+}
+
+func TestZKRegistrationOverReconnects(t *testing.T) {
+	server := zkServer(t)
+	for name, timeout := range map[string]time.Duration{"same session": 20 * time.Second, "expired session": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			proxy := newZKProxy(t, server.Addr())
+			opts := zkRegOptions(proxy.Addr())
+			opts.SessionTimeout = timeout
+			admin := newZKAdmin(t, server.Addr())
+			s, sink := startZK(t, opts)
+			id := sink.wantID(t)
+			_, served := askCoin(s, "served")
+			gone, _ := askCoin(s, "gone")
+			admin.await("requests", func() bool { return len(admin.children(opts.AutoRegDir)) == 2 })
+			proxy.Cut()
+			awaitTrue(t, "cut seen", func() bool { return !s.Status().Connected })
+			if timeout == time.Second {
+				path, _ := s.ServerIDNode()
+				admin.await("session expired", func() bool { _, exists := admin.get(path); return !exists })
+			}
+			_, later := askCoin(s, "later")
+			s.Cancel(gone)
+			admin.put(opts.CoinDir+"/served", "btc")
+			admin.remove(opts.AutoRegDir + "/served")
+			proxy.Restore()
+			wantCoinReply(t, served, coinReply{"served", "btc", nil})
+			admin.await("requests", func() bool {
+				return strings.Join(admin.children(opts.AutoRegDir), " ") == "later"
+			})
+			admin.put(opts.CoinDir+"/later", "bcc")
+			admin.remove(opts.AutoRegDir + "/later")
+			wantCoinReply(t, later, coinReply{"later", "bcc", nil})
+			if len(sink.ids) != 0 {
+				t.Errorf("the server ID changed from %d", id)
+			}
+		})
+	}
+}

@@ -1,0 +1,474 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang/glog"
+	"github.com/samuel/go-zookeeper/zk"
+)
+
+const (
+	zkDialTimeout    = 3 * time.Second
+	zkRequestTimeout = 10 * time.Second
+	// zkRearmWait is how long requests wait at most, after a reconnect, for
+	// the client to have sent its old watches.
+	zkRearmWait = time.Second
+	// zkMaxReply bounds what a broker can make this process allocate; a node
+	// holds at most 1 MB.
+	zkMaxReply = 4 << 20
+	// zkMaxRequest has room for the client's largest request, 128 KB of watches.
+	zkMaxRequest = 512 << 10
+)
+
+var (
+	errZKNoNode     = errors.New("node does not exist")
+	errZKNodeExists = errors.New("node already exists")
+	errZKBadVersion = errors.New("node was changed meanwhile")
+	errZKBadPath    = errors.New("path not allowed")
+	// errZKAway: there is no session, or it was lost before the answer came.
+	// Whether a write took place is unknown.
+	errZKAway = errors.New("zookeeper is away")
+)
+
+// zkNode is what was read of one node.
+type zkNode struct {
+	Value   []byte
+	Version int32
+	// Owner is the session an ephemeral node belongs to, or 0.
+	Owner int64
+}
+
+// zkEventKind says what a zkEvent tells.
+type zkEventKind int
+
+const (
+	zkConnected zkEventKind = iota
+	zkDisconnected
+	zkExpired
+	zkNodeChanged
+)
+
+func (k zkEventKind) String() string {
+	switch k {
+	case zkConnected:
+		return "connected"
+	case zkDisconnected:
+		return "disconnected"
+	case zkExpired:
+		return "expired"
+	case zkNodeChanged:
+		return "node changed"
+	}
+	return "unknown"
+}
+
+type zkEvent struct {
+	kind zkEventKind
+	path string // of zkNodeChanged
+}
+
+// zkConn is the ZooKeeper client, guarded: this is the only file that knows
+// it. The client is unmaintained and has faults, which are dealt with here:
+//
+//   - A request made without a connection may hang, one made after Close hangs
+//     for ever: requests without a session fail at once, one that takes too
+//     long ends with its connection, and Close waits for those under way.
+//   - Close panics the second time.
+//   - A change during a reconnect may get lost, as the old watches are sent
+//     again relative to a transaction that was never compared with them (it is
+//     a data race, too): requests wait until the watches were sent, and the
+//     owner of the connection must read every watched node after zkConnected.
+//   - Each GetW of a node whose watch did not fire yet adds a channel that is
+//     kept until it does: such a node is read without asking for a watch.
+//   - It waits ten receive time-outs for a broker that accepts connections but
+//     never answers, resolves the broker's name only once and forgets to close
+//     the socket of an expired session.
+//
+// All methods but close may block for a request's time; any goroutine may
+// call them. Events come from the client's goroutines, in order.
+type zkConn struct {
+	client  *zk.Conn
+	events  <-chan zk.Event
+	onEvent func(zkEvent)
+	silence time.Duration
+	// contact is when the broker was last heard of, in Unix nanoseconds.
+	contact atomic.Int64
+
+	ctx       context.Context
+	cancel    context.CancelFunc
+	closeOnce sync.Once
+	calls     sync.WaitGroup
+
+	mu      sync.Mutex
+	closing bool
+	session bool
+	socket  *zkSocket
+	// armed has the paths for which the client holds a watch that did not fire.
+	armed map[string]struct{}
+	// rearmed is closed once requests may be sent over the current connection.
+	rearmed     chan struct{}
+	rearmedDone bool
+}
+
+// dialZK starts connecting and goes on trying until close. onEvent must not block.
+func dialZK(brokers []string, sessionTimeout time.Duration, onEvent func(zkEvent)) (*zkConn, error) {
+	c := &zkConn{
+		onEvent:     onEvent,
+		silence:     sessionTimeout * 2 / 3,
+		armed:       make(map[string]struct{}),
+		rearmed:     make(chan struct{}),
+		rearmedDone: true,
+	}
+	close(c.rearmed)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	var err error
+	c.client, c.events, err = zk.Connect(brokers, sessionTimeout,
+		zk.WithEventCallback(c.handleEvent),
+		zk.WithDialer(c.dial),
+		zk.WithHostProvider(&zkBrokers{}),
+		zk.WithLogger(zkLogger{c}),
+		zk.WithMaxBufferSize(zkMaxReply),
+		zk.WithMaxConnBufferSize(zkMaxRequest))
+	if err != nil {
+		c.cancel()
+		return nil, fmt.Errorf("zookeeper client: %w", err)
+	}
+	return c, nil
+}
+
+// close ends the session, so that the broker removes its ephemeral nodes, and
+// waits, a few seconds at most, for all goroutines of the client to end.
+func (c *zkConn) close() {
+	c.closeOnce.Do(func() {
+		c.mu.Lock()
+		c.closing = true
+		session := c.session
+		c.openGateLocked()
+		c.mu.Unlock()
+		c.cancel()
+
+		if !session || !c.callsEnded(time.Second) {
+			// With its socket gone and no new one to be had, the client
+			// fails whatever it still holds.
+			c.cut(nil)
+			c.callsEnded(3 * time.Second)
+		}
+		c.client.Close()
+		c.cut(nil)
+		limit := time.NewTimer(3 * time.Second)
+		defer limit.Stop()
+		for {
+			select {
+			case _, open := <-c.events:
+				if !open {
+					return
+				}
+			case <-limit.C:
+				glog.Warning("zookeeper: the client did not end in time")
+				return
+			}
+		}
+	})
+}
+
+func (c *zkConn) callsEnded(limit time.Duration) bool {
+	ended := make(chan struct{})
+	go func() {
+		c.calls.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
+
+// watch reads a node and leaves a watch on it. There is no watch if there is
+// no such node. One goroutine at a time may watch the same path.
+func (c *zkConn) watch(path string) (zkNode, error) {
+	if c.arm(path) {
+		return c.get(path)
+	}
+	var node zkNode
+	err := c.call(func() error {
+		value, stat, _, err := c.client.GetW(path)
+		if err == nil {
+			node = zkNode{value, stat.Version, stat.EphemeralOwner}
+		}
+		return err
+	})
+	if err != nil {
+		c.disarm(path)
+	}
+	return node, err
+}
+
+// watchAbsent leaves a watch on a node that may not be there, and says if it is.
+func (c *zkConn) watchAbsent(path string) (bool, error) {
+	armed := c.arm(path)
+	var exists bool
+	err := c.call(func() (err error) {
+		if armed {
+			exists, _, err = c.client.Exists(path)
+		} else {
+			exists, _, _, err = c.client.ExistsW(path)
+		}
+		return err
+	})
+	if err != nil && !armed {
+		c.disarm(path)
+	}
+	return exists, err
+}
+
+func (c *zkConn) get(path string) (zkNode, error) {
+	var node zkNode
+	err := c.call(func() error {
+		value, stat, err := c.client.Get(path)
+		if err == nil {
+			node = zkNode{value, stat.Version, stat.EphemeralOwner}
+		}
+		return err
+	})
+	return node, err
+}
+
+func (c *zkConn) children(path string) ([]string, error) {
+	var names []string
+	err := c.call(func() (err error) {
+		names, _, err = c.client.Children(path)
+		return err
+	})
+	return names, err
+}
+
+func (c *zkConn) create(path string, value []byte, ephemeral bool) error {
+	return c.call(func() error {
+		_, err := c.client.Create(path, value, zkFlags(ephemeral), zk.WorldACL(zk.PermAll))
+		return err
+	})
+}
+
+// set changes a node of the given version and tells whose it is and its new version.
+func (c *zkConn) set(path string, value []byte, version int32) (zkNode, error) {
+	var node zkNode
+	err := c.call(func() error {
+		stat, err := c.client.Set(path, value, version)
+		if err == nil {
+			node = zkNode{value, stat.Version, stat.EphemeralOwner}
+		}
+		return err
+	})
+	return node, err
+}
+
+func (c *zkConn) remove(path string, version int32) error {
+	return c.call(func() error {
+		return c.client.Delete(path, version)
+	})
+}
+
+// replace puts an ephemeral node of this session in the place of the one with
+// the given version, in one transaction.
+func (c *zkConn) replace(path string, version int32, value []byte) error {
+	return c.call(func() error {
+		_, err := c.client.Multi(
+			&zk.CheckVersionRequest{Path: path, Version: version},
+			&zk.DeleteRequest{Path: path, Version: version},
+			&zk.CreateRequest{Path: path, Data: value, Acl: zk.WorldACL(zk.PermAll), Flags: zk.FlagEphemeral})
+		return err
+	})
+}
+
+func (c *zkConn) hasSession() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session
+}
+
+// sessionID is the current session's number, 0 before the first one.
+func (c *zkConn) sessionID() int64 { return c.client.SessionID() }
+
+func (c *zkConn) lastContact() time.Time {
+	if at := c.contact.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
+}
+
+func (c *zkConn) watchCount() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.armed)
+}
+
+// call makes one request of the client.
+func (c *zkConn) call(request func() error) error {
+	c.mu.Lock()
+	if c.closing || !c.session {
+		c.mu.Unlock()
+		return errZKAway
+	}
+	c.calls.Add(1)
+	gate, socket := c.rearmed, c.socket
+	c.mu.Unlock()
+	defer c.calls.Done()
+
+	<-gate
+	limit := time.AfterFunc(zkRequestTimeout, func() { c.cut(socket) })
+	defer limit.Stop()
+	return zkError(request())
+}
+
+func zkFlags(ephemeral bool) int32 {
+	if ephemeral {
+		return zk.FlagEphemeral
+	}
+	return 0
+}
+
+func zkError(err error) error {
+	switch err {
+	case nil:
+		return nil
+	case zk.ErrNoNode:
+		return errZKNoNode
+	case zk.ErrNodeExists:
+		return errZKNodeExists
+	case zk.ErrBadVersion:
+		return errZKBadVersion
+	case zk.ErrInvalidPath, zk.ErrBadArguments:
+		return errZKBadPath
+	case zk.ErrConnectionClosed, zk.ErrSessionExpired, zk.ErrClosing, zk.ErrNoServer, zk.ErrSessionMoved:
+		return errZKAway
+	}
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, net.ErrClosed) {
+		return errZKAway
+	}
+	return err
+}
+
+// arm notes that the path is watched from now on and says if it was before.
+func (c *zkConn) arm(path string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, was := c.armed[path]
+	c.armed[path] = struct{}{}
+	return was
+}
+
+func (c *zkConn) disarm(path string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.armed, path)
+}
+
+// handleEvent is the client's callback.
+func (c *zkConn) handleEvent(event zk.Event) {
+	if event.Type != zk.EventSession {
+		// Forget the watch before telling, or the node would be read
+		// without a new one.
+		c.disarm(event.Path)
+		c.onEvent(zkEvent{zkNodeChanged, event.Path})
+		return
+	}
+	c.mu.Lock()
+	had := c.session
+	kind := zkDisconnected
+	tell := had
+	switch event.State {
+	case zk.StateHasSession:
+		kind, tell = zkConnected, true
+		c.session = true
+		if len(c.armed) > 0 {
+			gate := make(chan struct{})
+			c.rearmed, c.rearmedDone = gate, false
+			time.AfterFunc(zkRearmWait, func() { c.openGate(gate) })
+		}
+	case zk.StateExpired:
+		kind, tell = zkExpired, true
+		c.session = false
+		clear(c.armed)
+		c.openGateLocked()
+	case zk.StateDisconnected:
+		c.session = false
+		c.openGateLocked()
+	default:
+		tell = false
+	}
+	c.mu.Unlock()
+	if tell {
+		c.onEvent(zkEvent{kind: kind})
+	}
+}
+
+// openGate lets requests go if gate is still the current one.
+func (c *zkConn) openGate(gate chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.rearmed == gate {
+		c.openGateLocked()
+	}
+}
+
+func (c *zkConn) openGateLocked() {
+	if !c.rearmedDone {
+		c.rearmedDone = true
+		close(c.rearmed)
+	}
+}
+
+// watchesRefused is called if a broker did not take the old watches: all are
+// asked for anew.
+func (c *zkConn) watchesRefused() {
+	c.mu.Lock()
+	session := c.session
+	if session {
+		clear(c.armed)
+	}
+	c.mu.Unlock()
+	if session {
+		c.onEvent(zkEvent{kind: zkConnected})
+	}
+}
+
+// dial is the client's dialer.
+func (c *zkConn) dial(network, address string, _ time.Duration) (net.Conn, error) {
+	c.cut(nil)
+	dialer := net.Dialer{Timeout: zkDialTimeout}
+	conn, err := dialer.DialContext(c.ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	socket := &zkSocket{Conn: conn, owner: c}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		conn.Close()
+		return nil, net.ErrClosed
+	}
+	c.socket = socket
+	return socket, nil
+}
+
+// cut closes the given socket, or the current one, which makes the client
+// give up the requests it sent there and connect again.
+func (c *zkConn) cut(socket *zkSocket) {
+	if socket == nil {
+		c.mu.Lock()
+		socket = c.socket
+		c.mu.Unlock()
+	}
+	if socket != nil {
+		socket.Close()
+	}
+}
