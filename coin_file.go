@@ -48,7 +48,7 @@ type fileCoinSource struct {
 	content []byte
 	coins   map[string]string
 	// told has the coin that was told of each account that has sessions.
-	told map[string]string
+	told map[string]*toldAccount
 	// problem is the last one reported.
 	problem string
 	// targetDir is watched beside the file's own directory if the file is a
@@ -80,7 +80,7 @@ func newFileCoinSource(path string, serverID uint8) (*fileCoinSource, error) {
 		watcher:  watcher,
 		content:  content,
 		coins:    coins,
-		told:     make(map[string]string),
+		told:     make(map[string]*toldAccount),
 	}
 	f.watchTarget()
 	return f, nil
@@ -106,12 +106,26 @@ func (f *fileCoinSource) Lookup(q *coinQuery) {
 	}
 }
 
+// toldAccount is an account that has sessions.
+type toldAccount struct {
+	coin  string // as last told
+	users int    // replies not taken back
+}
+
 // Cancel implements CoinSource.
 func (f *fileCoinSource) Cancel(q *coinQuery) { f.queries.remove(q) }
 
 // Release implements CoinSource.
 func (f *fileCoinSource) Release(account string) {
-	f.mail.post(func() { delete(f.told, account) })
+	f.mail.post(func() {
+		t := f.told[account]
+		if t == nil {
+			return
+		}
+		if t.users--; t.users == 0 {
+			delete(f.told, account)
+		}
+	})
 }
 
 // Close implements CoinSource. It must not be called by the sink or by a
@@ -128,7 +142,7 @@ func (f *fileCoinSource) Close() {
 	f.ended.Wait()
 	f.mail.close()
 	for _, q := range left {
-		f.queries.answer(q, q.Account, "", errCoinSourceClosed)
+		f.queries.refuse(q, errCoinSourceClosed)
 	}
 	f.watcher.Close()
 }
@@ -168,16 +182,21 @@ func (f *fileCoinSource) run() {
 
 func (f *fileCoinSource) lookup(q *coinQuery) {
 	if !validSubAccount(q.Account) {
-		f.queries.answer(q, q.Account, "", errBadSubAccount)
+		f.queries.refuse(q, errBadSubAccount)
 		return
 	}
 	coin := f.coin(q.Account)
 	if coin == "" {
-		f.queries.answer(q, q.Account, "", errUnknownSubAccount)
+		f.queries.refuse(q, errUnknownSubAccount)
 		return
 	}
-	if f.queries.answer(q, q.Account, coin, nil) {
-		f.told[q.Account] = coin
+	t := f.told[q.Account]
+	if t == nil {
+		t = &toldAccount{coin: coin}
+	}
+	f.queries.answer(q, q.Account, coin, nil, &t.users)
+	if t.users > 0 {
+		f.told[q.Account] = t
 	}
 }
 
@@ -209,8 +228,8 @@ func (f *fileCoinSource) reload() {
 	f.content, f.coins = content, coins
 	glog.Infof("coin file %s: read again, %d entries", f.path, len(coins))
 	for account, told := range f.told {
-		if coin := f.coin(account); coin != told {
-			f.told[account] = coin
+		if coin := f.coin(account); coin != told.coin {
+			told.coin = coin
 			f.sink.CoinChanged(account, coin)
 		}
 	}

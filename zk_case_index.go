@@ -21,7 +21,7 @@ type zkIndexEntry struct {
 func (s *zkCoinSource) resolve(q *coinQuery) {
 	lower := strings.ToLower(q.Account)
 	if !validSubAccount(lower) {
-		s.queries.answer(q, q.Account, "", errBadSubAccount)
+		s.queries.refuse(q, errBadSubAccount)
 		return
 	}
 	e := s.index[lower]

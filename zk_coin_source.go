@@ -165,7 +165,7 @@ func (s *zkCoinSource) Close() {
 	left := s.queries.close()
 	if s.conn == nil {
 		for _, q := range left {
-			s.queries.answer(q, q.Account, "", errCoinSourceClosed)
+			s.queries.refuse(q, errCoinSourceClosed)
 		}
 		return
 	}
@@ -224,7 +224,7 @@ func (s *zkCoinSource) finish() {
 		r.timer.Stop()
 	}
 	for _, q := range s.queries.close() {
-		s.queries.answer(q, q.Account, "", errCoinSourceClosed)
+		s.queries.refuse(q, errCoinSourceClosed)
 	}
 }
 

@@ -27,8 +27,8 @@ type zkAccount struct {
 	// watched: the node exists or existed, so that its coming back is of
 	// interest.
 	watched bool
-	// answered: somebody was told the coin and hears of its changes.
-	answered bool
+	// users counts those who were told the coin and hear of its changes.
+	users int
 
 	reading bool
 	// again: the node changed, or the connection, while it was being read.
@@ -77,7 +77,7 @@ func (s *zkCoinSource) lookup(q *coinQuery) {
 		return
 	}
 	if !validSubAccount(q.Account) {
-		s.queries.answer(q, q.Account, "", errBadSubAccount)
+		s.queries.refuse(q, errBadSubAccount)
 		return
 	}
 	if s.opts.CaseIndexDir != "" {
@@ -94,9 +94,7 @@ func (s *zkCoinSource) lookupAccount(q *coinQuery, name string) {
 		s.accounts[name] = a
 	}
 	if a.coin != "" {
-		if s.queries.answer(q, a.name, a.coin, nil) {
-			a.answered = true
-		}
+		s.queries.answer(q, a.name, a.coin, nil, &a.users)
 		return
 	}
 	a.waiting[q] = struct{}{}
@@ -129,11 +127,13 @@ func (s *zkCoinSource) cancelled(q *coinQuery) {
 
 func (s *zkCoinSource) release(name string) {
 	a := s.accounts[name]
-	if a == nil || a.coin != "" {
+	if a == nil || a.users == 0 {
 		return
 	}
-	a.answered, a.watched = false, false
-	s.forget(a)
+	if a.users--; a.users == 0 && a.coin == "" {
+		a.watched = false
+		s.forget(a)
+	}
 }
 
 // forget drops an account that is of no interest any more.
@@ -231,7 +231,7 @@ func (s *zkCoinSource) readCoinOf(a *zkAccount) {
 func (s *zkCoinSource) setCoin(a *zkAccount, coin string, registered bool) {
 	if coin != a.coin {
 		a.coin = coin
-		if a.answered {
+		if a.users > 0 {
 			s.sink.CoinChanged(a.name, coin)
 		}
 	}
@@ -260,9 +260,7 @@ func (s *zkCoinSource) answerAll(a *zkAccount, err error) {
 	for q := range a.waiting {
 		delete(a.waiting, q)
 		delete(s.place, q)
-		if s.queries.answer(q, a.name, coin, err) && err == nil {
-			a.answered = true
-		}
+		s.queries.answer(q, a.name, coin, err, &a.users)
 	}
 	if a.registration != nil {
 		if err == nil || a.registration.gone {

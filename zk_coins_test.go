@@ -406,6 +406,8 @@ func TestZKRelease(t *testing.T) {
 	admin.put(opts.CoinDir+"/alice", "btc")
 	s, sink := startZK(t, opts)
 	wantLookup(t, s, "alice", "btc")
+	wantLookup(t, s, "alice", "btc")
+	s.Release("alice") // one of two: still of interest
 	admin.remove(opts.CoinDir + "/alice")
 	sink.wantCoin(t, "alice", "")
 	s.Release("alice")

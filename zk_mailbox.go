@@ -86,13 +86,21 @@ func (o *openQueries) remove(q *coinQuery) bool {
 	return ok
 }
 
-// answer replies to a query unless it was cancelled or answered already.
-func (o *openQueries) answer(q *coinQuery, account, coin string, err error) bool {
+// answer replies to a query unless it was cancelled or answered already. A
+// coin counts in users before the reply: whoever got it may give it back.
+func (o *openQueries) answer(q *coinQuery, account, coin string, err error, users *int) {
 	if !o.remove(q) {
-		return false
+		return
+	}
+	if err == nil {
+		*users++
 	}
 	q.Reply(account, coin, err)
-	return true
+}
+
+// refuse answers a query that is still open with an error.
+func (o *openQueries) refuse(q *coinQuery, err error) {
+	o.answer(q, q.Account, "", err, nil)
 }
 
 // close refuses all further queries and gives those still to be answered.

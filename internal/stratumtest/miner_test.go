@@ -140,7 +140,7 @@ func TestSharesOfOthers(t *testing.T) {
 	// Both pools count their jobs from 1, so only the work tells.
 	other := startPool(t, PoolOptions{ShareBits: 16, JobIDs: JobIDCounting})
 	c := startMiner(t, MinerOptions{Addr: other.Addr(), Manual: true})
-	if code := submit(t, c, func(s *Share) { share.Job = s.Job; *s = share }); code != 23 {
+	if code := submit(t, c, func(s *Share) { share.Job, share.NTime = s.Job, s.NTime; *s = share }); code != 23 {
 		t.Errorf("share of another pool: code %d", code)
 	}
 }
