@@ -27,6 +27,7 @@ const (
 	idSubscribe = `"subscribe"`
 	idAuthorize = `"auth"`
 	idSuggest   = `"suggest"`
+	idWorker    = `"worker"`
 )
 
 var (
@@ -60,7 +61,8 @@ type poolLink struct {
 	suffixed    bool // the name that was sent last has the suffix
 	allowedMask uint32
 	answer      *response // to mining.authorize
-	suggests    int       // suggestions not answered yet
+	unasked     int       // answers to come that the miner did not ask for
+	introduced  bool      // the pool was told of all workers
 
 	early   []byte // lines for the miner, in order
 	jobAt   int    // where in early the first job starts; valid if hasJob
@@ -86,7 +88,7 @@ func newPoolLink(s *Session, p *pool, addr netip.AddrPort) (*poolLink, error) {
 		return nil, err
 	}
 	k.socket = sock
-	k.deadline = s.loop.after(poolHandshakeTimeout, func() { k.fail(errPoolTimeout) })
+	k.deadline = s.loop.after(s.manager.timing.poolHandshake, func() { k.fail(errPoolTimeout) })
 	k.sendHandshake()
 	return k, nil
 }
@@ -103,7 +105,7 @@ func (k *poolLink) sendHandshake() {
 		s.manager.chain.poolSubscribeParams(s.subscription, s.id, s.addr.Addr())...)
 	for _, suggestion := range s.suggestions {
 		b = fmt.Appendf(b, `{"id":%s,"method":%s,"params":%s}`+"\n", idSuggest, quote(suggestion.method), suggestion.params)
-		k.suggests++
+		k.unasked++
 	}
 	b = k.appendAuthorize(b, s.auth.name.String())
 	k.pending |= pendingSubscribe | pendingAuthorize
@@ -126,10 +128,13 @@ func (k *poolLink) connected(err error) {
 func (k *poolLink) received(b []byte) int {
 	used := 0
 	for !k.done {
-		line := nextLine(b[used:])
+		line, err := k.next(b[used:])
 		if line == nil {
-			if len(b)-used >= maxPoolLine {
-				k.fail(errLineTooLong)
+			if err == nil && len(b)-used >= maxPoolLine {
+				err = errLineTooLong
+			}
+			if err != nil {
+				k.fail(err)
 			}
 			return used
 		}
@@ -139,7 +144,18 @@ func (k *poolLink) received(b []byte) int {
 	return used
 }
 
+func (k *poolLink) next(b []byte) ([]byte, error) {
+	if k.session.agent != nil {
+		return nextAgentMessage(b)
+	}
+	return nextLine(b), nil
+}
+
 func (k *poolLink) line(line []byte) {
+	if line[0] == agentMagic {
+		k.keep(line)
+		return
+	}
 	switch kind := poolLineKind(line); kind {
 	case lineJob:
 		if !k.hasJob {
@@ -198,8 +214,8 @@ func (k *poolLink) answerLine(line []byte) {
 		}
 	case idAuthorize:
 		k.authorized(r)
-	case idSuggest:
-		k.suggests--
+	case idSuggest, idWorker:
+		k.unasked--
 	default:
 		// ETHProxy pools send jobs as answers nobody asked for.
 		if s.manager.chain == chainEthereum && len(r.Result) > 0 && r.Result[0] == '[' {
@@ -233,6 +249,7 @@ func (k *poolLink) authorized(r *response) {
 	if isNull(r.Error) && !isNull(r.Result) && string(r.Result) != "false" {
 		k.pending &^= pendingAuthorize
 		k.answer = r
+		k.introduce()
 		return
 	}
 	if !k.suffixed && k.pool.suffix != "" {
@@ -257,7 +274,7 @@ func (k *poolLink) progress() {
 		return
 	}
 	if k.grace == nil {
-		k.grace = k.session.loop.after(firstJobGrace, func() {
+		k.grace = k.session.loop.after(k.session.manager.timing.firstJobGrace, func() {
 			k.noGrace = true
 			k.progress()
 		})
@@ -292,7 +309,7 @@ func (k *poolLink) stopTimers() {
 
 // unanswered is how many answers may still come that the miner must not see.
 func (k *poolLink) unanswered() int {
-	n := k.suggests
+	n := k.unasked
 	if k.pending&pendingConfigure != 0 {
 		n++
 	}

@@ -89,6 +89,8 @@ func (h *timerHeap) Pop() any {
 type relayCore struct {
 	wake func() // makes the loop look at its mailbox; any goroutine
 
+	stallLimit time.Duration // writeTimeout; less in tests
+
 	mu     sync.Mutex
 	mail   []func()
 	waking bool // wake was called and the mailbox not looked at since

@@ -89,6 +89,7 @@ func newLoop() (*loop, error) {
 		stalled: make(map[*socket]time.Time),
 	}
 	l.wake = l.writeWake
+	l.stallLimit = writeTimeout
 	if err := l.control(unix.EPOLL_CTL_ADD, int32(wakefd), 0, unix.EPOLLIN); err != nil {
 		l.epoll.Close()
 		unix.Close(wakefd)
@@ -473,18 +474,18 @@ func (l *loop) watchStall(s *socket) {
 		l.stalled[s] = time.Now()
 	}
 	if l.stallT == nil {
-		l.stallT = l.after(stallCheck, l.checkStalled)
+		l.stallT = l.after(min(stallCheck, l.stallLimit), l.checkStalled)
 	}
 }
 
 func (l *loop) checkStalled() {
 	l.stallT = nil
 	for s, since := range l.stalled {
-		if time.Since(since) >= writeTimeout {
+		if time.Since(since) >= l.stallLimit {
 			s.fail(errWriteTimeout)
 		}
 	}
 	if len(l.stalled) > 0 {
-		l.stallT = l.after(stallCheck, l.checkStalled)
+		l.stallT = l.after(min(stallCheck, l.stallLimit), l.checkStalled)
 	}
 }

@@ -56,6 +56,7 @@ type socket struct {
 
 func newLoop() (*loop, error) {
 	l := &loop{woken: make(chan struct{}, 1), sockets: make(map[*socket]struct{})}
+	l.stallLimit = writeTimeout
 	l.wake = func() {
 		select {
 		case l.woken <- struct{}{}:
@@ -215,12 +216,12 @@ func (s *socket) write(b []byte) {
 func (s *socket) startWriter() {
 	if !s.writing && len(s.unsent) > 0 {
 		s.writing = true
-		go s.writeOut(s.conn, s.unsent)
+		go s.writeOut(s.conn, s.unsent, s.loop.stallLimit)
 	}
 }
 
-func (s *socket) writeOut(conn net.Conn, b []byte) {
-	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+func (s *socket) writeOut(conn net.Conn, b []byte, limit time.Duration) {
+	conn.SetWriteDeadline(time.Now().Add(limit))
 	n, err := conn.Write(b)
 	s.loop.post(func() {
 		s.writing = false

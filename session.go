@@ -58,15 +58,21 @@ type Session struct {
 	askedMask uint32
 	sentMask  uint32
 
+	// agent is set for BTCAgents; workers are all workers but the first.
+	agent   *agentWorkers
+	workers []*extraWorker
+
 	// suggestions are the miner's mining.suggest_* requests, for each pool.
 	suggestions []suggestion
 	// wantsExtranonce: the miner can take mining.set_extranonce.
 	wantsExtranonce bool
 
 	pool     *pool    // where the miner mines, or mined last
+	suffixed bool     // this pool knows the workers by names with its suffix
 	upstream *socket  // the link to it; nil when there is none
 	linking  *linking // the next link, being prepared
-	drain    *drain   // the link before, while it may owe answers
+	drains   []*drain // former links that may owe answers, the oldest first
+	jobs     jobSet   // given by upstream, noted while there are drains
 
 	// owed counts requests sent upstream less answers received.
 	owed int
@@ -118,7 +124,7 @@ func (s *Session) close(why string) {
 		s.query = nil
 	}
 	s.stopLinking()
-	s.endDrain()
+	s.endDrains()
 	if s.upstream != nil {
 		s.upstream.close()
 		s.upstream = nil
@@ -166,8 +172,9 @@ func (s *Session) socketReceived(sock *socket, b []byte) int {
 		return s.minerReceived(b)
 	case sock == s.upstream:
 		return s.poolReceived(b)
-	case s.drain != nil && sock == s.drain.socket:
-		return s.drainReceived(b)
+	}
+	if d := s.drainOf(sock); d != nil {
+		return d.received(b)
 	}
 	if k := s.preparing(); k != nil && k.socket == sock {
 		used := k.received(b)
@@ -186,8 +193,8 @@ func (s *Session) socketDrained(sock *socket) {
 		if s.upstream != nil {
 			s.upstream.resume()
 		}
-		if s.drain != nil {
-			s.drain.socket.resume()
+		for _, d := range s.drains {
+			d.socket.resume()
 		}
 	case s.phase == phaseRelaying || s.phase == phaseSwitching:
 		s.miner.resume()
@@ -201,11 +208,11 @@ func (s *Session) socketClosed(sock *socket, err error) {
 		s.close(err.Error())
 	case sock == s.upstream:
 		s.poolLost(err)
-	case s.drain != nil && sock == s.drain.socket:
-		s.endDrain()
 	default:
 		if k := s.preparing(); k != nil && k.socket == sock {
 			k.fail(err)
+		} else if d := s.drainOf(sock); d != nil {
+			d.end()
 		}
 	}
 }

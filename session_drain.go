@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"time"
 )
 
@@ -9,117 +10,180 @@ import (
 // owes answers.
 const maxDrainOwed = 10 * time.Second
 
-// maxDrainJobs bounds the job IDs remembered while a link drains.
+// maxDrains is how many former links a session may keep, after as many switches
+// within DrainSeconds.
+const maxDrains = 4
+
+// maxDrainJobs bounds the job IDs remembered of a link while others drain.
 const maxDrainJobs = 64
 
-// drain is the link a session had before its last switch. It stays open for
-// shares that were on their way and for the answers to them. The pool's
-// notifications are dropped.
+// drain is a link a session had before a switch. It stays open for shares that
+// were on their way and for the answers to them. The pool's notifications are
+// dropped.
 //
-// A share belongs to the new pool if its job ID is one the new pool has given
-// since the switch, and to the old pool otherwise. Where both use the same ID
-// the new pool's job counts, because it is what the miner was given last.
+// A share goes to the link in use if its job ID is one that this link has given
+// since the switch; otherwise to the last former link that gave the job.
+// Where two pools use the same ID, the later link's job counts, because it is
+// what the miner was given last.
 type drain struct {
 	session *Session
+	pool    *pool
 	socket  *socket
 	owed    int
-	jobs    map[string]struct{} // the new pool's
+	jobs    jobSet // nil if they were not noted: no other link was draining
 	timer   *loopTimer
-	ending  bool // DrainSeconds have passed
+	ending  bool // no more shares are taken, only answers awaited
 }
 
-// retireUpstream turns the link in use into the draining one.
+// jobSet are IDs of jobs that a link gave.
+type jobSet map[string]struct{}
+
+// note adds the job of a mining.notify line.
+func (j jobSet) note(line []byte) {
+	if id := jobID(line); id != nil && len(j) < maxDrainJobs {
+		j[string(id)] = struct{}{}
+	}
+}
+
+// retireUpstream turns the link in use, if there is one, into a draining one.
 func (s *Session) retireUpstream() {
-	s.endDrain()
-	old := s.upstream
+	old, jobs := s.upstream, s.jobs
+	s.upstream, s.jobs = nil, nil
 	if old == nil {
 		return
 	}
-	s.upstream = nil
 	linger := s.manager.drainTime
 	if linger == 0 || !s.manager.mayDrain() {
 		old.close()
 		return
 	}
-	d := &drain{session: s, socket: old, owed: s.owed, jobs: make(map[string]struct{})}
-	d.timer = s.loop.after(linger, d.expired)
-	old.resume() // if it was held back, answers wait in it
-	s.drain = d
+	if len(s.drains) == maxDrains {
+		s.drains[0].end()
+	}
+	d := &drain{session: s, pool: s.pool, socket: old, owed: s.owed, jobs: jobs}
+	d.timer = s.loop.after(linger, d.finish)
+	s.drains = append(s.drains, d)
+	s.jobs = make(jobSet)
 	s.manager.draining.Add(1)
+	old.resume() // if it was held back, answers wait in it
 }
 
-func (s *Session) endDrain() {
-	if d := s.drain; d != nil {
-		s.drain = nil
-		s.loop.stopTimer(d.timer)
-		d.socket.close()
-		s.manager.draining.Add(-1)
+// end closes the former link.
+func (d *drain) end() {
+	s := d.session
+	s.loop.stopTimer(d.timer)
+	d.socket.close()
+	s.drains = slices.DeleteFunc(s.drains, func(other *drain) bool { return other == d })
+	if len(s.drains) == 0 {
+		s.drains, s.jobs = nil, nil
+	}
+	s.manager.draining.Add(-1)
+}
+
+func (s *Session) endDrains() {
+	for len(s.drains) > 0 {
+		s.drains[0].end()
 	}
 }
 
-// expired ends the drain, unless answers are owed.
-func (d *drain) expired() {
-	if d.owed > 0 && !d.ending {
-		d.ending = true
-		d.timer = d.session.loop.after(maxDrainOwed, d.session.endDrain)
+// drainOf is the former link that sock is, or nil.
+func (s *Session) drainOf(sock *socket) *drain {
+	for _, d := range s.drains {
+		if d.socket == sock {
+			return d
+		}
+	}
+	return nil
+}
+
+// finish ends the drain, as soon as no answer is owed.
+func (d *drain) finish() {
+	if d.ending {
 		return
 	}
-	d.session.endDrain()
+	if d.owed <= 0 {
+		d.end()
+		return
+	}
+	d.ending = true
+	d.session.loop.stopTimer(d.timer)
+	d.timer = d.session.loop.after(maxDrainOwed, d.end)
 }
 
-// sawJobs notes the jobs among the new pool's first lines.
-func (d *drain) sawJobs(lines []byte) {
-	for len(lines) > 0 {
-		line := nextLine(lines)
-		lines = lines[len(line):]
-		if poolLineKind(line) == lineJob {
-			d.sawJob(line)
+// finishDrainsTo ends former links to a pool that the session is back at: it
+// would see the same extranonce twice.
+func (s *Session) finishDrainsTo(p *pool) {
+	for _, d := range slices.Clone(s.drains) {
+		if d.pool == p {
+			d.finish()
 		}
 	}
 }
 
-// sawJob notes a job of the new pool.
-func (d *drain) sawJob(line []byte) {
-	if id := jobID(line); id != nil && len(d.jobs) < maxDrainJobs {
-		d.jobs[string(id)] = struct{}{}
+// noteJobs notes the jobs among a link's first lines.
+func (s *Session) noteJobs(lines []byte) {
+	if s.jobs == nil {
+		return
+	}
+	for len(lines) > 0 {
+		line := s.nextMessage(lines)
+		lines = lines[len(line):]
+		if poolLineKind(line) == lineJob {
+			s.jobs.note(line)
+		}
 	}
 }
 
-// takesShare sends a share for a job of the old pool there.
-func (d *drain) takesShare(line []byte) bool {
+// drainShare sends a share for a former link's job there. It reports whether
+// the share was one.
+func (s *Session) drainShare(line []byte) bool {
+	if len(s.drains) == 0 {
+		return false
+	}
 	id := shareJobID(line)
 	if id == nil {
 		return false
 	}
-	if _, ok := d.jobs[string(id)]; ok {
+	if _, ok := s.jobs[string(id)]; ok {
 		return false
+	}
+	d := s.drains[0] // only the oldest may have given jobs that were not noted
+	if d.ending && d.jobs == nil {
+		return false
+	}
+	for _, later := range slices.Backward(s.drains) {
+		if _, ok := later.jobs[string(id)]; ok && !later.ending {
+			d = later
+			break
+		}
 	}
 	d.socket.write(line)
 	d.owed++
 	return true
 }
 
-// drainReceived passes the old pool's answers on and drops the rest.
-func (s *Session) drainReceived(b []byte) int {
-	end := bytes.LastIndexByte(b, '\n') + 1
-	if end == 0 && len(b) > maxPoolLine {
-		s.endDrain()
+// received passes the former pool's answers on and drops the rest.
+func (d *drain) received(b []byte) int {
+	s := d.session
+	end, err := s.completeEnd(b)
+	if err != nil || end == 0 && len(b) > maxPoolLine {
+		d.end()
 		return 0
 	}
 	for at := 0; at < end; {
-		line := nextLine(b[at:end])
+		line := s.nextMessage(b[at:end])
 		at += len(line)
-		if poolLineKind(line) != lineAnswer {
+		if line[0] == agentMagic && line[1] != agentAnswer || line[0] != agentMagic && poolLineKind(line) != lineAnswer {
 			continue
 		}
 		s.miner.write(line)
-		s.drain.owed--
+		d.owed--
 	}
 	if s.miner.congested() {
-		s.drain.socket.pause(false)
+		d.socket.pause(false)
 	}
-	if s.drain.ending && s.drain.owed <= 0 {
-		s.endDrain()
+	if d.ending && d.owed <= 0 {
+		d.end()
 	}
 	return end
 }

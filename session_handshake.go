@@ -45,7 +45,7 @@ type authorization struct {
 
 func (s *Session) beginHandshake() {
 	s.handshake = &handshake{began: time.Now()}
-	s.handshake.timer = s.loop.after(firstByteTimeout, s.handshakeTimeout)
+	s.handshake.timer = s.loop.after(s.manager.timing.firstByte, s.handshakeTimeout)
 }
 
 // backToHandshake lets a refused miner try another worker name.
@@ -70,7 +70,7 @@ func (s *Session) handshakeTimeout() {
 		s.close("sent nothing")
 		return
 	}
-	if left := authorizeTimeout - time.Since(h.began); left > 0 {
+	if left := s.manager.timing.authorize - time.Since(h.began); left > 0 {
 		h.timer = s.loop.after(left, s.handshakeTimeout)
 		return
 	}
@@ -300,6 +300,9 @@ func (s *Session) subscribe(sub *subscription) bool {
 	}
 	s.id, s.hasID = id, true
 	s.subscription = sub
+	if sub.isAgent() {
+		s.agent = &agentWorkers{messages: make(map[uint16][]byte)}
+	}
 	return true
 }
 

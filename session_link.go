@@ -103,6 +103,7 @@ func (s *Session) linkFailed(err error) {
 	s.manager.linkFailed(s, l.pool, err)
 	glog.V(2).Infof("%s link failed coin=%s pool=%s try=%d: %v", s, l.pool.coin, l.pool.address.text, l.tries, err)
 
+	timing := &s.manager.timing
 	switch s.phase {
 	case phaseRouting:
 		s.linking = nil
@@ -113,14 +114,14 @@ func (s *Session) linkFailed(err error) {
 		}
 		s.refuse(errConnectFailed, true, err.Error())
 	case phaseSwitching:
-		l.retry = s.loop.after(backoff(l.tries, switchRetryFirst, switchRetryMost), s.tryLink)
+		l.retry = s.loop.after(backoff(l.tries, timing.switchRetryFirst, timing.switchRetryMost), s.tryLink)
 	case phaseReconnecting:
 		if l.tries >= maxReconnects {
 			s.close("pool lost and not back in time")
 			return
 		}
 		l.pool = s.reconnectPool(l)
-		l.retry = s.loop.after(backoff(l.tries, reconnectFirst, reconnectMost), s.tryLink)
+		l.retry = s.loop.after(backoff(l.tries, timing.reconnectFirst, timing.reconnectMost), s.tryLink)
 	}
 }
 
@@ -166,10 +167,9 @@ func (s *Session) linkReady(k *poolLink) {
 
 	from := s.pool
 	s.retireUpstream()
-	if s.drain != nil {
-		s.drain.sawJobs(k.early)
-	}
-	s.upstream, s.pool = k.socket, k.pool
+	s.noteJobs(k.early)
+	s.finishDrainsTo(k.pool)
+	s.upstream, s.pool, s.suffixed = k.socket, k.pool, k.suffixed
 	s.owed, s.ownAnswers = 0, k.unanswered()
 	s.phase = phaseRelaying
 	s.endHandshake()
@@ -233,12 +233,12 @@ func (s *Session) poolLost(err error) {
 		s.linking = &linking{pool: p}
 		// The first try comes after a short jitter: the pool may have closed
 		// all its miners at this moment.
-		s.linking.retry = s.loop.after(rand.N(reconnectFirst), s.tryLink)
+		s.linking.retry = s.loop.after(rand.N(s.manager.timing.reconnectFirst), s.tryLink)
 	case s.linking.retry != nil:
 		// A switch was waiting for its next try: now it is urgent.
 		s.loop.stopTimer(s.linking.retry)
 		s.linking.tries = 0
-		s.linking.retry = s.loop.after(rand.N(reconnectFirst), s.tryLink)
+		s.linking.retry = s.loop.after(rand.N(s.manager.timing.reconnectFirst), s.tryLink)
 	default:
 		s.linking.tries = 0
 	}

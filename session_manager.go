@@ -29,6 +29,25 @@ const (
 // ZooKeeper, HTTP, and what an upgrade needs for a moment.
 const fdReserve = 72
 
+// timing has the waits of sessions. It is a field so that tests need not wait.
+type timing struct {
+	firstByte, authorize              time.Duration
+	poolHandshake, firstJobGrace      time.Duration
+	switchRetryFirst, switchRetryMost time.Duration
+	reconnectFirst, reconnectMost     time.Duration
+}
+
+var defaultTiming = timing{
+	firstByte:        firstByteTimeout,
+	authorize:        authorizeTimeout,
+	poolHandshake:    poolHandshakeTimeout,
+	firstJobGrace:    firstJobGrace,
+	switchRetryFirst: switchRetryFirst,
+	switchRetryMost:  switchRetryMost,
+	reconnectFirst:   reconnectFirst,
+	reconnectMost:    reconnectMost,
+}
+
 // sessionManager accepts miners and keeps what sessions share: the loops they
 // run on, the session IDs, the sub-accounts, the pools and the dial gate.
 type sessionManager struct {
@@ -40,6 +59,7 @@ type sessionManager struct {
 	gate      *dialGate
 	loops     []*loop
 	drainTime time.Duration
+	timing    timing
 
 	maxSessions int // by the descriptor limit
 	fdLimit     int
@@ -78,6 +98,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		ids:       newSessionIDs(chain.indexBits(), chain.indexStep()),
 		gate:      newDialGate(c.MaxPoolDials),
 		drainTime: time.Duration(c.DrainSeconds) * time.Second,
+		timing:    defaultTiming,
 		accounts:  make(map[string]*subAccount),
 		failures:  make(map[int]int64),
 	}

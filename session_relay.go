@@ -89,29 +89,23 @@ func (s *Session) minerReceived(b []byte) int {
 	if s.upstream == nil {
 		return 0 // paused: they wait for the next link
 	}
-	end := bytes.LastIndexByte(b, '\n') + 1
-	if end == 0 {
-		if len(b) > maxMinerLine {
-			s.close(errLineTooLong.Error())
-		}
-		return 0
+	end, err := s.completeEnd(b)
+	if err == nil && len(b)-end > maxMinerLine && !s.isAgentBody(b[end:]) {
+		err = errLineTooLong
+	}
+	if err != nil {
+		s.close(err.Error())
+		return len(b)
 	}
 	from := 0 // start of the lines not passed on yet
 	for at := 0; at < end; {
-		line := nextLine(b[at:end])
+		line := s.nextMessage(b[at:end])
 		next := at + len(line)
-		switch kind := minerLineKind(line); {
-		case len(line) > maxMinerLine:
-			s.close(errLineTooLong.Error())
+		if !s.minerLine(line, func() { s.upstream.write(b[from:at]) }) {
+			from = next
+		}
+		if s.phase == phaseClosed {
 			return len(b)
-		case kind == lineShare && s.drain != nil && s.drain.takesShare(line):
-			s.upstream.write(b[from:at])
-			from = next
-		case kind == lineOther && s.minerSpecial(line):
-			s.upstream.write(b[from:at])
-			from = next
-		case kind != lineAnswer:
-			s.owed++
 		}
 		at = next
 	}
@@ -122,16 +116,53 @@ func (s *Session) minerReceived(b []byte) int {
 	return end
 }
 
+// isAgentBody says that b is part of a binary message, whose length is bounded
+// by its two bytes.
+func (s *Session) isAgentBody(b []byte) bool { return s.agent != nil && b[0] == agentMagic }
+
+// minerLine looks at one line or message and reports whether it goes to the
+// pool as it is. flush writes the lines before it, and is called if not.
+func (s *Session) minerLine(line []byte, flush func()) bool {
+	if s.agent != nil && line[0] == agentMagic {
+		if err := s.agentToPool(line); err != nil {
+			s.close(err.Error())
+		}
+		return true
+	}
+	if len(line) > maxMinerLine {
+		s.close(errLineTooLong.Error())
+		return false
+	}
+	switch minerLineKind(line) {
+	case lineShare:
+		if s.drainShare(line) {
+			flush()
+			return false
+		}
+	case lineOther:
+		flush()
+		if !s.minerSpecial(line) {
+			s.owed++
+			s.upstream.write(line)
+		}
+		return false
+	case lineAnswer:
+		return true
+	}
+	s.owed++
+	return true
+}
+
 // minerSpecial handles a request that the switcher answers itself or
 // remembers. It reports whether the line is done with.
 func (s *Session) minerSpecial(line []byte) bool {
 	switch string(lineMethod(line)) {
 	case "mining.extranonce.subscribe":
-		s.wantsExtranonce = true
 		r, err := parseRequest(line)
 		if err != nil {
 			return false
 		}
+		s.wantsExtranonce = true
 		if !r.isNotification() {
 			s.miner.write(s.dialect().appendResult(nil, r.ID, []byte("true")))
 		}
@@ -147,47 +178,32 @@ func (s *Session) minerSpecial(line []byte) bool {
 		}
 		s.miner.write(s.dialect().appendError(nil, r.ID, errDuplicateSubscribed, s.manager.ids.server()))
 		return true
+	case "mining.authorize", "eth_submitLogin":
+		return s.authorizeExtra(line)
 	}
 	return false
 }
 
 // poolReceived passes complete lines of the pool to the miner.
 func (s *Session) poolReceived(b []byte) int {
-	end := bytes.LastIndexByte(b, '\n') + 1
-	if end == 0 {
-		if len(b) > maxPoolLine {
-			s.poolLost(errLineTooLong)
-		}
-		return 0
+	end, err := s.completeEnd(b)
+	if err == nil && len(b)-end > maxPoolLine {
+		err = errLineTooLong
 	}
+	if err != nil {
+		s.poolLost(err)
+		return len(b)
+	}
+	upstream := s.upstream
 	from := 0
 	for at := 0; at < end; {
-		line := nextLine(b[at:end])
+		line := s.nextMessage(b[at:end])
 		next := at + len(line)
-		drop := false
-		switch kind := poolLineKind(line); kind {
-		case lineAnswer:
-			if s.ownAnswers > 0 && s.isOwnAnswer(line) {
-				s.ownAnswers--
-				drop = true
-				break
-			}
-			s.owed--
-		case lineJob:
-			if s.drain != nil {
-				s.drain.sawJob(line)
-			}
-		case lineVersionMask, lineSetExtranonce, lineReconnect:
-			s.miner.write(b[from:at])
-			from = at
-			if !s.poolSpecial(kind, line) {
-				return len(b) // the link is gone
-			}
-			drop = true
-		}
-		if drop {
-			s.miner.write(b[from:at])
+		if !s.poolLine(line, func() { s.miner.write(b[from:at]) }) {
 			from = next
+		}
+		if s.upstream != upstream {
+			return len(b) // the link is gone
 		}
 		at = next
 	}
@@ -198,36 +214,59 @@ func (s *Session) poolReceived(b []byte) int {
 	return end
 }
 
+// poolLine looks at one line or message and reports whether it goes to the
+// miner as it is. flush writes the lines before it, and is called if not.
+func (s *Session) poolLine(line []byte, flush func()) bool {
+	if s.agent != nil && line[0] == agentMagic {
+		if line[1] == agentAnswer {
+			s.owed--
+		}
+		return true
+	}
+	switch kind := poolLineKind(line); kind {
+	case lineAnswer:
+		if s.ownAnswers > 0 && s.isOwnAnswer(line) {
+			s.ownAnswers--
+			flush()
+			return false
+		}
+		s.owed--
+	case lineJob:
+		if s.jobs != nil {
+			s.jobs.note(line)
+		}
+	case lineVersionMask, lineSetExtranonce, lineReconnect:
+		flush()
+		s.poolSpecial(kind, line)
+		return false
+	}
+	return true
+}
+
 // isOwnAnswer recognises answers to requests of the link's handshake.
 func (s *Session) isOwnAnswer(line []byte) bool {
 	r, err := parseResponse(line)
-	return err == nil && (string(r.ID) == idSuggest || string(r.ID) == idConfigure)
+	return err == nil && (string(r.ID) == idSuggest || string(r.ID) == idWorker || string(r.ID) == idConfigure)
 }
 
-// poolSpecial handles what a pool may not simply tell the miner. It reports
-// whether the link still stands.
-func (s *Session) poolSpecial(kind lineKind, line []byte) bool {
+// poolSpecial handles what a pool may not simply tell the miner.
+func (s *Session) poolSpecial(kind lineKind, line []byte) {
 	switch kind {
 	case lineVersionMask:
 		r, err := parseRequest(line)
 		if err != nil {
-			return true
+			return
 		}
 		if mask, ok := versionMaskOf(r); ok && s.askedMask != 0 {
 			s.sentMask = s.askedMask & mask
 			s.miner.write(appendVersionMask(nil, s.sentMask))
 		}
-		return true
 	case lineReconnect:
 		// The miner must stay here; the link is what gets renewed.
 		s.poolLost(errPoolReconnect)
-		return false
+	case lineSetExtranonce:
+		s.poolLost(s.extranonceRefused(line))
 	}
-	if err := s.extranonceRefused(line); err != nil {
-		s.poolLost(err)
-		return false
-	}
-	return true
 }
 
 // extranonceRefused: a pool that wants another extranonce than the session's

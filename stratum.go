@@ -93,6 +93,9 @@ func (r *request) paramList() []json.RawMessage {
 	if len(r.Params) == 0 || r.Params[0] != '[' || wireJSON.Unmarshal(r.Params, &list) != nil {
 		return nil
 	}
+	for i := range list {
+		list[i] = orNull(list[i]) // the decoder leaves null elements empty
+	}
 	return list
 }
 
@@ -188,17 +191,25 @@ func (d dialect) appendForwarded(b []byte, id json.RawMessage, r *response) []by
 	return append(b, "}\n"...)
 }
 
-// rpc2Error turns a pool's [code, text, data] into JSON-RPC 2.0's object.
+// rpc2Error turns a pool's [code, text, data] into JSON-RPC 2.0's object. Of
+// an error of any other form it makes the message.
 func rpc2Error(raw json.RawMessage) []byte {
+	if raw[0] == '{' {
+		return raw
+	}
 	var list []json.RawMessage
 	if raw[0] != '[' || wireJSON.Unmarshal(raw, &list) != nil || len(list) < 2 {
-		return raw
+		message := []byte(raw)
+		if raw[0] != '"' {
+			message = quote(string(raw))
+		}
+		return fmt.Appendf(nil, `{"code":%d,"message":%s,"data":null}`, errUnauthorized.Code, message)
 	}
 	var data json.RawMessage
 	if len(list) > 2 {
 		data = list[2]
 	}
-	return fmt.Appendf(nil, `{"code":%s,"message":%s,"data":%s}`, list[0], list[1], orNull(data))
+	return fmt.Appendf(nil, `{"code":%s,"message":%s,"data":%s}`, orNull(list[0]), orNull(list[1]), orNull(data))
 }
 
 // appendRequest appends a request to b. id is JSON, params the inside of the array.

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// demoBinary is the demo as users run it.
+var demoBinary string
+
+func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "demo-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	demoBinary = filepath.Join(dir, "demo.exe")
+	if output, err := exec.Command("go", "build", "-o", demoBinary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\n%s", err, output)
+		return 1
+	}
+	return m.Run()
+}
+
+// played is a demo that runs, and what it has said.
+type played struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	temp   string // its directory for temporary files
+	lines  *bufio.Scanner
+	said   strings.Builder
+	stderr bytes.Buffer
+}
+
+func play(t *testing.T, env []string, args ...string) *played {
+	t.Helper()
+	p := &played{t: t, temp: t.TempDir(), cmd: exec.Command(demoBinary, args...)}
+	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.temp, "TMP="+p.temp, "TEMP="+p.temp)
+	p.cmd.Env = append(p.cmd.Env, env...)
+	p.cmd.Stderr = &p.stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.lines = bufio.NewScanner(out)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	hang := time.AfterFunc(time.Minute, func() { p.cmd.Process.Kill() })
+	t.Cleanup(func() { hang.Stop() })
+	return p
+}
+
+// until reads on to a line with text, or to the end if text is empty.
+func (p *played) until(text string) {
+	p.t.Helper()
+	for p.lines.Scan() {
+		line := p.lines.Text()
+		p.said.WriteString(line + "\n")
+		if text != "" && strings.Contains(line, text) {
+			return
+		}
+	}
+	if text != "" {
+		p.t.Fatalf("%q was not said\n%s\n%s", text, &p.said, &p.stderr)
+	}
+}
+
+// end waits for the end and checks the exit status, and that nothing is left.
+func (p *played) end(status int) {
+	p.t.Helper()
+	p.until("")
+	p.cmd.Wait()
+	if got := p.cmd.ProcessState.ExitCode(); got != status {
+		p.t.Errorf("exit status %d, want %d\n%s\n%s", got, status, &p.said, &p.stderr)
+	}
+	left, err := os.ReadDir(p.temp)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, file := range left {
+		p.t.Errorf("%s is left in the directory for temporary files", file.Name())
+	}
+	if m := listens.FindStringSubmatch(p.said.String()); m != nil {
+		if conn, err := net.Dial("tcp", m[1]); err == nil {
+			conn.Close()
+			p.t.Errorf("the switcher at %s is left running", m[1])
+		}
+	}
+}
+
+var listens = regexp.MustCompile(`listens at (\S+) \(process (\d+)\)`)
+
+func TestRounds(t *testing.T) {
+	t.Parallel()
+	p := play(t, nil, "-rounds", "3", "-interval", "300ms", "-outage", "1s")
+	p.end(0)
+	for _, want := range []string{
+		"bob have a job of bcc after",
+		"bob have a job of btc after",
+		"alice's miners stay on btc",
+		"alice are on bcc",
+		"3 switches, 21 miners",
+		" 0 refused, 0 never answered, 0 connections lost",
+	} {
+		if !strings.Contains(p.said.String(), want) {
+			t.Errorf("%q was not said\n%s", want, &p.said)
+		}
+	}
+}
+
+func TestTerminationSignal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no signals")
+	}
+	t.Parallel()
+	p := play(t, nil, "-interval", "300ms")
+	p.until("shall mine")
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.end(0)
+}
+
+func TestSignalWhileBuilding(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no signals")
+	}
+	t.Parallel()
+	p := play(t, nil)
+	p.until("Building")
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	p.end(0)
+}
+
+func TestSwitcherCrash(t *testing.T) {
+	t.Parallel()
+	p := play(t, nil, "-interval", "300ms")
+	p.until("shall mine")
+	pid, err := strconv.Atoi(listens.FindStringSubmatch(p.said.String())[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.end(1)
+	for _, want := range []string{"the switcher ended", "21 connections lost"} {
+		if !strings.Contains(p.stderr.String(), want) {
+			t.Errorf("%q is not in the error\n%s", want, &p.stderr)
+		}
+	}
+}
+
+func TestNoCompiler(t *testing.T) {
+	t.Parallel()
+	p := play(t, []string{"PATH="})
+	p.end(1)
+	if !strings.Contains(p.stderr.String(), "building the switcher") {
+		t.Errorf("the error is %q", &p.stderr)
+	}
+}
+
+func TestClosedOutput(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no SIGPIPE")
+	}
+	t.Parallel()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read.Close()
+	temp := t.TempDir()
+	cmd := exec.Command(demoBinary)
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
+	cmd.Stdout = write
+	err = cmd.Run()
+	write.Close()
+	if _, failed := err.(*exec.ExitError); !failed || cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("it ended with %v", err)
+	}
+	if left, _ := os.ReadDir(temp); len(left) > 0 {
+		t.Errorf("%v is left", left)
+	}
+}
+
+func TestTableInPlace(t *testing.T) {
+	var b bytes.Buffer
+	s := &screen{out: &b, terminal: true, began: time.Now()}
+	s.event("first")
+	s.refresh([]string{"one", "two"})
+	s.event("second")
+	b.Reset()
+	if err := s.refresh([]string{"three"}); err != nil {
+		t.Fatal(err)
+	}
+	want := "\x1b[2A\r\x1b[J   0.0s  second\n\x1b[?7lthree\n\x1b[?7h"
+	if b.String() != want {
+		t.Errorf("it wrote %q, want %q", b.String(), want)
+	}
+	s.showTable([]string{"three"})
+	if b.String() != want {
+		t.Errorf("on a terminal the table came twice: %q", b.String())
+	}
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+func TestSessionAgentKeepsItsWorkers(t *testing.T) {
+	btc, bcc := twoPools(t)
+	pools := map[string]*stratumtest.Pool{"btc": btc, "bcc": bcc}
+	coins := newMemoryCoins(map[string]string{"agent": "btc"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
+	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: sw.addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if err := a.WaitAuthorized(waitContext(t)); err != nil {
+		t.Fatal(err)
+	}
+
+	const workers, rounds = 500, 120
+	ran := make(chan error, 1)
+	go func() { ran <- a.Run(waitContext(t), workers, rounds) }()
+	waitWorkers := func(p *stratumtest.Pool) {
+		t.Helper()
+		err := a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool {
+			return strings.HasPrefix(st.LastJobID, p.Name())
+		})
+		if err == nil {
+			err = p.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == workers })
+		}
+		if err != nil {
+			t.Fatalf("pool %s: %v: %+v, agent %+v", p.Name(), err, p.Stats(), a.Stats())
+		}
+	}
+	waitWorkers(btc)
+	for _, coin := range []string{"bcc", "btc", "bcc", "btc", "bcc"} {
+		coins.set("agent", coin)
+		waitWorkers(pools[coin])
+	}
+	if err := <-ran; err != nil {
+		t.Fatalf("not every share was answered: %v: %+v", err, a.Stats())
+	}
+	if st := a.Stats(); st.Accepted != workers*rounds {
+		t.Errorf("%d of %d shares accepted", st.Accepted, workers*rounds)
+	}
+
+	// The pool goes away with all it knows of the agent, and comes back.
+	bcc.Close()
+	if err := bcc.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	err = bcc.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == workers })
+	if err != nil {
+		t.Fatalf("%v: %+v", err, bcc.Stats())
+	}
+	// A worker that left is not told to the next pool.
+	if err := a.Unregister(7); err != nil {
+		t.Fatal(err)
+	}
+	for w := range uint16(workers) {
+		if w == 7 {
+			continue
+		}
+		if err := a.Submit(w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool { return st.Unanswered == 0 }); err != nil {
+		t.Fatal(err)
+	}
+	coins.set("agent", "btc")
+	err = btc.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == workers-1 })
+	if err != nil {
+		t.Errorf("%v: %+v", err, btc.Stats())
+	}
+
+	st := a.Stats()
+	if st.Disconnected || len(st.Violations) > 0 || st.Doubled > 0 || st.Rejected > 0 {
+		t.Errorf("agent: %+v", st)
+	}
+	for _, p := range pools {
+		if ps := p.Stats(); ps.AgentRejected > 0 || ps.Faults > 0 {
+			t.Errorf("pool %s: %+v %q", p.Name(), ps, p.Faults())
+		}
+	}
+}
+
+func TestSessionAgentStaysIfRefused(t *testing.T) {
+	btc, bcc := twoPools(t)
+	bcc.SetModes(stratumtest.Modes{RefuseWorker: true})
+	coins := newMemoryCoins(map[string]string{"agent": "btc"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
+	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: sw.addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if err := a.WaitAuthorized(waitContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	coins.set("agent", "bcc")
+	err = bcc.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.Refused >= 2 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Run(waitContext(t), 20, 5); err != nil {
+		t.Fatal(err)
+	}
+	if st := btc.Stats(); st.AgentAccepted != 100 || a.Stats().Disconnected {
+		t.Errorf("pool %+v, agent %+v", st, a.Stats())
+	}
+}
+
+func TestSessionFurtherWorkers(t *testing.T) {
+	btc, bcc := twoPools(t)
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
+	r := stratumtest.DialRaw(t, sw.addr)
+	r.Send(`{"id":1,"method":"mining.subscribe","params":["m"]}` + "\n" +
+		`{"id":2,"method":"mining.authorize","params":["alice.one","x"]}` + "\n")
+	r.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","01000080"],["mining.notify","01000080"]],"01000080",8],"error":null}`)
+	r.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	r.ExpectMethod("mining.set_difficulty")
+	r.ExpectMethod("mining.notify")
+
+	r.SendLine(`{"id":"w2","method":"mining.authorize","params":["alice.two","y"]}`)
+	r.ExpectLine(`{"id":"w2","result":true,"error":null}`)
+	r.SendLine(`{"id":3,"method":"mining.authorize","params":["bob.one","y"]}`)
+	r.ExpectLine(`{"id":3,"result":null,"error":[201,"Invalid Sub-account Name (this connection is for alice)",1]}`)
+	r.SendLine(`{"id":4,"method":"mining.authorize","params":[7]}`)
+	r.ExpectLine(`{"id":4,"result":null,"error":[104,"Worker Name Must be a String",1]}`)
+
+	coins.set("alice", "bcc")
+	r.ExpectMethod("mining.set_difficulty")
+	r.ExpectMethod("mining.notify")
+	eventually(t, "both workers known to the new pool", func() bool {
+		conns := bcc.Conns()
+		return len(conns) == 1 && len(conns[0].Workers) == 2
+	})
+	// The pool's answer to the repeated request is not the miner's business.
+	r.SendLine(`{"id":5,"method":"mining.extranonce.subscribe","params":[]}`)
+	r.ExpectLine(`{"id":5,"result":true,"error":null}`)
+	checkPool(t, bcc)
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// One connection may authorize several workers. The first decides sub-account
+// and coin. The others are authorized at the pool as they come, and again at
+// each pool the session moves to.
+
+// maxWorkers bounds how many further workers a session remembers.
+const maxWorkers = 256
+
+// extraWorker is a further worker of a connection.
+type extraWorker struct {
+	method string
+	name   workerName
+	rest   [][]byte
+}
+
+// authorizeExtra handles a mining.authorize after the first. It reports
+// whether it understood the request; if not, the line goes to the pool as any
+// other.
+func (s *Session) authorizeExtra(line []byte) bool {
+	r, err := parseRequest(line)
+	if err != nil {
+		return false
+	}
+	w, e := s.parseExtra(r)
+	if e != nil {
+		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
+		return true
+	}
+	if !s.rememberWorker(w) {
+		e := &stratumError{errInvalidSubAccount.Code, fmt.Sprintf("Too Many Workers (%d on one connection)", maxWorkers)}
+		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
+		return true
+	}
+	s.owed++
+	id := r.ID
+	if len(id) == 0 {
+		id = json.RawMessage("null")
+	}
+	s.upstream.write(w.appendAuthorize(nil, string(id), s.suffix()))
+	if k := s.preparing(); k != nil && k.introduced {
+		k.introduceWorker(w)
+	}
+	return true
+}
+
+func (s *Session) parseExtra(r *request) (*extraWorker, *stratumError) {
+	params := r.paramList()
+	if len(params) == 0 {
+		return nil, errTooFewParams
+	}
+	full, ok := jsonString(params[0])
+	if !ok {
+		return nil, errWorkerNotString
+	}
+	name := s.manager.chain.parseWorker(full, r.Worker)
+	if name.Account == "" {
+		return nil, errEmptySubAccount
+	}
+	if !s.sameAccount(name.Account) {
+		return nil, &stratumError{errInvalidSubAccount.Code,
+			fmt.Sprintf("%s (this connection is for %s)", errInvalidSubAccount.Text, s.account.name)}
+	}
+	w := &extraWorker{method: r.Method, name: workerName{s.account.name, name.Miner}}
+	for _, p := range params[1:] {
+		w.rest = append(w.rest, p)
+	}
+	return w, nil
+}
+
+// sameAccount compares a name with the session's sub-account, in any case if
+// names are kept so.
+func (s *Session) sameAccount(name string) bool {
+	c := s.manager.config
+	if c.StratumServerCaseInsensitive || c.ZKUserCaseInsensitiveIndex != "" {
+		return strings.EqualFold(name, s.account.name)
+	}
+	return name == s.account.name
+}
+
+func (s *Session) rememberWorker(w *extraWorker) bool {
+	if w.name == s.auth.name {
+		return true
+	}
+	for i, known := range s.workers {
+		if known.name == w.name {
+			s.workers[i] = w
+			return true
+		}
+	}
+	if len(s.workers) == maxWorkers {
+		return false
+	}
+	s.workers = append(s.workers, w)
+	return true
+}
+
+// suffix is what the session's pool wants in worker names; usually nothing.
+func (s *Session) suffix() string {
+	if s.suffixed {
+		return s.pool.suffix
+	}
+	return ""
+}
+
+// appendAuthorize appends the worker's request to b, with the pool's suffix in
+// the name if it needs one.
+func (w *extraWorker) appendAuthorize(b []byte, id, suffix string) []byte {
+	name := w.name.String()
+	if suffix != "" {
+		name = w.name.withSuffix(suffix)
+	}
+	return appendRequest(b, id, w.method, append([][]byte{quote(name)}, w.rest...)...)
+}
+
+// introduce tells the new pool of all but the first worker, before any share
+// of theirs can come.
+func (k *poolLink) introduce() {
+	k.introduced = true
+	s := k.session
+	for _, w := range s.workers {
+		k.introduceWorker(w)
+	}
+	if s.agent != nil {
+		k.socket.write(s.agent.appendAll(nil))
+	}
+}
+
+func (k *poolLink) introduceWorker(w *extraWorker) {
+	suffix := ""
+	if k.suffixed {
+		suffix = k.pool.suffix
+	}
+	k.socket.write(w.appendAuthorize(nil, idWorker, suffix))
+	k.unasked++
+}
