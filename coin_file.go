@@ -63,6 +63,25 @@ func newFileCoinSource(path string, serverID uint8) (*fileCoinSource, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openFileCoinSource(path, serverID, content, coins)
+}
+
+// resumeFileCoinSource is for a process that takes over miners: if the file
+// can not be read now, the coins of before serve until it can.
+func resumeFileCoinSource(path string, serverID uint8, before map[string]string) (*fileCoinSource, error) {
+	content, coins, err := readCoinFile(path)
+	if err == nil {
+		return openFileCoinSource(path, serverID, content, coins)
+	}
+	glog.Errorf("%v; the coins of before the upgrade stay in use", err)
+	f, openErr := openFileCoinSource(path, serverID, nil, before)
+	if openErr == nil {
+		f.problem = err.Error()
+	}
+	return f, openErr
+}
+
+func openFileCoinSource(path string, serverID uint8, content []byte, coins map[string]string) (*fileCoinSource, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("coin file %s: watching: %w", path, err)
@@ -186,7 +205,7 @@ func (f *fileCoinSource) lookup(q *coinQuery) {
 		return
 	}
 	coin := f.coin(q.Account)
-	if coin == "" {
+	if coin == "" && !q.Established {
 		f.queries.refuse(q, errUnknownSubAccount)
 		return
 	}

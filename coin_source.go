@@ -56,6 +56,11 @@ type coinQuery struct {
 	SessionID uint32
 	Worker    string
 
+	// Established: the session mines already, after an upgrade. An account
+	// without an entry then is no error and is not registered: the reply has an
+	// empty coin, and an entry that comes later is reported.
+	Established bool
+
 	// Reply gets the account's name as registered (it differs from Account
 	// if the case index says so) and its coin, or an error of those below.
 	Reply func(account, coin string, err error)

@@ -152,6 +152,7 @@ func startSwitcher(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, 
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.start()
 	coins.Start(m)
 	m.serve(ln)
 	t.Cleanup(m.close)

@@ -18,6 +18,7 @@ import (
 // It belongs to the manager, which closes it.
 type minerListener struct {
 	file   *os.File
+	fd     int // file's; it stays valid until close
 	addr   net.Addr
 	closed atomic.Bool
 }
@@ -38,7 +39,19 @@ func newMinerListener(ln *net.TCPListener) (*minerListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listener descriptor: %w", err)
 	}
-	return &minerListener{file: os.NewFile(uintptr(fd), "listener"), addr: ln.Addr()}, nil
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("listener descriptor: %w", err)
+	}
+	return listenerFromFD(fd)
+}
+
+// listenerFromFD takes over a listening descriptor.
+func listenerFromFD(fd int) (*minerListener, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, fmt.Errorf("listener descriptor %d: %w", fd, err)
+	}
+	return &minerListener{file: os.NewFile(uintptr(fd), "listener"), fd: fd, addr: net.TCPAddrFromAddrPort(addrPort(sa))}, nil
 }
 
 // accept waits for the next connection.
@@ -78,6 +91,9 @@ func (ln *minerListener) accept() (socketHandle, netip.AddrPort, error) {
 // wait in the kernel meanwhile.
 func (ln *minerListener) stop()   { ln.file.SetReadDeadline(time.Unix(1, 0)) }
 func (ln *minerListener) unstop() { ln.file.SetReadDeadline(time.Time{}) }
+
+// stopWhenEmpty makes accept return once no connection waits.
+func (ln *minerListener) stopWhenEmpty() { ln.file.SetReadDeadline(time.Now().Add(time.Millisecond)) }
 
 func (ln *minerListener) close() {
 	ln.closed.Store(true)

@@ -33,72 +33,59 @@ func main() {
 // it can not work.
 func run(args []string) error {
 	configPath := flag.String("config", "./config.json", "configuration `file`")
+	runtimePath := flag.String("runtime", "", "state `file` of an upgrade, given by the process that is replaced")
 	check := flag.Bool("check", false, "check the configuration and exit")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	if err := flag.CommandLine.Parse(args); err != nil {
 		return err
 	}
-	if flag.NArg() > 0 {
+	switch {
+	case flag.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
-	}
-	if *showVersion {
+	case *showVersion:
 		fmt.Println("stratumSwitcher", version)
 		return nil
+	case *check:
+		return checkConfig(*configPath)
 	}
-	config, err := loadConfig(*configPath)
-	if err != nil {
-		return err
+	d := &daemon{
+		args:  args,
+		stop:  make(chan os.Signal, 4),
+		again: make(chan os.Signal, 1),
 	}
-	if *check {
-		fmt.Printf("%s is fine\n", *configPath)
-		return nil
-	}
-	return serve(config)
-}
-
-// serve runs the daemon until SIGTERM or SIGINT.
-func serve(config *Config) error {
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(stop)
-
+	signal.Notify(d.stop, syscall.SIGTERM, syscall.SIGINT)
+	notifyUpgrade(d.again)
 	raiseDescriptorLimit()
 	glog.Infof("stratumSwitcher version=%s pid=%d", version, os.Getpid())
-
-	coins, err := newCoinSource(config)
-	if err != nil {
-		return err
+	if *runtimePath != "" {
+		return d.resume(*configPath, *runtimePath)
 	}
-	defer coins.Close()
-	m, err := newSessionManager(config, coins)
-	if err != nil {
-		return err
-	}
-	defer m.close()
-	ln, err := listen(config.ListenAddr)
-	if err != nil {
-		return err
-	}
-	status, err := startStatus(config)
-	if err != nil {
-		ln.close()
-		return err
-	}
-	defer status.close()
-	coins.Start(m)
-	m.serve(ln)
-
-	sig := <-stop
-	glog.Infof("stopping on %v", sig)
-	return nil
+	return d.start(*configPath)
 }
 
-// newCoinSource makes the source of coins that the configuration names.
-func newCoinSource(c *Config) (CoinSource, error) {
-	if len(c.ZKBroker) == 0 {
-		return newFileCoinSource(c.CoinFile, c.ServerID)
+// checkConfig is -check. As the preflight of an upgrade it also tries what the
+// running process can not do for its successor.
+func checkConfig(path string) error {
+	config, err := loadConfig(path)
+	if err != nil {
+		return err
 	}
-	return newZKCoinSource(zkOptionsOf(c))
+	if len(config.ZKBroker) == 0 {
+		if _, _, err := readCoinFile(config.CoinFile); err != nil {
+			return err
+		}
+	}
+	before, err := preflightContext()
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		if err := before.check(config); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%s is fine\n", path)
+	return nil
 }
 
 func zkOptionsOf(c *Config) zkOptions {

@@ -158,11 +158,11 @@ func (c *relayCore) stopTimer(t *loopTimer) {
 
 // runTimers calls what is due and sets the alarm for the next.
 func (c *relayCore) runTimers() {
-	if len(c.timers) == 0 {
-		return
+	if c.armed.IsZero() {
+		return // no timer is set
 	}
 	now := time.Now()
-	if !c.armed.IsZero() && !now.Before(c.armed) {
+	if !now.Before(c.armed) {
 		c.armed = time.Time{}
 	}
 	for len(c.timers) > 0 && !now.Before(c.timers[0].at) {

@@ -489,3 +489,26 @@ func (l *loop) checkStalled() {
 		l.stallT = l.after(min(stallCheck, l.stallLimit), l.checkStalled)
 	}
 }
+
+// restore is adopt for a descriptor that comes from a former process, with the
+// bytes that process had received and not passed on, or not yet sent. The
+// loop must not be running.
+func (l *loop) restore(fd int, owner socketOwner, partial, unsent []byte) (*socket, error) {
+	events := uint32(unix.EPOLLIN)
+	if len(unsent) > 0 {
+		events |= unix.EPOLLOUT
+	}
+	s, err := l.add(fd, owner, events)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	s.partial, s.unsent = partial, unsent
+	if len(unsent) > 0 {
+		l.watchStall(s)
+	}
+	if len(partial) > 0 {
+		s.queue()
+	}
+	return s, nil
+}

@@ -52,6 +52,7 @@ type Session struct {
 	account      *subAccount
 	accountSlot  int // in account.sessions; guarded by manager.mu
 	query        *coinQuery
+	interest     bool // a successful reply of the coin source is not taken back
 
 	// askedMask is the version mask the miner was granted, 0 without version
 	// rolling; sentMask is what it was last told.

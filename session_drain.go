@@ -148,14 +148,14 @@ func (s *Session) drainShare(line []byte) bool {
 		return false
 	}
 	d := s.drains[0] // only the oldest may have given jobs that were not noted
-	if d.ending && d.jobs == nil {
-		return false
-	}
 	for _, later := range slices.Backward(s.drains) {
-		if _, ok := later.jobs[string(id)]; ok && !later.ending {
+		if _, ok := later.jobs[string(id)]; ok {
 			d = later
 			break
 		}
+	}
+	if d.ending {
+		return false
 	}
 	d.socket.write(line)
 	d.owed++

@@ -228,7 +228,7 @@ func (s *Session) handleConfigure(r *request) {
 	}
 	params := r.paramList()
 	var extensions []string
-	if len(params) == 0 || wireJSON.Unmarshal(params[0], &extensions) != nil {
+	if len(params) == 0 || isNull(params[0]) || wireJSON.Unmarshal(params[0], &extensions) != nil {
 		s.answerError(r, errTooFewParams)
 		return
 	}

@@ -207,8 +207,22 @@ func (s *Session) switchTo(p *pool) {
 		s.phase = phaseSwitching
 		s.connect(p)
 	case phaseReconnecting:
-		if s.linking.pool != p {
+		if s.linking != nil && s.linking.pool != p {
 			s.connect(p)
+		}
+	}
+}
+
+// stay gives up a switch under way: its coin is not wanted any more, and there
+// is no other to go to.
+func (s *Session) stay() {
+	switch s.phase {
+	case phaseSwitching:
+		s.stopLinking()
+		s.phase = phaseRelaying
+	case phaseReconnecting:
+		if s.linking.pool != s.pool {
+			s.connect(s.pool)
 		}
 	}
 }
@@ -242,6 +256,17 @@ func (s *Session) poolLost(err error) {
 	default:
 		s.linking.tries = 0
 	}
+}
+
+// reconnect begins to prepare a new link after a short jitter: the pool may
+// have closed all its miners at this moment.
+func (s *Session) reconnect() {
+	p := s.manager.wantedPool(s)
+	if p == nil {
+		p = s.pool
+	}
+	s.linking = &linking{pool: p}
+	s.linking.retry = s.loop.after(rand.N(reconnectFirst), s.tryLink)
 }
 
 // reconnectPool is the pool for the next try: the wanted coin's and the last

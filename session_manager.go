@@ -54,6 +54,7 @@ type sessionManager struct {
 	config    *Config
 	chain     chainType
 	pools     map[string]*pool // by coin
+	former    map[string]*pool // of the process before, by coin; see formerPool
 	coins     CoinSource
 	ids       *sessionIDs
 	gate      *dialGate
@@ -68,6 +69,10 @@ type sessionManager struct {
 	linksLost   atomic.Int64
 	refusedFull atomic.Int64
 
+	resumed       *runtimeState // of the former process; nil without one
+	lostInUpgrade int
+	frozenAt      time.Time
+
 	listener *minerListener
 	accepted sync.WaitGroup // the accept loop
 
@@ -79,8 +84,8 @@ type sessionManager struct {
 	nextLoop  int
 }
 
-// newSessionManager makes the loops; start begins the work. The caller closes
-// it, and the coin source.
+// newSessionManager makes a manager and its loops. start runs them, serve
+// accepts miners. The caller closes it, and the coin source.
 func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	chain, err := parseChainType(c.ChainType)
 	if err != nil {
@@ -110,13 +115,21 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	for range runtime.GOMAXPROCS(0) {
 		l, err := newLoop()
 		if err != nil {
-			m.closeLoops()
+			for _, l := range m.loops {
+				l.close()
+			}
 			return nil, err
 		}
 		m.loops = append(m.loops, l)
-		l.start()
 	}
 	return m, nil
+}
+
+// start runs the loops.
+func (m *sessionManager) start() {
+	for _, l := range m.loops {
+		l.start()
+	}
 }
 
 // listen opens the listener that miners connect to.

@@ -66,10 +66,15 @@ func (m *sessionManager) joinAccount(s *Session, a *subAccount) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a.pending--
+	a.add(s)
+	s.interest = true
+	return a.wanted
+}
+
+func (a *subAccount) add(s *Session) {
 	s.account = a
 	s.accountSlot = len(a.sessions)
 	a.sessions = append(a.sessions, s)
-	return a.wanted
 }
 
 // leaveAccount takes the session out of its account, if it is in one.
@@ -91,7 +96,10 @@ func (m *sessionManager) leaveAccount(s *Session) {
 	m.dropIfUnused(a)
 	m.mu.Unlock()
 	s.account = nil
-	m.coins.Release(a.name)
+	if s.interest {
+		s.interest = false
+		m.coins.Release(a.name)
+	}
 }
 
 func (m *sessionManager) dropIfUnused(a *subAccount) {
@@ -128,30 +136,31 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 	p := m.pools[coin]
 	miners := len(a.sessions)
 	byLoop := make(map[*loop][]*Session)
-	if p != nil {
-		for _, s := range a.sessions {
-			byLoop[s.loop] = append(byLoop[s.loop], s)
-		}
-		a.run = nil
-		if miners > 0 {
-			a.run = &switchRun{coin: coin, began: time.Now()}
-		}
+	for _, s := range a.sessions {
+		byLoop[s.loop] = append(byLoop[s.loop], s)
+	}
+	a.run = nil
+	if p != nil && miners > 0 {
+		a.run = &switchRun{coin: coin, began: time.Now()}
 	}
 	m.mu.Unlock()
 
 	switch {
 	case coin == "":
 		glog.Warningf("switch account=%q coin=%q: entry deleted, %d miners stay", account, from, miners)
-		return
 	case p == nil:
 		glog.Errorf("switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, from, coin, miners)
-		return
+	default:
+		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: begins", account, from, coin, miners)
 	}
-	glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: begins", account, from, coin, miners)
 	for l, sessions := range byLoop {
 		l.post(func() {
 			for _, s := range sessions {
-				if s.account == a {
+				switch {
+				case s.account != a:
+				case p == nil:
+					s.stay()
+				default:
 					s.switchTo(p)
 				}
 			}

@@ -97,6 +97,7 @@ func (s *zkCoinSource) lookupAccount(q *coinQuery, name string) {
 		s.queries.answer(q, a.name, a.coin, nil, &a.users)
 		return
 	}
+	a.watched = a.watched || q.Established
 	a.waiting[q] = struct{}{}
 	s.place[q] = a
 	if a.registration == nil {
@@ -118,6 +119,9 @@ func (s *zkCoinSource) cancelled(q *coinQuery) {
 	delete(a.waiting, q)
 	if len(a.waiting) > 0 {
 		return
+	}
+	if a.coin == "" && a.users == 0 {
+		a.watched = false
 	}
 	if a.registration != nil {
 		s.abandon(a.registration)
@@ -238,6 +242,13 @@ func (s *zkCoinSource) setCoin(a *zkAccount, coin string, registered bool) {
 	if coin != "" {
 		s.answerAll(a, nil)
 		return
+	}
+	for q := range a.waiting {
+		if q.Established {
+			delete(a.waiting, q)
+			delete(s.place, q)
+			s.queries.answer(q, a.name, "", nil, &a.users)
+		}
 	}
 	if len(a.waiting) == 0 {
 		return

@@ -188,7 +188,7 @@ func (d *demo) until(ctx context.Context, limit time.Duration, what string, cond
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("not within %v: %s", limit, what)
+			return fmt.Errorf("not within %v: %s; the switcher's log ends with\n%s", limit, what, d.daemon.logTail())
 		}
 		select {
 		case <-ctx.Done():

@@ -79,6 +79,7 @@ func (p *played) until(text string) {
 		}
 	}
 	if text != "" {
+		p.cmd.Wait() // for all of its standard error
 		p.t.Fatalf("%q was not said\n%s\n%s", text, &p.said, &p.stderr)
 	}
 }

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/golang/glog"
+)
+
+// daemon holds what the running program consists of.
+type daemon struct {
+	args  []string       // of the program, for an upgrade
+	stop  chan os.Signal // SIGTERM, SIGINT
+	again chan os.Signal // SIGUSR2
+
+	config  *Config
+	manager *sessionManager
+	coins   CoinSource
+	status  *statusServer
+}
+
+// start begins from nothing and serves until a signal ends it.
+func (d *daemon) start(configPath string) error {
+	var err error
+	if d.config, err = loadConfig(configPath); err != nil {
+		return err
+	}
+	if d.coins, err = newCoinSource(d.config, nil); err != nil {
+		return err
+	}
+	defer d.coins.Close()
+	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
+		return err
+	}
+	ln, err := listen(d.config.ListenAddr)
+	if err != nil {
+		return err
+	}
+	if d.status, err = startStatus(d.config); err != nil {
+		ln.close()
+		return err
+	}
+	defer d.status.close()
+	d.manager.start()
+	defer d.manager.close()
+	d.coins.Start(d.manager)
+	d.manager.serve(ln)
+	return d.run()
+}
+
+// run waits for signals.
+func (d *daemon) run() error {
+	up, err := newUpgrader(d)
+	if err != nil {
+		glog.Errorf("upgrades are not possible: %v", err)
+	}
+	for {
+		select {
+		case sig := <-d.stop:
+			glog.Infof("stopping on %v", sig)
+			return nil
+		case <-d.again:
+			if up == nil {
+				glog.Error("upgrade refused: not possible, see above")
+				continue
+			}
+			err := up.upgrade()
+			glog.Errorf("upgrade %v; the service goes on as before", err)
+			select {
+			case <-d.again: // sent while it was tried
+			default:
+			}
+		}
+	}
+}
+
+// newCoinSource makes the source of coins that the configuration names. st is
+// what a former process left, or nil.
+func newCoinSource(c *Config, st *runtimeState) (CoinSource, error) {
+	if len(c.ZKBroker) > 0 {
+		opts := zkOptionsOf(c)
+		if st != nil {
+			opts.PreviousServerID, opts.PreviousOwner = st.ServerID, st.ServerIDOwner
+		}
+		return newZKCoinSource(opts)
+	}
+	if st != nil {
+		return resumeFileCoinSource(c.CoinFile, c.ServerID, st.Wanted)
+	}
+	return newFileCoinSource(c.CoinFile, c.ServerID)
+}
+
+// check sees whether a process with configuration c could take the place of
+// the one that c is the context of.
+func (u *upgradeContext) check(c *Config) error {
+	if c.ChainType != u.ChainType {
+		return fmt.Errorf("ChainType is %q, must be %q as before: an upgrade can not change it", c.ChainType, u.ChainType)
+	}
+	if c.ListenAddr != u.ListenAddr {
+		if err := tryListen(c.ListenAddr); err != nil {
+			return fmt.Errorf("ListenAddr: %w", err)
+		}
+	}
+	if c.EnableHTTPDebug && c.HTTPDebugListenAddr != u.HTTPAddr {
+		if err := tryListen(c.HTTPDebugListenAddr); err != nil {
+			return fmt.Errorf("HTTPDebugListenAddr: %w", err)
+		}
+	}
+	return nil
+}
+
+func tryListen(addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return ln.Close()
+}

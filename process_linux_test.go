@@ -1,0 +1,240 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// buildVersion builds the daemon once for each version text and returns the
+// path of the binary.
+func buildVersion(t testing.TB, version string) string {
+	t.Helper()
+	builds.mu.Lock()
+	defer builds.mu.Unlock()
+	if path := builds.paths[version]; path != "" {
+		return path
+	}
+	if builds.dir == "" {
+		dir, err := os.MkdirTemp("", "stratumSwitcher-test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		builds.dir = dir
+		testCleanups = append(testCleanups, func() { os.RemoveAll(dir) })
+	}
+	path := filepath.Join(builds.dir, "stratumSwitcher-"+version)
+	args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	builds.paths[version] = path
+	return path
+}
+
+var builds = struct {
+	mu    sync.Mutex
+	dir   string
+	paths map[string]string
+}{paths: make(map[string]string)}
+
+// process is the built daemon, running.
+type process struct {
+	t      testing.TB
+	dir    string // working directory: config.json, coins.json, the binary
+	binary string
+	addr   string // it listens at
+	cmd    *exec.Cmd
+	ended  chan struct{}
+
+	mu    sync.Mutex
+	lines []string
+	more  chan struct{} // closed at each new line
+}
+
+// fileConfig is a configuration with pools and a coin file.
+func fileConfig(pools ...*stratumtest.Pool) *Config {
+	c := defaultConfig()
+	c.ServerID = 1
+	c.ListenAddr = "127.0.0.1:0"
+	c.ZKBroker = []string{}
+	c.CoinFile = "coins.json"
+	c.StratumServerMap = make(map[string]StratumServerInfo)
+	for _, p := range pools {
+		c.StratumServerMap[p.Name()] = StratumServerInfo{URL: p.Addr(), UserSuffix: p.Name()}
+	}
+	return c
+}
+
+// startProcess runs the daemon in a directory of its own.
+func startProcess(t testing.TB, c *Config, coins map[string]string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, dir: t.TempDir(), ended: make(chan struct{}), more: make(chan struct{})}
+	p.binary = filepath.Join(p.dir, "stratumSwitcher")
+	p.install(buildVersion(t, "one"))
+	p.writeConfig(c)
+	p.setCoins(coins)
+	p.cmd = exec.Command(p.binary, append([]string{"-logtostderr", "-v=1"}, args...)...)
+	p.cmd.Dir = p.dir
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		sc := bufio.NewScanner(stderr)
+		sc.Buffer(nil, 1<<20)
+		for sc.Scan() {
+			p.mu.Lock()
+			p.lines = append(p.lines, sc.Text())
+			close(p.more)
+			p.more = make(chan struct{})
+			p.mu.Unlock()
+		}
+	}()
+	go func() {
+		<-read
+		p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(p.kill)
+	p.addr = p.waitLog(`listening addr=(\S+)`)[1]
+	return p
+}
+
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.ended
+	if p.t.Failed() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		from := max(0, len(p.lines)-60)
+		p.t.Logf("the daemon's last lines:\n%s", strings.Join(p.lines[from:], "\n"))
+	}
+}
+
+func (p *process) signal(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// install puts a binary in place as a deploy does, by rename.
+func (p *process) install(from string) {
+	p.t.Helper()
+	content, err := os.ReadFile(from)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.replace(p.binary, content, 0o755)
+}
+
+func (p *process) replace(path string, content []byte, mode os.FileMode) {
+	p.t.Helper()
+	if err := os.WriteFile(path+".new", content, mode); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *process) writeConfig(c *Config) {
+	p.t.Helper()
+	content, err := json.Marshal(c)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.replace(filepath.Join(p.dir, "config.json"), content, 0o644)
+}
+
+func (p *process) setCoins(coins map[string]string) {
+	p.t.Helper()
+	content, err := json.Marshal(coins)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.replace(filepath.Join(p.dir, "coins.json"), content, 0o644)
+}
+
+// logged is how many lines the log has.
+func (p *process) logged() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.lines)
+}
+
+// waitLog waits for a line that matches, anywhere in the log.
+func (p *process) waitLog(pattern string) []string {
+	p.t.Helper()
+	return p.waitLogFrom(0, pattern)
+}
+
+// waitLogFrom is waitLog for lines after the first n.
+func (p *process) waitLogFrom(n int, pattern string) []string {
+	p.t.Helper()
+	re := regexp.MustCompile(pattern)
+	timeout := time.After(30 * time.Second)
+	for {
+		p.mu.Lock()
+		for ; n < len(p.lines); n++ {
+			if m := re.FindStringSubmatch(p.lines[n]); m != nil {
+				p.mu.Unlock()
+				return m
+			}
+		}
+		more := p.more
+		p.mu.Unlock()
+		select {
+		case <-more:
+		case <-timeout:
+			p.t.Fatalf("no line in the log like %q", pattern)
+		case <-p.ended:
+			p.t.Fatalf("the daemon has ended, no line in its log like %q", pattern)
+		}
+	}
+}
+
+// upgrade sends SIGUSR2 and returns the summary line's figures.
+func (p *process) upgrade() (sessions, lost, pause string) {
+	p.t.Helper()
+	n := p.logged()
+	p.signal(syscall.SIGUSR2)
+	m := p.waitLogFrom(n, `upgraded version=\S+ sessions=(\d+) lost=(\d+).* pause_ms=(\S+)|upgrade (?:refused|undone)(.*)`)
+	if m[1] == "" {
+		p.t.Fatalf("upgrade refused: %s", m[0])
+	}
+	return m[1], m[2], m[3]
+}
+
+// descriptors counts the daemon's open files.
+func (p *process) descriptors() int {
+	p.t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return len(entries)
+}

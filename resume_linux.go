@@ -1,0 +1,281 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/golang/glog"
+	"golang.org/x/sys/unix"
+)
+
+// The second half of an upgrade: the new process takes over what the state
+// file of the former one names. See upgrade_linux.go for the first.
+
+// resume takes over all sessions of st. The loops must not be running. A
+// session that can not be resumed is logged and costs no other.
+func (m *sessionManager) resume(st *runtimeState) {
+	m.ids.setServerID(st.ServerID)
+	m.former = m.pools
+	if st.Config != nil {
+		former, err := newPools(st.Config)
+		if err != nil {
+			glog.Errorf("resume: pools of the former configuration: %v", err)
+		} else {
+			m.former = former
+		}
+	}
+	lost := 0
+	for i := range st.SessionDatas {
+		l := m.loops[i%len(m.loops)]
+		s, err := resumeSession(m, l, &st.SessionDatas[i], st.Version)
+		if err != nil {
+			glog.Errorf("resume: %v", err)
+			lost++
+			continue
+		}
+		m.add(s)
+		if s.pool != nil {
+			m.resumeAccount(s, st, &st.SessionDatas[i])
+		}
+	}
+	m.ids.setNextIndex(st.NextIndex)
+	m.resumed = st
+	m.lostInUpgrade = lost
+}
+
+// formerPool is the pool a session of the former process was connected to. It
+// is the coin's pool of now only if the address is still the same.
+func (m *sessionManager) formerPool(coin string) *pool {
+	former := m.former[coin]
+	if former == nil {
+		return m.pools[coin]
+	}
+	if p := m.pools[coin]; p != nil && p.address.text == former.address.text && p.suffix == former.suffix {
+		return p
+	}
+	return former
+}
+
+// resumeAccount puts a resumed session into its sub-account, with the coin
+// that was wanted last: the coin source may take its time.
+func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *sessionState) {
+	name := ss.Account
+	if name == "" {
+		name = s.auth.name.Account
+		if m.config.StratumServerCaseInsensitive {
+			name = strings.ToLower(name)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.accounts[name]
+	if a == nil {
+		wanted, ok := st.Wanted[name]
+		if !ok {
+			wanted = s.pool.coin
+		}
+		a = &subAccount{name: name, wanted: wanted, mining: make(map[string]int)}
+		m.accounts[name] = a
+	}
+	a.add(s)
+	a.count(s.pool.coin, 1)
+}
+
+// begin goes on with a resumed session on its loop.
+func (s *Session) begin() {
+	switch s.phase {
+	case phaseRouting:
+		s.manager.route(s)
+	case phaseRelaying:
+		s.manager.lookupEstablished(s)
+		if wanted := s.manager.wantedPool(s); wanted != nil {
+			s.switchTo(wanted)
+		}
+	case phaseReconnecting:
+		s.manager.lookupEstablished(s)
+		s.reconnect()
+	}
+}
+
+// lookupEstablished asks for the coin of a resumed session, which may have
+// changed during the upgrade. The session relays meanwhile.
+func (m *sessionManager) lookupEstablished(s *Session) {
+	q := &coinQuery{Account: s.account.name, SessionID: s.id, Worker: s.auth.name.String(), Established: true}
+	q.Reply = func(account, coin string, err error) {
+		if err == nil {
+			m.CoinChanged(account, coin)
+		}
+		s.loop.post(func() { s.coinConfirmed(q, account, err) })
+	}
+	s.query = q
+	m.coins.Lookup(q)
+}
+
+func (s *Session) coinConfirmed(q *coinQuery, account string, err error) {
+	switch {
+	case err != nil:
+		glog.Warningf("%s coin not known after the upgrade: %v", s, err)
+	case s.query != q:
+		s.manager.coins.Release(account)
+	default:
+		s.interest = true
+	}
+	if s.query == q {
+		s.query = nil
+	}
+}
+
+// goOn lets the resumed sessions work. The loops are running.
+func (m *sessionManager) goOn() {
+	for _, l := range m.loops {
+		l.post(func() {
+			for _, s := range m.sessionsOf(l) {
+				s.begin()
+			}
+		})
+	}
+}
+
+// logResumed prints how the upgrade went: its one summary line, and which
+// coins have gone from the configuration.
+func (m *sessionManager) logResumed(now time.Time) {
+	st := m.resumed
+	phases := make(map[string]int)
+	gone := make(map[string]int)
+	for _, ss := range st.SessionDatas {
+		phase := ss.Phase
+		if phase == "" {
+			phase = phaseRelaying.String()
+		}
+		phases[phase]++
+		if ss.MiningCoin != "" && m.pools[ss.MiningCoin] == nil {
+			gone[ss.MiningCoin]++
+		}
+	}
+	var b strings.Builder
+	for _, name := range phaseNames {
+		if n := phases[name]; n > 0 {
+			fmt.Fprintf(&b, " %s=%d", name, n)
+		}
+	}
+	pause := "unknown"
+	if !st.FrozenAt.IsZero() {
+		pause = fmt.Sprint(now.Sub(st.FrozenAt).Milliseconds())
+	}
+	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s",
+		version, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, b.String(), pause)
+	for coin, miners := range gone {
+		glog.Warningf("coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
+	}
+}
+
+// resume takes the place of the process that wrote the state file, and serves
+// until a signal ends it. The miners come first: what is wrong with files or
+// listeners is logged and costs no connection.
+func (d *daemon) resume(configPath, runtimePath string) error {
+	st, err := readRuntimeState(runtimePath)
+	if err != nil {
+		glog.Errorf("resume: %v; starting anew, miners have to connect again", err)
+		closeInheritedSockets()
+		return d.start(configPath)
+	}
+	if d.config, err = loadConfig(configPath); err != nil {
+		if st.Config == nil {
+			return err
+		}
+		glog.Errorf("resume: %v; SERVING WITH THE LAST GOOD CONFIGURATION", err)
+		d.config = st.Config
+	}
+	if st.ChainType != "" && d.config.ChainType != st.ChainType {
+		glog.Errorf("resume: ChainType is %q, was %q; SERVING WITH THE LAST GOOD CONFIGURATION", d.config.ChainType, st.ChainType)
+		d.config = st.Config
+	}
+	if d.coins, err = newCoinSource(d.config, st); err != nil {
+		return err
+	}
+	defer d.coins.Close()
+	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
+		return err
+	}
+	d.manager.resume(st)
+	d.manager.start()
+	relaying := time.Now()
+	defer d.manager.close()
+	ln, err := d.listen(st)
+	if err != nil {
+		return err
+	}
+	d.coins.Start(d.manager)
+	d.manager.goOn()
+	d.manager.serve(ln)
+	d.manager.logResumed(relaying)
+	if err := os.Remove(runtimePath); err != nil {
+		glog.Warningf("resume: %v", err)
+	}
+	if d.status, err = startStatus(d.config); err != nil {
+		glog.Errorf("resume: %v; going on without it", err)
+	}
+	defer d.status.close()
+	return d.run()
+}
+
+// listen takes over the former process's listener, or opens one at a changed
+// address before that one is closed. If the new address can not be had, the
+// former one serves on.
+func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
+	want := d.config.ListenAddr
+	if st.ListenAddr == "" {
+		return listen(want) // an older switcher has closed its own
+	}
+	unix.CloseOnExec(st.ListenFD)
+	if err := unix.SetNonblock(st.ListenFD, true); err != nil {
+		return nil, fmt.Errorf("listener of the former process: %w", err)
+	}
+	former, err := listenerFromFD(st.ListenFD)
+	if err != nil {
+		return nil, err
+	}
+	if want == st.ListenAddr {
+		return former, nil
+	}
+	ln, err := listen(want)
+	if err != nil {
+		glog.Errorf("resume: %v; STILL LISTENING AT THE FORMER ADDRESS %s", err, st.ListenAddr)
+		d.config.ListenAddr = st.ListenAddr
+		return former, nil
+	}
+	// Connections that wait at the old address are served before it closes.
+	former.stopWhenEmpty()
+	for {
+		h, addr, err := former.accept()
+		if err != nil {
+			break
+		}
+		d.manager.startSession(h, addr)
+	}
+	former.close()
+	return ln, nil
+}
+
+// closeInheritedSockets closes connections that a former process left and
+// nobody can use. The process has no sockets of its own yet.
+func closeInheritedSockets() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= 2 {
+			continue
+		}
+		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.HasPrefix(target, "socket:") {
+			unix.Close(fd)
+		}
+	}
+}

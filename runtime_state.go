@@ -1,0 +1,198 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// runtimeState is runtime.json: all that a process hands to the one that takes
+// its place. The fields that protocol.md, "runtime.json" names are written and
+// read by older switchers too; a file with only those is resumed.
+type runtimeState struct {
+	Action       string // "upgrade"
+	ServerID     uint8
+	SessionDatas []sessionState
+
+	// Version is 0 in files of older switchers.
+	Version   int       `json:",omitempty"`
+	FrozenAt  time.Time // when relaying stopped
+	ChainType string    `json:",omitempty"`
+
+	// Config is the configuration that was in use. It serves on if the file
+	// has turned bad.
+	Config *Config `json:",omitempty"`
+
+	// ListenFD is the open listener, ListenAddr what it was configured as.
+	// A file without a listener has no ListenAddr.
+	ListenFD   int    `json:",omitempty"`
+	ListenAddr string `json:",omitempty"`
+
+	// ServerIDOwner is the ephemeral owner of the server ID's node.
+	ServerIDOwner int64             `json:",omitempty"`
+	NextIndex     uint              `json:",omitempty"`
+	Wanted        map[string]string `json:",omitempty"` // coin by sub-account
+	Upgrades      int               `json:",omitempty"` // since the first start
+}
+
+const (
+	runtimeAction  = "upgrade"
+	runtimeVersion = 1
+
+	// maxRuntimeFile bounds what is read: 100,000 agents' worth.
+	maxRuntimeFile = 1 << 30
+)
+
+// sessionState is one session in runtime.json.
+type sessionState struct {
+	SessionID               uint32
+	MiningCoin              string
+	ClientConnFD            int
+	ServerConnFD            int // -1: none
+	StratumSubscribeRequest *requestState
+	StratumAuthorizeRequest *requestState
+	VersionMask             uint32
+
+	// What follows is not in files of older switchers, whose sessions relay.
+
+	Phase        string        `json:",omitempty"` // sessionPhase
+	Age          time.Duration `json:",omitempty"` // of an unfinished handshake
+	Started      bool          `json:",omitempty"`
+	BadLines     int           `json:",omitempty"`
+	HasID        bool          `json:",omitempty"`
+	Protocol     minerProtocol `json:",omitempty"`
+	Account      string        `json:",omitempty"`
+	SentMask     uint32        `json:",omitempty"`
+	Extranonce   bool          `json:",omitempty"` // may be given a new one
+	Suffixed     bool          `json:",omitempty"`
+	Owed         int           `json:",omitempty"`
+	OwnAnswers   int           `json:",omitempty"`
+	Suggestions  []requestState
+	Workers      []requestState
+	Agent        [][]byte     `json:",omitempty"` // register messages
+	Jobs         []string     `json:",omitempty"`
+	Drains       []drainState `json:",omitempty"`
+	MinerPartial []byte       `json:",omitempty"`
+	MinerUnsent  []byte       `json:",omitempty"`
+	PoolPartial  []byte       `json:",omitempty"`
+	PoolUnsent   []byte       `json:",omitempty"`
+}
+
+// requestState is a miner's request in runtime.json.
+type requestState struct {
+	ID     json.RawMessage `json:"id"`
+	Method string          `json:"method"`
+	Params json.RawMessage `json:"params"`
+	Worker string          `json:"worker,omitempty"`
+}
+
+// drainState is a former pool link in runtime.json.
+type drainState struct {
+	FD      int
+	Coin    string
+	Owed    int
+	Noted   bool // Jobs are all jobs of the link
+	Jobs    []string
+	Partial []byte
+	Unsent  []byte
+}
+
+// writeRuntimeState writes the file whole or not at all, readable by this user
+// only: it holds the miners' passwords.
+func writeRuntimeState(path string, st *runtimeState) (err error) {
+	content, err := wireJSON.Marshal(st)
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(content); err == nil {
+		err = f.Close()
+	} else {
+		f.Close()
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	return nil
+}
+
+// readRuntimeState reads and checks the file. Only a regular file of this user
+// that nobody else may write is taken.
+func readRuntimeState(path string) (*runtimeState, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|openNoFollow, 0)
+	if err != nil {
+		return nil, fmt.Errorf("runtime file: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("runtime file: %w", err)
+	}
+	if err := checkOwnFile(info); err != nil {
+		return nil, fmt.Errorf("runtime file %s: %w", path, err)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxRuntimeFile))
+	if err != nil {
+		return nil, fmt.Errorf("runtime file: %w", err)
+	}
+	var st runtimeState
+	if err := wireJSON.Unmarshal(content, &st); err != nil {
+		return nil, fmt.Errorf("runtime file %s: %w", path, err)
+	}
+	switch {
+	case st.Action != runtimeAction:
+		return nil, fmt.Errorf("runtime file %s: Action is %q, must be %q", path, st.Action, runtimeAction)
+	case st.Version > runtimeVersion:
+		return nil, fmt.Errorf("runtime file %s: Version %d is newer than this program's %d", path, st.Version, runtimeVersion)
+	case st.ServerID == 0 && st.Version == 0:
+		return nil, fmt.Errorf("runtime file %s: ServerID is missing", path)
+	}
+	return &st, nil
+}
+
+var errNotOwnFile = errors.New("must be a regular file of this user that no other may write")
+
+func checkOwnFile(info os.FileInfo) error {
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || !ownedByUs(info) {
+		return errNotOwnFile
+	}
+	return nil
+}
+
+// upgradeContext is what a process that wants to be replaced tells the
+// preflight of its successor, in the environment.
+type upgradeContext struct {
+	ListenAddr string
+	HTTPAddr   string // empty: no HTTP listener
+	ChainType  string
+}
+
+const upgradeContextVariable = "STRATUM_SWITCHER_PREFLIGHT"
+
+// preflightContext is the context of a preflight, nil if this is none.
+func preflightContext() (*upgradeContext, error) {
+	text, ok := os.LookupEnv(upgradeContextVariable)
+	if !ok {
+		return nil, nil
+	}
+	var c upgradeContext
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return nil, fmt.Errorf("%s: %w", upgradeContextVariable, err)
+	}
+	return &c, nil
+}

@@ -1,0 +1,446 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// Rules of the handshake that are not the business of one chain or variant;
+// those are in docs/handshakes.md.
+
+// handshaken is a bitcoin miner past its handshake and its link.
+func handshaken(t testing.TB, sw *testSwitcher, pool *scriptedPool) (miner, link *stratumtest.Raw) {
+	t.Helper()
+	miner = stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(textSubscribe, textAuthorize))
+	miner.ExpectLine(textSubscribed)
+	link = pool.next()
+	expectLines(link, textPoolSubscribe, textPoolAuthorize)
+	link.Send(joinLines(textPoolSubscribed, textPoolAuthorized, textDifficulty, textJob))
+	expectLines(miner, `{"id":2,"result":true,"error":null}`, textDifficulty, textJob)
+	return miner, link
+}
+
+// Ids come back as sent, whatever they are.
+func TestSessionHandshakeIDs(t *testing.T) {
+	ids := []struct{ sent, back string }{
+		{`1`, `1`}, {`0`, `0`}, {`-7`, `-7`}, {`1.50`, `1.50`}, {`12345678901234567890123`, `12345678901234567890123`},
+		{`"abc"`, `"abc"`}, {`""`, `""`}, {`"1"`, `"1"`}, {`"a\"b\\\u00e9é\/"`, `"a\"b\\\u00e9é\/"`}, {`"auth"`, `"auth"`}, {`"subscribe"`, `"subscribe"`},
+		{`null`, `null`}, {``, `null`}, {`true`, `true`}, {`false`, `false`},
+		{`{"a":[1, 2]}`, `{"a":[1, 2]}`}, {`[1,"x",null]`, `[1,"x",null]`}, {`{}`, `{}`}, {` 5 `, `5`}, {"\t[ ] ", `[ ]`},
+	}
+	for _, id := range ids {
+		for _, f := range feedings {
+			t.Run(id.sent+"/"+f.name, func(t *testing.T) {
+				sw, pool, _ := startScripted(t, "bitcoin", nil)
+				miner := stratumtest.DialRaw(t, sw.addr)
+				member := ""
+				if id.sent != "" {
+					member = `"id":` + id.sent + `,`
+				}
+				refused := func(code int, text string) string {
+					return fmt.Sprintf(`{"id":%s,"result":null,"error":[%d,"%s",1]}`, id.back, code, text)
+				}
+				steps := []struct{ method, params, want string }{
+					{"mining.authorize", `["alice"]`, refused(101, "Need Subscribed")},
+					{"mining.configure", `[["x"]]`, `{"id":` + id.back + `,"result":{"x":false},"error":null}`},
+					{"mining.configure", `[]`, refused(103, "Too Few Params")},
+					{"mining.subscribe", `["cgminer/4.11.1"]`, subscribeAnswer(id.back, "01000080")},
+					{"mining.subscribe", `[]`, refused(102, "Duplicate Subscribed")},
+					{"mining.extranonce.subscribe", `[]`, `{"id":` + id.back + `,"result":true,"error":null}`},
+					{"mining.get_transactions", `[]`, `{"id":` + id.back + `,"result":[],"error":null}`},
+					{"mining.hello", `[]`, refused(20, "Unknown method")},
+					{"mining.authorize", `[]`, refused(103, "Too Few Params")},
+					{"mining.authorize", `[1]`, refused(104, "Worker Name Must be a String")},
+					{"mining.authorize", `["."]`, refused(105, "Sub-account Name Cannot be Empty")},
+					{"mining.submit", `[]`, refused(24, "Unauthorized worker")},
+					{"mining.authorize", `["alice.rig1","x"]`, ""},
+				}
+				var all, wants []string
+				for _, step := range steps {
+					line := fmt.Sprintf(`{%s"method":"%s","params":%s}`, member, step.method, step.params)
+					if id.back == "null" {
+						switch step.method { // these are not waited for without an id
+						case "mining.extranonce.subscribe", "mining.get_transactions", "mining.hello":
+							step.want = ""
+						}
+					}
+					if step.want != "" {
+						wants = append(wants, step.want)
+					}
+					all = append(all, line)
+					if !f.pipelined {
+						miner.SendLine(line)
+						if step.want != "" {
+							miner.ExpectLine(step.want)
+						}
+					}
+				}
+				if f.pipelined {
+					f.send(miner, joinLines(all...))
+					expectLines(miner, wants...)
+				}
+				link := pool.next()
+				expectLines(link, textPoolSubscribe, textPoolAuthorize)
+				link.Send(joinLines(textPoolSubscribed, textPoolAuthorized, textDifficulty, textJob))
+				expectLines(miner, `{"id":`+id.back+`,"result":true,"error":null}`, textDifficulty, textJob)
+				expectNoMore(t, sw, miner, link)
+			})
+		}
+	}
+}
+
+// The requests to a pool are one write, and so is what the miner gets when it
+// is authorized: the answer, the mask, what the pool said.
+func TestSessionHandshakeWrites(t *testing.T) {
+	sw, pool, _ := startScripted(t, "bitcoin", nil)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(`{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
+		`{"id":1,"method":"mining.suggest_target","params":["ff"]}`, textSubscribe, textAuthorize))
+	expectWrite(t, miner, joinLines(`{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}`,
+		`{"id":1,"result":true,"error":null}`, textSubscribed))
+	link := pool.next()
+	expectWrite(t, link, joinLines(`{"id":"configure","method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
+		textPoolSubscribe, `{"id":"suggest","method":"mining.suggest_target","params":["ff"]}`, textPoolAuthorize))
+
+	// The pool talks, in the worst order; the miner hears nothing of it yet.
+	for _, line := range []string{textDifficulty, textJob, `{"id":"configure","result":{"version-rolling":true,"version-rolling.mask":"3fffe000"},"error":null}`, textPoolSubscribed} {
+		link.SendLine(line)
+	}
+	miner.ExpectNothing(30 * time.Millisecond)
+	link.SendLine(textPoolAuthorized)
+	expectWrite(t, miner, joinLines(`{"id":2,"result":true,"error":null}`,
+		`{"id":null,"method":"mining.set_version_mask","params":["1fffe000"]}`, textDifficulty, textJob))
+	link.SendLine(`{"id":null,"method":"mining.set_version_mask","params":["ffff0000"]}`)
+	miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["1fff0000"]}`)
+	expectNoMore(t, sw, miner, link)
+}
+
+// A miner that did not ask for version rolling is told no mask.
+func TestSessionHandshakeMaskUnasked(t *testing.T) {
+	sw, pool, _ := startScripted(t, "bitcoin", nil)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(textSubscribe, textAuthorize))
+	miner.ExpectLine(textSubscribed)
+	link := pool.next()
+	expectLines(link, textPoolSubscribe, textPoolAuthorize)
+	mask := `{"id":null,"method":"mining.set_version_mask","params":["1fffe000"]}`
+	link.Send(joinLines(mask, textPoolAuthorized, textPoolSubscribed, textJob, mask, textDifficulty))
+	expectLines(miner, `{"id":2,"result":true,"error":null}`, textJob, textDifficulty)
+	expectNoMore(t, sw, miner, link)
+}
+
+// Each pool gets the whole handshake: at a switch, and when it was lost.
+func TestSessionHandshakeAtEachPool(t *testing.T) {
+	sw, btc, bcc := startScripted(t, "bitcoin", nil)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(
+		`{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
+		`{"id":1,"method":"mining.suggest_difficulty","params":[512]}`, textSubscribe,
+		`{"id":2,"method":"mining.authorize","params":["alice.rig1","pass","d=512"]}`))
+	expectLines(miner, `{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}`,
+		`{"id":1,"result":true,"error":null}`, textSubscribed)
+
+	auth := `{"id":"auth","method":"mining.authorize","params":["%s","pass","d=512"]}`
+	requests := joinLines(`{"id":"configure","method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
+		textPoolSubscribe, `{"id":"suggest","method":"mining.suggest_difficulty","params":[512]}`, fmt.Sprintf(auth, "alice.rig1"))
+	configured := `{"id":"configure","result":{"version-rolling":true,"version-rolling.mask":"%s"},"error":null}`
+	suggested := `{"id":"suggest","result":true,"error":null}`
+	mask := `{"id":null,"method":"mining.set_version_mask","params":["%s"]}`
+
+	link := btc.next()
+	expectWrite(t, link, requests)
+	link.Send(joinLines(fmt.Sprintf(configured, "1fffe000"), textPoolSubscribed, suggested, textPoolAuthorized, textDifficulty, textJob))
+	expectWrite(t, miner, joinLines(`{"id":2,"result":true,"error":null}`, fmt.Sprintf(mask, "1fffe000"), textDifficulty, textJob))
+
+	// A switch to a pool that wants the suffix and allows fewer bits. The
+	// first job's clean flag becomes true.
+	sw.coins.set("alice", "bcc")
+	next := bcc.next()
+	expectWrite(t, next, requests)
+	next.Send(joinLines(textPoolSubscribed, fmt.Sprintf(configured, "00ffe000"), `{"id":"auth","result":null,"error":[24,"Unauthorized worker",null]}`))
+	next.ExpectLine(fmt.Sprintf(auth, "alice_bcc.rig1"))
+	next.Send(joinLines(textDifficulty, textPoolAuthorized, textJob))
+	expectWrite(t, miner, joinLines(fmt.Sprintf(mask, "00ffe000"), textDifficulty, textCleanJob))
+	next.Send(joinLines(suggested, textJob))
+	miner.ExpectLine(textJob)
+
+	// The pool is lost. The mask is as it was, so it is not told again.
+	next.Close()
+	again := bcc.next()
+	expectWrite(t, again, requests)
+	again.Send(joinLines(textPoolSubscribed, fmt.Sprintf(configured, "00ffe000"), suggested, textPoolAuthorized, textDifficulty, textJob))
+	expectWrite(t, miner, joinLines(textDifficulty, textCleanJob))
+	expectNoMore(t, sw, miner, again)
+}
+
+// Requests that come while the pool is prepared wait for it.
+func TestSessionHandshakeEarlyRequests(t *testing.T) {
+	sw, pool, _ := startScripted(t, "bitcoin", nil)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	early := []string{`{"id":3,"method":"mining.submit","params":["alice.rig1","j1","00","00","00"]}`, `{"id":"e","method":"mining.hello","params":[]}`}
+	miner.Send(joinLines(textSubscribe, textAuthorize, early[0]))
+	miner.ExpectLine(textSubscribed)
+	link := pool.next()
+	expectLines(link, textPoolSubscribe, textPoolAuthorize)
+	miner.Send(early[1][:10])
+	link.Send(joinLines(textPoolSubscribed, textPoolAuthorized, textDifficulty, textJob))
+	link.ExpectLine(early[0])
+	miner.Send(early[1][10:] + "\n")
+	link.ExpectLine(early[1])
+	expectLines(miner, `{"id":2,"result":true,"error":null}`, textDifficulty, textJob)
+	expectNoMore(t, sw, miner, link)
+}
+
+// A pool without work for the moment is no reason to keep the miner waiting.
+func TestSessionHandshakeNoJob(t *testing.T) {
+	sw, pool, _ := startScripted(t, "bitcoin", nil)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(textSubscribe, textAuthorize))
+	miner.ExpectLine(textSubscribed)
+	link := pool.next()
+	expectLines(link, textPoolSubscribe, textPoolAuthorize)
+	link.Send(joinLines(textPoolSubscribed, textPoolAuthorized))
+	miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	link.SendLine(textJob)
+	miner.ExpectLine(textJob)
+	expectNoMore(t, sw, miner, link)
+}
+
+// A refused miner may try again, in the same packet even; each try is answered
+// in its turn.
+func TestSessionHandshakeRefusedPipelined(t *testing.T) {
+	sw, pool, _ := startScripted(t, "bitcoin", nil)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(textSubscribe, textAuthorize, `{"id":3,"method":"mining.extranonce.subscribe","params":[]}`,
+		`{"id":4,"method":"mining.authorize","params":["alice.rig2"]}`))
+	miner.ExpectLine(textSubscribed)
+	link := pool.next()
+	expectLines(link, textPoolSubscribe, textPoolAuthorize)
+	refusal := `{"id":"auth","result":null,"error":[24,"no",{"why": "me"}]}`
+	link.Send(joinLines(refusal, textPoolSubscribed))
+	link.ExpectLine(`{"id":"auth","method":"mining.authorize","params":["alice_btc.rig1","x"]}`)
+	link.SendLine(refusal)
+	expectLines(miner, `{"id":2,"result":null,"error":[24,"no",{"why": "me"}]}`, `{"id":3,"result":true,"error":null}`)
+	link = pool.next()
+	expectLines(link, textPoolSubscribe, `{"id":"auth","method":"mining.authorize","params":["alice.rig2"]}`)
+	link.Send(joinLines(textPoolAuthorized, textPoolSubscribed, textJob))
+	expectLines(miner, `{"id":4,"result":true,"error":null}`, textJob)
+	if n := sw.coins.open("alice"); n != 1 {
+		t.Errorf("the coin source counts %d users of alice", n)
+	}
+	expectNoMore(t, sw, miner, link)
+}
+
+func TestSessionHandshakeCaseInsensitive(t *testing.T) {
+	sw, pool, _ := startScripted(t, "bitcoin", func(c *Config) { c.StratumServerCaseInsensitive = true })
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(textSubscribe, `{"id":2,"method":"mining.authorize","params":["ALIce.Rig1","X"]}`))
+	miner.ExpectLine(textSubscribed)
+	link := pool.next()
+	expectLines(link, textPoolSubscribe, `{"id":"auth","method":"mining.authorize","params":["alice.Rig1","X"]}`)
+	link.Send(joinLines(textPoolSubscribed, `{"id":"auth","result":false,"error":null}`))
+	link.ExpectLine(`{"id":"auth","method":"mining.authorize","params":["alice_btc.Rig1","X"]}`)
+}
+
+// The pool is told the miner's IPv4 address as a number, 0 for IPv6.
+func TestSessionHandshakeAddress(t *testing.T) {
+	for _, c := range []struct{ local, listen, number string }{
+		{"127.0.0.1", "127.0.0.1:0", "2130706433"},
+		{"127.0.0.2", "127.0.0.1:0", "2130706434"},
+		{"127.255.255.254", "127.0.0.1:0", "2147483646"},
+		{"127.0.0.1", "[::]:0", "2130706433"},
+		{"::1", "[::1]:0", "0"},
+	} {
+		t.Run(c.local+" "+c.listen, func(t *testing.T) {
+			if strings.Contains(c.listen, "::") {
+				ln, err := net.Listen("tcp", "[::1]:0")
+				if err != nil {
+					t.Skipf("no IPv6: %v", err)
+				}
+				ln.Close()
+			}
+			sw, pool, _ := startScripted(t, "bitcoin", func(config *Config) { config.ListenAddr = c.listen })
+			_, port, _ := net.SplitHostPort(sw.addr)
+			host := "127.0.0.1"
+			if c.local == "::1" {
+				host = "::1"
+			}
+			dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(c.local)}, Timeout: testWait}
+			conn, err := dialer.Dial("tcp", net.JoinHostPort(host, port))
+			if err != nil {
+				t.Skipf("dial from %s: %v", c.local, err)
+			}
+			miner := stratumtest.NewRaw(t, conn)
+			miner.Send(joinLines(textSubscribe, textAuthorize))
+			pool.next().ExpectLine(strings.Replace(textPoolSubscribe, "2130706433", c.number, 1))
+		})
+	}
+}
+
+// Sessions of one server have different extranonces; Ethereum's are far apart.
+func TestSessionHandshakeExtranonces(t *testing.T) {
+	for _, c := range []struct {
+		chain string
+		want  [3]string
+	}{
+		{"bitcoin", [3]string{"01000080", "01000081", "01000082"}},
+		{"decred-normal", [3]string{"000000000000000080000001", "000000000000000081000001", "000000000000000082000001"}},
+		{"decred-gominer", [3]string{"80000001", "81000001", "82000001"}},
+		{"ethereum", [3]string{"010080", "010181", "010282"}},
+	} {
+		t.Run(c.chain, func(t *testing.T) {
+			sw, _, _ := startScripted(t, strings.ToUpper(c.chain), nil)
+			for _, x := range c.want {
+				miner := stratumtest.DialRaw(t, sw.addr)
+				miner.SendLine(`{"id":1,"method":"mining.subscribe","params":["a/1","EthereumStratum/1.0.0"]}`)
+				want := subscribeAnswer("1", x)
+				if c.chain == "ethereum" {
+					want = fmt.Sprintf(`{"id":1,"result":[["mining.notify","%s","EthereumStratum/1.0.0"],"%s"],"error":null}`, x, x)
+				}
+				miner.ExpectLine(want)
+			}
+		})
+	}
+}
+
+// Without a server ID there are no extranonces: subscribe waits, and what
+// stands behind it. Before it, requests are answered.
+func TestSessionHandshakeServerID(t *testing.T) {
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
+	coins.server = 0
+	for _, chain := range []string{"bitcoin", "ethereum"} {
+		t.Run(chain, func(t *testing.T) {
+			pool := startScriptedPool(t)
+			sw := startSwitcher(t, coins, nil, func(c *Config) {
+				c.ChainType = chain
+				c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.addr(), UserSuffix: "btc"}}
+			})
+			miner := stratumtest.DialRaw(t, sw.addr)
+			subscribe, answer, poolLine := textSubscribe, subscribeAnswer("1", "ab000080"), strings.Replace(textPoolSubscribe, "01000080", "ab000080", 1)
+			errors := []string{`{"id":7,"result":null,"error":[101,"Need Subscribed",0]}`, `{"id":9,"result":null,"error":[102,"Duplicate Subscribed",171]}`}
+			if chain == "ethereum" {
+				answer = `{"id":1,"result":true,"error":null}`
+				poolLine = `{"id":"subscribe","method":"mining.subscribe","params":["cgminer/4.11.1","Stratum","ab0080",2130706433]}`
+			}
+			miner.Send(joinLines(`{"id":7,"method":"mining.authorize","params":["alice"]}`, subscribe,
+				`{"id":9,"method":"mining.subscribe","params":[]}`, textAuthorize))
+			miner.ExpectLine(errors[0])
+			miner.ExpectNothing(20 * time.Millisecond)
+			sw.ServerIDClaimed(171)
+			expectLines(miner, answer, errors[1])
+			pool.next().ExpectLine(poolLine)
+		})
+	}
+}
+
+// A login of ETHProxy waits for the server ID as well.
+func TestSessionHandshakeServerIDETHProxy(t *testing.T) {
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
+	coins.server = 0
+	pool := startScriptedPool(t)
+	sw := startSwitcher(t, coins, nil, func(c *Config) {
+		c.ChainType = "ethereum"
+		c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.addr(), UserSuffix: "btc"}}
+	})
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.SendLine(`{"id":1,"method":"eth_submitLogin","params":["alice"]}`)
+	miner.ExpectNothing(20 * time.Millisecond)
+	sw.ServerIDClaimed(2)
+	expectLines(pool.next(), `{"id":"subscribe","method":"mining.subscribe","params":["ETHProxy","ETHProxy/1.0.0","020080",2130706433]}`,
+		`{"id":"auth","method":"eth_submitLogin","params":["alice"]}`)
+}
+
+// A line may have maxMinerLine bytes and no more, with its end or before it.
+func TestSessionHandshakeLineLimit(t *testing.T) {
+	padded := func(n int) string {
+		line := `{"id":1,"method":"mining.get_transactions","params":[""]}`
+		return strings.Replace(line, `""`, `"`+strings.Repeat("x", n-len(line)-1)+`"`, 1) + "\n"
+	}
+	sw, _, _ := startScripted(t, "bitcoin", nil)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(padded(maxMinerLine) + padded(100))
+	expectLines(miner, `{"id":1,"result":[],"error":null}`, `{"id":1,"result":[],"error":null}`)
+	miner.Send(padded(maxMinerLine + 1))
+	miner.ExpectClosed()
+
+	miner = stratumtest.DialRaw(t, sw.addr)
+	miner.Send("{" + strings.Repeat("[", maxMinerLine))
+	miner.ExpectClosed()
+	eventually(t, "sessions end", func() bool { return sw.sessionCount() == 0 })
+}
+
+// Only the last suggestion of a kind counts, and what is no list or too long
+// is not kept.
+func TestSessionHandshakeSuggestions(t *testing.T) {
+	sw, pool, _ := startScripted(t, "bitcoin", nil)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(textSubscribe,
+		`{"id":3,"method":"mining.suggest_difficulty","params":[1,2]}`,
+		`{"id":4,"method":"mining.suggest_target","params":["`+strings.Repeat("f", 300)+`"]}`,
+		`{"id":5,"method":"mining.suggest_target"}`,
+		`{"id":6,"method":"mining.suggest_difficulty","params":{"a":1}}`,
+		textAuthorize))
+	miner.ExpectLine(textSubscribed)
+	for id := 3; id <= 6; id++ {
+		miner.ExpectLine(fmt.Sprintf(`{"id":%d,"result":true,"error":null}`, id))
+	}
+	expectLines(pool.next(), textPoolSubscribe, `{"id":"suggest","method":"mining.suggest_difficulty","params":[1,2]}`, textPoolAuthorize)
+}
+
+// A sub-account's name goes to the coin source as one name, whatever is in it.
+func TestSessionHandshakeHostileNames(t *testing.T) {
+	for _, c := range []struct{ sent, account string }{
+		{`alice/../bob.x`, "alice/"}, // up to the first dot
+		{`/etc/passwd`, "/etc/passwd"},
+		{`../../zookeeper/config`, ""},
+		{`alice\u0000bob`, "alicebob"},
+		{`alice\nbob.x`, "alicebob"},
+		{`//.x`, "//"},
+	} {
+		t.Run(c.sent, func(t *testing.T) {
+			sw, _, _ := startScripted(t, "bitcoin", nil)
+			sw.coins.mu.Lock()
+			sw.coins.hold = true
+			sw.coins.mu.Unlock()
+			miner := stratumtest.DialRaw(t, sw.addr)
+			miner.Send(joinLines(textSubscribe, `{"id":2,"method":"mining.authorize","params":["`+c.sent+`"]}`))
+			miner.ExpectLine(textSubscribed)
+			if c.account == "" {
+				miner.ExpectLine(`{"id":2,"result":null,"error":[105,"Sub-account Name Cannot be Empty",1]}`)
+				return
+			}
+			eventually(t, "the coin source is asked", func() bool {
+				sw.coins.mu.Lock()
+				defer sw.coins.mu.Unlock()
+				return len(sw.coins.held) == 1
+			})
+			if got := sw.coins.held[0].Account; got != c.account {
+				t.Errorf("asked for %q, want %q", got, c.account)
+			}
+			sw.coins.letGo()
+			miner.ExpectLine(`{"id":2,"result":null,"error":[201,"Invalid Sub-account Name",1]}`)
+			miner.ExpectClosed()
+		})
+	}
+}
+
+// The pool's answers and the miner's do not get mixed up by equal ids.
+func TestSessionHandshakeIDOfOurs(t *testing.T) {
+	sw, pool, _ := startScripted(t, "bitcoin", nil)
+	miner, link := handshaken(t, sw, pool)
+	for _, id := range []string{"subscribe", "auth", "configure", "suggest"} {
+		line := `{"id":"` + id + `","method":"mining.submit","params":["alice.rig1","j1","00","00","00"]}`
+		answer := `{"id":"` + id + `","result":true,"error":null}`
+		miner.SendLine(line)
+		link.ExpectLine(line)
+		link.SendLine(answer)
+		miner.ExpectLine(answer)
+	}
+	expectNoMore(t, sw, miner, link)
+}

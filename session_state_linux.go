@@ -1,0 +1,307 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a session is in runtime.json, and back. Its loop must not be running.
+
+// state describes a session for the next process, and adds the descriptors it
+// names to fds.
+func (s *Session) state(fds *[]int) sessionState {
+	st := sessionState{
+		SessionID:    s.id,
+		HasID:        s.hasID,
+		ClientConnFD: int(s.miner.fd),
+		ServerConnFD: -1,
+		VersionMask:  s.askedMask,
+		SentMask:     s.sentMask,
+		Phase:        s.phase.String(),
+		Extranonce:   s.wantsExtranonce,
+		Suffixed:     s.suffixed,
+		Owed:         s.owed,
+		OwnAnswers:   s.ownAnswers,
+		MinerPartial: s.miner.partial,
+		MinerUnsent:  s.miner.unsent,
+		Jobs:         slices.Collect(maps.Keys(s.jobs)),
+	}
+	*fds = append(*fds, st.ClientConnFD)
+	if h := s.handshake; h != nil {
+		st.Age, st.Started, st.BadLines = time.Since(h.began), h.started, h.badLines
+	}
+	if s.subscription != nil {
+		st.Protocol = s.subscription.Protocol
+		st.StratumSubscribeRequest = &requestState{ID: json.RawMessage("null"), Method: "mining.subscribe",
+			Params: joinParams([][]byte{quote(s.subscription.UserAgent), quote(s.subscription.ProtocolText)})}
+	}
+	if s.auth != nil {
+		st.StratumAuthorizeRequest = workerState(s.auth.id, s.auth.method, s.auth.name, s.auth.rest)
+	}
+	for _, w := range s.workers {
+		st.Workers = append(st.Workers, *workerState(nil, w.method, w.name, w.rest))
+	}
+	for _, suggestion := range s.suggestions {
+		st.Suggestions = append(st.Suggestions, requestState{ID: json.RawMessage("null"), Method: suggestion.method, Params: suggestion.params})
+	}
+	if s.account != nil {
+		st.Account = s.account.name
+	}
+	if s.agent != nil {
+		st.Agent = slices.Collect(maps.Values(s.agent.messages))
+	}
+	if s.pool != nil {
+		st.MiningCoin = s.pool.coin
+	}
+	if s.upstream != nil {
+		st.ServerConnFD = int(s.upstream.fd)
+		st.PoolPartial, st.PoolUnsent = s.upstream.partial, s.upstream.unsent
+		*fds = append(*fds, st.ServerConnFD)
+	}
+	for _, d := range s.drains {
+		st.Drains = append(st.Drains, drainState{
+			FD: int(d.socket.fd), Coin: d.pool.coin, Owed: d.owed, Noted: d.jobs != nil,
+			Jobs: slices.Collect(maps.Keys(d.jobs)), Partial: d.socket.partial, Unsent: d.socket.unsent,
+		})
+		*fds = append(*fds, int(d.socket.fd))
+	}
+	return st
+}
+
+func joinParams(params [][]byte) json.RawMessage {
+	b := []byte{'['}
+	for i, p := range params {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, p...)
+	}
+	return append(b, ']')
+}
+
+func workerState(id json.RawMessage, method string, name workerName, rest [][]byte) *requestState {
+	params := append([][]byte{quote(name.String())}, rest...)
+	return &requestState{ID: orNull(id), Method: method, Params: joinParams(params)}
+}
+
+// resumeSession makes the session that st describes. On an error all its
+// descriptors are closed.
+func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*Session, error) {
+	s := &Session{
+		manager: m, loop: l,
+		id: st.SessionID, hasID: st.HasID,
+		askedMask: st.VersionMask, sentMask: st.SentMask,
+		wantsExtranonce: st.Extranonce,
+		suffixed:        st.Suffixed, owed: st.Owed, ownAnswers: st.OwnAnswers,
+	}
+	fds := []int{st.ClientConnFD, st.ServerConnFD}
+	for _, d := range st.Drains {
+		fds = append(fds, d.FD)
+	}
+	phase := phaseRelaying
+	err := s.takeIdentity(st, version, &phase)
+	if err == nil {
+		for _, fd := range fds {
+			if err == nil && fd >= 0 {
+				err = takeDescriptor(fd)
+			}
+		}
+	}
+	if err == nil && s.hasID {
+		err = m.ids.take(s.id)
+	}
+	if err != nil {
+		for _, fd := range fds {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
+		}
+		return nil, fmt.Errorf("session %08x: %w", st.SessionID, err)
+	}
+	if err := s.takeSockets(st); err != nil {
+		if s.hasID {
+			m.ids.free(s.id)
+		}
+		return nil, fmt.Errorf("session %08x: %w", st.SessionID, err)
+	}
+	s.enter(phase, st)
+	return s, nil
+}
+
+// takeDescriptor makes an inherited descriptor as the relay's own are. Those
+// of older switchers block and lack the options.
+func takeDescriptor(fd int) error {
+	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
+		return fmt.Errorf("descriptor %d: %w", fd, err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("descriptor %d: %w", fd, err)
+	}
+	unix.CloseOnExec(fd)
+	return nil
+}
+
+// takeIdentity reads what the miner said of itself, and the phase.
+func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhase) error {
+	chain := s.manager.chain
+	// Names of older switchers are the miners' own.
+	parse := chain.parseWorker
+	if version == 0 {
+		s.hasID = true
+	} else {
+		parse = func(full, _ string) workerName { return splitWorker(full) }
+		i := slices.Index(phaseNames[:], st.Phase)
+		if i < 0 || sessionPhase(i) == phaseClosed {
+			return fmt.Errorf("unknown phase %q", st.Phase)
+		}
+		*phase = sessionPhase(i)
+	}
+	if r := st.StratumSubscribeRequest; r != nil {
+		s.subscription = chain.newSubscription((&request{Params: r.Params}).paramList())
+		if version > 0 {
+			s.subscription.Protocol = st.Protocol
+		} else if chain == chainEthereum && st.StratumAuthorizeRequest != nil &&
+			st.StratumAuthorizeRequest.Method == "eth_submitLogin" && hasPrefixFold(s.subscription.ProtocolText, "ETHProxy") {
+			s.subscription = ethProxySubscription()
+		}
+		if s.subscription.isAgent() {
+			s.agent = &agentWorkers{messages: make(map[uint16][]byte)}
+		}
+	}
+	if r := st.StratumAuthorizeRequest; r != nil {
+		w, err := workerOf(parse, r)
+		if err != nil {
+			return err
+		}
+		s.auth = &authorization{id: r.ID, method: w.method, name: w.name, rest: w.rest}
+	}
+	if *phase != phaseHandshaking && (s.subscription == nil || s.auth == nil) {
+		return fmt.Errorf("requests of a session in phase %s are missing", *phase)
+	}
+	for i := range st.Workers {
+		w, err := workerOf(parse, &st.Workers[i])
+		if err != nil {
+			return err
+		}
+		s.workers = append(s.workers, w)
+	}
+	for _, r := range st.Suggestions {
+		s.suggestions = append(s.suggestions, suggestion{r.Method, r.Params})
+	}
+	for _, message := range st.Agent {
+		if s.agent == nil || len(message) < agentHeader {
+			return errAgentMessage
+		}
+		if err := s.agent.remember(message); err != nil {
+			return err
+		}
+	}
+	if *phase >= phaseRelaying {
+		if s.pool = s.manager.formerPool(st.MiningCoin); s.pool == nil {
+			return fmt.Errorf("nothing is known of its coin %q", st.MiningCoin)
+		}
+		if *phase != phaseReconnecting && st.ServerConnFD < 0 {
+			*phase = phaseReconnecting
+		}
+	}
+	return nil
+}
+
+func workerOf(parse func(full, worker string) workerName, r *requestState) (*extraWorker, error) {
+	params := (&request{Params: r.Params}).paramList()
+	if len(params) == 0 {
+		return nil, errTooFewParams
+	}
+	full, ok := jsonString(params[0])
+	if !ok {
+		return nil, errWorkerNotString
+	}
+	w := &extraWorker{method: r.Method, name: parse(full, r.Worker)}
+	for _, p := range params[1:] {
+		w.rest = append(w.rest, p)
+	}
+	return w, nil
+}
+
+// takeSockets gives the session's descriptors to its loop.
+func (s *Session) takeSockets(st *sessionState) error {
+	var err error
+	if s.addr, err = peerAddr(st.ClientConnFD); err != nil {
+		// The miner is gone; the loop finds out in order.
+		err = nil
+	}
+	if s.miner, err = s.loop.restore(st.ClientConnFD, s, st.MinerPartial, st.MinerUnsent); err != nil {
+		return err
+	}
+	if st.ServerConnFD >= 0 {
+		if s.upstream, err = s.loop.restore(st.ServerConnFD, s, st.PoolPartial, st.PoolUnsent); err != nil {
+			s.miner.close()
+			return err
+		}
+	}
+	for _, d := range st.Drains {
+		p := s.manager.formerPool(d.Coin)
+		sock, err := s.loop.restore(d.FD, s, d.Partial, d.Unsent)
+		if err != nil || p == nil {
+			continue
+		}
+		s.restoreDrain(p, sock, &d)
+	}
+	if len(s.drains) > 0 {
+		s.jobs = newJobSet(st.Jobs)
+	}
+	return nil
+}
+
+func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
+	d := &drain{session: s, pool: p, socket: sock, owed: st.Owed}
+	if st.Noted {
+		d.jobs = newJobSet(st.Jobs)
+	}
+	d.timer = s.loop.after(s.manager.drainTime, d.finish)
+	s.drains = append(s.drains, d)
+	s.manager.draining.Add(1)
+}
+
+func newJobSet(ids []string) jobSet {
+	jobs := make(jobSet, len(ids))
+	for _, id := range ids {
+		jobs[id] = struct{}{}
+	}
+	return jobs
+}
+
+// enter puts a resumed session into its phase.
+func (s *Session) enter(phase sessionPhase, st *sessionState) {
+	s.phase = phase
+	if phase <= phaseRouting {
+		began := time.Now().Add(-st.Age)
+		s.handshake = &handshake{began: began, started: st.Started, badLines: st.BadLines}
+		limit := firstByteTimeout
+		if st.Started {
+			limit = authorizeTimeout
+		}
+		s.handshake.timer = s.loop.after(time.Until(began.Add(limit)), s.handshakeTimeout)
+	}
+	switch phase {
+	case phaseRouting, phaseReconnecting:
+		s.miner.pause(true)
+	case phaseSwitching:
+		s.phase = phaseRelaying // the switch begins anew when the coin is known
+	}
+	if s.upstream != nil {
+		if s.miner.congested() {
+			s.upstream.pause(false)
+		}
+		if s.upstream.congested() {
+			s.miner.pause(false)
+		}
+	}
+}
