@@ -53,7 +53,9 @@ bench:
 	$(GO) run ./bench
 
 demo:
-	$(GO) run ./demo
+	@mkdir -p build
+	@$(GO) build -o build/demo ./demo
+	@exec build/demo
 
 package:
 	cmake -S . -B build

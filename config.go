@@ -87,7 +87,7 @@ type Config struct {
 	PoolIdleSeconds int
 
 	// MaxPoolDials (1-10000) is how many pool handshakes may be under way at
-	// a time. Default: 256.
+	// a time. Default: 128.
 	MaxPoolDials int
 
 	// ZKSessionTimeoutSeconds (1-120) is how long ZooKeeper keeps a claimed

@@ -38,6 +38,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 			lost++
 			continue
 		}
+		m.admitted.Add(1)
 		m.add(s)
 		if s.pool != nil {
 			m.resumeAccount(s, st, &st.SessionDatas[i])
@@ -255,6 +256,10 @@ func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
 		h, addr, err := former.accept()
 		if err != nil {
 			break
+		}
+		if !d.manager.admit() {
+			h.close()
+			continue
 		}
 		d.manager.startSession(h, addr)
 	}

@@ -76,6 +76,9 @@ type sessionState struct {
 	Agent        [][]byte     `json:",omitempty"` // register messages
 	Jobs         []string     `json:",omitempty"`
 	Drains       []drainState `json:",omitempty"`
+	Link         linkTag      `json:",omitempty"`
+	Requests     []byte       `json:",omitempty"` // requestQueue
+	Held         []heldState  `json:",omitempty"`
 	MinerPartial []byte       `json:",omitempty"`
 	MinerUnsent  []byte       `json:",omitempty"`
 	PoolPartial  []byte       `json:",omitempty"`
@@ -90,10 +93,18 @@ type requestState struct {
 	Worker string          `json:"worker,omitempty"`
 }
 
+// heldState is a heldAnswer in runtime.json.
+type heldState struct {
+	Link linkTag
+	ID   []byte
+	Line []byte
+}
+
 // drainState is a former pool link in runtime.json.
 type drainState struct {
 	FD      int
 	Coin    string
+	Link    linkTag
 	Owed    int
 	Noted   bool // Jobs are all jobs of the link
 	Jobs    []string

@@ -75,7 +75,10 @@ type Session struct {
 	drains   []*drain // former links that may owe answers, the oldest first
 	jobs     jobSet   // given by upstream, noted while there are drains
 
-	// owed counts requests sent upstream less answers received.
+	tag      linkTag      // of upstream, or of the last one
+	requests requestQueue // not answered yet
+	held     []heldAnswer
+	// owed counts an agent's binary submits less the answers to them.
 	owed int
 	// ownAnswers counts answers still to come that the miner did not ask for.
 	ownAnswers int
@@ -125,12 +128,12 @@ func (s *Session) close(why string) {
 		s.query = nil
 	}
 	s.stopLinking()
+	s.miner.close()
 	s.endDrains()
 	if s.upstream != nil {
 		s.upstream.close()
 		s.upstream = nil
 	}
-	s.miner.close()
 	s.manager.remove(s)
 }
 

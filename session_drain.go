@@ -15,7 +15,7 @@ const maxDrainOwed = 10 * time.Second
 const maxDrains = 4
 
 // maxDrainJobs bounds the job IDs remembered of a link while others drain.
-const maxDrainJobs = 64
+const maxDrainJobs = 1024
 
 // drain is a link a session had before a switch. It stays open for shares that
 // were on their way and for the answers to them. The pool's notifications are
@@ -29,7 +29,8 @@ type drain struct {
 	session *Session
 	pool    *pool
 	socket  *socket
-	owed    int
+	tag     linkTag
+	owed    int    // binary answers to an agent
 	jobs    jobSet // nil if they were not noted: no other link was draining
 	timer   *loopTimer
 	ending  bool // no more shares are taken, only answers awaited
@@ -55,12 +56,13 @@ func (s *Session) retireUpstream() {
 	linger := s.manager.drainTime
 	if linger == 0 || !s.manager.mayDrain() {
 		old.close()
+		s.failRequests(s.tag)
 		return
 	}
 	if len(s.drains) == maxDrains {
 		s.drains[0].end()
 	}
-	d := &drain{session: s, pool: s.pool, socket: old, owed: s.owed, jobs: jobs}
+	d := &drain{session: s, pool: s.pool, socket: old, tag: s.tag, owed: s.owed, jobs: jobs}
 	d.timer = s.loop.after(linger, d.finish)
 	s.drains = append(s.drains, d)
 	s.jobs = make(jobSet)
@@ -78,7 +80,11 @@ func (d *drain) end() {
 		s.drains, s.jobs = nil, nil
 	}
 	s.manager.draining.Add(-1)
+	s.failRequests(d.tag)
 }
+
+// owes says that the former pool has requests to answer.
+func (d *drain) owes() bool { return d.owed > 0 || d.session.requests.count(d.tag) > 0 }
 
 func (s *Session) endDrains() {
 	for len(s.drains) > 0 {
@@ -101,7 +107,7 @@ func (d *drain) finish() {
 	if d.ending {
 		return
 	}
-	if d.owed <= 0 {
+	if !d.owes() {
 		d.end()
 		return
 	}
@@ -158,7 +164,7 @@ func (s *Session) drainShare(line []byte) bool {
 		return false
 	}
 	d.socket.write(line)
-	d.owed++
+	s.requests.push(d.tag, lineID(line))
 	return true
 }
 
@@ -173,16 +179,24 @@ func (d *drain) received(b []byte) int {
 	for at := 0; at < end; {
 		line := s.nextMessage(b[at:end])
 		at += len(line)
-		if line[0] == agentMagic && line[1] != agentAnswer || line[0] != agentMagic && poolLineKind(line) != lineAnswer {
+		if line[0] == agentMagic {
+			if line[1] == agentAnswer {
+				d.owed--
+				s.miner.write(line)
+			}
 			continue
 		}
-		s.miner.write(line)
-		d.owed--
+		if poolLineKind(line) == lineAnswer && s.answered(d.tag, line) {
+			s.miner.write(line)
+			if len(s.held) > 0 {
+				s.releaseHeld()
+			}
+		}
 	}
 	if s.miner.congested() {
 		d.socket.pause(false)
 	}
-	if d.ending && d.owed <= 0 {
+	if d.ending && !d.owes() {
 		d.end()
 	}
 	return end

@@ -13,19 +13,6 @@ import (
 // Rules of the handshake that are not the business of one chain or variant;
 // those are in docs/handshakes.md.
 
-// handshaken is a bitcoin miner past its handshake and its link.
-func handshaken(t testing.TB, sw *testSwitcher, pool *scriptedPool) (miner, link *stratumtest.Raw) {
-	t.Helper()
-	miner = stratumtest.DialRaw(t, sw.addr)
-	miner.Send(joinLines(textSubscribe, textAuthorize))
-	miner.ExpectLine(textSubscribed)
-	link = pool.next()
-	expectLines(link, textPoolSubscribe, textPoolAuthorize)
-	link.Send(joinLines(textPoolSubscribed, textPoolAuthorized, textDifficulty, textJob))
-	expectLines(miner, `{"id":2,"result":true,"error":null}`, textDifficulty, textJob)
-	return miner, link
-}
-
 // Ids come back as sent, whatever they are.
 func TestSessionHandshakeIDs(t *testing.T) {
 	ids := []struct{ sent, back string }{
@@ -430,10 +417,21 @@ func TestSessionHandshakeHostileNames(t *testing.T) {
 	}
 }
 
-// The pool's answers and the miner's do not get mixed up by equal ids.
+// The pool's answers to the switcher and to the miner do not get mixed up by
+// equal ids.
 func TestSessionHandshakeIDOfOurs(t *testing.T) {
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
-	miner, link := handshaken(t, sw, pool)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"e000"}]}`,
+		textSubscribe, `{"id":3,"method":"mining.suggest_difficulty","params":[1]}`, textAuthorize))
+	expectLines(miner, `{"id":0,"result":{"version-rolling":true,"version-rolling.mask":"0000e000"},"error":null}`,
+		textSubscribed, `{"id":3,"result":true,"error":null}`)
+	link := pool.next()
+	expectLines(link, `{"id":"configure","method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"0000e000"}]}`,
+		textPoolSubscribe, `{"id":"suggest","method":"mining.suggest_difficulty","params":[1]}`, textPoolAuthorize)
+	link.Send(joinLines(`{"id":"configure","result":{"version-rolling":false},"error":null}`, textPoolSubscribed,
+		`{"id":"suggest","result":true,"error":null}`, textPoolAuthorized, textJob))
+	expectLines(miner, `{"id":2,"result":true,"error":null}`, `{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`, textJob)
 	for _, id := range []string{"subscribe", "auth", "configure", "suggest"} {
 		line := `{"id":"` + id + `","method":"mining.submit","params":["alice.rig1","j1","00","00","00"]}`
 		answer := `{"id":"` + id + `","result":true,"error":null}`

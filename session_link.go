@@ -170,6 +170,7 @@ func (s *Session) linkReady(k *poolLink) {
 	s.noteJobs(k.early)
 	s.finishDrainsTo(k.pool)
 	s.upstream, s.pool, s.suffixed = k.socket, k.pool, k.suffixed
+	s.tag++
 	s.owed, s.ownAnswers = 0, k.unanswered()
 	s.phase = phaseRelaying
 	s.endHandshake()
@@ -238,6 +239,7 @@ func (s *Session) poolLost(err error) {
 	s.manager.poolLost(s, err)
 	s.phase = phaseReconnecting
 	s.miner.pause(true)
+	s.failRequests(s.tag)
 	switch {
 	case s.linking == nil:
 		p := s.manager.wantedPool(s)

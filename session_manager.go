@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,6 +66,7 @@ type sessionManager struct {
 
 	maxSessions int // by the descriptor limit
 	fdLimit     int
+	admitted    atomic.Int64 // miners' connections, from accept to close
 	draining    atomic.Int64
 	linksFailed atomic.Int64
 	linksLost   atomic.Int64
@@ -165,7 +168,7 @@ func (m *sessionManager) acceptMiners() {
 		switch {
 		case err == nil:
 			pause = firstPause
-			if !m.hasRoom() {
+			if !m.admit() {
 				h.close()
 				m.refusedFull.Add(1)
 				if time.Since(lastAlert) >= alertEvery {
@@ -193,18 +196,19 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-func (m *sessionManager) hasRoom() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.sessions) < m.maxSessions
+// admit counts a new connection in, if there is room for it.
+func (m *sessionManager) admit() bool {
+	if m.admitted.Add(1) <= int64(m.maxSessions) {
+		return true
+	}
+	m.admitted.Add(-1)
+	return false
 }
 
 // mayDrain says whether there is a descriptor for a link that is no longer in
 // use. New links come first.
 func (m *sessionManager) mayDrain() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return 2*len(m.sessions)+int(m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
+	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
 }
 
 func (m *sessionManager) startSession(h socketHandle, addr netip.AddrPort) {
@@ -215,6 +219,7 @@ func (m *sessionManager) startSession(h socketHandle, addr netip.AddrPort) {
 	l.post(func() {
 		s, err := newSession(m, l, h, addr)
 		if err != nil {
+			m.admitted.Add(-1)
 			glog.Errorf("miner=%s: %v", addr, err)
 			return
 		}
@@ -232,6 +237,7 @@ func (m *sessionManager) add(s *Session) {
 
 // remove takes a closed session out of all books.
 func (m *sessionManager) remove(s *Session) {
+	m.admitted.Add(-1)
 	m.leaveAccount(s)
 	if s.hasID {
 		m.ids.free(s.id)
@@ -300,11 +306,7 @@ func (m *sessionManager) handshakeFailed(reason int) {
 }
 
 func (m *sessionManager) coinNames() []string {
-	names := make([]string, 0, len(m.pools))
-	for coin := range m.pools {
-		names = append(names, coin)
-	}
-	return names
+	return slices.Sorted(maps.Keys(m.pools))
 }
 
 // close stops accepting and ends all sessions.

@@ -27,27 +27,31 @@ const (
 var methodKey = []byte(`"method"`)
 
 // lineMethod finds the value of a line's "method" member, nil if it has none.
-// Quotes inside JSON strings are escaped, so the key is not found in them.
 func lineMethod(line []byte) []byte {
+	value := memberValue(line, methodKey)
+	if len(value) == 0 || value[0] != '"' {
+		return nil
+	}
+	end := bytes.IndexByte(value[1:], '"')
+	if end < 0 {
+		return nil
+	}
+	return value[1 : 1+end]
+}
+
+// memberValue finds the first member named key, which is in quotes, and
+// returns the line from its value on. Quotes inside JSON strings are escaped,
+// so a key is not found in them.
+func memberValue(line, key []byte) []byte {
 	for {
-		at := bytes.Index(line, methodKey)
+		at := bytes.Index(line, key)
 		if at < 0 {
 			return nil
 		}
-		line = line[at+len(methodKey):]
-		value := skipSpace(line)
-		if len(value) == 0 || value[0] != ':' {
-			continue
+		line = line[at+len(key):]
+		if value := skipSpace(line); len(value) > 0 && value[0] == ':' {
+			return skipSpace(value[1:])
 		}
-		value = skipSpace(value[1:])
-		if len(value) == 0 || value[0] != '"' {
-			continue
-		}
-		end := bytes.IndexByte(value[1:], '"')
-		if end < 0 {
-			return nil
-		}
-		return value[1 : 1+end]
 	}
 }
 
@@ -142,14 +146,14 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 	case lineOther:
 		flush()
 		if !s.minerSpecial(line) {
-			s.owed++
+			s.requests.push(s.tag, lineID(line))
 			s.upstream.write(line)
 		}
 		return false
 	case lineAnswer:
 		return true
 	}
-	s.owed++
+	s.requests.push(s.tag, lineID(line))
 	return true
 }
 
@@ -230,7 +234,16 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 			flush()
 			return false
 		}
-		s.owed--
+		if !s.answered(s.tag, line) {
+			flush()
+			return false
+		}
+		if len(s.held) > 0 {
+			flush()
+			s.miner.write(line)
+			s.releaseHeld()
+			return false
+		}
 	case lineJob:
 		if s.jobs != nil {
 			s.jobs.note(line)

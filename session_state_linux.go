@@ -29,6 +29,8 @@ func (s *Session) state(fds *[]int) sessionState {
 		Suffixed:     s.suffixed,
 		Owed:         s.owed,
 		OwnAnswers:   s.ownAnswers,
+		Link:         s.tag,
+		Requests:     s.requests.b,
 		MinerPartial: s.miner.partial,
 		MinerUnsent:  s.miner.unsent,
 		Jobs:         slices.Collect(maps.Keys(s.jobs)),
@@ -60,6 +62,9 @@ func (s *Session) state(fds *[]int) sessionState {
 	if s.pool != nil {
 		st.MiningCoin = s.pool.coin
 	}
+	for _, h := range s.held {
+		st.Held = append(st.Held, heldState{Link: h.tag, ID: h.id, Line: h.line})
+	}
 	if s.upstream != nil {
 		st.ServerConnFD = int(s.upstream.fd)
 		st.PoolPartial, st.PoolUnsent = s.upstream.partial, s.upstream.unsent
@@ -67,7 +72,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	for _, d := range s.drains {
 		st.Drains = append(st.Drains, drainState{
-			FD: int(d.socket.fd), Coin: d.pool.coin, Owed: d.owed, Noted: d.jobs != nil,
+			FD: int(d.socket.fd), Coin: d.pool.coin, Owed: d.owed, Link: d.tag, Noted: d.jobs != nil,
 			Jobs: slices.Collect(maps.Keys(d.jobs)), Partial: d.socket.partial, Unsent: d.socket.unsent,
 		})
 		*fds = append(*fds, int(d.socket.fd))
@@ -104,6 +109,13 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 	fds := []int{st.ClientConnFD, st.ServerConnFD}
 	for _, d := range st.Drains {
 		fds = append(fds, d.FD)
+	}
+	s.tag = st.Link
+	if validRequests(st.Requests) {
+		s.requests.b = st.Requests
+	}
+	for _, h := range st.Held {
+		s.held = append(s.held, heldAnswer{h.Link, h.ID, h.Line})
 	}
 	phase := phaseRelaying
 	err := s.takeIdentity(st, version, &phase)
@@ -261,7 +273,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 }
 
 func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
-	d := &drain{session: s, pool: p, socket: sock, owed: st.Owed}
+	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, owed: st.Owed}
 	if st.Noted {
 		d.jobs = newJobSet(st.Jobs)
 	}

@@ -38,7 +38,7 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
-	s.owed++
+	s.requests.push(s.tag, r.ID)
 	id := r.ID
 	if len(id) == 0 {
 		id = json.RawMessage("null")

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"slices"
+)
+
+// A session keeps the ids of the miner's requests that are not answered yet,
+// in request order and with the link each went to. So an answer reaches the
+// miner once and in the right order also when requests of one id are under way
+// at two pools, and requests that went down with a pool are answered with an
+// error instead of never.
+
+const (
+	// maxRequestID is the longest id that is kept; answers to others are
+	// passed on as they come.
+	maxRequestID = 64
+
+	// maxRequests bounds the bytes of the ids kept of one session.
+	maxRequests = 16 << 10
+)
+
+var errPoolConnectionLost = &stratumError{20, "Pool connection lost"}
+
+// linkTag tells a session's pool links apart.
+type linkTag uint8
+
+// requestQueue holds requests as tag, length of the id, id. The memory of an
+// empty queue is kept for the next request.
+type requestQueue struct{ b []byte }
+
+func (q *requestQueue) push(tag linkTag, id []byte) {
+	if len(id) == 0 || len(id) > maxRequestID || len(q.b)+2+len(id) > maxRequests {
+		return
+	}
+	q.b = append(q.b, byte(tag), byte(len(id)))
+	q.b = append(q.b, id...)
+}
+
+// find returns where the first request of this link and id stands, -1 if there
+// is none, and whether another link's request of the same id comes before it.
+func (q *requestQueue) find(tag linkTag, id []byte) (at int, after bool) {
+	for at = 0; at < len(q.b); {
+		size := int(q.b[at+1])
+		if size == len(id) && bytes.Equal(q.b[at+2:at+2+size], id) {
+			if linkTag(q.b[at]) == tag {
+				return at, after
+			}
+			after = true
+		}
+		at += 2 + size
+	}
+	return -1, false
+}
+
+func (q *requestQueue) remove(at int) {
+	size := 2 + int(q.b[at+1])
+	q.b = append(q.b[:at], q.b[at+size:]...)
+}
+
+// count is how many requests of a link are there.
+func (q *requestQueue) count(tag linkTag) int {
+	n := 0
+	for at := 0; at < len(q.b); at += 2 + int(q.b[at+1]) {
+		if linkTag(q.b[at]) == tag {
+			n++
+		}
+	}
+	return n
+}
+
+// take removes all requests of a link and returns their ids.
+func (q *requestQueue) take(tag linkTag) [][]byte {
+	var ids [][]byte
+	for at := 0; at < len(q.b); {
+		size := int(q.b[at+1])
+		if linkTag(q.b[at]) != tag {
+			at += 2 + size
+			continue
+		}
+		ids = append(ids, bytes.Clone(q.b[at+2:at+2+size]))
+		q.remove(at)
+	}
+	return ids
+}
+
+// valid says whether b, from a state file, is the content of a queue.
+func validRequests(b []byte) bool {
+	at := 0
+	for at < len(b) {
+		if at+2 > len(b) {
+			return false
+		}
+		at += 2 + int(b[at+1])
+	}
+	return at == len(b)
+}
+
+// heldAnswer waits for the answer to an earlier request with the same id at
+// another pool.
+type heldAnswer struct {
+	tag  linkTag
+	id   []byte
+	line []byte
+}
+
+// answered notes an answer of a link. It reports whether the line may go to
+// the miner now; if not, it is kept, or was never asked for at a former link.
+func (s *Session) answered(tag linkTag, line []byte) bool {
+	id := lineID(line)
+	at, after := s.requests.find(tag, id)
+	switch {
+	case at < 0:
+		return tag == s.tag // ETHProxy pools send jobs as answers
+	case after:
+		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
+		return false
+	}
+	s.requests.remove(at)
+	return true
+}
+
+// releaseHeld sends the answers whose turn has come.
+func (s *Session) releaseHeld() {
+	for i := 0; i < len(s.held); {
+		h := s.held[i]
+		at, after := s.requests.find(h.tag, h.id)
+		if after {
+			i++
+			continue
+		}
+		if at >= 0 {
+			s.requests.remove(at)
+			s.miner.write(h.line)
+		}
+		s.held = slices.Delete(s.held, i, i+1)
+		i = 0
+	}
+}
+
+// failRequests answers what a link that has ended will not answer.
+func (s *Session) failRequests(tag linkTag) {
+	if len(s.requests.b) == 0 {
+		return
+	}
+	// Answers that have come but wait are the link's own.
+	held := make(map[string]int)
+	for _, h := range s.held {
+		if h.tag == tag {
+			held[string(h.id)]++
+		}
+	}
+	var out []byte
+	for _, id := range s.requests.take(tag) {
+		if held[string(id)] > 0 {
+			held[string(id)]--
+			continue
+		}
+		out = s.dialect().appendError(out, id, errPoolConnectionLost, s.manager.ids.server())
+	}
+	for i := 0; i < len(s.held); i++ {
+		if s.held[i].tag == tag {
+			out = append(out, s.held[i].line...)
+			s.held = slices.Delete(s.held, i, i+1)
+			i--
+		}
+	}
+	s.miner.write(out)
+	if len(s.held) > 0 {
+		s.releaseHeld()
+	}
+}
+
+var idKey = []byte(`"id"`)
+
+// lineID finds the raw value of a line's "id" member; nil if there is none or
+// it is null.
+func lineID(line []byte) []byte {
+	value := memberValue(line, idKey)
+	if len(value) == 0 {
+		return nil
+	}
+	switch value[0] {
+	case '"':
+		if end := stringEnd(value); end > 0 {
+			return value[:end+1]
+		}
+		return nil
+	case 'n':
+		return nil
+	case '{', '[':
+		r, err := parseRequest(line)
+		if err != nil {
+			return nil
+		}
+		return r.ID
+	}
+	end := 0
+	for end < len(value) && value[end] != ',' && value[end] != '}' && value[end] > ' ' {
+		end++
+	}
+	return value[:end]
+}
