@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -19,29 +20,78 @@ const (
 
 // pool is one coin's entry of StratumServerMap.
 type pool struct {
-	coin    string
-	suffix  string // for worker names that are not known without
-	address *poolAddress
+	coin      string
+	suffix    string         // for worker names that are not known without
+	addresses []*poolAddress // URL, then BackupURLs
 }
 
+// newPools makes the pools of a configuration. Coins with the same address
+// share what is known of it.
 func newPools(c *Config) (map[string]*pool, error) {
+	known := make(map[string]*poolAddress)
+	address := func(key, text string) (*poolAddress, error) {
+		if a := known[text]; a != nil {
+			return a, nil
+		}
+		a, err := newPoolAddress(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		known[text] = a
+		return a, nil
+	}
 	pools := make(map[string]*pool, len(c.StratumServerMap))
 	for coin, server := range c.StratumServerMap {
-		address, err := newPoolAddress(server.URL)
-		if err != nil {
-			return nil, fmt.Errorf("StratumServerMap.%s.URL: %w", coin, err)
+		p := &pool{coin: coin, suffix: server.UserSuffix}
+		for i, url := range append([]string{server.URL}, server.BackupURLs...) {
+			key := fmt.Sprintf("StratumServerMap.%s.URL", coin)
+			if i > 0 {
+				key = fmt.Sprintf("StratumServerMap.%s.BackupURLs[%d]", coin, i-1)
+			}
+			a, err := address(key, url)
+			if err != nil {
+				return nil, err
+			}
+			p.addresses = append(p.addresses, a)
 		}
-		pools[coin] = &pool{coin: coin, suffix: server.UserSuffix, address: address}
+		pools[coin] = p
 	}
 	return pools, nil
+}
+
+// pick chooses the address for the next link: the first one whose breaker is
+// closed, else one that may be probed. probe has to be told to its breaker.
+func (p *pool) pick() (a *poolAddress, probe, ok bool) {
+	for _, a := range p.addresses {
+		if a.breaker.state() == breakerClosed {
+			if probe, ok := a.breaker.allow(); ok {
+				return a, probe, true
+			}
+		}
+	}
+	for _, a := range p.addresses {
+		if probe, ok := a.breaker.allow(); ok {
+			return a, probe, true
+		}
+	}
+	return nil, false, false
+}
+
+// has says whether a is one of the pool's addresses.
+func (p *pool) has(a *poolAddress) bool { return slices.Contains(p.addresses, a) }
+
+// sameAs says whether links to p are links to q.
+func (p *pool) sameAs(q *pool) bool {
+	return p.suffix == q.suffix && slices.EqualFunc(p.addresses, q.addresses, func(a, b *poolAddress) bool { return a.text == b.text })
 }
 
 // poolAddress is a pool's host and port. Host names are looked up once for all
 // sessions that want them at the time.
 type poolAddress struct {
-	text string
-	host string
-	port uint16
+	text    string
+	host    string
+	port    uint16
+	breaker breaker
 
 	mu      sync.Mutex
 	ips     []netip.Addr // of the last look-up that worked

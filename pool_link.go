@@ -330,20 +330,48 @@ func (k *poolLink) greeting(clean bool) []byte {
 	return append(out, k.early[end:]...)
 }
 
-// setClean returns a mining.notify line with its clean flag true. The flag is
-// the last element of an array, and no other element of a job is a boolean.
+// setClean returns a mining.notify line with its clean flag true: the last
+// parameter, if that is a boolean.
 func setClean(job []byte) []byte {
-	at := bytes.LastIndex(job, []byte("false"))
-	if at < 0 {
+	params := memberValue(job, paramsKey)
+	if len(params) == 0 || params[0] != '[' {
 		return job
 	}
-	if rest := bytes.TrimLeft(job[at+len("false"):], " \t"); len(rest) == 0 || rest[0] != ']' {
+	end := arrayEnd(params)
+	if end < 0 {
 		return job
 	}
+	flag := bytes.TrimRight(params[:end], " \t")
+	if !bytes.HasSuffix(flag, []byte("false")) {
+		return job
+	}
+	from := len(job) - len(params) + len(flag) - len("false")
 	out := make([]byte, 0, len(job))
-	out = append(out, job[:at]...)
+	out = append(out, job[:from]...)
 	out = append(out, "true"...)
-	return append(out, job[at+len("false"):]...)
+	return append(out, job[from+len("false"):]...)
+}
+
+// arrayEnd is the index of the bracket that ends the JSON array b begins with.
+func arrayEnd(b []byte) int {
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			end := stringEnd(b[i:])
+			if end < 0 {
+				return -1
+			}
+			i += end
+		case '[', '{':
+			depth++
+		case ']', '}':
+			if depth--; depth == 0 {
+				return i
+			}
+		}
+	}
+	return -1
 }
 
 // versionMaskOf reads mining.set_version_mask.

@@ -57,9 +57,10 @@ var builds = struct {
 // process is the built daemon, running.
 type process struct {
 	t      testing.TB
-	dir    string // working directory: config.json, coins.json, the binary
+	dir    string // working directory: config.json, coins.json
 	binary string
-	addr   string // it listens at
+	env    []string // beside the test's own
+	addr   string   // it listens at
 	cmd    *exec.Cmd
 	ended  chan struct{}
 
@@ -85,13 +86,29 @@ func fileConfig(pools ...*stratumtest.Pool) *Config {
 // startProcess runs the daemon in a directory of its own.
 func startProcess(t testing.TB, c *Config, coins map[string]string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, dir: t.TempDir(), ended: make(chan struct{}), more: make(chan struct{})}
-	p.binary = filepath.Join(p.dir, "stratumSwitcher")
-	p.install(buildVersion(t, "one"))
+	p := newProcess(t, t.TempDir())
 	p.writeConfig(c)
 	p.setCoins(coins)
-	p.cmd = exec.Command(p.binary, append([]string{"-logtostderr", "-v=1"}, args...)...)
+	p.start(append([]string{"-logtostderr", "-v=1"}, args...)...)
+	return p
+}
+
+// newProcess prepares a daemon that will run in dir.
+func newProcess(t testing.TB, dir string) *process {
+	t.Helper()
+	p := &process{t: t, dir: dir, ended: make(chan struct{}), more: make(chan struct{})}
+	p.binary = filepath.Join(t.TempDir(), "stratumSwitcher")
+	p.install(buildVersion(t, "one"))
+	return p
+}
+
+// start runs p.binary and waits until it listens.
+func (p *process) start(args ...string) {
+	t := p.t
+	t.Helper()
+	p.cmd = exec.Command(p.binary, args...)
 	p.cmd.Dir = p.dir
+	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -120,7 +137,6 @@ func startProcess(t testing.TB, c *Config, coins map[string]string, args ...stri
 	}()
 	t.Cleanup(p.kill)
 	p.addr = p.waitLog(`listening addr=(\S+)`)[1]
-	return p
 }
 
 func (p *process) kill() {
@@ -237,4 +253,58 @@ func (p *process) descriptors() int {
 		p.t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// watchDescriptors counts the daemon's open files as fast as it can. The
+// function returned ends that and gives the most there were.
+func (p *process) watchDescriptors() func() (most, looks int) {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	most, looks := 0, 0
+	path := fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			// The size of the directory is the number of its entries, since
+			// Linux 6.2; counting takes too long to see a peak.
+			if info, err := os.Stat(path); err == nil {
+				n := int(info.Size())
+				if n == 0 {
+					entries, _ := os.ReadDir(path)
+					n = len(entries)
+				}
+				most = max(most, n)
+				looks++
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+	}()
+	return func() (int, int) {
+		close(stop)
+		<-ended
+		return most, looks
+	}
+}
+
+// comm is the daemon's name as ps and killall see it.
+func (p *process) comm() string {
+	p.t.Helper()
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(name))
+}
+
+// checkNoTemporary wants no unfinished state file left.
+func (p *process) checkNoTemporary() {
+	p.t.Helper()
+	left, err := filepath.Glob(filepath.Join(p.dir, "runtime.json.*"))
+	if err != nil || len(left) > 0 {
+		p.t.Errorf("left behind: %q, %v", left, err)
+	}
 }

@@ -225,11 +225,15 @@ func (s *socket) writeOut(conn net.Conn, b []byte, limit time.Duration) {
 	n, err := conn.Write(b)
 	s.loop.post(func() {
 		s.writing = false
-		if s.closed {
-			conn.Close() // it was left open for these bytes
+		s.unsent = append([]byte(nil), s.unsent[n:]...)
+		if s.closed { // it was left open for these bytes
+			if err != nil || len(s.unsent) == 0 {
+				conn.Close()
+			} else {
+				s.startWriter()
+			}
 			return
 		}
-		s.unsent = append([]byte(nil), s.unsent[n:]...)
 		switch {
 		case isTimeout(err):
 			s.fail(errWriteTimeout)
@@ -279,7 +283,10 @@ func (s *socket) close() {
 	if s.conn != nil && !s.writing {
 		s.conn.Close()
 	}
-	s.partial, s.unsent = nil, nil
+	s.partial = nil
+	if !s.writing {
+		s.unsent = nil
+	}
 }
 
 func (s *socket) lost(err error) {

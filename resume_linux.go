@@ -56,7 +56,7 @@ func (m *sessionManager) formerPool(coin string) *pool {
 	if former == nil {
 		return m.pools[coin]
 	}
-	if p := m.pools[coin]; p != nil && p.address.text == former.address.text && p.suffix == former.suffix {
+	if p := m.pools[coin]; p != nil && p.sameAs(former) {
 		return p
 	}
 	return former

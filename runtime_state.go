@@ -69,6 +69,7 @@ type sessionState struct {
 	SentMask     uint32        `json:",omitempty"`
 	Extranonce   bool          `json:",omitempty"` // may be given a new one
 	Suffixed     bool          `json:",omitempty"`
+	PoolAddress  string        `json:",omitempty"` // of StratumServerMap
 	Owed         int           `json:",omitempty"`
 	OwnAnswers   int           `json:",omitempty"`
 	Suggestions  []requestState

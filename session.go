@@ -68,8 +68,10 @@ type Session struct {
 	// wantsExtranonce: the miner can take mining.set_extranonce.
 	wantsExtranonce bool
 
-	pool     *pool    // where the miner mines, or mined last
-	suffixed bool     // this pool knows the workers by names with its suffix
+	pool     *pool // where the miner mines, or mined last
+	suffixed bool  // this pool knows the workers by names with its suffix
+	address  *poolAddress
+	jobSeen  uint32   // when the last job came, by the manager's clock
 	upstream *socket  // the link to it; nil when there is none
 	linking  *linking // the next link, being prepared
 	drains   []*drain // former links that may owe answers, the oldest first

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"slices"
 	"time"
 )
@@ -212,15 +211,8 @@ var paramsKey = []byte(`"params"`)
 // stringParam finds the n-th parameter of a line if it and all before it are
 // strings. Escapes are left as they are.
 func stringParam(line []byte, n int) []byte {
-	at := bytes.Index(line, paramsKey)
-	if at < 0 {
-		return nil
-	}
-	b := skipSpace(line[at+len(paramsKey):])
-	if len(b) == 0 || b[0] != ':' {
-		return nil
-	}
-	if b = skipSpace(b[1:]); len(b) == 0 || b[0] != '[' {
+	b := memberValue(line, paramsKey)
+	if len(b) == 0 || b[0] != '[' {
 		return nil
 	}
 	for {

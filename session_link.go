@@ -9,6 +9,8 @@ import (
 	"github.com/golang/glog"
 )
 
+var errPoolsDown = errors.New("no address of the pool answers")
+
 const (
 	// maxReconnects is how often a lost pool is tried before the miner is
 	// closed, so that its own failover can act.
@@ -25,17 +27,22 @@ const (
 // link's handshake, then perhaps for the next try.
 type linking struct {
 	pool    *pool
-	tries   int // that failed
+	only    *poolAddress // the one to take; nil: any of the pool's
+	once    bool         // if it fails, the session stays where it is
+	address *poolAddress // being dialled; its breaker waits for the outcome
+	probe   bool         // the dial is one
+	tries   int          // that failed
 	ticket  *dialTicket
 	link    *poolLink
 	retry   *loopTimer
+	began   time.Time
 	stopped bool
 }
 
 // connect begins to prepare a link to p, in place of any other.
 func (s *Session) connect(p *pool) {
 	s.stopLinking()
-	s.linking = &linking{pool: p}
+	s.linking = &linking{pool: p, began: time.Now()}
 	s.tryLink()
 }
 
@@ -49,6 +56,9 @@ func (s *Session) stopLinking() {
 	s.loop.stopTimer(l.retry)
 	if l.link != nil {
 		l.link.close()
+	}
+	if l.address != nil {
+		l.address.breaker.forget(l.probe)
 	}
 	s.manager.gate.release(l.ticket)
 }
@@ -73,11 +83,23 @@ func (s *Session) dialGranted(l *linking) {
 }
 
 func (s *Session) dialPool(l *linking) {
-	if addr, ok := l.pool.address.known(); ok {
+	ok := false
+	if l.only != nil {
+		l.address = l.only
+		l.probe, ok = l.only.breaker.allow()
+	} else {
+		l.address, l.probe, ok = l.pool.pick()
+	}
+	if !ok {
+		l.address = nil
+		s.linkFailed(errPoolsDown)
+		return
+	}
+	if addr, ok := l.address.known(); ok {
 		s.dialAddress(l, addr, nil)
 		return
 	}
-	l.pool.address.resolve(func(addr netip.AddrPort, err error) {
+	l.address.resolve(func(addr netip.AddrPort, err error) {
 		s.loop.post(func() { s.dialAddress(l, addr, err) })
 	})
 }
@@ -87,6 +109,7 @@ func (s *Session) dialAddress(l *linking, addr netip.AddrPort, err error) {
 		return
 	}
 	if err == nil {
+		s.finishDrainsTo(l.pool)
 		l.link, err = newPoolLink(s, l.pool, addr)
 	}
 	if err != nil {
@@ -96,31 +119,50 @@ func (s *Session) dialAddress(l *linking, addr netip.AddrPort, err error) {
 
 // linkFailed decides about the next try. The link is closed already.
 func (s *Session) linkFailed(err error) {
-	l := s.linking
+	l, timing := s.linking, &s.manager.timing
 	l.link = nil
 	s.manager.gate.release(l.ticket)
 	l.tries++
-	s.manager.linkFailed(s, l.pool, err)
-	glog.V(2).Infof("%s link failed coin=%s pool=%s try=%d: %v", s, l.pool.coin, l.pool.address.text, l.tries, err)
+	var refused *refusedError
+	isRefused := errors.As(err, &refused)
+	if l.address != nil {
+		if isRefused {
+			l.address.breaker.forget(l.probe)
+		} else if l.address.breaker.failed(l.probe) {
+			glog.Errorf("pool=%s coin=%q is taken out: %v", l.address.text, l.pool.coin, err)
+		}
+		glog.V(2).Infof("%s link failed coin=%s pool=%s try=%d: %v", s, l.pool.coin, l.address.text, l.tries, err)
+	}
+	s.manager.linkFailed(s, l, err)
+	l.address = nil
 
-	timing := &s.manager.timing
 	switch s.phase {
 	case phaseRouting:
 		s.linking = nil
-		var refused *refusedError
-		if errors.As(err, &refused) {
+		if isRefused {
 			s.passRefusal(refused)
+			return
+		}
+		if errors.Is(err, errPoolsDown) && time.Since(l.began) < timing.poolHandshake {
+			// Nobody may try at the moment; the pool may be back soon.
+			s.linking = l
+			l.retry = s.loop.after(timing.reconnectFirst+rand.N(timing.reconnectFirst), s.tryLink)
 			return
 		}
 		s.refuse(errConnectFailed, true, err.Error())
 	case phaseSwitching:
+		if l.once {
+			s.linking = nil
+			s.phase = phaseRelaying
+			return
+		}
 		l.retry = s.loop.after(backoff(l.tries, timing.switchRetryFirst, timing.switchRetryMost), s.tryLink)
 	case phaseReconnecting:
 		if l.tries >= maxReconnects {
 			s.close("pool lost and not back in time")
 			return
 		}
-		l.pool = s.reconnectPool(l)
+		l.pool, l.only, l.once = s.reconnectPool(l), nil, false
 		l.retry = s.loop.after(backoff(l.tries, timing.reconnectFirst, timing.reconnectMost), s.tryLink)
 	}
 }
@@ -150,6 +192,9 @@ func (s *Session) linkReady(k *poolLink) {
 	s.linking = nil
 	l.stopped = true
 	s.manager.gate.release(l.ticket)
+	if l.address.breaker.succeeded(l.probe) {
+		s.manager.poolBack(l.address)
+	}
 	k.stopTimers()
 
 	first := s.phase == phaseRouting
@@ -169,7 +214,8 @@ func (s *Session) linkReady(k *poolLink) {
 	s.retireUpstream()
 	s.noteJobs(k.early)
 	s.finishDrainsTo(k.pool)
-	s.upstream, s.pool, s.suffixed = k.socket, k.pool, k.suffixed
+	s.upstream, s.pool, s.address, s.suffixed = k.socket, k.pool, l.address, k.suffixed
+	s.jobSeen = s.manager.clock()
 	s.tag++
 	s.owed, s.ownAnswers = 0, k.unanswered()
 	s.phase = phaseRelaying
@@ -182,7 +228,7 @@ func (s *Session) linkReady(k *poolLink) {
 		s.miner.resume()
 	}
 	s.manager.linked(s, from)
-	glog.V(2).Infof("%s mining coin=%s pool=%s", s, k.pool.coin, k.pool.address.text)
+	glog.V(2).Infof("%s mining coin=%s pool=%s", s, k.pool.coin, s.address.text)
 	if wanted := s.manager.wantedPool(s); wanted != nil && wanted != s.pool {
 		s.switchTo(wanted)
 	}
@@ -198,11 +244,14 @@ func (s *Session) switchTo(p *pool) {
 		}
 	case phaseRelaying, phaseSwitching:
 		if p == s.pool {
+			if s.linking != nil && s.linking.once {
+				return
+			}
 			s.stopLinking()
 			s.phase = phaseRelaying
 			return
 		}
-		if s.linking != nil && s.linking.pool == p {
+		if s.linking != nil && s.linking.pool == p && !s.linking.once {
 			return
 		}
 		s.phase = phaseSwitching
@@ -228,6 +277,16 @@ func (s *Session) stay() {
 	}
 }
 
+// renew replaces the link by one to another address of the same pool, or to
+// the same one again. The session goes on with the old link until then.
+func (s *Session) renew(only *poolAddress) {
+	if s.phase == phaseRelaying {
+		s.phase = phaseSwitching
+		s.linking = &linking{pool: s.pool, only: only, once: true}
+		s.tryLink()
+	}
+}
+
 // poolLost pauses the miner and gets it a new link, to the coin it should mine
 // or, as long as that one's pool can not be had, to the one it mined.
 func (s *Session) poolLost(err error) {
@@ -246,10 +305,13 @@ func (s *Session) poolLost(err error) {
 		if p == nil {
 			p = s.pool
 		}
-		s.linking = &linking{pool: p}
+		s.linking = &linking{pool: p, began: time.Now()}
 		// The first try comes after a short jitter: the pool may have closed
 		// all its miners at this moment.
 		s.linking.retry = s.loop.after(rand.N(s.manager.timing.reconnectFirst), s.tryLink)
+	case s.linking.once:
+		s.stopLinking()
+		s.reconnect()
 	case s.linking.retry != nil:
 		// A switch was waiting for its next try: now it is urgent.
 		s.loop.stopTimer(s.linking.retry)
@@ -267,7 +329,7 @@ func (s *Session) reconnect() {
 	if p == nil {
 		p = s.pool
 	}
-	s.linking = &linking{pool: p}
+	s.linking = &linking{pool: p, began: time.Now()}
 	s.linking.retry = s.loop.after(rand.N(reconnectFirst), s.tryLink)
 }
 

@@ -54,6 +54,7 @@ var defaultTiming = timing{
 // run on, the session IDs, the sub-accounts, the pools and the dial gate.
 type sessionManager struct {
 	config    *Config
+	made      time.Time
 	chain     chainType
 	pools     map[string]*pool // by coin
 	former    map[string]*pool // of the process before, by coin; see formerPool
@@ -100,6 +101,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	}
 	m := &sessionManager{
 		config:    c,
+		made:      time.Now(),
 		chain:     chain,
 		pools:     pools,
 		coins:     coins,
@@ -132,6 +134,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 func (m *sessionManager) start() {
 	for _, l := range m.loops {
 		l.start()
+		l.post(func() { m.startSweeps(l) })
 	}
 }
 

@@ -245,6 +245,7 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 			return false
 		}
 	case lineJob:
+		s.jobSeen = s.manager.clock()
 		if s.jobs != nil {
 			s.jobs.note(line)
 		}
@@ -276,7 +277,8 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 		}
 	case lineReconnect:
 		// The miner must stay here; the link is what gets renewed.
-		s.poolLost(errPoolReconnect)
+		glog.V(2).Infof("%s %v", s, errPoolReconnect)
+		s.renew(nil)
 	case lineSetExtranonce:
 		s.poolLost(s.extranonceRefused(line))
 	}

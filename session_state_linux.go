@@ -60,7 +60,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		st.Agent = slices.Collect(maps.Values(s.agent.messages))
 	}
 	if s.pool != nil {
-		st.MiningCoin = s.pool.coin
+		st.MiningCoin, st.PoolAddress = s.pool.coin, s.address.text
 	}
 	for _, h := range s.held {
 		st.Held = append(st.Held, heldState{Link: h.tag, ID: h.id, Line: h.line})
@@ -219,6 +219,13 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 		if s.pool = s.manager.formerPool(st.MiningCoin); s.pool == nil {
 			return fmt.Errorf("nothing is known of its coin %q", st.MiningCoin)
 		}
+		s.address = s.pool.addresses[0]
+		for _, a := range s.pool.addresses {
+			if a.text == st.PoolAddress {
+				s.address = a
+			}
+		}
+		s.jobSeen = s.manager.clock()
 		if *phase != phaseReconnecting && st.ServerConnFD < 0 {
 			*phase = phaseReconnecting
 		}

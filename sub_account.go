@@ -195,7 +195,7 @@ func (a *subAccount) finishRun() {
 
 // linkFailed notes a pool link that could not be had. The log has a line for
 // an account now and then, not one for each of its miners.
-func (m *sessionManager) linkFailed(s *Session, p *pool, err error) {
+func (m *sessionManager) linkFailed(s *Session, l *linking, err error) {
 	m.linksFailed.Add(1)
 	m.mu.Lock()
 	a := s.account
@@ -209,7 +209,7 @@ func (m *sessionManager) linkFailed(s *Session, p *pool, err error) {
 	}
 	m.mu.Unlock()
 	if alert {
-		glog.Warningf("pool account=%q coin=%q pool=%s: link failed: %v", a.name, p.coin, p.address.text, err)
+		glog.Warningf("pool account=%q coin=%q: link failed: %v", a.name, l.pool.coin, err)
 	}
 }
 
@@ -225,6 +225,6 @@ func (m *sessionManager) poolLost(s *Session, err error) {
 	}
 	m.mu.Unlock()
 	if alert {
-		glog.Warningf("pool account=%q coin=%q pool=%s: link lost: %v", a.name, s.pool.coin, s.pool.address.text, err)
+		glog.Warningf("pool account=%q coin=%q pool=%s: link lost: %v", a.name, s.pool.coin, s.address.text, err)
 	}
 }

@@ -3,36 +3,290 @@
 package main
 
 import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-func TestUpgradeUnderLoad(t *testing.T) {
-	btc, bcc := twoPools(t)
-	p := startProcess(t, fileConfig(btc, bcc), map[string]string{"*": "btc"})
-	fleet := stratumtest.NewFleet(stratumtest.FleetOptions{
-		N: 200, Addr: p.addr, WorkerName: workerNames("alice"), SharesPerSecond: 500,
-	})
-	defer fleet.Close()
-	if err := fleet.WaitAuthorized(waitContext(t)); err != nil {
-		t.Fatal(err)
+// upgradesFlag asks for the long form of the upgrade tests: that many upgrades
+// in a row with 2,000 miners, and 9,000 sessions in one.
+var upgradesFlag = flag.Int("upgrades", 0, "upgrades in a row, for the long form of the upgrade tests")
+
+// upgradeWait is how long these tests wait for what should happen at once: a
+// daemon with race detector on a busy machine takes its time.
+const upgradeWait = 25 * time.Second
+
+func upgradeCtx(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), upgradeWait)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// newcomers connect and do the whole handshake, one after the other, until
+// stop. Each mines a share.
+type newcomers struct {
+	wg      sync.WaitGroup
+	stopped chan struct{}
+	done    atomic.Int64
+	shares  atomic.Int64
+
+	mu     sync.Mutex
+	failed []string
+}
+
+func startNewcomers(addr string, n int) *newcomers {
+	c := &newcomers{stopped: make(chan struct{})}
+	for i := range n {
+		c.wg.Go(func() { c.run(addr, i) })
 	}
-	for range 5 {
-		before := fleet.Stats().Accepted
-		sessions, lost, pause := p.upgrade()
-		t.Logf("sessions=%s lost=%s pause_ms=%s", sessions, lost, pause)
-		if err := fleet.WaitFor(waitContext(t), func(st stratumtest.FleetStats) bool { return st.Accepted > before+500 }); err != nil {
-			t.Fatalf("%v: %+v", err, fleet.Stats())
+	return c
+}
+
+func (c *newcomers) run(addr string, i int) {
+	for round := 0; ; round++ {
+		select {
+		case <-c.stopped:
+			return
+		default:
 		}
+		if err := c.one(addr, i, round); err != nil {
+			c.mu.Lock()
+			c.failed = append(c.failed, err.Error())
+			c.mu.Unlock()
+			return
+		}
+		c.done.Add(1)
 	}
-	fleet.SetRate(0)
-	if err := fleet.WaitFor(waitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
-		t.Errorf("%v: %+v", err, fleet.Stats())
+}
+
+func (c *newcomers) one(addr string, i, round int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), upgradeWait)
+	defer cancel()
+	m, err := stratumtest.NewMiner(stratumtest.MinerOptions{
+		Addr: addr, Worker: fmt.Sprintf("alice.new%d", i), Manual: true, CheatHash: true,
+		Pipelined: round%2 == 0, Configure: 0x1fffe000, SuggestDifficulty: 1, ExtranonceSubscribe: true,
+	})
+	if err != nil {
+		return err
 	}
-	st := fleet.Stats()
-	if st.Disconnected > 0 || st.Rejected > 0 || st.Doubled > 0 || st.OutOfOrder > 0 || st.Unknown > 0 || st.Violations > 0 {
+	defer m.Close()
+	if err := m.WaitAuthorized(ctx); err != nil {
+		return err
+	}
+	if err := m.WaitFor(ctx, func(st stratumtest.MinerStats) bool { return st.LastJobID != "" }); err != nil {
+		return err
+	}
+	if code, err := m.Submit(ctx, nil); err != nil || code != 0 {
+		return fmt.Errorf("share of %s: code %d, %v", m.Worker(), code, err)
+	}
+	c.shares.Add(1)
+	if st := m.Stats(); len(st.Violations) > 0 {
+		return fmt.Errorf("%q", st.Violations)
+	}
+	return nil
+}
+
+// stop waits for the handshakes under way.
+func (c *newcomers) stop(t *testing.T) {
+	t.Helper()
+	close(c.stopped)
+	c.wg.Wait()
+	for _, err := range c.failed {
+		t.Errorf("newcomer: %s", err)
+	}
+	t.Logf("%d newcomers", c.done.Load())
+}
+
+// prober connects every millisecond.
+type prober struct {
+	wg      sync.WaitGroup
+	stopped chan struct{}
+	dials   atomic.Int64
+
+	mu      sync.Mutex
+	refused []string
+	longest time.Duration
+}
+
+func startProber(addr string) *prober {
+	p := &prober{stopped: make(chan struct{})}
+	p.wg.Go(func() { p.run(addr) })
+	return p
+}
+
+func (p *prober) run(addr string) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.stopped:
+			return
+		case <-tick.C:
+		}
+		p.wg.Go(func() { p.dial(addr) })
+	}
+}
+
+func (p *prober) dial(addr string) {
+	began := time.Now()
+	c, err := net.DialTimeout("tcp", addr, upgradeWait)
+	took := time.Since(began)
+	p.dials.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.longest = max(p.longest, took)
+	if err != nil {
+		p.refused = append(p.refused, err.Error())
+		return
+	}
+	c.(*net.TCPConn).SetLinger(0) // no port is left in TIME_WAIT
+	c.Close()
+}
+
+func (p *prober) stop(t *testing.T) {
+	t.Helper()
+	close(p.stopped)
+	p.wg.Wait()
+	if len(p.refused) > 0 {
+		t.Errorf("%d of %d dials failed, the first: %s", len(p.refused), p.dials.Load(), p.refused[0])
+	}
+	t.Logf("%d dials, the longest took %v", p.dials.Load(), p.longest)
+}
+
+// checkFleet fails the test if a miner lost its connection or a share, or got
+// answers doubled or in another order.
+func checkFleet(t *testing.T, f *stratumtest.Fleet, miners int) {
+	t.Helper()
+	f.SetRate(0)
+	if err := f.WaitFor(upgradeCtx(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
+		t.Error(err)
+	}
+	st := f.Stats()
+	if st.Miners != miners || st.DialErrors > 0 || st.Disconnected > 0 || st.Rejected > 0 || st.Doubled > 0 || st.OutOfOrder > 0 ||
+		st.Unknown > 0 || st.Violations > 0 || st.Accepted != st.Submitted {
 		t.Errorf("%+v", st)
 	}
-	t.Logf("%+v", st)
+	t.Logf("%d miners, %d shares, slowest answer %v", st.Miners, st.Accepted, f.Latency.Quantile(1))
+}
+
+// TestUpgradeUnderLoad: old version, new version, old version, and so on, with
+// everything going on at once.
+func TestUpgradeUnderLoad(t *testing.T) {
+	miners, rate, upgrades := 500, 1000.0, 5
+	if raceDetector {
+		rate = 400
+	}
+	if *upgradesFlag > 0 {
+		miners, rate, upgrades = 2000, 5000, *upgradesFlag
+	}
+	pool := startPool(t, stratumtest.PoolOptions{
+		Name: "btc", SkipWork: true, ShareBits: 4, VersionMask: 0x1fffe000, JobInterval: time.Second, CleanEvery: 1 << 30,
+	})
+	p := startProcess(t, fileConfig(pool), map[string]string{"*": "btc"})
+	p.waitLog(`version=one`)
+	fleet := stratumtest.NewFleet(stratumtest.FleetOptions{
+		N: miners, Addr: p.addr, WorkerName: workerNames("alice"), SharesPerSecond: rate,
+		Miner: stratumtest.MinerOptions{CheatHash: true},
+	})
+	defer fleet.Close()
+	if err := fleet.WaitAuthorized(upgradeCtx(t)); err != nil {
+		t.Fatal(err)
+	}
+	arrivals, prober := startNewcomers(p.addr, 4), startProber(p.addr)
+	before := p.descriptors()
+	name := p.comm()
+	var phases []string
+	for i := range upgrades {
+		shares, dials, came := fleet.Stats().Accepted, prober.dials.Load(), arrivals.done.Load()
+		version := []string{"two", "one"}[i%2]
+		p.install(buildVersion(t, version))
+		n := p.logged()
+		sessions, lost, pause := p.upgrade()
+		if got := p.waitLogFrom(n, `upgraded version=(\S+)`)[1]; got != version {
+			t.Errorf("version %s runs, want %s", got, version)
+		}
+		phases = append(phases, p.waitLogFrom(n, `upgraded version=\S+ (.*)`)[1])
+		t.Logf("version=%s sessions=%s lost=%s pause_ms=%s", version, sessions, lost, pause)
+		if lost != "0" {
+			t.Errorf("%s sessions lost", lost)
+		}
+		// Everything goes on.
+		eventually(t, "new dials", func() bool { return prober.dials.Load() > dials+100 })
+		eventually(t, "new miners", func() bool { return arrivals.done.Load() > came+4 })
+		err := fleet.WaitFor(upgradeCtx(t), func(st stratumtest.FleetStats) bool { return st.Accepted > shares+uint64(rate/2) })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	prober.stop(t)
+	arrivals.stop(t)
+	checkFleet(t, fleet, miners)
+	if got, want := pool.Stats().Accepted, fleet.Stats().Accepted+uint64(arrivals.shares.Load()); got != want {
+		t.Errorf("the pool took %d shares, the miners sent %d", got, want)
+	}
+	checkPool(t, pool)
+	eventually(t, fmt.Sprintf("as few descriptors as before, %d", before), func() bool { return p.descriptors() <= before+2 })
+	if got := p.comm(); got != name {
+		t.Errorf("the process is called %q now, was %q", got, name)
+	}
+	if _, err := os.Stat(p.dir + "/runtime.json"); !os.IsNotExist(err) {
+		t.Errorf("runtime.json is left: %v", err)
+	}
+	p.checkNoTemporary()
+	for _, ph := range phases {
+		t.Log(ph)
+	}
+}
+
+// TestUpgradeManySessions: all are kept, and the descriptors at the peak are
+// hardly more than those before.
+func TestUpgradeManySessions(t *testing.T) {
+	sessions := 1000
+	if *upgradesFlag > 0 {
+		sessions = 9000
+	}
+	pool := startPool(t, stratumtest.PoolOptions{Name: "btc", SkipWork: true, ShareBits: 4})
+	c := fileConfig(pool)
+	p := startProcess(t, c, map[string]string{"*": "btc"})
+	fleet := stratumtest.NewFleet(stratumtest.FleetOptions{
+		N: sessions, Addr: p.addr, WorkerName: workerNames("alice"), Miner: stratumtest.MinerOptions{CheatHash: true},
+	})
+	defer fleet.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := fleet.WaitAuthorized(ctx); err != nil {
+		t.Fatal(err)
+	}
+	before := p.descriptors()
+	peak := p.watchDescriptors()
+	for range 2 {
+		kept, lost, pause := p.upgrade()
+		t.Logf("sessions=%s lost=%s pause_ms=%s", kept, lost, pause)
+		if kept != fmt.Sprint(sessions) || lost != "0" {
+			t.Errorf("%s sessions kept, %s lost", kept, lost)
+		}
+	}
+	most, looks := peak()
+	t.Logf("descriptors: %d before, %d at the peak (%d looks)", before, most, looks)
+	if most > before+16 {
+		t.Errorf("descriptors: %d before, %d at the peak", before, most)
+	}
+	for _, m := range fleet.Miners() {
+		if err := m.SubmitOne(); err != nil {
+			t.Error(err)
+		}
+	}
+	checkFleet(t, fleet, sessions)
+	if got := fleet.Stats().Accepted; got != uint64(sessions) {
+		t.Errorf("%d of %d miners mine", got, sessions)
+	}
 }

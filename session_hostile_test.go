@@ -1,0 +1,776 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// wantNothingLeft waits until all that sessions held is given back.
+func (m *testSwitcher) wantNothingLeft(t *testing.T) {
+	t.Helper()
+	state := func() string {
+		var left []string
+		note := func(what string, n int) {
+			if n != 0 {
+				left = append(left, fmt.Sprintf("%s=%d", what, n))
+			}
+		}
+		m.mu.Lock()
+		note("sessions", len(m.sessions))
+		note("accounts", len(m.accounts))
+		note("waitingID", len(m.waitingID))
+		m.mu.Unlock()
+		m.ids.mu.Lock()
+		note("ids", int(m.ids.inUse))
+		note("id_bits", int(m.ids.used.Count()))
+		m.ids.mu.Unlock()
+		m.gate.mu.Lock()
+		note("dials", m.config.MaxPoolDials-m.gate.free)
+		m.gate.mu.Unlock()
+		note("draining", int(m.draining.Load()))
+		note("admitted", int(m.admitted.Load()))
+		m.coins.mu.Lock()
+		for account, n := range m.coins.users {
+			note("users of "+account, n)
+		}
+		note("held queries", len(m.coins.held))
+		m.coins.mu.Unlock()
+		return strings.Join(left, " ")
+	}
+	var last string
+	for end := time.Now().Add(testWait); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if last = state(); last == "" {
+			return
+		}
+	}
+	t.Errorf("not given back: %s", last)
+}
+
+// descriptors counts this process's, 0 where that can not be told.
+func descriptors() int {
+	fds, _ := os.ReadDir("/proc/self/fd")
+	return len(fds)
+}
+
+// wantDescriptors waits until there are no more than before.
+func wantDescriptors(t *testing.T, before int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("no more than %d descriptors", before), func() bool { return descriptors() <= before })
+}
+
+const (
+	rawSubscribe = `{"id":1,"method":"mining.subscribe","params":["raw/1.0"]}`
+	rawAuthorize = `{"id":2,"method":"mining.authorize","params":["alice.1","x"]}`
+)
+
+// dialSubscribed connects a miner that has subscribed.
+func dialSubscribed(t *testing.T, addr string) *stratumtest.Raw {
+	t.Helper()
+	r := stratumtest.DialRaw(t, addr)
+	r.SendLine(rawSubscribe)
+	r.Line(stratumtest.Patience)
+	return r
+}
+
+// dialMining connects a miner that is past its handshake.
+func dialMining(t *testing.T, addr string) *stratumtest.Raw {
+	t.Helper()
+	r := dialSubscribed(t, addr)
+	r.SendLine(rawAuthorize)
+	r.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	r.ExpectMethod("mining.set_difficulty")
+	r.ExpectMethod("mining.notify")
+	return r
+}
+
+func startHostile(t *testing.T) (*testSwitcher, *stratumtest.Pool) {
+	t.Helper()
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, RecordLines: true})
+	coins := newMemoryCoins(map[string]string{"alice": "btc", "dora": "dogecoin"})
+	return startSwitcher(t, coins, []*stratumtest.Pool{btc}, nil), btc
+}
+
+func TestSessionFirstConnectErrors(t *testing.T) {
+	for _, c := range []struct {
+		name, worker, answer string
+		prepare              func(*stratumtest.Pool)
+	}{
+		{"unknown sub-account", "nobody.1", `{"id":"x","result":null,"error":[201,"Invalid Sub-account Name",1]}`, nil},
+		{"coin without server", "dora.1", `{"id":"x","result":null,"error":[301,"Stratum Server Not Found",1]}`, nil},
+		{"pool down", "alice.1", `{"id":"x","result":null,"error":[302,"Connect Stratum Server Failed",1]}`, func(p *stratumtest.Pool) { p.Close() }},
+		{"pool hangs", "alice.1", `{"id":"x","result":null,"error":[302,"Connect Stratum Server Failed",1]}`,
+			func(p *stratumtest.Pool) { p.SetModes(stratumtest.Modes{Hang: true}) }},
+		{"pool closes", "alice.1", `{"id":"x","result":null,"error":[302,"Connect Stratum Server Failed",1]}`,
+			func(p *stratumtest.Pool) { p.SetModes(stratumtest.Modes{CloseAt: stratumtest.StageSubscribe}) }},
+		{"pool gives another extranonce", "alice.1", `{"id":"x","result":null,"error":[302,"Connect Stratum Server Failed",1]}`,
+			func(p *stratumtest.Pool) { p.SetModes(stratumtest.Modes{OtherExtranonce: true}) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sw, btc := startHostile(t)
+			sw.setTiming(func(tm *timing) { tm.poolHandshake = 200 * time.Millisecond })
+			if c.prepare != nil {
+				c.prepare(btc)
+			}
+			before := descriptors()
+			r := dialSubscribed(t, sw.addr)
+			r.SendLine(`{"id":"x","method":"mining.authorize","params":["` + c.worker + `","x"]}`)
+			r.ExpectLine(c.answer)
+			r.ExpectClosed()
+			r.Close()
+			sw.wantNothingLeft(t)
+			wantDescriptors(t, before)
+		})
+	}
+}
+
+// The pool's own refusal is passed on, and the miner may try another name.
+func TestSessionPoolRefusesWorker(t *testing.T) {
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc",
+		AcceptWorker: func(name string) bool { return name == "alice.good" }})
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, nil)
+	r := stratumtest.DialRaw(t, sw.addr)
+	r.SendLine(`{"id":7,"method":"mining.subscribe","params":[]}`)
+	r.ExpectLine(`{"id":7,"result":[[["mining.set_difficulty","01000080"],["mining.notify","01000080"]],"01000080",8],"error":null}`)
+	for _, id := range []string{`"a b"`, `null`, `8`} {
+		r.SendLine(`{"id":` + id + `,"method":"mining.authorize","params":["alice.bad","x"]}`)
+		r.ExpectLine(`{"id":` + id + `,"result":null,"error":[24,"Unauthorized worker",null]}`)
+	}
+	// Back in the handshake: other requests are answered as before.
+	r.SendLine(`{"id":9,"method":"mining.extranonce.subscribe","params":[]}`)
+	r.ExpectLine(`{"id":9,"result":true,"error":null}`)
+	// Both at once; the second must not get lost.
+	r.Send(`{"id":10,"method":"mining.authorize","params":["alice.bad","x"]}` + "\n" +
+		`{"id":11,"method":"mining.authorize","params":["alice.good","x"]}` + "\n")
+	r.ExpectLine(`{"id":10,"result":null,"error":[24,"Unauthorized worker",null]}`)
+	r.ExpectLine(`{"id":11,"result":true,"error":null}`)
+	r.ExpectMethod("mining.set_difficulty")
+	r.ExpectMethod("mining.notify")
+	if n := sw.coins.open("alice"); n != 1 {
+		t.Errorf("the coin has %d users, want 1", n)
+	}
+	if n := btc.Stats().Connections; n != 1 {
+		t.Errorf("%d connections to the pool, want 1", n)
+	}
+	r.Close()
+	sw.wantNothingLeft(t)
+	checkPool(t, btc)
+}
+
+// What waits for a coin or a pool is not kept when the miner has gone.
+func TestLinuxMinerLeavesWhileItWaits(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only the relay of Linux sees it at once")
+	}
+	for _, leave := range []struct {
+		name string
+		do   func(*stratumtest.Raw)
+	}{
+		{"close", (*stratumtest.Raw).Close},
+		{"reset", func(r *stratumtest.Raw) { r.Conn().(*net.TCPConn).SetLinger(0); r.Close() }},
+		{"half-close", (*stratumtest.Raw).CloseWrite},
+	} {
+		t.Run(leave.name+" waiting for the coin", func(t *testing.T) {
+			sw, _ := startHostile(t)
+			sw.coins.mu.Lock()
+			sw.coins.hold = true
+			sw.coins.mu.Unlock()
+			before := descriptors()
+			r := dialSubscribed(t, sw.addr)
+			r.SendLine(rawAuthorize)
+			eventually(t, "routing", func() bool { return sw.sessionsIn(phaseRouting) == 1 })
+			leave.do(r)
+			sw.wantNothingLeft(t)
+			r.Close()
+			wantDescriptors(t, before)
+			sw.coins.letGo()
+		})
+		t.Run(leave.name+" waiting for the pool", func(t *testing.T) {
+			sw, btc := startHostile(t)
+			btc.SetModes(stratumtest.Modes{Hang: true})
+			before := descriptors()
+			r := dialSubscribed(t, sw.addr)
+			r.SendLine(rawAuthorize)
+			waitConnections(t, btc, 1)
+			leave.do(r)
+			sw.wantNothingLeft(t)
+			waitConnections(t, btc, 0)
+			r.Close()
+			wantDescriptors(t, before)
+		})
+		t.Run(leave.name+" waiting for a ticket", func(t *testing.T) {
+			btc := startPool(t, stratumtest.PoolOptions{Name: "btc", Modes: stratumtest.Modes{Hang: true}})
+			sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc},
+				func(c *Config) { c.MaxPoolDials = 1 })
+			first, second := dialSubscribed(t, sw.addr), dialSubscribed(t, sw.addr)
+			first.SendLine(rawAuthorize)
+			waitConnections(t, btc, 1)
+			second.SendLine(rawAuthorize)
+			eventually(t, "second waits", func() bool {
+				sw.gate.mu.Lock()
+				defer sw.gate.mu.Unlock()
+				return len(sw.gate.turns) == 1
+			})
+			leave.do(second)
+			eventually(t, "second is gone", func() bool { return sw.sessionCount() == 1 })
+			leave.do(first)
+			sw.wantNothingLeft(t)
+			if n := btc.Stats().ConnectionsTotal; n != 1 {
+				t.Errorf("%d connections to the pool, want 1", n)
+			}
+		})
+		t.Run(leave.name+" while the pool is away", func(t *testing.T) {
+			sw, btc := startHostile(t)
+			r := dialMining(t, sw.addr)
+			sw.setTiming(func(tm *timing) { tm.reconnectFirst, tm.reconnectMost = time.Hour, time.Hour })
+			btc.Close()
+			eventually(t, "reconnecting", func() bool { return sw.sessionsIn(phaseReconnecting) == 1 })
+			leave.do(r)
+			sw.wantNothingLeft(t)
+		})
+	}
+}
+
+// A miner waits until the server ID is known, and may leave before.
+func TestSessionWaitsForServerID(t *testing.T) {
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc"})
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
+	coins.server = 0
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc}, nil)
+	var miners []*stratumtest.Raw
+	for range 5 {
+		r := stratumtest.DialRaw(t, sw.addr)
+		r.Send(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"00c00000"}]}` + "\n" + rawSubscribe + "\n" + rawAuthorize + "\n")
+		r.ExpectLine(`{"id":0,"result":{"version-rolling":true,"version-rolling.mask":"00c00000"},"error":null}`)
+		miners = append(miners, r)
+	}
+	eventually(t, "all wait", func() bool {
+		sw.mu.Lock()
+		defer sw.mu.Unlock()
+		return len(sw.waitingID) == 5
+	})
+	sw.ServerIDClaimed(0xab)
+	for _, r := range miners {
+		line := r.Line(stratumtest.Patience)
+		if !strings.Contains(line, `"ab0000`) {
+			t.Errorf("subscribe answer %s", line)
+		}
+		r.ExpectLine(`{"id":2,"result":true,"error":null}`)
+		r.Close()
+	}
+	sw.wantNothingLeft(t)
+}
+
+func TestSessionSlowAndFastWriters(t *testing.T) {
+	sw, btc := startHostile(t)
+	share := `{"id":3,"method":"mining.submit","params":["alice.1","nojob","0000000000000001","00000000","00000000"]}`
+	rejected := `{"id":3,"result":null,"error":[21,"Job not found: nojob",null]}`
+
+	t.Run("one byte at a time", func(t *testing.T) {
+		r := stratumtest.DialRaw(t, sw.addr)
+		r.Conn().(*net.TCPConn).SetNoDelay(true)
+		crawl := func(line string) {
+			for _, b := range []byte(line + "\n") {
+				r.Send(string(b))
+			}
+		}
+		crawl(rawSubscribe)
+		r.Line(stratumtest.Patience)
+		crawl("\r\n" + rawAuthorize + "\r")
+		r.ExpectLine(`{"id":2,"result":true,"error":null}`)
+		r.ExpectMethod("mining.set_difficulty")
+		r.ExpectMethod("mining.notify")
+		crawl(share)
+		r.ExpectLine(rejected)
+	})
+	t.Run("all in one packet", func(t *testing.T) {
+		r := stratumtest.DialRaw(t, sw.addr)
+		r.Send(rawSubscribe + "\n" + rawAuthorize + "\n" + share + "\n" + share + "\n" + share[:50])
+		r.Line(stratumtest.Patience)
+		r.ExpectLine(`{"id":2,"result":true,"error":null}`)
+		r.ExpectMethod("mining.set_difficulty")
+		r.ExpectMethod("mining.notify")
+		r.ExpectLine(rejected)
+		r.ExpectLine(rejected)
+		r.Send(share[50:] + "\n" + share + "\n")
+		r.ExpectLine(rejected)
+		r.ExpectLine(rejected)
+	})
+	checkFaults(t, btc)
+}
+
+// checkFaults wants no fault at the pool; rejected shares are no fault.
+func checkFaults(t *testing.T, p *stratumtest.Pool) {
+	t.Helper()
+	if faults := p.Faults(); len(faults) > 0 {
+		t.Errorf("pool %s: faults %q", p.Name(), faults)
+	}
+}
+
+// pad returns a request of exactly n bytes, end of line included.
+func pad(n int) string {
+	const head, tail = `{"id":5,"method":"mining.suggest_target","params":["`, `"]}` + "\n"
+	return head + strings.Repeat("a", n-len(head)-len(tail)) + tail
+}
+
+func TestSessionLineLimit(t *testing.T) {
+	sw, btc := startHostile(t)
+	for _, stage := range []struct {
+		name string
+		dial func(*testing.T) *stratumtest.Raw
+	}{
+		{"fresh", func(t *testing.T) *stratumtest.Raw { return stratumtest.DialRaw(t, sw.addr) }},
+		{"subscribed", func(t *testing.T) *stratumtest.Raw { return dialSubscribed(t, sw.addr) }},
+		{"mining", func(t *testing.T) *stratumtest.Raw { return dialMining(t, sw.addr) }},
+	} {
+		t.Run(stage.name, func(t *testing.T) {
+			r := stage.dial(t)
+			r.Send(pad(maxMinerLine))
+			r.ExpectLine(`{"id":5,"result":true,"error":null}`)
+			r.Send(pad(maxMinerLine + 1))
+			r.ExpectClosed()
+
+			r = stage.dial(t)
+			r.Send(`{"id":5,` + strings.Repeat(" ", maxMinerLine-8))
+			r.Send(" ")
+			r.ExpectClosed()
+
+			// 1 MB without end: whatever the kernel still takes, it is closed.
+			r = stage.dial(t)
+			r.Conn().SetDeadline(time.Now().Add(testWait))
+			n, err := io.Copy(r.Conn(), strings.NewReader("{"+strings.Repeat("a", 64<<20)))
+			if err == nil || isTimeout(err) {
+				t.Errorf("%d bytes without a line's end were taken: %v", n, err)
+			}
+		})
+	}
+	eventually(t, "all are closed", func() bool { return sw.sessionCount() == 0 })
+	checkFaults(t, btc)
+}
+
+// Many at a time that send without end hold no more than a read each.
+func TestSessionEndlessLinesBoundMemory(t *testing.T) {
+	sw, _ := startHostile(t)
+	stop := make(chan struct{})
+	var most uint64
+	var watch, senders sync.WaitGroup
+	var before runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	watch.Go(func() {
+		for {
+			var now runtime.MemStats
+			runtime.ReadMemStats(&now)
+			most = max(most, now.HeapInuse)
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
+	line := append([]byte("{"), bytes.Repeat([]byte{'a'}, 1<<20)...)
+	for range 200 {
+		senders.Go(func() {
+			nc, err := net.Dial("tcp", sw.addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer nc.Close()
+			nc.SetDeadline(time.Now().Add(testWait))
+			nc.Write(line)
+			if _, err := nc.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+				t.Errorf("1 MB without end is not closed: %v", err)
+			}
+		})
+	}
+	senders.Wait()
+	close(stop)
+	watch.Wait()
+	sw.wantNothingLeft(t)
+	if grown := int64(most) - int64(before.HeapInuse); grown > 64<<20 {
+		t.Errorf("the heap grew by %d MB", grown>>20)
+	}
+}
+
+func TestSessionNotStratum(t *testing.T) {
+	sw, btc := startHostile(t)
+	garbage := make([]byte, 4096)
+	for i := range garbage {
+		garbage[i] = byte(i*7 + i>>8)
+	}
+	for name, bytes := range map[string]string{
+		"RDP":           "\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01\x00\x08\x00\x03\x00\x00\x00",
+		"TLS":           "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"HTTP":          "GET / HTTP/1.1\r\nHost: pool\r\n\r\n",
+		"SSH":           "SSH-2.0-OpenSSH_9.2\r\n",
+		"zeros":         strings.Repeat("\x00", 100),
+		"line end":      "\n",
+		"space":         " {",
+		"array":         `[{"id":1,"method":"mining.subscribe","params":[]}]` + "\n",
+		"agent message": "\x7f\x01\x04\x00",
+		"garbage":       string(garbage[1:]),
+		"garbage lines": "{" + string(garbage) + strings.Repeat("\n{\xff\xfe\n", 10),
+		"not JSON":      strings.Repeat("{nonsense}\n", 6),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := stratumtest.DialRaw(t, sw.addr)
+			r.Send(bytes)
+			r.ExpectClosed()
+		})
+	}
+	t.Run("some lines that are not JSON", func(t *testing.T) {
+		r := stratumtest.DialRaw(t, sw.addr)
+		r.Send("{nonsense}\n\n\r\n\x03\xff\n[]\n5\n\"x\"\n" + rawSubscribe + "\n")
+		r.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","01000080"],["mining.notify","01000080"]],"01000080",8],"error":null}`)
+	})
+	t.Run("garbage while mining", func(t *testing.T) {
+		r := dialMining(t, sw.addr)
+		r.Send("\x03\x00\x00\x13\x0e\xe0")
+		r.ExpectNothing(20 * time.Millisecond)
+		r.Close()
+	})
+	sw.wantNothingLeft(t)
+	checkFaults(t, btc)
+}
+
+func TestSessionDeadlines(t *testing.T) {
+	sw, _ := startHostile(t)
+	set := func(first, authorize time.Duration) {
+		sw.setTiming(func(tm *timing) { tm.firstByte, tm.authorize = first, authorize })
+	}
+	failures := func(reason int) int64 {
+		sw.mu.Lock()
+		defer sw.mu.Unlock()
+		return sw.failures[reason]
+	}
+	t.Run("says nothing", func(t *testing.T) {
+		set(50*time.Millisecond, time.Hour)
+		stratumtest.DialRaw(t, sw.addr).ExpectClosed()
+		if n := failures(failSilent); n != 1 {
+			t.Errorf("%d counted as silent", n)
+		}
+	})
+	t.Run("half a line", func(t *testing.T) {
+		set(50*time.Millisecond, 100*time.Millisecond)
+		r := stratumtest.DialRaw(t, sw.addr)
+		r.Send(`{"id":1`)
+		r.ExpectClosed()
+		if n := failures(failUnauthorized); n != 1 {
+			t.Errorf("%d counted as not authorized", n)
+		}
+	})
+	t.Run("subscribes only", func(t *testing.T) {
+		set(50*time.Millisecond, 150*time.Millisecond)
+		r := stratumtest.DialRaw(t, sw.addr)
+		began := time.Now()
+		r.SendLine(rawSubscribe)
+		r.Line(stratumtest.Patience)
+		r.ExpectClosed()
+		if d := time.Since(began); d < 100*time.Millisecond {
+			t.Errorf("closed after %v", d)
+		}
+	})
+	t.Run("coin does not come", func(t *testing.T) {
+		set(50*time.Millisecond, 150*time.Millisecond)
+		sw.coins.mu.Lock()
+		sw.coins.hold = true
+		sw.coins.mu.Unlock()
+		r := dialSubscribed(t, sw.addr)
+		r.SendLine(rawAuthorize)
+		r.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
+		r.ExpectClosed()
+		sw.wantNothingLeft(t)
+		sw.coins.letGo()
+	})
+	t.Run("none once it mines", func(t *testing.T) {
+		set(150*time.Millisecond, 300*time.Millisecond)
+		r := dialMining(t, sw.addr)
+		eventually(t, "no timer is left but the loops' own", func() bool {
+			n := 0
+			for _, l := range sw.loops {
+				l.call(func() { n += len(l.timers) })
+			}
+			return n == len(sw.loops)
+		})
+		r.Close()
+	})
+	sw.wantNothingLeft(t)
+}
+
+// A miner that takes nothing: the switcher keeps little for it, closes it after
+// the write timeout, and other miners notice nothing.
+func TestSessionMinerNeverReads(t *testing.T) {
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 60 << 10})
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, nil)
+	for _, l := range sw.loops {
+		l.call(func() { l.stallLimit = time.Second })
+	}
+	good := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.good"})
+	waitAccepted(t, good, 1)
+	for range 4 {
+		nc, err := net.Dial("tcp", sw.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		nc.(*net.TCPConn).SetReadBuffer(4096)
+		fmt.Fprintf(nc, "%s\n%s\n", rawSubscribe, rawAuthorize)
+	}
+	eventually(t, "all mine", func() bool { return sw.sessionsIn(phaseRelaying) == 5 })
+
+	most := 0
+	for end := time.Now().Add(2 * testWait); sw.sessionCount() > 1; {
+		if time.Now().After(end) {
+			t.Fatal("the miners that do not read are not closed")
+		}
+		btc.NewJob(false)
+		for _, l := range sw.loops {
+			l.call(func() {
+				for _, s := range sw.sessionsOf(l) {
+					most = max(most, len(s.miner.unsent))
+				}
+			})
+		}
+		if sw.sessionCount() == 5 {
+			waitAccepted(t, good, 1)
+		}
+	}
+	if limit := 4 * maxPoolLine; most > limit {
+		t.Errorf("%d bytes waited for a miner, want at most %d", most, limit)
+	}
+	if most == 0 {
+		t.Error("nothing ever waited for the miners that do not read")
+	}
+	waitAccepted(t, good, 3)
+	checkMiner(t, good)
+	waitConnections(t, btc, 1)
+}
+
+// Thousands that begin a handshake and stop: others get in, and all of them go.
+func TestSessionHalfOpenHandshakes(t *testing.T) {
+	const half = 2000
+	sw, btc := startHostile(t)
+	if sw.maxSessions < half+100 || descriptorLimit() < 2*half+500 {
+		t.Skipf("the limit of %d descriptors is too low", sw.fdLimit)
+	}
+	before := descriptors()
+	conns := make([]net.Conn, half)
+	for i := range conns {
+		nc, err := net.Dial("tcp", sw.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		conns[i] = nc
+		switch i % 3 {
+		case 0:
+			io.WriteString(nc, rawSubscribe[:20])
+		case 1:
+			io.WriteString(nc, rawSubscribe+"\n"+rawAuthorize[:20])
+		}
+	}
+	eventually(t, "all are there", func() bool { return sw.sessionCount() == half })
+	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.1"})
+	waitPool(t, m, "btc")
+	waitAccepted(t, m, 3)
+	checkMiner(t, m)
+	m.Close()
+	for _, nc := range conns {
+		nc.Close()
+	}
+	sw.wantNothingLeft(t)
+	wantDescriptors(t, before)
+	checkPool(t, btc)
+}
+
+// More than the descriptors are good for are turned away at once.
+func TestSessionLimit(t *testing.T) {
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc"})
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
+	c := defaultConfig()
+	c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: btc.Addr()}}
+	m, err := newSessionManager(c, coins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.close)
+	m.maxSessions = 3
+	m.start()
+	coins.Start(m)
+	m.serve(ln)
+	sw := &testSwitcher{sessionManager: m, addr: ln.addr.String(), coins: coins}
+
+	first := dialMining(t, sw.addr)
+	dialSubscribed(t, sw.addr)
+	dialSubscribed(t, sw.addr)
+	for range 3 {
+		stratumtest.DialRaw(t, sw.addr).ExpectClosed()
+	}
+	if n := sw.refusedFull.Load(); n != 3 {
+		t.Errorf("%d counted as turned away, want 3", n)
+	}
+	first.Close()
+	eventually(t, "one has left", func() bool { return sw.sessionCount() == 2 })
+	dialMining(t, sw.addr)
+}
+
+func TestSessionJSONBombs(t *testing.T) {
+	sw, btc := startHostile(t)
+	deep := func(open, inner, end string, size int) string {
+		n := (size - len(inner)) / (len(open) + len(end))
+		return strings.Repeat(open, n) + inner + strings.Repeat(end, n)
+	}
+	const room = maxMinerLine - 200
+	for name, line := range map[string]string{
+		"arrays as parameters":  `{"id":1,"method":"mining.authorize","params":` + deep("[", "", "]", room) + `}`,
+		"objects as parameters": `{"id":1,"method":"mining.configure","params":` + deep(`{"a":`, "1", "}", room) + `}`,
+		"arrays in configure":   `{"id":1,"method":"mining.configure","params":[["version-rolling"],` + deep("[", "", "]", room) + `]}`,
+		"unknown field":         `{"id":1,"x":` + deep("[", "", "]", room) + `,"method":"mining.subscribe","params":[]}`,
+		"extensions":            `{"id":1,"method":"mining.configure","params":[[` + strings.Repeat(`"a",`, 4000) + `"b"]]}`,
+		"many fields":           `{` + strings.Repeat(`"id":1,`, 2000) + `"method":"mining.subscribe","params":[]}`,
+		"exponent":              `{"id":1e999999999,"method":"mining.subscribe","params":[1e999999999]}`,
+		"open only":             `{"id":1,"method":"mining.authorize","params":` + strings.Repeat("[", room),
+		"id":                    `{"id":` + deep("[", "", "]", room) + `,"method":"mining.subscribe","params":[]}`,
+		"surrogates":            `{"id":1,"method":"mining.subscribe","params":["\ud800\udc00\ud800"]}`,
+		"NUL":                   `{"id":1,"method":"mining.subscribe","params":["\u0000"]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := stratumtest.DialRaw(t, sw.addr)
+			r.SendLine(line)
+			// An answer or none, but the switcher goes on.
+			r.SendLine(`{"id":"next","method":"mining.extranonce.subscribe","params":[]}`)
+			for {
+				answer := r.Line(stratumtest.Patience)
+				if !json.Valid([]byte(answer)) {
+					t.Fatalf("answer is not JSON: %.200q", answer)
+				}
+				if answer == `{"id":"next","result":true,"error":null}` {
+					break
+				}
+			}
+			r.Close()
+		})
+	}
+	sw.wantNothingLeft(t)
+	checkFaults(t, btc)
+}
+
+// Ids come back as sent, whatever they are.
+func TestSessionOddIDs(t *testing.T) {
+	sw, btc := startHostile(t)
+	for _, id := range []string{
+		`0`, `-1`, `1.50`, `1e3`, `123456789012345678901234567890`, `1E300`, `true`, `null`,
+		`""`, `"1"`, `"a\"b\\c\/d"`, `"\u0041\ud83d\ude00"`, `"ü"`, `"<b>&amp;</b>"`, `"{\"method\":\"mining.submit\"}"`,
+		`[]`, `[1,"2"]`, `{}`, `{"a":{"b":[1,2,{"c":null}]}}`, `{"id":2,"method":"x"}`,
+		`"` + strings.Repeat("i", 4000) + `"`,
+	} {
+		r := stratumtest.DialRaw(t, sw.addr)
+		want := func(rest string) {
+			t.Helper()
+			got := r.Line(stratumtest.Patience)
+			if !strings.HasPrefix(got, `{"id":`+id+`,"result":`) || !strings.HasSuffix(got, rest) {
+				t.Fatalf("id %.100s: got %.300s, want %s", id, got, rest)
+			}
+		}
+		r.SendLine(`{"id":` + id + `,"method":"mining.configure","params":[["version-rolling","x"],{"version-rolling.mask":"ffffffff"}]}`)
+		want(`"result":{"version-rolling":true,"version-rolling.mask":"ffffffff","x":false},"error":null}`)
+		r.SendLine(`{"method":"mining.subscribe","params":[],"id" : ` + id + ` }`)
+		want(`8],"error":null}`)
+		r.SendLine(`{"id":` + id + `,"method":"mining.subscribe","params":[]}`)
+		want(`"error":[102,"Duplicate Subscribed",1]}`)
+		r.SendLine(`{"id":` + id + `,"method":"mining.authorize","params":["alice.1"]}`)
+		want(`"result":true,"error":null}`)
+		r.ExpectMethod("mining.set_version_mask")
+		r.ExpectMethod("mining.set_difficulty")
+		r.ExpectMethod("mining.notify")
+		if id != `null` { // a notification then
+			r.SendLine(`{"id":` + id + `,"method":"mining.extranonce.subscribe","params":[]}`)
+			want(`"result":true,"error":null}`)
+		}
+		r.Close()
+	}
+	sw.wantNothingLeft(t)
+	checkFaults(t, btc)
+}
+
+func TestSessionHandshakeErrors(t *testing.T) {
+	sw, _ := startHostile(t)
+	r := stratumtest.DialRaw(t, sw.addr)
+	for _, c := range []struct{ send, want string }{
+		{`{"id":1,"method":"mining.authorize","params":["alice.1","x"]}`, `{"id":1,"result":null,"error":[101,"Need Subscribed",1]}`},
+		{`{"id":2,"method":"mining.configure","params":[]}`, `{"id":2,"result":null,"error":[103,"Too Few Params",1]}`},
+		{`{"id":3,"method":"mining.configure"}`, `{"id":3,"result":null,"error":[103,"Too Few Params",1]}`},
+		{`{"id":4,"method":"mining.subscribe"}`, `{"id":4,"result":[[["mining.set_difficulty","01000080"],["mining.notify","01000080"]],"01000080",8],"error":null}`},
+		{`{"id":5,"method":"mining.subscribe","params":[]}`, `{"id":5,"result":null,"error":[102,"Duplicate Subscribed",1]}`},
+		{`{"id":6,"method":"mining.authorize","params":[]}`, `{"id":6,"result":null,"error":[103,"Too Few Params",1]}`},
+		{`{"id":7,"method":"mining.authorize","params":{"a":1}}`, `{"id":7,"result":null,"error":[103,"Too Few Params",1]}`},
+		{`{"id":8,"method":"mining.authorize","params":[5,"x"]}`, `{"id":8,"result":null,"error":[104,"Worker Name Must be a String",1]}`},
+		{`{"id":9,"method":"mining.authorize","params":[null]}`, `{"id":9,"result":null,"error":[104,"Worker Name Must be a String",1]}`},
+		{`{"id":10,"method":"mining.authorize","params":["","x"]}`, `{"id":10,"result":null,"error":[105,"Sub-account Name Cannot be Empty",1]}`},
+		{`{"id":11,"method":"mining.authorize","params":[".1","x"]}`, `{"id":11,"result":null,"error":[105,"Sub-account Name Cannot be Empty",1]}`},
+		{`{"id":12,"method":"mining.authorize","params":["../../zookeeper","x"]}`, `{"id":12,"result":null,"error":[105,"Sub-account Name Cannot be Empty",1]}`},
+		{`{"id":13,"method":"mining.authorize","params":["\u0000\u001b[31m <>\"'&;.x","x"]}`, ``},
+	} {
+		if c.want == "" {
+			continue
+		}
+		r.SendLine(c.send)
+		r.ExpectLine(c.want)
+	}
+}
+
+// Of a worker name, only the characters that may be in one reach the pool.
+func TestSessionWorkerNames(t *testing.T) {
+	sw, btc := startHostile(t)
+	for sent, want := range map[string]string{
+		`alice.plain`:                              "alice.plain",
+		`al\u0000i\u001bc\ne.contr\tol\u007f`:      "alice.control",
+		`alice.<script>alert(1)</script>`:          "alice.scriptalert1/script",
+		`a l i c e . space`:                        "alice.space",
+		`alice.ümläut😀`:                            "alice.mlut",
+		`alice.\"quote\\back`:                      "alice.quoteback",
+		`alice.a/b/../../c`:                        "alice.a/b/../../c",
+		`alice...dots.`:                            "alice...dots.",
+		`alice.a:b|c^d_e-f`:                        "alice.a:b|c^d_e-f",
+		`alice`:                                    "alice",
+		`alice.` + strings.Repeat("n", 2000):       "alice." + strings.Repeat("n", 2000),
+		`alice.\u202e\ufeffbidi`:                   "alice.bidi",
+		`alice.%2e%2e;drop`:                        "alice.2e2edrop",
+		`\u0061lice.escaped`:                       "alice.escaped",
+		`alice.','x'],method:mining.submit,params`: "alice.xmethod:mining.submitparams",
+	} {
+		r := dialSubscribed(t, sw.addr)
+		r.SendLine(`{"id":2,"method":"mining.authorize","params":["` + sent + `","x"]}`)
+		r.ExpectLine(`{"id":2,"result":true,"error":null}`)
+		names := btc.Authorized()
+		if got := names[len(names)-1]; got != want {
+			t.Errorf("%q came to the pool as %q, want %q", sent, got, want)
+		}
+		r.Close()
+	}
+	// Names of other directories are no sub-accounts.
+	for _, name := range []string{"alice/..", "/alice", "alice/", "a/alice.1", "-", "|"} {
+		r := dialSubscribed(t, sw.addr)
+		r.SendLine(`{"id":2,"method":"mining.authorize","params":["` + name + `","x"]}`)
+		r.ExpectLine(`{"id":2,"result":null,"error":[201,"Invalid Sub-account Name",1]}`)
+		r.ExpectClosed()
+	}
+	sw.wantNothingLeft(t)
+	checkFaults(t, btc)
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"github.com/golang/glog"
+)
+
+// Now and then each loop looks through its sessions for what no event tells:
+// pools that have gone silent, and sessions on a backup address whose first
+// choice may be well again.
+
+const (
+	sweepEvery = 2 * time.Second
+
+	// failBackBatch is how many sessions a loop moves back to a pool's first
+	// address at a time.
+	failBackBatch = 200
+)
+
+var errPoolSilent = errors.New("no job for too long")
+
+// clock is the time in seconds since the manager was made.
+func (m *sessionManager) clock() uint32 { return uint32(time.Since(m.made) / time.Second) }
+
+// startSweeps begins the loop's rounds. Loop only.
+func (m *sessionManager) startSweeps(l *loop) {
+	l.after(sweepEvery, func() {
+		m.sweep(l)
+		m.startSweeps(l)
+	})
+}
+
+func (m *sessionManager) sweep(l *loop) {
+	now := m.clock()
+	idle := uint32(m.config.PoolIdleSeconds)
+	budget := make(map[*poolAddress]int)
+	for _, s := range m.sessionsOf(l) {
+		if s.phase != phaseRelaying && s.phase != phaseSwitching {
+			continue
+		}
+		if idle > 0 && now-s.jobSeen > idle {
+			s.address.breaker.failed(false)
+			s.poolLost(errPoolSilent)
+			continue
+		}
+		if s.phase == phaseRelaying && s.address != s.pool.addresses[0] {
+			s.failBack(budget)
+		}
+	}
+}
+
+// failBack moves the session to a better address of its pool, if that one is
+// well or may be probed. budget holds how many more sessions may go where.
+func (s *Session) failBack(budget map[*poolAddress]int) {
+	for _, a := range s.pool.addresses {
+		if a == s.address {
+			return
+		}
+		left, ok := budget[a]
+		if !ok {
+			switch a.breaker.state() {
+			case breakerClosed:
+				left = failBackBatch
+			case breakerProbing:
+				left = 1
+			}
+		}
+		if left == 0 {
+			budget[a] = 0
+			continue
+		}
+		budget[a] = left - 1
+		s.renew(a)
+		return
+	}
+}
+
+// poolBack has sessions that wait for an address try it at once.
+func (m *sessionManager) poolBack(a *poolAddress) {
+	glog.Infof("pool=%s is back", a.text)
+	for _, l := range m.loops {
+		l.post(func() {
+			for _, s := range m.sessionsOf(l) {
+				if w := s.linking; w != nil && w.retry != nil && w.pool.has(a) {
+					l.stopTimer(w.retry)
+					s.tryLink()
+				}
+			}
+		})
+	}
+}
