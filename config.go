@@ -90,6 +90,11 @@ type Config struct {
 	// a time. Default: 128.
 	MaxPoolDials int
 
+	// MaxPoolDialsPerSecond (0-1000000) is how many pool handshakes may be
+	// begun in a second. 0: as many as MaxPoolDials lets through.
+	// Default: 20000.
+	MaxPoolDialsPerSecond int
+
 	// ZKSessionTimeoutSeconds (1-120) is how long ZooKeeper keeps a claimed
 	// server ID for a switcher it does not hear from. Default: 20.
 	ZKSessionTimeoutSeconds int
@@ -149,6 +154,7 @@ func defaultConfig() *Config {
 		DrainSeconds:            5,
 		PoolIdleSeconds:         120,
 		MaxPoolDials:            128,
+		MaxPoolDialsPerSecond:   20000,
 		ZKSessionTimeoutSeconds: 20,
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 const knownKeys = "ServerID, ChainType, ListenAddr, StratumServerMap, ZKBroker, ZKServerIDAssignDir, ZKSwitcherWatchDir, " +
 	"ZKAutoRegWatchDir, ZKUserCaseInsensitiveIndex, EnableUserAutoReg, AutoRegMaxWaitUsers, StratumServerCaseInsensitive, " +
-	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, ZKSessionTimeoutSeconds"
+	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, MaxPoolDialsPerSecond, ZKSessionTimeoutSeconds"
 
 // badConfigs has the message of every testdata/config/bad-*.json.
 var badConfigs = map[string]string{
@@ -133,6 +133,7 @@ func wantDefaults() Config {
 		DrainSeconds:               5,
 		PoolIdleSeconds:            120,
 		MaxPoolDials:               128,
+		MaxPoolDialsPerSecond:      20000,
 		ZKSessionTimeoutSeconds:    20,
 	}
 }

@@ -97,6 +97,12 @@ func (u *upgradeContext) check(c *Config) error {
 	if c.ChainType != u.ChainType {
 		return fmt.Errorf("ChainType is %q, must be %q as before: an upgrade can not change it", c.ChainType, u.ChainType)
 	}
+	if limit := descriptorLimit(); limit-fdReserve-c.MaxPoolDials < 2 {
+		return fmt.Errorf("the limit of %d file descriptors leaves no room for sessions beside MaxPoolDials, %d", limit, c.MaxPoolDials)
+	}
+	if u.StateVersion > runtimeVersion {
+		return fmt.Errorf("this program is too old: it reads state files up to version %d, not %d", runtimeVersion, u.StateVersion)
+	}
 	if c.ListenAddr != u.ListenAddr {
 		if err := tryListen(c.ListenAddr); err != nil {
 			return fmt.Errorf("ListenAddr: %w", err)

@@ -1,15 +1,24 @@
 package main
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
-// dialGate bounds how many pool links are being prepared at a time, so that
-// moving ten thousand miners does not flood a pool. Waiting sub-accounts are
-// served in turn, one session each: a large one does not hold up a small one.
+// dialGate bounds how many pool links are being prepared at a time, and how
+// many are begun in a second, so that moving ten thousand miners does not flood
+// a pool. Waiting sub-accounts are served in turn, one session each: a large
+// one does not hold up a small one.
 type dialGate struct {
+	rate float64 // tickets a second; 0: as many as there are
+
 	mu      sync.Mutex
 	free    int
 	waiting map[*subAccount][]*dialTicket
 	turns   []*subAccount // accounts with waiting tickets, next one first
+	tokens  float64       // tickets that may be given now by the rate
+	counted time.Time     // when tokens was last brought up to date
+	timer   *time.Timer   // set while only the rate holds tickets back
 }
 
 // dialTicket is the right to prepare one pool link, or the place in the queue
@@ -28,8 +37,29 @@ const (
 	ticketReleased
 )
 
-func newDialGate(size int) *dialGate {
-	return &dialGate{free: size, waiting: make(map[*subAccount][]*dialTicket)}
+// rateBurst is how many seconds' worth of tickets may be given at once.
+const rateBurst = 0.05
+
+func newDialGate(size, rate int) *dialGate {
+	return &dialGate{
+		rate: float64(rate), free: size, waiting: make(map[*subAccount][]*dialTicket),
+		tokens: max(1, float64(rate)*rateBurst), counted: time.Now(),
+	}
+}
+
+// spend takes a token of the rate, if there is one.
+func (g *dialGate) spend() bool {
+	if g.rate == 0 {
+		return true
+	}
+	now := time.Now()
+	g.tokens = min(max(1, g.rate*rateBurst), g.tokens+g.rate*now.Sub(g.counted).Seconds())
+	g.counted = now
+	if g.tokens < 1 {
+		return false
+	}
+	g.tokens--
+	return true
 }
 
 // acquire returns a ticket and whether it is held already. If not, granted is
@@ -37,18 +67,20 @@ func newDialGate(size int) *dialGate {
 func (g *dialGate) acquire(account *subAccount, granted func()) (*dialTicket, bool) {
 	t := &dialTicket{account: account, granted: granted}
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.free > 0 {
-		g.free--
-		t.state = ticketHeld
-		return t, true
-	}
 	queue := g.waiting[account]
 	if len(queue) == 0 {
 		g.turns = append(g.turns, account)
 	}
 	g.waiting[account] = append(queue, t)
-	return t, false
+	next := g.grant()
+	held := t.state == ticketHeld
+	g.mu.Unlock()
+	for _, other := range next {
+		if other != t {
+			other.granted()
+		}
+	}
+	return t, held
 }
 
 // release gives a ticket back, held or still waiting. It takes nil, and a
@@ -58,17 +90,50 @@ func (g *dialGate) release(t *dialTicket) {
 		return
 	}
 	g.mu.Lock()
-	held := t.state == ticketHeld
-	t.state = ticketReleased // a waiting one is skipped when its turn comes
-	var next *dialTicket
-	if held {
-		if next = g.take(); next == nil {
-			g.free++
-		}
+	if t.state == ticketHeld {
+		g.free++
 	}
+	t.state = ticketReleased // a waiting one is skipped when its turn comes
+	next := g.grant()
 	g.mu.Unlock()
-	if next != nil {
-		next.granted()
+	for _, t := range next {
+		t.granted()
+	}
+}
+
+// grant gives out what tickets there are.
+func (g *dialGate) grant() []*dialTicket {
+	var granted []*dialTicket
+	for g.free > 0 && len(g.turns) > 0 {
+		if !g.spend() {
+			g.wakeLater()
+			break
+		}
+		t := g.take()
+		if t == nil {
+			g.tokens++
+			break
+		}
+		g.free--
+		granted = append(granted, t)
+	}
+	return granted
+}
+
+// wakeLater sees that waiting tickets are given when the rate allows it.
+func (g *dialGate) wakeLater() {
+	if g.timer == nil {
+		g.timer = time.AfterFunc(time.Duration(float64(time.Second)/g.rate)+time.Millisecond, g.rateAllows)
+	}
+}
+
+func (g *dialGate) rateAllows() {
+	g.mu.Lock()
+	g.timer = nil
+	next := g.grant()
+	g.mu.Unlock()
+	for _, t := range next {
+		t.granted()
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 func TestDialGateLimit(t *testing.T) {
-	g := newDialGate(2)
+	g := newDialGate(2, 0)
 	a := &subAccount{name: "a"}
 	var order []int
 	var tickets []*dialTicket
@@ -51,7 +51,7 @@ func wantIdleGate(t *testing.T, g *dialGate, size int) {
 
 // A sub-account with a thousand miners does not hold up one with two.
 func TestDialGateIsFairBetweenAccounts(t *testing.T) {
-	g := newDialGate(1)
+	g := newDialGate(1, 0)
 	big, small, late := &subAccount{name: "big"}, &subAccount{name: "small"}, &subAccount{name: "late"}
 	first, _ := g.acquire(big, nil)
 	var order []string
@@ -83,7 +83,7 @@ func TestDialGateIsFairBetweenAccounts(t *testing.T) {
 }
 
 func TestDialGateCancel(t *testing.T) {
-	g := newDialGate(1)
+	g := newDialGate(1, 0)
 	a, b := &subAccount{name: "a"}, &subAccount{name: "b"}
 	held, _ := g.acquire(a, nil)
 	var order []string
@@ -123,7 +123,7 @@ func TestDialGateCancel(t *testing.T) {
 // are in, and all who stay get in.
 func TestDialGateRace(t *testing.T) {
 	const size, sessions = 3, 200
-	g := newDialGate(size)
+	g := newDialGate(size, 0)
 	accounts := []*subAccount{{name: "a"}, {name: "b"}, {name: "c"}}
 	var in, most atomic.Int64
 	var all sync.WaitGroup

@@ -92,8 +92,20 @@ func (ln *minerListener) accept() (socketHandle, netip.AddrPort, error) {
 func (ln *minerListener) stop()   { ln.file.SetReadDeadline(time.Unix(1, 0)) }
 func (ln *minerListener) unstop() { ln.file.SetReadDeadline(time.Time{}) }
 
-// stopWhenEmpty makes accept return once no connection waits.
-func (ln *minerListener) stopWhenEmpty() { ln.file.SetReadDeadline(time.Now().Add(time.Millisecond)) }
+// acceptWaiting is accept for a connection that waits already. Without one it
+// fails.
+func (ln *minerListener) acceptWaiting() (socketHandle, netip.AddrPort, error) {
+	for {
+		fd, sa, err := unix.Accept4(ln.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+			return socketHandle(fd), addrPort(sa), nil
+		case unix.EINTR, unix.ECONNABORTED:
+		default:
+			return -1, netip.AddrPort{}, err
+		}
+	}
+}
 
 func (ln *minerListener) close() {
 	ln.closed.Store(true)

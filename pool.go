@@ -23,6 +23,7 @@ type pool struct {
 	coin      string
 	suffix    string         // for worker names that are not known without
 	addresses []*poolAddress // URL, then BackupURLs
+	shares    shareCounts
 }
 
 // newPools makes the pools of a configuration. Coins with the same address

@@ -4,7 +4,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +22,7 @@ import (
 // session that can not be resumed is logged and costs no other.
 func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setServerID(st.ServerID)
-	m.former = m.pools
+	m.former = maps.Clone(m.pools)
 	if st.Config != nil {
 		former, err := newPools(st.Config)
 		if err != nil {
@@ -49,10 +51,36 @@ func (m *sessionManager) resume(st *runtimeState) {
 	m.lostInUpgrade = lost
 }
 
-// formerPool is the pool a session of the former process was connected to. It
-// is the coin's pool of now only if the address is still the same.
-func (m *sessionManager) formerPool(coin string) *pool {
+// otherPool describes p if it is not what the configuration says of its coin,
+// nor was when this process began: the next one could not know of it.
+func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
+	if m.pools[p.coin] == p {
+		return nil
+	}
+	server := &StratumServerInfo{URL: p.addresses[0].text, UserSuffix: p.suffix}
+	for _, a := range p.addresses[1:] {
+		server.BackupURLs = append(server.BackupURLs, a.text)
+	}
+	return server
+}
+
+// formerPool is the pool a session of the former process was connected to:
+// server, or if that is nil, what the former configuration said of the coin.
+// It is the coin's pool of now only if the address is still the same.
+func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *pool {
 	former := m.former[coin]
+	if server != nil {
+		key := fmt.Sprintf("%s %v", coin, *server) // coins have no spaces
+		if former = m.former[key]; former == nil {
+			pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: *server}})
+			if err != nil {
+				glog.Errorf("resume: former pool: %v", err)
+				return nil
+			}
+			former = pools[coin]
+			m.former[key] = former
+		}
+	}
 	if former == nil {
 		return m.pools[coin]
 	}
@@ -60,6 +88,16 @@ func (m *sessionManager) formerPool(coin string) *pool {
 		return p
 	}
 	return former
+}
+
+// connectedPool is the pool at the other end of a connection, for sessions of
+// an older switcher whose coin has gone from the configuration.
+func (m *sessionManager) connectedPool(coin string, fd int) *pool {
+	addr, err := peerAddr(fd)
+	if err != nil {
+		return nil
+	}
+	return m.formerPool(coin, &StratumServerInfo{URL: addr.String(), UserSuffix: coin})
 }
 
 // resumeAccount puts a resumed session into its sub-account, with the coin
@@ -99,7 +137,9 @@ func (s *Session) begin() {
 		}
 	case phaseReconnecting:
 		s.manager.lookupEstablished(s)
-		s.reconnect()
+		if s.linking == nil { // else the pool was lost a moment ago
+			s.reconnect()
+		}
 	}
 }
 
@@ -173,12 +213,22 @@ func (m *sessionManager) logResumed(now time.Time) {
 	for coin, miners := range gone {
 		glog.Warningf("coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
 	}
+	st.SessionDatas = nil // not needed any more
+}
+
+// nameProcess gives the process its name back, as ps, pkill and killall see
+// it: exec by descriptor has made it a number.
+func nameProcess() {
+	if err := os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0); err != nil {
+		glog.Warningf("process name: %v", err)
+	}
 }
 
 // resume takes the place of the process that wrote the state file, and serves
 // until a signal ends it. The miners come first: what is wrong with files or
 // listeners is logged and costs no connection.
 func (d *daemon) resume(configPath, runtimePath string) error {
+	nameProcess()
 	st, err := readRuntimeState(runtimePath)
 	if err != nil {
 		glog.Errorf("resume: %v; starting anew, miners have to connect again", err)
@@ -196,23 +246,25 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 		glog.Errorf("resume: ChainType is %q, was %q; SERVING WITH THE LAST GOOD CONFIGURATION", d.config.ChainType, st.ChainType)
 		d.config = st.Config
 	}
-	if d.coins, err = newCoinSource(d.config, st); err != nil {
+	if err = d.prepare(st); err != nil && st.Config != nil {
+		glog.Errorf("resume: %v; SERVING WITH THE LAST GOOD CONFIGURATION", err)
+		d.config = st.Config
+		err = d.prepare(st)
+	}
+	if err != nil {
 		return err
 	}
 	defer d.coins.Close()
-	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
-		return err
-	}
 	d.manager.resume(st)
 	d.manager.start()
 	relaying := time.Now()
 	defer d.manager.close()
+	d.manager.goOn() // first, so that no coin changes before
+	d.coins.Start(d.manager)
 	ln, err := d.listen(st)
 	if err != nil {
 		return err
 	}
-	d.coins.Start(d.manager)
-	d.manager.goOn()
 	d.manager.serve(ln)
 	d.manager.logResumed(relaying)
 	if err := os.Remove(runtimePath); err != nil {
@@ -225,13 +277,25 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	return d.run()
 }
 
+// prepare makes what can be made of the configuration without the sessions.
+func (d *daemon) prepare(st *runtimeState) error {
+	var err error
+	if d.coins, err = newCoinSource(d.config, st); err != nil {
+		return err
+	}
+	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
+		d.coins.Close()
+	}
+	return err
+}
+
 // listen takes over the former process's listener, or opens one at a changed
 // address before that one is closed. If the new address can not be had, the
 // former one serves on.
 func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
 	want := d.config.ListenAddr
 	if st.ListenAddr == "" {
-		return listen(want) // an older switcher has closed its own
+		return d.listenAnew()
 	}
 	unix.CloseOnExec(st.ListenFD)
 	if err := unix.SetNonblock(st.ListenFD, true); err != nil {
@@ -251,9 +315,8 @@ func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
 		return former, nil
 	}
 	// Connections that wait at the old address are served before it closes.
-	former.stopWhenEmpty()
 	for {
-		h, addr, err := former.accept()
+		h, addr, err := former.acceptWaiting()
 		if err != nil {
 			break
 		}
@@ -265,6 +328,28 @@ func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
 	}
 	former.close()
 	return ln, nil
+}
+
+// listenAnew is for the miners of an older switcher, which has closed its
+// listener. They are worth more than a quick end if the address is taken.
+func (d *daemon) listenAnew() (*minerListener, error) {
+	const retry = 500 * time.Millisecond
+	logged := false
+	for {
+		ln, err := listen(d.config.ListenAddr)
+		if err == nil {
+			return ln, nil
+		}
+		if !logged {
+			glog.Errorf("resume: %v; NO NEW MINERS until it can be had, still trying", err)
+			logged = true
+		}
+		select {
+		case sig := <-d.stop:
+			return nil, fmt.Errorf("stopped by %v: %w", sig, err)
+		case <-time.After(retry):
+		}
+	}
 }
 
 // closeInheritedSockets closes connections that a former process left and

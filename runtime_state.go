@@ -59,19 +59,24 @@ type sessionState struct {
 
 	// What follows is not in files of older switchers, whose sessions relay.
 
-	Phase        string        `json:",omitempty"` // sessionPhase
-	Age          time.Duration `json:",omitempty"` // of an unfinished handshake
-	Started      bool          `json:",omitempty"`
-	BadLines     int           `json:",omitempty"`
-	HasID        bool          `json:",omitempty"`
-	Protocol     minerProtocol `json:",omitempty"`
-	Account      string        `json:",omitempty"`
-	SentMask     uint32        `json:",omitempty"`
-	Extranonce   bool          `json:",omitempty"` // may be given a new one
-	Suffixed     bool          `json:",omitempty"`
-	PoolAddress  string        `json:",omitempty"` // of StratumServerMap
-	Owed         int           `json:",omitempty"`
-	OwnAnswers   int           `json:",omitempty"`
+	Phase       string        `json:",omitempty"` // sessionPhase
+	Age         time.Duration `json:",omitempty"` // of an unfinished handshake
+	Started     bool          `json:",omitempty"`
+	BadLines    int           `json:",omitempty"`
+	HasID       bool          `json:",omitempty"`
+	Protocol    minerProtocol `json:",omitempty"`
+	Account     string        `json:",omitempty"`
+	SentMask    uint32        `json:",omitempty"`
+	Extranonce  bool          `json:",omitempty"` // may be given a new one
+	Suffixed    bool          `json:",omitempty"`
+	PoolAddress string        `json:",omitempty"` // of StratumServerMap
+
+	// Pool is where the session mines, if that is no longer what
+	// StratumServerMap says of its coin.
+	Pool *StratumServerInfo `json:",omitempty"`
+
+	Owed         int `json:",omitempty"`
+	OwnAnswers   int `json:",omitempty"`
 	Suggestions  []requestState
 	Workers      []requestState
 	Agent        [][]byte     `json:",omitempty"` // register messages
@@ -105,6 +110,7 @@ type heldState struct {
 type drainState struct {
 	FD      int
 	Coin    string
+	Pool    *StratumServerInfo `json:",omitempty"` // as in sessionState
 	Link    linkTag
 	Owed    int
 	Noted   bool // Jobs are all jobs of the link
@@ -189,9 +195,10 @@ func checkOwnFile(info os.FileInfo) error {
 // upgradeContext is what a process that wants to be replaced tells the
 // preflight of its successor, in the environment.
 type upgradeContext struct {
-	ListenAddr string
-	HTTPAddr   string // empty: no HTTP listener
-	ChainType  string
+	StateVersion int // of the state file to come
+	ListenAddr   string
+	HTTPAddr     string // empty: no HTTP listener
+	ChainType    string
 }
 
 const upgradeContextVariable = "STRATUM_SWITCHER_PREFLIGHT"

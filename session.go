@@ -77,6 +77,7 @@ type Session struct {
 	drains   []*drain // former links that may owe answers, the oldest first
 	jobs     jobSet   // given by upstream, noted while there are drains
 
+	shares   minerShares
 	tag      linkTag      // of upstream, or of the last one
 	requests requestQueue // not answered yet
 	held     []heldAnswer

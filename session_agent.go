@@ -127,6 +127,7 @@ func (s *Session) agentToPool(message []byte) error {
 		}
 	case isAgentSubmit(kind):
 		s.owed++
+		s.countShare(s.pool)
 	}
 	return nil
 }

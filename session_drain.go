@@ -163,7 +163,8 @@ func (s *Session) drainShare(line []byte) bool {
 		return false
 	}
 	d.socket.write(line)
-	s.requests.push(d.tag, lineID(line))
+	s.requests.push(d.tag, lineID(line), true)
+	s.countShare(d.pool)
 	return true
 }
 

@@ -106,7 +106,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		pools:     pools,
 		coins:     coins,
 		ids:       newSessionIDs(chain.indexBits(), chain.indexStep()),
-		gate:      newDialGate(c.MaxPoolDials),
+		gate:      newDialGate(c.MaxPoolDials, c.MaxPoolDialsPerSecond),
 		drainTime: time.Duration(c.DrainSeconds) * time.Second,
 		timing:    defaultTiming,
 		accounts:  make(map[string]*subAccount),

@@ -137,23 +137,26 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 		s.close(errLineTooLong.Error())
 		return false
 	}
+	share := false
 	switch minerLineKind(line) {
 	case lineShare:
+		share = true
 		if s.drainShare(line) {
 			flush()
 			return false
 		}
+		s.countShare(s.pool)
 	case lineOther:
 		flush()
 		if !s.minerSpecial(line) {
-			s.requests.push(s.tag, lineID(line))
+			s.requests.push(s.tag, lineID(line), false)
 			s.upstream.write(line)
 		}
 		return false
 	case lineAnswer:
 		return true
 	}
-	s.requests.push(s.tag, lineID(line))
+	s.requests.push(s.tag, lineID(line), share)
 	return true
 }
 

@@ -25,15 +25,22 @@ var errPoolConnectionLost = &stratumError{20, "Pool connection lost"}
 // linkTag tells a session's pool links apart.
 type linkTag uint8
 
-// requestQueue holds requests as tag, length of the id, id. The memory of an
-// empty queue is kept for the next request.
+// requestQueue holds requests as tag, length of the id with shareBit, id. The
+// memory of an empty queue is kept for the next request.
 type requestQueue struct{ b []byte }
 
-func (q *requestQueue) push(tag linkTag, id []byte) {
+// shareBit marks the length of a share's id.
+const shareBit = 0x80
+
+func (q *requestQueue) push(tag linkTag, id []byte, share bool) {
 	if len(id) == 0 || len(id) > maxRequestID || len(q.b)+2+len(id) > maxRequests {
 		return
 	}
-	q.b = append(q.b, byte(tag), byte(len(id)))
+	size := byte(len(id))
+	if share {
+		size |= shareBit
+	}
+	q.b = append(q.b, byte(tag), size)
 	q.b = append(q.b, id...)
 }
 
@@ -41,7 +48,7 @@ func (q *requestQueue) push(tag linkTag, id []byte) {
 // is none, and whether another link's request of the same id comes before it.
 func (q *requestQueue) find(tag linkTag, id []byte) (at int, after bool) {
 	for at = 0; at < len(q.b); {
-		size := int(q.b[at+1])
+		size := int(q.b[at+1] &^ shareBit)
 		if size == len(id) && bytes.Equal(q.b[at+2:at+2+size], id) {
 			if linkTag(q.b[at]) == tag {
 				return at, after
@@ -53,15 +60,17 @@ func (q *requestQueue) find(tag linkTag, id []byte) (at int, after bool) {
 	return -1, false
 }
 
-func (q *requestQueue) remove(at int) {
-	size := 2 + int(q.b[at+1])
-	q.b = append(q.b[:at], q.b[at+size:]...)
+// remove drops the request that stands at at and reports whether it was a share.
+func (q *requestQueue) remove(at int) (share bool) {
+	size := q.b[at+1]
+	q.b = append(q.b[:at], q.b[at+2+int(size&^shareBit):]...)
+	return size&shareBit != 0
 }
 
 // count is how many requests of a link are there.
 func (q *requestQueue) count(tag linkTag) int {
 	n := 0
-	for at := 0; at < len(q.b); at += 2 + int(q.b[at+1]) {
+	for at := 0; at < len(q.b); at += 2 + int(q.b[at+1]&^shareBit) {
 		if linkTag(q.b[at]) == tag {
 			n++
 		}
@@ -73,7 +82,7 @@ func (q *requestQueue) count(tag linkTag) int {
 func (q *requestQueue) take(tag linkTag) [][]byte {
 	var ids [][]byte
 	for at := 0; at < len(q.b); {
-		size := int(q.b[at+1])
+		size := int(q.b[at+1] &^ shareBit)
 		if linkTag(q.b[at]) != tag {
 			at += 2 + size
 			continue
@@ -91,7 +100,7 @@ func validRequests(b []byte) bool {
 		if at+2 > len(b) {
 			return false
 		}
-		at += 2 + int(b[at+1])
+		at += 2 + int(b[at+1]&^shareBit)
 	}
 	return at == len(b)
 }
@@ -116,7 +125,9 @@ func (s *Session) answered(tag linkTag, line []byte) bool {
 		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
 		return false
 	}
-	s.requests.remove(at)
+	if s.requests.remove(at) {
+		s.countVerdict(tag, line)
+	}
 	return true
 }
 
@@ -130,7 +141,9 @@ func (s *Session) releaseHeld() {
 			continue
 		}
 		if at >= 0 {
-			s.requests.remove(at)
+			if s.requests.remove(at) {
+				s.countVerdict(h.tag, h.line)
+			}
 			s.miner.write(h.line)
 		}
 		s.held = slices.Delete(s.held, i, i+1)

@@ -61,6 +61,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	if s.pool != nil {
 		st.MiningCoin, st.PoolAddress = s.pool.coin, s.address.text
+		st.Pool = s.manager.otherPool(s.pool)
 	}
 	for _, h := range s.held {
 		st.Held = append(st.Held, heldState{Link: h.tag, ID: h.id, Line: h.line})
@@ -72,7 +73,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	for _, d := range s.drains {
 		st.Drains = append(st.Drains, drainState{
-			FD: int(d.socket.fd), Coin: d.pool.coin, Owed: d.owed, Link: d.tag, Noted: d.jobs != nil,
+			FD: int(d.socket.fd), Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Owed: d.owed, Link: d.tag, Noted: d.jobs != nil,
 			Jobs: slices.Collect(maps.Keys(d.jobs)), Partial: d.socket.partial, Unsent: d.socket.unsent,
 		})
 		*fds = append(*fds, int(d.socket.fd))
@@ -122,7 +123,7 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 	if err == nil {
 		for _, fd := range fds {
 			if err == nil && fd >= 0 {
-				err = takeDescriptor(fd)
+				err = takeDescriptor(fd, version)
 			}
 		}
 	}
@@ -149,7 +150,7 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 
 // takeDescriptor makes an inherited descriptor as the relay's own are. Those
 // of older switchers block and lack the options.
-func takeDescriptor(fd int) error {
+func takeDescriptor(fd, version int) error {
 	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
 		return fmt.Errorf("descriptor %d: %w", fd, err)
 	}
@@ -157,6 +158,9 @@ func takeDescriptor(fd int) error {
 		return fmt.Errorf("descriptor %d: %w", fd, err)
 	}
 	unix.CloseOnExec(fd)
+	if version == 0 {
+		setSocketOptions(fd)
+	}
 	return nil
 }
 
@@ -216,7 +220,10 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 		}
 	}
 	if *phase >= phaseRelaying {
-		if s.pool = s.manager.formerPool(st.MiningCoin); s.pool == nil {
+		if s.pool = s.manager.formerPool(st.MiningCoin, st.Pool); s.pool == nil && st.ServerConnFD >= 0 {
+			s.pool = s.manager.connectedPool(st.MiningCoin, st.ServerConnFD)
+		}
+		if s.pool == nil {
 			return fmt.Errorf("nothing is known of its coin %q", st.MiningCoin)
 		}
 		s.address = s.pool.addresses[0]
@@ -266,9 +273,13 @@ func (s *Session) takeSockets(st *sessionState) error {
 		}
 	}
 	for _, d := range st.Drains {
-		p := s.manager.formerPool(d.Coin)
+		p := s.manager.formerPool(d.Coin, d.Pool)
 		sock, err := s.loop.restore(d.FD, s, d.Partial, d.Unsent)
-		if err != nil || p == nil {
+		if err != nil {
+			continue
+		}
+		if p == nil {
+			sock.close()
 			continue
 		}
 		s.restoreDrain(p, sock, &d)

@@ -38,7 +38,7 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
-	s.requests.push(s.tag, r.ID)
+	s.requests.push(s.tag, r.ID, false)
 	id := r.ID
 	if len(id) == 0 {
 		id = json.RawMessage("null")

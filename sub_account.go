@@ -9,7 +9,8 @@ import (
 // subAccount is what the manager knows of one sub-account with miners here.
 // Its fields but name are guarded by the manager's mu.
 type subAccount struct {
-	name string
+	name   string
+	shares shareCounts
 
 	wanted   string // the coin by the coin source; empty if its entry is gone
 	sessions []*Session

@@ -34,7 +34,7 @@ func TestUpgradeListenAddrChanged(t *testing.T) {
 			if err != nil {
 				t.Fatalf("dial %d: %v", i, err)
 			}
-			defer conn.Close()
+			t.Cleanup(func() { conn.Close() })
 			fmt.Fprint(conn, `{"id":7,"method":"mining.subscribe","params":["x"]}`+"\n")
 			queued = append(queued, conn)
 		}
@@ -134,7 +134,7 @@ func TestUpgradeCoinURLChanged(t *testing.T) {
 // The pool drops its miners, and coins change, while there is no program.
 func TestUpgradeEventsMeanwhile(t *testing.T) {
 	btc, bcc := twoPools(t)
-	gone := startPool(t, stratumtest.PoolOptions{Name: "gone", ShareBits: 4})
+	gone := startPool(t, stratumtest.PoolOptions{Name: "gone", ShareBits: 4, VersionMask: 0x1fffe000})
 	p := startProcess(t, fileConfig(btc, bcc, gone), map[string]string{"alice": "btc", "bob": "btc", "carol": "gone"})
 	alice, bob, carol := startMiners(t, p.addr, "alice", 8), startMiners(t, p.addr, "bob", 4), startMiners(t, p.addr, "carol", 8)
 	leaver := startMiner(t, stratumtest.MinerOptions{Addr: p.addr, Worker: "alice.leaves"})

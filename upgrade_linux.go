@@ -65,7 +65,11 @@ type upgrader struct {
 // newUpgrader notes where the binary is. It must be called at start, before
 // a deploy can change that.
 func newUpgrader(d *daemon) (*upgrader, error) {
-	binary, err := exec.LookPath(os.Args[0])
+	binary, err := os.Args[0], error(nil)
+	if !strings.Contains(binary, "/") {
+		binary, err = exec.LookPath(binary)
+	}
+	// A path is taken as it is: in the middle of a deploy there may be no file.
 	if err == nil {
 		binary, err = filepath.Abs(binary)
 	}
@@ -139,7 +143,7 @@ func (u *upgrader) replace(path string) error {
 	// A second SIGUSR2 before the new program is ready for it would end it.
 	// One that asks to stop has its plain effect from here on.
 	signal.Ignore(syscall.SIGUSR2)
-	signal.Reset(syscall.SIGTERM, syscall.SIGINT)
+	signal.Stop(u.stop) // unlike Reset, this loses no signal that has come
 	defer signal.Notify(u.stop, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Notify(u.again, syscall.SIGUSR2)
 	select {
@@ -194,7 +198,8 @@ func (u *upgrader) preflight(file *os.File, path string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), preflightTimeout)
 	defer cancel()
-	from := upgradeContext{ListenAddr: u.config.ListenAddr, ChainType: u.config.ChainType}
+	defer u.cancelOnStop(ctx, cancel)()
+	from := upgradeContext{StateVersion: runtimeVersion, ListenAddr: u.config.ListenAddr, ChainType: u.config.ChainType}
 	if u.config.EnableHTTPDebug {
 		from.HTTPAddr = u.config.HTTPDebugListenAddr
 	}
@@ -211,12 +216,34 @@ func (u *upgrader) preflight(file *os.File, path string) error {
 	// A new process group: a signal from the terminal is not for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		switch ctx.Err() {
+		case context.DeadlineExceeded:
 			err = fmt.Errorf("not done within %v", preflightTimeout)
+		case context.Canceled:
+			err = errors.New("a signal ended it")
 		}
 		return fmt.Errorf("preflight of %s: %w: %s", u.binary, err, bytes.TrimSpace(output.b))
 	}
 	return nil
+}
+
+// cancelOnStop calls cancel when a signal to stop comes, and leaves the signal
+// for its receiver. The function returned ends that.
+func (u *upgrader) cancelOnStop(ctx context.Context, cancel func()) func() {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case sig := <-u.stop:
+			cancel()
+			select {
+			case u.stop <- sig:
+			default: // full of others like it
+			}
+		case <-done:
+		}
+	}()
+	return func() { close(done); <-ended }
 }
 
 // limitedBuffer keeps the beginning of what is written to it.
