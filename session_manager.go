@@ -67,8 +67,10 @@ type sessionManager struct {
 
 	maxSessions int // by the descriptor limit
 	fdLimit     int
+	tidy        memoryTidy   // belongs to the first loop
 	admitted    atomic.Int64 // miners' connections, from accept to close
 	draining    atomic.Int64
+	linksMade   atomic.Int64
 	linksFailed atomic.Int64
 	linksLost   atomic.Int64
 	refusedFull atomic.Int64

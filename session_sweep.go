@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"runtime/debug"
 	"time"
 
 	"github.com/golang/glog"
@@ -33,6 +34,9 @@ func (m *sessionManager) startSweeps(l *loop) {
 }
 
 func (m *sessionManager) sweep(l *loop) {
+	if l == m.loops[0] {
+		m.tidy.look(m.linksMade.Load())
+	}
 	now := m.clock()
 	idle := uint32(m.config.PoolIdleSeconds)
 	budget := make(map[*poolAddress]int)
@@ -48,6 +52,26 @@ func (m *sessionManager) sweep(l *loop) {
 		if s.phase == phaseRelaying && s.address != s.pool.addresses[0] {
 			s.failBack(budget)
 		}
+	}
+}
+
+// memoryTidy gives memory back to the system when a burst of new links is over:
+// handshakes leave garbage, and an idle process has no reason to collect it.
+type memoryTidy struct {
+	seen  int64 // links made, at the last look
+	burst int64 // of them, since the last tidying
+}
+
+// tidyAfter is how many new links make a burst.
+const tidyAfter = 500
+
+func (t *memoryTidy) look(links int64) {
+	fresh := links - t.seen
+	t.seen = links
+	t.burst += fresh
+	if fresh < tidyAfter/10 && t.burst >= tidyAfter {
+		t.burst = 0
+		go debug.FreeOSMemory()
 	}
 }
 

@@ -171,6 +171,7 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 
 // linked counts a session's new pool link. from is the pool before, or nil.
 func (m *sessionManager) linked(s *Session, from *pool) {
+	m.linksMade.Add(1)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := s.account
