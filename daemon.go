@@ -66,11 +66,11 @@ func (d *daemon) run() error {
 				continue
 			}
 			err := up.upgrade()
-			glog.Errorf("upgrade %v; the service goes on as before", err)
 			select {
 			case <-d.again: // sent while it was tried
 			default:
 			}
+			glog.Errorf("upgrade %v; the service goes on as before", err)
 		}
 	}
 }

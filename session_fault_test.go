@@ -95,7 +95,7 @@ func TestSessionStaysWhenNewPoolFails(t *testing.T) {
 			m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.1", Configure: 0x1fffe000})
 			waitPool(t, m, "btc")
 			sw.setTiming(impatient)
-			sw.setTiming(func(*timing) { sw.drainTime = 20 * time.Millisecond })
+			sw.setTiming(func(*timing) { sw.drainTime = 400 * time.Millisecond })
 			extranonce := m.Extranonce1()
 
 			// The retries move it when the pool is well.
@@ -120,6 +120,7 @@ func TestSessionStaysWhenNewPoolFails(t *testing.T) {
 			sw.waitFailedLinks(t, 1)
 			coins.set("alice", "btc")
 			sw.wantSettled(t, m, "btc")
+			waitConnections(t, bcc, 0)
 			heal(t, bcc)
 			handshakes := bcc.Stats().Handshakes
 			sw.wantSettled(t, m, "btc")
@@ -291,7 +292,7 @@ func TestSessionPoolQuirks(t *testing.T) {
 			sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
 			sw.setTiming(func(tm *timing) {
 				tm.firstJobGrace = 100 * time.Millisecond
-				sw.drainTime = 20 * time.Millisecond
+				sw.drainTime = 300 * time.Millisecond
 			})
 			var miners []*stratumtest.Miner
 			rolls := !quirk.modes.NoVersionRolling && !quirk.modes.IgnoreConfigure
@@ -466,11 +467,10 @@ func TestSessionPoolLost(t *testing.T) {
 	})
 	t.Run("pool asks to reconnect", func(t *testing.T) {
 		sw, m, btc, _ := start(t)
+		sw.setTiming(func(*timing) { sw.drainTime = 20 * time.Millisecond })
 		for n := range 3 {
 			btc.SendReconnect("evil.example.com", 3333, 0)
-			eventually(t, "the link is renewed", func() bool {
-				return sw.linksLost.Load() == int64(n+1) && btc.Stats().ConnectionsTotal == n+2
-			})
+			eventually(t, "the link is renewed", func() bool { return btc.Stats().ConnectionsTotal == n+2 })
 			waitConnections(t, btc, 1)
 			waitAccepted(t, m, 3)
 		}

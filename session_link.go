@@ -266,14 +266,15 @@ func (s *Session) switchTo(p *pool) {
 // stay gives up a switch under way: its coin is not wanted any more, and there
 // is no other to go to.
 func (s *Session) stay() {
+	if s.linking == nil || s.linking.pool == s.pool {
+		return
+	}
 	switch s.phase {
 	case phaseSwitching:
 		s.stopLinking()
 		s.phase = phaseRelaying
 	case phaseReconnecting:
-		if s.linking.pool != s.pool {
-			s.connect(s.pool)
-		}
+		s.connect(s.pool)
 	}
 }
 
@@ -330,7 +331,7 @@ func (s *Session) reconnect() {
 		p = s.pool
 	}
 	s.linking = &linking{pool: p, began: time.Now()}
-	s.linking.retry = s.loop.after(rand.N(reconnectFirst), s.tryLink)
+	s.linking.retry = s.loop.after(rand.N(s.manager.timing.reconnectFirst), s.tryLink)
 }
 
 // reconnectPool is the pool for the next try: the wanted coin's and the last

@@ -35,7 +35,7 @@ func (m *sessionManager) startSweeps(l *loop) {
 
 func (m *sessionManager) sweep(l *loop) {
 	if l == m.loops[0] {
-		m.tidy.look(m.linksMade.Load())
+		m.tidy.look(m.linksMade.Load(), m.draining.Load())
 	}
 	now := m.clock()
 	idle := uint32(m.config.PoolIdleSeconds)
@@ -65,11 +65,11 @@ type memoryTidy struct {
 // tidyAfter is how many new links make a burst.
 const tidyAfter = 500
 
-func (t *memoryTidy) look(links int64) {
+func (t *memoryTidy) look(links, draining int64) {
 	fresh := links - t.seen
 	t.seen = links
 	t.burst += fresh
-	if fresh < tidyAfter/10 && t.burst >= tidyAfter {
+	if fresh < tidyAfter/10 && draining < tidyAfter/10 && t.burst >= tidyAfter {
 		t.burst = 0
 		go debug.FreeOSMemory()
 	}

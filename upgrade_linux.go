@@ -100,6 +100,7 @@ func notifyUpgrade(c chan os.Signal) { signal.Notify(c, syscall.SIGUSR2) }
 func (u *upgrader) upgrade() error {
 	began := u.system.now()
 	glog.Infof("upgrade begins binary=%s version=%s", u.binary, version)
+	raiseDescriptorLimit() // somebody may have lowered it
 	file, err := os.Open(u.binary)
 	if err != nil {
 		return fmt.Errorf("refused: %w", err)
@@ -189,7 +190,6 @@ func (u *upgrader) preflight(file *os.File, path string) error {
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
 		return fmt.Errorf("%s is not an executable file", u.binary)
 	}
-	raiseDescriptorLimit()
 	if err := checkDescriptorRoom(); err != nil {
 		return err
 	}

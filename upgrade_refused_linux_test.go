@@ -90,22 +90,15 @@ func TestUpgradeRefused(t *testing.T) {
 		}
 	}
 	goodConfig := func() { p.writeConfig(pools) }
-	limit := func(soft, hard uint64) {
-		rl := unix.Rlimit{Cur: soft, Max: hard}
-		if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, &rl, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
 	binary := func(content []byte, mode os.FileMode) func() {
 		return func() { p.replace(p.binary, content, mode) }
 	}
 	goodBinary := binary(good, 0o755)
 	for _, c := range []struct {
-		name      string
-		spoil     func()
-		want      string
-		putRight  func()
-		noMinerIn bool // meanwhile
+		name     string
+		spoil    func()
+		want     string
+		putRight func() // default: the good binary and configuration
 	}{
 		{name: "binary missing", spoil: func() { os.Remove(p.binary) }, want: "no such file"},
 		{name: "not executable", spoil: binary(good, 0o644), want: "not an executable file"},
@@ -132,9 +125,6 @@ func TestUpgradeRefused(t *testing.T) {
 		{name: "HTTP port in use", spoil: config(func(c *Config) { c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, busy.Addr().String() }), want: "HTTPDebugListenAddr"},
 		{name: "no coin file", spoil: func() { os.Remove(p.path("coins.json")) }, want: "coin file",
 			putRight: func() { p.setCoins(map[string]string{"*": "btc"}) }},
-		{name: "room for dials only", spoil: config(func(c *Config) { c.MaxPoolDials = 10000 }), want: "MaxPoolDials",
-			putRight: func() { goodConfig(); limit(20000, 20000) }},
-
 		{name: "read-only directory", spoil: func() {
 			if err := unix.Mount("", p.dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 				t.Fatal(err)
@@ -150,17 +140,9 @@ func TestUpgradeRefused(t *testing.T) {
 			putRight: func() { os.Remove(p.path("filler")) }},
 		{name: "a directory in the way", spoil: func() { os.MkdirAll(p.path("runtime.json/x"), 0o755) }, want: "undone: write state",
 			putRight: func() { os.RemoveAll(p.path("runtime.json")) }},
-
-		{name: "limit below what is open", spoil: func() { limit(20, 20) }, want: "limit of 20 file descriptors is too low",
-			putRight: func() { limit(20000, 20000) }, noMinerIn: true},
-		{name: "limit without room", spoil: func() { limit(150, 150) }, want: "limit of 150 file descriptors",
-			putRight: func() { limit(20000, 20000) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p.t = t
-			if c.name == "room for dials only" {
-				limit(9000, 9000)
-			}
 			fds := p.descriptors()
 			c.spoil()
 			p.wantNoUpgrade(c.want)
@@ -169,9 +151,7 @@ func TestUpgradeRefused(t *testing.T) {
 				wantAccepted(t, m, 1)
 				checkMiner(t, m)
 			}
-			if !c.noMinerIn {
-				wantNewMiner(t, p.addr, "alice")
-			}
+			wantNewMiner(t, p.addr, "alice")
 			waitUntil(t, "no more descriptors", func() bool { return p.descriptors() <= fds+1 })
 			if c.putRight != nil {
 				c.putRight()
@@ -220,6 +200,35 @@ func fill(t *testing.T, path string, leave int64) {
 	if err := f.Truncate(size - leave); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestUpgradeHardLimit: with a limit too low for the new process the old one
+// goes on.
+func TestUpgradeHardLimit(t *testing.T) {
+	btc, _ := twoPools(t)
+	c := fileConfig(btc)
+	p := startProcess(t, c, map[string]string{"*": "btc"})
+	miners := startMiners(t, p.addr, "alice", 10)
+	limit := func(n uint64) {
+		rl := unix.Rlimit{Cur: n, Max: n}
+		if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_NOFILE, &rl, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Miners fit in, but not the pool handshakes that the configuration allows.
+	limit(150)
+	p.wantNoUpgrade("limit of 150 file descriptors")
+	wantMining(t, miners, "btc")
+	wantNewMiner(t, p.addr, "alice")
+	c.MaxPoolDials = 10
+	p.writeConfig(c)
+	p.goodUpgrade()
+	wantMining(t, miners, "btc")
+	wantNewMiner(t, p.addr, "alice")
+
+	limit(20) // cannot be undone
+	p.wantNoUpgrade("upgrade refused")
+	wantMining(t, miners, "btc")
 }
 
 // TestUpgradeSoftLimit: a soft limit lowered meanwhile is raised again.
