@@ -86,6 +86,10 @@ type Config struct {
 	// link is taken for dead. 0: for ever. Default: 120.
 	PoolIdleSeconds int
 
+	// ExtraNonce2Size (1-8) is how many bytes miners may count in if there are
+	// coins with ExtraNonce "pool". 0, the default: 4, or 3 if all are such.
+	ExtraNonce2Size int `json:",omitempty"`
+
 	// MaxPoolDials (1-10000) is how many pool handshakes may be under way at
 	// a time. Default: 128.
 	MaxPoolDials int
@@ -112,6 +116,20 @@ type StratumServerInfo struct {
 	// BackupURLs are the host:port to try, in order, when URL does not
 	// answer. Default: none.
 	BackupURLs []string `json:",omitempty"`
+
+	// ExtraNonce says who picks the extranonce: "session" (the default), the
+	// switcher, for pools built for one; or "pool", for all others. "pool" is
+	// for ChainType bitcoin.
+	ExtraNonce string `json:",omitempty"`
+
+	// Worker is how this pool's workers are named: text with {account},
+	// {miner} (the part after the dot) and {suffix}. Default: empty,
+	// account.miner, then account_SUFFIX.miner.
+	Worker string `json:",omitempty"`
+
+	// Password takes the place of the miners' passwords. Default: empty, the
+	// miner's own.
+	Password string `json:",omitempty"`
 }
 
 // chainTypeNames are the values ChainType may have.
@@ -207,6 +225,13 @@ func (c *Config) normalise() {
 		if len(pool.BackupURLs) == 0 {
 			pool.BackupURLs = nil
 		}
+		pool.URL = strings.TrimPrefix(pool.URL, stratumScheme)
+		for i, backup := range pool.BackupURLs {
+			pool.BackupURLs[i] = strings.TrimPrefix(backup, stratumScheme)
+		}
+		if pool.ExtraNonce == extranonceOfSession {
+			pool.ExtraNonce = ""
+		}
 		c.StratumServerMap[coin] = pool
 	}
 	for i, broker := range c.ZKBroker {
@@ -218,6 +243,15 @@ func (c *Config) normalise() {
 		}
 	}
 }
+
+// stratumScheme may stand before the host of a pool's URL.
+const stratumScheme = "stratum+tcp://"
+
+// The values of ExtraNonce.
+const (
+	extranonceOfSession = "session"
+	extranonceOfPool    = "pool"
+)
 
 // brokerAddr adds the port, which the ZooKeeper client always allowed to be
 // left out.
@@ -266,6 +300,15 @@ func (c *Config) checkPools(p *configProblems) {
 			p.add(key+".URL", "is missing or empty, must be "+wantAddr)
 		} else if err := checkHostPort(pool.URL, false); err != nil {
 			p.address(key+".URL", pool.URL, err, wantAddr)
+		}
+		switch {
+		case pool.ExtraNonce != "" && pool.ExtraNonce != extranonceOfPool:
+			p.add(key+".ExtraNonce", "is "+strconv.Quote(pool.ExtraNonce)+`, must be "session" or "pool"`)
+		case pool.ExtraNonce == extranonceOfPool && c.ChainType != chainBitcoin.String():
+			p.add(key+".ExtraNonce", `is "pool", must be "session" with ChainType `+c.ChainType)
+		}
+		if err := checkWorkerTemplate(pool.Worker); err != nil {
+			p.add(key+".Worker", fmt.Sprintf("is %q (%v), must be text with {account}, {miner} and {suffix}", pool.Worker, err))
 		}
 		for i, backup := range pool.BackupURLs {
 			if err := checkHostPort(backup, false); err != nil {

@@ -107,6 +107,7 @@ var configSettings = []setting[Config]{
 	{"DrainSeconds", intSetter(func(c *Config) *int { return &c.DrainSeconds }, 0, 600, " (0: off)")},
 	{"PoolIdleSeconds", intSetter(func(c *Config) *int { return &c.PoolIdleSeconds }, 0, 86400, " (0: off)")},
 	{"MaxPoolDials", intSetter(func(c *Config) *int { return &c.MaxPoolDials }, 1, 10000, "")},
+	{"ExtraNonce2Size", intSetter(func(c *Config) *int { return &c.ExtraNonce2Size }, 0, 8, " (0: as fits)")},
 	{"MaxPoolDialsPerSecond", intSetter(func(c *Config) *int { return &c.MaxPoolDialsPerSecond }, 0, 1000000, " (0: off)")},
 	{"ZKSessionTimeoutSeconds", intSetter(func(c *Config) *int { return &c.ZKSessionTimeoutSeconds }, 1, 120, "")},
 }
@@ -115,6 +116,9 @@ var configSettings = []setting[Config]{
 var poolSettings = []setting[StratumServerInfo]{
 	{"URL", stringSetter(func(s *StratumServerInfo) *string { return &s.URL }, wantAddr)},
 	{"UserSuffix", stringSetter(func(s *StratumServerInfo) *string { return &s.UserSuffix }, "a string")},
+	{"ExtraNonce", stringSetter(func(s *StratumServerInfo) *string { return &s.ExtraNonce }, `"session" or "pool"`)},
+	{"Worker", stringSetter(func(s *StratumServerInfo) *string { return &s.Worker }, "text with {account}, {miner} and {suffix}")},
+	{"Password", stringSetter(func(s *StratumServerInfo) *string { return &s.Password }, "a string")},
 	{"BackupURLs", listSetter(func(s *StratumServerInfo) *[]string { return &s.BackupURLs }, wantBackups, wantAddr)},
 }
 

@@ -120,6 +120,13 @@ func (g *dialGate) grant() []*dialTicket {
 	return granted
 }
 
+// waitingAccounts is how many sub-accounts wait for a ticket.
+func (g *dialGate) waitingAccounts() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
+}
+
 // wakeLater sees that waiting tickets are given when the rate allows it.
 func (g *dialGate) wakeLater() {
 	if g.timer == nil {

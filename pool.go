@@ -23,7 +23,13 @@ type pool struct {
 	coin      string
 	suffix    string         // for worker names that are not known without
 	addresses []*poolAddress // URL, then BackupURLs
-	shares    shareCounts
+
+	ownExtranonce bool   // the pool picks it
+	worker        string // template of names; empty: none
+	password      string // for all workers; empty: the miners' own
+
+	shares shareCounts
+	links  []linkCounts // by address
 }
 
 // newPools makes the pools of a configuration. Coins with the same address
@@ -43,7 +49,10 @@ func newPools(c *Config) (map[string]*pool, error) {
 	}
 	pools := make(map[string]*pool, len(c.StratumServerMap))
 	for coin, server := range c.StratumServerMap {
-		p := &pool{coin: coin, suffix: server.UserSuffix}
+		p := &pool{
+			coin: coin, suffix: server.UserSuffix,
+			ownExtranonce: server.ExtraNonce == extranonceOfPool, worker: server.Worker, password: server.Password,
+		}
 		for i, url := range append([]string{server.URL}, server.BackupURLs...) {
 			key := fmt.Sprintf("StratumServerMap.%s.URL", coin)
 			if i > 0 {
@@ -55,6 +64,7 @@ func newPools(c *Config) (map[string]*pool, error) {
 			}
 			p.addresses = append(p.addresses, a)
 		}
+		p.links = make([]linkCounts, len(p.addresses))
 		pools[coin] = p
 	}
 	return pools, nil
@@ -83,7 +93,7 @@ func (p *pool) has(a *poolAddress) bool { return slices.Contains(p.addresses, a)
 
 // sameAs says whether links to p are links to q.
 func (p *pool) sameAs(q *pool) bool {
-	return p.suffix == q.suffix && slices.EqualFunc(p.addresses, q.addresses, func(a, b *poolAddress) bool { return a.text == b.text })
+	return p.suffix == q.suffix && p.ownExtranonce == q.ownExtranonce && p.worker == q.worker && p.password == q.password && slices.EqualFunc(p.addresses, q.addresses, func(a, b *poolAddress) bool { return a.text == b.text })
 }
 
 // poolAddress is a pool's host and port. Host names are looked up once for all

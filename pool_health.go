@@ -83,7 +83,7 @@ func (b *breaker) succeeded(probe bool) bool {
 	defer b.mu.Unlock()
 	b.endProbe(probe)
 	reopened := b.failures >= breakerFailures
-	b.failures, b.pause = 0, 0
+	b.failures, b.pause, b.until = 0, 0, time.Time{}
 	return reopened
 }
 

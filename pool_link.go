@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -59,10 +60,16 @@ type poolLink struct {
 	done     bool
 
 	suffixed    bool // the name that was sent last has the suffix
+	rolling     bool // the pool knows version rolling
 	allowedMask uint32
 	answer      *response // to mining.authorize
 	unasked     int       // answers to come that the miner did not ask for
 	introduced  bool      // the pool was told of all workers
+
+	given     *givenExtranonce // what the pool answered to subscribe
+	translate *translation
+	rules     *lineRules // nil: lines go on as they are
+	own       bool       // the miner has to be told the pool's extranonce
 
 	early   []byte // lines for the miner, in order
 	jobAt   int    // where in early the first job starts; valid if hasJob
@@ -101,20 +108,24 @@ func (k *poolLink) sendHandshake() {
 			[]byte(`["version-rolling"]`), fmt.Appendf(nil, `{"version-rolling.mask":"%08x"}`, s.askedMask))
 		k.pending |= pendingConfigure
 	}
-	b = appendRequest(b, idSubscribe, "mining.subscribe",
-		s.manager.chain.poolSubscribeParams(s.subscription, s.id, s.addr.Addr())...)
+	params := s.manager.chain.poolSubscribeParams(s.subscription, s.id, s.addr.Addr())
+	if k.pool.ownExtranonce {
+		params = params[:1] // as an ordinary miner would
+	}
+	b = appendRequest(b, idSubscribe, "mining.subscribe", params...)
 	for _, suggestion := range s.suggestions {
 		b = fmt.Appendf(b, `{"id":%s,"method":%s,"params":%s}`+"\n", idSuggest, quote(suggestion.method), suggestion.params)
 		k.unasked++
 	}
-	b = k.appendAuthorize(b, s.auth.name.String())
+	b = k.appendAuthorize(b)
 	k.pending |= pendingSubscribe | pendingAuthorize
 	k.socket.write(b)
 }
 
-func (k *poolLink) appendAuthorize(b []byte, name string) []byte {
+func (k *poolLink) appendAuthorize(b []byte) []byte {
 	auth := k.session.auth
-	return appendRequest(b, idAuthorize, auth.method, append([][]byte{quote(name)}, auth.rest...)...)
+	name := k.pool.workerFor(auth.name, k.suffixed)
+	return appendRequest(b, idAuthorize, auth.method, append([][]byte{quote(name)}, k.pool.passwordFor(auth.rest)...)...)
 }
 
 func (k *poolLink) connected(err error) {
@@ -171,10 +182,10 @@ func (k *poolLink) line(line []byte) {
 			return
 		}
 		if mask, ok := versionMaskOf(r); ok {
-			k.allowedMask = mask
+			k.rolling, k.allowedMask = true, mask
 		}
 	case lineSetExtranonce:
-		k.fail(k.session.extranonceRefused(line))
+		k.extranonceChanged(line)
 	case lineReconnect:
 		k.fail(errPoolReconnect)
 	default:
@@ -209,7 +220,7 @@ func (k *poolLink) answerLine(line []byte) {
 		k.pending &^= pendingSubscribe
 		if !isNull(r.Error) {
 			k.fail(fmt.Errorf("pool refused to subscribe: %s", clip(r.Error)))
-		} else if err := s.manager.chain.checkPoolSubscribe(s.subscription, s.id, r.Result); err != nil {
+		} else if err := k.subscribed(r.Result); err != nil {
 			k.fail(err)
 		}
 	case idAuthorize:
@@ -227,6 +238,60 @@ func (k *poolLink) answerLine(line []byte) {
 	}
 }
 
+// subscribed checks the pool's answer to mining.subscribe and decides how the
+// lines have to be changed.
+func (k *poolLink) subscribed(result json.RawMessage) error {
+	s := k.session
+	if !k.pool.ownExtranonce {
+		if err := s.manager.chain.checkPoolSubscribe(s.subscription, s.id, result); err != nil {
+			return err
+		}
+		if s.shape.X == "" {
+			return nil
+		}
+	}
+	given, err := parseGiven(result)
+	if err != nil {
+		return err
+	}
+	return k.take(given)
+}
+
+// take notes the pool's extranonce.
+func (k *poolLink) take(given *givenExtranonce) error {
+	t, own, err := k.session.translationFor(k.pool, given)
+	if err != nil {
+		return err
+	}
+	k.given, k.own, k.translate = given, own, t
+	return nil
+}
+
+// extranonceChanged handles mining.set_extranonce. Jobs before it are void.
+func (k *poolLink) extranonceChanged(line []byte) {
+	if !k.pool.ownExtranonce {
+		k.fail(k.session.extranonceRefused(line))
+		return
+	}
+	given, err := extranonceOf(line)
+	if err == nil {
+		err = k.take(given)
+	}
+	if err != nil {
+		k.fail(err)
+		return
+	}
+	kept := k.early
+	k.early, k.hasJob = nil, false
+	for len(kept) > 0 {
+		line := nextLine(kept)
+		kept = kept[len(line):]
+		if poolLineKind(line) != lineJob {
+			k.keep(line)
+		}
+	}
+}
+
 // configured reads the pool's answer to mining.configure. A pool that knows
 // no version rolling allows no bit.
 func (k *poolLink) configured(r *response) {
@@ -236,6 +301,7 @@ func (k *poolLink) configured(r *response) {
 	}
 	if on, _ := result["version-rolling"].(bool); on {
 		text, _ := result["version-rolling.mask"].(string)
+		k.rolling = true
 		k.allowedMask, _ = parseMask(text)
 	}
 }
@@ -252,9 +318,9 @@ func (k *poolLink) authorized(r *response) {
 		k.introduce()
 		return
 	}
-	if !k.suffixed && k.pool.suffix != "" {
+	if !k.suffixed && k.pool.suffix != "" && k.pool.worker == "" {
 		k.suffixed = true
-		k.socket.write(k.appendAuthorize(nil, k.session.auth.name.withSuffix(k.pool.suffix)))
+		k.socket.write(k.appendAuthorize(nil))
 		return
 	}
 	k.fail(&refusedError{r})
@@ -283,6 +349,7 @@ func (k *poolLink) progress() {
 
 func (k *poolLink) ready() {
 	k.done = true
+	k.rules = linkRules(k.pool, k.suffixed, k.translate, k.session.askedMask != 0 && !k.rolling)
 	k.session.linkReady(k)
 }
 
@@ -316,36 +383,60 @@ func (k *poolLink) unanswered() int {
 	return n
 }
 
-// greeting is what the pool has said to the miner so far. With clean, the
-// first job drops all jobs before it: they are another pool's.
+// greeting is what the pool has said to the miner so far, in order. With
+// clean, the first job drops all jobs before it: they are another pool's.
 func (k *poolLink) greeting(clean bool) []byte {
-	if !clean || !k.hasJob {
+	if !k.hasJob || !clean && k.rules == nil {
 		return k.early
 	}
-	end := k.jobAt + bytes.IndexByte(k.early[k.jobAt:], '\n') + 1
-	job := setClean(k.early[k.jobAt:end])
-	out := make([]byte, 0, len(k.early)+len(job))
+	out := make([]byte, 0, len(k.early)+64)
 	out = append(out, k.early[:k.jobAt]...)
-	out = append(out, job...)
-	return append(out, k.early[end:]...)
+	for rest := k.early[k.jobAt:]; len(rest) > 0; {
+		line := k.session.nextMessage(rest)
+		rest = rest[len(line):]
+		if line[0] != agentMagic && poolLineKind(line) == lineJob {
+			if clean {
+				line = setClean(line)
+				clean = false
+			}
+			if k.rules != nil {
+				out = k.rules.job(k.session.manager, out, line)
+				continue
+			}
+		}
+		out = append(out, line...)
+	}
+	return out
+}
+
+// lastParam returns the parameters of a line up to the end of the last one, and
+// where they start in the line; nil if there are none.
+func lastParam(line []byte) (params []byte, at int) {
+	params = memberValue(line, paramsKey)
+	if len(params) == 0 || params[0] != '[' {
+		return nil, 0
+	}
+	end := arrayEnd(params)
+	if end < 0 {
+		return nil, 0
+	}
+	return bytes.TrimRight(params[:end], " \t"), len(line) - len(params)
+}
+
+// isClean says whether a mining.notify line drops the jobs before it.
+func isClean(job []byte) bool {
+	params, _ := lastParam(job)
+	return bytes.HasSuffix(params, []byte("true"))
 }
 
 // setClean returns a mining.notify line with its clean flag true: the last
 // parameter, if that is a boolean.
 func setClean(job []byte) []byte {
-	params := memberValue(job, paramsKey)
-	if len(params) == 0 || params[0] != '[' {
+	params, at := lastParam(job)
+	if !bytes.HasSuffix(params, []byte("false")) {
 		return job
 	}
-	end := arrayEnd(params)
-	if end < 0 {
-		return job
-	}
-	flag := bytes.TrimRight(params[:end], " \t")
-	if !bytes.HasSuffix(flag, []byte("false")) {
-		return job
-	}
-	from := len(job) - len(params) + len(flag) - len("false")
+	from := at + len(params) - len("false")
 	out := make([]byte, 0, len(job))
 	out = append(out, job[:from]...)
 	out = append(out, "true"...)

@@ -89,6 +89,9 @@ func (h *timerHeap) Pop() any {
 type relayCore struct {
 	wake func() // makes the loop look at its mailbox; any goroutine
 
+	// Bytes that sessions took from either side. Loop only.
+	fromMiners, fromPools uint64
+
 	stallLimit time.Duration // writeTimeout; less in tests
 
 	mu     sync.Mutex
@@ -97,10 +100,11 @@ type relayCore struct {
 
 	// The loop's goroutine only:
 
-	spare  []func() // the mailbox's other half
-	timers timerHeap
-	alarm  *time.Timer
-	armed  time.Time // what the alarm is set to; zero if it is not
+	scratch []byte   // for lines that owners put together; not kept by write
+	spare   []func() // the mailbox's other half
+	timers  timerHeap
+	alarm   *time.Timer
+	armed   time.Time // what the alarm is set to; zero if it is not
 }
 
 // post has f called on the loop's goroutine, in the order of the calls. Any

@@ -37,6 +37,9 @@ type runtimeState struct {
 	NextIndex     uint              `json:",omitempty"`
 	Wanted        map[string]string `json:",omitempty"` // coin by sub-account
 	Upgrades      int               `json:",omitempty"` // since the first start
+
+	// Monitor is what the status page has shown.
+	Monitor *monitorState `json:",omitempty"`
 }
 
 const (
@@ -75,6 +78,10 @@ type sessionState struct {
 	// StratumServerMap says of its coin.
 	Pool *StratumServerInfo `json:",omitempty"`
 
+	Since  int64     `json:",omitempty"` // when it connected, Unix seconds
+	Shares [3]uint32 // submitted, accepted, refused
+	Share  int64     `json:",omitempty"` // when the last one came, Unix seconds
+
 	Owed         int `json:",omitempty"`
 	OwnAnswers   int `json:",omitempty"`
 	Suggestions  []requestState
@@ -82,13 +89,16 @@ type sessionState struct {
 	Agent        [][]byte     `json:",omitempty"` // register messages
 	Jobs         []string     `json:",omitempty"`
 	Drains       []drainState `json:",omitempty"`
-	Link         linkTag      `json:",omitempty"`
-	Requests     []byte       `json:",omitempty"` // requestQueue
-	Held         []heldState  `json:",omitempty"`
-	MinerPartial []byte       `json:",omitempty"`
-	MinerUnsent  []byte       `json:",omitempty"`
-	PoolPartial  []byte       `json:",omitempty"`
-	PoolUnsent   []byte       `json:",omitempty"`
+	Shape        extranonceShape
+	OwnGiven     *givenExtranonce `json:",omitempty"`
+	Rules        *rulesState      `json:",omitempty"`
+	Link         linkTag          `json:",omitempty"`
+	Requests     []byte           `json:",omitempty"` // requestQueue
+	Held         []heldState      `json:",omitempty"`
+	MinerPartial []byte           `json:",omitempty"`
+	MinerUnsent  []byte           `json:",omitempty"`
+	PoolPartial  []byte           `json:",omitempty"`
+	PoolUnsent   []byte           `json:",omitempty"`
 }
 
 // requestState is a miner's request in runtime.json.
@@ -97,6 +107,18 @@ type requestState struct {
 	Method string          `json:"method"`
 	Params json.RawMessage `json:"params"`
 	Worker string          `json:"worker,omitempty"`
+}
+
+// rulesState is a link's lineRules in runtime.json.
+type rulesState struct {
+	Suffixed  bool
+	Translate *translation
+	Next      *translation
+	Changed   bool
+	DropBits  bool
+	Before    *translation
+	Noted     bool
+	Since     []string
 }
 
 // heldState is a heldAnswer in runtime.json.
@@ -112,6 +134,7 @@ type drainState struct {
 	Coin    string
 	Pool    *StratumServerInfo `json:",omitempty"` // as in sessionState
 	Link    linkTag
+	Rules   *rulesState
 	Owed    int
 	Noted   bool // Jobs are all jobs of the link
 	Jobs    []string

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/golang/glog"
 )
@@ -41,6 +42,7 @@ type Session struct {
 
 	miner *socket
 	addr  netip.AddrPort // the miner's
+	since int64          // when it connected, Unix seconds
 	phase sessionPhase
 
 	id    uint32 // extranonce; valid if hasID
@@ -63,6 +65,9 @@ type Session struct {
 	agent   *agentWorkers
 	workers []*extraWorker
 
+	shape    extranonceShape  // what the miner was given
+	ownGiven *givenExtranonce // by a pool, which the miner was told of; or nil
+
 	// suggestions are the miner's mining.suggest_* requests, for each pool.
 	suggestions []suggestion
 	// wantsExtranonce: the miner can take mining.set_extranonce.
@@ -71,11 +76,12 @@ type Session struct {
 	pool     *pool // where the miner mines, or mined last
 	suffixed bool  // this pool knows the workers by names with its suffix
 	address  *poolAddress
-	jobSeen  uint32   // when the last job came, by the manager's clock
-	upstream *socket  // the link to it; nil when there is none
-	linking  *linking // the next link, being prepared
-	drains   []*drain // former links that may owe answers, the oldest first
-	jobs     jobSet   // given by upstream, noted while there are drains
+	jobSeen  uint32     // when the last job came, by the manager's clock
+	upstream *socket    // the link to it; nil when there is none
+	rules    *lineRules // of upstream; nil: lines go on as they are
+	linking  *linking   // the next link, being prepared
+	drains   []*drain   // former links that may owe answers, the oldest first
+	jobs     jobSet     // given by upstream, noted while there are drains
 
 	shares   minerShares
 	tag      linkTag      // of upstream, or of the last one
@@ -95,7 +101,7 @@ type suggestion struct {
 
 // newSession takes over an accepted connection.
 func newSession(m *sessionManager, l *loop, h socketHandle, addr netip.AddrPort) (*Session, error) {
-	s := &Session{manager: m, loop: l, addr: addr}
+	s := &Session{manager: m, loop: l, addr: addr, since: time.Now().Unix()}
 	miner, err := l.adopt(h, s)
 	if err != nil {
 		return nil, err
@@ -145,6 +151,7 @@ func (s *Session) close(why string) {
 // their own failover can act.
 func (s *Session) refuse(e *stratumError, closing bool, why string) {
 	s.manager.handshakeFailed(e.Code)
+	s.manager.monitor.refused(s.auth.name.Account, handshakeReason(e.Code), why)
 	glog.V(2).Infof("%s refused code=%d: %s", s, e.Code, why)
 	s.miner.write(s.dialect().appendError(nil, s.auth.id, e, s.manager.ids.server()))
 	if closing {
@@ -173,12 +180,18 @@ func (s *Session) socketConnected(sock *socket, err error) {
 func (s *Session) socketReceived(sock *socket, b []byte) int {
 	switch {
 	case sock == s.miner:
+		used := 0
 		if s.phase == phaseHandshaking {
-			return s.handshakeReceived(b)
+			used = s.handshakeReceived(b)
+		} else {
+			used = s.minerReceived(b)
 		}
-		return s.minerReceived(b)
+		s.loop.fromMiners += uint64(used)
+		return used
 	case sock == s.upstream:
-		return s.poolReceived(b)
+		used := s.poolReceived(b)
+		s.loop.fromPools += uint64(used)
+		return used
 	}
 	if d := s.drainOf(sock); d != nil {
 		return d.received(b)

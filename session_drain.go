@@ -27,7 +27,9 @@ const maxDrainJobs = 1024
 type drain struct {
 	session *Session
 	pool    *pool
+	address *poolAddress // nil if taken over from the process before
 	socket  *socket
+	rules   *lineRules
 	tag     linkTag
 	owed    int    // binary answers to an agent
 	jobs    jobSet // nil if they were not noted: no other link was draining
@@ -38,30 +40,45 @@ type drain struct {
 // jobSet are IDs of jobs that a link gave.
 type jobSet map[string]struct{}
 
-// note adds the job of a mining.notify line.
+// note adds the job of a mining.notify line, or of an ETHProxy pool's answer.
 func (j jobSet) note(line []byte) {
-	if id := jobID(line); id != nil && len(j) < maxDrainJobs {
+	id := jobID(line)
+	if id == nil {
+		id = answerJobID(line)
+	}
+	if id != nil && len(j) < maxDrainJobs {
 		j[string(id)] = struct{}{}
 	}
+}
+
+func newJobSet(ids []string) jobSet {
+	jobs := make(jobSet, len(ids))
+	for _, id := range ids {
+		jobs[id] = struct{}{}
+	}
+	return jobs
 }
 
 // retireUpstream turns the link in use, if there is one, into a draining one.
 func (s *Session) retireUpstream() {
 	old, jobs := s.upstream, s.jobs
-	s.upstream, s.jobs = nil, nil
 	if old == nil {
-		return
+		return // it was lost: if others drain, its jobs are not theirs
 	}
+	s.upstream, s.jobs = nil, nil
 	linger := s.manager.drainTime
 	if linger == 0 || !s.manager.mayDrain() {
 		old.close()
 		s.failRequests(s.tag)
+		if len(s.drains) > 0 {
+			s.jobs = make(jobSet)
+		}
 		return
 	}
 	if len(s.drains) == maxDrains {
 		s.drains[0].end()
 	}
-	d := &drain{session: s, pool: s.pool, socket: old, tag: s.tag, owed: s.owed, jobs: jobs}
+	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, owed: s.owed, jobs: jobs}
 	d.timer = s.loop.after(linger, d.finish)
 	s.drains = append(s.drains, d)
 	s.jobs = make(jobSet)
@@ -115,11 +132,12 @@ func (d *drain) finish() {
 	d.timer = d.session.loop.after(maxDrainOwed, d.end)
 }
 
-// finishDrainsTo ends former links to a pool that the session is back at: it
-// would see the same extranonce twice.
-func (s *Session) finishDrainsTo(p *pool) {
+// finishDrainsTo ends former links to an address that the session is back at:
+// it would see the same extranonce twice. Those to other addresses of the pool
+// stay: they have jobs of their own.
+func (s *Session) finishDrainsTo(p *pool, a *poolAddress) {
 	for _, d := range slices.Clone(s.drains) {
-		if d.pool == p {
+		if d.address == a || d.address == nil && d.pool == p {
 			d.finish()
 		}
 	}
@@ -133,7 +151,7 @@ func (s *Session) noteJobs(lines []byte) {
 	for len(lines) > 0 {
 		line := s.nextMessage(lines)
 		lines = lines[len(line):]
-		if poolLineKind(line) == lineJob {
+		if kind := poolLineKind(line); kind == lineJob || kind == lineAnswer {
 			s.jobs.note(line)
 		}
 	}
@@ -162,7 +180,11 @@ func (s *Session) drainShare(line []byte) bool {
 	if d.ending {
 		return false
 	}
-	d.socket.write(line)
+	if d.rules != nil {
+		s.writeShare(d.socket, d.rules, line)
+	} else {
+		d.socket.write(line)
+	}
 	s.requests.push(d.tag, lineID(line), true)
 	s.countShare(d.pool)
 	return true
@@ -191,6 +213,8 @@ func (d *drain) received(b []byte) int {
 			if len(s.held) > 0 {
 				s.releaseHeld()
 			}
+		} else {
+			s.manager.monitor.dropped[dropFormerPool].Add(1)
 		}
 	}
 	if s.miner.congested() {
@@ -207,12 +231,18 @@ func (d *drain) received(b []byte) int {
 func jobID(line []byte) []byte      { return stringParam(line, 0) }
 func shareJobID(line []byte) []byte { return stringParam(line, 1) }
 
+// answerJobID is what ETHProxy has for a job ID: the header, first in an answer
+// that is a list. Shares have it where others have the job ID.
+func answerJobID(line []byte) []byte { return stringElement(memberValue(line, resultKey), 0) }
+
 var paramsKey = []byte(`"params"`)
 
-// stringParam finds the n-th parameter of a line if it and all before it are
-// strings. Escapes are left as they are.
-func stringParam(line []byte, n int) []byte {
-	b := memberValue(line, paramsKey)
+// stringParam finds the n-th parameter of a line.
+func stringParam(line []byte, n int) []byte { return stringElement(memberValue(line, paramsKey), n) }
+
+// stringElement finds the n-th element of the JSON array b begins with if it
+// and all before it are strings. Escapes are left as they are.
+func stringElement(b []byte, n int) []byte {
 	if len(b) == 0 || b[0] != '[' {
 		return nil
 	}

@@ -142,6 +142,7 @@ func (s *Session) handshakeLine(line []byte) {
 		if len(bytes.TrimSpace(line)) == 0 {
 			return
 		}
+		s.manager.monitor.dropped[dropNotJSON].Add(1)
 		if h.badLines++; h.badLines > maxBadLines {
 			s.manager.handshakeFailed(failNotStratum)
 			s.close("lines that are not JSON")
@@ -280,7 +281,11 @@ func (s *Session) handleSubscribe(r *request) {
 		return
 	}
 	if s.subscribe(s.manager.chain.newSubscription(r.paramList())) {
-		s.answer(r.ID, s.manager.chain.subscribeResult(s.subscription, s.id))
+		result := s.manager.chain.subscribeResult(s.subscription, s.id)
+		if s.shape.X != "" {
+			result = s.shape.result()
+		}
+		s.answer(r.ID, result)
 	}
 }
 
@@ -300,6 +305,7 @@ func (s *Session) subscribe(sub *subscription) bool {
 	}
 	s.id, s.hasID = id, true
 	s.subscription = sub
+	s.shape = s.manager.plan.shapeFor(id, sub.isAgent())
 	if sub.isAgent() {
 		s.agent = &agentWorkers{messages: make(map[uint16][]byte)}
 	}

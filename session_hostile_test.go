@@ -495,13 +495,15 @@ func TestSessionDeadlines(t *testing.T) {
 	t.Run("none once it mines", func(t *testing.T) {
 		set(150*time.Millisecond, 300*time.Millisecond)
 		r := dialMining(t, sw.addr)
-		eventually(t, "no timer is left", func() bool {
-			n := 0
-			for _, l := range sw.loops {
-				l.call(func() { n += len(l.timers) })
-			}
-			return n == 0
-		})
+		for _, l := range sw.loops {
+			l.call(func() {
+				for _, s := range sw.sessionsOf(l) {
+					if s.handshake != nil {
+						t.Error("the handshake's timer is still set")
+					}
+				}
+			})
+		}
 		r.Close()
 	})
 	sw.wantNothingLeft(t)

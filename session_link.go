@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/golang/glog"
@@ -27,11 +28,12 @@ const (
 // link's handshake, then perhaps for the next try.
 type linking struct {
 	pool    *pool
-	only    *poolAddress // the one to take; nil: any of the pool's
-	once    bool         // if it fails, the session stays where it is
-	address *poolAddress // being dialled; its breaker waits for the outcome
-	probe   bool         // the dial is one
-	tries   int          // that failed
+	only    *poolAddress   // the one to take; nil: any of the pool's
+	once    bool           // if it fails, the session stays where it is
+	address *poolAddress   // being dialled; its breaker waits for the outcome
+	probe   bool           // the dial is one
+	passed  []*poolAddress // that failed since the last pause
+	tries   int            // that failed, of all addresses
 	ticket  *dialTicket
 	link    *poolLink
 	retry   *loopTimer
@@ -88,7 +90,10 @@ func (s *Session) dialPool(l *linking) {
 		l.address = l.only
 		l.probe, ok = l.only.breaker.allow()
 	} else {
-		l.address, l.probe, ok = l.pool.pick()
+		if l.address, l.probe, ok = l.untried(); !ok {
+			l.passed = nil
+			l.address, l.probe, ok = l.pool.pick()
+		}
 	}
 	if !ok {
 		l.address = nil
@@ -109,7 +114,8 @@ func (s *Session) dialAddress(l *linking, addr netip.AddrPort, err error) {
 		return
 	}
 	if err == nil {
-		s.finishDrainsTo(l.pool)
+		s.finishDrainsTo(l.pool, l.address)
+		l.pool.linksTo(l.address).dials.Add(1)
 		l.link, err = newPoolLink(s, l.pool, addr)
 	}
 	if err != nil {
@@ -117,24 +123,56 @@ func (s *Session) dialAddress(l *linking, addr netip.AddrPort, err error) {
 	}
 }
 
+// untried is the pool's next address after one has failed: a backup that is
+// well makes up for it at once.
+func (l *linking) untried() (a *poolAddress, probe, ok bool) {
+	if len(l.passed) == 0 {
+		return nil, false, false
+	}
+	for _, a := range l.pool.addresses {
+		if !slices.Contains(l.passed, a) && a.breaker.state() == breakerClosed {
+			if probe, ok := a.breaker.allow(); ok {
+				return a, probe, true
+			}
+		}
+	}
+	return nil, false, false
+}
+
+// hasUntried is whether untried is likely to find one.
+func (l *linking) hasUntried() bool {
+	return l.only == nil && slices.ContainsFunc(l.pool.addresses, func(a *poolAddress) bool {
+		return !slices.Contains(l.passed, a) && a.breaker.state() == breakerClosed
+	})
+}
+
 // linkFailed decides about the next try. The link is closed already.
 func (s *Session) linkFailed(err error) {
 	l, timing := s.linking, &s.manager.timing
 	l.link = nil
 	s.manager.gate.release(l.ticket)
-	l.tries++
 	var refused *refusedError
 	isRefused := errors.As(err, &refused)
 	if l.address != nil {
+		l.pool.linksTo(l.address).failed[linkFailureOf(err)].Add(1)
 		if isRefused {
 			l.address.breaker.forget(l.probe)
 		} else if l.address.breaker.failed(l.probe) {
 			glog.Errorf("pool=%s coin=%q is taken out: %v", l.address.text, l.pool.coin, err)
+			s.manager.monitor.takenOut(l.pool.coin, l.address, err)
 		}
 		glog.V(2).Infof("%s link failed coin=%s pool=%s try=%d: %v", s, l.pool.coin, l.address.text, l.tries, err)
 	}
 	s.manager.linkFailed(s, l, err)
+	if l.address != nil && !isRefused {
+		l.passed = append(l.passed, l.address)
+		if l.address = nil; l.hasUntried() {
+			s.tryLink()
+			return
+		}
+	}
 	l.address = nil
+	l.tries++
 
 	switch s.phase {
 	case phaseRouting:
@@ -162,7 +200,7 @@ func (s *Session) linkFailed(err error) {
 			s.close("pool lost and not back in time")
 			return
 		}
-		l.pool, l.only, l.once = s.reconnectPool(l), nil, false
+		l.pool, l.only, l.once, l.passed = s.reconnectPool(l), nil, false, nil
 		l.retry = s.loop.after(backoff(l.tries, timing.reconnectFirst, timing.reconnectMost), s.tryLink)
 	}
 }
@@ -170,6 +208,7 @@ func (s *Session) linkFailed(err error) {
 // passRefusal gives the miner the pool's own answer to its authorization.
 func (s *Session) passRefusal(refused *refusedError) {
 	s.manager.handshakeFailed(failRefused)
+	s.manager.monitor.refused(s.account.name, handshakeReason(failRefused), refused.Error())
 	s.miner.write(s.dialect().appendForwarded(nil, s.auth.id, refused.answer))
 	s.backToHandshake()
 }
@@ -208,12 +247,14 @@ func (s *Session) linkReady(k *poolLink) {
 			s.sentMask = mask
 		}
 	}
+	out = s.tellExtranonce(out, k.given, k.own)
 	out = append(out, k.greeting(!first)...)
 
 	from := s.pool
 	s.retireUpstream()
 	s.noteJobs(k.early)
-	s.finishDrainsTo(k.pool)
+	s.finishDrainsTo(k.pool, l.address)
+	s.rules = k.rules
 	s.upstream, s.pool, s.address, s.suffixed = k.socket, k.pool, l.address, k.suffixed
 	s.jobSeen = s.manager.clock()
 	s.tag++

@@ -56,6 +56,7 @@ type sessionManager struct {
 	config    *Config
 	made      time.Time
 	chain     chainType
+	plan      extranoncePlan
 	pools     map[string]*pool // by coin
 	former    map[string]*pool // of the process before, by coin; see formerPool
 	coins     CoinSource
@@ -64,6 +65,7 @@ type sessionManager struct {
 	loops     []*loop
 	drainTime time.Duration
 	timing    timing
+	monitor   *monitor
 
 	maxSessions int // by the descriptor limit
 	fdLimit     int
@@ -74,6 +76,10 @@ type sessionManager struct {
 	linksFailed atomic.Int64
 	linksLost   atomic.Int64
 	refusedFull atomic.Int64
+
+	// notUnderstood counts lines that should have been changed on the way and
+	// were passed on as they came.
+	notUnderstood atomic.Int64
 
 	resumed       *runtimeState // of the former process; nil without one
 	lostInUpgrade int
@@ -105,12 +111,14 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		config:    c,
 		made:      time.Now(),
 		chain:     chain,
+		plan:      planExtranonce(c),
 		pools:     pools,
 		coins:     coins,
 		ids:       newSessionIDs(chain.indexBits(), chain.indexStep()),
 		gate:      newDialGate(c.MaxPoolDials, c.MaxPoolDialsPerSecond),
 		drainTime: time.Duration(c.DrainSeconds) * time.Second,
 		timing:    defaultTiming,
+		monitor:   newMonitor(),
 		accounts:  make(map[string]*subAccount),
 		failures:  make(map[int]int64),
 	}
@@ -160,6 +168,7 @@ func (m *sessionManager) serve(ln *minerListener) {
 	m.listener = ln
 	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d",
 		ln.addr, m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, m.maxSessions)
+	m.monitor.listening.Store(true)
 	m.accepted.Go(m.acceptMiners)
 }
 
@@ -176,6 +185,7 @@ func (m *sessionManager) acceptMiners() {
 			if !m.admit() {
 				h.close()
 				m.refusedFull.Add(1)
+				m.monitor.refused("", "full", "")
 				if time.Since(lastAlert) >= alertEvery {
 					lastAlert = time.Now()
 					glog.Errorf("refused miner=%s: %d sessions are all that fit into %d descriptors", addr, m.maxSessions, m.fdLimit)
@@ -229,6 +239,7 @@ func (m *sessionManager) startSession(h socketHandle, addr netip.AddrPort) {
 			return
 		}
 		m.add(s)
+		m.monitor.connections.Add(1)
 		glog.V(2).Infof("%s connected", s)
 	})
 }
@@ -305,6 +316,7 @@ func (m *sessionManager) ServerIDClaimed(id uint8) {
 }
 
 func (m *sessionManager) handshakeFailed(reason int) {
+	m.monitor.handshakeFailed(reason)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.failures[reason]++
@@ -317,6 +329,7 @@ func (m *sessionManager) coinNames() []string {
 // close stops accepting and ends all sessions.
 func (m *sessionManager) close() {
 	if m.listener != nil {
+		m.monitor.listening.Store(false)
 		m.listener.close()
 		m.accepted.Wait()
 	}

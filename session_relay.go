@@ -98,6 +98,7 @@ func (s *Session) minerReceived(b []byte) int {
 		err = errLineTooLong
 	}
 	if err != nil {
+		s.manager.monitor.tooLong(err)
 		s.close(err.Error())
 		return len(b)
 	}
@@ -134,6 +135,7 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 		return true
 	}
 	if len(line) > maxMinerLine {
+		s.manager.monitor.tooLong(errLineTooLong)
 		s.close(errLineTooLong.Error())
 		return false
 	}
@@ -146,6 +148,12 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 			return false
 		}
 		s.countShare(s.pool)
+		if s.rules != nil {
+			flush()
+			s.writeShare(s.upstream, s.rules, line)
+			s.requests.push(s.tag, lineID(line), true)
+			return false
+		}
 	case lineOther:
 		flush()
 		if !s.minerSpecial(line) {
@@ -252,6 +260,11 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		if s.jobs != nil {
 			s.jobs.note(line)
 		}
+		if s.rules != nil {
+			flush()
+			s.writeJob(line)
+			return false
+		}
 	case lineVersionMask, lineSetExtranonce, lineReconnect:
 		flush()
 		s.poolSpecial(kind, line)
@@ -283,7 +296,9 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 		glog.V(2).Infof("%s %v", s, errPoolReconnect)
 		s.renew(nil)
 	case lineSetExtranonce:
-		s.poolLost(s.extranonceRefused(line))
+		if err := s.extranonceChanged(line); err != nil {
+			s.poolLost(err)
+		}
 	}
 }
 

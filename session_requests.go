@@ -78,21 +78,6 @@ func (q *requestQueue) count(tag linkTag) int {
 	return n
 }
 
-// take removes all requests of a link and returns their ids.
-func (q *requestQueue) take(tag linkTag) [][]byte {
-	var ids [][]byte
-	for at := 0; at < len(q.b); {
-		size := int(q.b[at+1] &^ shareBit)
-		if linkTag(q.b[at]) != tag {
-			at += 2 + size
-			continue
-		}
-		ids = append(ids, bytes.Clone(q.b[at+2:at+2+size]))
-		q.remove(at)
-	}
-	return ids
-}
-
 // valid says whether b, from a state file, is the content of a queue.
 func validRequests(b []byte) bool {
 	at := 0
@@ -118,9 +103,16 @@ type heldAnswer struct {
 func (s *Session) answered(tag linkTag, line []byte) bool {
 	id := lineID(line)
 	at, after := s.requests.find(tag, id)
+	if tag == s.tag && s.manager.chain == chainEthereum && answerJobID(line) != nil {
+		s.jobSeen = s.manager.clock()
+		if s.jobs != nil {
+			s.jobs.note(line)
+		}
+	}
 	switch {
 	case at < 0:
-		return tag == s.tag // ETHProxy pools send jobs as answers
+		// ETHProxy pools send jobs as answers, and long ids are not kept.
+		return tag == s.tag || len(id) > maxRequestID
 	case after:
 		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
 		return false
@@ -164,19 +156,29 @@ func (s *Session) failRequests(tag linkTag) {
 		}
 	}
 	var out []byte
-	for _, id := range s.requests.take(tag) {
-		if held[string(id)] > 0 {
-			held[string(id)]--
+	for q, at := &s.requests, 0; at < len(q.b); {
+		next := at + 2 + int(q.b[at+1]&^shareBit)
+		id := q.b[at+2 : next]
+		if linkTag(q.b[at]) != tag {
+			at = next
 			continue
 		}
-		out = s.dialect().appendError(out, id, errPoolConnectionLost, s.manager.ids.server())
-	}
-	for i := 0; i < len(s.held); i++ {
-		if s.held[i].tag == tag {
-			out = append(out, s.held[i].line...)
-			s.held = slices.Delete(s.held, i, i+1)
-			i--
+		if held[string(id)] > 0 {
+			held[string(id)]--
+			at = next
+			continue
 		}
+		server := s.manager.ids.server()
+		if _, after := q.find(tag, id); after {
+			// The miner has to hear of another link's request first.
+			q.b[at+1] &^= shareBit // this is no pool's verdict
+			line := s.dialect().appendError(nil, id, errPoolConnectionLost, server)
+			s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), line})
+			at = next
+			continue
+		}
+		out = s.dialect().appendError(out, id, errPoolConnectionLost, server)
+		q.remove(at)
 	}
 	s.miner.write(out)
 	if len(s.held) > 0 {

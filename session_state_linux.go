@@ -29,11 +29,17 @@ func (s *Session) state(fds *[]int) sessionState {
 		Suffixed:     s.suffixed,
 		Owed:         s.owed,
 		OwnAnswers:   s.ownAnswers,
+		Shape:        s.shape,
+		OwnGiven:     s.ownGiven,
+		Rules:        s.rules.state(),
 		Link:         s.tag,
 		Requests:     s.requests.b,
 		MinerPartial: s.miner.partial,
 		MinerUnsent:  s.miner.unsent,
 		Jobs:         slices.Collect(maps.Keys(s.jobs)),
+		Since:        s.since,
+		Shares:       [3]uint32{s.shares.submitted, s.shares.accepted, s.shares.refused},
+		Share:        s.shares.last,
 	}
 	*fds = append(*fds, st.ClientConnFD)
 	if h := s.handshake; h != nil {
@@ -73,7 +79,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	for _, d := range s.drains {
 		st.Drains = append(st.Drains, drainState{
-			FD: int(d.socket.fd), Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Owed: d.owed, Link: d.tag, Noted: d.jobs != nil,
+			FD: int(d.socket.fd), Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Owed: d.owed, Link: d.tag, Rules: d.rules.state(), Noted: d.jobs != nil,
 			Jobs: slices.Collect(maps.Keys(d.jobs)), Partial: d.socket.partial, Unsent: d.socket.unsent,
 		})
 		*fds = append(*fds, int(d.socket.fd))
@@ -106,12 +112,15 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 		askedMask: st.VersionMask, sentMask: st.SentMask,
 		wantsExtranonce: st.Extranonce,
 		suffixed:        st.Suffixed, owed: st.Owed, ownAnswers: st.OwnAnswers,
+		since:  st.Since,
+		shares: minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
 	}
 	fds := []int{st.ClientConnFD, st.ServerConnFD}
 	for _, d := range st.Drains {
 		fds = append(fds, d.FD)
 	}
 	s.tag = st.Link
+	s.shape, s.ownGiven = st.Shape, st.OwnGiven
 	if validRequests(st.Requests) {
 		s.requests.b = st.Requests
 	}
@@ -267,6 +276,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 		return err
 	}
 	if st.ServerConnFD >= 0 {
+		s.rules = st.Rules.rules(s.pool)
 		if s.upstream, err = s.loop.restore(st.ServerConnFD, s, st.PoolPartial, st.PoolUnsent); err != nil {
 			s.miner.close()
 			return err
@@ -291,21 +301,13 @@ func (s *Session) takeSockets(st *sessionState) error {
 }
 
 func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
-	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, owed: st.Owed}
+	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, rules: st.Rules.rules(p), owed: st.Owed}
 	if st.Noted {
 		d.jobs = newJobSet(st.Jobs)
 	}
 	d.timer = s.loop.after(s.manager.drainTime, d.finish)
 	s.drains = append(s.drains, d)
 	s.manager.draining.Add(1)
-}
-
-func newJobSet(ids []string) jobSet {
-	jobs := make(jobSet, len(ids))
-	for _, id := range ids {
-		jobs[id] = struct{}{}
-	}
-	return jobs
 }
 
 // enter puts a resumed session into its phase.

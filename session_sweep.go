@@ -104,6 +104,7 @@ func (s *Session) failBack(budget map[*poolAddress]int) {
 // poolBack has sessions that wait for an address try it at once.
 func (m *sessionManager) poolBack(a *poolAddress) {
 	glog.Infof("pool=%s is back", a.text)
+	m.monitor.back(a)
 	for _, l := range m.loops {
 		l.post(func() {
 			for _, s := range m.sessionsOf(l) {

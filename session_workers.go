@@ -43,7 +43,7 @@ func (s *Session) authorizeExtra(line []byte) bool {
 	if len(id) == 0 {
 		id = json.RawMessage("null")
 	}
-	s.upstream.write(w.appendAuthorize(nil, string(id), s.suffix()))
+	s.upstream.write(w.appendAuthorize(nil, string(id), s.pool, s.suffixed))
 	if k := s.preparing(); k != nil && k.introduced {
 		k.introduceWorker(w)
 	}
@@ -101,22 +101,11 @@ func (s *Session) rememberWorker(w *extraWorker) bool {
 	return true
 }
 
-// suffix is what the session's pool wants in worker names; usually nothing.
-func (s *Session) suffix() string {
-	if s.suffixed {
-		return s.pool.suffix
-	}
-	return ""
-}
-
-// appendAuthorize appends the worker's request to b, with the pool's suffix in
-// the name if it needs one.
-func (w *extraWorker) appendAuthorize(b []byte, id, suffix string) []byte {
-	name := w.name.String()
-	if suffix != "" {
-		name = w.name.withSuffix(suffix)
-	}
-	return appendRequest(b, id, w.method, append([][]byte{quote(name)}, w.rest...)...)
+// appendAuthorize appends the worker's request to b, with the name and password
+// that the pool wants.
+func (w *extraWorker) appendAuthorize(b []byte, id string, p *pool, suffixed bool) []byte {
+	name := p.workerFor(w.name, suffixed)
+	return appendRequest(b, id, w.method, append([][]byte{quote(name)}, p.passwordFor(w.rest)...)...)
 }
 
 // introduce tells the new pool of all but the first worker, before any share
@@ -133,10 +122,6 @@ func (k *poolLink) introduce() {
 }
 
 func (k *poolLink) introduceWorker(w *extraWorker) {
-	suffix := ""
-	if k.suffixed {
-		suffix = k.pool.suffix
-	}
-	k.socket.write(w.appendAuthorize(nil, idWorker, suffix))
+	k.socket.write(w.appendAuthorize(nil, idWorker, k.pool, k.suffixed))
 	k.unasked++
 }

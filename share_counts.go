@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"sync/atomic"
+	"time"
 )
 
 // shareCounts counts shares, of a coin or a sub-account. They count from the
@@ -17,13 +18,13 @@ type shareCounts struct {
 // minerShares counts one session's shares.
 type minerShares struct {
 	submitted, accepted, refused uint32
-	last                         uint32 // when the last one came, by the manager's clock
+	last                         int64 // when the last one came, Unix seconds
 }
 
 // countShare notes a share on its way to p.
 func (s *Session) countShare(p *pool) {
 	s.shares.submitted++
-	s.shares.last = s.manager.clock()
+	s.shares.last = time.Now().Unix()
 	s.account.shares.submitted.Add(1)
 	p.shares.submitted.Add(1)
 }

@@ -17,15 +17,17 @@ type subAccount struct {
 	pending  int            // sessions about to join
 	mining   map[string]int // sessions with a pool link, by coin
 
-	lastSwitch time.Time // when wanted changed last
-	lastError  string    // of the last pool link that failed
-	lastFailed time.Time
-	run        *switchRun
+	lastSwitch  time.Time // when wanted changed last
+	lastError   string    // of the last pool link that failed
+	lastErrorAt time.Time
+	lastFailed  time.Time // when that was logged
+	run         *switchRun
 }
 
 // switchRun is one move of a sub-account's miners to another coin, for the
 // log: it has a line when it begins and one when the last miner has moved.
 type switchRun struct {
+	from   string
 	coin   string
 	began  time.Time
 	moved  int
@@ -93,7 +95,7 @@ func (m *sessionManager) leaveAccount(s *Session) {
 	if s.pool != nil {
 		a.count(s.pool.coin, -1)
 	}
-	a.finishRun()
+	m.finishRun(a)
 	m.dropIfUnused(a)
 	m.mu.Unlock()
 	s.account = nil
@@ -140,11 +142,13 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 	for _, s := range a.sessions {
 		byLoop[s.loop] = append(byLoop[s.loop], s)
 	}
+	m.monitor.switchCut(a.name, a.run)
 	a.run = nil
 	if p != nil && miners > 0 {
-		a.run = &switchRun{coin: coin, began: time.Now()}
+		a.run = &switchRun{from: from, coin: coin, began: time.Now()}
 	}
 	m.mu.Unlock()
+	m.monitor.switchBegins(account, from, coin, miners, p != nil)
 
 	switch {
 	case coin == "":
@@ -181,17 +185,18 @@ func (m *sessionManager) linked(s *Session, from *pool) {
 	a.count(s.pool.coin, 1)
 	if a.run != nil && from != nil && from != s.pool && s.pool.coin == a.run.coin {
 		a.run.moved++
-		a.finishRun()
+		m.finishRun(a)
 	}
 }
 
 // finishRun logs the end of a switch when no miner is left on another coin.
-func (a *subAccount) finishRun() {
+func (m *sessionManager) finishRun(a *subAccount) {
 	if a.run == nil || a.mining[a.run.coin] < len(a.sessions) {
 		return
 	}
 	glog.V(1).Infof("switch account=%q to=%q miners=%d failed_links=%d ms=%d: done",
 		a.name, a.run.coin, a.run.moved, a.run.failed, time.Since(a.run.began).Milliseconds())
+	m.monitor.switchDone(a.name, a.run)
 	a.run = nil
 }
 
@@ -199,9 +204,10 @@ func (a *subAccount) finishRun() {
 // an account now and then, not one for each of its miners.
 func (m *sessionManager) linkFailed(s *Session, l *linking, err error) {
 	m.linksFailed.Add(1)
+	m.monitor.tooLong(err)
 	m.mu.Lock()
 	a := s.account
-	a.lastError = err.Error()
+	a.lastError, a.lastErrorAt = err.Error(), time.Now()
 	if a.run != nil {
 		a.run.failed++
 	}
@@ -211,6 +217,7 @@ func (m *sessionManager) linkFailed(s *Session, l *linking, err error) {
 	}
 	m.mu.Unlock()
 	if alert {
+		m.monitor.events.add(levelBad, eventKey{Kind: eventPool, What: "link failed", Account: a.name, Coin: l.pool.coin}, err.Error())
 		glog.Warningf("pool account=%q coin=%q: link failed: %v", a.name, l.pool.coin, err)
 	}
 }
@@ -218,15 +225,18 @@ func (m *sessionManager) linkFailed(s *Session, l *linking, err error) {
 // poolLost notes an established link that ended.
 func (m *sessionManager) poolLost(s *Session, err error) {
 	m.linksLost.Add(1)
+	s.pool.linksTo(s.address).lost.Add(1)
+	m.monitor.tooLong(err)
 	m.mu.Lock()
 	a := s.account
-	a.lastError = err.Error()
+	a.lastError, a.lastErrorAt = err.Error(), time.Now()
 	alert := time.Since(a.lastFailed) >= alertEvery
 	if alert {
 		a.lastFailed = time.Now()
 	}
 	m.mu.Unlock()
 	if alert {
+		m.monitor.events.add(levelBad, eventKey{Kind: eventPool, What: "link lost", Account: a.name, Coin: s.pool.coin, Pool: s.address.text}, err.Error())
 		glog.Warningf("pool account=%q coin=%q pool=%s: link lost: %v", a.name, s.pool.coin, s.address.text, err)
 	}
 }

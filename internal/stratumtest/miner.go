@@ -33,6 +33,7 @@ type MinerOptions struct {
 	Pipelined           bool   // all of the handshake in one write
 	Configure           uint32 // version mask asked for; 0: no mining.configure
 	SuggestDifficulty   float64
+	FollowExtranonce    bool // obeys mining.set_extranonce
 	ExtranonceSubscribe bool // announces it, though set_extranonce stays a violation
 	IDs                 IDStyle
 
@@ -88,6 +89,9 @@ type minerJob struct {
 	bits  int
 	mask  uint32
 	work  *Work // nil when cheating
+
+	en1     []byte // as they stood when the job came
+	en2Size int
 }
 
 type requestKind int

@@ -72,7 +72,7 @@ func (m *Miner) handle(line []byte) bool {
 		m.mask = mask
 		m.stats.VersionMasks = append(m.stats.VersionMasks, mask)
 	case "mining.set_extranonce":
-		m.violation("set_extranonce %s", msg.Params)
+		m.takeExtranonce(msg.Params)
 	case "client.reconnect":
 		m.stats.Reconnects++
 	default:
@@ -110,6 +110,7 @@ func (m *Miner) handleFast(line []byte) bool {
 }
 
 func (m *Miner) takeJob(j *minerJob, clean bool) {
+	j.en1, j.en2Size = m.en1, m.en2Size
 	if m.difficulty < 0 && m.opts.ShareBits == 0 {
 		m.violation("job before any difficulty")
 	}
@@ -210,6 +211,26 @@ func (m *Miner) takeAnswer(id string, result, refusal json.RawMessage) {
 	if request.kind != kindOther {
 		m.nextSteps()
 	}
+}
+
+// takeExtranonce is for mining.set_extranonce, which counts from the next job
+// on.
+func (m *Miner) takeExtranonce(raw json.RawMessage) {
+	var params []json.RawMessage
+	var text string
+	var size int
+	if !m.opts.FollowExtranonce || json.Unmarshal(raw, &params) != nil || len(params) != 2 ||
+		json.Unmarshal(params[0], &text) != nil || json.Unmarshal(params[1], &size) != nil || size < 1 || size > 8 {
+		m.violation("set_extranonce %s", raw)
+		return
+	}
+	en1, err := hex.DecodeString(text)
+	if err != nil {
+		m.violation("set_extranonce %s", raw)
+		return
+	}
+	m.en1, m.en2Size = en1, size
+	m.stats.Extranonces++
 }
 
 func (m *Miner) takeConfigure(result, refusal json.RawMessage) {

@@ -90,7 +90,7 @@ func (m *Miner) submitFor(j *minerJob, tamper func(*Share), reply chan<- int) er
 // makeShare uses a new extranonce2 and, unless cheating, mines.
 func (m *Miner) makeShare(j *minerJob) Share {
 	m.en2++
-	en2 := appendHex64(nil, m.en2)[16-2*m.en2Size:]
+	en2 := appendHex64(nil, m.en2)[16-2*j.en2Size:]
 	share := Share{Worker: m.opts.Worker, Job: j.id, Extranonce2: string(en2), NTime: j.ntime}
 	var versionBits uint32
 	if m.rolling {
@@ -103,7 +103,7 @@ func (m *Miner) makeShare(j *minerJob) Share {
 		for i := range extranonce2 {
 			extranonce2[i] = byte(m.en2 >> (56 - 8*i))
 		}
-		header := j.work.Header(m.en1, extranonce2[8-m.en2Size:],
+		header := j.work.Header(j.en1, extranonce2[8-j.en2Size:],
 			RollVersion(j.work.Version, j.mask, versionBits), j.work.NTime, nonce)
 		var found bool
 		if nonce, found = mine(&header, j.bits, nonce); !found {

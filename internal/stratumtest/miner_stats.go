@@ -32,6 +32,7 @@ type MinerStats struct {
 	LastDifficulty float64
 	GrantedMask    uint32 // of the configure answer
 	VersionMasks   []uint32
+	Extranonces    uint64 // set_extranonce obeyed
 	Reconnects     uint64 // client.reconnect received
 
 	Pool      string // the present job's, from the job id

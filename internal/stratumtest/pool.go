@@ -34,8 +34,9 @@ type PoolOptions struct {
 	CleanEvery  int           // with JobInterval: each how manieth job is clean; default 4
 	JobSize     int           // pad bitcoin jobs to about this many bytes
 	JobIDs      JobIDStyle
-	VersionMask uint32 // 0: no version rolling
-	SkipWork    bool   // do not hash shares; all other checks stay
+	VersionMask uint32         // 0: no version rolling
+	Own         *OwnExtranonce // nil: the switcher picks the extranonce
+	SkipWork    bool           // do not hash shares; all other checks stay
 
 	AcceptWorker func(name string) bool // default: all
 	RecordLines  bool                   // keep each line received, see Lines

@@ -32,17 +32,18 @@ type poolConn struct {
 	once sync.Once
 
 	// Only the serve goroutine touches these.
-	configured bool
-	subscribed bool
-	agent      bool
-	eth        ethProtocol
-	ethNonce   string // digits of the nonce the pool has given out
-	en1        []byte
-	en2Size    int
-	held       []byte // answer to subscribe, kept for after authorize's
-	seen       map[shareKey]struct{}
-	seenFrom   uint64
-	sessions   map[uint16]uint32 // of an agent: last sequence of each worker
+	configured       bool
+	subscribed       bool
+	agent            bool
+	eth              ethProtocol
+	ethNonce         string // digits of the nonce the pool has given out
+	en1              []byte
+	en2Size          int
+	laterExtranonces []usedExtranonce // guarded by mu
+	held             []byte           // answer to subscribe, kept for after authorize's
+	seen             map[shareKey]struct{}
+	seenFrom         uint64
+	sessions         map[uint16]uint32 // of an agent: last sequence of each worker
 
 	mu         sync.Mutex // guards the following fields
 	ready      bool       // past the handshake: gets jobs

@@ -130,6 +130,9 @@ func (c *poolConn) hearSubscribe(m *message) bool {
 			c.eth = ethNiceHash
 		}
 	}
+	if own := c.p.opts.Own; own != nil && len(params) > 1 {
+		c.p.fault(c, "subscribe has %d parameters, not only a user agent", len(params))
+	}
 	extranonce, ok := c.takeExtranonce(params, position, digits)
 	if !ok {
 		c.refuse(m, 20, "Bad session ID")
@@ -142,6 +145,9 @@ func (c *poolConn) hearSubscribe(m *message) bool {
 	}
 	c.en1, _ = hex.DecodeString(extranonce)
 	c.en2Size = 8
+	if c.p.opts.Own != nil {
+		c.en2Size = c.p.opts.Own.Size
+	}
 	if modes.Extranonce2Size > 0 {
 		c.en2Size = modes.Extranonce2Size
 	}
@@ -169,6 +175,9 @@ func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, b
 		c.p.nextEN1++
 		n := c.p.nextEN1
 		c.p.mu.Unlock()
+		if own := c.p.opts.Own; own != nil {
+			return hex.EncodeToString(own.extranonce1(n)), true
+		}
 		return fmt.Sprintf("%08x", n)[8-digits:], true
 	}
 	text, _ := params[position].(string)
@@ -188,6 +197,9 @@ func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, b
 // The other may be one whose end has not been noticed yet, so a second look is
 // taken a little later.
 func (c *poolConn) claimExtranonce(extranonce string) {
+	if len(extranonce) < 8 {
+		return // too short to tell all connections apart
+	}
 	p := c.p
 	p.mu.Lock()
 	other := p.live[extranonce]

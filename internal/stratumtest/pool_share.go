@@ -129,9 +129,10 @@ func (c *poolConn) judgeBitcoin(j *poolJob, params []string, mask uint32, rollin
 		return reject(20, "Submit has %d parameters", len(params)+2)
 	}
 	key := shareKey{job: j.seq}
+	en1, size := c.extranonceFor(j.seq)
 	extranonce2, err := hex.DecodeString(params[0])
-	if err != nil || len(extranonce2) != c.en2Size {
-		return reject(20, "Extranonce2 %q is not %d bytes", params[0], c.en2Size)
+	if err != nil || len(extranonce2) != size {
+		return reject(20, "Extranonce2 %q is not %d bytes", params[0], size)
 	}
 	for _, b := range extranonce2 {
 		key.extranonce2 = key.extranonce2<<8 | uint64(b)
@@ -163,9 +164,9 @@ func (c *poolConn) judgeBitcoin(j *poolJob, params []string, mask uint32, rollin
 	if c.p.opts.SkipWork {
 		return verdict{}
 	}
-	header := j.work.Header(c.en1, extranonce2, version, key.ntime, nonce)
+	header := j.work.Header(en1, extranonce2, version, key.ntime, nonce)
 	if got := ZeroBits(HashHeader(&header)); got < j.bits {
-		return reject(23, "Low difficulty share: %d of %d bits, job %s, extranonce1 %x", got, j.bits, j.id, c.en1)
+		return reject(23, "Low difficulty share: %d of %d bits, job %s, extranonce1 %x", got, j.bits, j.id, en1)
 	}
 	return verdict{}
 }

@@ -1,0 +1,504 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// scene is one raw miner, alice.1, and scripted pools, so that a test has each
+// line in its hands.
+type scene struct {
+	t     *testing.T
+	sw    *testSwitcher
+	pools map[string]*scriptedPool
+	miner *stratumtest.Raw
+}
+
+// startScene has the miner at the first pool, with the job NAME-1.
+func startScene(t *testing.T, chain string, change func(*Config), pools ...string) (*scene, *stratumtest.Raw) {
+	t.Helper()
+	sc := &scene{t: t, pools: make(map[string]*scriptedPool)}
+	servers := make(map[string]StratumServerInfo)
+	for _, name := range pools {
+		sc.pools[name] = startScriptedPool(t)
+		servers[name] = StratumServerInfo{URL: sc.pools[name].addr(), UserSuffix: name}
+	}
+	sc.sw = startSwitcher(t, newMemoryCoins(map[string]string{"alice": pools[0]}), nil, func(c *Config) {
+		c.ChainType = chain
+		c.StratumServerMap = servers
+		if change != nil {
+			change(c)
+		}
+	})
+	sc.miner = stratumtest.DialRaw(t, sc.sw.addr)
+	if chain == "bitcoin" {
+		sc.miner.SendLine(rawSubscribe)
+		sc.miner.Line(stratumtest.Patience)
+		sc.miner.SendLine(rawAuthorize)
+		link := sc.serve(pools[0], pools[0]+"-1")
+		sc.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+		sc.expectWork(pools[0] + "-1")
+		return sc, link
+	}
+	return sc, nil
+}
+
+func jobLine(id string, clean bool) string {
+	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","01","02",[],"20000000","1d00ffff","5f000000",%v]}`, id, clean)
+}
+
+func shareLine(id, job string) string {
+	return fmt.Sprintf(`{"id":%s,"method":"mining.submit","params":["alice.1","%s","0000000000000001","5f000000","00000000"]}`, id, job)
+}
+
+func goodAnswer(id string) string { return fmt.Sprintf(`{"id":%s,"result":true,"error":null}`, id) }
+
+func lostAnswer(id string) string {
+	return fmt.Sprintf(`{"id":%s,"result":null,"error":[20,"Pool connection lost",1]}`, id)
+}
+
+const difficultyLine = `{"id":null,"method":"mining.set_difficulty","params":[1]}`
+
+// accept takes the next connection to the pool and answers its handshake, but
+// sends no work.
+func (sc *scene) accept(name string) *stratumtest.Raw {
+	sc.t.Helper()
+	r := sc.pools[name].next()
+	var subscribe struct{ Params []any }
+	if err := json.Unmarshal([]byte(r.Line(stratumtest.Patience)), &subscribe); err != nil || len(subscribe.Params) < 2 {
+		sc.t.Fatalf("subscribe: %v %v", subscribe, err)
+	}
+	r.ExpectMethod("mining.authorize")
+	x := subscribe.Params[1]
+	r.SendLine(fmt.Sprintf(`{"id":"subscribe","result":[[["mining.set_difficulty","%v"],["mining.notify","%v"]],"%v",8],"error":null}`, x, x, x))
+	r.SendLine(`{"id":"auth","result":true,"error":null}`)
+	return r
+}
+
+// serve is accept and the first job.
+func (sc *scene) serve(name, job string) *stratumtest.Raw {
+	sc.t.Helper()
+	r := sc.accept(name)
+	r.SendLine(difficultyLine)
+	r.SendLine(jobLine(job, true))
+	return r
+}
+
+func (sc *scene) expectWork(job string) {
+	sc.t.Helper()
+	sc.miner.ExpectLine(difficultyLine)
+	sc.miner.ExpectLine(jobLine(job, true))
+}
+
+// switchTo moves the miner to a pool, whose link is returned.
+func (sc *scene) switchTo(name, job string) *stratumtest.Raw {
+	sc.t.Helper()
+	sc.sw.coins.set("alice", name)
+	link := sc.serve(name, job)
+	sc.expectWork(job)
+	return link
+}
+
+// share sends one and wants it to come to the link.
+func (sc *scene) share(link *stratumtest.Raw, id, job string) {
+	sc.t.Helper()
+	line := shareLine(id, job)
+	sc.miner.SendLine(line)
+	link.ExpectLine(line)
+}
+
+// answered has the link accept a request, and wants the miner to hear of it.
+func (sc *scene) answered(link *stratumtest.Raw, id string) {
+	sc.t.Helper()
+	link.SendLine(goodAnswer(id))
+	sc.miner.ExpectLine(goodAnswer(id))
+}
+
+// nothing wants that the miner gets nothing from what was sent until now: a
+// share's way to the link and back comes after it.
+func (sc *scene) nothing(link *stratumtest.Raw, job string) {
+	sc.t.Helper()
+	sc.share(link, `"barrier"`, job)
+	sc.answered(link, `"barrier"`)
+}
+
+func (sc *scene) setDrain(d time.Duration) {
+	sc.sw.setTiming(func(*timing) { sc.sw.drainTime = d })
+}
+
+// Late shares go to the pool whose job it was, new ones to the new pool, and
+// all answers come back.
+func TestDrainRoutesSharesByJob(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.share(btc, "10", "btc-1")
+	bcc := sc.switchTo("bcc", "bcc-1")
+	sc.answered(btc, "10") // asked before the switch
+	sc.share(btc, "11", "btc-1")
+	sc.share(bcc, "12", "bcc-1")
+	sc.answered(bcc, "12")
+	sc.answered(btc, "11")
+	bcc.SendLine(jobLine("bcc-2", false))
+	sc.miner.ExpectLine(jobLine("bcc-2", false))
+	// All in one write, mixed.
+	sc.miner.Send(shareLine("13", "bcc-2") + "\n" + shareLine("14", "btc-1") + "\n" + shareLine("15", "bcc-1") + "\n" + shareLine("16", "btc-1") + "\n")
+	bcc.ExpectLine(shareLine("13", "bcc-2"))
+	bcc.ExpectLine(shareLine("15", "bcc-1"))
+	btc.ExpectLine(shareLine("14", "btc-1"))
+	btc.ExpectLine(shareLine("16", "btc-1"))
+	reject := `{"id":14,"result":null,"error":[21,"Job not found",null]}`
+	btc.SendLine(reject)
+	sc.miner.ExpectLine(reject)
+	sc.answered(btc, "16")
+	sc.answered(bcc, "13")
+	sc.answered(bcc, "15")
+	if got := sc.sw.pools["btc"].shares.submitted.Load(); got != 4 {
+		t.Errorf("%d shares counted for btc, want 4", got)
+	}
+	if got := sc.sw.pools["bcc"].shares.accepted.Load(); got != 3 {
+		t.Errorf("%d accepted shares counted for bcc, want 3", got)
+	}
+}
+
+// Whatever the former pool says beside answers, the miner hears nothing of it.
+func TestDrainDropsNotifications(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.share(btc, "10", "btc-1")
+	bcc := sc.switchTo("bcc", "bcc-1")
+	btc.Send(strings.Join([]string{
+		jobLine("btc-2", true), difficultyLine,
+		`{"id":null,"method":"mining.set_version_mask","params":["1fffe000"]}`,
+		`{"id":null,"method":"mining.set_extranonce","params":["deadbeef",4]}`,
+		`{"id":null,"method":"client.reconnect","params":["h",1,0]}`,
+		`{"id":77,"method":"client.get_version","params":[]}`,
+		`{"id":null,"method":"client.show_message","params":["hello"]}`,
+		goodAnswer("999"),         // never asked for
+		goodAnswer(`"suggest"`),   // of a handshake
+		goodAnswer(`"configure"`), //
+		`{"id":0,"jsonrpc":"2.0","result":["0x00","0x01","0x02"]}`,
+		goodAnswer("null"), ``, `noise`, `{"id":998`, "",
+	}, "\n"))
+	sc.nothing(bcc, "bcc-1")
+	btc.SendLine(jobLine("btc-3", true))
+	sc.answered(btc, "10")
+	btc.SendLine(goodAnswer("10")) // a second time
+	sc.nothing(bcc, "bcc-1")
+	sc.share(btc, "11", "btc-1")
+	sc.answered(btc, "11")
+}
+
+// Both pools use the same job IDs: what the miner was last given counts.
+func TestDrainSameJobIDs(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	for _, id := range []string{"2", "3"} {
+		btc.SendLine(jobLine(id, false))
+		sc.miner.ExpectLine(jobLine(id, false))
+	}
+	sc.sw.coins.set("alice", "bcc")
+	bcc := sc.serve("bcc", "2")
+	sc.expectWork("2")
+	sc.share(bcc, "10", "2") // both gave it; bcc later
+	sc.share(btc, "11", "3") // bcc has not given it yet
+	bcc.SendLine(jobLine("3", true))
+	sc.miner.ExpectLine(jobLine("3", true))
+	sc.share(bcc, "12", "3")
+	sc.share(btc, "13", "btc-1")
+	sc.answered(btc, "13")
+	sc.answered(bcc, "12")
+	sc.answered(btc, "11")
+	sc.answered(bcc, "10")
+}
+
+// Several switches in a row: each former link gets its own late shares.
+func TestDrainSeveral(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv", "ltc")
+	bcc := sc.switchTo("bcc", "bcc-1")
+	bsv := sc.switchTo("bsv", "bsv-1")
+	ltc := sc.switchTo("ltc", "ltc-1")
+	links := map[string]*stratumtest.Raw{"btc-1": btc, "bcc-1": bcc, "bsv-1": bsv, "ltc-1": ltc}
+	n := 10
+	for range 2 {
+		for _, job := range []string{"bcc-1", "btc-1", "ltc-1", "bsv-1"} {
+			sc.share(links[job], fmt.Sprint(n), job)
+			n++
+		}
+	}
+	for n--; n >= 10; n-- {
+		job := []string{"bcc-1", "btc-1", "ltc-1", "bsv-1"}[(n-10)%4]
+		sc.answered(links[job], fmt.Sprint(n))
+	}
+	// One that ends takes nothing with it.
+	bcc.Close()
+	eventually(t, "bcc's link is given up", func() bool { return sc.sw.draining.Load() == 2 })
+	sc.share(btc, "50", "btc-1")
+	sc.share(bsv, "51", "bsv-1")
+	sc.share(ltc, "52", "ltc-1")
+	sc.answered(btc, "50")
+	sc.answered(bsv, "51")
+	sc.answered(ltc, "52")
+}
+
+// More switches than links are kept: what the oldest owes is answered all the
+// same, once.
+func TestDrainTooMany(t *testing.T) {
+	names := []string{"a", "b", "c", "d", "e", "f", "g"}
+	sc, link := startScene(t, "bitcoin", nil, names...)
+	for i, name := range names[1:] {
+		sc.share(link, fmt.Sprint(10+i), names[i]+"-1")
+		sc.sw.coins.set("alice", name)
+		link = sc.serve(name, name+"-1")
+		if i >= maxDrains {
+			sc.miner.ExpectLine(lostAnswer(fmt.Sprint(10 + i - maxDrains)))
+		}
+		sc.expectWork(name + "-1")
+	}
+	if n := sc.sw.draining.Load(); n != maxDrains {
+		t.Errorf("%d links drain, want %d", n, maxDrains)
+	}
+	sc.nothing(link, "g-1")
+}
+
+// Back to the first pool while its former link still drains.
+func TestDrainSwitchBack(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.share(btc, "10", "btc-1")
+	bcc := sc.switchTo("bcc", "bcc-1")
+	sc.share(bcc, "11", "bcc-1")
+	btc2 := sc.switchTo("btc", "btc-2")
+	// The old link to btc owes an answer, so it stays; it takes no new shares.
+	sc.share(btc2, "12", "btc-2")
+	sc.share(bcc, "13", "bcc-1")
+	sc.answered(btc, "10")
+	btc.ExpectClosed()
+	sc.answered(bcc, "11")
+	sc.answered(btc2, "12")
+	sc.answered(bcc, "13")
+	// Once more, nothing owed: the former link ends before the new handshake,
+	// because the pool would see one extranonce twice.
+	sc.sw.coins.set("alice", "bcc")
+	bcc2 := sc.accept("bcc")
+	bcc.ExpectClosed()
+	bcc2.SendLine(jobLine("bcc-5", true))
+	sc.miner.ExpectLine(jobLine("bcc-5", true))
+	sc.share(bcc2, "14", "bcc-5")
+	sc.share(btc2, "15", "btc-2")
+	sc.answered(btc2, "15")
+	sc.answered(bcc2, "14")
+}
+
+// The pool in use is lost and comes back while another link drains: shares for
+// its new jobs are its own, those for the drained pool's go there.
+func TestDrainOutlivesLoss(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.sw.setTiming(impatient)
+	bcc := sc.switchTo("bcc", "bcc-1")
+	sc.share(btc, "10", "btc-1")
+	sc.share(bcc, "11", "bcc-1")
+	bcc.Close()
+	sc.miner.ExpectLine(lostAnswer("11"))
+	bcc2 := sc.serve("bcc", "bcc-2")
+	sc.expectWork("bcc-2")
+	sc.share(bcc2, "12", "bcc-2")
+	sc.share(bcc2, "13", "bcc-1") // of the lost link: the same pool may know it
+	sc.share(btc, "14", "btc-1")
+	sc.answered(btc, "10")
+	sc.answered(btc, "14")
+	sc.answered(bcc2, "13")
+	sc.answered(bcc2, "12")
+}
+
+// The pool moves to another of its addresses and back: the miner's shares on
+// their way are not another address' business.
+func TestDrainBetweenAddressesOfOnePool(t *testing.T) {
+	backup := startScriptedPool(t)
+	sc, first := startScene(t, "bitcoin", func(c *Config) {
+		btc := c.StratumServerMap["btc"]
+		btc.BackupURLs = []string{backup.addr()}
+		c.StratumServerMap["btc"] = btc
+	}, "btc")
+	sc.sw.setTiming(impatient)
+	sc.pools["backup"] = backup
+	sc.pools["btc"].ln.Close()
+	first.Close()
+	second := sc.serve("backup", "backup-1")
+	sc.expectWork("backup-1")
+	sc.renew(sc.sw.pools["btc"].addresses[1]) // to a second link at the backup: like client.reconnect
+	third := sc.serve("backup", "backup-2")
+	sc.expectWork("backup-2")
+	second.ExpectClosed()
+
+	back := sc.reopen("btc")
+	sc.sw.pools["btc"].addresses[0].breaker.succeeded(false)
+	sc.share(third, "10", "backup-2")
+	sc.renew(sc.sw.pools["btc"].addresses[0])
+	again := sc.serve(back, "btc-2")
+	sc.expectWork("btc-2")
+	sc.share(third, "11", "backup-2")
+	sc.share(again, "12", "btc-2")
+	sc.answered(third, "11")
+	sc.answered(again, "12")
+	sc.answered(third, "10")
+}
+
+// renew has the one session get a new link as the sweep does.
+func (sc *scene) renew(a *poolAddress) {
+	sc.t.Helper()
+	for _, l := range sc.sw.loops {
+		l.call(func() {
+			for _, s := range sc.sw.sessionsOf(l) {
+				if s.phase != phaseRelaying {
+					sc.t.Errorf("session is %s", s.phase)
+				}
+				s.renew(a)
+			}
+		})
+	}
+}
+
+// reopen listens again at the pool's address.
+func (sc *scene) reopen(name string) string {
+	sc.t.Helper()
+	sc.pools["reopened "+name] = listenScriptedPool(sc.t, sc.pools[name].addr())
+	return "reopened " + name
+}
+
+// DrainSeconds 0: the old link goes at once, and what it owes is answered.
+func TestDrainOff(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", func(c *Config) { c.DrainSeconds = 0 }, "btc", "bcc")
+	sc.share(btc, "10", "btc-1")
+	sc.sw.coins.set("alice", "bcc")
+	bcc := sc.serve("bcc", "bcc-1")
+	sc.miner.ExpectLine(lostAnswer("10"))
+	sc.expectWork("bcc-1")
+	btc.ExpectClosed()
+	sc.share(bcc, "11", "btc-1")
+	sc.share(bcc, "12", "bcc-1")
+	sc.answered(bcc, "12")
+	sc.answered(bcc, "11")
+	if n := sc.sw.draining.Load(); n != 0 {
+		t.Errorf("%d links drain", n)
+	}
+}
+
+// The time is up: at once if nothing is owed, else when all is answered.
+func TestDrainEnds(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv")
+	sc.setDrain(50 * time.Millisecond)
+	sc.share(btc, "10", "btc-1")
+	bcc := sc.switchTo("bcc", "bcc-1")
+	eventually(t, "the drain is ending", func() bool { return sc.drainsEnding() == 1 })
+	sc.share(bcc, "11", "btc-1") // too late for btc
+	sc.answered(bcc, "11")
+	sc.answered(btc, "10")
+	btc.ExpectClosed()
+	bsv := sc.switchTo("bsv", "bsv-1")
+	bcc.ExpectClosed()
+	sc.share(bsv, "12", "bsv-1")
+	sc.answered(bsv, "12")
+	eventually(t, "no link drains", func() bool { return sc.sw.draining.Load() == 0 })
+	sc.miner.Close()
+	sc.sw.wantNothingLeft(t)
+}
+
+func (sc *scene) drainsEnding() int {
+	n := 0
+	for _, l := range sc.sw.loops {
+		l.call(func() {
+			for _, s := range sc.sw.sessionsOf(l) {
+				for _, d := range s.drains {
+					if d.ending {
+						n++
+					}
+				}
+			}
+		})
+	}
+	return n
+}
+
+// ETHProxy has no job IDs and no mining.notify: jobs come as answers, shares
+// name them by the header.
+func TestDrainETHProxy(t *testing.T) {
+	sc, _ := startScene(t, "ethereum", nil, "etc", "eth")
+	job := func(header string) string {
+		return `{"id":0,"jsonrpc":"2.0","result":["0x` + header + `","0x00","0xff"]}`
+	}
+	share := func(id int, header string) string {
+		return fmt.Sprintf(`{"id":%d,"jsonrpc":"2.0","method":"eth_submitWork","params":["0x0000000000000001","0x%s","0x02"]}`, id, header)
+	}
+	answer := func(id int) string { return fmt.Sprintf(`{"id":%d,"jsonrpc":"2.0","result":true}`, id) }
+	serve := func(name, header string) *stratumtest.Raw {
+		t.Helper()
+		r := sc.pools[name].next()
+		r.ExpectMethod("mining.subscribe")
+		r.ExpectMethod("eth_submitLogin")
+		r.SendLine(`{"id":"subscribe","jsonrpc":"2.0","result":true}`)
+		r.SendLine(`{"id":"auth","jsonrpc":"2.0","result":true}`)
+		r.SendLine(job(header))
+		return r
+	}
+	sc.miner.SendLine(`{"id":1,"jsonrpc":"2.0","method":"eth_submitLogin","params":["alice","x"],"worker":"1"}`)
+	etc := serve("etc", "aa01")
+	sc.miner.ExpectJSON(answer(1))
+	sc.miner.ExpectLine(job("aa01"))
+	sc.sw.coins.set("alice", "eth")
+	eth := serve("eth", "bb01")
+	sc.miner.ExpectLine(job("bb01"))
+	to := func(link *stratumtest.Raw, id int, header string) {
+		t.Helper()
+		sc.miner.SendLine(share(id, header))
+		link.ExpectLine(share(id, header))
+	}
+	to(eth, 10, "bb01")
+	to(etc, 11, "aa01")
+	etc.SendLine(job("aa02")) // dropped
+	eth.SendLine(job("bb02"))
+	sc.miner.ExpectLine(job("bb02"))
+	to(eth, 12, "bb02")
+	eth.SendLine(answer(12))
+	sc.miner.ExpectLine(answer(12))
+	etc.SendLine(answer(11))
+	sc.miner.ExpectLine(answer(11))
+	eth.SendLine(answer(10))
+	sc.miner.ExpectLine(answer(10))
+
+	// A job that comes as an answer is a job: the pool is not silent.
+	before := sc.jobSeen(func(s *Session) { s.jobSeen = 1 << 31 })
+	eth.SendLine(job("bb03"))
+	sc.miner.ExpectLine(job("bb03"))
+	if after := sc.jobSeen(nil); after == 1<<31 {
+		t.Errorf("the job was not seen; last one at %d", before)
+	}
+}
+
+func (sc *scene) jobSeen(change func(*Session)) (seen uint32) {
+	for _, l := range sc.sw.loops {
+		l.call(func() {
+			for _, s := range sc.sw.sessionsOf(l) {
+				seen = s.jobSeen
+				if change != nil {
+					change(s)
+				}
+			}
+		})
+	}
+	return seen
+}
+
+// listenScriptedPool is startScriptedPool at a given address.
+func listenScriptedPool(t testing.TB, addr string) *scriptedPool {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &scriptedPool{t: t, ln: ln, conns: make(chan net.Conn, 64)}
+	t.Cleanup(func() { ln.Close() })
+	go p.accept()
+	return p
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/golang/glog"
+)
+
+// Lines of pools that pick their own extranonce are changed on the way: see
+// extranonce.go. This is done on the bytes of the line.
+
+var errAgentPool = errors.New("agents need a pool that takes the session's extranonce")
+
+// lineRules are how the lines of one link are changed. A nil one stands for
+// lines that go on as they are.
+type lineRules struct {
+	pool      *pool
+	suffixed  bool
+	translate *translation // nil: the extranonce is the miner's own
+	dropBits  bool         // the pool knows no version rolling, the miner does
+	next      *translation // from the next job on
+	changed   bool         // next is to be used, also if nil
+
+	// After a change, shares for jobs that are not in since are of before.
+	before *translation
+	since  jobSet // nil: no such shares are expected
+
+	// The last name that was replaced, and by what: raw JSON.
+	name, renamed []byte
+}
+
+// linkRules gives the rules for a link that is ready.
+func linkRules(p *pool, suffixed bool, t *translation, dropBits bool) *lineRules {
+	if t == nil && !p.renames(suffixed) && !p.ownExtranonce && !dropBits {
+		return nil
+	}
+	return &lineRules{pool: p, suffixed: suffixed, translate: t, dropBits: dropBits}
+}
+
+// state and rules carry the rules through an upgrade. Both take nil.
+func (r *lineRules) state() *rulesState {
+	if r == nil {
+		return nil
+	}
+	return &rulesState{
+		Suffixed: r.suffixed, Translate: r.translate, Next: r.next, Changed: r.changed, DropBits: r.dropBits,
+		Before: r.before, Noted: r.since != nil, Since: slices.Collect(maps.Keys(r.since)),
+	}
+}
+
+func (st *rulesState) rules(p *pool) *lineRules {
+	if st == nil {
+		return nil
+	}
+	r := &lineRules{
+		pool: p, suffixed: st.Suffixed, translate: st.Translate, next: st.Next, changed: st.Changed, dropBits: st.DropBits, before: st.Before,
+	}
+	if st.Noted {
+		r.since = newJobSet(st.Since)
+	}
+	return r
+}
+
+// job appends a job as the miner gets it to out.
+func (r *lineRules) job(m *sessionManager, out, line []byte) []byte {
+	if r.changed {
+		r.before, r.since = r.translate, make(jobSet)
+		r.translate, r.next, r.changed = r.next, nil, false
+	}
+	if r.since != nil {
+		r.since.note(line)
+		if isClean(line) {
+			r.before, r.since = nil, nil
+		}
+	}
+	if r.translate == nil {
+		return append(out, line...)
+	}
+	out, ok := r.translate.appendJob(out, line)
+	if !ok {
+		m.notUnderstood.Add(1)
+		out = append(out, line...)
+	}
+	return out
+}
+
+// share appends a share as the pool gets it to out.
+func (r *lineRules) share(s *Session, out, line []byte) []byte {
+	var rename func([]byte) []byte
+	if r.pool.renames(r.suffixed) {
+		rename = func(raw []byte) []byte { return r.rename(s, raw) }
+	}
+	t := r.translate
+	if r.since != nil {
+		if _, ok := r.since[string(shareJobID(line))]; !ok {
+			t = r.before
+		}
+	}
+	if t == nil && rename == nil {
+		out = append(out, line...)
+	} else {
+		var ok bool
+		if out, ok = t.appendShare(out, line, rename); !ok {
+			s.manager.notUnderstood.Add(1)
+			out = append(out, line...)
+		}
+	}
+	if r.dropBits {
+		out = cutVersionBits(out)
+	}
+	return out
+}
+
+// cutVersionBits removes the sixth parameter of mining.submit, which is BIP
+// 310's: a pool that knows no version rolling may refuse it. The miner was told
+// a mask without bits, so it says nothing.
+func cutVersionBits(line []byte) []byte {
+	var nonce, bits span
+	if !findParams(line, nil, nil, nil, nil, &nonce, &bits) {
+		return line
+	}
+	return append(line[:nonce.end+1], line[bits.end+1:]...)
+}
+
+func (r *lineRules) rename(s *Session, raw []byte) []byte {
+	if r.name != nil && bytes.Equal(raw, r.name) {
+		return r.renamed
+	}
+	text, ok := jsonString(fmt.Appendf(nil, `"%s"`, raw))
+	if !ok {
+		return raw
+	}
+	name := s.manager.chain.parseWorker(text, "")
+	name.Account = s.account.name
+	renamed := quote(r.pool.workerFor(name, r.suffixed))
+	r.name, r.renamed = bytes.Clone(raw), renamed[1:len(renamed)-1]
+	return r.renamed
+}
+
+// writeShare sends a share to a link by its rules.
+func (s *Session) writeShare(to *socket, r *lineRules, line []byte) {
+	s.loop.scratch = r.share(s, s.loop.scratch[:0], line)
+	to.write(s.loop.scratch)
+}
+
+// writeJob sends the miner a job by the link's rules.
+func (s *Session) writeJob(line []byte) {
+	s.loop.scratch = s.rules.job(s.manager, s.loop.scratch[:0], line)
+	s.miner.write(s.loop.scratch)
+}
+
+// translationFor decides how to live with the extranonce a pool gave. own says
+// that the miner has to be told the pool's, because the size leaves no room.
+func (s *Session) translationFor(p *pool, given *givenExtranonce) (t *translation, own bool, err error) {
+	shape := s.shape.of(s.manager.chain, s.id)
+	if !p.ownExtranonce {
+		t, err := shape.fill(given.Size)
+		return t, false, err
+	}
+	if s.agent != nil {
+		return nil, false, errAgentPool
+	}
+	t, err = shape.translate(given.Extranonce1, given.Size)
+	if err != nil && s.wantsExtranonce && given.Size > 0 {
+		return nil, true, nil
+	}
+	return t, false, err
+}
+
+// appendSetExtranonce appends mining.set_extranonce to b.
+func appendSetExtranonce(b []byte, g givenExtranonce) []byte {
+	return fmt.Appendf(b, `{"id":null,"method":"mining.set_extranonce","params":["%s",%d]}`+"\n", g.Extranonce1, g.Size)
+}
+
+// tellExtranonce appends what the miner must be told so that it mines with the
+// right extranonce: given by the pool if own is set, else its first one. Mostly
+// that is nothing.
+func (s *Session) tellExtranonce(b []byte, given *givenExtranonce, own bool) []byte {
+	if own {
+		if s.ownGiven == nil || *s.ownGiven != *given {
+			s.ownGiven = given
+			b = appendSetExtranonce(b, *given)
+		}
+		return b
+	}
+	if s.ownGiven != nil {
+		s.ownGiven = nil
+		shape := s.shape.of(s.manager.chain, s.id)
+		b = appendSetExtranonce(b, givenExtranonce{shape.X, shape.Size})
+	}
+	return b
+}
+
+// extranonceChanged handles a pool's mining.set_extranonce while it is mined
+// at. It reports why the link is no use any more, if so.
+func (s *Session) extranonceChanged(line []byte) error {
+	if s.rules == nil || !s.rules.pool.ownExtranonce {
+		return s.extranonceRefused(line)
+	}
+	given, err := extranonceOf(line)
+	if err != nil {
+		return err
+	}
+	t, own, err := s.translationFor(s.rules.pool, given)
+	if err != nil {
+		return err
+	}
+	s.miner.write(s.tellExtranonce(nil, given, own))
+	s.rules.next, s.rules.changed = t, true
+	glog.V(2).Infof("%s pool changed its extranonce coin=%s", s, s.pool.coin)
+	return nil
+}
+
+// extranonceOf reads mining.set_extranonce.
+func extranonceOf(line []byte) (*givenExtranonce, error) {
+	r, err := parseRequest(line)
+	if err != nil {
+		return nil, errPoolNoise
+	}
+	params := r.paramList()
+	if len(params) < 2 {
+		return nil, fmt.Errorf("pool sent %s", clip(bytes.TrimSpace(line)))
+	}
+	return newGiven(params[0], params[1])
+}
