@@ -24,7 +24,7 @@ help:
 	@echo "make demo     show a switch between two simulated pools"
 	@echo "make bench    measure shares, jobs and memory"
 	@echo "make package  build a Debian package in ./build (needs cmake)"
-	@echo "make install  install below PREFIX ($(PREFIX))"
+	@echo "make install  install below PREFIX ($(PREFIX)), with DESTDIR in front"
 	@echo "make clean    remove what was built"
 
 build:
@@ -61,10 +61,19 @@ package:
 	cmake -S . -B build
 	cmake --build build --target package
 
+# The unit and the other files name their paths; they are written for /usr.
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/stratumSwitcher
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/stratumSwitcher $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -d $(DESTDIR)$(PREFIX)/share/stratumSwitcher
 	install -m 755 stratumSwitcher $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 deploy/clean-logs $(DESTDIR)$(PREFIX)/lib/stratumSwitcher/
 	install -m 644 config.default.json $(DESTDIR)$(PREFIX)/share/stratumSwitcher/
+	for file in stratumSwitcher.service stratumSwitcher-logs.service stratumSwitcher-logs.timer; do \
+		sed 's|/usr/\(bin\|lib\)/|$(PREFIX)/\1/|' deploy/$$file >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$file && \
+		chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$file || exit 1; \
+	done
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' deploy/supervisor.conf >$(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
+	chmod 644 $(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
 
 clean:
 	rm -rf stratumSwitcher build

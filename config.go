@@ -90,6 +90,10 @@ type Config struct {
 	// coins with ExtraNonce "pool". 0, the default: 4, or 3 if all are such.
 	ExtraNonce2Size int `json:",omitempty"`
 
+	// TrustedProxies are the networks or addresses of load balancers that tell
+	// the miner's own address by the PROXY protocol. Default: none.
+	TrustedProxies []string `json:",omitempty"`
+
 	// MaxPoolDials (1-10000) is how many pool handshakes may be under way at
 	// a time. Default: 128.
 	MaxPoolDials int
@@ -273,6 +277,11 @@ func (c *Config) check(p *configProblems) {
 	}
 	c.checkPools(p)
 	c.checkCoinSource(p)
+	for i, network := range c.TrustedProxies {
+		if _, err := parseNetworks([]string{network}); err != nil {
+			p.add(fmt.Sprintf("TrustedProxies[%d]", i), fmt.Sprintf("is %q, must be a network or an address, such as \"10.0.0.0/8\"", network))
+		}
+	}
 	if c.EnableHTTPDebug {
 		if err := checkHostPort(c.HTTPDebugListenAddr, true); err != nil {
 			p.address("HTTPDebugListenAddr", c.HTTPDebugListenAddr, err, wantHTTP)

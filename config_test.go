@@ -13,7 +13,7 @@ import (
 
 const knownKeys = "ServerID, ChainType, ListenAddr, StratumServerMap, ZKBroker, ZKServerIDAssignDir, ZKSwitcherWatchDir, " +
 	"ZKAutoRegWatchDir, ZKUserCaseInsensitiveIndex, EnableUserAutoReg, AutoRegMaxWaitUsers, StratumServerCaseInsensitive, " +
-	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, ExtraNonce2Size, MaxPoolDialsPerSecond, ZKSessionTimeoutSeconds"
+	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, TrustedProxies, ExtraNonce2Size, MaxPoolDialsPerSecond, ZKSessionTimeoutSeconds"
 
 // badConfigs has the message of every testdata/config/bad-*.json.
 var badConfigs = map[string]string{

@@ -37,7 +37,7 @@ func (d *daemon) start(configPath string) error {
 	if err != nil {
 		return err
 	}
-	if d.status, err = startStatus(d.config); err != nil {
+	if d.status, err = startStatus(d.config, d.manager); err != nil {
 		ln.close()
 		return err
 	}
@@ -66,6 +66,7 @@ func (d *daemon) run() error {
 				continue
 			}
 			err := up.upgrade()
+			d.manager.monitor.upgradeFailed(err)
 			select {
 			case <-d.again: // sent while it was tried
 			default:

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// openNoFollow makes open fail on a symbolic link.
-const openNoFollow = syscall.O_NOFOLLOW
+// openNoFollow makes open fail on a symbolic link, and not wait at a pipe.
+const openNoFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
 func ownedByUs(info os.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)

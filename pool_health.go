@@ -26,7 +26,9 @@ const (
 	breakerProbes   = 3
 
 	breakerPauseFirst = time.Second
-	breakerPauseMost  = 30 * time.Second
+	// breakerPauseMost is short enough for a pool that is back to be noticed
+	// before the miners that wait for it are given up.
+	breakerPauseMost = 5 * time.Second
 )
 
 // breakerState is what a breaker lets through.

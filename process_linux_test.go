@@ -60,9 +60,11 @@ type process struct {
 	dir    string // working directory: config.json, coins.json
 	binary string
 	env    []string // beside the test's own
-	addr   string   // it listens at
-	cmd    *exec.Cmd
-	ended  chan struct{}
+	// inherit are files that it has open from the beginning, from 3 up.
+	inherit []*os.File
+	addr    string // it listens at
+	cmd     *exec.Cmd
+	ended   chan struct{}
 
 	mu    sync.Mutex
 	lines []string
@@ -109,6 +111,7 @@ func (p *process) start(args ...string) {
 	p.cmd = exec.Command(p.binary, args...)
 	p.cmd.Dir = p.dir
 	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.ExtraFiles = p.inherit
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {

@@ -208,6 +208,7 @@ func (m *sessionManager) logResumed(now time.Time) {
 	if !st.FrozenAt.IsZero() {
 		pause = fmt.Sprint(now.Sub(st.FrozenAt).Milliseconds())
 	}
+	m.monitor.resumed(st, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, now)
 	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s",
 		version, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
@@ -270,7 +271,7 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	if err := os.Remove(runtimePath); err != nil {
 		glog.Warningf("resume: %v", err)
 	}
-	if d.status, err = startStatus(d.config); err != nil {
+	if d.status, err = startStatus(d.config, d.manager); err != nil {
 		glog.Errorf("resume: %v; going on without it", err)
 	}
 	defer d.status.close()

@@ -65,6 +65,8 @@ type sessionState struct {
 	Phase       string        `json:",omitempty"` // sessionPhase
 	Age         time.Duration `json:",omitempty"` // of an unfinished handshake
 	Started     bool          `json:",omitempty"`
+	Proxied     bool          `json:",omitempty"`
+	ClientAddr  string        `json:",omitempty"` // as a proxy may have told it
 	BadLines    int           `json:",omitempty"`
 	HasID       bool          `json:",omitempty"`
 	Protocol    minerProtocol `json:",omitempty"`

@@ -29,6 +29,7 @@ const (
 type handshake struct {
 	began    time.Time
 	started  bool // the first byte has come
+	proxied  bool // a PROXY header has come
 	held     bool // the next request waits for the server ID
 	badLines int
 	timer    *loopTimer
@@ -85,15 +86,32 @@ func (s *Session) handshakeTimeout() {
 // handshakeReceived consumes requests until the miner has to wait.
 func (s *Session) handshakeReceived(b []byte) int {
 	h := s.handshake
-	if !h.started {
-		if b[0] != '{' {
+	used := 0
+	if !h.started && !h.proxied && s.manager.trusts(s.addr.Addr()) {
+		n, err := s.takeProxyHeader(b)
+		switch {
+		case err != nil:
 			s.manager.handshakeFailed(failNotStratum)
-			s.close(fmt.Sprintf("not Stratum: first byte %#02x", b[0]))
+			s.close(err.Error())
+			return len(b)
+		case n < 0:
+			return 0
+		case n > 0:
+			h.proxied = true
+			if n == len(b) {
+				return n
+			}
+		}
+		used = n
+	}
+	if !h.started {
+		if b[used] != '{' {
+			s.manager.handshakeFailed(failNotStratum)
+			s.close(fmt.Sprintf("not Stratum: first byte %#02x", b[used]))
 			return len(b)
 		}
 		h.started = true
 	}
-	used := 0
 	for s.phase == phaseHandshaking && !h.held {
 		line := nextLine(b[used:])
 		if line == nil || len(line) > maxMinerLine {

@@ -375,6 +375,14 @@ func (s *Session) reconnect() {
 	s.linking.retry = s.loop.after(rand.N(s.manager.timing.reconnectFirst), s.tryLink)
 }
 
+// avoid has the next try go to another address than the one that was lost, if
+// one is well.
+func (l *linking) avoid(a *poolAddress) {
+	if l.pool.has(a) {
+		l.passed = []*poolAddress{a}
+	}
+}
+
 // reconnectPool is the pool for the next try: the wanted coin's and the last
 // one's in turn.
 func (s *Session) reconnectPool(l *linking) *pool {

@@ -57,6 +57,7 @@ type sessionManager struct {
 	made      time.Time
 	chain     chainType
 	plan      extranoncePlan
+	proxies   []netip.Prefix   // TrustedProxies
 	pools     map[string]*pool // by coin
 	former    map[string]*pool // of the process before, by coin; see formerPool
 	coins     CoinSource
@@ -107,7 +108,12 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxies, err := parseNetworks(c.TrustedProxies)
+	if err != nil {
+		return nil, fmt.Errorf("TrustedProxies: %w", err)
+	}
 	m := &sessionManager{
+		proxies:   proxies,
 		config:    c,
 		made:      time.Now(),
 		chain:     chain,

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 func (s *Session) state(fds *[]int) sessionState {
 	st := sessionState{
 		SessionID:    s.id,
+		ClientAddr:   s.addr.String(),
 		HasID:        s.hasID,
 		ClientConnFD: int(s.miner.fd),
 		ServerConnFD: -1,
@@ -44,6 +46,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	*fds = append(*fds, st.ClientConnFD)
 	if h := s.handshake; h != nil {
 		st.Age, st.Started, st.BadLines = time.Since(h.began), h.started, h.badLines
+		st.Proxied = h.proxied
 	}
 	if s.subscription != nil {
 		st.Protocol = s.subscription.Protocol
@@ -268,7 +271,9 @@ func workerOf(parse func(full, worker string) workerName, r *requestState) (*ext
 // takeSockets gives the session's descriptors to its loop.
 func (s *Session) takeSockets(st *sessionState) error {
 	var err error
-	if s.addr, err = peerAddr(st.ClientConnFD); err != nil {
+	if s.addr, err = netip.ParseAddrPort(st.ClientAddr); err == nil {
+		// as it was
+	} else if s.addr, err = peerAddr(st.ClientConnFD); err != nil {
 		// The miner is gone; the loop finds out in order.
 		err = nil
 	}
@@ -315,7 +320,7 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 	s.phase = phase
 	if phase <= phaseRouting {
 		began := time.Now().Add(-st.Age)
-		s.handshake = &handshake{began: began, started: st.Started, badLines: st.BadLines}
+		s.handshake = &handshake{began: began, started: st.Started, proxied: st.Proxied, badLines: st.BadLines}
 		limit := firstByteTimeout
 		if st.Started {
 			limit = authorizeTimeout

@@ -46,7 +46,11 @@ func (m *sessionManager) sweep(l *loop) {
 		}
 		if idle > 0 && now-s.jobSeen > idle {
 			s.address.breaker.failed(false)
+			silent := s.address
 			s.poolLost(errPoolSilent)
+			if s.linking != nil {
+				s.linking.avoid(silent)
+			}
 			continue
 		}
 		if s.phase == phaseRelaying && s.address != s.pool.addresses[0] {

@@ -2,24 +2,52 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang/glog"
 )
 
+// Limits of the HTTP listener. It must never cost the miners anything.
+const (
+	httpConnections = 24 // of the descriptors that fdReserve keeps
+	httpWait        = 10 * time.Second
+	httpIdle        = 15 * time.Second
+	httpHeader      = 16 << 10
+
+	// maxProfileSeconds bounds what is asked of /debug/pprof/.
+	maxProfileSeconds = 120
+)
+
 // statusServer is the HTTP listener for operators. It changes nothing.
 type statusServer struct {
-	http *http.Server
-	done chan struct{}
+	manager   *sessionManager
+	surveyor  surveyor
+	recorder  *statusRecorder
+	accounts  accountTable
+	searching sync.Mutex
+	loopback  bool // listening for this machine only
+	addr      net.Addr
+
+	http    *http.Server
+	served  chan struct{} // closed when serve has returned
+	stop    chan struct{}
+	stopped chan struct{} // closed when record has returned
 }
 
 // startStatus listens if the configuration says so; the result may be nil.
-func startStatus(c *Config) (*statusServer, error) {
+func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 	if !c.EnableHTTPDebug {
 		return nil, nil
 	}
@@ -27,24 +55,36 @@ func startStatus(c *Config) (*statusServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("HTTPDebugListenAddr: %w", err)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	s := &statusServer{
-		http: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute},
-		done: make(chan struct{}),
+	s := newStatusServer(m)
+	s.addr = ln.Addr()
+	if a, ok := ln.Addr().(*net.TCPAddr); ok {
+		s.loopback = a.IP.IsLoopback()
 	}
-	go s.serve(ln)
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: httpWait,
+		IdleTimeout:       httpIdle,
+		MaxHeaderBytes:    httpHeader,
+	}
+	go s.serve(&limitedListener{Listener: ln, free: make(chan struct{}, httpConnections), closed: make(chan struct{})})
+	go s.record()
 	glog.Infof("http addr=%s", ln.Addr())
 	return s, nil
 }
 
+func newStatusServer(m *sessionManager) *statusServer {
+	return &statusServer{
+		manager:  m,
+		surveyor: surveyor{manager: m, last: &survey{}},
+		recorder: newStatusRecorder(m),
+		served:   make(chan struct{}),
+		stop:     make(chan struct{}),
+		stopped:  make(chan struct{}),
+	}
+}
+
 func (s *statusServer) serve(ln net.Listener) {
-	defer close(s.done)
+	defer close(s.served)
 	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		glog.Errorf("http: %v", err)
 	}
@@ -55,10 +95,178 @@ func (s *statusServer) close() {
 	if s == nil {
 		return
 	}
+	close(s.stop)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
 	}
-	<-s.done
+	<-s.served
+	<-s.stopped
+}
+
+// handler has all paths. All of them only look.
+func (s *statusServer) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", servePage)
+	mux.Handle("GET /metrics", s.metricsHandler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", s.serveReady)
+	mux.HandleFunc("GET /api/status", s.serveStatus)
+	mux.HandleFunc("GET /api/accounts", s.serveAccounts)
+	mux.HandleFunc("GET /api/search", s.serveSearch)
+	mux.HandleFunc("GET /api/events", s.serveEvents)
+	mux.HandleFunc("GET /api/history", s.serveHistory)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", boundedProfile(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", boundedProfile(pprof.Trace))
+	return s.guard(mux)
+}
+
+// guard sets what holds for all answers, and turns away what a browser was
+// tricked into asking.
+func (s *statusServer) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		// A name that leads to the loopback address may be any web site's.
+		if s.loopback && !isLoopbackHost(r.Host) {
+			http.Error(w, "this listener is for loopback addresses: ask for localhost", http.StatusForbidden)
+			return
+		}
+		wait := httpWait
+		if strings.HasPrefix(r.URL.Path, "/debug/pprof/") {
+			wait += maxProfileSeconds * time.Second
+		}
+		// The deadlines hold for this request only; errors concern
+		// connections that have none.
+		control := http.NewResponseController(w)
+		_ = control.SetReadDeadline(time.Now().Add(wait))
+		_ = control.SetWriteDeadline(time.Now().Add(wait))
+		next.ServeHTTP(w, r)
+	})
+}
+
+func isLoopbackHost(hostPort string) bool {
+	host := hostPort
+	if h, _, err := net.SplitHostPort(hostPort); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.IsLoopback()
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+func boundedProfile(profile http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if text := r.URL.Query().Get("seconds"); text != "" {
+			var seconds float64
+			if _, err := fmt.Sscan(text, &seconds); err != nil || !(seconds >= 0 && seconds <= maxProfileSeconds) {
+				http.Error(w, fmt.Sprintf("seconds: from 0 to %d", maxProfileSeconds), http.StatusBadRequest)
+				return
+			}
+		}
+		profile(w, r)
+	}
+}
+
+// serveReady says whether new miners will get to a pool.
+func (s *statusServer) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if reason := s.notReady(); reason != "" {
+		http.Error(w, reason, http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// notReady is why new miners can not be served, empty if they can.
+func (s *statusServer) notReady() string {
+	m := s.manager
+	switch source := m.coinSourceStatus(); {
+	case !m.monitor.listening.Load():
+		return "not listening"
+	case !source.Connected:
+		return "no connection to ZooKeeper: only known sub-accounts are served"
+	case m.ids.server() == 0:
+		return "no server ID yet"
+	}
+	return ""
+}
+
+//go:embed status.html
+var statusPage string
+
+// pagePolicy allows the page's own script and style, by their hashes, and
+// requests to where it came from.
+var pagePolicy = sync.OnceValue(func() string {
+	return "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; " +
+		"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'" +
+		"; style-src " + elementHash(statusPage, "style") + "; script-src " + elementHash(statusPage, "script")
+})
+
+// elementHash is the hash of the only element of that name, as policies write
+// it.
+func elementHash(page, name string) string {
+	_, rest, _ := strings.Cut(page, "<"+name+">")
+	text, _, _ := strings.Cut(rest, "</"+name+">")
+	sum := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+func servePage(w http.ResponseWriter, _ *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", pagePolicy())
+	_, _ = w.Write([]byte(statusPage)) // a reader that went away is no error
+}
+
+// limitedListener accepts no more connections than it has places for. Others
+// wait in the kernel.
+type limitedListener struct {
+	net.Listener
+	free   chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *limitedListener) Accept() (net.Conn, error) {
+	select {
+	case l.free <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		<-l.free
+		return nil, err
+	}
+	return &limitedConn{Conn: conn, free: l.free}, nil
+}
+
+func (l *limitedListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// limitedConn gives its place back once.
+type limitedConn struct {
+	net.Conn
+	free chan struct{}
+	gone atomic.Bool
+}
+
+func (c *limitedConn) Close() error {
+	if c.gone.CompareAndSwap(false, true) {
+		<-c.free
+	}
+	return c.Conn.Close()
 }

@@ -331,6 +331,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		ServerIDOwner: u.serverIDOwner(),
 		NextIndex:     m.ids.nextIndex(),
 		Wanted:        make(map[string]string),
+		Monitor:       m.monitor.state(),
 	}
 	if m.resumed != nil {
 		st.Upgrades = m.resumed.Upgrades

@@ -63,7 +63,9 @@ func TestUpgradeRefused(t *testing.T) {
 	pools.ListenAddr = freeAddr(t)
 
 	// This one takes its ten seconds while the others are tried.
-	hanging := startProcess(t, fileConfig(btc, bcc), map[string]string{"*": "btc"})
+	two := fileConfig(btc, bcc)
+	two.ServerID = 2
+	hanging := startProcess(t, two, map[string]string{"*": "btc"})
 	hangingMiners := startMiners(t, hanging.addr, "hanging", 2)
 	hanging.installOther("hang")
 	hanging.signal(syscall.SIGUSR2)
@@ -207,6 +209,7 @@ func fill(t *testing.T, path string, leave int64) {
 func TestUpgradeHardLimit(t *testing.T) {
 	btc, _ := twoPools(t)
 	c := fileConfig(btc)
+	c.MaxPoolDials = 350
 	p := startProcess(t, c, map[string]string{"*": "btc"})
 	miners := startMiners(t, p.addr, "alice", 10)
 	limit := func(n uint64) {
@@ -216,8 +219,8 @@ func TestUpgradeHardLimit(t *testing.T) {
 		}
 	}
 	// Miners fit in, but not the pool handshakes that the configuration allows.
-	limit(150)
-	p.wantNoUpgrade("limit of 150 file descriptors")
+	limit(400)
+	p.wantNoUpgrade("limit of 400 file descriptors")
 	wantMining(t, miners, "btc")
 	wantNewMiner(t, p.addr, "alice")
 	c.MaxPoolDials = 10

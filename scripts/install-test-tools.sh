@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need, where it is missing: a ZooKeeper server with
-# Java, supervisor and ss (Debian and its kin), and staticcheck.
+# Java, supervisor, systemd, cmake and ss (Debian and its kin), and staticcheck.
 set -eu
 
 staticcheck_version=v0.8.2
@@ -23,6 +23,12 @@ want() { # command or file, package
 want java default-jre-headless
 want /usr/share/zookeeper/bin/zkCli.sh zookeeper
 want supervisord supervisor
+want /lib/systemd/systemd systemd
+want cmake cmake
+want make make
+want unshare util-linux
+want useradd passwd
+want /bin/kill procps
 want ss iproute2
 
 if [ -n "$packages" ]; then

@@ -159,3 +159,12 @@ func (r *Raw) Read(n int) []byte {
 	}
 	return b
 }
+
+// ExpectMethodAfter waits for a line, whatever comes before it, and for any
+// notification after that.
+func (r *Raw) ExpectMethodAfter(line string) {
+	r.t.Helper()
+	for r.Line(Patience) != line {
+	}
+	r.Line(Patience)
+}

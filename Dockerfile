@@ -1,0 +1,23 @@
+# docker build --build-arg VERSION="$(git describe --tags --always --dirty)" -t stratumswitcher .
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=dev
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$VERSION" -o /out/usr/bin/stratumSwitcher .
+# Empty, for the hot upgrade's state.
+RUN mkdir -p /out/var/lib/stratumSwitcher
+
+FROM scratch
+COPY --from=build /out/usr /usr
+COPY --from=build --chown=65532:65532 /out/var/lib/stratumSwitcher /var/lib/stratumSwitcher
+COPY config.default.json /usr/share/stratumSwitcher/config.default.json
+# By number: there is no list of users. An upgrade on SIGUSR2 writes into the
+# working directory.
+USER 65532:65532
+WORKDIR /var/lib/stratumSwitcher
+EXPOSE 18080
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/bin/stratumSwitcher", "-config=/etc/stratumSwitcher/config.json", "-logtostderr"]
+CMD ["-v=1"]

@@ -1,0 +1,384 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// deadPool is an address where nobody speaks Stratum: connections are counted
+// and closed. It makes way for a pool and comes back.
+type deadPool struct {
+	t     *testing.T
+	addr  string
+	dials atomic.Int64
+	hang  bool // does not close them
+	ln    net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+	wg    sync.WaitGroup
+}
+
+func startDeadPool(t *testing.T, addr string, hang bool) *deadPool {
+	t.Helper()
+	d := &deadPool{t: t, addr: addr, hang: hang}
+	if d.addr == "" {
+		d.addr = "127.0.0.1:0"
+	}
+	var err error
+	if d.ln, err = net.Listen("tcp", d.addr); err != nil {
+		t.Fatal(err)
+	}
+	d.addr = d.ln.Addr().String()
+	d.wg.Go(d.accept)
+	t.Cleanup(d.close)
+	return d
+}
+
+func (d *deadPool) accept() {
+	for {
+		conn, err := d.ln.Accept()
+		if err != nil {
+			return
+		}
+		d.dials.Add(1)
+		if !d.hang {
+			conn.Close()
+			continue
+		}
+		d.mu.Lock()
+		d.conns = append(d.conns, conn)
+		d.mu.Unlock()
+		d.wg.Go(func() { io.Copy(io.Discard, conn) })
+	}
+}
+
+func (d *deadPool) close() {
+	d.ln.Close()
+	d.mu.Lock()
+	for _, conn := range d.conns {
+		conn.Close()
+	}
+	d.mu.Unlock()
+	d.wg.Wait()
+}
+
+// unusedAddr is an address where nothing listens.
+func unusedAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// backups is a configuration with one coin, btc, at these addresses.
+func backups(addrs ...string) func(*Config) {
+	return func(c *Config) {
+		c.StratumServerMap["btc"] = StratumServerInfo{URL: addrs[0], UserSuffix: "btc", BackupURLs: addrs[1:]}
+	}
+}
+
+// sessionsAt counts sessions by the address they mine at.
+func (m *testSwitcher) sessionsAt() map[string]int {
+	at := make(map[string]int)
+	for _, l := range m.loops {
+		l.call(func() {
+			for _, s := range m.sessionsOf(l) {
+				if s.phase == phaseRelaying || s.phase == phaseSwitching {
+					at[s.address.text]++
+				}
+			}
+		})
+	}
+	return at
+}
+
+// miningPool is a simulated pool named like what it is for; all have the same
+// coin.
+func miningPool(t *testing.T, name, addr string) *stratumtest.Pool {
+	return startPool(t, stratumtest.PoolOptions{Name: name, Addr: addr, ShareBits: 4})
+}
+
+// A new miner gets the first address that serves, whatever ails those before
+// it. No miner is refused for that.
+func TestFailoverInOrder(t *testing.T) {
+	second := miningPool(t, "second", "")
+	third := miningPool(t, "third", "")
+	dead := startDeadPool(t, "", false)
+	hangs := startDeadPool(t, "", true)
+	for _, c := range []struct {
+		name  string
+		addrs []string
+		want  string
+	}{
+		{"first", []string{third.Addr(), second.Addr()}, "third"},
+		{"first refuses", []string{unusedAddr(t), second.Addr(), third.Addr()}, "second"},
+		{"first closes", []string{dead.addr, second.Addr(), third.Addr()}, "second"},
+		{"first hangs", []string{hangs.addr, second.Addr(), third.Addr()}, "second"},
+		{"two are dead", []string{unusedAddr(t), dead.addr, third.Addr()}, "third"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), nil, backups(c.addrs...))
+			sw.setTiming(func(tm *timing) { tm.poolHandshake = 300 * time.Millisecond })
+			for i := range 5 {
+				m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: fmt.Sprintf("alice.%d", i)})
+				waitPool(t, m, c.want)
+				waitAccepted(t, m, 2)
+				checkMiner(t, m)
+			}
+		})
+	}
+}
+
+// The first address dies with 500 sessions on it. They go on at the backup;
+// the dead one is dialled by few. When it is back, all return, some at a time,
+// and no share is lost on the way.
+func TestFailoverAndBack(t *testing.T) {
+	const miners = 500
+	backup := miningPool(t, "backup", "")
+	first := miningPool(t, "first", "")
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), nil, backups(first.Addr(), backup.Addr()))
+	f := stratumtest.NewFleet(stratumtest.FleetOptions{N: miners, Addr: sw.addr, WorkerName: workerNames("alice"), SharesPerSecond: 500})
+	t.Cleanup(f.Close)
+	if err := f.WaitAuthorized(waitContext(t)); err != nil {
+		t.Fatal(err, f.DialErrors())
+	}
+	eventually(t, "all mine at the first", func() bool { return f.Stats().ByPool["first"] == miners })
+
+	first.Close()
+	died := time.Now()
+	dead := startDeadPool(t, first.Addr(), false)
+	eventually(t, "all mine at the backup", func() bool { return sw.sessionsAt()[backup.Addr()] == miners })
+	t.Logf("%d sessions moved to the backup in %v; the dead address was dialled %d times", miners, time.Since(died).Round(time.Millisecond), dead.dials.Load())
+	// Those that were dialling when the breaker opened are let through.
+	if n := dead.dials.Load(); n > 128+breakerFailures {
+		t.Errorf("the dead address was dialled %d times before it was given up", n)
+	}
+	before := dead.dials.Load()
+	time.Sleep(5 * time.Second) // several rounds of the sweep
+	if n := dead.dials.Load() - before; n > 15 {
+		t.Errorf("the dead address was dialled %d times in 5 s", n)
+	} else {
+		t.Logf("the dead address was dialled %d times in 5 s", n)
+	}
+
+	st := f.Stats()
+	lost := st.RejectedByCode[20]
+	if st.Disconnected > 0 || st.Doubled > 0 || st.Unknown > 0 || st.Violations > 0 {
+		t.Errorf("after the failover: %+v", st)
+	}
+	dead.close()
+	if err := first.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	back := time.Now()
+	deadline := time.Now().Add(40 * time.Second)
+	var half time.Duration
+	for {
+		at := sw.sessionsAt()
+		if half == 0 && at[first.Addr()] >= miners/2 {
+			half = time.Since(back)
+		}
+		if at[first.Addr()] == miners {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not all are back: %v", at)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Logf("half were back after %v, all after %v", half.Round(time.Millisecond), time.Since(back).Round(time.Millisecond))
+	f.SetRate(0)
+	if err := f.WaitFor(waitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
+		t.Error(err)
+	}
+	st = f.Stats()
+	if st.Disconnected > 0 || st.Doubled > 0 || st.Unknown > 0 || st.Violations > 0 {
+		t.Errorf("after the return: %+v", st)
+	}
+	if st.RejectedByCode[20] != lost {
+		t.Errorf("%d shares were lost on the way back", st.RejectedByCode[20]-lost)
+	}
+	// Shares of the dead first pool may have come too late for the backup,
+	// but nobody's share may be lost by the return.
+	for _, r := range first.Rejects() {
+		t.Errorf("the first pool rejected %d %s: %s", r.Code, r.Reason, r.Line)
+	}
+	checkFaults(t, first)
+	checkFaults(t, backup)
+	f.Close()
+	sw.wantNothingLeft(t)
+}
+
+// A pool that says nothing for PoolIdleSeconds is as good as dead.
+func TestFailoverPoolIdle(t *testing.T) {
+	silent := startPool(t, stratumtest.PoolOptions{Name: "silent", ShareBits: 4})
+	lively := startPool(t, stratumtest.PoolOptions{Name: "lively", ShareBits: 4, JobInterval: 300 * time.Millisecond})
+	start := func(idle int, addrs ...string) (*testSwitcher, *stratumtest.Miner) {
+		t.Helper()
+		sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), nil, func(c *Config) {
+			backups(addrs...)(c)
+			c.PoolIdleSeconds = idle
+		})
+		return sw, steadyMiner(t, sw, "alice.1")
+	}
+	off, stays := start(0, silent.Addr(), lively.Addr())
+	_, goes := start(1, silent.Addr(), lively.Addr())
+	other, works := start(1, lively.Addr(), silent.Addr())
+	began := time.Now()
+	waitPool(t, goes, "silent")
+	waitPool(t, stays, "silent")
+	waitPool(t, works, "lively")
+	_ = other
+	// Its answers to shares do not help it.
+	if err := goes.WaitFor(longContext(t, 15*time.Second), func(st stratumtest.MinerStats) bool { return st.Pool == "lively" }); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("at the backup after %v", time.Since(began).Round(10*time.Millisecond))
+	waitAccepted(t, goes, 3)
+	if n := off.linksLost.Load(); n != 0 || stays.Stats().Pool != "silent" {
+		t.Errorf("PoolIdleSeconds 0: %d links lost, miner is at %s", n, stays.Stats().Pool)
+	}
+	if n := other.linksLost.Load(); n != 0 || works.Stats().Switches != 0 {
+		t.Errorf("with jobs: %d links lost, %d switches", n, works.Stats().Switches)
+	}
+	for _, m := range []*stratumtest.Miner{goes, stays, works} {
+		if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || st.Doubled > 0 {
+			t.Errorf("miner: %+v", st)
+		}
+	}
+}
+
+// client.reconnect renews the links and the miners stay, without losing a
+// share and also when the pool then closes.
+func TestFailoverClientReconnect(t *testing.T) {
+	btc := miningPool(t, "btc", "")
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, nil)
+	const miners = 50
+	f := stratumtest.NewFleet(stratumtest.FleetOptions{N: miners, Addr: sw.addr, WorkerName: workerNames("alice"), SharesPerSecond: 500})
+	t.Cleanup(f.Close)
+	if err := f.WaitAuthorized(waitContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	for round := 1; round <= 3; round++ {
+		btc.SendReconnect("evil.example.com", 1, 0)
+		eventually(t, "all links are renewed", func() bool {
+			st := btc.Stats()
+			return st.ConnectionsTotal >= (round+1)*miners && st.Ready == miners
+		})
+	}
+	f.SetRate(0)
+	if err := f.WaitFor(waitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
+		t.Error(err)
+	}
+	st := f.Stats()
+	if st.Disconnected > 0 || st.Rejected > 0 || st.Doubled > 0 || st.Unknown > 0 || st.Violations > 0 || sw.linksLost.Load() > 0 {
+		t.Errorf("%+v, %d links lost", st, sw.linksLost.Load())
+	}
+	for _, m := range f.Miners() {
+		if m.Stats().Reconnects > 0 {
+			t.Errorf("miner %s was told to reconnect", m.Worker())
+		}
+	}
+	checkPool(t, btc)
+}
+
+// All addresses are down: a new miner is told so in time, one that waits is
+// served as soon as one of them is back.
+func TestFailoverAllDown(t *testing.T) {
+	addrs := []string{unusedAddr(t), unusedAddr(t)}
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), nil, backups(addrs...))
+	sw.setTiming(func(tm *timing) { tm.poolHandshake = 2 * time.Second })
+	refused := func(i int) time.Duration {
+		t.Helper()
+		r := dialSubscribed(t, sw.addr)
+		began := time.Now()
+		r.SendLine(rawAuthorize)
+		r.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
+		r.ExpectClosed()
+		return time.Since(began)
+	}
+	var took []time.Duration
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			d := refused(i)
+			mu.Lock()
+			took = append(took, d)
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	// Within the time for a pool's handshake and the pause before a last try.
+	if most := slices.Max(took); most > 2*time.Second+2*reconnectFirst+time.Second {
+		t.Errorf("302 after %v", most)
+	}
+	t.Logf("302 after %v to %v", slices.Min(took).Round(time.Millisecond), slices.Max(took).Round(time.Millisecond))
+
+	sw.setTiming(func(tm *timing) { tm.poolHandshake = poolHandshakeTimeout })
+	var waiting []*stratumtest.Miner
+	for i := range 20 {
+		waiting = append(waiting, startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: fmt.Sprintf("alice.%d", i)}))
+	}
+	eventually(t, "they wait", func() bool { return sw.sessionsIn(phaseRouting) == len(waiting) })
+	second := miningPool(t, "second", addrs[1])
+	back := time.Now()
+	for _, m := range waiting {
+		if err := m.WaitFor(longContext(t, 15*time.Second), func(st stratumtest.MinerStats) bool { return st.Pool == "second" }); err != nil {
+			t.Fatal(err)
+		}
+		waitAccepted(t, m, 2)
+		checkMiner(t, m)
+	}
+	t.Logf("those that waited mine %v after the pool is back", time.Since(back).Round(time.Millisecond))
+	checkPool(t, second)
+}
+
+// Miners of a pool that goes away and of one that is down for a switch do not
+// wait for their timers when it is back.
+func TestFailoverWaitingAreServedAtOnce(t *testing.T) {
+	btc, bcc := twoPools(t)
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc", "bob": "bcc"}), []*stratumtest.Pool{btc, bcc}, nil)
+	sw.setTiming(func(tm *timing) {
+		tm.reconnectFirst, tm.reconnectMost = 100*time.Millisecond, time.Hour
+		tm.switchRetryFirst, tm.switchRetryMost = 100*time.Millisecond, time.Hour
+	})
+	var miners []*stratumtest.Miner
+	for i := range 40 {
+		name := []string{"alice", "bob"}[i%2]
+		m := steadyMiner(t, sw, fmt.Sprintf("%s.%d", name, i))
+		waitPool(t, m, []string{"btc", "bcc"}[i%2])
+		miners = append(miners, m)
+	}
+	bcc.Close()
+	sw.coins.set("alice", "bcc")
+	eventually(t, "the breaker is open, all wait", func() bool {
+		return sw.pools["bcc"].addresses[0].breaker.state() != breakerClosed && sw.sessionsIn(phaseReconnecting) == 20 && sw.sessionsIn(phaseSwitching) == 20
+	})
+	if err := bcc.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range miners {
+		waitPool(t, m, "bcc")
+		waitAccepted(t, m, 2)
+	}
+}
+
+func longContext(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}

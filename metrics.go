@@ -1,0 +1,268 @@
+package main
+
+import (
+	"net/http"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/golang/glog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics for Prometheus. Values of labels are names of this program and of its
+// configuration; miners can not choose any.
+
+const (
+	maxScrapes    = 4 // at a time
+	scrapeTimeout = 5 * time.Second
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("stratum_switcher_"+name, help, labels, nil)
+}
+
+var (
+	descBuild    = desc("build_info", "What is running; always 1.", "version", "goversion", "chain")
+	descServerID = desc("server_id", "The server ID, the top of all session IDs; 0 while it is not known.")
+	descReady    = desc("ready", "Whether /readyz says that new miners can be served.")
+	descStarted  = desc("start_time_seconds", "When this program was started, by an upgrade or not, in Unix time.")
+
+	descSessions    = desc("sessions", "Miners' connections by what they do and the coin they mine; the coin is empty before there is a pool link.", "phase", "coin")
+	descPoolSession = desc("pool_sessions", "Sessions with a pool by the pool's address in use.", "coin", "pool")
+	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit has room for.")
+	descAccepted    = desc("sessions_total", "Miners' connections that were let in.")
+	descFull        = desc("refused_full_total", "Miners' connections that were refused because sessions_max was reached.")
+	descDraining    = desc("draining_links", "Links to former pools that are kept for late shares.")
+	descAccounts    = desc("sub_accounts", "Sub-accounts with miners here.")
+	descDelay       = desc("loop_delay_seconds", "How long the slowest relay loop took to answer when sessions were counted last.")
+	descSurveyAge   = desc("survey_age_seconds", "How long ago sessions were counted; it grows while the relay does not answer.")
+
+	descFailures = desc("handshake_failures_total", "Handshakes of miners that failed, and errors that miners were answered in them.", "reason")
+
+	descDials      = desc("pool_dials_total", "Connections to pools that were begun.", "coin", "pool")
+	descLinkFails  = desc("pool_link_failures_total", "Pool links that could not be had.", "coin", "pool", "reason")
+	descLinksLost  = desc("pool_links_lost_total", "Pool links in use that ended.", "coin", "pool")
+	descBreaker    = desc("pool_breaker_state", "1 for the state of the address's breaker: closed (in use), open (not dialled), probing.", "coin", "pool", "state")
+	descNotAnswer  = desc("pool_links_failed_total", "All tries to get a pool link that failed, those without an address to dial included.")
+	descDialsWait  = desc("pool_dials_waiting", "Sub-accounts with sessions that wait for their turn to dial.")
+	descSubmitted  = desc("shares_submitted_total", "Shares that miners submitted.", "coin")
+	descSharesGood = desc("shares_accepted_total", "Shares that pools accepted. Shares in agents' binary messages are counted as submitted only.", "coin")
+	descSharesBad  = desc("shares_refused_total", "Shares that pools refused.", "coin")
+	descBytes      = desc("received_bytes_total", "Bytes taken from miners, and from the pools they mine at.", "from")
+	descDropped    = desc("lines_dropped_total", "Lines that did not go on to the other side.", "reason")
+
+	descNoPool = desc("switches_without_pool_total", "Coin changes to no coin or to one that is not in StratumServerMap: the miners stay where they are.")
+
+	descSource  = desc("coin_source_connected", "Whether coins are known: ZooKeeper is connected, or the coin file was read.", "source")
+	descContact = desc("coin_source_contact_age_seconds", "Time since ZooKeeper was heard of last; absent if never, and with a coin file.")
+	descWatches = desc("coin_source_watches", "Watches set in ZooKeeper.")
+
+	descUpgrades     = desc("upgrades_total", "Hot upgrades since the service was first started.")
+	descUpgradeFails = desc("upgrade_failures_total", "Upgrades that were refused or undone.")
+	descPause        = desc("last_upgrade_pause_seconds", "How long shares waited during the last upgrade; absent if there was none.")
+	descLost         = desc("last_upgrade_lost_sessions", "Sessions that the last upgrade could not take over.")
+)
+
+// metricsHandler serves a registry of its own.
+func (s *statusServer) metricsHandler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		&cachedCollector{Collector: collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})},
+		&metricsCollector{s},
+		s.manager.monitor.switches,
+		s.manager.monitor.switchSeconds,
+	)
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog:            metricsLog{},
+		DisableCompression:  true,
+		MaxRequestsInFlight: maxScrapes,
+		Timeout:             scrapeTimeout,
+	})
+}
+
+// metricsLog takes the handler's errors to the log.
+type metricsLog struct{}
+
+func (metricsLog) Println(v ...any) { glog.Errorln(append([]any{"metrics:"}, v...)...) }
+
+// metricsCollector makes the metrics when they are asked for.
+type metricsCollector struct{ server *statusServer }
+
+// Describe says nothing, which makes the collector an unchecked one; a test
+// sees to what it gives.
+func (c *metricsCollector) Describe(chan<- *prometheus.Desc) {}
+
+func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
+	s, m := c.server, c.server.manager
+	mon := m.monitor
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+
+	gauge(descBuild, 1, version, runtime.Version(), m.chain.String())
+	gauge(descServerID, float64(m.ids.server()))
+	gauge(descReady, oneIf(s.notReady() == ""))
+	gauge(descStarted, float64(m.made.UnixMilli())/1000)
+	gauge(descSessionsMax, float64(m.maxSessions))
+	count(descAccepted, float64(mon.connections.Load()))
+	count(descFull, float64(m.refusedFull.Load()))
+	gauge(descDraining, float64(m.draining.Load()))
+	m.mu.Lock()
+	accounts := len(m.accounts)
+	m.mu.Unlock()
+	gauge(descAccounts, float64(accounts))
+	for reason, n := range m.failuresByReason() {
+		count(descFailures, float64(n), reason)
+	}
+	for reason := range mon.dropped {
+		count(descDropped, float64(mon.dropped[reason].Load()), dropNames[reason])
+	}
+	count(descNoPool, float64(mon.switchesNoPool.Load()))
+	count(descNotAnswer, float64(m.linksFailed.Load()))
+	gauge(descDialsWait, float64(m.gate.waitingAccounts()))
+
+	source := m.coinSourceStatus()
+	gauge(descSource, oneIf(source.Connected), source.Kind)
+	if source.Kind == coinSourceZooKeeper {
+		gauge(descWatches, float64(source.Watches))
+		if !source.LastContact.IsZero() {
+			gauge(descContact, time.Since(source.LastContact).Seconds())
+		}
+	}
+	count(descUpgrades, float64(m.upgrades()))
+	count(descUpgradeFails, float64(mon.upgradesFailed.Load()))
+	if pause := mon.upgradePause.Load(); pause >= 0 {
+		gauge(descPause, time.Duration(pause).Seconds())
+	}
+	gauge(descLost, float64(m.lostInUpgrade))
+
+	c.collectSessions(gauge, count)
+	c.collectPools(gauge, count)
+}
+
+// addMetric gives one value.
+type addMetric func(d *prometheus.Desc, v float64, labels ...string)
+
+func (c *metricsCollector) collectSessions(gauge, count addMetric) {
+	v := c.server.surveyor.get()
+	if v.at.IsZero() {
+		return // the relay has not answered yet
+	}
+	gauge(descDelay, v.delay.Seconds())
+	gauge(descSurveyAge, time.Since(v.at).Seconds())
+	count(descBytes, float64(v.fromMiners), "miners")
+	count(descBytes, float64(v.fromPools), "pools")
+
+	type phaseCoin struct {
+		phase sessionPhase
+		coin  string
+	}
+	sessions := map[phaseCoin]int{{phaseHandshaking, ""}: 0, {phaseRouting, ""}: 0}
+	atPool := make(map[[2]string]int)
+	for _, p := range c.server.manager.allPools() {
+		for phase := phaseRelaying; phase < phaseClosed; phase++ {
+			sessions[phaseCoin{phase, p.coin}] = 0
+		}
+		for _, a := range p.addresses {
+			atPool[[2]string{p.coin, a.text}] = 0
+		}
+	}
+	for g, n := range v.groups {
+		if g.pool == nil {
+			sessions[phaseCoin{g.phase, ""}] += n
+			continue
+		}
+		sessions[phaseCoin{g.phase, g.pool.coin}] += n
+		atPool[[2]string{g.pool.coin, g.address.text}] += n
+	}
+	for k, n := range sessions {
+		gauge(descSessions, float64(n), k.phase.String(), k.coin)
+	}
+	for k, n := range atPool {
+		gauge(descPoolSession, float64(n), k[0], k[1])
+	}
+}
+
+// collectPools adds up former pools of a coin at the same address.
+func (c *metricsCollector) collectPools(gauge, count addMetric) {
+	m := c.server.manager
+	for coin, shares := range m.sharesByCoin() {
+		count(descSubmitted, float64(shares.submitted), coin)
+		count(descSharesGood, float64(shares.accepted), coin)
+		count(descSharesBad, float64(shares.refused), coin)
+	}
+	type links struct {
+		dials, lost int64
+		failed      [linkFailures]int64
+		breaker     breakerState
+	}
+	all := make(map[[2]string]*links)
+	for _, p := range m.allPools() {
+		for i, a := range p.addresses {
+			key := [2]string{p.coin, a.text}
+			l := all[key]
+			if l == nil {
+				l = &links{breaker: a.breaker.state()}
+				all[key] = l
+			}
+			l.dials += p.links[i].dials.Load()
+			l.lost += p.links[i].lost.Load()
+			for reason := range l.failed {
+				l.failed[reason] += p.links[i].failed[reason].Load()
+			}
+		}
+	}
+	for key, l := range all {
+		count(descDials, float64(l.dials), key[0], key[1])
+		count(descLinksLost, float64(l.lost), key[0], key[1])
+		for reason, n := range l.failed {
+			count(descLinkFails, float64(n), key[0], key[1], linkFailureNames[reason])
+		}
+		for state, name := range breakerNames {
+			gauge(descBreaker, oneIf(breakerState(state) == l.breaker), key[0], key[1], name)
+		}
+	}
+}
+
+func oneIf(condition bool) float64 {
+	if condition {
+		return 1
+	}
+	return 0
+}
+
+// cachedCollector bounds what a costly collector costs: where the kernel can
+// only list descriptors one by one, counting ten thousands takes milliseconds.
+// What was collected serves for a thousand times as long as that took.
+type cachedCollector struct {
+	prometheus.Collector
+
+	mu      sync.Mutex
+	until   time.Time
+	metrics []prometheus.Metric
+}
+
+func (c *cachedCollector) Collect(ch chan<- prometheus.Metric) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if began := time.Now(); began.After(c.until) {
+		c.metrics = nil
+		fresh := make(chan prometheus.Metric)
+		go func() { c.Collector.Collect(fresh); close(fresh) }()
+		for metric := range fresh {
+			c.metrics = append(c.metrics, metric)
+		}
+		now := time.Now()
+		c.until = now.Add(min(1000*now.Sub(began), 15*time.Second))
+	}
+	for _, metric := range c.metrics {
+		ch <- metric
+	}
+}

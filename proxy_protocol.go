@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	proxyproto "github.com/pires/go-proxyproto"
+)
+
+// A load balancer in front says by the PROXY protocol, version 1 or 2, who the
+// miner is: one header before the miner's first byte. It is believed from
+// TrustedProxies only; from anyone else it is no Stratum.
+
+const (
+	maxProxyV1 = 107     // "\r\n" included, by the protocol
+	maxProxyV2 = 4 << 10 // with all it may tell beside the addresses
+	proxyV2Len = 16      // of the part before the addresses
+)
+
+var (
+	proxyV1Start = []byte("PROXY ")
+	proxyV2Start = []byte("\r\n\r\n\x00\r\nQUIT\n")
+
+	errProxyHeader = errors.New("bad PROXY protocol header")
+)
+
+// parseNetworks reads TrustedProxies: networks or single addresses.
+func parseNetworks(texts []string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, text := range texts {
+		n, err := netip.ParsePrefix(text)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(text)
+			if addrErr != nil {
+				return nil, fmt.Errorf("%q is neither a network nor an address", text)
+			}
+			n = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		networks = append(networks, n.Masked())
+	}
+	return networks, nil
+}
+
+// trusts says whether a peer may tell who the miner is.
+func (m *sessionManager) trusts(peer netip.Addr) bool {
+	for _, n := range m.proxies {
+		if n.Contains(peer.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// proxyHeaderSize returns the length of the PROXY header b begins with: 0 if it
+// begins with none, -1 if more bytes are needed to tell.
+func proxyHeaderSize(b []byte) (int, error) {
+	switch {
+	case bytes.HasPrefix(b, proxyV1Start):
+		end := bytes.Index(b, []byte("\r\n"))
+		switch {
+		case end >= 0 && end+2 <= maxProxyV1:
+			return end + 2, nil
+		case end >= 0 || len(b) > maxProxyV1:
+			return 0, errProxyHeader
+		}
+		return -1, nil
+	case bytes.HasPrefix(b, proxyV2Start):
+		if len(b) < proxyV2Len {
+			return -1, nil
+		}
+		size := proxyV2Len + int(b[14])<<8 + int(b[15])
+		if size > maxProxyV2 {
+			return 0, errProxyHeader
+		}
+		if len(b) < size {
+			return -1, nil
+		}
+		return size, nil
+	case bytes.HasPrefix(proxyV1Start, b), bytes.HasPrefix(proxyV2Start, b):
+		return -1, nil
+	}
+	return 0, nil
+}
+
+// parseProxyHeader gives the miner's address; ok is false if the header says
+// that the proxy speaks for itself.
+func parseProxyHeader(header []byte) (miner netip.AddrPort, ok bool, err error) {
+	h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(header)))
+	if err != nil {
+		return miner, false, fmt.Errorf("%w: %w", errProxyHeader, err)
+	}
+	source, isTCP := h.SourceAddr.(*net.TCPAddr)
+	if h.Command.IsLocal() || !isTCP {
+		return miner, false, nil
+	}
+	addr := source.AddrPort()
+	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), true, nil
+}
+
+// takeProxyHeader consumes the header of a trusted proxy, if b begins with one.
+// It returns how many bytes that were, or -1 if more are needed.
+func (s *Session) takeProxyHeader(b []byte) (int, error) {
+	size, err := proxyHeaderSize(b)
+	if err != nil || size <= 0 {
+		return size, err
+	}
+	miner, ok, err := parseProxyHeader(b[:size])
+	if err != nil {
+		return 0, err
+	}
+	if ok {
+		s.addr = miner
+	}
+	return size, nil
+}

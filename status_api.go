@@ -1,0 +1,405 @@
+package main
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The JSON behind the status page. Times are Unix seconds; texts may come from
+// miners and pools, and are to be shown as they are.
+
+const (
+	maxAccountRows = 500
+	accountsKeep   = 900 * time.Millisecond
+
+	// accountBatch is how many sub-accounts are read under the manager's lock
+	// at a time.
+	accountBatch = 128
+	maxQuery     = 200
+)
+
+func writeJSON(w http.ResponseWriter, value any) {
+	content, err := wireJSON.Marshal(value)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	_, _ = w.Write(content) // a reader that went away is no error
+}
+
+// statusReply is /api/status.
+type statusReply struct {
+	Now         int64  `json:"now"`
+	Version     string `json:"version"`
+	Chain       string `json:"chain"`
+	Listen      string `json:"listen"`
+	ServerID    int    `json:"server_id"`
+	Started     int64  `json:"started"` // or upgraded
+	Ready       bool   `json:"ready"`
+	NotReady    string `json:"not_ready,omitempty"`
+	Upgrades    int    `json:"upgrades"`
+	LastUpgrade int64  `json:"last_upgrade,omitempty"`
+	PauseMS     int64  `json:"pause_ms"` // of the last upgrade; -1: not known
+
+	Sessions    int              `json:"sessions"`
+	SessionsMax int              `json:"sessions_max"`
+	Phases      map[string]int   `json:"phases"`
+	Surveyed    int64            `json:"surveyed"` // when sessions were counted; 0: never
+	Accounts    int              `json:"accounts"`
+	Descriptors int              `json:"descriptors"` // -1: not known
+	DescLimit   int              `json:"descriptors_limit"`
+	Failures    map[string]int64 `json:"handshake_failures"`
+	RefusedFull int64            `json:"refused_full"`
+
+	CoinSource sourceReply  `json:"coin_source"`
+	Coins      []coinStatus `json:"coins"`
+}
+
+type sourceReply struct {
+	Kind        string `json:"kind"`
+	Connected   bool   `json:"connected"`
+	LastContact int64  `json:"last_contact,omitempty"`
+	Watches     int    `json:"watches"`
+}
+
+// coinStatus is one coin's pool. A coin whose pool was another before an
+// upgrade, and has miners there, comes twice.
+type coinStatus struct {
+	Coin      string         `json:"coin"`
+	Former    bool           `json:"former,omitempty"`
+	Sessions  int            `json:"sessions"`
+	Submitted uint64         `json:"submitted"`
+	Accepted  uint64         `json:"accepted"`
+	Refused   uint64         `json:"refused"`
+	Pools     []addressReply `json:"pools"`
+}
+
+type addressReply struct {
+	Address  string `json:"address"`
+	Breaker  string `json:"breaker"`
+	Sessions int    `json:"sessions"`
+	Dials    int64  `json:"dials"`
+	Failures int64  `json:"failures"`
+	Lost     int64  `json:"lost"`
+}
+
+func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	m := s.manager
+	v := s.surveyor.get()
+	source := m.coinSourceStatus()
+	reply := statusReply{
+		Now: time.Now().Unix(), Version: version, Chain: m.chain.String(), Listen: m.config.ListenAddr,
+		ServerID: int(m.ids.server()), Started: m.made.Unix(), NotReady: s.notReady(),
+		LastUpgrade: m.monitor.upgraded.Load(), PauseMS: m.monitor.pauseMS(), Upgrades: m.upgrades(),
+		SessionsMax: m.maxSessions, Phases: make(map[string]int), Surveyed: v.unix(),
+		Descriptors: openDescriptors(), DescLimit: m.fdLimit,
+		Failures: m.failuresByReason(), RefusedFull: m.refusedFull.Load(),
+		CoinSource: sourceReply{Kind: source.Kind, Connected: source.Connected, Watches: source.Watches},
+	}
+	reply.Ready = reply.NotReady == ""
+	if !source.LastContact.IsZero() {
+		reply.CoinSource.LastContact = source.LastContact.Unix()
+	}
+	for phase, n := range v.byPhase() {
+		reply.Phases[sessionPhase(phase).String()] = n
+		reply.Sessions += n
+	}
+	m.mu.Lock()
+	reply.Accounts = len(m.accounts)
+	m.mu.Unlock()
+
+	for _, p := range m.allPools() {
+		shares := p.shares.totals()
+		c := coinStatus{
+			Coin: p.coin, Former: m.pools[p.coin] != p,
+			Submitted: shares.submitted, Accepted: shares.accepted, Refused: shares.refused,
+		}
+		for i, a := range p.addresses {
+			row := addressReply{
+				Address: a.text, Breaker: a.breaker.state().String(),
+				Dials: p.links[i].dials.Load(), Failures: p.links[i].failures(), Lost: p.links[i].lost.Load(),
+			}
+			for g, n := range v.groups {
+				if g.pool == p && g.address == a {
+					row.Sessions += n
+				}
+			}
+			c.Sessions += row.Sessions
+			c.Pools = append(c.Pools, row)
+		}
+		if !c.Former || c.Sessions > 0 {
+			reply.Coins = append(reply.Coins, c)
+		}
+	}
+	slices.SortFunc(reply.Coins, func(a, b coinStatus) int {
+		return cmp.Or(strings.Compare(a.Coin, b.Coin), boolCompare(a.Former, b.Former))
+	})
+	writeJSON(w, &reply)
+}
+
+func boolCompare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+func (v *survey) unix() int64 {
+	if v.at.IsZero() {
+		return 0
+	}
+	return v.at.Unix()
+}
+
+func (c *linkCounts) failures() (n int64) {
+	for i := range c.failed {
+		n += c.failed[i].Load()
+	}
+	return n
+}
+
+func (mon *monitor) pauseMS() int64 {
+	pause := mon.upgradePause.Load()
+	if pause < 0 {
+		return -1
+	}
+	return time.Duration(pause).Milliseconds()
+}
+
+// upgrades is how many there were since the first start.
+func (m *sessionManager) upgrades() int {
+	if m.resumed == nil {
+		return 0
+	}
+	return m.resumed.Upgrades
+}
+
+func (m *sessionManager) failuresByReason() map[string]int64 {
+	counts := make(map[string]int64, len(handshakeReasons)+1)
+	for _, name := range handshakeReasons {
+		counts[name] = 0
+	}
+	counts[otherReason] = 0
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for code, n := range m.failures {
+		counts[handshakeReason(code)] += n
+	}
+	return counts
+}
+
+// accountRow is one sub-account. Rate and Refused are null while there is
+// nothing to tell them from.
+type accountRow struct {
+	Account     string         `json:"account"`
+	Wanted      string         `json:"wanted"` // empty: its entry is gone
+	Mining      map[string]int `json:"mining"` // miners by coin
+	Miners      int            `json:"miners"`
+	Rate        *float64       `json:"shares_per_minute"`
+	Refused     *float64       `json:"refused_percent"`
+	LastSwitch  int64          `json:"last_switch"` // 0: none in this process
+	Moving      bool           `json:"moving,omitempty"`
+	LastError   string         `json:"last_error"`
+	LastErrorAt int64          `json:"last_error_at"`
+}
+
+// accountTable keeps the rows for a moment, for all that ask.
+type accountTable struct {
+	mu   sync.Mutex
+	made time.Time
+	rows []accountRow
+}
+
+func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.made) < accountsKeep {
+		return t.rows
+	}
+	accounts := m.allAccounts()
+	rows := make([]accountRow, 0, len(accounts))
+	for batch := range slices.Chunk(accounts, accountBatch) {
+		rows = m.appendAccountRows(rows, batch)
+	}
+	r.mu.Lock()
+	for i := range rows {
+		rate, refused := r.rate(accounts[i])
+		rows[i].Rate, rows[i].Refused = known(rate), known(refused)
+	}
+	r.mu.Unlock()
+	t.rows, t.made = rows, time.Now()
+	return rows
+}
+
+func known(v float64) *float64 {
+	if math.IsNaN(v) {
+		return nil
+	}
+	v = math.Round(v*100) / 100
+	return &v
+}
+
+func (m *sessionManager) appendAccountRows(rows []accountRow, accounts []*subAccount) []accountRow {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range accounts {
+		row := accountRow{
+			Account: a.name, Wanted: a.wanted, Mining: maps.Clone(a.mining), Miners: len(a.sessions),
+			Moving: a.run != nil, LastError: a.lastError,
+		}
+		if !a.lastSwitch.IsZero() {
+			row.LastSwitch = a.lastSwitch.Unix()
+		}
+		if !a.lastErrorAt.IsZero() {
+			row.LastErrorAt = a.lastErrorAt.Unix()
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// accountOrders are what the rows can be sorted by.
+var accountOrders = map[string]func(a, b *accountRow) int{
+	"account":  func(a, b *accountRow) int { return 0 }, // the order of rows that are equal otherwise
+	"wanted":   func(a, b *accountRow) int { return strings.Compare(a.Wanted, b.Wanted) },
+	"miners":   func(a, b *accountRow) int { return cmp.Compare(a.Miners, b.Miners) },
+	"rate":     func(a, b *accountRow) int { return cmp.Compare(orMinus(a.Rate), orMinus(b.Rate)) },
+	"refused":  func(a, b *accountRow) int { return cmp.Compare(orMinus(a.Refused), orMinus(b.Refused)) },
+	"switched": func(a, b *accountRow) int { return cmp.Compare(a.LastSwitch, b.LastSwitch) },
+	"error":    func(a, b *accountRow) int { return cmp.Compare(a.LastErrorAt, b.LastErrorAt) },
+	"elsewhere": func(a, b *accountRow) int {
+		return cmp.Compare(a.Miners-a.Mining[a.Wanted], b.Miners-b.Mining[b.Wanted])
+	},
+}
+
+func orMinus(v *float64) float64 {
+	if v == nil {
+		return -1
+	}
+	return *v
+}
+
+func (s *statusServer) serveAccounts(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	order, filter := q.Get("sort"), strings.ToLower(q.Get("filter"))
+	if order == "" {
+		order = "miners"
+	}
+	compare, ok := accountOrders[order]
+	if !ok {
+		http.Error(w, "sort: one of "+strings.Join(slices.Sorted(maps.Keys(accountOrders)), ", "), http.StatusBadRequest)
+		return
+	}
+	if len(filter) > maxQuery {
+		http.Error(w, "filter: too long", http.StatusBadRequest)
+		return
+	}
+	limit := maxAccountRows
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxAccountRows {
+			http.Error(w, "limit: from 1 to "+strconv.Itoa(maxAccountRows), http.StatusBadRequest)
+			return
+		}
+		limit = n
+	}
+	direction := 1
+	if q.Get("desc") == "1" {
+		direction = -1
+	}
+	all := s.accounts.get(s.manager, s.recorder)
+	rows := make([]*accountRow, 0, len(all))
+	for i := range all {
+		if filter == "" || containsFold(all[i].Account, filter) {
+			rows = append(rows, &all[i])
+		}
+	}
+	slices.SortFunc(rows, func(a, b *accountRow) int {
+		if order == "account" {
+			return direction * strings.Compare(a.Account, b.Account)
+		}
+		return cmp.Or(direction*compare(a, b), strings.Compare(a.Account, b.Account))
+	})
+	matching := len(rows)
+	writeJSON(w, map[string]any{"accounts": rows[:min(limit, matching)], "matching": matching, "total": len(all)})
+}
+
+// serveSearch looks for miners, one search at a time.
+func (s *statusServer) serveSearch(w http.ResponseWriter, r *http.Request) {
+	text := strings.TrimSpace(r.URL.Query().Get("q"))
+	if text == "" || len(text) > maxQuery {
+		http.Error(w, "q: a part of a worker's name or of an address, or a session ID", http.StatusBadRequest)
+		return
+	}
+	s.searching.Lock()
+	found, more, err := s.manager.search(text)
+	s.searching.Unlock()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	if found == nil {
+		found = []foundMiner{}
+	}
+	writeJSON(w, map[string]any{"miners": found, "more": more})
+}
+
+// eventReply is one event as the page gets it.
+type eventReply struct {
+	Kind    string `json:"kind"`
+	Level   string `json:"level"`
+	What    string `json:"what"`
+	Account string `json:"account,omitempty"`
+	Coin    string `json:"coin,omitempty"`
+	To      string `json:"to,omitempty"`
+	Pool    string `json:"pool,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+	First   int64  `json:"first"`
+	Last    int64  `json:"last"`
+	Count   int    `json:"count"`
+}
+
+const (
+	eventsShown    = 200
+	eventsShownAll = eventsKept * int(eventKinds)
+)
+
+func (s *statusServer) serveEvents(w http.ResponseWriter, r *http.Request) {
+	kind, limit := r.URL.Query().Get("kind"), eventsShown
+	if kind != "" {
+		if !slices.Contains(eventKindNames[:], kind) {
+			http.Error(w, "kind: one of "+strings.Join(eventKindNames[:], ", "), http.StatusBadRequest)
+			return
+		}
+		limit = eventsShownAll
+	}
+	replies := []eventReply{}
+	for _, e := range s.manager.monitor.events.all() {
+		if kind != "" && e.Kind.String() != kind {
+			continue
+		}
+		if len(replies) == limit {
+			break
+		}
+		replies = append(replies, eventReply{
+			Kind: e.Kind.String(), Level: e.Level.String(), What: e.What, Account: e.Account, Coin: e.Coin, To: e.To,
+			Pool: e.Pool, Detail: e.Detail, First: e.First.Unix(), Last: e.Last.Unix(), Count: e.Count,
+		})
+	}
+	writeJSON(w, map[string]any{"events": replies})
+}
+
+func (s *statusServer) serveHistory(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, s.manager.monitor.history.series())
+}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// monitor is what the manager and its sessions note for operators, beside the
+// log: events, counters, the charts' past. Any goroutine may use it.
+type monitor struct {
+	events  eventLog
+	history history
+
+	listening   atomic.Bool
+	connections atomic.Int64 // miners that were let in
+	dropped     [dropReasons]atomic.Int64
+
+	switches       *prometheus.CounterVec // by the new coin
+	switchSeconds  prometheus.Histogram
+	switchesNoPool atomic.Int64 // the new coin is not in StratumServerMap, or none
+
+	upgradesFailed atomic.Int64
+	upgradePause   atomic.Int64 // ns of the last upgrade; -1: unknown
+	upgraded       atomic.Int64 // when, Unix seconds
+}
+
+// dropReason says why a line did not go on to the other side.
+type dropReason uint8
+
+const (
+	dropFormerPool dropReason = iota // of a pool that the miner has left
+	dropTooLong                      // ends the connection too
+	dropNotJSON                      // of a miner that is not authorized yet
+	dropReasons
+)
+
+var dropNames = [dropReasons]string{"former_pool", "too_long", "not_json"}
+
+func newMonitor() *monitor {
+	mon := &monitor{
+		switches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stratum_switcher_switches_total",
+			Help: "Coin changes of sub-accounts with miners here, by the new coin.",
+		}, []string{"coin"}),
+		switchSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "stratum_switcher_switch_duration_seconds",
+			Help:    "Time from a coin change to the last of the sub-account's miners having moved.",
+			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300},
+		}),
+	}
+	mon.upgradePause.Store(-1)
+	return mon
+}
+
+// switchBegins notes a coin change. known says that the coin has a pool.
+func (mon *monitor) switchBegins(account, from, to string, miners int, known bool) {
+	key := eventKey{Kind: eventSwitch, What: "coin changed", Account: account, Coin: from, To: to}
+	switch {
+	case to == "":
+		mon.switchesNoPool.Add(1)
+		key.What = "coin deleted"
+		mon.events.add(levelBad, key, fmt.Sprintf("%d miners stay", miners))
+	case !known:
+		mon.switchesNoPool.Add(1)
+		key.What = "coin without a pool"
+		mon.events.add(levelBad, key, fmt.Sprintf("not in StratumServerMap, %d miners stay", miners))
+	case miners == 0:
+	default:
+		mon.switches.WithLabelValues(to).Inc()
+		mon.events.add(levelNote, key, fmt.Sprintf("%d miners to move", miners))
+	}
+}
+
+// switchCut notes that the coin changed again before all had moved. It takes nil.
+func (mon *monitor) switchCut(account string, run *switchRun) {
+	if run != nil {
+		mon.events.amend(levelNote, run.key(account), fmt.Sprintf("%d miners moved, then the coin changed again", run.moved))
+	}
+}
+
+func (r *switchRun) key(account string) eventKey {
+	return eventKey{Kind: eventSwitch, What: "coin changed", Account: account, Coin: r.from, To: r.coin}
+}
+
+// switchDone notes that the last miner has moved.
+func (mon *monitor) switchDone(account string, run *switchRun) {
+	took := time.Since(run.began)
+	mon.switchSeconds.Observe(took.Seconds())
+	detail := fmt.Sprintf("%d miners moved in %.2f s", run.moved, took.Seconds())
+	if run.failed > 0 {
+		detail += fmt.Sprintf(", %d links failed meanwhile", run.failed)
+	}
+	mon.events.amend(levelGood, run.key(account), detail)
+}
+
+// takenOut notes that an address is not dialled for a while, back that it is
+// in use again.
+func (mon *monitor) takenOut(coin string, a *poolAddress, err error) {
+	mon.events.add(levelBad, eventKey{Kind: eventFailover, What: "pool taken out", Coin: coin, Pool: a.text}, err.Error())
+}
+
+func (mon *monitor) back(a *poolAddress) {
+	mon.events.add(levelGood, eventKey{Kind: eventFailover, What: "pool is back", Pool: a.text}, "")
+}
+
+// tooLong counts err's line if that is what err says.
+func (mon *monitor) tooLong(err error) {
+	if errors.Is(err, errLineTooLong) {
+		mon.dropped[dropTooLong].Add(1)
+	}
+}
+
+// refused notes a miner that was refused.
+func (mon *monitor) refused(account, reason, why string) {
+	mon.events.add(levelBad, eventKey{Kind: eventRefusal, What: reason, Account: account}, why)
+}
+
+// Reasons of failed handshakes, as metrics and events name them.
+var handshakeReasons = map[int]string{
+	errNeedSubscribed.Code:      "not_subscribed",
+	errDuplicateSubscribed.Code: "subscribed_twice",
+	errTooFewParams.Code:        "too_few_params",
+	errWorkerNotString.Code:     "worker_not_a_string",
+	errEmptySubAccount.Code:     "no_sub_account",
+	errInvalidSubAccount.Code:   "unknown_sub_account",
+	errServerNotFound.Code:      "coin_without_pool",
+	errConnectFailed.Code:       "no_pool_link",
+	errUnauthorized.Code:        "share_before_authorize",
+	errUnknownMethod.Code:       "unknown_method",
+	failSilent:                  "silent",
+	failNotStratum:              "not_stratum",
+	failLineTooLong:             "line_too_long",
+	failUnauthorized:            "not_authorized_in_time",
+	failRefused:                 "refused_by_pool",
+}
+
+const otherReason = "other"
+
+// handshakeReason never gives a name that is not of this program.
+func handshakeReason(code int) string {
+	if name, ok := handshakeReasons[code]; ok {
+		return name
+	}
+	return otherReason
+}
+
+// handshakeFailed notes failures of miners whose sub-account is not known.
+// Others come by refused.
+func (mon *monitor) handshakeFailed(code int) {
+	switch code {
+	case errInvalidSubAccount.Code, errServerNotFound.Code, errConnectFailed.Code, failRefused:
+		return
+	case failLineTooLong:
+		mon.dropped[dropTooLong].Add(1)
+	}
+	mon.events.add(levelBad, eventKey{Kind: eventRefusal, What: handshakeReason(code)}, "")
+}
+
+// linkCounts counts links to one address of one coin's pool.
+type linkCounts struct {
+	dials  atomic.Int64
+	lost   atomic.Int64
+	failed [linkFailures]atomic.Int64
+}
+
+// linkFailure is why a pool link could not be had.
+type linkFailure uint8
+
+const (
+	linkNotConnected linkFailure = iota
+	linkTimeout
+	linkWorkerRefused
+	linkBadHandshake
+	linkFailures
+)
+
+var linkFailureNames = [linkFailures]string{"connect", "timeout", "worker_refused", "handshake"}
+
+func linkFailureOf(err error) linkFailure {
+	var refused *refusedError
+	var errno syscall.Errno
+	var network interface{ Timeout() bool } // look-ups
+	switch {
+	case errors.As(err, &refused):
+		return linkWorkerRefused
+	case errors.Is(err, errPoolTimeout):
+		return linkTimeout
+	case errors.As(err, &errno), errors.As(err, &network):
+		return linkNotConnected
+	}
+	return linkBadHandshake
+}
+
+// linksTo are the counts of one of the pool's addresses. Others' go nowhere.
+func (p *pool) linksTo(a *poolAddress) *linkCounts {
+	for i, known := range p.addresses {
+		if known == a {
+			return &p.links[i]
+		}
+	}
+	return new(linkCounts)
+}
+
+// monitorState is what of the monitor an upgrade hands on.
+type monitorState struct {
+	Events  []event
+	History []historySample
+}
+
+func (mon *monitor) state() *monitorState {
+	return &monitorState{Events: mon.events.all(), History: mon.history.all()}
+}
+
+// resumed takes over what the former process has noted, and notes the upgrade.
+func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time) {
+	if past := st.Monitor; past != nil {
+		for i := range past.Events {
+			if e := &past.Events[i]; e.Kind == eventSwitch && e.Level == levelNote {
+				e.Detail += "; the switcher was upgraded meanwhile"
+				e.Level = levelGood
+			}
+		}
+		mon.events.restore(past.Events)
+		mon.history.restore(past.History)
+		st.Monitor = nil // not needed any more
+	}
+	mon.upgraded.Store(now.Unix())
+	level, detail := levelGood, fmt.Sprintf("version %s, %d sessions", version, sessions)
+	if lost > 0 {
+		level, detail = levelBad, fmt.Sprintf("%s, %d lost", detail, lost)
+	}
+	if !st.FrozenAt.IsZero() {
+		pause := now.Sub(st.FrozenAt)
+		mon.upgradePause.Store(int64(pause))
+		detail += fmt.Sprintf(", pause %d ms", pause.Milliseconds())
+	}
+	mon.events.add(level, eventKey{Kind: eventProcess, What: "upgraded"}, detail)
+}
+
+func (mon *monitor) upgradeFailed(err error) {
+	mon.upgradesFailed.Add(1)
+	mon.events.add(levelBad, eventKey{Kind: eventProcess, What: "upgrade failed"}, err.Error())
+}

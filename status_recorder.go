@@ -1,0 +1,205 @@
+package main
+
+import (
+	"math"
+	"sync"
+	"time"
+)
+
+const (
+	// recordEvery is how often the coin source is looked at; charts and rates
+	// move on each historyStep.
+	recordEvery = time.Second
+
+	// What is older weighs less: to the e-th part after these times.
+	rateSpan    = time.Minute
+	refusalSpan = 10 * time.Minute
+)
+
+// statusRecorder looks at the counters now and then, for charts and for rates. The
+// goroutine record owns it, except for rates.
+type statusRecorder struct {
+	manager   *sessionManager
+	last      time.Time
+	coins     map[string]shareTotals
+	connected bool // the coin source
+
+	mu    sync.Mutex
+	rates map[*subAccount]*shareRate
+}
+
+// shareTotals are shareCounts at one moment.
+type shareTotals struct{ submitted, accepted, refused uint64 }
+
+func (c *shareCounts) totals() shareTotals {
+	return shareTotals{c.submitted.Load(), c.accepted.Load(), c.refused.Load()}
+}
+
+// shareRate is how one sub-account's shares come, as averages of which the
+// past weighs less and less. They are exact from the start if shares come
+// evenly, because the weights are counted too.
+type shareRate struct {
+	before            shareTotals
+	submitted, weight float64 // shares and seconds
+	accepted, refused float64
+}
+
+func (r *shareRate) move(now shareTotals, elapsed time.Duration) {
+	keep := math.Exp(-float64(elapsed) / float64(rateSpan))
+	r.submitted = r.submitted*keep + float64(now.submitted-r.before.submitted)
+	r.weight = r.weight*keep + elapsed.Seconds()
+	keep = math.Exp(-float64(elapsed) / float64(refusalSpan))
+	r.accepted = r.accepted*keep + float64(now.accepted-r.before.accepted)
+	r.refused = r.refused*keep + float64(now.refused-r.before.refused)
+	r.before = now
+}
+
+func newStatusRecorder(m *sessionManager) *statusRecorder {
+	return &statusRecorder{
+		manager: m, last: time.Now(), coins: make(map[string]shareTotals),
+		rates: make(map[*subAccount]*shareRate),
+	}
+}
+
+// record runs until the server is closed.
+func (s *statusServer) record() {
+	defer close(s.stopped)
+	tick := time.NewTicker(recordEvery)
+	defer tick.Stop()
+	s.recorder.noteCoins()
+	s.recorder.step(s.surveyor.get(), time.Now())
+	for {
+		select {
+		case <-s.stop:
+			return
+		case now := <-tick.C:
+			s.recorder.noteCoins()
+			if now.Sub(s.recorder.last) >= historyStep-recordEvery/2 {
+				s.recorder.step(s.surveyor.get(), now)
+			}
+		}
+	}
+}
+
+// noteCoins notes when the coin source comes or goes.
+func (r *statusRecorder) noteCoins() {
+	source := r.manager.coinSourceStatus()
+	if source.Kind != coinSourceZooKeeper || source.Connected == r.connected {
+		return
+	}
+	r.connected = source.Connected
+	if source.Connected {
+		r.manager.monitor.events.add(levelGood, eventKey{Kind: eventCoins, What: "ZooKeeper connected"}, "")
+	} else {
+		r.manager.monitor.events.add(levelBad, eventKey{Kind: eventCoins, What: "ZooKeeper lost"}, "known sub-accounts keep their coins")
+	}
+}
+
+// step adds to the charts and moves the rates on.
+func (r *statusRecorder) step(v *survey, now time.Time) {
+	elapsed := now.Sub(r.last)
+	r.last = now
+	sample := historySample{At: now.Unix(), Coins: make(map[string]historyPoint)}
+	for g, n := range v.groups {
+		if g.pool != nil {
+			p := sample.Coins[g.pool.coin]
+			p.Sessions += n
+			sample.Coins[g.pool.coin] = p
+		}
+	}
+	for coin, totals := range r.manager.sharesByCoin() {
+		before := r.coins[coin]
+		r.coins[coin] = totals
+		p := sample.Coins[coin]
+		p.Submitted, p.Refused = totals.submitted-before.submitted, totals.refused-before.refused
+		sample.Coins[coin] = p
+	}
+	r.manager.monitor.history.add(sample)
+
+	accounts := r.manager.allAccounts()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rates := make(map[*subAccount]*shareRate, len(accounts))
+	for _, a := range accounts {
+		rate := r.rates[a]
+		if rate == nil {
+			rate = &shareRate{}
+		}
+		rate.move(a.shares.totals(), elapsed)
+		rates[a] = rate
+	}
+	r.rates = rates // accounts without miners are forgotten
+}
+
+// rate gives the shares a minute and the refused ones of a hundred, NaN where
+// there is nothing to tell from.
+func (r *statusRecorder) rate(a *subAccount) (perMinute, refused float64) {
+	perMinute, refused = math.NaN(), math.NaN()
+	rate := r.rates[a]
+	if rate == nil {
+		return perMinute, refused
+	}
+	if rate.weight > 0 {
+		perMinute = rate.submitted * 60 / rate.weight
+	}
+	if answered := rate.accepted + rate.refused; answered > 0 {
+		refused = 100 * rate.refused / answered
+	}
+	return perMinute, refused
+}
+
+// sharesByCoin adds up the coins' pools, those of a former configuration
+// included.
+func (m *sessionManager) sharesByCoin() map[string]shareTotals {
+	totals := make(map[string]shareTotals, len(m.pools))
+	for _, p := range m.allPools() {
+		t, now := totals[p.coin], p.shares.totals()
+		totals[p.coin] = shareTotals{t.submitted + now.submitted, t.accepted + now.accepted, t.refused + now.refused}
+	}
+	return totals
+}
+
+// allPools are the pools there are sessions or may be sessions at.
+func (m *sessionManager) allPools() []*pool {
+	pools := make([]*pool, 0, len(m.pools))
+	for _, p := range m.pools {
+		pools = append(pools, p)
+	}
+	for _, p := range m.former {
+		if now := m.pools[p.coin]; now == nil || now != p && !now.sameAs(p) {
+			pools = append(pools, p)
+		}
+	}
+	return pools
+}
+
+func (m *sessionManager) allAccounts() []*subAccount {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	accounts := make([]*subAccount, 0, len(m.accounts))
+	for _, a := range m.accounts {
+		accounts = append(accounts, a)
+	}
+	return accounts
+}
+
+// coinSourceStatus is what is known of the coin source.
+type coinSourceStatus struct {
+	Kind        string
+	Connected   bool
+	LastContact time.Time // zero: never, or of no meaning
+	Watches     int
+}
+
+const (
+	coinSourceZooKeeper = "zookeeper"
+	coinSourceFile      = "file"
+)
+
+func (m *sessionManager) coinSourceStatus() coinSourceStatus {
+	if zk, ok := m.coins.(*zkCoinSource); ok {
+		st := zk.Status()
+		return coinSourceStatus{coinSourceZooKeeper, st.Connected, st.LastContact, st.Watches}
+	}
+	return coinSourceStatus{Kind: coinSourceFile, Connected: true} // it is read at the start
+}

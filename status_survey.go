@@ -1,0 +1,301 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Sessions may be looked at on their loops only. A walk passes over all of
+// them there, some at a time, so that no share waits for long; a survey is the
+// walk that counts them, made once however many readers there are.
+
+const (
+	// walkBatch is how many sessions are looked at between other events.
+	walkBatch = 256
+
+	// walkWait bounds the wait for the loops, which stand still during an
+	// upgrade.
+	walkWait = 2 * time.Second
+
+	surveyKeep = 900 * time.Millisecond
+
+	maxFound = 100
+)
+
+var errLoopsBusy = errors.New("the relay does not answer at the moment")
+
+// walk calls begin on each loop, then visit for all its sessions. part tells
+// the loops apart; what is done for different parts is concurrent.
+//
+// If the loops do not finish in time, walk returns false, and visits may
+// still be under way: then what they write to must not be looked at.
+func (m *sessionManager) walk(begin func(part int, l *loop), visit func(part int, s *Session)) bool {
+	m.mu.Lock()
+	sessions := slices.Clone(m.sessions)
+	m.mu.Unlock()
+	parts := make([][]*Session, len(m.loops))
+	for _, s := range sessions {
+		part := slices.Index(m.loops, s.loop)
+		parts[part] = append(parts[part], s)
+	}
+	done := make(chan struct{}, len(parts))
+	var abandoned atomic.Bool
+	for part, left := range parts {
+		l := m.loops[part]
+		var step func()
+		step = func() {
+			n := min(walkBatch, len(left))
+			for _, s := range left[:n] {
+				if s.phase != phaseClosed {
+					visit(part, s)
+				}
+			}
+			if left = left[n:]; len(left) > 0 && !abandoned.Load() {
+				l.post(step)
+				return
+			}
+			done <- struct{}{}
+		}
+		l.post(func() {
+			begin(part, l)
+			step()
+		})
+	}
+	timeout := time.NewTimer(walkWait)
+	defer timeout.Stop()
+	for range parts {
+		select {
+		case <-done:
+		case <-timeout.C:
+			abandoned.Store(true)
+			return false
+		}
+	}
+	return true
+}
+
+// sessionGroup is what sessions are counted by. The pool is nil before there
+// is a link.
+type sessionGroup struct {
+	phase   sessionPhase
+	pool    *pool
+	address *poolAddress
+}
+
+// survey is how many sessions of each group there are. It is not changed once
+// it is made.
+type survey struct {
+	at         time.Time // zero: there was none yet
+	groups     map[sessionGroup]int
+	fromMiners uint64 // bytes
+	fromPools  uint64
+	delay      time.Duration // until the slowest loop had time for it
+}
+
+// byPhase adds up the groups.
+func (v *survey) byPhase() (counts [phaseClosed]int) {
+	for g, n := range v.groups {
+		counts[g.phase] += n
+	}
+	return counts
+}
+
+// surveyPart is one loop's share of a survey.
+type surveyPart struct {
+	groups     map[sessionGroup]int
+	last       sessionGroup // of the session before: mostly the same
+	count      int          // of last, not in groups yet
+	fromMiners uint64
+	fromPools  uint64
+	delay      time.Duration
+}
+
+func (p *surveyPart) add(g sessionGroup) {
+	if g != p.last {
+		p.flush()
+		p.last = g
+	}
+	p.count++
+}
+
+func (p *surveyPart) flush() {
+	if p.count > 0 {
+		p.groups[p.last] += p.count
+		p.count = 0
+	}
+}
+
+// takeSurvey makes a survey; nil if the loops are busy.
+func (m *sessionManager) takeSurvey() *survey {
+	began := time.Now()
+	parts := make([]surveyPart, len(m.loops))
+	ok := m.walk(func(part int, l *loop) {
+		p := &parts[part]
+		p.groups = make(map[sessionGroup]int)
+		p.fromMiners, p.fromPools = l.fromMiners, l.fromPools
+		p.delay = time.Since(began)
+	}, func(part int, s *Session) {
+		g := sessionGroup{phase: s.phase}
+		if s.phase >= phaseRelaying {
+			g.pool, g.address = s.pool, s.address
+		}
+		parts[part].add(g)
+	})
+	if !ok {
+		return nil
+	}
+	v := &survey{at: time.Now(), groups: make(map[sessionGroup]int)}
+	for i := range parts {
+		p := &parts[i]
+		p.flush()
+		for g, n := range p.groups {
+			v.groups[g] += n
+		}
+		v.fromMiners += p.fromMiners
+		v.fromPools += p.fromPools
+		v.delay = max(v.delay, p.delay)
+	}
+	return v
+}
+
+// surveyor keeps the last survey for a moment.
+type surveyor struct {
+	manager *sessionManager
+
+	mu    sync.Mutex
+	last  *survey
+	tried time.Time
+}
+
+// get returns a survey that is not older than surveyKeep, or the last one
+// there was if the loops are busy.
+func (v *surveyor) get() *survey {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if time.Since(v.tried) < surveyKeep {
+		return v.last
+	}
+	made := v.manager.takeSurvey()
+	v.tried = time.Now()
+	if made != nil {
+		v.last = made
+	}
+	return v.last
+}
+
+// foundMiner is a session as a search shows it. Worker, Agent and what names
+// follow are the miner's own words.
+type foundMiner struct {
+	Session   string   `json:"session"`
+	Address   string   `json:"address"`
+	Worker    string   `json:"worker"`
+	Others    []string `json:"other_workers,omitempty"`
+	Devices   int      `json:"devices,omitempty"` // behind an agent
+	Account   string   `json:"account"`
+	Agent     string   `json:"user_agent"`
+	Phase     string   `json:"phase"`
+	Since     int64    `json:"since"` // Unix seconds; 0: not known
+	Coin      string   `json:"coin"`
+	Pool      string   `json:"pool"`
+	NextCoin  string   `json:"next_coin,omitempty"`
+	Submitted uint32   `json:"submitted"`
+	Accepted  uint32   `json:"accepted"`
+	Refused   uint32   `json:"refused"`
+	LastShare int64    `json:"last_share"` // Unix seconds; 0: none yet
+}
+
+// maxFoundWorkers bounds how many further workers of a connection are shown.
+const maxFoundWorkers = 20
+
+// search finds sessions whose address, worker or session ID has text in it.
+// more says that there are others.
+func (m *sessionManager) search(text string) (found []foundMiner, more bool, err error) {
+	text = strings.ToLower(strings.TrimSpace(text))
+	id, idErr := strconv.ParseUint(text, 16, 32)
+	isID := idErr == nil && len(text) == len("00000000")
+	type result struct {
+		found []foundMiner
+		more  bool
+	}
+	parts := make([]result, len(m.loops))
+	ok := m.walk(func(int, *loop) {}, func(part int, s *Session) {
+		r := &parts[part]
+		switch {
+		case r.more || !(isID && s.hasID && s.id == uint32(id)) && !s.matches(text):
+		case len(r.found) == maxFound:
+			r.more = true
+		default:
+			r.found = append(r.found, s.found())
+		}
+	})
+	if !ok {
+		return nil, false, errLoopsBusy
+	}
+	for i := range parts {
+		found = append(found, parts[i].found...)
+		more = more || parts[i].more
+	}
+	slices.SortFunc(found, func(a, b foundMiner) int {
+		return strings.Compare(a.Worker+a.Session, b.Worker+b.Session)
+	})
+	if len(found) > maxFound {
+		found, more = found[:maxFound], true
+	}
+	return found, more, nil
+}
+
+// matches says whether text, in lower case, is part of the session's workers
+// or address.
+func (s *Session) matches(text string) bool {
+	if s.auth != nil && containsFold(s.auth.name.String(), text) {
+		return true
+	}
+	for _, w := range s.workers {
+		if containsFold(w.name.String(), text) {
+			return true
+		}
+	}
+	var b [64]byte
+	return strings.Contains(string(s.addr.AppendTo(b[:0])), text)
+}
+
+func containsFold(s, lower string) bool { return strings.Contains(strings.ToLower(s), lower) }
+
+// found describes the session.
+func (s *Session) found() foundMiner {
+	f := foundMiner{
+		Session: "--------", Address: s.addr.String(), Phase: s.phase.String(), Since: s.since,
+		Submitted: s.shares.submitted, Accepted: s.shares.accepted, Refused: s.shares.refused, LastShare: s.shares.last,
+	}
+	if s.hasID {
+		f.Session = fmt.Sprintf("%08x", s.id)
+	}
+	if s.subscription != nil {
+		f.Agent = clipText(s.subscription.UserAgent, maxEventText)
+	}
+	if s.auth != nil {
+		f.Worker = clipText(s.auth.name.String(), maxEventText)
+	}
+	if s.account != nil {
+		f.Account = clipText(s.account.name, maxEventField)
+	}
+	for _, w := range s.workers[:min(len(s.workers), maxFoundWorkers)] {
+		f.Others = append(f.Others, clipText(w.name.String(), maxEventField))
+	}
+	if s.agent != nil {
+		f.Devices = len(s.agent.messages)
+	}
+	if s.pool != nil {
+		f.Coin, f.Pool = s.pool.coin, s.address.text
+	}
+	if s.linking != nil {
+		f.NextCoin = s.linking.pool.coin
+	}
+	return f
+}

@@ -1,0 +1,498 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// testStatus is a status listener of a switcher in the test process.
+type testStatus struct {
+	*statusServer
+	t testing.TB
+}
+
+func startStatusOf(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool) (*testSwitcher, *testStatus) {
+	t.Helper()
+	m := startSwitcher(t, coins, pools, func(c *Config) {
+		c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
+	})
+	s, err := startStatus(m.config, m.sessionManager)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	return m, &testStatus{s, t}
+}
+
+func (s *testStatus) url(path string) string { return "http://" + s.addr.String() + path }
+
+func (s *testStatus) do(method, path, host string) (*http.Response, string) {
+	s.t.Helper()
+	r, err := http.NewRequest(method, s.url(path), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if host != "" {
+		r.Host = host
+	}
+	reply, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	content, err := io.ReadAll(reply.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return reply, string(content)
+}
+
+func (s *testStatus) get(path string) string {
+	s.t.Helper()
+	reply, content := s.do("GET", path, "")
+	if reply.StatusCode != http.StatusOK {
+		s.t.Fatalf("%s: %s: %s", path, reply.Status, content)
+	}
+	return content
+}
+
+func (s *testStatus) json(path string, into any) {
+	s.t.Helper()
+	if err := json.Unmarshal([]byte(s.get(path)), into); err != nil {
+		s.t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// metric waits until a series has a value that condition accepts.
+func (s *testStatus) metric(series string, condition func(float64) bool) {
+	s.t.Helper()
+	eventually(s.t, "metric "+series, func() bool {
+		for line := range strings.Lines(s.get("/metrics")) {
+			if rest, ok := strings.CutPrefix(line, series+" "); ok {
+				var v float64
+				_, err := fmt.Sscan(rest, &v)
+				return err == nil && condition(v)
+			}
+		}
+		return false
+	})
+}
+
+func is(want float64) func(float64) bool      { return func(v float64) bool { return v == want } }
+func atLeast(want float64) func(float64) bool { return func(v float64) bool { return v >= want } }
+
+type accountsReply struct {
+	Accounts        []accountRow
+	Matching, Total int
+}
+
+func (s *testStatus) accountRows(query string) accountsReply {
+	s.t.Helper()
+	var reply accountsReply
+	s.json("/api/accounts?"+query, &reply)
+	return reply
+}
+
+func TestStatusShowsWhatMinersDo(t *testing.T) {
+	btc, bcc := twoPools(t)
+	coins := newMemoryCoins(map[string]string{"alice": "btc", "bob": "bcc", "lost": "xyz"})
+	m, s := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc})
+	alice := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.rig1", UserAgent: "cgminer/4.11", Rate: 50})
+	bob := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "bob.rig1", Manual: true})
+	waitPool(t, alice, "btc")
+	waitPool(t, bob, "bcc")
+	waitAccepted(t, alice, 3)
+
+	s.metric(`stratum_switcher_sessions{coin="btc",phase="relaying"}`, is(1))
+	s.metric(`stratum_switcher_pool_sessions{coin="bcc",pool="`+bcc.Addr()+`"}`, is(1))
+	s.metric(`stratum_switcher_shares_submitted_total{coin="btc"}`, atLeast(3))
+	s.metric(`stratum_switcher_shares_accepted_total{coin="btc"}`, atLeast(3))
+	s.metric(`stratum_switcher_shares_refused_total{coin="btc"}`, is(0))
+	s.metric(`stratum_switcher_pool_dials_total{coin="btc",pool="`+btc.Addr()+`"}`, is(1))
+	s.metric(`stratum_switcher_pool_breaker_state{coin="btc",pool="`+btc.Addr()+`",state="closed"}`, is(1))
+	s.metric(`stratum_switcher_received_bytes_total{from="miners"}`, atLeast(100))
+	s.metric(`stratum_switcher_received_bytes_total{from="pools"}`, atLeast(100))
+	s.metric(`stratum_switcher_coin_source_connected{source="file"}`, is(1))
+
+	coins.set("alice", "bcc")
+	waitPool(t, alice, "bcc")
+	s.metric(`stratum_switcher_switches_total{coin="bcc"}`, is(1))
+	s.metric(`stratum_switcher_switch_duration_seconds_count`, is(1))
+	s.metric(`stratum_switcher_sessions{coin="bcc",phase="relaying"}`, is(2))
+
+	// A share that the pool refuses.
+	bcc.SetModes(stratumtest.Modes{RejectShares: true})
+	if code, err := bob.Submit(waitContext(t), nil); code == 0 || err != nil {
+		t.Fatalf("the share was answered %d, %v", code, err)
+	}
+	s.metric(`stratum_switcher_shares_refused_total{coin="bcc"}`, atLeast(1))
+
+	// Miners that are turned away.
+	for _, worker := range []string{"nobody.1", "lost.1"} {
+		w := dialSubscribed(t, m.addr)
+		w.SendLine(`{"id":2,"method":"mining.authorize","params":["` + worker + `","x"]}`)
+		w.Line(testWait)
+	}
+	s.metric(`stratum_switcher_handshake_failures_total{reason="unknown_sub_account"}`, is(1))
+	s.metric(`stratum_switcher_handshake_failures_total{reason="coin_without_pool"}`, is(1))
+
+	var events struct{ Events []eventReply }
+	s.json("/api/events", &events)
+	for _, want := range []eventReply{
+		{Kind: "switch", Level: "good", What: "coin changed", Account: "alice", Coin: "btc", To: "bcc"},
+		{Kind: "refusal", Level: "bad", What: "unknown_sub_account", Account: "nobody"},
+		{Kind: "refusal", Level: "bad", What: "coin_without_pool", Account: "lost"},
+	} {
+		if !slices.ContainsFunc(events.Events, func(e eventReply) bool {
+			e.Detail, e.First, e.Last, e.Count = "", 0, 0, 0
+			return e == want
+		}) {
+			t.Errorf("no event %+v in %+v", want, events.Events)
+		}
+	}
+
+	var found struct {
+		Miners []foundMiner
+		More   bool
+	}
+	id := alice.Extranonce1()
+	for _, query := range []string{"ALICE", "lice.rig", id, alice.Addr()} {
+		s.json("/api/search?q="+query, &found)
+		if len(found.Miners) != 1 || found.More {
+			t.Fatalf("search %q found %+v", query, found)
+		}
+		f := found.Miners[0]
+		if f.Worker != "alice.rig1" || f.Account != "alice" || f.Agent != "cgminer/4.11" || f.Session != id || f.Address != alice.Addr() ||
+			f.Coin != "bcc" || f.Pool != bcc.Addr() || f.Phase != "relaying" || f.Submitted < 3 || f.Accepted < 3 ||
+			time.Since(time.Unix(f.Since, 0)) > time.Minute || f.LastShare < f.Since {
+			t.Errorf("search %q found %+v", query, f)
+		}
+	}
+	s.json("/api/search?q=127.0.0.1", &found)
+	if len(found.Miners) < 2 {
+		t.Errorf("search by address found %+v", found)
+	}
+	s.json("/api/search?q=nothing", &found)
+	if len(found.Miners) != 0 {
+		t.Errorf("search for nothing found %+v", found)
+	}
+
+	rows := s.accountRows("filter=ALI").Accounts
+	if len(rows) != 1 || rows[0].Account != "alice" || rows[0].Wanted != "bcc" || rows[0].Mining["bcc"] != 1 || rows[0].Miners != 1 || rows[0].LastSwitch == 0 {
+		t.Errorf("rows %+v", rows)
+	}
+
+	var status statusReply
+	s.json("/api/status", &status)
+	if status.Sessions < 2 || status.Phases["relaying"] != 2 || !status.Ready || status.ServerID != 1 || len(status.Coins) != 2 ||
+		status.Coins[0].Coin != "bcc" || status.Coins[0].Sessions != 2 || status.Coins[0].Pools[0].Breaker != "closed" {
+		t.Errorf("status %+v", status)
+	}
+	var past historySeries
+	s.json("/api/history", &past)
+	if len(past.Times) == 0 || len(past.Coins["btc"].Sessions) != len(past.Times) {
+		t.Errorf("history %+v", past)
+	}
+}
+
+// No miner may choose a label: only the program's and the configuration's
+// names are in metrics.
+func TestMetricsLabelsAreBounded(t *testing.T) {
+	btc, bcc := twoPools(t)
+	coins := newMemoryCoins(map[string]string{"evilaccount": "btc", "evilcoin": "evilname"})
+	m, s := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc})
+	miner := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "evilaccount.evilworker", UserAgent: "evilagent"})
+	waitPool(t, miner, "btc")
+	w := dialSubscribed(t, m.addr)
+	w.SendLine(`{"id":2,"method":"evilmethod","params":[]}`)
+	w.SendLine(`{"id":3,"method":"mining.authorize","params":["evilcoin.1","x"]}`)
+	w.Line(testWait)
+	w.Line(testWait)
+	coins.set("evilaccount", "evilname")
+	s.metric(`stratum_switcher_switches_without_pool_total`, is(1))
+	if text := s.get("/metrics"); strings.Contains(text, "evil") {
+		t.Errorf("a miner's word is in the metrics:\n%s", text)
+	}
+}
+
+var metricName = regexp.MustCompile(`^# TYPE (\S+) (\S+)`)
+
+// knownMetrics are the names that /metrics has, with those that histograms
+// are made of.
+func knownMetrics(t testing.TB, s *testStatus) map[string]bool {
+	t.Helper()
+	names := make(map[string]bool)
+	for line := range strings.Lines(s.get("/metrics")) {
+		if m := metricName.FindStringSubmatch(line); m != nil {
+			names[m[1]] = true
+			if m[2] == "histogram" {
+				names[m[1]+"_bucket"], names[m[1]+"_sum"], names[m[1]+"_count"] = true, true, true
+			}
+		}
+	}
+	return names
+}
+
+func TestStatusOnlyAnswersWhatItShould(t *testing.T) {
+	btc, bcc := twoPools(t)
+	_, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
+	tests := []struct {
+		method, path, host string
+		status             int
+	}{
+		{"GET", "/", "", 200},
+		{"GET", "/", "localhost:6060", 200},
+		{"GET", "/", "[::1]:6060", 200},
+		{"GET", "/", "rebound.example.com:6060", 403},
+		{"GET", "/metrics", "rebound.example.com", 403},
+		{"POST", "/", "", 405},
+		{"POST", "/api/status", "", 405},
+		{"DELETE", "/metrics", "", 405},
+		{"POST", "/debug/pprof/profile", "", 405},
+		{"GET", "/nothing", "", 404},
+		{"GET", "/api/", "", 404},
+		{"GET", "/healthz", "", 200},
+		{"GET", "/readyz", "", 200},
+		{"GET", "/api/accounts?sort=password", "", 400},
+		{"GET", "/api/accounts?limit=501", "", 400},
+		{"GET", "/api/accounts?filter=" + strings.Repeat("x", 201), "", 400},
+		{"GET", "/api/search", "", 400},
+		{"GET", "/api/search?q=" + strings.Repeat("x", 201), "", 400},
+		{"GET", "/api/events?kind=x", "", 400},
+		{"GET", "/debug/pprof/", "", 200},
+		{"GET", "/debug/pprof/goroutine?debug=1", "", 200},
+		{"GET", "/debug/pprof/profile?seconds=9999", "", 400},
+	}
+	for _, tt := range tests {
+		reply, content := s.do(tt.method, tt.path, tt.host)
+		name := fmt.Sprintf("%s %.40s host %q", tt.method, tt.path, tt.host)
+		if reply.StatusCode != tt.status {
+			t.Errorf("%s: %s %.200s, want %d", name, reply.Status, content, tt.status)
+		}
+		if reply.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(reply.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+			t.Errorf("%s: headers %v", name, reply.Header)
+		}
+	}
+	reply, page := s.do("GET", "/", "")
+	policy := reply.Header.Get("Content-Security-Policy")
+	if strings.Contains(policy, "unsafe") || strings.Count(policy, "'sha256-") != 2 {
+		t.Errorf("policy %q", policy)
+	}
+	if outside := regexp.MustCompile(`(?:src|href)="(?:https?:)?//|@import|url\(|innerHTML|insertAdjacentHTML|document\.write| on[a-z]+=| style="`).FindString(page); outside != "" {
+		t.Errorf("the page has %q", outside)
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	btc, bcc := twoPools(t)
+	coins := newMemoryCoins(nil)
+	coins.server = 0
+	m, s := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc})
+	ready := func() (int, string) {
+		reply, text := s.do("GET", "/readyz", "")
+		return reply.StatusCode, strings.TrimSpace(text)
+	}
+	if code, text := ready(); code != 503 || text != "no server ID yet" {
+		t.Errorf("without server ID: %d %q", code, text)
+	}
+	m.ServerIDClaimed(7)
+	if code, text := ready(); code != 200 || text != "ready" {
+		t.Errorf("with server ID: %d %q", code, text)
+	}
+	m.monitor.listening.Store(false)
+	if code, text := ready(); code != 503 || text != "not listening" {
+		t.Errorf("not listening: %d %q", code, text)
+	}
+	s.metric("stratum_switcher_ready", is(0))
+}
+
+// Neither ZooKeeper's absence nor its coming keeps anybody from reading.
+func TestReadinessWithoutZooKeeper(t *testing.T) {
+	c := defaultConfig()
+	c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: "127.0.0.1:1"}}
+	c.ZKBroker = []string{"127.0.0.1:1"}
+	source, err := newCoinSource(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	m, err := newSessionManager(c, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	defer m.closeLoops()
+	source.Start(m)
+	m.monitor.listening.Store(true)
+	s := newStatusServer(m)
+	if reason := s.notReady(); !strings.Contains(reason, "ZooKeeper") {
+		t.Errorf("not ready because of %q", reason)
+	}
+}
+
+// Loops that stand still, as in an upgrade, keep no reader waiting for long,
+// and what was counted before is still told.
+func TestStatusWhileLoopsStandStill(t *testing.T) {
+	btc, bcc := twoPools(t)
+	m, s := startStatusOf(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc, bcc})
+	miner := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"})
+	waitPool(t, miner, "btc")
+	s.metric(`stratum_switcher_sessions{coin="btc",phase="relaying"}`, is(1))
+	for _, l := range m.loops {
+		l.freeze()
+	}
+	began := time.Now()
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			if reply, err := http.Get(s.url("/metrics")); err != nil || reply.StatusCode != 200 {
+				t.Errorf("%v, %v", reply, err)
+			} else {
+				reply.Body.Close()
+			}
+		})
+	}
+	readers.Wait()
+	if took := time.Since(began); took > 2*walkWait {
+		t.Errorf("readers waited %v", took)
+	}
+	if reply, _ := s.do("GET", "/api/search?q=alice", ""); reply.StatusCode != 503 {
+		t.Errorf("search: %s", reply.Status)
+	}
+	for _, l := range m.loops {
+		l.start()
+	}
+	waitAccepted(t, miner, 3)
+	s.metric(`stratum_switcher_survey_age_seconds`, func(v float64) bool { return v < 1 })
+	checkMiner(t, miner)
+}
+
+func TestEventsAreFoldedAndBounded(t *testing.T) {
+	var l eventLog
+	for range 1000 {
+		l.add(levelBad, eventKey{Kind: eventRefusal, What: "silent"}, "again")
+	}
+	l.add(levelNote, eventKey{Kind: eventSwitch, What: "coin changed", Account: "alice", Coin: "btc", To: "bcc"}, "")
+	for i := range 10 * eventsKept {
+		l.add(levelBad, eventKey{Kind: eventRefusal, What: "unknown_sub_account", Account: fmt.Sprint(i)}, strings.Repeat("é", 400))
+	}
+	l.add(levelBad, eventKey{Kind: eventRefusal, What: "silent"}, "once more")
+	all := l.all()
+	if len(all) != eventsKept+1 {
+		t.Fatalf("%d events", len(all))
+	}
+	if all[0].Detail != "once more" || all[0].Count != 1 || all[1].Account != fmt.Sprint(10*eventsKept-1) {
+		t.Errorf("first events %+v", all[:2])
+	}
+	if n := len(all[1].Detail); n > maxEventText+len("…") || strings.ContainsRune(all[1].Detail, '�') {
+		t.Errorf("detail of %d bytes", n)
+	}
+	if last := all[len(all)-1]; last.Account != "alice" {
+		t.Errorf("the switch is gone: %+v", last)
+	}
+
+	// An upgrade hands them on.
+	state, err := wireJSON.Marshal(&runtimeState{Monitor: &monitorState{Events: all, History: []historySample{{At: 5, Coins: map[string]historyPoint{"btc": {1, 2, 3}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st runtimeState
+	if err := wireJSON.Unmarshal(state, &st); err != nil {
+		t.Fatal(err)
+	}
+	mon := newMonitor()
+	mon.resumed(&st, 10, 0, time.Now())
+	after := mon.events.all()
+	if len(after) != len(all)+1 || after[0].What != "upgraded" || after[1].Detail != "once more" || after[1].eventKey != all[0].eventKey {
+		t.Errorf("%d events after the upgrade, first %+v", len(after), after[:2])
+	}
+	if h := mon.history.all(); len(h) != 1 || h[0].Coins["btc"] != (historyPoint{1, 2, 3}) {
+		t.Errorf("history after the upgrade %+v", h)
+	}
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	var h history
+	for i := range 3 * historyKept {
+		h.add(historySample{At: int64(i) * 10, Coins: map[string]historyPoint{"btc": {Sessions: i, Submitted: 5}}})
+	}
+	series := h.series()
+	if len(series.Times) != historyKept || series.Times[0] != 20*historyKept {
+		t.Errorf("%d samples from %v", len(series.Times), series.Times[:1])
+	}
+	if c := series.Coins["btc"]; c.Shares[7] != 30 || c.Sessions[0] != 2*historyKept {
+		t.Errorf("shares %v, sessions %v", c.Shares[7], c.Sessions[0])
+	}
+}
+
+func TestShareRates(t *testing.T) {
+	var r shareRate
+	total := shareTotals{}
+	for range 3 { // half a minute of 60 shares a minute, a tenth refused
+		total.submitted, total.accepted, total.refused = total.submitted+10, total.accepted+9, total.refused+1
+		r.move(total, 10*time.Second)
+	}
+	if perMinute := r.submitted * 60 / r.weight; perMinute < 59.9 || perMinute > 60.1 {
+		t.Errorf("rate %v", perMinute)
+	}
+	for range 60 {
+		r.move(total, 10*time.Second)
+	}
+	if perMinute := r.submitted * 60 / r.weight; perMinute > 0.1 {
+		t.Errorf("rate after ten silent minutes %v", perMinute)
+	}
+	if percent := 100 * r.refused / (r.refused + r.accepted); percent < 9.9 || percent > 10.1 {
+		t.Errorf("refused %v", percent)
+	}
+}
+
+func TestAccountOrder(t *testing.T) {
+	btc, bcc := twoPools(t)
+	m, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
+	for i := range 600 {
+		a := m.expectAccount(fmt.Sprintf("user%03d", i), "btc")
+		m.mu.Lock()
+		a.lastSwitch = time.Unix(int64(1000+i), 0)
+		m.mu.Unlock()
+	}
+	got := s.accountRows("sort=switched&desc=1")
+	if len(got.Accounts) != maxAccountRows || got.Matching != 600 || got.Total != 600 || got.Accounts[0].Account != "user599" {
+		t.Errorf("%d rows of %d, first %+v", len(got.Accounts), got.Matching, got.Accounts[0])
+	}
+	got = s.accountRows("sort=account&limit=2&filter=5")
+	if len(got.Accounts) != 2 || got.Accounts[0].Account != "user005" || got.Accounts[1].Account != "user015" {
+		t.Errorf("rows %+v", got.Accounts)
+	}
+	for order := range accountOrders {
+		s.accountRows("sort=" + order)
+	}
+}
+
+// Each connection over the limit waits; none is lost.
+func TestStatusConnectionsAreLimited(t *testing.T) {
+	btc, bcc := twoPools(t)
+	_, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testWait}
+	var readers sync.WaitGroup
+	for range 4 * httpConnections {
+		readers.Go(func() {
+			reply, err := client.Get(s.url("/healthz"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			reply.Body.Close()
+		})
+	}
+	readers.Wait()
+}
