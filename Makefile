@@ -34,6 +34,7 @@ build:
 test:
 	./scripts/install-test-tools.sh
 	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
+	./scripts/fuzz.sh 3
 	$(GO) test -race -count=1 -timeout 14m ./...
 
 lint:
@@ -69,10 +70,10 @@ install: build
 	install -m 755 deploy/clean-logs $(DESTDIR)$(PREFIX)/lib/stratumSwitcher/
 	install -m 644 config.default.json $(DESTDIR)$(PREFIX)/share/stratumSwitcher/
 	for file in stratumSwitcher.service stratumSwitcher-logs.service stratumSwitcher-logs.timer; do \
-		sed 's|/usr/\(bin\|lib\)/|$(PREFIX)/\1/|' deploy/$$file >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$file && \
+		sed 's,/usr/\(bin\|lib\)/,$(PREFIX)/\1/,' deploy/$$file >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$file && \
 		chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$file || exit 1; \
 	done
-	sed 's|/usr/bin/|$(PREFIX)/bin/|' deploy/supervisor.conf >$(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
+	sed 's,/usr/bin/,$(PREFIX)/bin/,' deploy/supervisor.conf >$(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
 	chmod 644 $(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
 
 clean:

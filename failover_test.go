@@ -275,7 +275,7 @@ func TestFailoverClientReconnect(t *testing.T) {
 		btc.SendReconnect("evil.example.com", 1, 0)
 		eventually(t, "all links are renewed", func() bool {
 			st := btc.Stats()
-			return st.ConnectionsTotal >= (round+1)*miners && st.Ready == miners
+			return st.ConnectionsTotal >= (round+1)*miners && st.Ready == miners && sw.linksInPreparation() == 0
 		})
 	}
 	f.SetRate(0)
@@ -328,6 +328,12 @@ func TestFailoverAllDown(t *testing.T) {
 	t.Logf("302 after %v to %v", slices.Min(took).Round(time.Millisecond), slices.Max(took).Round(time.Millisecond))
 
 	sw.setTiming(func(tm *timing) { tm.poolHandshake = poolHandshakeTimeout })
+	// Nobody probes before one of them is back: the one who does is refused.
+	for _, a := range sw.pools["btc"].addresses {
+		a.breaker.mu.Lock()
+		a.breaker.until = time.Now().Add(3 * time.Second)
+		a.breaker.mu.Unlock()
+	}
 	var waiting []*stratumtest.Miner
 	for i := range 20 {
 		waiting = append(waiting, startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: fmt.Sprintf("alice.%d", i)}))

@@ -242,12 +242,12 @@ func TestSessionHandshakeDocument(t *testing.T) {
 	}
 	for _, c := range cases {
 		for _, f := range feedings {
+			if c.name == "not Stratum" && f.chunk > 0 {
+				continue // it is closed at the first piece
+			}
 			t.Run(c.chain+"/"+c.name+"/"+f.name, func(t *testing.T) {
 				if len(c.rows) == 0 {
 					t.Fatal("no rows")
-				}
-				if c.name == "not Stratum" && f.chunk > 0 {
-					t.Skip("closed at the first piece")
 				}
 				c.run(t, f)
 			})

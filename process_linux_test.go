@@ -110,7 +110,9 @@ func (p *process) start(args ...string) {
 	t.Helper()
 	p.cmd = exec.Command(p.binary, args...)
 	p.cmd.Dir = p.dir
-	p.cmd.Env = append(os.Environ(), p.env...)
+	// With the race detector a process sleeps for a second at its end, so each
+	// preflight would.
+	p.cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), p.env...)
 	p.cmd.ExtraFiles = p.inherit
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.cmd.StderrPipe()

@@ -307,33 +307,6 @@ func TestRelayPauseAndResume(t *testing.T) {
 	wantEOF(t, peer)
 }
 
-// While paused, the end of the miner is seen if it is asked for.
-func TestLinuxRelayPausedHangup(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("only the relay of Linux sees it")
-	}
-	b := newRelayBench(t)
-	for _, reset := range []bool{false, true} {
-		o := newRecorder()
-		s, peer := b.adopted(o)
-		b.call(func() { s.pause(true) })
-		send(t, peer, "unread")
-		if reset {
-			peer.SetLinger(0)
-		}
-		peer.Close()
-		o.want(t, "closed: "+errPeerClosed.Error())
-	}
-	o := newRecorder()
-	s, peer := b.adopted(o)
-	b.call(func() { s.pause(false) })
-	send(t, peer, "last words")
-	peer.CloseWrite()
-	o.wantQuiet(t, b.loop)
-	b.call(s.resume)
-	o.want(t, "received last words", "closed: "+errPeerClosed.Error())
-}
-
 // A peer that does not read: bytes wait, in order, and the owner is told when
 // all are gone.
 func TestRelayBackpressure(t *testing.T) {

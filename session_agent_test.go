@@ -146,3 +146,38 @@ func TestSessionFurtherWorkers(t *testing.T) {
 	r.ExpectLine(`{"id":5,"result":true,"error":null}`)
 	checkPool(t, bcc)
 }
+
+// Whatever comes in binary, messages are cut where their length says, and what
+// is remembered stays within bounds.
+func FuzzAgentMessages(f *testing.F) {
+	f.Add([]byte("\x7f\x01\x0b\x00\x07\x00cgm\x00w"))
+	f.Add([]byte("\x7f\x04\x06\x00\x07\x00{\"id\":1}\n\x7f\x02\x06\x00\x00\x00"))
+	f.Add([]byte("\x7f\x01\x03\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := &Session{agent: &agentWorkers{messages: make(map[uint16][]byte)}}
+		end, err := s.completeEnd(b)
+		if end > len(b) {
+			t.Fatalf("%d of %d bytes", end, len(b))
+		}
+		size := 0
+		for at := 0; at < end; {
+			message := s.nextMessage(b[at:end])
+			if len(message) == 0 {
+				t.Fatal("empty message")
+			}
+			at += len(message)
+			if message[0] == agentMagic && (message[1] == agentRegister || message[1] == agentUnregister) && s.agent.remember(message) != nil {
+				return
+			}
+		}
+		for _, message := range s.agent.messages {
+			size += len(message)
+		}
+		if size != s.agent.size {
+			t.Errorf("%d bytes are counted as %d", size, s.agent.size)
+		}
+		if next, nextErr := nextAgentMessage(b[end:]); next != nil || (err == nil) != (nextErr == nil) {
+			t.Errorf("%d bytes left out, %v, %v", len(next), err, nextErr)
+		}
+	})
+}

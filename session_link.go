@@ -129,10 +129,12 @@ func (l *linking) untried() (a *poolAddress, probe, ok bool) {
 	if len(l.passed) == 0 {
 		return nil, false, false
 	}
-	for _, a := range l.pool.addresses {
-		if !slices.Contains(l.passed, a) && a.breaker.state() == breakerClosed {
-			if probe, ok := a.breaker.allow(); ok {
-				return a, probe, true
+	for _, state := range []breakerState{breakerClosed, breakerProbing} {
+		for _, a := range l.pool.addresses {
+			if !slices.Contains(l.passed, a) && a.breaker.state() == state {
+				if probe, ok := a.breaker.allow(); ok {
+					return a, probe, true
+				}
 			}
 		}
 	}
@@ -142,7 +144,7 @@ func (l *linking) untried() (a *poolAddress, probe, ok bool) {
 // hasUntried is whether untried is likely to find one.
 func (l *linking) hasUntried() bool {
 	return l.only == nil && slices.ContainsFunc(l.pool.addresses, func(a *poolAddress) bool {
-		return !slices.Contains(l.passed, a) && a.breaker.state() == breakerClosed
+		return !slices.Contains(l.passed, a) && a.breaker.state() != breakerOpen
 	})
 }
 

@@ -271,11 +271,9 @@ func workerOf(parse func(full, worker string) workerName, r *requestState) (*ext
 // takeSockets gives the session's descriptors to its loop.
 func (s *Session) takeSockets(st *sessionState) error {
 	var err error
-	if s.addr, err = netip.ParseAddrPort(st.ClientAddr); err == nil {
-		// as it was
-	} else if s.addr, err = peerAddr(st.ClientConnFD); err != nil {
-		// The miner is gone; the loop finds out in order.
-		err = nil
+	if s.addr, err = netip.ParseAddrPort(st.ClientAddr); err != nil {
+		// Of a miner that has gone meanwhile there is none; the loop finds out.
+		s.addr, _ = peerAddr(st.ClientConnFD)
 	}
 	if s.miner, err = s.loop.restore(st.ClientConnFD, s, st.MinerPartial, st.MinerUnsent); err != nil {
 		return err

@@ -264,7 +264,7 @@ func TestStatusPageInBrowser(t *testing.T) {
 
 	coins.set("alice", "bcc")
 	waitPool(t, alice, "bcc")
-	b.await("the switch", `[...document.querySelectorAll("#events li")].some((e) => /alice · btc → bcc · .*1 miners moved/.test(e.innerText))`)
+	b.await("the switch", `[...document.querySelectorAll("#events li")].some((e) => /alice · btc → bcc · .*1 miner moved/.test(e.innerText))`)
 	b.await("the new coin", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText === "alice" && e.cells[1].innerText === "bcc" && e.cells[2].innerText === "bcc")`)
 
 	b.eval(`(() => { document.getElementById("query").value = "BOB.rig"; document.getElementById("search").requestSubmit(); })()`)

@@ -64,22 +64,22 @@ func (mon *monitor) switchBegins(account, from, to string, miners int, known boo
 	case to == "":
 		mon.switchesNoPool.Add(1)
 		key.What = "coin deleted"
-		mon.events.add(levelBad, key, fmt.Sprintf("%d miners stay", miners))
+		mon.events.add(levelBad, key, countMiners(miners)+" stay")
 	case !known:
 		mon.switchesNoPool.Add(1)
 		key.What = "coin without a pool"
-		mon.events.add(levelBad, key, fmt.Sprintf("not in StratumServerMap, %d miners stay", miners))
+		mon.events.add(levelBad, key, "not in StratumServerMap, "+countMiners(miners)+" stay")
 	case miners == 0:
 	default:
 		mon.switches.WithLabelValues(to).Inc()
-		mon.events.add(levelNote, key, fmt.Sprintf("%d miners to move", miners))
+		mon.events.add(levelNote, key, countMiners(miners)+" to move")
 	}
 }
 
 // switchCut notes that the coin changed again before all had moved. It takes nil.
 func (mon *monitor) switchCut(account string, run *switchRun) {
 	if run != nil {
-		mon.events.amend(levelNote, run.key(account), fmt.Sprintf("%d miners moved, then the coin changed again", run.moved))
+		mon.events.amend(levelNote, run.key(account), countMiners(run.moved)+" moved, then the coin changed again")
 	}
 }
 
@@ -87,11 +87,18 @@ func (r *switchRun) key(account string) eventKey {
 	return eventKey{Kind: eventSwitch, What: "coin changed", Account: account, Coin: r.from, To: r.coin}
 }
 
+func countMiners(n int) string {
+	if n == 1 {
+		return "1 miner"
+	}
+	return fmt.Sprintf("%d miners", n)
+}
+
 // switchDone notes that the last miner has moved.
 func (mon *monitor) switchDone(account string, run *switchRun) {
 	took := time.Since(run.began)
 	mon.switchSeconds.Observe(took.Seconds())
-	detail := fmt.Sprintf("%d miners moved in %.2f s", run.moved, took.Seconds())
+	detail := fmt.Sprintf("%s moved in %d ms", countMiners(run.moved), took.Milliseconds())
 	if run.failed > 0 {
 		detail += fmt.Sprintf(", %d links failed meanwhile", run.failed)
 	}

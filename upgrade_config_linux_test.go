@@ -98,11 +98,11 @@ func TestUpgradeCoinRemoved(t *testing.T) {
 		wantMining(t, bob, "btc")
 	}
 	bcc.CloseConnections()
-	wantMining(t, alice, "bcc")
+	wantMiningAfterLoss(t, alice, "bcc")
 	p.setCoins(map[string]string{"*": "btc"})
-	wantMining(t, alice, "btc")
+	wantMiningAfterLoss(t, alice, "btc")
 	p.goodUpgrade()
-	wantMining(t, append(alice, bob...), "btc")
+	wantMiningAfterLoss(t, append(alice, bob...), "btc")
 	checkPool(t, btc)
 	checkPool(t, bcc)
 }
@@ -147,7 +147,7 @@ func TestUpgradeEventsMeanwhile(t *testing.T) {
 	})
 	wantMining(t, alice, "bcc")
 	wantMining(t, bob, "btc")
-	wantMining(t, carol, "gone")
+	wantMiningAfterLoss(t, carol, "gone")
 	// Tries come at most 250 ms after a pool is lost, in a session's time.
 	time.Sleep(300 * time.Millisecond)
 	if got := gone.Stats().ConnectionsTotal; got != before+len(carol) {
@@ -159,7 +159,8 @@ func TestUpgradeEventsMeanwhile(t *testing.T) {
 	// Coins change right after as well as before.
 	p.setCoins(map[string]string{"*": "btc"})
 	p.signal(syscall.SIGUSR2)
-	wantMining(t, append(append(alice, bob...), carol...), "btc")
+	wantMining(t, append(alice, bob...), "btc")
+	wantMiningAfterLoss(t, carol, "btc")
 }
 
 // The configuration turns bad between the preflight and the start.

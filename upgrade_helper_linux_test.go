@@ -180,6 +180,22 @@ func wantMining(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	}
 }
 
+// wantMiningAfterLoss is wantMining for miners whose pool went away: shares
+// under way at that moment are answered with an error.
+func wantMiningAfterLoss(t testing.TB, miners []*stratumtest.Miner, pool string) {
+	t.Helper()
+	for _, m := range miners {
+		err := m.WaitFor(upgradeCtx(t), func(st stratumtest.MinerStats) bool { return st.Pool == pool || st.Disconnected })
+		if err != nil {
+			t.Fatalf("miner %s is not with pool %s: %+v", m.Worker(), pool, m.Stats())
+		}
+		wantAccepted(t, m, 2)
+		if st := m.Stats(); len(st.Violations) > 0 || st.Rejected != st.RejectedByCode[20] || st.Doubled > 0 || st.Unknown > 0 {
+			t.Errorf("miner %s: %+v", m.Worker(), st)
+		}
+	}
+}
+
 // wantNewMiner wants a new connection to be served.
 func wantNewMiner(t testing.TB, addr, account string) {
 	t.Helper()

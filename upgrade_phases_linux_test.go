@@ -255,7 +255,7 @@ func TestUpgradePhases(t *testing.T) {
 	}
 	wantMining(t, waiting, "")
 	wantMining(t, movers, "target")
-	wantMining(t, lost, "away")
+	wantMiningAfterLoss(t, lost, "away")
 	wantMining(t, alice, "btc")
 	if err := lates.WaitFor(upgradeCtx(t), func(st stratumtest.MinerStats) bool { return st.Unanswered == 0 }); err != nil {
 		t.Errorf("the former pool's answer has not come: %v", err)

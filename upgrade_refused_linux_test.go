@@ -344,6 +344,7 @@ func TestUpgradeTerminated(t *testing.T) {
 // TestUpgradeStepFails: each step that can fail after the freeze leaves the
 // process as it was.
 func TestUpgradeStepFails(t *testing.T) {
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // for the preflight
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)

@@ -30,6 +30,7 @@ want unshare util-linux
 want useradd passwd
 want /bin/kill procps
 want ss iproute2
+want chromium chromium
 
 if [ -n "$packages" ]; then
 	if ! command -v apt-get >/dev/null; then

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// conditional are metrics that are not always there.
+var conditional = []string{
+	"stratum_switcher_coin_source_contact_age_seconds",
+	"stratum_switcher_coin_source_watches",
+	"stratum_switcher_last_upgrade_pause_seconds",
+}
+
+var ownMetric = regexp.MustCompile(`\b(?:stratum_switcher|process)_[a-z_]+\b`)
+
+// Rules, dashboard and manual name no metric that does not exist, and the
+// manual names all that do.
+func TestMetricsNamesInFiles(t *testing.T) {
+	btc, bcc := twoPools(t)
+	m, s := startStatusOf(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc, bcc})
+	miner := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"})
+	waitPool(t, miner, "btc")
+	m.coins.set("alice", "bcc")
+	waitPool(t, miner, "bcc")
+	s.metric(`stratum_switcher_sessions{coin="bcc",phase="relaying"}`, is(1))
+	known := knownMetrics(t, s)
+	for _, name := range conditional {
+		known[name] = true
+	}
+	for _, path := range []string{"deploy/alerts.yml", "deploy/grafana.json", "docs/monitoring.md"} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(path, ".json") && !json.Valid(content) {
+			t.Errorf("%s is not JSON", path)
+		}
+		if strings.Contains(string(content), "\t") {
+			t.Errorf("%s has tabs", path)
+		}
+		named := ownMetric.FindAllString(string(content), -1)
+		if len(named) < 10 {
+			t.Errorf("%s names %d metrics", path, len(named))
+		}
+		for _, name := range named {
+			if !known[name] {
+				t.Errorf("%s: there is no metric %s", path, name)
+			}
+		}
+		if strings.HasSuffix(path, ".md") {
+			for name := range known {
+				base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_sum"), "_count")
+				if strings.HasPrefix(name, "stratum_switcher_") && !strings.Contains(string(content), "`"+base) {
+					t.Errorf("%s does not explain %s", path, name)
+				}
+			}
+		}
+	}
+}
+
+// A costly collector is not asked again at once.
+func TestMetricsCachedCollector(t *testing.T) {
+	btc, bcc := twoPools(t)
+	_, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
+	s.metric("process_max_fds", atLeast(1))
+	began := time.Now()
+	for range 20 {
+		s.get("/metrics")
+	}
+	if took := time.Since(began); took > testWait {
+		t.Errorf("20 scrapes took %v", took)
+	}
+}
