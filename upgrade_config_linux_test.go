@@ -206,3 +206,25 @@ func TestUpgradeConfigSpoilt(t *testing.T) {
 		})
 	}
 }
+
+// A pool lost in the moment between the start of the loops and begin is
+// reconnected once, not twice.
+func TestUpgradePoolLostBeforeBegin(t *testing.T) {
+	btc, _ := twoPools(t)
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc}, nil)
+	startMiners(t, sw.addr, "alice", 1)
+	btc.Close()
+	waitUntil(t, "reconnecting", func() bool { return sw.sessionsIn(phaseReconnecting) == 1 })
+	for _, l := range sw.loops {
+		l.call(func() {
+			for _, s := range sw.sessionsOf(l) {
+				before := s.linking
+				s.begin()
+				if before == nil || s.linking != before {
+					t.Errorf("the link under way was %p, is %p", before, s.linking)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,89 @@
+// Poolproc is a simulated pool as a process of its own, for tests that kill it,
+// freeze it or cut it off. It says where it listens on its standard output and
+// ends with its standard input.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+func main() {
+	var opts stratumtest.PoolOptions
+	flag.StringVar(&opts.Name, "name", "pool", "start of its job ids")
+	flag.IntVar(&opts.ShareBits, "bits", 4, "zero bits of a share's hash")
+	flag.DurationVar(&opts.JobInterval, "interval", 300*time.Millisecond, "time between jobs")
+	addr := flag.String("addr", "127.0.0.1:0", "where to listen")
+	most := flag.Int64("max", 1<<30, "connections at a time; others are closed at once")
+	flag.Parse()
+	if err := run(opts, *addr, *most); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(opts stratumtest.PoolOptions, addr string, most int64) error {
+	opts.VersionMask = 0x1fffe000
+	if most >= 1<<30 {
+		opts.Addr = addr
+	}
+	pool, err := stratumtest.NewPool(opts)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	listening := pool.Addr()
+	if opts.Addr == "" {
+		front, err := net.Listen("tcp", addr)
+		if err != nil {
+			return err
+		}
+		defer front.Close()
+		listening = front.Addr().String()
+		go admit(front, pool.Addr(), most)
+	}
+	fmt.Println(listening)
+	io.Copy(io.Discard, os.Stdin)
+	return nil
+}
+
+// admit forwards so many connections at a time to the pool and closes others.
+func admit(front net.Listener, pool string, most int64) {
+	var open atomic.Int64
+	for {
+		conn, err := front.Accept()
+		if err != nil {
+			return
+		}
+		if open.Add(1) > most {
+			open.Add(-1)
+			conn.Close()
+			continue
+		}
+		go func() {
+			defer open.Add(-1)
+			forward(conn, pool)
+		}()
+	}
+}
+
+func forward(conn net.Conn, pool string) {
+	defer conn.Close()
+	inner, err := net.Dial("tcp", pool)
+	if err != nil {
+		return
+	}
+	defer inner.Close()
+	go func() {
+		io.Copy(inner, conn)
+		inner.Close()
+	}()
+	io.Copy(conn, inner)
+}
