@@ -42,6 +42,7 @@ type poolProcess struct {
 	in   string // network namespace; empty: the test's own
 	addr string
 	cmd  *exec.Cmd
+	life io.Closer // its standard input
 }
 
 var builtPoolProcess = sync.OnceValues(func() (string, error) {
@@ -78,7 +79,7 @@ func (p *poolProcess) start() {
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.Stderr = os.Stderr
-	if _, err := p.cmd.StdinPipe(); err != nil {
+	if p.life, err = p.cmd.StdinPipe(); err != nil {
 		p.t.Fatal(err)
 	}
 	out, err := p.cmd.StdoutPipe()
@@ -97,6 +98,7 @@ func (p *poolProcess) start() {
 
 func (p *poolProcess) kill() {
 	p.cmd.Process.Kill()
+	p.life.Close()
 	p.cmd.Wait()
 }
 
@@ -225,22 +227,28 @@ func makeNamespaces(t *testing.T) (switcher, pools string) {
 // inNamespace has f make sockets there.
 func inNamespace(t *testing.T, name string, f func()) {
 	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
-		fd, err := unix.Open("/run/netns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			defer unix.Close(fd)
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-		}
-		if err == nil {
-			f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	// The thread has to come back: processes started by it end with it.
+	runtime.LockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(home)
+	there, err := unix.Open("/run/netns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(there)
+	if err := unix.Setns(there, unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("namespace %s: %v", name, err)
 	}
+	defer func() {
+		if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
+			panic(err) // with the thread lost, nothing works
+		}
+		runtime.UnlockOSThread()
+	}()
+	f()
 }
 
 // startProcessIn is startProcess in a network namespace.
@@ -294,7 +302,7 @@ func TestOutage(t *testing.T) {
 			logged := p.logged()
 			o.begin(t, first)
 			p.waitLogFrom(logged, `link lost`)
-			p.waitLogFrom(logged, `taken out`)
+			p.waitLogFrom(logged, `taken out`) // nobody may dial it for a while
 			o.end(t, first)
 			before := make([]uint64, len(crew))
 			for i, m := range crew {
@@ -338,8 +346,8 @@ func TestOutageTrickle(t *testing.T) {
 // A pool that takes 100 connections: the others mine at the backup.
 func TestOutageConnectionLimit(t *testing.T) {
 	t.Parallel()
-	first := startPoolProcess(t, "", "first", "127.0.0.1:0", "-max", "100")
-	backup := startPoolProcess(t, "", "backup", "127.0.0.1:0")
+	first := startPoolProcess(t, "", "first", "127.0.0.1:0", "-max", "100", "-clean", "1000")
+	backup := startPoolProcess(t, "", "backup", "127.0.0.1:0", "-clean", "1000")
 	p := startProcess(t, outageConfig(first.addr, backup.addr), map[string]string{"alice": "btc"})
 	began := time.Now()
 	f := fleetOf(t, p.addr, "alice", 150, 300, stratumtest.MinerOptions{})

@@ -229,9 +229,9 @@ func (c *Config) normalise() {
 		if len(pool.BackupURLs) == 0 {
 			pool.BackupURLs = nil
 		}
-		pool.URL = strings.TrimPrefix(pool.URL, stratumScheme)
+		pool.URL = trimScheme(pool.URL)
 		for i, backup := range pool.BackupURLs {
-			pool.BackupURLs[i] = strings.TrimPrefix(backup, stratumScheme)
+			pool.BackupURLs[i] = trimScheme(backup)
 		}
 		if pool.ExtraNonce == extranonceOfSession {
 			pool.ExtraNonce = ""
@@ -250,6 +250,13 @@ func (c *Config) normalise() {
 
 // stratumScheme may stand before the host of a pool's URL.
 const stratumScheme = "stratum+tcp://"
+
+func trimScheme(url string) string {
+	if hasPrefixFold(url, stratumScheme) {
+		return url[len(stratumScheme):]
+	}
+	return url
+}
 
 // The values of ExtraNonce.
 const (
@@ -307,20 +314,20 @@ func (c *Config) checkPools(p *configProblems) {
 		}
 		if pool.URL == "" {
 			p.add(key+".URL", "is missing or empty, must be "+wantAddr)
-		} else if err := checkHostPort(pool.URL, false); err != nil {
+		} else if err := checkHostPort(trimScheme(pool.URL), false); err != nil {
 			p.address(key+".URL", pool.URL, err, wantAddr)
 		}
 		switch {
 		case pool.ExtraNonce != "" && pool.ExtraNonce != extranonceOfPool:
 			p.add(key+".ExtraNonce", "is "+strconv.Quote(pool.ExtraNonce)+`, must be "session" or "pool"`)
-		case pool.ExtraNonce == extranonceOfPool && c.ChainType != chainBitcoin.String():
+		case pool.ExtraNonce == extranonceOfPool && strings.ToLower(c.ChainType) != chainBitcoin.String():
 			p.add(key+".ExtraNonce", `is "pool", must be "session" with ChainType `+c.ChainType)
 		}
 		if err := checkWorkerTemplate(pool.Worker); err != nil {
 			p.add(key+".Worker", fmt.Sprintf("is %q (%v), must be text with {account}, {miner} and {suffix}", pool.Worker, err))
 		}
 		for i, backup := range pool.BackupURLs {
-			if err := checkHostPort(backup, false); err != nil {
+			if err := checkHostPort(trimScheme(backup), false); err != nil {
 				p.address(fmt.Sprintf("%s.BackupURLs[%d]", key, i), backup, err, wantAddr)
 			}
 		}

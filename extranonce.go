@@ -189,12 +189,11 @@ func (t *translation) appendShare(out, line []byte, rename func(raw []byte) []by
 		return out, false
 	}
 	count := line[e2.start:e2.end]
-	if t != nil && len(count) != t.Digits {
-		text, ok := jsonString(line[e2.start-1 : e2.end+1])
-		if !ok || len(text) != t.Digits {
+	if t != nil && !isHex(count, t.Digits) {
+		text, _ := jsonString(line[e2.start-1 : e2.end+1])
+		if count = []byte(text); !isHex(count, t.Digits) { // it was written with escapes
 			return out, false
 		}
-		count = []byte(text) // it was written with escapes
 	}
 	at := 0
 	if rename != nil {
@@ -210,6 +209,18 @@ func (t *translation) appendShare(out, line []byte, rename func(raw []byte) []by
 		at = e2.end
 	}
 	return append(out, line[at:]...), true
+}
+
+func isHex(b []byte, digits int) bool {
+	if len(b) != digits {
+		return false
+	}
+	for _, c := range b {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return false
+		}
+	}
+	return true
 }
 
 // span is the inside of a JSON string in a line.

@@ -57,7 +57,10 @@ func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
 	if m.pools[p.coin] == p {
 		return nil
 	}
-	server := &StratumServerInfo{URL: p.addresses[0].text, UserSuffix: p.suffix}
+	server := &StratumServerInfo{URL: p.addresses[0].text, UserSuffix: p.suffix, Worker: p.worker, Password: p.password}
+	if p.ownExtranonce {
+		server.ExtraNonce = extranonceOfPool
+	}
 	for _, a := range p.addresses[1:] {
 		server.BackupURLs = append(server.BackupURLs, a.text)
 	}

@@ -118,9 +118,15 @@ type rulesState struct {
 	Next      *translation
 	Changed   bool
 	DropBits  bool
-	Before    *translation
-	Noted     bool
-	Since     []string
+	Former    []formerState
+	Jobs      []string
+}
+
+// formerState is a formerTranslation in runtime.json.
+type formerState struct {
+	Translate *translation
+	Noted     bool // Jobs are all jobs of it
+	Jobs      []string
 }
 
 // heldState is a heldAnswer in runtime.json.

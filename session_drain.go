@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -47,8 +49,25 @@ func (j jobSet) note(line []byte) {
 		id = answerJobID(line)
 	}
 	if id != nil && len(j) < maxDrainJobs {
-		j[string(id)] = struct{}{}
+		j[string(plainID(id))] = struct{}{}
 	}
+}
+
+// has says whether an ID without escapes is in the set.
+func (j jobSet) has(id []byte) bool {
+	_, ok := j[string(id)]
+	return ok
+}
+
+// plainID undoes the escapes of a job ID: pool and miner may differ in them.
+func plainID(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw
+	}
+	if text, ok := jsonString(fmt.Appendf(nil, `"%s"`, raw)); ok {
+		return []byte(text)
+	}
+	return raw
 }
 
 func newJobSet(ids []string) jobSet {
@@ -67,7 +86,7 @@ func (s *Session) retireUpstream() {
 	}
 	s.upstream, s.jobs = nil, nil
 	linger := s.manager.drainTime
-	if linger == 0 || !s.manager.mayDrain() {
+	if linger == 0 {
 		old.close()
 		s.failRequests(s.tag)
 		if len(s.drains) > 0 {
@@ -84,6 +103,9 @@ func (s *Session) retireUpstream() {
 	s.jobs = make(jobSet)
 	s.manager.draining.Add(1)
 	old.resume() // if it was held back, answers wait in it
+	if !s.manager.mayDrain() {
+		d.finish() // with descriptors short, only for answers that are owed
+	}
 }
 
 // end closes the former link.
@@ -163,16 +185,13 @@ func (s *Session) drainShare(line []byte) bool {
 	if len(s.drains) == 0 {
 		return false
 	}
-	id := shareJobID(line)
-	if id == nil {
-		return false
-	}
-	if _, ok := s.jobs[string(id)]; ok {
+	id := plainID(shareJobID(line))
+	if id == nil || s.jobs.has(id) {
 		return false
 	}
 	d := s.drains[0] // only the oldest may have given jobs that were not noted
 	for _, later := range slices.Backward(s.drains) {
-		if _, ok := later.jobs[string(id)]; ok {
+		if later.jobs.has(id) {
 			d = later
 			break
 		}

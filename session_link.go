@@ -85,6 +85,10 @@ func (s *Session) dialGranted(l *linking) {
 }
 
 func (s *Session) dialPool(l *linking) {
+	if s.agent != nil && l.pool.ownExtranonce {
+		s.linkFailed(errAgentPool)
+		return
+	}
 	ok := false
 	if l.only != nil {
 		l.address = l.only
@@ -157,7 +161,7 @@ func (s *Session) linkFailed(err error) {
 	isRefused := errors.As(err, &refused)
 	if l.address != nil {
 		l.pool.linksTo(l.address).failed[linkFailureOf(err)].Add(1)
-		if isRefused {
+		if isRefused || isOwnFault(err) {
 			l.address.breaker.forget(l.probe)
 		} else if l.address.breaker.failed(l.probe) {
 			glog.Errorf("pool=%s coin=%q is taken out: %v", l.address.text, l.pool.coin, err)
@@ -205,6 +209,13 @@ func (s *Session) linkFailed(err error) {
 		l.pool, l.only, l.once, l.passed = s.reconnectPool(l), nil, false, nil
 		l.retry = s.loop.after(backoff(l.tries, timing.reconnectFirst, timing.reconnectMost), s.tryLink)
 	}
+}
+
+// isOwnFault says that a pool that does what it should can not serve this
+// session. Others may still be well there.
+func isOwnFault(err error) bool {
+	var size *sizeError
+	return errors.As(err, &size) || errors.Is(err, errAgentPool)
 }
 
 // passRefusal gives the miner the pool's own answer to its authorization.
@@ -345,14 +356,7 @@ func (s *Session) poolLost(err error) {
 	s.failRequests(s.tag)
 	switch {
 	case s.linking == nil:
-		p := s.manager.wantedPool(s)
-		if p == nil {
-			p = s.pool
-		}
-		s.linking = &linking{pool: p, began: time.Now()}
-		// The first try comes after a short jitter: the pool may have closed
-		// all its miners at this moment.
-		s.linking.retry = s.loop.after(rand.N(s.manager.timing.reconnectFirst), s.tryLink)
+		s.reconnect()
 	case s.linking.once:
 		s.stopLinking()
 		s.reconnect()

@@ -48,7 +48,11 @@ func memberValue(line, key []byte) []byte {
 		if at < 0 {
 			return nil
 		}
+		inside := at > 0 && line[at-1] == '\\' // the end of a longer key
 		line = line[at+len(key):]
+		if inside {
+			continue
+		}
 		if value := skipSpace(line); len(value) > 0 && value[0] == ':' {
 			return skipSpace(value[1:])
 		}
@@ -290,6 +294,9 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 		if mask, ok := versionMaskOf(r); ok && s.askedMask != 0 {
 			s.sentMask = s.askedMask & mask
 			s.miner.write(appendVersionMask(nil, s.sentMask))
+			if s.rules != nil {
+				s.rules.dropBits = false // it knows version rolling after all
+			}
 		}
 	case lineReconnect:
 		// The miner must stay here; the link is what gets renewed.

@@ -45,8 +45,11 @@ func (m *sessionManager) sweep(l *loop) {
 			continue
 		}
 		if idle > 0 && now-s.jobSeen > idle {
-			s.address.breaker.failed(false)
 			silent := s.address
+			if silent.breaker.failed(false) {
+				glog.Errorf("pool=%s coin=%q is taken out: %v", silent.text, s.pool.coin, errPoolSilent)
+				m.monitor.takenOut(s.pool.coin, silent, errPoolSilent)
+			}
 			s.poolLost(errPoolSilent)
 			if s.linking != nil {
 				s.linking.avoid(silent)

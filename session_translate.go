@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/golang/glog"
 )
@@ -25,17 +26,33 @@ type lineRules struct {
 	next      *translation // from the next job on
 	changed   bool         // next is to be used, also if nil
 
-	// After a change, shares for jobs that are not in since are of before.
-	before *translation
-	since  jobSet // nil: no such shares are expected
+	// After a change, shares for jobs that are not in jobs are of a former
+	// translation.
+	former []formerTranslation // the oldest first
+	jobs   jobSet              // nil: no such shares are expected
 
 	// The last name that was replaced, and by what: raw JSON.
 	name, renamed []byte
 }
 
+// formerTranslation is what a link used before its pool picked another
+// extranonce.
+type formerTranslation struct {
+	translate *translation
+	jobs      jobSet // nil: all that the later ones have not
+}
+
+const (
+	// maxFormer is how many former translations a link keeps.
+	maxFormer = 8
+	// formerJobs is the number of jobs after which they are forgotten: by then
+	// a share for a job of before is stale anywhere.
+	formerJobs = 32
+)
+
 // linkRules gives the rules for a link that is ready.
 func linkRules(p *pool, suffixed bool, t *translation, dropBits bool) *lineRules {
-	if t == nil && !p.renames(suffixed) && !p.ownExtranonce && !dropBits {
+	if t == nil && !p.renames() && !dropBits {
 		return nil
 	}
 	return &lineRules{pool: p, suffixed: suffixed, translate: t, dropBits: dropBits}
@@ -46,10 +63,14 @@ func (r *lineRules) state() *rulesState {
 	if r == nil {
 		return nil
 	}
-	return &rulesState{
+	st := &rulesState{
 		Suffixed: r.suffixed, Translate: r.translate, Next: r.next, Changed: r.changed, DropBits: r.dropBits,
-		Before: r.before, Noted: r.since != nil, Since: slices.Collect(maps.Keys(r.since)),
+		Jobs: slices.Collect(maps.Keys(r.jobs)),
 	}
+	for _, f := range r.former {
+		st.Former = append(st.Former, formerState{f.translate, f.jobs != nil, slices.Collect(maps.Keys(f.jobs))})
+	}
+	return st
 }
 
 func (st *rulesState) rules(p *pool) *lineRules {
@@ -57,10 +78,17 @@ func (st *rulesState) rules(p *pool) *lineRules {
 		return nil
 	}
 	r := &lineRules{
-		pool: p, suffixed: st.Suffixed, translate: st.Translate, next: st.Next, changed: st.Changed, dropBits: st.DropBits, before: st.Before,
+		pool: p, suffixed: st.Suffixed, translate: st.Translate, next: st.Next, changed: st.Changed, dropBits: st.DropBits,
 	}
-	if st.Noted {
-		r.since = newJobSet(st.Since)
+	for _, f := range st.Former {
+		former := formerTranslation{translate: f.Translate}
+		if f.Noted {
+			former.jobs = newJobSet(f.Jobs)
+		}
+		r.former = append(r.former, former)
+	}
+	if len(r.former) > 0 {
+		r.jobs = newJobSet(st.Jobs)
 	}
 	return r
 }
@@ -68,13 +96,15 @@ func (st *rulesState) rules(p *pool) *lineRules {
 // job appends a job as the miner gets it to out.
 func (r *lineRules) job(m *sessionManager, out, line []byte) []byte {
 	if r.changed {
-		r.before, r.since = r.translate, make(jobSet)
-		r.translate, r.next, r.changed = r.next, nil, false
+		if len(r.former) == maxFormer {
+			r.former = slices.Delete(r.former, 0, 1)
+		}
+		r.former = append(r.former, formerTranslation{r.translate, r.jobs})
+		r.translate, r.next, r.changed, r.jobs = r.next, nil, false, make(jobSet)
 	}
-	if r.since != nil {
-		r.since.note(line)
-		if isClean(line) {
-			r.before, r.since = nil, nil
+	if r.jobs != nil {
+		if r.jobs.note(line); len(r.jobs) >= formerJobs {
+			r.former, r.jobs = nil, nil
 		}
 	}
 	if r.translate == nil {
@@ -91,15 +121,10 @@ func (r *lineRules) job(m *sessionManager, out, line []byte) []byte {
 // share appends a share as the pool gets it to out.
 func (r *lineRules) share(s *Session, out, line []byte) []byte {
 	var rename func([]byte) []byte
-	if r.pool.renames(r.suffixed) {
+	if r.pool.renames() && (s.manager.chain != chainEthereum || namesWorker(line)) {
 		rename = func(raw []byte) []byte { return r.rename(s, raw) }
 	}
-	t := r.translate
-	if r.since != nil {
-		if _, ok := r.since[string(shareJobID(line))]; !ok {
-			t = r.before
-		}
-	}
+	t := r.translationOf(line)
 	if t == nil && rename == nil {
 		out = append(out, line...)
 	} else {
@@ -114,6 +139,27 @@ func (r *lineRules) share(s *Session, out, line []byte) []byte {
 	}
 	return out
 }
+
+// translationOf is the one that a share's job was made with.
+func (r *lineRules) translationOf(share []byte) *translation {
+	if len(r.former) == 0 {
+		return r.translate
+	}
+	id := plainID(shareJobID(share))
+	if r.jobs.has(id) {
+		return r.translate
+	}
+	for _, f := range slices.Backward(r.former) {
+		if f.jobs == nil || f.jobs.has(id) {
+			return f.translate
+		}
+	}
+	return r.former[0].translate
+}
+
+// namesWorker says whether a share begins with the worker's name, which
+// eth_submitWork does not.
+func namesWorker(share []byte) bool { return string(lineMethod(share)) == "mining.submit" }
 
 // cutVersionBits removes the sixth parameter of mining.submit, which is BIP
 // 310's: a pool that knows no version rolling may refuse it. The miner was told
@@ -158,7 +204,13 @@ func (s *Session) writeJob(line []byte) {
 func (s *Session) translationFor(p *pool, given *givenExtranonce) (t *translation, own bool, err error) {
 	shape := s.shape.of(s.manager.chain, s.id)
 	if !p.ownExtranonce {
-		t, err := shape.fill(given.Size)
+		if strings.EqualFold(given.Extranonce1, shape.X) {
+			t, err = shape.fill(given.Size)
+		} else {
+			// The session ID: when the miner was given a part of it as X,
+			// there were no such pools.
+			t, err = shape.translate(given.Extranonce1, given.Size)
+		}
 		return t, false, err
 	}
 	if s.agent != nil {

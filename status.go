@@ -73,12 +73,13 @@ func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 }
 
 func newStatusServer(m *sessionManager) *statusServer {
+	stop := make(chan struct{})
 	return &statusServer{
 		manager:  m,
-		surveyor: surveyor{manager: m, last: &survey{}},
+		surveyor: surveyor{manager: m, stop: stop, last: &survey{}},
 		recorder: newStatusRecorder(m),
 		served:   make(chan struct{}),
-		stop:     make(chan struct{}),
+		stop:     stop,
 		stopped:  make(chan struct{}),
 	}
 }

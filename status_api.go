@@ -343,7 +343,7 @@ func (s *statusServer) serveSearch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.searching.Lock()
-	found, more, err := s.manager.search(text)
+	found, more, err := s.manager.search(s.stop, text)
 	s.searching.Unlock()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

@@ -32,6 +32,7 @@ func BenchmarkStatus9000(b *testing.B) {
 	pool := startPool(b, stratumtest.PoolOptions{Name: "btc", ShareBits: 1, JobInterval: time.Hour})
 	c := fileConfig(pool)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
+	c.PoolIdleSeconds = 0 // there are no jobs
 	p := startProcess(b, c, map[string]string{"*": "btc"}, "-v=0")
 	web := "http://" + p.waitLog(`http addr=(\S+)`)[1]
 	fleet := stratumtest.NewFleet(stratumtest.FleetOptions{

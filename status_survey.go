@@ -33,9 +33,10 @@ var errLoopsBusy = errors.New("the relay does not answer at the moment")
 // walk calls begin on each loop, then visit for all its sessions. part tells
 // the loops apart; what is done for different parts is concurrent.
 //
-// If the loops do not finish in time, walk returns false, and visits may
-// still be under way: then what they write to must not be looked at.
-func (m *sessionManager) walk(begin func(part int, l *loop), visit func(part int, s *Session)) bool {
+// If the loops do not finish in time, or stop is closed, walk returns false,
+// and visits may still be under way: then what they write to must not be
+// looked at.
+func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *loop), visit func(part int, s *Session)) bool {
 	m.mu.Lock()
 	sessions := slices.Clone(m.sessions)
 	m.mu.Unlock()
@@ -73,6 +74,9 @@ func (m *sessionManager) walk(begin func(part int, l *loop), visit func(part int
 		select {
 		case <-done:
 		case <-timeout.C:
+			abandoned.Store(true)
+			return false
+		case <-stop:
 			abandoned.Store(true)
 			return false
 		}
@@ -132,10 +136,10 @@ func (p *surveyPart) flush() {
 }
 
 // takeSurvey makes a survey; nil if the loops are busy.
-func (m *sessionManager) takeSurvey() *survey {
+func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 	began := time.Now()
 	parts := make([]surveyPart, len(m.loops))
-	ok := m.walk(func(part int, l *loop) {
+	ok := m.walk(stop, func(part int, l *loop) {
 		p := &parts[part]
 		p.groups = make(map[sessionGroup]int)
 		p.fromMiners, p.fromPools = l.fromMiners, l.fromPools
@@ -167,6 +171,7 @@ func (m *sessionManager) takeSurvey() *survey {
 // surveyor keeps the last survey for a moment.
 type surveyor struct {
 	manager *sessionManager
+	stop    <-chan struct{}
 
 	mu    sync.Mutex
 	last  *survey
@@ -181,7 +186,7 @@ func (v *surveyor) get() *survey {
 	if time.Since(v.tried) < surveyKeep {
 		return v.last
 	}
-	made := v.manager.takeSurvey()
+	made := v.manager.takeSurvey(v.stop)
 	v.tried = time.Now()
 	if made != nil {
 		v.last = made
@@ -215,7 +220,7 @@ const maxFoundWorkers = 20
 
 // search finds sessions whose address, worker or session ID has text in it.
 // more says that there are others.
-func (m *sessionManager) search(text string) (found []foundMiner, more bool, err error) {
+func (m *sessionManager) search(stop <-chan struct{}, text string) (found []foundMiner, more bool, err error) {
 	text = strings.ToLower(strings.TrimSpace(text))
 	id, idErr := strconv.ParseUint(text, 16, 32)
 	isID := idErr == nil && len(text) == len("00000000")
@@ -224,7 +229,7 @@ func (m *sessionManager) search(text string) (found []foundMiner, more bool, err
 		more  bool
 	}
 	parts := make([]result, len(m.loops))
-	ok := m.walk(func(int, *loop) {}, func(part int, s *Session) {
+	ok := m.walk(stop, func(int, *loop) {}, func(part int, s *Session) {
 		r := &parts[part]
 		switch {
 		case r.more || !(isID && s.hasID && s.id == uint32(id)) && !s.matches(text):

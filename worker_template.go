@@ -62,7 +62,6 @@ func (p *pool) passwordFor(rest [][]byte) [][]byte {
 	return out
 }
 
-// renames says whether shares have to carry another name than the miner's.
-func (p *pool) renames(suffixed bool) bool {
-	return p.worker != "" || p.ownExtranonce && suffixed
-}
+// renames says whether shares have to carry the name that was authorized, which
+// may not be the one the miner sends. Pools built for a switcher take any.
+func (p *pool) renames() bool { return p.worker != "" || p.ownExtranonce }

@@ -60,7 +60,7 @@ func TestZZPicture(t *testing.T) {
 	wait(0.3)
 	set("northfarm", "btc")
 	wait(0.4)
-	btc.Stop()
+	btc.Close()
 	wait(0.45)
 	if err := btc.Restart(); err != nil {
 		t.Fatal(err)

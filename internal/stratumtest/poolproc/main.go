@@ -20,6 +20,7 @@ func main() {
 	flag.StringVar(&opts.Name, "name", "pool", "start of its job ids")
 	flag.IntVar(&opts.ShareBits, "bits", 4, "zero bits of a share's hash")
 	flag.DurationVar(&opts.JobInterval, "interval", 300*time.Millisecond, "time between jobs")
+	flag.IntVar(&opts.CleanEvery, "clean", 4, "each how manieth job is clean")
 	addr := flag.String("addr", "127.0.0.1:0", "where to listen")
 	most := flag.Int64("max", 1<<30, "connections at a time; others are closed at once")
 	flag.Parse()
