@@ -22,7 +22,7 @@ help:
 	@echo "make test     run all tests with the race detector (installs what they need)"
 	@echo "make lint     gofmt, go vet, staticcheck, and builds for: $(CROSS)"
 	@echo "make demo     show a switch between two simulated pools"
-	@echo "make bench    measure shares, jobs and memory"
+	@echo "make bench    measure the cost, beside HAProxy and nginx (installs them)"
 	@echo "make package  build a Debian package in ./build (needs cmake)"
 	@echo "make install  install below PREFIX ($(PREFIX)), with DESTDIR in front"
 	@echo "make clean    remove what was built"
@@ -50,8 +50,10 @@ lint:
 		GOOS=$$os CGO_ENABLED=0 $(GO) vet ./...; \
 	done
 
-bench:
-	$(GO) run ./bench
+# BENCH holds flags, such as BENCH=-quick.
+bench: build
+	./scripts/install-bench-tools.sh
+	$(GO) run ./bench $(BENCH)
 
 demo:
 	@mkdir -p build
@@ -60,6 +62,7 @@ demo:
 
 package:
 	cmake -S . -B build
+	rm -f build/*.deb
 	cmake --build build --target package
 
 # The unit and the other files name their paths; they are written for /usr.

@@ -118,11 +118,11 @@ func outageConfig(addrs ...string) *Config {
 }
 
 // outageMiners are few enough that all of them can be asked at any time.
-func outageMiners(t *testing.T, addr string, n int) []*stratumtest.Miner {
+func outageMiners(t *testing.T, addr, account string, n int) []*stratumtest.Miner {
 	t.Helper()
 	var miners []*stratumtest.Miner
 	for i := range n {
-		miners = append(miners, startMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: fmt.Sprintf("alice.%d", i), Rate: 10}))
+		miners = append(miners, startMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: fmt.Sprintf("%s.%d", account, i), Rate: 10}))
 	}
 	return miners
 }
@@ -277,48 +277,44 @@ func TestOutage(t *testing.T) {
 			switcher, far := makeNamespaces(t)
 			first := startPoolProcess(t, far, "first", poolIP+":3333")
 			backup := startPoolProcess(t, switcher, "backup", switcherIP+":3334")
-			var crew []*stratumtest.Miner
-			p := startProcessIn(t, switcher, outageConfig(first.addr, backup.addr), map[string]string{"alice": "btc"})
-			inNamespace(t, switcher, func() { crew = outageMiners(t, p.addr, miners) })
+			c := outageConfig(first.addr, backup.addr)
+			c.StratumServerMap["bcc"] = StratumServerInfo{URL: first.addr, UserSuffix: "bcc"}
+			p := startProcessIn(t, switcher, c, map[string]string{"alice": "btc", "bob": "bcc"})
+			var crew, single, late []*stratumtest.Miner
+			inNamespace(t, switcher, func() {
+				crew = outageMiners(t, p.addr, "alice", miners)
+				single = outageMiners(t, p.addr, "bob", miners)
+			})
 			allAt(t, crew, "first")
-			o.begin(t, first)
-			t.Logf("%s: %d miners mine at the backup %v after the pool went away", o.name, miners, allAt(t, crew, "backup"))
-			var late []*stratumtest.Miner
-			inNamespace(t, switcher, func() { late = outageMiners(t, p.addr, 3) })
-			t.Logf("%s: new miners mine at the backup after %v", o.name, allAt(t, late, "backup"))
-			o.end(t, first)
-			crew = append(crew, late...)
-			t.Logf("%s: all mine at the first %v after it came back", o.name, allAt(t, crew, "first"))
-			checkKept(t, crew)
-		})
-		t.Run(o.name+" without a backup", func(t *testing.T) {
-			t.Parallel()
-			switcher, far := makeNamespaces(t)
-			first := startPoolProcess(t, far, "first", poolIP+":3333")
-			var crew []*stratumtest.Miner
-			p := startProcessIn(t, switcher, outageConfig(first.addr), map[string]string{"alice": "btc"})
-			inNamespace(t, switcher, func() { crew = outageMiners(t, p.addr, miners) })
-			allAt(t, crew, "first")
+			allAt(t, single, "first")
 			logged := p.logged()
 			o.begin(t, first)
-			p.waitLogFrom(logged, `link lost`)
+			t.Logf("%s: %d miners mine at the backup %v after the pool went away", o.name, miners, allAt(t, crew, "backup"))
+			inNamespace(t, switcher, func() { late = outageMiners(t, p.addr, "alice", 3) })
+			t.Logf("%s: new miners mine at the backup after %v", o.name, allAt(t, late, "backup"))
 			p.waitLogFrom(logged, `taken out`) // nobody may dial it for a while
-			o.end(t, first)
-			before := make([]uint64, len(crew))
-			for i, m := range crew {
+			if *longTests {
+				time.Sleep(15 * time.Second) // tries go on for about 30 s
+			}
+			before := make([]uint64, miners)
+			for i, m := range single {
 				before[i] = m.Stats().Accepted
 			}
+			o.end(t, first)
 			back := time.Now()
-			for i, m := range crew {
+			for i, m := range single {
 				ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second)
-				err := m.WaitFor(ctx, func(st stratumtest.MinerStats) bool { return st.Accepted >= before[i]+3 || st.Disconnected })
+				err := m.WaitFor(ctx, func(st stratumtest.MinerStats) bool { return st.Accepted > before[i] || st.Disconnected })
 				cancel()
 				if err != nil {
 					t.Fatal(err)
 				}
 			}
-			t.Logf("%s without a backup: all mine again %v after the pool came back", o.name, time.Since(back).Round(10*time.Millisecond))
-			checkKept(t, crew)
+			t.Logf("%s: %d miners without a backup mine again %v after it came back", o.name, miners, time.Since(back).Round(10*time.Millisecond))
+			crew = append(crew, late...)
+			allAt(t, crew, "first")
+			t.Logf("%s: all are back from the backup %v after it came back", o.name, time.Since(back).Round(10*time.Millisecond))
+			checkKept(t, append(crew, single...))
 		})
 	}
 }
@@ -330,11 +326,11 @@ func TestOutageTrickle(t *testing.T) {
 	slow := startPool(t, stratumtest.PoolOptions{Name: "slow", ShareBits: 4, JobInterval: 300 * time.Millisecond})
 	backup := startPool(t, stratumtest.PoolOptions{Name: "backup", ShareBits: 4, JobInterval: 300 * time.Millisecond})
 	p := startProcess(t, outageConfig(slow.Addr(), backup.Addr()), map[string]string{"alice": "btc"})
-	crew := outageMiners(t, p.addr, 20)
+	crew := outageMiners(t, p.addr, "alice", 20)
 	allAt(t, crew, "slow")
 	slow.SetModes(stratumtest.Modes{Trickle: time.Second})
 	t.Logf("trickle: 20 miners mine at the backup after %v", allAt(t, crew, "backup"))
-	late := outageMiners(t, p.addr, 3)
+	late := outageMiners(t, p.addr, "alice", 3)
 	t.Logf("trickle: new miners mine at the backup after %v", allAt(t, late, "backup"))
 	crew = append(crew, late...)
 	slow.SetModes(stratumtest.Modes{})
@@ -527,7 +523,7 @@ func (c *chaos) quiet() {
 		c.source.set(c.coins, account)
 	}
 	for i, f := range c.fleets {
-		ctx, cancel := context.WithTimeout(context.Background(), 75*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*switchRetryMost) // with jitter
 		want := c.pools[i%len(c.pools)].Name()
 		err := f.WaitFor(ctx, func(st stratumtest.FleetStats) bool { return st.ByPool[want] == st.Miners-st.Disconnected })
 		cancel()
@@ -559,6 +555,7 @@ func (c *chaos) quiet() {
 // Switches, pools and coin sources at random, and all miners mine. At the end
 // every share is accounted for and the daemon holds what it held before.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	const accounts, miners = 5, 200
 	seed := *chaosSeed
 	if seed == 0 {
@@ -685,5 +682,54 @@ func (c *chaos) account() {
 	if sum.Accepted > accepted || sum.RejectedByCode[21] > rejected || accepted+rejected > sum.Submitted ||
 		sum.Accepted+sum.RejectedByCode[21]+lost < accepted+rejected {
 		t.Errorf("miners know of %d accepted, %d rejected, %d lost; pools of %d and %d", sum.Accepted, sum.RejectedByCode[21], lost, accepted, rejected)
+	}
+}
+
+// Switches at random, one after the other and to and fro, with answers that
+// come late, and nothing else: no share is refused, lost or sent to a pool that
+// does not know its job.
+func TestChaosSwitchesOnly(t *testing.T) {
+	t.Parallel()
+	seed := *chaosSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	var pools []*stratumtest.Pool
+	for _, name := range []string{"btc", "bcc", "bsv"} {
+		pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 5, JobInterval: 300 * time.Millisecond, CleanEvery: 1 << 30}))
+	}
+	c := &chaos{t: t, pools: pools, coins: make(map[string]string)}
+	for i := range 3 {
+		c.coins[fmt.Sprintf("acc%d", i)] = pools[i].Name()
+	}
+	c.p = startProcess(t, fileConfig(pools...), c.coins)
+	for i := range 3 {
+		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), 20, 80, stratumtest.MinerOptions{LateShares: 0.5}))
+	}
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		c.coins[fmt.Sprintf("acc%d", rng.IntN(3))] = pools[rng.IntN(3)].Name()
+		c.p.setCoins(c.coins)
+		p := pools[rng.IntN(3)]
+		p.SetModes(stratumtest.Modes{AnswerDelay: time.Duration(rng.IntN(200)) * time.Millisecond})
+		time.Sleep(150*time.Millisecond + time.Duration(rng.ExpFloat64()*float64(150*time.Millisecond)))
+	}
+	var moves, shares uint64
+	for _, f := range c.fleets {
+		st := settleFleet(t, f)
+		moves, shares = moves+st.Switches, shares+st.Submitted
+		if st.Rejected > 0 {
+			t.Errorf("%d of %d shares rejected: %v", st.Rejected, st.Submitted, st.RejectedByCode)
+		}
+	}
+	t.Logf("%d moves, %d shares", moves, shares)
+	for _, p := range pools {
+		for i, r := range p.Rejects() {
+			if i < 5 {
+				t.Errorf("pool %s rejected %d %s: %s", p.Name(), r.Code, r.Reason, r.Line)
+			}
+		}
+		checkFaults(t, p)
 	}
 }

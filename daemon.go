@@ -26,6 +26,7 @@ func (d *daemon) start(configPath string) error {
 	if d.config, err = loadConfig(configPath); err != nil {
 		return err
 	}
+	removeStaleState()
 	if d.coins, err = newCoinSource(d.config, nil); err != nil {
 		return err
 	}

@@ -64,44 +64,91 @@ func TestSessionOwnExtranonceOnly(t *testing.T) {
 	}
 }
 
-func TestSessionBothKinds(t *testing.T) {
-	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
-	pools := []*stratumtest.Pool{session}
-	for _, shape := range [][2]int{{4, 8}, {0, 8}, {8, 8}} {
-		pools = append(pools, ownPool(t, fmt.Sprintf("own%d%d", shape[0], shape[1]), shape[0], shape[1]))
+// tour visits n pools so that it goes from each to each other once.
+func tour(n int) []int {
+	var stops []int
+	for i := range n {
+		for j := i + 1; j < n; j++ {
+			stops = append(stops, i, j)
+		}
 	}
-	coins := newMemoryCoins(map[string]string{"alice": "session"})
-	sw := startSwitcher(t, coins, pools, withKinds(pools[1:]...))
+	return append(stops, 0)
+}
+
+// moveAll moves the account's miners along a tour of all pairs of pools. At
+// each stop each miner has shares accepted.
+func moveAll(t *testing.T, coins *memoryCoins, account string, miners []*stratumtest.Miner, pools []*stratumtest.Pool) {
+	t.Helper()
+	for _, stop := range tour(len(pools)) {
+		coins.set(account, pools[stop].Name())
+		for _, m := range miners {
+			waitPool(t, m, pools[stop].Name())
+		}
+		for _, m := range miners {
+			waitAccepted(t, m, 2)
+		}
+	}
+}
+
+// kindsOfMiners are miners that differ in all that matters to jobs and shares.
+func kindsOfMiners(t *testing.T, addr, account string) []*stratumtest.Miner {
+	t.Helper()
+	var miners []*stratumtest.Miner
 	for _, opts := range []stratumtest.MinerOptions{
-		{Worker: "alice.plain"},
-		{Worker: "alice.rolling", Configure: 0x1fffe000, Pipelined: true},
+		{Worker: account + ".plain"},
+		{Worker: account + ".rolling", Configure: 0x1fffe000, Pipelined: true, IDs: stratumtest.IDStrings},
+		{Worker: account + ".same", IDs: stratumtest.IDSame, ExtranonceSubscribe: true},
 	} {
-		opts.Addr = sw.addr
-		coins.set("alice", "session")
-		m := startMiner(t, opts)
-		waitPool(t, m, "session")
-		extranonce := m.Extranonce1()
-		for _, from := range pools {
-			for _, to := range pools {
-				if from == to {
-					continue
-				}
-				coins.set("alice", from.Name())
-				waitPool(t, m, from.Name())
-				waitAccepted(t, m, 2)
-				coins.set("alice", to.Name())
-				waitPool(t, m, to.Name())
-				waitAccepted(t, m, 2)
-			}
-		}
-		if m.Extranonce1() != extranonce {
-			t.Errorf("extranonce changed from %s to %s", extranonce, m.Extranonce1())
-		}
-		checkMiner(t, m)
-		m.Close()
+		opts.Addr = addr
+		miners = append(miners, startMiner(t, opts))
 	}
-	for _, p := range pools {
-		checkPool(t, p)
+	return miners
+}
+
+// With both kinds of pools a miner counts in m bytes and pools need 4 + m.
+func TestSessionBothKinds(t *testing.T) {
+	for m := 1; m <= 4; m++ {
+		t.Run(fmt.Sprintf("m=%d", m), func(t *testing.T) {
+			t.Parallel()
+			var pools, own []*stratumtest.Pool
+			for _, name := range []string{"session", "other"} {
+				pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 3, VersionMask: 0x1fffe000}))
+			}
+			for size := 4 + m; size <= 8; size++ {
+				for length := range 9 {
+					if m < 4 && length%3 != size%3 {
+						continue // the tour grows with the square of its stops
+					}
+					own = append(own, ownPool(t, fmt.Sprintf("own%d%d", length, size), length, size))
+				}
+			}
+			pools = append(pools, own...)
+			coins := newMemoryCoins(map[string]string{"alice": "session"})
+			sw := startSwitcher(t, coins, pools, func(c *Config) {
+				withKinds(own...)(c)
+				if m < 4 { // 4 is the default
+					c.ExtraNonce2Size = m
+				}
+			})
+			miners := kindsOfMiners(t, sw.addr, "alice")
+			for _, miner := range miners {
+				waitPool(t, miner, "session")
+			}
+			extranonce := miners[0].Extranonce1()
+			moveAll(t, coins, "alice", miners, pools)
+			if got := miners[0].Extranonce1(); got != extranonce || len(got) != 8 {
+				t.Errorf("extranonce was %s, is %s", extranonce, got)
+			}
+			for _, miner := range miners {
+				checkMiner(t, miner)
+			}
+			for _, p := range pools {
+				checkPool(t, p)
+			}
+			if n := sw.notUnderstood.Load(); n > 0 {
+				t.Errorf("%d lines were not understood", n)
+			}
+		})
 	}
 }
 

@@ -145,6 +145,7 @@ func TestFailoverInOrder(t *testing.T) {
 // the dead one is dialled by few. When it is back, all return, some at a time,
 // and no share is lost on the way.
 func TestFailoverAndBack(t *testing.T) {
+	t.Parallel()
 	const miners = 500
 	backup := miningPool(t, "backup", "")
 	first := miningPool(t, "first", "")
@@ -166,11 +167,11 @@ func TestFailoverAndBack(t *testing.T) {
 		t.Errorf("the dead address was dialled %d times before it was given up", n)
 	}
 	before := dead.dials.Load()
-	time.Sleep(5 * time.Second) // several rounds of the sweep
+	time.Sleep(4 * time.Second) // several rounds of the sweep
 	if n := dead.dials.Load() - before; n > 15 {
-		t.Errorf("the dead address was dialled %d times in 5 s", n)
+		t.Errorf("the dead address was dialled %d times in 4 s", n)
 	} else {
-		t.Logf("the dead address was dialled %d times in 5 s", n)
+		t.Logf("the dead address was dialled %d times in 4 s", n)
 	}
 
 	st := f.Stats()

@@ -14,12 +14,12 @@ const (
 
 // historySample is what one step of the charts shows.
 type historySample struct {
-	At    int64 // Unix seconds
+	At    int64   // Unix seconds
+	Span  float64 // seconds that the shares came in
 	Coins map[string]historyPoint
 }
 
-// historyPoint is one coin at a step. The shares are those since the step
-// before.
+// historyPoint is one coin at a step, with its shares since the step before.
 type historyPoint struct {
 	Sessions  int    `json:",omitempty"`
 	Submitted uint64 `json:",omitempty"`
@@ -46,6 +46,12 @@ func (h *history) all() []historySample {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.samples)
+}
+
+func (h *history) empty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.samples) == 0
 }
 
 // restore puts a former process's samples before the own ones.
@@ -80,12 +86,9 @@ func (h *history) series() historySeries {
 	}
 	for _, coin := range slices.Sorted(maps.Keys(out.Coins)) {
 		c := coinChart{}
-		for i, s := range samples {
+		for _, s := range samples {
 			p := s.Coins[coin]
-			span := historyStep.Seconds()
-			if i > 0 {
-				span = max(1, float64(s.At-samples[i-1].At))
-			}
+			span := max(1, s.Span)
 			c.Sessions = append(c.Sessions, p.Sessions)
 			c.Shares = append(c.Shares, tenth(float64(p.Submitted)*60/span))
 			c.Refused = append(c.Refused, tenth(float64(p.Refused)*60/span))

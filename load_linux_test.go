@@ -56,9 +56,11 @@ func TestLoadSwitchesCostNoShare(t *testing.T) {
 		miners, rate, switches = 2000, 4000, 6
 	}
 	t.Run("any shares", func(t *testing.T) {
+		t.Parallel()
 		loadSwitches(t, miners, rate, switches, stratumtest.PoolOptions{SkipWork: true}, stratumtest.MinerOptions{CheatHash: true})
 	})
 	t.Run("mined", func(t *testing.T) {
+		t.Parallel()
 		loadSwitches(t, miners/5, rate/5, switches, stratumtest.PoolOptions{ShareBits: 6, VersionMask: 0x1fffe000, JobInterval: 700 * time.Millisecond, CleanEvery: 1000},
 			stratumtest.MinerOptions{Configure: 0x1fffe000, LateShares: 0.5, LateAfter: 30 * time.Millisecond})
 	})

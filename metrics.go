@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,12 +100,14 @@ func (c *metricsCollector) Describe(chan<- *prometheus.Desc) {}
 func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	s, m := c.server, c.server.manager
 	mon := m.monitor
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	add := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels []string) {
+		for i := range labels { // a former process's coins were not checked here
+			labels[i] = strings.ToValidUTF8(labels[i], "?")
+		}
+		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
 	}
-	count := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) { add(d, prometheus.GaugeValue, v, labels) }
+	count := func(d *prometheus.Desc, v float64, labels ...string) { add(d, prometheus.CounterValue, v, labels) }
 
 	gauge(descBuild, 1, version, runtime.Version(), m.chain.String())
 	gauge(descServerID, float64(m.ids.server()))

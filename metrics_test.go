@@ -78,3 +78,37 @@ func TestMetricsCachedCollector(t *testing.T) {
 		t.Errorf("20 scrapes took %v", took)
 	}
 }
+
+// Sessions may be at pools of a former configuration after an upgrade.
+func TestMetricsOfFormerPools(t *testing.T) {
+	btc, bcc := twoPools(t)
+	m := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc}, func(c *Config) {
+		c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
+	})
+	former := func(coin, url string) *pool {
+		pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: {URL: url}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := pools[coin]
+		p.shares.submitted.Add(7)
+		p.links[0].dials.Add(3)
+		return p
+	}
+	m.former = map[string]*pool{
+		"btc":       former("btc", "127.0.0.1:1"),
+		"btc again": former("btc", "127.0.0.1:1"),
+		"old":       former("old\xff", "127.0.0.1:2"),
+	}
+	m.pools["btc"].shares.submitted.Add(1)
+	server, err := startStatus(m.config, m.sessionManager)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.close)
+	s := &testStatus{server, t}
+	s.metric(`stratum_switcher_shares_submitted_total{coin="btc"}`, is(15))
+	s.metric(`stratum_switcher_pool_dials_total{coin="btc",pool="127.0.0.1:1"}`, is(6))
+	s.metric(`stratum_switcher_shares_submitted_total{coin="old?"}`, is(7))
+	s.get("/api/status")
+}

@@ -453,7 +453,8 @@ func (in *installed) removePackage(pid string) {
 	}
 	in.run(`test ! -e /usr/bin/stratumSwitcher; test ! -e /usr/lib/systemd/system/stratumSwitcher.service; test -d /var/log/stratumSwitcher`)
 	in.run(`rm -f /etc/supervisor/conf.d/stratumSwitcher.conf; dpkg --purge stratumswitcher 2>&1`)
-	if got := in.run(`find / -xdev -iname '*stratumswitcher*' ! -path '/tmp/*' -newer /mnt/shared/old.deb ! -path '/proc/*' 2>/dev/null || true`); got != "" {
+	if got := in.run(`find /etc /run /usr/bin /usr/lib/stratumSwitcher /usr/lib/systemd /usr/share/stratumSwitcher /var/lib /var/log \
+		-maxdepth 4 -iname '*stratumswitcher*' -newer /mnt/shared/old.deb 2>/dev/null || true`); got != "" {
 		in.t.Errorf("left after the purge:\n%s", got)
 	}
 }
@@ -540,11 +541,10 @@ func TestPackageUnderSupervisor(t *testing.T) {
 	in.run(`kill -KILL $1`, pid)
 	in.expect("restarted", `now=$(supervisorctl pid stratumSwitcher); [ $now != 0 ] && [ $now != `+pid+` ] && echo restarted`)
 	in.listening()
-	in.expect("RUNNING", `supervisorctl status stratumSwitcher | tr -s ' ' | cut -d' ' -f2`)
 	pid = in.run(`supervisorctl pid stratumSwitcher`)
 	in.run(`supervisorctl stop stratumSwitcher`)
 	in.run(`test ! -d /proc/$1; grep -q "stopping on terminated" /var/log/stratumSwitcher/stratumSwitcher.INFO; grep "stopped: stratumSwitcher (exit status 0)" /var/log/supervisor/supervisord.log`, pid)
-	in.run(`supervisorctl start stratumSwitcher`)
+	in.run(`supervisorctl start stratumSwitcher >/dev/null 2>&1 &`) // waits for startsecs
 	in.listening()
 	in.removePackage(in.run(`supervisorctl pid stratumSwitcher`))
 }

@@ -122,6 +122,9 @@ func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *session
 			wanted = s.pool.coin
 		}
 		a = &subAccount{name: name, wanted: wanted, mining: make(map[string]int)}
+		if at := st.Switched[name]; at != 0 {
+			a.lastSwitch = time.Unix(at, 0)
+		}
 		m.accounts[name] = a
 	}
 	a.add(s)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/golang/glog"
 )
 
 // runtimeState is runtime.json: all that a process hands to the one that takes
@@ -36,6 +38,7 @@ type runtimeState struct {
 	ServerIDOwner int64             `json:",omitempty"`
 	NextIndex     uint              `json:",omitempty"`
 	Wanted        map[string]string `json:",omitempty"` // coin by sub-account
+	Switched      map[string]int64  `json:",omitempty"` // when that changed, Unix seconds
 	Upgrades      int               `json:",omitempty"` // since the first start
 
 	// Monitor is what the status page has shown.
@@ -212,6 +215,21 @@ func readRuntimeState(path string) (*runtimeState, error) {
 		return nil, fmt.Errorf("runtime file %s: ServerID is missing", path)
 	}
 	return &st, nil
+}
+
+// runtimeFile is where the state is written, in the working directory.
+const runtimeFile = "runtime.json"
+
+// removeStaleState removes a state file that nobody came to read, because the
+// process was ended in the middle of an upgrade: it holds passwords.
+func removeStaleState() {
+	info, err := os.Lstat(runtimeFile)
+	if err != nil || checkOwnFile(info) != nil {
+		return
+	}
+	if err := os.Remove(runtimeFile); err != nil {
+		glog.Warningf("stale %s: %v", runtimeFile, err)
+	}
 }
 
 var errNotOwnFile = errors.New("must be a regular file of this user that no other may write")

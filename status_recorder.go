@@ -67,7 +67,9 @@ func (s *statusServer) record() {
 	tick := time.NewTicker(recordEvery)
 	defer tick.Stop()
 	s.recorder.noteCoins()
-	s.recorder.step(s.surveyor.get(), time.Now())
+	if s.manager.monitor.history.empty() {
+		s.recorder.step(s.surveyor.get(), time.Now())
+	}
 	for {
 		select {
 		case <-s.stop:
@@ -99,7 +101,7 @@ func (r *statusRecorder) noteCoins() {
 func (r *statusRecorder) step(v *survey, now time.Time) {
 	elapsed := now.Sub(r.last)
 	r.last = now
-	sample := historySample{At: now.Unix(), Coins: make(map[string]historyPoint)}
+	sample := historySample{At: now.Unix(), Span: elapsed.Seconds(), Coins: make(map[string]historyPoint)}
 	for g, n := range v.groups {
 		if g.pool != nil {
 			p := sample.Coins[g.pool.coin]

@@ -424,7 +424,7 @@ func TestEventsAreFoldedAndBounded(t *testing.T) {
 func TestHistoryIsBounded(t *testing.T) {
 	var h history
 	for i := range 3 * historyKept {
-		h.add(historySample{At: int64(i) * 10, Coins: map[string]historyPoint{"btc": {Sessions: i, Submitted: 5}}})
+		h.add(historySample{At: int64(i) * 10, Span: 10, Coins: map[string]historyPoint{"btc": {Sessions: i, Submitted: 5}}})
 	}
 	series := h.series()
 	if len(series.Times) != historyKept || series.Times[0] != 20*historyKept {

@@ -76,7 +76,7 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("own binary: %w", err)
 	}
-	state, err := filepath.Abs("runtime.json")
+	state, err := filepath.Abs(runtimeFile)
 	if err != nil {
 		return nil, err
 	}
@@ -331,16 +331,24 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		ServerIDOwner: u.serverIDOwner(),
 		NextIndex:     m.ids.nextIndex(),
 		Wanted:        make(map[string]string),
+		Switched:      make(map[string]int64),
 		Monitor:       m.monitor.state(),
 	}
 	if m.resumed != nil {
 		st.Upgrades = m.resumed.Upgrades
+		if st.ServerIDOwner == 0 {
+			// Not taken over yet: the node is still the former process's.
+			st.ServerIDOwner = m.resumed.ServerIDOwner
+		}
 	}
 	st.Upgrades++
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name, a := range m.accounts {
 		st.Wanted[name] = a.wanted
+		if !a.lastSwitch.IsZero() {
+			st.Switched[name] = a.lastSwitch.Unix()
+		}
 	}
 	st.SessionDatas = make([]sessionState, 0, len(m.sessions))
 	for _, s := range m.sessions {

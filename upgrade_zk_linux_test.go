@@ -152,9 +152,7 @@ func TestUpgradeWithoutZooKeeper(t *testing.T) {
 	time.Sleep(50 * time.Millisecond) // no answer tells that they wait
 	n := p.logged()
 	p.goodUpgrade()
-	if m := p.waitLogFrom(n, `upgraded .* handshaking=(\d+)`); m[1] != "2" {
-		t.Errorf("%s", m[0])
-	}
+	p.waitLogFrom(n, `upgraded .* handshaking=[12] `) // one may not be accepted yet
 	proxy.Restore()
 	wantMining(t, []*stratumtest.Miner{early}, "btc")
 	wantMining(t, []*stratumtest.Miner{pipelined}, "bcc")

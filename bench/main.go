@@ -106,7 +106,7 @@ func parseOptions(args []string) (options, error) {
 	if o.Quick {
 		given := map[string]bool{}
 		f.Visit(func(f *flag.Flag) { given[f.Name] = true })
-		for name, value := range map[string]string{"sizes": "1000", "rounds": "1", "span": "2s", "settle": "3s", "switches": "2", "load-shares": "5000"} {
+		for name, value := range map[string]string{"sizes": "1000", "rounds": "1", "span": "2s", "settle": "5s", "switches": "2", "load-shares": "5000"} {
 			if !given[name] {
 				if err := f.Set(name, value); err != nil {
 					return o, err

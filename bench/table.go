@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// markdown is the report: machine, aims, and a table for each size.
+func (r *results) markdown() string {
+	var b strings.Builder
+	m := r.Machine
+	fmt.Fprintf(&b, "# Bench of %s\n\n", r.Date.Format(time.DateTime))
+	fmt.Fprintf(&b, "%d cores (%s), Linux %s, %d MB, %d descriptors per process; %s. Load average before the first round: %s.\n",
+		m.Cores, m.CPU, m.Kernel, m.MemoryMB, m.Descriptors, strings.Join(m.Programs, ", "), m.Load)
+	o := r.Options
+	fmt.Fprintf(&b, "Medians of %d rounds, in brackets the spread (most less least, of the median). %.0f shares/s for CPU, %.0f shares/s for latency, for %v each;\n"+
+		"%d threads or workers. KB are 1,024 bytes. It took %s.\n", o.Rounds, o.Rate, o.LatencyRate, o.Span, o.Threads, r.Took)
+	if len(r.Remarks) > 0 {
+		b.WriteString("\nNot as planned:\n\n")
+		for _, remark := range r.Remarks {
+			fmt.Fprintf(&b, "- %s\n", remark)
+		}
+	}
+	if len(r.Aims) > 0 {
+		b.WriteString("\n## Aims\n\n| sessions | aim | found | |\n| ---: | --- | ---: | --- |\n")
+		for _, a := range r.Aims {
+			fmt.Fprintf(&b, "| %d | %s | %s | %s |\n", a.Size, a.Aim, a.Found, verdict(a.Met))
+		}
+	}
+	for _, size := range r.sizes() {
+		fmt.Fprintf(&b, "\n## %d sessions\n\n", size)
+		r.table(&b, size)
+	}
+	return b.String()
+}
+
+func verdict(met bool) string {
+	if met {
+		return "met"
+	}
+	return "**not met**"
+}
+
+func (r *results) table(b *strings.Builder, size int) {
+	b.WriteString("| figure |")
+	rule := "\n| --- |"
+	for _, target := range allTargets {
+		fmt.Fprintf(b, " %s |", targetNames[target])
+		rule += " ---: |"
+	}
+	b.WriteString(" switcher : HAProxy | switcher : bare relay |" + rule + " ---: | ---: |\n")
+	for _, f := range figures {
+		cells, any := "", false
+		for _, target := range allTargets {
+			cell := "–"
+			if m, ok := r.medianOf(size, target, f.Key); ok {
+				any = true
+				cell = fmt.Sprintf("%.*f", f.Digits, m.Median)
+				if len(r.values(size, target, f.Key)) > 1 {
+					cell += fmt.Sprintf(" (%.0f %%)", m.Spread)
+				}
+			}
+			cells += " " + cell + " |"
+		}
+		if !any {
+			continue
+		}
+		name := f.Name
+		if f.Unit != "" {
+			name += ", " + f.Unit
+		}
+		m, _ := r.medianOf(size, targetSwitcher, f.Key)
+		fmt.Fprintf(b, "| %s |%s %s | %s |\n", name, cells, ratioText(m.OfHAProxy), ratioText(m.OfFloor))
+	}
+}
+
+func ratioText(v float64) string {
+	if v == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", v)
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// target is what miners connect to: a proxy in a process of its own or, with
+// a nil process, the pool.
+type target struct {
+	*process
+	addr  string
+	coins string // the switcher's coin file; "": not a switcher
+}
+
+// binaries are what the targets need.
+type binaries struct {
+	switcher, haproxy, nginx, nginxModule string
+}
+
+// findBinaries looks for what the chosen targets need.
+func findBinaries(o options) (b binaries, err error) {
+	var missing []error
+	find := func(name string, into *string) {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			path, err = exec.LookPath("/usr/sbin/" + name)
+		}
+		if err != nil {
+			missing = append(missing, fmt.Errorf("%s is missing: run scripts/install-bench-tools.sh, or choose with -targets", name))
+		}
+		*into = path
+	}
+	for _, name := range o.Targets {
+		switch name {
+		case targetSwitcher:
+			if b.switcher, err = filepath.Abs(o.binary); err == nil {
+				_, err = exec.LookPath(b.switcher)
+			}
+			if err != nil {
+				missing = append(missing, fmt.Errorf("the daemon: %w; run make build", err))
+			}
+		case targetHAProxy:
+			find("haproxy", &b.haproxy)
+		case targetNginx:
+			find("nginx", &b.nginx)
+			if modules, _ := filepath.Glob("/usr/lib*/nginx/modules/ngx_stream_module.so"); len(modules) > 0 {
+				b.nginxModule = modules[0]
+			}
+		}
+	}
+	return b, errors.Join(missing...)
+}
+
+// startTarget runs a proxy in front of the pools, with files in dir.
+func startTarget(ctx context.Context, name, dir string, b binaries, o options, n int, pools map[string]string) (*target, error) {
+	if name == targetDirect {
+		return &target{addr: pools[coins[0]]}, nil
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	t := &target{addr: addr}
+	var cmd *exec.Cmd
+	switch name {
+	case targetSwitcher:
+		t.coins = filepath.Join(dir, "coins.json")
+		cmd, err = switcherCommand(b.switcher, dir, addr, pools)
+	case targetHAProxy:
+		cmd, err = haproxyCommand(b.haproxy, dir, addr, pools[coins[0]], n, o.Threads)
+	case targetNginx:
+		cmd, err = nginxCommand(b, dir, addr, pools[coins[0]], n, o.Threads)
+	case targetFloor:
+		cmd, err = relayCommand(addr, pools[coins[0]], o.Threads)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if t.process, err = startProcess(name, cmd); err != nil {
+		return nil, err
+	}
+	if err := t.waitListening(ctx); err != nil {
+		t.stop()
+		return nil, err
+	}
+	return t, nil
+}
+
+var listening = regexp.MustCompile(`listening addr=`)
+
+func (t *target) waitListening(ctx context.Context) error {
+	if t.coins != "" {
+		_, err := t.waitLog(ctx, 0, listening)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		nc, err := net.Dial("tcp", t.addr)
+		if err == nil {
+			return nc.Close()
+		}
+		select {
+		case <-t.ended:
+			return t.failed(errors.New("it has ended"))
+		default:
+		}
+		if sleep(ctx, pollEvery) != nil {
+			return t.failed(err)
+		}
+	}
+}
+
+// switcherCommand has the defaults for all that is not named here.
+func switcherCommand(binary, dir, addr string, pools map[string]string) (*exec.Cmd, error) {
+	servers := map[string]any{}
+	for coin, pool := range pools {
+		servers[coin] = map[string]string{"URL": pool}
+	}
+	config, err := json.MarshalIndent(map[string]any{
+		"ServerID": 1, "ListenAddr": addr, "ZKBroker": []string{}, "CoinFile": "coins.json", "StratumServerMap": servers,
+	}, "", "    ")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), config, 0o644); err != nil {
+		return nil, err
+	}
+	if err := writeCoin(filepath.Join(dir, "coins.json"), coins[0]); err != nil {
+		return nil, err
+	}
+	// A copy: an upgrade starts the file anew, whatever was built meanwhile.
+	copied := filepath.Join(dir, "stratumSwitcher")
+	if err := copyFile(binary, copied); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(copied, "-logtostderr")
+	cmd.Dir = dir
+	return cmd, nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}
+
+// writeCoin orders all sub-accounts to a coin, as an operator would.
+func writeCoin(path, coin string) error {
+	if err := os.WriteFile(path+".new", fmt.Appendf(nil, "{%q: %q}\n", "*", coin), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// haproxyConfig: HAProxy sets TCP_NODELAY by itself.
+const haproxyConfig = `global
+    nbthread %[1]d
+    maxconn %[2]d
+
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 1h
+    timeout server 1h
+
+frontend miners
+    bind %[3]s backlog 4096
+    maxconn %[2]d
+    default_backend pool
+
+backend pool
+    server pool %[4]s
+`
+
+func haproxyCommand(binary, dir, addr, pool string, n, threads int) (*exec.Cmd, error) {
+	path := filepath.Join(dir, "haproxy.cfg")
+	config := fmt.Sprintf(haproxyConfig, threads, n+200, addr, pool)
+	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
+		return nil, err
+	}
+	return exec.Command(binary, "-db", "-f", path), nil
+}
+
+const nginxConfig = `%[1]sdaemon off;
+worker_processes %[2]d;
+worker_rlimit_nofile %[3]d;
+pid %[4]s/nginx.pid;
+error_log %[4]s/error.log crit;
+
+events {
+    worker_connections %[5]d;
+}
+
+stream {
+    server {
+        listen %[6]s reuseport backlog=4096;
+        proxy_pass %[7]s;
+        proxy_connect_timeout 10s;
+        proxy_timeout 1h;
+        tcp_nodelay on;
+    }
+}
+`
+
+func nginxCommand(b binaries, dir, addr, pool string, n, workers int) (*exec.Cmd, error) {
+	module := "" // built in
+	if b.nginxModule != "" {
+		module = "load_module " + b.nginxModule + ";\n"
+	}
+	limit, err := descriptorLimit()
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "nginx.conf")
+	config := fmt.Sprintf(nginxConfig, module, workers, limit, dir, min(limit-100, 2*n+200), addr, pool)
+	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
+		return nil, err
+	}
+	return exec.Command(b.nginx, "-p", dir, "-c", path, "-e", filepath.Join(dir, "error.log")), nil
+}
+
+func relayCommand(addr, pool string, threads int) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, childArgument, "relay", addr, pool, fmt.Sprint(threads))
+	// Its standard input ends with the bench: the pipe is never written to.
+	if _, err := cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	return cmd, nil
+}
