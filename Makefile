@@ -4,7 +4,7 @@ GO      ?= go
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X main.version=$(VERSION)
 
 STATICCHECK_VERSION := 0.8.2

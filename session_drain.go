@@ -36,7 +36,7 @@ type drain struct {
 	owed    int    // binary answers to an agent
 	jobs    jobSet // nil if they were not noted: no other link was draining
 	timer   *loopTimer
-	ending  bool // no more shares are taken, only answers awaited
+	ending  bool // the link goes as soon as no answer is owed
 }
 
 // jobSet are IDs of jobs that a link gave.
@@ -196,8 +196,8 @@ func (s *Session) drainShare(line []byte) bool {
 			break
 		}
 	}
-	if d.ending {
-		return false
+	if d.ending && d.address == s.address {
+		return false // the session is back there
 	}
 	if d.rules != nil {
 		s.writeShare(d.socket, d.rules, line)

@@ -272,6 +272,8 @@ func TestDrainSwitchBack(t *testing.T) {
 	btc2 := sc.switchTo("btc", "btc-2")
 	// The old link to btc owes an answer, so it stays; it takes no new shares.
 	sc.share(btc2, "12", "btc-2")
+	sc.share(btc2, "17", "btc-1")
+	sc.answered(btc2, "17")
 	sc.share(bcc, "13", "bcc-1")
 	sc.answered(btc, "10")
 	btc.ExpectClosed()
@@ -289,6 +291,28 @@ func TestDrainSwitchBack(t *testing.T) {
 	sc.share(btc2, "15", "btc-2")
 	sc.answered(btc2, "15")
 	sc.answered(bcc2, "14")
+}
+
+// On the way back to the first pool its former link, which owes an answer,
+// still takes shares for its jobs: the pool in use does not know them.
+func TestDrainTakesSharesUntilBack(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.share(btc, "10", "btc-1")
+	bcc := sc.switchTo("bcc", "bcc-1")
+	sc.sw.coins.set("alice", "btc")
+	btc2 := sc.accept("btc")
+	if n := sc.drainsEnding(); n != 1 {
+		t.Fatalf("%d drains are ending, want 1", n)
+	}
+	sc.share(btc, "11", "btc-1")
+	sc.share(bcc, "12", "bcc-1")
+	btc2.SendLine(jobLine("btc-2", true))
+	sc.miner.ExpectLine(jobLine("btc-2", true))
+	sc.share(btc2, "13", "btc-1")
+	for id, link := range map[string]*stratumtest.Raw{"10": btc, "11": btc, "12": bcc, "13": btc2} {
+		sc.answered(link, id)
+	}
+	btc.ExpectClosed()
 }
 
 // The pool in use is lost and comes back while another link drains: shares for
@@ -392,9 +416,9 @@ func TestDrainEnds(t *testing.T) {
 	sc.share(btc, "10", "btc-1")
 	bcc := sc.switchTo("bcc", "bcc-1")
 	eventually(t, "the drain is ending", func() bool { return sc.drainsEnding() == 1 })
-	sc.share(bcc, "11", "btc-1") // too late for btc
-	sc.answered(bcc, "11")
+	sc.share(btc, "11", "btc-1") // as long as it is there
 	sc.answered(btc, "10")
+	sc.answered(btc, "11")
 	btc.ExpectClosed()
 	bsv := sc.switchTo("bsv", "bsv-1")
 	bcc.ExpectClosed()
