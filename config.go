@@ -318,7 +318,7 @@ func (c *Config) checkPools(p *configProblems) {
 			p.address(key+".URL", pool.URL, err, wantAddr)
 		}
 		switch {
-		case pool.ExtraNonce != "" && pool.ExtraNonce != extranonceOfPool:
+		case pool.ExtraNonce != "" && pool.ExtraNonce != extranonceOfSession && pool.ExtraNonce != extranonceOfPool:
 			p.add(key+".ExtraNonce", "is "+strconv.Quote(pool.ExtraNonce)+`, must be "session" or "pool"`)
 		case pool.ExtraNonce == extranonceOfPool && strings.ToLower(c.ChainType) != chainBitcoin.String():
 			p.add(key+".ExtraNonce", `is "pool", must be "session" with ChainType `+c.ChainType)

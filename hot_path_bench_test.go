@@ -33,7 +33,7 @@ func benchNotify(id string, size int, clean bool) []byte {
 // benchSession is a relaying session on a loop that does not run. Its sockets
 // are one end each of socket pairs, whose other ends are the miner and pool
 // returned; with still they take what is written and forget it.
-func benchSession(b *testing.B, still bool) (s *Session, miner, pool int) {
+func benchSession(b testing.TB, still bool) (s *Session, miner, pool int) {
 	b.Helper()
 	c := defaultConfig()
 	c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: "127.0.0.1:3333"}}
@@ -63,25 +63,27 @@ func benchSession(b *testing.B, still bool) (s *Session, miner, pool int) {
 	return s, end(&s.miner), end(&s.upstream)
 }
 
+// benchTen are the shares and answers of a busy moment: ten lines in one read.
+func benchTen() (shares, answers []byte) {
+	for i := range 10 {
+		shares = fmt.Appendf(shares, `{"id":%d,"method":"mining.submit","params":["alice.w1234","btc-815","0000000000a1b2%02x","69201234","deadbeef"]}`+"\n", 100+i, i)
+		answers = fmt.Appendf(answers, `{"id":%d,"result":true,"error":null}`+"\n", 100+i)
+	}
+	return shares, answers
+}
+
 // BenchmarkHotPathRelay relays whole lines: "dispatch" is all but the system
-// calls, "socket" is with one write and, for the other side, one read.
+// calls, "socket" is with one write on each side and a read at the other end.
 func BenchmarkHotPathRelay(b *testing.B) {
+	shares, answers := benchTen()
 	cases := []struct {
-		name string
-		do   func(s *Session, read func(fd int))
-		want func(miner, pool int) []int // who is written to
+		name      string
+		fromMiner []byte // nil: nothing
+		fromPool  []byte
 	}{
-		{"share and answer", func(s *Session, _ func(int)) {
-			s.minerReceived(benchShare)
-			s.poolReceived(benchAnswer)
-		}, func(miner, pool int) []int { return []int{pool, miner} }},
-		{"job", func(s *Session, _ func(int)) {
-			s.poolReceived(benchJob)
-		}, func(miner, _ int) []int { return []int{miner} }},
-		{"ten shares and answers", func(s *Session, _ func(int)) {
-			s.minerReceived(benchShares)
-			s.poolReceived(benchAnswers)
-		}, func(miner, pool int) []int { return []int{pool, miner} }},
+		{name: "share and answer", fromMiner: benchShare, fromPool: benchAnswer},
+		{name: "ten shares and answers", fromMiner: shares, fromPool: answers},
+		{name: "job", fromPool: benchJob},
 	}
 	for _, c := range cases {
 		for _, still := range []bool{true, false} {
@@ -91,26 +93,128 @@ func BenchmarkHotPathRelay(b *testing.B) {
 			}
 			b.Run(name, func(b *testing.B) {
 				s, miner, pool := benchSession(b, still)
-				ends := c.want(miner, pool)
 				buf := make([]byte, 64<<10)
-				read := func() {
-					for _, fd := range ends {
-						if n, errno := rawRead(fd, buf); errno != 0 || n == 0 {
-							b.Fatalf("nothing was relayed: %v", errno)
-						}
+				expect := func(fd int, want []byte) {
+					if n, errno := rawRead(fd, buf); !still && (errno != 0 || n != len(want)) {
+						b.Fatalf("%d of %d bytes were relayed: %v", n, len(want), errno)
 					}
 				}
 				b.ReportAllocs()
 				for b.Loop() {
-					c.do(s, nil)
-					if !still {
-						read()
+					if c.fromMiner != nil {
+						s.minerReceived(c.fromMiner)
 					}
+					s.poolReceived(c.fromPool)
+					if still {
+						continue
+					}
+					if c.fromMiner != nil {
+						expect(pool, c.fromMiner)
+					}
+					expect(miner, c.fromPool)
 				}
 				if s.phase != phaseRelaying || len(s.requests.b) > 0 {
 					b.Fatalf("phase %s, %d bytes of requests left", s.phase, len(s.requests.b))
 				}
 			})
+		}
+	}
+}
+
+// BenchmarkHotPathScan finds members of lines.
+func BenchmarkHotPathScan(b *testing.B) {
+	lines := []struct {
+		name string
+		line []byte
+	}{{"share", benchShare}, {"answer", benchAnswer}, {"job", benchJob}}
+	scans := []struct {
+		name string
+		do   func(line []byte)
+	}{
+		{"memberValue", func(line []byte) { memberValue(line, resultKey) }},
+		{"lineMethod", func(line []byte) { lineMethod(line) }},
+		{"lineID", func(line []byte) { lineID(line) }},
+		{"poolLineKind", func(line []byte) { poolLineKind(line) }},
+		{"minerLineKind", func(line []byte) { minerLineKind(line) }},
+	}
+	for _, scan := range scans {
+		for _, l := range lines {
+			b.Run(scan.name+"/"+l.name, func(b *testing.B) {
+				b.ReportAllocs()
+				b.SetBytes(int64(len(l.line)))
+				for b.Loop() {
+					scan.do(l.line)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkHotPathRequests keeps requests until they are answered, with as
+// many others under way.
+func BenchmarkHotPathRequests(b *testing.B) {
+	for _, waiting := range []int{0, 1, 10, 100} {
+		b.Run(fmt.Sprintf("push find remove/%d waiting", waiting), func(b *testing.B) {
+			var q requestQueue
+			for i := range waiting {
+				q.push(1, fmt.Appendf(nil, "%d", 100000+i), true)
+			}
+			id := []byte("4711")
+			b.ReportAllocs()
+			for b.Loop() {
+				q.push(1, id, true)
+				at, after := q.find(1, id)
+				if at < 0 || after || !q.remove(at) {
+					b.Fatalf("found at %d, after another %t", at, after)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkHotPathHandshake is for what comes once a connection; it decodes,
+// so it allocates.
+func BenchmarkHotPathHandshake(b *testing.B) {
+	for _, text := range []string{
+		`{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000","version-rolling.min-bit-count":2}]}`,
+		`{"id":2,"method":"mining.subscribe","params":["cgminer/4.12.0"]}`,
+		`{"id":3,"method":"mining.authorize","params":["alice.w1234","x"]}`,
+	} {
+		line := []byte(text + "\n")
+		b.Run("parseRequest/"+strings.TrimPrefix(string(lineMethod(line)), "mining."), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := parseRequest(line); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	clean := benchNotify("btc-816", 1400, true)
+	for name, job := range map[string][]byte{"other job": benchJob, "clean job": clean} {
+		b.Run("setClean/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if len(setClean(job)) == 0 {
+					b.Fatal("no line")
+				}
+			}
+		})
+	}
+}
+
+// None of what is done for each relayed line allocates.
+func TestHotPathAllocatesNothing(t *testing.T) {
+	s, _, _ := benchSession(t, true)
+	shares, answers := benchTen()
+	for name, relay := range map[string]func(){
+		"share and answer":       func() { s.minerReceived(benchShare); s.poolReceived(benchAnswer) },
+		"ten shares and answers": func() { s.minerReceived(shares); s.poolReceived(answers) },
+		"job":                    func() { s.poolReceived(benchJob) },
+		"kinds":                  func() { poolLineKind(benchAnswer); poolLineKind(benchJob); minerLineKind(benchShare) },
+	} {
+		if n := testing.AllocsPerRun(100, relay); n > 0 {
+			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
 }

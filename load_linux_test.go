@@ -101,7 +101,7 @@ func loadSwitches(t *testing.T, miners int, rate float64, switches int, opts str
 				t.Errorf("pool %s rejected %d %s: %s", pool.Name(), r.Code, r.Reason, r.Line)
 			}
 		}
-		checkFaults(t, pool)
+		checkFaultsButTwice(t, pool)
 	}
 	t.Logf("%d shares, %d accepted, %d rejected %v, %d late, %d not submitted for want of time", st.Submitted, st.Accepted, st.Rejected, st.RejectedByCode, lateShares(f), st.Missed)
 	if st.Accepted != accepted || st.Rejected != rejected || st.Rejected != 0 || st.Submitted != st.Accepted {

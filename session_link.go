@@ -164,7 +164,7 @@ func (s *Session) linkFailed(err error) {
 		if isRefused || isOwnFault(err) {
 			l.address.breaker.forget(l.probe)
 		} else if l.address.breaker.failed(l.probe) {
-			glog.Errorf("pool=%s coin=%q is taken out: %v", l.address.text, l.pool.coin, err)
+			glog.Errorf("pool taken out coin=%s pool=%s: %v", l.pool.coin, l.address.text, err)
 			s.manager.monitor.takenOut(l.pool.coin, l.address, err)
 		}
 		glog.V(2).Infof("%s link failed coin=%s pool=%s try=%d: %v", s, l.pool.coin, l.address.text, l.tries, err)

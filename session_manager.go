@@ -241,7 +241,7 @@ func (m *sessionManager) startSession(h socketHandle, addr netip.AddrPort) {
 		s, err := newSession(m, l, h, addr)
 		if err != nil {
 			m.admitted.Add(-1)
-			glog.Errorf("miner=%s: %v", addr, err)
+			glog.Errorf("refused miner=%s: %v", addr, err)
 			return
 		}
 		m.add(s)

@@ -110,7 +110,7 @@ func (s *Session) failBack(budget map[*poolAddress]int) {
 
 // poolBack has sessions that wait for an address try it at once.
 func (m *sessionManager) poolBack(a *poolAddress) {
-	glog.Infof("pool=%s is back", a.text)
+	glog.Infof("pool back pool=%s", a.text)
 	m.monitor.back(a)
 	for _, l := range m.loops {
 		l.post(func() {

@@ -157,10 +157,10 @@ func FuzzTranslateShare(f *testing.F) {
 // The key in another key, behind an escaped quote, is none.
 func TestMemberValueInsideKey(t *testing.T) {
 	for line, want := range map[string]string{
-		`{"a\"params":1,"params":2}`: "2}",
-		`{"a\"params":1}`:            "",
-		`{"a\\":1,"params":2}`:       "2}",
-		`{"b":"\\","params":2}`:      "2}",
+		`{"a\"params":1,"params":2}`:    "2}",
+		`{"a\"params":1}`:               "",
+		`{"a\\":1,"params":2}`:          "2}",
+		`{"b":"\\","params":2}`:         "2}",
 		`{"b":"x\"params","params": 2}`: "2}",
 	} {
 		if got := string(memberValue([]byte(line), paramsKey)); got != want {

@@ -12,21 +12,21 @@ import (
 
 func TestCheckWorkerTemplate(t *testing.T) {
 	for template, want := range map[string]string{
-		"":                             "",
-		"wallet":                       "",
-		"{account}.{miner}":            "",
+		"":                              "",
+		"wallet":                        "",
+		"{account}.{miner}":             "",
 		"{suffix}{suffix}_{account}é\"": "",
-		"{account":                     "braces do not match",
-		"account}":                     "braces do not match",
-		"{account}}":                   "braces do not match",
-		"a{":                           "braces do not match",
-		"}{account}{":                  "braces do not match",
-		"{}":                           "{} is unknown",
-		"{Account}":                    "{Account} is unknown",
-		"{{account}}":                  "{{account} is unknown",
-		"{account }":                   "{account } is unknown",
-		"{account}\n":                  "control character",
-		"\x7f":                         "control character",
+		"{account":                      "braces do not match",
+		"account}":                      "braces do not match",
+		"{account}}":                    "braces do not match",
+		"a{":                            "braces do not match",
+		"}{account}{":                   "braces do not match",
+		"{}":                            "{} is unknown",
+		"{Account}":                     "{Account} is unknown",
+		"{{account}}":                   "{{account} is unknown",
+		"{account }":                    "{account } is unknown",
+		"{account}\n":                   "control character",
+		"\x7f":                          "control character",
 	} {
 		got := ""
 		if err := checkWorkerTemplate(template); err != nil {
@@ -41,18 +41,18 @@ func TestCheckWorkerTemplate(t *testing.T) {
 func TestWorkerFor(t *testing.T) {
 	name := workerName{Account: "alice", Miner: ".rig.1"}
 	for _, c := range []struct {
-		pool     pool
+		pool     *pool
 		suffixed bool
 		name     workerName
 		want     string
 	}{
-		{pool{suffix: "btc"}, false, name, "alice.rig.1"},
-		{pool{suffix: "btc"}, true, name, "alice_btc.rig.1"},
-		{pool{suffix: "btc", worker: "{account}_{suffix}.{miner}"}, false, name, "alice_btc.rig.1"},
-		{pool{worker: "wallet"}, false, name, "wallet"},
-		{pool{worker: "bc1q.{miner}"}, false, workerName{Account: "alice"}, "bc1q."},
-		{pool{worker: "{miner}{account}", suffix: "{account}"}, false, workerName{"{miner}", "."}, "{miner}"},
-		{pool{worker: "{suffix}", suffix: "{account}"}, false, name, "{account}"},
+		{&pool{suffix: "btc"}, false, name, "alice.rig.1"},
+		{&pool{suffix: "btc"}, true, name, "alice_btc.rig.1"},
+		{&pool{suffix: "btc", worker: "{account}_{suffix}.{miner}"}, false, name, "alice_btc.rig.1"},
+		{&pool{worker: "wallet"}, false, name, "wallet"},
+		{&pool{worker: "bc1q.{miner}"}, false, workerName{Account: "alice"}, "bc1q."},
+		{&pool{worker: "{miner}{account}", suffix: "{account}"}, false, workerName{"{miner}", "."}, "{miner}"},
+		{&pool{worker: "{suffix}", suffix: "{account}"}, false, name, "{account}"},
 	} {
 		if got := c.pool.workerFor(c.name, c.suffixed); got != c.want {
 			t.Errorf("%q for %+v: %q, want %q", c.pool.worker, c.name, got, c.want)
@@ -140,33 +140,87 @@ func TestSessionWorkersRenamed(t *testing.T) {
 					config.ExtraNonce2Size = 1
 				}
 			})
-			r := stratumtest.DialRaw(t, sw.addr)
-			r.SendLine(rawSubscribe)
-			r.Line(stratumtest.Patience)
 			workers := slices.Sorted(maps.Keys(c.names))
-			for i, worker := range workers {
-				r.SendLine(fmt.Sprintf(`{"id":%d,"method":"mining.authorize","params":[%s,"x"]}`, i, quote(worker)))
-				until(t, r, goodAnswer(fmt.Sprint(i)))
+			m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: workers[0], Manual: true, CheatHash: true})
+			waitPool(t, m, "own")
+			for i, worker := range workers[1:] {
+				if err := m.Send(fmt.Sprintf(`{"id":"w","method":"mining.authorize","params":[%s,"x"]}`+"\n", quote(worker))); err != nil {
+					t.Fatal(err)
+				}
+				err := m.WaitFor(waitContext(t), func(st stratumtest.MinerStats) bool { return st.Unknown == uint64(i+1) })
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
-			count := map[bool]string{false: "0a0b0%x", true: "0%x"}[c.session]
-			round := func(pool *stratumtest.Pool, names func(string) string) {
+			round := func(pool *stratumtest.Pool, names map[string]string) {
 				t.Helper()
-				before := pool.Workers()
-				want := make(map[string]uint64)
-				for id := range 9 {
-					worker := workers[id*id%len(workers)]
-					want[names(worker)]++
-					r.SendLine(fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":[%s,"%s-1",%q,"%x","%08x"]}`, id, quote(worker), pool.Name(),
-						fmt.Sprintf(count, id), pool.JobTime(), id))
-					until(t, r, goodAnswer(fmt.Sprint(id)))
+				waitPool(t, m, pool.Name())
+				before, want := pool.Workers(), make(map[string]uint64)
+				for i := range 9 {
+					worker := workers[i*i%len(workers)]
+					want[names[worker]]++
+					if code, err := m.Submit(waitContext(t), func(s *stratumtest.Share) { s.Worker = worker }); code != 0 || err != nil {
+						t.Errorf("%s: share of %q: %d %v, %s", pool.Name(), worker, code, err, m.Stats().LastReject)
+					}
 				}
 				for worker, shares := range want {
 					if got := pool.Workers()[worker] - before[worker]; got != shares {
-						t.Errorf("%s: %d shares of %q, want %d: %v", pool.Name(), got, worker, shares, pool.Rejects())
+						t.Errorf("%s: %d shares of %q, want %d", pool.Name(), got, worker, shares)
 					}
 				}
 			}
-			_ = round
+			plain := make(map[string]string)
+			for _, worker := range workers {
+				plain[worker] = chainBitcoin.parseWorker(worker, "").String()
+			}
+			round(own, c.names)
+			coins.set("alice", "other")
+			round(other, plain)
+			coins.set("alice", "own")
+			round(own, c.names)
+			checkPool(t, own)
+			checkPool(t, other)
+			if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || sw.notUnderstood.Load() > 0 {
+				t.Errorf("%+v", st)
+			}
 		})
+	}
+}
+
+// With a template, ETHProxy's shares go on as they are: they name nobody.
+func TestSessionTemplateEthereum(t *testing.T) {
+	p := startScriptedPool(t)
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "eth"}), nil, func(c *Config) {
+		c.ChainType = "ethereum"
+		c.StratumServerMap = map[string]StratumServerInfo{"eth": {URL: p.addr(), UserSuffix: "eth", Worker: "{account}/{miner}", Password: "p"}}
+	})
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.SendLine(`{"id":1,"method":"eth_submitLogin","params":["alice","x"],"worker":"rig1"}`)
+	link := p.next()
+	link.ExpectMethod("mining.subscribe")
+	link.ExpectLine(`{"id":"auth","method":"eth_submitLogin","params":["alice/rig1","p"]}`)
+	link.Send(`{"id":"subscribe","jsonrpc":"2.0","result":true}` + "\n" + `{"id":"auth","jsonrpc":"2.0","result":true}` + "\n" +
+		`{"id":0,"jsonrpc":"2.0","result":["0xaa","0xbb","0xcc"]}` + "\n")
+	miner.ExpectJSON(`{"id":1,"jsonrpc":"2.0","result":true}`)
+	miner.Line(stratumtest.Patience)
+	share := `{"id":4,"method":"eth_submitWork","params":["0x01","0xaa","0xdd"],"worker":"rig1"}`
+	miner.SendLine(share)
+	link.ExpectLine(share)
+}
+
+// A template's name that is refused is not tried with a suffix.
+func TestSessionTemplateRefused(t *testing.T) {
+	pool := startPool(t, stratumtest.PoolOptions{Name: "own", AcceptWorker: func(string) bool { return false }})
+	coins := newMemoryCoins(map[string]string{"alice": "own"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{pool}, func(c *Config) {
+		c.StratumServerMap["own"] = StratumServerInfo{URL: pool.Addr(), UserSuffix: "own", Worker: "{account}@{suffix}"}
+	})
+	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one"})
+	err := m.WaitFor(waitContext(t), func(st stratumtest.MinerStats) bool { return st.AuthorizeError != "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := pool.RefusedNames(); !slices.Equal(got, []string{"alice@own"}) {
+		t.Errorf("names tried: %q", got)
 	}
 }

@@ -251,9 +251,9 @@ func (l *life) latency(ctx context.Context) error {
 // jobs sends some jobs, each when all miners have the one before.
 func (l *life) jobs(ctx context.Context) error {
 	// Enough for the 10 ms steps of the processor time not to matter.
-	n := max(12, 100_000/l.size)
+	n := min(200, max(12, 100_000/l.size))
 	if l.Quick {
-		n = max(6, 30_000/l.size)
+		n = min(60, max(6, 30_000/l.size))
 	}
 	limited, cancel := context.WithTimeout(ctx, stepLimit)
 	defer cancel()

@@ -14,8 +14,12 @@ func (r *results) markdown() string {
 	fmt.Fprintf(&b, "%d cores (%s), Linux %s, %d MB, %d descriptors per process; %s. Load average before the first round: %s.\n",
 		m.Cores, m.CPU, m.Kernel, m.MemoryMB, m.Descriptors, strings.Join(m.Programs, ", "), m.Load)
 	o := r.Options
-	fmt.Fprintf(&b, "Medians of %d rounds, in brackets the spread (most less least, of the median). %.0f shares/s for CPU, %.0f shares/s for latency, for %v each;\n"+
-		"%d threads or workers. KB are 1,024 bytes. It took %s.\n", o.Rounds, o.Rate, o.LatencyRate, o.Span, o.Threads, r.Took)
+	rounds := "One round."
+	if o.Rounds > 1 {
+		rounds = fmt.Sprintf("Medians of %d rounds, in brackets the spread (most less least, of the median).", o.Rounds)
+	}
+	fmt.Fprintf(&b, "%s %.0f shares/s for CPU, %.0f shares/s for latency, for %v each;\n"+
+		"%d threads or workers. KB are 1,024 bytes. It took %s.\n", rounds, o.Rate, o.LatencyRate, o.Span, o.Threads, r.Took)
 	if len(r.Remarks) > 0 {
 		b.WriteString("\nNot as planned:\n\n")
 		for _, remark := range r.Remarks {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need, where it is missing: a ZooKeeper server with
-# Java, supervisor, systemd, cmake and ss (Debian and its kin), and staticcheck.
+# Java, supervisor, systemd, cmake, Chromium and ss (Debian and its kin), and staticcheck.
 set -eu
 
 staticcheck_version=v0.8.2

@@ -1,0 +1,229 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// Miners at pools of all kinds go on over upgrades, while pools rotate their
+// extranonce and coins change.
+func TestUpgradeOwnExtranonce(t *testing.T) {
+	for _, kinds := range []string{"both kinds", "pool only"} {
+		t.Run(kinds, func(t *testing.T) {
+			t.Parallel()
+			one, two := ownPool(t, "one", 4, 8), ownPool(t, "two", 7, 8)
+			pools := []*stratumtest.Pool{one, two}
+			sizes := []int{4, 6, 5, 8}
+			if kinds == "both kinds" {
+				pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000}))
+				sizes = []int{8, 9, 8, 10}
+			}
+			small := ownPool(t, "small", 3, 3)
+			pools = append(pools, small)
+			c := fileConfig(pools...)
+			withKinds(one, two, small)(c)
+			coins := map[string]string{"alice": "one", "able": "small"}
+			for _, p := range pools {
+				coins["to"+p.Name()] = p.Name()
+			}
+			p := startProcess(t, c, coins)
+			var miners []*stratumtest.Miner
+			for i := range uint32(3) {
+				miners = append(miners, startMiner(t, stratumtest.MinerOptions{
+					Addr: p.addr, Worker: "alice.w", Rate: 80, Configure: i * 0x0fffe000, IDs: stratumtest.IDStyle(i),
+				}))
+			}
+			able := startMiner(t, stratumtest.MinerOptions{
+				Addr: p.addr, Worker: "able.one", Rate: 80, Configure: 0x1fffe000, ExtranonceSubscribe: true, FollowExtranonce: true,
+			})
+			all := append(miners[:3:3], able)
+			wantAccepted(t, able, 1)
+			for i, size := range sizes {
+				at := pools[i%(len(pools)-1)] // not the small one
+				coins["alice"] = at.Name()
+				coins["able"] = pools[(i+2)%len(pools)].Name()
+				p.setCoins(coins)
+				wantMining(t, miners, at.Name())
+				wantMining(t, all[3:], coins["able"])
+				if at != pools[len(pools)-1] && at.Name() != "session" {
+					at.RotateExtranonce(size, false)
+				}
+				small.RotateExtranonce(3+i%2, false)
+				p.goodUpgrade()
+				wantMining(t, miners, at.Name())
+				if at.Name() != "session" {
+					at.RotateExtranonce(8, i%2 == 0)
+				}
+				p.goodUpgrade()
+				wantMining(t, all, "")
+			}
+			// Newcomers are given the same shape.
+			r := stratumtest.DialRaw(t, p.addr)
+			r.SendLine(rawSubscribe)
+			want := `,3],"error":null}`
+			if kinds == "both kinds" {
+				want = `,4],"error":null}`
+			}
+			if line := r.Line(upgradeWait); len(line) < len(want) || line[len(line)-len(want):] != want {
+				t.Errorf("subscribe answered with %s", line)
+			}
+			for _, m := range all {
+				checkMiner(t, m)
+			}
+			for _, pool := range pools {
+				for _, r := range pool.Rejects() {
+					t.Errorf("pool %s rejected %d %s: %s", pool.Name(), r.Code, r.Reason, r.Line)
+				}
+				checkFaults(t, pool)
+			}
+		})
+	}
+}
+
+// startOwnProcess is startOwnScene with the daemon as a process, and a second
+// pool to go to.
+func startOwnProcess(t *testing.T) (p *process, s *ownScene, second *scriptedPool) {
+	t.Helper()
+	s = &ownScene{t: t, scripted: startScriptedPool(t)}
+	second = startScriptedPool(t)
+	c := fileConfig()
+	c.StratumServerMap = map[string]StratumServerInfo{
+		"own":    {URL: s.scripted.addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool},
+		"second": {URL: second.addr(), UserSuffix: "second", ExtraNonce: extranonceOfPool, Worker: "{account}+{miner}", Password: "p"},
+	}
+	p = startProcess(t, c, map[string]string{"alice": "own"})
+	s.miner = stratumtest.DialRaw(t, p.addr)
+	s.miner.SendLine(rawSubscribe)
+	s.miner.Line(upgradeWait)
+	s.miner.SendLine(rawAuthorize)
+	s.pool = s.scripted.next()
+	s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	return p, s, second
+}
+
+// An upgrade between mining.set_extranonce and its job, and others between the
+// shares of before and after; then with an answer owed by the pool that was
+// left, and a late share for it.
+func TestUpgradeMidRotation(t *testing.T) {
+	p, s, second := startOwnProcess(t)
+	s.pool.SendLine(setExtranonce("bb", 6))
+	s.share(3, "a", "80aabbcc")
+	p.goodUpgrade()
+	s.share(4, "a", "80aabbcc")
+	s.pool.Send(ownJob("b", "01", "02", false)[:40]) // and half a job
+	time.Sleep(20 * time.Millisecond)
+	p.goodUpgrade()
+	s.pool.SendLine(ownJob("b", "01", "02", false)[40:])
+	s.miner.ExpectLine(ownJob("b", "01bb0000", "02", false))
+	s.share(5, "b", "000080aabbcc")
+	p.goodUpgrade()
+	s.share(6, "a", "80aabbcc")
+	s.pool.SendLine(setExtranonce("cc", 5))
+	s.pool.SendLine(ownJob("c", "01", "02", false))
+	s.miner.ExpectLine(ownJob("c", "01cc00", "02", false))
+	p.goodUpgrade()
+	s.share(7, "a", "80aabbcc")
+	s.share(8, "b", "000080aabbcc")
+	s.share(9, "c", "0080aabbcc")
+
+	// Half a share, then the rest; and one whose answer is owed over a switch.
+	line := ownShare(10, "c", "aabbcc") + "\n"
+	s.miner.Send(line[:50])
+	time.Sleep(20 * time.Millisecond)
+	p.goodUpgrade()
+	s.miner.Send(line[50:])
+	s.pool.ExpectLine(ownShare(10, "c", "0080aabbcc"))
+	p.setCoins(map[string]string{"alice": "second"})
+	to := second.next()
+	to.ExpectMethod("mining.subscribe")
+	to.ExpectLine(`{"id":"auth","method":"mining.authorize","params":["alice+1","p"]}`)
+	to.Send(`{"id":"subscribe","result":[[],"dd",4],"error":null}` + "\n" + `{"id":"auth","result":true,"error":null}` + "\n" + ownJob("x", "01", "02", false) + "\n")
+	s.miner.ExpectLine(ownJob("x", "01dd", "02", true))
+	p.goodUpgrade()
+	s.miner.SendLine(ownShare(11, "b", "aabbcc"))
+	s.pool.ExpectLine(ownShare(11, "b", "000080aabbcc"))
+	p.goodUpgrade()
+	s.pool.SendLine(goodAnswer("10"))
+	s.miner.ExpectLine(goodAnswer("10"))
+	s.miner.SendLine(ownShare(12, "x", "aabbcc"))
+	to.ExpectLine(`{"id":12,"method":"mining.submit","params":["alice+1","x","80aabbcc","5f000000","00000000"]}`)
+	s.pool.SendLine(goodAnswer("11"))
+	s.miner.ExpectLine(goodAnswer("11"))
+	to.SendLine(goodAnswer("12"))
+	s.miner.ExpectLine(goodAnswer("12"))
+}
+
+// A link's rules outlast what the configuration says of its coin, over as many
+// upgrades as there may be.
+func TestUpgradeFormerOwnPool(t *testing.T) {
+	p, s, _ := startOwnProcess(t)
+	p.setCoins(map[string]string{"alice": "second"})
+	time.Sleep(10 * time.Millisecond)
+	p.setCoins(map[string]string{"alice": "own"})
+	for i := range 3 {
+		c := fileConfig()
+		c.StratumServerMap = map[string]StratumServerInfo{
+			"own":   {URL: fmt.Sprintf("127.0.0.1:%d", unusedPort(t)), UserSuffix: "changed", Worker: "{suffix}"},
+			"third": {URL: fmt.Sprintf("127.0.0.1:%d", i+1)},
+		}
+		p.writeConfig(c)
+		p.goodUpgrade()
+		line := fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":["al ice.1","a","aabbcc","5f000000","00000000"]}`, i)
+		s.miner.SendLine(line)
+		s.pool.ExpectLine(ownShare(i, "a", "80aabbcc"))
+	}
+	// It still may pick another one.
+	s.pool.SendLine(setExtranonce("bb", 4))
+	s.pool.SendLine(ownJob("b", "01", "02", true))
+	s.miner.ExpectLine(ownJob("b", "01bb", "02", true))
+	s.share(20, "b", "80aabbcc")
+}
+
+func unusedPort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// With a session coin added to pool coins, miners keep their one byte, and
+// those that come get the session ID.
+func TestUpgradeToSessionPools(t *testing.T) {
+	own := ownPool(t, "own", 4, 8)
+	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
+	c := fileConfig(own)
+	withKinds(own)(c)
+	p := startProcess(t, c, map[string]string{"*": "own"})
+	miners := startMiners(t, p.addr, "alice", 2)
+	wantMining(t, miners, "own")
+	c = fileConfig(own, session)
+	withKinds(own)(c)
+	p.writeConfig(c)
+	p.goodUpgrade()
+	p.setCoins(map[string]string{"*": "session"})
+	wantMining(t, miners, "session")
+	miners = append(miners, startMiners(t, p.addr, "alice", 1)...)
+	p.setCoins(map[string]string{"*": "own"})
+	wantMining(t, miners, "own")
+	p.setCoins(map[string]string{"*": "session"})
+	p.goodUpgrade()
+	wantMining(t, miners, "session")
+	for i, digits := range []int{2, 2, 8} {
+		if x := miners[i].Stats().Extranonce1; len(x) != digits {
+			t.Errorf("miner %d has extranonce %s", i, x)
+		}
+	}
+	checkPool(t, own)
+	checkPool(t, session)
+}
