@@ -47,7 +47,7 @@ func (m *sessionManager) sweep(l *loop) {
 		if idle > 0 && now-s.jobSeen > idle {
 			silent := s.address
 			if silent.breaker.failed(false) {
-				glog.Errorf("pool=%s coin=%q is taken out: %v", silent.text, s.pool.coin, errPoolSilent)
+				glog.Errorf("pool taken out coin=%s pool=%s: %v", s.pool.coin, silent.text, errPoolSilent)
 				m.monitor.takenOut(s.pool.coin, silent, errPoolSilent)
 			}
 			s.poolLost(errPoolSilent)
