@@ -30,6 +30,8 @@ want unshare util-linux
 want useradd passwd
 want /bin/kill procps
 want ss iproute2
+want node nodejs
+want npm npm
 want chromium chromium
 
 if [ -n "$packages" ]; then
@@ -53,4 +55,15 @@ if ! "$gobin/staticcheck" -version 2>/dev/null | grep -qF "($(echo $staticcheck_
 	! go version -m "$gobin/staticcheck" 2>/dev/null | grep -qF "$staticcheck_version"; then
 	echo "installing: staticcheck $staticcheck_version in $gobin"
 	go install "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
+fi
+
+# Stratum programs by others, for tests only: internal/thirdparty.
+programs=${XDG_CACHE_HOME:-$HOME/.cache}/stratumSwitcher/test-programs
+source=$(dirname "$0")/../internal/thirdparty
+if ! cmp -s "$source/package-lock.json" "$programs/node_modules/.installed"; then
+	echo "installing: npm packages in $programs"
+	mkdir -p "$programs"
+	cp "$source/package.json" "$source/package-lock.json" "$programs"
+	(cd "$programs" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+	cp "$source/package-lock.json" "$programs/node_modules/.installed"
 fi
