@@ -348,9 +348,9 @@ func TestOutageConnectionLimit(t *testing.T) {
 	began := time.Now()
 	f := fleetOf(t, p.addr, "alice", 150, 300, stratumtest.MinerOptions{})
 	t.Logf("connection limit: 150 miners authorized in %v, at %v", time.Since(began).Round(10*time.Millisecond), f.Stats().ByPool)
-	time.Sleep(5 * time.Second) // some sweeps
+	time.Sleep(3 * time.Second) // a sweep or two
 	st := settleFleet(t, f)
-	t.Logf("connection limit: after 5 s at %v; %d shares, %d rejected %v", st.ByPool, st.Submitted, st.Rejected, st.RejectedByCode)
+	t.Logf("connection limit: after 3 s at %v; %d shares, %d rejected %v", st.ByPool, st.Submitted, st.Rejected, st.RejectedByCode)
 	if st.ByPool["first"] < 90 || st.ByPool["first"] > 100 || st.ByPool["first"]+st.ByPool["backup"] != 150 {
 		t.Errorf("miners are at %v", st.ByPool)
 	}

@@ -423,12 +423,6 @@ func lastParam(line []byte) (params []byte, at int) {
 	return bytes.TrimRight(params[:end], " \t"), len(line) - len(params)
 }
 
-// isClean says whether a mining.notify line drops the jobs before it.
-func isClean(job []byte) bool {
-	params, _ := lastParam(job)
-	return bytes.HasSuffix(params, []byte("true"))
-}
-
 // setClean returns a mining.notify line with its clean flag true: the last
 // parameter, if that is a boolean.
 func setClean(job []byte) []byte {

@@ -162,7 +162,6 @@ func TestUpgradeWithoutZooKeeper(t *testing.T) {
 	carol := startMiners(t, p.addr, "carol", 2)
 	for range 2 {
 		proxy.Cut()
-		n = p.logged()
 		p.goodUpgrade()
 		wantMining(t, append(append([]*stratumtest.Miner{early, pipelined}, miners...), carol...), "")
 		waiting := startMiner(t, stratumtest.MinerOptions{Addr: p.addr, Worker: "bob.new", Rate: 20})

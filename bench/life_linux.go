@@ -63,6 +63,14 @@ func live(ctx context.Context, o options, b binaries, name string, size int, rec
 	if l.target.process != nil {
 		defer l.target.stop()
 	}
+	// What ended tells why.
+	defer func() {
+		for _, p := range []*process{l.target.process, l.pools.process} {
+			if err != nil && p != nil && p.hasEnded() {
+				err = p.failed(err)
+			}
+		}
+	}()
 	if err := sleep(ctx, time.Second); err != nil {
 		return err
 	}

@@ -107,6 +107,15 @@ func (p *process) failed(err error) error {
 	return fmt.Errorf("%s: %w; its log ends with\n%s", p.name, err, strings.Join(tail, "\n"))
 }
 
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // stop ends the process, and then what is left of its group.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -17,23 +18,19 @@ import (
 // its peer, and nothing else happens. No proxy that copies through user space
 // one line at a time can cost less.
 
-// bareRelay belongs to its threads together: a descriptor's entry in peers is
-// set before any of them hears of it.
+// bareRelay is one thread of it, with a listener of its own at the common port
+// and all connections accepted there.
 type bareRelay struct {
 	peers    []int32 // by descriptor; 0: not relayed
 	listener int
+	epoll    int
 	upstream unix.Sockaddr
-	epolls   []int
 }
 
 func runRelay(listen, upstream, threads string) error {
 	n, err := strconv.Atoi(threads)
 	if err != nil || n < 1 {
 		return fmt.Errorf("relay: %q threads", threads)
-	}
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return err
 	}
 	at, err := inet4(listen)
 	if err != nil {
@@ -43,31 +40,18 @@ func runRelay(listen, upstream, threads string) error {
 	if err != nil {
 		return err
 	}
+	limit, err := descriptorLimit()
+	if err != nil {
+		return err
+	}
 	runtime.GOMAXPROCS(n + 1)
 	debug.SetGCPercent(-1) // there is no garbage
-	r := &bareRelay{peers: make([]int32, limit.Cur), upstream: to}
-	if r.listener, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
-		return err
-	}
-	unix.SetsockoptInt(r.listener, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	if err := unix.Bind(r.listener, at); err != nil {
-		return fmt.Errorf("bind %s: %w", listen, err)
-	}
 	for range n {
-		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-		if err != nil {
-			return err
+		r := &bareRelay{peers: make([]int32, limit), upstream: to}
+		if err := r.listen(at); err != nil {
+			return fmt.Errorf("relay: listening at %s: %w", listen, err)
 		}
-		r.epolls = append(r.epolls, fd)
-	}
-	if err := r.watch(0, r.listener); err != nil {
-		return err
-	}
-	if err := unix.Listen(r.listener, 4096); err != nil {
-		return err
-	}
-	for i := range r.epolls {
-		go r.loop(i)
+		go r.loop()
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
@@ -81,24 +65,46 @@ func inet4(addr string) (*unix.SockaddrInet4, error) {
 	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, nil
 }
 
-func (r *bareRelay) watch(thread, fd int) error {
-	return unix.EpollCtl(r.epolls[thread], unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+func (r *bareRelay) listen(at unix.Sockaddr) (err error) {
+	if r.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	if r.listener, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(r.listener, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return err
+	}
+	if err := unix.Bind(r.listener, at); err != nil {
+		return err
+	}
+	if err := unix.Listen(r.listener, 4096); err != nil {
+		return err
+	}
+	return r.watch(r.listener)
 }
 
-func (r *bareRelay) loop(thread int) {
+func (r *bareRelay) watch(fd int) error {
+	return unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+}
+
+func (r *bareRelay) loop() {
 	runtime.LockOSThread()
 	events := make([]unix.EpollEvent, 256)
 	buf := make([]byte, 64<<10)
-	next := 0
 	for {
-		n, err := unix.EpollWait(r.epolls[thread], events, -1)
-		if err != nil && err != unix.EINTR {
-			panic(err)
+		// The scheduler is not told that this thread waits: that would cost more
+		// than the relaying. It has no other use for it.
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(r.epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), ^uintptr(0), 0, 0)
+		if errno == unix.EINTR {
+			continue
 		}
-		for _, ev := range events[:max(0, n)] {
+		if errno != 0 {
+			panic(errno)
+		}
+		for _, ev := range events[:n] {
 			if int(ev.Fd) == r.listener {
-				next++
-				r.accept(next % len(r.epolls))
+				r.accept()
 			} else if peer := r.peers[ev.Fd]; peer != 0 && !pass(ev.Fd, peer, buf) {
 				r.peers[ev.Fd], r.peers[peer] = 0, 0
 				unix.Close(int(ev.Fd))
@@ -110,7 +116,7 @@ func (r *bareRelay) loop(thread int) {
 
 // accept connects one miner to the pool. The connect blocks, which on
 // loopback means that it is done at once.
-func (r *bareRelay) accept(thread int) {
+func (r *bareRelay) accept() {
 	miner, _, err := unix.Accept4(r.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	if err != nil {
 		return
@@ -120,7 +126,7 @@ func (r *bareRelay) accept(thread int) {
 		unix.Close(miner)
 		return
 	}
-	if unix.Connect(pool, r.upstream) != nil || max(miner, pool) >= len(r.peers) {
+	if max(miner, pool) >= len(r.peers) || unix.Connect(pool, r.upstream) != nil {
 		unix.Close(miner)
 		unix.Close(pool)
 		return
@@ -129,8 +135,8 @@ func (r *bareRelay) accept(thread int) {
 	unix.SetsockoptInt(miner, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	unix.SetsockoptInt(pool, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	r.peers[miner], r.peers[pool] = int32(pool), int32(miner)
-	if r.watch(thread, miner) != nil || r.watch(thread, pool) != nil {
-		panic("relay: epoll_ctl")
+	if err := errors.Join(r.watch(miner), r.watch(pool)); err != nil {
+		panic(err)
 	}
 }
 

@@ -53,7 +53,7 @@ func (r *results) table(b *strings.Builder, size int) {
 		fmt.Fprintf(b, " %s |", targetNames[target])
 		rule += " ---: |"
 	}
-	b.WriteString(" switcher : HAProxy | switcher : bare relay |" + rule + " ---: | ---: |\n")
+	b.WriteString(" switcher : HAProxy | switcher : bare relay | bare relay : HAProxy |" + rule + " ---: | ---: | ---: |\n")
 	for _, f := range figures {
 		cells, any := "", false
 		for _, target := range allTargets {
@@ -75,7 +75,8 @@ func (r *results) table(b *strings.Builder, size int) {
 			name += ", " + f.Unit
 		}
 		m, _ := r.medianOf(size, targetSwitcher, f.Key)
-		fmt.Fprintf(b, "| %s |%s %s | %s |\n", name, cells, ratioText(m.OfHAProxy), ratioText(m.OfFloor))
+		floor, _ := r.medianOf(size, targetFloor, f.Key)
+		fmt.Fprintf(b, "| %s |%s %s | %s | %s |\n", name, cells, ratioText(m.OfHAProxy), ratioText(m.OfFloor), ratioText(floor.OfHAProxy))
 	}
 }
 

@@ -247,6 +247,8 @@ func relayCommand(addr, pool string, threads int) (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd := exec.Command(self, childArgument, "relay", addr, pool, fmt.Sprint(threads))
+	// Its threads never return to Go's scheduler, which must not interrupt them.
+	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
 	// Its standard input ends with the bench: the pipe is never written to.
 	if _, err := cmd.StdinPipe(); err != nil {
 		return nil, err
