@@ -53,6 +53,7 @@ var (
 	descSharesGood = desc("shares_accepted_total", "Shares that pools accepted. Shares in agents' binary messages are counted as submitted only.", "coin")
 	descSharesBad  = desc("shares_refused_total", "Shares that pools refused.", "coin")
 	descBytes      = desc("received_bytes_total", "Bytes taken from miners, and from the pools they mine at.", "from")
+	descUnchanged  = desc("lines_not_translated_total", "Jobs and shares that were not understood and went on as they came.")
 	descDropped    = desc("lines_dropped_total", "Lines that did not go on to the other side.", "reason")
 
 	descNoPool = desc("switches_without_pool_total", "Coin changes to no coin or to one that is not in StratumServerMap: the miners stay where they are.")
@@ -116,6 +117,7 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descSessionsMax, float64(m.maxSessions))
 	count(descAccepted, float64(mon.connections.Load()))
 	count(descFull, float64(m.refusedFull.Load()))
+	count(descUnchanged, float64(m.notUnderstood.Load()))
 	gauge(descDraining, float64(m.draining.Load()))
 	m.mu.Lock()
 	accounts := len(m.accounts)

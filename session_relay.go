@@ -300,7 +300,7 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 		}
 	case lineReconnect:
 		// The miner must stay here; the link is what gets renewed.
-		glog.V(2).Infof("%s %v", s, errPoolReconnect)
+		glog.V(2).Infof("%s pool asked to reconnect coin=%s", s, s.pool.coin)
 		s.renew(nil)
 	case lineSetExtranonce:
 		if err := s.extranonceChanged(line); err != nil {

@@ -238,8 +238,8 @@ func (l *life) shares(ctx context.Context) error {
 	if l.proxied() {
 		l.record("cpu_share", got.cpu)
 	}
-	if got.answered < 0.95*l.Rate {
-		l.remark("%.0f shares/s were asked for, the machine held %.0f", l.Rate, got.answered)
+	if got.answered < 0.95*l.Rate || got.answered > 1.05*l.Rate {
+		l.remark("%.0f shares/s were asked for, %.0f answered: the machine is too slow for that or too busy", l.Rate, got.answered)
 	}
 	return l.quiet(ctx)
 }
