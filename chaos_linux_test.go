@@ -210,7 +210,7 @@ func makeNamespaces(t *testing.T) (switcher, pools string) {
 	namespaces.Unlock()
 	switcher, pools = "sws-"+suffix, "swp-"+suffix
 	if out, err := exec.Command("ip", "netns", "add", switcher).CombinedOutput(); err != nil {
-		t.Skipf("no network namespaces here: %v: %s", err, out)
+		t.Fatalf("network namespaces are needed (root): %v: %s", err, out)
 	}
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", switcher).Run() })
 	ip(t, "netns", "add", pools)

@@ -21,9 +21,6 @@ func TestMain(m *testing.M) {
 // A small bench, against what is there: it measures all there is to measure,
 // and nothing is left running.
 func TestBench(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes a while")
-	}
 	dir := t.TempDir()
 	o, err := parseOptions([]string{"-quick", "-sizes", "20", "-rate", "100", "-latency-rate", "100", "-span", "200ms", "-settle", "0", "-load-shares", "50",
 		"-switcher", filepath.Join(dir, "stratumSwitcher"), "-out", filepath.Join(dir, "out"), "-targets", "switcher,floor"})
