@@ -109,7 +109,7 @@ func (u *upgrader) upgrade() error {
 	// The same descriptor is run twice: what passed the preflight is what is
 	// started, whatever happens to the path.
 	path := fmt.Sprintf("/proc/self/fd/%d", file.Fd())
-	if err := u.preflight(file, path); err != nil {
+	if err := u.preflight(file); err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
 	glog.V(1).Infof("upgrade preflight done ms=%d", u.system.now().Sub(began).Milliseconds())
@@ -182,7 +182,7 @@ func withoutFlag(args []string, name string) []string {
 
 // preflight runs the new binary with -check, and sees that the new process
 // will be able to open what it needs.
-func (u *upgrader) preflight(file *os.File, path string) error {
+func (u *upgrader) preflight(file *os.File) error {
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -208,7 +208,10 @@ func (u *upgrader) preflight(file *os.File, path string) error {
 		return err
 	}
 	var output limitedBuffer
-	cmd := exec.CommandContext(ctx, path, append(withoutFlag(u.args, "runtime"), "-check")...)
+	// In the child the descriptor gets a number of its own: its number here may
+	// be one that the child uses for a pipe on its way to exec.
+	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", append(withoutFlag(u.args, "runtime"), "-check")...)
+	cmd.ExtraFiles = []*os.File{file}
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), upgradeContextVariable+"="+string(env))
 	cmd.Stdout, cmd.Stderr = &output, &output

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -288,5 +290,51 @@ func TestUpgradeManySessions(t *testing.T) {
 	checkFleet(t, fleet, sessions)
 	if got := fleet.Stats().Accepted; got != uint64(sessions) {
 		t.Errorf("%d of %d miners mine", got, sessions)
+	}
+}
+
+// The child of the preflight uses descriptors of its own on its way to exec,
+// which may be the number of the binary here. That takes others being opened
+// and closed at that moment.
+func TestUpgradePreflightDescriptor(t *testing.T) {
+	binary, err := exec.LookPath("true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	var churn sync.WaitGroup
+	defer churn.Wait()
+	defer close(done)
+	for range 2 {
+		churn.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				var files []*os.File
+				for range 8 {
+					if f, err := os.Open(os.DevNull); err == nil {
+						files = append(files, f)
+					}
+				}
+				for _, f := range files {
+					f.Close()
+				}
+			}
+		})
+	}
+	u := &upgrader{config: fileConfig(), binary: binary, state: filepath.Join(t.TempDir(), runtimeFile)}
+	for range 300 {
+		file, err := os.Open(binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = u.preflight(file)
+		file.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
