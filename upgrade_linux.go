@@ -190,6 +190,12 @@ func (u *upgrader) preflight(file *os.File) error {
 	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
 		return fmt.Errorf("%s is not an executable file", u.binary)
 	}
+	// A script would run here and not there: its interpreter finds the
+	// descriptor closed.
+	magic := make([]byte, 4)
+	if _, err := file.ReadAt(magic, 0); err != nil || string(magic) != "\x7fELF" {
+		return fmt.Errorf("%s is not an ELF program: exec format error", u.binary)
+	}
 	if err := checkDescriptorRoom(); err != nil {
 		return err
 	}
