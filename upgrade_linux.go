@@ -194,7 +194,7 @@ func (u *upgrader) preflight(file *os.File) error {
 	// descriptor closed.
 	magic := make([]byte, 4)
 	if _, err := file.ReadAt(magic, 0); err != nil || string(magic) != "\x7fELF" {
-		return fmt.Errorf("%s is not an ELF program: exec format error", u.binary)
+		return fmt.Errorf("preflight of %s: not an ELF program: exec format error", u.binary)
 	}
 	if err := checkDescriptorRoom(); err != nil {
 		return err
