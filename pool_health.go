@@ -104,20 +104,6 @@ func (b *breaker) failed(probe bool) bool {
 	return b.failures == breakerFailures
 }
 
-// silentPause is how long a silent address is left alone if there is another: it
-// greets well, so the next link to it would not fail but fall silent too.
-const silentPause = 30 * time.Second
-
-// trip opens the breaker at once. It reports whether it was closed.
-func (b *breaker) trip(pause time.Duration) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	opened := b.failures < breakerFailures
-	b.failures = max(b.failures, breakerFailures)
-	b.until = time.Now().Add(pause)
-	return opened
-}
-
 // forget ends a probe without an outcome: it was given up, or the pool answered
 // but not this worker.
 func (b *breaker) forget(probe bool) {

@@ -46,13 +46,7 @@ func (m *sessionManager) sweep(l *loop) {
 		}
 		if idle > 0 && now-s.jobSeen > idle {
 			silent := s.address
-			var opened bool
-			if len(s.pool.addresses) > 1 {
-				opened = silent.breaker.trip(silentPause)
-			} else {
-				opened = silent.breaker.failed(false)
-			}
-			if opened {
+			if silent.breaker.failed(false) {
 				glog.Errorf("pool taken out coin=%s pool=%s: %v", s.pool.coin, silent.text, errPoolSilent)
 				m.monitor.takenOut(s.pool.coin, silent, errPoolSilent)
 			}
