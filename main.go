@@ -48,6 +48,7 @@ func run(args []string) error {
 	case *check:
 		return checkConfig(*configPath)
 	}
+	freeLogNames()
 	d := &daemon{
 		args:  args,
 		stop:  make(chan os.Signal, 4),

@@ -106,6 +106,13 @@ func newProcess(t testing.TB, dir string) *process {
 
 // start runs p.binary and waits until it listens.
 func (p *process) start(args ...string) {
+	p.t.Helper()
+	p.startQuietly(args...)
+	p.addr = p.waitLog(`listening addr=(\S+)`)[1]
+}
+
+// startQuietly is start for a daemon that does not log to standard error.
+func (p *process) startQuietly(args ...string) {
 	t := p.t
 	t.Helper()
 	p.cmd = exec.Command(p.binary, args...)
@@ -141,7 +148,6 @@ func (p *process) start(args ...string) {
 		close(p.ended)
 	}()
 	t.Cleanup(p.kill)
-	p.addr = p.waitLog(`listening addr=(\S+)`)[1]
 }
 
 func (p *process) kill() {
