@@ -54,7 +54,7 @@ func benchSession(b testing.TB, still bool) (s *Session, miner, pool int) {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { unix.Close(pair[1]) })
-		if *into, err = l.add(pair[0], s, unix.EPOLLIN); err != nil {
+		if *into, err = l.add(pair[0], s, readEvents); err != nil {
 			b.Fatal(err)
 		}
 		(*into).broken = still

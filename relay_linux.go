@@ -22,6 +22,12 @@ func (h socketHandle) close() { unix.Close(int(h)) }
 // The epoll descriptor itself is parked in Go's poller: the goroutine waits
 // for it like for any other descriptor, so no thread is ever blocked in
 // epoll_wait, and switching between loop and scheduler costs no system call.
+//
+// Sockets are watched edge-triggered. The kernel need not look again at each
+// that was reported, and since every later event is an edge for Go's poller
+// too, nobody has to ask whether there is more: one epoll_wait per wake-up.
+// In return each socket is read until the kernel has nothing left for it, which
+// a read that is not filled and no hang-up tell.
 type loop struct {
 	relayCore
 
@@ -32,14 +38,16 @@ type loop struct {
 
 	// The loop's goroutine only:
 
-	sockets []*socket // by descriptor
-	lastGen uint32
-	events  []unix.EpollEvent
-	buf     []byte    // all reads go here
-	again   []*socket // to be given their kept bytes again, or closed
-	stalled map[*socket]time.Time
-	stallT  *loopTimer
-	stop    bool
+	sockets     []*socket // by descriptor
+	lastGen     uint32
+	events      []unix.EpollEvent
+	buf         []byte    // all reads go here
+	again       []*socket // to be given their kept bytes again, or closed
+	unread      []*socket // may have more to read, though no event will tell
+	spareUnread []*socket // unread's other half
+	stalled     map[*socket]time.Time
+	stallT      *loopTimer
+	stop        bool
 }
 
 // socket is one TCP connection. It belongs to one loop, and only that loop's
@@ -49,9 +57,8 @@ type socket struct {
 	loop  *loop
 	owner socketOwner
 
-	fd     int32
-	gen    uint32 // tells this socket's events from those of a former one with the same fd
-	events uint32 // what epoll was told
+	fd  int32
+	gen uint32 // tells this socket's events from those of a former one with the same fd
 
 	connecting bool
 	closed     bool
@@ -59,6 +66,10 @@ type socket struct {
 	hangup     bool // while paused, a hang-up of the peer is still reported
 	broken     bool // a write failed; the read side will tell why
 	queued     bool // in loop.again
+	waiting    bool // in loop.unread
+	readable   bool // bytes came while paused
+	ending     bool // the peer has closed; what it sent before is still read
+	watchesOut bool // epoll tells when the peer takes more
 	failure    error
 
 	partial []byte // received, not consumed by the owner
@@ -90,7 +101,7 @@ func newLoop() (*loop, error) {
 	}
 	l.wake = l.writeWake
 	l.stallLimit = writeTimeout
-	if err := l.control(unix.EPOLL_CTL_ADD, int32(wakefd), 0, unix.EPOLLIN); err != nil {
+	if err := l.control(unix.EPOLL_CTL_ADD, int32(wakefd), 0, unix.EPOLLIN|unix.EPOLLET); err != nil {
 		l.epoll.Close()
 		unix.Close(wakefd)
 		return nil, err
@@ -99,6 +110,7 @@ func newLoop() (*loop, error) {
 }
 
 func (l *loop) writeWake() {
+	// Each write is an edge; the count is never read.
 	one := [8]byte{0: 1}
 	unix.Write(l.wakefd, one[:])
 }
@@ -146,26 +158,26 @@ func (l *loop) run() {
 	if err != nil {
 		panic("relay: epoll descriptor without poller: " + err.Error())
 	}
-	// Go's poller is edge-triggered: "not ready" may only be said after an
-	// epoll_wait that gave nothing.
 	l.runMail()
 	l.runTimers()
 	l.finishEvent()
 	err = conn.Read(func(uintptr) bool {
 		for !l.stop {
 			n := epollPoll(l.epfd, l.events)
-			if n == 0 {
-				return false
-			}
 			for i := range l.events[:n] {
 				l.handle(&l.events[i])
 				if len(l.again) > 0 {
 					l.finishEvent()
 				}
 			}
+			l.readUnread()
 			l.runTimers()
 			if len(l.again) > 0 {
 				l.finishEvent()
+			}
+			// What has come since epollPoll is an edge of its own.
+			if n < len(l.events) && len(l.unread) == 0 && !l.stop {
+				return false
 			}
 		}
 		return true
@@ -177,8 +189,6 @@ func (l *loop) run() {
 
 func (l *loop) handle(ev *unix.EpollEvent) {
 	if int(ev.Fd) == l.wakefd {
-		var count [8]byte
-		rawRead(l.wakefd, count[:])
 		l.runMail()
 		return
 	}
@@ -198,15 +208,42 @@ func (l *loop) handle(ev *unix.EpollEvent) {
 			return
 		}
 	}
-	if s.paused {
-		if ev.Events&(unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 {
-			s.lost(errPeerClosed)
-		}
-		return
+	if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.ending = true
 	}
-	if ev.Events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	switch {
+	case s.paused && (s.ending && s.hangup || ev.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0):
+		s.lost(errPeerClosed)
+	case s.paused:
+		s.readable = s.readable || ev.Events&unix.EPOLLIN != 0
+	case s.ending || ev.Events&unix.EPOLLIN != 0:
 		s.read()
 	}
+}
+
+// readUnread reads once more from the sockets whose last read did not end at
+// what the kernel had: after the others' turn, so that none holds up the rest.
+func (l *loop) readUnread() {
+	if len(l.unread) == 0 {
+		return
+	}
+	sockets := l.unread
+	l.unread = l.spareUnread[:0]
+	for i, s := range sockets {
+		sockets[i] = nil
+		s.waiting = false
+		switch {
+		case s.closed:
+		case s.paused:
+			s.readable = true
+		default:
+			s.read()
+		}
+		if len(l.again) > 0 {
+			l.finishEvent()
+		}
+	}
+	l.spareUnread = sockets
 }
 
 // finishEvent gives kept bytes again to sockets that were resumed, and ends
@@ -230,19 +267,25 @@ func (l *loop) finishEvent() {
 // adopt makes h a socket of this loop. bytes received and not yet consumed,
 // or written and not yet taken, may come along.
 func (l *loop) adopt(h socketHandle, owner socketOwner) (*socket, error) {
-	s, err := l.add(int(h), owner, unix.EPOLLIN)
+	s, err := l.add(int(h), owner, readEvents)
 	if err != nil {
 		h.close()
 	}
 	return s, err
 }
 
+// readEvents is what a socket that is read from is watched for.
+const readEvents = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+
+// writeEvents is added once there is something that waits for the peer.
+const writeEvents = readEvents | unix.EPOLLOUT
+
 func (l *loop) add(fd int, owner socketOwner, events uint32) (*socket, error) {
 	for fd >= len(l.sockets) {
 		l.sockets = append(l.sockets, nil)
 	}
 	l.lastGen++
-	s := &socket{loop: l, owner: owner, fd: int32(fd), gen: l.lastGen, events: events}
+	s := &socket{loop: l, owner: owner, fd: int32(fd), gen: l.lastGen, watchesOut: events == writeEvents}
 	if err := l.control(unix.EPOLL_CTL_ADD, s.fd, s.gen, events); err != nil {
 		return nil, err
 	}
@@ -263,7 +306,7 @@ func (l *loop) dial(addr netip.AddrPort, owner socketOwner) (*socket, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("connect: %w", err)
 	}
-	s, err := l.add(fd, owner, unix.EPOLLIN|unix.EPOLLOUT)
+	s, err := l.add(fd, owner, writeEvents)
 	if err != nil {
 		unix.Close(fd)
 		return nil, err
@@ -297,13 +340,26 @@ func (s *socket) read() {
 	end := min(kept+readChunk, len(l.buf))
 	n, errno := rawRead(int(s.fd), l.buf[kept:end])
 	switch {
-	case errno == unix.EAGAIN || errno == unix.EINTR:
+	case errno == unix.EAGAIN:
+	case errno == unix.EINTR:
+		s.readLater()
 	case errno != 0:
 		s.lost(errno)
 	case n == 0:
 		s.lost(errPeerClosed)
 	default:
 		s.deliver(kept + n)
+		if kept+n == end || s.ending {
+			s.readLater()
+		}
+	}
+}
+
+// readLater has the socket read when the others have had their turn.
+func (s *socket) readLater() {
+	if !s.closed && !s.waiting {
+		s.waiting = true
+		s.loop.unread = append(s.loop.unread, s)
 	}
 }
 
@@ -328,8 +384,8 @@ func (s *socket) write(b []byte) {
 		return
 	}
 	if len(s.unsent) == 0 && !s.connecting {
-		n, errno := rawWrite(int(s.fd), b)
-		if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR {
+		n, ok := s.send(b)
+		if !ok {
 			// Its end is reported by the read side, which may still hold
 			// answers of the peer.
 			s.broken = true
@@ -347,37 +403,59 @@ func (s *socket) write(b []byte) {
 	s.unsent = append(s.unsent, b...)
 	if !s.connecting {
 		s.loop.watchStall(s)
-		s.update()
+		s.watchOut()
+	}
+}
+
+// send writes b until all of it is sent or the kernel takes no more: only then
+// it will tell when it does.
+func (s *socket) send(b []byte) (n int, ok bool) {
+	for n < len(b) {
+		sent, errno := rawWrite(int(s.fd), b[n:])
+		switch errno {
+		case 0:
+			n += sent
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return n, true
+		default:
+			return n, false
+		}
+	}
+	return n, true
+}
+
+// watchOut has epoll tell when the peer takes more.
+func (s *socket) watchOut() {
+	if s.watchesOut {
+		return
+	}
+	s.watchesOut = true
+	if err := s.loop.control(unix.EPOLL_CTL_MOD, s.fd, s.gen, writeEvents); err != nil {
+		s.fail(err)
 	}
 }
 
 func (s *socket) flush() {
 	if len(s.unsent) == 0 {
-		s.update()
 		return
 	}
-	n, errno := rawWrite(int(s.fd), s.unsent)
-	if errno != 0 {
-		if errno != unix.EAGAIN && errno != unix.EINTR {
-			s.broken = true
-			s.unsent = nil
-			s.update()
-			return
-		}
-		n = 0
-	}
-	if n < len(s.unsent) {
+	n, ok := s.send(s.unsent)
+	switch {
+	case !ok:
+		s.broken = true
+		s.unsent = nil
+		return
+	case n < len(s.unsent):
 		if n > 0 {
 			s.unsent = append([]byte(nil), s.unsent[n:]...)
 			delete(s.loop.stalled, s)
 		}
 		s.loop.watchStall(s)
-		s.update()
 		return
 	}
 	s.unsent = nil
 	delete(s.loop.stalled, s)
-	s.update()
 	s.owner.socketDrained(s)
 }
 
@@ -387,9 +465,12 @@ func (s *socket) congested() bool { return len(s.unsent) > 0 }
 // pause stops reading. With hangup, the peer's closing is still reported,
 // and unread bytes are then lost.
 func (s *socket) pause(hangup bool) {
-	if !s.closed {
-		s.paused, s.hangup = true, hangup
-		s.update()
+	if s.closed {
+		return
+	}
+	s.paused, s.hangup = true, hangup
+	if hangup && s.ending {
+		s.fail(errPeerClosed)
 	}
 }
 
@@ -400,7 +481,10 @@ func (s *socket) resume() {
 		return
 	}
 	s.paused = false
-	s.update()
+	if s.readable || s.ending {
+		s.readable = false
+		s.readLater()
+	}
 	if len(s.partial) > 0 {
 		s.queue()
 	}
@@ -416,29 +500,6 @@ func (s *socket) queue() {
 	if !s.queued {
 		s.queued = true
 		s.loop.again = append(s.loop.again, s)
-	}
-}
-
-// update tells epoll what is of interest, if that changed.
-func (s *socket) update() {
-	if s.closed {
-		return
-	}
-	var events uint32
-	switch {
-	case !s.paused:
-		events = unix.EPOLLIN
-	case s.hangup:
-		events = unix.EPOLLRDHUP
-	}
-	if s.connecting || len(s.unsent) > 0 && !s.broken {
-		events |= unix.EPOLLOUT
-	}
-	if events != s.events {
-		s.events = events
-		if err := s.loop.control(unix.EPOLL_CTL_MOD, s.fd, s.gen, events); err != nil {
-			s.fail(err)
-		}
 	}
 }
 
@@ -494,9 +555,9 @@ func (l *loop) checkStalled() {
 // bytes that process had received and not passed on, or not yet sent. The
 // loop must not be running.
 func (l *loop) restore(fd int, owner socketOwner, partial, unsent []byte) (*socket, error) {
-	events := uint32(unix.EPOLLIN)
+	events := uint32(readEvents)
 	if len(unsent) > 0 {
-		events |= unix.EPOLLOUT
+		events = writeEvents
 	}
 	s, err := l.add(fd, owner, events)
 	if err != nil {

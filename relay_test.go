@@ -405,8 +405,8 @@ func TestRelayTimers(t *testing.T) {
 	done := make(chan struct{})
 	b.call(func() {
 		note := func(name string) func() { return func() { order = append(order, name) } }
-		b.after(30*time.Millisecond, func() { note("30")(); close(done) })
-		b.after(20*time.Millisecond, note("20"))
+		b.after(600*time.Millisecond, func() { note("600")(); close(done) })
+		b.after(500*time.Millisecond, note("500"))
 		var late *loopTimer
 		b.after(time.Millisecond, func() {
 			note("1")()
@@ -414,7 +414,7 @@ func TestRelayTimers(t *testing.T) {
 			b.after(0, note("1+0"))
 			b.after(4*time.Millisecond, note("1+4"))
 		})
-		late = b.after(15*time.Millisecond, note("stopped by another"))
+		late = b.after(400*time.Millisecond, note("stopped by another"))
 		stopped := b.after(2*time.Millisecond, note("stopped"))
 		b.stopTimer(stopped)
 		b.stopTimer(stopped)
@@ -427,7 +427,7 @@ func TestRelayTimers(t *testing.T) {
 		t.Fatal("timers do not fire")
 	}
 	b.call(func() {
-		if want := []string{"-", "1", "1+0", "1+4", "20", "30"}; !slices.Equal(order, want) {
+		if want := []string{"-", "1", "1+0", "1+4", "500", "600"}; !slices.Equal(order, want) {
 			t.Errorf("fired %q, want %q", order, want)
 		}
 		if len(b.timers) != 0 {
