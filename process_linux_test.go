@@ -59,7 +59,8 @@ type process struct {
 	t      testing.TB
 	dir    string // working directory: config.json, coins.json
 	binary string
-	env    []string // beside the test's own
+	env    []string            // beside the test's own
+	user   *syscall.Credential // nil: the test's own
 	// inherit are files that it has open from the beginning, from 3 up.
 	inherit []*os.File
 	addr    string // it listens at
@@ -121,7 +122,7 @@ func (p *process) startQuietly(args ...string) {
 	// preflight would.
 	p.cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), p.env...)
 	p.cmd.ExtraFiles = p.inherit
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.user}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
