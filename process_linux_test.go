@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,10 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
+
+// daemonCover: see "make cover". A process writes what it has run when it ends
+// in good order, so not before an upgrade.
+var daemonCover = flag.String("daemon-cover", "", "have the daemon leave coverage data in this directory")
 
 // buildVersion builds the daemon once for each version text and returns the
 // path of the binary.
@@ -40,6 +45,9 @@ func buildVersion(t testing.TB, version string) string {
 	args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
 	if raceDetector {
 		args = append(args, "-race")
+	}
+	if *daemonCover != "" {
+		args = append(args, "-cover", "-covermode=atomic")
 	}
 	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
@@ -121,6 +129,9 @@ func (p *process) startQuietly(args ...string) {
 	// With the race detector a process sleeps for a second at its end, so each
 	// preflight would.
 	p.cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), p.env...)
+	if *daemonCover != "" {
+		p.cmd.Env = append(p.cmd.Env, "GOCOVERDIR="+*daemonCover)
+	}
 	p.cmd.ExtraFiles = p.inherit
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.user}
 	stderr, err := p.cmd.StderrPipe()
@@ -152,6 +163,13 @@ func (p *process) startQuietly(args ...string) {
 }
 
 func (p *process) kill() {
+	if *daemonCover != "" {
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.ended:
+		case <-time.After(10 * time.Second):
+		}
+	}
 	p.cmd.Process.Kill()
 	<-p.ended
 	if p.t.Failed() {
