@@ -21,9 +21,10 @@ var (
 // all at once. No share is lost, and what the daemon holds in the last third of
 // the time is what it held in the first.
 //
-// The limits: 64 descriptors more, since that many short sessions may be there
-// at a moment or not; a tenth and 8 MB more of private memory, since the
-// collector lets garbage grow until it is as much as what is in use.
+// The limits: two descriptors more for each short session that may be there at
+// a moment or not, and none when they are gone; a tenth and 8 MB more of private
+// memory, since the collector lets garbage grow until it is as much as what is
+// in use.
 func TestLoadFull(t *testing.T) {
 	sessions, rate, seconds, visitors := 2000, 2000.0, 15, 500
 	if *longTests {
@@ -46,7 +47,9 @@ func TestLoadFull(t *testing.T) {
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
 	p := startProcess(t, c, map[string]string{"*": "btc"})
 	fleet := fleetOf(t, p.addr, "alice", sessions, 0, stratumtest.MinerOptions{CheatHash: true})
-	short := startShortSessions(p.addr, 200, []visit{
+	const shortAtATime = 200
+	idle := p.descriptors()
+	short := startShortSessions(p.addr, shortAtATime, []visit{
 		{name: "mines", text: func(i int) string { return shortAuthorize(shortUser(i)) }, mines: true},
 		{name: "leaves while it is authorized", text: func(i int) string { return shortAuthorize(shortUser(i)) }},
 		{name: "subscribed only", text: func(int) string { return shortSubscribe }, until: `"id":1,`},
@@ -101,9 +104,10 @@ func TestLoadFull(t *testing.T) {
 	if least := uint64(sessions * seconds / 10); st.Jobs < least {
 		t.Errorf("only %d jobs reached the miners, want %d at least", st.Jobs, least)
 	}
-	if first, last := third[0], third[2]; last.descriptors > first.descriptors+64 || last.goroutines > first.goroutines+3 ||
+	if first, last := third[0], third[2]; last.descriptors > first.descriptors+2*shortAtATime || last.goroutines > first.goroutines+3 ||
 		last.private > first.private+first.private/10+8<<10 {
 		t.Error("what the daemon holds has grown")
 	}
+	eventually(t, fmt.Sprintf("%d descriptors as in the beginning", idle), func() bool { return p.descriptors() <= idle+2 })
 	eventually(t, fmt.Sprintf("%d connections to the pool", sessions), func() bool { return pool.Stats().Connections == sessions })
 }
