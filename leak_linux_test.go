@@ -265,6 +265,7 @@ func (s *leakScene) holds() (h holding) {
 // memory may be larger by 6 MB, because the allocator gives it back in pieces
 // that hold something here and there.
 func TestShortSessionsLeaveNothing(t *testing.T) {
+	t.Parallel()
 	n := *shortSessionsFlag
 	if raceDetector {
 		n = min(n, 4000)

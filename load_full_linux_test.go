@@ -26,6 +26,7 @@ var (
 // memory, since the collector lets garbage grow until it is as much as what is
 // in use.
 func TestLoadFull(t *testing.T) {
+	t.Parallel()
 	sessions, rate, seconds, visitors := 2000, 2000.0, 15, 500
 	if *longTests {
 		sessions, rate, seconds = 9000, 20000, 60
