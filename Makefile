@@ -15,12 +15,13 @@ STATICCHECK := $(GOBIN)/staticcheck
 # The program runs on Linux; elsewhere it has to build.
 CROSS := darwin windows
 
-.PHONY: help build test lint bench demo package install clean
+.PHONY: help build test lint cover bench demo package install clean
 
 help:
 	@echo "make build    build ./stratumSwitcher"
 	@echo "make test     run all tests with the race detector (installs what they need)"
 	@echo "make lint     gofmt, go vet, staticcheck, and builds for: $(CROSS)"
+	@echo "make cover    print how much of the daemon the tests run, the built daemon included"
 	@echo "make demo     show a switch between two simulated pools"
 	@echo "make bench    measure the cost, beside HAProxy and nginx (installs them)"
 	@echo "make package  build a Debian package in ./build (needs cmake)"
@@ -49,6 +50,20 @@ lint:
 		GOOS=$$os CGO_ENABLED=0 $(GO) build -o /dev/null ./...; \
 		GOOS=$$os CGO_ENABLED=0 $(GO) vet ./...; \
 	done
+
+# Unit tests and real daemons together. Daemons do not count what they ran before
+# an upgrade, and nothing if they are killed. COVER_RUN picks tests.
+COVER_RUN ?= .
+COVER     := $(CURDIR)/build/cover
+cover:
+	rm -rf $(COVER)
+	mkdir -p $(COVER)/unit $(COVER)/daemon
+	chmod 777 $(COVER)/daemon
+	$(GO) test -count=1 -timeout 30m -cover -covermode=atomic -run '$(COVER_RUN)' . -args \
+		-test.gocoverdir=$(COVER)/unit -daemon-cover $(COVER)/daemon
+	$(GO) tool covdata textfmt -i=$(COVER)/unit,$(COVER)/daemon -o $(COVER)/profile
+	$(GO) tool cover -func $(COVER)/profile >$(COVER)/functions.txt
+	@tail -n 1 $(COVER)/functions.txt
 
 # BENCH holds flags, such as BENCH=-quick.
 bench: build

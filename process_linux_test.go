@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,10 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
+
+// daemonCover: see "make cover". A process writes what it has run when it ends
+// in good order, so not before an upgrade.
+var daemonCover = flag.String("daemon-cover", "", "have the daemon leave coverage data in this directory")
 
 // buildVersion builds the daemon once for each version text and returns the
 // path of the binary.
@@ -41,6 +46,9 @@ func buildVersion(t testing.TB, version string) string {
 	if raceDetector {
 		args = append(args, "-race")
 	}
+	if *daemonCover != "" {
+		args = append(args, "-cover", "-covermode=atomic")
+	}
 	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
@@ -59,7 +67,8 @@ type process struct {
 	t      testing.TB
 	dir    string // working directory: config.json, coins.json
 	binary string
-	env    []string // beside the test's own
+	env    []string            // beside the test's own
+	user   *syscall.Credential // nil: the test's own
 	// inherit are files that it has open from the beginning, from 3 up.
 	inherit []*os.File
 	addr    string // it listens at
@@ -120,8 +129,11 @@ func (p *process) startQuietly(args ...string) {
 	// With the race detector a process sleeps for a second at its end, so each
 	// preflight would.
 	p.cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), p.env...)
+	if *daemonCover != "" {
+		p.cmd.Env = append(p.cmd.Env, "GOCOVERDIR="+*daemonCover)
+	}
 	p.cmd.ExtraFiles = p.inherit
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.user}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +163,13 @@ func (p *process) startQuietly(args ...string) {
 }
 
 func (p *process) kill() {
+	if *daemonCover != "" {
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.ended:
+		case <-time.After(10 * time.Second):
+		}
+	}
 	p.cmd.Process.Kill()
 	<-p.ended
 	if p.t.Failed() {

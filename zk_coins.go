@@ -158,11 +158,13 @@ func (s *zkCoinSource) readCoin(a *zkAccount) {
 		return
 	}
 	a.reading = true
-	watched := a.watched
+	// The absence of a node is of interest only to those who mine there: a watch
+	// on it can not be taken back.
+	evenAbsent := a.watched && (a.users > 0 || len(a.waiting) > 0)
 	registered := a.registration != nil && a.registration.gone
 	s.do(len(a.waiting) > 0, func() func() {
-		node, err := readWatched(s.conn, a.path, watched)
-		return func() { s.coinRead(a, node, err, registered) }
+		node, err := readWatched(s.conn, a.path, evenAbsent)
+		return func() { s.coinRead(a, node, err, registered, evenAbsent) }
 	})
 }
 
@@ -186,8 +188,9 @@ func readWatched(conn *zkConn, path string, evenAbsent bool) (zkNode, error) {
 }
 
 // coinRead takes in what a read gave. registered: it began after the
-// registration service was done with the account.
-func (s *zkCoinSource) coinRead(a *zkAccount, node zkNode, err error, registered bool) {
+// registration service was done with the account. evenAbsent: the node is
+// watched though it is not there.
+func (s *zkCoinSource) coinRead(a *zkAccount, node zkNode, err error, registered, evenAbsent bool) {
 	a.reading = false
 	again := a.again
 	a.again = false
@@ -205,6 +208,11 @@ func (s *zkCoinSource) coinRead(a *zkAccount, node zkNode, err error, registered
 		s.setCoin(a, coin, registered)
 	case errors.Is(err, errZKNoNode):
 		s.setCoin(a, "", registered)
+		if a.watched && a.users == 0 && len(a.waiting) == 0 {
+			a.watched = false
+		} else if a.watched && !evenAbsent {
+			again = true // somebody came meanwhile
+		}
 	case errors.Is(err, errZKBadPath):
 		s.answerAll(a, errBadSubAccount)
 	case errors.Is(err, errZKAway):

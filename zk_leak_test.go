@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -77,5 +79,68 @@ func TestZKEnsemble(t *testing.T) {
 	s.Close()
 	if len(sink.ids) != 0 {
 		t.Errorf("the server ID changed from %d", id)
+	}
+}
+
+// Sub-accounts whose nodes are deleted while nobody mines there are forgotten,
+// with their watches; those that come again are read again.
+func TestZKDeletedNodesLeaveNothing(t *testing.T) {
+	const accounts = 100
+	server := zkServer(t)
+	opts := zkTestOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	s, sink := startZK(t, opts)
+	sink.wantID(t)
+	before := s.Status().Watches
+	name := func(i int) string { return fmt.Sprintf("passing%d", i) }
+	for i := range accounts {
+		admin.put(opts.CoinDir+"/"+name(i), "btc")
+		wantLookup(t, s, name(i), "btc")
+		s.Release(name(i))
+		admin.remove(opts.CoinDir + "/" + name(i))
+	}
+	kept := func() int {
+		done := make(chan int)
+		s.mail.post(func() { done <- len(s.accounts) })
+		return <-done
+	}
+	awaitTrue(t, "no account is kept", func() bool { return kept() == 0 })
+	if after := s.Status().Watches; after != before {
+		t.Errorf("%d watches, %d before", after, before)
+	}
+	watched, err := server.FourLetters("wchp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(watched, opts.CoinDir+"/"); n != 0 {
+		t.Errorf("%d watches in the broker: %s", n, watched)
+	}
+
+	// Somebody comes for a known coin at any moment of its end: it is told that
+	// the coin is gone, or there is none, and hears of the next one.
+	for i := range accounts {
+		account := name(i)
+		admin.put(opts.CoinDir+"/"+account, "btc")
+		wantLookup(t, s, account, "btc")
+		s.Release(account)
+		removed := make(chan struct{})
+		go func() {
+			defer close(removed)
+			if err := admin.conn.remove(opts.CoinDir+"/"+account, -1); err != nil {
+				t.Errorf("removing %s: %v", account, err)
+			}
+		}()
+		if i%2 == 0 {
+			<-removed
+		}
+		_, replies := askCoin(s, account)
+		reply := <-replies
+		<-removed
+		if reply.err != nil {
+			continue
+		}
+		sink.wantCoin(t, account, "")
+		admin.put(opts.CoinDir+"/"+account, "bcc")
+		sink.wantCoin(t, account, "bcc")
 	}
 }

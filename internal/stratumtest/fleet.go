@@ -284,10 +284,16 @@ func (f *Fleet) paceLoop() {
 		case <-f.ctx.Done():
 			return
 		case now := <-tick.C:
-			owed += now.Sub(last).Seconds() * float64(f.rate.Load()) / 1000
+			rate := float64(f.rate.Load()) / 1000
+			owed += now.Sub(last).Seconds() * rate
 			last = now
+			// On a machine that is too slow it must not grow without end.
+			if most := max(1, rate/4); owed > most {
+				f.behind.Add(int64(owed - most))
+				owed = most
+			}
 		}
-		for ; owed >= 1; owed-- {
+		for ; owed >= 1 && f.rate.Load() > 0; owed-- {
 			if at >= len(miners) {
 				at = 0
 				if miners = f.Miners(); len(miners) == 0 {

@@ -1,0 +1,135 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+)
+
+// entries counts what the switcher has a map or list for.
+func entries(m *sessionManager, s *zkCoinSource, recorder *statusRecorder) map[string]int {
+	n := make(map[string]int)
+	m.mu.Lock()
+	n["sessions"], n["sub-accounts"], n["waiting for the server ID"] = len(m.sessions), len(m.accounts), len(m.waitingID)
+	n["reasons of failures"] = len(m.failures)
+	m.mu.Unlock()
+	n["admitted"], n["draining"] = int(m.admitted.Load()), int(m.draining.Load())
+
+	m.ids.mu.Lock()
+	n["session IDs"], n["session IDs marked"], n["session IDs of another server"] = int(m.ids.inUse), int(m.ids.used.Count()), len(m.ids.retired)
+	m.ids.mu.Unlock()
+
+	m.gate.mu.Lock()
+	n["dials waiting"], n["turns"], n["dials under way"] = len(m.gate.waiting), len(m.gate.turns), m.config.MaxPoolDials-m.gate.free
+	m.gate.mu.Unlock()
+
+	for _, l := range m.loops {
+		l.call(func() {
+			n["stalled sockets"] += len(l.stalled)
+			for _, socket := range l.sockets {
+				if socket != nil {
+					n["sockets"]++
+				}
+			}
+			n["timers"] += len(l.timers)
+		})
+	}
+	recorder.step(&survey{}, time.Now()) // as its goroutine does now and then
+	recorder.mu.Lock()
+	n["rates"] = len(recorder.rates)
+	recorder.mu.Unlock()
+
+	s.queries.mu.Lock()
+	n["queries"] = len(s.queries.open)
+	s.queries.mu.Unlock()
+	s.conn.mu.Lock()
+	n["watches"] = len(s.conn.armed)
+	s.conn.mu.Unlock()
+	done := make(chan struct{})
+	s.mail.post(func() {
+		n["coins known"], n["names by case"] = len(s.accounts), len(s.index)
+		n["queries for a coin"], n["queries for a name"] = len(s.place), len(s.indexPlace)
+		n["registrations"], n["requests to the broker"] = len(s.registrations), len(s.urgent)+len(s.bulk)+s.busy
+		close(done)
+	})
+	<-done
+	return n
+}
+
+// After short sessions of all kinds each map and list is as long as before.
+func TestShortSessionsLeaveNoEntries(t *testing.T) {
+	server := zkServer(t)
+	admin := newZKAdmin(t, server.Addr())
+	pool := shortPool(t)
+	c := shortConfig(zkProcessConfig(server.Addr(), pool))
+	for i := range shortAccounts {
+		admin.put(fmt.Sprintf("%suser%d", c.ZKSwitcherWatchDir, i), "btc")
+	}
+	coins, err := newCoinSource(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := newSessionManager(c, coins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := listen(c.ListenAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	coins.Start(m)
+	m.serve(ln)
+	t.Cleanup(func() {
+		m.close()
+		coins.Close()
+	})
+	source, recorder := coins.(*zkCoinSource), newStatusRecorder(m)
+
+	run := func(n, firstRegistered int) {
+		t.Helper()
+		registrar := startRegistrar(t, admin, c)
+		short := startShortSessions(ln.addr.String(), 100, shortVisits(func(i int) string {
+			return fmt.Sprintf("reg%d.rig", firstRegistered+i/97%40)
+		}))
+		for i := range n {
+			short.next <- i
+		}
+		short.finish(t)
+		awaitSettled(t, func() string {
+			if now := entries(m, source, recorder); now["sub-accounts"]+now["sockets"]+now["registrations"] > 0 {
+				return fmt.Sprint(now)
+			}
+			return ""
+		})
+		registrar.takeBack()
+		if len(registrar.registered) == 0 {
+			t.Error("no sub-account was registered")
+		}
+	}
+	run(2000, 0)
+	var before map[string]int
+	awaitSettled(t, func() string {
+		if before = entries(m, source, recorder); before["coins known"] != shortAccounts {
+			return fmt.Sprint(before)
+		}
+		return ""
+	})
+	for _, name := range []string{"sessions", "admitted", "draining", "session IDs", "session IDs marked", "dials waiting", "dials under way", "stalled sockets",
+		"rates", "queries", "queries for a coin", "queries for a name", "names by case", "registrations", "waiting for the server ID"} {
+		if before[name] != 0 {
+			t.Errorf("%s: %d without a session", name, before[name])
+		}
+	}
+	run(4000, 1000)
+	awaitSettled(t, func() string {
+		if now := entries(m, source, recorder); !maps.Equal(now, before) {
+			return fmt.Sprintf("%v, before %v", now, before)
+		}
+		return ""
+	})
+	t.Logf("%v", before)
+}
