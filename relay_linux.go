@@ -164,6 +164,9 @@ func (l *loop) run() {
 	err = conn.Read(func(uintptr) bool {
 		for !l.stop {
 			n := epollPoll(l.epfd, l.events)
+			if n == 0 && len(l.unread) == 0 {
+				return false
+			}
 			for i := range l.events[:n] {
 				l.handle(&l.events[i])
 				if len(l.again) > 0 {
@@ -174,10 +177,6 @@ func (l *loop) run() {
 			l.runTimers()
 			if len(l.again) > 0 {
 				l.finishEvent()
-			}
-			// What has come since epollPoll is an edge of its own.
-			if n < len(l.events) && len(l.unread) == 0 && !l.stop {
-				return false
 			}
 		}
 		return true
