@@ -45,6 +45,8 @@ type Session struct {
 	since int64          // when it connected, Unix seconds
 	phase sessionPhase
 
+	admission admission
+
 	id    uint32 // extranonce; valid if hasID
 	hasID bool
 

@@ -98,6 +98,9 @@ func (s *Session) handshakeReceived(b []byte) int {
 			return 0
 		case n > 0:
 			h.proxied = true
+			if s.phase == phaseClosed {
+				return len(b)
+			}
 			if n == len(b) {
 				return n
 			}
