@@ -137,6 +137,9 @@ func (s *Session) handshakeReceived(b []byte) int {
 	if len(h.out) > 0 {
 		s.miner.write(h.out)
 		h.out = nil
+		if s.phase == phaseHandshaking && !h.held && s.miner.congested() {
+			s.miner.pause(false) // it has to take its answers first
+		}
 	}
 	return used
 }
@@ -361,10 +364,7 @@ func (s *Session) handleAuthorize(r *request) {
 		s.answerError(r, errEmptySubAccount)
 		return
 	}
-	s.auth = &authorization{id: r.ID, method: r.Method, name: name}
-	for _, p := range params[1:] {
-		s.auth.rest = append(s.auth.rest, p)
-	}
+	s.auth = &authorization{id: r.ID, method: r.Method, name: name, rest: furtherParams(params)}
 	s.phase = phaseRouting
 	s.miner.pause(true)
 	s.manager.route(s)
