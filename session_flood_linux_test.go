@@ -254,9 +254,16 @@ func TestMinerThatTakesNoAnswers(t *testing.T) {
 				eventually(t, "it mines", func() bool { return sw.sessionsIn(phaseRelaying) == 1 })
 			}
 			eventually(t, "it is there", func() bool { return sw.sessionCount() == 1 })
+			for _, l := range sw.loops {
+				l.call(func() {
+					for _, s := range sw.sessionsOf(l) {
+						unix.SetsockoptInt(int(s.miner.fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
+					}
+				})
+			}
 			var sender sync.WaitGroup
 			sender.Go(func() {
-				ask := strings.Repeat(`{"id":"`+strings.Repeat("i", 200)+`","method":"mining.extranonce.subscribe","params":[]}`+"\n", 100)
+				ask := strings.Repeat(`{"id":"`+strings.Repeat("i", 10000)+`","method":"mining.extranonce.subscribe","params":[]}`+"\n", 20)
 				nc.SetWriteDeadline(time.Now().Add(4 * testWait))
 				for {
 					if _, err := io.WriteString(nc, ask); err != nil {
@@ -317,5 +324,35 @@ func TestRelayPeerThatTakesLittle(t *testing.T) {
 	reader.Wait()
 	if d := time.Since(began); d < 5*300*time.Millisecond {
 		t.Errorf("given up after %v, though it took some", d)
+	}
+}
+
+// Strangers with more requests than any handshake has are closed.
+func TestFloodOfRequests(t *testing.T) {
+	sw := startLimited(t, func(*Config) {})
+	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.good", Rate: 100})
+	waitAccepted(t, m, 1)
+	request := `{"method":"mining.submit"}` + "\n"
+	for range 100 {
+		nc := dialFrom(t, "127.0.0.2", sw.addr)
+		go func() {
+			for {
+				if _, err := io.WriteString(nc, strings.Repeat(request, 2000)); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	tooMany := func() int64 {
+		sw.mu.Lock()
+		defer sw.mu.Unlock()
+		return sw.failures[failTooMany]
+	}
+	minesOn(t, m, "all are closed", testWait, func() bool { return tooMany() == 100 })
+	sw.mu.Lock()
+	answered := sw.failures[errUnauthorized.Code]
+	sw.mu.Unlock()
+	if want := int64(100 * maxHandshakeLines); answered != want {
+		t.Errorf("%d requests were answered, want %d", answered, want)
 	}
 }

@@ -25,6 +25,7 @@ const (
 	failLineTooLong
 	failUnauthorized
 	failRefused
+	failTooMany
 )
 
 // fdReserve is how many descriptors are kept for all but sessions: log files,
