@@ -230,12 +230,15 @@ func clip(b []byte) []byte {
 	if len(b) > 120 {
 		clipped = append(append([]byte(nil), b[:120]...), "..."...)
 	}
-	return bytes.Map(func(r rune) rune {
-		if unicode.IsPrint(r) && r != utf8.RuneError {
-			return r
-		}
-		return '?'
-	}, clipped)
+	return bytes.Map(printable, clipped)
+}
+
+// printable has a question mark for what a terminal would not show.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) && r != utf8.RuneError {
+		return r
+	}
+	return '?'
 }
 
 // parseWorker reads a worker name as sent, with Ethereum's separate worker.
