@@ -14,10 +14,9 @@ import (
 // hostileScene has a good pool with a miner that must not notice anything, and
 // a bad one for the miner alice.
 type hostileScene struct {
-	sw     *testSwitcher
-	bad    *scriptedPool
-	good   *stratumtest.Miner
-	behave func(net.Conn)
+	sw   *testSwitcher
+	bad  *scriptedPool
+	good *stratumtest.Miner
 }
 
 func startHostilePool(t *testing.T, extranonce string) *hostileScene {
