@@ -173,6 +173,15 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 		link.SendLine(reconnect)
 	}
 	sc.nothing(link, fmt.Sprintf("btc-%d", 1+maxRenewals))
+	for _, l := range sc.sw.loops {
+		l.call(func() {
+			for _, s := range sc.sw.sessionsOf(l) {
+				if s.phase != phaseRelaying || s.linking != nil {
+					t.Errorf("one more link is prepared, phase %s", s.phase)
+				}
+			}
+		})
+	}
 	if n := sc.sw.linksMade.Load(); n != 1+maxRenewals {
 		t.Errorf("%d links, want %d", n, 1+maxRenewals)
 	}
