@@ -168,7 +168,7 @@ func TestFloodOfSlowPeers(t *testing.T) {
 	minesOn(t, m, "all readers mine", 4*testWait, func() bool { return sw.sessionsIn(phaseRelaying) == flood+1 })
 	for _, l := range sw.loops {
 		l.call(func() {
-			l.stallLimit = time.Second
+			l.stallLimit = 3 * time.Second
 			for _, s := range sw.sessionsOf(l) {
 				if s.auth.name.Miner != ".good" {
 					unix.SetsockoptInt(int(s.miner.fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
