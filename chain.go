@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/bits"
 	"net/netip"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // chainType is a family of coins with one way of Stratum.
@@ -220,12 +223,22 @@ func (c chainType) checkPoolSubscribe(s *subscription, id uint32, result json.Ra
 // extranonce2Size is the number of bytes a miner may count in.
 const extranonce2Size = 8
 
-// clip bounds text of a peer for messages.
+// clip bounds text of a peer for messages, and takes from it what a terminal
+// would obey: JSON may hold control characters from U+0080 on as they are.
 func clip(b []byte) []byte {
+	clipped := b
 	if len(b) > 120 {
-		return append(append([]byte(nil), b[:120]...), "..."...)
+		clipped = append(append([]byte(nil), b[:120]...), "..."...)
 	}
-	return b
+	return bytes.Map(printable, clipped)
+}
+
+// printable has a question mark for what a terminal would not show.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) && r != utf8.RuneError {
+		return r
+	}
+	return '?'
 }
 
 // parseWorker reads a worker name as sent, with Ethereum's separate worker.

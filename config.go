@@ -103,6 +103,22 @@ type Config struct {
 	// Default: 20000.
 	MaxPoolDialsPerSecond int
 
+	// MaxSessions (0-10000000) is how many miners' connections may be open at a
+	// time. 0, the default: as many as descriptors allow, which is never
+	// exceeded.
+	MaxSessions int `json:",omitempty"`
+
+	// MaxSessionsPerIP (0-10000000) is how many of them may come from one IPv4
+	// address or one IPv6 /64. Addresses of TrustedProxies are not limited,
+	// those that they tell are. 0, the default: off.
+	MaxSessionsPerIP int `json:",omitempty"`
+
+	// MaxConnectsPerSecond (0-1000000) is how many connections may become
+	// sessions in a second, after as many at once. 0, the default: off. When a
+	// network comes back, all miners do in the same second, and to refuse them
+	// would cost their work.
+	MaxConnectsPerSecond int `json:",omitempty"`
+
 	// ZKSessionTimeoutSeconds (1-120) is how long ZooKeeper keeps a claimed
 	// server ID for a switcher it does not hear from. Default: 20.
 	ZKSessionTimeoutSeconds int

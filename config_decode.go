@@ -110,6 +110,9 @@ var configSettings = []setting[Config]{
 	{"TrustedProxies", listSetter(func(c *Config) *[]string { return &c.TrustedProxies }, `a list of networks, such as ["10.0.0.0/8"]`, `a network, such as "10.0.0.0/8"`)},
 	{"ExtraNonce2Size", intSetter(func(c *Config) *int { return &c.ExtraNonce2Size }, 0, 8, " (0: as fits)")},
 	{"MaxPoolDialsPerSecond", intSetter(func(c *Config) *int { return &c.MaxPoolDialsPerSecond }, 0, 1000000, " (0: off)")},
+	{"MaxSessions", intSetter(func(c *Config) *int { return &c.MaxSessions }, 0, 10000000, " (0: as many as descriptors allow)")},
+	{"MaxSessionsPerIP", intSetter(func(c *Config) *int { return &c.MaxSessionsPerIP }, 0, 10000000, " (0: off)")},
+	{"MaxConnectsPerSecond", intSetter(func(c *Config) *int { return &c.MaxConnectsPerSecond }, 0, 1000000, " (0: off)")},
 	{"ZKSessionTimeoutSeconds", intSetter(func(c *Config) *int { return &c.ZKSessionTimeoutSeconds }, 1, 120, "")},
 }
 

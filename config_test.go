@@ -13,7 +13,7 @@ import (
 
 const knownKeys = "ServerID, ChainType, ListenAddr, StratumServerMap, ZKBroker, ZKServerIDAssignDir, ZKSwitcherWatchDir, " +
 	"ZKAutoRegWatchDir, ZKUserCaseInsensitiveIndex, EnableUserAutoReg, AutoRegMaxWaitUsers, StratumServerCaseInsensitive, " +
-	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, TrustedProxies, ExtraNonce2Size, MaxPoolDialsPerSecond, ZKSessionTimeoutSeconds"
+	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, TrustedProxies, ExtraNonce2Size, MaxPoolDialsPerSecond, MaxSessions, MaxSessionsPerIP, MaxConnectsPerSecond, ZKSessionTimeoutSeconds"
 
 const poolKeys = "URL, UserSuffix, ExtraNonce, Worker, Password, BackupURLs"
 
@@ -37,6 +37,9 @@ var badConfigs = map[string]string{
 	"listen-addr-port":      `ListenAddr is "0.0.0.0:65536" (bad port "65536"), must be "host:port" with port 0-65535, such as "0.0.0.0:18080"`,
 	"listen-addr-type":      `ListenAddr is 18080, must be "host:port" with port 0-65535, such as "0.0.0.0:18080"`,
 	"max-pool-dials":        `MaxPoolDials is 0, must be a whole number 1-10000`,
+	"max-connects":          `MaxConnectsPerSecond is 1000001, must be a whole number 0-1000000 (0: off)`,
+	"max-sessions":          `MaxSessions is -1, must be a whole number 0-10000000 (0: as many as descriptors allow)`,
+	"max-sessions-per-ip":   `MaxSessionsPerIP is "10", must be a whole number 0-10000000 (0: off)`,
 	"no-coin-source":        `ZKBroker is empty and so is CoinFile, a source of coins is needed: ZKBroker, such as ["127.0.0.1:2181"], or CoinFile, such as "coins.json"`,
 	"no-pools":              `StratumServerMap is missing, must be an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`,
 	"pool-backup":           `StratumServerMap.btc.BackupURLs[1] is "127.0.0.1" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
@@ -204,6 +207,9 @@ func TestGoodConfigs(t *testing.T) {
 			c.DrainSeconds = 0
 			c.PoolIdleSeconds = 0
 			c.MaxPoolDials = 10000
+			c.MaxSessions = 5000
+			c.MaxSessionsPerIP = 50
+			c.MaxConnectsPerSecond = 1000
 			c.ZKSessionTimeoutSeconds = 1
 		}},
 	}

@@ -33,9 +33,10 @@ var (
 
 	descSessions    = desc("sessions", "Miners' connections by what they do and the coin they mine; the coin is empty before there is a pool link.", "phase", "coin")
 	descPoolSession = desc("pool_sessions", "Sessions with a pool by the pool's address in use.", "coin", "pool")
-	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit has room for.")
+	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit and MaxSessions allow.")
 	descAccepted    = desc("sessions_total", "Miners' connections that were let in.")
 	descFull        = desc("refused_full_total", "Miners' connections that were refused because sessions_max was reached.")
+	descRefused     = desc("refused_connections_total", "Miners' connections that were refused: full (sessions_max), per_ip (MaxSessionsPerIP), rate (MaxConnectsPerSecond).", "reason")
 	descDraining    = desc("draining_links", "Links to former pools that are kept for late shares.")
 	descAccounts    = desc("sub_accounts", "Sub-accounts with miners here.")
 	descDelay       = desc("loop_delay_seconds", "How long the slowest relay loop took to answer when sessions were counted last.")
@@ -116,7 +117,11 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descStarted, float64(m.made.UnixMilli())/1000)
 	gauge(descSessionsMax, float64(m.maxSessions))
 	count(descAccepted, float64(mon.connections.Load()))
-	count(descFull, float64(m.refusedFull.Load()))
+	refused := m.refusalCounts()
+	count(descFull, float64(refused[refusedFull.String()]))
+	for reason, n := range refused {
+		count(descRefused, float64(n), reason)
+	}
 	count(descUnchanged, float64(m.notUnderstood.Load()))
 	gauge(descDraining, float64(m.draining.Load()))
 	m.mu.Lock()

@@ -17,6 +17,10 @@ const (
 	// for the pool's first job and for a late answer to mining.configure.
 	firstJobGrace = time.Second
 
+	// maxChanges is how many other extranonces a pool may pick before its link
+	// is ready: for each, all it has sent is gone through again.
+	maxChanges = 8
+
 	// maxEarly bounds what a pool may send before its link is ready.
 	maxEarly = 2 * maxPoolLine
 )
@@ -69,6 +73,7 @@ type poolLink struct {
 	given     *givenExtranonce // what the pool answered to subscribe
 	translate *translation
 	rules     *lineRules // nil: lines go on as they are
+	changes   int        // of the extranonce
 	own       bool       // the miner has to be told the pool's extranonce
 
 	early   []byte // lines for the miner, in order
@@ -271,6 +276,10 @@ func (k *poolLink) take(given *givenExtranonce) error {
 func (k *poolLink) extranonceChanged(line []byte) {
 	if !k.pool.ownExtranonce {
 		k.fail(k.session.extranonceRefused(line))
+		return
+	}
+	if k.changes++; k.changes > maxChanges {
+		k.fail(errPoolTooMuch)
 		return
 	}
 	given, err := extranonceOf(line)

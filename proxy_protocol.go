@@ -114,6 +114,9 @@ func (s *Session) takeProxyHeader(b []byte) (int, error) {
 	}
 	if ok {
 		s.addr = miner
+		if !s.manager.admitProxied(s) {
+			s.close("too many sessions of this address")
+		}
 	}
 	return size, nil
 }

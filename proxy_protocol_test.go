@@ -74,7 +74,7 @@ func FuzzProxyHeader(f *testing.F) {
 		f.Add([]byte(header))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &Session{addr: netip.MustParseAddrPort("192.0.2.1:1")}
+		s := &Session{addr: netip.MustParseAddrPort("192.0.2.1:1"), manager: &sessionManager{limits: newConnectionLimits(&Config{})}}
 		n, err := s.takeProxyHeader(b)
 		if n > len(b) || err != nil && n > 0 {
 			t.Errorf("%d of %d bytes taken, %v", n, len(b), err)

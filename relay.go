@@ -27,6 +27,10 @@ const (
 	// writeTimeout is how long a peer may take nothing of what waits for it.
 	writeTimeout = 30 * time.Second
 
+	// congestedLimit is how many write timeouts a peer may take something, but
+	// never all. It bounds how long one that reads a byte now and then is kept.
+	congestedLimit = 10
+
 	// stallCheck is how often sockets with waiting bytes are looked at.
 	stallCheck = 5 * time.Second
 )
@@ -37,6 +41,9 @@ var (
 	errUnsentLimit  = errors.New("too much data waits for the peer")
 	errLineTooLong  = errors.New("line too long")
 )
+
+// backlog is how many bytes wait for the peer.
+func (s *socket) backlog() int { return len(s.unsent) }
 
 // socketOwner is told what happens on its sockets. All calls come from the
 // goroutine of the socket's loop.

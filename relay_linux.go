@@ -45,7 +45,7 @@ type loop struct {
 	again       []*socket // to be given their kept bytes again, or closed
 	unread      []*socket // may have more to read, though no event will tell
 	spareUnread []*socket // unread's other half
-	stalled     map[*socket]time.Time
+	stalled     map[*socket]stall
 	stallT      *loopTimer
 	stop        bool
 }
@@ -76,6 +76,12 @@ type socket struct {
 	unsent  []byte // written by the owner, not taken by the peer
 }
 
+// stall is since when bytes have waited for a peer.
+type stall struct {
+	congested time.Time // since then some have
+	stuck     time.Time // since then it has taken none
+}
+
 func newLoop() (*loop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -97,7 +103,7 @@ func newLoop() (*loop, error) {
 		wakefd:  wakefd,
 		events:  make([]unix.EpollEvent, 256),
 		buf:     make([]byte, maxPoolLine+readChunk),
-		stalled: make(map[*socket]time.Time),
+		stalled: make(map[*socket]stall),
 	}
 	l.wake = l.writeWake
 	l.stallLimit = writeTimeout
@@ -446,11 +452,11 @@ func (s *socket) flush() {
 		s.unsent = nil
 		return
 	case n < len(s.unsent):
+		s.loop.watchStall(s)
 		if n > 0 {
 			s.unsent = append([]byte(nil), s.unsent[n:]...)
-			delete(s.loop.stalled, s)
+			s.loop.stalled[s] = stall{s.loop.stalled[s].congested, time.Now()}
 		}
-		s.loop.watchStall(s)
 		return
 	}
 	s.unsent = nil
@@ -531,7 +537,8 @@ func (s *socket) lost(err error) {
 
 func (l *loop) watchStall(s *socket) {
 	if _, ok := l.stalled[s]; !ok {
-		l.stalled[s] = time.Now()
+		now := time.Now()
+		l.stalled[s] = stall{now, now}
 	}
 	if l.stallT == nil {
 		l.stallT = l.after(min(stallCheck, l.stallLimit), l.checkStalled)
@@ -540,8 +547,9 @@ func (l *loop) watchStall(s *socket) {
 
 func (l *loop) checkStalled() {
 	l.stallT = nil
-	for s, since := range l.stalled {
-		if time.Since(since) >= l.stallLimit {
+	now := time.Now()
+	for s, st := range l.stalled {
+		if now.Sub(st.stuck) >= l.stallLimit || now.Sub(st.congested) >= congestedLimit*l.stallLimit {
 			s.fail(errWriteTimeout)
 		}
 	}

@@ -40,7 +40,11 @@ func (m *sessionManager) resume(st *runtimeState) {
 			lost++
 			continue
 		}
-		m.admitted.Add(1)
+		peer, err := peerAddr(int(s.miner.fd))
+		if err != nil {
+			peer = s.addr // gone meanwhile; the loop finds out
+		}
+		m.admitResumed(s, peer)
 		m.add(s)
 		if s.pool != nil {
 			m.resumeAccount(s, st, &st.SessionDatas[i])
@@ -327,11 +331,7 @@ func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
 		if err != nil {
 			break
 		}
-		if !d.manager.admit() {
-			h.close()
-			continue
-		}
-		d.manager.startSession(h, addr)
+		d.manager.newConnection(h, addr)
 	}
 	former.close()
 	return ln, nil

@@ -45,6 +45,8 @@ type Session struct {
 	since int64          // when it connected, Unix seconds
 	phase sessionPhase
 
+	admission admission
+
 	id    uint32 // extranonce; valid if hasID
 	hasID bool
 
@@ -73,15 +75,17 @@ type Session struct {
 	// wantsExtranonce: the miner can take mining.set_extranonce.
 	wantsExtranonce bool
 
-	pool     *pool // where the miner mines, or mined last
-	suffixed bool  // this pool knows the workers by names with its suffix
-	address  *poolAddress
-	jobSeen  uint32     // when the last job came, by the manager's clock
-	upstream *socket    // the link to it; nil when there is none
-	rules    *lineRules // of upstream; nil: lines go on as they are
-	linking  *linking   // the next link, being prepared
-	drains   []*drain   // former links that may owe answers, the oldest first
-	jobs     jobSet     // given by upstream, noted while there are drains
+	pool      *pool // where the miner mines, or mined last
+	suffixed  bool  // this pool knows the workers by names with its suffix
+	address   *poolAddress
+	jobSeen   uint32     // when the last job came, by the manager's clock
+	renewals  uint8      // of the link at the pool's wish, since renewedAt
+	renewedAt uint32     // by the manager's clock
+	upstream  *socket    // the link to it; nil when there is none
+	rules     *lineRules // of upstream; nil: lines go on as they are
+	linking   *linking   // the next link, being prepared
+	drains    []*drain   // former links that may owe answers, the oldest first
+	jobs      jobSet     // given by upstream, noted while there are drains
 
 	shares   minerShares
 	tag      linkTag      // of upstream, or of the last one
@@ -216,9 +220,24 @@ func (s *Session) socketDrained(sock *socket) {
 		for _, d := range s.drains {
 			d.socket.resume()
 		}
-	case s.phase == phaseRelaying || s.phase == phaseSwitching:
+		if s.mayRead() {
+			s.miner.resume()
+		}
+	case s.mayRead():
 		s.miner.resume()
 	}
+}
+
+// mayRead says that only a miner or a pool that takes nothing can be why the
+// miner is not read from.
+func (s *Session) mayRead() bool {
+	switch s.phase {
+	case phaseHandshaking:
+		return !s.handshake.held
+	case phaseRelaying, phaseSwitching:
+		return s.upstream != nil && !s.upstream.congested()
+	}
+	return false
 }
 
 // socketClosed implements socketOwner.

@@ -18,6 +18,10 @@ const maxDrains = 4
 // maxDrainJobs bounds the job IDs remembered of a link while others drain.
 const maxDrainJobs = 1024
 
+// maxJobID is the longest job ID that is remembered. Pools' IDs are hashes at
+// most; a hostile one's could be as long as a line.
+const maxJobID = 128
+
 // drain is a link a session had before a switch. It stays open for shares that
 // were on their way and for the answers to them. The pool's notifications are
 // dropped.
@@ -48,7 +52,7 @@ func (j jobSet) note(line []byte) {
 	if id == nil {
 		id = answerJobID(line)
 	}
-	if id != nil && len(j) < maxDrainJobs {
+	if id != nil && len(id) <= maxJobID && len(j) < maxDrainJobs {
 		j[string(plainID(id))] = struct{}{}
 	}
 }

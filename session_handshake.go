@@ -21,6 +21,14 @@ const (
 	// maxBadLines is how many lines that are not JSON a miner may send before
 	// it is closed.
 	maxBadLines = 5
+	// maxHandshakeLines is how many lines a miner may send before it is
+	// authorized; ten are many. Each costs far more than a line that is relayed,
+	// so that a few strangers with 64 KB of them at a time kept all others
+	// waiting.
+	maxHandshakeLines = 200
+	// maxExtensions is how many extensions of one mining.configure are
+	// answered. BIP 310 has four.
+	maxExtensions = 64
 	// maxSuggestions bounds what is remembered for the pools.
 	maxSuggestions = 4
 )
@@ -32,6 +40,7 @@ type handshake struct {
 	proxied  bool // a PROXY header has come
 	held     bool // the next request waits for the server ID
 	badLines int
+	lines    int
 	timer    *loopTimer
 	out      []byte // answers to the requests of one read
 }
@@ -98,6 +107,9 @@ func (s *Session) handshakeReceived(b []byte) int {
 			return 0
 		case n > 0:
 			h.proxied = true
+			if s.phase == phaseClosed {
+				return len(b)
+			}
 			if n == len(b) {
 				return n
 			}
@@ -134,6 +146,9 @@ func (s *Session) handshakeReceived(b []byte) int {
 	if len(h.out) > 0 {
 		s.miner.write(h.out)
 		h.out = nil
+		if s.phase == phaseHandshaking && !h.held && s.miner.congested() {
+			s.miner.pause(false) // it has to take its answers first
+		}
 	}
 	return used
 }
@@ -155,6 +170,11 @@ func (s *Session) answerError(r *request, e *stratumError) {
 
 func (s *Session) handshakeLine(line []byte) {
 	h := s.handshake
+	if h.lines++; h.lines > maxHandshakeLines {
+		s.manager.handshakeFailed(failTooMany)
+		s.close("too many requests before authorization")
+		return
+	}
 	r, err := parseRequest(line)
 	if err != nil {
 		if len(bytes.TrimSpace(line)) == 0 {
@@ -258,7 +278,7 @@ func (s *Session) handleConfigure(r *request) {
 		}
 	}
 	result := []byte{'{'}
-	for _, extension := range extensions {
+	for _, extension := range extensions[:min(len(extensions), maxExtensions)] {
 		if len(result) > 1 {
 			result = append(result, ',')
 		}
@@ -358,10 +378,7 @@ func (s *Session) handleAuthorize(r *request) {
 		s.answerError(r, errEmptySubAccount)
 		return
 	}
-	s.auth = &authorization{id: r.ID, method: r.Method, name: name}
-	for _, p := range params[1:] {
-		s.auth.rest = append(s.auth.rest, p)
-	}
+	s.auth = &authorization{id: r.ID, method: r.Method, name: name, rest: furtherParams(params)}
 	s.phase = phaseRouting
 	s.miner.pause(true)
 	s.manager.route(s)

@@ -546,7 +546,7 @@ func TestSessionLimit(t *testing.T) {
 	for range 3 {
 		stratumtest.DialRaw(t, sw.addr).ExpectClosed()
 	}
-	eventually(t, "three are counted as turned away", func() bool { return sw.refusedFull.Load() == 3 })
+	eventually(t, "three are counted as turned away", func() bool { return sw.limits.refused[refusedFull].total.Load() == 3 })
 	first.Close()
 	eventually(t, "one has left", func() bool { return sw.sessionCount() == 2 })
 	dialMining(t, sw.addr)

@@ -332,6 +332,21 @@ func (s *Session) stay() {
 	}
 }
 
+// maxRenewals is how often in a minute a pool's client.reconnect is heeded: one
+// that says so on every connection would be dialled without end.
+const maxRenewals = 5
+
+func (s *Session) mayRenew() bool {
+	if now := s.manager.clock(); now-s.renewedAt >= 60 {
+		s.renewedAt, s.renewals = now, 0
+	}
+	if s.renewals == maxRenewals {
+		return false
+	}
+	s.renewals++
+	return true
+}
+
 // renew replaces the link by one to another address of the same pool, or to
 // the same one again. The session goes on with the old link until then.
 func (s *Session) renew(only *poolAddress) {

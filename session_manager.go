@@ -25,6 +25,7 @@ const (
 	failLineTooLong
 	failUnauthorized
 	failRefused
+	failTooMany
 )
 
 // fdReserve is how many descriptors are kept for all but sessions: log files,
@@ -67,8 +68,9 @@ type sessionManager struct {
 	drainTime time.Duration
 	timing    timing
 	monitor   *monitor
+	limits    *connectionLimits
 
-	maxSessions int // by the descriptor limit
+	maxSessions int // by the descriptor limit and MaxSessions
 	fdLimit     int
 	tidy        memoryTidy   // belongs to the first loop
 	admitted    atomic.Int64 // miners' connections, from accept to close
@@ -76,7 +78,6 @@ type sessionManager struct {
 	linksMade   atomic.Int64
 	linksFailed atomic.Int64
 	linksLost   atomic.Int64
-	refusedFull atomic.Int64
 
 	// notUnderstood counts lines that should have been changed on the way and
 	// were passed on as they came.
@@ -125,6 +126,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		drainTime: time.Duration(c.DrainSeconds) * time.Second,
 		timing:    defaultTiming,
 		monitor:   newMonitor(),
+		limits:    newConnectionLimits(c),
 		accounts:  make(map[string]*subAccount),
 		failures:  make(map[int]int64),
 	}
@@ -132,6 +134,9 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	m.maxSessions = (m.fdLimit - fdReserve - c.MaxPoolDials) / 2
 	if m.maxSessions < 1 {
 		return nil, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions", m.fdLimit)
+	}
+	if c.MaxSessions > 0 {
+		m.maxSessions = min(m.maxSessions, c.MaxSessions)
 	}
 	for range runtime.GOMAXPROCS(0) {
 		l, err := newLoop()
@@ -182,23 +187,12 @@ func (m *sessionManager) serve(ln *minerListener) {
 func (m *sessionManager) acceptMiners() {
 	const firstPause, mostPause = 5 * time.Millisecond, time.Second
 	pause := firstPause
-	var lastAlert time.Time
 	for {
 		h, addr, err := m.listener.accept()
 		switch {
 		case err == nil:
 			pause = firstPause
-			if !m.admit() {
-				h.close()
-				m.refusedFull.Add(1)
-				m.monitor.refused("", "full", "")
-				if time.Since(lastAlert) >= alertEvery {
-					lastAlert = time.Now()
-					glog.Errorf("refused miner=%s: %d sessions are all that fit into %d descriptors", addr, m.maxSessions, m.fdLimit)
-				}
-				continue
-			}
-			m.startSession(h, addr)
+			m.newConnection(h, addr)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -217,22 +211,19 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// admit counts a new connection in, if there is room for it.
-func (m *sessionManager) admit() bool {
-	if m.admitted.Add(1) <= int64(m.maxSessions) {
-		return true
-	}
-	m.admitted.Add(-1)
-	return false
-}
-
 // mayDrain says whether there is a descriptor for a link that is no longer in
 // use. New links come first.
 func (m *sessionManager) mayDrain() bool {
 	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
 }
 
-func (m *sessionManager) startSession(h socketHandle, addr netip.AddrPort) {
+// newConnection begins a session, or closes a connection that is over a limit.
+func (m *sessionManager) newConnection(h socketHandle, addr netip.AddrPort) {
+	a, ok := m.admit(addr)
+	if !ok {
+		h.close()
+		return
+	}
 	m.mu.Lock()
 	l := m.loops[m.nextLoop%len(m.loops)]
 	m.nextLoop++
@@ -240,10 +231,11 @@ func (m *sessionManager) startSession(h socketHandle, addr netip.AddrPort) {
 	l.post(func() {
 		s, err := newSession(m, l, h, addr)
 		if err != nil {
-			m.admitted.Add(-1)
+			m.dismiss(a, addr)
 			glog.Errorf("refused miner=%s: %v", addr, err)
 			return
 		}
+		s.admission = a
 		m.add(s)
 		m.monitor.connections.Add(1)
 		glog.V(2).Infof("%s connected", s)
@@ -259,7 +251,7 @@ func (m *sessionManager) add(s *Session) {
 
 // remove takes a closed session out of all books.
 func (m *sessionManager) remove(s *Session) {
-	m.admitted.Add(-1)
+	m.dismiss(s.admission, s.addr)
 	m.leaveAccount(s)
 	if s.hasID {
 		m.ids.free(s.id)

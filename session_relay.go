@@ -119,7 +119,9 @@ func (s *Session) minerReceived(b []byte) int {
 		at = next
 	}
 	s.upstream.write(b[from:end])
-	if s.upstream.congested() {
+	// Answers of the switcher itself may pile up: a miner that does not take
+	// them is not read until it does.
+	if s.upstream.congested() || s.miner.backlog() > maxUnsent/2 {
 		s.miner.pause(false)
 	}
 	return end
@@ -299,6 +301,9 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 			}
 		}
 	case lineReconnect:
+		if !s.mayRenew() {
+			return
+		}
 		// The miner must stay here; the link is what gets renewed.
 		glog.V(2).Infof("%s pool asked to reconnect coin=%s", s, s.pool.coin)
 		s.renew(nil)
@@ -312,6 +317,6 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 // extranonceRefused: a pool that wants another extranonce than the session's
 // would refuse every share.
 func (s *Session) extranonceRefused(line []byte) error {
-	glog.V(1).Infof("%s pool changed the extranonce: %q", s, clip(line))
+	glog.V(1).Infof("%s pool changed the extranonce: %q", s, clip(bytes.TrimSpace(line)))
 	return fmt.Errorf("pool changed the extranonce: %q", clip(bytes.TrimSpace(line)))
 }

@@ -18,6 +18,10 @@ const (
 
 	// maxRequests bounds the bytes of the ids kept of one session.
 	maxRequests = 16 << 10
+
+	// maxHeld bounds the bytes of answers that wait for another pool's. Beyond
+	// it order is given up: a pool could answer one request without end.
+	maxHeld = 64 << 10
 )
 
 var errPoolConnectionLost = &stratumError{20, "Pool connection lost"}
@@ -113,7 +117,7 @@ func (s *Session) answered(tag linkTag, line []byte) bool {
 	case at < 0:
 		// ETHProxy pools send jobs as answers, and long ids are not kept.
 		return tag == s.tag || len(id) > maxRequestID
-	case after:
+	case after && s.heldBytes()+len(line) <= maxHeld:
 		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
 		return false
 	}
@@ -121,6 +125,14 @@ func (s *Session) answered(tag linkTag, line []byte) bool {
 		s.countVerdict(tag, line)
 	}
 	return true
+}
+
+func (s *Session) heldBytes() int {
+	n := 0
+	for _, h := range s.held {
+		n += len(h.line)
+	}
+	return n
 }
 
 // releaseHeld sends the answers whose turn has come.

@@ -36,6 +36,9 @@ func (m *sessionManager) startSweeps(l *loop) {
 func (m *sessionManager) sweep(l *loop) {
 	if l == m.loops[0] {
 		m.tidy.look(m.linksMade.Load(), m.draining.Load())
+		for why := range refusals {
+			m.logRefusals(why)
+		}
 	}
 	now := m.clock()
 	idle := uint32(m.config.PoolIdleSeconds)

@@ -13,11 +13,34 @@ import (
 // maxWorkers bounds how many further workers a session remembers.
 const maxWorkers = 256
 
+// maxWorkerBytes bounds the bytes of their names and passwords.
+const maxWorkerBytes = 64 << 10
+
+// maxWorkerParams is how many parameters of mining.authorize beside the name
+// are passed on. One, the password, is usual; each costs more than its bytes.
+const maxWorkerParams = 16
+
+// furtherParams are the parameters of mining.authorize after the name.
+func furtherParams(params []json.RawMessage) (rest [][]byte) {
+	for _, p := range params[1:min(len(params), 1+maxWorkerParams)] {
+		rest = append(rest, p)
+	}
+	return rest
+}
+
 // extraWorker is a further worker of a connection.
 type extraWorker struct {
 	method string
 	name   workerName
 	rest   [][]byte
+}
+
+func (w *extraWorker) size() int {
+	n := len(w.name.Miner)
+	for _, p := range w.rest {
+		n += len(p)
+	}
+	return n
 }
 
 // authorizeExtra handles a mining.authorize after the first. It reports
@@ -67,11 +90,7 @@ func (s *Session) parseExtra(r *request) (*extraWorker, *stratumError) {
 		return nil, &stratumError{errInvalidSubAccount.Code,
 			fmt.Sprintf("%s (this connection is for %s)", errInvalidSubAccount.Text, s.account.name)}
 	}
-	w := &extraWorker{method: r.Method, name: workerName{s.account.name, name.Miner}}
-	for _, p := range params[1:] {
-		w.rest = append(w.rest, p)
-	}
-	return w, nil
+	return &extraWorker{method: r.Method, name: workerName{s.account.name, name.Miner}, rest: furtherParams(params)}, nil
 }
 
 // sameAccount compares a name with the session's sub-account, in any case if
@@ -88,11 +107,20 @@ func (s *Session) rememberWorker(w *extraWorker) bool {
 	if w.name == s.auth.name {
 		return true
 	}
+	at, size := -1, w.size()
 	for i, known := range s.workers {
 		if known.name == w.name {
-			s.workers[i] = w
-			return true
+			at = i
+			continue
 		}
+		size += known.size()
+	}
+	if size > maxWorkerBytes {
+		return false
+	}
+	if at >= 0 {
+		s.workers[at] = w
+		return true
 	}
 	if len(s.workers) == maxWorkers {
 		return false

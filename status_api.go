@@ -58,6 +58,7 @@ type statusReply struct {
 	DescLimit   int              `json:"descriptors_limit"`
 	Failures    map[string]int64 `json:"handshake_failures"`
 	RefusedFull int64            `json:"refused_full"`
+	Refused     map[string]int64 `json:"refused_connections"` // by reason
 
 	CoinSource sourceReply  `json:"coin_source"`
 	Coins      []coinStatus `json:"coins"`
@@ -101,10 +102,11 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		LastUpgrade: m.monitor.upgraded.Load(), PauseMS: m.monitor.pauseMS(), Upgrades: m.upgrades(),
 		SessionsMax: m.maxSessions, Phases: make(map[string]int), Surveyed: v.unix(),
 		Descriptors: openDescriptors(), DescLimit: m.fdLimit,
-		Failures: m.failuresByReason(), RefusedFull: m.refusedFull.Load(),
+		Failures: m.failuresByReason(), Refused: m.refusalCounts(),
 		CoinSource: sourceReply{Kind: source.Kind, Connected: source.Connected, Watches: source.Watches},
 	}
 	reply.Ready = reply.NotReady == ""
+	reply.RefusedFull = reply.Refused[refusedFull.String()]
 	if !source.LastContact.IsZero() {
 		reply.CoinSource.LastContact = source.LastContact.Unix()
 	}

@@ -144,6 +144,7 @@ var handshakeReasons = map[int]string{
 	failLineTooLong:             "line_too_long",
 	failUnauthorized:            "not_authorized_in_time",
 	failRefused:                 "refused_by_pool",
+	failTooMany:                 "too_many_requests",
 }
 
 const otherReason = "other"

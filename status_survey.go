@@ -282,7 +282,7 @@ func (s *Session) found() foundMiner {
 		f.Session = fmt.Sprintf("%08x", s.id)
 	}
 	if s.subscription != nil {
-		f.Agent = clipText(s.subscription.UserAgent, maxEventText)
+		f.Agent = strings.Map(printable, clipText(s.subscription.UserAgent, maxEventText))
 	}
 	if s.auth != nil {
 		f.Worker = clipText(s.auth.name.String(), maxEventText)

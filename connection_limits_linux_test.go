@@ -1,0 +1,334 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// dialFrom connects from an address of this host.
+func dialFrom(t testing.TB, source, addr string) *net.TCPConn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: testWait}
+	nc, err := d.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return nc.(*net.TCPConn)
+}
+
+// isOpen asks for something and says whether there is an answer. A refused
+// connection is closed or reset.
+func isOpen(t testing.TB, nc net.Conn) bool {
+	t.Helper()
+	nc.SetDeadline(time.Now().Add(testWait))
+	if _, err := io.WriteString(nc, `{"id":1,"method":"mining.extranonce.subscribe","params":[]}`+"\n"); err != nil {
+		return false
+	}
+	_, err := nc.Read(make([]byte, 100))
+	if isTimeout(err) {
+		t.Fatal("neither an answer nor the end")
+	}
+	return err == nil
+}
+
+// booksOfAddresses is how many addresses have sessions by the books.
+func (m *testSwitcher) booksOfAddresses() int {
+	m.limits.mu.Lock()
+	defer m.limits.mu.Unlock()
+	return len(m.limits.sessions)
+}
+
+func startLimited(t *testing.T, change func(*Config)) *testSwitcher {
+	t.Helper()
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+	return startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, change)
+}
+
+func TestConnectionLimits(t *testing.T) {
+	one, two := "127.0.0.2", "127.0.0.3"
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		from   []string
+		open   []bool
+		want   map[string]int64
+		books  int
+	}{
+		{"off", func(*Config) {}, []string{one, one, one}, []bool{true, true, true}, map[string]int64{}, 0},
+		{"sessions", func(c *Config) { c.MaxSessions = 2 }, []string{one, two, one, two}, []bool{true, true, false, false}, map[string]int64{"full": 2}, 0},
+		{"more sessions than descriptors", func(c *Config) { c.MaxSessions = 10000000 }, []string{one}, []bool{true}, map[string]int64{}, 0},
+		{"one address", func(c *Config) { c.MaxSessionsPerIP = 2 }, []string{one, one, one, two, one, two, two}, []bool{true, true, false, true, false, true, false}, map[string]int64{"per_ip": 3}, 2},
+		{"address before room", func(c *Config) { c.MaxSessionsPerIP, c.MaxSessions = 1, 2 }, []string{one, one, two, "127.0.0.4"}, []bool{true, false, true, false}, map[string]int64{"per_ip": 1, "full": 1}, 2},
+		{"room before rate", func(c *Config) { c.MaxSessions, c.MaxConnectsPerSecond = 1, 1 }, []string{one, two, two, two}, []bool{true, false, false, false}, map[string]int64{"full": 3}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sw := startLimited(t, c.change)
+			var open []net.Conn
+			for i, from := range c.from {
+				nc := dialFrom(t, from, sw.addr)
+				if got := isOpen(t, nc); got != c.open[i] {
+					t.Fatalf("connection %d from %s: open is %v", i, from, got)
+				} else if got {
+					open = append(open, nc)
+				}
+			}
+			for reason, n := range sw.refusalCounts() {
+				if n != c.want[reason] {
+					t.Errorf("%d refused as %s, want %d", n, reason, c.want[reason])
+				}
+			}
+			if n := sw.booksOfAddresses(); n != c.books {
+				t.Errorf("%d addresses in the books, want %d", n, c.books)
+			}
+			// One that leaves makes room.
+			open[0].Close()
+			eventually(t, "one has left", func() bool { return sw.sessionCount() == len(open)-1 })
+			if sw.limits.rate == 0 && !isOpen(t, dialFrom(t, one, sw.addr)) {
+				t.Error("no room after one has left")
+			}
+			for _, nc := range open {
+				nc.Close()
+			}
+			eventually(t, "nothing is left but the last one", func() bool { return sw.sessionCount() <= 1 && sw.booksOfAddresses() <= 1 })
+		})
+	}
+}
+
+// No address is remembered when its last session has gone.
+func TestConnectionLimitBooksAreBounded(t *testing.T) {
+	sw := startLimited(t, func(c *Config) { c.MaxSessionsPerIP = 3 })
+	for i := range 300 {
+		nc := dialFrom(t, fmt.Sprintf("127.0.%d.%d", 1+i/100, 1+i%100), sw.addr)
+		if !isOpen(t, nc) {
+			t.Fatal("refused")
+		}
+		if n := sw.booksOfAddresses(); n == 0 || n > sw.sessionCount()+1 {
+			t.Fatalf("%d addresses in the books for %d sessions", n, sw.sessionCount())
+		}
+		nc.Close()
+	}
+	sw.wantNothingLeft(t)
+	if n := sw.booksOfAddresses(); n != 0 {
+		t.Errorf("%d addresses are left in the books", n)
+	}
+}
+
+func TestConnectionRate(t *testing.T) {
+	l := newConnectionLimits(&Config{MaxConnectsPerSecond: 10})
+	now := time.Now()
+	take := func(n int) (taken int) {
+		for range n {
+			if l.takeToken(now) {
+				taken++
+			}
+		}
+		return taken
+	}
+	for _, step := range []struct {
+		after time.Duration
+		tries int
+		want  int
+	}{{0, 20, 10}, {50 * time.Millisecond, 5, 0}, {50 * time.Millisecond, 5, 1}, {500 * time.Millisecond, 9, 5}, {time.Hour, 30, 10}} {
+		now = now.Add(step.after)
+		if got := take(step.tries); got != step.want {
+			t.Errorf("after %v: %d of %d, want %d", step.after, got, step.tries, step.want)
+		}
+	}
+
+	// On sockets: a burst of a second's worth gets in, and then what time has
+	// brought meanwhile.
+	sw := startLimited(t, func(c *Config) { c.MaxConnectsPerSecond = 5 })
+	began := time.Now()
+	open := 0
+	for i := range 40 {
+		if isOpen(t, dialFrom(t, fmt.Sprintf("127.0.0.%d", 2+i), sw.addr)) {
+			open++
+		}
+	}
+	most := 5 + int(5*time.Since(began).Seconds()) + 1
+	if open < 5 || open > most {
+		t.Errorf("%d let in, want 5 to %d", open, most)
+	}
+	if n := sw.refusalCounts()["rate"]; n != int64(40-open) {
+		t.Errorf("%d refused, want %d", n, 40-open)
+	}
+}
+
+func TestConnectionLimitKey(t *testing.T) {
+	for addr, want := range map[string]string{
+		"192.0.2.1":             "192.0.2.1",
+		"::ffff:192.0.2.1":      "192.0.2.1",
+		"2001:db8::1":           "2001:db8::",
+		"2001:db8:0:0:ffff::1":  "2001:db8::",
+		"2001:db8:0:1::1":       "2001:db8:0:1::",
+		"fe80::1%eth0":          "fe80::",
+		"fe80::2":               "fe80::",
+		"2001:db8::192.0.2.255": "2001:db8::",
+	} {
+		if got := limitKey(netip.MustParseAddr(addr)).String(); got != want {
+			t.Errorf("%s counts as %s, want %s", addr, got, want)
+		}
+	}
+	if key := limitKey(netip.Addr{}); key.IsValid() {
+		t.Errorf("no address counts as %s", key)
+	}
+}
+
+// Behind a balancer the miners' own addresses count, and the balancer's never.
+func TestConnectionLimitsOfProxiedMiners(t *testing.T) {
+	told := func(addr string) string { return "PROXY TCP4 " + addr + " 10.0.0.1 4444 18080\r\n" }
+	sw := startLimited(t, func(c *Config) {
+		c.TrustedProxies = []string{"127.0.0.2", "10.0.0.0/8"}
+		c.MaxSessionsPerIP = 2
+	})
+	for i, c := range []struct {
+		from, header string
+		open         bool
+	}{
+		{"127.0.0.2", told("192.0.2.1"), true},
+		{"127.0.0.2", told("192.0.2.1"), true},
+		{"127.0.0.2", told("192.0.2.1"), false},
+		{"127.0.0.2", told("192.0.2.2"), true},
+		// What it tells counts, even if that is a trusted address.
+		{"127.0.0.2", told("10.1.1.1"), true},
+		{"127.0.0.2", told("10.1.1.1"), true},
+		{"127.0.0.2", told("10.1.1.1"), false},
+		// Without an address to tell it speaks for itself.
+		{"127.0.0.2", "", true},
+		{"127.0.0.2", "", true},
+		{"127.0.0.2", proxyV2Local, true},
+		{"127.0.0.2", "PROXY UNKNOWN\r\n", true},
+		// Others can not make up addresses, and are counted by their own.
+		{"127.0.0.3", "", true},
+		{"127.0.0.3", "", true},
+		{"127.0.0.3", "", false},
+	} {
+		nc := dialFrom(t, c.from, sw.addr)
+		io.WriteString(nc, c.header)
+		if got := isOpen(t, nc); got != c.open {
+			t.Errorf("case %d: from %s with %q: open is %v", i, c.from, c.header, got)
+		}
+	}
+	if n := sw.refusalCounts()["per_ip"]; n != 3 {
+		t.Errorf("%d refused, want 3", n)
+	}
+	if n := sw.booksOfAddresses(); n != 4 {
+		t.Errorf("%d addresses in the books, want 4", n)
+	}
+}
+
+// The log has a line a minute for each reason, with all that it stands for.
+func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
+	var c refusalCount
+	now := time.Now()
+	refuse := func(n int64) { c.unlogged += n }
+	due := func(want int64) {
+		t.Helper()
+		if n, _ := c.due(now); n != want {
+			t.Errorf("a line for %d, want %d", n, want)
+		}
+	}
+	due(0)
+	refuse(1)
+	due(1)
+	refuse(1000)
+	now = now.Add(alertEvery - time.Second)
+	due(0)
+	refuse(234)
+	now = now.Add(time.Second)
+	due(1234)
+	now = now.Add(time.Hour)
+	due(0)
+}
+
+func TestRefusalsAreShown(t *testing.T) {
+	sw := startLimited(t, func(c *Config) {
+		c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
+		c.MaxSessionsPerIP, c.MaxSessions = 1, 2
+	})
+	server, err := startStatus(sw.config, sw.sessionManager)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.close)
+	s := &testStatus{server, t}
+	for i, source := range []string{"127.0.0.2", "127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.4"} {
+		if open := isOpen(t, dialFrom(t, source, sw.addr)); open != (i == 0 || i == 3) {
+			t.Fatalf("connection %d: open is %v", i, open)
+		}
+	}
+	s.metric(`stratum_switcher_refused_connections_total{reason="per_ip"}`, is(2))
+	s.metric(`stratum_switcher_refused_connections_total{reason="full"}`, is(1))
+	s.metric(`stratum_switcher_refused_connections_total{reason="rate"}`, is(0))
+	s.metric(`stratum_switcher_refused_full_total`, is(1))
+	s.metric(`stratum_switcher_sessions_max`, is(2))
+	var reply statusReply
+	s.json("/api/status", &reply)
+	if reply.Refused["per_ip"] != 2 || reply.RefusedFull != 1 || reply.SessionsMax != 2 {
+		t.Errorf("the page's JSON has %+v, %d, %d", reply.Refused, reply.RefusedFull, reply.SessionsMax)
+	}
+	for what, count := range map[string]int{"per_ip": 2, "full": 1} {
+		if !slices.ContainsFunc(sw.monitor.events.all(), func(e event) bool {
+			return e.Kind == eventRefusal && e.What == what && e.Count == count && strings.Contains(e.Detail, "127.0.0.")
+		}) {
+			t.Errorf("no event %s with count %d in %+v", what, count, sw.monitor.events.all())
+		}
+	}
+}
+
+// Sessions of the process before are counted, and stay whatever the limits.
+func TestUpgradeKeepsSessionsOverLoweredLimits(t *testing.T) {
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+	c := fileConfig(btc)
+	c.TrustedProxies = []string{"127.0.0.9"}
+	p := startProcess(t, c, map[string]string{"alice": "btc"})
+	mine := func(source, header string) *stratumtest.Raw {
+		r := stratumtest.NewRaw(t, dialFrom(t, source, p.addr))
+		r.Send(header + rawSubscribe + "\n" + rawAuthorize + "\n")
+		r.ExpectMethodAfter(`{"id":2,"result":true,"error":null}`)
+		r.ExpectMethod("mining.notify")
+		return r
+	}
+	const header = "PROXY TCP4 192.0.2.1 10.0.0.1 4444 18080\r\n"
+	miners := []*stratumtest.Raw{
+		mine("127.0.0.2", ""), mine("127.0.0.2", ""), mine("127.0.0.2", ""), // over the new limit
+		mine("127.0.0.9", header), mine("127.0.0.9", header), // at it
+		mine("127.0.0.9", ""), mine("127.0.0.9", ""), mine("127.0.0.9", ""), // not limited
+	}
+	c.MaxSessionsPerIP, c.MaxSessions = 2, 9
+	p.writeConfig(c)
+	if sessions, lost, _ := p.upgrade(); sessions != "8" || lost != "0" {
+		t.Fatalf("%s sessions, %s lost", sessions, lost)
+	}
+	newcomer := func(source, header string) bool {
+		nc := dialFrom(t, source, p.addr)
+		defer nc.Close()
+		io.WriteString(nc, header)
+		return isOpen(t, nc)
+	}
+	for _, refused := range [][2]string{{"127.0.0.2", ""}, {"127.0.0.9", header}} {
+		if newcomer(refused[0], refused[1]) {
+			t.Errorf("a newcomer from %s with %q was let in", refused[0], refused[1])
+		}
+	}
+	p.waitLog(`refused reason=per_ip connections=1 last=127\.0\.0\.2:\d+: MaxSessionsPerIP is 2`)
+	eventually(t, "a trusted proxy is let in", func() bool { return newcomer("127.0.0.9", "") })
+	miners[0].Close()
+	miners[1].Close()
+	eventually(t, "there is room again", func() bool { return newcomer("127.0.0.2", "") })
+	for _, r := range miners[2:] {
+		r.SendLine(`{"id":9,"method":"mining.extranonce.subscribe","params":[]}`)
+		r.ExpectLine(`{"id":9,"result":true,"error":null}`)
+	}
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"path"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+)
+
+// What pools and ZooKeeper say, as fuzz targets; see fuzz_test.go for miners.
+
+// FuzzPoolLine: what is read of single lines of a pool.
+func FuzzPoolLine(f *testing.F) {
+	for _, line := range append(fuzzLines(f), strings.TrimSpace(subscribed), strings.TrimSpace(ownAnswer), jobLine("j\\u0041", false),
+		`{"id":null,"method":"mining.set_extranonce","params":["aabb",4]}`, `{"id":"configure","result":{"version-rolling":true,"version-rolling.mask":"1fffe000"}}`,
+		`{"id":"auth","result":null,"error":[24,"x",null]}`, `{"id":"auth","error":{"code":24,"message":"x"}}`, `{"id":"auth","error":"\u009b2J"}`, `{"id":{"id":1},"result":["0xab"]}`) {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if id := lineID(line); !bytes.Contains(line, id) && !json.Valid(id) {
+			t.Fatalf("id %q is not of the line", id)
+		}
+		jobs := make(jobSet)
+		jobs.note(line)
+		for id := range jobs {
+			if len(id) > maxJobID {
+				t.Fatalf("an ID of %d bytes is noted", len(id))
+			}
+		}
+		if params, at := lastParam(line); at < 0 || at+len(params) > len(line) {
+			t.Fatalf("parameters at %d, %d bytes", at, len(params))
+		}
+		for _, text := range [][]byte{clip(line), clip(answerJobID(line))} {
+			if len(text) > 4*130 || bytes.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) }) {
+				t.Fatalf("for messages: %q", text)
+			}
+		}
+		if given, err := extranonceOf(line); err == nil && (len(given.Extranonce1) > 64 || given.Size < 0 || given.Size > 32) {
+			t.Fatalf("extranonce %+v", given)
+		}
+		r, err := parseResponse(line)
+		if err != nil {
+			return
+		}
+		if given, err := parseGiven(r.Result); err == nil {
+			if len(given.Extranonce1) > 64 || given.Size < 0 || given.Size > 32 {
+				t.Fatalf("extranonce %+v", given)
+			}
+			checkAnswer(t, appendSetExtranonce(nil, *given))
+		}
+		new(poolLink).configured(r)
+		if !isNull(r.Error) {
+			checkAnswer(t, append(rpc2Error(r.Error), '\n'))
+			_ = (&refusedError{r}).Error()
+		}
+	})
+}
+
+// FuzzPoolHandshake has a pool send any bytes in any pieces, before or after
+// its link is ready, and end the stream. The miner's session must not be
+// harmed by more than that, nor leave anything behind.
+func FuzzPoolHandshake(f *testing.F) {
+	good := ownAnswer + `{"id":"auth","result":true,"error":null}` + "\n" + difficultyLine + "\n" + jobLine("1", false) + "\n"
+	for _, seed := range []string{"", good, strings.ReplaceAll(good, "true", "false"), `{"id":"auth","result":true}` + "\n" + ownAnswer,
+		`{"id":null,"method":"mining.set_extranonce","params":["aabb",8]}` + "\n", `{"id":null,"method":"mining.set_version_mask","params":["00ffe000"]}` + "\n",
+		`{"id":null,"method":"client.reconnect","params":[]}` + "\n", `{"id":1,"result":true,"error":null}` + "\n", "{\n", "\x7f\x10\x06\x00"} {
+		f.Add([]byte(seed), []byte{200, 3, 90}, false)
+		f.Add([]byte(seed), []byte{0}, true)
+	}
+	pool := startScriptedPool(f)
+	sw := startSwitcher(f, newMemoryCoins(map[string]string{"alice": "btc"}), nil, func(c *Config) {
+		c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.addr(), ExtraNonce: extranonceOfPool}}
+	})
+	f.Fuzz(func(t *testing.T, data, pieces []byte, ready bool) {
+		if len(data) > 4*maxMinerLine {
+			return
+		}
+		sw.pools["btc"].addresses[0].breaker.succeeded(false)
+		miner, err := net.DialTimeout("tcp", sw.addr, testWait)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer miner.Close()
+		miner.SetDeadline(time.Now().Add(testWait))
+		go io.Copy(io.Discard, miner)
+		io.WriteString(miner, `{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}`+"\n"+rawSubscribe+"\n"+rawAuthorize+"\n")
+		var link net.Conn
+		select {
+		case link = <-pool.conns:
+		case <-time.After(testWait):
+			t.Fatal("the pool is not dialled")
+		}
+		link.SetDeadline(time.Now().Add(testWait))
+		if ready {
+			io.WriteString(link, good)
+		}
+		go sendPieces(link.(*net.TCPConn), data, pieces)
+		if _, err := io.Copy(io.Discard, link); isTimeout(err) {
+			t.Fatal("the link is not given up")
+		}
+		link.Close()
+		miner.Close()
+		eventually(t, "the session is forgotten", func() bool {
+			select {
+			case again := <-pool.conns: // a next try
+				again.Close()
+			default:
+			}
+			return sw.sessionCount() == 0 && sw.coins.open("alice") == 0
+		})
+	})
+}
+
+// FuzzZooKeeperValue: whatever stands in a node is a coin's name, a
+// sub-account's or nothing.
+func FuzzZooKeeperValue(f *testing.F) {
+	for _, seed := range []string{"", "btc", " btc\n", "b\x00c", "\xff", "../x", "a/b", ".", strings.Repeat("x", 200), "\u009b2J",
+		`{"ChainType":"bitcoin","Coins":["btc"],"IPs":["192.0.2.2"],"HostName":"vm","ListenAddr":"127.0.0.1:18080"}`, `{"HostName":1}`, "\ufffd", "\U0001f600"} {
+		f.Add([]byte(seed))
+	}
+	const dir = "/stratumSwitcher/btcbcc/"
+	f.Fuzz(func(t *testing.T, value []byte) {
+		if coin, err := parseCoin(value); err == nil &&
+			(len(coin) > zkMaxCoin || strings.ContainsFunc(coin, unicode.IsControl) || strings.TrimSpace(coin) != coin) {
+			t.Fatalf("coin %q", coin)
+		}
+		c := &idClaimer{hostName: "vm"}
+		if c.formerlyOurs(zkNode{Value: value, Owner: 1}, 0, false) && !json.Valid(value) || c.formerlyOurs(zkNode{Value: value, Owner: 1}, 2, false) {
+			t.Fatalf("%q is taken for our own", value)
+		}
+		name := strings.TrimSpace(string(value))
+		if !validSubAccount(name) {
+			return
+		}
+		if node := dir + name; path.Clean(node) != node || path.Dir(node)+"/" != dir || len(name) > zkMaxName {
+			t.Fatalf("sub-account %q is node %s", name, path.Clean(node))
+		}
+	})
+}

@@ -1,0 +1,118 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// Texts of miners and pools made to do harm in a log, a terminal, a page, a
+// ZooKeeper path or a metric, as JSON strings have them. What can be is told
+// from them by the marks.
+var hostileTexts = []string{
+	`\u001b[2J\u001b]0;owned\u0007`, "\u009b31m\u007f", `\r\nE0101 00:00:00.000000 1 forged.go:1] forged`, `\n\n`, `\u0000`, `\u2028\u202e\ufeff`,
+	`<script>alert(1)</script>`, `\"><img src=x onerror=alert(1)>`, `../../../zookeeper/config`, `a/b`, `/`, `..`, `.`, `%00%2e%2e%2f`, `{{.}}`, `$(id)`,
+	`%s%n%d`, `\"} 1\nstratum_switcher_ready 0\n#`, `\ud800`, strings.Repeat("n", 5000),
+}
+
+// logLine is how every line of the log begins.
+var logLine = regexp.MustCompile(`^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ [a-z_]+\.go:\d+\] `)
+
+// Nothing that miners and pools say makes lines of the log, controls of a
+// terminal, markup, series of metrics or nodes elsewhere.
+func TestInjection(t *testing.T) {
+	server := zkServer(t)
+	admin := newZKAdmin(t, server.Addr())
+	opts := zkTestOptions(server.Addr())
+	admin.put(opts.CoinDir+"/alice", "btc")
+	admin.put(opts.CoinDir+"/bad", "bad")
+	admin.put(opts.AutoRegDir+"/x", "")
+	admin.remove(opts.AutoRegDir + "/x")
+	root := admin.children("/zookeeper")
+
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+	bad := startScriptedPool(t)
+	c := fileConfig(btc)
+	c.CoinFile, c.ZKBroker = "", []string{server.Addr()}
+	c.StratumServerMap["bad"] = StratumServerInfo{URL: bad.addr()}
+	c.ZKSwitcherWatchDir, c.ZKServerIDAssignDir, c.ZKAutoRegWatchDir = opts.CoinDir, opts.ServerIDDir, opts.AutoRegDir
+	c.ZKUserCaseInsensitiveIndex = ""
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, freeAddr(t)
+	p := startProcess(t, c, nil, "-v=3")
+	go func() {
+		for i := 0; ; i++ {
+			nc, ok := <-bad.conns
+			if !ok {
+				return
+			}
+			text := hostileTexts[i%len(hostileTexts)]
+			refusal := fmt.Sprintf(`{"id":"auth","result":null,"error":[24,"%s",null]}`+"\n", text)
+			go flood(nc, refusal+refusal+fmt.Sprintf(`{"id":"subscribe","result":null,"error":"%s"}`+"\n", text), 1)
+		}
+	}()
+
+	for _, text := range hostileTexts {
+		for _, name := range []string{text, text + ".rig", "alice." + text, "bad." + text} {
+			r := stratumtest.DialRaw(t, p.addr)
+			r.SendLine(`{"id":1,"method":"` + text + `","params":["` + text + `"]}`)
+			r.SendLine(`{"id":2,"method":"mining.subscribe","params":["` + text + `","` + text + `"]}`)
+			r.SendLine(`{"id":3,"method":"mining.authorize","params":["` + name + `","` + text + `"]}`)
+			if strings.HasPrefix(name, "alice.") {
+				r.ExpectMethodAfter(`{"id":3,"result":true,"error":null}`)
+			}
+			if strings.HasPrefix(name, "bad.") {
+				for !strings.HasPrefix(r.Line(stratumtest.Patience), `{"id":3,`) {
+				}
+			}
+		}
+	}
+	// What is left of the names are sub-accounts that nobody knows.
+	var names []string
+	admin.await("registrations", func() bool { names = admin.children(opts.AutoRegDir); return len(names) >= 8 })
+	for _, name := range names {
+		if !validSubAccount(name) || filterWorker(name) != name {
+			t.Errorf("registration of %q", name)
+		}
+		node, _ := admin.get(opts.AutoRegDir + "/" + name)
+		var request struct{ Worker string }
+		if json.Unmarshal(node.Value, &request) != nil || filterWorker(request.Worker) != request.Worker {
+			t.Errorf("registration %s: %.200q", name, node.Value)
+		}
+	}
+	if now := admin.children("/zookeeper"); !slices.Equal(now, root) {
+		t.Errorf("/zookeeper has %q, had %q", now, root)
+	}
+
+	web := "http://" + c.HTTPDebugListenAddr
+	for _, path := range []string{"/api/accounts", "/api/search?q=alice", "/api/events", "/api/status"} {
+		text := httpBody(t, web+path)
+		if strings.ContainsAny(text, "<>\x7f") || strings.ContainsFunc(text, unicode.IsControl) || !json.Valid([]byte(text)) {
+			t.Errorf("%s: %.2000q", path, text)
+		}
+	}
+	for line := range strings.Lines(httpBody(t, web+"/metrics")) {
+		if strings.Contains(line, "alice") || strings.Contains(line, "<script") || strings.TrimSpace(line) == "stratum_switcher_ready 0" {
+			t.Errorf("metrics: %q", line)
+		}
+	}
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.lines) < 4*len(hostileTexts) {
+		t.Errorf("only %d lines of log", len(p.lines))
+	}
+	for _, line := range p.lines {
+		bad := strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) })
+		if !logLine.MatchString(line) || bad {
+			t.Errorf("log: %.300q", line)
+		}
+	}
+}
