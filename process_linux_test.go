@@ -244,6 +244,20 @@ func (p *process) waitLogFrom(n int, pattern string) []string {
 	}
 }
 
+// logLines is the first group of all lines so far that match.
+func (p *process) logLines(pattern string) []string {
+	re := regexp.MustCompile(pattern)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found []string
+	for _, line := range p.lines {
+		if m := re.FindStringSubmatch(line); m != nil {
+			found = append(found, m[1])
+		}
+	}
+	return found
+}
+
 // upgrade sends SIGUSR2 and returns the summary line's figures.
 func (p *process) upgrade() (sessions, lost, pause string) {
 	p.t.Helper()

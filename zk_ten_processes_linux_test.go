@@ -3,7 +3,6 @@
 package main
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"syscall"
@@ -22,27 +21,14 @@ type switcherOfTen struct {
 	miner *stratumtest.Miner
 }
 
-var serverIDLine = regexp.MustCompile(`\bserver_id=([1-9]\d*)`)
+const serverIDLine = `\bserver_id=([1-9]\d*)`
 
 // claimed waits for the server ID.
 func (s *switcherOfTen) claimed(t *testing.T) {
 	t.Helper()
 	s.addr = s.waitLog(`listening addr=(\S+)`)[1]
-	s.id = s.waitLog(`server_id=([1-9]\d*)`)[1]
+	s.id = s.waitLog(serverIDLine)[1]
 	s.miner = startMiner(t, stratumtest.MinerOptions{Addr: s.addr, Worker: "alice.w", Rate: 5})
-}
-
-// ids are all server IDs the process has had.
-func (s *switcherOfTen) ids() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var ids []string
-	for _, line := range s.lines {
-		if m := serverIDLine.FindStringSubmatch(line); m != nil {
-			ids = append(ids, m[1])
-		}
-	}
-	return ids
 }
 
 // Ten processes started at once get ten IDs. What a killed one held is free
@@ -144,7 +130,7 @@ func tenProcesses(t *testing.T, server *zktest.Server, taken int) {
 		if en := s.miner.Extranonce1(); en[:2] != hexByte(s.id) {
 			t.Errorf("process %d: extranonce %s with server ID %s", i, en, s.id)
 		}
-		if ids := s.ids(); len(ids) != 1 {
+		if ids := s.logLines(serverIDLine); len(ids) != 1 {
 			t.Errorf("process %d has had the server IDs %v", i, ids)
 		}
 		checkMiner(t, s.miner)

@@ -48,7 +48,7 @@ func StartEnsemble(n int, dirs ...string) (*Ensemble, error) {
 		if err := os.WriteFile(filepath.Join(s.dir, "myid"), []byte(strconv.Itoa(i+1)), 0o600); err != nil {
 			return failed(err)
 		}
-		if err := s.launch(); err != nil {
+		if err := s.Launch(); err != nil {
 			return failed(err)
 		}
 	}

@@ -108,13 +108,15 @@ func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 
 // Start runs a server that was stopped or killed again, with its data.
 func (s *Server) Start() error {
-	if err := s.launch(); err != nil {
+	if err := s.Launch(); err != nil {
 		return err
 	}
 	return s.awaitServing()
 }
 
-func (s *Server) launch() error {
+// Launch is Start without waiting until the server serves, which those of an
+// ensemble may have to do for each other.
+func (s *Server) Launch() error {
 	if s.ended != nil {
 		return errors.New("zktest: the server is running")
 	}
