@@ -29,7 +29,7 @@ import (
 )
 
 var (
-	chaosSeconds = flag.Int("chaos-seconds", 20, "how long the random test runs")
+	chaosSeconds = flag.Int("chaos-seconds", 120, "how long the random test runs")
 	chaosSeed    = flag.Uint64("seed", 0, "of the random test; 0: by the clock")
 	chaosZK      = flag.Bool("chaos-zk", false, "coins from a ZooKeeper that is restarted, instead of a file")
 )
@@ -661,7 +661,9 @@ func TestChaos(t *testing.T) {
 	c.account()
 }
 
-// account wants to know of each share what became of it.
+// account wants to know of each share what became of it, and that no pool was
+// given one for another pool's job. Of each pool's refusals the last are looked
+// at.
 func (c *chaos) account() {
 	t := c.t
 	var sum stratumtest.FleetStats
@@ -698,6 +700,7 @@ func (c *chaos) account() {
 		for _, r := range p.Rejects() {
 			if !strings.Contains(r.Line, `"`+p.Name()+"-") {
 				strays++
+				t.Errorf("pool %s refused a share for another pool's job: %s", p.Name(), r.Line)
 			}
 			if r.Code != 21 {
 				t.Errorf("pool %s rejected %d %s: %s", p.Name(), r.Code, r.Reason, r.Line)

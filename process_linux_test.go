@@ -180,7 +180,12 @@ func (p *process) install(from string) {
 
 func (p *process) replace(path string, content []byte, mode os.FileMode) {
 	p.t.Helper()
-	if err := os.WriteFile(path+".new", content, mode); err != nil {
+	// A process started by another test meanwhile would have the file open for
+	// writing until its exec, and a binary could not be run: "text file busy".
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path+".new", content, mode)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		p.t.Fatal(err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {

@@ -141,7 +141,7 @@ type heldState struct {
 
 // drainState is a former pool link in runtime.json.
 type drainState struct {
-	FD      int
+	FD      int // -1: it was lost
 	Coin    string
 	Pool    *StratumServerInfo `json:",omitempty"` // as in sessionState
 	Link    linkTag

@@ -194,19 +194,6 @@ func (s *Server) Continue() error {
 	return resume(s.proc)
 }
 
-// Alive says if the server's process runs; it may have ended by itself.
-func (s *Server) Alive() bool {
-	if s.ended == nil {
-		return false
-	}
-	select {
-	case <-s.ended:
-		return false
-	default:
-		return true
-	}
-}
-
 // Dir is the directory with the server's data.
 func (s *Server) Dir() string { return s.dir }
 
