@@ -15,11 +15,12 @@ STATICCHECK := $(GOBIN)/staticcheck
 # The program runs on Linux; elsewhere it has to build.
 CROSS := darwin windows
 
-.PHONY: help build test lint cover bench demo package install clean
+.PHONY: help build test torture lint cover bench demo package install clean
 
 help:
 	@echo "make build    build ./stratumSwitcher"
 	@echo "make test     run all tests with the race detector (installs what they need)"
+	@echo "make torture  the random tests for long: SEED= MINUTES= (30), both optional"
 	@echo "make lint     gofmt, go vet, staticcheck, and builds for: $(CROSS)"
 	@echo "make cover    print how much of the daemon the tests run, the built daemon included"
 	@echo "make demo     show a switch between two simulated pools"
@@ -37,6 +38,22 @@ test:
 	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
 	./scripts/fuzz.sh 3
 	$(GO) test -race -count=1 -timeout 14m ./...
+
+# One test after the other, for MINUTES each: the random tests with a ZooKeeper
+# ensemble, with a coin file and with a ZooKeeper that is restarted; then a
+# hundred upgrades. All go by SEED.
+SEED    ?= $(shell date +%s)
+MINUTES ?= 30
+LONG    := $(GO) test -race -count=1 -timeout 0 -v -seed $(SEED)
+
+torture:
+	./scripts/install-test-tools.sh
+	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES)"
+	$(LONG) -run '^TestTorture$$' -torture-seconds $$(($(MINUTES) * 60)) .
+	$(LONG) -run '^TestChaos$$' -chaos-seconds $$(($(MINUTES) * 60)) .
+	$(LONG) -run '^TestChaos$$' -chaos-zk -chaos-seconds $$(($(MINUTES) * 60)) .
+	$(LONG) -run '^TestUpgrade' -upgrades 100 .
+	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES): all well"
 
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \

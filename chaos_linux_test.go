@@ -29,7 +29,7 @@ import (
 )
 
 var (
-	chaosSeconds = flag.Int("chaos-seconds", 20, "how long the random test runs")
+	chaosSeconds = flag.Int("chaos-seconds", 120, "how long the random test runs")
 	chaosSeed    = flag.Uint64("seed", 0, "of the random test; 0: by the clock")
 	chaosZK      = flag.Bool("chaos-zk", false, "coins from a ZooKeeper that is restarted, instead of a file")
 )
@@ -42,7 +42,8 @@ type poolProcess struct {
 	in   string // network namespace; empty: the test's own
 	addr string
 	cmd  *exec.Cmd
-	life io.Closer // its standard input
+	life io.WriteCloser // its standard input
+	out  *bufio.Reader  // its standard output
 }
 
 var builtPoolProcess = sync.OnceValues(func() (string, error) {
@@ -89,7 +90,8 @@ func (p *poolProcess) start() {
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
+	p.out = bufio.NewReader(out)
+	line, err := p.out.ReadString('\n')
 	if err != nil {
 		p.t.Fatalf("pool %s does not start: %v", p.name, err)
 	}
@@ -403,12 +405,16 @@ type chaos struct {
 	t      *testing.T
 	rng    *rand.Rand
 	p      *process
-	pools  []*stratumtest.Pool
+	pools  []chaosPool
 	fleets []*stratumtest.Fleet
 	coins  map[string]string
 	source chaosSource
 	did    map[string]int
-	down   map[*stratumtest.Pool]time.Time // when it comes back
+	down   map[chaosPool]time.Time // when it comes back
+	// troubled is when a pool last did what may cost a new miner its place.
+	troubled time.Time
+	// visits are miners that came and left.
+	visits visitStats
 }
 
 // chaosSource is where coins come from.
@@ -458,6 +464,12 @@ func (z zkChaosCoins) disturb(rng *rand.Rand) {
 	}
 }
 
+func (c *chaos) usePools(pools []*stratumtest.Pool) {
+	for _, p := range pools {
+		c.pools = append(c.pools, p)
+	}
+}
+
 func (c *chaos) step() {
 	p := c.pools[c.rng.IntN(len(c.pools))]
 	account := fmt.Sprintf("acc%d", c.rng.IntN(len(c.fleets)))
@@ -465,7 +477,13 @@ func (c *chaos) step() {
 		c.did[what]++
 		f()
 	}
-	switch n := c.rng.IntN(100); {
+	n := c.rng.IntN(100)
+	if far, ok := p.(*farPool); ok && far.frozen {
+		n %= 58 // it can not be told anything
+	} else if n >= 58 && n < 96 {
+		c.troubled = time.Now()
+	}
+	switch {
 	case n < 50:
 		do("switch", func() {
 			c.coins[account] = c.pools[c.rng.IntN(len(c.pools))].Name()
@@ -473,7 +491,7 @@ func (c *chaos) step() {
 		})
 	case n < 58:
 		do("no such coin", func() {
-			c.coins[account] = "dogecoin"
+			c.coins[account] = noSuchCoin
 			c.source.set(c.coins, account)
 		})
 	case n < 68:
@@ -505,6 +523,7 @@ func (c *chaos) restore(all bool) {
 				c.t.Fatal(err)
 			}
 			delete(c.down, p)
+			c.troubled = time.Now()
 		}
 	}
 }
@@ -522,15 +541,8 @@ func (c *chaos) quiet() {
 		c.coins[account] = c.pools[i%len(c.pools)].Name()
 		c.source.set(c.coins, account)
 	}
-	for i, f := range c.fleets {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*switchRetryMost) // with jitter
-		want := c.pools[i%len(c.pools)].Name()
-		err := f.WaitFor(ctx, func(st stratumtest.FleetStats) bool { return st.ByPool[want] == st.Miners-st.Disconnected })
-		cancel()
-		if err != nil {
-			c.t.Fatalf("account %d does not get to %s: %v", i, want, err)
-		}
-	}
+	c.source.settle()
+	c.allHome()
 	connections := 0
 	for _, f := range c.fleets {
 		connections += f.Stats().Miners - f.Stats().Disconnected
@@ -552,6 +564,27 @@ func (c *chaos) quiet() {
 	}
 }
 
+// allHome waits until all miners are where their coin says. Those of a coin
+// that there is not may be anywhere.
+func (c *chaos) allHome() {
+	c.t.Helper()
+	for i, f := range c.fleets {
+		want := c.coins[fmt.Sprintf("acc%d", i)]
+		if want == noSuchCoin {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 2*switchRetryMost) // with jitter
+		err := f.WaitFor(ctx, func(st stratumtest.FleetStats) bool { return st.ByPool[want] == st.Miners-st.Disconnected })
+		cancel()
+		if err != nil {
+			c.t.Fatalf("account %d does not get to %s: %v", i, want, err)
+		}
+	}
+}
+
+// noSuchCoin is in no configuration.
+const noSuchCoin = "dogecoin"
+
 // Switches, pools and coin sources at random, and all miners mine. At the end
 // every share is accounted for and the daemon holds what it held before.
 func TestChaos(t *testing.T) {
@@ -562,14 +595,16 @@ func TestChaos(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("seed %d", seed)
-	c := &chaos{t: t, rng: rand.New(rand.NewPCG(seed, 0)), coins: make(map[string]string), did: make(map[string]int), down: make(map[*stratumtest.Pool]time.Time)}
+	c := &chaos{t: t, rng: rand.New(rand.NewPCG(seed, 0)), coins: make(map[string]string), did: make(map[string]int), down: make(map[chaosPool]time.Time)}
+	var pools []*stratumtest.Pool
 	for _, name := range []string{"btc", "bcc", "bsv"} {
-		c.pools = append(c.pools, startPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 5, VersionMask: 0x1fffe000, JobInterval: 500 * time.Millisecond}))
+		pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 5, VersionMask: 0x1fffe000, JobInterval: 500 * time.Millisecond}))
 	}
+	c.usePools(pools)
 	for i := range accounts {
 		c.coins[fmt.Sprintf("acc%d", i)] = c.pools[i%len(c.pools)].Name()
 	}
-	config := fileConfig(c.pools...)
+	config := fileConfig(pools...)
 	config.DrainSeconds = 2
 	config.EnableHTTPDebug = true
 	config.HTTPDebugListenAddr = unusedAddr(t)
@@ -626,7 +661,9 @@ func TestChaos(t *testing.T) {
 	c.account()
 }
 
-// account wants to know of each share what became of it.
+// account wants to know of each share what became of it, and that no pool was
+// given one for another pool's job. Of each pool's refusals the last are looked
+// at.
 func (c *chaos) account() {
 	t := c.t
 	var sum stratumtest.FleetStats
@@ -649,6 +686,7 @@ func (c *chaos) account() {
 			}
 		}
 	}
+	c.visits.addTo(&sum)
 	var accepted, rejected uint64
 	strays := 0
 	for _, p := range c.pools {
@@ -662,6 +700,7 @@ func (c *chaos) account() {
 		for _, r := range p.Rejects() {
 			if !strings.Contains(r.Line, `"`+p.Name()+"-") {
 				strays++
+				t.Errorf("pool %s refused a share for another pool's job: %s", p.Name(), r.Line)
 			}
 			if r.Code != 21 {
 				t.Errorf("pool %s rejected %d %s: %s", p.Name(), r.Code, r.Reason, r.Line)
@@ -672,11 +711,13 @@ func (c *chaos) account() {
 	lost := sum.RejectedByCode[20]
 	t.Logf("%d moves, %d shares: %d accepted, %d too late, %d lost with a pool; pools accepted %d and rejected %d, of their last rejects %d were for another pool's job",
 		sum.Switches, sum.Submitted, sum.Accepted, sum.RejectedByCode[21], lost, accepted, rejected, strays)
-	if sum.Submitted != sum.Accepted+sum.Rejected {
-		t.Errorf("of %d shares %d were accepted and %d rejected", sum.Submitted, sum.Accepted, sum.Rejected)
+	if sum.Submitted != sum.Accepted+sum.Rejected+sum.Unanswered {
+		t.Errorf("of %d shares %d were accepted and %d rejected, %d left with their miners", sum.Submitted, sum.Accepted, sum.Rejected, sum.Unanswered)
 	}
 	// What was lost may have reached the pool, if only its answer did not
-	// come back. Nothing else may differ.
+	// come back, as may what was under way when its miner left. Nothing else
+	// may differ.
+	lost += sum.Unanswered
 	if sum.Accepted > accepted || sum.RejectedByCode[21] > rejected || accepted+rejected > sum.Submitted ||
 		sum.Accepted+sum.RejectedByCode[21]+lost < accepted+rejected {
 		t.Errorf("miners know of %d accepted, %d rejected, %d lost; pools of %d and %d", sum.Accepted, sum.RejectedByCode[21], lost, accepted, rejected)
@@ -685,7 +726,7 @@ func (c *chaos) account() {
 
 // checkFaultsButTwice wants none, except that a former link which owes answers
 // may still be there when the session is back at the pool.
-func checkFaultsButTwice(t *testing.T, p *stratumtest.Pool) {
+func checkFaultsButTwice(t *testing.T, p chaosPool) {
 	t.Helper()
 	for _, fault := range p.Faults() {
 		if !strings.Contains(fault, "is also that of connection") {
@@ -712,7 +753,8 @@ func TestChaosSwitchesOnly(t *testing.T) {
 	for _, name := range []string{"btc", "bcc", "bsv"} {
 		pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 5, JobInterval: 300 * time.Millisecond, CleanEvery: 1 << 30}))
 	}
-	c := &chaos{t: t, pools: pools, coins: make(map[string]string)}
+	c := &chaos{t: t, coins: make(map[string]string)}
+	c.usePools(pools)
 	for i := range 3 {
 		c.coins[fmt.Sprintf("acc%d", i)] = pools[i].Name()
 	}

@@ -199,7 +199,12 @@ func (p *process) install(from string) {
 
 func (p *process) replace(path string, content []byte, mode os.FileMode) {
 	p.t.Helper()
-	if err := os.WriteFile(path+".new", content, mode); err != nil {
+	// A process started by another test meanwhile would have the file open for
+	// writing until its exec, and a binary could not be run: "text file busy".
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path+".new", content, mode)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		p.t.Fatal(err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
@@ -261,6 +266,20 @@ func (p *process) waitLogFrom(n int, pattern string) []string {
 			p.t.Fatalf("the daemon has ended, no line in its log like %q", pattern)
 		}
 	}
+}
+
+// logLines is the first group of all lines so far that match.
+func (p *process) logLines(pattern string) []string {
+	re := regexp.MustCompile(pattern)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found []string
+	for _, line := range p.lines {
+		if m := re.FindStringSubmatch(line); m != nil {
+			found = append(found, m[1])
+		}
+	}
+	return found
 }
 
 // upgrade sends SIGUSR2 and returns the summary line's figures.

@@ -383,6 +383,12 @@ func (s *socket) deliver(n int) {
 	s.partial = append(s.partial[:0], l.buf[used:n]...)
 }
 
+// hasMore says if the peer has sent what was not read yet.
+func (s *socket) hasMore() bool {
+	n, err := unix.IoctlGetInt(int(s.fd), unix.TIOCINQ)
+	return err == nil && n > 0
+}
+
 // write sends b, or keeps what the peer does not take for later. b is not kept.
 func (s *socket) write(b []byte) {
 	if s.closed || s.broken || len(b) == 0 {

@@ -247,6 +247,10 @@ func (s *socket) writeOut(conn net.Conn, b []byte, limit time.Duration) {
 	})
 }
 
+// hasMore is not known here: the reader is a goroutine that is at most one
+// chunk behind.
+func (s *socket) hasMore() bool { return false }
+
 // congested says that more waits than a peer in good health leaves.
 func (s *socket) congested() bool { return len(s.unsent) > readChunk }
 

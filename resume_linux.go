@@ -192,9 +192,10 @@ func (m *sessionManager) goOn() {
 	}
 }
 
-// logResumed prints how the upgrade went: its one summary line, and which
+// logResumed prints how the upgrade went, with the times when all relayed
+// again: its one summary line, and which
 // coins have gone from the configuration.
-func (m *sessionManager) logResumed(now time.Time) {
+func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	st := m.resumed
 	phases := make(map[string]int)
 	gone := make(map[string]int)
@@ -214,17 +215,26 @@ func (m *sessionManager) logResumed(now time.Time) {
 			fmt.Fprintf(&b, " %s=%d", name, n)
 		}
 	}
-	pause := "unknown"
-	if !st.FrozenAt.IsZero() {
-		pause = fmt.Sprint(now.Sub(st.FrozenAt).Milliseconds())
+	lasted, pause := st.pause(now, clock), "unknown"
+	if lasted >= 0 {
+		pause = fmt.Sprint(lasted.Milliseconds())
 	}
-	m.monitor.resumed(st, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, now)
+	m.monitor.resumed(st, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, now, lasted)
 	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s",
 		version, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
 		glog.Warningf("coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
 	}
 	st.SessionDatas = nil // not needed any more
+}
+
+// monotonicClock is the system's, in nanoseconds; 0 if it can not be had.
+func monotonicClock() int64 {
+	var at unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &at); err != nil {
+		return 0
+	}
+	return at.Nano()
 }
 
 // nameProcess gives the process its name back, as ps, pkill and killall see
@@ -266,9 +276,10 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 		return err
 	}
 	defer d.coins.Close()
+	st.notAfter(time.Now())
 	d.manager.resume(st)
 	d.manager.start()
-	relaying := time.Now()
+	relaying, clock := time.Now(), monotonicClock()
 	defer d.manager.close()
 	d.manager.goOn() // first, so that no coin changes before
 	d.coins.Start(d.manager)
@@ -277,7 +288,7 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 		return err
 	}
 	d.manager.serve(ln)
-	d.manager.logResumed(relaying)
+	d.manager.logResumed(relaying, clock)
 	if err := os.Remove(runtimePath); err != nil {
 		glog.Warningf("resume: %v", err)
 	}

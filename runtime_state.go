@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/golang/glog"
@@ -21,9 +22,12 @@ type runtimeState struct {
 	SessionDatas []sessionState
 
 	// Version is 0 in files of older switchers.
-	Version   int       `json:",omitempty"`
-	FrozenAt  time.Time // when relaying stopped
-	ChainType string    `json:",omitempty"`
+	Version  int       `json:",omitempty"`
+	FrozenAt time.Time // when relaying stopped
+	// FrozenClock is FrozenAt by the system's monotonic clock, in nanoseconds:
+	// it goes on from process to process and nobody sets it.
+	FrozenClock int64  `json:",omitempty"`
+	ChainType   string `json:",omitempty"`
 
 	// Config is the configuration that was in use. It serves on if the file
 	// has turned bad.
@@ -141,7 +145,7 @@ type heldState struct {
 
 // drainState is a former pool link in runtime.json.
 type drainState struct {
-	FD      int
+	FD      int // -1: it was lost
 	Coin    string
 	Pool    *StratumServerInfo `json:",omitempty"` // as in sessionState
 	Link    linkTag
@@ -151,6 +155,45 @@ type drainState struct {
 	Jobs    []string
 	Partial []byte
 	Unsent  []byte
+}
+
+// pause is how long nothing has been relayed; negative: unknown. clock is the
+// monotonic one's time.
+func (st *runtimeState) pause(now time.Time, clock int64) time.Duration {
+	switch {
+	case st.FrozenClock != 0 && clock >= st.FrozenClock:
+		return time.Duration(clock - st.FrozenClock)
+	case st.FrozenAt.IsZero() || st.FrozenAt.After(now):
+		return -1
+	}
+	return now.Sub(st.FrozenAt)
+}
+
+// notAfter makes times that are later than now, because the clock was set back
+// meanwhile, now. Else they would be the latest ones for as long.
+func (st *runtimeState) notAfter(now time.Time) {
+	latest := now.Unix()
+	for i := range st.SessionDatas {
+		s := &st.SessionDatas[i]
+		s.Since, s.Share = min(s.Since, latest), min(s.Share, latest)
+	}
+	for account, at := range st.Switched {
+		st.Switched[account] = min(at, latest)
+	}
+	if st.Monitor == nil {
+		return
+	}
+	for i := range st.Monitor.Events {
+		e := &st.Monitor.Events[i]
+		if e.First.After(now) {
+			e.First = now
+		}
+		if e.Last.After(now) {
+			e.Last = now
+		}
+	}
+	// Samples have to be in order.
+	st.Monitor.History = slices.DeleteFunc(st.Monitor.History, func(s historySample) bool { return s.At > latest })
 }
 
 // writeRuntimeState writes the file whole or not at all, readable by this user

@@ -218,7 +218,9 @@ func (s *Session) socketDrained(sock *socket) {
 			s.upstream.resume()
 		}
 		for _, d := range s.drains {
-			d.socket.resume()
+			if d.socket != nil {
+				d.socket.resume()
+			}
 		}
 		if s.mayRead() {
 			s.miner.resume()
@@ -251,7 +253,7 @@ func (s *Session) socketClosed(sock *socket, err error) {
 		if k := s.preparing(); k != nil && k.socket == sock {
 			k.fail(err)
 		} else if d := s.drainOf(sock); d != nil {
-			d.end()
+			d.lose()
 		}
 	}
 }

@@ -24,7 +24,8 @@ const maxJobID = 128
 
 // drain is a link a session had before a switch. It stays open for shares that
 // were on their way and for the answers to them. The pool's notifications are
-// dropped.
+// dropped. If the link is lost, the drain stays without a socket: shares for its
+// jobs are answered with an error, as any other pool can only refuse them.
 //
 // A share goes to the link in use if its job ID is one that this link has given
 // since the switch; otherwise to the last former link that gave the job.
@@ -34,13 +35,14 @@ type drain struct {
 	session *Session
 	pool    *pool
 	address *poolAddress // nil if taken over from the process before
-	socket  *socket
+	socket  *socket      // nil if it was lost
 	rules   *lineRules
 	tag     linkTag
 	owed    int    // binary answers to an agent
 	jobs    jobSet // nil if they were not noted: no other link was draining
 	timer   *loopTimer
 	ending  bool // the link goes as soon as no answer is owed
+	giveWay bool // that is for the sake of a next link to the same address
 }
 
 // jobSet are IDs of jobs that a link gave.
@@ -82,14 +84,20 @@ func newJobSet(ids []string) jobSet {
 	return jobs
 }
 
-// retireUpstream turns the link in use, if there is one, into a draining one.
-func (s *Session) retireUpstream() {
+// retireUpstream turns the link in use into a draining one, before one to next
+// takes its place.
+func (s *Session) retireUpstream(next *pool) {
 	old, jobs := s.upstream, s.jobs
+	linger := s.manager.drainTime
 	if old == nil {
-		return // it was lost: if others drain, its jobs are not theirs
+		// It was lost: if others drain, its jobs are not theirs. Its own pool
+		// may still know them.
+		if s.pool != nil && s.pool != next && linger > 0 {
+			s.keepDrain(&drain{session: s, pool: s.pool, address: s.address, tag: s.tag, jobs: jobs}, linger)
+		}
+		return
 	}
 	s.upstream, s.jobs = nil, nil
-	linger := s.manager.drainTime
 	if linger == 0 {
 		old.close()
 		s.failRequests(s.tag)
@@ -98,13 +106,8 @@ func (s *Session) retireUpstream() {
 		}
 		return
 	}
-	if len(s.drains) == maxDrains {
-		s.drains[0].end()
-	}
 	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, owed: s.owed, jobs: jobs}
-	d.timer = s.loop.after(linger, d.finish)
-	s.drains = append(s.drains, d)
-	s.jobs = make(jobSet)
+	s.keepDrain(d, linger)
 	s.manager.draining.Add(1)
 	old.resume() // if it was held back, answers wait in it
 	if !s.manager.mayDrain() {
@@ -112,17 +115,49 @@ func (s *Session) retireUpstream() {
 	}
 }
 
-// end closes the former link.
+// keepDrain adds the latest former link. From now on the jobs of the next one
+// are noted.
+func (s *Session) keepDrain(d *drain, linger time.Duration) {
+	if len(s.drains) == maxDrains {
+		s.drains[0].end()
+	}
+	d.timer = s.loop.after(linger, d.finish)
+	s.drains = append(s.drains, d)
+	s.jobs = make(jobSet)
+}
+
+// end closes the former link, and forgets it.
 func (d *drain) end() {
 	s := d.session
 	s.loop.stopTimer(d.timer)
-	d.socket.close()
 	s.drains = slices.DeleteFunc(s.drains, func(other *drain) bool { return other == d })
 	if len(s.drains) == 0 {
 		s.drains, s.jobs = nil, nil
 	}
-	s.manager.draining.Add(-1)
-	s.failRequests(d.tag)
+	d.close()
+}
+
+// lose closes the former link before its time. Shares for its jobs may still
+// come.
+func (d *drain) lose() {
+	s := d.session
+	if d.ending && !d.giveWay || d.pool == s.pool {
+		d.end()
+		return
+	}
+	d.ending, d.giveWay = false, false
+	s.loop.stopTimer(d.timer)
+	d.timer = s.loop.after(s.manager.drainTime, d.end)
+	d.close()
+}
+
+func (d *drain) close() {
+	if d.socket != nil {
+		d.socket.close()
+		d.socket = nil
+		d.session.manager.draining.Add(-1)
+	}
+	d.session.failRequests(d.tag)
 }
 
 // owes says that the former pool has requests to answer.
@@ -158,12 +193,34 @@ func (d *drain) finish() {
 	d.timer = d.session.loop.after(maxDrainOwed, d.end)
 }
 
+// to says that the former link goes to an address of p.
+func (d *drain) to(p *pool, a *poolAddress) bool {
+	return d.address == a || d.address == nil && d.pool == p
+}
+
+// clearWay ends former links to an address that the session is on its way back
+// to, as far as they owe nothing: it would see the same extranonce twice. Those
+// to other addresses of the pool stay.
+func (s *Session) clearWay(p *pool, a *poolAddress) {
+	for _, d := range slices.Clone(s.drains) {
+		switch {
+		case d.socket == nil || d.ending || !d.to(p, a):
+		case d.owes():
+			d.finish()
+			d.giveWay = true
+		default:
+			d.lose()
+		}
+	}
+}
+
 // finishDrainsTo ends former links to an address that the session is back at:
-// it would see the same extranonce twice. Those to other addresses of the pool
-// stay: they have jobs of their own.
+// shares for their jobs are its own again. What was lost of the pool may be
+// known at any of its addresses.
 func (s *Session) finishDrainsTo(p *pool, a *poolAddress) {
 	for _, d := range slices.Clone(s.drains) {
-		if d.address == a || d.address == nil && d.pool == p {
+		if d.to(p, a) || d.socket == nil && d.pool == p {
+			d.giveWay = false
 			d.finish()
 		}
 	}
@@ -200,16 +257,24 @@ func (s *Session) drainShare(line []byte) bool {
 			break
 		}
 	}
-	if d.ending && d.address == s.address {
+	switch {
+	case d.jobs != nil && !d.jobs.has(id):
+		return false // of a link that is gone: perhaps one to this pool
+	case d.ending && d.address == s.address:
 		return false // the session is back there
 	}
-	if d.rules != nil {
+	s.countShare(d.pool)
+	switch {
+	case d.socket == nil:
+		s.requests.push(d.tag, lineID(line), true)
+		s.failRequests(d.tag)
+		return true
+	case d.rules != nil:
 		s.writeShare(d.socket, d.rules, line)
-	} else {
+	default:
 		d.socket.write(line)
 	}
 	s.requests.push(d.tag, lineID(line), true)
-	s.countShare(d.pool)
 	return true
 }
 
@@ -218,7 +283,7 @@ func (d *drain) received(b []byte) int {
 	s := d.session
 	end, err := s.completeEnd(b)
 	if err != nil || end == 0 && len(b) > maxPoolLine {
-		d.end()
+		d.lose()
 		return 0
 	}
 	for at := 0; at < end; {
@@ -240,11 +305,11 @@ func (d *drain) received(b []byte) int {
 			s.manager.monitor.dropped[dropFormerPool].Add(1)
 		}
 	}
-	if s.miner.congested() {
+	if d.socket != nil && s.miner.congested() {
 		d.socket.pause(false)
 	}
 	if d.ending && !d.owes() {
-		d.end()
+		d.lose()
 	}
 	return end
 }

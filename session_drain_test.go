@@ -336,6 +336,49 @@ func TestDrainOutlivesLoss(t *testing.T) {
 	sc.answered(bcc2, "12")
 }
 
+// The pool is lost and the miner goes on at another one: shares for the lost
+// pool's jobs are answered and not given to a pool that can only refuse them.
+// Back at the lost one they are its own again.
+func TestDrainLostPool(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.sw.setTiming(impatient)
+	sc.share(btc, "10", "btc-1")
+	sc.pools["btc"].ln.Close()
+	sc.sw.coins.set("alice", "bcc")
+	bcc := sc.accept("bcc")
+	btc.Close()
+	sc.miner.ExpectLine(lostAnswer("10"))
+	sc.miner.SendLine(shareLine("11", "btc-1")) // waits for a link
+	bcc.SendLine(difficultyLine)
+	bcc.SendLine(jobLine("bcc-1", true))
+	sc.expectWork("bcc-1")
+	sc.miner.ExpectLine(lostAnswer("11"))
+	sc.share(bcc, "12", "bcc-1")
+	sc.miner.SendLine(shareLine("12", "btc-1")) // the same id: answered after the first
+	sc.nothing(bcc, "bcc-1")
+	bcc.SendLine(goodAnswer("12"))
+	sc.miner.ExpectLine(goodAnswer("12"))
+	sc.miner.ExpectLine(lostAnswer("12"))
+
+	back := sc.reopen("btc")
+	sc.sw.coins.set("alice", "btc")
+	again := sc.serve(back, "btc-2")
+	sc.expectWork("btc-2")
+	sc.share(again, "13", "btc-1")
+	sc.share(bcc, "14", "bcc-1")
+	sc.answered(again, "13")
+	sc.answered(bcc, "14")
+
+	// Without time for late shares nothing is kept.
+	sc.setDrain(0)
+	sc.sw.coins.set("alice", "bcc")
+	bcc = sc.accept("bcc")
+	again.Close()
+	bcc.SendLine(difficultyLine)
+	bcc.SendLine(jobLine("bcc-2", true))
+	sc.expectWork("bcc-2")
+}
+
 // The pool moves to another of its addresses and back: the miner's shares on
 // their way are not another address' business.
 func TestDrainBetweenAddressesOfOnePool(t *testing.T) {

@@ -118,7 +118,7 @@ func (s *Session) dialAddress(l *linking, addr netip.AddrPort, err error) {
 		return
 	}
 	if err == nil {
-		s.finishDrainsTo(l.pool, l.address)
+		s.clearWay(l.pool, l.address)
 		l.pool.linksTo(l.address).dials.Add(1)
 		l.link, err = newPoolLink(s, l.pool, addr)
 	}
@@ -264,7 +264,7 @@ func (s *Session) linkReady(k *poolLink) {
 	out = append(out, k.greeting(!first)...)
 
 	from := s.pool
-	s.retireUpstream()
+	s.retireUpstream(k.pool)
 	s.noteJobs(k.early)
 	s.finishDrainsTo(k.pool, l.address)
 	s.rules = k.rules

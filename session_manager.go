@@ -86,6 +86,7 @@ type sessionManager struct {
 	resumed       *runtimeState // of the former process; nil without one
 	lostInUpgrade int
 	frozenAt      time.Time
+	frozenClock   int64
 
 	listener *minerListener
 	accepted sync.WaitGroup // the accept loop

@@ -81,11 +81,15 @@ func (s *Session) state(fds *[]int) sessionState {
 		*fds = append(*fds, st.ServerConnFD)
 	}
 	for _, d := range s.drains {
-		st.Drains = append(st.Drains, drainState{
-			FD: int(d.socket.fd), Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Owed: d.owed, Link: d.tag, Rules: d.rules.state(), Noted: d.jobs != nil,
-			Jobs: slices.Collect(maps.Keys(d.jobs)), Partial: d.socket.partial, Unsent: d.socket.unsent,
-		})
-		*fds = append(*fds, int(d.socket.fd))
+		former := drainState{
+			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Owed: d.owed, Link: d.tag, Rules: d.rules.state(),
+			Noted: d.jobs != nil, Jobs: slices.Collect(maps.Keys(d.jobs)),
+		}
+		if d.socket != nil {
+			former.FD, former.Partial, former.Unsent = int(d.socket.fd), d.socket.partial, d.socket.unsent
+			*fds = append(*fds, former.FD)
+		}
+		st.Drains = append(st.Drains, former)
 	}
 	return st
 }
@@ -287,6 +291,12 @@ func (s *Session) takeSockets(st *sessionState) error {
 	}
 	for _, d := range st.Drains {
 		p := s.manager.formerPool(d.Coin, d.Pool)
+		if d.FD < 0 && p != nil {
+			s.restoreDrain(p, nil, &d)
+		}
+		if d.FD < 0 {
+			continue
+		}
 		sock, err := s.loop.restore(d.FD, s, d.Partial, d.Unsent)
 		if err != nil {
 			continue
@@ -310,7 +320,9 @@ func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
 	}
 	d.timer = s.loop.after(s.manager.drainTime, d.finish)
 	s.drains = append(s.drains, d)
-	s.manager.draining.Add(1)
+	if sock != nil {
+		s.manager.draining.Add(1)
+	}
 }
 
 // enter puts a resumed session into its phase.

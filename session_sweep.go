@@ -47,7 +47,9 @@ func (m *sessionManager) sweep(l *loop) {
 		if s.phase != phaseRelaying && s.phase != phaseSwitching {
 			continue
 		}
-		if idle > 0 && now-s.jobSeen > idle {
+		// What came while the process was stopped, or the machine slept, may
+		// not have been read yet.
+		if idle > 0 && now-s.jobSeen > idle && !s.upstream.hasMore() {
 			silent := s.address
 			if silent.breaker.failed(false) {
 				glog.Errorf("pool taken out coin=%s pool=%s: %v", s.pool.coin, silent.text, errPoolSilent)

@@ -225,7 +225,8 @@ func (mon *monitor) state() *monitorState {
 }
 
 // resumed takes over what the former process has noted, and notes the upgrade.
-func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time) {
+// pause is negative if it is not known.
+func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time, pause time.Duration) {
 	if past := st.Monitor; past != nil {
 		for i := range past.Events {
 			if e := &past.Events[i]; e.Kind == eventSwitch && e.Level == levelNote {
@@ -242,8 +243,7 @@ func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time)
 	if lost > 0 {
 		level, detail = levelBad, fmt.Sprintf("%s, %d lost", detail, lost)
 	}
-	if !st.FrozenAt.IsZero() {
-		pause := now.Sub(st.FrozenAt)
+	if pause >= 0 {
 		mon.upgradePause.Store(int64(pause))
 		detail += fmt.Sprintf(", pause %d ms", pause.Milliseconds())
 	}

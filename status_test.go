@@ -411,7 +411,7 @@ func TestEventsAreFoldedAndBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	mon := newMonitor()
-	mon.resumed(&st, 10, 0, time.Now())
+	mon.resumed(&st, 10, 0, time.Now(), time.Since(st.FrozenAt))
 	after := mon.events.all()
 	if len(after) != len(all)+1 || after[0].What != "upgraded" || after[1].Detail != "once more" || after[1].eventKey != all[0].eventKey {
 		t.Errorf("%d events after the upgrade, first %+v", len(after), after[:2])

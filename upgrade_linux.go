@@ -303,7 +303,7 @@ func checkDescriptorRoom() error {
 
 // freeze stops accepting and the loops. All state stays as it is.
 func (m *sessionManager) freeze() {
-	m.frozenAt = time.Now()
+	m.frozenAt, m.frozenClock = time.Now(), monotonicClock()
 	m.listener.stop()
 	m.accepted.Wait()
 	for _, l := range m.loops {
@@ -332,6 +332,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		Action:        runtimeAction,
 		Version:       runtimeVersion,
 		FrozenAt:      m.frozenAt,
+		FrozenClock:   m.frozenClock,
 		ServerID:      m.ids.server(),
 		ChainType:     u.config.ChainType,
 		Config:        u.config,

@@ -56,12 +56,15 @@ type zkAdmin struct {
 	conn *zkConn
 }
 
-func newZKAdmin(t *testing.T, addr string) *zkAdmin {
+func newZKAdmin(t *testing.T, addrs ...string) *zkAdmin {
 	t.Helper()
-	connected := make(chan struct{}, 100)
-	conn, err := dialZK([]string{addr}, 10*time.Second, func(e zkEvent) {
+	connected := make(chan struct{}, 1)
+	conn, err := dialZK(addrs, 10*time.Second, func(e zkEvent) {
 		if e.kind == zkConnected {
-			connected <- struct{}{}
+			select {
+			case connected <- struct{}{}:
+			default:
+			}
 		}
 	})
 	if err != nil {

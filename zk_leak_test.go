@@ -47,13 +47,12 @@ func TestZKCloseLeavesNoGoroutines(t *testing.T) {
 }
 
 func TestZKEnsemble(t *testing.T) {
-	servers, err := zktest.StartEnsemble(3)
+	ensemble, err := zktest.StartEnsemble(3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range servers {
-		defer s.Close()
-	}
+	defer ensemble.Close()
+	servers := ensemble.Servers
 	opts := zkTestOptions(servers[0].Addr())
 	opts.SessionTimeout = 6 * time.Second
 	for _, s := range servers[1:] {

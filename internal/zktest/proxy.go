@@ -20,8 +20,12 @@ type Proxy struct {
 }
 
 // NewProxy forwards connections to target.
-func NewProxy(target string) (*Proxy, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func NewProxy(target string) (*Proxy, error) { return NewProxyAt("127.0.0.1:0", target) }
+
+// NewProxyAt is NewProxy that listens where it is told, in the network
+// namespace of the caller. It connects from the one the process began in.
+func NewProxyAt(addr, target string) (*Proxy, error) {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("zktest: proxy: %w", err)
 	}

@@ -37,6 +37,7 @@ type Server struct {
 	ended  chan struct{} // closed when the process has ended; nil: not running
 	wait   error
 	proc   *os.Process
+	paused bool
 	output *tail
 }
 
@@ -49,7 +50,7 @@ func Start() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := newServer(ports[0], "")
+	s, err := newServer("", ports[0], "")
 	if err != nil {
 		return nil, err
 	}
@@ -58,48 +59,6 @@ func Start() (*Server, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// StartEnsemble runs n servers that replicate each other.
-func StartEnsemble(n int) ([]*Server, error) {
-	if err := Installed(); err != nil {
-		return nil, err
-	}
-	ports, err := freePorts(3 * n)
-	if err != nil {
-		return nil, err
-	}
-	var members strings.Builder
-	members.WriteString("initLimit=50\nsyncLimit=25\n")
-	for i := range n {
-		fmt.Fprintf(&members, "server.%d=127.0.0.1:%d:%d\n", i+1, ports[n+i], ports[2*n+i])
-	}
-	servers := make([]*Server, 0, n)
-	closeAll := func(err error) ([]*Server, error) {
-		for _, s := range servers {
-			s.Close()
-		}
-		return nil, err
-	}
-	for i := range n {
-		s, err := newServer(ports[i], members.String())
-		if err != nil {
-			return closeAll(err)
-		}
-		servers = append(servers, s)
-		if err := os.WriteFile(filepath.Join(s.dir, "myid"), []byte(strconv.Itoa(i+1)), 0o600); err != nil {
-			return closeAll(err)
-		}
-		if err := s.launch(); err != nil {
-			return closeAll(err)
-		}
-	}
-	for _, s := range servers {
-		if err := s.awaitServing(); err != nil {
-			return closeAll(err)
-		}
-	}
-	return servers, nil
 }
 
 // Installed says what to install if something is missing.
@@ -120,8 +79,10 @@ func Installed() error {
 	return nil
 }
 
-func newServer(port int, members string) (*Server, error) {
-	dir, err := os.MkdirTemp("", "zktest-")
+// newServer prepares a server with a directory of its own below parent; empty:
+// where temporary files go.
+func newServer(parent string, port int, members string) (*Server, error) {
+	dir, err := os.MkdirTemp(parent, "zktest-")
 	if err != nil {
 		return nil, fmt.Errorf("zktest: %w", err)
 	}
@@ -147,13 +108,15 @@ func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 
 // Start runs a server that was stopped or killed again, with its data.
 func (s *Server) Start() error {
-	if err := s.launch(); err != nil {
+	if err := s.Launch(); err != nil {
 		return err
 	}
 	return s.awaitServing()
 }
 
-func (s *Server) launch() error {
+// Launch is Start without waiting until the server serves, which those of an
+// ensemble may have to do for each other.
+func (s *Server) Launch() error {
 	if s.ended != nil {
 		return errors.New("zktest: the server is running")
 	}
@@ -169,7 +132,7 @@ func (s *Server) launch() error {
 	if err := <-started; err != nil {
 		return fmt.Errorf("zktest: starting java: %w", err)
 	}
-	s.proc, s.ended = cmd.Process, ended
+	s.proc, s.ended, s.paused = cmd.Process, ended, false
 	return nil
 }
 
@@ -220,10 +183,19 @@ func (s *Server) Kill() error {
 }
 
 // Pause makes the server hang: its connections stay, nothing is answered.
-func (s *Server) Pause() error { return pause(s.proc) }
+func (s *Server) Pause() error {
+	s.paused = true
+	return pause(s.proc)
+}
 
 // Continue undoes Pause.
-func (s *Server) Continue() error { return resume(s.proc) }
+func (s *Server) Continue() error {
+	s.paused = false
+	return resume(s.proc)
+}
+
+// Dir is the directory with the server's data.
+func (s *Server) Dir() string { return s.dir }
 
 // Close kills the server and removes its data.
 func (s *Server) Close() error {

@@ -31,26 +31,3 @@ func TestServerKeepsItsDataOverRestarts(t *testing.T) {
 		t.Fatalf("got %q, %v", answer, err)
 	}
 }
-
-func TestEnsembleReplicates(t *testing.T) {
-	servers, err := StartEnsemble(3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range servers {
-		defer s.Close()
-	}
-	if _, err := servers[0].CLI("create", "/a", "everywhere"); err != nil {
-		t.Fatal(err)
-	}
-	if err := servers[0].Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := servers[1].awaitServing(); err != nil {
-		t.Fatal(err)
-	}
-	answer, err := servers[1].CLI("get", "/a")
-	if err != nil || !strings.Contains(answer, "everywhere") {
-		t.Fatalf("got %q, %v", answer, err)
-	}
-}

@@ -1,9 +1,11 @@
 // Poolproc is a simulated pool as a process of its own, for tests that kill it,
-// freeze it or cut it off. It says where it listens on its standard output and
-// ends with its standard input.
+// freeze it or cut it off. It says where it listens on its standard output, then
+// does what the lines of its standard input say, and ends with that.
 package main
 
 import (
+	"bufio"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -51,8 +53,24 @@ func run(opts stratumtest.PoolOptions, addr string, most int64) error {
 		go admit(front, pool.Addr(), most)
 	}
 	fmt.Println(listening)
-	io.Copy(io.Discard, os.Stdin)
-	return nil
+	return obey(pool, os.Stdin, os.Stdout)
+}
+
+// obey carries out orders, one a line, until there are no more. Each is
+// answered with a line that tells how the pool stands then.
+func obey(pool *stratumtest.Pool, in io.Reader, out io.Writer) error {
+	lines := bufio.NewScanner(in)
+	answers := json.NewEncoder(out)
+	for lines.Scan() {
+		var order stratumtest.PoolOrder
+		if err := json.Unmarshal(lines.Bytes(), &order); err != nil {
+			return fmt.Errorf("order %q: %w", lines.Text(), err)
+		}
+		if err := answers.Encode(pool.Obey(order)); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
 }
 
 // admit forwards so many connections at a time to the pool and closes others.

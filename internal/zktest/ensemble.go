@@ -1,0 +1,127 @@
+package zktest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Ensemble is several servers that replicate each other. Each may be killed,
+// paused and started again by itself.
+type Ensemble struct{ Servers []*Server }
+
+// StartEnsemble runs n servers and waits until all serve. The data of the
+// first ones is below dirs, if those are given; they have to exist.
+func StartEnsemble(n int, dirs ...string) (*Ensemble, error) {
+	if err := Installed(); err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(3 * n)
+	if err != nil {
+		return nil, err
+	}
+	var members strings.Builder
+	// In ticks of 200 ms: a follower that hangs is given up after 5 s.
+	members.WriteString("initLimit=50\nsyncLimit=25\n")
+	for i := range n {
+		fmt.Fprintf(&members, "server.%d=127.0.0.1:%d:%d\n", i+1, ports[n+i], ports[2*n+i])
+	}
+	e := &Ensemble{}
+	failed := func(err error) (*Ensemble, error) {
+		e.Close()
+		return nil, err
+	}
+	for i := range n {
+		parent := ""
+		if i < len(dirs) {
+			parent = dirs[i]
+		}
+		s, err := newServer(parent, ports[i], members.String())
+		if err != nil {
+			return failed(err)
+		}
+		e.Servers = append(e.Servers, s)
+		if err := os.WriteFile(filepath.Join(s.dir, "myid"), []byte(strconv.Itoa(i+1)), 0o600); err != nil {
+			return failed(err)
+		}
+		if err := s.Launch(); err != nil {
+			return failed(err)
+		}
+	}
+	if err := e.AwaitServing(); err != nil {
+		return failed(err)
+	}
+	return e, nil
+}
+
+// Addrs are where clients connect, in the order of Servers.
+func (e *Ensemble) Addrs() []string {
+	var addrs []string
+	for _, s := range e.Servers {
+		addrs = append(addrs, s.Addr())
+	}
+	return addrs
+}
+
+// AwaitServing waits until all servers that run serve, which they do only
+// while more than half of all run.
+func (e *Ensemble) AwaitServing() error {
+	for _, s := range e.Servers {
+		if s.ended == nil {
+			continue
+		}
+		if err := s.awaitServing(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Leader finds the server that leads, and waits for one to be elected. A former
+// leader that was paused may think for a moment that it leads still: then it
+// waits until that one has found out.
+func (e *Ensemble) Leader() (*Server, error) {
+	for limit := time.Now().Add(startLimit); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
+		var leaders []*Server
+		for _, s := range e.Servers {
+			if s.ended == nil || s.paused {
+				continue
+			}
+			if answer, err := s.FourLetters("srvr"); err == nil && strings.Contains(answer, "Mode: leader") {
+				leaders = append(leaders, s)
+			}
+		}
+		if len(leaders) == 1 {
+			return leaders[0], nil
+		}
+	}
+	return nil, fmt.Errorf("zktest: no leader after %v", startLimit)
+}
+
+// Followers are the servers that do not lead, running or not.
+func (e *Ensemble) Followers() ([]*Server, error) {
+	leader, err := e.Leader()
+	if err != nil {
+		return nil, err
+	}
+	var others []*Server
+	for _, s := range e.Servers {
+		if s != leader {
+			others = append(others, s)
+		}
+	}
+	return others, nil
+}
+
+// Close kills all servers and removes their data.
+func (e *Ensemble) Close() error {
+	var errs []error
+	for _, s := range e.Servers {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,299 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
+)
+
+var tortureSeconds = flag.Int("torture-seconds", 40, "how long the random test with a ZooKeeper ensemble runs")
+
+// tortureTimeout is the session timeout, after which ZooKeeper gives a
+// switcher up.
+const tortureTimeout = 3 * time.Second
+
+// torture is chaos with coins from a ZooKeeper ensemble, where everything that
+// can fail does: pools, ZooKeeper's servers and the way to them, and the daemon.
+// Faults have a beginning and an end; after each it is measured how long it
+// takes until every session is where it should be.
+type torture struct {
+	*chaos
+	// schedule picks the faults; chaos.rng picks what happens meanwhile, which
+	// depends on how long things take.
+	schedule  *rand.Rand
+	ensemble  *zktest.Ensemble
+	proxies   []*zktest.Proxy // between the daemon and each server
+	small     string          // small file system with the first server's data
+	coinNodes *ensembleCoins
+	ids       string // directory of server IDs
+	far       []*farPool
+
+	visitors  int
+	here      []guest
+	recovered map[string][]time.Duration // by kind of fault
+}
+
+// ensembleCoins are coins in a ZooKeeper that may be away.
+type ensembleCoins struct {
+	world *zkWorld
+	away  bool
+	dirty map[string]string // to be written when it is back
+}
+
+func (z *ensembleCoins) set(coins map[string]string, account string) {
+	if z.away {
+		z.dirty[account] = coins[account]
+		return
+	}
+	z.world.put(z.world.coin(account), coins[account])
+}
+
+// disturb makes a node anew, which moves nobody.
+func (z *ensembleCoins) disturb(rng *rand.Rand) {
+	path := z.world.coin(fmt.Sprintf("acc%d", rng.IntN(tortureAccounts)))
+	if z.away {
+		return
+	}
+	if node, ok := z.world.get(path); ok {
+		z.world.remove(path)
+		z.world.put(path, string(node.Value))
+	}
+}
+
+// settle writes what could not be written.
+func (z *ensembleCoins) settle() {
+	z.away = false
+	for account, coin := range z.dirty {
+		z.world.put(z.world.coin(account), coin)
+	}
+	clear(z.dirty)
+}
+
+const tortureAccounts, tortureMiners = 4, 25
+
+// newTorture starts everything, with all miners mining.
+func newTorture(t *testing.T, seed uint64) (*torture, string) {
+	t.Helper()
+	small := mountSmall(t)
+	ensemble, err := zktest.StartEnsemble(3, small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ensemble.Close() })
+	c := &torture{
+		chaos: &chaos{
+			t: t, rng: rand.New(rand.NewPCG(seed, 2)), coins: make(map[string]string), did: make(map[string]int),
+			down: make(map[chaosPool]time.Time),
+		},
+		schedule: rand.New(rand.NewPCG(seed, 3)), ensemble: ensemble, small: small,
+		recovered: make(map[string][]time.Duration),
+	}
+	c.visits.refused, c.visits.RejectedByCode = make(map[string]int), make(map[int]uint64)
+	config := fileConfig()
+	for _, name := range []string{"btc", "bcc", "bsv"} {
+		p := &farPool{poolProcess: startPoolProcess(t, "", name, "127.0.0.1:0", "-bits", "5", "-interval", "500ms")}
+		c.far, c.pools = append(c.far, p), append(c.pools, p)
+		config.StratumServerMap[name] = StratumServerInfo{URL: p.Addr(), UserSuffix: name}
+	}
+	world := &zkWorld{newZKAdmin(t, ensemble.Addrs()...), "/torture"}
+	c.coinNodes = &ensembleCoins{world: world, dirty: make(map[string]string)}
+	c.source = c.coinNodes
+	for i := range tortureAccounts {
+		account := fmt.Sprintf("acc%d", i)
+		c.coins[account] = c.pools[i%len(c.pools)].Name()
+		world.put(world.coin(account), c.coins[account])
+	}
+	config.ZKBroker = nil
+	for _, addr := range ensemble.Addrs() {
+		proxy := newZKProxy(t, addr)
+		c.proxies = append(c.proxies, proxy)
+		config.ZKBroker = append(config.ZKBroker, proxy.Addr())
+	}
+	c.ids = world.root + "/ids"
+	config.ServerID, config.CoinFile = 0, ""
+	config.ZKSwitcherWatchDir, config.ZKServerIDAssignDir, config.ZKAutoRegWatchDir = world.root+"/coins/", c.ids+"/", ""
+	config.ZKUserCaseInsensitiveIndex, config.EnableUserAutoReg = "", false
+	config.ZKSessionTimeoutSeconds = int(tortureTimeout / time.Second)
+	config.DrainSeconds, config.PoolIdleSeconds = 2, 3
+	config.EnableHTTPDebug, config.HTTPDebugListenAddr = true, unusedAddr(t)
+	c.p = startProcess(t, config, nil)
+	for i := range tortureAccounts {
+		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), tortureMiners, 40,
+			stratumtest.MinerOptions{Configure: 0x1fffe000, LateShares: 0.2}))
+	}
+	return c, config.HTTPDebugListenAddr
+}
+
+// Everything fails in turn, and sometimes two things at once. Nobody is lost,
+// every share is accounted for, and when a fault is over all get where they
+// should be.
+func TestTorture(t *testing.T) {
+	t.Parallel()
+	seed := *chaosSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed %d", seed)
+	c, debug := newTorture(t, seed)
+	id := c.p.waitLog(serverIDLine)[1]
+	// What only grows once has to have grown.
+	for range 20 {
+		c.meanwhile(0)
+	}
+	c.fault(c.faultNamed("upgrade"))
+	c.calm()
+	before := c.p.usage(debug)
+
+	// Each kind has its turn before one comes again.
+	var bag []*tortureFault
+	next := func() *tortureFault {
+		if len(bag) == 0 {
+			for i := range tortureFaults {
+				bag = append(bag, &tortureFaults[i])
+			}
+			c.schedule.Shuffle(len(bag), func(i, j int) { bag[i], bag[j] = bag[j], bag[i] })
+		}
+		f := bag[0]
+		bag = bag[1:]
+		return f
+	}
+	for end := time.Now().Add(time.Duration(*tortureSeconds) * time.Second); time.Now().Before(end); {
+		first := next()
+		if c.schedule.IntN(3) == 0 {
+			second := &tortureFaults[c.schedule.IntN(len(tortureFaults))]
+			if second.subject != first.subject {
+				c.fault(first, second)
+				continue
+			}
+		}
+		c.fault(first)
+	}
+	c.calm()
+	after := c.p.usage(debug)
+	t.Logf("before: %v", before)
+	t.Logf("after:  %v", after)
+	t.Logf("did %v", c.did)
+	t.Logf("%d visitors, refused: %v", c.visits.Miners, c.visits.refused)
+	c.report()
+	if after.descriptors != before.descriptors {
+		t.Errorf("%d descriptors, %d before", after.descriptors, before.descriptors)
+	}
+	if after.goroutines > before.goroutines+3 {
+		t.Errorf("%d goroutines, %d before", after.goroutines, before.goroutines)
+	}
+	// Nobody else wanted the server ID.
+	for _, line := range c.p.logLines(serverIDLine) {
+		if line != id {
+			t.Errorf("server ID %s, at first %s", line, id)
+		}
+	}
+	c.coinNodes.world.await("the server ID's node is there", func() bool {
+		return slices.Equal(c.coinNodes.world.children(c.ids), []string{id})
+	})
+	c.account()
+}
+
+// fault has one or more faults begin together and end one after the other, and
+// then waits until all is well.
+func (c *torture) fault(faults ...*tortureFault) {
+	c.t.Helper()
+	type ending struct {
+		after time.Duration
+		end   func()
+	}
+	var ends []ending
+	var names []string
+	for _, f := range faults {
+		names = append(names, f.name)
+		lasts := f.least + time.Duration(c.schedule.Int64N(int64(f.most-f.least)+1))
+		end := f.begin(c, lasts)
+		ends = append(ends, ending{lasts, end})
+	}
+	c.did[strings.Join(names, " + ")]++
+	c.t.Logf("%s", strings.Join(names, " + "))
+	slices.SortStableFunc(ends, func(a, b ending) int { return int(a.after - b.after) })
+	began := time.Now()
+	for _, e := range ends {
+		c.meanwhile(time.Until(began.Add(e.after)))
+		e.end()
+	}
+	c.restore(true)
+	for _, p := range c.pools {
+		p.SetModes(stratumtest.Modes{})
+	}
+	// It is seen that ZooKeeper is followed again only if there is something
+	// to follow.
+	probe := fmt.Sprintf("acc%d", c.rng.IntN(len(c.fleets)))
+	c.coins[probe] = c.pools[c.rng.IntN(len(c.pools))].Name()
+	over := time.Now()
+	c.source.settle()
+	c.source.set(c.coins, probe)
+	c.allHome()
+	took := time.Since(over)
+	for _, f := range faults {
+		c.recovered[f.name] = append(c.recovered[f.name], took)
+	}
+	c.allMine(names)
+}
+
+// allMine wants all miners to have been kept and each account to go on mining.
+func (c *torture) allMine(names []string) {
+	c.t.Helper()
+	for i, f := range c.fleets {
+		before := f.Stats().Accepted
+		err := f.WaitFor(upgradeCtx(c.t), func(st stratumtest.FleetStats) bool { return st.Accepted > before+5 })
+		if st := f.Stats(); err != nil || st.Disconnected > 0 || st.Violations > 0 {
+			c.t.Fatalf("account %d after %v: %v; %+v", i, names, err, st)
+		}
+	}
+}
+
+// meanwhile lets other things happen for some time, at least one.
+func (c *torture) meanwhile(lasts time.Duration) {
+	c.t.Helper()
+	for end := time.Now().Add(lasts); ; {
+		c.restore(false)
+		switch n := c.rng.IntN(10); {
+		case n == 0:
+			c.come(c.rng.IntN(len(c.fleets)))
+		case n == 1:
+			c.leave()
+		default:
+			c.step()
+		}
+		pause := min(time.Duration(c.rng.ExpFloat64()*float64(150*time.Millisecond)), time.Until(end))
+		time.Sleep(pause)
+		if !time.Now().Before(end) {
+			return
+		}
+	}
+}
+
+// calm has the visitors leave and the others come home, without old links.
+func (c *torture) calm() {
+	c.t.Helper()
+	for len(c.here) > 0 {
+		c.leave()
+	}
+	c.quiet()
+}
+
+// report tells how long it took until all were where they should be.
+func (c *torture) report() {
+	for _, name := range slices.Sorted(maps.Keys(c.recovered)) {
+		times := c.recovered[name]
+		slices.Sort(times)
+		c.t.Logf("%-32s %3d times, all where they should be after: median %7v, longest %7v", name, len(times),
+			times[len(times)/2].Round(time.Millisecond), times[len(times)-1].Round(time.Millisecond))
+	}
+}

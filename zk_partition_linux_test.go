@@ -1,0 +1,89 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
+)
+
+// The network between the daemon and all servers of a ZooKeeper ensemble drops
+// every packet, for a moment or until the session is expired. Miners mine on,
+// new ones get in, and the coin that was changed meanwhile is followed when the
+// network is back. The server ID stays.
+func TestPartitionFromZooKeeper(t *testing.T) {
+	ensemble, err := zktest.StartEnsemble(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ensemble.Close() })
+	// Not in parallel with each other: the ensemble would be gone.
+	t.Run("for a moment", func(t *testing.T) { partition(t, ensemble, false) })
+	t.Run("session expired", func(t *testing.T) { partition(t, ensemble, true) })
+}
+
+func partition(t *testing.T, ensemble *zktest.Ensemble, expire bool) {
+	const timeout = 3
+	switcher, far := makeNamespaces(t)
+	btc := startPoolProcess(t, switcher, "btc", switcherIP+":3333")
+	bcc := startPoolProcess(t, switcher, "bcc", switcherIP+":3334")
+	admin := newZKAdmin(t, ensemble.Addrs()...)
+	c := zkProcessConfig("")
+	c.ZKSessionTimeoutSeconds = timeout
+	c.StratumServerMap["btc"] = StratumServerInfo{URL: btc.addr, UserSuffix: "btc"}
+	c.StratumServerMap["bcc"] = StratumServerInfo{URL: bcc.addr, UserSuffix: "bcc"}
+	// The servers are at home; in the far namespace their proxies listen.
+	c.ZKBroker = nil
+	for _, addr := range ensemble.Addrs() {
+		var proxy *zktest.Proxy
+		var err error
+		inNamespace(t, far, func() { proxy, err = zktest.NewProxyAt(poolIP+":0", addr) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(proxy.Close)
+		c.ZKBroker = append(c.ZKBroker, proxy.Addr())
+	}
+	coin := c.ZKSwitcherWatchDir + "alice"
+	admin.put(coin, "btc")
+	p := startProcessIn(t, switcher, c, nil)
+	id := p.waitLog(serverIDLine)[1]
+	var miners, late []*stratumtest.Miner
+	inNamespace(t, switcher, func() { miners = outageMiners(t, p.addr, "alice", 10) })
+	allAt(t, miners, "btc")
+	holds := func() bool {
+		names := admin.children(c.ZKServerIDAssignDir)
+		return len(names) == 1 && names[0] == id
+	}
+	admin.await("the server ID is held", holds)
+
+	for i, to := range []string{"bcc", "btc"} {
+		logged := p.logged()
+		ip(t, "-n", far, "route", "add", "blackhole", switcherIP)
+		admin.put(coin, to)
+		if expire {
+			admin.await("the session is expired", func() bool { return len(admin.children(c.ZKServerIDAssignDir)) == 0 })
+			p.waitLogFrom(logged, `zookeeper: connection lost`)
+		}
+		inNamespace(t, switcher, func() { late = outageMiners(t, p.addr, "alice", 2) })
+		miners = append(miners, late...)
+		allAt(t, miners, []string{"btc", "bcc"}[i])
+		ip(t, "-n", far, "route", "del", "blackhole", switcherIP)
+		back := time.Now()
+		allAt(t, miners, to)
+		t.Logf("all %d miners mine where the coin says %v after the network came back", len(miners), time.Since(back).Round(10*time.Millisecond))
+		admin.await("the server ID is held", holds)
+	}
+	if ids := p.logLines(serverIDLine); len(ids) != 1 {
+		t.Errorf("server IDs %v", ids)
+	}
+	checkKept(t, miners)
+	for _, m := range miners {
+		if st := m.Stats(); st.Rejected > st.RejectedByCode[21] {
+			t.Errorf("miner %s: %+v", m.Worker(), st)
+		}
+	}
+}
