@@ -32,12 +32,13 @@ help:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o stratumSwitcher .
 
-# The relay for systems other than Linux is tested here too.
+# The relay for systems other than Linux is tested here too. The tests that are
+# parallel are long and mostly wait, so there may be more of them than cores.
 test:
 	./scripts/install-test-tools.sh
 	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
 	./scripts/fuzz.sh 3
-	$(GO) test -race -count=1 -timeout 14m ./...
+	$(GO) test -race -count=1 -parallel 4 -timeout 14m ./...
 
 # One test after the other, for MINUTES each: the random tests with a ZooKeeper
 # ensemble, with a coin file and with a ZooKeeper that is restarted; then a
