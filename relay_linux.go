@@ -23,11 +23,9 @@ func (h socketHandle) close() { unix.Close(int(h)) }
 // for it like for any other descriptor, so no thread is ever blocked in
 // epoll_wait, and switching between loop and scheduler costs no system call.
 //
-// Sockets are watched edge-triggered. The kernel need not look again at each
-// that was reported, and since every later event is an edge for Go's poller
-// too, nobody has to ask whether there is more: one epoll_wait per wake-up.
-// In return each socket is read until the kernel has nothing left for it, which
-// a read that is not filled and no hang-up tell.
+// Sockets are watched edge-triggered: the kernel need not look again at each
+// that was reported. In return each is read until the kernel has nothing left
+// for it, which a read that is not filled and no hang-up tell.
 type loop struct {
 	relayCore
 
