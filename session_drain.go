@@ -43,6 +43,8 @@ type drain struct {
 	timer   *loopTimer
 	ending  bool // the link goes as soon as no answer is owed
 	giveWay bool // that is for the sake of a next link to the same address
+
+	extended bool // for the sake of what the miner had sent
 }
 
 // jobSet are IDs of jobs that a link gave.
@@ -121,7 +123,7 @@ func (s *Session) keepDrain(d *drain, linger time.Duration) {
 	if len(s.drains) == maxDrains {
 		s.drains[0].end()
 	}
-	d.timer = s.loop.after(linger, d.finish)
+	d.timer = s.loop.after(linger, d.expire)
 	s.drains = append(s.drains, d)
 	s.jobs = make(jobSet)
 }
@@ -147,7 +149,7 @@ func (d *drain) lose() {
 	}
 	d.ending, d.giveWay = false, false
 	s.loop.stopTimer(d.timer)
-	d.timer = s.loop.after(s.manager.drainTime, d.end)
+	d.timer = s.loop.after(s.manager.drainTime, d.expire)
 	d.close()
 }
 
@@ -177,6 +179,20 @@ func (s *Session) drainOf(sock *socket) *drain {
 		}
 	}
 	return nil
+}
+
+// expire finishes the drain when its time is over. While the miner is not read
+// from, because its pool is lost, shares for the former pool may wait in the
+// kernel; after a stop of the process as well.
+func (d *drain) expire() {
+	s := d.session
+	reconnecting := s.phase == phaseReconnecting
+	if reconnecting || !d.extended && s.miner.hasMore() {
+		d.extended = d.extended || !reconnecting
+		d.timer = s.loop.after(s.manager.drainTime, d.expire)
+		return
+	}
+	d.finish()
 }
 
 // finish ends the drain, as soon as no answer is owed.

@@ -379,6 +379,23 @@ func TestDrainLostPool(t *testing.T) {
 	sc.expectWork("bcc-2")
 }
 
+// A miner is not read from while its pool is lost. A share it has sent meanwhile
+// still goes to the former pool whose job it is for, however long that took.
+func TestDrainOutlastsAReconnect(t *testing.T) {
+	const linger = 300 * time.Millisecond
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.sw.setTiming(func(tm *timing) { impatient(tm); tm.poolHandshake = testWait })
+	sc.setDrain(linger)
+	bcc := sc.switchTo("bcc", "bcc-1")
+	bcc.Close()
+	sc.miner.SendLine(shareLine("20", "btc-1"))
+	time.Sleep(3 * linger) // nothing tells that the time is over
+	sc.serve("bcc", "bcc-2")
+	btc.ExpectLine(shareLine("20", "btc-1"))
+	sc.expectWork("bcc-2")
+	sc.answered(btc, "20")
+}
+
 // The pool moves to another of its addresses and back: the miner's shares on
 // their way are not another address' business.
 func TestDrainBetweenAddressesOfOnePool(t *testing.T) {

@@ -318,7 +318,7 @@ func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
 	if st.Noted {
 		d.jobs = newJobSet(st.Jobs)
 	}
-	d.timer = s.loop.after(s.manager.drainTime, d.finish)
+	d.timer = s.loop.after(s.manager.drainTime, d.expire)
 	s.drains = append(s.drains, d)
 	if sock != nil {
 		s.manager.draining.Add(1)
