@@ -97,6 +97,7 @@ type sessionState struct {
 	Workers      []requestState
 	Agent        [][]byte     `json:",omitempty"` // register messages
 	Jobs         []string     `json:",omitempty"`
+	RestJobs     bool         `json:",omitempty"`
 	Drains       []drainState `json:",omitempty"`
 	Shape        extranonceShape
 	OwnGiven     *givenExtranonce `json:",omitempty"`
@@ -151,7 +152,7 @@ type drainState struct {
 	Link    linkTag
 	Rules   *rulesState
 	Owed    int
-	Noted   bool // Jobs are all jobs of the link
+	Noted   bool // Jobs are all jobs of the link; else jobs nobody noted are too
 	Jobs    []string
 	Partial []byte
 	Unsent  []byte

@@ -86,6 +86,7 @@ type Session struct {
 	linking   *linking   // the next link, being prepared
 	drains    []*drain   // former links that may owe answers, the oldest first
 	jobs      jobSet     // given by upstream, noted while there are drains
+	restJobs  bool       // upstream's pool gave those that nobody noted
 
 	shares   minerShares
 	tag      linkTag      // of upstream, or of the last one

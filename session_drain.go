@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -11,16 +9,13 @@ import (
 // owes answers.
 const maxDrainOwed = 10 * time.Second
 
-// maxDrains is how many former links a session may keep, after as many switches
-// within DrainSeconds.
-const maxDrains = 4
-
-// maxDrainJobs bounds the job IDs remembered of a link while others drain.
-const maxDrainJobs = 1024
-
-// maxJobID is the longest job ID that is remembered. Pools' IDs are hashes at
-// most; a hostile one's could be as long as a line.
-const maxJobID = 128
+// maxDrains is how many former links a session may keep open, after as many
+// switches within DrainSeconds; maxLostDrains is how many there may be with
+// those that were lost or closed, of which only the jobs are known.
+const (
+	maxDrains     = 4
+	maxLostDrains = 16
+)
 
 // drain is a link a session had before a switch. It stays open for shares that
 // were on their way and for the answers to them. The pool's notifications are
@@ -39,7 +34,8 @@ type drain struct {
 	rules   *lineRules
 	tag     linkTag
 	owed    int    // binary answers to an agent
-	jobs    jobSet // nil if they were not noted: no other link was draining
+	jobs    jobSet // nil if none was noted
+	rest    bool   // all jobs that nobody noted are its: it was the only link
 	timer   *loopTimer
 	ending  bool // the link goes as soon as no answer is owed
 	giveWay bool // that is for the sake of a next link to the same address
@@ -47,59 +43,24 @@ type drain struct {
 	extended bool // for the sake of what the miner had sent
 }
 
-// jobSet are IDs of jobs that a link gave.
-type jobSet map[string]struct{}
-
-// note adds the job of a mining.notify line, or of an ETHProxy pool's answer.
-func (j jobSet) note(line []byte) {
-	id := jobID(line)
-	if id == nil {
-		id = answerJobID(line)
-	}
-	if id != nil && len(id) <= maxJobID && len(j) < maxDrainJobs {
-		j[string(plainID(id))] = struct{}{}
-	}
-}
-
-// has says whether an ID without escapes is in the set.
-func (j jobSet) has(id []byte) bool {
-	_, ok := j[string(id)]
-	return ok
-}
-
-// plainID undoes the escapes of a job ID: pool and miner may differ in them.
-func plainID(raw []byte) []byte {
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return raw
-	}
-	if text, ok := jsonString(fmt.Appendf(nil, `"%s"`, raw)); ok {
-		return []byte(text)
-	}
-	return raw
-}
-
-func newJobSet(ids []string) jobSet {
-	jobs := make(jobSet, len(ids))
-	for _, id := range ids {
-		jobs[id] = struct{}{}
-	}
-	return jobs
-}
-
 // retireUpstream turns the link in use into a draining one, before one to next
 // takes its place.
 func (s *Session) retireUpstream(next *pool) {
+	if s.upstream != nil {
+		s.limitDrains()
+	}
 	old, jobs := s.upstream, s.jobs
+	rest := s.restJobs || jobs == nil
 	linger := s.manager.drainTime
 	if old == nil {
 		// It was lost: if others drain, its jobs are not theirs. Its own pool
 		// may still know them.
 		if s.pool != nil && s.pool != next && linger > 0 {
-			s.keepDrain(&drain{session: s, pool: s.pool, address: s.address, tag: s.tag, jobs: jobs}, linger)
+			s.keepDrain(&drain{session: s, pool: s.pool, address: s.address, tag: s.tag, jobs: jobs, rest: rest}, linger)
 		}
 		return
 	}
-	s.upstream, s.jobs = nil, nil
+	s.upstream, s.jobs, s.restJobs = nil, nil, false
 	if linger == 0 {
 		old.close()
 		s.failRequests(s.tag)
@@ -108,7 +69,7 @@ func (s *Session) retireUpstream(next *pool) {
 		}
 		return
 	}
-	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, owed: s.owed, jobs: jobs}
+	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, owed: s.owed, jobs: jobs, rest: rest}
 	s.keepDrain(d, linger)
 	s.manager.draining.Add(1)
 	old.resume() // if it was held back, answers wait in it
@@ -120,12 +81,39 @@ func (s *Session) retireUpstream(next *pool) {
 // keepDrain adds the latest former link. From now on the jobs of the next one
 // are noted.
 func (s *Session) keepDrain(d *drain, linger time.Duration) {
-	if len(s.drains) == maxDrains {
+	if len(s.drains) == maxLostDrains {
 		s.drains[0].end()
 	}
 	d.timer = s.loop.after(linger, d.expire)
 	s.drains = append(s.drains, d)
-	s.jobs = make(jobSet)
+	s.jobs, s.restJobs = make(jobSet), false
+}
+
+// limitDrains closes the oldest former link if there are maxDrains.
+func (s *Session) limitDrains() {
+	open, oldest := 0, (*drain)(nil)
+	for _, d := range slices.Backward(s.drains) {
+		if d.socket != nil {
+			open, oldest = open+1, d
+		}
+	}
+	if open == maxDrains {
+		oldest.lose()
+	}
+}
+
+// takeJobs makes the former link's jobs those of the link in use, which goes to
+// the same pool.
+func (s *Session) takeJobs(d *drain) {
+	later := s.drains[slices.Index(s.drains, d)+1:]
+	for id := range d.jobs {
+		given := func(other *drain) bool { _, ok := other.jobs[id]; return ok }
+		if len(s.jobs) < maxDrainJobs && !slices.ContainsFunc(later, given) {
+			s.jobs[id] = struct{}{}
+		}
+	}
+	s.restJobs = s.restJobs || d.rest
+	d.jobs, d.rest = nil, false
 }
 
 // end closes the former link, and forgets it.
@@ -134,7 +122,7 @@ func (d *drain) end() {
 	s.loop.stopTimer(d.timer)
 	s.drains = slices.DeleteFunc(s.drains, func(other *drain) bool { return other == d })
 	if len(s.drains) == 0 {
-		s.drains, s.jobs = nil, nil
+		s.drains, s.jobs, s.restJobs = nil, nil, false
 	}
 	d.close()
 }
@@ -143,6 +131,9 @@ func (d *drain) end() {
 // come.
 func (d *drain) lose() {
 	s := d.session
+	if d.pool == s.pool {
+		s.takeJobs(d)
+	}
 	if d.ending && !d.giveWay || d.pool == s.pool {
 		d.end()
 		return
@@ -236,6 +227,7 @@ func (s *Session) clearWay(p *pool, a *poolAddress) {
 func (s *Session) finishDrainsTo(p *pool, a *poolAddress) {
 	for _, d := range slices.Clone(s.drains) {
 		if d.to(p, a) || d.socket == nil && d.pool == p {
+			s.takeJobs(d)
 			d.giveWay = false
 			d.finish()
 		}
@@ -266,18 +258,9 @@ func (s *Session) drainShare(line []byte) bool {
 	if id == nil || s.jobs.has(id) {
 		return false
 	}
-	d := s.drains[0] // only the oldest may have given jobs that were not noted
-	for _, later := range slices.Backward(s.drains) {
-		if later.jobs.has(id) {
-			d = later
-			break
-		}
-	}
-	switch {
-	case d.jobs != nil && !d.jobs.has(id):
-		return false // of a link that is gone: perhaps one to this pool
-	case d.ending && d.address == s.address:
-		return false // the session is back there
+	d := s.drainGiving(id)
+	if d == nil {
+		return false
 	}
 	s.countShare(d.pool)
 	switch {
@@ -292,6 +275,22 @@ func (s *Session) drainShare(line []byte) bool {
 	}
 	s.requests.push(d.tag, lineID(line), true)
 	return true
+}
+
+// drainGiving is the former link that gave the job, nil if none of those there
+// are: the link in use or one that is gone did.
+func (s *Session) drainGiving(id []byte) *drain {
+	for _, d := range slices.Backward(s.drains) {
+		if d.jobs.has(id) {
+			return d
+		}
+	}
+	for _, d := range s.drains {
+		if d.rest {
+			return d
+		}
+	}
+	return nil
 }
 
 // received passes the former pool's answers on and drops the rest.
@@ -328,55 +327,4 @@ func (d *drain) received(b []byte) int {
 		d.lose()
 	}
 	return end
-}
-
-// jobID is the first parameter of a mining.notify line, shareJobID the second
-// of a mining.submit line: raw JSON strings without their quotes.
-func jobID(line []byte) []byte      { return stringParam(line, 0) }
-func shareJobID(line []byte) []byte { return stringParam(line, 1) }
-
-// answerJobID is what ETHProxy has for a job ID: the header, first in an answer
-// that is a list. Shares have it where others have the job ID.
-func answerJobID(line []byte) []byte { return stringElement(memberValue(line, resultKey), 0) }
-
-var paramsKey = []byte(`"params"`)
-
-// stringParam finds the n-th parameter of a line.
-func stringParam(line []byte, n int) []byte { return stringElement(memberValue(line, paramsKey), n) }
-
-// stringElement finds the n-th element of the JSON array b begins with if it
-// and all before it are strings. Escapes are left as they are.
-func stringElement(b []byte, n int) []byte {
-	if len(b) == 0 || b[0] != '[' {
-		return nil
-	}
-	for {
-		if b = skipSpace(b[1:]); len(b) == 0 || b[0] != '"' {
-			return nil
-		}
-		end := stringEnd(b)
-		if end < 0 {
-			return nil
-		}
-		if n == 0 {
-			return b[1:end]
-		}
-		n--
-		if b = skipSpace(b[end+1:]); len(b) == 0 || b[0] != ',' {
-			return nil
-		}
-	}
-}
-
-// stringEnd is the index of the quote that ends the JSON string b begins with.
-func stringEnd(b []byte) int {
-	for i := 1; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i
-		}
-	}
-	return -1
 }

@@ -244,7 +244,7 @@ func TestDrainSeveral(t *testing.T) {
 }
 
 // More switches than links are kept: what the oldest owes is answered all the
-// same, once.
+// same, once, and shares that come for its jobs are not another pool's.
 func TestDrainTooMany(t *testing.T) {
 	names := []string{"a", "b", "c", "d", "e", "f", "g"}
 	sc, link := startScene(t, "bitcoin", nil, names...)
@@ -259,6 +259,10 @@ func TestDrainTooMany(t *testing.T) {
 	}
 	if n := sc.sw.draining.Load(); n != maxDrains {
 		t.Errorf("%d links drain, want %d", n, maxDrains)
+	}
+	for i, name := range names[:len(names)-1-maxDrains] {
+		sc.miner.SendLine(shareLine(fmt.Sprint(30+i), name+"-1"))
+		sc.miner.ExpectLine(lostAnswer(fmt.Sprint(30 + i)))
 	}
 	sc.nothing(link, "g-1")
 }

@@ -39,6 +39,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		MinerPartial: s.miner.partial,
 		MinerUnsent:  s.miner.unsent,
 		Jobs:         slices.Collect(maps.Keys(s.jobs)),
+		RestJobs:     s.restJobs,
 		Since:        s.since,
 		Shares:       [3]uint32{s.shares.submitted, s.shares.accepted, s.shares.refused},
 		Share:        s.shares.last,
@@ -83,7 +84,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	for _, d := range s.drains {
 		former := drainState{
 			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Owed: d.owed, Link: d.tag, Rules: d.rules.state(),
-			Noted: d.jobs != nil, Jobs: slices.Collect(maps.Keys(d.jobs)),
+			Noted: !d.rest, Jobs: slices.Collect(maps.Keys(d.jobs)),
 		}
 		if d.socket != nil {
 			former.FD, former.Partial, former.Unsent = int(d.socket.fd), d.socket.partial, d.socket.unsent
@@ -308,16 +309,14 @@ func (s *Session) takeSockets(st *sessionState) error {
 		s.restoreDrain(p, sock, &d)
 	}
 	if len(s.drains) > 0 {
-		s.jobs = newJobSet(st.Jobs)
+		s.jobs, s.restJobs = newJobSet(st.Jobs), st.RestJobs
 	}
 	return nil
 }
 
 func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
-	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, rules: st.Rules.rules(p), owed: st.Owed}
-	if st.Noted {
-		d.jobs = newJobSet(st.Jobs)
-	}
+	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, rules: st.Rules.rules(p), owed: st.Owed,
+		jobs: newJobSet(st.Jobs), rest: !st.Noted}
 	d.timer = s.loop.after(s.manager.drainTime, d.expire)
 	s.drains = append(s.drains, d)
 	if sock != nil {

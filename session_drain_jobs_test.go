@@ -1,0 +1,54 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// The pool's link is renewed while the one before the switch still drains: jobs
+// of the renewed pool's former link are that pool's.
+func TestDrainKeepsJobsOfARenewedPool(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.switchTo("bcc", "bcc-1")
+	sc.renew(nil)
+	bcc := sc.serve("bcc", "bcc-2")
+	sc.expectWork("bcc-2")
+	sc.share(bcc, "10", "bcc-1")
+	sc.share(bcc, "11", "bcc-2")
+	sc.share(btc, "12", "btc-1")
+	sc.answered(bcc, "10")
+	sc.answered(btc, "12")
+	sc.answered(bcc, "11")
+}
+
+// There and back and on again: the jobs of the first visit go with the second
+// one's link, also those from before anything was noted.
+func TestDrainKeepsJobsOfAPoolVisitedTwice(t *testing.T) {
+	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv")
+	bcc := sc.switchTo("bcc", "bcc-1")
+	btc := sc.switchTo("btc", "btc-2")
+	sc.share(btc, "10", "btc-1")
+	sc.share(bcc, "11", "bcc-1")
+	bsv := sc.switchTo("bsv", "bsv-1")
+	sc.share(btc, "12", "btc-1")
+	sc.share(btc, "13", "btc-2")
+	sc.share(bcc, "14", "bcc-1")
+	sc.share(bsv, "15", "bsv-1")
+	for id, link := range map[string]*stratumtest.Raw{"10": btc, "11": bcc, "12": btc, "13": btc, "14": bcc, "15": bsv} {
+		sc.answered(link, id)
+	}
+}
+
+// Both pools give a job the same ID: the later one's counts, also when the
+// session is back at the first.
+func TestDrainSameJobAtAPoolVisitedTwice(t *testing.T) {
+	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.switchTo("bcc", "bcc-1")
+	sc.switchTo("btc", "same")
+	bcc := sc.switchTo("bcc", "same")
+	btc := sc.switchTo("btc", "btc-3")
+	sc.share(bcc, "10", "same")
+	sc.share(btc, "11", "btc-3")
+	sc.answered(bcc, "10")
+}
