@@ -38,8 +38,7 @@ test:
 	./scripts/install-test-tools.sh
 	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
 	./scripts/fuzz.sh 3
-	@echo "TestTorture is left to make torture: docs/reliability.md, known limits"
-	$(GO) test -race -count=1 -parallel 4 -timeout 14m -skip '^TestTorture$$' ./...
+	$(GO) test -race -count=1 -parallel 4 -timeout 14m ./...
 
 # One test after the other, for MINUTES each: the random tests with a ZooKeeper
 # ensemble, with a coin file and with a ZooKeeper that is restarted; then a
