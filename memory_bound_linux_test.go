@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,7 +34,7 @@ const (
 	boundWorkers  = maxWorkerBytes + maxWorkers*(maxWorkerParams*48+256)
 	boundRequests = maxRequests + maxHeld + maxRequests/3*224 // and an error held for each
 	boundMiner    = boundMinerRead + maxUnsent + boundPoolRead + boundMinerRead + boundIdentity + boundWorkers + boundRequests
-	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 // and 64 bytes for each of 65,536 miners
+	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxBulk // 64 bytes for each of 65,536 miners; and what waits on each link
 	boundJobs     = maxDrainJobs * (maxJobID + 64)
 	boundDrain    = boundPoolRead + maxUnsent + boundJobs
 	boundDial     = boundPoolRead + maxUnsent + 2*maxEarly + maxPoolLine
@@ -152,20 +151,6 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 	if n, _ := strconv.Atoi(sessions[1]); n < miners+agents {
 		t.Errorf("%d sessions are left, want those that are not too slow", n)
 	}
-}
-
-// allRegistrations are as many register messages as an agent may have.
-func allRegistrations() []byte {
-	message := make([]byte, maxRegistered>>16)
-	message[0], message[1] = agentMagic, agentRegister
-	binary.LittleEndian.PutUint16(message[2:], uint16(len(message)))
-	copy(message[6:], "agent\x00"+strings.Repeat("w", len(message)-13))
-	var all []byte
-	for id := range 1 << 16 {
-		binary.LittleEndian.PutUint16(message[4:], uint16(id))
-		all = append(all, message...)
-	}
-	return all
 }
 
 func httpBody(t *testing.T, url string) string {

@@ -24,6 +24,9 @@ const (
 	// reached only by answers of the switcher itself.
 	maxUnsent = 1 << 20
 
+	// maxBulk is how much more may wait after writeBulk.
+	maxBulk = maxRegistered
+
 	// writeTimeout is how long a peer may take nothing of what waits for it.
 	writeTimeout = 30 * time.Second
 
@@ -41,6 +44,21 @@ var (
 	errUnsentLimit  = errors.New("too much data waits for the peer")
 	errLineTooLong  = errors.New("line too long")
 )
+
+// writeBulk is write for what is long and known beforehand, maxBulk at most.
+func (s *socket) writeBulk(b []byte) {
+	s.bulk = true
+	s.write(b)
+	s.bulk = len(s.unsent) > 0
+}
+
+// takes says that so many bytes more may wait for the peer.
+func (s *socket) takes(n int) bool {
+	if s.bulk {
+		n -= maxBulk
+	}
+	return len(s.unsent)+n <= maxUnsent
+}
 
 // backlog is how many bytes wait for the peer.
 func (s *socket) backlog() int { return len(s.unsent) }

@@ -68,6 +68,7 @@ type socket struct {
 	readable   bool // bytes came while paused
 	ending     bool // the peer has closed; what it sent before is still read
 	watchesOut bool // epoll tells when the peer takes more
+	bulk       bool // since writeBulk something has waited
 	failure    error
 
 	partial []byte // received, not consumed by the owner
@@ -405,7 +406,7 @@ func (s *socket) write(b []byte) {
 		}
 		b = b[n:]
 	}
-	if len(s.unsent)+len(b) > maxUnsent {
+	if !s.takes(len(b)) {
 		s.fail(errUnsentLimit)
 		return
 	}
@@ -463,7 +464,7 @@ func (s *socket) flush() {
 		}
 		return
 	}
-	s.unsent = nil
+	s.unsent, s.bulk = nil, false
 	delete(s.loop.stalled, s)
 	s.owner.socketDrained(s)
 }
@@ -575,7 +576,7 @@ func (l *loop) restore(fd int, owner socketOwner, partial, unsent []byte) (*sock
 		unix.Close(fd)
 		return nil, err
 	}
-	s.partial, s.unsent = partial, unsent
+	s.partial, s.unsent, s.bulk = partial, unsent, len(unsent) > maxUnsent
 	if len(unsent) > 0 {
 		l.watchStall(s)
 	}

@@ -47,6 +47,7 @@ type socket struct {
 	waiting bool // a reader waits for its bytes to be taken
 	writing bool // a writer is at work on inFlight
 	queued  bool
+	bulk    bool // since writeBulk something has waited
 	failure error
 
 	taken   chan struct{} // lets the reader go on
@@ -202,7 +203,7 @@ func (s *socket) write(b []byte) {
 	if s.closed || len(b) == 0 {
 		return
 	}
-	if len(s.unsent)+len(b) > maxUnsent {
+	if !s.takes(len(b)) {
 		s.fail(errUnsentLimit)
 		return
 	}
@@ -242,6 +243,7 @@ func (s *socket) writeOut(conn net.Conn, b []byte, limit time.Duration) {
 		case len(s.unsent) > 0:
 			s.startWriter()
 		default:
+			s.bulk = false
 			s.owner.socketDrained(s)
 		}
 	})

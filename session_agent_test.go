@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"strings"
 	"testing"
 
@@ -145,6 +146,15 @@ func TestSessionFurtherWorkers(t *testing.T) {
 	r.SendLine(`{"id":5,"method":"mining.extranonce.subscribe","params":[]}`)
 	r.ExpectLine(`{"id":5,"result":true,"error":null}`)
 	checkPool(t, bcc)
+}
+
+// agentMessage is a binary message of an agent.
+func agentMessage(kind byte, session uint16, body string) string {
+	b := []byte{agentMagic, kind, 0, 0}
+	b = binary.LittleEndian.AppendUint16(b, session)
+	b = append(b, body...)
+	binary.LittleEndian.PutUint16(b[2:], uint16(len(b)))
+	return string(b)
 }
 
 // Whatever comes in binary, messages are cut where their length says, and what

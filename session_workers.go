@@ -145,7 +145,7 @@ func (k *poolLink) introduce() {
 		k.introduceWorker(w)
 	}
 	if s.agent != nil {
-		k.socket.write(s.agent.appendAll(nil))
+		k.socket.writeBulk(s.agent.appendAll(nil))
 	}
 }
 

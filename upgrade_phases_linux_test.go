@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -98,15 +97,6 @@ func (l *fullListener) open() {
 			go func() { io.Copy(pool, c); pool.Close() }()
 		}
 	}()
-}
-
-// agentMessage is a binary message of an agent.
-func agentMessage(kind byte, session uint16, body string) string {
-	b := []byte{agentMagic, kind, 0, 0}
-	b = binary.LittleEndian.AppendUint16(b, session)
-	b = append(b, body...)
-	binary.LittleEndian.PutUint16(b[2:], uint16(len(b)))
-	return string(b)
 }
 
 // inPhase reads the number of sessions in a phase from the summary line.

@@ -1,0 +1,73 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"encoding/binary"
+	"net"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// allRegistrations are as many register messages as an agent may have.
+func allRegistrations() []byte {
+	message := make([]byte, maxRegistered>>16)
+	message[0], message[1] = agentMagic, agentRegister
+	binary.LittleEndian.PutUint16(message[2:], uint16(len(message)))
+	copy(message[6:], "agent\x00"+strings.Repeat("w", len(message)-13))
+	var all []byte
+	for id := range 1 << 16 {
+		binary.LittleEndian.PutUint16(message[4:], uint16(id))
+		all = append(all, message...)
+	}
+	return all
+}
+
+// An agent with as many workers as it may have is moved, also if the next pool
+// is slow to read of them.
+func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
+	btc, bcc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4}), startScriptedPool(t)
+	// So that the kernel does not take all of it.
+	raw, err := bcc.ln.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	coins := newMemoryCoins(map[string]string{"agent": "btc"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc}, func(c *Config) {
+		c.StratumServerMap["bcc"] = StratumServerInfo{URL: bcc.addr()}
+	})
+	agent := stratumtest.DialRaw(t, sw.addr)
+	agent.SendLine(`{"id":1,"method":"mining.subscribe","params":["btccom-agent/1"]}`)
+	agent.SendLine(`{"id":2,"method":"mining.authorize","params":["agent.a"]}`)
+	agent.Send(string(allRegistrations()))
+	err = btc.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == 1<<16 })
+	if err != nil {
+		t.Fatalf("%v: %+v", err, btc.Stats())
+	}
+
+	coins.set("agent", "bcc")
+	sc := &scene{t: t, pools: map[string]*scriptedPool{"bcc": bcc}, miner: agent}
+	link := sc.accept("bcc")
+	link.SendLine(jobLine("bcc-1", true))
+	for !strings.Contains(agent.Line(stratumtest.Patience), "bcc-1") {
+	}
+	told := make(map[string]bool)
+	for range 1 << 16 {
+		told[string(link.Read(maxRegistered>>16))] = true
+	}
+	if len(told) != 1<<16 {
+		t.Errorf("%d workers told to the pool", len(told))
+	}
+	submit := agentMessage(agentSubmit, 1, "\x01\x00\x00\x00")
+	agent.Send(submit)
+	if got := string(link.Read(len(submit))); got != submit {
+		t.Errorf("the pool got %q", got)
+	}
+}
