@@ -201,7 +201,7 @@ func (l *loop) handle(ev *unix.EpollEvent) {
 		return // closed earlier in this batch
 	}
 	if s.connecting {
-		s.finishConnect()
+		s.finishConnect(ev.Events)
 		if s.closed {
 			return
 		}
@@ -319,10 +319,13 @@ func (l *loop) dial(addr netip.AddrPort, owner socketOwner) (*socket, error) {
 	return s, nil
 }
 
-func (s *socket) finishConnect() {
-	code, err := unix.GetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && code != 0 {
-		err = unix.Errno(code)
+func (s *socket) finishConnect(events uint32) {
+	var err error
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		var code int
+		if code, err = unix.GetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
 	}
 	s.connecting = false
 	if err != nil {
