@@ -330,7 +330,7 @@ func (c *Config) checkPools(p *configProblems) {
 		}
 		if pool.URL == "" {
 			p.add(key+".URL", "is missing or empty, must be "+wantAddr)
-		} else if err := checkHostPort(trimScheme(pool.URL), false); err != nil {
+		} else if err := checkPoolURL(pool.URL); err != nil {
 			p.address(key+".URL", pool.URL, err, wantAddr)
 		}
 		switch {
@@ -343,7 +343,7 @@ func (c *Config) checkPools(p *configProblems) {
 			p.add(key+".Worker", fmt.Sprintf("is %q (%v), must be text with {account}, {miner} and {suffix}", pool.Worker, err))
 		}
 		for i, backup := range pool.BackupURLs {
-			if err := checkHostPort(trimScheme(backup), false); err != nil {
+			if err := checkPoolURL(backup); err != nil {
 				p.address(fmt.Sprintf("%s.BackupURLs[%d]", key, i), backup, err, wantAddr)
 			}
 		}
@@ -395,6 +395,15 @@ func checkZKDir(p *configProblems, key, dir string) {
 // 0xffff is two surrogates to Java, which are in it.
 func notInZKPath(r rune) bool {
 	return r <= 0x1f || r >= 0x7f && r <= 0x9f || r >= 0xd800 && r <= 0xf8ff || r >= 0xfff0
+}
+
+// checkPoolURL checks a pool's address, with or without stratumScheme.
+func checkPoolURL(url string) error {
+	addr := trimScheme(url)
+	if scheme, _, ok := strings.Cut(addr, "://"); ok {
+		return fmt.Errorf("%s:// is not supported, %s is", scheme, stratumScheme)
+	}
+	return checkHostPort(addr, false)
 }
 
 // checkHostPort checks an address to listen at or to connect to. Only the

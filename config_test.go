@@ -66,7 +66,7 @@ var badConfigs = map[string]string{
 	"pool-url-ipv6":         `StratumServerMap.btc.URL is "::1:3333" (too many colons in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
 	"pool-url-no-host":      `StratumServerMap.btc.URL is ":3333" (no host), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
 	"pool-url-port":         `StratumServerMap.btc.URL is "pool.example.com:0" (bad port "0"), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
-	"pool-url-scheme":       `StratumServerMap.btc.URL is "stratum+ssl://pool.example.com:3333" (too many colons in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-url-scheme":       `StratumServerMap.btc.URL is "stratum+ssl://pool.example.com:3333" (stratum+ssl:// is not supported, stratum+tcp:// is), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
 	"pool-url-type":         `StratumServerMap.btc.URL is 3333, must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
 	"pools-type":            `StratumServerMap is ["127.0.0.1:3333"], must be an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`,
 	"server-id-fraction":    `ServerID is 1.5, must be a whole number 0-255 (0: claim a free one in ZooKeeper)`,

@@ -38,7 +38,7 @@ type drain struct {
 	rest    bool   // all jobs that nobody noted are its: it was the only link
 	timer   *loopTimer
 	ending  bool // the link goes as soon as no answer is owed
-	giveWay bool // that is for the sake of a next link to the same address
+	giveWay bool // that is before its time: the jobs stay known when it has gone
 
 	extended bool // for the sake of what the miner had sent
 }
@@ -73,8 +73,21 @@ func (s *Session) retireUpstream(next *pool) {
 	s.keepDrain(d, linger)
 	s.manager.draining.Add(1)
 	old.resume() // if it was held back, answers wait in it
-	if !s.manager.mayDrain() {
-		d.finish() // with descriptors short, only for answers that are owed
+}
+
+// spareDescriptors closes the link just retired if descriptors are short, as
+// soon as it owes no answers. Its jobs are still not the next pool's.
+func (s *Session) spareDescriptors() {
+	if len(s.drains) == 0 || s.manager.mayDrain() {
+		return
+	}
+	switch d := s.drains[len(s.drains)-1]; {
+	case d.socket == nil || d.ending:
+	case d.owes():
+		d.finish()
+		d.giveWay = true
+	default:
+		d.lose()
 	}
 }
 

@@ -52,3 +52,32 @@ func TestDrainSameJobAtAPoolVisitedTwice(t *testing.T) {
 	sc.share(btc, "11", "btc-3")
 	sc.answered(bcc, "10")
 }
+
+// With descriptors short a former link stays only for answers that are owed.
+// Shares for its jobs are answered with an error then, not given to the next
+// pool.
+func TestDrainWithDescriptorsShort(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv")
+	sc.sw.setTiming(func(*timing) { sc.sw.fdLimit = 0 })
+	sc.share(btc, "10", "btc-1")
+	bcc := sc.switchTo("bcc", "bcc-1")
+	sc.share(btc, "11", "btc-1")
+	sc.answered(btc, "10")
+	sc.answered(btc, "11")
+	btc.ExpectClosed()
+	late := func(id, job string) {
+		t.Helper()
+		sc.miner.SendLine(shareLine(id, job))
+		sc.miner.ExpectLine(lostAnswer(id))
+	}
+	late("12", "btc-1")
+	bsv := sc.switchTo("bsv", "bsv-1")
+	bcc.ExpectClosed()
+	late("13", "bcc-1")
+	late("14", "btc-1")
+	sc.share(bsv, "15", "bsv-1")
+	sc.answered(bsv, "15")
+	if n := sc.sw.draining.Load(); n != 0 {
+		t.Errorf("%d links drain", n)
+	}
+}

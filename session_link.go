@@ -164,10 +164,10 @@ func (s *Session) linkFailed(err error) {
 		if isRefused || isOwnFault(err) {
 			l.address.breaker.forget(l.probe)
 		} else if l.address.breaker.failed(l.probe) {
-			glog.Errorf("pool taken out coin=%s pool=%s: %v", l.pool.coin, l.address.text, err)
+			glog.Errorf("pool taken out coin=%q pool=%s: %v", l.pool.coin, l.address.text, err)
 			s.manager.monitor.takenOut(l.pool.coin, l.address, err)
 		}
-		glog.V(2).Infof("%s link failed coin=%s pool=%s try=%d: %v", s, l.pool.coin, l.address.text, l.tries, err)
+		glog.V(2).Infof("%s link failed coin=%q pool=%s try=%d: %v", s, l.pool.coin, l.address.text, l.tries+1, err)
 	}
 	s.manager.linkFailed(s, l, err)
 	if l.address != nil && !isRefused {
@@ -269,6 +269,7 @@ func (s *Session) linkReady(k *poolLink) {
 	s.finishDrainsTo(k.pool, l.address)
 	s.rules = k.rules
 	s.upstream, s.pool, s.address, s.suffixed = k.socket, k.pool, l.address, k.suffixed
+	s.spareDescriptors()
 	s.jobSeen = s.manager.clock()
 	s.tag++
 	s.owed, s.ownAnswers = 0, k.unanswered()
@@ -282,7 +283,7 @@ func (s *Session) linkReady(k *poolLink) {
 		s.miner.resume()
 	}
 	s.manager.linked(s, from)
-	glog.V(2).Infof("%s mining coin=%s pool=%s", s, k.pool.coin, s.address.text)
+	glog.V(2).Infof("%s mining coin=%q pool=%s", s, k.pool.coin, s.address.text)
 	if wanted := s.manager.wantedPool(s); wanted != nil && wanted != s.pool {
 		s.switchTo(wanted)
 	}
@@ -364,7 +365,7 @@ func (s *Session) poolLost(err error) {
 		s.upstream.close()
 		s.upstream = nil
 	}
-	glog.V(2).Infof("%s pool lost coin=%s: %v", s, s.pool.coin, err)
+	glog.V(2).Infof("%s pool lost coin=%q: %v", s, s.pool.coin, err)
 	s.manager.poolLost(s, err)
 	s.phase = phaseReconnecting
 	s.miner.pause(true)

@@ -305,7 +305,7 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 			return
 		}
 		// The miner must stay here; the link is what gets renewed.
-		glog.V(2).Infof("%s pool asked to reconnect coin=%s", s, s.pool.coin)
+		glog.V(2).Infof("%s pool asked to reconnect coin=%q", s, s.pool.coin)
 		s.renew(nil)
 	case lineSetExtranonce:
 		if err := s.extranonceChanged(line); err != nil {

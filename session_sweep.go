@@ -52,7 +52,7 @@ func (m *sessionManager) sweep(l *loop) {
 		if idle > 0 && now-s.jobSeen > idle && !s.upstream.hasMore() {
 			silent := s.address
 			if silent.breaker.failed(false) {
-				glog.Errorf("pool taken out coin=%s pool=%s: %v", s.pool.coin, silent.text, errPoolSilent)
+				glog.Errorf("pool taken out coin=%q pool=%s: %v", s.pool.coin, silent.text, errPoolSilent)
 				m.monitor.takenOut(s.pool.coin, silent, errPoolSilent)
 			}
 			s.poolLost(errPoolSilent)

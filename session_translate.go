@@ -263,7 +263,7 @@ func (s *Session) extranonceChanged(line []byte) error {
 	}
 	s.miner.write(s.tellExtranonce(nil, given, own))
 	s.rules.next, s.rules.changed = t, true
-	glog.V(2).Infof("%s pool changed its extranonce coin=%s", s, s.pool.coin)
+	glog.V(2).Infof("%s pool changed its extranonce coin=%q", s, s.pool.coin)
 	return nil
 }
 
