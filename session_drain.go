@@ -27,18 +27,18 @@ const (
 // Where two pools use the same ID, the later link's job counts, because it is
 // what the miner was given last.
 type drain struct {
-	session *Session
-	pool    *pool
-	address *poolAddress // nil if taken over from the process before
-	socket  *socket      // nil if it was lost
-	rules   *lineRules
-	tag     linkTag
-	owed    int    // binary answers to an agent
-	jobs    jobSet // nil if none was noted
-	rest    bool   // all jobs that nobody noted are its: it was the only link
-	timer   *loopTimer
-	ending  bool // the link goes as soon as no answer is owed
-	giveWay bool // that is before its time: the jobs stay known when it has gone
+	session   *Session
+	pool      *pool
+	address   *poolAddress // nil if taken over from the process before
+	socket    *socket      // nil if it was lost
+	rules     *lineRules
+	tag       linkTag
+	owed      int    // binary answers to an agent
+	jobs      jobSet // nil if none was noted
+	rest      bool   // all jobs that nobody noted are its: it was the only link
+	timer     *loopTimer
+	ending    bool // the link goes as soon as no answer is owed
+	premature bool // that is before its time: the jobs stay known when it has gone
 
 	extended bool // for the sake of what the miner had sent
 }
@@ -85,7 +85,7 @@ func (s *Session) spareDescriptors() {
 	case d.socket == nil || d.ending:
 	case d.owes():
 		d.finish()
-		d.giveWay = true
+		d.premature = true
 	default:
 		d.lose()
 	}
@@ -147,11 +147,11 @@ func (d *drain) lose() {
 	if d.pool == s.pool {
 		s.takeJobs(d)
 	}
-	if d.ending && !d.giveWay || d.pool == s.pool {
+	if d.ending && !d.premature || d.pool == s.pool {
 		d.end()
 		return
 	}
-	d.ending, d.giveWay = false, false
+	d.ending, d.premature = false, false
 	s.loop.stopTimer(d.timer)
 	d.timer = s.loop.after(s.manager.drainTime, d.expire)
 	d.close()
@@ -227,7 +227,7 @@ func (s *Session) clearWay(p *pool, a *poolAddress) {
 		case d.socket == nil || d.ending || !d.to(p, a):
 		case d.owes():
 			d.finish()
-			d.giveWay = true
+			d.premature = true
 		default:
 			d.lose()
 		}
@@ -241,7 +241,7 @@ func (s *Session) finishDrainsTo(p *pool, a *poolAddress) {
 	for _, d := range slices.Clone(s.drains) {
 		if d.to(p, a) || d.socket == nil && d.pool == p {
 			s.takeJobs(d)
-			d.giveWay = false
+			d.premature = false
 			d.finish()
 		}
 	}
