@@ -218,7 +218,11 @@ func (m *sessionManager) linkFailed(s *Session, l *linking, err error) {
 	m.mu.Unlock()
 	if alert {
 		m.monitor.events.add(levelBad, eventKey{Kind: eventPool, What: "link failed", Account: a.name, Coin: l.pool.coin}, err.Error())
-		glog.Warningf("pool account=%q coin=%q: link failed: %v", a.name, l.pool.coin, err)
+		at := "-" // no address may be tried
+		if l.address != nil {
+			at = l.address.text
+		}
+		glog.Warningf("pool account=%q coin=%q pool=%s: link failed: %v", a.name, l.pool.coin, at, err)
 	}
 }
 
