@@ -26,11 +26,21 @@ func TestDrainKeepsJobsOfARenewedPool(t *testing.T) {
 // one's link, also those from before anything was noted.
 func TestDrainKeepsJobsOfAPoolVisitedTwice(t *testing.T) {
 	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv")
-	bcc := sc.switchTo("bcc", "bcc-1")
-	btc := sc.switchTo("btc", "btc-2")
+	sc.visitTwice(sc.switchTo, func() {})
+}
+
+// visitTwice moves the miner from btc to bcc, back, and on to bsv, with shares
+// for jobs of all links. between is called after each move.
+func (sc *scene) visitTwice(move func(name, job string) *stratumtest.Raw, between func()) {
+	sc.t.Helper()
+	bcc := move("bcc", "bcc-1")
+	between()
+	btc := move("btc", "btc-2")
+	between()
 	sc.share(btc, "10", "btc-1")
 	sc.share(bcc, "11", "bcc-1")
-	bsv := sc.switchTo("bsv", "bsv-1")
+	bsv := move("bsv", "bsv-1")
+	between()
 	sc.share(btc, "12", "btc-1")
 	sc.share(btc, "13", "btc-2")
 	sc.share(bcc, "14", "bcc-1")

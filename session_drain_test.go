@@ -38,15 +38,21 @@ func startScene(t *testing.T, chain string, change func(*Config), pools ...strin
 	})
 	sc.miner = stratumtest.DialRaw(t, sc.sw.addr)
 	if chain == "bitcoin" {
-		sc.miner.SendLine(rawSubscribe)
-		sc.miner.Line(stratumtest.Patience)
-		sc.miner.SendLine(rawAuthorize)
-		link := sc.serve(pools[0], pools[0]+"-1")
-		sc.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-		sc.expectWork(pools[0] + "-1")
-		return sc, link
+		return sc, sc.begin(pools[0])
 	}
 	return sc, nil
+}
+
+// begin does the miner's handshake at the pool, which gives the job NAME-1.
+func (sc *scene) begin(pool string) *stratumtest.Raw {
+	sc.t.Helper()
+	sc.miner.SendLine(rawSubscribe)
+	sc.miner.Line(stratumtest.Patience)
+	sc.miner.SendLine(rawAuthorize)
+	link := sc.serve(pool, pool+"-1")
+	sc.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	sc.expectWork(pool + "-1")
+	return link
 }
 
 func jobLine(id string, clean bool) string {
