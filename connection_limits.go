@@ -217,15 +217,3 @@ func (m *sessionManager) admitProxied(s *Session) bool {
 	s.admission.perIP = true
 	return true
 }
-
-// admitResumed counts in a session of the process before, whatever the limits
-// are now: an established miner stays. peer is who is at the other end, which
-// is not the miner if a proxy has told its address.
-func (m *sessionManager) admitResumed(s *Session, peer netip.AddrPort) {
-	m.admitted.Add(1)
-	if m.limits.perIP == 0 || s.addr.Addr().Unmap() == peer.Addr().Unmap() && m.trusts(s.addr.Addr()) {
-		return
-	}
-	m.limits.enterAnyway(s.addr.Addr())
-	s.admission.perIP = true
-}

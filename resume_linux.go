@@ -7,8 +7,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang/glog"
@@ -19,8 +22,10 @@ import (
 // file of the former one names. See upgrade_linux.go for the first.
 
 // resume takes over all sessions of st. The loops must not be running. A
-// session that can not be resumed is logged and costs no other.
+// session that can not be resumed is logged and costs no other. Each loop's
+// sessions are taken over by a goroutine, as nothing is relayed meanwhile.
 func (m *sessionManager) resume(st *runtimeState) {
+	closeInheritedOnExec(st)
 	m.ids.setServerID(st.ServerID)
 	m.former = maps.Clone(m.pools)
 	if st.Config != nil {
@@ -31,28 +36,51 @@ func (m *sessionManager) resume(st *runtimeState) {
 			m.former = former
 		}
 	}
-	lost := 0
-	for i := range st.SessionDatas {
-		l := m.loops[i%len(m.loops)]
-		s, err := resumeSession(m, l, &st.SessionDatas[i], st.Version)
-		if err != nil {
-			glog.Errorf("resume: %v", err)
-			lost++
-			continue
+	var lost atomic.Int64
+	inParallel(len(m.loops), len(m.loops), func(part, _, _ int) {
+		for i := part; i < len(st.SessionDatas); i += len(m.loops) {
+			if err := m.resumeOne(m.loops[part], st, &st.SessionDatas[i]); err != nil {
+				glog.Errorf("resume: %v", err)
+				lost.Add(1)
+			}
 		}
-		peer, err := peerAddr(int(s.miner.fd))
-		if err != nil {
-			peer = s.addr // gone meanwhile; the loop finds out
-		}
-		m.admitResumed(s, peer)
-		m.add(s)
-		if s.pool != nil {
-			m.resumeAccount(s, st, &st.SessionDatas[i])
-		}
-	}
+	})
 	m.ids.setNextIndex(st.NextIndex)
 	m.resumed = st
-	m.lostInUpgrade = lost
+	m.lostInUpgrade = int(lost.Load())
+}
+
+// resumeOne takes over the session that ss describes.
+func (m *sessionManager) resumeOne(l *loop, st *runtimeState, ss *sessionState) error {
+	s, err := resumeSession(m, l, ss, st.Version)
+	if err != nil {
+		return err
+	}
+	m.admitResumed(s)
+	m.add(s)
+	if s.pool != nil {
+		m.resumeAccount(s, st, ss)
+	}
+	return nil
+}
+
+// admitResumed counts in a session of the process before, whatever the limits
+// are now: an established miner stays. One at the address of a trusted proxy
+// is that proxy itself, which the limit is not for, unless a proxy has told
+// that address.
+func (m *sessionManager) admitResumed(s *Session) {
+	m.admitted.Add(1)
+	if m.limits.perIP == 0 {
+		return
+	}
+	if m.trusts(s.addr.Addr()) {
+		peer, err := peerAddr(int(s.miner.fd))
+		if err != nil || peer.Addr().Unmap() == s.addr.Addr().Unmap() {
+			return // err: gone meanwhile; the loop finds out
+		}
+	}
+	m.limits.enterAnyway(s.addr.Addr())
+	s.admission.perIP = true
 }
 
 // otherPool describes p if it is not what the configuration says of its coin,
@@ -75,6 +103,8 @@ func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
 // server, or if that is nil, what the former configuration said of the coin.
 // It is the coin's pool of now only if the address is still the same.
 func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *pool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	former := m.former[coin]
 	if server != nil {
 		key := fmt.Sprintf("%s %v", coin, *server) // coins have no spaces
@@ -249,13 +279,20 @@ func nameProcess() {
 // until a signal ends it. The miners come first: what is wrong with files or
 // listeners is logged and costs no connection.
 func (d *daemon) resume(configPath, runtimePath string) error {
+	// Garbage can wait until the miners are served.
+	percent := debug.SetGCPercent(-1)
+	collect := sync.OnceFunc(func() { debug.SetGCPercent(percent) })
+	defer collect()
 	nameProcess()
+	began := monotonicClock()
 	st, err := readRuntimeState(runtimePath)
 	if err != nil {
 		glog.Errorf("resume: %v; starting anew, miners have to connect again", err)
 		closeInheritedSockets()
+		collect()
 		return d.start(configPath)
 	}
+	read := monotonicClock()
 	if d.config, err = loadConfig(configPath); err != nil {
 		if st.Config == nil {
 			return err
@@ -276,11 +313,13 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 		return err
 	}
 	defer d.coins.Close()
+	prepared := monotonicClock()
 	st.notAfter(time.Now())
 	d.manager.resume(st)
 	d.manager.start()
 	relaying, clock := time.Now(), monotonicClock()
 	defer d.manager.close()
+	collect()
 	d.manager.goOn() // first, so that no coin changes before
 	d.coins.Start(d.manager)
 	ln, err := d.listen(st)
@@ -289,6 +328,11 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	}
 	d.manager.serve(ln)
 	d.manager.logResumed(relaying, clock)
+	if frozen := st.FrozenClock; frozen != 0 {
+		// By the same clock as frozen_ms of the line "upgrade exec".
+		since := func(at int64) int64 { return (at - frozen) / int64(time.Millisecond) }
+		glog.V(1).Infof("upgrade steps began_ms=%d read_ms=%d prepared_ms=%d relaying_ms=%d", since(began), since(read), since(prepared), since(clock))
+	}
 	if err := os.Remove(runtimePath); err != nil {
 		glog.Warningf("resume: %v", err)
 	}

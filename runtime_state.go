@@ -2,15 +2,10 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/golang/glog"
 )
 
 // runtimeState is runtime.json: all that a process hands to the one that takes
@@ -52,9 +47,6 @@ type runtimeState struct {
 const (
 	runtimeAction  = "upgrade"
 	runtimeVersion = 1
-
-	// maxRuntimeFile bounds what is read: 100,000 agents' worth.
-	maxRuntimeFile = 1 << 30
 )
 
 // sessionState is one session in runtime.json.
@@ -195,94 +187,6 @@ func (st *runtimeState) notAfter(now time.Time) {
 	}
 	// Samples have to be in order.
 	st.Monitor.History = slices.DeleteFunc(st.Monitor.History, func(s historySample) bool { return s.At > latest })
-}
-
-// writeRuntimeState writes the file whole or not at all, readable by this user
-// only: it holds the miners' passwords.
-func writeRuntimeState(path string, st *runtimeState) (err error) {
-	content, err := wireJSON.Marshal(st)
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write state: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(content); err == nil {
-		err = f.Close()
-	} else {
-		f.Close()
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write state: %w", err)
-	}
-	return nil
-}
-
-// readRuntimeState reads and checks the file. Only a regular file of this user
-// that nobody else may write is taken.
-func readRuntimeState(path string) (*runtimeState, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|openNoFollow, 0)
-	if err != nil {
-		return nil, fmt.Errorf("runtime file: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("runtime file: %w", err)
-	}
-	if err := checkOwnFile(info); err != nil {
-		return nil, fmt.Errorf("runtime file %s: %w", path, err)
-	}
-	content, err := io.ReadAll(io.LimitReader(f, maxRuntimeFile))
-	if err != nil {
-		return nil, fmt.Errorf("runtime file: %w", err)
-	}
-	var st runtimeState
-	if err := wireJSON.Unmarshal(content, &st); err != nil {
-		return nil, fmt.Errorf("runtime file %s: %w", path, err)
-	}
-	switch {
-	case st.Action != runtimeAction:
-		return nil, fmt.Errorf("runtime file %s: Action is %q, must be %q", path, st.Action, runtimeAction)
-	case st.Version > runtimeVersion:
-		return nil, fmt.Errorf("runtime file %s: Version %d is newer than this program's %d", path, st.Version, runtimeVersion)
-	case st.ServerID == 0 && st.Version == 0:
-		return nil, fmt.Errorf("runtime file %s: ServerID is missing", path)
-	}
-	return &st, nil
-}
-
-// runtimeFile is where the state is written, in the working directory.
-const runtimeFile = "runtime.json"
-
-// removeStaleState removes a state file that nobody came to read, because the
-// process was ended in the middle of an upgrade: it holds passwords.
-func removeStaleState() {
-	info, err := os.Lstat(runtimeFile)
-	if err != nil || checkOwnFile(info) != nil {
-		return
-	}
-	if err := os.Remove(runtimeFile); err != nil {
-		glog.Warningf("stale %s: %v", runtimeFile, err)
-	}
-}
-
-var errNotOwnFile = errors.New("must be a regular file of this user that no other may write")
-
-func checkOwnFile(info os.FileInfo) error {
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || !ownedByUs(info) {
-		return errNotOwnFile
-	}
-	return nil
 }
 
 // upgradeContext is what a process that wants to be replaced tells the

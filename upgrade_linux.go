@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -114,9 +116,12 @@ func (u *upgrader) upgrade() error {
 	}
 	glog.V(1).Infof("upgrade preflight done ms=%d", u.system.now().Sub(began).Milliseconds())
 
+	// To collect the garbage of an upgrade would only make the pause longer.
+	percent := debug.SetGCPercent(-1)
 	u.manager.freeze()
 	err = u.replace(path)
 	u.manager.thaw()
+	debug.SetGCPercent(percent)
 	return fmt.Errorf("undone: %w", err)
 }
 
@@ -124,9 +129,11 @@ func (u *upgrader) upgrade() error {
 // that fails, with everything as it was.
 func (u *upgrader) replace(path string) error {
 	st, fds := u.capture()
+	captured := u.system.now()
 	if err := u.system.write(u.state, st); err != nil {
 		return err
 	}
+	written := u.system.now()
 	defer os.Remove(u.state)
 	defer func() {
 		for _, fd := range fds {
@@ -138,7 +145,8 @@ func (u *upgrader) replace(path string) error {
 			return fmt.Errorf("descriptor %d: %w", fd, err)
 		}
 	}
-	glog.V(1).Infof("upgrade exec sessions=%d frozen_ms=%d", len(st.SessionDatas), u.system.now().Sub(st.FrozenAt).Milliseconds())
+	glog.V(1).Infof("upgrade exec sessions=%d captured_ms=%d written_ms=%d frozen_ms=%d", len(st.SessionDatas),
+		captured.Sub(st.FrozenAt).Milliseconds(), written.Sub(st.FrozenAt).Milliseconds(), u.system.now().Sub(st.FrozenAt).Milliseconds())
 	glog.Flush()
 
 	// A second SIGUSR2 before the new program is ready for it would end it.
@@ -360,9 +368,12 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 			st.Switched[name] = a.lastSwitch.Unix()
 		}
 	}
-	st.SessionDatas = make([]sessionState, 0, len(m.sessions))
-	for _, s := range m.sessions {
-		st.SessionDatas = append(st.SessionDatas, s.state(&fds))
-	}
-	return st, fds
+	st.SessionDatas = make([]sessionState, len(m.sessions))
+	parts := make([][]int, processors(len(m.sessions)))
+	inParallel(len(parts), len(m.sessions), func(part, from, to int) {
+		for i := from; i < to; i++ {
+			st.SessionDatas[i] = m.sessions[i].state(&parts[part])
+		}
+	})
+	return st, append(fds, slices.Concat(parts...)...)
 }

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/golang/glog"
+	jsoniter "github.com/json-iterator/go"
+)
+
+// How runtimeState becomes a file, and a file it. Nothing is relayed
+// meanwhile, so sessions, which are nearly all of it, are encoded and decoded
+// by all processors.
+
+// maxRuntimeFile bounds what is read: 100,000 agents' worth.
+const maxRuntimeFile = 1 << 30
+
+// writeRuntimeState writes the file whole or not at all, readable by this user
+// only: it holds the miners' passwords.
+func writeRuntimeState(path string, st *runtimeState) (err error) {
+	parts, err := encodeState(st)
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	for _, part := range parts {
+		if _, err = f.Write(part); err != nil {
+			break
+		}
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	return nil
+}
+
+// readRuntimeState reads and checks the file. Only a regular file of this user
+// that nobody else may write is taken.
+func readRuntimeState(path string) (*runtimeState, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|openNoFollow, 0)
+	if err != nil {
+		return nil, fmt.Errorf("runtime file: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("runtime file: %w", err)
+	}
+	if err := checkOwnFile(info); err != nil {
+		return nil, fmt.Errorf("runtime file %s: %w", path, err)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxRuntimeFile))
+	if err != nil {
+		return nil, fmt.Errorf("runtime file: %w", err)
+	}
+	st, err := decodeState(content)
+	if err != nil {
+		return nil, fmt.Errorf("runtime file %s: %w", path, err)
+	}
+	switch {
+	case st.Action != runtimeAction:
+		return nil, fmt.Errorf("runtime file %s: Action is %q, must be %q", path, st.Action, runtimeAction)
+	case st.Version > runtimeVersion:
+		return nil, fmt.Errorf("runtime file %s: Version %d is newer than this program's %d", path, st.Version, runtimeVersion)
+	case st.ServerID == 0 && st.Version == 0:
+		return nil, fmt.Errorf("runtime file %s: ServerID is missing", path)
+	}
+	return st, nil
+}
+
+// runtimeFile is where the state is written, in the working directory.
+const runtimeFile = "runtime.json"
+
+// removeStaleState removes a state file that nobody came to read, because the
+// process was ended in the middle of an upgrade: it holds passwords.
+func removeStaleState() {
+	info, err := os.Lstat(runtimeFile)
+	if err != nil || checkOwnFile(info) != nil {
+		return
+	}
+	if err := os.Remove(runtimeFile); err != nil {
+		glog.Warningf("stale %s: %v", runtimeFile, err)
+	}
+}
+
+var errNotOwnFile = errors.New("must be a regular file of this user that no other may write")
+
+func checkOwnFile(info os.FileInfo) error {
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o022 != 0 || !ownedByUs(info) {
+		return errNotOwnFile
+	}
+	return nil
+}
+
+// Each session has a line of its own in the file, between these.
+const (
+	sessionsBegin = "\"SessionDatas\":[\n"
+	sessionsNext  = ",\n"
+	sessionsEnd   = "\n]"
+
+	// sessionsNone is how a state without sessions begins.
+	sessionsNone = "\"SessionDatas\":[]"
+
+	// sessionSize is how long most are, in bytes.
+	sessionSize = 1024
+)
+
+// encodeState is st as JSON, in parts that follow each other.
+func encodeState(st *runtimeState) ([][]byte, error) {
+	rest := *st
+	rest.SessionDatas = []sessionState{}
+	frame, err := wireJSON.Marshal(&rest)
+	if err != nil || len(st.SessionDatas) == 0 {
+		return [][]byte{frame}, err
+	}
+	before, after, ok := bytes.Cut(frame, []byte(sessionsNone))
+	if !ok {
+		whole, err := wireJSON.Marshal(st)
+		return [][]byte{whole}, err
+	}
+	parts := make([][]byte, processors(len(st.SessionDatas)))
+	errs := make([]error, len(parts))
+	inParallel(len(parts), len(st.SessionDatas), func(part, from, to int) {
+		stream := jsoniter.NewStream(wireJSON, nil, sessionSize*(to-from))
+		for i := from; i < to; i++ {
+			if i > 0 {
+				stream.WriteRaw(sessionsNext)
+			}
+			stream.WriteVal(&st.SessionDatas[i])
+		}
+		parts[part], errs[part] = stream.Buffer(), stream.Error
+	})
+	parts = append([][]byte{before, []byte(sessionsBegin)}, append(parts, []byte(sessionsEnd), after)...)
+	return parts, errors.Join(errs...)
+}
+
+// decodeState reads what encodeState wrote, or any other JSON of that content.
+func decodeState(content []byte) (*runtimeState, error) {
+	if st := decodeLines(content); st != nil {
+		return st, nil
+	}
+	var st runtimeState
+	if err := wireJSON.Unmarshal(content, &st); err != nil {
+		return nil, err
+	}
+	return &st, nil
+}
+
+// decodeLines is decodeState if the sessions have lines of their own; else it
+// returns nil. No string in JSON has a line end in it, so what is a session
+// in each line is so in the whole.
+func decodeLines(content []byte) *runtimeState {
+	before, sessions, ok := bytes.Cut(content, []byte(sessionsBegin))
+	if !ok {
+		return nil
+	}
+	sessions, after, ok := bytes.Cut(sessions, []byte(sessionsEnd))
+	if !ok {
+		return nil
+	}
+	var st runtimeState
+	frame := bytes.Join([][]byte{before, after}, []byte(sessionsNone))
+	if wireJSON.Unmarshal(frame, &st) != nil {
+		return nil
+	}
+	lines := bytes.Split(sessions, []byte(sessionsNext))
+	st.SessionDatas = make([]sessionState, len(lines))
+	good := make([]bool, processors(len(lines)))
+	inParallel(len(good), len(lines), func(part, from, to int) {
+		good[part] = true
+		for i := from; i < to && good[part]; i++ {
+			good[part] = wireJSON.Unmarshal(lines[i], &st.SessionDatas[i]) == nil
+		}
+	})
+	for _, ok := range good {
+		if !ok {
+			return nil
+		}
+	}
+	return &st
+}
+
+// processors is in how many parts n items are worked on.
+func processors(n int) int { return max(1, min(n, runtime.GOMAXPROCS(0))) }
+
+// inParallel divides n items into parts and works on all parts at once.
+func inParallel(parts, n int, work func(part, from, to int)) {
+	var wg sync.WaitGroup
+	for part := range parts {
+		wg.Go(func() { work(part, part*n/parts, (part+1)*n/parts) })
+	}
+	wg.Wait()
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"testing"
+)
+
+// manySessions is a state with sessions whose strings have in them what the
+// file is divided by.
+func manySessions(n int) *runtimeState {
+	st := &runtimeState{Action: runtimeAction, Version: runtimeVersion, ServerID: 3, Wanted: map[string]string{sessionsNone: "btc"}}
+	for i := range n {
+		st.SessionDatas = append(st.SessionDatas, sessionState{
+			SessionID: uint32(i), Account: fmt.Sprintf("a%d,\n{\n]\"SessionDatas\":[\n", i), Agent: [][]byte{[]byte(sessionsNext)},
+			StratumAuthorizeRequest: &requestState{ID: json.RawMessage("1"), Method: sessionsEnd, Params: json.RawMessage(`["x\n]"]`)},
+		})
+	}
+	return st
+}
+
+func encoded(t *testing.T, st *runtimeState) []byte {
+	t.Helper()
+	parts, err := encodeState(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Join(parts, nil)
+}
+
+// What is encoded in parallel is the same JSON for any reader.
+func TestStateFileIsOneJSON(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 3, 1000} {
+		want := manySessions(n)
+		content := encoded(t, want)
+		if !json.Valid(content) {
+			t.Fatalf("%d sessions: not JSON", n)
+		}
+		if fast := decodeLines(content) != nil; fast != (n > 0) {
+			t.Errorf("%d sessions: decoded by lines: %v", n, fast)
+		}
+		got, err := decodeState(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var plain runtimeState
+		if err := wireJSON.Unmarshal(content, &plain); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, &plain) {
+			t.Errorf("%d sessions: read by lines they differ from the plain reading", n)
+		}
+		if len(got.SessionDatas) != n || n > 0 && !reflect.DeepEqual(got.SessionDatas[n-1].Account, want.SessionDatas[n-1].Account) {
+			t.Errorf("%d sessions: got %d", n, len(got.SessionDatas))
+		}
+	}
+}
+
+// Lines at other places, or cut short, are read like any JSON.
+func TestStateFileOfOtherLines(t *testing.T) {
+	content := encoded(t, manySessions(5))
+	var compact, indented bytes.Buffer
+	if err := json.Compact(&compact, content); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Indent(&indented, content, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	broken := bytes.Replace(indented.Bytes(), []byte(`"SessionDatas": [`), []byte(`"SessionDatas":[`), 1) // begins like one with lines
+	for _, other := range [][]byte{compact.Bytes(), indented.Bytes(), broken} {
+		st, err := decodeState(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(st.SessionDatas) != 5 || st.SessionDatas[4].SessionID != 4 {
+			t.Errorf("%d sessions", len(st.SessionDatas))
+		}
+	}
+	for cut := range content {
+		if _, err := decodeState(content[:cut]); err == nil {
+			t.Fatalf("cut after %d of %d bytes: no error", cut, len(content))
+		}
+	}
+}
