@@ -144,6 +144,7 @@ func TestMoveToPromptPool(t *testing.T) {
 	}
 	eventually(t, "all miners at the first pool", func() bool { return pools["btc"].links.Load() == int64(miners) })
 	var times []int // ms
+	used := processCPU(t, p.cmd.Process.Pid)
 	for i := range moves {
 		coin := []string{"bcc", "btc"}[i%2]
 		from := p.logged()
@@ -158,7 +159,9 @@ func TestMoveToPromptPool(t *testing.T) {
 		time.Sleep(time.Duration(c.DrainSeconds)*time.Second + 500*time.Millisecond) // former links end
 	}
 	slices.Sort(times)
-	t.Logf("%d moves of %d miners: %d-%d ms, median %d ms", moves, miners, times[0], times[moves-1], times[moves/2])
+	used = processCPU(t, p.cmd.Process.Pid) - used
+	t.Logf("%d moves of %d miners: %d-%d ms, median %d ms; %v of CPU for a switch and the former link's end",
+		moves, miners, times[0], times[moves-1], times[moves/2], used/time.Duration(moves*miners))
 	for i, conn := range conns {
 		conn.SetReadDeadline(time.Now().Add(testWait))
 		seen := 0

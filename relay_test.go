@@ -208,8 +208,14 @@ func TestRelayCloseByOwner(t *testing.T) {
 }
 
 func TestRelayDial(t *testing.T) {
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		t.Run(at, func(t *testing.T) { testRelayDial(t, at) })
+	}
+}
+
+func testRelayDial(t *testing.T, at string) {
 	b := newRelayBench(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", at)
 	if err != nil {
 		t.Fatal(err)
 	}
