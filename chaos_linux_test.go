@@ -400,6 +400,27 @@ func (p *process) usage(debug string) (u usage) {
 	return u
 }
 
+// usageAtRest is usage when the number of descriptors has been the same for
+// longer than former links stay: what was closed at one end may still be open
+// at the other.
+func (p *process) usageAtRest(debug string) usage {
+	p.t.Helper()
+	const rest = 2500 * time.Millisecond
+	u, since := p.usage(debug), time.Now()
+	for end := time.Now().Add(30 * time.Second); time.Since(since) < rest; time.Sleep(100 * time.Millisecond) {
+		now := p.usage(debug)
+		if now.descriptors != u.descriptors {
+			since = time.Now()
+		}
+		u = now
+		if time.Now().After(end) {
+			p.t.Errorf("the number of descriptors does not come to rest: %d", u.descriptors)
+			break
+		}
+	}
+	return u
+}
+
 // chaos is the random test: what it may do, and to whom.
 type chaos struct {
 	t      *testing.T
@@ -637,7 +658,7 @@ func TestChaos(t *testing.T) {
 		time.Sleep(time.Duration(c.rng.IntN(60)) * time.Millisecond)
 	}
 	c.quiet()
-	before := c.p.usage(config.HTTPDebugListenAddr)
+	before := c.p.usageAtRest(config.HTTPDebugListenAddr)
 
 	for end := time.Now().Add(time.Duration(*chaosSeconds) * time.Second); time.Now().Before(end); {
 		c.restore(false)
@@ -645,7 +666,7 @@ func TestChaos(t *testing.T) {
 		time.Sleep(time.Duration(c.rng.ExpFloat64() * float64(150*time.Millisecond)))
 	}
 	c.quiet()
-	after := c.p.usage(config.HTTPDebugListenAddr)
+	after := c.p.usageAtRest(config.HTTPDebugListenAddr)
 	t.Logf("before: %v", before)
 	t.Logf("after:  %v", after)
 	t.Logf("did %v", c.did)
@@ -763,12 +784,18 @@ func TestChaosSwitchesOnly(t *testing.T) {
 		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), 20, 80, stratumtest.MinerOptions{LateShares: 0.5}))
 	}
 	at := []int{0, 1, 2}
+	logged := make([]int, 3) // where each account's last move begins in the log
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
-		// In turn, so that no share is on its way to a pool that is left and
-		// gone back to at the same moment.
+		// In turn, and a move after the other, so that no share is on its way to
+		// a pool that is left and gone back to at the same moment.
 		account := rng.IntN(3)
+		name := fmt.Sprintf("acc%d", account)
+		if logged[account] > 0 {
+			c.p.waitLogFrom(logged[account], fmt.Sprintf(`switch account=%q to=%q miners=20 .* done`, name, c.coins[name]))
+		}
 		at[account] = (at[account] + 1) % 3
-		c.coins[fmt.Sprintf("acc%d", account)] = pools[at[account]].Name()
+		c.coins[name] = pools[at[account]].Name()
+		logged[account] = c.p.logged()
 		c.p.setCoins(c.coins)
 		p := pools[rng.IntN(3)]
 		p.SetModes(stratumtest.Modes{AnswerDelay: time.Duration(rng.IntN(200)) * time.Millisecond})

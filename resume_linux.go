@@ -48,6 +48,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setNextIndex(st.NextIndex)
 	m.resumed = st
 	m.lostInUpgrade = int(lost.Load())
+	m.tidy.burst = int64(len(st.SessionDatas)) // they leave garbage like new ones
 }
 
 // resumeOne takes over the session that ss describes.

@@ -71,7 +71,7 @@ func (m *sessionManager) sweep(l *loop) {
 // handshakes leave garbage, and an idle process has no reason to collect it.
 type memoryTidy struct {
 	seen  int64 // links made, at the last look
-	burst int64 // of them, since the last tidying
+	burst int64 // of them and of resumed sessions, since the last tidying
 }
 
 // tidyAfter is how many new links make a burst.
