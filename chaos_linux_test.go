@@ -400,27 +400,6 @@ func (p *process) usage(debug string) (u usage) {
 	return u
 }
 
-// usageAtRest is usage when the number of descriptors has been the same for
-// longer than former links stay: what was closed at one end may still be open
-// at the other.
-func (p *process) usageAtRest(debug string) usage {
-	p.t.Helper()
-	const rest = 2500 * time.Millisecond
-	u, since := p.usage(debug), time.Now()
-	for end := time.Now().Add(30 * time.Second); time.Since(since) < rest; time.Sleep(100 * time.Millisecond) {
-		now := p.usage(debug)
-		if now.descriptors != u.descriptors {
-			since = time.Now()
-		}
-		u = now
-		if time.Now().After(end) {
-			p.t.Errorf("the number of descriptors does not come to rest: %d", u.descriptors)
-			break
-		}
-	}
-	return u
-}
-
 // chaos is the random test: what it may do, and to whom.
 type chaos struct {
 	t      *testing.T
@@ -658,7 +637,7 @@ func TestChaos(t *testing.T) {
 		time.Sleep(time.Duration(c.rng.IntN(60)) * time.Millisecond)
 	}
 	c.quiet()
-	before := c.p.usageAtRest(config.HTTPDebugListenAddr)
+	before := c.p.usage(config.HTTPDebugListenAddr)
 
 	for end := time.Now().Add(time.Duration(*chaosSeconds) * time.Second); time.Now().Before(end); {
 		c.restore(false)
@@ -666,7 +645,7 @@ func TestChaos(t *testing.T) {
 		time.Sleep(time.Duration(c.rng.ExpFloat64() * float64(150*time.Millisecond)))
 	}
 	c.quiet()
-	after := c.p.usageAtRest(config.HTTPDebugListenAddr)
+	after := c.p.usage(config.HTTPDebugListenAddr)
 	t.Logf("before: %v", before)
 	t.Logf("after:  %v", after)
 	t.Logf("did %v", c.did)

@@ -25,7 +25,6 @@ import (
 // session that can not be resumed is logged and costs no other. Each loop's
 // sessions are taken over by a goroutine, as nothing is relayed meanwhile.
 func (m *sessionManager) resume(st *runtimeState) {
-	closeInheritedOnExec(st)
 	m.ids.setServerID(st.ServerID)
 	m.former = maps.Clone(m.pools)
 	if st.Config != nil {

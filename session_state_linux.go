@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -172,6 +171,7 @@ func takeDescriptor(fd, version int) error {
 	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
 		return fmt.Errorf("descriptor %d: %w", fd, err)
 	}
+	unix.CloseOnExec(fd)
 	if version > 0 {
 		return nil // it is one of the relay's own
 	}
@@ -180,26 +180,6 @@ func takeDescriptor(fd, version int) error {
 	}
 	setSocketOptions(fd)
 	return nil
-}
-
-// closeInheritedOnExec sees that programs started from here do not inherit
-// what this one has inherited.
-func closeInheritedOnExec(st *runtimeState) {
-	if unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) == nil {
-		return
-	}
-	for i := range st.SessionDatas { // Linux before 5.11
-		s := &st.SessionDatas[i]
-		fds := []int{s.ClientConnFD, s.ServerConnFD}
-		for _, d := range s.Drains {
-			fds = append(fds, d.FD)
-		}
-		for _, fd := range fds {
-			if fd >= 0 {
-				unix.CloseOnExec(fd)
-			}
-		}
-	}
 }
 
 // takeIdentity reads what the miner said of itself, and the phase.

@@ -152,7 +152,7 @@ func TestTorture(t *testing.T) {
 	}
 	c.fault(c.faultNamed("upgrade"))
 	c.calm()
-	before := c.p.usageAtRest(debug)
+	before := c.p.usage(debug)
 
 	// Each kind has its turn before one comes again.
 	var bag []*tortureFault
@@ -179,7 +179,7 @@ func TestTorture(t *testing.T) {
 		c.fault(first)
 	}
 	c.calm()
-	after := c.p.usageAtRest(debug)
+	after := c.p.usage(debug)
 	t.Logf("before: %v", before)
 	t.Logf("after:  %v", after)
 	t.Logf("did %v", c.did)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -290,6 +292,37 @@ func TestUpgradeManySessions(t *testing.T) {
 	checkFleet(t, fleet, sessions)
 	if got := fleet.Stats().Accepted; got != uint64(sessions) {
 		t.Errorf("%d of %d miners mine", got, sessions)
+	}
+}
+
+// What the daemon was started with stays open, such as the file by which flock
+// sees that only one runs.
+func TestUpgradeKeepsInheritedDescriptors(t *testing.T) {
+	lock, err := os.Create(filepath.Join(t.TempDir(), "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	c := fileConfig(startPool(t, stratumtest.PoolOptions{Name: "btc"}))
+	p := newProcess(t, t.TempDir())
+	p.writeConfig(c)
+	p.setCoins(map[string]string{"*": "btc"})
+	p.inherit = []*os.File{lock}
+	p.start("-logtostderr", "-v=1")
+	lock.Close()
+	again, err := os.Open(lock.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	for i := range 3 {
+		if err := unix.Flock(int(again.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+			t.Fatalf("after %d upgrades: the lock can be had: %v", i, err)
+		}
+		p.upgrade()
 	}
 }
 
