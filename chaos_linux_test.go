@@ -261,9 +261,7 @@ func startProcessIn(t *testing.T, namespace string, c *Config, coins map[string]
 	p.setCoins(coins)
 	wrapper := filepath.Join(p.dir, "in-namespace")
 	script := fmt.Sprintf("#!/bin/sh\nexec ip netns exec %s %s \"$@\"\n", namespace, p.binary)
-	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	p.replace(wrapper, []byte(script), 0o755)
 	p.binary = wrapper
 	p.start("-logtostderr", "-v=1")
 	return p
