@@ -278,8 +278,8 @@ func (c *poolConn) hearAuthorize(m *message) bool {
 		return true
 	}
 	if name == "" || modes.RefuseWorker || (c.p.opts.AcceptWorker != nil && !c.p.opts.AcceptWorker(name)) {
-		c.p.count.refused.Add(1)
 		c.p.note(&c.p.log.refused, maxNames, name)
+		c.p.count.refused.Add(1)
 		c.refuse(m, 24, "Unauthorized worker")
 		release()
 		c.p.watch.tell()

@@ -47,11 +47,11 @@ func (c *poolConn) hearSubmit(m *message, line []byte) {
 		p.count.accepted.Add(1)
 		worker.accepted.Add(1)
 	} else {
+		p.noteReject(Reject{time.Now(), c.id, v.code, v.reason, string(line)})
 		p.count.rejected[v.code-firstCode].Add(1)
 		if worker != nil {
 			worker.rejected.Add(1)
 		}
-		p.noteReject(Reject{time.Now(), c.id, v.code, v.reason, string(line)})
 	}
 	if !modes.NoShareAnswers {
 		text := c.answerText(m, "true")

@@ -174,8 +174,9 @@ func (p *Pool) note(list *[]string, limit int, text string) {
 }
 
 func (p *Pool) fault(c *poolConn, format string, args ...any) {
-	p.count.faults.Add(1)
+	// The text first: who waits for the count looks at it then.
 	p.note(&p.log.faults, maxFaults, fmt.Sprintf("connection %d: ", c.id)+fmt.Sprintf(format, args...))
+	p.count.faults.Add(1)
 	p.watch.tell()
 }
 
