@@ -36,14 +36,18 @@ func (m *sessionManager) resume(st *runtimeState) {
 		}
 	}
 	var lost atomic.Int64
-	inParallel(len(m.loops), len(m.loops), func(part, _, _ int) {
-		for i := part; i < len(st.SessionDatas); i += len(m.loops) {
-			if err := m.resumeOne(m.loops[part], st, &st.SessionDatas[i]); err != nil {
-				glog.Errorf("resume: %v", err)
-				lost.Add(1)
+	var taken sync.WaitGroup
+	for first, l := range m.loops {
+		taken.Go(func() {
+			for i := first; i < len(st.SessionDatas); i += len(m.loops) {
+				if err := m.resumeOne(l, st, &st.SessionDatas[i]); err != nil {
+					glog.Errorf("resume: %v", err)
+					lost.Add(1)
+				}
 			}
-		}
-	})
+		})
+	}
+	taken.Wait()
 	m.ids.setNextIndex(st.NextIndex)
 	m.resumed = st
 	m.lostInUpgrade = int(lost.Load())

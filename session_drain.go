@@ -78,16 +78,8 @@ func (s *Session) retireUpstream(next *pool) {
 // spareDescriptors closes the link just retired if descriptors are short, as
 // soon as it owes no answers. Its jobs are still not the next pool's.
 func (s *Session) spareDescriptors() {
-	if len(s.drains) == 0 || s.manager.mayDrain() {
-		return
-	}
-	switch d := s.drains[len(s.drains)-1]; {
-	case d.socket == nil || d.ending:
-	case d.owes():
-		d.finish()
-		d.premature = true
-	default:
-		d.lose()
+	if len(s.drains) > 0 && !s.manager.mayDrain() {
+		s.drains[len(s.drains)-1].endEarly()
 	}
 }
 
@@ -157,6 +149,18 @@ func (d *drain) lose() {
 	d.close()
 }
 
+// endEarly loses the former link, as soon as it owes no answers.
+func (d *drain) endEarly() {
+	switch {
+	case d.socket == nil || d.ending:
+	case d.owes():
+		d.finish()
+		d.premature = true
+	default:
+		d.lose()
+	}
+}
+
 func (d *drain) close() {
 	if d.socket != nil {
 		d.socket.close()
@@ -223,13 +227,8 @@ func (d *drain) to(p *pool, a *poolAddress) bool {
 // to other addresses of the pool stay.
 func (s *Session) clearWay(p *pool, a *poolAddress) {
 	for _, d := range slices.Clone(s.drains) {
-		switch {
-		case d.socket == nil || d.ending || !d.to(p, a):
-		case d.owes():
-			d.finish()
-			d.premature = true
-		default:
-			d.lose()
+		if d.to(p, a) {
+			d.endEarly()
 		}
 	}
 }
