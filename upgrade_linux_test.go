@@ -197,14 +197,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	})
 	p := startProcess(t, fileConfig(pool), map[string]string{"*": "btc"})
 	p.waitLog(`version=one`)
-	fleet := stratumtest.NewFleet(stratumtest.FleetOptions{
-		N: miners, Addr: p.addr, WorkerName: workerNames("alice"), SharesPerSecond: rate,
-		Miner: stratumtest.MinerOptions{CheatHash: true},
-	})
-	defer fleet.Close()
-	if err := fleet.WaitAuthorized(upgradeCtx(t)); err != nil {
-		t.Fatal(err)
-	}
+	fleet := fleetOf(t, p.addr, "alice", miners, rate, stratumtest.MinerOptions{CheatHash: true})
 	arrivals, prober := startNewcomers(p.addr, 4), startProber(p.addr)
 	before := p.descriptors()
 	name := p.comm()
@@ -319,10 +312,10 @@ func TestUpgradeKeepsInheritedDescriptors(t *testing.T) {
 	}
 	defer again.Close()
 	for i := range 3 {
+		p.goodUpgrade()
 		if err := unix.Flock(int(again.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
-			t.Fatalf("after %d upgrades: the lock can be had: %v", i, err)
+			t.Fatalf("after %d upgrades: the lock can be had: %v", i+1, err)
 		}
-		p.upgrade()
 	}
 }
 

@@ -9,10 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -127,32 +125,6 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-func TestTerminationSignal(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no signals")
-	}
-	t.Parallel()
-	p := play(t, nil, "-interval", "300ms")
-	p.until("shall mine")
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	p.end(0)
-}
-
-func TestSignalWhileBuilding(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no signals")
-	}
-	t.Parallel()
-	p := play(t, nil)
-	p.until("Building")
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	p.end(0)
-}
-
 func TestSwitcherCrash(t *testing.T) {
 	t.Parallel()
 	p := play(t, nil, "-interval", "300ms")
@@ -182,30 +154,6 @@ func TestNoCompiler(t *testing.T) {
 	p.end(1)
 	if !strings.Contains(p.stderr.String(), "building the switcher") {
 		t.Errorf("the error is %q", &p.stderr)
-	}
-}
-
-func TestClosedOutput(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no SIGPIPE")
-	}
-	t.Parallel()
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	read.Close()
-	temp := t.TempDir()
-	cmd := exec.Command(demoBinary)
-	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
-	cmd.Stdout = write
-	err = cmd.Run()
-	write.Close()
-	if _, failed := err.(*exec.ExitError); !failed || cmd.ProcessState.ExitCode() != 1 {
-		t.Errorf("it ended with %v", err)
-	}
-	if left, _ := os.ReadDir(temp); len(left) > 0 {
-		t.Errorf("%v is left", left)
 	}
 }
 
