@@ -40,20 +40,19 @@ test:
 	./scripts/fuzz.sh 3
 	$(GO) test -race -count=1 -parallel 4 -timeout 14m ./...
 
-# One test after the other, for MINUTES each: the random tests with a ZooKeeper
-# ensemble, with a coin file and with a ZooKeeper that is restarted; then a
-# hundred upgrades. All go by SEED.
+# For MINUTES, side by side: the random tests with a ZooKeeper ensemble, with a
+# coin file and with a ZooKeeper that is restarted; then a hundred upgrades. All
+# go by SEED.
 SEED    ?= $(shell date +%s)
 MINUTES ?= 30
-LONG    := $(GO) test -race -count=1 -timeout 0 -v -seed $(SEED)
+LONG    := $(GO) test -race -count=1 -timeout 0 -v
 
 torture:
 	./scripts/install-test-tools.sh
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES)"
-	$(LONG) -run '^TestTorture$$' -torture-seconds $$(($(MINUTES) * 60)) .
-	$(LONG) -run '^TestChaos$$' -chaos-seconds $$(($(MINUTES) * 60)) .
-	$(LONG) -run '^TestChaos$$' -chaos-zk -chaos-seconds $$(($(MINUTES) * 60)) .
-	$(LONG) -run '^TestUpgrade' -upgrades 100 .
+	$(LONG) -parallel 3 -run '^(TestTorture|TestChaos|TestChaosZooKeeper)$$' . -args -seed $(SEED) \
+		-torture-seconds $$(($(MINUTES) * 60)) -chaos-seconds $$(($(MINUTES) * 60))
+	$(LONG) -run '^TestUpgrade' . -args -seed $(SEED) -upgrades 100
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES): all well"
 
 lint:

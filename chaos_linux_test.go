@@ -22,9 +22,8 @@ import (
 )
 
 var (
-	chaosSeconds = flag.Int("chaos-seconds", 120, "how long the random test runs")
-	chaosSeed    = flag.Uint64("seed", 0, "of the random test; 0: by the clock")
-	chaosZK      = flag.Bool("chaos-zk", false, "coins from a ZooKeeper that is restarted, instead of a file")
+	chaosSeconds = flag.Int("chaos-seconds", 0, "how long the random tests of switches and pools run; 0: two minutes with a coin file, half a minute with ZooKeeper")
+	chaosSeed    = flag.Uint64("seed", 0, "of the random tests; 0: by the clock")
 )
 
 // usage is what a process holds.
@@ -251,11 +250,41 @@ func (c *chaos) allHome() {
 // noSuchCoin is in no configuration.
 const noSuchCoin = "dogecoin"
 
-// Switches, pools and coin sources at random, and all miners mine. At the end
-// every share is accounted for and the daemon holds what it held before.
+// Switches, pools and the coin file at random, and all miners mine.
 func TestChaos(t *testing.T) {
 	t.Parallel()
+	testChaos(t, 2*time.Minute, func(c *chaos, _ *Config) func() chaosSource {
+		return func() chaosSource { return fileCoins{c.p} }
+	})
+}
+
+// The same with coins from a ZooKeeper that is restarted and killed.
+func TestChaosZooKeeper(t *testing.T) {
+	t.Parallel()
+	testChaos(t, 30*time.Second, func(c *chaos, config *Config) func() chaosSource {
+		server, err := zktest.Start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { server.Close() })
+		world := newZKWorld(t, server)
+		for account, coin := range c.coins {
+			world.put(world.coin(account), coin)
+		}
+		config.CoinFile, config.ZKBroker, config.ZKSwitcherWatchDir = "", []string{server.Addr()}, world.root+"/coins/"
+		config.ZKUserCaseInsensitiveIndex, config.EnableUserAutoReg, config.ZKAutoRegWatchDir = "", false, ""
+		return func() chaosSource { return zkChaosCoins{t, world, server} }
+	})
+}
+
+// testChaos runs for so long, if no flag says otherwise. At the end every share
+// is accounted for and the daemon holds what it held before. withCoins completes
+// the configuration; what it returns is called when the daemon runs.
+func testChaos(t *testing.T, lasts time.Duration, withCoins func(*chaos, *Config) func() chaosSource) {
 	const accounts, miners = 5, 200
+	if *chaosSeconds > 0 {
+		lasts = time.Duration(*chaosSeconds) * time.Second
+	}
 	seed := *chaosSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
@@ -274,24 +303,9 @@ func TestChaos(t *testing.T) {
 	config.DrainSeconds = 2
 	config.EnableHTTPDebug = true
 	config.HTTPDebugListenAddr = unusedAddr(t)
-	if *chaosZK {
-		server, err := zktest.Start()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { server.Close() })
-		world := newZKWorld(t, server)
-		for account, coin := range c.coins {
-			world.put(world.coin(account), coin)
-		}
-		config.CoinFile, config.ZKBroker, config.ZKSwitcherWatchDir = "", []string{server.Addr()}, world.root+"/coins/"
-		config.ZKUserCaseInsensitiveIndex, config.EnableUserAutoReg, config.ZKAutoRegWatchDir = "", false, ""
-		c.source = zkChaosCoins{t, world, server}
-	}
+	source := withCoins(c, config)
 	c.p = startProcess(t, config, c.coins)
-	if c.source == nil {
-		c.source = fileCoins{c.p}
-	}
+	c.source = source()
 	for i := range accounts {
 		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), miners/accounts, 80,
 			stratumtest.MinerOptions{Configure: 0x1fffe000, LateShares: 0.2}))
@@ -305,7 +319,7 @@ func TestChaos(t *testing.T) {
 	c.quiet()
 	before := c.p.usage(config.HTTPDebugListenAddr)
 
-	for end := time.Now().Add(time.Duration(*chaosSeconds) * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(lasts); time.Now().Before(end); {
 		c.restore(false)
 		c.step()
 		time.Sleep(time.Duration(c.rng.ExpFloat64() * float64(150*time.Millisecond)))
