@@ -17,6 +17,16 @@ var (
 	loadSeconds  = flag.Int("load-seconds", 0, "how long the full load goes on; 0: 15, with -long 60")
 )
 
+func startLeanPool(t *testing.T, opts stratumtest.LeanPoolOptions) *stratumtest.LeanPool {
+	t.Helper()
+	pool, err := stratumtest.StartLeanPool(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
 // TestLoadFull: shares, jobs of 4 KB each second, and miners that come and go,
 // all at once. No share is lost, and what the daemon holds in the last third of
 // the time is what it held in the first.
@@ -43,11 +53,17 @@ func TestLoadFull(t *testing.T) {
 	if *loadSeconds > 0 {
 		seconds = *loadSeconds
 	}
-	pool := startPool(t, stratumtest.PoolOptions{Name: "btc", SkipWork: true, JobSize: 4096, JobInterval: time.Second, CleanEvery: 1 << 30})
-	c := fileConfig(pool)
+	pool := startLeanPool(t, stratumtest.LeanPoolOptions{Name: "btc", JobSize: 4096, JobInterval: time.Second})
+	c := fileConfig()
+	c.StratumServerMap["btc"] = StratumServerInfo{URL: pool.Addr(), UserSuffix: "btc"}
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
 	p := startProcess(t, c, map[string]string{"*": "btc"})
-	fleet := fleetOf(t, p.addr, "alice", sessions, 0, stratumtest.MinerOptions{CheatHash: true})
+	fleet, err := stratumtest.NewLeanFleet(stratumtest.LeanFleetOptions{N: sessions, Addr: p.addr, WorkerName: func(i int) string { return fmt.Sprintf("alice.%d", i) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fleet.Close)
+	eventually(t, "all mine", func() bool { return fleet.Stats().Mining == sessions })
 	const shortAtATime = 200
 	idle := p.descriptors()
 	short := startShortSessions(p.addr, shortAtATime, []visit{
@@ -83,16 +99,18 @@ func TestLoadFull(t *testing.T) {
 	took := time.Since(began)
 	cpu = processCPU(t, p.cmd.Process.Pid) - cpu
 	short.finish(t)
-	st := settleFleet(t, fleet)
+	fleet.SetRate(0)
+	eventually(t, "all shares answered", func() bool { st := fleet.Stats(); return st.Accepted+st.Rejected == st.Submitted })
+	st := fleet.Stats()
 	shares := st.Submitted + uint64(short.shares.Load())
 	t.Logf("%d sessions, %.0f shares/s (aim %.0f, %d not tried), %.0f connects/s, for %v; %.0f jobs/s; daemon %.2f CPUs; slowest answer %v, 99 of 100 within %v",
 		sessions, float64(shares)/took.Seconds(), rate, st.Missed, float64(short.done.Load())/took.Seconds(), took.Round(time.Second),
 		float64(st.Jobs)/took.Seconds(), cpu.Seconds()/took.Seconds(), fleet.Latency.Quantile(1), fleet.Latency.Quantile(0.99))
 	t.Logf("first third: %v", third[0])
 	t.Logf("last third:  %v", third[2])
-	if ps := pool.Stats(); ps.Rejected > 0 || st.Rejected > 0 || st.Submitted != st.Accepted || ps.Accepted != shares {
-		t.Errorf("%d shares submitted, %d accepted, %d refused, and %d of short sessions; the pool took %d and refused %d: %v",
-			st.Submitted, st.Accepted, st.Rejected, short.shares.Load(), ps.Accepted, ps.Rejected, pool.Rejects()[:min(3, len(pool.Rejects()))])
+	if ps := pool.Stats(); ps.Strays > 0 || ps.Accepted != shares || st.Submitted != st.Accepted || st.Disconnected > 0 || len(st.Faults) > 0 {
+		t.Errorf("%d shares submitted, %d accepted, %d refused, and %d of short sessions; the pool took %d, %d lines strange to it: %q; %d disconnected, %q",
+			st.Submitted, st.Accepted, st.Rejected, short.shares.Load(), ps.Accepted, ps.Strays, ps.SomeStrays, st.Disconnected, st.Faults)
 	}
 	// How much the simulated miners and pool manage is the machine's matter; a
 	// tenth is a load all the same.
