@@ -68,6 +68,14 @@ func figure(t *testing.T, text, pattern string) int {
 	return int(n)
 }
 
+// heapBytes is what a daemon's heap holds after a collection.
+func heapBytes(t *testing.T, debug string) int {
+	t.Helper()
+	// Twice: what a first collection finds to have finalizers goes in the next.
+	debugText(t, debug, "/debug/pprof/heap?gc=1&debug=1")
+	return figure(t, debugText(t, debug, "/debug/pprof/heap?gc=1&debug=1"), heapInUse)
+}
+
 // metricsSum adds up all series of a metric.
 func metricsSum(text, name string) (sum float64) {
 	for line := range strings.Lines(text) {
@@ -243,9 +251,7 @@ func (s *leakScene) holds() (h holding) {
 	s.t.Helper()
 	h.usage = s.p.usage(s.debug)
 	h.watches = figure(s.t, debugText(s.t, s.debug, "/metrics"), `(?m)^stratum_switcher_coin_source_watches (\S+)`)
-	// Twice: what a first collection finds to have finalizers goes in the next.
-	debugText(s.t, s.debug, "/debug/pprof/heap?gc=1&debug=1")
-	h.heap = figure(s.t, debugText(s.t, s.debug, "/debug/pprof/heap?gc=1&debug=1"), heapInUse)
+	h.heap = heapBytes(s.t, s.debug)
 	watched, err := s.broker("wchp")
 	if err != nil {
 		s.t.Fatal(err)

@@ -526,3 +526,29 @@ func TestSessionPoolGoneForGood(t *testing.T) {
 		heal(t, btc)
 	}
 }
+
+// A pool that is there for moments only: the tries made because it seems to be
+// back do not count, so the miner is kept as long as with a pool that is away.
+func TestSessionPoolComesAndGoes(t *testing.T) {
+	btc, bcc := twoPools(t)
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc, bcc}, nil)
+	m := steadyMiner(t, sw, "alice.1")
+	waitPool(t, m, "btc")
+	sw.setTiming(func(tm *timing) { tm.reconnectFirst, tm.reconnectMost = 400*time.Millisecond, 400*time.Millisecond })
+	btc.Close()
+	eventually(t, "reconnecting", func() bool { return sw.sessionsIn(phaseReconnecting) == 1 })
+	failed := sw.linksFailed.Load()
+	eventually(t, "tries out of turn", func() bool {
+		sw.poolBack(sw.pools["btc"].addresses[0])
+		return sw.linksFailed.Load() > failed+2*maxReconnects
+	})
+	if sw.sessionsIn(phaseReconnecting) != 1 {
+		t.Fatal("the miner was closed")
+	}
+	heal(t, btc)
+	accepted := m.Stats().Accepted
+	waitAccepted(t, m, accepted+1)
+	if n := btc.Stats().Connections; n != 1 {
+		t.Errorf("%d links", n)
+	}
+}

@@ -37,6 +37,8 @@ type linking struct {
 	ticket  *dialTicket
 	link    *poolLink
 	retry   *loopTimer
+	due     time.Time // when the next try is, or would have been
+	ahead   bool      // the try under way is out of turn: its pool is back
 	began   time.Time
 	stopped bool
 }
@@ -63,6 +65,23 @@ func (s *Session) stopLinking() {
 		l.address.breaker.forget(l.probe)
 	}
 	s.manager.gate.release(l.ticket)
+}
+
+// retryAfter has the next try follow after a pause.
+func (s *Session) retryAfter(pause time.Duration) {
+	l := s.linking
+	l.due = time.Now().Add(pause)
+	l.retry = s.loop.after(pause, s.tryLink)
+}
+
+// tryAhead makes a try at once, as a pool that is waited for is back. If it
+// fails, the one that was due follows all the same: a pool that comes and goes
+// must not use up the tries that a miner has.
+func (s *Session) tryAhead() {
+	l := s.linking
+	s.loop.stopTimer(l.retry)
+	l.ahead = true
+	s.tryLink()
 }
 
 // tryLink waits its turn for the next try.
@@ -178,6 +197,12 @@ func (s *Session) linkFailed(err error) {
 		}
 	}
 	l.address = nil
+	ahead := l.ahead
+	l.ahead = false
+	if left := time.Until(l.due); ahead && left > 0 && s.phase != phaseRouting {
+		l.retry = s.loop.after(left, s.tryLink)
+		return
+	}
 	l.tries++
 
 	switch s.phase {
@@ -190,7 +215,7 @@ func (s *Session) linkFailed(err error) {
 		if errors.Is(err, errPoolsDown) && time.Since(l.began) < timing.poolHandshake {
 			// Nobody may try at the moment; the pool may be back soon.
 			s.linking = l
-			l.retry = s.loop.after(timing.reconnectFirst+rand.N(timing.reconnectFirst), s.tryLink)
+			s.retryAfter(timing.reconnectFirst + rand.N(timing.reconnectFirst))
 			return
 		}
 		s.refuse(errConnectFailed, true, err.Error())
@@ -200,14 +225,14 @@ func (s *Session) linkFailed(err error) {
 			s.phase = phaseRelaying
 			return
 		}
-		l.retry = s.loop.after(backoff(l.tries, timing.switchRetryFirst, timing.switchRetryMost), s.tryLink)
+		s.retryAfter(backoff(l.tries, timing.switchRetryFirst, timing.switchRetryMost))
 	case phaseReconnecting:
 		if l.tries >= maxReconnects {
 			s.close("pool lost and not back in time")
 			return
 		}
 		l.pool, l.only, l.once, l.passed = s.reconnectPool(l), nil, false, nil
-		l.retry = s.loop.after(backoff(l.tries, timing.reconnectFirst, timing.reconnectMost), s.tryLink)
+		s.retryAfter(backoff(l.tries, timing.reconnectFirst, timing.reconnectMost))
 	}
 }
 
@@ -380,9 +405,9 @@ func (s *Session) poolLost(err error) {
 		// A switch was waiting for its next try: now it is urgent.
 		s.loop.stopTimer(s.linking.retry)
 		s.linking.tries = 0
-		s.linking.retry = s.loop.after(rand.N(s.manager.timing.reconnectFirst), s.tryLink)
+		s.retryAfter(rand.N(s.manager.timing.reconnectFirst))
 	default:
-		s.linking.tries = 0
+		s.linking.tries, s.linking.ahead = 0, false
 	}
 }
 
@@ -394,7 +419,7 @@ func (s *Session) reconnect() {
 		p = s.pool
 	}
 	s.linking = &linking{pool: p, began: time.Now()}
-	s.linking.retry = s.loop.after(rand.N(s.manager.timing.reconnectFirst), s.tryLink)
+	s.retryAfter(rand.N(s.manager.timing.reconnectFirst))
 }
 
 // avoid has the next try go to another address than the one that was lost, if

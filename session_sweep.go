@@ -121,8 +121,7 @@ func (m *sessionManager) poolBack(a *poolAddress) {
 		l.post(func() {
 			for _, s := range m.sessionsOf(l) {
 				if w := s.linking; w != nil && w.retry != nil && w.pool.has(a) {
-					l.stopTimer(w.retry)
-					s.tryLink()
+					s.tryAhead()
 				}
 			}
 		})

@@ -55,7 +55,7 @@ type FleetStats struct {
 	Jobs           uint64
 	CleanJobs      uint64
 	Switches       uint64
-	ByPool         map[string]int // miners by the pool of their present job
+	ByPool         map[string]int // connected miners by the pool of their present job
 	Violations     uint64
 	SomeViolations []string // the first few
 	Missed         int64    // shares the clock could not submit, for want of a job or a connection
@@ -214,7 +214,9 @@ func (f *Fleet) Stats() FleetStats {
 		t.Jobs += s.Jobs
 		t.CleanJobs += s.CleanJobs
 		t.Switches += s.Switches
-		t.ByPool[s.Pool]++
+		if !s.Disconnected {
+			t.ByPool[s.Pool]++
+		}
 		t.Violations += uint64(len(s.Violations))
 		for _, v := range s.Violations {
 			if len(t.SomeViolations) < 20 {
