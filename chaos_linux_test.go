@@ -304,7 +304,7 @@ func testChaos(t *testing.T, lasts time.Duration, withCoins func(*chaos, *Config
 	config.EnableHTTPDebug = true
 	config.HTTPDebugListenAddr = unusedAddr(t)
 	source := withCoins(c, config)
-	c.p = startProcess(t, config, c.coins)
+	c.p = startProcess(t, config, c.coins, "-vmodule=session=2")
 	c.source = source()
 	for i := range accounts {
 		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), miners/accounts, 80,
@@ -355,6 +355,9 @@ func (c *chaos) account() {
 	sum.RejectedByCode = make(map[int]uint64)
 	for _, f := range c.fleets {
 		st := settleFleet(t, f)
+		if st.Disconnected > 0 {
+			t.Logf("sessions closed: %q", c.p.logLines(`(worker=\S+ closed phase=.*)`))
+		}
 		sum.Submitted += st.Submitted
 		sum.Accepted += st.Accepted
 		sum.Rejected += st.Rejected

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -228,7 +229,7 @@ func (s *Session) linkFailed(err error) {
 		s.retryAfter(backoff(l.tries, timing.switchRetryFirst, timing.switchRetryMost))
 	case phaseReconnecting:
 		if l.tries >= maxReconnects {
-			s.close("pool lost and not back in time")
+			s.close(fmt.Sprintf("pool lost and not back in %v: %v", time.Since(l.began).Round(time.Millisecond), err))
 			return
 		}
 		l.pool, l.only, l.once, l.passed = s.reconnectPool(l), nil, false, nil
@@ -404,10 +405,10 @@ func (s *Session) poolLost(err error) {
 	case s.linking.retry != nil:
 		// A switch was waiting for its next try: now it is urgent.
 		s.loop.stopTimer(s.linking.retry)
-		s.linking.tries = 0
+		s.linking.tries, s.linking.began = 0, time.Now()
 		s.retryAfter(rand.N(s.manager.timing.reconnectFirst))
 	default:
-		s.linking.tries, s.linking.ahead = 0, false
+		s.linking.tries, s.linking.began, s.linking.ahead = 0, time.Now(), false
 	}
 }
 
