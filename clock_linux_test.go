@@ -59,7 +59,10 @@ func TestUpgradeClockSet(t *testing.T) {
 		"forward by 50 years": -50 * 365 * 24 * time.Hour,
 	} {
 		for _, older := range []bool{false, true} {
-			t.Run(name+map[bool]string{true: ", older switcher"}[older], func(t *testing.T) { upgradeClockSet(t, d, older) })
+			t.Run(name+map[bool]string{true: ", older switcher"}[older], func(t *testing.T) {
+				t.Parallel()
+				upgradeClockSet(t, d, older)
+			})
 		}
 	}
 }

@@ -301,7 +301,12 @@ func checkShares(t *testing.T, pools []*stratumtest.Pool, crowds ...*crowd) {
 // The whole path: 200 miners of three sub-accounts, two pools, a real
 // ZooKeeper with all that can happen to it, and the program as it is shipped.
 func TestE2EMinersFollowTheCoin(t *testing.T) {
-	server := zkServer(t)
+	t.Parallel()
+	server, err := zktest.Start() // one of its own: it is stopped
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
 	proxy := newZKProxy(t, server.Addr())
 	world := newZKWorld(t, server)
 	world.put(world.coin("alice"), "btc")

@@ -173,6 +173,7 @@ func TestUpgradeConfigSpoilt(t *testing.T) {
 		{"no coin file", `{"CoinFile":"/nowhere/coins.json","ListenAddr":"127.0.0.1:0","StratumServerMap":{"btc":{"URL":"127.0.0.1:1"}}}`, "the coins of before|LAST GOOD CONFIGURATION"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			good := fileConfig(btc, bcc)
 			good.ListenAddr = freeAddr(t)
 			p := startProcess(t, good, map[string]string{"*": "btc"})

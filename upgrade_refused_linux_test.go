@@ -58,6 +58,7 @@ func (p *process) wantNoUpgrade(reason string) {
 // TestUpgradeRefused: whatever is wrong, nothing changes for anybody, and when
 // it is put right, the upgrade works.
 func TestUpgradeRefused(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	pools := fileConfig(btc, bcc)
 	pools.ListenAddr = freeAddr(t)

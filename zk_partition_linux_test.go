@@ -15,6 +15,7 @@ import (
 // new ones get in, and the coin that was changed meanwhile is followed when the
 // network is back. The server ID stays.
 func TestPartitionFromZooKeeper(t *testing.T) {
+	t.Parallel()
 	ensemble, err := zktest.StartEnsemble(3)
 	if err != nil {
 		t.Fatal(err)
