@@ -7,5 +7,8 @@
 // A proxy that mixes up jobs, extranonces, version masks, difficulties or
 // answers cannot hide it from the two of them.
 //
+// LeanPool and LeanFleet are for load: they check less, and cost less than what
+// is tested with them.
+//
 // The daemon does not import this package.
 package stratumtest
