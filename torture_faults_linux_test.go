@@ -112,7 +112,22 @@ func (c *torture) start(servers ...*zktest.Server) {
 	for _, s := range servers {
 		c.check(s.Launch())
 	}
-	c.check(c.ensemble.AwaitServing())
+	c.awaitServing()
+}
+
+// awaitServing waits until all of the ensemble serve. Servers that do not find
+// together again are started anew, as an operator would; for the daemon it is a
+// long outage.
+func (c *torture) awaitServing() {
+	c.t.Helper()
+	err := c.ensemble.AwaitServing()
+	if err == nil {
+		return
+	}
+	n, again := c.ensemble.RestartSilent()
+	c.t.Logf("ZooKeeper: %d servers started anew: %v", n, err)
+	c.check(again)
+	c.did["servers started anew"] += n
 }
 
 func (c *torture) leaderKilled(time.Duration) func() { return c.killed(c.leader()) }
@@ -135,7 +150,7 @@ func (c *torture) serverFrozen(time.Duration) func() {
 	c.check(s.Pause())
 	return func() {
 		c.check(s.Continue())
-		c.check(c.ensemble.AwaitServing())
+		c.awaitServing()
 	}
 }
 

@@ -81,6 +81,23 @@ func (e *Ensemble) AwaitServing() error {
 	return nil
 }
 
+// RestartSilent kills those that run but do not serve, and starts them again. It
+// says how many they were.
+func (e *Ensemble) RestartSilent() (int, error) {
+	var silent []*Server
+	for _, s := range e.Servers {
+		if answer, err := s.FourLetters("srvr"); s.ended != nil && (err != nil || !strings.Contains(answer, "Mode: ")) {
+			silent = append(silent, s)
+		}
+	}
+	for _, s := range silent {
+		if err := errors.Join(s.Kill(), s.Launch()); err != nil {
+			return 0, err
+		}
+	}
+	return len(silent), e.AwaitServing()
+}
+
 // Leader finds the server that leads, and waits for one to be elected. A former
 // leader that was paused may think for a moment that it leads still: then it
 // waits until that one has found out.

@@ -18,7 +18,7 @@ import (
 
 const (
 	jar       = "/usr/share/java/zookeeper.jar"
-	logging   = "/usr/share/java/slf4j-nop.jar"
+	logging   = "/usr/share/java/slf4j-simple.jar"
 	cliScript = "/usr/share/zookeeper/bin/zkCli.sh"
 	mainClass = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 
@@ -27,7 +27,8 @@ const (
 )
 
 // quickJava keeps a JVM that does little small and quick to start.
-var quickJava = []string{"-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"}
+var quickJava = []string{"-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+	"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"}
 
 // Server is one ZooKeeper server. Its methods may not be called concurrently,
 // except Addr and CLI.
