@@ -37,7 +37,7 @@ build:
 test:
 	./scripts/install-test-tools.sh
 	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
-	./scripts/fuzz.sh 5000x
+	./scripts/fuzz.sh 1000x
 	$(GO) test -race -count=1 -parallel 4 -timeout 14m ./...
 
 # For MINUTES, side by side: the random tests with a ZooKeeper ensemble, with a
