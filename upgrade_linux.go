@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
@@ -152,6 +153,8 @@ func (u *upgrader) replace(path string) error {
 	// A second SIGUSR2 before the new program is ready for it would end it.
 	// One that asks to stop has its plain effect from here on.
 	signal.Ignore(syscall.SIGUSR2)
+	defer defaultActions(syscall.SIGTERM, syscall.SIGINT)()
+	time.Sleep(handlerGrace)
 	signal.Stop(u.stop) // unlike Reset, this loses no signal that has come
 	defer signal.Notify(u.stop, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Notify(u.again, syscall.SIGUSR2)
@@ -161,6 +164,34 @@ func (u *upgrader) replace(path string) error {
 		return fmt.Errorf("stopped by %v", sig)
 	default:
 		return u.system.exec(path, u.nextArgs(), os.Environ())
+	}
+}
+
+// handlerGrace is for a thread that was in the runtime's signal handler when
+// the handler was taken away, to tell the signal's receiver.
+const handlerGrace = time.Millisecond
+
+// defaultActions has the kernel itself end the process on these signals, and
+// returns what undoes that. Without a receiver the runtime's handler would end
+// the process too, but it takes a moment to; exec in another thread meanwhile
+// ends the handler's thread, and the signal would be lost.
+func defaultActions(signals ...syscall.Signal) (undo func()) {
+	// The kernel's struct sigaction, whatever its layout: zeros are the default
+	// action, and what was there is only put back.
+	type action [64]byte
+	const setSize = 8 // of a signal set in it
+	former := make([]action, len(signals))
+	var changed []int
+	for i, sig := range signals {
+		var plain action
+		if _, _, err := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&plain)), uintptr(unsafe.Pointer(&former[i])), setSize, 0, 0); err == 0 {
+			changed = append(changed, i)
+		}
+	}
+	return func() {
+		for _, i := range changed {
+			unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(signals[i]), uintptr(unsafe.Pointer(&former[i])), 0, setSize, 0, 0)
+		}
 	}
 }
 

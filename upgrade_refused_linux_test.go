@@ -5,7 +5,9 @@ package main
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -298,6 +300,8 @@ func (p *process) waitIdle() {
 	}
 }
 
+var terminations = flag.Int("terminations", 5, "how often an upgrade is asked to stop at the moment of exec")
+
 // TestUpgradeTerminated: asked to stop at any moment of an upgrade, the
 // process ends, and leaves nothing behind.
 func TestUpgradeTerminated(t *testing.T) {
@@ -329,6 +333,16 @@ func TestUpgradeTerminated(t *testing.T) {
 		m := startMiners(t, p.addr, "alice", 1)[0]
 		p.signal(syscall.SIGUSR2)
 		time.Sleep(pause * time.Millisecond)
+		p.signal(syscall.SIGTERM)
+		ends(p, m)
+	}
+	// The moment of exec, where the signal's handler and the new program meet.
+	for range *terminations {
+		p := startProcess(t, fileConfig(btc), map[string]string{"*": "btc"})
+		m := startMiners(t, p.addr, "alice", 1)[0]
+		p.signal(syscall.SIGUSR2)
+		p.waitLog("upgrade exec")
+		time.Sleep(rand.N(3 * time.Millisecond))
 		p.signal(syscall.SIGTERM)
 		ends(p, m)
 	}
