@@ -342,7 +342,7 @@ func TestUpgradeTerminated(t *testing.T) {
 		m := startMiners(t, p.addr, "alice", 1)[0]
 		p.signal(syscall.SIGUSR2)
 		p.waitLog("upgrade exec")
-		time.Sleep(rand.N(3 * time.Millisecond))
+		time.Sleep(rand.N(time.Millisecond))
 		p.signal(syscall.SIGTERM)
 		ends(p, m)
 	}
