@@ -90,19 +90,20 @@ type chaosSource interface {
 }
 
 // fileCoins is the coin file, which is sometimes away, empty or torn.
-type fileCoins struct{ p *process }
+type fileCoins struct{ c *chaos }
 
-func (f fileCoins) set(coins map[string]string, _ string) { f.p.setCoins(coins) }
+func (f fileCoins) set(coins map[string]string, _ string) { f.c.p.setCoins(coins) }
 func (f fileCoins) settle()                               {}
 func (f fileCoins) disturb(rng *rand.Rand) {
-	path := filepath.Join(f.p.dir, "coins.json")
+	p := f.c.p
+	path := filepath.Join(p.dir, "coins.json")
 	switch rng.IntN(3) {
 	case 0:
 		os.Remove(path)
 	case 1:
-		f.p.replace(path, nil, 0o644)
+		p.replace(path, nil, 0o644)
 	case 2:
-		f.p.replace(path, []byte(`{"acc0": "btc", "acc1`), 0o644)
+		p.replace(path, []byte(`{"acc0": "btc", "acc1`), 0o644)
 	}
 }
 
@@ -253,15 +254,13 @@ const noSuchCoin = "dogecoin"
 // Switches, pools and the coin file at random, and all miners mine.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	testChaos(t, 2*time.Minute, func(c *chaos, _ *Config) func() chaosSource {
-		return func() chaosSource { return fileCoins{c.p} }
-	})
+	testChaos(t, 2*time.Minute, func(c *chaos, _ *Config) chaosSource { return fileCoins{c} })
 }
 
 // The same with coins from a ZooKeeper that is restarted and killed.
 func TestChaosZooKeeper(t *testing.T) {
 	t.Parallel()
-	testChaos(t, 30*time.Second, func(c *chaos, config *Config) func() chaosSource {
+	testChaos(t, 30*time.Second, func(c *chaos, config *Config) chaosSource {
 		server, err := zktest.Start()
 		if err != nil {
 			t.Fatal(err)
@@ -273,14 +272,14 @@ func TestChaosZooKeeper(t *testing.T) {
 		}
 		config.CoinFile, config.ZKBroker, config.ZKSwitcherWatchDir = "", []string{server.Addr()}, world.root+"/coins/"
 		config.ZKUserCaseInsensitiveIndex, config.EnableUserAutoReg, config.ZKAutoRegWatchDir = "", false, ""
-		return func() chaosSource { return zkChaosCoins{t, world, server} }
+		return zkChaosCoins{t, world, server}
 	})
 }
 
 // testChaos runs for so long, if no flag says otherwise. At the end every share
 // is accounted for and the daemon holds what it held before. withCoins completes
-// the configuration; what it returns is called when the daemon runs.
-func testChaos(t *testing.T, lasts time.Duration, withCoins func(*chaos, *Config) func() chaosSource) {
+// the configuration and returns the source, which is used when the daemon runs.
+func testChaos(t *testing.T, lasts time.Duration, withCoins func(*chaos, *Config) chaosSource) {
 	const accounts, miners = 5, 200
 	if *chaosSeconds > 0 {
 		lasts = time.Duration(*chaosSeconds) * time.Second
@@ -303,9 +302,8 @@ func testChaos(t *testing.T, lasts time.Duration, withCoins func(*chaos, *Config
 	config.DrainSeconds = 2
 	config.EnableHTTPDebug = true
 	config.HTTPDebugListenAddr = unusedAddr(t)
-	source := withCoins(c, config)
+	c.source = withCoins(c, config)
 	c.p = startProcess(t, config, c.coins, "-vmodule=session=2")
-	c.source = source()
 	for i := range accounts {
 		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), miners/accounts, 80,
 			stratumtest.MinerOptions{Configure: 0x1fffe000, LateShares: 0.2}))

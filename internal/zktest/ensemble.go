@@ -86,7 +86,7 @@ func (e *Ensemble) AwaitServing() error {
 func (e *Ensemble) RestartSilent() (int, error) {
 	var silent []*Server
 	for _, s := range e.Servers {
-		if answer, err := s.FourLetters("srvr"); s.ended != nil && (err != nil || !strings.Contains(answer, "Mode: ")) {
+		if s.ended != nil && !s.serves() {
 			silent = append(silent, s)
 		}
 	}

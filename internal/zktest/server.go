@@ -137,11 +137,16 @@ func (s *Server) Launch() error {
 	return nil
 }
 
+func (s *Server) serves() bool {
+	answer, err := s.FourLetters("srvr")
+	return err == nil && strings.Contains(answer, "Mode: ")
+}
+
 // awaitServing waits until clients are served.
 func (s *Server) awaitServing() error {
 	limit := time.Now().Add(startLimit)
 	for time.Now().Before(limit) {
-		if answer, err := s.FourLetters("srvr"); err == nil && strings.Contains(answer, "Mode: ") {
+		if s.serves() {
 			return nil
 		}
 		select {
