@@ -180,17 +180,16 @@ func defaultActions(signals ...syscall.Signal) (undo func()) {
 	// action, and what was there is only put back.
 	type action [64]byte
 	const setSize = 8 // of a signal set in it
-	former := make([]action, len(signals))
-	var changed []int
-	for i, sig := range signals {
-		var plain action
-		if _, _, err := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&plain)), uintptr(unsafe.Pointer(&former[i])), setSize, 0, 0); err == 0 {
-			changed = append(changed, i)
+	former := make(map[syscall.Signal]*action)
+	for _, sig := range signals {
+		var plain, was action
+		if _, _, err := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&plain)), uintptr(unsafe.Pointer(&was)), setSize, 0, 0); err == 0 {
+			former[sig] = &was
 		}
 	}
 	return func() {
-		for _, i := range changed {
-			unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(signals[i]), uintptr(unsafe.Pointer(&former[i])), 0, setSize, 0, 0)
+		for sig, was := range former {
+			unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(was)), 0, setSize, 0, 0)
 		}
 	}
 }

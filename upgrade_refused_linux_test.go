@@ -5,11 +5,11 @@ package main
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -300,7 +300,21 @@ func (p *process) waitIdle() {
 	}
 }
 
-var terminations = flag.Int("terminations", 5, "how often an upgrade is asked to stop at the moment of exec")
+// caughtSignals are those that the process has handlers for: bit n-1 is signal
+// n's (proc(5), SigCgt).
+func caughtSignals(t *testing.T) uint64 {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(status), "\nSigCgt:")
+	var caught uint64
+	if _, err := fmt.Sscanf(after, "%x", &caught); err != nil {
+		t.Fatal(err)
+	}
+	return caught
+}
 
 // TestUpgradeTerminated: asked to stop at any moment of an upgrade, the
 // process ends, and leaves nothing behind.
@@ -337,7 +351,11 @@ func TestUpgradeTerminated(t *testing.T) {
 		ends(p, m)
 	}
 	// The moment of exec, where the signal's handler and the new program meet.
-	for range *terminations {
+	atExec := 5
+	if *upgradesFlag > 0 {
+		atExec = *upgradesFlag
+	}
+	for range atExec {
 		p := startProcess(t, fileConfig(btc), map[string]string{"*": "btc"})
 		m := startMiners(t, p.addr, "alice", 1)[0]
 		p.signal(syscall.SIGUSR2)
@@ -388,6 +406,8 @@ func TestUpgradeStepFails(t *testing.T) {
 	if len(fds) != 1+6+5 {
 		t.Fatalf("%d descriptors", len(fds))
 	}
+	const stops = 1<<(syscall.SIGTERM-1) | 1<<(syscall.SIGINT-1)
+	caught := caughtSignals(t)
 	failure := errors.New("not today")
 	for _, c := range []struct {
 		name   string
@@ -406,6 +426,9 @@ func TestUpgradeStepFails(t *testing.T) {
 			info, err := os.Stat(filepath.Join(dir, "runtime.json"))
 			if err != nil || info.Mode() != 0o600 {
 				t.Errorf("state file: %v, %v", info.Mode(), err)
+			}
+			if now := caughtSignals(t); now&stops != 0 {
+				t.Errorf("signals caught at exec: %#x; one to stop would be lost with its handler's thread", now)
 			}
 			coins.set("alice", "bcc") // while all is frozen
 			return failure
@@ -428,6 +451,11 @@ func TestUpgradeStepFails(t *testing.T) {
 			}
 			if err := u.upgrade(); !errors.Is(err, failure) || !strings.HasPrefix(err.Error(), "undone") {
 				t.Fatalf("got %v", err)
+			}
+			defer signal.Stop(u.stop)
+			defer signal.Stop(u.again)
+			if now := caughtSignals(t); now&stops != caught&stops || caught&stops != stops {
+				t.Errorf("signals caught afterwards: %#x, before: %#x", now, caught)
 			}
 			for _, fd := range fds {
 				if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags != unix.FD_CLOEXEC {
