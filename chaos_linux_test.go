@@ -43,12 +43,16 @@ var (
 
 func (p *process) usage(debug string) (u usage) {
 	p.t.Helper()
-	res, err := http.Get("http://" + debug + "/debug/pprof/goroutine?debug=1")
+	// A client of its own: what it asks by is among the descriptors, and other
+	// tests must not close it meanwhile.
+	var transport http.Transport
+	defer transport.CloseIdleConnections()
+	client := http.Client{Transport: &transport}
+	res, err := client.Get("http://" + debug + "/debug/pprof/goroutine?debug=1")
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	defer http.DefaultClient.CloseIdleConnections()
 	text, _ := io.ReadAll(res.Body)
 	if m := goroutinesOf.FindSubmatch(text); m != nil {
 		u.goroutines, _ = strconv.Atoi(string(m[1]))
