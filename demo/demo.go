@@ -210,8 +210,8 @@ func (d *demo) pause(ctx context.Context, length time.Duration) error {
 	return d.until(ctx, length+time.Minute, "end of a pause", func() bool { return !time.Now().Before(end) })
 }
 
-// verdict waits for the last answers and says whether any miner has a reason
-// to complain.
+// verdict waits for the last answers, or for the miners to notice that the
+// switcher has ended, and says whether any of them has a reason to complain.
 func (d *demo) verdict() error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerLimit)
 	defer cancel()
@@ -222,8 +222,15 @@ func (d *demo) verdict() error {
 		a.fleet.SetRate(0)
 	}
 	for _, a := range d.accounts {
-		// Those that never come are counted below.
-		_ = a.fleet.WaitFor(ctx, func(s stratumtest.FleetStats) bool { return s.Unanswered == 0 })
+		// What never comes is counted below.
+		_ = a.fleet.WaitFor(ctx, func(s stratumtest.FleetStats) bool {
+			select {
+			case <-d.daemon.ended:
+				return s.Disconnected == s.Miners // answers come no more, but all have to notice
+			default:
+				return s.Unanswered == 0
+			}
+		})
 		s := a.fleet.Stats()
 		miners += s.Miners
 		sum.Accepted += s.Accepted
