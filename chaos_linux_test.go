@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	chaosSeconds = flag.Int("chaos-seconds", 0, "how long the random tests of switches and pools run; 0: two minutes with a coin file, half a minute with ZooKeeper")
+	chaosSeconds = flag.Int("chaos-seconds", 0, "how long the random tests of switches and pools run; 0: a minute with a coin file, half a minute with ZooKeeper")
 	chaosSeed    = flag.Uint64("seed", 0, "of the random tests; 0: by the clock")
 )
 
@@ -258,7 +258,7 @@ const noSuchCoin = "dogecoin"
 // Switches, pools and the coin file at random, and all miners mine.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	testChaos(t, 2*time.Minute, func(c *chaos, _ *Config) chaosSource { return fileCoins{c} })
+	testChaos(t, time.Minute, func(c *chaos, _ *Config) chaosSource { return fileCoins{c} })
 }
 
 // The same with coins from a ZooKeeper that is restarted and killed.
