@@ -35,6 +35,7 @@ type poolConn struct {
 	configured       bool
 	subscribed       bool
 	agent            bool
+	refuses          bool // any worker, since it was Modes.RefuseWorker once
 	eth              ethProtocol
 	ethNonce         string // digits of the nonce the pool has given out
 	en1              []byte

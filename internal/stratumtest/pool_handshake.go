@@ -277,7 +277,8 @@ func (c *poolConn) hearAuthorize(m *message) bool {
 		c.refuse(m, 25, "Not subscribed")
 		return true
 	}
-	if name == "" || modes.RefuseWorker || (c.p.opts.AcceptWorker != nil && !c.p.opts.AcceptWorker(name)) {
+	c.refuses = c.refuses || modes.RefuseWorker
+	if name == "" || c.refuses || (c.p.opts.AcceptWorker != nil && !c.p.opts.AcceptWorker(name)) {
 		c.p.note(&c.p.log.refused, maxNames, name)
 		c.p.count.refused.Add(1)
 		c.refuse(m, 24, "Unauthorized worker")

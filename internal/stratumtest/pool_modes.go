@@ -19,7 +19,7 @@ const (
 type Modes struct {
 	Hang             bool  // reads, but answers nothing
 	CloseAt          Stage // closes in the middle of the handshake
-	RefuseWorker     bool  // answers authorize with error 24
+	RefuseWorker     bool  // answers authorize with error 24, and so for the rest of the connection
 	OtherExtranonce  bool  // answers subscribe with another extranonce than asked
 	Extranonce2Size  int   // 0: 8
 	NoJob            bool  // sends no job (nor difficulty)
