@@ -15,7 +15,7 @@ STATICCHECK := $(GOBIN)/staticcheck
 # The program runs on Linux; elsewhere it has to build.
 CROSS := darwin windows
 
-.PHONY: help build test torture lint cover bench demo package install clean
+.PHONY: help build test test-portable test-fuzz torture lint cover bench demo package install clean
 
 help:
 	@echo "make build    build ./stratumSwitcher"
@@ -32,13 +32,19 @@ help:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o stratumSwitcher .
 
-# The relay for systems other than Linux is tested here too. The tests that are
-# parallel are long and mostly wait, so there may be more of them than cores.
+# The relay for systems other than Linux is tested here too: its tests mostly
+# wait, so fuzzing goes on beside them. The tests that are parallel are long and
+# mostly wait, so there may be more of them than cores.
 test:
 	./scripts/install-test-tools.sh
-	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
-	./scripts/fuzz.sh 1000x
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-portable test-fuzz
 	$(GO) test -race -count=1 -parallel 4 -timeout 14m ./...
+
+test-portable:
+	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
+
+test-fuzz:
+	./scripts/fuzz.sh 1000x
 
 # For MINUTES, side by side: the random tests with a ZooKeeper ensemble, with a
 # coin file and with a ZooKeeper that is restarted; then a hundred upgrades. All
