@@ -381,25 +381,54 @@ func TestZKCaseIndex(t *testing.T) {
 	wantLookupError(t, s, "aLICE", errUnknownSubAccount)
 }
 
+// hold stops the owner when all that was posted before is done, which closes
+// reached, until release.
+func (s *zkCoinSource) hold() (reached <-chan struct{}, release func()) {
+	stopped, goOn := make(chan struct{}), make(chan struct{})
+	s.mail.post(func() {
+		close(stopped)
+		<-goOn
+	})
+	return stopped, func() { close(goOn) }
+}
+
 func TestZKCancelledQueryIsNotAnswered(t *testing.T) {
 	server := zkServer(t)
 	opts := zkTestOptions(server.Addr())
 	admin := newZKAdmin(t, server.Addr())
 	admin.put(opts.CoinDir+"/alice", "btc")
 	s, _ := startZK(t, opts)
+
+	// The owner is held while a query is cancelled: an answer that is being given
+	// already would be none too late.
 	for i := range 200 {
-		// An answer that is being given already would be none too late: the
-		// owner waits until the query is cancelled. The first finds the node
-		// not read yet, the others its coin.
-		hold := make(chan struct{})
-		s.mail.post(func() { <-hold })
+		_, release := s.hold()
 		q, replies := askCoin(s, "alice")
 		s.Cancel(q)
-		close(hold)
+		release()
 		wantLookup(t, s, "alice", "btc")
 		if len(replies) > 0 {
 			t.Fatalf("query %d answered after Cancel", i)
 		}
+	}
+
+	// This one waits for its node, which has just been read.
+	admin.put(opts.CoinDir+"/bob", "btc")
+	_, lookUp := s.hold()
+	q, replies := askCoin(s, "bob")
+	reading, release := s.hold()
+	lookUp()
+	<-reading
+	awaitTrue(t, "node read", func() bool {
+		s.mail.mu.Lock()
+		defer s.mail.mu.Unlock()
+		return len(s.mail.queue) > 0
+	})
+	s.Cancel(q)
+	release()
+	wantLookup(t, s, "alice", "btc")
+	if len(replies) > 0 {
+		t.Fatal("answered after Cancel with what was read before")
 	}
 }
 
