@@ -89,6 +89,7 @@ func heal(t *testing.T, p *stratumtest.Pool) {
 func TestSessionStaysWhenNewPoolFails(t *testing.T) {
 	for _, fault := range poolFaults {
 		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
 			btc, bcc := twoPools(t)
 			coins := newMemoryCoins(map[string]string{"alice": "btc"})
 			sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
@@ -283,6 +284,7 @@ func TestSessionPoolQuirks(t *testing.T) {
 		{"slow", stratumtest.Modes{HandshakeDelay: 40 * time.Millisecond}},
 	} {
 		t.Run(quirk.name, func(t *testing.T) {
+			t.Parallel()
 			btc, bcc := twoPools(t)
 			btc.NewJob(false)
 			bcc.NewJob(false)
