@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"testing"
 	"time"
 
@@ -171,7 +170,7 @@ func TestUpgradeFormerOwnPool(t *testing.T) {
 	for i := range 3 {
 		c := fileConfig()
 		c.StratumServerMap = map[string]StratumServerInfo{
-			"own":   {URL: fmt.Sprintf("127.0.0.1:%d", unusedPort(t)), UserSuffix: "changed", Worker: "{suffix}"},
+			"own":   {URL: unusedAddr(t), UserSuffix: "changed", Worker: "{suffix}"},
 			"third": {URL: fmt.Sprintf("127.0.0.1:%d", i+1)},
 		}
 		p.writeConfig(c)
@@ -185,16 +184,6 @@ func TestUpgradeFormerOwnPool(t *testing.T) {
 	s.pool.SendLine(ownJob("b", "01", "02", true))
 	s.miner.ExpectLine(ownJob("b", "01bb", "02", true))
 	s.share(20, "b", "80aabbcc")
-}
-
-func unusedPort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
 }
 
 // With a session coin added to pool coins, miners keep their one byte, and

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
 // deadPool is an address where nobody speaks Stratum: connections are counted
@@ -31,13 +32,12 @@ func startDeadPool(t *testing.T, addr string, hang bool) *deadPool {
 	t.Helper()
 	d := &deadPool{t: t, addr: addr, hang: hang}
 	if d.addr == "" {
-		d.addr = "127.0.0.1:0"
+		d.addr = unusedAddr(t)
 	}
 	var err error
 	if d.ln, err = net.Listen("tcp", d.addr); err != nil {
 		t.Fatal(err)
 	}
-	d.addr = d.ln.Addr().String()
 	d.wg.Go(d.accept)
 	t.Cleanup(d.close)
 	return d
@@ -72,14 +72,13 @@ func (d *deadPool) close() {
 }
 
 // unusedAddr is an address where nothing listens.
-func unusedAddr(t *testing.T) string {
+func unusedAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := testport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return addr
 }
 
 // backups is a configuration with one coin, btc, at these addresses.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
 // handshakeRow is one line of a transcript in docs/handshakes.md.
@@ -68,7 +69,7 @@ type scriptedPool struct {
 
 func startScriptedPool(t testing.TB) *scriptedPool {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := testport.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,18 +109,13 @@ func (p *scriptedPool) next() *stratumtest.Raw {
 func startScripted(t testing.TB, chain string, change func(*Config)) (sw *testSwitcher, btc, bcc *scriptedPool) {
 	t.Helper()
 	btc, bcc = startScriptedPool(t), startScriptedPool(t)
-	down, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	down.Close()
 	coins := newMemoryCoins(map[string]string{"alice": "btc", "dave": "bcc", "bob": "doge", "carol": "ltc"})
 	sw = startSwitcher(t, coins, nil, func(c *Config) {
 		c.ChainType = chain
 		c.StratumServerMap = map[string]StratumServerInfo{
 			"btc": {URL: btc.addr(), UserSuffix: "btc"},
 			"bcc": {URL: bcc.addr(), UserSuffix: "bcc"},
-			"ltc": {URL: down.Addr().String(), UserSuffix: "ltc"},
+			"ltc": {URL: unusedAddr(t), UserSuffix: "ltc"},
 		}
 		if change != nil {
 			change(c)

@@ -45,7 +45,7 @@ func TestInjection(t *testing.T) {
 	c.StratumServerMap["bad"] = StratumServerInfo{URL: bad.addr()}
 	c.ZKSwitcherWatchDir, c.ZKServerIDAssignDir, c.ZKAutoRegWatchDir = opts.CoinDir, opts.ServerIDDir, opts.AutoRegDir
 	c.ZKUserCaseInsensitiveIndex = ""
-	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, freeAddr(t)
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
 	p := startProcess(t, c, nil, "-v=3")
 	go func() {
 		for i := 0; ; i++ {

@@ -74,7 +74,7 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 	const strangers, miners, agents = 60, 60, 4
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 200 << 10})
 	c := fileConfig(btc)
-	debug := freeAddr(t)
+	debug := unusedAddr(t)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, debug
 	c.PoolIdleSeconds = 0
 	p := startProcess(t, c, map[string]string{"*": "btc"})

@@ -330,8 +330,8 @@ func TestOutageTrickle(t *testing.T) {
 // A pool that takes 100 connections: the others mine at the backup.
 func TestOutageConnectionLimit(t *testing.T) {
 	t.Parallel()
-	first := startPoolProcess(t, "", "first", "127.0.0.1:0", "-max", "100", "-clean", "1000")
-	backup := startPoolProcess(t, "", "backup", "127.0.0.1:0", "-clean", "1000")
+	first := startPoolProcess(t, "", "first", unusedAddr(t), "-max", "100", "-clean", "1000")
+	backup := startPoolProcess(t, "", "backup", unusedAddr(t), "-clean", "1000")
 	p := startProcess(t, outageConfig(first.addr, backup.addr), map[string]string{"alice": "btc"})
 	began := time.Now()
 	f := fleetOf(t, p.addr, "alice", 150, 300, stratumtest.MinerOptions{})

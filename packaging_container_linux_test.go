@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,12 +80,7 @@ func TestContainer(t *testing.T) {
 	command(t, "", "sh", "-ec", "VERSION=container; "+build)
 
 	btc, bcc := twoPools(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+	addr := unusedAddr(t)
 	c := fileConfig(btc, bcc)
 	c.ListenAddr, c.CoinFile = addr, "/etc/stratumSwitcher/coins.json"
 	content, err := json.Marshal(c)

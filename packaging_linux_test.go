@@ -173,12 +173,7 @@ func installPackage(t testing.TB, init ...string) *installed {
 		in.expect("active", `systemctl is-active machine.target`)
 	}
 	in.btc, in.bcc = twoPools(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	in.addr = ln.Addr().String()
-	ln.Close()
+	in.addr = unusedAddr(t)
 	c := fileConfig(in.btc, in.bcc)
 	c.ListenAddr = in.addr
 	content, err := json.MarshalIndent(c, "", "\t")

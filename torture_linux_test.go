@@ -101,7 +101,7 @@ func newTorture(t *testing.T, seed uint64) (*torture, string) {
 	c.visits.refused, c.visits.RejectedByCode = make(map[string]int), make(map[int]uint64)
 	config := fileConfig()
 	for _, name := range []string{"btc", "bcc", "bsv"} {
-		p := &farPool{poolProcess: startPoolProcess(t, "", name, "127.0.0.1:0", "-bits", "5", "-interval", "500ms")}
+		p := &farPool{poolProcess: startPoolProcess(t, "", name, unusedAddr(t), "-bits", "5", "-interval", "500ms")}
 		c.far, c.pools = append(c.far, p), append(c.pools, p)
 		config.StratumServerMap[name] = StratumServerInfo{URL: p.Addr(), UserSuffix: name}
 	}

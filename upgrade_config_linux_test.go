@@ -20,11 +20,11 @@ import (
 func TestUpgradeListenAddrChanged(t *testing.T) {
 	btc, _ := twoPools(t)
 	c := fileConfig(btc)
-	c.ListenAddr = freeAddr(t)
+	c.ListenAddr = unusedAddr(t)
 	p := startProcess(t, c, map[string]string{"*": "btc"})
 	miners := startMiners(t, p.addr, "alice", 3)
 	former := c.ListenAddr
-	c.ListenAddr = freeAddr(t)
+	c.ListenAddr = unusedAddr(t)
 	p.writeConfig(c)
 	const waiting = 600
 	var queued []net.Conn
@@ -60,11 +60,11 @@ func TestUpgradeListenAddrChanged(t *testing.T) {
 func TestUpgradeListenAddrLost(t *testing.T) {
 	btc, _ := twoPools(t)
 	c := fileConfig(btc)
-	c.ListenAddr = freeAddr(t)
+	c.ListenAddr = unusedAddr(t)
 	p := startProcess(t, c, map[string]string{"*": "btc"})
 	miners := startMiners(t, p.addr, "alice", 3)
 	former := c.ListenAddr
-	c.ListenAddr = freeAddr(t)
+	c.ListenAddr = unusedAddr(t)
 	p.writeConfig(c)
 	var thief net.Listener
 	n := p.logged()
@@ -175,7 +175,7 @@ func TestUpgradeConfigSpoilt(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			good := fileConfig(btc, bcc)
-			good.ListenAddr = freeAddr(t)
+			good.ListenAddr = unusedAddr(t)
 			p := startProcess(t, good, map[string]string{"*": "btc"})
 			miners := startMiners(t, p.addr, "alice", 3)
 			p.installOther("spoil")

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,17 +125,6 @@ func (p *process) goodUpgrade() {
 	if _, lost, _ := p.upgrade(); lost != "0" {
 		p.t.Errorf("%s sessions lost", lost)
 	}
-}
-
-// freeAddr is an address nobody listens at.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // startMiners starts n miners of an account that mine slowly, and waits until

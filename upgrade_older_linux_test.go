@@ -229,7 +229,7 @@ func TestUpgradeFromOlder(t *testing.T) {
 	btc, bcc := twoPools(t)
 	gone := startPool(t, stratumtest.PoolOptions{Name: "gone", ShareBits: 4})
 	c := fileConfig(btc, bcc, gone)
-	c.ListenAddr = freeAddr(t)
+	c.ListenAddr = unusedAddr(t)
 	coins := map[string]string{"alice": "btc", "bob": "bcc", "carol": "gone"}
 	p := startOlder(t, c, coins)
 	var miners []*stratumtest.Miner
@@ -333,7 +333,7 @@ func TestUpgradeFromOlderEthereum(t *testing.T) {
 	}
 	c := fileConfig(pools...)
 	c.ChainType = "ethereum"
-	c.ListenAddr = freeAddr(t)
+	c.ListenAddr = unusedAddr(t)
 	p := startOlder(t, c, map[string]string{"alice": "eth"})
 	proxy, plain := stratumtest.DialRaw(t, p.addr), stratumtest.DialRaw(t, p.addr)
 	proxy.SendLine(`{"id":1,"method":"eth_submitLogin","params":["alice"],"worker":"rig"}`)
@@ -378,7 +378,7 @@ func TestUpgradeFromOlderEthereum(t *testing.T) {
 func TestUpgradeFromOlderPortTaken(t *testing.T) {
 	btc, _ := twoPools(t)
 	c := fileConfig(btc)
-	c.ListenAddr = freeAddr(t)
+	c.ListenAddr = unusedAddr(t)
 	p := startOlder(t, c, map[string]string{"alice": "btc"})
 	m := startMiner(t, stratumtest.MinerOptions{Addr: p.addr, Worker: "alice.1", Manual: true})
 	if err := m.WaitFor(upgradeCtx(t), func(st stratumtest.MinerStats) bool { return st.LastJobID != "" }); err != nil {

@@ -63,7 +63,7 @@ func TestUpgradeRefused(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
 	pools := fileConfig(btc, bcc)
-	pools.ListenAddr = freeAddr(t)
+	pools.ListenAddr = unusedAddr(t)
 
 	// This one takes its ten seconds while the others are tried.
 	two := fileConfig(btc, bcc)

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
 // The pools run in a process of their own: with the miners in it, a switch of
@@ -38,7 +39,7 @@ func runPools() error {
 	reply := poolReply{Addrs: map[string]string{}}
 	out := json.NewEncoder(os.Stdout)
 	for _, coin := range coins {
-		addr, err := freeAddr()
+		addr, err := testport.Addr()
 		if err != nil {
 			return err
 		}

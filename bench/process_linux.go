@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -196,19 +194,6 @@ func privateMemory(pids []int) (kb float64, err error) {
 		}
 	}
 	return kb, nil
-}
-
-// freeAddr finds a free port of loopback below those the kernel gives to
-// outgoing connections, of which there are thousands.
-func freeAddr() (string, error) {
-	for range 200 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(18000))
-		ln, err := net.Listen("tcp", addr)
-		if err == nil {
-			return addr, ln.Close()
-		}
-	}
-	return "", errors.New("no free port on 127.0.0.1")
 }
 
 // sleep is time.Sleep that ends with ctx.

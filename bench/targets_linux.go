@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
 // target is what miners connect to: a proxy in a process of its own or, with
@@ -66,7 +68,7 @@ func startTarget(ctx context.Context, name, dir string, b binaries, o options, n
 	if name == targetDirect {
 		return &target{addr: pools[coins[0]]}, nil
 	}
-	addr, err := freeAddr()
+	addr, err := testport.Addr()
 	if err != nil {
 		return nil, err
 	}

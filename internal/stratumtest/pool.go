@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
 // Chain names a chain as ChainType of the switcher does.
@@ -27,7 +29,7 @@ const (
 type PoolOptions struct {
 	Name  string // start of its job ids; default "pool"
 	Chain Chain  // default Bitcoin
-	Addr  string // default 127.0.0.1:0
+	Addr  string // default: a free port of 127.0.0.1
 
 	ShareBits   int           // zero bits a share's hash must have
 	JobInterval time.Duration // 0: jobs only by NewJob
@@ -86,7 +88,11 @@ func NewPool(opts PoolOptions) (*Pool, error) {
 		opts.Chain = Bitcoin
 	}
 	if opts.Addr == "" {
-		opts.Addr = "127.0.0.1:0"
+		addr, err := testport.Addr()
+		if err != nil {
+			return nil, err
+		}
+		opts.Addr = addr
 	}
 	if opts.CleanEvery <= 0 {
 		opts.CleanEvery = 4

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
 const (
@@ -238,7 +240,7 @@ func (s *Server) CLI(args ...string) (string, error) {
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := testport.Listen()
 		if err != nil {
 			return nil, fmt.Errorf("zktest: %w", err)
 		}
