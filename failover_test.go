@@ -35,7 +35,7 @@ func startDeadPool(t *testing.T, addr string, hang bool) *deadPool {
 		d.addr = unusedAddr(t)
 	}
 	var err error
-	if d.ln, err = net.Listen("tcp", d.addr); err != nil {
+	if d.ln, err = testport.ListenAgain(d.addr); err != nil {
 		t.Fatal(err)
 	}
 	d.wg.Go(d.accept)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
 // scene is one raw miner, alice.1, and scripted pools, so that a test has each
@@ -587,7 +588,7 @@ func (sc *scene) jobSeen(change func(*Session)) (seen uint32) {
 // listenScriptedPool is startScriptedPool at a given address.
 func listenScriptedPool(t testing.TB, addr string) *scriptedPool {
 	t.Helper()
-	ln, err := net.Listen("tcp", addr)
+	ln, err := testport.ListenAgain(addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,9 @@ var poolFaults = []struct {
 func heal(t *testing.T, p *stratumtest.Pool) {
 	t.Helper()
 	p.SetModes(stratumtest.Modes{})
-	p.Restart() // says no if the pool runs
+	if err := p.Restart(); err != nil { // nil if it runs
+		t.Fatal(err)
+	}
 }
 
 func TestSessionStaysWhenNewPoolFails(t *testing.T) {

@@ -90,7 +90,7 @@ func NewPool(opts PoolOptions) (*Pool, error) {
 	if opts.Addr == "" {
 		addr, err := testport.Addr()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("pool %s: %w", opts.Name, err)
 		}
 		opts.Addr = addr
 	}
@@ -149,7 +149,7 @@ func (p *Pool) Restart() error {
 	if p.stop != nil {
 		return nil
 	}
-	l, err := net.Listen("tcp", p.addr)
+	l, err := testport.ListenAgain(p.addr)
 	if err != nil {
 		return fmt.Errorf("pool %s: %w", p.opts.Name, err)
 	}

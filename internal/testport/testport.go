@@ -7,10 +7,13 @@
 package testport
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync/atomic"
+	"syscall"
+	"time"
 )
 
 const (
@@ -25,25 +28,45 @@ var turn atomic.Uint64
 
 func init() { turn.Store(rand.Uint64N(count)) }
 
-// Listen listens on a port that this process was not given before, until
-// there are none left.
+// next is an address that this process was not given before, until there are
+// none left.
+func next() string { return fmt.Sprintf("127.0.0.1:%d", first+turn.Add(stride)%count) }
+
+// Listen listens on such a port.
 func Listen() (net.Listener, error) {
 	var err error
 	for range 200 {
 		var ln net.Listener
-		port := first + turn.Add(stride)%count
-		if ln, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+		if ln, err = net.Listen("tcp", next()); err == nil {
 			return ln, nil
 		}
 	}
 	return nil, fmt.Errorf("no free port on 127.0.0.1: %w", err)
 }
 
-// Addr gives the host:port of such a port, where nobody listens.
+// Addr gives the host:port of such a port, where nobody listens. It finds that
+// out without listening: see ListenAgain.
 func Addr() (string, error) {
-	ln, err := Listen()
-	if err != nil {
-		return "", err
+	for range 200 {
+		addr := next()
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return addr, nil
+		}
+		if err == nil {
+			conn.Close()
+		}
 	}
-	return ln.Addr().String(), ln.Close()
+	return "", errors.New("no free port on 127.0.0.1")
+}
+
+// ListenAgain listens where a listener was closed. A process that was being
+// started meanwhile holds the closed one until it runs its program.
+func ListenAgain(addr string) (net.Listener, error) {
+	for end := time.Now().Add(2 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		ln, err := net.Listen("tcp", addr)
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			return ln, err
+		}
+	}
 }

@@ -2,7 +2,11 @@ package testport
 
 import (
 	"net"
+	"os"
+	"os/exec"
+	"sync"
 	"testing"
+	"time"
 )
 
 // Ports are not given twice, and can be listened on again.
@@ -46,4 +50,45 @@ func TestTakenPortsArePassedOver(t *testing.T) {
 	if ln.Addr().String() == taken.Addr().String() {
 		t.Error("a port that is listened on was given again")
 	}
+	for turn.Load()%count != (port-first+count-stride)%count {
+		turn.Add(stride)
+	}
+	addr, err := Addr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if addr == taken.Addr().String() {
+		t.Error("an address where somebody listens was given")
+	}
+}
+
+// Processes that are started at any time do not keep one from listening again.
+func TestListenAgain(t *testing.T) {
+	done := make(chan struct{})
+	var starts sync.WaitGroup
+	for range 2 {
+		starts.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					exec.Command(os.Args[0], "-test.run", "^$").Run()
+				}
+			}
+		})
+	}
+	defer starts.Wait()
+	defer close(done)
+	ln, err := Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		ln.Close()
+		if ln, err = ListenAgain(ln.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ln.Close()
 }
