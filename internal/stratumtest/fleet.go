@@ -82,8 +82,13 @@ func NewFleet(opts FleetOptions) *Fleet {
 	return f
 }
 
-// SetRate changes the shares per second of all miners together.
-func (f *Fleet) SetRate(sharesPerSecond float64) { f.rate.Store(int64(sharesPerSecond * 1000)) }
+// SetRate changes the shares per second of all miners together. With 0 those
+// connected submit none by themselves any more, late ones included, once it has
+// returned.
+func (f *Fleet) SetRate(sharesPerSecond float64) {
+	f.rate.Store(int64(sharesPerSecond * 1000))
+	f.each(func(m *Miner) { m.silent = sharesPerSecond == 0 })
+}
 
 // Close drops all miners and waits for their goroutines.
 func (f *Fleet) Close() {
@@ -304,7 +309,7 @@ func (f *Fleet) paceLoop() {
 			}
 			m := miners[at]
 			at++
-			if m.gone() || m.SubmitOne() != nil {
+			if m.gone() || m.submitPaced() != nil {
 				f.behind.Add(1)
 			}
 		}

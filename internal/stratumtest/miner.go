@@ -78,6 +78,7 @@ type Miner struct {
 	job        *minerJob
 	previous   *minerJob // the one before the last clean job
 	ids        map[string]struct{}
+	silent     bool // submits no share but those it is asked for
 	stats      MinerStats
 }
 

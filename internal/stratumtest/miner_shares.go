@@ -25,10 +25,25 @@ var errDisconnected = errors.New("miner is disconnected")
 func (m *Miner) SubmitOne() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.submitPresent()
+}
+
+// submitPresent must be called with mu held.
+func (m *Miner) submitPresent() error {
 	if m.job == nil {
 		return ErrNoJob
 	}
 	return m.submit(nil, nil)
+}
+
+// submitPaced is SubmitOne by a fleet's clock, which may just have been stopped.
+func (m *Miner) submitPaced() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.silent {
+		return nil
+	}
+	return m.submitPresent()
 }
 
 // Submit submits one share, changed by tamper if that is not nil, and waits
@@ -122,9 +137,11 @@ func (m *Miner) lateShare(j *minerJob) {
 	select {
 	case <-t.C:
 		m.mu.Lock()
-		m.stats.Late++
-		m.submitFor(j, nil, nil)
-		m.mu.Unlock()
+		defer m.mu.Unlock()
+		if !m.silent {
+			m.stats.Late++
+			m.submitFor(j, nil, nil)
+		}
 	case <-m.done:
 	}
 }

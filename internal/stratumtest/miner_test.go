@@ -189,6 +189,26 @@ func TestMinerNoticesFaults(t *testing.T) {
 	must(t, m.WaitFor(within(t), func(s MinerStats) bool { return s.Disconnected }))
 }
 
+// A fleet that is stopped submits nothing more, though late shares are due and
+// new jobs come.
+func TestFleetStops(t *testing.T) {
+	p := startPool(t, PoolOptions{Name: "a", SkipWork: true, JobInterval: 10 * time.Millisecond, CleanEvery: 1})
+	f := NewFleet(FleetOptions{N: 20, Addr: p.Addr(), SharesPerSecond: 2000,
+		Miner: MinerOptions{CheatHash: true, LateShares: 1, LateAfter: 15 * time.Millisecond}})
+	defer f.Close()
+	for round := range 3 {
+		before := f.Stats().Submitted
+		must(t, f.WaitFor(within(t), func(s FleetStats) bool { return s.Authorized == 20 && s.Submitted > before+200 }))
+		f.SetRate(0)
+		submitted, jobs := f.Stats().Submitted, f.Stats().Jobs
+		must(t, f.WaitFor(within(t), func(s FleetStats) bool { return s.Jobs > jobs+100 && s.Unanswered == 0 }))
+		if now := f.Stats().Submitted; now != submitted {
+			t.Errorf("round %d: %d shares after the fleet was stopped", round, now-submitted)
+		}
+		f.SetRate(2000)
+	}
+}
+
 func TestFleet(t *testing.T) {
 	for _, cheat := range []bool{false, true} {
 		t.Run(fmt.Sprintf("cheat %v", cheat), func(t *testing.T) {
