@@ -67,8 +67,14 @@ func (c *torture) anyPool() *farPool {
 func (c *torture) poolDown(lasts time.Duration) func() {
 	p := c.anyPool()
 	p.Close()
-	c.down[p] = time.Now().Add(time.Hour)
-	return func() { c.down[p] = time.Time{}; c.restore(false) }
+	c.down[p] = time.Now().Add(lasts)
+	return func() {
+		// It may be back already, or down again for another reason.
+		if _, down := c.down[p]; down {
+			c.down[p] = time.Time{}
+			c.restore(false)
+		}
+	}
 }
 
 func (c *torture) poolFrozen(time.Duration) func() {
@@ -115,16 +121,39 @@ func (c *torture) start(servers ...*zktest.Server) {
 	c.awaitServing()
 }
 
+// whileStarting waits for servers, which may take as long as miners wait for a
+// pool. Meanwhile the other faults end, and pools come back, at their time.
+func (c *torture) whileStarting(wait func() error) error {
+	c.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- wait() }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(20 * time.Millisecond):
+			if len(c.ends) > 0 && time.Since(c.began) >= c.ends[0].after {
+				c.endFirst()
+			}
+			c.restore(false)
+		}
+	}
+}
+
 // awaitServing waits until all of the ensemble serve. Servers that do not find
 // together again are started anew, as an operator would; for the daemon it is a
 // long outage.
 func (c *torture) awaitServing() {
 	c.t.Helper()
-	err := c.ensemble.AwaitServing()
+	err := c.whileStarting(c.ensemble.AwaitServing)
 	if err == nil {
 		return
 	}
-	n, again := c.ensemble.RestartSilent()
+	var n int
+	again := c.whileStarting(func() (err error) {
+		n, err = c.ensemble.RestartSilent()
+		return err
+	})
 	c.t.Logf("ZooKeeper: %d servers started anew: %v", n, err)
 	c.check(again)
 	c.did["servers started anew"] += n
@@ -227,7 +256,7 @@ func (c *torture) diskFull(time.Duration) func() {
 		answer, _ := first.FourLetters("srvr")
 		c.did[fmt.Sprintf("disk full, still serving: %v", strings.Contains(answer, "Mode: "))]++
 		c.check(first.Kill())
-		if err := first.Start(); err != nil {
+		if err := c.whileStarting(first.Start); err != nil {
 			c.t.Logf("the server with the full disk does not start again, its data are removed: %v", err)
 			c.check(first.Kill())
 			c.check(os.RemoveAll(filepath.Join(first.Dir(), "version-2")))

@@ -37,10 +37,18 @@ type torture struct {
 	coinNodes *ensembleCoins
 	ids       string // directory of server IDs
 	far       []*farPool
+	began     time.Time  // of the present faults
+	ends      []faultEnd // of those that have not ended, the next one first
 
 	visitors  int
 	here      []guest
 	recovered map[string][]time.Duration // by kind of fault
+}
+
+// faultEnd ends a fault that long after it began.
+type faultEnd struct {
+	after time.Duration
+	end   func()
 }
 
 // ensembleCoins are coins in a ZooKeeper that may be away.
@@ -203,29 +211,32 @@ func TestTorture(t *testing.T) {
 	c.account()
 }
 
+// endFirst ends the fault whose time is first.
+func (c *torture) endFirst() {
+	c.t.Helper()
+	first := c.ends[0]
+	c.ends = c.ends[1:]
+	first.end()
+}
+
 // fault has one or more faults begin together and end one after the other, and
 // then waits until all is well.
 func (c *torture) fault(faults ...*tortureFault) {
 	c.t.Helper()
-	type ending struct {
-		after time.Duration
-		end   func()
-	}
-	var ends []ending
 	var names []string
 	for _, f := range faults {
 		names = append(names, f.name)
 		lasts := f.least + time.Duration(c.schedule.Int64N(int64(f.most-f.least)+1))
 		end := f.begin(c, lasts)
-		ends = append(ends, ending{lasts, end})
+		c.ends = append(c.ends, faultEnd{lasts, end})
 	}
 	c.did[strings.Join(names, " + ")]++
 	c.t.Logf("%s", strings.Join(names, " + "))
-	slices.SortStableFunc(ends, func(a, b ending) int { return int(a.after - b.after) })
-	began := time.Now()
-	for _, e := range ends {
-		c.meanwhile(time.Until(began.Add(e.after)))
-		e.end()
+	slices.SortStableFunc(c.ends, func(a, b faultEnd) int { return int(a.after - b.after) })
+	c.began = time.Now()
+	for len(c.ends) > 0 {
+		c.meanwhile(time.Until(c.began.Add(c.ends[0].after)))
+		c.endFirst()
 	}
 	c.restore(true)
 	for _, p := range c.pools {
