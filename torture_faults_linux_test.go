@@ -68,13 +68,7 @@ func (c *torture) poolDown(lasts time.Duration) func() {
 	p := c.anyPool()
 	p.Close()
 	c.down[p] = time.Now().Add(lasts)
-	return func() {
-		// It may be back already, or down again for another reason.
-		if _, down := c.down[p]; down {
-			c.down[p] = time.Time{}
-			c.restore(false)
-		}
-	}
+	return func() { c.restore(false) }
 }
 
 func (c *torture) poolFrozen(time.Duration) func() {
@@ -122,7 +116,8 @@ func (c *torture) start(servers ...*zktest.Server) {
 }
 
 // whileStarting waits for servers, which may take as long as miners wait for a
-// pool. Meanwhile the other faults end, and pools come back, at their time.
+// pool. Meanwhile the other fault, which is none of ZooKeeper's, ends and pools
+// come back at their time.
 func (c *torture) whileStarting(wait func() error) error {
 	c.t.Helper()
 	done := make(chan error, 1)
