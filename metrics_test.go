@@ -86,7 +86,7 @@ func TestMetricsOfFormerPools(t *testing.T) {
 		c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
 	})
 	former := func(coin, url string) *pool {
-		pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: {URL: url}}})
+		pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: {URL: url}}}, m.health)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,6 +38,7 @@ type timing struct {
 	poolHandshake, firstJobGrace      time.Duration
 	switchRetryFirst, switchRetryMost time.Duration
 	reconnectFirst, reconnectMost     time.Duration
+	noPool                            time.Duration
 }
 
 var defaultTiming = timing{
@@ -49,6 +50,7 @@ var defaultTiming = timing{
 	switchRetryMost:  switchRetryMost,
 	reconnectFirst:   reconnectFirst,
 	reconnectMost:    reconnectMost,
+	noPool:           noPoolTimeout,
 }
 
 // sessionManager accepts miners and keeps what sessions share: the loops they
@@ -61,6 +63,7 @@ type sessionManager struct {
 	proxies   []netip.Prefix   // TrustedProxies
 	pools     map[string]*pool // by coin
 	former    map[string]*pool // of the process before, by coin; see formerPool
+	health    *health
 	coins     CoinSource
 	ids       *sessionIDs
 	gate      *dialGate
@@ -106,7 +109,8 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	if err != nil {
 		return nil, err
 	}
-	pools, err := newPools(c)
+	health := newHealth()
+	pools, err := newPools(c, health)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +125,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		chain:     chain,
 		plan:      planExtranonce(c),
 		pools:     pools,
+		health:    health,
 		coins:     coins,
 		ids:       newSessionIDs(chain.indexBits(), chain.indexStep()),
 		gate:      newDialGate(c.MaxPoolDials, c.MaxPoolDialsPerSecond),
@@ -131,6 +136,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		accounts:  make(map[string]*subAccount),
 		failures:  make(map[int]int64),
 	}
+	health.lookedUp = m.nameLookedUp
 	m.fdLimit = descriptorLimit()
 	m.maxSessions = (m.fdLimit - fdReserve - c.MaxPoolDials) / 2
 	if m.maxSessions < 1 {
