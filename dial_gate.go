@@ -1,6 +1,7 @@
 package main
 
 import (
+	"container/list"
 	"sync"
 	"time"
 )
@@ -26,12 +27,27 @@ type dialGate struct {
 // gateAddress is what waits for, and holds, tickets to dial one address.
 type gateAddress struct {
 	at       *endpoint
-	held     int
-	suspects int // of held
+	held     int // excused ones do not count
+	excused  int
+	suspects int       // that are held, excused or not
+	tickets  list.List // held, the oldest first
 	lanes    [laneCount]fairQueue
 	turn     int // in laneOrder
 	queued   bool
 }
+
+const (
+	// slowAfter is when a try takes longer than it should. Where another has
+	// been faster within fastKeep, it is this try that is slow and not the pool:
+	// then its ticket does not count any more, so that those that the pool lets
+	// wait do not keep others from it.
+	slowAfter = time.Second
+	fastKeep  = 3 * time.Second
+
+	// maxExcused bounds the tickets that do not count, as a multiple of the
+	// gate's size.
+	maxExcused = 8
+)
 
 // gateLane says why a ticket is wanted.
 type gateLane uint8
@@ -56,6 +72,9 @@ type dialTicket struct {
 	lane    gateLane
 	granted func() // called once when a waiting ticket's turn has come
 	state   ticketState
+	since   time.Time     // when it was granted
+	place   *list.Element // among the address's tickets
+	excused bool
 }
 
 type ticketState uint8
@@ -126,10 +145,16 @@ func (g *dialGate) release(t *dialTicket) {
 	}
 	g.mu.Lock()
 	if t.state == ticketHeld {
-		g.held--
-		t.address.held--
+		a := t.address
+		a.tickets.Remove(t.place)
+		if t.excused {
+			a.excused--
+		} else {
+			g.held--
+			a.held--
+		}
 		if t.lane == laneSuspect {
-			t.address.suspects--
+			a.suspects--
 		}
 	}
 	t.state = ticketReleased // a waiting one is skipped when its turn comes
@@ -141,9 +166,42 @@ func (g *dialGate) release(t *dialTicket) {
 	}
 }
 
+// served is release for a link that is ready.
+func (g *dialGate) served(t *dialTicket) {
+	if t != nil {
+		g.mu.Lock()
+		if now := time.Now(); t.state == ticketHeld && now.Sub(t.since) < slowAfter {
+			t.address.at.fastAt.Store(now.UnixNano())
+		}
+		g.mu.Unlock()
+		g.release(t)
+	}
+}
+
+// excuse has slow tickets not count any more, if others were fast lately.
+func (g *dialGate) excuse(a *gateAddress) {
+	now := time.Now()
+	if now.UnixNano()-a.at.fastAt.Load() >= int64(fastKeep) {
+		return
+	}
+	for at := a.tickets.Front(); at != nil; at = at.Next() {
+		t := at.Value.(*dialTicket)
+		if now.Sub(t.since) < slowAfter || a.excused >= maxExcused*g.size {
+			break
+		}
+		if !t.excused {
+			t.excused = true
+			a.excused++
+			a.held--
+			g.held--
+		}
+	}
+	g.wakeIn(slowAfter / 4)
+}
+
 // forget drops an address that nobody dials.
 func (g *dialGate) forget(a *gateAddress) {
-	if a.held == 0 && !a.queued {
+	if a.tickets.Len() == 0 && !a.queued {
 		delete(g.addresses, a.at)
 	}
 }
@@ -153,6 +211,9 @@ func (g *dialGate) grant() []*dialTicket {
 	var granted []*dialTicket
 	for skipped := 0; skipped < len(g.turns); {
 		a := g.turns[0]
+		if !g.allows(a) {
+			g.excuse(a)
+		}
 		if !g.allows(a) {
 			g.turns = append(g.turns[1:], a)
 			skipped++
@@ -214,12 +275,16 @@ func (g *dialGate) waitingAccounts() int {
 
 // wakeLater sees that waiting tickets are given when the rate allows it.
 func (g *dialGate) wakeLater() {
+	g.wakeIn(time.Duration(float64(time.Second)/g.rate) + time.Millisecond)
+}
+
+func (g *dialGate) wakeIn(d time.Duration) {
 	if g.timer == nil {
-		g.timer = time.AfterFunc(time.Duration(float64(time.Second)/g.rate)+time.Millisecond, g.rateAllows)
+		g.timer = time.AfterFunc(d, g.timePassed)
 	}
 }
 
-func (g *dialGate) rateAllows() {
+func (g *dialGate) timePassed() {
 	g.mu.Lock()
 	g.timer = nil
 	next := g.grant()
@@ -257,7 +322,8 @@ func (a *gateAddress) take(size int) *dialTicket {
 		}
 	}
 	if t != nil {
-		t.state = ticketHeld
+		t.state, t.since = ticketHeld, time.Now()
+		t.place = a.tickets.PushBack(t)
 		a.held++
 	}
 	return t

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // gateTarget is the one address that is dialled.
@@ -257,5 +258,45 @@ func TestDialGateLanes(t *testing.T) {
 	}
 	if n := len(holdAll(wide, gateTarget, laneNew, 20)); n != 12 {
 		t.Errorf("others got %d of the 12 that are left", n)
+	}
+}
+
+// Tries that the pool lets wait do not keep others from it, as long as it
+// answers some at once.
+func TestDialGateSlowTries(t *testing.T) {
+	const size = 8
+	g := newDialGate(size, 0)
+	at := &endpoint{addr: gateTarget.addr}
+	first, _ := g.acquire(at, &subAccount{}, laneNew, nil)
+	g.served(first)
+	hung := holdAll(g, at, laneNew, size)
+	if len(hung) != size {
+		t.Fatalf("%d of %d held", len(hung), size)
+	}
+	began := time.Now()
+	for range 2 * size { // twice what there is, as each is served
+		granted := make(chan struct{})
+		ticket, held := g.acquire(at, &subAccount{}, laneNew, func() { close(granted) })
+		if !held {
+			select {
+			case <-granted:
+			case <-time.After(2 * slowAfter):
+				t.Fatal("held up by slow tries")
+			}
+		}
+		g.served(ticket)
+	}
+	t.Logf("served in %v", time.Since(began).Round(time.Millisecond))
+	for _, ticket := range hung {
+		g.release(ticket)
+	}
+	wantIdleGate(t, g, size)
+
+	// Where all are slow, the size counts.
+	slow := &endpoint{addr: gateTarget.addr}
+	hung = holdAll(g, slow, laneNew, size)
+	time.Sleep(slowAfter + slowAfter/2)
+	if n := len(holdAll(g, slow, laneNew, size)); n > 0 {
+		t.Errorf("%d more than %d were let through at a slow pool", n, size)
 	}
 }

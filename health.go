@@ -17,6 +17,10 @@ const (
 	// it: tries may fail within milliseconds, and pools may say nothing for
 	// seconds.
 	faresWellWindow = 10 * time.Second
+
+	// readySpeaks is how long a link that got ready, and has not been lost,
+	// speaks for an address where others get no answer to mining.authorize.
+	readySpeaks = 30 * time.Second
 )
 
 // health judges what failed pool links prove, and about whom: an address, a
@@ -54,6 +58,9 @@ type endpoint struct {
 	// heardAt and jobAt are when stable links last received something, and
 	// links a job; Unix nanoseconds.
 	heardAt, jobAt atomic.Int64
+	// fastAt is when a link was ready soon last, for the dial gate; Unix
+	// nanoseconds.
+	fastAt atomic.Int64
 
 	// health.mu guards the following.
 	breaker  breaker
@@ -69,9 +76,9 @@ type endpoint struct {
 	kickedWorker failureRow
 	userAgents   []string // that have subscribed there, the latest last
 
-	readyAt       time.Time // the last link that became ready and was not lost since
+	readyAt       time.Time // the last link that became ready
 	stableReadyAt time.Time // the same of links that became stable
-	lostAt        time.Time // the last stable link that was lost
+	lostAt        time.Time // the last link that the pool ended
 	connectedAt   time.Time
 	sockets       int // connections of ours
 }
@@ -194,7 +201,7 @@ func (h *health) suspect(d *dialer, e *endpoint) bool {
 }
 
 func (h *health) isSuspect(d *dialer, e *endpoint, now time.Time) bool {
-	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil && now.Sub(r.failed) < suspectMemory {
+	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil && now.Sub(r.unserved) < suspectMemory {
 		return true
 	}
 	r := h.records.get(recordKey{e, recordAccount, d.account.name}, now)

@@ -122,6 +122,9 @@ func (a *attempt) ready() (back bool) {
 	e.jobless.reset()
 	e.byAccount.reset()
 	e.byWorker.reset()
+	if r := h.records.get(recordKey{e, recordWorker, a.dialer.worker}, a.readyAt); r != nil {
+		r.unserved = time.Time{}
+	}
 	if r := h.records.get(recordKey{e, recordAccount, a.dialer.account.name}, a.readyAt); r != nil {
 		r.row.reset()
 		r.suspect = false
@@ -234,7 +237,8 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 		return finding{blameAddress, e.mismatch.trip(now, breakerPauseKicks), false}
 	case evidenceRefused:
 		// The pause of a worker is not for those that are answered.
-		h.records.touch(recordKey{e, recordWorker, d.worker}, now).failed = now
+		r := h.records.touch(recordKey{e, recordWorker, d.worker}, now)
+		r.failed, r.unserved = now, now
 		return finding{blame: blameWorker}
 	case evidenceAuthorize:
 		return a.judgeAuthorize(entry, now)
@@ -270,6 +274,7 @@ func (a *attempt) takeOut(row *failureRow, now time.Time, most time.Duration) bo
 func (h *health) remember(kind recordKind, e *endpoint, name string, began, now time.Time) *healthRecord {
 	r := h.records.touch(recordKey{e, kind, name}, now)
 	r.fail(began, now)
+	r.unserved = now
 	return r
 }
 
@@ -306,7 +311,13 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *respon
 // address.
 func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 	h, e := a.health, a.at
+	known := h.records.get(recordKey{e, recordWorker, entry.worker}, now)
+	again := known != nil && known.failed.Before(a.began)
 	h.remember(recordWorker, e, entry.worker, a.began, now)
+	if again {
+		// That a worker fails once more says nothing new about the address.
+		return finding{blame: blameWorker}
+	}
 	e.byAccount.add(now, entry, sameAccountFailed)
 	e.byWorker.add(now, entry, sameWorkerFailed)
 	account := h.records.touch(recordKey{e, recordAccount, entry.account}, now)
@@ -330,10 +341,8 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 // the worker, or against the address.
 func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	h, e := a.health, a.at
-	h.remember(recordWorker, e, entry.worker, a.began, now)
-	if e.readyAt.Equal(a.readyAt) {
-		e.readyAt = time.Time{}
-	}
+	h.remember(recordWorker, e, entry.worker, a.began, now).unserved = time.Time{}
+	e.lostAt = now
 	e.kicked.add(now, entry, sameAccountFailed)
 	e.kickedWorker.add(now, entry, sameWorkerFailed)
 	f := finding{blame: blameWorker}
@@ -363,11 +372,11 @@ func (h *health) faresWell(e *endpoint, began, now time.Time, ready bool) bool {
 	if window := now.Add(-faresWellWindow); window.Before(since) {
 		since = window
 	}
-	if ready && !e.readyAt.Before(since) {
-		return true
-	}
 	if since.Before(e.lostAt) {
 		since = e.lostAt // what was heard before that does not count any more
+	}
+	if ready && e.readyAt.After(e.lostAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
+		return true
 	}
 	return e.heardAt.Load() > since.UnixNano() || e.stableReadyAt.After(since)
 }

@@ -45,6 +45,10 @@ type healthRecord struct {
 	pause  time.Duration
 	until  time.Time // of the pause
 
+	// unserved is the last failure before the link was ready, if none has been
+	// ready since. Who was served and then lost the link is not suspect.
+	unserved time.Time
+
 	row     failureRow // accounts: different workers that failed
 	suspect bool       // accounts: that many did
 	answer  *response  // user agents: the pool's error to mining.subscribe, if it gave one

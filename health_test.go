@@ -96,7 +96,10 @@ func (lab *healthLab) step(i int, st healthStep) {
 	t.Helper()
 	lab.at = lab.at.Add(st.wait)
 	e, key := lab.endpoint(st.at), st.who+"@"+st.at
-	fail := func(got any) { t.Helper(); t.Errorf("step %d, %s %s %s: %v, want %v", i, st.do, st.who, st.ev, got, st.want) }
+	fail := func(got any) {
+		t.Helper()
+		t.Errorf("step %d, %s %s %s: %v, want %v", i, st.do, st.who, st.ev, got, st.want)
+	}
 	start := func() *attempt {
 		a := lab.begun[key]
 		if delete(lab.begun, key); a == nil {

@@ -358,7 +358,7 @@ func (s *Session) linkReady(k *poolLink) {
 	l := s.linking
 	s.linking = nil
 	l.stopped = true
-	s.manager.gate.release(l.ticket)
+	s.manager.gate.served(l.ticket)
 	if k.attempt.ready() {
 		s.manager.poolBack(k.attempt.at)
 	}
