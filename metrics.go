@@ -33,7 +33,8 @@ var (
 
 	descSessions    = desc("sessions", "Miners' connections by what they do and the coin they mine; the coin is empty before there is a pool link.", "phase", "coin")
 	descPoolSession = desc("pool_sessions", "Sessions with a pool by the pool's address in use.", "coin", "pool")
-	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit and MaxSessions allow.")
+	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit, MaxSessions and the local ports to the pools allow.")
+	descPorts       = desc("coin_local_ports", "How many connections the local port range allows to a coin's addresses; 0: not known.", "coin")
 	descAccepted    = desc("sessions_total", "Miners' connections that were let in.")
 	descFull        = desc("refused_full_total", "Miners' connections that were refused because sessions_max was reached.")
 	descRefused     = desc("refused_connections_total", "Miners' connections that were refused: full (sessions_max), per_ip (MaxSessionsPerIP), rate (MaxConnectsPerSecond).", "reason")
@@ -117,7 +118,10 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descServerID, float64(m.ids.server()))
 	gauge(descReady, oneIf(s.notReady() == ""))
 	gauge(descStarted, float64(m.made.UnixMilli())/1000)
-	gauge(descSessionsMax, float64(m.maxSessions))
+	gauge(descSessionsMax, float64(m.sessionsMax()))
+	for coin, p := range m.pools {
+		gauge(descPorts, float64(p.localPorts()), coin)
+	}
 	count(descAccepted, float64(mon.connections.Load()))
 	refused := m.refusalCounts()
 	count(descFull, float64(refused[refusedFull.String()]))

@@ -73,14 +73,17 @@ type sessionManager struct {
 	monitor   *monitor
 	limits    *connectionLimits
 
-	maxSessions int // by the descriptor limit and MaxSessions
+	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
 	tidy        memoryTidy   // belongs to the first loop
 	admitted    atomic.Int64 // miners' connections, from accept to close
 	draining    atomic.Int64
-	linksMade   atomic.Int64
-	linksFailed atomic.Int64
-	linksLost   atomic.Int64
+	// portsToPools is how many connections the local ports allow to all pools
+	// together; 0: not known.
+	portsToPools atomic.Int64
+	linksMade    atomic.Int64
+	linksFailed  atomic.Int64
+	linksLost    atomic.Int64
 
 	// notUnderstood counts lines that should have been changed on the way and
 	// were passed on as they came.
@@ -138,13 +141,11 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	}
 	health.lookedUp = m.nameLookedUp
 	m.fdLimit = descriptorLimit()
-	m.maxSessions = (m.fdLimit - fdReserve - c.MaxPoolDials) / 2
+	m.maxSessions = sessionLimit(c, m.fdLimit)
 	if m.maxSessions < 1 {
 		return nil, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions", m.fdLimit)
 	}
-	if c.MaxSessions > 0 {
-		m.maxSessions = min(m.maxSessions, c.MaxSessions)
-	}
+	m.measurePorts()
 	for range runtime.GOMAXPROCS(0) {
 		l, err := newLoop()
 		if err != nil {
@@ -184,8 +185,12 @@ func listen(addr string) (*minerListener, error) {
 // serve begins to accept miners. The manager owns the listener from now on.
 func (m *sessionManager) serve(ln *minerListener) {
 	m.listener = ln
-	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d",
-		ln.addr, m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, m.maxSessions)
+	limit := m.sessionsMax()
+	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d%s",
+		ln.addr, m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
+	for _, line := range portWarnings(m.pools, limit) {
+		glog.Warning(line)
+	}
 	m.monitor.listening.Store(true)
 	m.accepted.Go(m.acceptMiners)
 }

@@ -35,6 +35,7 @@ func (m *sessionManager) startSweeps(l *loop) {
 
 func (m *sessionManager) sweep(l *loop) {
 	if l == m.loops[0] {
+		m.measurePorts()
 		m.tidy.look(m.linksMade.Load(), m.draining.Load())
 		for why := range refusals {
 			m.logRefusals(why)

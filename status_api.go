@@ -51,6 +51,7 @@ type statusReply struct {
 
 	Sessions    int              `json:"sessions"`
 	SessionsMax int              `json:"sessions_max"`
+	PortsShort  map[string]int   `json:"local_ports_short,omitempty"` // coins with fewer, and how many they have
 	Phases      map[string]int   `json:"phases"`
 	Surveyed    int64            `json:"surveyed"` // when sessions were counted; 0: never
 	Accounts    int              `json:"accounts"`
@@ -112,7 +113,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		Now: time.Now().Unix(), Version: version, Chain: m.chain.String(), Listen: m.config.ListenAddr,
 		ServerID: int(m.ids.server()), Started: m.made.Unix(), NotReady: s.notReady(),
 		LastUpgrade: m.monitor.upgraded.Load(), PauseMS: m.monitor.pauseMS(), Upgrades: m.upgrades(),
-		SessionsMax: m.maxSessions, Phases: make(map[string]int), Surveyed: v.unix(),
+		SessionsMax: m.sessionsMax(), PortsShort: portShortages(m.pools, m.sessionsMax()), Phases: make(map[string]int), Surveyed: v.unix(),
 		Descriptors: openDescriptors(), DescLimit: m.fdLimit,
 		Failures: m.failuresByReason(), Refused: m.refusalCounts(),
 		CoinSource: sourceReply{Kind: source.Kind, Connected: source.Connected, Watches: source.Watches},
