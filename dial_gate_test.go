@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -299,4 +300,59 @@ func TestDialGateSlowTries(t *testing.T) {
 	if n := len(holdAll(g, slow, laneNew, size)); n > 0 {
 		t.Errorf("%d more than %d were let through at a slow pool", n, size)
 	}
+}
+
+// The gate's rate: so many handshakes begin in a second, sub-accounts in turn,
+// and tickets given back do not let more in.
+func TestDialGateRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, large, small = 100, 300, 5
+		g := newDialGate(1000, rate)
+		began := time.Now()
+		var mu sync.Mutex
+		granted := make(map[string][]time.Duration)
+		var all sync.WaitGroup
+		begin := func(a *subAccount) {
+			done := make(chan struct{})
+			note := func() {
+				mu.Lock()
+				granted[a.name] = append(granted[a.name], time.Since(began))
+				mu.Unlock()
+				close(done)
+			}
+			ticket, held := g.acquire(gateTarget, a, laneNew, note)
+			if held {
+				note()
+			}
+			all.Go(func() {
+				<-done
+				g.release(ticket)
+			})
+		}
+		farm, user := &subAccount{name: "farm"}, &subAccount{name: "user"}
+		for range large {
+			begin(farm)
+		}
+		for range small {
+			begin(user)
+		}
+		all.Wait()
+		took := time.Since(began)
+		if want := time.Duration(large+small) * time.Second / rate; took < want-100*time.Millisecond || took > want+time.Second {
+			t.Errorf("%d tickets in %v at %d a second", large+small, took, rate)
+		}
+		if last := granted["user"][small-1]; last > 300*time.Millisecond {
+			t.Errorf("the small sub-account has its last ticket after %v", last)
+		}
+		perSecond := 0
+		for _, at := range granted["farm"] {
+			if at < time.Second {
+				perSecond++
+			}
+		}
+		if perSecond > rate+int(rate*rateBurst)+1 {
+			t.Errorf("%d tickets in the first second", perSecond)
+		}
+		wantIdleGate(t, g, 1000)
+	})
 }
