@@ -203,7 +203,7 @@ func TestPoolPicksAddressesInOrder(t *testing.T) {
 	}
 	s := &Session{
 		manager: &sessionManager{health: lab.h}, account: &subAccount{name: "a"},
-		auth: &authorization{name: workerName{"a", ".1"}}, phase: phaseReconnecting,
+		auth: &authorization{name: workerName{Account: "a", Miner: ".1"}}, phase: phaseReconnecting,
 	}
 	var begun []*attempt
 	want := func(index int, wantProbe bool) {

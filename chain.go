@@ -243,6 +243,7 @@ func printable(r rune) rune {
 
 // parseWorker reads a worker name as sent, with Ethereum's separate worker.
 func (c chainType) parseWorker(name, worker string) workerName {
+	sent := name
 	name = filterWorker(name)
 	if c == chainEthereum {
 		if worker = filterWorker(worker); worker != "" {
@@ -250,7 +251,11 @@ func (c chainType) parseWorker(name, worker string) workerName {
 		}
 		name = dropAddress(name)
 	}
-	return splitWorker(name)
+	w := splitWorker(name)
+	if c == chainBitcoin && sent != name { // the chain of pools that are told it
+		w.Sent = sent
+	}
+	return w
 }
 
 // ethAddressLen is the length of "0x" and 40 hex digits.

@@ -228,7 +228,10 @@ func FuzzWorkerName(f *testing.F) {
 			if len(full) > len(name)+len(worker)+1 {
 				t.Fatalf("%s: %q is longer than %q and %q", c, full, name, worker)
 			}
-			if c != chainEthereum && c.parseWorker(full, "") != w {
+			if c == chainBitcoin && w.asSent() != name {
+				t.Fatalf("%q is sent as %q", name, w.asSent())
+			}
+			if w.Sent = ""; c != chainEthereum && c.parseWorker(full, "") != w {
 				t.Fatalf("%s: %q read again is %+v", c, full, c.parseWorker(full, ""))
 			}
 			if got := string(quote(full)); got != `"`+full+`"` {

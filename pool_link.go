@@ -373,7 +373,7 @@ func (k *poolLink) authorized(r *response) {
 		return
 	}
 	k.refusal = r
-	if !k.suffixed && k.pool.suffix != "" && k.pool.worker == "" {
+	if !k.suffixed && k.pool.suffix != "" && !k.pool.renames() {
 		k.suffixed = true
 		k.socket.write(k.appendAuthorize(nil))
 		return

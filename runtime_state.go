@@ -109,6 +109,7 @@ type requestState struct {
 	Method string          `json:"method"`
 	Params json.RawMessage `json:"params"`
 	Worker string          `json:"worker,omitempty"`
+	Sent   string          `json:"sent,omitempty"` // workerName.Sent
 }
 
 // rulesState is a link's lineRules in runtime.json.

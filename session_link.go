@@ -15,6 +15,9 @@ var (
 	errOwnLinksFail = errors.New("the pool's addresses do not keep this miner's links")
 )
 
+// errNameNotSendable: the pool has to be told the name as the miner wrote it.
+var errNameNotSendable = errors.New("the worker's name is not valid UTF-8, and this pool has to be told it as it is")
+
 const (
 	// maxReconnects is how often a lost pool is tried before the miner is
 	// closed, so that its own failover can act.
@@ -106,6 +109,10 @@ func (s *Session) tryLink() {
 func (s *Session) nextAddress(l *linking) {
 	if s.agent != nil && l.pool.ownExtranonce {
 		s.linkFailed(errAgentPool, finding{blame: blameSession}, evidenceSession)
+		return
+	}
+	if l.pool.ownExtranonce && !s.auth.name.sendable() {
+		s.linkFailed(errNameNotSendable, finding{blame: blameSession}, evidenceSession)
 		return
 	}
 	l.chosen++
@@ -209,6 +216,10 @@ func (s *Session) linkFailed(err error, f finding, ev evidence) {
 		s.linking = nil
 		if refused := answerIn(err); refused != nil {
 			s.passRefusal(refused, err)
+			return
+		}
+		if errors.Is(err, errNameNotSendable) {
+			s.refuse(errEmptySubAccount, true, err.Error())
 			return
 		}
 		s.refuse(errConnectFailed, true, err.Error())

@@ -108,7 +108,7 @@ func joinParams(params [][]byte) json.RawMessage {
 
 func workerState(id json.RawMessage, method string, name workerName, rest [][]byte) *requestState {
 	params := append([][]byte{quote(name.String())}, rest...)
-	return &requestState{ID: orNull(id), Method: method, Params: joinParams(params)}
+	return &requestState{ID: orNull(id), Method: method, Params: joinParams(params), Sent: name.Sent}
 }
 
 // resumeSession makes the session that st describes. On an error all its
@@ -268,6 +268,9 @@ func workerOf(parse func(full, worker string) workerName, r *requestState) (*ext
 		return nil, errWorkerNotString
 	}
 	w := &extraWorker{method: r.Method, name: parse(full, r.Worker)}
+	if r.Sent != "" {
+		w.name.Sent = r.Sent
+	}
 	for _, p := range params[1:] {
 		w.rest = append(w.rest, p)
 	}

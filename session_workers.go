@@ -36,7 +36,7 @@ type extraWorker struct {
 }
 
 func (w *extraWorker) size() int {
-	n := len(w.name.Miner)
+	n := len(w.name.Miner) + len(w.name.Sent)
 	for _, p := range w.rest {
 		n += len(p)
 	}
@@ -103,7 +103,7 @@ func (s *Session) parseExtra(r *request) (*extraWorker, *stratumError) {
 		return nil, &stratumError{errInvalidSubAccount.Code,
 			fmt.Sprintf("%s (this connection is for %s)", errInvalidSubAccount.Text, s.account.name)}
 	}
-	return &extraWorker{method: r.Method, name: workerName{s.account.name, name.Miner}, rest: furtherParams(params)}, nil
+	return &extraWorker{method: r.Method, name: workerName{s.account.name, name.Miner, name.Sent}, rest: furtherParams(params)}, nil
 }
 
 // sameAccount compares a name with the session's sub-account, in any case if

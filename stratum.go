@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	jsoniter "github.com/json-iterator/go"
 )
@@ -235,13 +236,32 @@ func parseMask(text string) (uint32, bool) {
 }
 
 // workerName is a worker's full name in its parts: Account is up to the first
-// dot, Miner the rest with the dot.
+// dot, Miner the rest with the dot. Both have only the characters by which
+// sub-accounts are found (protocol.md, "Handshake with the miner").
 type workerName struct {
 	Account string
 	Miner   string
+
+	// Sent is the name as the miner wrote it. It is what pools that pick their own
+	// extranonce are told: to drop a character there would credit somebody else.
+	// Empty if it is Account and Miner, as it is for names from older state files.
+	Sent string
 }
 
 func (w workerName) String() string { return w.Account + w.Miner }
+
+// asSent is the name as the miner wrote it.
+func (w workerName) asSent() string {
+	if w.Sent != "" {
+		return w.Sent
+	}
+	return w.String()
+}
+
+// sendable says that the name can be written in JSON as the miner wrote it.
+func (w workerName) sendable() bool {
+	return utf8.ValidString(w.Sent) && !strings.ContainsRune(w.Sent, utf8.RuneError)
+}
 
 // withSuffix is the name a pool that keeps its coins' users apart knows.
 func (w workerName) withSuffix(suffix string) string { return w.Account + "_" + suffix + w.Miner }

@@ -202,7 +202,8 @@ func TestFilterWorker(t *testing.T) {
 
 func TestSplitWorker(t *testing.T) {
 	for full, want := range map[string]workerName{
-		"": {}, ".": {"", "."}, "a": {"a", ""}, "a.": {"a", "."}, "a.b": {"a", ".b"}, "a.b.c": {"a", ".b.c"}, ".b": {"", ".b"}, "a/b.c/d": {"a/b", ".c/d"},
+		"": {}, ".": {Miner: "."}, "a": {Account: "a"}, "a.": {Account: "a", Miner: "."}, "a.b": {Account: "a", Miner: ".b"},
+		"a.b.c": {Account: "a", Miner: ".b.c"}, ".b": {Miner: ".b"}, "a/b.c/d": {Account: "a/b", Miner: ".c/d"},
 	} {
 		got := splitWorker(full)
 		if got != want || got.String() != full {

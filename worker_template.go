@@ -35,8 +35,12 @@ func checkWorkerTemplate(template string) error {
 }
 
 // workerFor is a worker's name at the pool. It is the name by which the miner
-// knows it, unless the pool has a template or needs its suffix.
+// knows it, unless the pool has a template or needs its suffix. A pool that picks
+// its own extranonce gets it as the miner wrote it, in templates too.
 func (p *pool) workerFor(name workerName, suffixed bool) string {
+	if p.ownExtranonce {
+		name = splitWorker(name.asSent())
+	}
 	switch {
 	case p.worker != "":
 		return strings.NewReplacer(

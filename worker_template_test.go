@@ -51,7 +51,7 @@ func TestWorkerFor(t *testing.T) {
 		{&pool{suffix: "btc", worker: "{account}_{suffix}.{miner}"}, false, name, "alice_btc.rig.1"},
 		{&pool{worker: "wallet"}, false, name, "wallet"},
 		{&pool{worker: "bc1q.{miner}"}, false, workerName{Account: "alice"}, "bc1q."},
-		{&pool{worker: "{miner}{account}", suffix: "{account}"}, false, workerName{"{miner}", "."}, "{miner}"},
+		{&pool{worker: "{miner}{account}", suffix: "{account}"}, false, workerName{Account: "{miner}", Miner: "."}, "{miner}"},
 		{&pool{worker: "{suffix}", suffix: "{account}"}, false, name, "{account}"},
 	} {
 		if got := c.pool.workerFor(c.name, c.suffixed); got != c.want {
@@ -70,7 +70,7 @@ func FuzzWorkerTemplate(f *testing.F) {
 		}
 		// What is in the parts stays as it is.
 		p := pool{worker: template, suffix: suffix}
-		got := p.workerFor(workerName{account, "." + miner}, false)
+		got := p.workerFor(workerName{Account: account, Miner: "." + miner}, false)
 		if template == "" {
 			if got != account+"."+miner {
 				t.Fatalf("%q", got)
@@ -90,7 +90,7 @@ func FuzzWorkerTemplate(f *testing.F) {
 			t.Fatalf("template %q gave %q, want %q", template, got, want)
 		}
 		plain := pool{worker: template, suffix: "s"}
-		if name := plain.workerFor(workerName{"a", ".m"}, false); strings.ContainsAny(name, "{}\n") {
+		if name := plain.workerFor(workerName{Account: "a", Miner: ".m"}, false); strings.ContainsAny(name, "{}\n") {
 			t.Fatalf("template %q gave %q", template, name)
 		}
 		if text, ok := jsonString(quote(got)); !ok || text != strings.ToValidUTF8(got, "\ufffd") && strings.ToValidUTF8(got, "") == got {
@@ -104,13 +104,12 @@ func FuzzWorkerTemplate(f *testing.F) {
 func TestSessionWorkersRenamed(t *testing.T) {
 	for name, c := range map[string]struct {
 		template string
-		refuse   string            // what authorized names must not begin with
 		session  bool              // the pool takes the session's extranonce
 		names    map[string]string // at the pool, by the miner's
 	}{
 		"as it is":         {names: map[string]string{"alice.one": "alice.one", "alice.two": "alice.two", "alice": "alice"}},
-		"filtered":         {names: map[string]string{"alice.the one": "alice.theone", "al ice.tw\u00f6": "alice.tw", `alice."x\`: "alice.x"}},
-		"suffix":           {refuse: "alice.", names: map[string]string{"alice.one": "alice_own.one", "alice.two": "alice_own.two"}},
+		"as it is written": {names: map[string]string{"alice.the one": "alice.the one", "al ice.tw\u00f6": "al ice.tw\u00f6", `alice."x\`: `alice."x\`, "alice.r+4096": "alice.r+4096"}},
+		"and in templates": {template: "{account}/{miner}", names: map[string]string{"alice.r~t": "alice/r~t", "alice+.r,d=5": "alice+/r,d=5"}},
 		"template":         {template: "bc1{account}+{miner}@{suffix}", names: map[string]string{"alice.one": "bc1alice+one@own", "alice.t.w": "bc1alice+t.w@own", "alice": "bc1alice+@own"}},
 		"quotes":           {template: `"{miner}\` + "é", names: map[string]string{"alice.one": `"one\é`, "alice.two": `"two\é`}},
 		"one for all":      {template: "wallet", names: map[string]string{"alice.one": "wallet", "alice.two": "wallet"}},
@@ -121,9 +120,6 @@ func TestSessionWorkersRenamed(t *testing.T) {
 			opts := stratumtest.PoolOptions{Name: "own", SkipWork: true, Own: &stratumtest.OwnExtranonce{Len: 4, Size: 4}}
 			if c.session {
 				opts.Own = nil
-			}
-			if c.refuse != "" {
-				opts.AcceptWorker = func(name string) bool { return !strings.HasPrefix(name, c.refuse) }
 			}
 			own := startPool(t, opts)
 			other := startPool(t, stratumtest.PoolOptions{Name: "other", SkipWork: true, Own: &stratumtest.OwnExtranonce{Len: 2, Size: 5}})
@@ -171,7 +167,7 @@ func TestSessionWorkersRenamed(t *testing.T) {
 			}
 			plain := make(map[string]string)
 			for _, worker := range workers {
-				plain[worker] = chainBitcoin.parseWorker(worker, "").String()
+				plain[worker] = worker
 			}
 			round(own, c.names)
 			coins.set("alice", "other")
@@ -184,6 +180,36 @@ func TestSessionWorkersRenamed(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 		})
+	}
+}
+
+// A pool that picks its own extranonce is told the name as the miner wrote it:
+// no other is tried, and one that cannot be written in JSON is not sent.
+func TestSessionWorkerAtOwnPool(t *testing.T) {
+	own := startPool(t, stratumtest.PoolOptions{
+		Name: "own", Own: &stratumtest.OwnExtranonce{Len: 4, Size: 4},
+		AcceptWorker: func(name string) bool { return !strings.HasPrefix(name, "alice.") },
+	})
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), []*stratumtest.Pool{own}, withKinds(own))
+	r := dialSubscribed(t, sw.addr)
+	r.SendLine(rawAuthorize)
+	if line := r.Line(stratumtest.Patience); !strings.HasPrefix(line, `{"id":2,"result":false,`) && !strings.Contains(line, `"error":[24,`) {
+		t.Errorf("a refused worker is told %s", line)
+	}
+	if n := own.Stats().ConnectionsTotal; n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	if names := own.RefusedNames(); len(names) != 1 {
+		t.Errorf("tried as %q", names)
+	}
+	for _, name := range []string{"\xff", `\ud800`} {
+		r := dialSubscribed(t, sw.addr)
+		r.SendLine(`{"id":2,"method":"mining.authorize","params":["alice.` + name + `","x"]}`)
+		r.ExpectLine(`{"id":2,"result":null,"error":[105,"Sub-account Name Cannot be Empty",1]}`)
+		r.ExpectClosed()
+	}
+	if n := own.Stats().ConnectionsTotal; n != 1 {
+		t.Errorf("%d connections, none of them for names that cannot be sent", n)
 	}
 }
 
