@@ -79,6 +79,9 @@ type zkCoinSource struct {
 	index         map[string]*zkIndexEntry
 	registrations map[string]*zkRegistration
 	serverID      zkServerID
+
+	// strangers are by the broker's address.
+	strangers map[string]*zkComplaint
 }
 
 // zkJob makes requests in a worker; what it returns is then done by the owner.
@@ -104,6 +107,7 @@ func newZKCoinSource(opts zkOptions) (*zkCoinSource, error) {
 		indexPlace:    make(map[*coinQuery]*zkIndexEntry),
 		index:         make(map[string]*zkIndexEntry),
 		registrations: make(map[string]*zkRegistration),
+		strangers:     make(map[string]*zkComplaint),
 	}
 	s.serverID = zkServerID{source: s, previous: opts.PreviousServerID, lastOwner: opts.PreviousOwner}
 	return s, nil
@@ -302,6 +306,8 @@ func (s *zkCoinSource) event(event zkEvent) {
 		}
 	case zkNodeChanged:
 		s.nodeChanged(event.path)
+	case zkBrokerFailed:
+		s.brokerFailed(event.path, event.why, event.wrong)
 	}
 }
 

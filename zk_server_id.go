@@ -177,7 +177,7 @@ func (c *idClaimer) create(id uint8) (idClaim, error) {
 	if err != nil {
 		// Without an answer it may be ours nevertheless.
 		if errors.Is(err, errZKAway) {
-			return idClaim{id, session}, err
+			return idClaim{tried: id, session: session}, err
 		}
 		return idClaim{}, err
 	}
@@ -191,7 +191,7 @@ func (c *idClaimer) watched(id uint8) (idClaim, error) {
 	if err == nil && node.Owner != session || errors.Is(err, errZKNoNode) {
 		err = errZKAway // lost again between two requests: look once more
 	}
-	return idClaim{id, session}, err
+	return idClaim{tried: id, session: session}, err
 }
 
 // claimPrevious gets hold of the ID this process had. It fails with
@@ -207,7 +207,7 @@ func (c *idClaimer) claimPrevious(id uint8, owner int64, held bool) (idClaim, er
 	}
 	session := c.conn.sessionID()
 	if node.Owner == session {
-		return idClaim{id, session}, nil
+		return idClaim{tried: id, session: session}, nil
 	}
 	if !c.formerlyOurs(node, owner, held) {
 		return idClaim{}, errZKNodeExists
