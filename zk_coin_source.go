@@ -17,7 +17,8 @@ const (
 	zkWorkers = 16
 	// zkRetryWait is the pause before a request that failed is made again.
 	zkRetryWait = 200 * time.Millisecond
-	// zkRefusedWait is the pause if the broker itself refused it.
+	// zkRefusedWait is the pause if the broker itself refused it; sub-accounts'
+	// nodes have growing ones, see unreadable.
 	zkRefusedWait = 3 * time.Second
 
 	// zkCloseWait is what Close allows for the requests under way.
@@ -33,6 +34,12 @@ type zkStatus struct {
 	// LastContact is when a broker was last heard of; zero if never.
 	LastContact time.Time
 	Watches     int
+	// Missed counts changes that no watch told.
+	Missed int64
+	// Unreadable is how many sub-accounts' nodes can not be read.
+	Unreadable int64
+	// IDTaken says that a fixed server ID is held by somebody else.
+	IDTaken bool
 }
 
 // zkCoinSource is the CoinSource of pools: coins, server ID, case index and
@@ -59,6 +66,10 @@ type zkCoinSource struct {
 	idPath  string
 	idOwner int64
 
+	missed  atomic.Int64
+	unread  atomic.Int64
+	idTaken atomic.Bool
+
 	// The fields below belong to runOwner.
 
 	connected bool
@@ -79,7 +90,11 @@ type zkCoinSource struct {
 	index         map[string]*zkIndexEntry
 	registrations map[string]*zkRegistration
 	serverID      zkServerID
+	audit         zkAudit
+	// resolving: entries of the case index that could not be read will be.
+	resolving bool
 
+	unreadNodes, badNodes, lostWatches, registering *zkComplaint
 	// strangers are by the broker's address.
 	strangers map[string]*zkComplaint
 }
@@ -109,6 +124,9 @@ func newZKCoinSource(opts zkOptions) (*zkCoinSource, error) {
 		registrations: make(map[string]*zkRegistration),
 		strangers:     make(map[string]*zkComplaint),
 	}
+	s.audit.source = s
+	s.unreadNodes, s.badNodes = s.newComplaint(glog.ErrorDepth), s.newComplaint(glog.ErrorDepth)
+	s.lostWatches, s.registering = s.newComplaint(glog.WarningDepth), s.newComplaint(glog.WarningDepth)
 	s.serverID = zkServerID{source: s, previous: opts.PreviousServerID, lastOwner: opts.PreviousOwner}
 	return s, nil
 }
@@ -199,6 +217,9 @@ func (s *zkCoinSource) Status() zkStatus {
 		Connected:   conn.hasSession(),
 		LastContact: conn.lastContact(),
 		Watches:     conn.watchCount(),
+		Missed:      s.missed.Load(),
+		Unreadable:  s.unread.Load(),
+		IDTaken:     s.idTaken.Load(),
 	}
 }
 
@@ -223,6 +244,9 @@ func (s *zkCoinSource) finish() {
 	close(s.jobs)
 	if s.warning != nil {
 		s.warning.Stop()
+	}
+	if s.audit.timer != nil {
+		s.audit.timer.Stop()
 	}
 	for _, r := range s.registrations {
 		r.timer.Stop()
@@ -249,6 +273,7 @@ func (s *zkCoinSource) begin() {
 	if s.opts.FixedServerID != 0 {
 		s.sink.ServerIDClaimed(s.opts.FixedServerID)
 	}
+	s.audit.begin()
 	s.warning = time.AfterFunc(s.warnWait, func() { s.mail.post(s.warnAway) })
 }
 
@@ -306,6 +331,8 @@ func (s *zkCoinSource) event(event zkEvent) {
 		}
 	case zkNodeChanged:
 		s.nodeChanged(event.path)
+	case zkWatchLost:
+		s.watchLost(event.path)
 	case zkBrokerFailed:
 		s.brokerFailed(event.path, event.why, event.wrong)
 	}
