@@ -270,9 +270,7 @@ func (s *zkCoinSource) runWorker() {
 
 // begin is the owner's first work.
 func (s *zkCoinSource) begin() {
-	if s.opts.FixedServerID != 0 {
-		s.sink.ServerIDClaimed(s.opts.FixedServerID)
-	}
+	s.serverID.begin()
 	s.audit.begin()
 	s.warning = time.AfterFunc(s.warnWait, func() { s.mail.post(s.warnAway) })
 }
