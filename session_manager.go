@@ -274,7 +274,7 @@ func (m *sessionManager) route(s *Session) {
 	if m.config.StratumServerCaseInsensitive {
 		account = strings.ToLower(account)
 	}
-	s.query = &coinQuery{Account: account, SessionID: s.id, Worker: s.auth.name.String()}
+	s.query = &coinQuery{Account: account, SessionID: s.id, Worker: s.auth.name.String(), Addr: s.addr.Addr()}
 	s.query.Reply = func(account, coin string, err error) {
 		var a *subAccount
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,6 +90,7 @@ type zkCoinSource struct {
 	indexPlace    map[*coinQuery]*zkIndexEntry
 	index         map[string]*zkIndexEntry
 	registrations map[string]*zkRegistration
+	places        regPlaces
 	serverID      zkServerID
 	audit         zkAudit
 	// resolving: entries of the case index that could not be read will be.
@@ -122,6 +124,7 @@ func newZKCoinSource(opts zkOptions) (*zkCoinSource, error) {
 		indexPlace:    make(map[*coinQuery]*zkIndexEntry),
 		index:         make(map[string]*zkIndexEntry),
 		registrations: make(map[string]*zkRegistration),
+		places:        regPlaces{most: opts.AutoRegMaxWait, held: make(map[netip.Addr]int)},
 		strangers:     make(map[string]*zkComplaint),
 	}
 	s.audit.source = s

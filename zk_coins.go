@@ -107,6 +107,8 @@ func (s *zkCoinSource) lookupAccount(q *coinQuery, name string) {
 	s.place[q] = a
 	if a.registration == nil {
 		s.readCoin(a)
+	} else {
+		s.places.join(a.registration, q)
 	}
 }
 
@@ -122,6 +124,9 @@ func (s *zkCoinSource) cancelled(q *coinQuery) {
 	}
 	delete(s.place, q)
 	delete(a.waiting, q)
+	if a.registration != nil {
+		s.places.part(a.registration, q)
+	}
 	if len(a.waiting) > 0 {
 		return
 	}
@@ -267,6 +272,9 @@ func (s *zkCoinSource) setCoin(a *zkAccount, coin string, registered bool) {
 		if q.Established {
 			delete(a.waiting, q)
 			delete(s.place, q)
+			if a.registration != nil {
+				s.places.part(a.registration, q)
+			}
 			s.queries.answer(q, a.name, "", nil, &a.users)
 		}
 	}
