@@ -257,6 +257,28 @@ func TestZKUnaskedEvents(t *testing.T) {
 	}
 }
 
+// A broker may make the session timeout longer than was asked for. It is not
+// taken for dead before the client's first ping is due.
+func TestZKLongerSessionTimeout(t *testing.T) {
+	const ping = 0xfffffffe
+	pinged := make(chan bool, 100)
+	broker := startFakeBroker(t, func(conn net.Conn) {
+		request := make([]byte, 1000)
+		conn.Read(request)
+		io.WriteString(conn, zkGreetingText) // 4 s
+		n, _ := conn.Read(request)
+		pinged <- n >= 12 && binary.BigEndian.Uint32(request[4:]) == ping
+	})
+	conn, err := dialZK([]string{broker.Addr().String()}, 400*time.Millisecond, func(zkEvent) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.close()
+	if !<-pinged {
+		t.Error("the connection ended before the first ping")
+	}
+}
+
 // The answers of a real server pass: every operation, with and without errors.
 func TestZKFramesOfARealServer(t *testing.T) {
 	admin := newZKAdmin(t, zkServer(t).Addr())
