@@ -1,6 +1,9 @@
 package main
 
-import "errors"
+import (
+	"errors"
+	"net/netip"
+)
 
 // CoinSource tells which coin a sub-account mines and when that changes.
 //
@@ -55,6 +58,10 @@ type coinQuery struct {
 	// of an auto-registration.
 	SessionID uint32
 	Worker    string
+
+	// Addr is the miner's address, by which places for registrations are shared
+	// out fairly.
+	Addr netip.Addr
 
 	// Established: the session mines already, after an upgrade. An account
 	// without an entry then is no error and is not registered: the reply has an

@@ -38,8 +38,10 @@ type Config struct {
 	// Default: 127.0.0.1:2181, or none if CoinFile is given.
 	ZKBroker []string
 
-	// ZKServerIDAssignDir is where server IDs are claimed; used if ServerID
-	// is 0. Default: /stratumSwitcher/bitcoin_swid/.
+	// ZKServerIDAssignDir is where server IDs are claimed: a free one if
+	// ServerID is 0, else that one, so that others see it is taken. With a
+	// ServerID it may be empty: nothing is claimed.
+	// Default: /stratumSwitcher/bitcoin_swid/.
 	//
 	// This and the three directories below are absolute paths that end in /.
 	ZKServerIDAssignDir string
@@ -122,6 +124,10 @@ type Config struct {
 	// ZKSessionTimeoutSeconds (1-120) is how long ZooKeeper keeps a claimed
 	// server ID for a switcher it does not hear from. Default: 20.
 	ZKSessionTimeoutSeconds int
+
+	// ZKAuditSeconds (0-86400) is how often all watched nodes are read again,
+	// for changes that no watch told. 0: off. Default: 300.
+	ZKAuditSeconds int
 }
 
 // StratumServerInfo is one coin's pool.
@@ -194,6 +200,7 @@ func defaultConfig() *Config {
 		MaxPoolDials:            128,
 		MaxPoolDialsPerSecond:   20000,
 		ZKSessionTimeoutSeconds: 20,
+		ZKAuditSeconds:          300,
 	}
 }
 

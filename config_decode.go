@@ -114,6 +114,7 @@ var configSettings = []setting[Config]{
 	{"MaxSessionsPerIP", intSetter(func(c *Config) *int { return &c.MaxSessionsPerIP }, 0, 10000000, " (0: off)")},
 	{"MaxConnectsPerSecond", intSetter(func(c *Config) *int { return &c.MaxConnectsPerSecond }, 0, 1000000, " (0: off)")},
 	{"ZKSessionTimeoutSeconds", intSetter(func(c *Config) *int { return &c.ZKSessionTimeoutSeconds }, 1, 120, "")},
+	{"ZKAuditSeconds", intSetter(func(c *Config) *int { return &c.ZKAuditSeconds }, 0, 86400, " (0: off)")},
 }
 
 // poolSettings are the known keys of an entry of StratumServerMap.

@@ -13,7 +13,7 @@ import (
 
 const knownKeys = "ServerID, ChainType, ListenAddr, StratumServerMap, ZKBroker, ZKServerIDAssignDir, ZKSwitcherWatchDir, " +
 	"ZKAutoRegWatchDir, ZKUserCaseInsensitiveIndex, EnableUserAutoReg, AutoRegMaxWaitUsers, StratumServerCaseInsensitive, " +
-	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, TrustedProxies, ExtraNonce2Size, MaxPoolDialsPerSecond, MaxSessions, MaxSessionsPerIP, MaxConnectsPerSecond, ZKSessionTimeoutSeconds"
+	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, TrustedProxies, ExtraNonce2Size, MaxPoolDialsPerSecond, MaxSessions, MaxSessionsPerIP, MaxConnectsPerSecond, ZKSessionTimeoutSeconds, ZKAuditSeconds"
 
 const poolKeys = "URL, UserSuffix, ExtraNonce, Worker, Password, BackupURLs"
 
@@ -84,6 +84,7 @@ var badConfigs = map[string]string{
 	"trailing":             `line 2 column 1: invalid character '{' after top-level value`,
 	"truncated":            `line 3 column 1: unexpected end of JSON input`,
 	"unknown-key":          `ListenAddress (line 3, value "0.0.0.0:18080") is not a known key, must be one of ` + knownKeys,
+	"zk-audit":             `ZKAuditSeconds is 86401, must be a whole number 0-86400 (0: off)`,
 	"zk-broker-addr":       `ZKBroker[1] is "127.0.0.1:2182,127.0.0.1:2183" (too many colons in address), must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
 	"zk-broker-empty-item": `ZKBroker[0] is "" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
 	"zk-broker-item-type":  `ZKBroker[1] is 2181, must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
@@ -151,6 +152,7 @@ func wantDefaults() Config {
 		MaxPoolDials:               128,
 		MaxPoolDialsPerSecond:      20000,
 		ZKSessionTimeoutSeconds:    20,
+		ZKAuditSeconds:             300,
 	}
 }
 
@@ -211,6 +213,7 @@ func TestGoodConfigs(t *testing.T) {
 			c.MaxSessionsPerIP = 50
 			c.MaxConnectsPerSecond = 1000
 			c.ZKSessionTimeoutSeconds = 1
+			c.ZKAuditSeconds = 0
 		}},
 	}
 	for _, test := range tests {

@@ -103,6 +103,7 @@ func zkOptionsOf(c *Config) zkOptions {
 		AutoReg:        c.EnableUserAutoReg,
 		AutoRegMaxWait: c.AutoRegMaxWaitUsers,
 		SessionTimeout: time.Duration(c.ZKSessionTimeoutSeconds) * time.Second,
+		AuditEvery:     time.Duration(c.ZKAuditSeconds) * time.Second,
 		FixedServerID:  c.ServerID,
 		Metadata: zkMetadata{
 			ChainType:  c.ChainType,

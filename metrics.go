@@ -66,6 +66,10 @@ var (
 	descContact = desc("coin_source_contact_age_seconds", "Time since ZooKeeper was heard of last; absent if never, and with a coin file.")
 	descWatches = desc("coin_source_watches", "Watches set in ZooKeeper.")
 
+	descMissed     = desc("coin_source_missed_changes_total", "Changes of nodes in ZooKeeper that no watch told, and that were found by reading them again.")
+	descUnreadable = desc("coin_source_unreadable_nodes", "Sub-accounts' nodes in ZooKeeper that can not be read: their coins are not followed.")
+	descIDTaken    = desc("server_id_taken", "Whether the ServerID of the configuration is held by somebody else in ZooKeeper, so that both give miners the same extranonces.")
+
 	descUpgrades     = desc("upgrades_total", "Hot upgrades since the service was first started.")
 	descUpgradeFails = desc("upgrade_failures_total", "Upgrades that were refused or undone.")
 	descPause        = desc("last_upgrade_pause_seconds", "How long shares waited during the last upgrade; absent if there was none.")
@@ -146,6 +150,9 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 
 	source := m.coinSourceStatus()
 	gauge(descSource, oneIf(source.Connected), source.Kind)
+	count(descMissed, float64(source.Missed))
+	gauge(descUnreadable, float64(source.Unreadable))
+	gauge(descIDTaken, oneIf(source.IDTaken))
 	if source.Kind == coinSourceZooKeeper {
 		gauge(descWatches, float64(source.Watches))
 		if !source.LastContact.IsZero() {

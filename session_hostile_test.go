@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -450,5 +451,41 @@ func TestSessionHandshakeErrors(t *testing.T) {
 		}
 		r.SendLine(c.send)
 		r.ExpectLine(c.want)
+	}
+}
+
+// Sessions that wait for the server ID and leave cost no more each the more
+// there are.
+func TestManySessionsWaitForServerID(t *testing.T) {
+	coins := newMemoryCoins(nil)
+	coins.server = 0
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{startPool(t, stratumtest.PoolOptions{Name: "btc"})}, nil)
+	leave := func(n int) time.Duration {
+		var sessions []*Session
+		for range n {
+			s := &Session{manager: sw.sessionManager}
+			sw.admitted.Add(1)
+			sw.add(s)
+			if sw.serverIDOrWait(s) {
+				t.Fatal("there is a server ID")
+			}
+			sessions = append(sessions, s)
+		}
+		slices.Reverse(sessions) // the worst order for a list
+		begun := time.Now()
+		for _, s := range sessions {
+			sw.remove(s)
+		}
+		if sw.sessionCount() != 0 || len(sw.waitingID) != 0 {
+			t.Fatal("something is left")
+		}
+		return time.Since(begun)
+	}
+	leave(1000)
+	const few, many = 4000, 64000
+	a, b := leave(few), leave(many)
+	t.Logf("%d leave in %v, %d in %v", few, a, many, b)
+	if b > 5*many/few*max(a, 5*time.Millisecond) {
+		t.Errorf("%d sessions leave in %v, %d in %v", few, a, many, b)
 	}
 }

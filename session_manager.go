@@ -100,7 +100,7 @@ type sessionManager struct {
 	mu        sync.Mutex
 	sessions  []*Session
 	accounts  map[string]*subAccount
-	waitingID []*Session // hold a request until the server ID is known
+	waitingID map[*Session]struct{} // hold a request until the server ID is known
 	failures  map[int]int64
 	nextLoop  int
 }
@@ -137,6 +137,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		monitor:   newMonitor(),
 		limits:    newConnectionLimits(c),
 		accounts:  make(map[string]*subAccount),
+		waitingID: make(map[*Session]struct{}),
 		failures:  make(map[int]int64),
 	}
 	health.lookedUp = m.nameLookedUp
@@ -275,12 +276,7 @@ func (m *sessionManager) remove(s *Session) {
 	m.sessions[s.slot].slot = s.slot
 	m.sessions[last] = nil
 	m.sessions = m.sessions[:last]
-	for i, waiting := range m.waitingID {
-		if waiting == s {
-			m.waitingID = append(m.waitingID[:i], m.waitingID[i+1:]...)
-			break
-		}
-	}
+	delete(m.waitingID, s)
 }
 
 // route asks for the coin of the sub-account the session is authorizing for.
@@ -289,7 +285,7 @@ func (m *sessionManager) route(s *Session) {
 	if m.config.StratumServerCaseInsensitive {
 		account = strings.ToLower(account)
 	}
-	s.query = &coinQuery{Account: account, SessionID: s.id, Worker: s.auth.name.String()}
+	s.query = &coinQuery{Account: account, SessionID: s.id, Worker: s.auth.name.String(), Addr: s.addr.Addr()}
 	s.query.Reply = func(account, coin string, err error) {
 		var a *subAccount
 		if err == nil {
@@ -308,7 +304,7 @@ func (m *sessionManager) serverIDOrWait(s *Session) bool {
 	if m.ids.server() != 0 {
 		return true
 	}
-	m.waitingID = append(m.waitingID, s)
+	m.waitingID[s] = struct{}{}
 	return false
 }
 
@@ -317,10 +313,10 @@ func (m *sessionManager) ServerIDClaimed(id uint8) {
 	m.mu.Lock()
 	m.ids.setServerID(id)
 	waiting := m.waitingID
-	m.waitingID = nil
+	m.waitingID = make(map[*Session]struct{})
 	m.mu.Unlock()
 	glog.Infof("server_id=%d", id)
-	for _, s := range waiting {
+	for s := range waiting {
 		s.loop.post(s.serverIDKnown)
 	}
 }

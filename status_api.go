@@ -70,6 +70,9 @@ type sourceReply struct {
 	Connected   bool   `json:"connected"`
 	LastContact int64  `json:"last_contact,omitempty"`
 	Watches     int    `json:"watches"`
+	Missed      int64  `json:"missed_changes"`
+	Unreadable  int64  `json:"unreadable_nodes"`
+	IDTaken     bool   `json:"server_id_taken"`
 }
 
 // coinStatus is one coin's pool. A coin whose pool was another before an
@@ -116,7 +119,10 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		SessionsMax: m.sessionsMax(), PortsShort: portShortages(m.pools, m.sessionsMax()), Phases: make(map[string]int), Surveyed: v.unix(),
 		Descriptors: openDescriptors(), DescLimit: m.fdLimit,
 		Failures: m.failuresByReason(), Refused: m.refusalCounts(),
-		CoinSource: sourceReply{Kind: source.Kind, Connected: source.Connected, Watches: source.Watches},
+		CoinSource: sourceReply{
+			Kind: source.Kind, Connected: source.Connected, Watches: source.Watches,
+			Missed: source.Missed, Unreadable: source.Unreadable, IDTaken: source.IDTaken,
+		},
 	}
 	reply.Ready = reply.NotReady == ""
 	reply.RefusedFull = reply.Refused[refusedFull.String()]

@@ -23,6 +23,7 @@ type statusRecorder struct {
 	last      time.Time
 	coins     map[string]shareTotals
 	connected bool // the coin source
+	idTaken   bool // the server ID, by somebody else
 
 	mu    sync.Mutex
 	rates map[*subAccount]*shareRate
@@ -86,6 +87,14 @@ func (s *statusServer) record() {
 // noteCoins notes when the coin source comes or goes.
 func (r *statusRecorder) noteCoins() {
 	source := r.manager.coinSourceStatus()
+	if source.IDTaken != r.idTaken {
+		r.idTaken = source.IDTaken
+		if source.IDTaken {
+			r.manager.monitor.events.add(levelBad, eventKey{Kind: eventCoins, What: "server ID is held by somebody else"}, "the log says by whom; miners of both are given the same extranonces")
+		} else {
+			r.manager.monitor.events.add(levelGood, eventKey{Kind: eventCoins, What: "server ID is ours alone"}, "")
+		}
+	}
 	if source.Kind != coinSourceZooKeeper || source.Connected == r.connected {
 		return
 	}
@@ -191,6 +200,9 @@ type coinSourceStatus struct {
 	Connected   bool
 	LastContact time.Time // zero: never, or of no meaning
 	Watches     int
+	Missed      int64 // changes that no watch told
+	Unreadable  int64 // sub-accounts' nodes that can not be read
+	IDTaken     bool  // the fixed server ID is held by somebody else
 }
 
 const (
@@ -201,7 +213,7 @@ const (
 func (m *sessionManager) coinSourceStatus() coinSourceStatus {
 	if zk, ok := m.coins.(*zkCoinSource); ok {
 		st := zk.Status()
-		return coinSourceStatus{coinSourceZooKeeper, st.Connected, st.LastContact, st.Watches}
+		return coinSourceStatus{coinSourceZooKeeper, st.Connected, st.LastContact, st.Watches, st.Missed, st.Unreadable, st.IDTaken}
 	}
 	return coinSourceStatus{Kind: coinSourceFile, Connected: true} // it is read at the start
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"path"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -188,4 +189,68 @@ func TestUpgradeWithoutZooKeeper(t *testing.T) {
 	}
 	checkPool(t, btc)
 	checkPool(t, bcc)
+}
+
+// A fixed server ID's node goes from process to process as an automatic one's
+// does, also when the configuration goes from one to the other.
+func TestUpgradeFixedServerID(t *testing.T) {
+	server := zkServer(t)
+	admin := newZKAdmin(t, server.Addr())
+	btc, bcc := twoPools(t)
+	c := zkProcessConfig(server.Addr(), btc, bcc)
+	c.ServerID = 9
+	admin.put(path.Join(c.ZKSwitcherWatchDir, "alice"), "btc")
+	p := startProcess(t, c, nil)
+	node := c.ZKServerIDAssignDir + "9"
+	admin.await("the ID is claimed", func() bool { _, ok := admin.get(node); return ok })
+	miners := startMiners(t, p.addr, "alice", 3)
+	rival := startRival(t, server.Addr(), node)
+	for _, id := range []uint8{9, 9, 0, 9} {
+		before, _ := admin.get(node)
+		c.ServerID = id
+		p.writeConfig(c)
+		p.goodUpgrade()
+		admin.await("the new process owns the node", func() bool {
+			now, ok := admin.get(node)
+			return ok && now.Owner != before.Owner
+		})
+		wantMining(t, miners, "btc")
+	}
+	for range 3 {
+		p.goodUpgrade()
+		p.goodUpgrade()
+	}
+	rival.stop(t)
+	for _, id := range p.logLines(serverIDLine) {
+		if id != "9" {
+			t.Errorf("server ID %s", id)
+		}
+	}
+	if lines := p.logLines(`(held by somebody else|without being claimed|taken by somebody else)`); len(lines) > 0 {
+		t.Errorf("logged: %q", lines)
+	}
+}
+
+// Two switchers with one ServerID: the second serves, and log, metric and page
+// tell of it.
+func TestServerIDTakenIsShown(t *testing.T) {
+	server := zkServer(t)
+	admin := newZKAdmin(t, server.Addr())
+	btc, bcc := twoPools(t)
+	c := zkProcessConfig(server.Addr(), btc, bcc)
+	c.ServerID, c.ZKSessionTimeoutSeconds = 9, 1
+	admin.put(path.Join(c.ZKSwitcherWatchDir, "alice"), "btc")
+	startProcess(t, c, nil)
+	admin.await("the ID is claimed", func() bool { _, ok := admin.get(c.ZKServerIDAssignDir + "9"); return ok })
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
+	second := startProcess(t, c, nil)
+	wantNewMiner(t, second.addr, "alice")
+	second.waitLog(`^E.* server ID 9 is held by somebody else, host ".*" listening at "127.0.0.1:0", session 0x\w+: `)
+	taken := figure(t, debugText(t, c.HTTPDebugListenAddr, "/metrics"), `(?m)^stratum_switcher_server_id_taken (\S+)`)
+	if taken != 1 {
+		t.Errorf("stratum_switcher_server_id_taken is %v", taken)
+	}
+	eventually(t, "an event", func() bool {
+		return strings.Contains(debugText(t, c.HTTPDebugListenAddr, "/api/events"), "server ID is held by somebody else")
+	})
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"strings"
-
-	"github.com/golang/glog"
 )
 
 // zkIndexEntry is one lower-case name of the case index, known or being read.
@@ -52,6 +50,7 @@ func (s *zkCoinSource) resolveCached(q *coinQuery, e *zkIndexEntry) bool {
 
 // resolveAll goes on with the queries that waited for the broker.
 func (s *zkCoinSource) resolveAll() {
+	s.resolving = false
 	for _, e := range s.index {
 		if len(e.waiting) > 0 {
 			s.readIndex(e)
@@ -81,7 +80,7 @@ func (s *zkCoinSource) indexRead(e *zkIndexEntry, asked map[*coinQuery]struct{},
 	case err == nil:
 		e.name = strings.TrimSpace(string(node.Value))
 		if e.name != "" && !validSubAccount(e.name) {
-			glog.Errorf("zookeeper: %s%s: %q can not be a sub-account, ignored", s.opts.CaseIndexDir, e.lower, e.name)
+			s.badNodes.add("%s%s: %q can not be a sub-account, ignored", s.opts.CaseIndexDir, e.lower, e.name)
 			e.name = ""
 		}
 	case errors.Is(err, errZKNoNode), errors.Is(err, errZKBadPath):
@@ -110,7 +109,7 @@ func (s *zkCoinSource) indexRead(e *zkIndexEntry, asked map[*coinQuery]struct{},
 func (s *zkCoinSource) indexUnread(e *zkIndexEntry, asked map[*coinQuery]struct{}, err error) {
 	wait := zkRetryWait
 	if !errors.Is(err, errZKAway) {
-		glog.Errorf("zookeeper: reading %s%s: %v", s.opts.CaseIndexDir, e.lower, err)
+		s.unreadNodes.add("reading %s%s: %v, trying again", s.opts.CaseIndexDir, e.lower, err)
 		wait = zkRefusedWait
 	}
 	for q := range asked {
@@ -119,7 +118,8 @@ func (s *zkCoinSource) indexUnread(e *zkIndexEntry, asked map[*coinQuery]struct{
 			s.indexPlace[q] = e
 		}
 	}
-	if s.connected {
+	if s.connected && !s.resolving {
+		s.resolving = true
 		s.after(wait, s.resolveAll)
 	}
 	s.forgetIndex(e)

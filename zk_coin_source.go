@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +18,8 @@ const (
 	zkWorkers = 16
 	// zkRetryWait is the pause before a request that failed is made again.
 	zkRetryWait = 200 * time.Millisecond
-	// zkRefusedWait is the pause if the broker itself refused it.
+	// zkRefusedWait is the pause if the broker itself refused it; sub-accounts'
+	// nodes have growing ones, see unreadable.
 	zkRefusedWait = 3 * time.Second
 
 	// zkCloseWait is what Close allows for the requests under way.
@@ -33,6 +35,12 @@ type zkStatus struct {
 	// LastContact is when a broker was last heard of; zero if never.
 	LastContact time.Time
 	Watches     int
+	// Missed counts changes that no watch told.
+	Missed int64
+	// Unreadable is how many sub-accounts' nodes can not be read.
+	Unreadable int64
+	// IDTaken says that a fixed server ID is held by somebody else.
+	IDTaken bool
 }
 
 // zkCoinSource is the CoinSource of pools: coins, server ID, case index and
@@ -59,6 +67,10 @@ type zkCoinSource struct {
 	idPath  string
 	idOwner int64
 
+	missed  atomic.Int64
+	unread  atomic.Int64
+	idTaken atomic.Bool
+
 	// The fields below belong to runOwner.
 
 	connected bool
@@ -78,7 +90,15 @@ type zkCoinSource struct {
 	indexPlace    map[*coinQuery]*zkIndexEntry
 	index         map[string]*zkIndexEntry
 	registrations map[string]*zkRegistration
+	places        regPlaces
 	serverID      zkServerID
+	audit         zkAudit
+	// resolving: entries of the case index that could not be read will be.
+	resolving bool
+
+	unreadNodes, badNodes, lostWatches, registering *zkComplaint
+	// strangers are by the broker's address.
+	strangers map[string]*zkComplaint
 }
 
 // zkJob makes requests in a worker; what it returns is then done by the owner.
@@ -104,7 +124,12 @@ func newZKCoinSource(opts zkOptions) (*zkCoinSource, error) {
 		indexPlace:    make(map[*coinQuery]*zkIndexEntry),
 		index:         make(map[string]*zkIndexEntry),
 		registrations: make(map[string]*zkRegistration),
+		places:        regPlaces{most: opts.AutoRegMaxWait, held: make(map[netip.Addr]int)},
+		strangers:     make(map[string]*zkComplaint),
 	}
+	s.audit.source = s
+	s.unreadNodes, s.badNodes = s.newComplaint(glog.ErrorDepth), s.newComplaint(glog.ErrorDepth)
+	s.lostWatches, s.registering = s.newComplaint(glog.WarningDepth), s.newComplaint(glog.WarningDepth)
 	s.serverID = zkServerID{source: s, previous: opts.PreviousServerID, lastOwner: opts.PreviousOwner}
 	return s, nil
 }
@@ -195,6 +220,9 @@ func (s *zkCoinSource) Status() zkStatus {
 		Connected:   conn.hasSession(),
 		LastContact: conn.lastContact(),
 		Watches:     conn.watchCount(),
+		Missed:      s.missed.Load(),
+		Unreadable:  s.unread.Load(),
+		IDTaken:     s.idTaken.Load(),
 	}
 }
 
@@ -220,6 +248,9 @@ func (s *zkCoinSource) finish() {
 	if s.warning != nil {
 		s.warning.Stop()
 	}
+	if s.audit.timer != nil {
+		s.audit.timer.Stop()
+	}
 	for _, r := range s.registrations {
 		r.timer.Stop()
 	}
@@ -242,9 +273,8 @@ func (s *zkCoinSource) runWorker() {
 
 // begin is the owner's first work.
 func (s *zkCoinSource) begin() {
-	if s.opts.FixedServerID != 0 {
-		s.sink.ServerIDClaimed(s.opts.FixedServerID)
-	}
+	s.serverID.begin()
+	s.audit.begin()
 	s.warning = time.AfterFunc(s.warnWait, func() { s.mail.post(s.warnAway) })
 }
 
@@ -302,6 +332,10 @@ func (s *zkCoinSource) event(event zkEvent) {
 		}
 	case zkNodeChanged:
 		s.nodeChanged(event.path)
+	case zkWatchLost:
+		s.watchLost(event.path)
+	case zkBrokerFailed:
+		s.brokerFailed(event.path, event.why, event.wrong)
 	}
 }
 

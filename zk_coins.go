@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/golang/glog"
 )
 
 const (
@@ -34,6 +33,12 @@ type zkAccount struct {
 	// again: the node changed, or the connection, while it was being read.
 	again   bool
 	waiting map[*coinQuery]struct{}
+	// unread is set while the node is to be tried again because it could not be
+	// read, after unreadWait.
+	unread     *time.Timer
+	unreadWait time.Duration
+	audited    bool // is in a part of the audit
+	auditing   bool // is being read by it
 	// registration is under way for this account if not nil.
 	registration *zkRegistration
 }
@@ -102,6 +107,8 @@ func (s *zkCoinSource) lookupAccount(q *coinQuery, name string) {
 	s.place[q] = a
 	if a.registration == nil {
 		s.readCoin(a)
+	} else {
+		s.places.join(a.registration, q)
 	}
 }
 
@@ -117,6 +124,9 @@ func (s *zkCoinSource) cancelled(q *coinQuery) {
 	}
 	delete(s.place, q)
 	delete(a.waiting, q)
+	if a.registration != nil {
+		s.places.part(a.registration, q)
+	}
 	if len(a.waiting) > 0 {
 		return
 	}
@@ -146,6 +156,7 @@ func (s *zkCoinSource) forget(a *zkAccount) {
 		return
 	}
 	delete(s.accounts, a.name)
+	s.readable(a)
 }
 
 // readCoin reads the account's node and renews its watch.
@@ -194,12 +205,16 @@ func (s *zkCoinSource) coinRead(a *zkAccount, node zkNode, err error, registered
 	a.reading = false
 	again := a.again
 	a.again = false
+	s.audit.readDone(a)
+	if err == nil || errors.Is(err, errZKNoNode) {
+		s.readable(a)
+	}
 	switch {
 	case err == nil:
 		a.watched = true
 		coin, err := parseCoin(node.Value)
 		if err != nil {
-			glog.Errorf("zookeeper: %s: %v, ignored", a.path, err)
+			s.badNodes.add("%s: %v, ignored", a.path, err)
 			if a.coin == "" {
 				s.answerAll(a, errUnknownSubAccount)
 			}
@@ -222,8 +237,7 @@ func (s *zkCoinSource) coinRead(a *zkAccount, node zkNode, err error, registered
 		s.forget(a)
 		return
 	default:
-		glog.Errorf("zookeeper: reading %s: %v", a.path, err)
-		s.after(zkRefusedWait, func() { s.readCoinOf(a) })
+		s.unreadable(a, err)
 		s.forget(a)
 		return
 	}
@@ -231,6 +245,9 @@ func (s *zkCoinSource) coinRead(a *zkAccount, node zkNode, err error, registered
 		s.readCoin(a)
 	}
 	s.forget(a)
+	if a.watched {
+		s.audit.add(a)
+	}
 }
 
 // readCoinOf reads an account again if it is still of interest.
@@ -255,6 +272,9 @@ func (s *zkCoinSource) setCoin(a *zkAccount, coin string, registered bool) {
 		if q.Established {
 			delete(a.waiting, q)
 			delete(s.place, q)
+			if a.registration != nil {
+				s.places.part(a.registration, q)
+			}
 			s.queries.answer(q, a.name, "", nil, &a.users)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/golang/glog"
 )
 
 const (
@@ -29,8 +31,11 @@ type zkOptions struct {
 	AutoRegTimeout time.Duration // 0: 45 s
 
 	SessionTimeout time.Duration // 0: 20 s
+	// AuditEvery is how often watched nodes are read again. 0: not at all.
+	AuditEvery time.Duration
 
-	// FixedServerID is given out as it is, without a node. 0: claim one.
+	// FixedServerID is given out as it is, and its node is claimed if there is
+	// a directory for it, so that others see that it is taken. 0: claim any.
 	FixedServerID uint8
 	Metadata      zkMetadata
 	// PreviousServerID is the ID this process had before an upgrade, and
@@ -74,6 +79,12 @@ func (o *zkOptions) complete() error {
 			continue
 		}
 		dir, err := cleanZKDir(*d.dir)
+		if err != nil && d.dir == &o.ServerIDDir && !d.needed {
+			// This key had no meaning beside a ServerID once.
+			glog.Warningf("zookeeper: server ID %d is used without being claimed, so that others may take it too: ZKServerIDAssignDir %q %v",
+				o.FixedServerID, *d.dir, err)
+			dir, err = "", nil
+		}
 		if err != nil {
 			return fmt.Errorf("zookeeper: %s directory %q: %w", d.name, *d.dir, err)
 		}

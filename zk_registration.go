@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"time"
-
-	"github.com/golang/glog"
 )
 
 // zkRegistrationPoll is how often the coin of an account that waits for its
 // registration is looked at. A watch on the absent node would stay in the
 // client and the broker for ever if the registration came to nothing.
 const zkRegistrationPoll = time.Second
+
+// zkRequestPoll is after how many of these looks the request node is looked at
+// as well.
+const zkRequestPoll = 5
 
 // zkRegPhase is how far a registration is.
 type zkRegPhase int
@@ -54,7 +57,16 @@ type zkRegistration struct {
 	// busy: a worker is at it; again: look once more when it is done.
 	busy  bool
 	again bool
-	timer *time.Timer
+	// retrying: a step that failed is to be made once more.
+	retrying bool
+	timer    *time.Timer
+	polls    int
+
+	// hasPlace says that it is one of AutoRegMaxWait; addresses counts the
+	// queries that wait for it by their addresses then.
+	hasPlace  bool
+	addresses map[netip.Addr]int
+	number    uint64 // counts registrations
 }
 
 // zkRegRequest is the content of a request node.
@@ -65,13 +77,8 @@ type zkRegRequest struct {
 
 // register begins the registration of an account somebody waits for.
 func (s *zkCoinSource) register(a *zkAccount) {
-	waiting := 0
-	for _, r := range s.registrations {
-		if r.phase != regRemoving {
-			waiting++
-		}
-	}
-	if waiting >= s.opts.AutoRegMaxWait {
+	if !s.places.free() && !s.makePlace(a) {
+		s.registering.add("all %d places for registrations are taken, %s is refused", s.opts.AutoRegMaxWait, a.name)
 		s.answerAll(a, errRegistrationBusy)
 		return
 	}
@@ -82,7 +89,7 @@ func (s *zkCoinSource) register(a *zkAccount) {
 	}
 	value, err := json.Marshal(request)
 	if err != nil {
-		glog.Errorf("zookeeper: registration of %s: %v", a.name, err)
+		s.badNodes.add("registration of %s: %v", a.name, err)
 		s.answerAll(a, errUnknownSubAccount)
 		return
 	}
@@ -90,6 +97,7 @@ func (s *zkCoinSource) register(a *zkAccount) {
 	r.timer = s.after(s.opts.AutoRegTimeout, func() { s.registrationTimedOut(r) })
 	a.registration = r
 	s.registrations[a.name] = r
+	s.places.take(r)
 	s.advance(r)
 }
 
@@ -218,11 +226,15 @@ func (s *zkCoinSource) requestRemoved(r *zkRegistration, err error) {
 func (s *zkCoinSource) registrationFailed(r *zkRegistration, err error) {
 	wait := zkRetryWait
 	if !errors.Is(err, errZKAway) {
-		glog.Errorf("zookeeper: registration, %v of %s: %v", r.phase, r.path, err)
+		s.unreadNodes.add("registration, %v of %s: %v, trying again", r.phase, r.path, err)
 		wait = zkRefusedWait
 	}
-	if s.connected {
-		s.after(wait, func() { s.advance(r) })
+	if s.connected && !r.retrying {
+		r.retrying = true
+		s.after(wait, func() {
+			r.retrying = false
+			s.advance(r)
+		})
 	}
 }
 
@@ -233,6 +245,10 @@ func (s *zkCoinSource) pollCoin(r *zkRegistration) {
 			return
 		}
 		s.readCoin(r.account)
+		// The request's watch may get lost like any other.
+		if r.polls++; r.polls%zkRequestPoll == 0 {
+			s.advance(r)
+		}
 		s.pollCoin(r)
 	})
 }
@@ -241,7 +257,7 @@ func (s *zkCoinSource) registrationTimedOut(r *zkRegistration) {
 	if s.registrations[r.account.name] != r || r.phase == regRemoving {
 		return
 	}
-	glog.Warningf("zookeeper: %s was not registered within %v", r.account.name, s.opts.AutoRegTimeout)
+	s.registering.add("%s was not registered within %v", r.account.name, s.opts.AutoRegTimeout)
 	s.answerAll(r.account, errRegistrationTimeout)
 }
 
@@ -257,6 +273,7 @@ func (s *zkCoinSource) abandon(r *zkRegistration) {
 		return
 	}
 	r.phase = regRemoving
+	s.places.leave(r)
 	s.advance(r)
 }
 
@@ -264,6 +281,7 @@ func (s *zkCoinSource) abandon(r *zkRegistration) {
 // account meanwhile.
 func (s *zkCoinSource) endRegistration(r *zkRegistration) {
 	r.timer.Stop()
+	s.places.leave(r)
 	a := r.account
 	if s.registrations[a.name] == r {
 		delete(s.registrations, a.name)

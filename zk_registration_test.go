@@ -43,6 +43,23 @@ func TestZKRegistrationRefused(t *testing.T) {
 	wantCoinReply(t, replies, coinReply{"new", "", errUnknownSubAccount})
 }
 
+// The request's deletion is found even if no watch tells of it.
+func TestZKRegistrationWatchLost(t *testing.T) {
+	server := zkServer(t)
+	opts := zkRegOptions(server.Addr())
+	admin := newZKAdmin(t, server.Addr())
+	s, _ := startZK(t, opts)
+	_, replies := askCoin(s, "new")
+	awaitTrue(t, "waiting", func() bool {
+		waiting := make(chan bool)
+		s.mail.post(func() { waiting <- s.registrations["new"] != nil && s.registrations["new"].phase == regWaiting })
+		return <-waiting && len(admin.children(opts.AutoRegDir)) == 1
+	})
+	admin.allow(opts.AutoRegDir+"/new", zkNoRead)
+	admin.remove(opts.AutoRegDir + "/new")
+	wantCoinReply(t, replies, coinReply{"new", "", errUnknownSubAccount})
+}
+
 func TestZKRegistrationCoinAppears(t *testing.T) {
 	server := zkServer(t)
 	opts := zkRegOptions(server.Addr())

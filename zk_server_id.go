@@ -15,6 +15,8 @@ const (
 	zkMaxServerID = 255
 	// zkNoFreeIDWait is the pause while all server IDs are taken.
 	zkNoFreeIDWait = 3 * time.Second
+	// zkTakenEvery is how often it is logged that somebody else holds a fixed ID.
+	zkTakenEvery = 10 * time.Minute
 )
 
 var errNoFreeServerID = fmt.Errorf("all server IDs from 1 to %d are taken", zkMaxServerID)
@@ -33,12 +35,25 @@ type zkServerID struct {
 	busy      bool
 	again     bool
 	warned    bool
+	timer     *time.Timer // checks once more
+
+	// Of a fixed ID, which is given out whether its node can be had or not:
+
+	// owned says that the node is ours.
+	owned bool
+	// takenSince is when the node was first found to be somebody else's, and
+	// takenTold when that was logged last.
+	takenSince, takenTold time.Time
+	refusedWait           time.Duration
 }
 
 // idClaim is what a claim has come to; tried and session also if it failed.
 type idClaim struct {
 	tried   uint8
 	session int64
+	// holder is the node that makes it fail with errZKNodeExists, where it was
+	// read.
+	holder zkNode
 }
 
 // ServerIDNode gives the node of the server ID held, and the session that owns
@@ -50,10 +65,28 @@ func (s *zkCoinSource) ServerIDNode() (path string, ephemeralOwner int64) {
 	return s.idPath, s.idOwner
 }
 
+// begin gives a fixed ID out at once. Its node is claimed beside that.
+func (n *zkServerID) begin() {
+	s := n.source
+	id := s.opts.FixedServerID
+	if id == 0 {
+		return
+	}
+	if n.previous != id {
+		n.previous, n.lastOwner = id, 0
+	}
+	n.id = id
+	if s.opts.ServerIDDir != "" {
+		n.path = s.opts.ServerIDDir + strconv.Itoa(int(id))
+	}
+	s.sink.ServerIDClaimed(id)
+}
+
 // check makes sure that the node is there and ours, and claims one if not.
 func (n *zkServerID) check() {
 	s := n.source
-	if s.opts.FixedServerID != 0 || !s.connected {
+	fixed := s.opts.FixedServerID != 0
+	if !s.connected || fixed && n.path == "" {
 		return
 	}
 	if n.busy {
@@ -61,12 +94,32 @@ func (n *zkServerID) check() {
 		return
 	}
 	n.busy = true
-	held, previous, owner := n.id != 0, n.previous, n.lastOwner
+	// An ID that is fixed was not held because it was given out.
+	held, previous, owner := n.id != 0 && !fixed || n.owned, n.previous, n.lastOwner
 	claimer := &idClaimer{conn: s.conn, dir: s.opts.ServerIDDir, value: s.metadata, hostName: s.opts.Metadata.HostName}
+	if fixed {
+		// Without an upgrade nothing of another process is taken over.
+		held = held || s.opts.PreviousServerID != s.opts.FixedServerID
+		claimer.listenAddr = s.opts.Metadata.ListenAddr
+	}
 	s.do(true, func() func() {
-		claim, err := claimer.claim(previous, owner, held)
+		var claim idClaim
+		var err error
+		if fixed {
+			claim, err = claimer.claimPrevious(previous, owner, held)
+		} else {
+			claim, err = claimer.claim(previous, owner, held)
+		}
 		return func() { n.claimed(claim, err) }
 	})
+}
+
+// checkLater has it checked once more, after a pause.
+func (n *zkServerID) checkLater(wait time.Duration) {
+	if n.timer != nil {
+		n.timer.Stop()
+	}
+	n.timer = n.source.after(wait, n.check)
 }
 
 func (n *zkServerID) claimed(claim idClaim, err error) {
@@ -80,29 +133,99 @@ func (n *zkServerID) claimed(claim idClaim, err error) {
 	switch {
 	case err == nil:
 		n.hold(claim)
-		if again {
-			n.check()
-		}
 	case errors.Is(err, errZKAway):
 		if s.connected {
-			s.after(zkRetryWait, n.check)
+			n.checkLater(zkRetryWait)
 		}
-	default:
+	case s.opts.FixedServerID == 0:
 		if !n.warned {
 			glog.Warningf("zookeeper: claiming a server ID in %s: %v, trying again", s.opts.ServerIDDir, err)
 			n.warned = true
 		}
-		s.after(zkNoFreeIDWait, n.check)
+		n.checkLater(zkNoFreeIDWait)
+	case errors.Is(err, errZKNodeExists):
+		n.heldByOther(claim.holder)
+	default:
+		if !n.warned {
+			glog.Warningf("zookeeper: server ID %d is used without being claimed, so that others may take it too: %s: %v", n.id, n.path, err)
+			n.warned = true
+		}
+		n.refusedWait = min(max(2*n.refusedWait, zkNoFreeIDWait), zkUnreadMost)
+		n.checkLater(n.refusedWait)
 	}
+	if again {
+		n.check()
+	}
+}
+
+// heldByOther deals with a fixed ID's node that is somebody else's. It may have
+// been left by a former process, which ZooKeeper finds out within the session
+// timeout, so nothing is said before that.
+func (n *zkServerID) heldByOther(holder zkNode) {
+	s := n.source
+	n.disown()
+	if holder.changed == 0 {
+		n.checkLater(zkRetryWait) // it came in this very moment and was not read
+		return
+	}
+	now := time.Now()
+	if n.takenSince.IsZero() {
+		n.takenSince = now
+	}
+	// ZooKeeper looks for expired sessions only so often, twice in the shortest
+	// session timeout it grants.
+	timeout := s.conn.sessionTimeout()
+	if wait := n.takenSince.Add(timeout + max(timeout/10, min(timeout/2, 2*time.Second))).Sub(now); wait > 0 {
+		n.checkLater(wait)
+		return
+	}
+	s.idTaken.Store(true)
+	if now.Sub(n.takenTold) >= zkTakenEvery {
+		n.takenTold = now
+		glog.Errorf("zookeeper: server ID %d is held by somebody else, %s: miners of both are given the same extranonces, "+
+			"give one of them another ServerID", n.id, describeHolder(holder))
+	}
+	n.checkLater(zkTakenEvery)
+}
+
+// describeHolder says who has a server ID's node, as far as the node tells.
+func describeHolder(holder zkNode) string {
+	if holder.Owner == 0 {
+		return "whose node is not ephemeral: it was made by hand, and is to be deleted if nobody else uses the ID"
+	}
+	var content zkMetadata
+	if json.Unmarshal(holder.Value, &content) != nil {
+		return fmt.Sprintf("session 0x%x", holder.Owner)
+	}
+	return fmt.Sprintf("host %q listening at %q, session 0x%x", clipText(content.HostName, maxEventField),
+		clipText(content.ListenAddr, maxEventField), holder.Owner)
+}
+
+// disown notes that the node is not ours.
+func (n *zkServerID) disown() {
+	s := n.source
+	n.owned = false
+	s.idMu.Lock()
+	s.idPath, s.idOwner = "", 0
+	s.idMu.Unlock()
 }
 
 func (n *zkServerID) hold(claim idClaim) {
 	s := n.source
-	n.warned = false
+	n.warned, n.refusedWait = false, 0
 	n.path = s.opts.ServerIDDir + strconv.Itoa(int(claim.tried))
 	s.idMu.Lock()
 	s.idPath, s.idOwner = n.path, claim.session
 	s.idMu.Unlock()
+	if s.opts.FixedServerID != 0 {
+		if s.idTaken.Swap(false) {
+			glog.Infof("zookeeper: server ID %d is held by nobody else any more", n.id)
+		}
+		if !n.owned {
+			glog.V(1).Infof("zookeeper: server ID %d is claimed", n.id)
+		}
+		n.owned, n.takenSince, n.takenTold = true, time.Time{}, time.Time{}
+	}
 	if claim.tried == n.id {
 		return
 	}
@@ -125,6 +248,8 @@ type idClaimer struct {
 	dir      string
 	value    []byte
 	hostName string
+	// listenAddr, if given, has to be the same as well as the host's name.
+	listenAddr string
 }
 
 // claim gets hold of an ID: the previous one if there is one and it is free or
@@ -177,7 +302,7 @@ func (c *idClaimer) create(id uint8) (idClaim, error) {
 	if err != nil {
 		// Without an answer it may be ours nevertheless.
 		if errors.Is(err, errZKAway) {
-			return idClaim{id, session}, err
+			return idClaim{tried: id, session: session}, err
 		}
 		return idClaim{}, err
 	}
@@ -191,7 +316,7 @@ func (c *idClaimer) watched(id uint8) (idClaim, error) {
 	if err == nil && node.Owner != session || errors.Is(err, errZKNoNode) {
 		err = errZKAway // lost again between two requests: look once more
 	}
-	return idClaim{id, session}, err
+	return idClaim{tried: id, session: session}, err
 }
 
 // claimPrevious gets hold of the ID this process had. It fails with
@@ -207,10 +332,10 @@ func (c *idClaimer) claimPrevious(id uint8, owner int64, held bool) (idClaim, er
 	}
 	session := c.conn.sessionID()
 	if node.Owner == session {
-		return idClaim{id, session}, nil
+		return idClaim{tried: id, session: session}, nil
 	}
 	if !c.formerlyOurs(node, owner, held) {
-		return idClaim{}, errZKNodeExists
+		return idClaim{holder: node}, errZKNodeExists
 	}
 	// A node made anew by somebody else in this very moment would have
 	// version 0 as well. Raising the version first tells them apart.
@@ -242,5 +367,6 @@ func (c *idClaimer) formerlyOurs(node zkNode, owner int64, held bool) bool {
 		return false
 	}
 	var content zkMetadata
-	return json.Unmarshal(node.Value, &content) == nil && content.HostName == c.hostName
+	return json.Unmarshal(node.Value, &content) == nil && content.HostName == c.hostName &&
+		(c.listenAddr == "" || content.ListenAddr == c.listenAddr)
 }

@@ -14,7 +14,9 @@ import (
 )
 
 const (
-	zkDialTimeout    = 3 * time.Second
+	zkDialTimeout = 3 * time.Second
+	// zkDialPause is the shortest time between two connections to a broker.
+	zkDialPause      = time.Second
 	zkRequestTimeout = 10 * time.Second
 	// zkRearmWait is how long requests wait at most, after a reconnect, for
 	// the client to have sent its old watches.
@@ -42,6 +44,8 @@ type zkNode struct {
 	Version int32
 	// Owner is the session an ephemeral node belongs to, or 0.
 	Owner int64
+	// changed is the transaction that changed the node last.
+	changed int64
 }
 
 // zkEventKind says what a zkEvent tells.
@@ -52,6 +56,10 @@ const (
 	zkDisconnected
 	zkExpired
 	zkNodeChanged
+	// zkWatchLost: a watched node was found changed, and no watch told.
+	zkWatchLost
+	// zkBrokerFailed: something else than ZooKeeper answers, or nothing does.
+	zkBrokerFailed
 )
 
 func (k zkEventKind) String() string {
@@ -64,13 +72,20 @@ func (k zkEventKind) String() string {
 		return "expired"
 	case zkNodeChanged:
 		return "node changed"
+	case zkWatchLost:
+		return "watch lost"
+	case zkBrokerFailed:
+		return "broker failed"
 	}
 	return "unknown"
 }
 
 type zkEvent struct {
 	kind zkEventKind
-	path string // of zkNodeChanged
+	path string // of zkNodeChanged and zkWatchLost; the address of zkBrokerFailed
+	why  string // of zkBrokerFailed
+	// wrong says that a broker that failed has said what ZooKeeper does not.
+	wrong bool
 }
 
 // zkConn is the ZooKeeper client, guarded: this is the only file that knows
@@ -85,10 +100,14 @@ type zkEvent struct {
 //     a data race, too): requests wait until the watches were sent, and the
 //     owner of the connection must read every watched node after zkConnected.
 //   - Each GetW of a node whose watch did not fire yet adds a channel that is
-//     kept until it does: such a node is read without asking for a watch.
+//     kept until it does: such a node is read without asking for a watch, and
+//     only one that has changed without the watch's telling gets another.
 //   - It waits ten receive time-outs for a broker that accepts connections but
 //     never answers, resolves the broker's name only once and forgets to close
 //     the socket of an expired session.
+//   - It believes whatever comes in answer: zkSocket checks that first.
+//   - Between brokers that greet it and then close, it goes round without a
+//     pause: dial makes one.
 //
 // All methods but close may block for a request's time; any goroutine may
 // call them. Events come from the client's goroutines, in order.
@@ -97,6 +116,7 @@ type zkConn struct {
 	events  <-chan zk.Event
 	onEvent func(zkEvent)
 	silence time.Duration
+	brokers int
 	// contact is when the broker was last heard of, in Unix nanoseconds.
 	contact atomic.Int64
 
@@ -110,10 +130,28 @@ type zkConn struct {
 	session bool
 	socket  *zkSocket
 	// armed has the paths for which the client holds a watch that did not fire.
-	armed map[string]struct{}
+	armed map[string]*zkWatch
 	// rearmed is closed once requests may be sent over the current connection.
 	rearmed     chan struct{}
 	rearmedDone bool
+	// unanswered counts new connections that were not answered in time, since
+	// one was.
+	unanswered int
+	// granted is the session timeout that the broker has granted; 0: none yet.
+	granted time.Duration
+	// dialled is when each broker was dialled last. Only the client's own
+	// goroutine dials.
+	dialled map[string]time.Time
+}
+
+// zkWatch is a watch that did not fire yet. The node can not have changed since
+// it was set; if it has, the watch is lost: ZooKeeper drops it unheard when its
+// owner may not read the node at the moment of the change.
+type zkWatch struct {
+	// known says that the node's state at the watch is known: changed is the
+	// transaction that changed it last, 0 if there is no node.
+	known   bool
+	changed int64
 }
 
 // dialZK starts connecting and goes on trying until close. onEvent must not block.
@@ -121,7 +159,9 @@ func dialZK(brokers []string, sessionTimeout time.Duration, onEvent func(zkEvent
 	c := &zkConn{
 		onEvent:     onEvent,
 		silence:     sessionTimeout * 2 / 3,
-		armed:       make(map[string]struct{}),
+		brokers:     len(brokers),
+		armed:       make(map[string]*zkWatch),
+		dialled:     make(map[string]time.Time),
 		rearmed:     make(chan struct{}),
 		rearmedDone: true,
 	}
@@ -194,39 +234,92 @@ func (c *zkConn) callsEnded(limit time.Duration) bool {
 // watch reads a node and leaves a watch on it. There is no watch if there is
 // no such node. One goroutine at a time may watch the same path.
 func (c *zkConn) watch(path string) (zkNode, error) {
-	if c.arm(path) {
-		return c.get(path)
+	w, armed := c.arm(path)
+	if armed {
+		node, err := c.get(path)
+		if !c.lost(path, w, node, err) {
+			return node, err
+		}
+		if err != nil {
+			return node, err // without a node there is nothing to watch
+		}
+		w, _ = c.arm(path)
 	}
 	var node zkNode
 	err := c.call(func() error {
 		value, stat, _, err := c.client.GetW(path)
 		if err == nil {
-			node = zkNode{value, stat.Version, stat.EphemeralOwner}
+			node = newZKNode(value, stat)
 		}
 		return err
 	})
 	if err != nil {
 		c.disarm(path)
+	} else {
+		c.see(w, node.changed)
 	}
 	return node, err
 }
 
 // watchAbsent leaves a watch on a node that may not be there, and says if it is.
 func (c *zkConn) watchAbsent(path string) (bool, error) {
-	armed := c.arm(path)
+	w, armed := c.arm(path)
 	var exists bool
+	var stat *zk.Stat
 	err := c.call(func() (err error) {
 		if armed {
-			exists, _, err = c.client.Exists(path)
+			exists, stat, err = c.client.Exists(path)
 		} else {
-			exists, _, _, err = c.client.ExistsW(path)
+			exists, stat, _, err = c.client.ExistsW(path)
 		}
 		return err
 	})
-	if err != nil && !armed {
+	switch {
+	case armed:
+		// The owner reads a node that is there, which tells if the watch is lost.
+	case err != nil:
 		c.disarm(path)
+	case exists:
+		c.see(w, stat.Mzxid)
+	default:
+		c.see(w, 0)
 	}
 	return exists, err
+}
+
+func newZKNode(value []byte, stat *zk.Stat) zkNode {
+	return zkNode{value, stat.Version, stat.EphemeralOwner, stat.Mzxid}
+}
+
+// see notes the state of a node that a new watch is on.
+func (c *zkConn) see(w *zkWatch, changed int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.known, w.changed = true, changed
+}
+
+// lost takes in what a read of a watched node gave. If the node has changed
+// and the watch that was there before the read is still there, it will never
+// tell: events come before the answers to later requests. Such a watch is
+// forgotten.
+func (c *zkConn) lost(path string, w *zkWatch, node zkNode, err error) bool {
+	if err != nil && !errors.Is(err, errZKNoNode) {
+		return false
+	}
+	c.mu.Lock()
+	if c.armed[path] != w {
+		c.mu.Unlock()
+		return false
+	}
+	if !w.known || w.changed == node.changed {
+		w.known, w.changed = true, node.changed
+		c.mu.Unlock()
+		return false
+	}
+	delete(c.armed, path)
+	c.mu.Unlock()
+	c.onEvent(zkEvent{kind: zkWatchLost, path: path})
+	return true
 }
 
 func (c *zkConn) get(path string) (zkNode, error) {
@@ -234,7 +327,7 @@ func (c *zkConn) get(path string) (zkNode, error) {
 	err := c.call(func() error {
 		value, stat, err := c.client.Get(path)
 		if err == nil {
-			node = zkNode{value, stat.Version, stat.EphemeralOwner}
+			node = newZKNode(value, stat)
 		}
 		return err
 	})
@@ -263,7 +356,7 @@ func (c *zkConn) set(path string, value []byte, version int32) (zkNode, error) {
 	err := c.call(func() error {
 		stat, err := c.client.Set(path, value, version)
 		if err == nil {
-			node = zkNode{value, stat.Version, stat.EphemeralOwner}
+			node = newZKNode(value, stat)
 		}
 		return err
 	})
@@ -296,6 +389,16 @@ func (c *zkConn) hasSession() bool {
 
 // sessionID is the current session's number, 0 before the first one.
 func (c *zkConn) sessionID() int64 { return c.client.SessionID() }
+
+// sessionTimeout is what the broker has granted, or what was asked of it.
+func (c *zkConn) sessionTimeout() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.granted > 0 {
+		return c.granted
+	}
+	return c.silence * 3 / 2
+}
 
 func (c *zkConn) lastContact() time.Time {
 	if at := c.contact.Load(); at != 0 {
@@ -358,27 +461,44 @@ func zkError(err error) error {
 }
 
 // arm notes that the path is watched from now on and says if it was before.
-func (c *zkConn) arm(path string) bool {
+func (c *zkConn) arm(path string) (w *zkWatch, before bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w, before = c.armed[path]
+	if !before {
+		w = &zkWatch{}
+		c.armed[path] = w
+	}
+	return w, before
+}
+
+// disarm forgets the path's watch and says if there was one.
+func (c *zkConn) disarm(path string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, was := c.armed[path]
-	c.armed[path] = struct{}{}
+	delete(c.armed, path)
 	return was
 }
 
-func (c *zkConn) disarm(path string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.armed, path)
+// unseeLocked forgets the state of all watched nodes: after a reconnect the client
+// asks the broker for the old watches, and what changed meanwhile is the
+// reconnect's, not a lost watch's.
+func (c *zkConn) unseeLocked() {
+	for _, w := range c.armed {
+		w.known = false
+	}
 }
 
 // handleEvent is the client's callback.
 func (c *zkConn) handleEvent(event zk.Event) {
 	if event.Type != zk.EventSession {
 		// Forget the watch before telling, or the node would be read
-		// without a new one.
-		c.disarm(event.Path)
-		c.onEvent(zkEvent{zkNodeChanged, event.Path})
+		// without a new one. What no watch is for is not told: a broker could
+		// fill the memory with it.
+		if c.disarm(event.Path) {
+			c.onEvent(zkEvent{kind: zkNodeChanged, path: event.Path})
+		}
 		return
 	}
 	c.mu.Lock()
@@ -389,6 +509,7 @@ func (c *zkConn) handleEvent(event zk.Event) {
 	case zk.StateHasSession:
 		kind, tell = zkConnected, true
 		c.session = true
+		c.unseeLocked()
 		if len(c.armed) > 0 {
 			gate := make(chan struct{})
 			c.rearmed, c.rearmedDone = gate, false
@@ -444,12 +565,20 @@ func (c *zkConn) watchesRefused() {
 // dial is the client's dialer.
 func (c *zkConn) dial(network, address string, _ time.Duration) (net.Conn, error) {
 	c.cut(nil)
+	if wait := zkDialPause - time.Since(c.dialled[address]); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-c.ctx.Done():
+			return nil, net.ErrClosed
+		}
+	}
+	c.dialled[address] = time.Now()
 	dialer := net.Dialer{Timeout: zkDialTimeout}
 	conn, err := dialer.DialContext(c.ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	socket := &zkSocket{Conn: conn, owner: c}
+	socket := newZKSocket(conn, c, address)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {

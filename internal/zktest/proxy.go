@@ -17,6 +17,7 @@ type Proxy struct {
 	cut    bool
 	frozen chan struct{} // closed: bytes flow
 	conns  map[net.Conn]struct{}
+	posing func(net.Conn) // answers in the server's place; nil: the server does
 }
 
 // NewProxy forwards connections to target.
@@ -54,6 +55,18 @@ func (p *Proxy) Restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
+}
+
+// Pose breaks all connections and has new ones answered by something else, as
+// if that had taken the server's port. Each is closed when answer returns, and
+// all are when the server is back, with nil.
+func (p *Proxy) Pose(answer func(net.Conn)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.posing = answer
+	for c := range p.conns {
+		c.Close()
+	}
 }
 
 // Freeze lets no byte through, though connections stay and new ones are
@@ -102,6 +115,13 @@ func (p *Proxy) forward(client net.Conn) {
 		return
 	}
 	defer p.remove(client)
+	p.mu.Lock()
+	posing := p.posing
+	p.mu.Unlock()
+	if posing != nil {
+		posing(client)
+		return
+	}
 	server, err := net.Dial("tcp", p.target)
 	if err != nil {
 		return

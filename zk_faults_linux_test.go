@@ -1,0 +1,242 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/samuel/go-zookeeper/zk"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
+)
+
+var zkFaultSeconds = flag.Int("zk-fault-seconds", 8, "how long something else than ZooKeeper answers at its port, and nodes can not be read")
+
+// zkFaults has what TestZKFaults does, and to whom.
+type zkFaults struct {
+	t      *testing.T
+	p      *process
+	proxy  *zktest.Proxy
+	admin  *zkAdmin
+	dir    string // of coins
+	fleets map[string]*stratumtest.Fleet
+	coins  map[string]string
+	rng    *rand.Rand
+}
+
+// zkFaultKinds are faults by name. What is returned mends them.
+var zkFaultKinds = []struct {
+	name  string
+	later bool // not in the first round, which is all that there is time for in short runs
+	begin func(*zkFaults) (end func())
+}{
+	{"none", true, func(*zkFaults) func() { return func() {} }},
+	{"HTTP", false, posing(says("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"))},
+	{"TLS", false, posing(says("\x15\x03\x03\x00\x02\x02\x46"))},
+	{"SSH", false, posing(saysAtOnce("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"))},
+	{"silent", false, posing(func(conn net.Conn) { io.Copy(io.Discard, conn) })},
+	{"closes", true, posing(func(net.Conn) {})},
+	{"garbage after the greeting", true, posing(says(zkGreetingText + "\x7f\xff\xff\xff"))},
+	{"no permission", false, func(f *zkFaults) func() {
+		for account := range f.coins {
+			f.admin.allow(f.dir+account, zkNoRead)
+		}
+		return func() {
+			for account := range f.coins {
+				f.admin.allow(f.dir+account, zk.PermAll)
+			}
+		}
+	}},
+}
+
+// posing is over when the daemon has met what answers, at the earliest.
+func posing(answer func(net.Conn)) func(*zkFaults) func() {
+	return func(f *zkFaults) func() {
+		met := make(chan struct{}, 1)
+		f.proxy.Pose(func(conn net.Conn) {
+			answer(conn)
+			select {
+			case met <- struct{}{}:
+			default:
+			}
+		})
+		return func() {
+			f.t.Helper()
+			select {
+			case <-met:
+			case <-time.After(testWait):
+				f.t.Fatal("the daemon does not leave what answers in ZooKeeper's place")
+			}
+			f.proxy.Pose(nil)
+		}
+	}
+}
+
+func saysAtOnce(text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		io.WriteString(conn, text)
+		io.Copy(io.Discard, conn)
+	}
+}
+
+// Something else answers at ZooKeeper's port, and nodes can not be read for a
+// while, as miners mine and coins change. No miner is lost and no share waits for
+// it, coins are followed when it is over, and memory stays as it was.
+func TestZKFaults(t *testing.T) {
+	t.Parallel()
+	seed := *chaosSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed %d", seed)
+	began := time.Now()
+	server := zkServer(t)
+	f := &zkFaults{
+		t: t, proxy: newZKProxy(t, server.Addr()), admin: newZKAdmin(t, server.Addr()),
+		fleets: make(map[string]*stratumtest.Fleet), coins: map[string]string{"alice": "btc", "bob": "bcc"},
+		rng: rand.New(rand.NewPCG(seed, 4)),
+	}
+	btc, bcc := twoPools(t)
+	c := zkProcessConfig(f.proxy.Addr(), btc, bcc)
+	c.ServerID, c.ZKSessionTimeoutSeconds, c.ZKAuditSeconds = 9, 2, 1
+	c.DrainSeconds = 1
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
+	f.dir = c.ZKSwitcherWatchDir
+	for account, coin := range f.coins {
+		f.admin.put(f.dir+account, coin)
+	}
+	f.p = startProcess(t, c, nil)
+	for account := range f.coins {
+		f.fleets[account] = fleetOf(t, f.p.addr, account, 20, 40, stratumtest.MinerOptions{Configure: 0x1fffe000})
+	}
+	// What only grows once has to have grown.
+	f.run(0, 200*time.Millisecond)
+	f.run(7, 200*time.Millisecond)
+	quiet := func() usage {
+		t.Helper()
+		eventually(t, "no links wait for late shares", func() bool {
+			return figure(t, debugText(t, c.HTTPDebugListenAddr, "/metrics"), `(?m)^stratum_switcher_draining_links (\S+)`) == 0
+		})
+		return f.p.usage(c.HTTPDebugListenAddr)
+	}
+	before := quiet()
+
+	// Without faults, for comparison.
+	f.run(0, 200*time.Millisecond)
+	f.slowest()
+	for range 2 {
+		f.run(0, 200*time.Millisecond)
+	}
+	control := f.slowest()
+
+	var slowest time.Duration
+	did := make(map[string]int)
+	end := time.Now().Add(time.Duration(*zkFaultSeconds) * time.Second)
+	for rounds := 0; time.Now().Before(end) || rounds == 0; rounds++ {
+		for _, kind := range f.rng.Perm(len(zkFaultKinds)) {
+			if rounds > 0 && time.Now().After(end) {
+				break // each had its turn
+			}
+			if rounds == 0 && zkFaultKinds[kind].later {
+				continue
+			}
+			// Now and then until the session is expired.
+			lasts := time.Duration(f.rng.Int64N(int64(500 * time.Millisecond)))
+			if rounds > 0 && f.rng.IntN(4) == 0 {
+				lasts += 4 * time.Second
+			}
+			f.run(kind, lasts)
+			did[zkFaultKinds[kind].name]++
+			slowest = max(slowest, f.slowest())
+		}
+		logged := f.p.logged()
+		f.p.goodUpgrade()
+		f.p.waitLogFrom(logged, `http addr=`)
+		did["upgrade"]++
+		f.slowest() // an upgrade's pause is none of the faults'
+	}
+	for _, fleet := range f.fleets {
+		settleFleet(t, fleet)
+	}
+	after, peak := quiet(), f.p.peakMemory()
+	t.Logf("did %v", did)
+	t.Logf("before: %v; after: %v; at most %d KB", before, after, peak)
+	t.Logf("slowest share %v, without faults %v", slowest, control)
+	if after.descriptors > before.descriptors+2 || after.goroutines > before.goroutines+3 {
+		t.Errorf("before: %v; after: %v", before, after)
+	}
+	if peak > before.private+(150<<10) {
+		t.Errorf("memory: before %v, at most %d KB", before, peak)
+	}
+	if limit := control + 100*time.Millisecond; slowest > limit {
+		t.Errorf("a share took %v, without faults %v", slowest, control)
+	}
+	// Each process has a line when it meets the first of them, and one a minute.
+	lines := f.p.logLines(`zookeeper: \S+ ((?:is not a ZooKeeper|accepts connections and|closes connections|gave an answer).*)`)
+	if most := 3 + int(time.Since(began)/zkComplaintEvery) + did["upgrade"]; len(lines) == 0 || len(lines) > most {
+		t.Errorf("%d lines of what answers at ZooKeeper's port, want 1 to %d: %q", len(lines), most, lines)
+	}
+}
+
+// run has a fault for some time while a coin changes, and waits until all mine
+// where they should.
+func (f *zkFaults) run(kind int, lasts time.Duration) {
+	f.t.Helper()
+	fault := zkFaultKinds[kind]
+	end := fault.begin(f)
+	time.Sleep(lasts / 2)
+	account := []string{"alice", "bob"}[f.rng.IntN(2)]
+	f.coins[account] = map[string]string{"btc": "bcc", "bcc": "btc"}[f.coins[account]]
+	f.admin.put(f.dir+account, f.coins[account])
+	time.Sleep(lasts / 2)
+	end()
+	for account, fleet := range f.fleets {
+		before := fleet.Stats().Accepted
+		_, err := fleet.WaitPool(upgradeCtx(f.t), f.coins[account])
+		if err == nil {
+			err = fleet.WaitFor(upgradeCtx(f.t), func(st stratumtest.FleetStats) bool { return st.Accepted > before+5 })
+		}
+		if st := fleet.Stats(); err != nil || st.Disconnected > 0 || st.Violations > 0 {
+			f.t.Fatalf("%s after %q: %v; %+v", account, fault.name, err, st)
+		}
+	}
+}
+
+// slowest is how long the slowest share since the last call took.
+func (f *zkFaults) slowest() (d time.Duration) {
+	for _, fleet := range f.fleets {
+		d = max(d, fleet.Latency.Quantile(1))
+		fleet.Latency.Reset()
+	}
+	return d
+}
+
+var peakOf = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB`)
+
+// peakMemory is the most memory the process had since its start, in KB.
+func (p *process) peakMemory() int {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m := peakOf.FindSubmatch(status)
+	if m == nil {
+		p.t.Fatalf("no peak in %s", status)
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}
