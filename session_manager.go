@@ -132,9 +132,8 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		failures:  make(map[int]int64),
 	}
 	m.fdLimit = descriptorLimit()
-	m.maxSessions = (m.fdLimit - fdReserve - c.MaxPoolDials) / 2
-	if m.maxSessions < 1 {
-		return nil, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions", m.fdLimit)
+	if m.maxSessions, err = sessionRoom(c, m.fdLimit); err != nil {
+		return nil, err
 	}
 	if c.MaxSessions > 0 {
 		m.maxSessions = min(m.maxSessions, c.MaxSessions)
