@@ -41,9 +41,10 @@ type coinFileReport struct {
 // make it hang there. So there is never more than one hanging read, and nobody
 // waits for it.
 type coinFileWatch struct {
-	path  string
-	rules coinFileRules
-	read  func(path string, limit int64) ([]byte, os.FileInfo, error)
+	path       string
+	rules      coinFileRules
+	read       func(path string, limit int64) ([]byte, os.FileInfo, error)
+	newWatcher func() (*fsnotify.Watcher, error)
 	// report gets every reading of the file. It must not block.
 	report func(coinFileReport)
 	stop   chan struct{}
@@ -79,7 +80,7 @@ func (p *logPause) over() bool {
 }
 
 func newCoinFileWatch(path string, rules coinFileRules, report func(coinFileReport)) *coinFileWatch {
-	return &coinFileWatch{path: path, rules: rules, read: readRegularFile, report: report, stop: make(chan struct{})}
+	return &coinFileWatch{path: path, rules: rules, read: readRegularFile, newWatcher: fsnotify.NewWatcher, report: report, stop: make(chan struct{})}
 }
 
 // alreadyRead tells a watch that has not been started of the first content.
@@ -217,7 +218,7 @@ func (w *coinFileWatch) startWatcher() bool {
 	if time.Now().Before(w.rewatch) {
 		return false
 	}
-	watcher, err := fsnotify.NewWatcher()
+	watcher, err := w.newWatcher()
 	if err != nil {
 		w.watchFailed(err)
 		return false
