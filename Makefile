@@ -47,8 +47,8 @@ test-fuzz:
 	./scripts/fuzz.sh 1000x
 
 # For MINUTES, side by side: the random tests with a ZooKeeper ensemble, with a
-# coin file and with a ZooKeeper that is restarted; then a hundred upgrades. All
-# go by SEED.
+# coin file, with a ZooKeeper that is restarted and with a coin file's folder
+# that is spoilt; then a hundred upgrades. All go by SEED.
 SEED    ?= $(shell date +%s)
 MINUTES ?= 30
 LONG    := $(GO) test -race -count=1 -timeout 0 -v
@@ -56,8 +56,9 @@ LONG    := $(GO) test -race -count=1 -timeout 0 -v
 torture:
 	./scripts/install-test-tools.sh
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES)"
-	$(LONG) -parallel 3 -run '^(TestTorture|TestChaos|TestChaosZooKeeper)$$' . -args -seed $(SEED) \
-		-torture-seconds $$(($(MINUTES) * 60)) -chaos-seconds $$(($(MINUTES) * 60))
+	$(LONG) -parallel 4 -run '^(TestTorture|TestChaos|TestChaosZooKeeper|TestCoinFileFaults)$$' . -args -seed $(SEED) \
+		-torture-seconds $$(($(MINUTES) * 60)) -chaos-seconds $$(($(MINUTES) * 60)) \
+		-coin-file-seconds $$(($(MINUTES) * 60))
 	$(LONG) -run '^TestUpgrade' . -args -seed $(SEED) -upgrades 100
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES): all well"
 
