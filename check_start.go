@@ -25,6 +25,10 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 				warnings = append(warnings, "warning: coin file "+c.CoinFile+": "+warning)
 			}
 		}
+		if before != nil && errors.Is(err, errFileTooSlow) {
+			// The next process goes on with the coins of this one.
+			warnings, err = append(warnings, "warning: "+err.Error()), nil
+		}
 	}
 	if err != nil {
 		return nil, nil, err

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -200,5 +201,30 @@ func TestCheckBesideTheRunningSwitcher(t *testing.T) {
 		!strings.HasPrefix(lines[0], `warning: coin file coins.json: sub-account "a.b" matches no miner`) ||
 		lines[1] != `warning: coin file coins.json: coin "doge" of sub-account "x" is not in StratumServerMap` {
 		t.Errorf("warnings: %s", &stderr)
+	}
+}
+
+// A preflight that does not end is waited for no longer than it may take, also
+// if it can not be killed.
+func TestPreflightThatCanNotBeKilled(t *testing.T) {
+	for _, killable := range []bool{true, false} {
+		t.Run(fmt.Sprint(killable), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "sleep", "60")
+			if !killable {
+				cmd.Cancel = func() error { return nil }
+			}
+			began := time.Now()
+			err := runPreflight(ctx, cmd)
+			cmd.Process.Kill()
+			if err == nil || errors.Is(err, errPreflightStuck) == killable {
+				t.Errorf("got %v", err)
+			}
+			if took := time.Since(began); took > preflightEnd+time.Second {
+				t.Errorf("it was waited for %v", took)
+			}
+		})
 	}
 }

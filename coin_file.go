@@ -59,7 +59,8 @@ type fileCoinSource struct {
 	// problem is the present one; it may not have been logged yet.
 	problem       string
 	problemLogged string
-	problemBudget int // how many may be logged now
+	problemBudget int  // how many may be logged now
+	hung          bool // it was logged that the file system does not answer
 	// warned is what was logged of the last good content.
 	warned string
 }
@@ -210,8 +211,21 @@ func (f *fileCoinSource) run() {
 		case <-problems.C:
 			f.problemBudget = min(f.problemBudget+1, coinFileProblems)
 			f.logProblem()
+			f.logHang()
 		}
 	}
+}
+
+// logHang logs that the file system does not answer, and when it does again.
+func (f *fileCoinSource) logHang() {
+	hangs := f.watch.hangs()
+	switch {
+	case hangs && !f.hung:
+		glog.Errorf("coin file %s: its file system does not answer; the coins stay as they are", f.path)
+	case !hangs && f.hung:
+		glog.Infof("coin file %s: its file system answers again", f.path)
+	}
+	f.hung = hangs
 }
 
 func (f *fileCoinSource) lookup(q *coinQuery) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -49,6 +50,9 @@ type coinFileWatch struct {
 	report func(coinFileReport)
 	stop   chan struct{}
 	ended  sync.WaitGroup
+	// looking is when the look under way began, in Unix nanoseconds; 0: there
+	// is none.
+	looking atomic.Int64
 
 	// The fields below belong to run.
 
@@ -86,6 +90,7 @@ func newCoinFileWatch(path string, rules coinFileRules, report func(coinFileRepo
 // alreadyRead tells a watch that has not been started of the first content.
 func (w *coinFileWatch) alreadyRead(content *coinFileContent) {
 	w.last, w.text, w.latest = content.info, content.text, coinFileReport{content: content}
+	w.changedAt = time.Now() // for all that is known
 }
 
 func (w *coinFileWatch) start() { w.ended.Go(w.run) }
@@ -105,6 +110,12 @@ func (w *coinFileWatch) close() {
 	case <-ended:
 	case <-limit.C:
 	}
+}
+
+// hangs says that a look has not come to an end for a while.
+func (w *coinFileWatch) hangs() bool {
+	began := w.looking.Load()
+	return began != 0 && time.Since(time.Unix(0, began)) > fileWait
 }
 
 func (w *coinFileWatch) run() {
@@ -145,6 +156,8 @@ func (w *coinFileWatch) run() {
 
 // look reads the file if it may have changed, or anyway.
 func (w *coinFileWatch) look(anyway bool) {
+	w.looking.Store(time.Now().UnixNano())
+	defer w.looking.Store(0)
 	w.follow()
 	info, err := os.Stat(w.path)
 	if err != nil {
