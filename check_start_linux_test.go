@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -224,6 +225,30 @@ func TestPreflightThatCanNotBeKilled(t *testing.T) {
 			}
 			if took := time.Since(began); took > preflightEnd+time.Second {
 				t.Errorf("it was waited for %v", took)
+			}
+		})
+	}
+}
+
+// With StratumServerCaseInsensitive the case index is not looked at.
+func TestCaseIndexOrLowerCase(t *testing.T) {
+	server := zkServer(t)
+	for _, lower := range []bool{true, false} {
+		t.Run(fmt.Sprint(lower), func(t *testing.T) {
+			btc, bcc := twoPools(t)
+			world := newZKWorld(t, server)
+			world.put(world.root+"/case/bob", "Bob")
+			world.put(world.coin("bob"), "btc")
+			world.put(world.coin("Bob"), "bcc")
+			config := world.config(server.Addr(), 40, btc, bcc)
+			config["ZKUserCaseInsensitiveIndex"] = world.root + "/case/"
+			config["StratumServerCaseInsensitive"] = lower
+			d := startDaemon(t, config)
+			m := startMiner(t, stratumtest.MinerOptions{Addr: d.addr, Worker: "BOB.1", Rate: 20})
+			if lower {
+				waitPool(t, m, "btc")
+			} else {
+				waitPool(t, m, "bcc")
 			}
 		})
 	}

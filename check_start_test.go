@@ -276,27 +276,3 @@ func TestFurtherWorkersCase(t *testing.T) {
 		})
 	}
 }
-
-// With StratumServerCaseInsensitive the case index is not looked at.
-func TestCaseIndexOrLowerCase(t *testing.T) {
-	server := zkServer(t)
-	for _, lower := range []bool{true, false} {
-		t.Run(fmt.Sprint(lower), func(t *testing.T) {
-			btc, bcc := twoPools(t)
-			world := newZKWorld(t, server)
-			world.put(world.root+"/case/bob", "Bob")
-			world.put(world.coin("bob"), "btc")
-			world.put(world.coin("Bob"), "bcc")
-			config := world.config(server.Addr(), 40, btc, bcc)
-			config["ZKUserCaseInsensitiveIndex"] = world.root + "/case/"
-			config["StratumServerCaseInsensitive"] = lower
-			d := startDaemon(t, config)
-			m := startMiner(t, stratumtest.MinerOptions{Addr: d.addr, Worker: "BOB.1", Rate: 20})
-			if lower {
-				waitPool(t, m, "btc")
-			} else {
-				waitPool(t, m, "bcc")
-			}
-		})
-	}
-}
