@@ -46,7 +46,7 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 
 // sessionRoom is how many sessions the limit of descriptors has room for.
 func sessionRoom(c *Config, limit int) (int, error) {
-	room := (limit - fdReserve - c.MaxPoolDials) / 2
+	room := sessionLimit(c, limit)
 	if room < 1 {
 		return 0, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions beside MaxPoolDials, %d", limit, c.MaxPoolDials)
 	}

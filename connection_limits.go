@@ -151,7 +151,7 @@ func (m *sessionManager) logRefusals(why refusal) {
 	line := fmt.Sprintf("refused reason=%s connections=%d last=%s: ", why, n, last)
 	switch why {
 	case refusedFull:
-		glog.Errorf("%s%d sessions are all that MaxSessions and %d descriptors allow", line, m.maxSessions, m.fdLimit)
+		glog.Errorf("%s%d sessions are all that MaxSessions, %d descriptors and the local ports allow", line, m.sessionsMax(), m.fdLimit)
 	case refusedPerIP:
 		glog.Warningf("%sMaxSessionsPerIP is %d", line, m.limits.perIP)
 	case refusedRate:
@@ -183,7 +183,7 @@ func (m *sessionManager) admit(addr netip.AddrPort) (a admission, ok bool) {
 		}
 		a.perIP = true
 	}
-	if m.admitted.Add(1) > int64(m.maxSessions) {
+	if m.admitted.Add(1) > int64(m.sessionsMax()) {
 		m.dismiss(a, addr)
 		m.turnedAway(refusedFull, addr)
 		return a, false

@@ -1,32 +1,80 @@
 package main
 
 import (
+	"container/list"
 	"sync"
 	"time"
 )
 
 // dialGate bounds how many pool links are being prepared at a time, and how
 // many are begun in a second, so that moving ten thousand miners does not flood
-// a pool. Waiting sub-accounts are served in turn, one session each: a large
-// one does not hold up a small one.
+// a pool. It is fair between addresses first, so that a slow pool does not hold
+// up the miners of others, and then between sub-accounts, so that a large one
+// does not hold up a small one.
 type dialGate struct {
+	size int
 	rate float64 // tickets a second; 0: as many as there are
 
-	mu      sync.Mutex
-	free    int
-	waiting map[*subAccount][]*dialTicket
-	turns   []*subAccount // accounts with waiting tickets, next one first
-	tokens  float64       // tickets that may be given now by the rate
-	counted time.Time     // when tokens was last brought up to date
-	timer   *time.Timer   // set while only the rate holds tickets back
+	mu        sync.Mutex
+	held      int // may be above size: each address may have a first ticket
+	addresses map[*endpoint]*gateAddress
+	turns     []*gateAddress // those with waiting tickets, next one first
+	tokens    float64        // tickets that may be given now by the rate
+	counted   time.Time      // when tokens was last brought up to date
+	timer     *time.Timer    // set while only the rate holds tickets back
 }
+
+// gateAddress is what waits for, and holds, tickets to dial one address.
+type gateAddress struct {
+	at       *endpoint
+	held     int // excused ones do not count
+	excused  int
+	suspects int       // that are held, excused or not
+	tickets  list.List // held, the oldest first
+	lanes    [laneCount]fairQueue
+	turn     int // in laneOrder
+	queued   bool
+}
+
+const (
+	// slowAfter is when a try takes longer than it should. Where another has
+	// been faster within fastKeep, it is this try that is slow and not the pool:
+	// then its ticket does not count any more, so that those that the pool lets
+	// wait do not keep others from it.
+	slowAfter = time.Second
+	fastKeep  = 3 * time.Second
+
+	// maxExcused bounds the tickets that do not count, as a multiple of the
+	// gate's size.
+	maxExcused = 8
+)
+
+// gateLane says why a ticket is wanted.
+type gateLane uint8
+
+const (
+	laneNew       gateLane = iota // a miner's first link
+	laneReconnect                 // its link was lost
+	laneSwitch                    // its coin changed, or it moves to another address
+	laneSuspect                   // its links failed there lately, whatever it is for
+	laneCount
+)
+
+// laneOrder has new miners and reconnects take turns, and every fourth ticket go
+// to a switch. A lane without waiting tickets leaves its turn to the next.
+var laneOrder = [...]gateLane{laneNew, laneReconnect, laneSwitch, laneNew, laneReconnect, laneNew, laneSwitch, laneReconnect}
 
 // dialTicket is the right to prepare one pool link, or the place in the queue
 // for it. It belongs to the session that acquired it, which releases it.
 type dialTicket struct {
 	account *subAccount
+	address *gateAddress
+	lane    gateLane
 	granted func() // called once when a waiting ticket's turn has come
 	state   ticketState
+	since   time.Time     // when it was granted
+	place   *list.Element // among the address's tickets
+	excused bool
 }
 
 type ticketState uint8
@@ -42,7 +90,7 @@ const rateBurst = 0.05
 
 func newDialGate(size, rate int) *dialGate {
 	return &dialGate{
-		rate: float64(rate), free: size, waiting: make(map[*subAccount][]*dialTicket),
+		size: size, rate: float64(rate), addresses: make(map[*endpoint]*gateAddress),
 		tokens: max(1, float64(rate)*rateBurst), counted: time.Now(),
 	}
 }
@@ -62,16 +110,22 @@ func (g *dialGate) spend() bool {
 	return true
 }
 
-// acquire returns a ticket and whether it is held already. If not, granted is
-// called, from any goroutine, when it is; granted must not block.
-func (g *dialGate) acquire(account *subAccount, granted func()) (*dialTicket, bool) {
-	t := &dialTicket{account: account, granted: granted}
+// acquire returns a ticket to dial an address and whether it is held already.
+// If not, granted is called, from any goroutine, when it is; granted must not
+// block.
+func (g *dialGate) acquire(at *endpoint, account *subAccount, lane gateLane, granted func()) (*dialTicket, bool) {
 	g.mu.Lock()
-	queue := g.waiting[account]
-	if len(queue) == 0 {
-		g.turns = append(g.turns, account)
+	a := g.addresses[at]
+	if a == nil {
+		a = &gateAddress{at: at}
+		g.addresses[at] = a
 	}
-	g.waiting[account] = append(queue, t)
+	t := &dialTicket{account: account, address: a, lane: lane, granted: granted}
+	a.lanes[lane].push(t)
+	if !a.queued {
+		a.queued = true
+		g.turns = append(g.turns, a)
+	}
 	next := g.grant()
 	held := t.state == ticketHeld
 	g.mu.Unlock()
@@ -83,58 +137,154 @@ func (g *dialGate) acquire(account *subAccount, granted func()) (*dialTicket, bo
 	return t, held
 }
 
-// release gives a ticket back, held or still waiting. It takes nil, and a
-// ticket more than once.
+// release gives a ticket back, held or still waiting. It is a no-op on nil, and
+// on a ticket that was released before.
 func (g *dialGate) release(t *dialTicket) {
 	if t == nil {
 		return
 	}
 	g.mu.Lock()
 	if t.state == ticketHeld {
-		g.free++
+		a := t.address
+		a.tickets.Remove(t.place)
+		if t.excused {
+			a.excused--
+		} else {
+			g.held--
+			a.held--
+		}
+		if t.lane == laneSuspect {
+			a.suspects--
+		}
 	}
 	t.state = ticketReleased // a waiting one is skipped when its turn comes
 	next := g.grant()
+	g.forget(t.address)
 	g.mu.Unlock()
 	for _, t := range next {
 		t.granted()
 	}
 }
 
+// served is release for a link that is ready.
+func (g *dialGate) served(t *dialTicket) {
+	if t != nil {
+		g.mu.Lock()
+		if now := time.Now(); t.state == ticketHeld && now.Sub(t.since) < slowAfter {
+			t.address.at.fastAt.Store(now.UnixNano())
+		}
+		g.mu.Unlock()
+		g.release(t)
+	}
+}
+
+// excuse has slow tickets not count any more, if others were fast lately.
+func (g *dialGate) excuse(a *gateAddress) {
+	now := time.Now()
+	if now.UnixNano()-a.at.fastAt.Load() >= int64(fastKeep) {
+		return
+	}
+	for at := a.tickets.Front(); at != nil; at = at.Next() {
+		t := at.Value.(*dialTicket)
+		if now.Sub(t.since) < slowAfter || a.excused >= maxExcused*g.size {
+			break
+		}
+		if !t.excused {
+			t.excused = true
+			a.excused++
+			a.held--
+			g.held--
+		}
+	}
+	g.wakeIn(slowAfter / 4)
+}
+
+// forget drops an address that nobody dials.
+func (g *dialGate) forget(a *gateAddress) {
+	if a.tickets.Len() == 0 && !a.queued {
+		delete(g.addresses, a.at)
+	}
+}
+
 // grant gives out what tickets there are.
 func (g *dialGate) grant() []*dialTicket {
 	var granted []*dialTicket
-	for g.free > 0 && len(g.turns) > 0 {
+	for skipped := 0; skipped < len(g.turns); {
+		a := g.turns[0]
+		if !g.allows(a) {
+			g.excuse(a)
+		}
+		if !g.allows(a) {
+			g.turns = append(g.turns[1:], a)
+			skipped++
+			continue
+		}
+		if !a.waits() {
+			g.turns = g.turns[1:]
+			a.queued = false
+			g.forget(a)
+			continue
+		}
 		if !g.spend() {
 			g.wakeLater()
 			break
 		}
-		t := g.take()
-		if t == nil {
+		t := a.take(g.size)
+		g.turns = append(g.turns[1:], a)
+		if t == nil { // only suspects wait, and they have their part
 			g.tokens++
-			break
+			skipped++
+			continue
 		}
-		g.free--
+		skipped = 0
+		g.held++
 		granted = append(granted, t)
 	}
 	return granted
 }
 
-// waitingAccounts is how many sub-accounts wait for a ticket.
+// allows says whether an address may have one more ticket: a first one always;
+// another one while there are some left for addresses that come after it, unless
+// none of these wants any.
+func (g *dialGate) allows(a *gateAddress) bool {
+	free := g.size - g.held
+	switch {
+	case a.held == 0:
+		return true
+	case free <= 0:
+		return false
+	case len(g.turns) == 1:
+		return true
+	}
+	return 3*free > a.held
+}
+
+// waitingAccounts is how many sub-accounts wait for a ticket. One that waits
+// for several addresses counts for each.
 func (g *dialGate) waitingAccounts() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.waiting)
+	n := 0
+	for _, a := range g.addresses {
+		for i := range a.lanes {
+			n += len(a.lanes[i].waiting)
+		}
+	}
+	return n
 }
 
 // wakeLater sees that waiting tickets are given when the rate allows it.
 func (g *dialGate) wakeLater() {
+	g.wakeIn(time.Duration(float64(time.Second)/g.rate) + time.Millisecond)
+}
+
+func (g *dialGate) wakeIn(d time.Duration) {
 	if g.timer == nil {
-		g.timer = time.AfterFunc(time.Duration(float64(time.Second)/g.rate)+time.Millisecond, g.rateAllows)
+		g.timer = time.AfterFunc(d, g.timePassed)
 	}
 }
 
-func (g *dialGate) rateAllows() {
+func (g *dialGate) timePassed() {
 	g.mu.Lock()
 	g.timer = nil
 	next := g.grant()
@@ -144,29 +294,92 @@ func (g *dialGate) rateAllows() {
 	}
 }
 
-// take returns the next waiting ticket as a held one, or nil.
-func (g *dialGate) take() *dialTicket {
-	for len(g.turns) > 0 {
-		account := g.turns[0]
-		g.turns = g.turns[1:]
-		queue := g.waiting[account]
+// waits says that somebody wants a ticket for the address.
+func (a *gateAddress) waits() bool {
+	for i := range a.lanes {
+		if a.lanes[i].trim() {
+			return true
+		}
+	}
+	return false
+}
+
+// take returns the next waiting ticket as a held one. Suspects come after all
+// others and hold at most a quarter of the gate's size; if only such wait that
+// may not have one, it returns nil.
+func (a *gateAddress) take(size int) *dialTicket {
+	var t *dialTicket
+	for range laneOrder {
+		lane := laneOrder[a.turn]
+		a.turn = (a.turn + 1) % len(laneOrder)
+		if t = a.lanes[lane].pop(); t != nil {
+			break
+		}
+	}
+	if t == nil && a.suspects < max(1, size/4) {
+		if t = a.lanes[laneSuspect].pop(); t != nil {
+			a.suspects++
+		}
+	}
+	if t != nil {
+		t.state, t.since = ticketHeld, time.Now()
+		t.place = a.tickets.PushBack(t)
+		a.held++
+	}
+	return t
+}
+
+// fairQueue holds waiting tickets; sub-accounts take turns.
+type fairQueue struct {
+	waiting map[*subAccount][]*dialTicket
+	turns   []*subAccount // with waiting tickets, next one first
+}
+
+func (q *fairQueue) push(t *dialTicket) {
+	if q.waiting == nil {
+		q.waiting = make(map[*subAccount][]*dialTicket)
+	}
+	queue := q.waiting[t.account]
+	if len(queue) == 0 {
+		q.turns = append(q.turns, t.account)
+	}
+	q.waiting[t.account] = append(queue, t)
+}
+
+// trim drops released tickets in front and reports whether one waits.
+func (q *fairQueue) trim() bool {
+	for len(q.turns) > 0 {
+		account := q.turns[0]
+		queue := q.waiting[account]
 		for len(queue) > 0 && queue[0].state == ticketReleased {
+			queue[0] = nil
 			queue = queue[1:]
 		}
-		if len(queue) == 0 {
-			delete(g.waiting, account)
-			continue
+		if len(queue) > 0 {
+			q.waiting[account] = queue
+			return true
 		}
-		t := queue[0]
-		queue[0] = nil
-		if queue = queue[1:]; len(queue) == 0 {
-			delete(g.waiting, account)
-		} else {
-			g.waiting[account] = queue
-			g.turns = append(g.turns, account)
-		}
-		t.state = ticketHeld
-		return t
+		delete(q.waiting, account)
+		q.turns = q.turns[1:]
 	}
-	return nil
+	return false
+}
+
+// pop returns the next waiting ticket, or nil.
+func (q *fairQueue) pop() *dialTicket {
+	if !q.trim() {
+		return nil
+	}
+	account := q.turns[0]
+	q.turns = q.turns[1:]
+	queue := q.waiting[account]
+	t := queue[0]
+	queue[0] = nil
+	if queue = queue[1:]; len(queue) == 0 {
+		delete(q.waiting, account)
+	} else {
+		q.waiting[account] = queue
+		q.turns = append(q.turns, account)
+	}
+	return t
 }

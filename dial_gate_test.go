@@ -3,12 +3,19 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
+
+// gateTarget is the one address that is dialled.
+var gateTarget = &endpoint{addr: netip.MustParseAddrPort("192.0.2.1:3333")}
 
 func TestDialGateLimit(t *testing.T) {
 	g := newDialGate(2, 0)
@@ -16,7 +23,7 @@ func TestDialGateLimit(t *testing.T) {
 	var order []int
 	var tickets []*dialTicket
 	for i := range 5 {
-		ticket, held := g.acquire(a, func() { order = append(order, i) })
+		ticket, held := g.acquire(gateTarget, a, laneNew, func() { order = append(order, i) })
 		if want := i < 2; held != want {
 			t.Errorf("ticket %d: held is %v, want %v", i, held, want)
 		}
@@ -44,8 +51,8 @@ func wantIdleGate(t *testing.T, g *dialGate, size int) {
 	t.Helper()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.free != size || len(g.waiting) != 0 || len(g.turns) != 0 {
-		t.Errorf("%d of %d free, %d accounts wait, %d in turn", g.free, size, len(g.waiting), len(g.turns))
+	if g.held != 0 || len(g.addresses) != 0 || len(g.turns) != 0 {
+		t.Errorf("%d of %d held, %d addresses known, %d in turn", g.held, size, len(g.addresses), len(g.turns))
 	}
 }
 
@@ -53,12 +60,12 @@ func wantIdleGate(t *testing.T, g *dialGate, size int) {
 func TestDialGateIsFairBetweenAccounts(t *testing.T) {
 	g := newDialGate(1, 0)
 	big, small, late := &subAccount{name: "big"}, &subAccount{name: "small"}, &subAccount{name: "late"}
-	first, _ := g.acquire(big, nil)
+	first, _ := g.acquire(gateTarget, big, laneNew, nil)
 	var order []string
 	granted := make(map[string]*dialTicket)
 	wait := func(a *subAccount, name string) {
 		var ticket *dialTicket
-		ticket, held := g.acquire(a, func() { order = append(order, name); granted[name] = ticket })
+		ticket, held := g.acquire(gateTarget, a, laneNew, func() { order = append(order, name); granted[name] = ticket })
 		if held {
 			t.Fatalf("%s is held at once", name)
 		}
@@ -85,10 +92,10 @@ func TestDialGateIsFairBetweenAccounts(t *testing.T) {
 func TestDialGateCancel(t *testing.T) {
 	g := newDialGate(1, 0)
 	a, b := &subAccount{name: "a"}, &subAccount{name: "b"}
-	held, _ := g.acquire(a, nil)
+	held, _ := g.acquire(gateTarget, a, laneNew, nil)
 	var order []string
 	wait := func(account *subAccount, name string) *dialTicket {
-		ticket, _ := g.acquire(account, func() { order = append(order, name) })
+		ticket, _ := g.acquire(gateTarget, account, laneNew, func() { order = append(order, name) })
 		return ticket
 	}
 	a1, a2, b1, a3 := wait(a, "a1"), wait(a, "a2"), wait(b, "b1"), wait(a, "a3")
@@ -131,7 +138,7 @@ func TestDialGateRace(t *testing.T) {
 		all.Go(func() {
 			for range 20 {
 				granted := make(chan struct{})
-				ticket, held := g.acquire(accounts[i%len(accounts)], func() { close(granted) })
+				ticket, held := g.acquire(gateTarget, accounts[i%len(accounts)], laneNew, func() { close(granted) })
 				if !held {
 					if rand.N(4) == 0 {
 						// The grant may come at the same moment: then the
@@ -156,4 +163,196 @@ func TestDialGateRace(t *testing.T) {
 		t.Errorf("%d were in at a time, %d allowed", most.Load(), size)
 	}
 	wantIdleGate(t, g, size)
+}
+
+// holdAll has an address take all it can get and gives how much that was.
+func holdAll(g *dialGate, at *endpoint, lane gateLane, n int) (held []*dialTicket) {
+	for i := range n {
+		if ticket, ok := g.acquire(at, &subAccount{name: fmt.Sprint(i)}, lane, func() {}); ok {
+			held = append(held, ticket)
+		}
+	}
+	return held
+}
+
+// A slow address may have everything while nobody else wants any; another
+// always gets a first ticket at once, and more as the slow one's come back.
+func TestDialGateIsFairBetweenAddresses(t *testing.T) {
+	const size = 12
+	g := newDialGate(size, 0)
+	slow, other := gateTarget, &endpoint{addr: netip.MustParseAddrPort("192.0.2.2:3333")}
+	held := holdAll(g, slow, laneReconnect, 100)
+	if len(held) != size {
+		t.Fatalf("the only address holds %d of %d", len(held), size)
+	}
+	if got := holdAll(g, other, laneNew, 5); len(got) != 1 {
+		t.Fatalf("another address got %d tickets, want a first one", len(got))
+	}
+	// Tickets that come back go to the other until both have their part.
+	for _, ticket := range held {
+		g.release(ticket)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n := g.addresses[other].held; n != 5 {
+		t.Errorf("the other address holds %d, want all 5 it wants", n)
+	}
+	if n := g.addresses[slow].held; n > size {
+		t.Errorf("the slow address holds %d of %d", n, size)
+	}
+}
+
+// Two addresses that want all leave room for a third, once what they took while
+// they were alone has come back.
+func TestDialGateLeavesRoom(t *testing.T) {
+	const size = 128
+	g := newDialGate(size, 0)
+	addresses := []*endpoint{gateTarget, {addr: netip.MustParseAddrPort("192.0.2.2:3333")}}
+	var held []*dialTicket
+	for i := range 800 {
+		if ticket, ok := g.acquire(addresses[i%2], &subAccount{name: fmt.Sprint(i)}, laneReconnect, func() {}); ok {
+			held = append(held, ticket)
+		}
+	}
+	for _, ticket := range held {
+		g.release(ticket)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if free := g.size - g.held; free < size/8 {
+		t.Errorf("%d of %d are free", free, size)
+	}
+}
+
+// New miners and reconnects take turns, every fourth ticket is a switch's, and
+// those that failed lately wait behind and hold a quarter at most.
+func TestDialGateLanes(t *testing.T) {
+	g := newDialGate(1, 0)
+	first, _ := g.acquire(gateTarget, &subAccount{}, laneNew, nil)
+	var order []byte
+	var next *dialTicket
+	names := [laneCount]byte{laneNew: 'n', laneReconnect: 'r', laneSwitch: 's', laneSuspect: 'x'}
+	for lane := range laneCount {
+		for range 12 {
+			var ticket *dialTicket
+			ticket, _ = g.acquire(gateTarget, &subAccount{}, lane, func() { order = append(order, names[lane]); next = ticket })
+		}
+	}
+	next = first
+	for range 48 {
+		g.release(next)
+	}
+	text := string(order)
+	for at := 0; at+4 <= 24; at += 4 {
+		part := text[at : at+4]
+		if strings.Count(part, "s") != 1 || strings.Count(part, "n") == 0 || strings.Count(part, "r") == 0 {
+			t.Errorf("tickets %d to %d went to %q: %s", at, at+3, part, text)
+		}
+	}
+	if at := strings.IndexByte(text, 'x'); at != 36 || len(text) != 48 {
+		t.Errorf("the first suspect is number %d of %d: %s", at, len(text), text)
+	}
+
+	wide := newDialGate(16, 0)
+	if n := len(holdAll(wide, gateTarget, laneSuspect, 20)); n != 4 {
+		t.Errorf("suspects hold %d of 16", n)
+	}
+	if n := len(holdAll(wide, gateTarget, laneNew, 20)); n != 12 {
+		t.Errorf("others got %d of the 12 that are left", n)
+	}
+}
+
+// Tries that the pool lets wait do not keep others from it, as long as it
+// answers some at once.
+func TestDialGateSlowTries(t *testing.T) {
+	const size = 8
+	g := newDialGate(size, 0)
+	at := &endpoint{addr: gateTarget.addr}
+	first, _ := g.acquire(at, &subAccount{}, laneNew, nil)
+	g.served(first)
+	hung := holdAll(g, at, laneNew, size)
+	if len(hung) != size {
+		t.Fatalf("%d of %d held", len(hung), size)
+	}
+	began := time.Now()
+	for range 2 * size { // twice what there is, as each is served
+		granted := make(chan struct{})
+		ticket, held := g.acquire(at, &subAccount{}, laneNew, func() { close(granted) })
+		if !held {
+			select {
+			case <-granted:
+			case <-time.After(2 * slowAfter):
+				t.Fatal("held up by slow tries")
+			}
+		}
+		g.served(ticket)
+	}
+	t.Logf("served in %v", time.Since(began).Round(time.Millisecond))
+	for _, ticket := range hung {
+		g.release(ticket)
+	}
+	wantIdleGate(t, g, size)
+
+	// Where all are slow, the size counts.
+	slow := &endpoint{addr: gateTarget.addr}
+	hung = holdAll(g, slow, laneNew, size)
+	time.Sleep(slowAfter + slowAfter/2)
+	if n := len(holdAll(g, slow, laneNew, size)); n > 0 {
+		t.Errorf("%d more than %d were let through at a slow pool", n, size)
+	}
+}
+
+// The gate's rate: so many handshakes begin in a second, sub-accounts in turn,
+// and tickets given back do not let more in.
+func TestDialGateRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, large, small = 100, 300, 5
+		g := newDialGate(1000, rate)
+		began := time.Now()
+		var mu sync.Mutex
+		granted := make(map[string][]time.Duration)
+		var all sync.WaitGroup
+		begin := func(a *subAccount) {
+			done := make(chan struct{})
+			note := func() {
+				mu.Lock()
+				granted[a.name] = append(granted[a.name], time.Since(began))
+				mu.Unlock()
+				close(done)
+			}
+			ticket, held := g.acquire(gateTarget, a, laneNew, note)
+			if held {
+				note()
+			}
+			all.Go(func() {
+				<-done
+				g.release(ticket)
+			})
+		}
+		farm, user := &subAccount{name: "farm"}, &subAccount{name: "user"}
+		for range large {
+			begin(farm)
+		}
+		for range small {
+			begin(user)
+		}
+		all.Wait()
+		took := time.Since(began)
+		if want := time.Duration(large+small) * time.Second / rate; took < want-100*time.Millisecond || took > want+time.Second {
+			t.Errorf("%d tickets in %v at %d a second", large+small, took, rate)
+		}
+		if last := granted["user"][small-1]; last > 300*time.Millisecond {
+			t.Errorf("the small sub-account has its last ticket after %v", last)
+		}
+		perSecond := 0
+		for _, at := range granted["farm"] {
+			if at < time.Second {
+				perSecond++
+			}
+		}
+		if perSecond > rate+int(rate*rateBurst)+1 {
+			t.Errorf("%d tickets in the first second", perSecond)
+		}
+		wantIdleGate(t, g, 1000)
+	})
 }

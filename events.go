@@ -52,6 +52,7 @@ type eventKey struct {
 	Coin    string `json:",omitempty"`
 	To      string `json:",omitempty"` // of a switch: the new coin
 	Pool    string `json:",omitempty"`
+	About   string `json:",omitempty"` // whom a failure was held against
 }
 
 // event is an entry of the log. Its texts may come from miners and pools.

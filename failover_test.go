@@ -330,9 +330,9 @@ func TestFailoverAllDown(t *testing.T) {
 	sw.setTiming(func(tm *timing) { tm.poolHandshake = poolHandshakeTimeout })
 	// Nobody probes before one of them is back: the one who does is refused.
 	for _, a := range sw.pools["btc"].addresses {
-		a.breaker.mu.Lock()
-		a.breaker.until = time.Now().Add(3 * time.Second)
-		a.breaker.mu.Unlock()
+		sw.health.mu.Lock()
+		a.ips[0].breaker.until = time.Now().Add(3 * time.Second)
+		sw.health.mu.Unlock()
 	}
 	var waiting []*stratumtest.Miner
 	for i := range 20 {
@@ -371,7 +371,7 @@ func TestFailoverWaitingAreServedAtOnce(t *testing.T) {
 	bcc.Close()
 	sw.coins.set("alice", "bcc")
 	eventually(t, "the breaker is open, all wait", func() bool {
-		return sw.pools["bcc"].addresses[0].breaker.state() != breakerClosed && sw.sessionsIn(phaseReconnecting) == 20 && sw.sessionsIn(phaseSwitching) == 20
+		return sw.pools["bcc"].addresses[0].state(true) != breakerClosed && sw.sessionsIn(phaseReconnecting) == 20 && sw.sessionsIn(phaseSwitching) == 20
 	})
 	if err := bcc.Restart(); err != nil {
 		t.Fatal(err)

@@ -80,7 +80,7 @@ func FuzzPoolHandshake(f *testing.F) {
 		if len(data) > 4*maxMinerLine {
 			return
 		}
-		sw.pools["btc"].addresses[0].breaker.succeeded(false)
+		sw.health.forgetAll()
 		miner, err := net.DialTimeout("tcp", sw.addr, testWait)
 		if err != nil {
 			t.Fatal(err)

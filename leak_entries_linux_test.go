@@ -22,8 +22,9 @@ func entries(m *sessionManager, s *zkCoinSource, recorder *statusRecorder) map[s
 	n["session IDs"], n["session IDs marked"], n["session IDs of another server"] = int(m.ids.inUse), int(m.ids.used.Count()), len(m.ids.retired)
 	m.ids.mu.Unlock()
 
+	n["dials waiting"] = m.gate.waitingAccounts()
 	m.gate.mu.Lock()
-	n["dials waiting"], n["turns"], n["dials under way"] = len(m.gate.waiting), len(m.gate.turns), m.config.MaxPoolDials-m.gate.free
+	n["addresses of dials"], n["turns"], n["dials under way"] = len(m.gate.addresses), len(m.gate.turns), m.gate.held
 	m.gate.mu.Unlock()
 
 	for _, l := range m.loops {

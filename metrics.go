@@ -33,7 +33,8 @@ var (
 
 	descSessions    = desc("sessions", "Miners' connections by what they do and the coin they mine; the coin is empty before there is a pool link.", "phase", "coin")
 	descPoolSession = desc("pool_sessions", "Sessions with a pool by the pool's address in use.", "coin", "pool")
-	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit and MaxSessions allow.")
+	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit, MaxSessions and the local ports to the pools allow.")
+	descPorts       = desc("coin_local_ports", "How many connections the local port range allows to a coin's addresses; 0: not known.", "coin")
 	descAccepted    = desc("sessions_total", "Miners' connections that were let in.")
 	descFull        = desc("refused_full_total", "Miners' connections that were refused because sessions_max was reached.")
 	descRefused     = desc("refused_connections_total", "Miners' connections that were refused: full (sessions_max), per_ip (MaxSessionsPerIP), rate (MaxConnectsPerSecond).", "reason")
@@ -48,6 +49,8 @@ var (
 	descLinkFails  = desc("pool_link_failures_total", "Pool links that could not be had.", "coin", "pool", "reason")
 	descLinksLost  = desc("pool_links_lost_total", "Pool links in use that ended.", "coin", "pool")
 	descBreaker    = desc("pool_breaker_state", "1 for the state of the address's breaker: closed (in use), open (not dialled), probing.", "coin", "pool", "state")
+	descIPBreaker  = desc("pool_ip_breaker_state", "1 for the state of one IP of a pool's name that has several: closed, open, probing.", "pool", "ip", "state")
+	descBlamed     = desc("pool_failures_by_blame_total", "Pool links that failed, or ended soon after they began, by whom it was held against: address, user_agent, account, worker, session, machine, nobody.", "coin", "pool", "about")
 	descNotAnswer  = desc("pool_links_failed_total", "All tries to get a pool link that failed, those without an address to dial included.")
 	descDialsWait  = desc("pool_dials_waiting", "Sub-accounts with sessions that wait for their turn to dial.")
 	descSubmitted  = desc("shares_submitted_total", "Shares that miners submitted.", "coin")
@@ -115,7 +118,10 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descServerID, float64(m.ids.server()))
 	gauge(descReady, oneIf(s.notReady() == ""))
 	gauge(descStarted, float64(m.made.UnixMilli())/1000)
-	gauge(descSessionsMax, float64(m.maxSessions))
+	gauge(descSessionsMax, float64(m.sessionsMax()))
+	for coin, p := range m.pools {
+		gauge(descPorts, float64(p.localPorts()), coin)
+	}
 	count(descAccepted, float64(mon.connections.Load()))
 	refused := m.refusalCounts()
 	count(descFull, float64(refused[refusedFull.String()]))
@@ -211,19 +217,27 @@ func (c *metricsCollector) collectPools(gauge, count addMetric) {
 	type links struct {
 		dials, lost int64
 		failed      [linkFailures]int64
+		blamed      [blames]int64
 		breaker     breakerState
 	}
 	all := make(map[[2]string]*links)
+	ips := make(map[[2]string]string) // states
 	for _, p := range m.allPools() {
 		for i, a := range p.addresses {
 			key := [2]string{p.coin, a.text}
 			l := all[key]
 			if l == nil {
-				l = &links{breaker: a.breaker.state()}
+				l = &links{breaker: a.state(!p.ownExtranonce)}
 				all[key] = l
 			}
 			l.dials += p.links[i].dials.Load()
 			l.lost += p.links[i].lost.Load()
+			for about := range l.blamed {
+				l.blamed[about] += p.links[i].blamed[about].Load()
+			}
+			for _, ip := range a.ipStates(!p.ownExtranonce) {
+				ips[[2]string{a.text, ip.IP}] = ip.Breaker
+			}
 			for reason := range l.failed {
 				l.failed[reason] += p.links[i].failed[reason].Load()
 			}
@@ -235,9 +249,22 @@ func (c *metricsCollector) collectPools(gauge, count addMetric) {
 		for reason, n := range l.failed {
 			count(descLinkFails, float64(n), key[0], key[1], linkFailureNames[reason])
 		}
+		for about, n := range l.blamed {
+			count(descBlamed, float64(n), key[0], key[1], blameNames[about])
+		}
 		for state, name := range breakerNames {
 			gauge(descBreaker, oneIf(breakerState(state) == l.breaker), key[0], key[1], name)
 		}
+	}
+	for key, state := range ips {
+		ipState(gauge, key, state)
+	}
+}
+
+// ipState gives one value for each state that an IP can have.
+func ipState(gauge addMetric, key [2]string, state string) {
+	for _, name := range breakerNames {
+		gauge(descIPBreaker, oneIf(name == state), key[0], key[1], name)
 	}
 }
 

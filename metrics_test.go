@@ -16,6 +16,7 @@ var conditional = []string{
 	"stratum_switcher_coin_source_contact_age_seconds",
 	"stratum_switcher_coin_source_watches",
 	"stratum_switcher_last_upgrade_pause_seconds",
+	"stratum_switcher_pool_ip_breaker_state",
 }
 
 var ownMetric = regexp.MustCompile(`\b(?:stratum_switcher|process)_[a-z_]+\b`)
@@ -86,7 +87,7 @@ func TestMetricsOfFormerPools(t *testing.T) {
 		c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
 	})
 	former := func(coin, url string) *pool {
-		pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: {URL: url}}})
+		pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: {URL: url}}}, m.health)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,9 +13,12 @@ import (
 
 const (
 	// resolveTimeout bounds a name look-up, resolveKeep is how long its
-	// outcome serves.
+	// outcome serves, and resolveRetry how long one without an outcome does.
 	resolveTimeout = 5 * time.Second
 	resolveKeep    = 30 * time.Second
+	resolveRetry   = time.Second
+
+	maxPoolIPs = 32 // of one name
 )
 
 // pool is one coin's entry of StratumServerMap.
@@ -33,14 +36,14 @@ type pool struct {
 }
 
 // newPools makes the pools of a configuration. Coins with the same address
-// share what is known of it.
-func newPools(c *Config) (map[string]*pool, error) {
+// share it, and what h knows of its IPs.
+func newPools(c *Config, h *health) (map[string]*pool, error) {
 	known := make(map[string]*poolAddress)
 	address := func(key, text string) (*poolAddress, error) {
 		if a := known[text]; a != nil {
 			return a, nil
 		}
-		a, err := newPoolAddress(text)
+		a, err := newPoolAddress(text, h)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
@@ -70,24 +73,6 @@ func newPools(c *Config) (map[string]*pool, error) {
 	return pools, nil
 }
 
-// pick chooses the address for the next link: the first one whose breaker is
-// closed, else one that may be probed. probe has to be told to its breaker.
-func (p *pool) pick() (a *poolAddress, probe, ok bool) {
-	for _, a := range p.addresses {
-		if a.breaker.state() == breakerClosed {
-			if probe, ok := a.breaker.allow(); ok {
-				return a, probe, true
-			}
-		}
-	}
-	for _, a := range p.addresses {
-		if probe, ok := a.breaker.allow(); ok {
-			return a, probe, true
-		}
-	}
-	return nil, false, false
-}
-
 // has says whether a is one of the pool's addresses.
 func (p *pool) has(a *poolAddress) bool { return slices.Contains(p.addresses, a) }
 
@@ -96,22 +81,28 @@ func (p *pool) sameAs(q *pool) bool {
 	return p.suffix == q.suffix && p.ownExtranonce == q.ownExtranonce && p.worker == q.worker && p.password == q.password && slices.EqualFunc(p.addresses, q.addresses, func(a, b *poolAddress) bool { return a.text == b.text })
 }
 
+// leadsTo says whether one of the pool's addresses has e among its IPs.
+func (p *pool) leadsTo(e *endpoint) bool {
+	return slices.ContainsFunc(p.addresses, func(a *poolAddress) bool { return a.leadsTo(e) })
+}
+
 // poolAddress is a pool's host and port. Host names are looked up once for all
 // sessions that want them at the time.
 type poolAddress struct {
-	text    string
-	host    string
-	port    uint16
-	breaker breaker
+	text   string
+	host   string
+	port   uint16
+	health *health
+	named  bool // host is no literal address
 
-	mu      sync.Mutex
-	ips     []netip.Addr // of the last look-up that worked
-	turn    int          // which of ips is next
-	until   time.Time    // how long ips serve
-	waiting []func(netip.AddrPort, error)
+	mu        sync.Mutex
+	ips       []*endpoint // of the last look-up that worked; never changed in place
+	until     time.Time   // how long ips serve
+	waiting   []func()
+	lookupErr error // of the last look-up
 }
 
-func newPoolAddress(hostPort string) (*poolAddress, error) {
+func newPoolAddress(hostPort string, h *health) (*poolAddress, error) {
 	host, portText, err := net.SplitHostPort(hostPort)
 	if err != nil {
 		return nil, err
@@ -120,73 +111,115 @@ func newPoolAddress(hostPort string) (*poolAddress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("port %q is not a number from 1 to 65535", portText)
 	}
-	a := &poolAddress{text: hostPort, host: host, port: uint16(port)}
+	a := &poolAddress{text: hostPort, host: host, port: uint16(port), health: h}
 	if ip, err := netip.ParseAddr(host); err == nil {
-		a.ips = []netip.Addr{ip}
-		a.until = time.Now().AddDate(1000, 0, 0)
+		a.ips = []*endpoint{h.endpoint(netip.AddrPortFrom(ip, a.port))}
+	} else {
+		a.named = true
 	}
 	return a, nil
 }
 
-// resolve gives one address of the pool, each in turn. found is called during
-// the call or later, from another goroutine, and must not block.
-func (a *poolAddress) resolve(found func(netip.AddrPort, error)) {
+// current gives the address's IPs in the order in which they should be tried,
+// and whether they were looked up lately. None are known of a name that was
+// never found.
+func (a *poolAddress) current() (ips []*endpoint, fresh bool) {
 	a.mu.Lock()
-	if len(a.ips) > 0 && time.Now().Before(a.until) {
-		addr := a.next()
-		a.mu.Unlock()
-		found(addr, nil)
-		return
-	}
-	first := len(a.waiting) == 0
-	a.waiting = append(a.waiting, found)
+	ips, fresh = a.ips, !a.named || time.Now().Before(a.until)
+	a.mu.Unlock()
+	return a.health.inOrder(ips), fresh
+}
+
+func (a *poolAddress) leadsTo(e *endpoint) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Contains(a.ips, e)
+}
+
+// resolve looks the name up and then calls done, from another goroutine; done
+// must not block. Those that ask meanwhile share the look-up.
+func (a *poolAddress) resolve(done func()) {
+	a.mu.Lock()
+	a.waiting = append(a.waiting, done)
+	first := len(a.waiting) == 1
 	a.mu.Unlock()
 	if first {
 		go a.lookup()
 	}
 }
 
-func (a *poolAddress) next() netip.AddrPort {
-	a.turn++
-	return netip.AddrPortFrom(a.ips[a.turn%len(a.ips)], a.port)
-}
-
-// lookup asks the resolver. If that fails, the addresses of before serve on: a
-// name server that is away for a moment is no reason to lose a pool.
+// lookup asks the resolver. If that fails, the IPs of before serve on: a name
+// server that is away for a moment is no reason to lose a pool.
 func (a *poolAddress) lookup() {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", a.host)
-
-	a.mu.Lock()
-	if err == nil && len(ips) > 0 {
-		a.ips = ips
-	}
-	if len(a.ips) > 0 {
-		a.until = time.Now().Add(resolveKeep)
-		err = nil
-	}
-	waiting := a.waiting
-	a.waiting = nil
-	addrs := make([]netip.AddrPort, len(waiting))
-	for i := range addrs {
-		if err == nil {
-			addrs[i] = a.next()
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", a.host)
+	var ips []*endpoint
+	for _, ip := range found[:min(len(found), maxPoolIPs)] {
+		if e := a.health.endpoint(netip.AddrPortFrom(ip, a.port)); !slices.Contains(ips, e) {
+			ips = append(ips, e)
 		}
 	}
+	if err == nil && len(ips) == 0 {
+		err = fmt.Errorf("%s has no address", a.host)
+	}
+	a.mu.Lock()
+	if err == nil {
+		a.ips = ips
+	}
+	a.until = time.Now().Add(resolveKeep)
+	if len(a.ips) == 0 {
+		a.until = time.Now().Add(resolveRetry)
+	}
+	changed := (err == nil) != (a.lookupErr == nil)
+	a.lookupErr = err
+	waiting := a.waiting
+	a.waiting = nil
 	a.mu.Unlock()
-
-	for i, found := range waiting {
-		found(addrs[i], err)
+	if changed {
+		a.health.lookedUp(a, err)
+	}
+	for _, done := range waiting {
+		done()
 	}
 }
 
-// known gives an address without a look-up, if one is at hand.
-func (a *poolAddress) known() (netip.AddrPort, bool) {
+// state is the best of the address's IPs' states: that is where links go.
+func (a *poolAddress) state(session bool) breakerState {
+	a.mu.Lock()
+	ips, failed := a.ips, a.lookupErr != nil
+	a.mu.Unlock()
+	if len(ips) == 0 {
+		if failed {
+			return breakerOpen
+		}
+		return breakerClosed // it was not looked up yet
+	}
+	best := breakerOpen
+	for _, e := range ips {
+		switch a.health.state(e, session) {
+		case breakerClosed:
+			return breakerClosed
+		case breakerProbing:
+			best = breakerProbing
+		}
+	}
+	return best
+}
+
+// lookupError is why the last look-up failed, or nil.
+func (a *poolAddress) lookupError() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.ips) == 0 || time.Now().After(a.until) {
-		return netip.AddrPort{}, false
+	return a.lookupErr
+}
+
+// resolveAgain has the next user of the name look it up, however long ago that
+// was done: none of its IPs answers.
+func (a *poolAddress) resolveAgain() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if soon := time.Now().Add(resolveRetry); a.named && a.until.After(soon) {
+		a.until = soon
 	}
-	return a.next(), true
 }

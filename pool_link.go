@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
+	"io"
+	"syscall"
 	"time"
 )
 
@@ -49,14 +50,33 @@ func (e *refusedError) Error() string {
 	return fmt.Sprintf("pool refused the worker: %s", clip(orNull(e.answer.Error)))
 }
 
+// subscribeError: the pool does not take the user agent, or nobody at all.
+type subscribeError struct{ answer *response }
+
+func (e *subscribeError) Error() string {
+	return fmt.Sprintf("pool refused to subscribe: %s", clip(e.answer.Error))
+}
+
+// extranonceError: the pool gives another extranonce than the session's, at a
+// coin whose pool must take that.
+type extranonceError struct{ err error }
+
+func (e *extranonceError) Error() string { return e.err.Error() }
+
 // poolLink prepares one connection to a pool: dial, subscribe with the
 // session's extranonce, authorize, first job. It is used for the first connect,
 // for switches and reconnects alike. It belongs to its session, which it tells
 // by linkReady or linkFailed, once.
 type poolLink struct {
-	session *Session
-	pool    *pool
-	socket  *socket
+	session  *Session
+	pool     *pool
+	address  *poolAddress
+	dialer   dialer
+	override bool // the session's own pause replaces the worker's
+
+	dial    *poolDial // until one of the address's IPs is connected
+	attempt *attempt  // from then on
+	socket  *socket   // of attempt
 
 	deadline *loopTimer
 	grace    *loopTimer
@@ -67,6 +87,7 @@ type poolLink struct {
 	rolling     bool // the pool knows version rolling
 	allowedMask uint32
 	answer      *response // to mining.authorize
+	refusal     *response // the last one to mining.authorize
 	unasked     int       // answers to come that the miner did not ask for
 	introduced  bool      // the pool was told of all workers
 
@@ -91,18 +112,43 @@ const (
 	pendingAuthorize
 )
 
-// newPoolLink begins to connect and queues the requests, which are sent
-// together without waiting for the answers.
-func newPoolLink(s *Session, p *pool, addr netip.AddrPort) (*poolLink, error) {
-	k := &poolLink{session: s, pool: p}
-	sock, err := s.loop.dial(addr, s)
-	if err != nil {
-		return nil, err
-	}
-	k.socket = sock
+// start begins to connect to one of ips. Once connected, the requests are sent
+// without waiting for the answers.
+func (k *poolLink) start(ips []*endpoint) {
+	s := k.session
 	k.deadline = s.loop.after(s.manager.timing.poolHandshake, func() { k.fail(errPoolTimeout) })
+	k.dial = &poolDial{link: k, ips: ips}
+	if !k.dial.next() {
+		k.notConnected()
+	}
+}
+
+// owns says that sock is the link's, or may become it.
+func (k *poolLink) owns(sock *socket) bool {
+	return k.socket == sock && sock != nil || k.dial != nil && k.dial.owns(sock)
+}
+
+// connected goes on with the first IP that took the connection.
+func (k *poolLink) connected(try dialTry) {
+	k.dial, k.attempt, k.socket = nil, try.attempt, try.socket
 	k.sendHandshake()
-	return k, nil
+}
+
+// notConnected ends the link because no IP is left to try. What that proves
+// has been told for each of them.
+func (k *poolLink) notConnected() {
+	d := k.dial
+	k.close()
+	switch {
+	case d.failure == nil:
+		k.session.linkFailed(errPoolsDown, finding{}, evidenceConnect)
+	case errors.Is(d.failure, errNoLocalPort):
+		k.session.linkFailed(d.failure, d.found, evidencePorts)
+	case d.found.blame == blameMachine:
+		k.session.linkFailed(fmt.Errorf("%w: %w", errMachineIsShort, d.failure), d.found, evidenceMachine)
+	default:
+		k.session.linkFailed(d.failure, d.found, evidenceConnect)
+	}
 }
 
 func (k *poolLink) sendHandshake() {
@@ -131,12 +177,6 @@ func (k *poolLink) appendAuthorize(b []byte) []byte {
 	auth := k.session.auth
 	name := k.pool.workerFor(auth.name, k.suffixed)
 	return appendRequest(b, idAuthorize, auth.method, append([][]byte{quote(name)}, k.pool.passwordFor(auth.rest)...)...)
-}
-
-func (k *poolLink) connected(err error) {
-	if err != nil {
-		k.fail(err)
-	}
 }
 
 // received consumes lines until the link is ready; what follows is the
@@ -222,11 +262,16 @@ func (k *poolLink) answerLine(line []byte) {
 		k.pending &^= pendingConfigure
 		k.configured(r)
 	case idSubscribe:
+		if k.pending&pendingSubscribe == 0 {
+			return
+		}
 		k.pending &^= pendingSubscribe
 		if !isNull(r.Error) {
-			k.fail(fmt.Errorf("pool refused to subscribe: %s", clip(r.Error)))
+			k.fail(&subscribeError{r})
 		} else if err := k.subscribed(r.Result); err != nil {
 			k.fail(err)
+		} else {
+			k.attempt.subscribed()
 		}
 	case idAuthorize:
 		k.authorized(r)
@@ -249,7 +294,7 @@ func (k *poolLink) subscribed(result json.RawMessage) error {
 	s := k.session
 	if !k.pool.ownExtranonce {
 		if err := s.manager.chain.checkPoolSubscribe(s.subscription, s.id, result); err != nil {
-			return err
+			return &extranonceError{err}
 		}
 		if s.shape.X == "" {
 			return nil
@@ -275,7 +320,7 @@ func (k *poolLink) take(given *givenExtranonce) error {
 // extranonceChanged handles mining.set_extranonce. Jobs before it are void.
 func (k *poolLink) extranonceChanged(line []byte) {
 	if !k.pool.ownExtranonce {
-		k.fail(k.session.extranonceRefused(line))
+		k.fail(&extranonceError{k.session.extranonceRefused(line)})
 		return
 	}
 	if k.changes++; k.changes > maxChanges {
@@ -327,6 +372,7 @@ func (k *poolLink) authorized(r *response) {
 		k.introduce()
 		return
 	}
+	k.refusal = r
 	if !k.suffixed && k.pool.suffix != "" && k.pool.worker == "" {
 		k.suffixed = true
 		k.socket.write(k.appendAuthorize(nil))
@@ -362,20 +408,87 @@ func (k *poolLink) ready() {
 	k.session.linkReady(k)
 }
 
-// fail ends the link and tells the session.
+// fail ends the link, tells what that proves, and tells the session.
 func (k *poolLink) fail(err error) {
 	if k.done {
 		return
 	}
+	s := k.session
+	if k.dial != nil { // nothing has connected in time
+		for _, t := range k.dial.tries {
+			f := t.attempt.failed(evidenceConnect, nil)
+			k.dial.failure, k.dial.found = err, f
+			s.manager.linkFound(k.pool, k.address, t.attempt.at, evidenceConnect, f, err)
+			t.socket.reset()
+		}
+		k.dial.tries = nil
+		k.notConnected()
+		return
+	}
+	ev, err := k.evidenceOf(err)
+	var answer *response
+	var refused *subscribeError
+	if errors.As(err, &refused) {
+		answer = refused.answer
+	}
+	a := k.attempt
+	k.attempt = nil
+	f := a.failed(ev, answer)
+	s.manager.linkFound(k.pool, k.address, a.at, ev, f, err)
 	k.close()
-	k.session.linkFailed(err)
+	s.linkFailed(err, f, ev)
+}
+
+// evidenceOf says what the link's end proves, by what ended it and by what the
+// pool had answered until then.
+func (k *poolLink) evidenceOf(err error) (evidence, error) {
+	var refused *refusedError
+	var subscribe *subscribeError
+	var extranonce *extranonceError
+	switch {
+	case errors.As(err, &refused):
+		return evidenceRefused, err
+	case errors.As(err, &subscribe):
+		return evidenceSubscribeError, err
+	case errors.As(err, &extranonce):
+		return evidenceExtranonce, err
+	case isOwnFault(err):
+		return evidenceSession, err
+	case !errors.Is(err, errPoolTimeout) && !isHangUp(err):
+		return evidenceTry, err
+	case k.refusal != nil && k.answer == nil:
+		// It has answered, whatever became of the name with the suffix.
+		return evidenceRefused, &refusedError{k.refusal}
+	case k.pending&pendingSubscribe != 0:
+		return evidenceSubscribe, fmt.Errorf("before mining.subscribe was answered: %w", err)
+	case k.pending&pendingAuthorize != 0:
+		return evidenceAuthorize, fmt.Errorf("before mining.authorize was answered: %w", err)
+	case errors.Is(err, errPoolTimeout):
+		return evidenceNoJob, fmt.Errorf("no job after the authorization: %w", err)
+	}
+	return evidenceUnstable, err
+}
+
+// isHangUp says that the pool has closed or reset the connection.
+func isHangUp(err error) bool {
+	var errno syscall.Errno
+	return errors.Is(err, errPeerClosed) || errors.Is(err, io.EOF) || errors.As(err, &errno)
 }
 
 // close ends the link without telling the session.
 func (k *poolLink) close() {
 	k.done = true
 	k.stopTimers()
-	k.socket.close()
+	if k.dial != nil {
+		k.dial.stop()
+	}
+	if k.attempt != nil {
+		k.attempt.abandon()
+		k.attempt = nil
+	}
+	if k.socket != nil {
+		k.socket.reset()
+	}
 }
 
 func (k *poolLink) stopTimers() {

@@ -10,46 +10,40 @@ import (
 
 func mustPoolAddress(t *testing.T, hostPort string) *poolAddress {
 	t.Helper()
-	a, err := newPoolAddress(hostPort)
+	a, err := newPoolAddress(hostPort, newHealth())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return a
 }
 
-type resolved struct {
-	addr netip.AddrPort
-	err  error
-}
-
-func resolve(t *testing.T, a *poolAddress) resolved {
+// resolve looks an address up and gives its IPs.
+func resolve(t *testing.T, a *poolAddress) []*endpoint {
 	t.Helper()
-	found := make(chan resolved, 2)
-	a.resolve(func(addr netip.AddrPort, err error) { found <- resolved{addr, err} })
+	done := make(chan struct{}, 2)
+	a.resolve(func() { done <- struct{}{} })
 	select {
-	case r := <-found:
-		return r
+	case <-done:
 	case <-time.After(2 * resolveTimeout):
 		t.Fatalf("%s: no answer", a.text)
-		return resolved{}
 	}
+	ips, fresh := a.current()
+	if !fresh {
+		t.Error("just looked up, and not fresh")
+	}
+	return ips
 }
 
 func TestPoolAddressLiteral(t *testing.T) {
 	for _, text := range []string{"127.0.0.1:3333", "[::1]:3333", "[fe80::1%1]:65535"} {
 		a := mustPoolAddress(t, text)
 		want := netip.MustParseAddrPort(text)
-		for range 2 {
-			if got, ok := a.known(); !ok || got != want {
-				t.Errorf("%s: known %v, %v", text, got, ok)
-			}
-			if got := resolve(t, a); got.err != nil || got.addr != want {
-				t.Errorf("%s: %v, %v", text, got.addr, got.err)
-			}
+		if got, fresh := a.current(); !fresh || len(got) != 1 || got[0].addr != want {
+			t.Errorf("%s: known %v, %v", text, got, fresh)
 		}
 	}
 	for _, text := range []string{"", "host", "host:", "host:x", "host:65536", "host:-1", "::1:3333", "a:b:c"} {
-		if a, err := newPoolAddress(text); err == nil {
+		if a, err := newPoolAddress(text, newHealth()); err == nil {
 			t.Errorf("%q is an address: %+v", text, a)
 		}
 	}
@@ -57,60 +51,74 @@ func TestPoolAddressLiteral(t *testing.T) {
 
 func TestPoolAddressName(t *testing.T) {
 	a := mustPoolAddress(t, "localhost:3333")
-	if addr, ok := a.known(); ok {
-		t.Errorf("known before it was looked up: %v", addr)
+	if ips, fresh := a.current(); fresh || len(ips) > 0 {
+		t.Errorf("known before it was looked up: %v", ips)
 	}
-	got := resolve(t, a)
-	if got.err != nil || !got.addr.Addr().IsLoopback() || got.addr.Port() != 3333 {
-		t.Errorf("localhost: %v, %v", got.addr, got.err)
-	}
-	if _, ok := a.known(); !ok {
-		t.Error("not known after it was looked up")
+	for _, e := range resolve(t, a) {
+		if !e.addr.Addr().IsLoopback() || e.addr.Port() != 3333 {
+			t.Errorf("localhost: %v", e)
+		}
+		if !a.leadsTo(e) || a.health.endpoint(e.addr) != e {
+			t.Errorf("%v is not shared", e)
+		}
 	}
 }
 
-// Each address of a pool has its turn.
-func TestPoolAddressTurns(t *testing.T) {
+// The IP that connected last goes first; IPv4 and IPv6 take turns after it.
+func TestPoolAddressOrder(t *testing.T) {
 	a := mustPoolAddress(t, "pool.invalid:25")
-	for _, ip := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::3"} {
-		a.ips = append(a.ips, netip.MustParseAddr(ip))
+	for _, ip := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::4", "2001:db8::5"} {
+		a.ips = append(a.ips, a.health.endpoint(netip.AddrPortFrom(netip.MustParseAddr(ip), a.port)))
 	}
-	a.until = time.Now().Add(time.Hour)
-	for _, next := range []func() netip.Addr{
-		func() netip.Addr { addr, _ := a.known(); return addr.Addr() },
-		func() netip.Addr { return resolve(t, a).addr.Addr() },
-	} {
-		var got []netip.Addr
-		for range a.ips {
-			got = append(got, next())
+	order := func() (names []string) {
+		ips, _ := a.current()
+		for _, e := range ips {
+			names = append(names, e.addr.Addr().String())
 		}
-		for _, ip := range a.ips {
-			if !slices.Contains(got, ip) {
-				t.Errorf("%v never had its turn: %v", ip, got)
-			}
+		return names
+	}
+	if got, want := order(), []string{"192.0.2.1", "2001:db8::4", "192.0.2.2", "2001:db8::5", "192.0.2.3"}; !slices.Equal(got, want) {
+		t.Errorf("before any connected: %v, want %v", got, want)
+	}
+	for i, want := range [][]string{
+		2: {"192.0.2.3", "2001:db8::4", "192.0.2.1", "2001:db8::5", "192.0.2.2"},
+		4: {"2001:db8::5", "192.0.2.1", "2001:db8::4", "192.0.2.2", "192.0.2.3"},
+	} {
+		if want == nil {
+			continue
+		}
+		try := a.health.begin(&dialer{account: &subAccount{}}, a.ips[i], false)
+		try.connected()
+		if got := order(); !slices.Equal(got, want) {
+			t.Errorf("after %s connected: %v, want %v", want[0], got, want)
 		}
 	}
 }
 
-// A look-up that fails: the addresses of before serve on, if there are any.
+// A look-up that fails: the IPs of before serve on, if there are any. Each
+// change of the outcome is told.
 func TestPoolAddressLookupFails(t *testing.T) {
 	a := mustPoolAddress(t, "no-such-pool.invalid:25")
-	if got := resolve(t, a); got.err == nil {
-		t.Errorf("found at %v", got.addr)
+	var told []bool
+	a.health.lookedUp = func(_ *poolAddress, err error) { told = append(told, err == nil) }
+	for range 2 {
+		if got := resolve(t, a); len(got) > 0 || a.lookupError() == nil {
+			t.Errorf("found at %v", got)
+		}
 	}
-	if _, ok := a.known(); ok {
-		t.Error("known after a failed look-up")
+	if a.state(true) != breakerOpen {
+		t.Errorf("a name without an IP is %s", a.state(true))
 	}
-	before := netip.MustParseAddr("192.0.2.1")
-	a.ips, a.until = []netip.Addr{before}, time.Now().Add(-time.Second)
-	if addr, ok := a.known(); ok {
-		t.Errorf("%v is known though its time is over", addr)
+	before := a.health.endpoint(netip.MustParseAddrPort("192.0.2.1:25"))
+	a.ips, a.until = []*endpoint{before}, time.Now().Add(-time.Second)
+	if _, fresh := a.current(); fresh {
+		t.Error("fresh though its time is over")
 	}
-	if got := resolve(t, a); got.err != nil || got.addr.Addr() != before {
-		t.Errorf("%v, %v; want the address of before", got.addr, got.err)
+	if got := resolve(t, a); len(got) != 1 || got[0] != before {
+		t.Errorf("%v; want the IP of before", got)
 	}
-	if _, ok := a.known(); !ok {
-		t.Error("the address of before does not serve on")
+	if !slices.Equal(told, []bool{false}) {
+		t.Errorf("told %v", told)
 	}
 }
 
@@ -118,20 +126,15 @@ func TestPoolAddressLookupFails(t *testing.T) {
 func TestPoolAddressSharedLookup(t *testing.T) {
 	const sessions = 200
 	a := mustPoolAddress(t, "localhost:3333")
-	answers := make(chan resolved, 2*sessions)
+	answers := make(chan struct{}, 2*sessions)
 	var all sync.WaitGroup
 	for range sessions {
-		all.Go(func() {
-			a.resolve(func(addr netip.AddrPort, err error) { answers <- resolved{addr, err} })
-		})
+		all.Go(func() { a.resolve(func() { answers <- struct{}{} }) })
 	}
 	all.Wait()
 	for range sessions {
 		select {
-		case got := <-answers:
-			if got.err != nil || !got.addr.Addr().IsLoopback() {
-				t.Fatalf("%v, %v", got.addr, got.err)
-			}
+		case <-answers:
 		case <-time.After(2 * resolveTimeout):
 			t.Fatal("not all are answered")
 		}

@@ -125,6 +125,7 @@ type relayCore struct {
 
 	// The loop's goroutine only:
 
+	readAt  int64    // what time returned, for one round of events; 0: not asked yet
 	scratch []byte   // for lines that owners put together; not kept by write
 	spare   []func() // the mailbox's other half
 	timers  timerHeap
@@ -151,6 +152,15 @@ func (c *relayCore) call(f func()) {
 	done := make(chan struct{})
 	c.post(func() { f(); close(done) })
 	<-done
+}
+
+// time is about when the events came that are being handled, in Unix
+// nanoseconds. Loop only.
+func (c *relayCore) time() int64 {
+	if c.readAt == 0 {
+		c.readAt = time.Now().UnixNano()
+	}
+	return c.readAt
 }
 
 // runMail calls what was posted.

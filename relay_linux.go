@@ -172,6 +172,7 @@ func (l *loop) run() {
 			if n == 0 && len(l.unread) == 0 {
 				return false
 			}
+			l.readAt = 0
 			for i := range l.events[:n] {
 				l.handle(&l.events[i])
 				if len(l.again) > 0 {

@@ -90,6 +90,7 @@ func (l *loop) close() {
 func (l *loop) run() {
 	defer close(l.stopped)
 	for !l.stop {
+		l.readAt = 0
 		l.runMail()
 		l.runTimers()
 		for len(l.again) > 0 {
@@ -293,6 +294,15 @@ func (s *socket) close() {
 	if !s.writing {
 		s.unsent = nil
 	}
+}
+
+// reset is close without the wait that would keep the local port in use for a
+// minute (TIME_WAIT).
+func (s *socket) reset() {
+	if conn, ok := s.conn.(*net.TCPConn); ok && !s.closed && !s.writing {
+		conn.SetLinger(0)
+	}
+	s.close()
 }
 
 func (s *socket) lost(err error) {

@@ -217,6 +217,16 @@ func (s *socket) close() {
 	unix.Close(int(s.fd))
 }
 
+// reset is close without the wait that would keep the local port in use for a
+// minute (TIME_WAIT). The peer's system throws away what its program has not
+// read yet.
+func (s *socket) reset() {
+	if !s.closed {
+		unix.SetsockoptLinger(int(s.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		s.close()
+	}
+}
+
 // release takes the descriptor out of the loop's books.
 func (s *socket) release() {
 	s.closed = true

@@ -28,7 +28,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setServerID(st.ServerID)
 	m.former = maps.Clone(m.pools)
 	if st.Config != nil {
-		former, err := newPools(st.Config)
+		former, err := newPools(st.Config, m.health)
 		if err != nil {
 			glog.Errorf("resume: pools of the former configuration: %v", err)
 		} else {
@@ -113,7 +113,7 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 	if server != nil {
 		key := fmt.Sprintf("%s %v", coin, *server) // coins have no spaces
 		if former = m.former[key]; former == nil {
-			pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: *server}})
+			pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: *server}}, m.health)
 			if err != nil {
 				glog.Errorf("resume: former pool: %v", err)
 				return nil
@@ -164,8 +164,10 @@ func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *session
 			a.lastSwitch = time.Unix(at, 0)
 		}
 		m.accounts[name] = a
+		m.health.accountsHere.Add(1)
 	}
 	a.add(s)
+	s.takeEndpoint()
 	a.count(s.pool.coin, 1)
 }
 
@@ -434,4 +436,19 @@ func closeInheritedSockets() {
 			unix.Close(fd)
 		}
 	}
+}
+
+// takeEndpoint notes where an inherited link leads to. It has served until now,
+// so it is stable.
+func (s *Session) takeEndpoint() {
+	if s.upstream == nil {
+		return
+	}
+	addr, err := peerAddr(int(s.upstream.fd))
+	if err != nil {
+		return // the connection has just ended
+	}
+	s.endpoint = s.manager.health.endpoint(addr)
+	s.manager.health.stableTaken(s.account, s.endpoint)
+	s.endpoint.jobAt.Store(time.Now().UnixNano())
 }

@@ -78,6 +78,9 @@ type Session struct {
 	pool      *pool // where the miner mines, or mined last
 	suffixed  bool  // this pool knows the workers by names with its suffix
 	address   *poolAddress
+	endpoint  *endpoint  // the IP of upstream
+	trial     *attempt   // upstream, until it is stable
+	unstable  uint8      // links in a row that ended before they were stable
 	jobSeen   uint32     // when the last job came, by the manager's clock
 	renewals  uint8      // of the link at the pool's wish, since renewedAt
 	renewedAt uint32     // by the manager's clock
@@ -144,8 +147,9 @@ func (s *Session) close(why string) {
 	s.stopLinking()
 	s.miner.close()
 	s.endDrains()
+	s.leaveEndpoint(false)
 	if s.upstream != nil {
-		s.upstream.close()
+		closeLink(s.upstream, s.owesShares())
 		s.upstream = nil
 	}
 	s.manager.remove(s)
@@ -176,8 +180,8 @@ func (s *Session) dialect() dialect {
 
 // socketConnected implements socketOwner.
 func (s *Session) socketConnected(sock *socket, err error) {
-	if k := s.preparing(); k != nil && k.socket == sock {
-		k.connected(err)
+	if k := s.preparing(); k != nil && k.dial != nil && k.dial.owns(sock) {
+		k.dial.connected(sock, err)
 	}
 }
 
@@ -196,6 +200,7 @@ func (s *Session) socketReceived(sock *socket, b []byte) int {
 	case sock == s.upstream:
 		used := s.poolReceived(b)
 		s.loop.fromPools += uint64(used)
+		s.heard()
 		return used
 	}
 	if d := s.drainOf(sock); d != nil {

@@ -62,7 +62,7 @@ func (s *Session) retireUpstream(next *pool) {
 	}
 	s.upstream, s.jobs, s.restJobs = nil, nil, false
 	if linger == 0 {
-		old.close()
+		closeLink(old, s.owesShares())
 		s.failRequests(s.tag)
 		if len(s.drains) > 0 {
 			s.jobs = make(jobSet)
@@ -163,11 +163,28 @@ func (d *drain) endEarly() {
 
 func (d *drain) close() {
 	if d.socket != nil {
-		d.socket.close()
+		closeLink(d.socket, d.owed != 0 || d.session.requests.hasShares(d.tag))
 		d.socket = nil
 		d.session.manager.draining.Add(-1)
 	}
 	d.session.failRequests(d.tag)
+}
+
+// closeLink ends a connection to a pool. A reset frees the local port at once,
+// but may keep the pool from reading what it was sent last: not while shares are
+// unanswered.
+func closeLink(sock *socket, sharesOwed bool) {
+	if sharesOwed {
+		sock.close()
+		return
+	}
+	sock.reset()
+}
+
+// owesShares says that the link in use has shares to answer. An agent's binary
+// answers may not be counted.
+func (s *Session) owesShares() bool {
+	return s.agent != nil && s.owed != 0 || s.requests.hasShares(s.tag)
 }
 
 // owes says that the former pool has requests to answer.

@@ -428,7 +428,7 @@ func TestDrainBetweenAddressesOfOnePool(t *testing.T) {
 	second.ExpectClosed()
 
 	back := sc.reopen("btc")
-	sc.sw.pools["btc"].addresses[0].breaker.succeeded(false)
+	sc.sw.health.forgetAll()
 	sc.share(third, "10", "backup-2")
 	sc.renew(sc.sw.pools["btc"].addresses[0])
 	again := sc.serve(back, "btc-2")

@@ -497,20 +497,24 @@ func TestSessionPoolLost(t *testing.T) {
 	})
 }
 
-// A pool that stays away: the miner is closed after ten tries, so that its own
-// failover can act, and nothing of it is left.
+// A pool that stays away: the miner is closed when it has had no link for as
+// long as noPool says, so that its own failover can act, and nothing of it is
+// left. The pool is dialled a few times only.
 func TestSessionPoolGoneForGood(t *testing.T) {
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
+	const noPool = 300 * time.Millisecond
 	for _, what := range []string{"refuses", "hangs"} {
 		m := steadyMiner(t, sw, "alice.1")
 		waitPool(t, m, "btc")
 		sw.setTiming(func(tm *timing) {
 			tm.reconnectFirst, tm.reconnectMost = 2*time.Millisecond, 5*time.Millisecond
 			tm.poolHandshake = 20 * time.Millisecond
+			tm.noPool = noPool
 		})
-		failed := sw.linksFailed.Load()
+		dials := sw.pools["btc"].links[0].dials.Load()
+		lost := time.Now()
 		if what == "refuses" {
 			btc.Close()
 		} else {
@@ -522,8 +526,11 @@ func TestSessionPoolGoneForGood(t *testing.T) {
 		case <-time.After(testWait):
 			t.Fatal("miner was not closed")
 		}
-		if n := sw.linksFailed.Load() - failed; n != maxReconnects {
-			t.Errorf("pool %s: %d tries, want %d", what, n, maxReconnects)
+		if after := time.Since(lost); after < noPool {
+			t.Errorf("pool %s: closed after %v, before its time", what, after)
+		}
+		if n := sw.pools["btc"].links[0].dials.Load() - dials; n < breakerFailures || n > maxReconnects {
+			t.Errorf("pool %s: dialled %d times, want %d to %d", what, n, breakerFailures, maxReconnects)
 		}
 		sw.wantNothingLeft(t)
 		sw.setTiming(func(tm *timing) { *tm = defaultTiming })
@@ -543,7 +550,7 @@ func TestSessionPoolComesAndGoes(t *testing.T) {
 	eventually(t, "reconnecting", func() bool { return sw.sessionsIn(phaseReconnecting) == 1 })
 	failed := sw.linksFailed.Load()
 	eventually(t, "tries out of turn", func() bool {
-		sw.poolBack(sw.pools["btc"].addresses[0])
+		sw.poolBack(sw.pools["btc"].addresses[0].ips[0])
 		return sw.linksFailed.Load() > failed+2*maxReconnects
 	})
 	if sw.sessionsIn(phaseReconnecting) != 1 {

@@ -32,8 +32,15 @@ func (m *testSwitcher) wantNothingLeft(t *testing.T) {
 		note("id_bits", int(m.ids.used.Count()))
 		m.ids.mu.Unlock()
 		m.gate.mu.Lock()
-		note("dials", m.config.MaxPoolDials-m.gate.free)
+		note("dials", m.gate.held)
 		m.gate.mu.Unlock()
+		m.health.mu.Lock()
+		note("accounts here", int(m.health.accountsHere.Load()))
+		for _, e := range m.health.endpoints {
+			note("links to "+e.String(), e.sockets)
+			note("probes of "+e.String(), e.breaker.probes)
+		}
+		m.health.mu.Unlock()
 		note("draining", int(m.draining.Load()))
 		note("admitted", int(m.admitted.Load()))
 		m.coins.mu.Lock()

@@ -4,19 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/golang/glog"
 )
 
-var errPoolsDown = errors.New("no address of the pool answers")
+var (
+	errPoolsDown = errors.New("no address of the pool answers")
+	// errOwnLinksFail: the pool is well, but ends or refuses this miner's links.
+	errOwnLinksFail = errors.New("the pool's addresses do not keep this miner's links")
+)
 
 const (
 	// maxReconnects is how often a lost pool is tried before the miner is
 	// closed, so that its own failover can act.
 	maxReconnects = 10
+
+	// noPoolTimeout is how long a miner without a link waits while all addresses
+	// are out, before it is closed for the same reason.
+	noPoolTimeout = 30 * time.Second
 
 	switchRetryFirst = time.Second
 	switchRetryMost  = time.Minute
@@ -25,23 +31,27 @@ const (
 )
 
 // linking is the preparation of a session's next pool link: for the first
-// connect, a switch, or a reconnect. It waits for a dial ticket, then for the
-// link's handshake, then perhaps for the next try.
+// connect, a switch, or a reconnect. An address is chosen, then it waits for a
+// dial ticket, then for the link's handshake, then perhaps for the next try.
 type linking struct {
-	pool    *pool
-	only    *poolAddress   // the one to take; nil: any of the pool's
-	once    bool           // if it fails, the session stays where it is
-	address *poolAddress   // being dialled; its breaker waits for the outcome
-	probe   bool           // the dial is one
-	passed  []*poolAddress // that failed since the last pause
-	tries   int            // that failed, of all addresses
-	ticket  *dialTicket
-	link    *poolLink
-	retry   *loopTimer
-	due     time.Time // when the next try is, or would have been
-	ahead   bool      // the try under way is out of turn: its pool is back
-	began   time.Time
-	stopped bool
+	pool     *pool
+	only     *poolAddress   // the one to take; nil: any of the pool's
+	once     bool           // if it fails, the session stays where it is
+	address  *poolAddress   // chosen for this try
+	ips      []*endpoint    // of address, in order
+	override bool           // this try replaces the worker's pause by the session's own
+	passed   []*poolAddress // that failed since the last pause
+	tries    int            // that failed, of all addresses
+	waits    int            // times that no address could be dialled
+	chosen   int            // times an address was chosen since the last pause
+	ticket   *dialTicket
+	link     *poolLink
+	retry    *loopTimer
+	due      time.Time // when the next try is, or would have been
+	ahead    bool      // the try under way is out of turn: its pool is back
+	began    time.Time
+	outSince time.Time // since then no address could be dialled
+	stopped  bool
 }
 
 // connect begins to prepare a link to p, in place of any other.
@@ -62,9 +72,6 @@ func (s *Session) stopLinking() {
 	if l.link != nil {
 		l.link.close()
 	}
-	if l.address != nil {
-		l.address.breaker.forget(l.probe)
-	}
 	s.manager.gate.release(l.ticket)
 }
 
@@ -82,126 +89,117 @@ func (s *Session) tryAhead() {
 	l := s.linking
 	s.loop.stopTimer(l.retry)
 	l.ahead = true
+	l.outSince = time.Time{}
 	s.tryLink()
 }
 
-// tryLink waits its turn for the next try.
+// tryLink begins the next try.
 func (s *Session) tryLink() {
 	l := s.linking
 	l.retry = nil
-	ticket, held := s.manager.gate.acquire(s.account, func() {
-		s.loop.post(func() { s.dialGranted(l) })
-	})
-	l.ticket = ticket
-	if held {
-		s.dialPool(l)
-	}
+	l.chosen = 0
+	s.nextAddress(l)
 }
 
-func (s *Session) dialGranted(l *linking) {
-	if !l.stopped {
-		s.dialPool(l)
-	}
-}
-
-func (s *Session) dialPool(l *linking) {
+// nextAddress chooses an address and waits for the turn to dial it. A name that
+// was not looked up lately is looked up first.
+func (s *Session) nextAddress(l *linking) {
 	if s.agent != nil && l.pool.ownExtranonce {
-		s.linkFailed(errAgentPool)
+		s.linkFailed(errAgentPool, finding{blame: blameSession}, evidenceSession)
 		return
 	}
-	ok := false
-	if l.only != nil {
-		l.address = l.only
-		l.probe, ok = l.only.breaker.allow()
-	} else {
-		if l.address, l.probe, ok = l.untried(); !ok {
-			l.passed = nil
-			l.address, l.probe, ok = l.pool.pick()
-		}
-	}
-	if !ok {
-		l.address = nil
-		s.linkFailed(errPoolsDown)
-		return
-	}
-	if addr, ok := l.address.known(); ok {
-		s.dialAddress(l, addr, nil)
-		return
-	}
-	l.address.resolve(func(addr netip.AddrPort, err error) {
-		s.loop.post(func() { s.dialAddress(l, addr, err) })
-	})
-}
-
-func (s *Session) dialAddress(l *linking, addr netip.AddrPort, err error) {
-	if l.stopped {
-		return
-	}
-	if err == nil {
-		s.clearWay(l.pool, l.address)
-		l.pool.linksTo(l.address).dials.Add(1)
-		l.link, err = newPoolLink(s, l.pool, addr)
-	}
-	if err != nil {
-		s.linkFailed(err)
-	}
-}
-
-// untried is the pool's next address after one has failed: a backup that is
-// well makes up for it at once.
-func (l *linking) untried() (a *poolAddress, probe, ok bool) {
-	if len(l.passed) == 0 {
-		return nil, false, false
-	}
-	for _, state := range []breakerState{breakerClosed, breakerProbing} {
-		for _, a := range l.pool.addresses {
-			if !slices.Contains(l.passed, a) && a.breaker.state() == state {
-				if probe, ok := a.breaker.allow(); ok {
-					return a, probe, true
+	l.chosen++
+	c := s.choose(l)
+	switch {
+	case c.lookUp != nil:
+		c.lookUp.resolve(func() {
+			s.loop.post(func() {
+				if !l.stopped {
+					s.nextAddress(l)
 				}
-			}
+			})
+		})
+	case c.address == nil || l.chosen > maxChoices:
+		s.notDialled(l, &c)
+	default:
+		l.address, l.ips, l.override = c.address, c.ips, c.override
+		d := s.dialer(l.pool)
+		ticket, held := s.manager.gate.acquire(c.ips[0], s.account, s.lane(&d, c.ips[0]), func() {
+			s.loop.post(func() {
+				if !l.stopped {
+					s.dialPool(l)
+				}
+			})
+		})
+		l.ticket = ticket
+		if held {
+			s.dialPool(l)
 		}
 	}
-	return nil, false, false
 }
 
-// hasUntried is whether untried is likely to find one.
-func (l *linking) hasUntried() bool {
-	return l.only == nil && slices.ContainsFunc(l.pool.addresses, func(a *poolAddress) bool {
-		return !slices.Contains(l.passed, a) && a.breaker.state() != breakerOpen
-	})
+// maxChoices bounds how often a session chooses again because what it had
+// chosen was out when its turn came.
+const maxChoices = 8
+
+func (s *Session) lane(d *dialer, e *endpoint) gateLane {
+	switch {
+	case s.manager.health.suspect(d, e):
+		return laneSuspect
+	case s.phase == phaseRouting:
+		return laneNew
+	case s.phase == phaseReconnecting:
+		return laneReconnect
+	}
+	return laneSwitch
 }
 
-// linkFailed decides about the next try. The link is closed already.
-func (s *Session) linkFailed(err error) {
-	l, timing := s.linking, &s.manager.timing
+// dialPool dials what was chosen, or chooses again if it may not be dialled any
+// more.
+func (s *Session) dialPool(l *linking) {
+	h, d := s.manager.health, s.dialer(l.pool)
+	ips := make([]*endpoint, 0, len(l.ips))
+	for _, e := range l.ips {
+		if v := h.mayDial(&d, e); v.obstacle == obstacleNone || l.override && v.obstacle.personal() {
+			ips = append(ips, e)
+		}
+	}
+	if len(ips) == 0 {
+		s.manager.gate.release(l.ticket)
+		l.ticket, l.address = nil, nil
+		s.nextAddress(l)
+		return
+	}
+	s.clearWay(l.pool, l.address)
+	l.pool.linksTo(l.address).dials.Add(1)
+	l.link = &poolLink{session: s, pool: l.pool, address: l.address, dialer: d, override: l.override}
+	l.link.start(ips)
+}
+
+// linkFailed decides about the next try. The link is closed already, and what
+// its failure proves is noted.
+func (s *Session) linkFailed(err error, f finding, ev evidence) {
+	l := s.linking
 	l.link = nil
 	s.manager.gate.release(l.ticket)
-	var refused *refusedError
-	isRefused := errors.As(err, &refused)
+	l.ticket = nil
 	if l.address != nil {
-		l.pool.linksTo(l.address).failed[linkFailureOf(err)].Add(1)
-		if isRefused || isOwnFault(err) {
-			l.address.breaker.forget(l.probe)
-		} else if l.address.breaker.failed(l.probe) {
-			glog.Errorf("pool taken out coin=%q pool=%s: %v", l.pool.coin, l.address.text, err)
-			s.manager.monitor.takenOut(l.pool.coin, l.address, err)
-		}
-		glog.V(2).Infof("%s link failed coin=%q pool=%s try=%d: %v", s, l.pool.coin, l.address.text, l.tries+1, err)
+		glog.V(2).Infof("%s link failed coin=%q pool=%s try=%d about=%s: %v", s, l.pool.coin, l.address.text, l.tries+1, f.blame, err)
 	}
-	s.manager.linkFailed(s, l, err)
-	if l.address != nil && !isRefused {
+	s.manager.linkFailed(s, l, err, f)
+	if l.address != nil && ev != evidenceRefused && ev != evidenceMachine {
 		l.passed = append(l.passed, l.address)
-		if l.address = nil; l.hasUntried() {
-			s.tryLink()
+		if l.address = nil; s.hasUntried(l) {
+			s.nextAddress(l)
 			return
 		}
 	}
 	l.address = nil
-	ahead := l.ahead
-	l.ahead = false
-	if left := time.Until(l.due); ahead && left > 0 && s.phase != phaseRouting {
-		l.retry = s.loop.after(left, s.tryLink)
+	if f.blame == blameMachine {
+		s.waitForPool(l, err)
+		return
+	}
+	if s.backToDue(l) {
 		return
 	}
 	l.tries++
@@ -209,32 +207,109 @@ func (s *Session) linkFailed(err error) {
 	switch s.phase {
 	case phaseRouting:
 		s.linking = nil
-		if isRefused {
-			s.passRefusal(refused)
-			return
-		}
-		if errors.Is(err, errPoolsDown) && time.Since(l.began) < timing.poolHandshake {
-			// Nobody may try at the moment; the pool may be back soon.
-			s.linking = l
-			s.retryAfter(timing.reconnectFirst + rand.N(timing.reconnectFirst))
+		if refused := answerIn(err); refused != nil {
+			s.passRefusal(refused, err)
 			return
 		}
 		s.refuse(errConnectFailed, true, err.Error())
 	case phaseSwitching:
-		if l.once {
+		s.switchLater(l)
+	case phaseReconnecting:
+		s.reconnectLater(l, err)
+	}
+}
+
+// notDialled decides about the next try when no address may be dialled: that
+// is none of the miner's tries.
+func (s *Session) notDialled(l *linking, c *choice) {
+	err := c.err()
+	s.manager.linkFailed(s, l, err, finding{})
+	if c.obstacle == obstacleWorker {
+		// The addresses are well: this miner's links fail, and it has no other.
+		if s.phase == phaseRouting {
 			s.linking = nil
-			s.phase = phaseRelaying
+			s.refuse(errConnectFailed, true, err.Error())
 			return
 		}
-		s.retryAfter(backoff(l.tries, timing.switchRetryFirst, timing.switchRetryMost))
+		if l.once {
+			s.switchLater(l)
+			return
+		}
+	}
+	if s.phase == phaseRouting && c.answer != nil {
+		s.linking = nil
+		s.passRefusal(c.answer, err)
+		return
+	}
+	s.waitForPool(l, err)
+}
+
+// waitForPool has the next try follow when an address may be back, unless the
+// miner has waited for too long.
+func (s *Session) waitForPool(l *linking, err error) {
+	timing := &s.manager.timing
+	l.waits++
+	if l.outSince.IsZero() {
+		l.outSince = time.Now()
+	}
+	if s.backToDue(l) {
+		return
+	}
+	switch s.phase {
+	case phaseRouting:
+		if time.Since(l.began) < timing.poolHandshake {
+			s.retryAfter(timing.reconnectFirst + rand.N(timing.reconnectFirst))
+			return
+		}
+		s.linking = nil
+		s.refuse(errConnectFailed, true, err.Error())
+	case phaseSwitching:
+		s.switchLater(l)
 	case phaseReconnecting:
-		if l.tries >= maxReconnects {
+		if waited := time.Since(l.outSince); waited >= timing.noPool {
 			s.close(fmt.Sprintf("pool lost and not back in %v: %v", time.Since(l.began).Round(time.Millisecond), err))
 			return
 		}
-		l.pool, l.only, l.once, l.passed = s.reconnectPool(l), nil, false, nil
-		s.retryAfter(backoff(l.tries, timing.reconnectFirst, timing.reconnectMost))
+		s.tryAnotherPool(l)
+		s.retryAfter(backoff(l.tries+l.waits, timing.reconnectFirst, timing.reconnectMost))
 	}
+}
+
+// backToDue has the try that was due follow, if the one that failed was out of
+// turn.
+func (s *Session) backToDue(l *linking) bool {
+	ahead := l.ahead
+	l.ahead = false
+	left := time.Until(l.due)
+	if !ahead || left <= 0 || s.phase == phaseRouting {
+		return false
+	}
+	l.retry = s.loop.after(left, s.tryLink)
+	return true
+}
+
+func (s *Session) switchLater(l *linking) {
+	if l.once {
+		s.linking = nil
+		s.phase = phaseRelaying
+		return
+	}
+	timing := &s.manager.timing
+	s.retryAfter(backoff(l.tries+l.waits, timing.switchRetryFirst, timing.switchRetryMost))
+}
+
+func (s *Session) reconnectLater(l *linking, err error) {
+	if l.tries >= maxReconnects {
+		s.close(fmt.Sprintf("pool lost and not back in %v: %v", time.Since(l.began).Round(time.Millisecond), err))
+		return
+	}
+	s.tryAnotherPool(l)
+	timing := &s.manager.timing
+	s.retryAfter(backoff(l.tries, timing.reconnectFirst, timing.reconnectMost))
+}
+
+func (s *Session) tryAnotherPool(l *linking) {
+	l.pool, l.only, l.once, l.passed = s.reconnectPool(l), nil, false, nil
 }
 
 // isOwnFault says that a pool that does what it should can not serve this
@@ -244,11 +319,25 @@ func isOwnFault(err error) bool {
 	return errors.As(err, &size) || errors.Is(err, errAgentPool)
 }
 
-// passRefusal gives the miner the pool's own answer to its authorization.
-func (s *Session) passRefusal(refused *refusedError) {
+// answerIn is the pool's own answer that an error stands for, or nil.
+func answerIn(err error) *response {
+	var refused *refusedError
+	var subscribe *subscribeError
+	switch {
+	case errors.As(err, &refused):
+		return refused.answer
+	case errors.As(err, &subscribe):
+		return subscribe.answer
+	}
+	return nil
+}
+
+// passRefusal gives the miner the pool's own answer to its authorization, or
+// to mining.subscribe.
+func (s *Session) passRefusal(answer *response, why error) {
 	s.manager.handshakeFailed(failRefused)
-	s.manager.monitor.refused(s.account.name, handshakeReason(failRefused), refused.Error())
-	s.miner.write(s.dialect().appendForwarded(nil, s.auth.id, refused.answer))
+	s.manager.monitor.refused(s.account.name, handshakeReason(failRefused), why.Error())
+	s.miner.write(s.dialect().appendForwarded(nil, s.auth.id, answer))
 	s.backToHandshake()
 }
 
@@ -269,9 +358,9 @@ func (s *Session) linkReady(k *poolLink) {
 	l := s.linking
 	s.linking = nil
 	l.stopped = true
-	s.manager.gate.release(l.ticket)
-	if l.address.breaker.succeeded(l.probe) {
-		s.manager.poolBack(l.address)
+	s.manager.gate.served(l.ticket)
+	if k.attempt.ready() {
+		s.manager.poolBack(k.attempt.at)
 	}
 	k.stopTimers()
 
@@ -290,6 +379,11 @@ func (s *Session) linkReady(k *poolLink) {
 	out = append(out, k.greeting(!first)...)
 
 	from := s.pool
+	if s.phase == phaseReconnecting {
+		s.unstable = uint8(min(l.tries, maxReconnects))
+	}
+	s.leaveEndpoint(false)
+	s.endpoint, s.trial = k.attempt.at, k.attempt
 	s.retireUpstream(k.pool)
 	s.noteJobs(k.early)
 	s.finishDrainsTo(k.pool, l.address)
@@ -379,23 +473,42 @@ func (s *Session) mayRenew() bool {
 func (s *Session) renew(only *poolAddress) {
 	if s.phase == phaseRelaying {
 		s.phase = phaseSwitching
-		s.linking = &linking{pool: s.pool, only: only, once: true}
+		s.linking = &linking{pool: s.pool, only: only, once: true, began: time.Now()}
+		s.tryLink()
+	}
+}
+
+// renewElsewhere is renew for a link that is of no use: to another address, if
+// one is well.
+func (s *Session) renewElsewhere() {
+	if s.phase == phaseRelaying {
+		s.phase = phaseSwitching
+		s.linking = &linking{pool: s.pool, once: true, began: time.Now(), passed: []*poolAddress{s.address}}
 		s.tryLink()
 	}
 }
 
 // poolLost pauses the miner and gets it a new link, to the coin it should mine
-// or, as long as that one's pool can not be had, to the one it mined.
+// or, as long as that one's pool can not be had, to the one it mined. If the
+// link was not stable yet, that is one more of the miner's tries.
 func (s *Session) poolLost(err error) {
+	glog.V(2).Infof("%s pool lost coin=%q: %v", s, s.pool.coin, err)
+	unstable := s.leaveEndpoint(true)
+	if unstable {
+		s.unstable++
+	}
 	if s.upstream != nil {
-		s.upstream.close()
+		closeLink(s.upstream, s.owesShares())
 		s.upstream = nil
 	}
-	glog.V(2).Infof("%s pool lost coin=%q: %v", s, s.pool.coin, err)
-	s.manager.poolLost(s, err)
+	s.manager.poolLost(s, err, unstable)
 	s.phase = phaseReconnecting
 	s.miner.pause(true)
 	s.failRequests(s.tag)
+	if s.unstable >= maxReconnects {
+		s.close(fmt.Sprintf("the pool ended %d links in a row soon after they began: %v", s.unstable, err))
+		return
+	}
 	switch {
 	case s.linking == nil:
 		s.reconnect()
@@ -405,22 +518,45 @@ func (s *Session) poolLost(err error) {
 	case s.linking.retry != nil:
 		// A switch was waiting for its next try: now it is urgent.
 		s.loop.stopTimer(s.linking.retry)
-		s.linking.tries, s.linking.began = 0, time.Now()
-		s.retryAfter(rand.N(s.manager.timing.reconnectFirst))
+		s.linking.restart(int(s.unstable))
+		s.retryAfter(s.reconnectPause())
 	default:
-		s.linking.tries, s.linking.began, s.linking.ahead = 0, time.Now(), false
+		s.linking.restart(int(s.unstable))
+		s.linking.ahead = false
 	}
 }
 
+// restart counts tries anew, because the link in use was lost.
+func (l *linking) restart(tries int) {
+	l.tries, l.waits, l.began, l.outSince = tries, 0, time.Now(), time.Time{}
+}
+
 // reconnect begins to prepare a new link after a short jitter: the pool may
-// have closed all its miners at this moment.
+// have closed all its miners at this moment. After a link that was not stable,
+// another address is better, and the pause grows.
 func (s *Session) reconnect() {
 	p := s.manager.wantedPool(s)
 	if p == nil {
 		p = s.pool
 	}
-	s.linking = &linking{pool: p, began: time.Now()}
-	s.retryAfter(rand.N(s.manager.timing.reconnectFirst))
+	l := &linking{pool: p, tries: int(s.unstable), began: time.Now()}
+	s.linking = l
+	if s.unstable > 0 {
+		l.avoid(s.address)
+		if s.hasUntried(l) {
+			s.retryAfter(rand.N(s.manager.timing.reconnectFirst))
+			return
+		}
+	}
+	s.retryAfter(s.reconnectPause())
+}
+
+func (s *Session) reconnectPause() time.Duration {
+	timing := &s.manager.timing
+	if s.unstable == 0 {
+		return rand.N(timing.reconnectFirst)
+	}
+	return backoff(int(s.unstable), timing.reconnectFirst, timing.reconnectMost)
 }
 
 // avoid has the next try go to another address than the one that was lost, if

@@ -38,6 +38,7 @@ type timing struct {
 	poolHandshake, firstJobGrace      time.Duration
 	switchRetryFirst, switchRetryMost time.Duration
 	reconnectFirst, reconnectMost     time.Duration
+	noPool                            time.Duration
 }
 
 var defaultTiming = timing{
@@ -49,6 +50,7 @@ var defaultTiming = timing{
 	switchRetryMost:  switchRetryMost,
 	reconnectFirst:   reconnectFirst,
 	reconnectMost:    reconnectMost,
+	noPool:           noPoolTimeout,
 }
 
 // sessionManager accepts miners and keeps what sessions share: the loops they
@@ -61,6 +63,7 @@ type sessionManager struct {
 	proxies   []netip.Prefix   // TrustedProxies
 	pools     map[string]*pool // by coin
 	former    map[string]*pool // of the process before, by coin; see formerPool
+	health    *health
 	coins     CoinSource
 	ids       *sessionIDs
 	gate      *dialGate
@@ -70,14 +73,17 @@ type sessionManager struct {
 	monitor   *monitor
 	limits    *connectionLimits
 
-	maxSessions int // by the descriptor limit and MaxSessions
+	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
 	tidy        memoryTidy   // belongs to the first loop
 	admitted    atomic.Int64 // miners' connections, from accept to close
 	draining    atomic.Int64
-	linksMade   atomic.Int64
-	linksFailed atomic.Int64
-	linksLost   atomic.Int64
+	// portsToPools is how many connections the local ports allow to all pools
+	// together; 0: not known.
+	portsToPools atomic.Int64
+	linksMade    atomic.Int64
+	linksFailed  atomic.Int64
+	linksLost    atomic.Int64
 
 	// notUnderstood counts lines that should have been changed on the way and
 	// were passed on as they came.
@@ -106,7 +112,8 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	if err != nil {
 		return nil, err
 	}
-	pools, err := newPools(c)
+	health := newHealth()
+	pools, err := newPools(c, health)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +128,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		chain:     chain,
 		plan:      planExtranonce(c),
 		pools:     pools,
+		health:    health,
 		coins:     coins,
 		ids:       newSessionIDs(chain.indexBits(), chain.indexStep()),
 		gate:      newDialGate(c.MaxPoolDials, c.MaxPoolDialsPerSecond),
@@ -131,13 +139,12 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		accounts:  make(map[string]*subAccount),
 		failures:  make(map[int]int64),
 	}
+	health.lookedUp = m.nameLookedUp
 	m.fdLimit = descriptorLimit()
 	if m.maxSessions, err = sessionRoom(c, m.fdLimit); err != nil {
 		return nil, err
 	}
-	if c.MaxSessions > 0 {
-		m.maxSessions = min(m.maxSessions, c.MaxSessions)
-	}
+	m.measurePorts()
 	for range runtime.GOMAXPROCS(0) {
 		l, err := newLoop()
 		if err != nil {
@@ -177,8 +184,12 @@ func listen(addr string) (*minerListener, error) {
 // serve begins to accept miners. The manager owns the listener from now on.
 func (m *sessionManager) serve(ln *minerListener) {
 	m.listener = ln
-	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d",
-		ln.addr, m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, m.maxSessions)
+	limit := m.sessionsMax()
+	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d%s",
+		ln.addr, m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
+	for _, line := range portWarnings(m.pools, limit) {
+		glog.Warning(line)
+	}
 	m.monitor.listening.Store(true)
 	m.accepted.Go(m.acceptMiners)
 }

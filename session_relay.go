@@ -262,7 +262,7 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 			return false
 		}
 	case lineJob:
-		s.jobSeen = s.manager.clock()
+		s.gotJob()
 		if s.jobs != nil {
 			s.jobs.note(line)
 		}

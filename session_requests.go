@@ -82,6 +82,16 @@ func (q *requestQueue) count(tag linkTag) int {
 	return n
 }
 
+// hasShares says whether a link has shares to answer.
+func (q *requestQueue) hasShares(tag linkTag) bool {
+	for at := 0; at < len(q.b); at += 2 + int(q.b[at+1]&^shareBit) {
+		if linkTag(q.b[at]) == tag && q.b[at+1]&shareBit != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // valid says whether b, from a state file, is the content of a queue.
 func validRequests(b []byte) bool {
 	at := 0
@@ -108,7 +118,7 @@ func (s *Session) answered(tag linkTag, line []byte) bool {
 	id := lineID(line)
 	at, after := s.requests.find(tag, id)
 	if tag == s.tag && s.manager.chain == chainEthereum && answerJobID(line) != nil {
-		s.jobSeen = s.manager.clock()
+		s.gotJob()
 		if s.jobs != nil {
 			s.jobs.note(line)
 		}

@@ -35,36 +35,52 @@ func (m *sessionManager) startSweeps(l *loop) {
 
 func (m *sessionManager) sweep(l *loop) {
 	if l == m.loops[0] {
+		m.measurePorts()
 		m.tidy.look(m.linksMade.Load(), m.draining.Load())
 		for why := range refusals {
 			m.logRefusals(why)
 		}
 	}
-	now := m.clock()
-	idle := uint32(m.config.PoolIdleSeconds)
 	budget := make(map[*poolAddress]int)
 	for _, s := range m.sessionsOf(l) {
-		if s.phase != phaseRelaying && s.phase != phaseSwitching {
-			continue
-		}
-		// What came while the process was stopped, or the machine slept, may
-		// not have been read yet.
-		if idle > 0 && now-s.jobSeen > idle && !s.upstream.hasMore() {
-			silent := s.address
-			if silent.breaker.failed(false) {
-				glog.Errorf("pool taken out coin=%q pool=%s: %v", s.pool.coin, silent.text, errPoolSilent)
-				m.monitor.takenOut(s.pool.coin, silent, errPoolSilent)
-			}
-			s.poolLost(errPoolSilent)
-			if s.linking != nil {
-				s.linking.avoid(silent)
-			}
-			continue
-		}
-		if s.phase == phaseRelaying && s.address != s.pool.addresses[0] {
-			s.failBack(budget)
-		}
+		s.look(budget)
 	}
+}
+
+// look does what is due for one session. budget holds how many more sessions
+// may move back to an address in this round.
+func (s *Session) look(budget map[*poolAddress]int) {
+	if s.phase != phaseRelaying && s.phase != phaseSwitching {
+		return
+	}
+	if s.trial != nil && s.trial.mayBeStable() {
+		s.becomeStable()
+	}
+	// What came while the process was stopped, or the machine slept, may not
+	// have been read yet.
+	limit := uint32(s.manager.config.PoolIdleSeconds)
+	if silent := s.manager.clock() - s.jobSeen; limit > 0 && silent > limit && !s.upstream.hasMore() {
+		s.getsNoJobs(silent, limit)
+		return
+	}
+	if s.phase == phaseRelaying && s.trial == nil && s.address != s.pool.addresses[0] {
+		s.failBack(budget)
+	}
+}
+
+// getsNoJobs renews a link that has been silent for longer than limit seconds.
+// The miner goes on with it until the new one is ready. If none can be had in
+// idleGrace, the link counts as lost, so that the miner's own failover can act.
+func (s *Session) getsNoJobs(silent, limit uint32) {
+	m := s.manager
+	if s.endpoint != nil && m.health.idle(s.endpoint, time.Duration(limit)*time.Second) {
+		m.takenOut(s.pool, s.address, s.endpoint, errPoolSilent)
+	}
+	if silent > limit+uint32(m.timing.noPool/time.Second) {
+		s.poolLost(errPoolSilent)
+		return
+	}
+	s.renewElsewhere()
 }
 
 // memoryTidy gives memory back to the system when a burst of new links is over:
@@ -88,39 +104,55 @@ func (t *memoryTidy) look(links, draining int64) {
 }
 
 // failBack moves the session to a better address of its pool, if that one is
-// well or may be probed. budget holds how many more sessions may go where.
+// well for this worker or may be probed. budget holds how many more sessions may
+// go where.
 func (s *Session) failBack(budget map[*poolAddress]int) {
+	h, d := s.manager.health, s.dialer(s.pool)
 	for _, a := range s.pool.addresses {
 		if a == s.address {
 			return
 		}
+		ips, fresh := a.current()
+		rank := rankNone
+		for _, e := range ips {
+			v := h.mayDial(&d, e)
+			rank = max(rank, v.rank(false))
+		}
+		if !fresh && len(ips) == 0 {
+			rank = rankProbe // it has to be looked up
+		}
+		if rank <= rankSuspect {
+			continue
+		}
 		left, ok := budget[a]
 		if !ok {
-			switch a.breaker.state() {
-			case breakerClosed:
-				left = failBackBatch
-			case breakerProbing:
+			left = failBackBatch
+			if rank == rankProbe {
 				left = 1
 			}
 		}
+		budget[a] = max(left-1, 0)
 		if left == 0 {
-			budget[a] = 0
 			continue
 		}
-		budget[a] = left - 1
 		s.renew(a)
 		return
 	}
 }
 
 // poolBack has sessions that wait for an address try it at once.
-func (m *sessionManager) poolBack(a *poolAddress) {
-	glog.Infof("pool back pool=%s", a.text)
-	m.monitor.back(a)
+func (m *sessionManager) poolBack(e *endpoint) {
+	glog.Infof("pool back pool=%s", e)
+	m.monitor.back(e)
+	m.tryAhead(func(p *pool) bool { return p.leadsTo(e) })
+}
+
+// tryAhead has sessions that wait for one of some pools try at once.
+func (m *sessionManager) tryAhead(waited func(*pool) bool) {
 	for _, l := range m.loops {
 		l.post(func() {
 			for _, s := range m.sessionsOf(l) {
-				if w := s.linking; w != nil && w.retry != nil && w.pool.has(a) {
+				if w := s.linking; w != nil && w.retry != nil && waited(w.pool) {
 					s.tryAhead()
 				}
 			}

@@ -61,6 +61,12 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
+	if s.isFirstWorker(w, s.pool, s.suffixed) {
+		if !r.isNotification() {
+			s.miner.write(s.dialect().appendResult(nil, r.ID, []byte("true")))
+		}
+		return true
+	}
 	s.requests.push(s.tag, r.ID, false)
 	id := r.ID
 	if len(id) == 0 {
@@ -71,6 +77,13 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		k.introduceWorker(w)
 	}
 	return true
+}
+
+// isFirstWorker says that the pool knows w by the name that it has authorized
+// on this connection already, as with a template that has no {miner}. There are
+// pools that close when they are asked again.
+func (s *Session) isFirstWorker(w *extraWorker, p *pool, suffixed bool) bool {
+	return p.workerFor(w.name, suffixed) == p.workerFor(s.auth.name, suffixed)
 }
 
 func (s *Session) parseExtra(r *request) (*extraWorker, *stratumError) {
@@ -150,6 +163,9 @@ func (k *poolLink) introduce() {
 }
 
 func (k *poolLink) introduceWorker(w *extraWorker) {
+	if k.session.isFirstWorker(w, k.pool, k.suffixed) {
+		return
+	}
 	k.socket.write(w.appendAuthorize(nil, idWorker, k.pool, k.suffixed))
 	k.unasked++
 }

@@ -51,6 +51,7 @@ type statusReply struct {
 
 	Sessions    int              `json:"sessions"`
 	SessionsMax int              `json:"sessions_max"`
+	PortsShort  map[string]int   `json:"local_ports_short,omitempty"` // coins with fewer, and how many they have
 	Phases      map[string]int   `json:"phases"`
 	Surveyed    int64            `json:"surveyed"` // when sessions were counted; 0: never
 	Accounts    int              `json:"accounts"`
@@ -90,6 +91,18 @@ type addressReply struct {
 	Dials    int64  `json:"dials"`
 	Failures int64  `json:"failures"`
 	Lost     int64  `json:"lost"`
+
+	// IPs are those of a name that has several, with the state of each.
+	IPs []ipReply `json:"ips,omitempty"`
+	// Blamed counts failures and links that ended soon after they began, by whom
+	// they were held against.
+	Blamed map[string]int64 `json:"blamed,omitempty"`
+}
+
+// ipReply is one IP of a pool's name.
+type ipReply struct {
+	IP      string `json:"ip"`
+	Breaker string `json:"breaker"`
 }
 
 func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
@@ -100,7 +113,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		Now: time.Now().Unix(), Version: version, Chain: m.chain.String(), Listen: m.config.ListenAddr,
 		ServerID: int(m.ids.server()), Started: m.made.Unix(), NotReady: s.notReady(),
 		LastUpgrade: m.monitor.upgraded.Load(), PauseMS: m.monitor.pauseMS(), Upgrades: m.upgrades(),
-		SessionsMax: m.maxSessions, Phases: make(map[string]int), Surveyed: v.unix(),
+		SessionsMax: m.sessionsMax(), PortsShort: portShortages(m.pools, m.sessionsMax()), Phases: make(map[string]int), Surveyed: v.unix(),
 		Descriptors: openDescriptors(), DescLimit: m.fdLimit,
 		Failures: m.failuresByReason(), Refused: m.refusalCounts(),
 		CoinSource: sourceReply{Kind: source.Kind, Connected: source.Connected, Watches: source.Watches},
@@ -126,8 +139,16 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		}
 		for i, a := range p.addresses {
 			row := addressReply{
-				Address: a.text, Breaker: a.breaker.state().String(),
+				Address: a.text, Breaker: a.state(!p.ownExtranonce).String(), IPs: a.ipStates(!p.ownExtranonce),
 				Dials: p.links[i].dials.Load(), Failures: p.links[i].failures(), Lost: p.links[i].lost.Load(),
+			}
+			for about := range blames {
+				if n := p.links[i].blamed[about].Load(); n > 0 {
+					if row.Blamed == nil {
+						row.Blamed = make(map[string]int64)
+					}
+					row.Blamed[about.String()] = n
+				}
 			}
 			for g, n := range v.groups {
 				if g.pool == p && g.address == a {
@@ -145,6 +166,19 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		return cmp.Or(strings.Compare(a.Coin, b.Coin), boolCompare(a.Former, b.Former))
 	})
 	writeJSON(w, &reply)
+}
+
+// ipStates are the states of a name's IPs; nil if there are not several.
+func (a *poolAddress) ipStates(session bool) []ipReply {
+	ips, _ := a.current()
+	if len(ips) < 2 {
+		return nil
+	}
+	var states []ipReply
+	for _, e := range ips {
+		states = append(states, ipReply{e.addr.Addr().String(), a.health.state(e, session).String()})
+	}
+	return states
 }
 
 func boolCompare(a, b bool) int {
@@ -214,6 +248,7 @@ type accountRow struct {
 	Moving      bool           `json:"moving,omitempty"`
 	LastError   string         `json:"last_error"`
 	LastErrorAt int64          `json:"last_error_at"`
+	LastErrorOf string         `json:"last_error_about"` // whom it was held against
 }
 
 // accountTable keeps the rows for a moment, for all that ask.
@@ -264,7 +299,7 @@ func (m *sessionManager) appendAccountRows(rows []accountRow, accounts []*subAcc
 			row.LastSwitch = a.lastSwitch.Unix()
 		}
 		if !a.lastErrorAt.IsZero() {
-			row.LastErrorAt = a.lastErrorAt.Unix()
+			row.LastErrorAt, row.LastErrorOf = a.lastErrorAt.Unix(), a.lastErrorOf.String()
 		}
 		rows = append(rows, row)
 	}

@@ -107,12 +107,17 @@ func (mon *monitor) switchDone(account string, run *switchRun) {
 
 // takenOut notes that an address is not dialled for a while, back that it is
 // in use again.
-func (mon *monitor) takenOut(coin string, a *poolAddress, err error) {
-	mon.events.add(levelBad, eventKey{Kind: eventFailover, What: "pool taken out", Coin: coin, Pool: a.text}, err.Error())
+func (mon *monitor) takenOut(coin, pool string, err error) {
+	mon.events.add(levelBad, eventKey{Kind: eventFailover, What: "pool taken out", Coin: coin, Pool: pool, About: blameAddress.String()}, err.Error())
 }
 
-func (mon *monitor) back(a *poolAddress) {
-	mon.events.add(levelGood, eventKey{Kind: eventFailover, What: "pool is back", Pool: a.text}, "")
+func (mon *monitor) back(at fmt.Stringer) {
+	mon.events.add(levelGood, eventKey{Kind: eventFailover, What: "pool is back", Pool: at.String()}, "")
+}
+
+// short notes that something of this machine is used up.
+func (mon *monitor) short(pool string, err error) {
+	mon.events.add(levelBad, eventKey{Kind: eventProcess, What: "machine short", Pool: pool, About: blameMachine.String()}, err.Error())
 }
 
 // tooLong counts err's line if that is what err says.
@@ -174,6 +179,7 @@ type linkCounts struct {
 	dials  atomic.Int64
 	lost   atomic.Int64
 	failed [linkFailures]atomic.Int64
+	blamed [blames]atomic.Int64 // failures and unstable links, by whom they were held against
 }
 
 // linkFailure is why a pool link could not be had.

@@ -20,8 +20,11 @@ type subAccount struct {
 	lastSwitch  time.Time // when wanted changed last
 	lastError   string    // of the last pool link that failed
 	lastErrorAt time.Time
+	lastErrorOf blame     // whom it was held against
 	lastFailed  time.Time // when that was logged
 	run         *switchRun
+
+	stableAt linkTally // guarded by health.mu
 }
 
 // switchRun is one move of a sub-account's miners to another coin, for the
@@ -46,6 +49,7 @@ func (m *sessionManager) expectAccount(name, coin string) *subAccount {
 	if a == nil {
 		a = &subAccount{name: name, wanted: coin, mining: make(map[string]int)}
 		m.accounts[name] = a
+		m.health.accountsHere.Add(1)
 	}
 	a.pending++
 	return a
@@ -108,6 +112,7 @@ func (m *sessionManager) leaveAccount(s *Session) {
 func (m *sessionManager) dropIfUnused(a *subAccount) {
 	if len(a.sessions) == 0 && a.pending == 0 && m.accounts[a.name] == a {
 		delete(m.accounts, a.name)
+		m.health.accountsHere.Add(-1)
 	}
 }
 
@@ -200,47 +205,53 @@ func (m *sessionManager) finishRun(a *subAccount) {
 	a.run = nil
 }
 
-// linkFailed notes a pool link that could not be had. The log has a line for
-// an account now and then, not one for each of its miners.
-func (m *sessionManager) linkFailed(s *Session, l *linking, err error) {
+// linkFailed notes at its sub-account a pool link that could not be had. The
+// log has a line for an account now and then, not one for each of its miners.
+func (m *sessionManager) linkFailed(s *Session, l *linking, err error, f finding) {
 	m.linksFailed.Add(1)
 	m.monitor.tooLong(err)
 	m.mu.Lock()
-	a := s.account
-	a.lastError, a.lastErrorAt = err.Error(), time.Now()
-	if a.run != nil {
-		a.run.failed++
-	}
-	alert := time.Since(a.lastFailed) >= alertEvery
-	if alert {
-		a.lastFailed = time.Now()
+	if s.account.run != nil {
+		s.account.run.failed++
 	}
 	m.mu.Unlock()
-	if alert {
-		m.monitor.events.add(levelBad, eventKey{Kind: eventPool, What: "link failed", Account: a.name, Coin: l.pool.coin}, err.Error())
-		at := "-" // no address may be tried
-		if l.address != nil {
-			at = l.address.text
-		}
-		glog.Warningf("pool account=%q coin=%q pool=%s: link failed: %v", a.name, l.pool.coin, at, err)
-	}
+	m.accountTrouble(s, l.pool, l.address, f.blame, "link failed", err)
 }
 
-// poolLost notes an established link that ended.
-func (m *sessionManager) poolLost(s *Session, err error) {
+// poolLost notes an established link that ended. unstable: soon after it began.
+func (m *sessionManager) poolLost(s *Session, err error, unstable bool) {
 	m.linksLost.Add(1)
 	s.pool.linksTo(s.address).lost.Add(1)
 	m.monitor.tooLong(err)
+	what := "link lost"
+	if unstable {
+		what = "link lost soon after it began"
+	}
+	m.accountTrouble(s, s.pool, s.address, blameNobody, what, err)
+}
+
+// accountTrouble notes what happened to a link at the session's sub-account,
+// and whom it was held against.
+func (m *sessionManager) accountTrouble(s *Session, p *pool, at *poolAddress, about blame, what string, err error) {
 	m.mu.Lock()
 	a := s.account
-	a.lastError, a.lastErrorAt = err.Error(), time.Now()
+	a.lastError, a.lastErrorAt, a.lastErrorOf = err.Error(), time.Now(), about
 	alert := time.Since(a.lastFailed) >= alertEvery
 	if alert {
 		a.lastFailed = time.Now()
 	}
 	m.mu.Unlock()
-	if alert {
-		m.monitor.events.add(levelBad, eventKey{Kind: eventPool, What: "link lost", Account: a.name, Coin: s.pool.coin, Pool: s.address.text}, err.Error())
-		glog.Warningf("pool account=%q coin=%q pool=%s: link lost: %v", a.name, s.pool.coin, s.address.text, err)
+	if !alert {
+		return
 	}
+	where := "-" // no address may be tried
+	if at != nil {
+		where = at.text
+	}
+	key := eventKey{Kind: eventPool, What: what, Account: a.name, Coin: p.coin, Pool: where}
+	if about != blameNobody {
+		key.About = about.String()
+	}
+	m.monitor.events.add(levelBad, key, err.Error())
+	glog.Warningf("pool account=%q coin=%q pool=%s about=%s worker=%q: %s: %v", a.name, p.coin, where, about, s.auth.name, what, err)
 }

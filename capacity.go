@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// How many sessions there may be: as many as descriptors and MaxSessions allow,
+// and no more than can have a connection to a pool. Each of these needs a local
+// port of its own among the connections to one IP and port.
+
+// sessionsMax is how many sessions there may be now.
+func (m *sessionManager) sessionsMax() int {
+	if ports := int(m.portsToPools.Load()); ports > 0 {
+		return min(m.maxSessions, ports)
+	}
+	return m.maxSessions
+}
+
+// measurePorts brings up to date how many connections the local ports allow to
+// all pools together.
+func (m *sessionManager) measurePorts() {
+	all := make(map[*endpoint]struct{})
+	known := true
+	for _, p := range m.pools {
+		for _, a := range p.addresses {
+			ips, _ := a.current()
+			known = known && len(ips) > 0
+			for _, e := range ips {
+				all[e] = struct{}{}
+			}
+		}
+	}
+	if !known { // a name that was not looked up yet may have any number of IPs
+		m.portsToPools.Store(0)
+		return
+	}
+	m.portsToPools.Store(int64(localPorts() * len(all)))
+}
+
+// localPorts is how many connections the local ports allow to the pool's
+// addresses; 0 if that is not known. A name counts once before it is looked up.
+func (p *pool) localPorts() int {
+	all := make(map[*endpoint]struct{})
+	names := 0
+	for _, a := range p.addresses {
+		ips, _ := a.current()
+		if len(ips) == 0 {
+			names++
+		}
+		for _, e := range ips {
+			all[e] = struct{}{}
+		}
+	}
+	return localPorts() * (len(all) + names)
+}
+
+// portShortages gives the coins whose addresses have fewer local ports than
+// there may be sessions, with how many they have.
+func portShortages(pools map[string]*pool, sessions int) map[string]int {
+	short := make(map[string]int)
+	for coin, p := range pools {
+		if n := p.localPorts(); n > 0 && n < sessions {
+			short[coin] = n
+		}
+	}
+	return short
+}
+
+// shortageText is the end of the line that says where miners connect; empty if
+// there are ports enough.
+func shortageText(short map[string]int) string {
+	if len(short) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, coin := range slices.Sorted(maps.Keys(short)) {
+		parts = append(parts, fmt.Sprintf("%s:%d", coin, short[coin]))
+	}
+	return " local_ports_short=" + strings.Join(parts, ",")
+}
+
+// portWarnings says for each coin that is short of local ports what helps.
+func portWarnings(pools map[string]*pool, sessions int) []string {
+	short := portShortages(pools, sessions)
+	var lines []string
+	for _, coin := range slices.Sorted(maps.Keys(short)) {
+		lines = append(lines, fmt.Sprintf("coin %q: the local port range allows %d connections to its %d addresses, fewer than sessions_max, %d: widen net.ipv4.ip_local_port_range or add addresses",
+			coin, short[coin], len(pools[coin].addresses), sessions))
+	}
+	return lines
+}
+
+// sessionLimit is how many sessions the descriptor limit and MaxSessions allow;
+// less than 1 if there is no room for any.
+func sessionLimit(c *Config, descriptors int) int {
+	n := (descriptors - fdReserve - c.MaxPoolDials) / 2
+	if c.MaxSessions > 0 {
+		n = min(n, c.MaxSessions)
+	}
+	return n
+}

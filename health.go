@@ -1,0 +1,369 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// stableAfter is how long a link lasts until it is stable. One accepted
+	// share makes it so at once.
+	stableAfter = 30 * time.Second
+
+	// faresWellWindow is how far back what was heard at an address speaks for
+	// it: tries may fail within milliseconds, and pools may say nothing for
+	// seconds.
+	faresWellWindow = 10 * time.Second
+
+	// readySpeaks is how long a link that got ready, and has not been lost,
+	// speaks for an address where others get no answer to mining.authorize.
+	readySpeaks = 30 * time.Second
+)
+
+// health judges what failed pool links prove, and about whom: an address, a
+// worker, an account, a user agent, this machine, or nobody. Sessions tell it
+// of their tries by attempt, and ask it whom they may dial. Its methods may be
+// called from any goroutine.
+//
+// An address is an IP and a port. All coins and names that lead to it share
+// what is known of it.
+type health struct {
+	now func() time.Time
+
+	// lookedUp is told when the outcome of looking a name up changes: from
+	// another goroutine, err is nil if it has IPs again. It must not block.
+	lookedUp func(a *poolAddress, err error)
+
+	// accountsHere is how many sub-accounts have miners here: with few of them,
+	// fewer can fail.
+	accountsHere atomic.Int64
+
+	mu        sync.Mutex
+	endpoints map[netip.AddrPort]*endpoint
+	records   recordBook
+	machine   shortage // of descriptors or buffers
+}
+
+func newHealth() *health {
+	return &health{now: time.Now, lookedUp: func(*poolAddress, error) {}, endpoints: make(map[netip.AddrPort]*endpoint)}
+}
+
+// endpoint is what is known of one IP and port.
+type endpoint struct {
+	addr netip.AddrPort
+
+	// heardAt and jobAt are when stable links last received something, and
+	// links a job; Unix nanoseconds.
+	heardAt, jobAt atomic.Int64
+	// fastAt is when a link was ready soon last, for the dial gate; Unix
+	// nanoseconds.
+	fastAt atomic.Int64
+
+	// health.mu guards the following.
+	breaker  breaker
+	mismatch breaker // gives another extranonce: for coins whose pool must not
+	ports    shortage
+
+	refusals     failureRow // did not connect
+	jobless      failureRow // gave no job in time
+	unsubscribed failureRow // by user agent
+	byAccount    failureRow // closed or silent after authorize
+	byWorker     failureRow
+	kicked       failureRow // lost before they were stable, by account
+	kickedWorker failureRow
+	userAgents   []string // that have subscribed there, the latest last
+
+	readyAt       time.Time // the last link that became ready
+	stableReadyAt time.Time // the same of links that became stable
+	lostAt        time.Time // the last link that the pool ended
+	connectedAt   time.Time
+	sockets       int // connections of ours
+}
+
+// maxUserAgents bounds how many user agents of an address are known.
+const maxUserAgents = 32
+
+func (e *endpoint) String() string { return e.addr.String() }
+
+// endpoint returns the one of an address, made if it is new.
+func (h *health) endpoint(addr netip.AddrPort) *endpoint {
+	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.endpoints[addr]
+	if e == nil {
+		if len(h.endpoints) >= maxEndpoints {
+			h.forgetUnused()
+		}
+		e = &endpoint{addr: addr}
+		h.endpoints[addr] = e
+	}
+	return e
+}
+
+// maxEndpoints is when addresses are forgotten that are not in use: a name may
+// get other IPs every few seconds for years.
+const maxEndpoints = 1024
+
+func (h *health) forgetUnused() {
+	for addr, e := range h.endpoints {
+		if e.sockets == 0 && h.now().Sub(e.connectedAt) > time.Hour {
+			delete(h.endpoints, addr)
+		}
+	}
+}
+
+// dialer says on whose behalf an address is dialled.
+type dialer struct {
+	account   *subAccount
+	worker    string // with its account's name
+	userAgent string
+	new       bool // a miner that has had no link yet
+	session   bool // the coin's pool must take the session's extranonce
+}
+
+// obstacle is why an address may not be dialled now.
+type obstacle uint8
+
+const (
+	obstacleNone      obstacle = iota
+	obstacleWorker             // this worker's links fail there
+	obstacleUserAgent          // this user agent's do
+	obstacleOut                // the address is out
+	obstaclePorts              // no local port is free
+	obstacleMachine            // no descriptors
+)
+
+// verdict answers whether an address may be dialled.
+type verdict struct {
+	obstacle obstacle
+	probe    probeClass
+	suspect  bool      // the account fails there: another address is better
+	until    time.Time // of obstacleWorker, obstaclePorts, obstacleMachine
+	answer   *response // of obstacleUserAgent: what the pool said, or nil
+}
+
+// mayDial says whether an address may be dialled for d now.
+func (h *health) mayDial(d *dialer, e *endpoint) verdict {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.judge(d, e, h.now())
+}
+
+func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
+	if until, short := h.machine.over(now); !short {
+		return verdict{obstacle: obstacleMachine, until: until}
+	}
+	if until, free := e.ports.over(now); !free {
+		return verdict{obstacle: obstaclePorts, until: until}
+	}
+	v := verdict{suspect: h.accountSuspect(d, e, now)}
+	class := h.probeClassOf(d, e, now)
+	for _, b := range []*breaker{&e.breaker, &e.mismatch} {
+		if b == &e.mismatch && !d.session {
+			continue
+		}
+		switch b.state(now) {
+		case breakerOpen:
+			return verdict{obstacle: obstacleOut}
+		case breakerProbing:
+			if !e.breaker.mayProbe(class) {
+				return verdict{obstacle: obstacleOut}
+			}
+			v.probe = class
+		}
+	}
+	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil && now.Before(r.until) && !(d.new && r.mayTryAnew(now)) {
+		return verdict{obstacle: obstacleWorker, until: r.until, suspect: true}
+	}
+	if r := h.records.get(recordKey{e, recordUserAgent, d.userAgent}, now); r != nil && now.Before(r.until) {
+		return verdict{obstacle: obstacleUserAgent, until: r.until, answer: r.answer}
+	}
+	return v
+}
+
+// accountSuspect says that several workers of the account failed there and
+// none is stable.
+func (h *health) accountSuspect(d *dialer, e *endpoint, now time.Time) bool {
+	r := h.records.get(recordKey{e, recordAccount, d.account.name}, now)
+	return r != nil && r.suspect && now.Before(r.until) && d.account.stableAt.count(e) == 0
+}
+
+// suspect says that the worker, or all its account, failed there lately: it
+// waits behind others.
+func (h *health) suspect(d *dialer, e *endpoint) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.isSuspect(d, e, h.now())
+}
+
+func (h *health) isSuspect(d *dialer, e *endpoint, now time.Time) bool {
+	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil && now.Sub(r.unserved) < suspectMemory {
+		return true
+	}
+	r := h.records.get(recordKey{e, recordAccount, d.account.name}, now)
+	return r != nil && r.suspect && now.Sub(r.failed) < suspectMemory && d.account.stableAt.count(e) == 0
+}
+
+func (h *health) probeClassOf(d *dialer, e *endpoint, now time.Time) probeClass {
+	switch {
+	case h.isSuspect(d, e, now):
+		return probeSuspect
+	case d.new:
+		return probeNew
+	}
+	return probeOther
+}
+
+// state is an address's, for those who look: the worst of what it is to
+// anybody is not of interest, so a wrong extranonce counts only where the
+// coin's pool must not give one.
+func (h *health) state(e *endpoint, session bool) breakerState {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	if session {
+		if state := e.mismatch.state(now); state != breakerClosed {
+			return state
+		}
+	}
+	return e.breaker.state(now)
+}
+
+// begin starts a try at an address. It returns nil if the address may not be
+// dialled. override: an established miner's own pause replaces the worker's.
+// The attempt ends by lost, failed or abandon.
+func (h *health) begin(d *dialer, e *endpoint, override bool) *attempt {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	v := h.judge(d, e, now)
+	if v.obstacle != obstacleNone && !(override && v.obstacle.personal()) {
+		return nil
+	}
+	a := &attempt{health: h, at: e, dialer: *d, began: now, probe: v.probe}
+	e.breaker.probeBegins(a.probe)
+	e.sockets++
+	return a
+}
+
+// personal says that the address is well, but not for this miner.
+func (o obstacle) personal() bool { return o == obstacleWorker || o == obstacleUserAgent }
+
+// linkTally counts an account's stable links by address. Few accounts have
+// more than one or two. health.mu guards it.
+type linkTally []struct {
+	at *endpoint
+	n  int
+}
+
+func (t linkTally) count(e *endpoint) int {
+	for _, x := range t {
+		if x.at == e {
+			return x.n
+		}
+	}
+	return 0
+}
+
+func (t *linkTally) add(e *endpoint, by int) {
+	for i := range *t {
+		if x := &(*t)[i]; x.at == e {
+			if x.n += by; x.n <= 0 {
+				*t = slices.Delete(*t, i, i+1)
+			}
+			return
+		}
+	}
+	if by > 0 {
+		*t = append(*t, struct {
+			at *endpoint
+			n  int
+		}{e, by})
+	}
+}
+
+// shortage is a growing pause while something of this machine is used up.
+type shortage struct {
+	until time.Time
+	pause time.Duration
+	told  time.Time
+}
+
+const (
+	shortagePauseFirst = 100 * time.Millisecond
+	shortagePauseMost  = 5 * time.Second
+	// portsPauseMost is shorter, as each link that ends gives a port back.
+	portsPauseMost = time.Second
+)
+
+// over says whether there is no shortage now, or until when there is.
+func (s *shortage) over(now time.Time) (until time.Time, over bool) {
+	return s.until, !now.Before(s.until)
+}
+
+// hit has the next pause begin.
+func (s *shortage) hit(now time.Time, most time.Duration) {
+	if now.Before(s.until) {
+		return
+	}
+	s.pause = min(max(2*s.pause, shortagePauseFirst), most)
+	s.until = now.Add(s.pause)
+}
+
+func (s *shortage) end() { s.until, s.pause = time.Time{}, 0 }
+
+// tellNow says whether a shortage is to be told again.
+func (s *shortage) tellNow(now time.Time) bool {
+	if now.Sub(s.told) < alertEvery {
+		return false
+	}
+	s.told = now
+	return true
+}
+
+// inOrder sorts the IPs of a name: the one that connected last goes first, the
+// others keep their order, in which IPv4 and IPv6 take turns.
+func (h *health) inOrder(ips []*endpoint) []*endpoint {
+	if len(ips) < 2 {
+		return ips
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	best := -1
+	for i, e := range ips {
+		if !e.connectedAt.IsZero() && (best < 0 || e.connectedAt.After(ips[best].connectedAt)) {
+			best = i
+		}
+	}
+	ordered := make([]*endpoint, 0, len(ips))
+	if best >= 0 {
+		ordered = append(ordered, ips[best])
+	}
+	var families [2][]*endpoint
+	for i, e := range ips {
+		if i == best {
+			continue
+		}
+		family := 0
+		if e.addr.Addr().Is6() {
+			family = 1
+		}
+		families[family] = append(families[family], e)
+	}
+	turn := 0
+	if first := ips[0]; best < 0 && first.addr.Addr().Is6() || best >= 0 && ips[best].addr.Addr().Is4() {
+		turn = 1
+	}
+	for len(families[0])+len(families[1]) > 0 {
+		if len(families[turn]) > 0 {
+			ordered = append(ordered, families[turn][0])
+			families[turn] = families[turn][1:]
+		}
+		turn = 1 - turn
+	}
+	return ordered
+}

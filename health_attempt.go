@@ -1,0 +1,394 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// evidence is what a try to get a pool link, or a link, ended with.
+type evidence uint8
+
+const (
+	// evidenceMachine: no descriptors or buffers (EMFILE, ENFILE, ENOBUFS, ENOMEM).
+	evidenceMachine evidence = iota
+	// evidencePorts: all local ports that may lead to the address are in use.
+	evidencePorts
+	// evidenceSession: the pool is well, but no use to this session: its
+	// extranonce has another size, or it takes no agents.
+	evidenceSession
+	// evidenceConnect: refused, unreachable, or no connection in time.
+	evidenceConnect
+	// evidenceSubscribe: closed or silent before mining.subscribe was answered.
+	evidenceSubscribe
+	// evidenceSubscribeError: mining.subscribe was answered with an error.
+	evidenceSubscribeError
+	// evidenceExtranonce: another extranonce than the session's, where the
+	// pool must take that.
+	evidenceExtranonce
+	// evidenceRefused: mining.authorize was answered with a refusal.
+	evidenceRefused
+	// evidenceAuthorize: closed or silent before mining.authorize was answered.
+	evidenceAuthorize
+	// evidenceNoJob: authorized, but no job in time.
+	evidenceNoJob
+	// evidenceUnstable: lost before it was stable.
+	evidenceUnstable
+	// evidenceTry: noise, a line without end, client.reconnect, a job that can
+	// not be translated: it says nothing about anybody.
+	evidenceTry
+	evidenceKinds
+)
+
+var evidenceNames = [evidenceKinds]string{
+	"machine", "local_ports", "session", "connect", "subscribe", "subscribe_error", "extranonce",
+	"worker_refused", "authorize", "no_job", "unstable", "handshake",
+}
+
+func (e evidence) String() string { return evidenceNames[e] }
+
+// blame is whom a failure is held against.
+type blame uint8
+
+const (
+	blameNobody blame = iota
+	blameMachine
+	blameSession
+	blameWorker
+	blameAccount
+	blameUserAgent
+	blameAddress
+	blames
+)
+
+var blameNames = [blames]string{"nobody", "machine", "session", "worker", "account", "user_agent", "address"}
+
+func (b blame) String() string { return blameNames[b] }
+
+// finding is what a failure was found to prove.
+type finding struct {
+	blame    blame
+	takenOut bool // the address was in use until now
+	tell     bool // a shortage that has not been told for a while
+}
+
+// attempt is one try to get a link, and then that link until it is stable. It
+// belongs to the session, which ends it by failed or abandon, or by stable.
+type attempt struct {
+	health  *health
+	at      *endpoint
+	dialer  dialer
+	began   time.Time
+	readyAt time.Time
+	probe   probeClass
+}
+
+// connected notes that the address took the connection.
+func (a *attempt) connected() {
+	h := a.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a.at.refusals.reset()
+	a.at.connectedAt = h.now()
+	a.at.ports.end()
+	h.machine.end()
+}
+
+// subscribed notes that the pool took the user agent.
+func (a *attempt) subscribed() {
+	h, e := a.health, a.at
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e.unsubscribed.reset()
+	h.records.forget(recordKey{e, recordUserAgent, a.dialer.userAgent})
+	if i := slices.Index(e.userAgents, a.dialer.userAgent); i >= 0 {
+		e.userAgents = append(slices.Delete(e.userAgents, i, i+1), a.dialer.userAgent)
+		return
+	}
+	if len(e.userAgents) == maxUserAgents {
+		e.userAgents = slices.Delete(e.userAgents, 0, 1)
+	}
+	e.userAgents = append(e.userAgents, a.dialer.userAgent)
+}
+
+// ready notes that the link is in use. It reports whether the address was out
+// until now.
+func (a *attempt) ready() (back bool) {
+	h, e := a.health, a.at
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a.readyAt = h.now()
+	a.endProbe()
+	e.readyAt = a.readyAt
+	e.jobless.reset()
+	e.byAccount.reset()
+	e.byWorker.reset()
+	if r := h.records.get(recordKey{e, recordWorker, a.dialer.worker}, a.readyAt); r != nil {
+		r.unserved = time.Time{}
+	}
+	if r := h.records.get(recordKey{e, recordAccount, a.dialer.account.name}, a.readyAt); r != nil {
+		r.row.reset()
+		r.suspect = false
+	}
+	back = e.breaker.close()
+	if a.dialer.session {
+		back = e.mismatch.close() || back
+	}
+	return back
+}
+
+// mayBeStable says that the link has lasted long enough to be stable.
+func (a *attempt) mayBeStable() bool { return a.health.now().Sub(a.readyAt) >= stableAfter }
+
+// stable notes that the link has proved to be one. The session tells of its
+// end by health.stableEnded.
+func (a *attempt) stable() {
+	h, e := a.health, a.at
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if a.readyAt.After(e.stableReadyAt) {
+		e.stableReadyAt = a.readyAt
+	}
+	e.heardAt.Store(h.now().UnixNano())
+	e.kicked.reset()
+	e.kickedWorker.reset()
+	e.breaker.pause = 0
+	e.mismatch.pause = 0
+	h.records.forget(recordKey{e, recordWorker, a.dialer.worker})
+	h.records.forget(recordKey{e, recordAccount, a.dialer.account.name})
+	a.dialer.account.stableAt.add(e, 1)
+}
+
+// stableEnded notes the end of a stable link; byPool: the pool ended it.
+func (h *health) stableEnded(account *subAccount, e *endpoint, byPool bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	account.stableAt.add(e, -1)
+	e.sockets--
+	if byPool {
+		e.lostAt = h.now()
+	}
+}
+
+// stableTaken notes a link that was stable in the process before.
+func (h *health) stableTaken(account *subAccount, e *endpoint) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	account.stableAt.add(e, 1)
+	e.sockets++
+}
+
+// abandon ends the try, or the link that is not stable yet, by the session's
+// own decision: it proves nothing.
+func (a *attempt) abandon() {
+	a.health.mu.Lock()
+	defer a.health.mu.Unlock()
+	a.endProbe()
+	a.at.sockets--
+}
+
+func (a *attempt) endProbe() {
+	a.at.breaker.probeEnds(a.probe)
+	a.probe = probeNone
+}
+
+// failed ends the try, or the link that was not stable yet, with what it
+// proves. answer is the pool's, of evidenceSubscribeError.
+func (a *attempt) failed(ev evidence, answer *response) finding {
+	h, e := a.health, a.at
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	probe := a.probe
+	a.endProbe()
+	e.sockets--
+	f := a.judge(ev, answer, now)
+	if probe != probeNone && probe != probeSuspect && f.blame != blameMachine && ev != evidenceSession && ev != evidenceRefused && ev != evidenceSubscribeError {
+		// While an address is out, whoever probes it speaks for all.
+		e.breaker.trip(now, pauseMost(ev))
+	}
+	return f
+}
+
+func pauseMost(ev evidence) time.Duration {
+	if ev == evidenceUnstable {
+		return breakerPauseKicks
+	}
+	return breakerPauseSilent
+}
+
+func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
+	h, e, d := a.health, a.at, &a.dialer
+	entry := failureEntry{account: d.account.name, worker: d.worker, userAgent: d.userAgent, began: a.began}
+	switch ev {
+	case evidenceMachine:
+		h.machine.hit(now, shortagePauseMost)
+		return finding{blame: blameMachine, tell: h.machine.tellNow(now)}
+	case evidencePorts:
+		e.ports.hit(now, portsPauseMost)
+		return finding{blame: blameMachine, tell: e.ports.tellNow(now)}
+	case evidenceSession:
+		h.remember(recordWorker, e, d.worker, a.began, now)
+		return finding{blame: blameSession}
+	case evidenceConnect:
+		return a.judgeAddress(&e.refusals, entry, now)
+	case evidenceSubscribe, evidenceSubscribeError:
+		return a.judgeSubscribe(ev, entry, answer, now)
+	case evidenceExtranonce:
+		return finding{blameAddress, e.mismatch.trip(now, breakerPauseKicks), false}
+	case evidenceRefused:
+		// The pause of a worker is not for those that are answered.
+		r := h.records.touch(recordKey{e, recordWorker, d.worker}, now)
+		r.failed, r.unserved = now, now
+		return finding{blame: blameWorker}
+	case evidenceAuthorize:
+		return a.judgeAuthorize(entry, now)
+	case evidenceNoJob:
+		h.remember(recordWorker, e, d.worker, a.began, now)
+		if e.jobAt.Load() >= a.began.UnixNano() {
+			return finding{blame: blameNobody}
+		}
+		return a.judgeAddress(&e.jobless, entry, now)
+	case evidenceUnstable:
+		return a.judgeUnstable(entry, now)
+	}
+	h.remember(recordWorker, e, d.worker, a.began, now)
+	return finding{blame: blameNobody}
+}
+
+// judgeAddress holds the failure against the address, whoever has failed.
+func (a *attempt) judgeAddress(row *failureRow, entry failureEntry, now time.Time) finding {
+	row.add(now, entry, func(_, _ *failureEntry) bool { return false })
+	f := finding{blame: blameAddress}
+	if row.count >= breakerFailures {
+		f.takenOut = a.takeOut(row, now, breakerPauseSilent)
+	}
+	return f
+}
+
+// takeOut opens the address's breaker because of a row of failures.
+func (a *attempt) takeOut(row *failureRow, now time.Time, most time.Duration) bool {
+	row.reset()
+	return a.at.breaker.trip(now, most)
+}
+
+func (h *health) remember(kind recordKind, e *endpoint, name string, began, now time.Time) *healthRecord {
+	r := h.records.touch(recordKey{e, kind, name}, now)
+	r.fail(began, now)
+	r.unserved = now
+	return r
+}
+
+// judgeSubscribe holds the failure against the user agent first. It is the
+// address's if three user agents, or all there are, failed in a row.
+func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *response, now time.Time) finding {
+	h, e := a.health, a.at
+	e.unsubscribed.add(now, entry, sameUserAgentFailed)
+	if ev == evidenceSubscribeError {
+		h.remember(recordUserAgent, e, entry.userAgent, a.began, now).answer = answer
+	} else {
+		h.remember(recordWorker, e, entry.worker, a.began, now)
+		if e.unsubscribed.count >= breakerFailures {
+			h.remember(recordUserAgent, e, entry.userAgent, a.began, now)
+		}
+	}
+	known := e.unsubscribed.n // user agents there are
+	for _, ua := range e.userAgents {
+		if !slices.ContainsFunc(e.unsubscribed.entries[:e.unsubscribed.n], func(f failureEntry) bool { return f.userAgent == ua }) {
+			known++
+		}
+	}
+	if e.unsubscribed.count < breakerFailures || e.unsubscribed.n < min(breakerFailures, known) || h.faresWell(e, e.unsubscribed.began(), now, false) {
+		return finding{blame: blameUserAgent}
+	}
+	// It is nobody else's fault, then.
+	for _, f := range e.unsubscribed.entries[:e.unsubscribed.n] {
+		h.records.forget(recordKey{e, recordUserAgent, f.userAgent})
+	}
+	return finding{blameAddress, a.takeOut(&e.unsubscribed, now, breakerPauseSilent), false}
+}
+
+// judgeAuthorize holds the failure against the worker, its account or the
+// address.
+func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
+	h, e := a.health, a.at
+	known := h.records.get(recordKey{e, recordWorker, entry.worker}, now)
+	again := known != nil && known.failed.Before(a.began)
+	h.remember(recordWorker, e, entry.worker, a.began, now)
+	if again {
+		// That a worker fails once more says nothing new about the address.
+		return finding{blame: blameWorker}
+	}
+	e.byAccount.add(now, entry, sameAccountFailed)
+	e.byWorker.add(now, entry, sameWorkerFailed)
+	account := h.records.touch(recordKey{e, recordAccount, entry.account}, now)
+	account.row.add(now, entry, sameWorkerFailed)
+	account.failed = now
+	f := finding{blame: blameWorker}
+	if account.row.n >= breakerFailures && a.dialer.account.stableAt.count(e) == 0 {
+		account.suspect = true
+		account.fail(a.began, now)
+		f.blame = blameAccount
+	}
+	if row := h.decisive(&e.byAccount, &e.byWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, true) {
+		e.byAccount.reset()
+		e.byWorker.reset()
+		f.blame, f.takenOut = blameAddress, a.takeOut(row, now, breakerPauseSilent)
+	}
+	return f
+}
+
+// judgeUnstable holds the end of a link that had begun well against nobody but
+// the worker, or against the address.
+func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
+	h, e := a.health, a.at
+	h.remember(recordWorker, e, entry.worker, a.began, now).unserved = time.Time{}
+	e.lostAt = now
+	e.kicked.add(now, entry, sameAccountFailed)
+	e.kickedWorker.add(now, entry, sameWorkerFailed)
+	f := finding{blame: blameWorker}
+	if row := h.decisive(&e.kicked, &e.kickedWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, false) {
+		e.kicked.reset()
+		e.kickedWorker.reset()
+		f.blame, f.takenOut = blameAddress, a.takeOut(row, now, breakerPauseKicks)
+	}
+	return f
+}
+
+// decisive is the row by accounts, or the one by workers if there are fewer
+// accounts here than it takes.
+func (h *health) decisive(byAccount, byWorker *failureRow) *failureRow {
+	if h.accountsHere.Load() < breakerFailures {
+		return byWorker
+	}
+	return byAccount
+}
+
+// faresWell says that others have done well at an address since a row of
+// failures began: a stable link has received something, or a link that became
+// stable got ready. ready: one that is not stable yet speaks for it too, because
+// what failed comes before that.
+func (h *health) faresWell(e *endpoint, began, now time.Time, ready bool) bool {
+	since := began
+	if window := now.Add(-faresWellWindow); window.Before(since) {
+		since = window
+	}
+	if since.Before(e.lostAt) {
+		since = e.lostAt // what was heard before that does not count any more
+	}
+	if ready && e.readyAt.After(e.lostAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
+		return true
+	}
+	return e.heardAt.Load() > since.UnixNano() || e.stableReadyAt.After(since)
+}
+
+// idle notes that a link gets no jobs although it should. The address is out
+// if none of its links gets any. It reports whether it was in use until now.
+func (h *health) idle(e *endpoint, limit time.Duration) (takenOut bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	if now.UnixNano()-e.jobAt.Load() < int64(limit) {
+		return false
+	}
+	return e.breaker.trip(now, breakerPauseSilent)
+}

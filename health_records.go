@@ -1,0 +1,127 @@
+package main
+
+import (
+	"container/list"
+	"time"
+)
+
+const (
+	maxHealthRecords = 10_000
+	recordMemory     = 10 * time.Minute // since the last failure
+
+	// recordPauseFirst and recordPauseMost bound the pause of a worker, or of a
+	// user agent, at an address where its links fail. It doubles.
+	recordPauseFirst = time.Second
+	recordPauseMost  = 10 * time.Minute
+
+	// newMinerPauseMost bounds how long a worker without another address waits
+	// before it may try again on a new connection.
+	newMinerPauseMost = 10 * time.Second
+
+	// suspectMemory is how long after a failure a worker waits behind others.
+	suspectMemory = time.Minute
+)
+
+// recordKind says what a healthRecord is about.
+type recordKind uint8
+
+const (
+	recordWorker recordKind = iota
+	recordAccount
+	recordUserAgent
+)
+
+type recordKey struct {
+	at   *endpoint
+	kind recordKind
+	name string // of the worker with its account, the account, the user agent
+}
+
+// healthRecord is what is remembered of a worker, an account or a user agent
+// that failed at an address.
+type healthRecord struct {
+	key    recordKey
+	failed time.Time // the last time
+	pause  time.Duration
+	until  time.Time // of the pause
+
+	// unserved is the last failure before the link was ready, if none has been
+	// ready since. Who was served and then lost the link is not suspect.
+	unserved time.Time
+
+	row     failureRow // accounts: different workers that failed
+	suspect bool       // accounts: that many did
+	answer  *response  // user agents: the pool's error to mining.subscribe, if it gave one
+}
+
+// fail notes a failure of a try that began at began. Failures of tries that
+// were under way together are one: the pause doubles once.
+func (r *healthRecord) fail(began, now time.Time) {
+	if r.pause == 0 || began.After(r.failed) {
+		r.pause = min(max(2*r.pause, recordPauseFirst), recordPauseMost)
+		r.until = now.Add(r.pause)
+	}
+	r.failed = now
+}
+
+// mayTryAnew says whether a new connection may try although the pause is not
+// over.
+func (r *healthRecord) mayTryAnew(now time.Time) bool {
+	return !now.Before(r.until) || now.Sub(r.failed) >= min(r.pause, newMinerPauseMost)
+}
+
+// recordBook keeps the latest maxHealthRecords records, the oldest last. It
+// has no lock of its own; health guards it.
+type recordBook struct {
+	byKey map[recordKey]*list.Element
+	order list.List
+}
+
+// get returns a record, or nil if nothing is remembered.
+func (b *recordBook) get(key recordKey, now time.Time) *healthRecord {
+	at := b.byKey[key]
+	if at == nil {
+		return nil
+	}
+	r := at.Value.(*healthRecord)
+	if now.Sub(r.failed) > recordMemory {
+		b.remove(at)
+		return nil
+	}
+	return r
+}
+
+// touch returns a record, made if there was none.
+func (b *recordBook) touch(key recordKey, now time.Time) *healthRecord {
+	b.expire(now)
+	if at := b.byKey[key]; at != nil {
+		b.order.MoveToFront(at)
+		return at.Value.(*healthRecord)
+	}
+	if b.byKey == nil {
+		b.byKey = make(map[recordKey]*list.Element)
+	}
+	if b.order.Len() >= maxHealthRecords {
+		b.remove(b.order.Back())
+	}
+	r := &healthRecord{key: key, failed: now}
+	b.byKey[key] = b.order.PushFront(r)
+	return r
+}
+
+func (b *recordBook) forget(key recordKey) {
+	if at := b.byKey[key]; at != nil {
+		b.remove(at)
+	}
+}
+
+func (b *recordBook) expire(now time.Time) {
+	for at := b.order.Back(); at != nil && now.Sub(at.Value.(*healthRecord).failed) > recordMemory; at = b.order.Back() {
+		b.remove(at)
+	}
+}
+
+func (b *recordBook) remove(at *list.Element) {
+	delete(b.byKey, at.Value.(*healthRecord).key)
+	b.order.Remove(at)
+}

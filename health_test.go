@@ -1,0 +1,424 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// forgetAll has every address be as if nothing had failed there.
+func (h *health) forgetAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.records = recordBook{}
+	h.machine = shortage{}
+	for _, e := range h.endpoints {
+		e.breaker, e.mismatch, e.ports = breaker{}, breaker{}, shortage{}
+		for _, row := range []*failureRow{&e.refusals, &e.jobless, &e.unsubscribed, &e.byAccount, &e.byWorker, &e.kicked, &e.kickedWorker} {
+			row.reset()
+		}
+	}
+}
+
+// healthLab is a health with a clock of its own and some addresses.
+type healthLab struct {
+	t        *testing.T
+	h        *health
+	at       time.Time
+	accounts map[string]*subAccount
+	links    map[string]*attempt
+	begun    map[string]*attempt
+}
+
+func newHealthLab(t *testing.T) *healthLab {
+	lab := &healthLab{
+		t: t, h: newHealth(), at: time.Unix(1_800_000_000, 0), accounts: make(map[string]*subAccount),
+		links: make(map[string]*attempt), begun: make(map[string]*attempt),
+	}
+	lab.h.now = func() time.Time { return lab.at }
+	lab.h.accountsHere.Store(100)
+	return lab
+}
+
+func (lab *healthLab) endpoint(name string) *endpoint {
+	port := map[string]uint16{"": 1, "a": 1, "b": 2}[name]
+	return lab.h.endpoint(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port))
+}
+
+// dialer of "account.worker" or "account.worker/user agent"; a "+" in front
+// makes it an established miner, "own:" one of a coin whose pool picks the
+// extranonce.
+func (lab *healthLab) dialer(who string) *dialer {
+	d := &dialer{new: true, session: true, userAgent: "ua"}
+	if rest, ok := cutPrefix(who, "+"); ok {
+		who, d.new = rest, false
+	}
+	if rest, ok := cutPrefix(who, "own:"); ok {
+		who, d.session = rest, false
+	}
+	for i := range who {
+		if who[i] == '/' {
+			who, d.userAgent = who[:i], who[i+1:]
+			break
+		}
+	}
+	d.worker = who
+	name := splitWorker(who).Account
+	if lab.accounts[name] == nil {
+		lab.accounts[name] = &subAccount{name: name}
+	}
+	d.account = lab.accounts[name]
+	return d
+}
+
+func cutPrefix(s, prefix string) (string, bool) {
+	if len(s) >= len(prefix) && s[:len(prefix)] == prefix {
+		return s[len(prefix):], true
+	}
+	return s, false
+}
+
+// healthStep is one thing that happens, or is wanted.
+type healthStep struct {
+	do   string        // begin, connect, subscribe, ready, stable, heard, lost, fail, end, wait, may, state, out
+	who  string        // see dialer
+	ev   evidence      // of fail
+	wait time.Duration // before it
+	at   string        // address; empty: "a"
+
+	want any // breakerState, obstacle, blame; for out: whether it was taken out
+}
+
+func (lab *healthLab) step(i int, st healthStep) {
+	t := lab.t
+	t.Helper()
+	lab.at = lab.at.Add(st.wait)
+	e, key := lab.endpoint(st.at), st.who+"@"+st.at
+	fail := func(got any) {
+		t.Helper()
+		t.Errorf("step %d, %s %s %s: %v, want %v", i, st.do, st.who, st.ev, got, st.want)
+	}
+	start := func() *attempt {
+		a := lab.begun[key]
+		if delete(lab.begun, key); a == nil {
+			a = lab.h.begin(lab.dialer(st.who), e, true)
+		}
+		if a == nil {
+			t.Fatalf("step %d, %s %s: may not dial", i, st.do, st.who)
+		}
+		return a
+	}
+	switch st.do {
+	case "wait":
+	case "begin":
+		lab.begun[key] = start()
+	case "fail", "out":
+		f := start().failed(st.ev, nil)
+		if st.do == "out" {
+			if f.takenOut != st.want.(bool) {
+				fail(f.takenOut)
+			}
+		} else if st.want != nil && f.blame != st.want.(blame) {
+			fail(f.blame)
+		}
+	case "ready", "stable":
+		a := lab.links[key]
+		if a == nil {
+			a = start()
+			a.connected()
+			a.subscribed()
+			a.ready()
+			lab.links[key] = a
+		}
+		if st.do == "stable" {
+			a.stable()
+		}
+	case "heard":
+		e.heardAt.Store(lab.at.UnixNano())
+	case "kick":
+		a := lab.links[key]
+		delete(lab.links, key)
+		if f := a.failed(evidenceUnstable, nil); st.want != nil && f.blame != st.want.(blame) {
+			fail(f.blame)
+		}
+	case "lost": // a stable link
+		a := lab.links[key]
+		delete(lab.links, key)
+		lab.h.stableEnded(a.dialer.account, e, true)
+	case "may":
+		if v := lab.h.mayDial(lab.dialer(st.who), e); v.obstacle != st.want.(obstacle) {
+			fail(v.obstacle)
+		}
+	case "suspect":
+		if got := lab.h.suspect(lab.dialer(st.who), e); got != st.want.(bool) {
+			fail(got)
+		}
+	case "elsewhere": // another address is better
+		v := lab.h.mayDial(lab.dialer(st.who), e)
+		if got := v.rank(false) <= rankSuspect; got != st.want.(bool) {
+			fail(got)
+		}
+	case "state":
+		if got := lab.h.state(e, true); got != st.want.(breakerState) {
+			fail(got)
+		}
+	default:
+		t.Fatalf("step %d: %s is not known", i, st.do)
+	}
+}
+
+// times repeats steps for several parties.
+func each(st healthStep, who ...string) (steps []healthStep) {
+	for _, w := range who {
+		st.who = w
+		steps = append(steps, st)
+	}
+	return steps
+}
+
+// What happened, to whom and where, and who may dial where afterwards.
+func TestHealthSequences(t *testing.T) {
+	const closed, open, probing = breakerClosed, breakerOpen, breakerProbing
+	for _, c := range []struct {
+		name  string
+		steps [][]healthStep
+	}{
+		{"three refused connections in a row take an address out, whoever made them", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceConnect, want: blameAddress}, "a.1", "a.1"),
+			{{do: "state", want: closed}},
+			{{do: "out", who: "a.1", ev: evidenceConnect, want: true}},
+			{{do: "state", want: open}, {do: "may", who: "b.1", want: obstacleOut}, {do: "may", who: "b.1", at: "b", want: obstacleNone}},
+			{{do: "state", wait: 1600 * time.Millisecond, want: probing}, {do: "may", who: "b.1", want: obstacleNone}},
+			{{do: "ready", who: "b.1"}, {do: "state", want: closed}},
+		}},
+		{"a connection in between ends the row", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceConnect}, "a.1", "a.1"),
+			{{do: "ready", who: "b.1"}},
+			each(healthStep{do: "out", ev: evidenceConnect, want: false}, "a.1", "a.1"),
+		}},
+		{"an address that is out is probed by three at a time: new miners have all places, others two, suspects one", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceConnect}, "a.1", "a.1", "a.1"),
+			{{do: "wait", wait: 2 * time.Second}},
+			each(healthStep{do: "begin"}, "+x.1", "+x.2"),
+			{{do: "may", who: "+x.3", want: obstacleOut}, {do: "may", who: "new.1", want: obstacleNone}},
+			each(healthStep{do: "begin"}, "new.1"),
+			{{do: "may", who: "new.2", want: obstacleOut}},
+			{{do: "fail", who: "new.1", ev: evidenceConnect}, {do: "state", want: open}},
+		}},
+		{"a refused worker is nobody else's trouble", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceRefused, want: blameWorker}, "a.typo", "b.typo", "c.typo", "d.typo", "a.typo", "e.typo"),
+			{{do: "state", want: closed}},
+			each(healthStep{do: "may", want: obstacleNone}, "a.right", "a.typo", "f.1"),
+			{{do: "suspect", who: "a.typo", want: true}, {do: "suspect", who: "a.right", want: false}},
+		}},
+		{"closed at authorize: the worker pauses there, its account's others do not", [][]healthStep{
+			{{do: "fail", who: "a.1", ev: evidenceAuthorize, want: blameWorker}},
+			{{do: "may", who: "a.1", want: obstacleWorker}, {do: "may", who: "a.1", at: "b", want: obstacleNone}},
+			each(healthStep{do: "elsewhere", want: false}, "a.2", "b.1"),
+			{{do: "may", who: "a.1", wait: 1100 * time.Millisecond, want: obstacleNone}},
+		}},
+		{"the pause of a worker doubles; what failed together counts once", [][]healthStep{
+			each(healthStep{do: "begin"}, "+a.1", "+a.1 ", "+a.1  "),
+			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "may", who: "+a.1", wait: 1100 * time.Millisecond, want: obstacleNone}},
+			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "may", who: "+a.1", wait: 1100 * time.Millisecond, want: obstacleWorker}},
+			{{do: "may", who: "+a.1", wait: time.Second, want: obstacleNone}},
+			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "wait", wait: 4 * time.Second}},
+			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "wait", wait: 8 * time.Second}},
+			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "may", who: "+a.1", wait: 11 * time.Second, want: obstacleWorker}},
+			// A new connection of it need not wait that long.
+			{{do: "may", who: "a.1", want: obstacleNone}},
+			{{do: "ready", who: "+a.1", wait: 20 * time.Second}, {do: "stable", who: "+a.1"}, {do: "may", who: "+a.1", want: obstacleNone}},
+		}},
+		{"three workers of an account that fail make another address better for the account only", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "a.2"),
+			{{do: "fail", who: "a.3", ev: evidenceAuthorize, want: blameAccount}},
+			{{do: "elsewhere", who: "a.4", want: true}, {do: "may", who: "a.4", want: obstacleNone}, {do: "suspect", who: "a.4", want: true}},
+			{{do: "elsewhere", who: "b.1", want: false}, {do: "state", want: closed}},
+			{{do: "ready", who: "a.4"}, {do: "elsewhere", who: "a.5", want: false}},
+		}},
+		{"not while one of the account's links there is stable", [][]healthStep{
+			{{do: "ready", who: "a.good"}, {do: "stable", who: "a.good"}, {do: "wait", wait: time.Minute}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker}, "a.1", "a.2", "a.3", "a.4"),
+			{{do: "elsewhere", who: "a.5", want: false}, {do: "state", want: closed}},
+		}},
+		{"closed at authorize for three accounts: the address, if nobody fares well", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "b.1", "a.2", "b.2"),
+			{{do: "state", want: closed}},
+			{{do: "fail", who: "c.1", ev: evidenceAuthorize, want: blameAddress}, {do: "state", want: open}},
+		}},
+		{"a stable link that hears of the pool speaks for it", [][]healthStep{
+			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: closed}},
+		}},
+		{"one that was lost since does not", [][]healthStep{
+			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}, {do: "lost", who: "good.1", wait: time.Second}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "b.1", "c.1"),
+			{{do: "state", want: open}},
+		}},
+		{"a link that got ready meanwhile speaks for the pool as far as authorize", [][]healthStep{
+			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1"),
+			{{do: "ready", who: "good.1", wait: 2 * time.Second}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize, wait: 3 * time.Second}, "a.1", "b.1", "c.1"),
+			{{do: "state", want: closed}},
+		}},
+		{"with one account here three workers are enough", [][]healthStep{
+			{{do: "one account"}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "a.2", "a.3"),
+			{{do: "state", want: open}},
+		}},
+		{"links that end after ready: three accounts, and getting ready is no proof", [][]healthStep{
+			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
+			each(healthStep{do: "kick", want: blameWorker}, "a.1", "b.1"),
+			{{do: "kick", who: "c.1", want: blameAddress}, {do: "state", want: open}},
+			{{do: "may", who: "e.1", wait: 2 * time.Second, want: obstacleNone}, {do: "ready", who: "e.1"}, {do: "state", want: closed}},
+		}},
+		{"a worker whose link ended unstable does not go back before its pause is over", [][]healthStep{
+			{{do: "ready", who: "+a.1"}, {do: "kick", who: "+a.1"}, {do: "may", who: "+a.1", want: obstacleWorker}},
+			{{do: "may", who: "+a.1", wait: 1100 * time.Millisecond, want: obstacleNone}},
+			{{do: "may", who: "+a.2", want: obstacleNone}, {do: "state", want: closed}},
+		}},
+		{"the pause of an address grows until a link is stable, up to a minute for one that ends links", [][]healthStep{
+			growing(8),
+			{{do: "state", wait: 29 * time.Second, want: open}, {do: "state", wait: 62 * time.Second, want: probing}},
+			{{do: "ready", who: "s.1"}, {do: "stable", who: "s.1", wait: 30 * time.Second}},
+			{{do: "lost", who: "s.1"}},
+			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
+			{{do: "state", want: open}, {do: "state", wait: 1600 * time.Millisecond, want: probing}},
+		}},
+		{"a user agent that is refused is its own trouble, and told what the pool said", [][]healthStep{
+			{{do: "ready", who: "g.1/good"}, {do: "stable", who: "g.1/good"}},
+			each(healthStep{do: "fail", ev: evidenceSubscribeError, want: blameUserAgent}, "a.1/bad", "b.1/bad", "c.1/bad", "d.1/bad"),
+			{{do: "state", want: closed}},
+			each(healthStep{do: "may", want: obstacleUserAgent}, "e.1/bad", "a.1/bad"),
+			each(healthStep{do: "may", want: obstacleNone}, "e.1/good", "a.1/other"),
+		}},
+		{"silent after subscribe: all user agents there are make it the address", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceSubscribe, want: blameUserAgent}, "a.1", "b.1"),
+			{{do: "fail", who: "c.1", ev: evidenceSubscribe, want: blameAddress}, {do: "state", want: open}},
+		}},
+		{"silent for one user agent of two is not", [][]healthStep{
+			{{do: "ready", who: "g.1/good"}, {do: "wait", wait: time.Minute}},
+			each(healthStep{do: "fail", ev: evidenceSubscribe, want: blameUserAgent}, "a.1/bad", "b.1/bad", "c.1/bad", "d.1/bad"),
+			{{do: "state", want: closed}, {do: "may", who: "e.1/good", want: obstacleNone}, {do: "may", who: "e.1/bad", want: obstacleUserAgent}},
+		}},
+		{"another extranonce takes the address out at once, for coins whose pool must not give one", [][]healthStep{
+			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "may", who: "b.1", want: obstacleOut}, {do: "may", who: "own:b.1", want: obstacleNone}},
+			{{do: "ready", who: "own:b.1", wait: 2 * time.Second}, {do: "state", want: probing}},
+			{{do: "ready", who: "b.1"}, {do: "state", want: closed}},
+		}},
+		{"no descriptors: nobody dials for a moment, and no address is held to be out", [][]healthStep{
+			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1", "d.1"),
+			each(healthStep{do: "fail", ev: evidenceMachine, want: blameMachine}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: closed}, {do: "may", who: "e.1", at: "b", want: obstacleMachine}},
+			{{do: "may", who: "e.1", wait: 110 * time.Millisecond, want: obstacleNone}},
+		}},
+		{"no local port: only that address waits", [][]healthStep{
+			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1", "d.1"),
+			each(healthStep{do: "fail", ev: evidencePorts, want: blameMachine}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: closed}, {do: "may", who: "e.1", want: obstaclePorts}, {do: "may", who: "e.1", at: "b", want: obstacleNone}},
+			{{do: "may", who: "e.1", wait: 110 * time.Millisecond, want: obstacleNone}},
+		}},
+		{"no job: the address, if no link there has had one since", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceNoJob, want: blameAddress}, "a.1", "b.1"),
+			{{do: "out", who: "c.1", ev: evidenceNoJob, want: true}},
+		}},
+		{"no job for some while others get theirs", [][]healthStep{
+			{{do: "ready", who: "g.1"}},
+			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1"),
+			{{do: "job", wait: time.Second}},
+			each(healthStep{do: "fail", ev: evidenceNoJob, want: blameNobody}, "a.1", "b.1", "c.1"),
+			{{do: "state", want: closed}},
+		}},
+		{"noise and a size that does not fit are held against nobody", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceTry, want: blameNobody}, "a.1", "b.1", "c.1", "d.1"),
+			each(healthStep{do: "fail", ev: evidenceSession, want: blameSession}, "e.1", "f.1", "g.1", "h.1"),
+			{{do: "state", want: closed}, {do: "may", who: "i.1", want: obstacleNone}, {do: "may", who: "a.1", want: obstacleWorker}},
+		}},
+		{"what is remembered ends after ten minutes", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "a.2", "a.3"),
+			{{do: "suspect", who: "a.4", want: true}, {do: "suspect", who: "a.4", wait: recordMemory + time.Second, want: false}},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lab := newHealthLab(t)
+			i := 0
+			for _, steps := range c.steps {
+				for _, st := range steps {
+					i++
+					switch st.do {
+					case "one account":
+						lab.h.accountsHere.Store(1)
+					case "job":
+						lab.at = lab.at.Add(st.wait)
+						lab.endpoint(st.at).jobAt.Store(lab.at.UnixNano())
+					default:
+						lab.step(i, st)
+					}
+				}
+			}
+		})
+	}
+}
+
+// growing has an address end links of all that come, n times.
+func growing(n int) (steps []healthStep) {
+	for i := range n {
+		who := []string{fmt.Sprintf("a%d.1", i), fmt.Sprintf("b%d.1", i), fmt.Sprintf("c%d.1", i)}
+		steps = append(steps, healthStep{do: "wait", wait: 91 * time.Second})
+		steps = append(steps, each(healthStep{do: "ready"}, who...)...)
+		steps = append(steps, each(healthStep{do: "kick"}, who...)...)
+		steps = append(steps, healthStep{do: "state", want: breakerOpen})
+	}
+	return steps
+}
+
+// What is remembered of workers has an end, the oldest first.
+func TestHealthRecordsAreBounded(t *testing.T) {
+	lab := newHealthLab(t)
+	for i := range maxHealthRecords {
+		lab.step(i, healthStep{do: "fail", who: fmt.Sprintf("a.%d", i), ev: evidenceRefused})
+		lab.at = lab.at.Add(time.Millisecond)
+	}
+	lab.step(0, healthStep{do: "suspect", who: "a.0", want: true})
+	lab.step(1, healthStep{do: "fail", who: "b.1", ev: evidenceRefused})
+	lab.step(2, healthStep{do: "suspect", who: "a.0", want: false})
+	lab.step(3, healthStep{do: "suspect", who: "b.1", want: true})
+	if n := lab.h.records.order.Len(); n != maxHealthRecords || len(lab.h.records.byKey) != n {
+		t.Errorf("%d records, %d by key", n, len(lab.h.records.byKey))
+	}
+}
+
+// Many begin and end tries at once: the places of probes are all given back.
+func TestHealthProbesAreGivenBack(t *testing.T) {
+	lab := newHealthLab(t)
+	for range breakerFailures {
+		lab.step(0, healthStep{do: "fail", who: "a.1", ev: evidenceConnect})
+	}
+	e := lab.endpoint("a")
+	for round := range 50 {
+		lab.at = lab.at.Add(10 * time.Second)
+		var begun []*attempt
+		for i := range 2 * breakerProbes {
+			who := fmt.Sprintf("%sx.%d", []string{"", "+"}[i%2], i)
+			if a := lab.h.begin(lab.dialer(who), e, false); a != nil {
+				begun = append(begun, a)
+			}
+		}
+		if len(begun) != breakerProbes {
+			t.Fatalf("round %d: %d probes", round, len(begun))
+		}
+		for i, a := range slices.Backward(begun) {
+			if i == 0 {
+				a.failed(evidenceConnect, nil)
+			} else {
+				a.abandon()
+			}
+		}
+		if b := &e.breaker; b.probes != 0 || b.ofOthers != 0 || b.ofSuspects != 0 || e.sockets != 0 {
+			t.Fatalf("round %d: %+v, %d sockets", round, b, e.sockets)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// raceDelay is how long one of a name's IPs may take to connect before the next
+// one is tried beside it.
+const raceDelay = 500 * time.Millisecond
+
+// poolDial connects to the first of a pool address's IPs that takes the
+// connection. It belongs to the link it is for.
+type poolDial struct {
+	link    *poolLink
+	ips     []*endpoint // not tried yet
+	tries   []dialTry   // under way
+	timer   *loopTimer
+	failure error // of the last try that failed
+	found   finding
+	at      *endpoint
+}
+
+type dialTry struct {
+	attempt *attempt
+	socket  *socket
+}
+
+// next begins to connect to the next IP, and later to the one after it. It
+// reports false when none is left and none is under way.
+func (d *poolDial) next() bool {
+	s := d.link.session
+	s.loop.stopTimer(d.timer)
+	d.timer = nil
+	for len(d.ips) > 0 {
+		e := d.ips[0]
+		d.ips = d.ips[1:]
+		a := s.manager.health.begin(&d.link.dialer, e, d.link.override)
+		if a == nil {
+			continue // others probe it
+		}
+		sock, err := s.loop.dial(e.addr, s)
+		if err != nil {
+			d.failed(a, err)
+			if d.found.blame == blameMachine {
+				break
+			}
+			continue
+		}
+		d.tries = append(d.tries, dialTry{a, sock})
+		if len(d.ips) > 0 {
+			d.timer = s.loop.after(raceDelay, d.waited)
+		}
+		return true
+	}
+	return len(d.tries) > 0
+}
+
+// waited has the next IP join those that have not answered yet.
+func (d *poolDial) waited() {
+	if !d.next() {
+		d.link.notConnected()
+	}
+}
+
+// owns says that sock is one that is being connected.
+func (d *poolDial) owns(sock *socket) bool {
+	for _, t := range d.tries {
+		if t.socket == sock {
+			return true
+		}
+	}
+	return false
+}
+
+// connected notes the outcome for one IP. The first that connects is the
+// link's; the others are given up.
+func (d *poolDial) connected(sock *socket, err error) {
+	var try dialTry
+	for i, t := range d.tries {
+		if t.socket == sock {
+			try = t
+			d.tries = append(d.tries[:i], d.tries[i+1:]...)
+			break
+		}
+	}
+	if err != nil {
+		d.failed(try.attempt, err)
+		if !d.next() {
+			d.link.notConnected()
+		}
+		return
+	}
+	d.stop()
+	try.attempt.connected()
+	d.link.connected(try)
+}
+
+// failed tells what it proves that an IP did not connect.
+func (d *poolDial) failed(a *attempt, err error) {
+	m := d.link.session.manager
+	ev := dialEvidence(err, a.at.addr)
+	f := a.failed(ev, nil)
+	if ev == evidencePorts {
+		err = fmt.Errorf("%w to %s (%w)", errNoLocalPort, a.at, err)
+	}
+	d.failure, d.found, d.at = err, f, a.at
+	m.linkFound(d.link.pool, d.link.address, a.at, ev, f, err)
+}
+
+// stop gives up all tries that are under way.
+func (d *poolDial) stop() {
+	d.link.session.loop.stopTimer(d.timer)
+	for _, t := range d.tries {
+		t.attempt.abandon()
+		t.socket.reset()
+	}
+	d.tries, d.ips = nil, nil
+}
+
+var (
+	errNoLocalPort    = errors.New("no local port is free for a connection")
+	errMachineIsShort = errors.New("this machine is short of descriptors or memory for sockets")
+)

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/golang/glog"
+)
+
+// dialer says on whose behalf the session dials p's addresses.
+func (s *Session) dialer(p *pool) dialer {
+	d := dialer{account: s.account, worker: s.auth.name.String(), new: s.phase == phaseRouting, session: !p.ownExtranonce}
+	if s.subscription != nil {
+		d.userAgent = s.subscription.UserAgent
+	}
+	return d
+}
+
+// choice is the address for the next try, or why there is none.
+type choice struct {
+	address  *poolAddress
+	ips      []*endpoint // that may be dialled, in order
+	override bool        // although the worker's pause there is not over
+	lookUp   *poolAddress
+
+	obstacle obstacle
+	at       *poolAddress // of obstacle
+	cause    error        // of obstacle, if it is known
+	answer   *response    // of the pool, to others with this user agent
+}
+
+func (c *choice) err() error {
+	switch c.obstacle {
+	case obstacleWorker:
+		return fmt.Errorf("%w: pool=%s", errOwnLinksFail, c.at.text)
+	case obstacleUserAgent:
+		if c.answer != nil {
+			return &subscribeError{c.answer}
+		}
+		return fmt.Errorf("pool=%s does not serve this user agent", c.at.text)
+	case obstaclePorts:
+		return fmt.Errorf("%w to pool=%s", errNoLocalPort, c.at.text)
+	case obstacleMachine:
+		return errMachineIsShort
+	}
+	if c.cause != nil {
+		return fmt.Errorf("%w: %w", errPoolsDown, c.cause)
+	}
+	return errPoolsDown
+}
+
+// choose picks the address for the next try. The pool's order counts, but one
+// in use goes before one that may only be probed, and both before one where the
+// account's other workers fail. Addresses that have failed since the last pause
+// come in only if there is no other.
+func (s *Session) choose(l *linking) choice {
+	if len(l.passed) > 0 {
+		if c := s.chooseFrom(l, true); c.address != nil || c.lookUp != nil {
+			return c
+		}
+		l.passed = nil
+	}
+	return s.chooseFrom(l, false)
+}
+
+// hasUntried says whether there is an address that has not failed since the
+// last pause and may be dialled.
+func (s *Session) hasUntried(l *linking) bool {
+	if l.only != nil {
+		return false
+	}
+	c := s.chooseFrom(l, true)
+	return c.address != nil || c.lookUp != nil
+}
+
+func (s *Session) chooseFrom(l *linking, untried bool) choice {
+	h, d := s.manager.health, s.dialer(l.pool)
+	addresses := l.pool.addresses
+	if l.only != nil {
+		addresses = []*poolAddress{l.only}
+	}
+	// An established miner's tries have pauses of their own, and an end.
+	mayOverride := !untried && !l.once && s.phase != phaseRouting
+	var best choice
+	bestRank := rankNone
+	for _, a := range addresses {
+		if untried && slices.Contains(l.passed, a) {
+			continue
+		}
+		ips, fresh := a.current()
+		if !fresh {
+			if bestRank == rankInUse {
+				continue // no need to know it now
+			}
+			return choice{lookUp: a}
+		}
+		c := choice{at: a, obstacle: obstacleOut}
+		if len(ips) == 0 {
+			c.cause = a.lookupError()
+		}
+		rank := rankNone
+		for _, e := range ips {
+			v := h.mayDial(&d, e)
+			r := v.rank(mayOverride)
+			switch {
+			case r > rankNone:
+				c.address, c.ips = a, append(c.ips, e)
+				rank = max(rank, r)
+			case v.obstacle < c.obstacle || v.obstacle > obstacleOut:
+				c.obstacle, c.answer = v.obstacle, v.answer
+			}
+		}
+		if rank > bestRank || bestRank == rankNone && (best.at == nil || c.obstacle.sooner(best.obstacle)) {
+			c.override = rank == rankOverride
+			best, bestRank = c, rank
+		}
+		if bestRank == rankInUse {
+			break
+		}
+	}
+	return best
+}
+
+// sooner says that o is the better reason to give than other: one that is about
+// this miner before one about the address.
+func (o obstacle) sooner(other obstacle) bool { return o < other }
+
+// addressRank orders the addresses that may be dialled.
+type addressRank uint8
+
+const (
+	rankNone     addressRank = iota // may not be dialled
+	rankOverride                    // only because the session has a pause of its own
+	rankSuspect                     // the account's workers fail there
+	rankProbe                       // it is out, and probed
+	rankInUse
+)
+
+func (v *verdict) rank(mayOverride bool) addressRank {
+	switch {
+	case v.obstacle.personal() && mayOverride:
+		return rankOverride
+	case v.obstacle != obstacleNone:
+		return rankNone
+	case v.suspect:
+		return rankSuspect
+	case v.probe != probeNone:
+		return rankProbe
+	}
+	return rankInUse
+}
+
+// leaveEndpoint ends the session's part in what is known of the address it has
+// a link to, before the link ends or is retired. lost: the pool ended it. It
+// reports whether the link was lost before it was stable.
+func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
+	e, trial := s.endpoint, s.trial
+	s.endpoint, s.trial = nil, nil
+	switch {
+	case e == nil:
+	case trial == nil:
+		s.manager.health.stableEnded(s.account, e, lost)
+	case lost:
+		f := trial.failed(evidenceUnstable, nil)
+		s.manager.linkFound(s.pool, s.address, e, evidenceUnstable, f, errUnstable)
+		return true
+	default:
+		trial.abandon()
+	}
+	return false
+}
+
+// becomeStable notes that the link has proved to be one.
+func (s *Session) becomeStable() {
+	s.trial.stable()
+	s.trial = nil
+	s.unstable = 0
+}
+
+// heard notes that the link in use has received something.
+func (s *Session) heard() {
+	if e := s.endpoint; e != nil && s.trial == nil {
+		if now := s.loop.time(); now-e.heardAt.Load() > int64(heardEvery) {
+			e.heardAt.Store(now)
+		}
+	}
+}
+
+// gotJob notes that the link in use has received a job.
+func (s *Session) gotJob() {
+	s.jobSeen = s.manager.clock()
+	if e := s.endpoint; e != nil {
+		e.jobAt.Store(s.loop.time())
+	}
+}
+
+// heardEvery bounds how often links write to what all of an address share.
+const heardEvery = 50 * time.Millisecond
+
+// linkFound notes what the failure of a link at e was found to prove: counters,
+// and what operators have to be told.
+func (m *sessionManager) linkFound(p *pool, a *poolAddress, e *endpoint, ev evidence, f finding, err error) {
+	counts := p.linksTo(a)
+	counts.blamed[f.blame].Add(1)
+	if ev != evidenceUnstable {
+		counts.failed[linkFailureOf(err)].Add(1)
+	}
+	if f.takenOut {
+		m.takenOut(p, a, e, err)
+	}
+	if f.tell {
+		m.tellShortage(e, ev, err)
+	}
+}
+
+// nameLookedUp tells that a pool's name can not be looked up any more, or
+// again.
+func (m *sessionManager) nameLookedUp(a *poolAddress, err error) {
+	if err != nil {
+		glog.Errorf("pool name not found pool=%s: %v", a.text, err)
+		m.monitor.events.add(levelBad, eventKey{Kind: eventFailover, What: "name not found", Pool: a.text}, err.Error())
+		return
+	}
+	glog.Infof("pool name found again pool=%s", a.text)
+	m.monitor.events.add(levelGood, eventKey{Kind: eventFailover, What: "name found again", Pool: a.text}, "")
+	m.tryAhead(func(p *pool) bool { return p.has(a) })
+}
+
+// takenOut tells that an address is not dialled for a while.
+func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err error) {
+	at := a.text
+	if at != e.String() {
+		at += " (" + e.String() + ")"
+	}
+	glog.Errorf("pool taken out coin=%q pool=%s: %v", p.coin, at, err)
+	m.monitor.takenOut(p.coin, at, err)
+	a.resolveAgain()
+}
+
+// tellShortage tells what of this machine is used up and what helps.
+func (m *sessionManager) tellShortage(e *endpoint, ev evidence, err error) {
+	switch ev {
+	case evidencePorts:
+		glog.Errorf("no local port is free for connections to pool=%s: new links there wait; widen net.ipv4.ip_local_port_range (%d ports now) or give the coin another address: %v", e, localPorts(), err)
+	default:
+		glog.Errorf("this machine is short: dials wait: %v; descriptors open=%d limit=%d", err, openDescriptors(), m.fdLimit)
+	}
+	m.monitor.short(e.String(), err)
+}
+
+var errUnstable = errors.New("the pool ended the link soon after it began")
