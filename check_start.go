@@ -20,7 +20,7 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 		err = opts.complete()
 	} else {
 		var content *coinFileContent
-		if content, err = readCoinFileInTime(c.CoinFile, coinFileRulesOf(c)); err == nil {
+		if content, err = readCoinFile(c.CoinFile, coinFileRulesOf(c)); err == nil {
 			for _, warning := range content.warnings {
 				warnings = append(warnings, "warning: coin file "+c.CoinFile+": "+warning)
 			}

@@ -68,7 +68,7 @@ type fileCoinSource struct {
 // newFileCoinSource reads the file once. serverID 0 stands for 1, as there are
 // no other instances to tell apart.
 func newFileCoinSource(path string, serverID uint8, rules coinFileRules) (*fileCoinSource, error) {
-	content, err := readCoinFileInTime(path, rules)
+	content, err := readCoinFile(path, rules)
 	if err != nil {
 		return nil, err
 	}

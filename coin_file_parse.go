@@ -44,22 +44,24 @@ type coinFileContent struct {
 	info     os.FileInfo
 }
 
-// readCoinFile reads and checks a coin file. It may hang, see readRegularFile.
+// readCoinFile reads and checks a coin file, for a start or a check. The limit
+// of time is for the file system; a large file may take long to parse.
 func readCoinFile(path string, rules coinFileRules) (*coinFileContent, error) {
-	text, info, err := readRegularFile(path, coinFileLimit)
+	type file struct {
+		text []byte
+		info os.FileInfo
+	}
+	f, err := readInTime(fileWait, func() (f file, err error) {
+		f.text, f.info, err = readRegularFile(path, coinFileLimit)
+		return f, err
+	})
+	if errors.Is(err, errFileTooSlow) {
+		return nil, fmt.Errorf("coin file %s: %w", path, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("coin file: %w", err)
 	}
-	return checkCoinFile(path, text, info, rules)
-}
-
-// readCoinFileInTime is readCoinFile for a start or a check.
-func readCoinFileInTime(path string, rules coinFileRules) (*coinFileContent, error) {
-	content, err := readInTime(fileWait, func() (*coinFileContent, error) { return readCoinFile(path, rules) })
-	if errors.Is(err, errFileTooSlow) {
-		err = fmt.Errorf("coin file %s: %w", path, err)
-	}
-	return content, err
+	return checkCoinFile(path, f.text, f.info, rules)
 }
 
 // checkCoinFile makes sense of the file's text.
