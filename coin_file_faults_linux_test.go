@@ -253,3 +253,61 @@ func TestCoinFileFaults(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// pipeAt puts a pipe that nobody writes to in a file's place.
+func (p *process) pipeAt(name string) {
+	p.t.Helper()
+	path := filepath.Join(p.dir, name)
+	mustDo(p.t, unix.Mkfifo(path+".pipe", 0o644))
+	mustDo(p.t, os.Rename(path+".pipe", path))
+}
+
+// A pipe stands where a file should: nobody waits for it, neither miners nor
+// signals, and an upgrade is refused at once. If it comes between the preflight
+// and the new program, that goes on with the coins of before.
+func TestFilesThatArePipes(t *testing.T) {
+	btc, bcc := twoPools(t)
+	config := fileConfig(btc, bcc)
+	p := startProcess(t, config, map[string]string{"*": "btc"})
+	miners := startMiners(t, p.addr, "alice", 3)
+	refused := func(why string) {
+		t.Helper()
+		n, began := p.logged(), time.Now()
+		p.signal(syscall.SIGUSR2)
+		p.waitLogFrom(n, `upgrade refused: .*`+why)
+		if took := time.Since(began); took > fileWait {
+			t.Errorf("refused after %v", took)
+		}
+		wantMining(t, miners, "")
+	}
+	p.pipeAt("coins.json")
+	p.waitLog(`coin file: coins.json is a pipe, must be a regular file; the last good one stays in use`)
+	wantNewMiner(t, p.addr, "carol")
+	wantMining(t, miners, "btc")
+	refused("coin file: coins.json is a pipe, must be a regular file")
+	p.setCoins(map[string]string{"*": "bcc"})
+	wantMining(t, miners, "bcc")
+
+	p.pipeAt("config.json")
+	refused("read configuration: ./config.json is a pipe, must be a regular file")
+	p.writeConfig(config)
+
+	n := p.logged()
+	p.upgradeWhile(func() { p.pipeAt("coins.json") })
+	p.waitLogFrom(n, `is a pipe, must be a regular file; the coins of before the upgrade stay in use`)
+	wantMining(t, miners, "bcc")
+	waiting, err := stratumtest.NewMiner(stratumtest.MinerOptions{Addr: p.addr, Worker: "carol.waits", Rate: 20})
+	mustDo(t, err)
+	t.Cleanup(waiting.Close)
+	p.setCoins(map[string]string{"*": "btc"})
+	wantMining(t, append(miners, waiting), "btc")
+	p.goodUpgrade()
+
+	p.pipeAt("coins.json")
+	p.signal(syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(5 * time.Second):
+		t.Error("SIGTERM does not end it")
+	}
+}
