@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -251,6 +252,49 @@ func TestCoinFileFaults(t *testing.T) {
 	}
 	if text := strings.Join(p.logLines(`(.*(?:panic|fatal).*)`), "\n"); text != "" {
 		t.Error(text)
+	}
+}
+
+// A pipe that comes between a look at the file and its opening is not waited
+// for.
+func TestReadRegularFileSwapped(t *testing.T) {
+	dir := t.TempDir()
+	file, pipe, path := filepath.Join(dir, "file"), filepath.Join(dir, "pipe"), filepath.Join(dir, "coins.json")
+	mustDo(t, os.WriteFile(file, []byte("{}"), 0o600))
+	mustDo(t, unix.Mkfifo(pipe, 0o600))
+	mustDo(t, os.Link(file, path))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := errors.Join(os.Link([]string{pipe, file}[i%2], path+".new"), os.Rename(path+".new", path)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	defer func() { <-stopped }()
+	defer close(stop)
+	read := 0
+	for end := time.Now().Add(time.Second / 2); time.Now().Before(end); {
+		_, err := readInTime(fileWait, func() (int, error) {
+			_, _, err := readRegularFile(path, 100)
+			return 0, err
+		})
+		switch {
+		case err == nil:
+			read++
+		case errors.Is(err, errFileTooSlow):
+			t.Fatal("it is waited for")
+		}
+	}
+	if read == 0 {
+		t.Error("the file was never read")
 	}
 }
 
