@@ -46,18 +46,21 @@ test-portable:
 test-fuzz:
 	./scripts/fuzz.sh 1000x
 
-# For MINUTES, side by side: the random tests with a ZooKeeper ensemble, with a
-# coin file and with a ZooKeeper that is restarted, and the one in which something
-# else answers at ZooKeeper's port; then a hundred upgrades. All go by SEED.
+# For MINUTES, side by side: the random tests (all fails in turn, with a ZooKeeper
+# ensemble; a coin file; a ZooKeeper that is restarted) and the runs of one kind of
+# fault each. Then a hundred upgrades. All go by SEED.
 SEED    ?= $(shell date +%s)
 MINUTES ?= 30
 LONG    := $(GO) test -race -count=1 -timeout 0 -v
+TORTURE := TestTorture|TestChaos|TestChaosZooKeeper|TestZKFaults|TestCoinFileFaults
+# The flags that say for how many seconds these go on.
+TORTURE_SECONDS := torture chaos zk-fault coin-file
 
 torture:
 	./scripts/install-test-tools.sh
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES)"
-	$(LONG) -parallel 4 -run '^(TestTorture|TestChaos|TestChaosZooKeeper|TestZKFaults)$$' . -args -seed $(SEED) \
-		-torture-seconds $$(($(MINUTES) * 60)) -chaos-seconds $$(($(MINUTES) * 60)) -zk-fault-seconds $$(($(MINUTES) * 60))
+	$(LONG) -parallel 8 -run '^($(TORTURE))$$' . -args -seed $(SEED) \
+		$(foreach fault,$(TORTURE_SECONDS),-$(fault)-seconds $$(($(MINUTES) * 60)))
 	$(LONG) -run '^TestUpgrade' . -args -seed $(SEED) -upgrades 100
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES): all well"
 

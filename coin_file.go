@@ -2,107 +2,118 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"github.com/golang/glog"
 )
 
 const (
-	// anySubAccount stands for all sub-accounts a coin file does not name.
-	anySubAccount = "*"
-	// coinFileSettle lets an editor finish before the file is read.
-	coinFileSettle = 100 * time.Millisecond
-	coinFileLimit  = 64 << 20
+	// coinFilePatience is how long miners wait, after an upgrade, for the file
+	// to be read before the coins of before serve.
+	coinFilePatience = time.Second
+
+	// coinFileProblems bounds how many different problems are logged in a row;
+	// every coinFileProblemEvery there may be one more.
+	coinFileProblems     = 10
+	coinFileProblemEvery = 5 * time.Second
 )
 
 // fileCoinSource is the CoinSource for those who run without ZooKeeper: a JSON
 // file that maps sub-accounts to coins, read again whenever it changes. A file
 // that is broken changes nothing.
 //
-// The goroutine run owns all state.
+// The goroutine run owns all state and never touches the file: that is for the
+// goroutine of watch, which may hang.
 type fileCoinSource struct {
 	path     string
 	serverID uint8
 	sink     CoinSink
 	queries  openQueries
 	mail     *mailbox
+	watch    *coinFileWatch
 	stop     chan struct{}
 	ended    sync.WaitGroup
 
 	lifeMu  sync.Mutex
 	started bool
 	closed  bool
-	watcher *fsnotify.Watcher
 
 	// The fields below belong to run.
 
-	content []byte
-	coins   map[string]string
+	// content is the last good one; nil after an upgrade until there is one.
+	content *coinFileContent
+	// before has the coins of before an upgrade, for as long as content is nil.
+	before map[string]string
+	// impatient: before serves, as the file was not read in time or is broken.
+	impatient bool
+	// waiting are queries that only the file can answer.
+	waiting map[*coinQuery]struct{}
 	// told has the coin that was told of each account that has sessions.
 	told map[string]*toldAccount
-	// problem is the last one reported.
-	problem string
-	// targetDir is watched beside the file's own directory if the file is a
-	// link to somewhere else.
-	targetDir string
+	// problem is the present one; it may not have been logged yet.
+	problem       string
+	problemLogged string
+	problemBudget int  // how many may be logged now
+	hung          bool // it was logged that the file system does not answer
+	// warned is what was logged of the last good content.
+	warned string
 }
 
 // newFileCoinSource reads the file once. serverID 0 stands for 1, as there are
 // no other instances to tell apart.
-func newFileCoinSource(path string, serverID uint8) (*fileCoinSource, error) {
-	content, coins, err := readCoinFile(path)
+func newFileCoinSource(path string, serverID uint8, rules coinFileRules) (*fileCoinSource, error) {
+	content, err := readCoinFile(path, rules)
 	if err != nil {
 		return nil, err
 	}
-	return openFileCoinSource(path, serverID, content, coins)
+	f := openFileCoinSource(path, serverID, rules)
+	f.content = content
+	f.watch.alreadyRead(content)
+	f.warn()
+	return f, nil
 }
 
-// resumeFileCoinSource is for a process that takes over miners: if the file
-// can not be read now, the coins of before serve until it can.
-func resumeFileCoinSource(path string, serverID uint8, before map[string]string) (*fileCoinSource, error) {
-	content, coins, err := readCoinFile(path)
-	if err == nil {
-		return openFileCoinSource(path, serverID, content, coins)
-	}
-	glog.Errorf("%v; the coins of before the upgrade stay in use", err)
-	f, openErr := openFileCoinSource(path, serverID, nil, before)
-	if openErr == nil {
-		f.problem = err.Error()
-	}
-	return f, openErr
+// resumeFileCoinSource is for a process that takes over miners, none of whom
+// may wait for the file. The coins of before serve if it can not be read soon,
+// and until it can.
+func resumeFileCoinSource(path string, serverID uint8, rules coinFileRules, before map[string]string) *fileCoinSource {
+	f := openFileCoinSource(path, serverID, rules)
+	f.before = before
+	return f
 }
 
-func openFileCoinSource(path string, serverID uint8, content []byte, coins map[string]string) (*fileCoinSource, error) {
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, fmt.Errorf("coin file %s: watching: %w", path, err)
+// checkCoinFolder sees that the folder of a file exists. One that can not be
+// looked at soon is given the benefit of the doubt.
+func checkCoinFolder(path string) error {
+	const wait = 200 * time.Millisecond
+	_, err := readInTime(wait, func() (os.FileInfo, error) { return os.Stat(filepath.Dir(path)) })
+	if err == nil || errors.Is(err, errFileTooSlow) {
+		return nil
 	}
-	// The directory, not the file: editors put a new file in its place.
-	if err := watcher.Add(filepath.Dir(path)); err != nil {
-		watcher.Close()
-		return nil, fmt.Errorf("coin file %s: watching its directory: %w", path, err)
-	}
+	return fmt.Errorf("coin file %s: %w", path, err)
+}
+
+func openFileCoinSource(path string, serverID uint8, rules coinFileRules) *fileCoinSource {
 	f := &fileCoinSource{
 		path:     path,
 		serverID: max(serverID, 1),
 		mail:     newMailbox(),
 		stop:     make(chan struct{}),
-		watcher:  watcher,
-		content:  content,
-		coins:    coins,
+		waiting:  make(map[*coinQuery]struct{}),
 		told:     make(map[string]*toldAccount),
+
+		problemBudget: coinFileProblems,
 	}
-	f.watchTarget()
-	return f, nil
+	f.watch = newCoinFileWatch(path, rules, func(r coinFileReport) {
+		f.mail.post(func() { f.take(r) })
+	})
+	return f
 }
 
 // Start implements CoinSource.
@@ -116,6 +127,7 @@ func (f *fileCoinSource) Start(sink CoinSink) {
 	f.sink = sink
 	f.ended.Add(1)
 	go f.run()
+	f.watch.start()
 }
 
 // Lookup implements CoinSource.
@@ -132,7 +144,11 @@ type toldAccount struct {
 }
 
 // Cancel implements CoinSource.
-func (f *fileCoinSource) Cancel(q *coinQuery) { f.queries.remove(q) }
+func (f *fileCoinSource) Cancel(q *coinQuery) {
+	if f.queries.remove(q) {
+		f.mail.post(func() { delete(f.waiting, q) })
+	}
+}
 
 // Release implements CoinSource.
 func (f *fileCoinSource) Release(account string) {
@@ -158,19 +174,26 @@ func (f *fileCoinSource) Close() {
 	f.closed = true
 	left := f.queries.close()
 	close(f.stop)
+	if f.started {
+		f.watch.close()
+	}
 	f.ended.Wait()
 	f.mail.close()
 	for _, q := range left {
 		f.queries.refuse(q, errCoinSourceClosed)
 	}
-	f.watcher.Close()
 }
 
 func (f *fileCoinSource) run() {
 	defer f.ended.Done()
 	f.sink.ServerIDClaimed(f.serverID)
-	// What changed since the constructor read the file sent an event already.
-	var settled <-chan time.Time
+	var patience <-chan time.Time
+	if f.content == nil {
+		patience = time.After(coinFilePatience)
+	}
+	// A problem that comes after too many others is logged if it stays.
+	problems := time.NewTicker(coinFileProblemEvery)
+	defer problems.Stop()
 	for {
 		select {
 		case <-f.stop:
@@ -179,32 +202,45 @@ func (f *fileCoinSource) run() {
 			for _, work := range f.mail.take() {
 				work()
 			}
-		case _, ok := <-f.watcher.Events:
-			// Events may concern other files: a link's target may be
-			// swapped anywhere on the way. Reading once more is cheap.
-			if ok && settled == nil {
-				settled = time.After(coinFileSettle)
+		case <-patience:
+			patience = nil
+			if f.content == nil && !f.impatient {
+				glog.Warningf("coin file %s: not read yet; the coins of before the upgrade stay in use", f.path)
+				f.serveBefore()
 			}
-		case err, ok := <-f.watcher.Errors:
-			if ok {
-				glog.Warningf("coin file %s: watching: %v", f.path, err)
-				if settled == nil {
-					settled = time.After(coinFileSettle)
-				}
-			}
-		case <-settled:
-			settled = nil
-			f.reload()
+		case <-problems.C:
+			f.problemBudget = min(f.problemBudget+1, coinFileProblems)
+			f.logProblem()
+			f.logHang()
 		}
 	}
 }
 
+// logHang logs that the file system does not answer, and when it does again.
+func (f *fileCoinSource) logHang() {
+	hangs := f.watch.hangs()
+	switch {
+	case hangs && !f.hung:
+		glog.Errorf("coin file %s: its file system does not answer; the coins stay as they are", f.path)
+	case !hangs && f.hung:
+		glog.Infof("coin file %s: its file system answers again", f.path)
+	}
+	f.hung = hangs
+}
+
 func (f *fileCoinSource) lookup(q *coinQuery) {
-	if !validSubAccount(q.Account) {
+	if q.Account == "" || len(q.Account) > zkMaxName {
 		f.queries.refuse(q, errBadSubAccount)
 		return
 	}
-	coin := f.coin(q.Account)
+	if !f.queries.has(q) {
+		return
+	}
+	coin, known := f.coin(q.Account)
+	if !known {
+		f.waiting[q] = struct{}{}
+		return
+	}
 	if coin == "" && !q.Established {
 		f.queries.refuse(q, errUnknownSubAccount)
 		return
@@ -219,147 +255,88 @@ func (f *fileCoinSource) lookup(q *coinQuery) {
 	}
 }
 
-func (f *fileCoinSource) coin(account string) string {
-	if coin, ok := f.coins[account]; ok {
-		return coin
+// coin is an account's coin, empty if it has none. Nothing is known while the
+// file has not been read, but the coins of before once they serve.
+func (f *fileCoinSource) coin(account string) (coin string, known bool) {
+	if f.content == nil {
+		coin, known = f.before[account]
+		return coin, known && f.impatient
 	}
-	return f.coins[anySubAccount]
+	if coin, ok := f.content.coins[account]; ok {
+		return coin, true
+	}
+	return f.content.coins[anySubAccount], true
 }
 
-// reload takes the file in if it changed, and reports the differences.
-func (f *fileCoinSource) reload() {
-	f.watchTarget()
-	content, coins, err := readCoinFile(f.path)
-	if err != nil {
-		if problem := err.Error(); problem != f.problem {
-			f.problem = problem
-			glog.Errorf("%v; the last good one stays in use", err)
+// take takes a reading in, and reports the differences.
+func (f *fileCoinSource) take(r coinFileReport) {
+	if r.err != nil {
+		f.problem = r.err.Error()
+		f.logProblem()
+		if f.content == nil {
+			f.serveBefore()
 		}
 		return
 	}
-	if f.problem != "" {
-		f.problem = ""
+	f.problem = ""
+	if f.problemLogged != "" {
+		f.problemLogged = ""
 		glog.Infof("coin file %s: good again", f.path)
 	}
-	if bytes.Equal(content, f.content) {
+	first := f.content == nil
+	if !first && bytes.Equal(r.content.text, f.content.text) {
 		return
 	}
-	f.content, f.coins = content, coins
-	glog.Infof("coin file %s: read again, %d entries", f.path, len(coins))
+	f.content, f.before = r.content, nil
+	if !first {
+		glog.Infof("coin file %s: read again, %d entries", f.path, len(f.content.coins))
+	}
+	f.warn()
 	for account, told := range f.told {
-		if coin := f.coin(account); coin != told.coin {
+		if coin, _ := f.coin(account); coin != told.coin {
 			told.coin = coin
 			f.sink.CoinChanged(account, coin)
 		}
 	}
+	f.askAgain()
 }
 
-// watchTarget watches the directory a link leads to.
-func (f *fileCoinSource) watchTarget() {
-	target, err := filepath.EvalSymlinks(f.path)
-	if err != nil {
-		return // reading the file tells why
+// serveBefore has the coins of before an upgrade serve. Miners of sub-accounts
+// that had none then still wait for the file.
+func (f *fileCoinSource) serveBefore() {
+	if !f.impatient {
+		f.impatient = true
+		f.askAgain()
 	}
-	dir := filepath.Dir(target)
-	if dir == f.targetDir {
+}
+
+func (f *fileCoinSource) askAgain() {
+	waiting := f.waiting
+	f.waiting = make(map[*coinQuery]struct{})
+	for q := range waiting {
+		f.lookup(q)
+	}
+}
+
+// logProblem logs the present problem once, if the budget allows.
+func (f *fileCoinSource) logProblem() {
+	if f.problem == "" || f.problem == f.problemLogged || f.problemBudget == 0 {
 		return
 	}
-	own := filepath.Clean(filepath.Dir(f.path))
-	if f.targetDir != "" && f.targetDir != own {
-		// Its directory may be gone, and the watch with it.
-		_ = f.watcher.Remove(f.targetDir)
+	f.problemLogged = f.problem
+	f.problemBudget--
+	stays := "the last good one stays in use"
+	if f.content == nil {
+		stays = "the coins of before the upgrade stay in use"
 	}
-	f.targetDir = dir
-	if dir == own {
-		return
-	}
-	if err := f.watcher.Add(dir); err != nil {
-		glog.Warningf("coin file %s: watching %s: %v", f.path, dir, err)
-	}
+	glog.Errorf("%s; %s", f.problem, stays)
 }
 
-// readCoinFile reads and checks a coin file.
-func readCoinFile(path string) (content []byte, coins map[string]string, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("coin file: %w", err)
+// warn logs what is of no use in the file, once for as long as it is the same.
+func (f *fileCoinSource) warn() {
+	text := strings.Join(f.content.warnings, "; ")
+	if text != "" && text != f.warned {
+		glog.Warningf("coin file %s: %s", f.path, text)
 	}
-	defer file.Close()
-	content, err = io.ReadAll(io.LimitReader(file, coinFileLimit+1))
-	if err != nil {
-		return nil, nil, fmt.Errorf("coin file: %w", err)
-	}
-	if len(content) > coinFileLimit {
-		return nil, nil, fmt.Errorf("coin file %s: larger than %d bytes", path, coinFileLimit)
-	}
-	coins, at, err := parseCoinFile(content)
-	if err != nil {
-		line := 1 + bytes.Count(content[:at], []byte("\n"))
-		column := at - bytes.LastIndexByte(content[:at], '\n')
-		return nil, nil, fmt.Errorf("coin file %s:%d:%d: %w", path, line, column, err)
-	}
-	return content, coins, nil
-}
-
-// parseCoinFile gives the entries, or what is wrong and where.
-func parseCoinFile(content []byte) (coins map[string]string, at int, err error) {
-	var whole json.RawMessage
-	var syntax *json.SyntaxError
-	if err := json.Unmarshal(content, &whole); errors.As(err, &syntax) {
-		at = min(max(int(syntax.Offset)-1, 0), len(content))
-		if syntax.Error() == "unexpected end of JSON input" {
-			return nil, len(content), errors.New("the file ends too early")
-		}
-		return nil, at, err
-	}
-	d := json.NewDecoder(bytes.NewReader(content))
-	// next gives a token, with at where it begins.
-	next := func() (json.Token, error) {
-		at = int(d.InputOffset())
-		for at < len(content) && strings.IndexByte(" \t\r\n,:", content[at]) >= 0 {
-			at++
-		}
-		return d.Token()
-	}
-	token, err := next()
-	if err != nil {
-		return nil, at, err
-	}
-	if token != json.Delim('{') {
-		return nil, at, errors.New("must be an object of sub-accounts and coins")
-	}
-	coins = make(map[string]string)
-	for d.More() {
-		token, err = next()
-		if err != nil {
-			return nil, at, err
-		}
-		account, ok := token.(string)
-		if !ok {
-			return nil, at, errors.New("expected a sub-account's name")
-		}
-		if account != anySubAccount && !validSubAccount(account) {
-			return nil, at, fmt.Errorf("%q can not be a sub-account", account)
-		}
-		if _, twice := coins[account]; twice {
-			return nil, at, fmt.Errorf("sub-account %q is there twice", account)
-		}
-		token, err = next()
-		if err != nil {
-			return nil, at, err
-		}
-		text, ok := token.(string)
-		if !ok {
-			return nil, at, fmt.Errorf("sub-account %q: the coin must be a string", account)
-		}
-		coin, err := parseCoin([]byte(text))
-		if err != nil {
-			return nil, at, fmt.Errorf("sub-account %q: %w", account, err)
-		}
-		if coin == "" {
-			return nil, at, fmt.Errorf("sub-account %q: the coin is empty", account)
-		}
-		coins[account] = coin
-	}
-	return coins, at, nil
+	f.warned = text
 }

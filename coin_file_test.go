@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 func writeCoinFile(t *testing.T, path, content string) {
@@ -17,7 +18,7 @@ func writeCoinFile(t *testing.T, path, content string) {
 
 func startCoinFile(t *testing.T, path string) (*fileCoinSource, *coinRecorder) {
 	t.Helper()
-	f, err := newFileCoinSource(path, 0)
+	f, err := newFileCoinSource(path, 0, coinFileRules{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,10 @@ func TestCoinFileChanges(t *testing.T) {
 	wantLookup(t, f, "alice", "btc")
 	wantLookup(t, f, "bob", "bcc")
 	wantLookup(t, f, "carol", "btc")
-	wantLookupError(t, f, "a/b", errBadSubAccount)
+	wantLookup(t, f, "a/b", "btc") // no path in ZooKeeper, so no harm
+	f.Release("a/b")
+	wantLookupError(t, f, "", errBadSubAccount)
+	wantLookupError(t, f, strings.Repeat("a", zkMaxName+1), errBadSubAccount)
 
 	writeCoinFile(t, path, `{"alice": "bcc", "bob": "bcc", "*": "btc"}`)
 	sink.wantCoin(t, "alice", "bcc")
@@ -123,7 +127,7 @@ func TestCoinFileBrokenKeepsTheLastGoodOne(t *testing.T) {
 func TestCoinFileErrors(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "coins.json")
-	if _, err := newFileCoinSource(path, 1); err == nil || !strings.Contains(err.Error(), "coin file: open ") {
+	if _, err := newFileCoinSource(path, 1, coinFileRules{}); err == nil || !strings.Contains(err.Error(), "coin file: open ") {
 		t.Errorf("missing: %v", err)
 	}
 	for _, c := range []struct{ content, want string }{
@@ -136,8 +140,9 @@ func TestCoinFileErrors(t *testing.T) {
 		{`{"a": ""}`, `:1:7: sub-account "a": the coin is empty`},
 		{`{"a": " "}`, `:1:7: sub-account "a": the coin is empty`},
 		{`{"a": "b\nc"}`, `:1:7: sub-account "a": "b\nc" is not a coin's name`},
-		{`{"": "btc"}`, `:1:2: "" can not be a sub-account`},
-		{`{"a/b": "btc"}`, `:1:2: "a/b" can not be a sub-account`},
+		{"\ufeff{\n\"a\": 1}", `:2:6: sub-account "a": the coin must be a string`},
+		{"\xff\xfe{\x00}\x00", `: the file is in UTF-16, must be in UTF-8`},
+		{`{"` + strings.Repeat("a", 1000) + `": 1}`, `:1:1006: sub-account "` + strings.Repeat("a", 80) + `…": the coin must be a string`},
 		{"{\"a\": \"btc\",\n\"a\": \"bcc\"}", `:2:1: sub-account "a" is there twice`},
 		{`{"a": "btc"} x`, `:1:14: invalid character 'x' after top-level value`},
 		{`{"a": "btc"`, `:1:12: the file ends too early`},
@@ -145,7 +150,7 @@ func TestCoinFileErrors(t *testing.T) {
 		{"{\"a\": \"btc\",}", `:1:13: invalid character '}'`},
 	} {
 		writeCoinFile(t, path, c.content)
-		f, err := newFileCoinSource(path, 1)
+		f, err := newFileCoinSource(path, 1, coinFileRules{})
 		if err == nil {
 			f.Close()
 			t.Errorf("%s: accepted", c.content)
@@ -186,7 +191,7 @@ func TestCoinFileClose(t *testing.T) {
 	f.Close()
 	wantLookupError(t, f, "alice", errCoinSourceClosed)
 
-	f, err := newFileCoinSource(path, 9)
+	f, err := newFileCoinSource(path, 9, coinFileRules{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +205,8 @@ func FuzzCoinFile(f *testing.F) {
 	f.Add([]byte(`{"a": {"b": 1}} x`))
 	f.Add([]byte(` [ "`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		coins, at, err := parseCoinFile(content)
+		rules := coinFileRules{lowerCase: len(content)%2 == 0, known: map[string]bool{"btc": true}}
+		coins, warnings, at, err := parseCoinFile(content, rules)
 		if at < 0 || at > len(content) {
 			t.Fatalf("position %d of %d", at, len(content))
 		}
@@ -208,8 +214,16 @@ func FuzzCoinFile(f *testing.F) {
 			return
 		}
 		for account, coin := range coins {
-			if account != anySubAccount && !validSubAccount(account) || coin == "" {
+			if account != anySubAccount && rules.neverMatches(account) != "" || coin == "" {
 				t.Fatalf("%q: %q", account, coin)
+			}
+		}
+		if text := strings.Join(warnings, "\n"); len(text) > 10000 || len(warnings) > 2*coinFileWarnings+3 {
+			t.Fatalf("%d warnings, %d bytes", len(warnings), len(text))
+		}
+		for _, warning := range warnings {
+			if strings.ContainsFunc(warning, unicode.IsControl) {
+				t.Fatalf("control character in %q", warning)
 			}
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -204,10 +203,19 @@ func defaultConfig() *Config {
 	}
 }
 
+// maxConfigFile bounds the configuration file.
+const maxConfigFile = 16 << 20
+
 // loadConfig reads and checks the configuration file at path.
 func loadConfig(path string) (*Config, error) {
-	text, err := os.ReadFile(path)
+	text, err := readInTime(fileWait, func() ([]byte, error) {
+		text, _, err := readRegularFile(path, maxConfigFile)
+		return text, err
+	})
 	if err != nil {
+		if errors.Is(err, errFileTooSlow) {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	c, err := parseConfig(text)
@@ -317,6 +325,7 @@ func (c *Config) check(p *configProblems) {
 			p.address("HTTPDebugListenAddr", c.HTTPDebugListenAddr, err, wantHTTP)
 		}
 	}
+	c.checkOwnAddresses(p)
 }
 
 func (c *Config) checkPools(p *configProblems) {
@@ -334,6 +343,9 @@ func (c *Config) checkPools(p *configProblems) {
 		pool, key := c.StratumServerMap[coin], joinKey("StratumServerMap", coin)
 		if coin == "" || strings.ContainsFunc(coin, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 			p.add(key, "has the coin name "+strconv.Quote(coin)+", must be "+wantCoinName)
+		}
+		if len(coin) > zkMaxCoin {
+			p.add(joinKey("StratumServerMap", shorten(coin)), fmt.Sprintf("has a coin name of %d bytes, must be one of at most %d: no sub-account could have it", len(coin), zkMaxCoin))
 		}
 		if pool.URL == "" {
 			p.add(key+".URL", "is missing or empty, must be "+wantAddr)
@@ -379,13 +391,26 @@ func (c *Config) checkCoinSource(p *configProblems) {
 			p.add("AutoRegMaxWaitUsers", fmt.Sprintf("is %d, must be at least 1 with EnableUserAutoReg", c.AutoRegMaxWaitUsers))
 		}
 	}
-	if c.ZKUserCaseInsensitiveIndex != "" && !c.StratumServerCaseInsensitive {
+	if c.usesCaseIndex() {
 		checkZKDir(p, "ZKUserCaseInsensitiveIndex", c.ZKUserCaseInsensitiveIndex)
 	}
 }
 
+// usesCaseIndex says whether names are looked up in the case index. It is in
+// ZooKeeper, and names that are lower-cased need none.
+func (c *Config) usesCaseIndex() bool {
+	return len(c.ZKBroker) > 0 && !c.StratumServerCaseInsensitive && c.ZKUserCaseInsensitiveIndex != ""
+}
+
 // checkZKDir checks a directory, with or without its final slash.
 func checkZKDir(p *configProblems, key, dir string) {
+	if !validZKDir(dir) {
+		p.value(key, dir, wantZKDir)
+	}
+}
+
+// validZKDir must accept nothing that zkOptions.complete refuses.
+func validZKDir(dir string) bool {
 	names, absolute := strings.CutPrefix(dir, "/")
 	ok := absolute
 	if names != "" {
@@ -393,9 +418,7 @@ func checkZKDir(p *configProblems, key, dir string) {
 			ok = ok && name != "" && name != "." && name != ".." && !strings.ContainsFunc(name, notInZKPath)
 		}
 	}
-	if !ok {
-		p.value(key, dir, wantZKDir)
-	}
+	return ok
 }
 
 // notInZKPath is the list ZooKeeper's own PathUtils refuses. What is above

@@ -262,8 +262,10 @@ func shorten(value string) string {
 
 // parseJSON reads text into a tree. Its errors give line and column.
 func parseJSON(text []byte) (*jsonNode, error) {
-	// Editors on Windows put a byte order mark first.
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	text, err := trimByteOrderMark(text)
+	if err != nil {
+		return nil, err
+	}
 	var whole json.RawMessage
 	if err := json.Unmarshal(text, &whole); err != nil {
 		offset := len(text)

@@ -26,6 +26,7 @@ var badConfigs = map[string]string{
 	"chain-type":            `ChainType is "litecoin", must be one of bitcoin, decred-normal, decred-gominer, ethereum`,
 	"coin-file-type":        `CoinFile is true, must be a file name, such as "coins.json"`,
 	"coin-name-empty":       `StratumServerMap."" has the coin name "", must be a name without spaces and control characters`,
+	"coin-name-long":        `StratumServerMap.bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb has a coin name of 65 bytes, must be one of at most 64: no sub-account could have it`,
 	"coin-name-space":       `StratumServerMap."b tc" has the coin name "b tc", must be a name without spaces and control characters`,
 	"comment-key":           `_comment (line 3, value "our farm") is not a known key, must be one of ` + knownKeys,
 	"drain-seconds":         `DrainSeconds is 601, must be a whole number 0-600 (0: off)`,
@@ -33,6 +34,7 @@ var badConfigs = map[string]string{
 	"empty-pools":           `StratumServerMap is {}, must be an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`,
 	"empty":                 `line 1 column 1: unexpected end of JSON input`,
 	"http-debug-addr":       `HTTPDebugListenAddr is "6060" (missing port in address), must be "host:port" with port 0-65535, such as "127.0.0.1:6060"`,
+	"http-at-listen-addr":   `HTTPDebugListenAddr is "127.0.0.1:18080", where miners connect (ListenAddr is "0.0.0.0:18080"), must have another port or address`,
 	"listen-addr-no-port":   `ListenAddr is "0.0.0.0" (missing port in address), must be "host:port" with port 0-65535, such as "0.0.0.0:18080"`,
 	"listen-addr-port":      `ListenAddr is "0.0.0.0:65536" (bad port "65536"), must be "host:port" with port 0-65535, such as "0.0.0.0:18080"`,
 	"listen-addr-type":      `ListenAddr is 18080, must be "host:port" with port 0-65535, such as "0.0.0.0:18080"`,
@@ -73,6 +75,9 @@ var badConfigs = map[string]string{
 	"server-id-negative":    `ServerID is -1, must be a whole number 0-255 (0: claim a free one in ZooKeeper)`,
 	"server-id-range":       `ServerID is 256, must be a whole number 0-255 (0: claim a free one in ZooKeeper)`,
 	"server-id-type":        `ServerID is "1", must be a whole number 0-255 (0: claim a free one in ZooKeeper)`,
+	"pool-at-listen-addr": `StratumServerMap.bcc.BackupURLs[1] is "[::1]:18080", where this switcher itself listens (ListenAddr is "0.0.0.0:18080"), must be a pool's address` + "\n" +
+		`StratumServerMap.btc.URL is "127.0.0.1:18080", where this switcher itself listens (ListenAddr is "0.0.0.0:18080"), must be a pool's address` + "\n" +
+		`StratumServerMap.btc.BackupURLs[1] is "stratum+tcp://localhost:18080", where this switcher itself listens (ListenAddr is "0.0.0.0:18080"), must be a pool's address`,
 	"several": `ServerID is 300, must be a whole number 0-255 (0: claim a free one in ZooKeeper)` + "\n" +
 		`StratumServerMap.bcc.Host (line 6, value "127.0.0.1:3334") is not a known key, must be one of ` + poolKeys + "\n" +
 		`Verbose (line 8, value true) is not a known key, must be one of ` + knownKeys + "\n" +

@@ -88,9 +88,16 @@ func newCoinSource(c *Config, st *runtimeState) (CoinSource, error) {
 		return newZKCoinSource(opts)
 	}
 	if st != nil {
-		return resumeFileCoinSource(c.CoinFile, c.ServerID, st.Wanted)
+		// The former configuration serves on if this one names another file,
+		// which seems wrong. If it does not, there is no better one.
+		if st.Config != nil && st.Config.CoinFile != c.CoinFile {
+			if err := checkCoinFolder(c.CoinFile); err != nil {
+				return nil, err
+			}
+		}
+		return resumeFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c), st.Wanted), nil
 	}
-	return newFileCoinSource(c.CoinFile, c.ServerID)
+	return newFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c))
 }
 
 // check sees whether a process with configuration c could take the place of
@@ -98,9 +105,6 @@ func newCoinSource(c *Config, st *runtimeState) (CoinSource, error) {
 func (u *upgradeContext) check(c *Config) error {
 	if c.ChainType != u.ChainType {
 		return fmt.Errorf("ChainType is %q, must be %q as before: an upgrade can not change it", c.ChainType, u.ChainType)
-	}
-	if limit := descriptorLimit(); limit-fdReserve-c.MaxPoolDials < 2 {
-		return fmt.Errorf("the limit of %d file descriptors leaves no room for sessions beside MaxPoolDials, %d", limit, c.MaxPoolDials)
 	}
 	if u.StateVersion > runtimeVersion {
 		return fmt.Errorf("this program is too old: it reads state files up to version %d, not %d", runtimeVersion, u.StateVersion)

@@ -4,6 +4,9 @@ package main
 
 import "os"
 
-const openNoFollow = 0
+const (
+	openNoFollow = 0
+	openNonblock = 0
+)
 
 func ownedByUs(os.FileInfo) bool { return true }

@@ -71,19 +71,19 @@ func checkConfig(path string) error {
 	if err != nil {
 		return err
 	}
-	if len(config.ZKBroker) == 0 {
-		if _, _, err := readCoinFile(config.CoinFile); err != nil {
-			return err
-		}
-	}
 	before, err := preflightContext()
 	if err != nil {
 		return err
 	}
-	if before != nil {
-		if err := before.check(config); err != nil {
-			return err
-		}
+	warnings, notes, err := checkStart(config, before)
+	if err != nil {
+		return err
+	}
+	for _, warning := range warnings {
+		fmt.Fprintln(os.Stderr, warning)
+	}
+	for _, note := range notes {
+		fmt.Println(note)
 	}
 	fmt.Printf("%s is fine\n", path)
 	return nil
@@ -94,12 +94,11 @@ func zkOptionsOf(c *Config) zkOptions {
 	if err != nil {
 		glog.Warningf("host name: %v", err)
 	}
-	return zkOptions{
+	// What is not used is not given, as it need not be valid.
+	opts := zkOptions{
 		Brokers:        c.ZKBroker,
 		CoinDir:        c.ZKSwitcherWatchDir,
 		ServerIDDir:    c.ZKServerIDAssignDir,
-		AutoRegDir:     c.ZKAutoRegWatchDir,
-		CaseIndexDir:   c.ZKUserCaseInsensitiveIndex,
 		AutoReg:        c.EnableUserAutoReg,
 		AutoRegMaxWait: c.AutoRegMaxWaitUsers,
 		SessionTimeout: time.Duration(c.ZKSessionTimeoutSeconds) * time.Second,
@@ -113,6 +112,13 @@ func zkOptionsOf(c *Config) zkOptions {
 			ListenAddr: c.ListenAddr,
 		},
 	}
+	if c.EnableUserAutoReg {
+		opts.AutoRegDir = c.ZKAutoRegWatchDir
+	}
+	if c.usesCaseIndex() {
+		opts.CaseIndexDir = c.ZKUserCaseInsensitiveIndex
+	}
+	return opts
 }
 
 // hostAddresses are the machine's own addresses but the loopback ones, for the

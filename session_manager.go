@@ -142,9 +142,8 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	}
 	health.lookedUp = m.nameLookedUp
 	m.fdLimit = descriptorLimit()
-	m.maxSessions = sessionLimit(c, m.fdLimit)
-	if m.maxSessions < 1 {
-		return nil, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions", m.fdLimit)
+	if m.maxSessions, err = sessionRoom(c, m.fdLimit); err != nil {
+		return nil, err
 	}
 	m.measurePorts()
 	for range runtime.GOMAXPROCS(0) {

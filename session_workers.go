@@ -110,7 +110,7 @@ func (s *Session) parseExtra(r *request) (*extraWorker, *stratumError) {
 // names are kept so.
 func (s *Session) sameAccount(name string) bool {
 	c := s.manager.config
-	if c.StratumServerCaseInsensitive || c.ZKUserCaseInsensitiveIndex != "" {
+	if c.StratumServerCaseInsensitive || c.usesCaseIndex() {
 		return strings.EqualFold(name, s.account.name)
 	}
 	return name == s.account.name

@@ -51,9 +51,9 @@ func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 	if !c.EnableHTTPDebug {
 		return nil, nil
 	}
-	ln, err := net.Listen("tcp", c.HTTPDebugListenAddr)
+	ln, err := listenHTTP(c)
 	if err != nil {
-		return nil, fmt.Errorf("HTTPDebugListenAddr: %w", err)
+		return nil, err
 	}
 	s := newStatusServer(m)
 	s.addr = ln.Addr()
@@ -70,6 +70,14 @@ func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 	go s.record()
 	glog.Infof("http addr=%s", ln.Addr())
 	return s, nil
+}
+
+func listenHTTP(c *Config) (net.Listener, error) {
+	ln, err := net.Listen("tcp", c.HTTPDebugListenAddr)
+	if err != nil {
+		return nil, fmt.Errorf("HTTPDebugListenAddr: %w", err)
+	}
+	return ln, nil
 }
 
 func newStatusServer(m *sessionManager) *statusServer {

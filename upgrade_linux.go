@@ -262,7 +262,10 @@ func (u *upgrader) preflight(file *os.File) error {
 	cmd.WaitDelay = time.Second
 	// A new process group: a signal from the terminal is not for it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Run(); err != nil {
+	if err := runPreflight(ctx, cmd); err != nil {
+		if errors.Is(err, errPreflightStuck) {
+			return fmt.Errorf("preflight of %s: %w", u.binary, err)
+		}
 		switch ctx.Err() {
 		case context.DeadlineExceeded:
 			err = fmt.Errorf("not done within %v", preflightTimeout)

@@ -59,9 +59,11 @@ func runOlder(binary string) error {
 	if o.config, err = loadConfig("config.json"); err != nil {
 		return err
 	}
-	if _, o.coins, err = readCoinFile("coins.json"); err != nil {
+	content, err := readCoinFile("coins.json", coinFileRules{})
+	if err != nil {
 		return err
 	}
+	o.coins = content.coins
 	ln, err := net.Listen("tcp", o.config.ListenAddr)
 	if err != nil {
 		return err

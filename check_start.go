@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
+
+// checkStart tries what a start with configuration c would do: what it accepts
+// starts here and now, and what it refuses would be refused by the start in the
+// same words. For the preflight of an upgrade, before is the context of the
+// process to be replaced, whose addresses are left alone; else it is nil.
+//
+// There is one exception, which is told in notes: an address that is in use.
+// Mostly the running switcher uses it, and its operator checks a configuration
+// that it is to have later. Warnings are about what starts but does nothing.
+func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, err error) {
+	if len(c.ZKBroker) > 0 {
+		opts := zkOptionsOf(c)
+		err = opts.complete()
+	} else {
+		var content *coinFileContent
+		if content, err = readCoinFile(c.CoinFile, coinFileRulesOf(c)); err == nil {
+			for _, warning := range content.warnings {
+				warnings = append(warnings, "warning: coin file "+c.CoinFile+": "+warning)
+			}
+		}
+		if before != nil && errors.Is(err, errFileTooSlow) {
+			// The next process goes on with the coins of this one.
+			warnings, err = append(warnings, "warning: "+err.Error()), nil
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	raiseDescriptorLimit()
+	room, err := sessionRoom(c, descriptorLimit())
+	if err != nil {
+		return nil, nil, err
+	}
+	pools, err := newPools(c, newHealth())
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, warning := range portWarnings(pools, room) {
+		warnings = append(warnings, "warning: "+warning)
+	}
+	if before != nil {
+		return warnings, nil, before.check(c)
+	}
+	notes, err = tryListeners(c)
+	return warnings, notes, err
+}
+
+// sessionRoom is how many sessions the limit of descriptors has room for.
+func sessionRoom(c *Config, limit int) (int, error) {
+	room := sessionLimit(c, limit)
+	if room < 1 {
+		return 0, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions beside MaxPoolDials, %d", limit, c.MaxPoolDials)
+	}
+	return room, nil
+}
+
+// tryListeners opens both listeners as a start does, and closes them. The
+// notes are about addresses that somebody else uses now.
+func tryListeners(c *Config) (notes []string, err error) {
+	ln, err := listen(c.ListenAddr)
+	switch {
+	case err == nil:
+		defer ln.close()
+	case addressInUse(err):
+		notes = append(notes, inUseNote("ListenAddr", c.ListenAddr))
+	default:
+		return nil, err
+	}
+	if !c.EnableHTTPDebug {
+		return notes, nil
+	}
+	err = tryHTTP(c)
+	if err == nil {
+		return notes, nil
+	}
+	if !addressInUse(err) {
+		return nil, err
+	}
+	if ln != nil {
+		// It may be our own listener that uses the address.
+		ln.close()
+		if tryHTTP(c) == nil {
+			return nil, err
+		}
+	}
+	return append(notes, inUseNote("HTTPDebugListenAddr", c.HTTPDebugListenAddr)), nil
+}
+
+func tryHTTP(c *Config) error {
+	ln, err := listenHTTP(c)
+	if err != nil {
+		return err
+	}
+	return ln.Close()
+}
+
+func addressInUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
+
+func inUseNote(key, addr string) string {
+	return fmt.Sprintf("note: %s %s is in use now, as it is if the switcher runs; a second one could not start", key, addr)
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// checkOwnAddresses refuses pools that are this switcher itself, and an HTTP
+// listener at the miners' port. Neither can ever work.
+func (c *Config) checkOwnAddresses(p *configProblems) {
+	own, ok := parseListenAddress(c.ListenAddr)
+	if !ok || own.port == "0" {
+		return
+	}
+	if c.EnableHTTPDebug {
+		if http, ok := parseListenAddress(c.HTTPDebugListenAddr); ok && http.overlaps(own) {
+			p.add("HTTPDebugListenAddr", fmt.Sprintf("is %q, where miners connect (ListenAddr is %q), must have another port or address",
+				shorten(c.HTTPDebugListenAddr), shorten(c.ListenAddr)))
+		}
+	}
+	for _, coin := range slices.Sorted(maps.Keys(c.StratumServerMap)) {
+		pool := c.StratumServerMap[coin]
+		key := joinKey("StratumServerMap", coin)
+		if own.reachedBy(pool.URL) {
+			p.add(key+".URL", c.ownAddressProblem(pool.URL))
+		}
+		for i, backup := range pool.BackupURLs {
+			if own.reachedBy(backup) {
+				p.add(fmt.Sprintf("%s.BackupURLs[%d]", key, i), c.ownAddressProblem(backup))
+			}
+		}
+	}
+}
+
+func (c *Config) ownAddressProblem(url string) string {
+	return fmt.Sprintf("is %q, where this switcher itself listens (ListenAddr is %q), must be a pool's address", shorten(url), shorten(c.ListenAddr))
+}
+
+// listenAddress is an address to listen at.
+type listenAddress struct {
+	host string // as written, in lower case
+	ip   netip.Addr
+	port string // without leading zeros
+	all  bool   // of this machine, of both families: so listens Go at 0.0.0.0 too
+}
+
+// parseListenAddress takes addresses to listen at and to connect to.
+func parseListenAddress(addr string) (a listenAddress, ok bool) {
+	if checkHostPort(addr, true) != nil {
+		return a, false
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return a, false
+	}
+	a.host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if a.port = strings.TrimLeft(port, "0"); a.port == "" {
+		a.port = "0"
+	}
+	if a.host == "localhost" || strings.HasSuffix(a.host, ".localhost") {
+		a.host = "127.0.0.1"
+	}
+	if ip, err := netip.ParseAddr(a.host); err == nil {
+		a.ip = ip.Unmap()
+	}
+	a.all = host == "" || a.ip.IsValid() && a.ip.IsUnspecified()
+	return a, true
+}
+
+// overlaps says that two addresses can not be listened at at the same time.
+func (a listenAddress) overlaps(b listenAddress) bool {
+	return a.port != "0" && a.port == b.port && (a.all || b.all || a.sameHost(b))
+}
+
+func (a listenAddress) sameHost(b listenAddress) bool {
+	if a.ip.IsValid() && b.ip.IsValid() {
+		return a.ip == b.ip
+	}
+	return a.host == b.host
+}
+
+// reachedBy says that a connection to a pool's URL ends at this address. Other
+// names than localhost are not looked up.
+func (a listenAddress) reachedBy(url string) bool {
+	to, ok := parseListenAddress(trimScheme(url))
+	if !ok || to.port != a.port {
+		return false
+	}
+	if to.all {
+		// To connect to no address in particular is to connect to loopback.
+		to.ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		if strings.Contains(to.host, ":") {
+			to.ip = netip.IPv6Loopback()
+		}
+	}
+	if a.all {
+		return to.ip.IsValid() && isOwnAddress(to.ip)
+	}
+	return a.sameHost(to)
+}
+
+// isOwnAddress says that an address is this machine's.
+func isOwnAddress(ip netip.Addr) bool {
+	if ip.IsLoopback() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false // it is looked for another mistake, not for this one
+	}
+	for _, addr := range addrs {
+		if n, ok := addr.(*net.IPNet); ok {
+			if own, ok := netip.AddrFromSlice(n.IP); ok && own.Unmap() == ip.WithZone("") {
+				return true
+			}
+		}
+	}
+	return false
+}
