@@ -47,8 +47,9 @@ test-fuzz:
 	./scripts/fuzz.sh 1000x
 
 # For MINUTES, side by side: the random tests with a ZooKeeper ensemble, with a
-# coin file and with a ZooKeeper that is restarted, and the one in which something
-# else answers at ZooKeeper's port; then a hundred upgrades. All go by SEED.
+# coin file and with a ZooKeeper that is restarted, the one in which something
+# else answers at ZooKeeper's port, and faults of the log; then a hundred upgrades.
+# All but the log's go by SEED.
 SEED    ?= $(shell date +%s)
 MINUTES ?= 30
 LONG    := $(GO) test -race -count=1 -timeout 0 -v
@@ -56,8 +57,9 @@ LONG    := $(GO) test -race -count=1 -timeout 0 -v
 torture:
 	./scripts/install-test-tools.sh
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES)"
-	$(LONG) -parallel 4 -run '^(TestTorture|TestChaos|TestChaosZooKeeper|TestZKFaults)$$' . -args -seed $(SEED) \
-		-torture-seconds $$(($(MINUTES) * 60)) -chaos-seconds $$(($(MINUTES) * 60)) -zk-fault-seconds $$(($(MINUTES) * 60))
+	$(LONG) -parallel 5 -run '^(TestTorture|TestChaos|TestChaosZooKeeper|TestZKFaults|TestLogFaults)$$' . -args -seed $(SEED) \
+		-torture-seconds $$(($(MINUTES) * 60)) -chaos-seconds $$(($(MINUTES) * 60)) -zk-fault-seconds $$(($(MINUTES) * 60)) \
+		-log-fault-seconds $$(($(MINUTES) * 60))
 	$(LONG) -run '^TestUpgrade' . -args -seed $(SEED) -upgrades 100
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES): all well"
 

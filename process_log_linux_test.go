@@ -435,6 +435,7 @@ func (p *shareTimer) result() (shares int, longest time.Duration) {
 // between. No miner is lost, and no share takes longer than with a daemon beside
 // it that has none of this.
 func TestLogFaults(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	coins := map[string]string{"*": "btc"}
 	args := []string{"-alsologtostderr", "-v=3", "-logbuflevel=-1"}
@@ -493,6 +494,15 @@ func TestLogFaults(t *testing.T) {
 	t.Logf("%d rounds, %d shares, the longest answer took %v, %v without the faults; the longest pause of an upgrade %.0f ms; lines left out: files %.0f, standard error %.0f",
 		rounds, shares, longest, usual, 1000*pause,
 		s.metric(`stratum_switcher_log_lines_dropped_total{output="INFO"}`), s.metric(`stratum_switcher_log_lines_dropped_total{output="stderr"}`))
+	used, unharmed := s.usage(strings.TrimPrefix(s.web, "http://")), control.usage(strings.TrimPrefix(control.web, "http://"))
+	t.Logf("%v; without the faults %v", used, unharmed)
+	room := 48 << 10 // KB: all queues full and being written, and as much garbage
+	if raceDetector {
+		room *= 4
+	}
+	if used.private > unharmed.private+room || used.descriptors > unharmed.descriptors+2 || used.goroutines > unharmed.goroutines+4 {
+		t.Errorf("%v, without the faults %v", used, unharmed)
+	}
 	if rounds < len(faults) {
 		t.Errorf("only %d rounds", rounds)
 	}
