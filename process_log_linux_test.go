@@ -27,7 +27,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-var logFaultSeconds = flag.Int("log-fault-seconds", 15, "how long the test with faults of the log runs")
+var logFaultSeconds = flag.Int("log-fault-seconds", 12, "how long the test with faults of the log runs")
 
 // logScene is a daemon whose standard error is a pipe that the test holds, and
 // whose log files are in a small file system of their own.
@@ -444,7 +444,7 @@ func TestLogFaults(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, control.read) }()
 	control.begin(append(args, "-log_dir="+control.logs)...)
 	s.begin(append(args, "-log_dir="+filepath.Join(s.logs, "."))...)
-	miners := startMiners(t, s.addr, "alice", 10)
+	miners, others := startMiners(t, s.addr, "alice", 10), startMiners(t, control.addr, "alice", 10)
 	probe, other := startShareTimer(t, s.addr), startShareTimer(t, control.addr)
 
 	var stderr stallReader
@@ -477,6 +477,7 @@ func TestLogFaults(t *testing.T) {
 		probe.aside(s.upgradeUnheard)
 		pause = max(pause, s.metric("stratum_switcher_last_upgrade_pause_seconds"))
 		wantMining(t, miners, at)
+		wantMining(t, others, at)
 		if err := fault.end(); err != nil {
 			t.Fatalf("%s: %v", fault.name, err)
 		}
@@ -506,7 +507,8 @@ func TestLogFaults(t *testing.T) {
 	if rounds < len(faults) {
 		t.Errorf("only %d rounds", rounds)
 	}
-	if longest > usual+100*time.Millisecond {
+	// A machine that is busy with other things delays both, by chance one more.
+	if longest > usual+max(usual, 100*time.Millisecond) {
 		t.Errorf("a share took %v, %v without the faults", longest, usual)
 	}
 	for _, m := range append(miners, probe.miner) {
