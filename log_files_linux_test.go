@@ -58,6 +58,12 @@ func TestUpgradesWithinASecondKeepTheirLogs(t *testing.T) {
 		})
 	}
 	eventually(t, "all starts in the logs", func() bool { return count(" pid=") == upgrades+1 })
+	if n := count("upgrade exec sessions="); n != upgrades {
+		t.Errorf("%d last lines before an upgrade, want %d", n, upgrades)
+	}
+	if n := count("lines are missing"); n != 0 {
+		t.Errorf("%d times lines are missing", n)
+	}
 }
 
 // A file that is in the way, of a former program with this pid, is moved aside

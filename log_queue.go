@@ -59,6 +59,7 @@ type logQueue struct {
 	telling int           // dropped lines of which the end of the writer's batch tells
 	failed  error         // of the last write; nil if that went well
 	tries   int           // writes so far
+	since   time.Time     // when the write under way began; zero if none is
 	changed chan struct{} // closed at the next change; nil if nobody waits
 
 	// The fields below belong to run.
@@ -138,6 +139,7 @@ func (q *logQueue) take() []byte {
 // writeOut writes all of batch, however often it takes.
 func (q *logQueue) writeOut(batch []byte) {
 	for len(batch) > 0 {
+		q.begin()
 		n, err := q.output.write(firstLines(batch, maxLogWrite))
 		lines := bytes.Count(batch[:n], []byte{'\n'})
 		batch = batch[n:]
@@ -148,6 +150,7 @@ func (q *logQueue) writeOut(batch []byte) {
 		}
 		q.failed = err
 		q.tries++
+		q.since = time.Time{}
 		q.change()
 		q.mu.Unlock()
 		if err == nil {
@@ -162,6 +165,22 @@ func (q *logQueue) writeOut(batch []byte) {
 		case <-time.After(q.retry):
 		}
 	}
+}
+
+func (q *logQueue) begin() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.since = time.Now()
+}
+
+// inWrite is for how long the write under way has been.
+func (q *logQueue) inWrite() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.since.IsZero() {
+		return 0
+	}
+	return time.Since(q.since)
 }
 
 // firstLines is the beginning of lines: as many whole ones as fit into limit

@@ -190,6 +190,34 @@ func TestLogQueueHoldsBack(t *testing.T) {
 	eventually(t, "a full buffer is written", func() bool { return len(tap.text()) > logBuffer })
 }
 
+// A disk that hangs, and not just writes, keeps the process from being replaced.
+func TestHangingDiskRefusesUpgrades(t *testing.T) {
+	tap := &logTap{room: -1}
+	p, from, err := newProcessLog(logFlags{stderrThreshold: 3, dir: t.TempDir()}, tap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.files[0] = newLogQueue(&logStream{to: tap})
+	p.start(from)
+	t.Cleanup(func() { p.pipe.Close() })
+	if err := p.mayReplace(); err != nil {
+		t.Error(err)
+	}
+	tap.gate.Lock()
+	if _, err := p.pipe.WriteString("W1128 10:00:00.000001 7 a.go:1] i\n"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the writer is at work", func() bool { return p.files[0].inWrite() > 0 })
+	if err := p.mayReplace(); err == nil || !strings.Contains(err.Error(), "INFO") {
+		t.Errorf("with a disk that hangs: %v", err)
+	}
+	tap.gate.Unlock()
+	p.drain(10 * time.Second)
+	if err := p.mayReplace(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFirstLines(t *testing.T) {
 	for _, c := range []struct {
 		lines string

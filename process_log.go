@@ -32,6 +32,9 @@ const (
 	logDrainTime  = 100 * time.Millisecond
 	logFrozenTime = 20 * time.Millisecond
 
+	// logHangTime is how long a write to a file may take before an upgrade.
+	logHangTime = time.Second
+
 	// logHandoverVariable has what the next program is to know of this one's log.
 	logHandoverVariable = "STRATUM_SWITCHER_LOG"
 )
@@ -258,6 +261,29 @@ func (p *processLog) drain(limit time.Duration) {
 		drained.Go(func() { q.drain(deadline) })
 	}
 	drained.Wait()
+}
+
+// mayReplace says whether the process can become another program. The kernel
+// ends its threads first, and one that waits for a disk that hangs, as during a
+// snapshot, it can not end: nothing would be relayed until the disk goes on. A
+// writer of standard error that is blocked does not matter.
+func (p *processLog) mayReplace() error {
+	if p == nil {
+		return nil
+	}
+	for i, q := range p.files {
+		// The write that is under way now has to end; others may follow.
+		for began := time.Now(); ; time.Sleep(time.Millisecond) {
+			took, waited := q.inWrite(), time.Since(began)
+			if took == 0 || took < waited {
+				break
+			}
+			if waited > logHangTime {
+				return fmt.Errorf("the disk of the log hangs: a write to the %s file has not ended for %v", logSeverities[i], took.Round(time.Millisecond))
+			}
+		}
+	}
+	return nil
 }
 
 // end is the log's last work. err, if there is one, is why the process ends:

@@ -319,6 +319,24 @@ func TestFailingStartIsTold(t *testing.T) {
 	}
 }
 
+// What the runtime says of a crash goes to standard error itself, wherever the
+// log goes.
+func TestCrashGoesToStandardError(t *testing.T) {
+	t.Parallel()
+	btc, _ := twoPools(t)
+	s := newLogScene(t, fileConfig(btc), map[string]string{"*": "btc"})
+	s.begin("-log_dir="+s.logs, "-logbuflevel=-1")
+	s.signal(syscall.SIGQUIT)
+	said, err := io.ReadAll(s.read)
+	if err != nil || !bytes.Contains(said, []byte("SIGQUIT")) || !bytes.Contains(said, []byte("goroutine ")) {
+		t.Errorf("it said %.300q, %v", said, err)
+	}
+	<-s.ended
+	if !strings.Contains(s.logged("INFO"), "listening addr=") {
+		t.Error("the log has not what was before")
+	}
+}
+
 // However many connections and names a stranger makes, the log grows by some
 // lines only.
 func TestStrangersDoNotFillTheLog(t *testing.T) {

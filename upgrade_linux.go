@@ -124,6 +124,9 @@ func (u *upgrader) upgrade() error {
 		l.tell()
 	}
 	u.log.drain(logDrainTime - logFrozenTime) // so that little is left for later
+	if err := u.log.mayReplace(); err != nil {
+		return fmt.Errorf("refused: %w", err)
+	}
 
 	// To collect the garbage of an upgrade would only make the pause longer.
 	percent := debug.SetGCPercent(-1)
