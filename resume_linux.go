@@ -259,7 +259,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s",
 		version, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
-		glog.Warningf("coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
+		m.limitedLog.warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
 	}
 	st.SessionDatas = nil // not needed any more
 }

@@ -324,7 +324,7 @@ func (m *sessionManager) ServerIDClaimed(id uint8) {
 	waiting := m.waitingID
 	m.waitingID = make(map[*Session]struct{})
 	m.mu.Unlock()
-	glog.Infof("server_id=%d", id)
+	m.limitedLog.infof("server ID", "server_id=%d", id)
 	for s := range waiting {
 		s.loop.post(s.serverIDKnown)
 	}
