@@ -478,7 +478,7 @@ func TestLogFaults(t *testing.T) {
 		{"all at once", func() error { stderr.gate.Lock(); return fillDisk(filler) }, func() error { stderr.gate.Unlock(); return removeLogs(s.logs) }},
 	}
 	at, rounds, pause := "btc", 0, 0.0
-	for end := time.Now().Add(time.Duration(*logFaultSeconds) * time.Second); time.Now().Before(end); rounds++ {
+	for end := time.Now().Add(time.Duration(*logFaultSeconds) * time.Second); rounds < len(faults) || time.Now().Before(end); rounds++ {
 		fault := faults[rounds%len(faults)]
 		if err := fault.begin(); err != nil {
 			t.Fatalf("%s: %v", fault.name, err)
@@ -521,9 +521,6 @@ func TestLogFaults(t *testing.T) {
 	}
 	if used.private > unharmed.private+room || used.descriptors > unharmed.descriptors+2 || used.goroutines > unharmed.goroutines+4 {
 		t.Errorf("%v, without the faults %v", used, unharmed)
-	}
-	if rounds < len(faults) {
-		t.Errorf("only %d rounds", rounds)
 	}
 	// A machine that is busy with other things delays both, by chance one more.
 	if longest > usual+max(usual, 100*time.Millisecond) {
