@@ -52,9 +52,9 @@ test-fuzz:
 SEED    ?= $(shell date +%s)
 MINUTES ?= 30
 LONG    := $(GO) test -race -count=1 -timeout 0 -v
-TORTURE := TestTorture|TestChaos|TestChaosZooKeeper|TestZKFaults|TestCoinFileFaults
+TORTURE := TestTorture|TestChaos|TestChaosZooKeeper|TestZKFaults|TestCoinFileFaults|TestLogFaults
 # The flags that say for how many seconds these go on.
-TORTURE_SECONDS := torture chaos zk-fault coin-file
+TORTURE_SECONDS := torture chaos zk-fault coin-file log-fault
 
 torture:
 	./scripts/install-test-tools.sh

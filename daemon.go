@@ -11,6 +11,7 @@ import (
 // daemon holds what the running program consists of.
 type daemon struct {
 	args  []string       // of the program, for an upgrade
+	log   *processLog    // nil: the log library's own
 	stop  chan os.Signal // SIGTERM, SIGINT
 	again chan os.Signal // SIGUSR2
 
@@ -34,6 +35,7 @@ func (d *daemon) start(configPath string) error {
 	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
 		return err
 	}
+	d.manager.log = d.log
 	ln, err := listen(d.config.ListenAddr)
 	if err != nil {
 		return err
@@ -59,6 +61,7 @@ func (d *daemon) run() error {
 	for {
 		select {
 		case sig := <-d.stop:
+			d.manager.limitedLog.tell()
 			glog.Infof("stopping on %v", sig)
 			return nil
 		case <-d.again:

@@ -2,73 +2,237 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/golang/glog"
 )
 
-// The log library names a file by program, host, user, severity, second and
-// pid, and ends the process if there is such a file already. After an upgrade
-// the pid is the same, so the second upgrade within a second would be fatal;
-// in a container, where the pid is always 1, a quick restart as well.
+// Log files are named, linked, begun and continued as the log library does it,
+// but what goes wrong with them ends nothing.
 
-const logStamp = "20060102-150405" // of a file's name, local time
+const (
+	logStamp = "20060102-150405" // of a file's name, local time
 
-// freeLogNames moves log files of former programs with this pid out of the way.
-// It must be called before anything is logged.
-func freeLogNames() {
-	dir := os.TempDir()
-	if f := flag.Lookup("log_dir"); f != nil && f.Value.String() != "" {
-		dir = f.Value.String()
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknownhost" // as the library says then
-	}
-	host, _, _ = strings.Cut(host, ".")
-	prefix := filepath.Base(os.Args[0]) + "." + host + "."
-	if err := moveLogFiles(dir, prefix, os.Getpid(), time.Now()); err != nil {
-		glog.Warningf("log files: %v", err)
-	}
+	// logFileLook is how often a file is looked for at its place.
+	logFileLook = time.Second
+
+	// logDirRetry is how often a directory that could not be used is tried again.
+	logDirRetry = time.Minute
+)
+
+// logFile is the logOutput for the lines of one severity and above. It belongs
+// to its queue's goroutine.
+type logFile struct {
+	severity string // as in the file's name
+	dir      string // -log_dir; empty: the directory for temporary files
+	links    string // -log_link; may be empty
+	program  string // this and the next two are parts of the files' names
+	host     string
+	user     string
+	warn     func(format string, args ...any)
+	now      func() time.Time
+
+	file     *os.File // nil: none is open
+	path     string
+	previous string // the file before this one
+	header   []byte // not written yet
+	lines    lineWriter
+	size     uint64
+	made     time.Time
+	looked   time.Time
+	away     bool      // the file is not in dir
+	retryDir time.Time // when dir is tried again
 }
 
-// moveLogFiles renames the files PREFIX*.log.SEVERITY.STAMP.PID whose time is
-// now or later: PREFIX*.log.SEVERITY.STAMP.N.PID.
-func moveLogFiles(dir, prefix string, pid int, now time.Time) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil // the library says so better
+func newLogFile(severity, dir, links string, warn func(format string, args ...any)) *logFile {
+	f := &logFile{
+		severity: severity, dir: dir, links: links, warn: warn, now: time.Now, previous: "<none>",
+		program: filepath.Base(os.Args[0]), host: "unknownhost", user: "unknownuser",
 	}
-	since := now.Format(logStamp)
-	suffix := fmt.Sprintf(".%d", pid)
-	for _, e := range entries {
-		rest, ok := strings.CutSuffix(e.Name(), suffix)
-		if !ok || !strings.HasPrefix(rest, prefix) || !strings.Contains(rest, ".log.") || !e.Type().IsRegular() {
-			continue
+	if host, err := os.Hostname(); err == nil {
+		f.host, _, _ = strings.Cut(host, ".")
+	}
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		f.user = strings.Map(nameRune, u.Username)
+	}
+	return f
+}
+
+// nameRune makes any text fit for a file's name.
+func nameRune(r rune) rune {
+	switch {
+	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		return r
+	}
+	return '_'
+}
+
+func (f *logFile) write(lines []byte) (int, error) {
+	if err := f.ready(len(lines)); err != nil {
+		return 0, err
+	}
+	if len(f.header) > 0 {
+		n, err := f.file.Write(f.header)
+		f.header = f.header[n:]
+		f.size += uint64(n)
+		if err != nil {
+			return 0, f.broken(err)
 		}
-		if stamp := rest[strings.LastIndexByte(rest, '.')+1:]; len(stamp) != len(logStamp) || stamp < since {
-			continue
-		}
-		if renameErr := renameAside(dir, e.Name(), rest, suffix); renameErr != nil {
-			err = renameErr
-		}
+	}
+	n, err := f.lines.write(f.file, lines)
+	f.size += uint64(n)
+	return n, f.broken(err)
+}
+
+// broken gives up a file that fails for another reason than a full disk: at the
+// next try there may be a better one.
+func (f *logFile) broken(err error) error {
+	if err != nil && !isDiskFull(err) {
+		f.close()
 	}
 	return err
 }
 
-func renameAside(dir, name, rest, suffix string) error {
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// ready sees that there is an open file for n more bytes, in its place.
+func (f *logFile) ready(n int) error {
+	now := f.now()
+	if f.file != nil && now.Sub(f.looked).Abs() >= logFileLook {
+		f.looked = now
+		if !f.inPlace() {
+			f.close()
+		}
+	}
+	switch {
+	case f.file == nil:
+		file, path, away, err := f.find(now)
+		if err != nil {
+			return fmt.Errorf("no log file can be made: %w", err)
+		}
+		f.use(file, path, away, now)
+	case f.away && !now.Before(f.retryDir):
+		if file, path, err := f.create(f.dir, now); err == nil {
+			f.use(file, path, false, now)
+		} else {
+			f.dirFailed(err, now)
+		}
+	case f.size+uint64(n) >= glog.MaxSize && now.Format(logStamp) != f.made.Format(logStamp):
+		if file, path, away, err := f.find(now); err == nil {
+			f.use(file, path, away, now)
+		}
+	}
+	return nil
+}
+
+// inPlace says whether the file is still where it was made: somebody may have
+// moved or removed it, or its directory.
+func (f *logFile) inPlace() bool {
+	there, err := os.Lstat(f.path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist) // else it can not be told
+	}
+	own, err := f.file.Stat()
+	return err == nil && os.SameFile(there, own)
+}
+
+// find makes a file in the configured directory or, if that is no use, in the
+// one for temporary files. A full disk is no reason to fill another.
+func (f *logFile) find(now time.Time) (file *os.File, path string, away bool, err error) {
+	if f.dir == "" {
+		file, path, err = f.create(os.TempDir(), now)
+		return file, path, false, err
+	}
+	file, path, err = f.create(f.dir, now)
+	if err == nil || isDiskFull(err) {
+		return file, path, false, err
+	}
+	f.dirFailed(err, now)
+	file, path, err = f.create(os.TempDir(), now)
+	return file, path, true, err
+}
+
+// dirFailed notes that the configured directory could not be used.
+func (f *logFile) dirFailed(err error, now time.Time) {
+	if !now.Before(f.retryDir) {
+		f.warn("log: %v; log files are in %s until this works, next try in %v", err, os.TempDir(), logDirRetry)
+		f.retryDir = now.Add(logDirRetry)
+	}
+}
+
+// use goes on in a new file.
+func (f *logFile) use(file *os.File, path string, away bool, now time.Time) {
+	if f.file != nil {
+		_, _ = fmt.Fprintf(f.file, "Next log: %s\n\nCONTINUED IN NEXT FILE\n", path) // the disk may be full
+		f.file.Close()
+	}
+	if f.path != "" {
+		f.previous = f.path
+	}
+	f.file, f.path, f.away = file, path, away
+	f.size, f.made, f.looked, f.lines = 0, now, now, lineWriter{}
+	f.header = fmt.Appendf(nil, "Log file created at: %s\nRunning on machine: %s\nBinary: Built with %s %s for %s/%s\nPrevious log: %s\n"+
+		"Log line format: [IWEF]mmdd hh:mm:ss.uuuuuu threadid file:line] msg\n", now.Format("2006/01/02 15:04:05"),
+		f.host, runtime.Compiler, runtime.Version(), runtime.GOOS, runtime.GOARCH, f.previous)
+}
+
+// create makes a file and the links to it. Nothing that is there is written to:
+// in a directory that is everybody's it could be a link to something else.
+func (f *logFile) create(dir string, now time.Time) (*os.File, string, error) {
+	rest := fmt.Sprintf("%s.%s.%s.log.%s.%s", f.program, f.host, f.user, f.severity, now.Format(logStamp))
+	suffix := fmt.Sprintf(".%d", os.Getpid())
+	path := filepath.Join(dir, rest+suffix)
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | os.O_APPEND
+	file, err := os.OpenFile(path, flags, 0o666)
+	if errors.Is(err, fs.ErrExist) {
+		// After an upgrade the pid is the same, in a container always.
+		if err = renameAside(dir, rest, suffix); err == nil {
+			file, err = os.OpenFile(path, flags, 0o666)
+		}
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	link := f.program + "." + f.severity
+	relink(filepath.Join(dir, link), filepath.Base(path))
+	if f.links != "" {
+		relink(filepath.Join(f.links, link), path)
+	}
+	return file, path, nil
+}
+
+// relink makes a symbolic link. It is a convenience: that there is none, as on
+// some systems, matters to nobody.
+func relink(link, target string) {
+	_ = os.Remove(link)
+	_ = os.Symlink(target, link)
+}
+
+// renameAside moves REST.PID, of a former program with this pid, to REST.N.PID.
+func renameAside(dir, rest, suffix string) error {
 	const most = 1000 // starts in one second
 	for n := 1; n <= most; n++ {
 		path := filepath.Join(dir, fmt.Sprintf("%s.%d%s", rest, n, suffix))
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			return os.Rename(filepath.Join(dir, name), path)
+			return os.Rename(filepath.Join(dir, rest+suffix), path)
 		}
 	}
-	return fmt.Errorf("%s: there are %d like it", filepath.Join(dir, name), most)
+	return fmt.Errorf("%s: there are %d like it", filepath.Join(dir, rest+suffix), most)
+}
+
+func (f *logFile) close() {
+	if f.file != nil {
+		f.file.Close()
+		f.file = nil
+	}
 }

@@ -4,14 +4,18 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/golang/glog"
+	"golang.org/x/sys/unix"
 )
 
 // Upgrades within one second want log files of the same names. None may end
@@ -54,47 +58,197 @@ func TestUpgradesWithinASecondKeepTheirLogs(t *testing.T) {
 		})
 	}
 	eventually(t, "all starts in the logs", func() bool { return count(" pid=") == upgrades+1 })
+	if n := count("upgrade exec sessions="); n != upgrades {
+		t.Errorf("%d last lines before an upgrade, want %d", n, upgrades)
+	}
+	if n := count("lines are missing"); n != 0 {
+		t.Errorf("%d times lines are missing", n)
+	}
 }
 
-func TestMoveLogFiles(t *testing.T) {
+// A file that is in the way, of a former program with this pid, is moved aside
+// and stays as it is; others of its name's kind are not touched.
+func TestLogFileMovesFormerOnesAside(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
-	tests := map[string]string{
-		"prog.host.me.log.INFO.20260102-030405.7":    "prog.host.me.log.INFO.20260102-030405.2.7", // .1.7 is there
-		"prog.host.me.log.INFO.20260102-030405.1.7":  "",
-		"prog.host.me.log.WARNING.20260102-030406.7": "prog.host.me.log.WARNING.20260102-030406.1.7", // the clock was set back
-		"prog.host.me.log.ERROR.20260102-030404.7":   "",
-		"prog.host.me.log.INFO.20260102-030405.17":   "",
-		"prog.other.me.log.INFO.20260102-030405.7":   "",
-		"gorp.host.me.log.INFO.20260102-030405.7":    "",
-		"prog.host.txt.7":                            "",
-	}
 	dir := t.TempDir()
-	var want []string
-	for name, moved := range tests {
-		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+	f := newLogFile("INFO", dir, "", t.Errorf)
+	f.program, f.host, f.user = "prog", "host", "me"
+	f.now = func() time.Time { return now }
+	pid := strconv.Itoa(os.Getpid())
+	want := make(map[string]string) // content by name
+	for _, name := range []string{
+		"prog.host.me.log.INFO.20260102-030405." + pid, "prog.host.me.log.INFO.20260102-030405.1." + pid,
+		"prog.host.me.log.WARNING.20260102-030405." + pid, "prog.host.me.log.INFO.20260102-030404." + pid, "prog.host.me.log.INFO.20260102-030405.1",
+	} {
+		want[name] = "former " + name
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(want[name]), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if moved == "" {
-			moved = name
-		}
-		want = append(want, moved)
 	}
-	if err := moveLogFiles(dir, "prog.host.", 7, now); err != nil {
+	if _, err := f.write([]byte("line\n")); err != nil {
 		t.Fatal(err)
 	}
+	own := "prog.host.me.log.INFO.20260102-030405." + pid
+	want["prog.host.me.log.INFO.20260102-030405.2."+pid], want[own] = want[own], "line"
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
 	for _, e := range entries {
-		got = append(got, e.Name())
+		content, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if e.Name() == "prog.INFO" {
+			if target, err := os.Readlink(filepath.Join(dir, e.Name())); target != own || err != nil {
+				t.Errorf("the link leads to %q, %v", target, err)
+			}
+			continue
+		}
+		if text, known := want[e.Name()]; err != nil || !known || !strings.Contains(string(content), text) {
+			t.Errorf("%s: %q, %v, want %q", e.Name(), content, err, text)
+		}
+		delete(want, e.Name())
 	}
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Errorf("files:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	if len(want) > 0 {
+		t.Errorf("missing: %v", want)
 	}
-	if err := moveLogFiles(filepath.Join(dir, "missing"), "prog.", 7, now); err != nil {
-		t.Errorf("without a directory: %v", err)
+}
+
+// logFileScene is a logFile with a clock of its own.
+type logFileScene struct {
+	t        *testing.T
+	file     *logFile
+	clock    time.Time
+	warnings []string
+	n        int // lines written
+}
+
+func newLogFileScene(t *testing.T, dir, links string) *logFileScene {
+	s := &logFileScene{t: t, clock: time.Now()}
+	s.file = newLogFile("INFO", dir, links, func(format string, args ...any) { s.warnings = append(s.warnings, fmt.Sprintf(format, args...)) })
+	s.file.now = func() time.Time { return s.clock }
+	t.Cleanup(s.file.close)
+	return s
+}
+
+// write writes the next line after some time.
+func (s *logFileScene) write(after time.Duration) {
+	s.t.Helper()
+	s.clock = s.clock.Add(after)
+	line := fmt.Appendf(nil, "line %d\n", s.n)
+	if n, err := s.file.write(line); n != len(line) || err != nil {
+		s.t.Fatalf("line %d: %d bytes written, %v", s.n, n, err)
+	}
+	s.n++
+}
+
+// want wants the link in dir to lead to a file with these lines and no others.
+func (s *logFileScene) want(dir string, lines ...int) {
+	s.t.Helper()
+	path := filepath.Join(dir, s.file.program+".INFO")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	head, text, _ := strings.Cut(string(content), "threadid file:line] msg\n")
+	var want strings.Builder
+	for _, n := range lines {
+		fmt.Fprintf(&want, "line %d\n", n)
+	}
+	if !strings.HasPrefix(head, "Log file created at: ") || text != want.String() {
+		s.t.Errorf("%s: %q, want lines %v", path, content, lines)
+	}
+}
+
+// A file that is moved or removed is made anew, with its directory gone in the
+// one for temporary files until it is there again.
+func TestLogFileIsReopened(t *testing.T) {
+	temporary, dir, links := t.TempDir(), filepath.Join(t.TempDir(), "logs"), t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	s := newLogFileScene(t, dir, links)
+	s.write(0) // there is no such directory
+	s.want(temporary, 0)
+	s.write(time.Second)
+	s.want(temporary, 0, 1)
+	if len(s.warnings) != 1 || !strings.Contains(s.warnings[0], dir) {
+		t.Errorf("warnings: %q, want one that names %s", s.warnings, dir)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.write(time.Second)
+	s.want(temporary, 0, 1, 2)
+	s.write(logDirRetry)
+	s.want(dir, 3)
+	s.want(links, 3)
+
+	moved := s.file.path + ".1"
+	if err := os.Rename(s.file.path, moved); err != nil {
+		t.Fatal(err)
+	}
+	s.write(logFileLook)
+	s.want(dir, 4)
+	if content, err := os.ReadFile(moved); err != nil || !strings.HasSuffix(string(content), "line 3\n") {
+		t.Errorf("moved: %q, %v", content, err)
+	}
+	if err := os.Remove(s.file.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(s.file.path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.write(logFileLook)
+	s.want(dir, 5)
+	if err := os.Truncate(s.file.path, 0); err != nil { // as logrotate's copytruncate does
+		t.Fatal(err)
+	}
+	s.write(logFileLook)
+	if content, err := os.ReadFile(s.file.path); string(content) != "line 6\n" || err != nil {
+		t.Errorf("truncated: %q, %v", content, err)
+	}
+
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	s.warnings = nil
+	s.write(logFileLook)
+	s.want(temporary, 7)
+	for range 3 * int(logDirRetry/time.Second) {
+		s.write(time.Second)
+	}
+	if len(s.warnings) != 4 {
+		t.Errorf("%d warnings in three minutes: %q", len(s.warnings), s.warnings)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file in the directory's place
+		t.Fatal(err)
+	}
+	s.write(logDirRetry)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.write(logDirRetry)
+	s.want(dir, s.n-1)
+}
+
+// A file that has become too long ends with the name of the next.
+func TestLogFileIsContinued(t *testing.T) {
+	former := glog.MaxSize
+	glog.MaxSize = 1000
+	t.Cleanup(func() { glog.MaxSize = former })
+	dir := t.TempDir()
+	s := newLogFileScene(t, dir, "")
+	s.write(0)
+	first := s.file.path
+	for s.file.path == first {
+		s.write(time.Second)
+	}
+	s.want(dir, s.n-1)
+	content, err := os.ReadFile(first)
+	if err != nil || !strings.HasSuffix(string(content), fmt.Sprintf("line %d\nNext log: %s\n\nCONTINUED IN NEXT FILE\n", s.n-2, s.file.path)) {
+		t.Errorf("the former file ends with %q, %v", content[max(0, len(content)-200):], err)
+	}
+	if content, err := os.ReadFile(s.file.path); err != nil || !strings.Contains(string(content), "Previous log: "+first) {
+		t.Errorf("the next file begins with %q, %v", content, err)
 	}
 }

@@ -21,36 +21,44 @@ import (
 var version = "dev"
 
 func main() {
-	err := run(os.Args[1:])
-	glog.Flush()
+	log, err := run(os.Args[1:])
+	log.end(err)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "stratumSwitcher:", err)
 		os.Exit(1)
 	}
 }
 
 // run is the program: it returns when a signal ends it, or with the reason why
-// it can not work.
-func run(args []string) error {
+// it can not work. The log is nil if there is none yet.
+func run(args []string) (*processLog, error) {
 	configPath := flag.String("config", "./config.json", "configuration `file`")
 	runtimePath := flag.String("runtime", "", "state `file` of an upgrade, given by the process that is replaced")
 	check := flag.Bool("check", false, "check the configuration and exit")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	if err := flag.CommandLine.Parse(args); err != nil {
-		return err
+		return nil, err
 	}
 	switch {
 	case flag.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case *showVersion:
 		fmt.Println("stratumSwitcher", version)
-		return nil
+		return nil, nil
 	case *check:
-		return checkConfig(*configPath)
+		// What a check has to say is for whoever runs it, and must not depend on
+		// the room on the disk of the log.
+		if err := flag.Set("logtostderr", "true"); err != nil {
+			return nil, err
+		}
+		return nil, checkConfig(*configPath)
 	}
-	freeLogNames()
+	log, err := startLog()
+	if err != nil {
+		return nil, err
+	}
 	d := &daemon{
 		args:  args,
+		log:   log,
 		stop:  make(chan os.Signal, 4),
 		again: make(chan os.Signal, 1),
 	}
@@ -59,9 +67,9 @@ func run(args []string) error {
 	raiseDescriptorLimit()
 	glog.Infof("stratumSwitcher version=%s pid=%d", version, os.Getpid())
 	if *runtimePath != "" {
-		return d.resume(*configPath, *runtimePath)
+		return log, d.resume(*configPath, *runtimePath)
 	}
-	return d.start(*configPath)
+	return log, d.start(*configPath)
 }
 
 // checkConfig is -check. As the preflight of an upgrade it also tries what the

@@ -1,13 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"runtime"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/golang/glog"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -60,6 +60,9 @@ var (
 	descUnchanged  = desc("lines_not_translated_total", "Jobs and shares that were not understood and went on as they came.")
 	descDropped    = desc("lines_dropped_total", "Lines that did not go on to the other side.", "reason")
 
+	descLogLost     = desc("log_lines_dropped_total", "Lines that an output of the log left out: there was no room, or it could not be written to.", "output")
+	descLoopStalled = desc("loop_stalled", "1 while a relay loop stands still for more than 5 s, as /healthz says.")
+
 	descNoPool = desc("switches_without_pool_total", "Coin changes to no coin or to one that is not in StratumServerMap: the miners stay where they are.")
 
 	descSource  = desc("coin_source_connected", "Whether coins are known: ZooKeeper is connected, or the coin file was read.", "source")
@@ -87,17 +90,19 @@ func (s *statusServer) metricsHandler() http.Handler {
 		s.manager.monitor.switchSeconds,
 	)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog:            metricsLog{},
+		ErrorLog:            metricsLog{&s.manager.limitedLog},
 		DisableCompression:  true,
 		MaxRequestsInFlight: maxScrapes,
 		Timeout:             scrapeTimeout,
 	})
 }
 
-// metricsLog takes the handler's errors to the log.
-type metricsLog struct{}
+// metricsLog takes the handler's errors to the log. Clients can cause them.
+type metricsLog struct{ limits *logLimits }
 
-func (metricsLog) Println(v ...any) { glog.Errorln(append([]any{"metrics:"}, v...)...) }
+func (l metricsLog) Println(v ...any) {
+	l.limits.errorf("metrics", "metrics: %s", strings.TrimSpace(fmt.Sprintln(v...)))
+}
 
 // metricsCollector makes the metrics when they are asked for.
 type metricsCollector struct{ server *statusServer }
@@ -144,6 +149,10 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	for reason := range mon.dropped {
 		count(descDropped, float64(mon.dropped[reason].Load()), dropNames[reason])
 	}
+	for output, n := range m.log.lostLines() {
+		count(descLogLost, float64(n), output)
+	}
+	gauge(descLoopStalled, oneIf(s.watch.stalled() != ""))
 	count(descNoPool, float64(mon.switchesNoPool.Load()))
 	count(descNotAnswer, float64(m.linksFailed.Load()))
 	gauge(descDialsWait, float64(m.gate.waitingAccounts()))

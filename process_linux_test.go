@@ -71,7 +71,8 @@ type process struct {
 	user   *syscall.Credential // nil: the test's own
 	// inherit are files that it has open from the beginning, from 3 up.
 	inherit []*os.File
-	addr    string // it listens at
+	stderr  *os.File // nil: its lines are read, see waitLog
+	addr    string   // it listens at
 	cmd     *exec.Cmd
 	ended   chan struct{}
 
@@ -134,6 +135,16 @@ func (p *process) startQuietly(args ...string) {
 	}
 	p.cmd.ExtraFiles = p.inherit
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.user}
+	read := make(chan struct{})
+	if p.stderr != nil {
+		p.cmd.Stderr = p.stderr
+		if err := p.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		close(read)
+		p.reap(read)
+		return
+	}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +152,6 @@ func (p *process) startQuietly(args ...string) {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	read := make(chan struct{})
 	go func() {
 		defer close(read)
 		sc := bufio.NewScanner(stderr)
@@ -154,12 +164,17 @@ func (p *process) startQuietly(args ...string) {
 			p.mu.Unlock()
 		}
 	}()
+	p.reap(read)
+}
+
+// reap waits for the daemon's end, after all that it says has been read.
+func (p *process) reap(read <-chan struct{}) {
 	go func() {
 		<-read
 		p.cmd.Wait()
 		close(p.ended)
 	}()
-	t.Cleanup(p.kill)
+	p.t.Cleanup(p.kill)
 }
 
 func (p *process) kill() {

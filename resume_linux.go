@@ -41,7 +41,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 		taken.Go(func() {
 			for i := first; i < len(st.SessionDatas); i += len(m.loops) {
 				if err := m.resumeOne(l, st, &st.SessionDatas[i]); err != nil {
-					glog.Errorf("resume: %v", err)
+					m.limitedLog.errorf("session not resumed", "resume: %v", err)
 					lost.Add(1)
 				}
 			}
@@ -115,7 +115,7 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 		if former = m.former[key]; former == nil {
 			pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: *server}}, m.health)
 			if err != nil {
-				glog.Errorf("resume: former pool: %v", err)
+				m.limitedLog.errorf("former pool", "resume: former pool: %v", err)
 				return nil
 			}
 			former = pools[coin]
@@ -206,7 +206,7 @@ func (m *sessionManager) lookupEstablished(s *Session) {
 func (s *Session) coinConfirmed(q *coinQuery, account string, err error) {
 	switch {
 	case err != nil:
-		glog.Warningf("%s coin not known after the upgrade: %v", s, err)
+		s.manager.limitedLog.warningf("coin not known after the upgrade", "%s coin not known after the upgrade: %v", s, err)
 	case s.query != q:
 		s.manager.coins.Release(account)
 	default:
@@ -259,7 +259,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s",
 		version, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
-		glog.Warningf("coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
+		m.limitedLog.warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
 	}
 	st.SessionDatas = nil // not needed any more
 }
@@ -357,8 +357,10 @@ func (d *daemon) prepare(st *runtimeState) error {
 	}
 	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
 		d.coins.Close()
+		return err
 	}
-	return err
+	d.manager.log = d.log
+	return nil
 }
 
 // listen takes over the former process's listener, or opens one at a changed

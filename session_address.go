@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/golang/glog"
 )
 
 // dialer says on whose behalf the session dials p's addresses.
@@ -219,11 +217,11 @@ func (m *sessionManager) linkFound(p *pool, a *poolAddress, e *endpoint, ev evid
 // again.
 func (m *sessionManager) nameLookedUp(a *poolAddress, err error) {
 	if err != nil {
-		glog.Errorf("pool name not found pool=%s: %v", a.text, err)
+		m.limitedLog.errorf("pool name not found", "pool name not found pool=%s: %v", a.text, err)
 		m.monitor.events.add(levelBad, eventKey{Kind: eventFailover, What: "name not found", Pool: a.text}, err.Error())
 		return
 	}
-	glog.Infof("pool name found again pool=%s", a.text)
+	m.limitedLog.infof("pool name found again", "pool name found again pool=%s", a.text)
 	m.monitor.events.add(levelGood, eventKey{Kind: eventFailover, What: "name found again", Pool: a.text}, "")
 	m.tryAhead(func(p *pool) bool { return p.has(a) })
 }
@@ -234,7 +232,7 @@ func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err erro
 	if at != e.String() {
 		at += " (" + e.String() + ")"
 	}
-	glog.Errorf("pool taken out coin=%q pool=%s: %v", p.coin, at, err)
+	m.limitedLog.errorf("pool taken out", "pool taken out coin=%q pool=%s: %v", p.coin, at, err)
 	m.monitor.takenOut(p.coin, at, err)
 	a.resolveAgain()
 }
@@ -243,9 +241,9 @@ func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err erro
 func (m *sessionManager) tellShortage(e *endpoint, ev evidence, err error) {
 	switch ev {
 	case evidencePorts:
-		glog.Errorf("no local port is free for connections to pool=%s: new links there wait; widen net.ipv4.ip_local_port_range (%d ports now) or give the coin another address: %v", e, localPorts(), err)
+		m.limitedLog.errorf("no local port", "no local port is free for connections to pool=%s: new links there wait; widen net.ipv4.ip_local_port_range (%d ports now) or give the coin another address: %v", e, localPorts(), err)
 	default:
-		glog.Errorf("this machine is short: dials wait: %v; descriptors open=%d limit=%d", err, openDescriptors(), m.fdLimit)
+		m.limitedLog.errorf("machine short", "this machine is short: dials wait: %v; descriptors open=%d limit=%d", err, openDescriptors(), m.fdLimit)
 	}
 	m.monitor.short(e.String(), err)
 }

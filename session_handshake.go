@@ -337,7 +337,7 @@ func (s *Session) subscribe(sub *subscription) bool {
 	}
 	id, err := s.manager.ids.allocate()
 	if err != nil {
-		glog.Errorf("%s refused: %v", s, err)
+		s.manager.limitedLog.errorf("no session ID", "%s refused: %v", s, err)
 		s.close(err.Error())
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -72,6 +73,9 @@ type sessionManager struct {
 	timing    timing
 	monitor   *monitor
 	limits    *connectionLimits
+	log       *processLog // nil: the log library's own
+	// limitedLog is for lines that miners, pools and other neighbours can cause.
+	limitedLog logLimits
 
 	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
@@ -93,6 +97,7 @@ type sessionManager struct {
 	lostInUpgrade int
 	frozenAt      time.Time
 	frozenClock   int64
+	frozen        atomic.Bool // the loops stand still for an upgrade
 
 	listener *minerListener
 	accepted sync.WaitGroup // the accept loop
@@ -207,16 +212,20 @@ func (m *sessionManager) acceptMiners() {
 			m.newConnection(h, addr)
 		case errors.Is(err, net.ErrClosed):
 			return
+		case isStopped(err):
+			return
 		default:
-			if isTimeout(err) {
-				return // stopped by the upgrade
-			}
-			glog.Errorf("accept: %v; next try in %v", err, pause)
+			m.limitedLog.errorf("accept", "accept: %v; next try in %v", err, pause)
 			time.Sleep(pause)
 			pause = min(2*pause, mostPause)
 		}
 	}
 }
+
+// isStopped says whether an upgrade has stopped the listener. It sets a deadline
+// that has passed; the kernel's own time-outs, which come of connections, are
+// errors like others.
+func isStopped(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func isTimeout(err error) bool {
 	var timeout net.Error
@@ -244,7 +253,7 @@ func (m *sessionManager) newConnection(h socketHandle, addr netip.AddrPort) {
 		s, err := newSession(m, l, h, addr)
 		if err != nil {
 			m.dismiss(a, addr)
-			glog.Errorf("refused miner=%s: %v", addr, err)
+			m.limitedLog.errorf("refused", "refused miner=%s: %v", addr, err)
 			return
 		}
 		s.admission = a
@@ -314,7 +323,7 @@ func (m *sessionManager) ServerIDClaimed(id uint8) {
 	waiting := m.waitingID
 	m.waitingID = make(map[*Session]struct{})
 	m.mu.Unlock()
-	glog.Infof("server_id=%d", id)
+	m.limitedLog.infof("server ID", "server_id=%d", id)
 	for s := range waiting {
 		s.loop.post(s.serverIDKnown)
 	}

@@ -317,6 +317,8 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 // extranonceRefused: a pool that wants another extranonce than the session's
 // would refuse every share.
 func (s *Session) extranonceRefused(line []byte) error {
-	glog.V(1).Infof("%s pool changed the extranonce: %q", s, clip(bytes.TrimSpace(line)))
+	if glog.V(1) {
+		s.manager.limitedLog.infof("extranonce changed", "%s pool changed the extranonce: %q", s, clip(bytes.TrimSpace(line)))
+	}
 	return fmt.Errorf("pool changed the extranonce: %q", clip(bytes.TrimSpace(line)))
 }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"runtime/debug"
 	"time"
-
-	"github.com/golang/glog"
 )
 
 // Now and then each loop looks through its sessions for what no event tells:
@@ -142,7 +140,7 @@ func (s *Session) failBack(budget map[*poolAddress]int) {
 
 // poolBack has sessions that wait for an address try it at once.
 func (m *sessionManager) poolBack(e *endpoint) {
-	glog.Infof("pool back pool=%s", e)
+	m.limitedLog.infof("pool back", "pool back pool=%s", e)
 	m.monitor.back(e)
 	m.tryAhead(func(p *pool) bool { return p.leadsTo(e) })
 }

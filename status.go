@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -37,6 +39,7 @@ type statusServer struct {
 	recorder  *statusRecorder
 	accounts  accountTable
 	searching sync.Mutex
+	watch     *loopWatch
 	loopback  bool // listening for this machine only
 	addr      net.Addr
 
@@ -65,9 +68,11 @@ func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 		ReadHeaderTimeout: httpWait,
 		IdleTimeout:       httpIdle,
 		MaxHeaderBytes:    httpHeader,
+		ErrorLog:          log.New(httpLog{&m.limitedLog}, "", 0),
 	}
 	go s.serve(&limitedListener{Listener: ln, free: make(chan struct{}, httpConnections), closed: make(chan struct{})})
 	go s.record()
+	go s.watch.run(s.stop)
 	glog.Infof("http addr=%s", ln.Addr())
 	return s, nil
 }
@@ -86,6 +91,7 @@ func newStatusServer(m *sessionManager) *statusServer {
 		manager:  m,
 		surveyor: surveyor{manager: m, stop: stop, last: &survey{}},
 		recorder: newStatusRecorder(m),
+		watch:    newLoopWatch(m),
 		served:   make(chan struct{}),
 		stop:     stop,
 		stopped:  make(chan struct{}),
@@ -119,7 +125,7 @@ func (s *statusServer) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", servePage)
 	mux.Handle("GET /metrics", s.metricsHandler())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", s.serveHealth)
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.HandleFunc("GET /api/status", s.serveStatus)
 	mux.HandleFunc("GET /api/accounts", s.serveAccounts)
@@ -188,6 +194,24 @@ func boundedProfile(profile http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// httpLog takes the server's own errors to the log. Clients can cause them.
+type httpLog struct{ limits *logLimits }
+
+func (l httpLog) Write(line []byte) (int, error) {
+	l.limits.warningf("http", "%s", bytes.TrimSpace(line))
+	return len(line), nil
+}
+
+// serveHealth says whether the process works: nothing but a restart helps if a
+// loop does not.
+func (s *statusServer) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	if reason := s.watch.stalled(); reason != "" {
+		http.Error(w, reason, http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
 // serveReady says whether new miners will get to a pool.
 func (s *statusServer) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if reason := s.notReady(); reason != "" {
@@ -199,6 +223,9 @@ func (s *statusServer) serveReady(w http.ResponseWriter, _ *http.Request) {
 
 // notReady is why new miners can not be served, empty if they can.
 func (s *statusServer) notReady() string {
+	if reason := s.watch.stalled(); reason != "" {
+		return reason
+	}
 	m := s.manager
 	switch source := m.coinSourceStatus(); {
 	case !m.monitor.listening.Load():

@@ -157,9 +157,9 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 
 	switch {
 	case coin == "":
-		glog.Warningf("switch account=%q coin=%q: entry deleted, %d miners stay", account, from, miners)
+		m.limitedLog.warningf("coin deleted", "switch account=%q coin=%q: entry deleted, %d miners stay", account, from, miners)
 	case p == nil:
-		glog.Errorf("switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, from, coin, miners)
+		m.limitedLog.errorf("coin without a pool", "switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, from, coin, miners)
 	default:
 		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: begins", account, from, coin, miners)
 	}
@@ -253,5 +253,5 @@ func (m *sessionManager) accountTrouble(s *Session, p *pool, at *poolAddress, ab
 		key.About = about.String()
 	}
 	m.monitor.events.add(levelBad, key, err.Error())
-	glog.Warningf("pool account=%q coin=%q pool=%s about=%s worker=%q: %s: %v", a.name, p.coin, where, about, s.auth.name, what, err)
+	m.limitedLog.warningf(what, "pool account=%q coin=%q pool=%s about=%s worker=%q: %s: %v", a.name, p.coin, where, about, s.auth.name, what, err)
 }

@@ -56,6 +56,7 @@ type upgradeSystem struct {
 type upgrader struct {
 	manager       *sessionManager
 	config        *Config
+	log           *processLog
 	binary        string   // as started: a deploy by rename puts the new file there
 	args          []string // of this process, without the program's name
 	state         string   // path of runtime.json
@@ -63,6 +64,7 @@ type upgrader struct {
 	stop          chan os.Signal // where the signals that end the process come
 	again         chan os.Signal // where SIGUSR2 comes
 	serverIDOwner func() int64
+	limitedLogs   []*logLimits
 }
 
 // newUpgrader notes where the binary is. It must be called at start, before
@@ -83,17 +85,18 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner := func() int64 { return 0 }
+	owner, limitedLogs := func() int64 { return 0 }, []*logLimits{&d.manager.limitedLog}
 	if zk, ok := d.coins.(*zkCoinSource); ok {
+		limitedLogs = append(limitedLogs, &zk.limitedLog)
 		owner = func() int64 {
 			_, id := zk.ServerIDNode()
 			return id
 		}
 	}
 	return &upgrader{
-		manager: d.manager, config: d.config, binary: binary, args: d.args, state: state, stop: d.stop, again: d.again,
+		manager: d.manager, config: d.config, log: d.log, binary: binary, args: d.args, state: state, stop: d.stop, again: d.again,
 		system:        upgradeSystem{exec: syscall.Exec, write: writeRuntimeState, now: time.Now},
-		serverIDOwner: owner,
+		serverIDOwner: owner, limitedLogs: limitedLogs,
 	}, nil
 }
 
@@ -116,6 +119,14 @@ func (u *upgrader) upgrade() error {
 		return fmt.Errorf("refused: %w", err)
 	}
 	glog.V(1).Infof("upgrade preflight done ms=%d", u.system.now().Sub(began).Milliseconds())
+
+	for _, l := range u.limitedLogs {
+		l.tell()
+	}
+	u.log.drain(logDrainTime - logFrozenTime) // so that little is left for later
+	if err := u.log.mayReplace(); err != nil {
+		return fmt.Errorf("refused: %w", err)
+	}
 
 	// To collect the garbage of an upgrade would only make the pause longer.
 	percent := debug.SetGCPercent(-1)
@@ -148,7 +159,6 @@ func (u *upgrader) replace(path string) error {
 	}
 	glog.V(1).Infof("upgrade exec sessions=%d captured_ms=%d written_ms=%d frozen_ms=%d", len(st.SessionDatas),
 		captured.Sub(st.FrozenAt).Milliseconds(), written.Sub(st.FrozenAt).Milliseconds(), u.system.now().Sub(st.FrozenAt).Milliseconds())
-	glog.Flush()
 
 	// A second SIGUSR2 before the new program is ready for it would end it.
 	// One that asks to stop has its plain effect from here on.
@@ -163,7 +173,8 @@ func (u *upgrader) replace(path string) error {
 		u.stop <- sig // for its receiver
 		return fmt.Errorf("stopped by %v", sig)
 	default:
-		return u.system.exec(path, u.nextArgs(), os.Environ())
+		env := append(os.Environ(), u.log.handover()...)
+		return u.system.exec(path, u.nextArgs(), env)
 	}
 }
 
@@ -353,10 +364,12 @@ func (m *sessionManager) freeze() {
 	for _, l := range m.loops {
 		<-l.stopped
 	}
+	m.frozen.Store(true)
 }
 
 // thaw goes on as if freeze had not been.
 func (m *sessionManager) thaw() {
+	m.frozen.Store(false)
 	for _, l := range m.loops {
 		l.start()
 	}

@@ -55,7 +55,9 @@ type zkCoinSource struct {
 	queries  openQueries
 	mail     *mailbox
 	stop     chan struct{}
-	ended    sync.WaitGroup
+	// limitedLog is for lines that ZooKeeper and miners can cause.
+	limitedLog logLimits
+	ended      sync.WaitGroup
 
 	lifeMu sync.Mutex
 	closed bool
@@ -202,7 +204,7 @@ func (s *zkCoinSource) Close() {
 	for _, r := range s.registrations {
 		if r.tried && !r.gone && (r.owned || r.phase != regWaiting) {
 			if err := removeRequest(s.conn, r.path, r.value); err != nil && !errors.Is(err, errZKNoNode) {
-				glog.Warningf("zookeeper: %s stays behind: %v", r.path, err)
+				s.limitedLog.warningf("node stays", "zookeeper: %s stays behind: %v", r.path, err)
 			}
 		}
 	}
@@ -324,11 +326,11 @@ func (s *zkCoinSource) event(event zkEvent) {
 	case zkDisconnected, zkExpired:
 		if s.connected {
 			s.connected = false
-			glog.Warning("zookeeper: connection lost, known sub-accounts keep their coins")
+			s.limitedLog.warningf("connection lost", "zookeeper: connection lost, known sub-accounts keep their coins")
 			s.warning = s.after(s.warnWait, s.warnAway)
 		}
 		if event.kind == zkExpired {
-			glog.Warning("zookeeper: session expired")
+			s.limitedLog.warningf("session expired", "zookeeper: session expired")
 		}
 	case zkNodeChanged:
 		s.nodeChanged(event.path)
@@ -348,9 +350,9 @@ func (s *zkCoinSource) connectedAgain() {
 		s.warning.Stop()
 	}
 	if s.everUp {
-		glog.Infof("zookeeper: connected again, reading %d sub-accounts", len(s.accounts))
+		s.limitedLog.infof("connected", "zookeeper: connected again, reading %d sub-accounts", len(s.accounts))
 	} else {
-		glog.Info("zookeeper: connected")
+		s.limitedLog.infof("connected", "zookeeper: connected")
 	}
 	s.everUp = true
 	s.serverID.check()

@@ -182,7 +182,7 @@ func (n *zkServerID) heldByOther(holder zkNode) {
 	s.idTaken.Store(true)
 	if now.Sub(n.takenTold) >= zkTakenEvery {
 		n.takenTold = now
-		glog.Errorf("zookeeper: server ID %d is held by somebody else, %s: miners of both are given the same extranonces, "+
+		s.limitedLog.errorf("server ID held by others", "zookeeper: server ID %d is held by somebody else, %s: miners of both are given the same extranonces, "+
 			"give one of them another ServerID", n.id, describeHolder(holder))
 	}
 	n.checkLater(zkTakenEvery)
@@ -219,7 +219,7 @@ func (n *zkServerID) hold(claim idClaim) {
 	s.idMu.Unlock()
 	if s.opts.FixedServerID != 0 {
 		if s.idTaken.Swap(false) {
-			glog.Infof("zookeeper: server ID %d is held by nobody else any more", n.id)
+			s.limitedLog.infof("server ID held by nobody", "zookeeper: server ID %d is held by nobody else any more", n.id)
 		}
 		if !n.owned {
 			glog.V(1).Infof("zookeeper: server ID %d is claimed", n.id)
@@ -234,9 +234,9 @@ func (n *zkServerID) hold(claim idClaim) {
 		before = s.opts.PreviousServerID
 	}
 	if before != 0 && before != claim.tried {
-		glog.Errorf("zookeeper: server ID %d was taken by somebody else, this is server %d now", before, claim.tried)
+		s.limitedLog.errorf("server ID taken", "zookeeper: server ID %d was taken by somebody else, this is server %d now", before, claim.tried)
 	} else {
-		glog.Infof("zookeeper: this is server %d", claim.tried)
+		s.limitedLog.infof("server ID claimed", "zookeeper: this is server %d", claim.tried)
 	}
 	n.id = claim.tried
 	s.sink.ServerIDClaimed(n.id)

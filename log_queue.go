@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxLogQueue bounds the bytes that wait for one output. Twice as many can
+	// be in memory, because the writer may be at work on as many.
+	maxLogQueue = 1 << 20
+
+	// logBuffer and logBufferTime bound what -logbuflevel may hold back. They
+	// are the log library's own values.
+	logBuffer     = 256 << 10
+	logBufferTime = 30 * time.Second
+
+	// maxLogWrite is the most that is written in one call. A pipe takes so much
+	// as a whole or not at all, so what a blocked writer has written is known.
+	maxLogWrite = 4 << 10
+
+	logRetry = time.Second // after an error
+)
+
+// logOutput is where the lines of one queue go.
+type logOutput interface {
+	// write is called with whole lines by the queue's goroutine only, and may
+	// block. It returns how many bytes it took, whole lines too; the rest is
+	// given again.
+	write(lines []byte) (int, error)
+}
+
+// logQueue stands between the program and one output of the log. push never
+// waits: lines for which there is no room are dropped and counted, and a line in
+// their place says how many are missing. The goroutine run, which may be blocked
+// by the output for any length of time, is the only one that writes.
+type logQueue struct {
+	output   logOutput
+	troubled func(err error) // hears of errors, once a minute; may be nil
+	retry    time.Duration
+	lost     atomic.Int64 // lines that were dropped, ever
+
+	wake  chan struct{}
+	hurry chan struct{} // cuts the pause before a retry short
+
+	mu      sync.Mutex
+	pending []byte
+	lines   int           // in pending
+	dropped int           // lines that should follow pending
+	held    *time.Timer   // wakes the writer for lines that -logbuflevel holds back
+	writing int           // lines that the writer has taken and not written yet
+	telling int           // dropped lines of which the end of the writer's batch tells
+	failed  error         // of the last write; nil if that went well
+	tries   int           // writes so far
+	since   time.Time     // when the write under way began; zero if none is
+	changed chan struct{} // closed at the next change; nil if nobody waits
+
+	// The fields below belong to run.
+
+	spare []byte
+	told  time.Time // when troubled was called last
+}
+
+func newLogQueue(output logOutput) *logQueue {
+	return &logQueue{output: output, retry: logRetry, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+}
+
+// push adds a line, which ends with a newline. Unless it is urgent it may be
+// held back for a while. Any goroutine may call it.
+func (q *logQueue) push(line []byte, urgent bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	// Once a line was dropped all that follow are, until the writer takes what
+	// is there: the line that tells of it must be in the right place.
+	if q.dropped > 0 || len(q.pending)+len(line) > maxLogQueue {
+		q.dropped++
+		q.lost.Add(1)
+		return
+	}
+	q.pending = append(q.pending, line...)
+	q.lines++
+	switch {
+	case urgent || len(q.pending) >= logBuffer:
+		signalOnce(q.wake)
+	case q.held == nil:
+		q.held = time.AfterFunc(logBufferTime, func() { signalOnce(q.wake) })
+	}
+}
+
+func signalOnce(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// run writes what is pushed. It never returns.
+func (q *logQueue) run() {
+	for range q.wake {
+		for {
+			batch := q.take()
+			q.writeOut(batch)
+			if cap(batch) <= logBuffer {
+				q.spare = batch
+			}
+			if len(batch) == 0 {
+				break
+			}
+		}
+	}
+}
+
+// take gives the writer all that is pending.
+func (q *logQueue) take() []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.held != nil {
+		q.held.Stop()
+		q.held = nil
+	}
+	batch := q.pending
+	q.pending, q.spare = q.spare[:0], nil
+	q.writing, q.lines = q.lines, 0
+	if q.dropped > 0 {
+		batch = append(batch, missingLines(q.dropped, "there was no room for them")...)
+		q.telling, q.dropped = q.dropped, 0
+	}
+	q.change()
+	return batch
+}
+
+// writeOut writes all of batch, however often it takes.
+func (q *logQueue) writeOut(batch []byte) {
+	for len(batch) > 0 {
+		q.begin()
+		n, err := q.output.write(firstLines(batch, maxLogWrite))
+		lines := bytes.Count(batch[:n], []byte{'\n'})
+		batch = batch[n:]
+		q.mu.Lock()
+		q.writing = max(0, q.writing-lines)
+		if len(batch) == 0 {
+			q.writing, q.telling = 0, 0
+		}
+		q.failed = err
+		q.tries++
+		q.since = time.Time{}
+		q.change()
+		q.mu.Unlock()
+		if err == nil {
+			continue
+		}
+		if q.troubled != nil && (q.told.IsZero() || time.Since(q.told) >= alertEvery) {
+			q.told = time.Now()
+			q.troubled(err)
+		}
+		select {
+		case <-q.hurry:
+		case <-time.After(q.retry):
+		}
+	}
+}
+
+func (q *logQueue) begin() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.since = time.Now()
+}
+
+// inWrite is for how long the write under way has been.
+func (q *logQueue) inWrite() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.since.IsZero() {
+		return 0
+	}
+	return time.Since(q.since)
+}
+
+// firstLines is the beginning of lines: as many whole ones as fit into limit
+// bytes, at least one.
+func firstLines(lines []byte, limit int) []byte {
+	if len(lines) <= limit {
+		return lines
+	}
+	if end := bytes.LastIndexByte(lines[:limit], '\n'); end >= 0 {
+		return lines[:end+1]
+	}
+	if end := bytes.IndexByte(lines, '\n'); end >= 0 {
+		return lines[:end+1]
+	}
+	return lines
+}
+
+// change tells those in drain. q.mu is held.
+func (q *logQueue) change() {
+	if q.changed != nil {
+		close(q.changed)
+		q.changed = nil
+	}
+}
+
+// drain waits until all is written, or can not be at the moment, or until the
+// deadline.
+func (q *logQueue) drain(deadline <-chan struct{}) {
+	signalOnce(q.wake)
+	q.mu.Lock()
+	tries := q.tries
+	if q.failed != nil {
+		signalOnce(q.hurry)
+	}
+	for {
+		waiting := q.writing + q.telling + q.lines + q.dropped
+		if waiting == 0 || q.failed != nil && q.tries > tries {
+			q.mu.Unlock()
+			return
+		}
+		if q.changed == nil {
+			q.changed = make(chan struct{})
+		}
+		changed := q.changed
+		q.mu.Unlock()
+		select {
+		case <-changed:
+		case <-deadline:
+			return
+		}
+		q.mu.Lock()
+	}
+}
+
+// outputHandover is what the next program is told of one output.
+type outputHandover struct {
+	Missing int   // lines that were not written, of which nothing tells yet
+	Lost    int64 // all that were ever left out
+}
+
+// handover tells what a process that ends now leaves out.
+func (q *logQueue) handover() outputHandover {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	unsent := q.writing + q.lines
+	return outputHandover{Missing: unsent + q.telling + q.dropped, Lost: q.lost.Load() + int64(unsent)}
+}
+
+// takeHandover has the queue begin with what the former program's left out.
+func (q *logQueue) takeHandover(h outputHandover) {
+	q.lost.Add(max(0, h.Lost))
+	if h.Missing > 0 {
+		q.push(missingLines(h.Missing, "the program before the upgrade could not write them"), true)
+	}
+}
+
+// missingLines is the line that stands for those that were left out.
+func missingLines(n int, why string) []byte {
+	return formatLogLine('W', "log: %d lines are missing here: %s", n, why)
+}
+
+// formatLogLine makes a line as the log library does, for what can not go through it
+// because it is about one output only.
+func formatLogLine(severity byte, format string, args ...any) []byte {
+	_, source, at, _ := runtime.Caller(1)
+	line := fmt.Appendf(nil, "%c%s %7d %s:%d] ", severity, time.Now().Format("0102 15:04:05.000000"), os.Getpid(), filepath.Base(source), at)
+	return append(fmt.Appendf(line, format, args...), '\n')
+}
+
+// lineWriter writes to files that may take part of a line only. What it says
+// was taken are whole lines; it remembers how much of the next is there already.
+type lineWriter struct{ part int }
+
+func (w *lineWriter) write(to io.Writer, lines []byte) (int, error) {
+	n, err := to.Write(lines[w.part:])
+	n += w.part
+	whole := bytes.LastIndexByte(lines[:n], '\n') + 1
+	w.part = n - whole
+	return whole, err
+}
+
+// logStream is a logOutput that is open from the beginning: standard error.
+type logStream struct {
+	to    io.Writer
+	lines lineWriter
+}
+
+func (s *logStream) write(lines []byte) (int, error) { return s.lines.write(s.to, lines) }

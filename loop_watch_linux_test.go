@@ -1,0 +1,86 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// A loop that stands still is told at /healthz, /readyz and in the metrics. One
+// with nothing to do is well, and so is one that an upgrade has stopped.
+func TestHealthOfStandingLoop(t *testing.T) {
+	btc, bcc := twoPools(t)
+	m, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
+	looks := func(n int) {
+		for range n {
+			s.watch.look()
+			// Whoever can answer has answered before the next look.
+			for _, l := range m.loops[1:] {
+				l.call(func() {})
+			}
+		}
+	}
+	want := func(path string, status int) {
+		t.Helper()
+		if reply, text := s.do("GET", path, ""); reply.StatusCode != status {
+			t.Errorf("%s: %d %q, want %d", path, reply.StatusCode, text, status)
+		}
+	}
+	m.loops[0].call(func() {})
+	want("/healthz", http.StatusOK)
+	want("/readyz", http.StatusOK)
+
+	hold, held := make(chan struct{}), make(chan struct{})
+	m.loops[0].post(func() { close(held); <-hold })
+	<-held
+	looks(stalledLooks + 1)
+	if reason := s.watch.stalled(); reason == "" {
+		t.Error("it is not noticed")
+	}
+	want("/healthz", http.StatusServiceUnavailable)
+	want("/readyz", http.StatusServiceUnavailable)
+	m.frozen.Store(true)
+	looks(1)
+	want("/healthz", http.StatusOK)
+	m.frozen.Store(false)
+	looks(stalledLooks)
+	want("/healthz", http.StatusServiceUnavailable)
+	close(hold)
+	eventually(t, "well again", func() bool { return s.watch.stalled() == "" })
+	want("/healthz", http.StatusOK)
+	want("/readyz", http.StatusOK)
+}
+
+// Only an upgrade's deadline ends the accept loop; the kernel's time-outs, which
+// come of a connection, do not.
+func TestTimeoutsDoNotEndAccepting(t *testing.T) {
+	for _, err := range []error{syscall.ETIMEDOUT, syscall.EAGAIN, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.ETIMEDOUT)}, errors.New("other")} {
+		if isStopped(err) {
+			t.Errorf("%v ends it", err)
+		}
+	}
+	ln, err := listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.close()
+	ln.stop()
+	done := make(chan error, 1)
+	go func() { _, _, err := ln.accept(); done <- err }()
+	select {
+	case err := <-done:
+		if !isStopped(err) {
+			t.Errorf("a stopped listener says %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the listener does not stop")
+	}
+}

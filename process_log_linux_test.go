@@ -1,0 +1,570 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+var logFaultSeconds = flag.Int("log-fault-seconds", 12, "how long the test with faults of the log runs")
+
+// logScene is a daemon whose standard error is a pipe that the test holds, and
+// whose log files are in a small file system of their own.
+type logScene struct {
+	*process
+	read *os.File // end of the pipe
+	logs string   // directory
+	web  string   // its HTTP address
+}
+
+// newLogScene prepares the daemon; begin starts it.
+func newLogScene(t *testing.T, c *Config, coins map[string]string) *logScene {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &logScene{process: newProcess(t, t.TempDir()), read: read, logs: mountSmall(t)}
+	s.stderr = write
+	t.Cleanup(func() { read.Close() })
+	c.ListenAddr, c.HTTPDebugListenAddr, c.EnableHTTPDebug = unusedAddr(t), unusedAddr(t), true
+	s.addr, s.web = c.ListenAddr, "http://"+c.HTTPDebugListenAddr
+	s.writeConfig(c)
+	s.setCoins(coins)
+	return s
+}
+
+// begin runs the daemon until it listens, whether or not it can log.
+func (s *logScene) begin(args ...string) {
+	s.t.Helper()
+	s.startQuietly(args...)
+	s.stderr.Close() // ours
+	waitUntil(s.t, "listening", func() bool {
+		select {
+		case <-s.ended:
+			s.t.Fatalf("the daemon has ended: %v", s.cmd.ProcessState)
+		default:
+		}
+		nc, err := net.Dial("tcp", s.addr)
+		if err == nil {
+			nc.Close()
+		}
+		return err == nil
+	})
+	waitUntil(s.t, "HTTP", func() bool { _, err := s.get("/healthz"); return err == nil })
+}
+
+func (s *logScene) get(path string) (string, error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	reply, err := client.Get(s.web + path)
+	if err != nil {
+		return "", err
+	}
+	defer reply.Body.Close()
+	text, err := io.ReadAll(reply.Body)
+	if err == nil && reply.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, reply.Status, text)
+	}
+	return string(text), err
+}
+
+// metric is one value of /metrics, -1 while there is none.
+func (s *logScene) metric(name string) float64 {
+	text, err := s.get("/metrics")
+	if err != nil {
+		return -1
+	}
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				s.t.Error(err)
+			}
+			return v
+		}
+	}
+	return -1
+}
+
+// upgradeUnheard upgrades the daemon without its log.
+func (s *logScene) upgradeUnheard() {
+	s.t.Helper()
+	const count = "stratum_switcher_upgrades_total"
+	before := s.metric(count)
+	for end := time.Now().Add(upgradeWait); before < 0 && time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		before = s.metric(count)
+	}
+	s.signal(syscall.SIGUSR2)
+	waitUntil(s.t, "upgraded", func() bool { return s.metric(count) == before+1 })
+}
+
+// endsOnSignal wants the daemon to end in good order and time.
+func (s *logScene) endsOnSignal() {
+	s.t.Helper()
+	s.signal(syscall.SIGTERM)
+	select {
+	case <-s.ended:
+		if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+			s.t.Errorf("it ended with %v", s.cmd.ProcessState)
+		}
+	case <-time.After(5 * time.Second):
+		s.t.Error("it does not end on SIGTERM")
+	}
+}
+
+// logged is all that is in the files of a severity, in any order.
+func (s *logScene) logged(severity string) string {
+	s.t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.logs, "*.log."+severity+".*"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, path := range files {
+		content, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.t.Fatal(err)
+		}
+		all.Write(content)
+	}
+	return all.String()
+}
+
+// The daemon's loops say something on each of these coin changes. Without the
+// limit of each kind of line there would be one for each.
+func (s *logScene) sayMuch(miners []*stratumtest.Miner) {
+	s.t.Helper()
+	for i := range limitedFirst + 2 {
+		s.setCoins(map[string]string{"*": "nocoin" + strconv.Itoa(i)})
+		before := float64(i + 1)
+		waitUntil(s.t, "the coin change", func() bool { return s.metric("stratum_switcher_switches_without_pool_total") >= before })
+		for _, m := range miners {
+			wantAccepted(s.t, m, 1)
+		}
+	}
+}
+
+// Standard error whose reader is gone, or does not read, costs no miner and no
+// share, whatever is logged there; health, upgrades and signals work as ever.
+func TestStandardErrorNobodyReads(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		gone bool // the reader, else it does not read
+		args []string
+	}{
+		{"gone, all lines", true, []string{"-logtostderr", "-v=3"}},
+		{"gone, errors", true, []string{"-v=1", "-logbuflevel=-1"}},
+		{"blocked, all lines", false, []string{"-logtostderr", "-v=3"}},
+		{"blocked, also files", false, []string{"-alsologtostderr", "-v=3", "-logbuflevel=-1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			btc, _ := twoPools(t)
+			s := newLogScene(t, fileConfig(btc), map[string]string{"*": "btc"})
+			if c.gone {
+				s.read.Close()
+			} else {
+				fillPipe(t, s.stderr)
+			}
+			s.begin(append(c.args, "-log_dir="+s.logs)...)
+			miners := startMiners(t, s.addr, "alice", 5)
+			s.sayMuch(miners)
+			// Handshakes at -v 3 are more than the queue holds.
+			for range 20 {
+				chatty(t, s.addr)
+			}
+			s.upgradeUnheard()
+			s.setCoins(map[string]string{"*": "btc"})
+			wantMining(t, miners, "btc")
+			wantNewMiner(t, s.addr, "bob")
+			for _, path := range []string{"/healthz", "/readyz"} {
+				if _, err := s.get(path); err != nil {
+					t.Error(err)
+				}
+			}
+			if c.args[0] == "-logtostderr" && s.metric(`stratum_switcher_log_lines_dropped_total{output="stderr"}`) <= 0 {
+				t.Error("no line is said to have been left out")
+			}
+			s.endsOnSignal()
+			if files := s.logged("INFO"); c.args[0] != "-logtostderr" && (!strings.Contains(files, "listening addr=") || !strings.Contains(files, "upgraded version=") || !strings.Contains(files, "stopping on ")) {
+				t.Errorf("the files lack lines: %.2000s", files)
+			}
+		})
+	}
+}
+
+// fillPipe leaves no room in a pipe. The daemon's end of it blocks, so only a
+// copy of ours is used.
+func fillPipe(t *testing.T, w *os.File) {
+	t.Helper()
+	fd := int(w.Fd()) // blocking from now on, as an inherited one is
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for size := 4096; size > 0; {
+		if _, err := unix.Write(fd, bytes.Repeat([]byte("\n"), size)); err == unix.EAGAIN {
+			size /= 2
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// chatty is a connection that has one line logged for each of its requests at
+// -v 3, and one for its end at -v 2.
+func chatty(t *testing.T, addr string) {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	var b bytes.Buffer
+	for i := range 190 {
+		fmt.Fprintf(&b, `{"id":%d,"method":"mining.%s","params":[]}`+"\n", i, strings.Repeat("x", 600))
+	}
+	_, _ = nc.Write(b.Bytes()) // it may be closed already
+	_ = nc.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, _ = io.CopyN(io.Discard, nc, 190*20)
+}
+
+// With the disk of the log full the daemon starts, serves, is upgraded and ends;
+// when there is room again the log goes on, and what is missing is told.
+func TestLogDiskFull(t *testing.T) {
+	t.Parallel()
+	btc, _ := twoPools(t)
+	s := newLogScene(t, fileConfig(btc), map[string]string{"*": "btc"})
+	filler := filepath.Join(s.logs, "filler")
+	if err := fillDisk(filler); err != nil {
+		t.Fatal(err)
+	}
+	var stderr logTap
+	stderr.room = -1
+	go func() { _, _ = io.Copy(&stderr, s.read) }()
+	s.begin("-v=3", "-logbuflevel=-1", "-log_dir="+s.logs)
+	miners := startMiners(t, s.addr, "alice", 5)
+	s.sayMuch(miners)
+	for range 20 {
+		chatty(t, s.addr)
+	}
+	s.upgradeUnheard()
+	s.setCoins(map[string]string{"*": "btc"})
+	wantMining(t, miners, "btc")
+	wantNewMiner(t, s.addr, "bob")
+	eventually(t, "standard error tells of it", func() bool { return strings.Contains(stderr.text(), "log: INFO file: ") })
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the log says how many lines are missing", func() bool {
+		text := s.logged("INFO")
+		return missingOf.MatchString(text) && strings.Contains(text, "upgraded version=")
+	})
+	if s.metric(`stratum_switcher_log_lines_dropped_total{output="INFO"}`) <= 0 {
+		t.Error("no line is said to have been left out")
+	}
+	s.endsOnSignal()
+	if !strings.Contains(s.logged("INFO"), "stopping on terminated") {
+		t.Error("the last line is missing")
+	}
+}
+
+// A failing start says why on standard error, and ends although nobody reads it.
+func TestFailingStartIsTold(t *testing.T) {
+	t.Parallel()
+	for _, blocked := range []bool{false, true} {
+		btc, _ := twoPools(t)
+		s := newLogScene(t, fileConfig(btc), map[string]string{"*": "btc"})
+		s.replace(filepath.Join(s.dir, "config.json"), []byte(`{"ServerID":"one"}`), 0o644)
+		if blocked {
+			fillPipe(t, s.stderr)
+		}
+		s.startQuietly("-log_dir=" + s.logs)
+		s.stderr.Close()
+		select {
+		case <-s.ended:
+		case <-time.After(10 * time.Second):
+			t.Fatal("it does not end")
+		}
+		if code := s.cmd.ProcessState.ExitCode(); code != 1 {
+			t.Errorf("it ended with %v", s.cmd.ProcessState)
+		}
+		said, err := io.ReadAll(s.read)
+		if told := bytes.HasPrefix(said, []byte("stratumSwitcher: ")) && bytes.Contains(said, []byte("ServerID")); err != nil || told == blocked {
+			t.Errorf("blocked: %v: it said %.300q, %v", blocked, said, err)
+		}
+	}
+}
+
+// What the runtime says of a crash goes to standard error itself, wherever the
+// log goes.
+func TestCrashGoesToStandardError(t *testing.T) {
+	t.Parallel()
+	btc, _ := twoPools(t)
+	s := newLogScene(t, fileConfig(btc), map[string]string{"*": "btc"})
+	s.begin("-log_dir="+s.logs, "-logbuflevel=-1")
+	s.signal(syscall.SIGQUIT)
+	said, err := io.ReadAll(s.read)
+	if err != nil || !bytes.Contains(said, []byte("SIGQUIT")) || !bytes.Contains(said, []byte("goroutine ")) {
+		t.Errorf("it said %.300q, %v", said, err)
+	}
+	<-s.ended
+	if !strings.Contains(s.logged("INFO"), "listening addr=") {
+		t.Error("the log has not what was before")
+	}
+}
+
+// However many connections and names a stranger makes, the log grows by some
+// lines only.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+	btc.SetModes(stratumtest.Modes{RefuseWorker: true})
+	s := newLogScene(t, fileConfig(btc), map[string]string{"*": "btc"})
+	go func() { _, _ = io.Copy(io.Discard, s.read) }()
+	s.begin("-logbuflevel=-1", "-log_dir="+s.logs)
+	const strangers, names = 20, 15
+	var all sync.WaitGroup
+	for i := range strangers {
+		all.Go(func() {
+			for j := range names {
+				nc, err := net.Dial("tcp", s.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				fmt.Fprintf(nc, `{"id":1,"method":"mining.subscribe","params":[]}`+"\n"+`{"id":2,"method":"mining.authorize","params":["zz%s%d.x","x"]}`+"\n",
+					strings.Repeat("x", 100), i*names+j)
+				_ = nc.SetReadDeadline(time.Now().Add(5 * time.Second))
+				for lines := bufio.NewScanner(nc); lines.Scan() && !strings.Contains(lines.Text(), `"id":2`); {
+				}
+				nc.Close()
+			}
+		})
+	}
+	all.Wait()
+	if failed := s.metric("stratum_switcher_pool_links_failed_total"); failed < strangers*names {
+		t.Errorf("only %v links failed", failed)
+	}
+	if text := s.logged("INFO"); strings.Count(text, "\n") > 60 || strings.Count(text, "link failed:") != limitedFirst {
+		t.Errorf("%d lines: %.3000s", strings.Count(text, "\n"), text)
+	}
+	s.endsOnSignal()
+	summary := regexp.MustCompile(`log: \d+ more lines of the kind "link failed"`)
+	if text := s.logged("INFO"); len(summary.FindAllString(text, -1)) != 1 {
+		t.Errorf("no summary of the lines left out: %.3000s", text)
+	}
+}
+
+// shareTimer submits one share after another and notes how long answers take.
+type shareTimer struct {
+	miner *stratumtest.Miner
+	stop  func()
+
+	mu      sync.Mutex
+	shares  int
+	longest time.Duration
+	ignore  bool // an upgrade is under way
+}
+
+func startShareTimer(t *testing.T, addr string) *shareTimer {
+	p := &shareTimer{miner: startMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: "timed.1", Manual: true})}
+	if err := p.miner.WaitPool(waitContext(t), "btc"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			before := p.ignored()
+			began := time.Now()
+			if _, err := p.miner.Submit(ctx, nil); err != nil {
+				if ctx.Err() == nil {
+					t.Errorf("the timed share: %v", err)
+				}
+				return
+			}
+			took := time.Since(began)
+			p.mu.Lock()
+			p.shares++
+			if !before && !p.ignore {
+				p.longest = max(p.longest, took)
+			}
+			p.mu.Unlock()
+			time.Sleep(2 * time.Millisecond)
+		}
+	}()
+	p.stop = func() { cancel(); <-done }
+	t.Cleanup(p.stop)
+	return p
+}
+
+func (p *shareTimer) ignored() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ignore
+}
+
+// aside leaves out of the figures what do takes.
+func (p *shareTimer) aside(do func()) {
+	p.setIgnore(true)
+	do()
+	p.setIgnore(false)
+}
+
+func (p *shareTimer) setIgnore(ignore bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ignore = ignore
+}
+
+func (p *shareTimer) result() (shares int, longest time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.shares, p.longest
+}
+
+// The disk of the log fills up and is free again, standard error is blocked and
+// read again, log files and their directory are moved away, with upgrades in
+// between. No miner is lost, and no share takes longer than with a daemon beside
+// it that has none of this.
+func TestLogFaults(t *testing.T) {
+	t.Parallel()
+	btc, bcc := twoPools(t)
+	coins := map[string]string{"*": "btc"}
+	args := []string{"-alsologtostderr", "-v=3", "-logbuflevel=-1"}
+	s := newLogScene(t, fileConfig(btc, bcc), coins)
+	control := newLogScene(t, fileConfig(btc, bcc), coins)
+	go func() { _, _ = io.Copy(io.Discard, control.read) }()
+	control.begin(append(args, "-log_dir="+control.logs)...)
+	s.begin(append(args, "-log_dir="+filepath.Join(s.logs, "."))...)
+	miners, others := startMiners(t, s.addr, "alice", 10), startMiners(t, control.addr, "alice", 10)
+	probe, other := startShareTimer(t, s.addr), startShareTimer(t, control.addr)
+
+	var stderr stallReader
+	go stderr.run(s.read)
+	filler := filepath.Join(s.logs, "filler")
+	faults := []struct {
+		name       string
+		begin, end func() error
+	}{
+		{"disk full", func() error { return fillDisk(filler) }, func() error { return os.Remove(filler) }},
+		{"standard error blocked", func() error { stderr.gate.Lock(); return nil }, func() error { stderr.gate.Unlock(); return nil }},
+		{"files moved", func() error { return moveLogs(s.logs, ".moved") }, func() error { return removeLogs(s.logs) }},
+		{"all at once", func() error { stderr.gate.Lock(); return fillDisk(filler) }, func() error { stderr.gate.Unlock(); return removeLogs(s.logs) }},
+	}
+	at, rounds, pause := "btc", 0, 0.0
+	for end := time.Now().Add(time.Duration(*logFaultSeconds) * time.Second); rounds < len(faults) || time.Now().Before(end); rounds++ {
+		fault := faults[rounds%len(faults)]
+		if err := fault.begin(); err != nil {
+			t.Fatalf("%s: %v", fault.name, err)
+		}
+		for range 8 {
+			chatty(t, s.addr)
+			chatty(t, control.addr)
+		}
+		at = map[string]string{"btc": "bcc", "bcc": "btc"}[at]
+		for _, p := range []*logScene{s, control} {
+			p.setCoins(map[string]string{"*": at})
+		}
+		wantMining(t, miners, at)
+		probe.aside(s.upgradeUnheard)
+		pause = max(pause, s.metric("stratum_switcher_last_upgrade_pause_seconds"))
+		wantMining(t, miners, at)
+		wantMining(t, others, at)
+		if err := fault.end(); err != nil {
+			t.Fatalf("%s: %v", fault.name, err)
+		}
+		chatty(t, s.addr)
+		chatty(t, control.addr)
+	}
+	eventually(t, "the log goes on", func() bool {
+		chatty(t, s.addr)
+		return strings.Contains(s.logged("INFO"), "request method=")
+	})
+	probe.stop()
+	other.stop()
+	shares, longest := probe.result()
+	_, usual := other.result()
+	t.Logf("%d rounds, %d shares, the longest answer took %v, %v without the faults; the longest pause of an upgrade %.0f ms; lines left out: files %.0f, standard error %.0f",
+		rounds, shares, longest, usual, 1000*pause,
+		s.metric(`stratum_switcher_log_lines_dropped_total{output="INFO"}`), s.metric(`stratum_switcher_log_lines_dropped_total{output="stderr"}`))
+	used, unharmed := s.usage(strings.TrimPrefix(s.web, "http://")), control.usage(strings.TrimPrefix(control.web, "http://"))
+	t.Logf("%v; without the faults %v", used, unharmed)
+	room := 48 << 10 // KB: all queues full and being written, and as much garbage
+	if raceDetector {
+		room *= 4
+	}
+	if used.private > unharmed.private+room || used.descriptors > unharmed.descriptors+2 || used.goroutines > unharmed.goroutines+4 {
+		t.Errorf("%v, without the faults %v", used, unharmed)
+	}
+	// A machine that is busy with other things delays both, by chance one more.
+	if longest > usual+max(usual, 100*time.Millisecond) {
+		t.Errorf("a share took %v, %v without the faults", longest, usual)
+	}
+	for _, m := range append(miners, probe.miner) {
+		checkMiner(t, m)
+	}
+	s.endsOnSignal()
+}
+
+// stallReader reads unless it is told not to.
+type stallReader struct{ gate sync.Mutex }
+
+func (r *stallReader) run(from io.Reader) {
+	buf := make([]byte, 64<<10)
+	for {
+		r.gate.Lock()
+		//lint:ignore SA2001 it is only waited for
+		r.gate.Unlock()
+		if _, err := from.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+// moveLogs renames all log files.
+func moveLogs(dir, suffix string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.log.*"))
+	for _, path := range files {
+		if renameErr := os.Rename(path, path+suffix); renameErr != nil {
+			err = renameErr
+		}
+	}
+	return err
+}
+
+// removeLogs removes whatever is in the directory.
+func removeLogs(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	for _, path := range files {
+		if removeErr := os.RemoveAll(path); removeErr != nil {
+			err = removeErr
+		}
+	}
+	return err
+}
