@@ -10,9 +10,13 @@ import (
 
 // daemon holds what the running program consists of.
 type daemon struct {
-	args  []string       // of the program, for an upgrade
-	stop  chan os.Signal // SIGTERM, SIGINT
-	again chan os.Signal // SIGUSR2
+	args   []string       // of the program, for an upgrade
+	stop   chan os.Signal // SIGTERM, SIGINT
+	again  chan os.Signal // SIGUSR2
+	unused chan os.Signal // SIGHUP
+
+	// binary is where upgrades come from; empty: where this program did.
+	binary string
 
 	config  *Config
 	manager *sessionManager
@@ -73,6 +77,8 @@ func (d *daemon) run() error {
 			default:
 			}
 			glog.Errorf("upgrade %v; the service goes on as before", err)
+		case sig := <-d.unused:
+			glog.Warningf("signal %v is not used; SIGUSR2 reads the configuration again, by an upgrade", sig)
 		}
 	}
 }
