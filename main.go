@@ -43,18 +43,20 @@ func run(args []string) error {
 	case flag.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case *showVersion:
-		fmt.Println("stratumSwitcher", version)
+		fmt.Println(programName, version)
 		return nil
 	case *check:
 		return checkConfig(*configPath)
 	}
 	freeLogNames()
 	d := &daemon{
-		args:  args,
-		stop:  make(chan os.Signal, 4),
-		again: make(chan os.Signal, 1),
+		args:   args,
+		stop:   make(chan os.Signal, 4),
+		again:  make(chan os.Signal, 1),
+		unused: make(chan os.Signal, 1),
 	}
 	signal.Notify(d.stop, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(d.unused, syscall.SIGHUP)
 	notifyUpgrade(d.again)
 	raiseDescriptorLimit()
 	glog.Infof("stratumSwitcher version=%s pid=%d", version, os.Getpid())
@@ -82,6 +84,9 @@ func checkConfig(path string) error {
 	}
 	if before != nil {
 		if err := before.check(config); err != nil {
+			return err
+		}
+		if err := before.answer(); err != nil {
 			return err
 		}
 	}
