@@ -223,12 +223,20 @@ func TestTakeoverDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	for round := range 200 {
+	for round := range takeoverRounds(200) {
 		rng := rand.New(rand.NewPCG(seed, uint64(round)))
 		if !t.Run(fmt.Sprint(round), func(t *testing.T) { takeOver(t, rng, ln) }) {
 			return
 		}
 	}
+}
+
+// takeoverRounds is n, or less where a process takes long to start.
+func takeoverRounds(n int) int {
+	if raceDetector {
+		return n / 4
+	}
+	return n
 }
 
 func takeOver(t *testing.T, rng *rand.Rand, ln net.Listener) {
@@ -337,7 +345,7 @@ func TestTakeoverDamagedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	for round := range rounds {
+	for round := range takeoverRounds(rounds) {
 		rng := rand.New(rand.NewPCG(seed, uint64(round)))
 		if !t.Run(fmt.Sprint(round), func(t *testing.T) {
 			sc := newTakeoverScene(t, sessions, ln)
