@@ -10,10 +10,14 @@ import (
 
 // daemon holds what the running program consists of.
 type daemon struct {
-	args  []string       // of the program, for an upgrade
-	log   *processLog    // nil: the log library's own
-	stop  chan os.Signal // SIGTERM, SIGINT
-	again chan os.Signal // SIGUSR2
+	args   []string       // of the program, for an upgrade
+	log    *processLog    // nil: the log library's own
+	stop   chan os.Signal // SIGTERM, SIGINT
+	again  chan os.Signal // SIGUSR2
+	unused chan os.Signal // SIGHUP
+
+	// binary is where upgrades come from; empty: where this program did.
+	binary string
 
 	config  *Config
 	manager *sessionManager
@@ -76,6 +80,8 @@ func (d *daemon) run() error {
 			default:
 			}
 			glog.Errorf("upgrade %v; the service goes on as before", err)
+		case sig := <-d.unused:
+			glog.Warningf("signal %v is not used; SIGUSR2 reads the configuration again, by an upgrade", sig)
 		}
 	}
 }

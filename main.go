@@ -42,7 +42,7 @@ func run(args []string) (*processLog, error) {
 	case flag.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case *showVersion:
-		fmt.Println("stratumSwitcher", version)
+		fmt.Println(programName, version)
 		return nil, nil
 	case *check:
 		// What a check has to say is for whoever runs it, and must not depend on
@@ -57,12 +57,14 @@ func run(args []string) (*processLog, error) {
 		return nil, err
 	}
 	d := &daemon{
-		args:  args,
-		log:   log,
-		stop:  make(chan os.Signal, 4),
-		again: make(chan os.Signal, 1),
+		args:   args,
+		log:    log,
+		stop:   make(chan os.Signal, 4),
+		again:  make(chan os.Signal, 1),
+		unused: make(chan os.Signal, 1),
 	}
 	signal.Notify(d.stop, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(d.unused, syscall.SIGHUP)
 	notifyUpgrade(d.again)
 	raiseDescriptorLimit()
 	glog.Infof("stratumSwitcher version=%s pid=%d", version, os.Getpid())
@@ -92,6 +94,11 @@ func checkConfig(path string) error {
 	}
 	for _, note := range notes {
 		fmt.Println(note)
+	}
+	if before != nil {
+		if err := before.answer(); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("%s is fine\n", path)
 	return nil

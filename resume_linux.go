@@ -3,12 +3,12 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,7 +50,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 	taken.Wait()
 	m.ids.setNextIndex(st.NextIndex)
 	m.resumed = st
-	m.lostInUpgrade = int(lost.Load())
+	m.lostInUpgrade = st.unreadable + st.dropped + int(lost.Load())
 	m.tidy.burst = int64(len(st.SessionDatas)) // they leave garbage like new ones
 }
 
@@ -111,15 +111,24 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 	defer m.mu.Unlock()
 	former := m.former[coin]
 	if server != nil {
-		key := fmt.Sprintf("%s %v", coin, *server) // coins have no spaces
-		if former = m.former[key]; former == nil {
+		// As JSON, no two different servers look the same.
+		text, err := json.Marshal(server)
+		if err != nil {
+			glog.Errorf("resume: former pool: %v", err)
+			return nil
+		}
+		key := otherPoolKey{coin, string(text)}
+		if former = m.otherPools[key]; former == nil {
 			pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: *server}}, m.health)
 			if err != nil {
 				m.limitedLog.errorf("former pool", "resume: former pool: %v", err)
 				return nil
 			}
+			if m.otherPools == nil {
+				m.otherPools = make(map[otherPoolKey]*pool)
+			}
 			former = pools[coin]
-			m.former[key] = former
+			m.otherPools[key] = former
 		}
 	}
 	if former == nil {
@@ -255,9 +264,9 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	if lasted >= 0 {
 		pause = fmt.Sprint(lasted.Milliseconds())
 	}
-	m.monitor.resumed(st, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, now, lasted)
-	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s",
-		version, len(st.SessionDatas)-m.lostInUpgrade, m.lostInUpgrade, b.String(), pause)
+	kept := st.unreadable + st.dropped + len(st.SessionDatas) - m.lostInUpgrade
+	m.monitor.resumed(st, kept, m.lostInUpgrade, now, lasted)
+	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s", version, kept, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
 		m.limitedLog.warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
 	}
@@ -292,28 +301,38 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	nameProcess()
 	began := monotonicClock()
 	st, err := readRuntimeState(runtimePath)
+	removeState(runtimePath) // it holds passwords, and nobody reads it again
 	if err != nil {
 		glog.Errorf("resume: %v; starting anew, miners have to connect again", err)
-		closeInheritedSockets()
+		if d.config, err = loadConfig(configPath); err == nil {
+			closeInherited(d.config.ListenAddr)
+		}
 		collect()
 		return d.start(configPath)
 	}
 	read := monotonicClock()
+	if filepath.IsAbs(st.Binary) {
+		d.binary = st.Binary
+	}
 	if d.config, err = loadConfig(configPath); err != nil {
-		if st.Config == nil {
+		if err = d.lastGoodConfig(st, err); err != nil {
 			return err
 		}
-		glog.Errorf("resume: %v; SERVING WITH THE LAST GOOD CONFIGURATION", err)
-		d.config = st.Config
 	}
 	if st.ChainType != "" && d.config.ChainType != st.ChainType {
-		glog.Errorf("resume: ChainType is %q, was %q; SERVING WITH THE LAST GOOD CONFIGURATION", d.config.ChainType, st.ChainType)
-		d.config = st.Config
+		err := fmt.Errorf("ChainType is %q, was %q", d.config.ChainType, st.ChainType)
+		if err = d.lastGoodConfig(st, err); err != nil {
+			return err
+		}
 	}
-	if err = d.prepare(st); err != nil && st.Config != nil {
-		glog.Errorf("resume: %v; SERVING WITH THE LAST GOOD CONFIGURATION", err)
-		d.config = st.Config
-		err = d.prepare(st)
+	if st.unreadable > 0 {
+		glog.Errorf("resume: runtime file %s is damaged: %d sessions could not be read", runtimePath, st.unreadable)
+	}
+	d.dropUnsound(st)
+	if err = d.prepare(st); err != nil {
+		if err = d.lastGoodConfig(st, err); err == nil {
+			err = d.prepare(st)
+		}
 	}
 	if err != nil {
 		return err
@@ -339,14 +358,47 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 		since := func(at int64) int64 { return (at - frozen) / int64(time.Millisecond) }
 		glog.V(1).Infof("upgrade steps began_ms=%d read_ms=%d prepared_ms=%d relaying_ms=%d", since(began), since(read), since(prepared), since(clock))
 	}
-	if err := os.Remove(runtimePath); err != nil {
-		glog.Warningf("resume: %v", err)
-	}
 	if d.status, err = startStatus(d.config, d.manager); err != nil {
 		glog.Errorf("resume: %v; going on without it", err)
 	}
 	defer d.status.close()
 	return d.run()
+}
+
+// lastGoodConfig has the former process's configuration serve on because of
+// why, which it returns if that configuration is not there or no good either.
+func (d *daemon) lastGoodConfig(st *runtimeState, why error) error {
+	if st.Config == nil {
+		return why
+	}
+	text, err := json.Marshal(st.Config)
+	if err != nil {
+		return why
+	}
+	// The state file may say anything.
+	config, err := parseConfig(text)
+	if err != nil {
+		glog.Errorf("resume: the last good configuration: %v", err)
+		return why
+	}
+	glog.Errorf("resume: %v; SERVING WITH THE LAST GOOD CONFIGURATION", why)
+	d.config = config
+	return nil
+}
+
+// dropUnsound drops the sessions that have descriptors which are not theirs
+// beyond doubt. Nothing of st may have been used before.
+func (d *daemon) dropUnsound(st *runtimeState) {
+	const mostLines = 20
+	dropped := checkDescriptors(st, d.config.ListenAddr)
+	for i, err := range dropped {
+		if i == mostLines {
+			glog.Errorf("resume: %d more sessions like these", len(dropped)-i)
+			break
+		}
+		glog.Errorf("resume: %v", err)
+	}
+	st.dropped = len(dropped)
 }
 
 // prepare makes what can be made of the configuration without the sessions.
@@ -372,12 +424,15 @@ func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
 		return d.listenAnew()
 	}
 	unix.CloseOnExec(st.ListenFD)
-	if err := unix.SetNonblock(st.ListenFD, true); err != nil {
-		return nil, fmt.Errorf("listener of the former process: %w", err)
+	err := unix.SetNonblock(st.ListenFD, true)
+	var former *minerListener
+	if err == nil {
+		former, err = listenerFromFD(st.ListenFD)
 	}
-	former, err := listenerFromFD(st.ListenFD)
 	if err != nil {
-		return nil, err
+		glog.Errorf("resume: listener of the former process: %v; listening anew", err)
+		unix.Close(st.ListenFD)
+		return d.listenAnew()
 	}
 	if want == st.ListenAddr {
 		return former, nil
@@ -418,24 +473,6 @@ func (d *daemon) listenAnew() (*minerListener, error) {
 		case sig := <-d.stop:
 			return nil, fmt.Errorf("stopped by %v: %w", sig, err)
 		case <-time.After(retry):
-		}
-	}
-}
-
-// closeInheritedSockets closes connections that a former process left and
-// nobody can use. The process has no sockets of its own yet.
-func closeInheritedSockets() {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil || fd <= 2 {
-			continue
-		}
-		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.HasPrefix(target, "socket:") {
-			unix.Close(fd)
 		}
 	}
 }

@@ -92,14 +92,18 @@ func readRuntimeState(path string) (*runtimeState, error) {
 const runtimeFile = "runtime.json"
 
 // removeStaleState removes a state file that nobody came to read, because the
-// process was ended in the middle of an upgrade: it holds passwords.
-func removeStaleState() {
-	info, err := os.Lstat(runtimeFile)
+// process was ended in the middle of an upgrade.
+func removeStaleState() { removeState(runtimeFile) }
+
+// removeState removes a state file, because it holds passwords. What is no
+// file that a process of this user could have left stays.
+func removeState(path string) {
+	info, err := os.Lstat(path)
 	if err != nil || checkOwnFile(info) != nil {
 		return
 	}
-	if err := os.Remove(runtimeFile); err != nil {
-		glog.Warningf("stale %s: %v", runtimeFile, err)
+	if err := os.Remove(path); err != nil {
+		glog.Warningf("state file: %v", err)
 	}
 }
 
@@ -125,11 +129,11 @@ const (
 	sessionSize = 1024
 )
 
-// encodeState is st as JSON, in parts that follow each other.
+// encodeState is st as JSON, in parts that follow each other. Each session and
+// the frame around them have a checksum, so that a broken byte costs no more
+// than the session it is in; see runtime_salvage.go.
 func encodeState(st *runtimeState) ([][]byte, error) {
-	rest := *st
-	rest.SessionDatas = []sessionState{}
-	frame, err := wireJSON.Marshal(&rest)
+	frame, err := encodeFrame(st)
 	if err != nil || len(st.SessionDatas) == 0 {
 		return [][]byte{frame}, err
 	}
@@ -146,7 +150,11 @@ func encodeState(st *runtimeState) ([][]byte, error) {
 			if i > 0 {
 				stream.WriteRaw(sessionsNext)
 			}
+			begin := stream.Buffered()
 			stream.WriteVal(&st.SessionDatas[i])
+			if stream.Error == nil {
+				stream.SetBuffer(seal(stream.Buffer(), begin))
+			}
 		}
 		parts[part], errs[part] = stream.Buffer(), stream.Error
 	})
@@ -154,21 +162,56 @@ func encodeState(st *runtimeState) ([][]byte, error) {
 	return parts, errors.Join(errs...)
 }
 
+// encodeFrame is st without its sessions as JSON, with a spare copy of what a
+// process can not do without.
+func encodeFrame(st *runtimeState) ([]byte, error) {
+	rest := *st
+	rest.SessionDatas = []sessionState{}
+	frame, err := wireJSON.Marshal(&rest)
+	if err != nil {
+		return nil, err
+	}
+	rest.SessionDatas, rest.Wanted, rest.Switched, rest.Monitor, rest.Descriptors = nil, nil, nil, nil, nil
+	spare, err := wireJSON.Marshal(&rest)
+	if err != nil {
+		return nil, err
+	}
+	frame = seal(frame, 0)
+	frame = append(frame[:len(frame)-1], spareLine...)
+	return append(append(frame, seal(spare, 0)...), '}'), nil
+}
+
+// The spare copy is an object in the last line, which begins like this.
+const (
+	spareMember = "\"Spare\":"
+	spareLine   = ",\n" + spareMember
+)
+
 // decodeState reads what encodeState wrote, or any other JSON of that content.
 func decodeState(content []byte) (*runtimeState, error) {
 	if st := decodeLines(content); st != nil {
 		return st, nil
 	}
 	var st runtimeState
-	if err := wireJSON.Unmarshal(content, &st); err != nil {
+	if !isSealed(content) {
+		err := wireJSON.Unmarshal(content, &st)
+		if err == nil {
+			return &st, nil
+		}
+		if st := salvageState(content); st != nil {
+			return st, nil
+		}
 		return nil, err
 	}
-	return &st, nil
+	if st := salvageState(content); st != nil {
+		return st, nil
+	}
+	return nil, errors.New("it is damaged or cut off")
 }
 
-// decodeLines is decodeState if the sessions have lines of their own; else it
-// returns nil. No string in JSON has a line end in it, so what is a session
-// in each line is so in the whole.
+// decodeLines is decodeState if the sessions have lines of their own, and
+// nothing is wrong with any; else it returns nil. No string in JSON has a line
+// end in it, so what is a session in each line is so in the whole.
 func decodeLines(content []byte) *runtimeState {
 	before, sessions, ok := bytes.Cut(content, []byte(sessionsBegin))
 	if !ok {
@@ -178,9 +221,8 @@ func decodeLines(content []byte) *runtimeState {
 	if !ok {
 		return nil
 	}
-	var st runtimeState
-	frame := bytes.Join([][]byte{before, after}, []byte(sessionsNone))
-	if wireJSON.Unmarshal(frame, &st) != nil {
+	st := decodeFrame(before, after)
+	if st == nil {
 		return nil
 	}
 	lines := bytes.Split(sessions, []byte(sessionsNext))
@@ -189,13 +231,31 @@ func decodeLines(content []byte) *runtimeState {
 	inParallel(len(good), len(lines), func(part, from, to int) {
 		good[part] = true
 		for i := from; i < to && good[part]; i++ {
-			good[part] = wireJSON.Unmarshal(lines[i], &st.SessionDatas[i]) == nil
+			good[part] = sealHolds(lines[i]) && wireJSON.Unmarshal(lines[i], &st.SessionDatas[i]) == nil
 		}
 	})
 	for _, ok := range good {
 		if !ok {
 			return nil
 		}
+	}
+	return st
+}
+
+// decodeFrame decodes what comes before and after the sessions; nil: it can not
+// be, or its checksum says otherwise.
+func decodeFrame(before, after []byte) *runtimeState {
+	sealed := false
+	if end := bytes.LastIndex(after, []byte(spareLine)); end >= 0 {
+		if spare, ok := bytes.CutSuffix(after[end+len(spareLine):], []byte{'}'}); !ok || !hasSeal(spare) {
+			return nil
+		}
+		after, sealed = append(after[:end:end], '}'), true
+	}
+	frame := bytes.Join([][]byte{before, after}, []byte(sessionsNone))
+	var st runtimeState
+	if sealed && !hasSeal(frame) || wireJSON.Unmarshal(frame, &st) != nil {
+		return nil
 	}
 	return &st
 }

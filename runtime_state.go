@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -40,8 +41,20 @@ type runtimeState struct {
 	Switched      map[string]int64  `json:",omitempty"` // when that changed, Unix seconds
 	Upgrades      int               `json:",omitempty"` // since the first start
 
+	// Binary is the path that upgrades are taken from, if it is not the name
+	// that this program was started by: a script may stand in its place.
+	Binary string `json:",omitempty"`
+
 	// Monitor is what the status page has shown.
 	Monitor *monitorState `json:",omitempty"`
+
+	// Descriptors are all connections that the sessions name. They tell what
+	// to close if a session's own record turns out to be unreadable.
+	Descriptors []int `json:",omitempty"`
+
+	unreadable int   // sessions whose records were
+	dropped    int   // sessions whose descriptors were not sound
+	orphans    []int // descriptors that may be theirs
 }
 
 const (
@@ -67,6 +80,7 @@ type sessionState struct {
 	Proxied     bool          `json:",omitempty"`
 	ClientAddr  string        `json:",omitempty"` // as a proxy may have told it
 	BadLines    int           `json:",omitempty"`
+	Lines       int           `json:",omitempty"` // of an unfinished handshake
 	HasID       bool          `json:",omitempty"`
 	Protocol    minerProtocol `json:",omitempty"`
 	Account     string        `json:",omitempty"`
@@ -101,6 +115,20 @@ type sessionState struct {
 	MinerUnsent  []byte           `json:",omitempty"`
 	PoolPartial  []byte           `json:",omitempty"`
 	PoolUnsent   []byte           `json:",omitempty"`
+}
+
+// descriptors are those that the session names.
+func (ss *sessionState) descriptors() []int {
+	fds := []int{ss.ClientConnFD}
+	if ss.ServerConnFD != -1 {
+		fds = append(fds, ss.ServerConnFD)
+	}
+	for _, d := range ss.Drains {
+		if d.FD != -1 {
+			fds = append(fds, d.FD)
+		}
+	}
+	return fds
 }
 
 // requestState is a miner's request in runtime.json.
@@ -190,6 +218,10 @@ func (st *runtimeState) notAfter(now time.Time) {
 	st.Monitor.History = slices.DeleteFunc(st.Monitor.History, func(s historySample) bool { return s.At > latest })
 }
 
+// otherPoolKey names a pool that StratumServerMap no longer has: a coin, and a
+// StratumServerInfo as JSON.
+type otherPoolKey struct{ coin, server string }
+
 // upgradeContext is what a process that wants to be replaced tells the
 // preflight of its successor, in the environment.
 type upgradeContext struct {
@@ -197,6 +229,53 @@ type upgradeContext struct {
 	ListenAddr   string
 	HTTPAddr     string // empty: no HTTP listener
 	ChainType    string
+	AnswerFD     int `json:",omitempty"` // where a preflightAnswer goes; 0: older programs want none
+}
+
+// preflightAnswer is what a program says of itself when it has passed the
+// preflight, as JSON in one line.
+type preflightAnswer struct {
+	Name         string
+	Version      string
+	StateVersion int // the newest it reads
+	PID          int
+}
+
+const programName = "stratumSwitcher"
+
+// check sees whether the answer is that of a program which can take this one's
+// place. pid is the process that was started: if another one answers, the new
+// program would not get this process's pid and parent, and a script would keep
+// all connections open beside it.
+func (a *preflightAnswer) check(pid int) error {
+	switch {
+	case a.Name != programName:
+		return fmt.Errorf("it is %q, must be %q", a.Name, programName)
+	case a.Version == "":
+		return errors.New("it does not tell its version")
+	case a.StateVersion < runtimeVersion:
+		return fmt.Errorf("it reads state files up to version %d, must read %d", a.StateVersion, runtimeVersion)
+	case a.PID != pid:
+		return fmt.Errorf("process %d has answered, not %d: a script has to run the program by exec", a.PID, pid)
+	}
+	return nil
+}
+
+// answer tells the process that wants to be replaced what this program is.
+func (u *upgradeContext) answer() error {
+	if u.AnswerFD <= 2 {
+		return nil
+	}
+	line, err := json.Marshal(preflightAnswer{Name: programName, Version: version, StateVersion: runtimeVersion, PID: os.Getpid()})
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(u.AnswerFD), "preflight answer")
+	defer f.Close()
+	if _, err := f.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("preflight answer: %w", err)
+	}
+	return nil
 }
 
 const upgradeContextVariable = "STRATUM_SWITCHER_PREFLIGHT"

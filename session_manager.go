@@ -93,7 +93,8 @@ type sessionManager struct {
 	// were passed on as they came.
 	notUnderstood atomic.Int64
 
-	resumed       *runtimeState // of the former process; nil without one
+	resumed       *runtimeState          // of the former process; nil without one
+	otherPools    map[otherPoolKey]*pool // of resumed sessions; see formerPool
 	lostInUpgrade int
 	frozenAt      time.Time
 	frozenClock   int64

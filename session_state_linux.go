@@ -47,7 +47,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	*fds = append(*fds, st.ClientConnFD)
 	if h := s.handshake; h != nil {
 		st.Age, st.Started, st.BadLines = time.Since(h.began), h.started, h.badLines
-		st.Proxied = h.proxied
+		st.Proxied, st.Lines = h.proxied, h.lines
 	}
 	if s.subscription != nil {
 		st.Protocol = s.subscription.Protocol
@@ -123,10 +123,7 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 		since:  st.Since,
 		shares: minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
 	}
-	fds := []int{st.ClientConnFD, st.ServerConnFD}
-	for _, d := range st.Drains {
-		fds = append(fds, d.FD)
-	}
+	fds := st.descriptors()
 	s.tag = st.Link
 	s.shape, s.ownGiven = st.Shape, st.OwnGiven
 	if validRequests(st.Requests) {
@@ -136,12 +133,13 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 		s.held = append(s.held, heldAnswer{h.Link, h.ID, h.Line})
 	}
 	phase := phaseRelaying
-	err := s.takeIdentity(st, version, &phase)
+	err := st.checkShapes()
 	if err == nil {
-		for _, fd := range fds {
-			if err == nil && fd >= 0 {
-				err = takeDescriptor(fd, version)
-			}
+		err = s.takeIdentity(st, version, &phase)
+	}
+	for _, fd := range fds {
+		if err == nil {
+			err = takeDescriptor(fd, version)
 		}
 	}
 	if err == nil && s.hasID {
@@ -149,9 +147,7 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 	}
 	if err != nil {
 		for _, fd := range fds {
-			if fd >= 0 {
-				unix.Close(fd)
-			}
+			unix.Close(fd)
 		}
 		return nil, fmt.Errorf("session %08x: %w", st.SessionID, err)
 	}
@@ -165,12 +161,31 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 	return s, nil
 }
 
-// takeDescriptor makes an inherited descriptor as the relay's own are. Those
-// of older switchers block and lack the options.
-func takeDescriptor(fd, version int) error {
-	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
-		return fmt.Errorf("descriptor %d: %w", fd, err)
+// checkShapes sees that the sizes in a state file are such as pools and miners
+// can have.
+func (ss *sessionState) checkShapes() error {
+	shapes := []givenExtranonce{{ss.Shape.X, ss.Shape.Size}}
+	if ss.OwnGiven != nil {
+		shapes = append(shapes, *ss.OwnGiven)
 	}
+	for _, shape := range shapes {
+		if shape.Size < 0 || shape.Size > maxExtranonce2 || len(shape.Extranonce1) > maxExtranonce1 ||
+			!isHex([]byte(shape.Extranonce1), len(shape.Extranonce1)) {
+			return fmt.Errorf("extranonce %q with %d bytes to count in", clip([]byte(shape.Extranonce1)), shape.Size)
+		}
+	}
+	return nil
+}
+
+const (
+	maxExtranonce1 = 64 // hex digits
+	maxExtranonce2 = 32 // bytes
+)
+
+// takeDescriptor makes an inherited descriptor, which checkDescriptors has
+// seen, as the relay's own are. Those of older switchers block and lack the
+// options.
+func takeDescriptor(fd, version int) error {
 	unix.CloseOnExec(fd)
 	if version > 0 {
 		return nil // it is one of the relay's own
@@ -277,21 +292,37 @@ func workerOf(parse func(full, worker string) workerName, r *requestState) (*ext
 	return w, nil
 }
 
-// takeSockets gives the session's descriptors to its loop.
+// takeSockets gives the session's descriptors to its loop. On an error all of
+// them are closed.
 func (s *Session) takeSockets(st *sessionState) error {
 	var err error
 	if s.addr, err = netip.ParseAddrPort(st.ClientAddr); err != nil {
 		// Of a miner that has gone meanwhile there is none; the loop finds out.
 		s.addr, _ = peerAddr(st.ClientConnFD)
 	}
-	if s.miner, err = s.loop.restore(st.ClientConnFD, s, st.MinerPartial, st.MinerUnsent); err != nil {
+	left := st.descriptors() // restore closes what it can not take
+	take := func(fd int, partial, unsent []byte) (*socket, error) {
+		left = slices.DeleteFunc(left, func(other int) bool { return other == fd })
+		return s.loop.restore(fd, s, partial, unsent)
+	}
+	fail := func(err error) error {
+		for _, sock := range []*socket{s.miner, s.upstream} {
+			if sock != nil {
+				sock.close()
+			}
+		}
+		for _, fd := range left {
+			unix.Close(fd)
+		}
 		return err
+	}
+	if s.miner, err = take(st.ClientConnFD, st.MinerPartial, st.MinerUnsent); err != nil {
+		return fail(err)
 	}
 	if st.ServerConnFD >= 0 {
 		s.rules = st.Rules.rules(s.pool)
-		if s.upstream, err = s.loop.restore(st.ServerConnFD, s, st.PoolPartial, st.PoolUnsent); err != nil {
-			s.miner.close()
-			return err
+		if s.upstream, err = take(st.ServerConnFD, st.PoolPartial, st.PoolUnsent); err != nil {
+			return fail(err)
 		}
 	}
 	for _, d := range st.Drains {
@@ -302,7 +333,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 		if d.FD < 0 {
 			continue
 		}
-		sock, err := s.loop.restore(d.FD, s, d.Partial, d.Unsent)
+		sock, err := take(d.FD, d.Partial, d.Unsent)
 		if err != nil {
 			continue
 		}
@@ -333,7 +364,7 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 	s.phase = phase
 	if phase <= phaseRouting {
 		began := time.Now().Add(-st.Age)
-		s.handshake = &handshake{began: began, started: st.Started, proxied: st.Proxied, badLines: st.BadLines}
+		s.handshake = &handshake{began: began, started: st.Started, proxied: st.Proxied, badLines: st.BadLines, lines: st.Lines}
 		limit := firstByteTimeout
 		if st.Started {
 			limit = authorizeTimeout

@@ -3,10 +3,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,17 +27,8 @@ import (
 //	preflight → stop accepting → freeze the loops → write the state → exec
 //
 // The listener stays open meanwhile, so that new connections wait in the
-// kernel. resume_linux.go is what the new process does.
-
-const (
-	preflightTimeout = 10 * time.Second
-
-	// maxPreflightOutput bounds what of a failed preflight's output is kept.
-	maxPreflightOutput = 4096
-
-	// upgradeFDs is how many descriptors an upgrade may need for a moment.
-	upgradeFDs = 16
-)
+// kernel. preflight_linux.go has the preflight, resume_linux.go what the new
+// process does.
 
 // upgradeSystem is what an upgrade needs of the world, so that tests can have
 // it fail at each step.
@@ -63,6 +50,7 @@ type upgrader struct {
 	system        upgradeSystem
 	stop          chan os.Signal // where the signals that end the process come
 	again         chan os.Signal // where SIGUSR2 comes
+	unused        chan os.Signal // where SIGHUP comes
 	serverIDOwner func() int64
 	limitedLogs   []*logLimits
 }
@@ -71,6 +59,9 @@ type upgrader struct {
 // a deploy can change that.
 func newUpgrader(d *daemon) (*upgrader, error) {
 	binary, err := os.Args[0], error(nil)
+	if d.binary != "" {
+		binary = d.binary // os.Args[0] is what the script there has run
+	}
 	if !strings.Contains(binary, "/") {
 		binary, err = exec.LookPath(binary)
 	}
@@ -94,7 +85,8 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 		}
 	}
 	return &upgrader{
-		manager: d.manager, config: d.config, log: d.log, binary: binary, args: d.args, state: state, stop: d.stop, again: d.again,
+		manager: d.manager, config: d.config, log: d.log, binary: binary, args: d.args, state: state,
+		stop: d.stop, again: d.again, unused: d.unused,
 		system:        upgradeSystem{exec: syscall.Exec, write: writeRuntimeState, now: time.Now},
 		serverIDOwner: owner, limitedLogs: limitedLogs,
 	}, nil
@@ -107,15 +99,12 @@ func (u *upgrader) upgrade() error {
 	began := u.system.now()
 	glog.Infof("upgrade begins binary=%s version=%s", u.binary, version)
 	raiseDescriptorLimit() // somebody may have lowered it
-	file, err := os.Open(u.binary)
+	program, err := openProgram(u.binary)
 	if err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
-	defer file.Close()
-	// The same descriptor is run twice: what passed the preflight is what is
-	// started, whatever happens to the path.
-	path := fmt.Sprintf("/proc/self/fd/%d", file.Fd())
-	if err := u.preflight(file); err != nil {
+	defer program.close()
+	if err := u.preflight(program); err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
 	glog.V(1).Infof("upgrade preflight done ms=%d", u.system.now().Sub(began).Milliseconds())
@@ -131,7 +120,7 @@ func (u *upgrader) upgrade() error {
 	// To collect the garbage of an upgrade would only make the pause longer.
 	percent := debug.SetGCPercent(-1)
 	u.manager.freeze()
-	err = u.replace(path)
+	err = u.replace(program)
 	u.manager.thaw()
 	debug.SetGCPercent(percent)
 	return fmt.Errorf("undone: %w", err)
@@ -139,7 +128,7 @@ func (u *upgrader) upgrade() error {
 
 // replace writes the state and becomes the new program. It returns only if
 // that fails, with everything as it was.
-func (u *upgrader) replace(path string) error {
+func (u *upgrader) replace(program *newProgram) error {
 	st, fds := u.capture()
 	captured := u.system.now()
 	if err := u.system.write(u.state, st); err != nil {
@@ -160,22 +149,31 @@ func (u *upgrader) replace(path string) error {
 	glog.V(1).Infof("upgrade exec sessions=%d captured_ms=%d written_ms=%d frozen_ms=%d", len(st.SessionDatas),
 		captured.Sub(st.FrozenAt).Milliseconds(), written.Sub(st.FrozenAt).Milliseconds(), u.system.now().Sub(st.FrozenAt).Milliseconds())
 
-	// A second SIGUSR2 before the new program is ready for it would end it.
-	// One that asks to stop has its plain effect from here on.
-	signal.Ignore(syscall.SIGUSR2)
+	// Signals that do no more than ask for something would end the new program
+	// before it is ready for them, or the shell of a script on the way to it. One
+	// that asks to stop has its plain effect from here on.
+	signal.Ignore(syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGUSR1)
+	defer func() {
+		signal.Reset(syscall.SIGUSR1)
+		signal.Notify(u.again, syscall.SIGUSR2)
+		if u.unused != nil {
+			signal.Notify(u.unused, syscall.SIGHUP)
+		}
+	}()
 	defer defaultActions(syscall.SIGTERM, syscall.SIGINT)()
 	time.Sleep(handlerGrace)
 	signal.Stop(u.stop) // unlike Reset, this loses no signal that has come
 	defer signal.Notify(u.stop, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Notify(u.again, syscall.SIGUSR2)
 	select {
 	case sig := <-u.stop:
 		u.stop <- sig // for its receiver
 		return fmt.Errorf("stopped by %v", sig)
 	default:
-		env := append(os.Environ(), u.log.handover()...)
-		return u.system.exec(path, u.nextArgs(), env)
 	}
+	if err := program.unchanged(); err != nil {
+		return err
+	}
+	return u.system.exec(program.path, u.nextArgs(), append(os.Environ(), u.log.handover()...))
 }
 
 // handlerGrace is for a thread that was in the runtime's signal handler when
@@ -229,130 +227,6 @@ func withoutFlag(args []string, name string) []string {
 	return kept
 }
 
-// preflight runs the new binary with -check, and sees that the new process
-// will be able to open what it needs.
-func (u *upgrader) preflight(file *os.File) error {
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
-		return fmt.Errorf("%s is not an executable file", u.binary)
-	}
-	// A script would run here and not there: its interpreter finds the
-	// descriptor closed.
-	magic := make([]byte, 4)
-	if _, err := file.ReadAt(magic, 0); err != nil || string(magic) != "\x7fELF" {
-		return fmt.Errorf("preflight of %s: not an ELF program: exec format error", u.binary)
-	}
-	if err := checkDescriptorRoom(); err != nil {
-		return err
-	}
-	if err := u.checkStateDirectory(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), preflightTimeout)
-	defer cancel()
-	defer u.cancelOnStop(ctx, cancel)()
-	from := upgradeContext{StateVersion: runtimeVersion, ListenAddr: u.config.ListenAddr, ChainType: u.config.ChainType}
-	if u.config.EnableHTTPDebug {
-		from.HTTPAddr = u.config.HTTPDebugListenAddr
-	}
-	env, err := json.Marshal(from)
-	if err != nil {
-		return err
-	}
-	var output limitedBuffer
-	// In the child the descriptor gets a number of its own: its number here may
-	// be one that the child uses for a pipe on its way to exec.
-	cmd := exec.CommandContext(ctx, "/proc/self/fd/3", append(withoutFlag(u.args, "runtime"), "-check")...)
-	cmd.ExtraFiles = []*os.File{file}
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), upgradeContextVariable+"="+string(env))
-	cmd.Stdout, cmd.Stderr = &output, &output
-	cmd.WaitDelay = time.Second
-	// A new process group: a signal from the terminal is not for it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := runPreflight(ctx, cmd); err != nil {
-		if errors.Is(err, errPreflightStuck) {
-			return fmt.Errorf("preflight of %s: %w", u.binary, err)
-		}
-		switch ctx.Err() {
-		case context.DeadlineExceeded:
-			err = fmt.Errorf("not done within %v", preflightTimeout)
-		case context.Canceled:
-			err = errors.New("a signal ended it")
-		}
-		return fmt.Errorf("preflight of %s: %w: %s", u.binary, err, bytes.TrimSpace(output.b))
-	}
-	return nil
-}
-
-// cancelOnStop calls cancel when a signal to stop comes, and leaves the signal
-// for its receiver. The function returned ends that.
-func (u *upgrader) cancelOnStop(ctx context.Context, cancel func()) func() {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case sig := <-u.stop:
-			cancel()
-			select {
-			case u.stop <- sig:
-			default: // full of others like it
-			}
-		case <-done:
-		}
-	}()
-	return func() { close(done); <-ended }
-}
-
-// limitedBuffer keeps the beginning of what is written to it.
-type limitedBuffer struct{ b []byte }
-
-func (l *limitedBuffer) Write(p []byte) (int, error) {
-	l.b = append(l.b, p[:min(len(p), maxPreflightOutput-len(l.b))]...)
-	return len(p), nil
-}
-
-// checkStateDirectory finds out before anything is stopped whether the state
-// can be written, not how much of it.
-func (u *upgrader) checkStateDirectory() error {
-	f, err := os.CreateTemp(filepath.Dir(u.state), filepath.Base(u.state)+".*")
-	if err != nil {
-		return fmt.Errorf("the state file can not be written: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(make([]byte, 4096))
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("the state file can not be written: %w", err)
-	}
-	return nil
-}
-
-// checkDescriptorRoom: with the limit lowered below what is open, the new
-// process could keep its connections but open nothing else.
-func checkDescriptorRoom() error {
-	highest := 0
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		var fd int
-		if _, err := fmt.Sscan(e.Name(), &fd); err == nil {
-			highest = max(highest, fd)
-		}
-	}
-	if limit := descriptorLimit(); limit < len(entries)+upgradeFDs || limit <= highest+1 {
-		return fmt.Errorf("limit of %d file descriptors is too low for the %d open ones (highest %d)", limit, len(entries), highest)
-	}
-	return nil
-}
-
 // freeze stops accepting and the loops. All state stays as it is.
 func (m *sessionManager) freeze() {
 	m.frozenAt, m.frozenClock = time.Now(), monotonicClock()
@@ -394,6 +268,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		ListenAddr:    u.config.ListenAddr,
 		ServerIDOwner: u.serverIDOwner(),
 		NextIndex:     m.ids.nextIndex(),
+		Binary:        u.binary,
 		Wanted:        make(map[string]string),
 		Switched:      make(map[string]int64),
 		Monitor:       m.monitor.state(),
@@ -421,5 +296,6 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 			st.SessionDatas[i] = m.sessions[i].state(&parts[part])
 		}
 	})
-	return st, append(fds, slices.Concat(parts...)...)
+	st.Descriptors = slices.Concat(parts...)
+	return st, append(fds, st.Descriptors...)
 }

@@ -395,6 +395,9 @@ func TestUpgradeFromOlderPortTaken(t *testing.T) {
 	p.writeConfig(c)
 	p.signal(syscall.SIGUSR2)
 	p.waitLog("NO NEW MINERS")
+	if _, err := os.Stat(p.path(runtimeFile)); !os.IsNotExist(err) {
+		t.Errorf("%s is there although it was read: %v", runtimeFile, err)
+	}
 	if code, err := m.Submit(upgradeCtx(t), nil); err != nil || code != 0 {
 		t.Errorf("code %d, %v", code, err)
 	}

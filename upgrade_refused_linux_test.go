@@ -117,6 +117,17 @@ func TestUpgradeRefused(t *testing.T) {
 		{name: "zeros in it", spoil: binary(append(bytes.Clone(good[:8192]), make([]byte, len(good)-8192)...), 0o755), want: "preflight"},
 		{name: "exits with 3", spoil: func() { p.installOther("exit") }, want: "exit status 3: this one is broken"},
 		{name: "killed", spoil: func() { p.installOther("kill") }, want: "signal: killed"},
+		{name: "another program", spoil: func() { p.install("/bin/true") }, want: "did not answer"},
+		{name: "a script that does nothing", spoil: func() { p.script("exit 0") }, want: "did not answer"},
+		{name: "a script that says much", spoil: func() { p.script(`echo '{"Name":"stratumSwitcher","Version":"1","StateVersion":1}'`) }, want: "did not answer"},
+		{name: "an answer by another", spoil: func() { p.script(`echo '{"Name":"other","Version":"1","StateVersion":9}' >&4`) }, want: `it is "other"`},
+		{name: "too old for the state", spoil: func() { p.script(`echo '{"Name":"stratumSwitcher","Version":"1"}' >&4`) }, want: "reads state files up to version 0"},
+		{name: "a script that runs it as a child", spoil: func() { p.script(buildVersion(t, "two") + ` "$@"; exit $?`) }, want: "has to run the program by exec"},
+		{name: "a script that closes descriptors", spoil: func() { p.script("exec " + buildVersion(t, "two") + ` "$@" 4>&-`) }, want: "preflight answer"},
+		{name: "a build that can not answer", spoil: func() {
+			p.script("unset " + upgradeContextVariable + "; exec " + buildVersion(t, "two") + ` "$@"`)
+		}, want: "stop this one and start that"},
+		{name: "a script without its interpreter", spoil: func() { p.replace(p.binary, []byte("#!/no/such/shell\n"), 0o755) }, want: "preflight"},
 		{name: "knows no -check", spoil: func() { p.install("/usr/bin/sort") }, want: "preflight"},
 
 		{name: "no configuration", spoil: func() { os.Remove(p.path("config.json")) }, want: "no such file"},

@@ -1,0 +1,284 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/golang/glog"
+)
+
+const (
+	preflightTimeout = 10 * time.Second
+
+	// answerTimeout is for an answer that is in the pipe already.
+	answerTimeout = time.Second
+
+	// preflightAnswerFD is where the new program writes its answer.
+	preflightAnswerFD = 4
+
+	// maxPreflightOutput bounds what of a failed preflight's output is kept.
+	maxPreflightOutput = 4096
+
+	// maxScript bounds a script that stands in the program's place.
+	maxScript = 1 << 20
+
+	// upgradeFDs is how many descriptors an upgrade may need for a moment.
+	upgradeFDs = 16
+)
+
+// newProgram is the file that is about to be run: in the preflight, and then
+// for good.
+//
+// A program is run by its open descriptor both times: what passed the preflight
+// is what is started, whatever happens to the path meanwhile. A script can not
+// be, because its interpreter opens it again by the name that it is given, and
+// many scripts look for their neighbours by that name. It is run by its path,
+// and compared with what passed the preflight directly before. Between the two
+// it can be exchanged only within microseconds. What it runs may of course
+// change as well: whoever puts a script there answers for that.
+type newProgram struct {
+	file   *os.File
+	path   string // for exec
+	script []byte // its content; nil: it is no script
+}
+
+func openProgram(path string) (*newProgram, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO does not hold it up
+	if err != nil {
+		return nil, err
+	}
+	p, err := newProgramOf(file, path)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func newProgramOf(file *os.File, path string) (*newProgram, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		return nil, fmt.Errorf("%s is not an executable file", path)
+	}
+	magic := make([]byte, 4)
+	n, err := file.ReadAt(magic, 0)
+	switch {
+	case string(magic) == "\x7fELF":
+		return &newProgram{file: file, path: fmt.Sprintf("/proc/self/fd/%d", file.Fd())}, nil
+	case n >= 2 && string(magic[:2]) == "#!":
+		p := &newProgram{file: file, path: path}
+		if p.script, err = readScript(file); err != nil {
+			return nil, fmt.Errorf("preflight of %s: %w", path, err)
+		}
+		return p, nil
+	case err != nil && err != io.EOF:
+		return nil, err
+	}
+	return nil, fmt.Errorf("preflight of %s: neither an ELF program nor a script: exec format error", path)
+}
+
+func readScript(file *os.File) ([]byte, error) {
+	script, err := io.ReadAll(io.NewSectionReader(file, 0, maxScript+1))
+	if err == nil && len(script) > maxScript {
+		err = fmt.Errorf("a script of more than %d bytes", maxScript)
+	}
+	return script, err
+}
+
+// unchanged says whether a script is still what passed the preflight.
+func (p *newProgram) unchanged() error {
+	if p.script == nil {
+		return nil
+	}
+	file, err := os.OpenFile(p.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	now, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	before, err := p.file.Stat()
+	if err != nil {
+		return err
+	}
+	script, err := readScript(file)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(before, now) || !bytes.Equal(script, p.script) {
+		return fmt.Errorf("%s has changed since the preflight", p.path)
+	}
+	return nil
+}
+
+func (p *newProgram) close() { p.file.Close() }
+
+// preflight runs the new program with -check, and sees that the new process
+// will be able to open what it needs. An exit status is not enough: many
+// programs have a good one. It has to answer, by a descriptor that it inherits
+// as it will inherit the miners' connections, in the process that was started.
+func (u *upgrader) preflight(program *newProgram) error {
+	if err := checkDescriptorRoom(); err != nil {
+		return err
+	}
+	if err := u.checkStateDirectory(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), preflightTimeout)
+	defer cancel()
+	defer u.cancelOnStop(ctx, cancel)()
+	answer, answerTo, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	defer answerTo.Close()
+	from := upgradeContext{StateVersion: runtimeVersion, ListenAddr: u.config.ListenAddr, ChainType: u.config.ChainType, AnswerFD: preflightAnswerFD}
+	if u.config.EnableHTTPDebug {
+		from.HTTPAddr = u.config.HTTPDebugListenAddr
+	}
+	env, err := json.Marshal(from)
+	if err != nil {
+		return err
+	}
+	var output limitedBuffer
+	// In the child the descriptor gets a number of its own: its number here may
+	// be one that the child uses for a pipe on its way to exec.
+	path := "/proc/self/fd/3"
+	if program.script != nil {
+		path = program.path
+	}
+	cmd := exec.CommandContext(ctx, path, append(withoutFlag(u.args, "runtime"), "-check")...)
+	cmd.ExtraFiles = []*os.File{program.file, answerTo} // 3, preflightAnswerFD
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), upgradeContextVariable+"="+string(env))
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.WaitDelay = time.Second
+	// A new process group: a signal from the terminal is not for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := runPreflight(ctx, cmd); err != nil {
+		if errors.Is(err, errPreflightStuck) {
+			return fmt.Errorf("preflight of %s: %w", u.binary, err)
+		}
+		switch ctx.Err() {
+		case context.DeadlineExceeded:
+			err = fmt.Errorf("not done within %v", preflightTimeout)
+		case context.Canceled:
+			err = errors.New("a signal ended it")
+		}
+		return fmt.Errorf("preflight of %s: %w: %s", u.binary, err, bytes.TrimSpace(output.b))
+	}
+	answerTo.Close()
+	said, err := readPreflightAnswer(answer)
+	if err == nil {
+		err = said.check(cmd.Process.Pid)
+	}
+	if err != nil {
+		return fmt.Errorf("preflight of %s: %w: %s", u.binary, err, bytes.TrimSpace(output.b))
+	}
+	glog.V(1).Infof("upgrade preflight answered name=%s version=%q state_version=%d", said.Name, said.Version, said.StateVersion)
+	return nil
+}
+
+// readPreflightAnswer reads what the new program wrote before it ended. A child
+// that it left behind may hold the descriptor open.
+func readPreflightAnswer(r *os.File) (*preflightAnswer, error) {
+	if err := r.SetReadDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(io.LimitReader(r, maxPreflightOutput)).ReadBytes('\n')
+	if err != nil {
+		return nil, errNoAnswer
+	}
+	var answer preflightAnswer
+	if json.Unmarshal(line, &answer) != nil {
+		return nil, errNoAnswer
+	}
+	return &answer, nil
+}
+
+// errNoAnswer is also what becomes of older builds, and of a script that closes
+// the descriptors which it inherits.
+var errNoAnswer = errors.New("it ended well but did not answer: not " + programName + ", or a build too old to upgrade to (stop this one and start that)")
+
+// cancelOnStop calls cancel when a signal to stop comes, and leaves the signal
+// for its receiver. The function returned ends that.
+func (u *upgrader) cancelOnStop(ctx context.Context, cancel func()) func() {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case sig := <-u.stop:
+			cancel()
+			select {
+			case u.stop <- sig:
+			default: // full of others like it
+			}
+		case <-done:
+		}
+	}()
+	return func() { close(done); <-ended }
+}
+
+// limitedBuffer keeps the beginning of what is written to it.
+type limitedBuffer struct{ b []byte }
+
+func (l *limitedBuffer) Write(p []byte) (int, error) {
+	l.b = append(l.b, p[:min(len(p), maxPreflightOutput-len(l.b))]...)
+	return len(p), nil
+}
+
+// checkStateDirectory finds out before anything is stopped whether the state
+// can be written, not how much of it.
+func (u *upgrader) checkStateDirectory() error {
+	f, err := os.CreateTemp(filepath.Dir(u.state), filepath.Base(u.state)+".*")
+	if err != nil {
+		return fmt.Errorf("the state file can not be written: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(make([]byte, 4096))
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("the state file can not be written: %w", err)
+	}
+	return nil
+}
+
+// checkDescriptorRoom: with the limit lowered below what is open, the new
+// process could keep its connections but open nothing else.
+func checkDescriptorRoom() error {
+	highest := 0
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		var fd int
+		if _, err := fmt.Sscan(e.Name(), &fd); err == nil {
+			highest = max(highest, fd)
+		}
+	}
+	if limit := descriptorLimit(); limit < len(entries)+upgradeFDs || limit <= highest+1 {
+		return fmt.Errorf("limit of %d file descriptors is too low for the %d open ones (highest %d)", limit, len(entries), highest)
+	}
+	return nil
+}
