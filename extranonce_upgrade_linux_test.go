@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -177,7 +178,7 @@ func TestUpgradeFormerOwnPool(t *testing.T) {
 		p.goodUpgrade()
 		line := fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":["al ice.1","a","aabbcc","5f000000","00000000"]}`, i)
 		s.miner.SendLine(line)
-		s.pool.ExpectLine(ownShare(i, "a", "80aabbcc"))
+		s.pool.ExpectLine(strings.Replace(line, "aabbcc", "80aabbcc", 1))
 	}
 	// It still may pick another one.
 	s.pool.SendLine(setExtranonce("bb", 4))

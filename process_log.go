@@ -291,11 +291,12 @@ func (p *processLog) mayReplace() error {
 func (p *processLog) end(err error) {
 	switch {
 	case p != nil && err != nil:
+		p.drain(logDrainTime / 2) // what was logged before comes before
 		p.stderr.push(fmt.Appendf(nil, "stratumSwitcher: %v\n", err), true)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "stratumSwitcher:", err)
 	}
-	p.drain(logDrainTime)
+	p.drain(logDrainTime / 2)
 }
 
 // lostLines are how many lines each output has left out.
