@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	chaosSeconds = flag.Int("chaos-seconds", 0, "how long the random tests of switches and pools run; 0: a minute with a coin file, half a minute with ZooKeeper")
+	chaosSeconds = flag.Int("chaos-seconds", 20, "how long the random tests of switches and pools run")
 	chaosSeed    = flag.Uint64("seed", 0, "of the random tests; 0: by the clock")
 )
 
@@ -84,6 +84,13 @@ type chaos struct {
 	troubled time.Time
 	// visits are miners that came and left.
 	visits visitStats
+
+	machine *daemonMachine
+	others  *chaosOthers
+	// portsBack is when the machine has many local ports again; zero: now.
+	portsBack time.Time
+	// machineSteps are how many of 100 and a few steps are about the machine.
+	machineSteps int
 }
 
 // chaosSource is where coins come from.
@@ -147,7 +154,7 @@ func (c *chaos) step() {
 		c.did[what]++
 		f()
 	}
-	n := c.rng.IntN(100)
+	n := c.rng.IntN(100 + c.machineSteps)
 	if far, ok := p.(*farPool); ok && far.frozen {
 		n %= 58 // it can not be told anything
 	} else if n >= 58 && n < 96 {
@@ -179,12 +186,16 @@ func (c *chaos) step() {
 		do("slow answers", func() {
 			p.SetModes(stratumtest.Modes{AnswerDelay: time.Duration(c.rng.IntN(300)) * time.Millisecond})
 		})
-	default:
+	case n < 100:
 		do("coin source", func() { c.source.disturb(c.rng) })
+	case n%2 == 0:
+		do("few local ports", func() { c.fewLocalPorts(time.Duration(c.rng.IntN(4000)) * time.Millisecond) })
+	default:
+		do("dead IPs", func() { c.machine.setHosts(c.rng) })
 	}
 }
 
-// restore brings back the pools whose time has come, or all.
+// restore brings back the pools whose time has come, or all; local ports too.
 func (c *chaos) restore(all bool) {
 	c.t.Helper()
 	for p, at := range c.down {
@@ -196,6 +207,18 @@ func (c *chaos) restore(all bool) {
 			c.troubled = time.Now()
 		}
 	}
+	if !c.portsBack.IsZero() && (all || time.Now().After(c.portsBack)) {
+		c.machine.setLocalPorts(manyLocalPorts)
+		c.portsBack, c.troubled = time.Time{}, time.Now()
+	}
+}
+
+// fewLocalPorts has the daemon's machine have few local ports for a while.
+func (c *chaos) fewLocalPorts(lasts time.Duration) {
+	c.t.Helper()
+	c.machine.setLocalPorts(fewLocalPorts)
+	c.troubled = time.Now()
+	c.portsBack = c.troubled.Add(lasts)
 }
 
 // quiet gives all accounts their own coin and waits until all mine there and
@@ -258,13 +281,13 @@ const noSuchCoin = "dogecoin"
 // Switches, pools and the coin file at random, and all miners mine.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	testChaos(t, time.Minute, func(c *chaos, _ *Config) chaosSource { return fileCoins{c} })
+	testChaos(t, func(c *chaos, _ *Config) chaosSource { return fileCoins{c} })
 }
 
 // The same with coins from a ZooKeeper that is restarted and killed.
 func TestChaosZooKeeper(t *testing.T) {
 	t.Parallel()
-	testChaos(t, 30*time.Second, func(c *chaos, config *Config) chaosSource {
+	testChaos(t, func(c *chaos, config *Config) chaosSource {
 		server, err := zktest.Start()
 		if err != nil {
 			t.Fatal(err)
@@ -274,58 +297,61 @@ func TestChaosZooKeeper(t *testing.T) {
 		for account, coin := range c.coins {
 			world.put(world.coin(account), coin)
 		}
-		config.CoinFile, config.ZKBroker, config.ZKSwitcherWatchDir = "", []string{server.Addr()}, world.root+"/coins/"
+		config.CoinFile, config.ZKBroker, config.ZKSwitcherWatchDir = "", []string{c.machine.proxy(server.Addr()).Addr()}, world.root+"/coins/"
 		config.ZKUserCaseInsensitiveIndex, config.EnableUserAutoReg, config.ZKAutoRegWatchDir = "", false, ""
 		return zkChaosCoins{t, world, server}
 	})
 }
 
-// testChaos runs for so long, if no flag says otherwise. At the end every share
-// is accounted for and the daemon holds what it held before. withCoins completes
-// the configuration and returns the source, which is used when the daemon runs.
-func testChaos(t *testing.T, lasts time.Duration, withCoins func(*chaos, *Config) chaosSource) {
+// testChaos is the random test. At the end every share is accounted for, miners
+// at a pool that is well have noticed nothing, and the daemon holds what it held
+// before. withCoins completes the configuration and returns the source, which is
+// used when the daemon runs.
+func testChaos(t *testing.T, withCoins func(*chaos, *Config) chaosSource) {
 	const accounts, miners = 5, 200
-	if *chaosSeconds > 0 {
-		lasts = time.Duration(*chaosSeconds) * time.Second
-	}
+	lasts := time.Duration(*chaosSeconds) * time.Second
 	seed := *chaosSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("seed %d", seed)
-	c := &chaos{t: t, rng: rand.New(rand.NewPCG(seed, 0)), coins: make(map[string]string), did: make(map[string]int), down: make(map[chaosPool]time.Time)}
+	c := &chaos{t: t, rng: rand.New(rand.NewPCG(seed, 0)), coins: make(map[string]string), did: make(map[string]int), down: make(map[chaosPool]time.Time), machine: makeDaemonMachine(t), machineSteps: 6}
 	var pools []*stratumtest.Pool
 	for _, name := range []string{"btc", "bcc", "bsv"} {
-		pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 5, VersionMask: 0x1fffe000, JobInterval: 500 * time.Millisecond}))
+		pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: name, Addr: c.machine.unusedAddr(), ShareBits: 5, VersionMask: 0x1fffe000, JobInterval: 500 * time.Millisecond}))
 	}
 	c.usePools(pools)
 	for i := range accounts {
 		c.coins[fmt.Sprintf("acc%d", i)] = c.pools[i%len(c.pools)].Name()
 	}
-	config := fileConfig(pools...)
+	config := fileConfig()
+	c.configure(config)
 	config.DrainSeconds = 2
-	config.EnableHTTPDebug = true
-	config.HTTPDebugListenAddr = unusedAddr(t)
 	c.source = withCoins(c, config)
-	c.p = startProcess(t, config, c.coins, "-vmodule=session=2")
+	c.p = startProcessIn(t, c.machine.name, config, c.coins, "-vmodule=session=2")
 	for i := range accounts {
 		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), miners/accounts, 80,
 			stratumtest.MinerOptions{Configure: 0x1fffe000, LateShares: 0.2}))
 	}
+	c.others.start(c.p.addr, lasts)
+	c.others.begin()
 	// What only grows once has to have grown: one round of everything.
 	for range 40 {
 		c.restore(false)
 		c.step()
 		time.Sleep(time.Duration(c.rng.IntN(60)) * time.Millisecond)
 	}
+	c.others.end()
 	c.quiet()
 	before, heapBefore := c.p.usage(config.HTTPDebugListenAddr), heapBytes(t, config.HTTPDebugListenAddr)
 
+	c.others.begin()
 	for end := time.Now().Add(lasts); time.Now().Before(end); {
 		c.restore(false)
 		c.step()
 		time.Sleep(time.Duration(c.rng.ExpFloat64() * float64(150*time.Millisecond)))
 	}
+	c.others.end()
 	c.quiet()
 	after, heapAfter := c.p.usage(config.HTTPDebugListenAddr), heapBytes(t, config.HTTPDebugListenAddr)
 	t.Logf("before: %v, %d KB heap", before, heapBefore>>10)
@@ -345,6 +371,7 @@ func testChaos(t *testing.T, lasts time.Duration, withCoins func(*chaos, *Config
 	if !raceDetector && after.private > before.private+before.private/2+8<<10 {
 		t.Errorf("%d KB private, %d before", after.private, before.private)
 	}
+	c.others.account()
 	c.account()
 }
 

@@ -242,7 +242,7 @@ func inNamespace(t *testing.T, name string, f func()) {
 }
 
 // startProcessIn is startProcess in a network namespace.
-func startProcessIn(t *testing.T, namespace string, c *Config, coins map[string]string) *process {
+func startProcessIn(t *testing.T, namespace string, c *Config, coins map[string]string, args ...string) *process {
 	t.Helper()
 	p := newProcess(t, t.TempDir())
 	p.writeConfig(c)
@@ -251,7 +251,7 @@ func startProcessIn(t *testing.T, namespace string, c *Config, coins map[string]
 	script := fmt.Sprintf("#!/bin/sh\nexec ip netns exec %s %s \"$@\"\n", namespace, p.binary)
 	p.replace(wrapper, []byte(script), 0o755)
 	p.binary = wrapper
-	p.start("-logtostderr", "-v=1")
+	p.start(append([]string{"-logtostderr", "-v=1"}, args...)...)
 	return p
 }
 

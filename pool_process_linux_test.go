@@ -19,6 +19,7 @@ type chaosPool interface {
 	NewJob(clean bool) string
 	SendReconnect(host string, port, wait int)
 	SetModes(stratumtest.Modes)
+	SetTreatments(map[string]stratumtest.Treatment)
 	Stats() stratumtest.PoolStats
 	Rejects() []stratumtest.Reject
 	Faults() []string
@@ -84,6 +85,9 @@ func (p *farPool) Rejects() []stratumtest.Reject  { return p.do("report").Reject
 func (p *farPool) Faults() []string               { return p.do("report").Faults }
 func (p *farPool) SetModes(modes stratumtest.Modes) {
 	p.tell(stratumtest.PoolOrder{Do: "modes", Modes: &modes})
+}
+func (p *farPool) SetTreatments(by map[string]stratumtest.Treatment) {
+	p.tell(stratumtest.PoolOrder{Do: "treatments", Treatments: by})
 }
 func (p *farPool) NewJob(clean bool) string {
 	p.tell(stratumtest.PoolOrder{Do: "job", Clean: clean})

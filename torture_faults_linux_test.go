@@ -45,6 +45,8 @@ var tortureFaults = []tortureFault{
 	{"disk full", "zookeeper", 2 * time.Second, 5 * time.Second, (*torture).diskFull},
 	{"upgrade", "daemon", 0, 500 * time.Millisecond, (*torture).upgraded},
 	{"daemon frozen", "daemon", 500 * time.Millisecond, 2 * tortureTimeout, (*torture).daemonFrozen},
+	{"few local ports", "daemon", 2 * time.Second, 8 * time.Second, (*torture).localPortsShort},
+	{"dead IPs", "names", time.Second, 4 * time.Second, (*torture).deadIPs},
 }
 
 func (c *torture) faultNamed(name string) *tortureFault {
@@ -215,7 +217,31 @@ func (c *torture) upgraded(time.Duration) func() {
 // daemonFrozen is what a clock that jumps looks like from inside.
 func (c *torture) daemonFrozen(time.Duration) func() {
 	c.p.signal(syscall.SIGSTOP)
-	return func() { c.p.signal(syscall.SIGCONT) }
+	c.others.good.daemonStopped(true)
+	return func() {
+		c.p.signal(syscall.SIGCONT)
+		c.others.good.daemonStopped(false)
+	}
+}
+
+// localPortsShort leaves the daemon fewer local ports than miners that have to
+// go to one pool. They stay where they are until it has more.
+func (c *torture) localPortsShort(lasts time.Duration) func() {
+	c.fewLocalPorts(lasts)
+	to := c.pools[c.schedule.IntN(len(c.pools))].Name()
+	for i := range c.fleets {
+		account := fmt.Sprintf("acc%d", i)
+		c.coins[account] = to
+		c.source.set(c.coins, account)
+	}
+	return func() { c.restore(false) }
+}
+
+// deadIPs has pools' names lead to IPs where nothing answers, too, and then to
+// such in another order.
+func (c *torture) deadIPs(time.Duration) func() {
+	c.machine.setHosts(c.schedule)
+	return func() { c.machine.setHosts(c.schedule) }
 }
 
 // mountSmall gives an empty file system of 8 MB.

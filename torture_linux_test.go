@@ -16,7 +16,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-var tortureSeconds = flag.Int("torture-seconds", 40, "how long the random test with a ZooKeeper ensemble runs")
+var tortureSeconds = flag.Int("torture-seconds", 20, "how long the random test with a ZooKeeper ensemble runs")
 
 // tortureTimeout is the session timeout, after which ZooKeeper gives a
 // switcher up.
@@ -101,7 +101,7 @@ func newTorture(t *testing.T, seed uint64) (*torture, string) {
 	c := &torture{
 		chaos: &chaos{
 			t: t, rng: rand.New(rand.NewPCG(seed, 2)), coins: make(map[string]string), did: make(map[string]int),
-			down: make(map[chaosPool]time.Time),
+			down: make(map[chaosPool]time.Time), machine: makeDaemonMachine(t),
 		},
 		schedule: rand.New(rand.NewPCG(seed, 3)), ensemble: ensemble, small: small,
 		recovered: make(map[string][]time.Duration),
@@ -109,21 +109,22 @@ func newTorture(t *testing.T, seed uint64) (*torture, string) {
 	c.visits.refused, c.visits.RejectedByCode = make(map[string]int), make(map[int]uint64)
 	config := fileConfig()
 	for _, name := range []string{"btc", "bcc", "bsv"} {
-		p := &farPool{poolProcess: startPoolProcess(t, "", name, unusedAddr(t), "-bits", "5", "-interval", "500ms")}
+		p := &farPool{poolProcess: startPoolProcess(t, "", name, c.machine.unusedAddr(), "-bits", "5", "-interval", "500ms")}
 		c.far, c.pools = append(c.far, p), append(c.pools, p)
-		config.StratumServerMap[name] = StratumServerInfo{URL: p.Addr(), UserSuffix: name}
 	}
+	c.configure(config)
 	world := &zkWorld{newZKAdmin(t, ensemble.Addrs()...), "/torture"}
 	c.coinNodes = &ensembleCoins{world: world, dirty: make(map[string]string)}
 	c.source = c.coinNodes
 	for i := range tortureAccounts {
-		account := fmt.Sprintf("acc%d", i)
-		c.coins[account] = c.pools[i%len(c.pools)].Name()
-		world.put(world.coin(account), c.coins[account])
+		c.coins[fmt.Sprintf("acc%d", i)] = c.pools[i%len(c.pools)].Name()
+	}
+	for account, coin := range c.coins {
+		world.put(world.coin(account), coin)
 	}
 	config.ZKBroker = nil
 	for _, addr := range ensemble.Addrs() {
-		proxy := newZKProxy(t, addr)
+		proxy := c.machine.proxy(addr)
 		c.proxies = append(c.proxies, proxy)
 		config.ZKBroker = append(config.ZKBroker, proxy.Addr())
 	}
@@ -133,18 +134,19 @@ func newTorture(t *testing.T, seed uint64) (*torture, string) {
 	config.ZKUserCaseInsensitiveIndex, config.EnableUserAutoReg = "", false
 	config.ZKSessionTimeoutSeconds = int(tortureTimeout / time.Second)
 	config.DrainSeconds, config.PoolIdleSeconds = 2, 3
-	config.EnableHTTPDebug, config.HTTPDebugListenAddr = true, unusedAddr(t)
-	c.p = startProcess(t, config, nil)
+	c.p = startProcessIn(t, c.machine.name, config, nil)
 	for i := range tortureAccounts {
 		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), tortureMiners, 40,
 			stratumtest.MinerOptions{Configure: 0x1fffe000, LateShares: 0.2}))
 	}
+	c.others.start(c.p.addr, time.Duration(*tortureSeconds)*time.Second)
 	return c, config.HTTPDebugListenAddr
 }
 
 // Everything fails in turn, and sometimes two things at once. Nobody is lost,
 // every share is accounted for, and when a fault is over all get where they
-// should be.
+// should be. Meanwhile miners at a pool that is well notice nothing, and new
+// ones there are served as soon as without any fault.
 func TestTorture(t *testing.T) {
 	t.Parallel()
 	seed := *chaosSeed
@@ -154,6 +156,7 @@ func TestTorture(t *testing.T) {
 	t.Logf("seed %d", seed)
 	c, debug := newTorture(t, seed)
 	id := c.p.waitLog(serverIDLine)[1]
+	c.others.begin()
 	// What only grows once has to have grown.
 	for range 20 {
 		c.meanwhile(0)
@@ -161,6 +164,7 @@ func TestTorture(t *testing.T) {
 	c.fault(c.faultNamed("upgrade"))
 	c.calm()
 	before := c.p.usage(debug)
+	c.others.begin()
 
 	// Each kind has its turn before one comes again.
 	var bag []*tortureFault
@@ -208,6 +212,7 @@ func TestTorture(t *testing.T) {
 	c.coinNodes.world.await("the server ID's node is there", func() bool {
 		return slices.Equal(c.coinNodes.world.children(c.ids), []string{id})
 	})
+	c.others.account()
 	c.account()
 }
 
@@ -296,6 +301,7 @@ func (c *torture) calm() {
 	for len(c.here) > 0 {
 		c.leave()
 	}
+	c.others.end()
 	c.quiet()
 }
 

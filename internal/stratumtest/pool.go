@@ -51,7 +51,9 @@ type Pool struct {
 	opts  PoolOptions
 	watch watch
 	modes atomic.Pointer[Modes]
-	count poolCounters
+	// treatments of workers by the beginning of their names.
+	treatments atomic.Pointer[map[string]Treatment]
+	count      poolCounters
 
 	jobMu sync.Mutex // held while a job is made and sent, so that jobs stay in order
 

@@ -277,14 +277,25 @@ func (c *poolConn) hearAuthorize(m *message) bool {
 		c.refuse(m, 25, "Not subscribed")
 		return true
 	}
-	c.refuses = c.refuses || modes.RefuseWorker
+	treatment := c.p.treatment(name)
+	switch treatment {
+	case TreatHang:
+		return true
+	case TreatClose:
+		return false
+	case TreatSlowly:
+		if !c.pause(slowlyAfter) {
+			return false
+		}
+	}
+	c.refuses = c.refuses || modes.RefuseWorker || treatment == TreatRefuseAndClose
 	if name == "" || c.refuses || (c.p.opts.AcceptWorker != nil && !c.p.opts.AcceptWorker(name)) {
 		c.p.note(&c.p.log.refused, maxNames, name)
 		c.p.count.refused.Add(1)
 		c.refuse(m, 24, "Unauthorized worker")
 		release()
 		c.p.watch.tell()
-		return true
+		return treatment != TreatRefuseAndClose
 	}
 	c.p.note(&c.p.log.authorized, maxNames, name)
 	c.p.mu.Lock()
@@ -315,6 +326,9 @@ func (c *poolConn) hearAuthorize(m *message) bool {
 		c.mu.Unlock()
 		c.p.count.handshakes.Add(1)
 		c.p.count.ready.Add(1)
+	}
+	if treatment == TreatFlap {
+		c.endSoon()
 	}
 	c.p.watch.tell()
 	return true

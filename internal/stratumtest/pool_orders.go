@@ -7,6 +7,8 @@ type PoolOrder struct {
 	Do    string // see Pool.Obey
 	Clean bool   `json:",omitempty"` // of "job"
 	Modes *Modes `json:",omitempty"` // of "modes"
+	// Treatments of "treatments"; see Pool.SetTreatments.
+	Treatments map[string]Treatment `json:",omitempty"`
 }
 
 // PoolAnswer tells how a pool stands once it has done as it was told.
@@ -39,6 +41,8 @@ func (p *Pool) Obey(order PoolOrder) PoolAnswer {
 		p.SendReconnect("h", 1, 0)
 	case "modes":
 		p.SetModes(*order.Modes)
+	case "treatments":
+		p.SetTreatments(order.Treatments)
 	default:
 		answer.Err = fmt.Sprintf("no such order: %q", order.Do)
 	}

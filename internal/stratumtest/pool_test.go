@@ -159,6 +159,39 @@ func TestPoolModes(t *testing.T) {
 	}
 }
 
+// Some workers are treated in a way of their own, the others well.
+func TestPoolTreatments(t *testing.T) {
+	p := startPool(t, PoolOptions{Name: "btc"})
+	p.SetTreatments(map[string]Treatment{
+		"refused": TreatRefuseAndClose, "closed": TreatClose, "hung": TreatHang, "flapping": TreatFlap, "acc.flapping": TreatFlap,
+	})
+	authorize := func(name string) *Raw {
+		r := DialRaw(t, p.Addr())
+		r.SendLine(subscribeLine)
+		r.ExpectLine(subscribed)
+		r.SendLine(strings.Replace(authorizeLine, "acc.w1", name, 1))
+		return r
+	}
+	r := authorize("refused_btc.w1")
+	r.ExpectLine(`{"id":"auth","result":null,"error":[24,"Unauthorized worker",null]}`)
+	r.ExpectClosed()
+	authorize("closed.w1").ExpectClosed()
+	authorize("hung.w1").ExpectNothing(50 * time.Millisecond)
+	for _, name := range []string{"flapping.w1", "acc.flapping", "acc_btc.flapping"} {
+		r = authorize(name)
+		r.ExpectLine(authorized)
+		r.ExpectMethod("mining.set_difficulty")
+		r.ExpectMethod("mining.notify")
+		r.ExpectClosed()
+	}
+	r = authorize("acc.w1")
+	r.ExpectLine(authorized)
+	r.ExpectMethod("mining.set_difficulty")
+	r.ExpectMethod("mining.notify")
+	r.ExpectNothing(2 * flapAfter)
+	checkNoFaults(t, p)
+}
+
 func TestShareModes(t *testing.T) {
 	p := startPool(t, PoolOptions{VersionMask: 0x1fffe000, Modes: Modes{NoVersionRolling: true}})
 	m := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true, Configure: 0x1fffe000})

@@ -1,0 +1,108 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// chaosOthers are miners beside those that chaos is about: good ones at a pool
+// that is well, whom nothing may disturb, and bad ones at that and other pools,
+// who try.
+type chaosOthers struct {
+	t       *testing.T
+	machine *daemonMachine
+	good    *bystanders
+	bad     *troublemakers
+	control []time.Duration // what new good miners waited without any fault
+}
+
+// configure makes a configuration for the daemon's machine, with the pools there
+// are and those of others. The latter's accounts are put among the coins.
+func (c *chaos) configure(config *Config) {
+	c.t.Helper()
+	own := func(name string) *stratumtest.Pool {
+		return startPool(c.t, stratumtest.PoolOptions{
+			Name: name, Addr: c.machine.unusedAddr(), ShareBits: 5, VersionMask: 0x1fffe000, JobInterval: 500 * time.Millisecond,
+		})
+	}
+	config.ListenAddr = c.machine.ip + ":0"
+	config.EnableHTTPDebug, config.HTTPDebugListenAddr = true, c.machine.ownAddr()
+	steady, ill := own(steadyCoin), own(illCoin)
+	for coin, url := range map[string]string{
+		steadyCoin: steady.Addr(), namedCoin: c.machine.named(namedCoin, steady.Addr()), illCoin: c.machine.named(illCoin, ill.Addr()),
+	} {
+		config.StratumServerMap[coin] = StratumServerInfo{URL: url, UserSuffix: coin}
+	}
+	for _, p := range c.pools {
+		config.StratumServerMap[p.Name()] = StratumServerInfo{URL: c.machine.named(p.Name(), p.Addr()), UserSuffix: p.Name()}
+		p.SetTreatments(treatmentsOfTroublemakers())
+	}
+	steady.SetTreatments(treatmentsOfTroublemakers())
+	for account, coin := range bystanderAccounts {
+		c.coins[account] = coin
+	}
+	c.machine.setHosts(c.rng)
+	c.others = &chaosOthers{
+		t: c.t, machine: c.machine, good: &bystanders{t: c.t, pool: steady},
+		bad: newTroublemakers(c.t, ill, c.coins, steadyCoin, c.pools[0].Name()),
+	}
+}
+
+// start has good miners come, and looks how long new ones wait without any
+// fault, in a part of the time that the test lasts.
+func (o *chaosOthers) start(addr string, lasts time.Duration) {
+	o.t.Helper()
+	o.good.addr, o.bad.addr = addr, addr
+	for account, miners := range map[string]int{"good": 20, "fair": 5} {
+		o.good.fleet = append(o.good.fleet, fleetOf(o.t, addr, account, miners, 2*float64(miners), stratumtest.MinerOptions{Configure: 0x1fffe000}))
+	}
+	o.good.begin()
+	time.Sleep(min(max(lasts/10, 2*time.Second), 30*time.Second))
+	o.good.end()
+	o.control, _ = o.good.take("without faults")
+}
+
+// begin has new miners come, good ones and bad ones.
+func (o *chaosOthers) begin() {
+	o.good.begin()
+	o.bad.begin()
+}
+
+// end has them leave, but for the good ones of the beginning, and waits until no
+// link of theirs is left.
+func (o *chaosOthers) end() {
+	o.t.Helper()
+	o.bad.end()
+	o.good.end()
+	stay := 0
+	for _, f := range o.good.fleet {
+		stay += f.Stats().Miners
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		steady, ill := o.good.pool.Stats().Connections, o.bad.ill.Stats().Connections
+		if steady == stay && ill == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			o.t.Errorf("%d links to the pool that is well, %d miners; %d to the one that is ill", steady, stay, ill)
+			return
+		}
+	}
+}
+
+// account compares what new good miners waited with what they waited without
+// faults, and wants the old ones to have noticed nothing.
+func (o *chaosOthers) account() {
+	o.t.Helper()
+	waits, slowest := o.good.take("with faults")
+	without := o.control[len(o.control)-1]
+	if with := waits[len(waits)-1]; with > without+newcomerSlack {
+		o.t.Errorf("the slowest new miner waited %v, without faults %v; %s, came at %s", with, without, slowest.worker, slowest.began.Format("15:04:05.000"))
+	}
+	o.good.account()
+	o.bad.report()
+}

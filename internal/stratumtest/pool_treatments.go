@@ -1,0 +1,64 @@
+package stratumtest
+
+import (
+	"maps"
+	"strings"
+	"time"
+)
+
+// Treatment is how a pool deals with some of its workers, whatever its modes
+// are.
+type Treatment string
+
+// Treatments of workers.
+const (
+	TreatRefuseAndClose Treatment = "refuse and close" // answers authorize with error 24 and closes
+	TreatClose          Treatment = "close"            // closes instead of answering authorize
+	TreatHang           Treatment = "hang"             // never answers authorize
+	TreatFlap           Treatment = "flap"             // authorizes, sends a job, and closes soon
+	TreatSlowly         Treatment = "slowly"           // takes its time to answer authorize
+)
+
+const (
+	flapAfter   = 100 * time.Millisecond
+	slowlyAfter = 3 * time.Second
+)
+
+// SetTreatments replaces all treatments. The keys are beginnings of workers'
+// names, written without the coin's suffix of the account; the longest that fits
+// counts, and an empty one fits everybody. Connections that are past their
+// authorization stay as they are.
+func (p *Pool) SetTreatments(by map[string]Treatment) {
+	by = maps.Clone(by)
+	p.treatments.Store(&by)
+}
+
+// treatment is the one of a worker; empty for the usual one.
+func (p *Pool) treatment(name string) Treatment {
+	by := p.treatments.Load()
+	if by == nil {
+		return ""
+	}
+	account, worker, _ := strings.Cut(name, ".")
+	account, _, _ = strings.Cut(account, "_")
+	name = account + "." + worker
+	var found Treatment
+	length := -1
+	for beginning, treatment := range *by {
+		if len(beginning) > length && strings.HasPrefix(name, beginning) {
+			found, length = treatment, len(beginning)
+		}
+	}
+	return found
+}
+
+// endSoon closes the connection after a moment.
+func (c *poolConn) endSoon() {
+	c.p.wg.Add(1)
+	go func() {
+		defer c.p.wg.Done()
+		if c.pause(flapAfter) {
+			c.close()
+		}
+	}()
+}
