@@ -81,6 +81,7 @@ type endpoint struct {
 	lostAt        time.Time // the last link that the pool ended
 	connectedAt   time.Time
 	sockets       int // connections of ours
+	stable        int // of them, links that are stable
 }
 
 // maxUserAgents bounds how many user agents of an address are known.

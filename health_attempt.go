@@ -156,6 +156,7 @@ func (a *attempt) stable() {
 	h.records.forget(recordKey{e, recordWorker, a.dialer.worker})
 	h.records.forget(recordKey{e, recordAccount, a.dialer.account.name})
 	a.dialer.account.stableAt.add(e, 1)
+	e.stable++
 }
 
 // stableEnded notes the end of a stable link; byPool: the pool ended it.
@@ -163,6 +164,7 @@ func (h *health) stableEnded(account *subAccount, e *endpoint, byPool bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	account.stableAt.add(e, -1)
+	e.stable--
 	e.sockets--
 	if byPool {
 		e.lostAt = h.now()
@@ -174,6 +176,7 @@ func (h *health) stableTaken(account *subAccount, e *endpoint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	account.stableAt.add(e, 1)
+	e.stable++
 	e.sockets++
 }
 
@@ -372,8 +375,10 @@ func (h *health) faresWell(e *endpoint, began, now time.Time, ready bool) bool {
 	if window := now.Add(-faresWellWindow); window.Before(since) {
 		since = window
 	}
-	if since.Before(e.lostAt) {
-		since = e.lostAt // what was heard before that does not count any more
+	if e.stable == 0 && since.Before(e.lostAt) {
+		// Those that heard something before that are gone. As long as there are
+		// stable links, the loss of others says nothing about them.
+		since = e.lostAt
 	}
 	if ready && e.readyAt.After(e.lostAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
 		return true

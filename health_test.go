@@ -275,6 +275,18 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "kick", who: "c.1", want: blameAddress}, {do: "state", want: open}},
 			{{do: "may", who: "e.1", wait: 2 * time.Second, want: obstacleNone}, {do: "ready", who: "e.1"}, {do: "state", want: closed}},
 		}},
+		{"links that end after ready, while a stable one hears of the pool: their workers", [][]healthStep{
+			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
+			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
+			each(healthStep{do: "kick", want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: closed}},
+		}},
+		{"a stable link that is lost does not keep the others from speaking for the pool", [][]healthStep{
+			each(healthStep{do: "stable"}, "good.1", "good.2"),
+			{{do: "heard", wait: 31 * time.Second}, {do: "lost", who: "good.2", wait: time.Second}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker}, "a.1", "b.1", "c.1"),
+			{{do: "state", want: closed}},
+		}},
 		{"a worker whose link ended unstable does not go back before its pause is over", [][]healthStep{
 			{{do: "ready", who: "+a.1"}, {do: "kick", who: "+a.1"}, {do: "may", who: "+a.1", want: obstacleWorker}},
 			{{do: "may", who: "+a.1", wait: 1100 * time.Millisecond, want: obstacleNone}},
