@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -15,7 +16,8 @@ const raceDelay = 500 * time.Millisecond
 type poolDial struct {
 	link    *poolLink
 	ips     []*endpoint // not tried yet
-	tries   []dialTry   // under way
+	tried   []*endpoint
+	tries   []dialTry // under way
 	timer   *loopTimer
 	failure error // of the last try that failed
 	found   finding
@@ -40,6 +42,7 @@ func (d *poolDial) next() bool {
 		if a == nil {
 			continue // others probe it
 		}
+		d.tried = append(d.tried, e)
 		sock, err := s.loop.dial(e.addr, s)
 		if err != nil {
 			d.failed(a, err)
@@ -49,19 +52,42 @@ func (d *poolDial) next() bool {
 			continue
 		}
 		d.tries = append(d.tries, dialTry{a, sock})
-		if len(d.ips) > 0 {
-			d.timer = s.loop.after(raceDelay, d.waited)
-		}
-		return true
+		break
 	}
-	return len(d.tries) > 0
+	if len(d.tries) == 0 {
+		return false
+	}
+	if len(d.ips) > 0 || d.link.address.named {
+		d.timer = s.loop.after(raceDelay, d.waited)
+	}
+	return true
 }
 
-// waited has the next IP join those that have not answered yet.
+// waited has the next IP join those that have not answered yet. It may be one
+// that could not be dialled when the address was chosen: a name's silent IP must
+// not keep the miner from another that is back.
 func (d *poolDial) waited() {
+	if len(d.ips) == 0 {
+		d.ips = d.nowDiallable()
+	}
 	if !d.next() {
 		d.link.notConnected()
 	}
+}
+
+// nowDiallable gives the address's IPs that were not tried and may be dialled.
+func (d *poolDial) nowDiallable() (ips []*endpoint) {
+	k := d.link
+	all, _ := k.address.current()
+	for _, e := range all {
+		if slices.Contains(d.tried, e) {
+			continue
+		}
+		if v := k.session.manager.health.mayDial(&k.dialer, e); v.obstacle == obstacleNone || k.override && v.obstacle.personal() {
+			ips = append(ips, e)
+		}
+	}
+	return ips
 }
 
 // owns says that sock is one that is being connected.
