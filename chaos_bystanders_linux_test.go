@@ -33,6 +33,7 @@ type bystanders struct {
 	waits   []time.Duration
 	failed  []string
 	frozen  []stoppedSpan
+	stopped int // how often daemonStopped holds
 	slowest newcomer
 }
 
@@ -154,14 +155,21 @@ func (b *bystanders) newcomer(worker string) {
 	}
 }
 
-// daemonStopped notes that the daemon is stopped, or goes on.
+// daemonStopped notes that the daemon can serve nobody from now on, or can
+// again. The former may be said more than once.
 func (b *bystanders) daemonStopped(on bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if on {
+	switch {
+	case !on:
+		if b.stopped--; b.stopped == 0 {
+			b.frozen[len(b.frozen)-1].end = time.Now()
+		}
+	case b.stopped == 0:
 		b.frozen = append(b.frozen, stoppedSpan{begin: time.Now()})
-	} else {
-		b.frozen[len(b.frozen)-1].end = time.Now()
+		fallthrough
+	default:
+		b.stopped++
 	}
 }
 

@@ -229,6 +229,16 @@ func (c *torture) endFirst() {
 func (c *torture) fault(faults ...*tortureFault) {
 	c.t.Helper()
 	var names []string
+	subjects := make(map[string]bool)
+	for _, f := range faults {
+		subjects[f.subject] = true
+	}
+	if subjects["zookeeper"] && subjects["daemon"] {
+		// A daemon that was upgraded needs ZooKeeper for its server ID, and new
+		// miners wait for that.
+		c.others.good.daemonStopped(true)
+		defer c.others.good.daemonStopped(false)
+	}
 	for _, f := range faults {
 		names = append(names, f.name)
 		lasts := f.least + time.Duration(c.schedule.Int64N(int64(f.most-f.least)+1))
