@@ -16,8 +16,7 @@ const raceDelay = 500 * time.Millisecond
 type poolDial struct {
 	link    *poolLink
 	ips     []*endpoint // not tried yet
-	tried   []*endpoint
-	tries   []dialTry // under way
+	tries   []dialTry   // under way
 	timer   *loopTimer
 	failure error // of the last try that failed
 	found   finding
@@ -42,7 +41,6 @@ func (d *poolDial) next() bool {
 		if a == nil {
 			continue // others probe it
 		}
-		d.tried = append(d.tried, e)
 		sock, err := s.loop.dial(e.addr, s)
 		if err != nil {
 			d.failed(a, err)
@@ -63,9 +61,9 @@ func (d *poolDial) next() bool {
 	return true
 }
 
-// waited has the next IP join those that have not answered yet. It may be one
-// that could not be dialled when the address was chosen: a name's silent IP must
-// not keep the miner from another that is back.
+// waited has the next IP join those that have not answered yet. When all had
+// their turn, those that failed or could not be dialled have another: a name's
+// silent IP must not keep the miner from one that is back.
 func (d *poolDial) waited() {
 	if len(d.ips) == 0 {
 		d.ips = d.nowDiallable()
@@ -75,12 +73,12 @@ func (d *poolDial) waited() {
 	}
 }
 
-// nowDiallable gives the address's IPs that were not tried and may be dialled.
+// nowDiallable gives the address's IPs that may be dialled and are not already.
 func (d *poolDial) nowDiallable() (ips []*endpoint) {
 	k := d.link
 	all, _ := k.address.current()
 	for _, e := range all {
-		if slices.Contains(d.tried, e) {
+		if slices.ContainsFunc(d.tries, func(t dialTry) bool { return t.attempt.at == e }) {
 			continue
 		}
 		if v := k.session.manager.health.mayDial(&k.dialer, e); v.obstacle == obstacleNone || k.override && v.obstacle.personal() {

@@ -13,10 +13,33 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// A name has an IP that is silent, and one that is out for a moment when the
-// name is dialled: a miner need not wait for the silent one when the other is
-// back.
+// A name has an IP that is silent, and one that is out or refuses connections
+// for a moment when the name is dialled: a miner need not wait for the silent
+// one when the other is back.
 func TestPoolDialTriesAnIPThatIsBack(t *testing.T) {
+	t.Run("out", func(t *testing.T) {
+		poolDialBack(t, func(sw *testSwitcher, live *endpoint, _ *stratumtest.Pool) func() {
+			sw.health.mu.Lock()
+			defer sw.health.mu.Unlock()
+			live.breaker.trip(time.Now(), breakerPauseSilent)
+			return func() {}
+		})
+	})
+	t.Run("refused", func(t *testing.T) {
+		poolDialBack(t, func(sw *testSwitcher, _ *endpoint, pool *stratumtest.Pool) func() {
+			pool.Close()
+			return func() {
+				eventually(t, "it has refused", func() bool { return sw.pools["btc"].links[0].failed[linkNotConnected].Load() > 0 })
+				if err := pool.Restart(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	})
+}
+
+func poolDialBack(t *testing.T, begin func(sw *testSwitcher, live *endpoint, pool *stratumtest.Pool) (end func())) {
+	t.Helper()
 	t.Parallel()
 	pool := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{pool}, nil)
@@ -26,12 +49,11 @@ func TestPoolDialTriesAnIPThatIsBack(t *testing.T) {
 	a.mu.Lock()
 	a.named, a.ips, a.until = true, []*endpoint{silent, live}, time.Now().Add(time.Minute)
 	a.mu.Unlock()
-	sw.health.mu.Lock()
-	live.breaker.trip(time.Now(), breakerPauseSilent)
-	sw.health.mu.Unlock()
+	end := begin(sw, live, pool)
 
 	began := time.Now()
 	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.1", Rate: 20})
+	end()
 	waitAccepted(t, m, 1)
 	t.Logf("served after %v", time.Since(began).Round(time.Millisecond))
 	checkMiner(t, m)
