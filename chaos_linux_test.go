@@ -333,7 +333,7 @@ func testChaos(t *testing.T, withCoins func(*chaos, *Config) chaosSource) {
 		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), miners/accounts, 80,
 			stratumtest.MinerOptions{Configure: 0x1fffe000, LateShares: 0.2}))
 	}
-	c.others.start(c.p.addr, lasts)
+	c.others.start(c.p.addr)
 	c.others.begin()
 	// What only grows once has to have grown: one round of everything.
 	for range 40 {

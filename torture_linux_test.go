@@ -139,7 +139,7 @@ func newTorture(t *testing.T, seed uint64) (*torture, string) {
 		c.fleets = append(c.fleets, fleetOf(t, c.p.addr, fmt.Sprintf("acc%d", i), tortureMiners, 40,
 			stratumtest.MinerOptions{Configure: 0x1fffe000, LateShares: 0.2}))
 	}
-	c.others.start(c.p.addr, time.Duration(*tortureSeconds)*time.Second)
+	c.others.start(c.p.addr)
 	return c, config.HTTPDebugListenAddr
 }
 

@@ -295,7 +295,11 @@ func (c *poolConn) hearAuthorize(m *message) bool {
 		c.refuse(m, 24, "Unauthorized worker")
 		release()
 		c.p.watch.tell()
-		return treatment != TreatRefuseAndClose
+		if treatment == TreatRefuseAndClose {
+			c.awaitWritten()
+			return false
+		}
+		return true
 	}
 	c.p.note(&c.p.log.authorized, maxNames, name)
 	c.p.mu.Lock()

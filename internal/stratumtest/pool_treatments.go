@@ -62,3 +62,16 @@ func (c *poolConn) endSoon() {
 		}
 	}()
 }
+
+// awaitWritten waits until the kernel has all that was sent: closing before that
+// would be another failure than the one that is meant.
+func (c *poolConn) awaitWritten() {
+	for {
+		c.mu.Lock()
+		flushing := c.flushing
+		c.mu.Unlock()
+		if !flushing || !c.pause(time.Millisecond) {
+			return
+		}
+	}
+}
