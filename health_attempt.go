@@ -318,6 +318,12 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 		// That a worker fails once more says nothing new about the address.
 		return finding{blame: blameWorker}
 	}
+	if a.began.Before(e.lostAt) {
+		// The pool has ended links since the try began, and perhaps all of them
+		// once: a try that it did not answer ends with them. Those that follow
+		// tell whether it is out.
+		return finding{blame: blameWorker}
+	}
 	e.byAccount.add(now, entry, sameAccountFailed)
 	e.byWorker.add(now, entry, sameWorkerFailed)
 	account := h.records.touch(recordKey{e, recordAccount, entry.account}, now)

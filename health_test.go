@@ -258,6 +258,15 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "b.1", "c.1"),
 			{{do: "state", want: open}},
 		}},
+		{"tries that end when the pool drops its links say nothing about it; those that follow do", [][]healthStep{
+			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
+			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "lost", who: "good.1", wait: time.Second}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: closed}, {do: "wait", wait: time.Second}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize}, "e.1", "f.1", "g.1"),
+			{{do: "state", want: open}},
+		}},
 		{"a link that got ready meanwhile speaks for the pool as far as authorize", [][]healthStep{
 			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1"),
 			{{do: "ready", who: "good.1", wait: 2 * time.Second}},
