@@ -58,9 +58,9 @@ type endpoint struct {
 	// heardAt and jobAt are when stable links last received something, and
 	// links a job; Unix nanoseconds.
 	heardAt, jobAt atomic.Int64
-	// fastAt is when a link was ready soon last, for the dial gate; Unix
-	// nanoseconds.
-	fastAt atomic.Int64
+	// fastAt is when a link was ready soon last, in Unix nanoseconds, and
+	// fastTook how long that took: for the dial gate.
+	fastAt, fastTook atomic.Int64
 
 	// health.mu guards the following.
 	breaker  breaker
