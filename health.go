@@ -78,7 +78,8 @@ type endpoint struct {
 
 	readyAt       time.Time // the last link that became ready
 	stableReadyAt time.Time // the same of links that became stable
-	lostAt        time.Time // the last link that the pool ended
+	lostAt        time.Time // the last stable link that the pool ended
+	kickedAt      time.Time // the last link that it ended before that
 	connectedAt   time.Time
 	sockets       int // connections of ours
 }

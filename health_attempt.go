@@ -202,11 +202,21 @@ func (a *attempt) failed(ev evidence, answer *response) finding {
 	a.endProbe()
 	e.sockets--
 	f := a.judge(ev, answer, now)
-	if probe != probeNone && probe != probeSuspect && f.blame != blameMachine && ev != evidenceSession && ev != evidenceRefused && ev != evidenceSubscribeError {
-		// While an address is out, whoever probes it speaks for all.
+	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.ofSome() {
+		// While an address is out, whoever probes it speaks for all. It may have
+		// been a probe for the extranonce only, or others found it well meanwhile.
 		e.breaker.trip(now, pauseMost(ev))
 	}
 	return f
+}
+
+// ofSome says that others may be served where a try ended like this.
+func (e evidence) ofSome() bool {
+	switch e {
+	case evidenceSession, evidenceRefused, evidenceSubscribeError, evidenceExtranonce:
+		return true
+	}
+	return false
 }
 
 func pauseMost(ev evidence) time.Duration {
@@ -348,7 +358,11 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	h, e := a.health, a.at
 	h.remember(recordWorker, e, entry.worker, a.began, now).unserved = time.Time{}
-	e.lostAt = now
+	e.kickedAt = now
+	if a.began.Before(e.lostAt) {
+		// It may have ended with all others when the pool ended its links once.
+		return finding{blame: blameWorker}
+	}
 	e.kicked.add(now, entry, sameAccountFailed)
 	e.kickedWorker.add(now, entry, sameWorkerFailed)
 	f := finding{blame: blameWorker}
@@ -381,7 +395,7 @@ func (h *health) faresWell(e *endpoint, began, now time.Time, ready bool) bool {
 	if since.Before(e.lostAt) {
 		since = e.lostAt // what was heard before that does not count any more
 	}
-	if ready && e.readyAt.After(e.lostAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
+	if ready && e.readyAt.After(e.lostAt) && e.readyAt.After(e.kickedAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
 		return true
 	}
 	return e.heardAt.Load() > since.UnixNano() || e.stableReadyAt.After(since)
