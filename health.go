@@ -143,6 +143,7 @@ type verdict struct {
 	obstacle obstacle
 	probe    probeClass
 	suspect  bool      // the account fails there: another address is better
+	refused  bool      // the worker was refused there lately
 	until    time.Time // of obstacleWorker, obstaclePorts, obstacleMachine
 	answer   *response // of obstacleUserAgent: what the pool said, or nil
 }
@@ -177,8 +178,11 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 			v.probe = class
 		}
 	}
-	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil && now.Before(r.until) && !(d.new && r.mayTryAnew(now)) {
-		return verdict{obstacle: obstacleWorker, until: r.until, suspect: true}
+	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil {
+		if now.Before(r.until) && !(d.new && r.mayTryAnew(now)) {
+			return verdict{obstacle: obstacleWorker, until: r.until, suspect: true}
+		}
+		v.refused = now.Sub(r.refused) < suspectMemory
 	}
 	if r := h.records.get(recordKey{e, recordUserAgent, d.userAgent}, now); r != nil && now.Before(r.until) {
 		return verdict{obstacle: obstacleUserAgent, until: r.until, answer: r.answer}

@@ -123,7 +123,7 @@ func (a *attempt) ready() (back bool) {
 	e.byAccount.reset()
 	e.byWorker.reset()
 	if r := h.records.get(recordKey{e, recordWorker, a.dialer.worker}, a.readyAt); r != nil {
-		r.unserved = time.Time{}
+		r.unserved, r.refused = time.Time{}, time.Time{}
 	}
 	if r := h.records.get(recordKey{e, recordAccount, a.dialer.account.name}, a.readyAt); r != nil {
 		r.row.reset()
@@ -248,7 +248,7 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 	case evidenceRefused:
 		// The pause of a worker is not for those that are answered.
 		r := h.records.touch(recordKey{e, recordWorker, d.worker}, now)
-		r.failed, r.unserved = now, now
+		r.failed, r.unserved, r.refused = now, now, now
 		return finding{blame: blameWorker}
 	case evidenceAuthorize:
 		return a.judgeAuthorize(entry, now)
