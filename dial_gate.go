@@ -37,12 +37,17 @@ type gateAddress struct {
 }
 
 const (
-	// slowAfter is when a try takes longer than it should. Where another has
-	// been faster within fastKeep, it is this try that is slow and not the pool:
-	// then its ticket does not count any more, so that those that the pool lets
-	// wait do not keep others from it.
-	slowAfter = time.Second
-	fastKeep  = 3 * time.Second
+	// slowAfter is when a try takes longer than it should, at the latest. Where
+	// another has been faster within fastKeep, it is this try that is slow and
+	// not the pool: then its ticket does not count any more, so that those that
+	// the pool lets wait do not keep others from it. Where the pool is much
+	// faster than that, a try is slow that takes slowFactor times as long, so
+	// that hundreds of them that come together are not waited for one gateful
+	// after the other.
+	slowAfter  = time.Second
+	slowLeast  = slowAfter / 5
+	slowFactor = 4
+	fastKeep   = 3 * time.Second
 
 	// maxExcused bounds the tickets that do not count, as a multiple of the
 	// gate's size.
@@ -172,6 +177,7 @@ func (g *dialGate) served(t *dialTicket) {
 		g.mu.Lock()
 		if now := time.Now(); t.state == ticketHeld && now.Sub(t.since) < slowAfter {
 			t.address.at.fastAt.Store(now.UnixNano())
+			t.address.at.fastTook.Store(int64(now.Sub(t.since)))
 		}
 		g.mu.Unlock()
 		g.release(t)
@@ -184,9 +190,10 @@ func (g *dialGate) excuse(a *gateAddress) {
 	if now.UnixNano()-a.at.fastAt.Load() >= int64(fastKeep) {
 		return
 	}
+	slow := min(max(slowFactor*time.Duration(a.at.fastTook.Load()), slowLeast), slowAfter)
 	for at := a.tickets.Front(); at != nil; at = at.Next() {
 		t := at.Value.(*dialTicket)
-		if now.Sub(t.since) < slowAfter || a.excused >= maxExcused*g.size {
+		if now.Sub(t.since) < slow || a.excused >= maxExcused*g.size {
 			break
 		}
 		if !t.excused {
@@ -196,7 +203,7 @@ func (g *dialGate) excuse(a *gateAddress) {
 			g.held--
 		}
 	}
-	g.wakeIn(slowAfter / 4)
+	g.wakeIn(slow / 4)
 }
 
 // forget drops an address that nobody dials.

@@ -58,9 +58,9 @@ type endpoint struct {
 	// heardAt and jobAt are when stable links last received something, and
 	// links a job; Unix nanoseconds.
 	heardAt, jobAt atomic.Int64
-	// fastAt is when a link was ready soon last, for the dial gate; Unix
-	// nanoseconds.
-	fastAt atomic.Int64
+	// fastAt is when a link was ready soon last, in Unix nanoseconds, and
+	// fastTook how long that took: for the dial gate.
+	fastAt, fastTook atomic.Int64
 
 	// health.mu guards the following.
 	breaker  breaker
@@ -78,7 +78,8 @@ type endpoint struct {
 
 	readyAt       time.Time // the last link that became ready
 	stableReadyAt time.Time // the same of links that became stable
-	lostAt        time.Time // the last link that the pool ended
+	lostAt        time.Time // the last stable link that the pool ended
+	kickedAt      time.Time // the last link that it ended before that
 	connectedAt   time.Time
 	sockets       int // connections of ours
 	stable        int // of them, links that are stable
@@ -143,6 +144,7 @@ type verdict struct {
 	obstacle obstacle
 	probe    probeClass
 	suspect  bool      // the account fails there: another address is better
+	refused  bool      // the worker was refused there lately
 	until    time.Time // of obstacleWorker, obstaclePorts, obstacleMachine
 	answer   *response // of obstacleUserAgent: what the pool said, or nil
 }
@@ -177,8 +179,11 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 			v.probe = class
 		}
 	}
-	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil && now.Before(r.until) && !(d.new && r.mayTryAnew(now)) {
-		return verdict{obstacle: obstacleWorker, until: r.until, suspect: true}
+	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil {
+		if now.Before(r.until) && !(d.new && r.mayTryAnew(now)) {
+			return verdict{obstacle: obstacleWorker, until: r.until, suspect: true}
+		}
+		v.refused = now.Sub(r.refused) < suspectMemory
 	}
 	if r := h.records.get(recordKey{e, recordUserAgent, d.userAgent}, now); r != nil && now.Before(r.until) {
 		return verdict{obstacle: obstacleUserAgent, until: r.until, answer: r.answer}

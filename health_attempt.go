@@ -123,7 +123,7 @@ func (a *attempt) ready() (back bool) {
 	e.byAccount.reset()
 	e.byWorker.reset()
 	if r := h.records.get(recordKey{e, recordWorker, a.dialer.worker}, a.readyAt); r != nil {
-		r.unserved = time.Time{}
+		r.unserved, r.refused = time.Time{}, time.Time{}
 	}
 	if r := h.records.get(recordKey{e, recordAccount, a.dialer.account.name}, a.readyAt); r != nil {
 		r.row.reset()
@@ -205,11 +205,21 @@ func (a *attempt) failed(ev evidence, answer *response) finding {
 	a.endProbe()
 	e.sockets--
 	f := a.judge(ev, answer, now)
-	if probe != probeNone && probe != probeSuspect && f.blame != blameMachine && ev != evidenceSession && ev != evidenceRefused && ev != evidenceSubscribeError {
-		// While an address is out, whoever probes it speaks for all.
+	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.ofSome() {
+		// While an address is out, whoever probes it speaks for all. It may have
+		// been a probe for the extranonce only, or others found it well meanwhile.
 		e.breaker.trip(now, pauseMost(ev))
 	}
 	return f
+}
+
+// ofSome says that others may be served where a try ended like this.
+func (e evidence) ofSome() bool {
+	switch e {
+	case evidenceSession, evidenceRefused, evidenceSubscribeError, evidenceExtranonce:
+		return true
+	}
+	return false
 }
 
 func pauseMost(ev evidence) time.Duration {
@@ -241,7 +251,7 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 	case evidenceRefused:
 		// The pause of a worker is not for those that are answered.
 		r := h.records.touch(recordKey{e, recordWorker, d.worker}, now)
-		r.failed, r.unserved = now, now
+		r.failed, r.unserved, r.refused = now, now, now
 		return finding{blame: blameWorker}
 	case evidenceAuthorize:
 		return a.judgeAuthorize(entry, now)
@@ -321,6 +331,12 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 		// That a worker fails once more says nothing new about the address.
 		return finding{blame: blameWorker}
 	}
+	if a.began.Before(e.lostAt) {
+		// The pool has ended links since the try began, and perhaps all of them
+		// once: a try that it did not answer ends with them. Those that follow
+		// tell whether it is out.
+		return finding{blame: blameWorker}
+	}
 	e.byAccount.add(now, entry, sameAccountFailed)
 	e.byWorker.add(now, entry, sameWorkerFailed)
 	account := h.records.touch(recordKey{e, recordAccount, entry.account}, now)
@@ -345,7 +361,11 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	h, e := a.health, a.at
 	h.remember(recordWorker, e, entry.worker, a.began, now).unserved = time.Time{}
-	e.lostAt = now
+	e.kickedAt = now
+	if a.began.Before(e.lostAt) {
+		// It may have ended with all others when the pool ended its links once.
+		return finding{blame: blameWorker}
+	}
 	e.kicked.add(now, entry, sameAccountFailed)
 	e.kickedWorker.add(now, entry, sameWorkerFailed)
 	f := finding{blame: blameWorker}
@@ -380,7 +400,7 @@ func (h *health) faresWell(e *endpoint, began, now time.Time, ready bool) bool {
 		// stable links, the loss of others says nothing about them.
 		since = e.lostAt
 	}
-	if ready && e.readyAt.After(e.lostAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
+	if ready && e.readyAt.After(e.lostAt) && e.readyAt.After(e.kickedAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
 		return true
 	}
 	return e.heardAt.Load() > since.UnixNano() || e.stableReadyAt.After(since)

@@ -48,6 +48,7 @@ type healthRecord struct {
 	// unserved is the last failure before the link was ready, if none has been
 	// ready since. Who was served and then lost the link is not suspect.
 	unserved time.Time
+	refused  time.Time // workers: the last refusal, under the same condition
 
 	row     failureRow // accounts: different workers that failed
 	suspect bool       // accounts: that many did

@@ -258,6 +258,15 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "b.1", "c.1"),
 			{{do: "state", want: open}},
 		}},
+		{"tries that end when the pool drops its links say nothing about it; those that follow do", [][]healthStep{
+			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
+			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "lost", who: "good.1", wait: time.Second}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: closed}, {do: "wait", wait: time.Second}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize}, "e.1", "f.1", "g.1"),
+			{{do: "state", want: open}},
+		}},
 		{"a link that got ready meanwhile speaks for the pool as far as authorize", [][]healthStep{
 			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1"),
 			{{do: "ready", who: "good.1", wait: 2 * time.Second}},
@@ -285,6 +294,20 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "stable"}, "good.1", "good.2"),
 			{{do: "heard", wait: 31 * time.Second}, {do: "lost", who: "good.2", wait: time.Second}},
 			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker}, "a.1", "b.1", "c.1"),
+			{{do: "state", want: closed}},
+		}},
+		{"links that end after ready are not the address's while a stable one there hears of the pool", [][]healthStep{
+			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "wait", wait: 31 * time.Second}},
+			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "heard", wait: time.Second}},
+			each(healthStep{do: "kick", want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: closed}},
+		}},
+		{"nor when the pool drops all its links once", [][]healthStep{
+			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
+			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "lost", who: "good.1", wait: time.Second}},
+			each(healthStep{do: "kick", want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}},
 		}},
 		{"a worker whose link ended unstable does not go back before its pause is over", [][]healthStep{
@@ -320,6 +343,16 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "may", who: "b.1", want: obstacleOut}, {do: "may", who: "own:b.1", want: obstacleNone}},
 			{{do: "ready", who: "own:b.1", wait: 2 * time.Second}, {do: "state", want: probing}},
 			{{do: "ready", who: "b.1"}, {do: "state", want: closed}},
+		}},
+		{"a probe for the extranonce that fails does not take the address from those it suits", [][]healthStep{
+			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "wait", wait: 2 * time.Second}},
+			{{do: "out", who: "c.1", ev: evidenceExtranonce, want: false}, {do: "may", who: "own:b.1", want: obstacleNone}, {do: "may", who: "d.1", want: obstacleOut}},
+		}},
+		{"a probe that ends after another has found the address well is one failure like others", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
+			{{do: "wait", wait: 2 * time.Second}},
+			each(healthStep{do: "begin"}, "a.1", "b.1"),
+			{{do: "ready", who: "b.1", wait: time.Second}, {do: "fail", who: "a.1", ev: evidenceAuthorize, wait: 5 * time.Second}, {do: "state", want: closed}},
 		}},
 		{"no descriptors: nobody dials for a moment, and no address is held to be out", [][]healthStep{
 			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1", "d.1"),

@@ -98,10 +98,11 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 		if len(ips) == 0 {
 			c.cause = a.lookupError()
 		}
-		rank := rankNone
+		rank, refused := rankNone, false
 		for _, e := range ips {
 			v := h.mayDial(&d, e)
 			r := v.rank(mayOverride)
+			refused = refused || v.refused
 			switch {
 			case r > rankNone:
 				c.address, c.ips = a, append(c.ips, e)
@@ -109,6 +110,9 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 			case v.obstacle < c.obstacle || v.obstacle > obstacleOut:
 				c.obstacle, c.answer = v.obstacle, v.answer
 			}
+		}
+		if rank == rankInUse && bestRank == rankProbe && refused {
+			continue // a backup that refuses the worker is no reason not to probe
 		}
 		if rank > bestRank || bestRank == rankNone && (best.at == nil || c.obstacle.sooner(best.obstacle)) {
 			c.override = rank == rankOverride

@@ -150,7 +150,8 @@ func (m *sessionManager) tryAhead(waited func(*pool) bool) {
 	for _, l := range m.loops {
 		l.post(func() {
 			for _, s := range m.sessionsOf(l) {
-				if w := s.linking; w != nil && w.retry != nil && waited(w.pool) {
+				// A miner whose last links all ended soon waits for its own sake.
+				if w := s.linking; w != nil && w.retry != nil && s.unstable < 2 && waited(w.pool) {
 					s.tryAhead()
 				}
 			}

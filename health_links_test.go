@@ -1,0 +1,226 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// A pool takes workers, gives a job and closes. It is not dialled without end:
+// with a backup the miners are there soon, and stay there.
+func TestPoolThatClosesAfterTheJobLosesItsMinersToTheBackup(t *testing.T) {
+	for _, accounts := range [][]string{{"alice"}, manyAccounts("a", 10)} {
+		t.Run(fmt.Sprintf("accounts %d", len(accounts)), func(t *testing.T) {
+			t.Parallel()
+			pool := startChoosyPool(t, "btc", func(p *choosyPool) {
+				p.onAuthorize = func(*choosyLink, string) conduct { return conductJobClose }
+			})
+			backup := startChoosyPool(t, "backup", nil)
+			sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.addr(), backup.addr()))
+			const miners = 50
+			crew := goodCrew(t, sw.addr, miners, accounts...)
+			eventually(t, "all mine at the backup", func() bool { return sw.sessionsAt()[backup.addr()] == miners })
+			before := pool.total.Load()
+			time.Sleep(3 * time.Second)
+			checkServed(t, crew, "backup", true)
+			if n := pool.total.Load(); before > 3*miners || n-before > miners {
+				t.Errorf("%d connections to the pool until all were at the backup, then %d more in 3 s", before, n-before)
+			}
+			t.Logf("%d connections until all were at the backup, then %d more in 3 s", before, pool.total.Load()-before)
+		})
+	}
+}
+
+// Without a backup each miner has ten tries, with pauses that grow; then it is
+// closed, so that its own failover can act. If all addresses are out, it waits
+// no longer than noPool.
+func TestPoolThatClosesAfterTheJobWithoutBackup(t *testing.T) {
+	t.Run("one miner", func(t *testing.T) {
+		t.Parallel()
+		pool := startChoosyPool(t, "btc", func(p *choosyPool) {
+			p.onAuthorize = func(k *choosyLink, worker string) conduct { return conductJobClose }
+		})
+		sw := startSwitcher(t, coinsOf("btc", "alice"), nil, coinAt("session", pool.addr()))
+		sw.setTiming(impatient)
+		l := logIn(sw.addr, "alice.1", "raw/1.0")
+		defer l.close()
+		if !l.accepted() {
+			t.Fatalf("answer %q", l.answer)
+		}
+		eventually(t, "the miner is closed", func() bool { return sw.sessionCount() == 0 })
+		if n := pool.total.Load(); n != maxReconnects {
+			t.Errorf("%d connections, want %d", n, maxReconnects)
+		}
+	})
+	t.Run("fifty miners", func(t *testing.T) {
+		t.Parallel()
+		pool := startChoosyPool(t, "btc", func(p *choosyPool) {
+			p.onAuthorize = func(k *choosyLink, worker string) conduct { return conductJobClose }
+		})
+		accounts := manyAccounts("a", 10)
+		sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.addr()))
+		sw.setTiming(func(tm *timing) {
+			impatient(tm)
+			tm.poolHandshake, tm.noPool = 2*time.Second, 3*time.Second
+		})
+		const miners = 50
+		var crew sync.WaitGroup
+		for i := range miners {
+			crew.Go(func() {
+				l := logIn(sw.addr, fmt.Sprintf("%s.%d", accounts[i%len(accounts)], i), "raw/1.0")
+				if l.accepted() {
+					io.Copy(io.Discard, l.nc) // until it is closed
+				} else if l.answer != connectFailed {
+					t.Errorf("answer %q", l.answer)
+				}
+				l.close()
+			})
+		}
+		crew.Wait()
+		if n := pool.total.Load(); n > (1+maxReconnects)*miners {
+			t.Errorf("%d connections of %d miners", n, miners)
+		}
+		t.Logf("%d connections of %d miners", pool.total.Load(), miners)
+	})
+}
+
+// A coin with many sub-accounts at a pool that needs long for each handshake
+// does not hold up another coin's new miners, nor do its own fail.
+func TestSlowPoolHoldsUpNobodyElse(t *testing.T) {
+	const accounts, delay = 150, 800 * time.Millisecond
+	slow := startChoosyPool(t, "slow", func(p *choosyPool) {
+		p.onAuthorize = func(*choosyLink, string) conduct { time.Sleep(delay); return conductServe }
+	})
+	quick := startChoosyPool(t, "quick", nil)
+	names := manyAccounts("s", accounts)
+	coins := coinsOf("slow", names...)
+	coins.coins["alice"] = "quick"
+	sw := startSwitcher(t, coins, nil, func(c *Config) {
+		// The whole takes 150 / 32 handshakes of 0.8 s, which is 4 s.
+		c.MaxPoolDials = 32
+		c.StratumServerMap["slow"] = StratumServerInfo{URL: slow.addr()}
+		c.StratumServerMap["quick"] = StratumServerInfo{URL: quick.addr()}
+	})
+	served := make(chan *login, accounts)
+	for _, name := range names {
+		go func() { served <- logIn(sw.addr, name+".1", "raw/1.0") }()
+	}
+	eventually(t, "the slow pool's miners wait", func() bool { return sw.sessionsIn(phaseRouting) > accounts/2 })
+	for range 40 {
+		wantPrompt(t, sw.addr, "alice.1", "quick")
+		time.Sleep(50 * time.Millisecond)
+	}
+	if n := sw.sessionsIn(phaseRouting); n == 0 {
+		t.Error("the slow pool's miners were not there long enough to be in the way")
+	}
+	for range accounts {
+		l := <-served
+		if !l.accepted() {
+			t.Errorf("a miner of the slow pool is told %q after %v", l.answer, l.took)
+		}
+		l.close()
+	}
+}
+
+// Six workers get no more jobs while thirty do. Only their links are renewed;
+// the old ones serve until then, no share is lost, and the address stays in.
+func TestLinksWithoutJobsAreRenewedAlone(t *testing.T) {
+	t.Parallel()
+	const miners, silent = 36, 6
+	pool := startChoosyPool(t, "btc", func(p *choosyPool) {
+		p.onAuthorize = func(k *choosyLink, worker string) conduct {
+			if isBad(worker) && p.asked(worker) == 1 {
+				return conductMute
+			}
+			return conductServe
+		}
+	})
+	pool.giveJobs(t, 100*time.Millisecond)
+	accounts := manyAccounts("a", 6)
+	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, func(c *Config) {
+		coinAt("session", pool.addr())(c)
+		c.PoolIdleSeconds = 1
+		c.DrainSeconds = 1
+	})
+	var crew []*stratumtest.Miner
+	for i := range miners {
+		kind := "good"
+		if i < silent {
+			kind = "bad"
+		}
+		crew = append(crew, goodMiner(t, sw.addr, fmt.Sprintf("%s.%s%d", accounts[i%len(accounts)], kind, i)))
+	}
+	waitAllAccepted(t, crew, 1)
+	eventually(t, "the silent links are renewed", func() bool {
+		for _, m := range crew[:silent] {
+			if pool.asked(m.Worker()) < 2 {
+				return false
+			}
+		}
+		return true
+	})
+	jobs := make([]uint64, len(crew))
+	for i, m := range crew {
+		jobs[i] = m.Stats().Jobs
+	}
+	for i, m := range crew {
+		if err := m.WaitFor(waitContext(t), func(st stratumtest.MinerStats) bool { return st.Jobs > jobs[i]+5 }); err != nil {
+			t.Errorf("%s: %v", m.Worker(), err)
+		}
+	}
+	checkServed(t, crew, "btc", false)
+	if n := pool.total.Load(); n != miners+silent {
+		t.Errorf("%d connections, want %d", n, miners+silent)
+	}
+	if n, lost := sw.timesTakenOut(), sw.linksLost.Load(); n > 0 || lost > 0 {
+		t.Errorf("the address was taken out %d times, %d links lost", n, lost)
+	}
+}
+
+// A pool that never gives them another job, whatever link they have: they are
+// renewed now and then and keep their links, as it takes their shares.
+func TestLinksThatNeverGetJobsAreNobodyElsesTrouble(t *testing.T) {
+	t.Parallel()
+	pool := startChoosyPool(t, "btc", func(p *choosyPool) {
+		p.onAuthorize = func(k *choosyLink, worker string) conduct {
+			if isBad(worker) {
+				return conductMute
+			}
+			return conductServe
+		}
+	})
+	pool.giveJobs(t, 100*time.Millisecond)
+	accounts := manyAccounts("a", 6)
+	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, func(c *Config) {
+		coinAt("session", pool.addr())(c)
+		c.PoolIdleSeconds = 1
+		c.DrainSeconds = 1
+	})
+	good := goodCrew(t, sw.addr, 30, accounts...)
+	var bad []*stratumtest.Miner
+	for i, a := range accounts {
+		bad = append(bad, goodMiner(t, sw.addr, fmt.Sprintf("%s.bad%d", a, i)))
+	}
+	eventually(t, "the silent links are renewed twice", func() bool {
+		for _, m := range bad {
+			if pool.asked(m.Worker()) < 3 {
+				return false
+			}
+		}
+		return true
+	})
+	wantPrompt(t, sw.addr, "a0.new", "btc")
+	checkServed(t, append(good, bad...), "btc", false)
+	for _, m := range good {
+		if n := pool.asked(m.Worker()); n != 1 {
+			t.Errorf("%s has had %d links", m.Worker(), n)
+		}
+	}
+	if n := sw.timesTakenOut(); n > 0 {
+		t.Errorf("the address was taken out %d times", n)
+	}
+}
