@@ -31,7 +31,7 @@ const (
 	boundIdentity  = 4*maxMinerLine + 8<<10 // user agent, name, passwords, the session itself
 
 	boundStranger = boundMinerRead + boundAnswers + boundIdentity
-	boundWorkers  = maxWorkerBytes + maxWorkers*(maxWorkerParams*48+256)
+	boundWorkers  = maxWorkerBytes + maxWorkers*(256+64) + maxWorkersParams*48
 	boundRequests = maxRequests + maxHeld + maxRequests/3*224 // and an error held for each
 	boundMiner    = boundMinerRead + maxUnsent + boundPoolRead + boundMinerRead + boundIdentity + boundWorkers + boundRequests
 	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxBulk // 64 bytes for each of 65,536 miners; and what waits on each link
