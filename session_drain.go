@@ -52,7 +52,7 @@ func (s *Session) retireUpstream(next *pool) {
 	linger := s.manager.drainTime
 	if old == nil {
 		// It was lost. Its own pool may still know its jobs.
-		if s.pool == next {
+		if s.pool == next && !s.numbersJobs() {
 			return
 		}
 		s.jobs, s.restJobs = jobTable{}, false
@@ -114,6 +114,10 @@ func (s *Session) takeJobs(d *drain) {
 	d.jobs, d.rest = jobTable{}, false
 }
 
+// numbersJobs says that pools count the jobs of each connection anew, as sserver
+// does for agents: a former connection's numbers mean nothing on the next one.
+func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain != chainEthereum }
+
 // end closes the former link, and forgets it.
 func (d *drain) end() {
 	s := d.session
@@ -129,10 +133,11 @@ func (d *drain) end() {
 // come.
 func (d *drain) lose() {
 	s := d.session
-	if d.pool == s.pool {
+	again := d.pool == s.pool && !s.numbersJobs()
+	if again {
 		s.takeJobs(d)
 	}
-	if d.ending && !d.premature || d.pool == s.pool {
+	if d.ending && !d.premature || again {
 		d.end()
 		return
 	}
@@ -250,6 +255,12 @@ func (s *Session) clearWay(p *pool, a *poolAddress) {
 // known at any of its addresses.
 func (s *Session) finishDrainsTo(p *pool, a *poolAddress) {
 	for _, d := range slices.Clone(s.drains) {
+		if s.numbersJobs() {
+			if d.to(p, a) {
+				d.endEarly()
+			}
+			continue
+		}
 		if d.to(p, a) || d.socket == nil && d.pool == p {
 			s.takeJobs(d)
 			d.premature = false
