@@ -133,6 +133,7 @@ type agentSharesState struct {
 	Next         uint32
 	LastJob      int
 	Links        []agentLinkState
+	Held         []agentHeld `json:",omitempty"` // in place of pools that were lost
 }
 
 // agentLinkState is an agentLink in runtime.json.

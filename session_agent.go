@@ -45,6 +45,7 @@ type agentWorkers struct {
 	wantsAnswers bool
 	next         uint32       // its number of its next share
 	links        []*agentLink // that have shares to answer, or answers that wait
+	own          agentLink    // for answers in place of pools that were lost
 	holding      int          // how many answers wait
 	lastJob      int          // the last number it was told for a job in place of the pool's
 }

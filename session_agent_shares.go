@@ -124,7 +124,7 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 		// The miner has left. sserver does not answer its shares, nor count them.
 		flush()
 		s.countShare(s.pool)
-		s.answerAgent(nil, number, statusUnauthorized)
+		s.answerAgent(&w.own, number, statusUnauthorized)
 		return false
 	}
 	d := s.routeAgentShare(message)
@@ -136,7 +136,7 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 	flush()
 	s.countShare(d.pool)
 	if d.socket == nil {
-		s.answerAgent(nil, number, statusUnknown)
+		s.answerAgent(&w.own, number, statusUnknown)
 		return false
 	}
 	d.socket.write(message)
@@ -207,7 +207,7 @@ func (s *Session) agentShareSent(tag linkTag, number uint32) {
 		return
 	}
 	if l == nil {
-		s.answerAgent(nil, number, statusAccept)
+		s.answerAgent(&s.agent.own, number, statusAccept)
 		return
 	}
 	if l.answers && !l.proved && len(l.waiting) > 0 && s.manager.clock()-l.since >= agentSilence {
@@ -280,6 +280,9 @@ func (s *Session) releaseAgentAnswers() {
 	var out []byte
 	for w.holding > 0 {
 		var first *agentLink
+		if len(w.own.held) > 0 {
+			first = &w.own
+		}
 		for _, l := range w.links {
 			if len(l.held) > 0 && (first == nil || int32(l.held[0].Number-first.held[0].Number) < 0) {
 				first = l
@@ -327,12 +330,12 @@ func (s *Session) giveUpAnswers(l *agentLink, status agentStatus) {
 }
 
 // answerAgent answers a share in place of a pool; l is the link that it was sent
-// to, or nil.
+// to, or the agent's own.
 func (s *Session) answerAgent(l *agentLink, number uint32, status agentStatus) {
 	if !s.agent.wantsAnswers {
 		return
 	}
-	if l != nil && s.agent.follows(l, number) {
+	if s.agent.follows(l, number) {
 		s.agent.hold(l, number, status)
 		return
 	}

@@ -361,7 +361,7 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 // sharesState is what the next process has to know of an agent's shares, and how
 // many the link in use owes answers to, which is all that older ones know.
 func (w *agentWorkers) sharesState(tag linkTag) (st *agentSharesState, owed int) {
-	st = &agentSharesState{Registered: w.registered, WantsAnswers: w.wantsAnswers, Next: w.next, LastJob: w.lastJob}
+	st = &agentSharesState{Registered: w.registered, WantsAnswers: w.wantsAnswers, Next: w.next, LastJob: w.lastJob, Held: w.own.held}
 	for _, l := range w.links {
 		st.Links = append(st.Links, agentLinkState{l.tag, l.answers, l.proved, l.next, l.waiting, l.held})
 		if l.tag == tag {
@@ -380,6 +380,8 @@ func (w *agentWorkers) restore(st *sessionState, now uint32) {
 		return
 	}
 	w.registered, w.wantsAnswers, w.next, w.lastJob = shares.Registered, shares.WantsAnswers, shares.Next, shares.LastJob
+	w.own.held = shares.Held
+	w.holding = len(shares.Held)
 	for _, l := range shares.Links {
 		if len(l.Waiting) > maxAgentShares {
 			l.Waiting = l.Waiting[len(l.Waiting)-maxAgentShares:]
