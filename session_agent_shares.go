@@ -20,8 +20,8 @@ const (
 	// header, the job (1) and the miner's session (2).
 	agentShareHead = agentHeader + 1 + 2
 
-	// maxAgentShares bounds the shares of a link that wait for an answer. They
-	// have only 16 bits for their numbers.
+	// maxAgentShares bounds the shares of a link that wait for an answer, which
+	// have only 16 bits for their numbers, and the answers that wait for others.
 	maxAgentShares = 1 << 15
 
 	// agentSilence is after how many seconds without an answer to its first share
@@ -98,8 +98,12 @@ func (w *agentWorkers) owes(tag linkTag) bool {
 	return l != nil && len(l.waiting) > 0
 }
 
-// follows says that another link has an earlier share to answer first.
+// follows says that another link has an earlier share to answer first. Order is
+// given up when too many answers wait already.
 func (w *agentWorkers) follows(l *agentLink, number uint32) bool {
+	if w.holding >= maxAgentShares {
+		return false
+	}
 	for _, other := range w.links {
 		if other != l && len(other.waiting) > 0 && int32(other.waiting[0].Number-number) < 0 {
 			return true
