@@ -24,7 +24,6 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 	}
 
 	const workers, rounds = 500, 60
-	jobs := a.Stats().CleanJobs
 	ran := make(chan error, 1)
 	go func() { ran <- a.Run(waitContext(t), workers, rounds) }()
 	waitWorkers := func(p *stratumtest.Pool, jobs uint64) {
@@ -39,7 +38,7 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 	}
 	waitWorkers(btc, 0)
 	for _, coin := range []string{"bcc", "btc", "bcc", "btc", "bcc"} {
-		jobs = a.Stats().CleanJobs
+		jobs := a.Stats().CleanJobs
 		coins.set("agent", coin)
 		waitWorkers(pools[coin], jobs)
 	}

@@ -198,9 +198,9 @@ func (a *Agent) Run(ctx context.Context, workers, shares int) error {
 	return a.WaitFor(ctx, func(s AgentStats) bool { return s.Unanswered == 0 })
 }
 
-// WaitAuthorized waits for a positive answer to authorize.
+// WaitAuthorized waits for a positive answer to authorize, and the first job.
 func (a *Agent) WaitAuthorized(ctx context.Context) error {
-	err := a.WaitFor(ctx, func(s AgentStats) bool { return s.Authorized || s.AuthorizeError != "" || s.Disconnected })
+	err := a.WaitFor(ctx, func(s AgentStats) bool { return s.Authorized && s.Jobs > 0 || s.AuthorizeError != "" || s.Disconnected })
 	if s := a.Stats(); err == nil && !s.Authorized {
 		return fmt.Errorf("agent %s: not authorized: %s", a.opts.Worker, s.AuthorizeError)
 	}
