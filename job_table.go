@@ -39,10 +39,9 @@ func (t *jobTable) add(told, own []byte, limit int) {
 	if len(told) > maxJobID+2 || len(own) > maxJobID {
 		return
 	}
-	if t.count > 0 {
-		if id, known, _ := t.at(t.last); bytes.Equal(id, told) && bytes.Equal(known, own) {
-			return
-		}
+	if last := t.b[t.last:]; len(last) == 2+len(told)+len(own) && int(last[0]) == len(told) &&
+		string(last[2:2+len(told)]) == string(told) && string(last[2+len(told):]) == string(own) {
+		return // told again
 	}
 	if t.count >= limit {
 		t.drop(t.count + 1 - limit)
@@ -288,25 +287,23 @@ func (s *Session) jobNoted(line []byte) (told []byte) {
 	return nil
 }
 
-var usualParams = []byte(`"params":["`)
+// usualParams lacks the first quote: a search for what begins with a rarer
+// character is faster.
+var usualParams = []byte(`params":["`)
 
 // usualJobID finds the job ID of a line that is written as nearly all are; nil if
 // it is not. It costs less than jobIDSpan.
 func usualJobID(line []byte) []byte {
 	at := bytes.Index(line, usualParams)
-	if at <= 0 || line[at-1] == '\\' {
+	if at < 2 || line[at-1] != '"' || line[at-2] == '\\' {
 		return nil
 	}
 	id := line[at+len(usualParams):]
-	for i, c := range id[:min(len(id), maxJobID)] {
-		switch c {
-		case '"':
-			return id[:i]
-		case '\\':
-			return nil
-		}
+	end := bytes.IndexByte(id, '"')
+	if end < 0 || end > maxJobID || bytes.IndexByte(id[:end], '\\') >= 0 {
+		return nil
 	}
-	return nil
+	return id[:end]
 }
 
 // answerJobNoted notes the job in an ETHProxy pool's answer, if there is one.
