@@ -102,11 +102,12 @@ type subscription struct {
 	Protocol  minerProtocol // how it is spoken to
 	// ProtocolText is an Ethereum miner's own name of its protocol.
 	ProtocolText string
+	agent        bool // the user agent is one of AgentUserAgents
 }
 
 // isAgent says that the miner is a BTCAgent, which carries many miners on one
 // connection.
-func (s *subscription) isAgent() bool { return hasPrefixFold(s.UserAgent, agentPrefix) }
+func (s *subscription) isAgent() bool { return s.agent || hasPrefixFold(s.UserAgent, agentPrefix) }
 
 func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)

@@ -95,6 +95,11 @@ type Config struct {
 	// the miner's own address by the PROXY protocol. Default: none.
 	TrustedProxies []string `json:",omitempty"`
 
+	// AgentUserAgents are what the user agents of further agents that speak
+	// BTCAgent's protocol begin with, in any case, besides "btccom-agent/".
+	// Default: none.
+	AgentUserAgents []string `json:",omitempty"`
+
 	// MaxPoolDials (1-10000) is how many pool handshakes may be under way at
 	// a time. Default: 128.
 	MaxPoolDials int
@@ -318,6 +323,11 @@ func (c *Config) check(p *configProblems) {
 	for i, network := range c.TrustedProxies {
 		if _, err := parseNetworks([]string{network}); err != nil {
 			p.add(fmt.Sprintf("TrustedProxies[%d]", i), fmt.Sprintf("is %q, must be a network or an address, such as \"10.0.0.0/8\"", network))
+		}
+	}
+	for i, prefix := range c.AgentUserAgents {
+		if prefix == "" {
+			p.add(fmt.Sprintf("AgentUserAgents[%d]", i), `is "", which all user agents begin with, must be the beginning of an agent's, such as "farm-agent/"`)
 		}
 	}
 	if c.EnableHTTPDebug {

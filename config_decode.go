@@ -108,6 +108,7 @@ var configSettings = []setting[Config]{
 	{"PoolIdleSeconds", intSetter(func(c *Config) *int { return &c.PoolIdleSeconds }, 0, 86400, " (0: off)")},
 	{"MaxPoolDials", intSetter(func(c *Config) *int { return &c.MaxPoolDials }, 1, 10000, "")},
 	{"TrustedProxies", listSetter(func(c *Config) *[]string { return &c.TrustedProxies }, `a list of networks, such as ["10.0.0.0/8"]`, `a network, such as "10.0.0.0/8"`)},
+	{"AgentUserAgents", listSetter(func(c *Config) *[]string { return &c.AgentUserAgents }, `a list of beginnings of user agents, such as ["farm-agent/"]`, `the beginning of a user agent, such as "farm-agent/"`)},
 	{"ExtraNonce2Size", intSetter(func(c *Config) *int { return &c.ExtraNonce2Size }, 0, 8, " (0: as fits)")},
 	{"MaxPoolDialsPerSecond", intSetter(func(c *Config) *int { return &c.MaxPoolDialsPerSecond }, 0, 1000000, " (0: off)")},
 	{"MaxSessions", intSetter(func(c *Config) *int { return &c.MaxSessions }, 0, 10000000, " (0: as many as descriptors allow)")},

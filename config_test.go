@@ -13,7 +13,7 @@ import (
 
 const knownKeys = "ServerID, ChainType, ListenAddr, StratumServerMap, ZKBroker, ZKServerIDAssignDir, ZKSwitcherWatchDir, " +
 	"ZKAutoRegWatchDir, ZKUserCaseInsensitiveIndex, EnableUserAutoReg, AutoRegMaxWaitUsers, StratumServerCaseInsensitive, " +
-	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, TrustedProxies, ExtraNonce2Size, MaxPoolDialsPerSecond, MaxSessions, MaxSessionsPerIP, MaxConnectsPerSecond, ZKSessionTimeoutSeconds, ZKAuditSeconds"
+	"EnableHTTPDebug, HTTPDebugListenAddr, CoinFile, DrainSeconds, PoolIdleSeconds, MaxPoolDials, TrustedProxies, AgentUserAgents, ExtraNonce2Size, MaxPoolDialsPerSecond, MaxSessions, MaxSessionsPerIP, MaxConnectsPerSecond, ZKSessionTimeoutSeconds, ZKAuditSeconds"
 
 const poolKeys = "URL, UserSuffix, ExtraNonce, Worker, Password, BackupURLs"
 

@@ -5,13 +5,6 @@ import (
 	"fmt"
 )
 
-// maxDrainJobs bounds the job IDs remembered of a link while others drain.
-const maxDrainJobs = 1024
-
-// maxJobID is the longest job ID that is remembered. Pools' IDs are hashes at
-// most; a hostile one's could be as long as a line.
-const maxJobID = 128
-
 // jobSet are IDs of jobs that a link gave.
 type jobSet map[string]struct{}
 

@@ -31,12 +31,12 @@ const (
 	boundIdentity  = 4*maxMinerLine + 8<<10 // user agent, name, passwords, the session itself
 
 	boundStranger = boundMinerRead + boundAnswers + boundIdentity
-	boundWorkers  = maxWorkerBytes + maxWorkers*(maxWorkerParams*48+256)
+	boundWorkers  = maxWorkerBytes + maxWorkers*(256+64) + maxWorkersParams*48
 	boundRequests = maxRequests + maxHeld + maxRequests/3*224 // and an error held for each
 	boundMiner    = boundMinerRead + maxUnsent + boundPoolRead + boundMinerRead + boundIdentity + boundWorkers + boundRequests
-	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxBulk // 64 bytes for each of 65,536 miners; and what waits on each link
-	boundJobs     = maxDrainJobs * (maxJobID + 64)
-	boundDrain    = boundPoolRead + maxUnsent + boundJobs
+	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxBulk + (1+maxDrains+1)*maxAgentShares*8 // 64 bytes for each of 65,536 miners; and what waits on each link
+	boundJobs     = maxDrainJobs * (2*maxJobID + 4)
+	boundDrain    = boundPoolRead + maxUnsent + 2*boundJobs // its own, and those of the link after it
 	boundDial     = boundPoolRead + maxUnsent + 2*maxEarly + maxPoolLine
 )
 

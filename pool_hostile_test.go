@@ -216,7 +216,8 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 			l.call(func() {
 				for _, s := range sc.sw.sessionsOf(l) {
 					held = s.heldBytes()
-					for id := range s.jobs {
+					ids, _ := s.jobs.state()
+					for _, id := range ids {
 						jobs += len(id)
 						if strings.HasPrefix(id, "short-") {
 							short++

@@ -34,6 +34,8 @@ const (
 	idAuthorize = `"auth"`
 	idSuggest   = `"suggest"`
 	idWorker    = `"worker"`
+
+	idCapabilities = `"capabilities"`
 )
 
 var (
@@ -91,6 +93,8 @@ type poolLink struct {
 	unasked     int       // answers to come that the miner did not ask for
 	introduced  bool      // the pool was told of all workers
 
+	answersShares bool // the pool says that it answers an agent's binary shares
+
 	given     *givenExtranonce // what the pool answered to subscribe
 	translate *translation
 	rules     *lineRules // nil: lines go on as they are
@@ -98,7 +102,6 @@ type poolLink struct {
 	own       bool       // the miner has to be told the pool's extranonce
 
 	early   []byte // lines for the miner, in order
-	jobAt   int    // where in early the first job starts; valid if hasJob
 	hasJob  bool
 	noGrace bool // the grace has run out
 }
@@ -110,6 +113,7 @@ const (
 	pendingConfigure linkPending = 1 << iota
 	pendingSubscribe
 	pendingAuthorize
+	pendingCapabilities
 )
 
 // start begins to connect to one of ips. Once connected, the requests are sent
@@ -215,7 +219,7 @@ func (k *poolLink) line(line []byte) {
 	switch kind := poolLineKind(line); kind {
 	case lineJob:
 		if !k.hasJob {
-			k.hasJob, k.jobAt = true, len(k.early)
+			k.hasJob = true
 		}
 		k.keep(line)
 	case lineAnswer:
@@ -277,11 +281,14 @@ func (k *poolLink) answerLine(line []byte) {
 		k.authorized(r)
 	case idSuggest, idWorker:
 		k.unasked--
+	case idCapabilities:
+		k.pending &^= pendingCapabilities
+		k.answersShares = hasSubmitAnswers(r)
 	default:
 		// ETHProxy pools send jobs as answers nobody asked for.
 		if s.manager.chain == chainEthereum && len(r.Result) > 0 && r.Result[0] == '[' {
 			if !k.hasJob {
-				k.hasJob, k.jobAt = true, len(k.early)
+				k.hasJob = true
 			}
 			k.keep(line)
 		}
@@ -502,29 +509,43 @@ func (k *poolLink) unanswered() int {
 	if k.pending&pendingConfigure != 0 {
 		n++
 	}
+	if k.pending&pendingCapabilities != 0 {
+		n++
+	}
 	return n
 }
 
 // greeting is what the pool has said to the miner so far, in order. With
 // clean, the first job drops all jobs before it: they are another pool's.
 func (k *poolLink) greeting(clean bool) []byte {
-	if !k.hasJob || !clean && k.rules == nil {
-		return k.early
-	}
+	s := k.session
 	out := make([]byte, 0, len(k.early)+64)
-	out = append(out, k.early[:k.jobAt]...)
-	for rest := k.early[k.jobAt:]; len(rest) > 0; {
-		line := k.session.nextMessage(rest)
+	for rest := k.early; len(rest) > 0; {
+		line := s.nextMessage(rest)
 		rest = rest[len(line):]
-		if line[0] != agentMagic && poolLineKind(line) == lineJob {
+		if line[0] == agentMagic {
+			out = append(out, line...)
+			continue
+		}
+		switch poolLineKind(line) {
+		case lineJob:
+			told := s.jobNoted(line)
 			if clean {
 				line = setClean(line)
 				clean = false
 			}
+			from := len(out)
 			if k.rules != nil {
-				out = k.rules.job(k.session.manager, out, line)
-				continue
+				out = k.rules.job(s.manager, out, line)
+			} else {
+				out = append(out, line...)
 			}
+			if told != nil {
+				out = append(out[:from], putJobID(out[from:], 0, told)...)
+			}
+			continue
+		case lineAnswer:
+			s.answerJobNoted(line)
 		}
 		out = append(out, line...)
 	}

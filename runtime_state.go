@@ -101,10 +101,14 @@ type sessionState struct {
 	OwnAnswers   int `json:",omitempty"`
 	Suggestions  []requestState
 	Workers      []requestState
-	Agent        [][]byte     `json:",omitempty"` // register messages
-	Jobs         []string     `json:",omitempty"`
-	RestJobs     bool         `json:",omitempty"`
-	Drains       []drainState `json:",omitempty"`
+	Agent        [][]byte          `json:",omitempty"` // register messages
+	AgentShares  *agentSharesState `json:",omitempty"`
+	WantsAnswers bool              `json:",omitempty"` // to an agent's shares, as long as it has not subscribed
+	Jobs         []string          `json:",omitempty"` // as the miner was told, in order
+	RenamedJobs  []jobState        `json:",omitempty"` // those of them that the pool calls otherwise
+	JobsNoted    bool              `json:",omitempty"` // Jobs has all jobs that count, also without former links
+	RestJobs     bool              `json:",omitempty"`
+	Drains       []drainState      `json:",omitempty"`
 	Shape        extranonceShape
 	OwnGiven     *givenExtranonce `json:",omitempty"`
 	Rules        *rulesState      `json:",omitempty"`
@@ -151,6 +155,26 @@ type rulesState struct {
 	Jobs      []string
 }
 
+// agentSharesState is what is known of an agent's shares in runtime.json.
+type agentSharesState struct {
+	Registered   bool
+	WantsAnswers bool
+	Next         uint32
+	LastJob      int
+	Links        []agentLinkState
+	Held         []agentHeld `json:",omitempty"` // in place of pools that were lost
+}
+
+// agentLinkState is an agentLink in runtime.json.
+type agentLinkState struct {
+	Link    linkTag
+	Answers bool
+	Proved  bool
+	Next    uint16
+	Waiting []agentWaiting `json:",omitempty"`
+	Held    []agentHeld    `json:",omitempty"`
+}
+
 // formerState is a formerTranslation in runtime.json.
 type formerState struct {
 	Translate *translation
@@ -175,6 +199,7 @@ type drainState struct {
 	Owed    int
 	Noted   bool // Jobs are all jobs of the link; else jobs nobody noted are too
 	Jobs    []string
+	Renamed []jobState `json:",omitempty"`
 	Partial []byte
 	Unsent  []byte
 }

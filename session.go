@@ -66,6 +66,8 @@ type Session struct {
 	// agent is set for BTCAgents; workers are all workers but the first.
 	agent   *agentWorkers
 	workers []*extraWorker
+	// workerIndex is nil as long as there are none.
+	workerIndex *workerIndex
 
 	shape    extranonceShape  // what the miner was given
 	ownGiven *givenExtranonce // by a pool, which the miner was told of; or nil
@@ -88,15 +90,13 @@ type Session struct {
 	rules     *lineRules // of upstream; nil: lines go on as they are
 	linking   *linking   // the next link, being prepared
 	drains    []*drain   // former links that may owe answers, the oldest first
-	jobs      jobSet     // given by upstream, noted while there are drains
-	restJobs  bool       // upstream's pool gave those that nobody noted
+	jobs      jobTable   // the latest that upstream gave
+	restJobs  bool       // upstream's pool gave those that no link is known to have given
 
 	shares   minerShares
 	tag      linkTag      // of upstream, or of the last one
 	requests requestQueue // not answered yet
 	held     []heldAnswer
-	// owed counts an agent's binary submits less the answers to them.
-	owed int
 	// ownAnswers counts answers still to come that the miner did not ask for.
 	ownAnswers int
 }

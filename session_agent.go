@@ -32,12 +32,25 @@ var (
 	errAgentRegister = errors.New("too many registered workers")
 )
 
-// agentWorkers are the register messages of an agent's miners, which a new
-// pool has to be told. They are kept as they came, in one piece each.
+// agentWorkers is what an agent's session has besides that of a miner: the
+// register messages of its miners, which a new pool has to be told, as they
+// came, in one piece each; and the answers to its binary shares.
 type agentWorkers struct {
-	messages map[uint16][]byte // by the agent's own session id
-	size     int
+	messages   map[uint16][]byte // by the agent's own session id
+	size       int
+	registered bool // some worker was, at some time
+
+	// wantsAnswers: it has asked for answers to its binary shares, and was told
+	// that it gets them.
+	wantsAnswers bool
+	next         uint32       // its number of its next share
+	links        []*agentLink // that have shares to answer, or answers that wait
+	own          agentLink    // for answers in place of pools that were lost
+	holding      int          // how many answers wait
+	lastJob      int          // the last number it was told for a job in place of the pool's
 }
+
+func newAgentWorkers() *agentWorkers { return &agentWorkers{messages: make(map[uint16][]byte)} }
 
 // remember keeps what a register or unregister message says.
 func (w *agentWorkers) remember(message []byte) error {
@@ -54,6 +67,7 @@ func (w *agentWorkers) remember(message []byte) error {
 	if w.size+len(message) > maxRegistered {
 		return errAgentRegister
 	}
+	w.registered = true
 	w.size += len(message)
 	w.messages[id] = bytes.Clone(message)
 	return nil
@@ -115,19 +129,20 @@ func (s *Session) nextMessage(b []byte) []byte {
 	return b[:binary.LittleEndian.Uint16(b[2:])]
 }
 
-// agentToPool notes what an agent's binary message means for other pools.
-func (s *Session) agentToPool(message []byte) error {
+// agentToPool deals with an agent's binary message. It reports whether the
+// message goes to the pool in use as it is. flush writes what came before it,
+// and is called if not.
+func (s *Session) agentToPool(message []byte, flush func()) (asItIs bool, err error) {
 	switch kind := message[1]; {
 	case kind == agentRegister || kind == agentUnregister:
 		if err := s.agent.remember(message); err != nil {
-			return err
+			return true, err
 		}
 		if k := s.preparing(); k != nil && k.introduced {
 			k.socket.write(message)
 		}
 	case isAgentSubmit(kind):
-		s.owed++
-		s.countShare(s.pool)
+		return s.agentShare(message, flush), nil
 	}
-	return nil
+	return true, nil
 }

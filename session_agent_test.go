@@ -2,8 +2,9 @@ package main
 
 import (
 	"encoding/binary"
-	"strings"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
@@ -22,31 +23,35 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	const workers, rounds = 500, 120
+	const workers, rounds = 500, 60
 	ran := make(chan error, 1)
 	go func() { ran <- a.Run(waitContext(t), workers, rounds) }()
-	waitWorkers := func(p *stratumtest.Pool) {
+	waitWorkers := func(p *stratumtest.Pool, jobs uint64) {
 		t.Helper()
-		err := a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool {
-			return strings.HasPrefix(st.LastJobID, p.Name())
-		})
+		err := p.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == workers })
 		if err == nil {
-			err = p.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == workers })
+			err = a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool { return st.CleanJobs > jobs })
 		}
 		if err != nil {
 			t.Fatalf("pool %s: %v: %+v, agent %+v", p.Name(), err, p.Stats(), a.Stats())
 		}
 	}
-	waitWorkers(btc)
+	waitWorkers(btc, 0)
 	for _, coin := range []string{"bcc", "btc", "bcc", "btc", "bcc"} {
+		jobs := a.Stats().CleanJobs
 		coins.set("agent", coin)
-		waitWorkers(pools[coin])
+		waitWorkers(pools[coin], jobs)
 	}
 	if err := <-ran; err != nil {
 		t.Fatalf("not every share was answered: %v: %+v", err, a.Stats())
 	}
-	if st := a.Stats(); st.Accepted != workers*rounds {
-		t.Errorf("%d of %d shares accepted", st.Accepted, workers*rounds)
+	// What comes for a job of a connection that the session has replaced by another
+	// one to the same pool is answered with an error.
+	if st := a.Stats(); st.Accepted+st.Refused[stratumtest.AgentUnknown] != workers*rounds || st.Accepted < workers*rounds*9/10 {
+		t.Errorf("%d of %d shares accepted, %v", st.Accepted, workers*rounds, st.Refused)
+	}
+	if st := sw.counts(t, "agent"); st[1] != a.Stats().Accepted {
+		t.Errorf("%v shares are counted", st)
 	}
 
 	// The pool goes away with all it knows of the agent, and comes back.
@@ -80,13 +85,139 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 	}
 
 	st := a.Stats()
-	if st.Disconnected || len(st.Violations) > 0 || st.Doubled > 0 || st.Rejected > 0 {
+	if st.Disconnected || len(st.Violations) > 0 || st.Doubled > 0 || st.Disordered > 0 {
 		t.Errorf("agent: %+v", st)
 	}
 	for _, p := range pools {
 		if ps := p.Stats(); ps.AgentRejected > 0 || ps.Faults > 0 {
 			t.Errorf("pool %s: %+v %q", p.Name(), ps, p.Faults())
 		}
+	}
+}
+
+// counts are the shares submitted, accepted and refused of a sub-account.
+func (sw *testSwitcher) counts(t *testing.T, account string) [3]uint64 {
+	t.Helper()
+	sw.mu.Lock()
+	defer sw.mu.Unlock()
+	a := sw.accounts[account]
+	if a == nil {
+		t.Fatalf("no sub-account %q", account)
+	}
+	return [3]uint64{a.shares.submitted.Load(), a.shares.accepted.Load(), a.shares.refused.Load()}
+}
+
+// A pool that does not answer binary shares is made up for, once the agent was
+// told that they are answered. Both kinds of agents get the version mask in time.
+func TestSessionAgentAtAPoolThatDoesNotAnswer(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		t.Run(fmt.Sprintf("old %v", old), func(t *testing.T) {
+			btc, bcc := twoPools(t)
+			bcc.SetModes(stratumtest.Modes{NoAgentAnswers: true})
+			coins := newMemoryCoins(map[string]string{"agent": "btc"})
+			sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
+			a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: sw.addr, Old: old})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			if err := a.WaitAuthorized(waitContext(t)); err != nil {
+				t.Fatal(err)
+			}
+			if st := a.Stats(); !st.Answers || st.VersionMask == 0 {
+				t.Errorf("agent was told %+v", st)
+			}
+			if err := a.Run(waitContext(t), 20, 5); err != nil {
+				t.Fatal(err)
+			}
+			jobs := a.Stats().CleanJobs
+			coins.set("agent", "bcc")
+			if err := a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool { return st.CleanJobs > jobs }); err != nil {
+				t.Fatal(err)
+			}
+			for w := range uint16(20) {
+				if err := a.Submit(w); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool { return st.Unanswered == 0 }); err != nil {
+				t.Fatal(err)
+			}
+			if err := bcc.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentAccepted == 20 }); err != nil {
+				t.Fatal(err)
+			}
+			if st := a.Stats(); st.Accepted != 120 || len(st.Violations) > 0 || st.Doubled > 0 {
+				t.Errorf("agent: %+v", st)
+			}
+			if got, want := sw.counts(t, "agent"), [3]uint64{120, 100, 0}; got != want {
+				t.Errorf("counted %v, want %v", got, want)
+			}
+		})
+	}
+}
+
+// Late shares go to the pool of their job, and the answers to all come back
+// under the agent's numbers and in its order.
+func TestSessionAgentLateShares(t *testing.T) {
+	btc, bcc := twoPools(t)
+	coins := newMemoryCoins(map[string]string{"agent": "btc"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
+	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: sw.addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if err := a.WaitAuthorized(waitContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Run(waitContext(t), 3, 1); err != nil {
+		t.Fatal(err)
+	}
+	job, nonce := a.Job()
+	jobs := a.Stats().CleanJobs
+	coins.set("agent", "bcc")
+	if err := a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool { return st.CleanJobs > jobs }); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := a.Job(); again == job || again < firstJobNumber {
+		t.Errorf("the second pool's job is told as %d, the first one's as %d", again, job)
+	}
+	btc.Change(func(m *stratumtest.Modes) { m.AnswerDelay = 300 * time.Millisecond })
+	for range 4 {
+		for w := range uint16(3) {
+			if err := a.SubmitFor(w, job, nonce); err != nil {
+				t.Fatal(err)
+			}
+			if err := a.Submit(w); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool { return st.Unanswered == 0 }); err != nil {
+		t.Fatal(err)
+	}
+	if st := a.Stats(); st.Accepted != 27 || st.Doubled > 0 || st.Disordered > 0 || len(st.Violations) > 0 {
+		t.Errorf("agent: %+v", st)
+	}
+	for p, want := range map[*stratumtest.Pool]uint64{btc: 15, bcc: 12} {
+		if ps := p.Stats(); ps.AgentAccepted != want || ps.Faults > 0 {
+			t.Errorf("pool %s: %+v %q", p.Name(), ps, p.Faults())
+		}
+	}
+}
+
+// Forks of the agent name themselves otherwise. Who is no agent is not told that
+// it may send binary messages.
+func TestSessionAgentByAnotherName(t *testing.T) {
+	btc, _ := twoPools(t)
+	coins := newMemoryCoins(map[string]string{"agent": "btc"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc}, func(c *Config) { c.AgentUserAgents = []string{"farm-agent"} })
+	for userAgent, result := range map[string]string{"Farm-Agent/3": `"result":{"capabilities":["verrol","subres"]}}`, "cgminer/4": `"result":null,"error":[20,"Unknown method",1]}`} {
+		r := stratumtest.DialRaw(t, sw.addr)
+		r.SendLine(`{"id":1,"method":"mining.subscribe","params":["` + userAgent + `"]}`)
+		r.Line(stratumtest.Patience)
+		r.SendLine(`{"id":"c","method":"agent.get_capabilities","params":["verrol","subres"]}`)
+		r.ExpectLine(`{"id":"c",` + result)
 	}
 }
 
@@ -164,7 +295,7 @@ func FuzzAgentMessages(f *testing.F) {
 	f.Add([]byte("\x7f\x04\x06\x00\x07\x00{\"id\":1}\n\x7f\x02\x06\x00\x00\x00"))
 	f.Add([]byte("\x7f\x01\x03\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &Session{agent: &agentWorkers{messages: make(map[uint16][]byte)}}
+		s := &Session{agent: newAgentWorkers()}
 		end, err := s.completeEnd(b)
 		if end > len(b) {
 			t.Fatalf("%d of %d bytes", end, len(b))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"slices"
 	"time"
 )
@@ -22,10 +23,9 @@ const (
 // dropped. If the link is lost, the drain stays without a socket: shares for its
 // jobs are answered with an error, as any other pool can only refuse them.
 //
-// A share goes to the link in use if its job ID is one that this link has given
-// since the switch; otherwise to the last former link that gave the job.
-// Where two pools use the same ID, the later link's job counts, because it is
-// what the miner was given last.
+// A share goes to the link that gave its job. Where two pools use the same ID,
+// the miner was told another one for the later link's job (job_table.go). Shares
+// for jobs that no link is known to have given go to the link in use.
 type drain struct {
 	session   *Session
 	pool      *pool
@@ -33,9 +33,8 @@ type drain struct {
 	socket    *socket      // nil if it was lost
 	rules     *lineRules
 	tag       linkTag
-	owed      int    // binary answers to an agent
-	jobs      jobSet // nil if none was noted
-	rest      bool   // all jobs that nobody noted are its: it was the only link
+	jobs      jobTable
+	rest      bool // jobs that no link is known to have given are its; only after an older process
 	timer     *loopTimer
 	ending    bool // the link goes as soon as no answer is owed
 	premature bool // that is before its time: the jobs stay known when it has gone
@@ -49,27 +48,26 @@ func (s *Session) retireUpstream(next *pool) {
 	if s.upstream != nil {
 		s.limitDrains()
 	}
-	old, jobs := s.upstream, s.jobs
-	rest := s.restJobs || jobs == nil
+	old, jobs, rest := s.upstream, s.jobs, s.restJobs
 	linger := s.manager.drainTime
 	if old == nil {
-		// It was lost: if others drain, its jobs are not theirs. Its own pool
-		// may still know them.
-		if s.pool != nil && s.pool != next && linger > 0 {
+		// It was lost. Its own pool may still know its jobs.
+		if s.pool == next && !s.numbersJobs() {
+			return
+		}
+		s.jobs, s.restJobs = jobTable{}, false
+		if s.pool != nil && linger > 0 {
 			s.keepDrain(&drain{session: s, pool: s.pool, address: s.address, tag: s.tag, jobs: jobs, rest: rest}, linger)
 		}
 		return
 	}
-	s.upstream, s.jobs, s.restJobs = nil, nil, false
+	s.upstream, s.jobs, s.restJobs = nil, jobTable{}, false
 	if linger == 0 {
 		closeLink(old, s.owesShares())
 		s.failRequests(s.tag)
-		if len(s.drains) > 0 {
-			s.jobs = make(jobSet)
-		}
 		return
 	}
-	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, owed: s.owed, jobs: jobs, rest: rest}
+	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, jobs: jobs, rest: rest}
 	s.keepDrain(d, linger)
 	s.manager.draining.Add(1)
 	old.resume() // if it was held back, answers wait in it
@@ -83,15 +81,13 @@ func (s *Session) spareDescriptors() {
 	}
 }
 
-// keepDrain adds the latest former link. From now on the jobs of the next one
-// are noted.
+// keepDrain adds the latest former link.
 func (s *Session) keepDrain(d *drain, linger time.Duration) {
 	if len(s.drains) == maxLostDrains {
 		s.drains[0].end()
 	}
 	d.timer = s.loop.after(linger, d.expire)
 	s.drains = append(s.drains, d)
-	s.jobs, s.restJobs = make(jobSet), false
 }
 
 // limitDrains closes the oldest former link if there are maxDrains.
@@ -111,15 +107,16 @@ func (s *Session) limitDrains() {
 // the same pool.
 func (s *Session) takeJobs(d *drain) {
 	later := s.drains[slices.Index(s.drains, d)+1:]
-	for id := range d.jobs {
-		given := func(other *drain) bool { _, ok := other.jobs[id]; return ok }
-		if len(s.jobs) < maxDrainJobs && !slices.ContainsFunc(later, given) {
-			s.jobs[id] = struct{}{}
-		}
-	}
+	s.jobs.before(&d.jobs, func(id []byte) bool {
+		return slices.ContainsFunc(later, func(other *drain) bool { return other.jobs.has(id) })
+	})
 	s.restJobs = s.restJobs || d.rest
-	d.jobs, d.rest = nil, false
+	d.jobs, d.rest = jobTable{}, false
 }
+
+// numbersJobs says that pools count the jobs of each connection anew, as sserver
+// does for agents: a former connection's numbers mean nothing on the next one.
+func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain != chainEthereum }
 
 // end closes the former link, and forgets it.
 func (d *drain) end() {
@@ -127,7 +124,7 @@ func (d *drain) end() {
 	s.loop.stopTimer(d.timer)
 	s.drains = slices.DeleteFunc(s.drains, func(other *drain) bool { return other == d })
 	if len(s.drains) == 0 {
-		s.drains, s.jobs, s.restJobs = nil, nil, false
+		s.drains = nil
 	}
 	d.close()
 }
@@ -136,10 +133,11 @@ func (d *drain) end() {
 // come.
 func (d *drain) lose() {
 	s := d.session
-	if d.pool == s.pool {
+	again := d.pool == s.pool && !s.numbersJobs()
+	if again {
 		s.takeJobs(d)
 	}
-	if d.ending && !d.premature || d.pool == s.pool {
+	if d.ending && !d.premature || again {
 		d.end()
 		return
 	}
@@ -163,7 +161,7 @@ func (d *drain) endEarly() {
 
 func (d *drain) close() {
 	if d.socket != nil {
-		closeLink(d.socket, d.owed != 0 || d.session.requests.hasShares(d.tag))
+		closeLink(d.socket, d.session.agent.owes(d.tag) || d.session.requests.hasShares(d.tag))
 		d.socket = nil
 		d.session.manager.draining.Add(-1)
 	}
@@ -181,14 +179,16 @@ func closeLink(sock *socket, sharesOwed bool) {
 	sock.reset()
 }
 
-// owesShares says that the link in use has shares to answer. An agent's binary
-// answers may not be counted.
+// owesShares says that the link in use has shares to answer. Of an agent that
+// wants no answers to its binary shares that is not known.
 func (s *Session) owesShares() bool {
-	return s.agent != nil && s.owed != 0 || s.requests.hasShares(s.tag)
+	return s.agent != nil && !s.agent.wantsAnswers || s.agent.owes(s.tag) || s.requests.hasShares(s.tag)
 }
 
 // owes says that the former pool has requests to answer.
-func (d *drain) owes() bool { return d.owed > 0 || d.session.requests.count(d.tag) > 0 }
+func (d *drain) owes() bool {
+	return d.session.agent.owes(d.tag) || d.session.requests.count(d.tag) > 0
+}
 
 func (s *Session) endDrains() {
 	for len(s.drains) > 0 {
@@ -255,6 +255,12 @@ func (s *Session) clearWay(p *pool, a *poolAddress) {
 // known at any of its addresses.
 func (s *Session) finishDrainsTo(p *pool, a *poolAddress) {
 	for _, d := range slices.Clone(s.drains) {
+		if s.numbersJobs() {
+			if d.to(p, a) {
+				d.endEarly()
+			}
+			continue
+		}
 		if d.to(p, a) || d.socket == nil && d.pool == p {
 			s.takeJobs(d)
 			d.premature = false
@@ -263,63 +269,73 @@ func (s *Session) finishDrainsTo(p *pool, a *poolAddress) {
 	}
 }
 
-// noteJobs notes the jobs among a link's first lines.
-func (s *Session) noteJobs(lines []byte) {
-	if s.jobs == nil {
-		return
+// routeShare sends a share for a former link's job there, and one for a job that
+// the miner knows by another ID than the pool to the pool with the latter. It
+// reports whether the share was one of these.
+func (s *Session) routeShare(line []byte) bool {
+	if len(s.drains) == 0 && s.jobs.renamed == 0 {
+		return false
 	}
-	for len(lines) > 0 {
-		line := s.nextMessage(lines)
-		lines = lines[len(line):]
-		if kind := poolLineKind(line); kind == lineJob || kind == lineAnswer {
-			s.jobs.note(line)
+	at, _, ok := jobIDSpan(line, 1)
+	if !ok {
+		return false
+	}
+	id := plainID(line[at.start:at.end])
+	own, ok := s.jobs.find(id)
+	if ok {
+		if own == nil {
+			return false
 		}
+		s.countShare(s.pool)
+		s.sendShare(s.upstream, s.rules, line, own)
+		s.requests.push(s.tag, lineID(line), true)
+		return true
 	}
-}
-
-// drainShare sends a share for a former link's job there. It reports whether
-// the share was one.
-func (s *Session) drainShare(line []byte) bool {
-	if len(s.drains) == 0 {
-		return false
-	}
-	id := plainID(shareJobID(line))
-	if id == nil || s.jobs.has(id) {
-		return false
-	}
-	d := s.drainGiving(id)
+	d, own := s.drainGiving(id)
 	if d == nil {
 		return false
 	}
 	s.countShare(d.pool)
-	switch {
-	case d.socket == nil:
+	if d.socket == nil {
 		s.requests.push(d.tag, lineID(line), true)
 		s.failRequests(d.tag)
 		return true
-	case d.rules != nil:
-		s.writeShare(d.socket, d.rules, line)
-	default:
-		d.socket.write(line)
 	}
+	s.sendShare(d.socket, d.rules, line, own)
 	s.requests.push(d.tag, lineID(line), true)
 	return true
 }
 
-// drainGiving is the former link that gave the job, nil if none of those there
-// are: the link in use or one that is gone did.
-func (s *Session) drainGiving(id []byte) *drain {
+// sendShare sends a share to a link by its rules, with the pool's own job ID if
+// the miner knows another.
+func (s *Session) sendShare(to *socket, rules *lineRules, line, own []byte) {
+	if own != nil {
+		line = putJobID(bytes.Clone(line), 1, own)
+	}
+	if rules == nil {
+		to.write(line)
+		return
+	}
+	s.writeShare(to, rules, line)
+}
+
+// drainGiving is the former link that gave the job, and what its pool calls it
+// if that is something else. It is nil if none of those there are did.
+func (s *Session) drainGiving(id []byte) (d *drain, own []byte) {
 	for _, d := range slices.Backward(s.drains) {
-		if d.jobs.has(id) {
-			return d
+		if own, ok := d.jobs.find(id); ok {
+			return d, own
 		}
+	}
+	if s.restJobs {
+		return nil, nil
 	}
 	for _, d := range s.drains {
 		if d.rest {
-			return d
+			return d, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // received passes the former pool's answers on and drops the rest.
@@ -335,8 +351,10 @@ func (d *drain) received(b []byte) int {
 		at += len(line)
 		if line[0] == agentMagic {
 			if line[1] == agentAnswer {
-				d.owed--
-				s.miner.write(line)
+				if s.agentAnswered(d.tag, d.pool, line) {
+					s.miner.write(line)
+				}
+				s.releaseAgentAnswers()
 			}
 			continue
 		}

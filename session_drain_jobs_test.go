@@ -50,17 +50,22 @@ func (sc *scene) visitTwice(move func(name, job string) *stratumtest.Raw, betwee
 	}
 }
 
-// Both pools give a job the same ID: the later one's counts, also when the
-// session is back at the first.
+// Both pools give a job the same ID: the miner knows the later one's by another,
+// also when the session is back at the first.
 func TestDrainSameJobAtAPoolVisitedTwice(t *testing.T) {
 	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.switchTo("bcc", "bcc-1")
 	sc.switchTo("btc", "same")
-	bcc := sc.switchTo("bcc", "same")
+	sc.sw.coins.set("alice", "bcc")
+	bcc := sc.serve("bcc", "same")
+	sc.expectWork("samea")
 	btc := sc.switchTo("btc", "btc-3")
-	sc.share(bcc, "10", "same")
-	sc.share(btc, "11", "btc-3")
+	sc.shareAs(bcc, "10", "samea", "same")
+	sc.share(btc, "11", "same")
+	sc.share(btc, "12", "btc-3")
 	sc.answered(bcc, "10")
+	sc.answered(btc, "11")
+	sc.answered(btc, "12")
 }
 
 // With descriptors short a former link stays only for answers that are owed.

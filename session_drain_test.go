@@ -120,6 +120,13 @@ func (sc *scene) share(link *stratumtest.Raw, id, job string) {
 	link.ExpectLine(line)
 }
 
+// shareAs is share for a job that the miner knows by another ID than the pool.
+func (sc *scene) shareAs(link *stratumtest.Raw, id, told, own string) {
+	sc.t.Helper()
+	sc.miner.SendLine(shareLine(id, told))
+	link.ExpectLine(shareLine(id, own))
+}
+
 // answered has the link accept a request, and wants the miner to hear of it.
 func (sc *scene) answered(link *stratumtest.Raw, id string) {
 	sc.t.Helper()
@@ -199,7 +206,8 @@ func TestDrainDropsNotifications(t *testing.T) {
 	sc.answered(btc, "11")
 }
 
-// Both pools use the same job IDs: what the miner was last given counts.
+// Both pools use the same job IDs: the miner knows those of the later one by
+// others, also when the former link has ended, until the pool has gone on.
 func TestDrainSameJobIDs(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	for _, id := range []string{"2", "3"} {
@@ -208,17 +216,31 @@ func TestDrainSameJobIDs(t *testing.T) {
 	}
 	sc.sw.coins.set("alice", "bcc")
 	bcc := sc.serve("bcc", "2")
-	sc.expectWork("2")
-	sc.share(bcc, "10", "2") // both gave it; bcc later
-	sc.share(btc, "11", "3") // bcc has not given it yet
+	sc.expectWork("20")
+	sc.shareAs(bcc, "10", "20", "2")
+	sc.share(btc, "11", "3")
 	bcc.SendLine(jobLine("3", true))
-	sc.miner.ExpectLine(jobLine("3", true))
-	sc.share(bcc, "12", "3")
-	sc.share(btc, "13", "btc-1")
-	sc.answered(btc, "13")
-	sc.answered(bcc, "12")
-	sc.answered(btc, "11")
-	sc.answered(bcc, "10")
+	sc.miner.ExpectLine(jobLine("30", true))
+	bcc.SendLine(jobLine("3", false)) // again
+	sc.miner.ExpectLine(jobLine("30", false))
+	sc.shareAs(bcc, "12", "30", "3")
+	sc.share(btc, "13", "2")
+	sc.share(btc, "14", "btc-1")
+	sc.share(bcc, "15", "unheard-of") // which may be neither's: to the pool in use
+	for id, link := range map[string]*stratumtest.Raw{"10": bcc, "11": btc, "12": bcc, "13": btc, "14": btc, "15": bcc} {
+		sc.answered(link, id)
+	}
+	btc.Close()
+	eventually(t, "the former link is gone", func() bool { return sc.sw.draining.Load() == 0 })
+	sc.shareAs(bcc, "16", "30", "3")
+	// An ID of the pool itself that the miner knows as another job.
+	bcc.SendLine(jobLine("30", false))
+	sc.miner.ExpectLine(jobLine("300", false))
+	sc.shareAs(bcc, "17", "300", "30")
+	sc.shareAs(bcc, "18", "30", "3")
+	bcc.SendLine(jobLine("4", false))
+	sc.miner.ExpectLine(jobLine("4", false))
+	sc.share(bcc, "19", "4")
 }
 
 // Several switches in a row: each former link gets its own late shares.

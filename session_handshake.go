@@ -41,8 +41,10 @@ type handshake struct {
 	held     bool // the next request waits for the server ID
 	badLines int
 	lines    int
-	timer    *loopTimer
-	out      []byte // answers to the requests of one read
+	// wantsAnswers: an agent has asked for answers to its shares.
+	wantsAnswers bool
+	timer        *loopTimer
+	out          []byte // answers to the requests of one read
 }
 
 // authorization is the miner's mining.authorize or eth_submitLogin.
@@ -223,6 +225,9 @@ func (s *Session) handleOther(r *request) {
 	case "mining.suggest_difficulty", "mining.suggest_target":
 		s.remember(r)
 	case "mining.multi_version", "mining.capabilities":
+	case "agent.get_capabilities":
+		s.answerCapabilities(r)
+		return
 	case "mining.get_transactions":
 		if !r.isNotification() {
 			s.answer(r.ID, []byte("[]"))
@@ -318,7 +323,7 @@ func (s *Session) handleSubscribe(r *request) {
 		s.answerError(r, errDuplicateSubscribed)
 		return
 	}
-	if s.subscribe(s.manager.chain.newSubscription(r.paramList())) {
+	if s.subscribe(s.manager.newSubscription(r.paramList())) {
 		result := s.manager.chain.subscribeResult(s.subscription, s.id)
 		if s.shape.X != "" {
 			result = s.shape.result()
@@ -345,7 +350,8 @@ func (s *Session) subscribe(sub *subscription) bool {
 	s.subscription = sub
 	s.shape = s.manager.plan.shapeFor(id, sub.isAgent())
 	if sub.isAgent() {
-		s.agent = &agentWorkers{messages: make(map[uint16][]byte)}
+		s.agent = newAgentWorkers()
+		s.agent.wantsAnswers = s.handshake.wantsAnswers
 	}
 	return true
 }

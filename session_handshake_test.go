@@ -146,23 +146,25 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 	expectWrite(t, miner, joinLines(`{"id":2,"result":true,"error":null}`, fmt.Sprintf(mask, "1fffe000"), textDifficulty, textJob))
 
 	// A switch to a pool that wants the suffix and allows fewer bits. The
-	// first job's clean flag becomes true.
+	// first job's clean flag becomes true, and its ID another, since the former
+	// pool's job has the same.
+	job, cleanJob := strings.Replace(textJob, `"j1"`, `"j10"`, 1), strings.Replace(textCleanJob, `"j1"`, `"j10"`, 1)
 	sw.coins.set("alice", "bcc")
 	next := bcc.next()
 	expectWrite(t, next, requests)
 	next.Send(joinLines(textPoolSubscribed, fmt.Sprintf(configured, "00ffe000"), `{"id":"auth","result":null,"error":[24,"Unauthorized worker",null]}`))
 	next.ExpectLine(fmt.Sprintf(auth, "alice_bcc.rig1"))
 	next.Send(joinLines(textDifficulty, textPoolAuthorized, textJob))
-	expectWrite(t, miner, joinLines(fmt.Sprintf(mask, "00ffe000"), textDifficulty, textCleanJob))
+	expectWrite(t, miner, joinLines(fmt.Sprintf(mask, "00ffe000"), textDifficulty, cleanJob))
 	next.Send(joinLines(suggested, textJob))
-	miner.ExpectLine(textJob)
+	miner.ExpectLine(job)
 
 	// The pool is lost. The mask is as it was, so it is not told again.
 	next.Close()
 	again := bcc.next()
 	expectWrite(t, again, requests)
 	again.Send(joinLines(textPoolSubscribed, fmt.Sprintf(configured, "00ffe000"), suggested, textPoolAuthorized, textDifficulty, textJob))
-	expectWrite(t, miner, joinLines(textDifficulty, textCleanJob))
+	expectWrite(t, miner, joinLines(textDifficulty, cleanJob))
 	expectNoMore(t, sw, miner, again)
 }
 

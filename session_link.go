@@ -375,9 +375,17 @@ func (s *Session) linkReady(k *poolLink) {
 	}
 	k.stopTimers()
 
-	first := s.phase == phaseRouting
+	first, from := s.phase == phaseRouting, s.pool
+	if s.phase == phaseReconnecting {
+		s.unstable = uint8(min(l.tries, maxReconnects))
+	}
+	s.leaveEndpoint(false)
+	s.endpoint, s.trial = k.attempt.at, k.attempt
+	s.retireUpstream(k.pool)
+	s.finishDrainsTo(k.pool, l.address)
+
 	var out []byte
-	if first {
+	if first && s.agent == nil {
 		out = s.dialect().appendForwarded(out, s.auth.id, k.answer)
 	}
 	if s.askedMask != 0 {
@@ -386,24 +394,20 @@ func (s *Session) linkReady(k *poolLink) {
 			s.sentMask = mask
 		}
 	}
+	if first && s.agent != nil {
+		// Some agents heed the mask only until they have this answer.
+		out = s.dialect().appendForwarded(out, s.auth.id, k.answer)
+	}
 	out = s.tellExtranonce(out, k.given, k.own)
 	out = append(out, k.greeting(!first)...)
 
-	from := s.pool
-	if s.phase == phaseReconnecting {
-		s.unstable = uint8(min(l.tries, maxReconnects))
-	}
-	s.leaveEndpoint(false)
-	s.endpoint, s.trial = k.attempt.at, k.attempt
-	s.retireUpstream(k.pool)
-	s.noteJobs(k.early)
-	s.finishDrainsTo(k.pool, l.address)
 	s.rules = k.rules
 	s.upstream, s.pool, s.address, s.suffixed = k.socket, k.pool, l.address, k.suffixed
 	s.spareDescriptors()
 	s.jobSeen = s.manager.clock()
 	s.tag++
-	s.owed, s.ownAnswers = 0, k.unanswered()
+	s.ownAnswers = k.unanswered()
+	s.agent.open(s.tag, k.answersShares)
 	s.phase = phaseRelaying
 	s.endHandshake()
 	s.miner.write(out)

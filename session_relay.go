@@ -135,10 +135,11 @@ func (s *Session) isAgentBody(b []byte) bool { return s.agent != nil && b[0] == 
 // pool as it is. flush writes the lines before it, and is called if not.
 func (s *Session) minerLine(line []byte, flush func()) bool {
 	if s.agent != nil && line[0] == agentMagic {
-		if err := s.agentToPool(line); err != nil {
+		asItIs, err := s.agentToPool(line, flush)
+		if err != nil {
 			s.close(err.Error())
 		}
-		return true
+		return asItIs
 	}
 	if len(line) > maxMinerLine {
 		s.manager.monitor.tooLong(errLineTooLong)
@@ -149,7 +150,7 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 	switch minerLineKind(line) {
 	case lineShare:
 		share = true
-		if s.drainShare(line) {
+		if s.routeShare(line) {
 			flush()
 			return false
 		}
@@ -201,6 +202,10 @@ func (s *Session) minerSpecial(line []byte) bool {
 		return true
 	case "mining.authorize", "eth_submitLogin":
 		return s.authorizeExtra(line)
+	case "agent.get_capabilities":
+		return s.askCapabilities(line)
+	case "mining.get_transactions":
+		return s.askTransactions(line)
 	}
 	return false
 }
@@ -239,10 +244,19 @@ func (s *Session) poolReceived(b []byte) int {
 // miner as it is. flush writes the lines before it, and is called if not.
 func (s *Session) poolLine(line []byte, flush func()) bool {
 	if s.agent != nil && line[0] == agentMagic {
-		if line[1] == agentAnswer {
-			s.owed--
+		if line[1] != agentAnswer {
+			return true
 		}
-		return true
+		now := s.agentAnswered(s.tag, s.pool, line)
+		if now && s.agent.holding == 0 {
+			return true
+		}
+		flush()
+		if now {
+			s.miner.write(line)
+		}
+		s.releaseAgentAnswers()
+		return false
 	}
 	switch kind := poolLineKind(line); kind {
 	case lineAnswer:
@@ -263,12 +277,9 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		}
 	case lineJob:
 		s.gotJob()
-		if s.jobs != nil {
-			s.jobs.note(line)
-		}
-		if s.rules != nil {
+		if told := s.jobNoted(line); told != nil || s.rules != nil {
 			flush()
-			s.writeJob(line)
+			s.writeJob(line, told)
 			return false
 		}
 	case lineVersionMask, lineSetExtranonce, lineReconnect:
@@ -282,6 +293,10 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 // isOwnAnswer recognises answers to requests of the link's handshake.
 func (s *Session) isOwnAnswer(line []byte) bool {
 	r, err := parseResponse(line)
+	if err == nil && string(r.ID) == idCapabilities {
+		s.agent.link(s.tag).capabilities(r)
+		return true
+	}
 	return err == nil && (string(r.ID) == idSuggest || string(r.ID) == idWorker || string(r.ID) == idConfigure)
 }
 

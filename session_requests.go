@@ -119,9 +119,7 @@ func (s *Session) answered(tag linkTag, line []byte) bool {
 	at, after := s.requests.find(tag, id)
 	if tag == s.tag && s.manager.chain == chainEthereum && answerJobID(line) != nil {
 		s.gotJob()
-		if s.jobs != nil {
-			s.jobs.note(line)
-		}
+		s.answerJobNoted(line)
 	}
 	switch {
 	case at < 0:
@@ -167,6 +165,7 @@ func (s *Session) releaseHeld() {
 
 // failRequests answers what a link that has ended will not answer.
 func (s *Session) failRequests(tag linkTag) {
+	s.failAgentShares(tag)
 	if len(s.requests.b) == 0 {
 		return
 	}

@@ -29,7 +29,6 @@ func (s *Session) state(fds *[]int) sessionState {
 		Phase:        s.phase.String(),
 		Extranonce:   s.wantsExtranonce,
 		Suffixed:     s.suffixed,
-		Owed:         s.owed,
 		OwnAnswers:   s.ownAnswers,
 		Shape:        s.shape,
 		OwnGiven:     s.ownGiven,
@@ -38,14 +37,16 @@ func (s *Session) state(fds *[]int) sessionState {
 		Requests:     s.requests.b,
 		MinerPartial: s.miner.partial,
 		MinerUnsent:  s.miner.unsent,
-		Jobs:         slices.Collect(maps.Keys(s.jobs)),
+		JobsNoted:    true,
 		RestJobs:     s.restJobs,
 		Since:        s.since,
 		Shares:       [3]uint32{s.shares.submitted, s.shares.accepted, s.shares.refused},
 		Share:        s.shares.last,
 	}
+	st.Jobs, st.RenamedJobs = s.jobs.state()
 	*fds = append(*fds, st.ClientConnFD)
 	if h := s.handshake; h != nil {
+		st.WantsAnswers = h.wantsAnswers
 		st.Age, st.Started, st.BadLines = time.Since(h.began), h.started, h.badLines
 		st.Proxied, st.Lines = h.proxied, h.lines
 	}
@@ -68,6 +69,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	if s.agent != nil {
 		st.Agent = slices.Collect(maps.Values(s.agent.messages))
+		st.AgentShares, st.Owed = s.agent.sharesState(s.tag)
 	}
 	if s.pool != nil {
 		st.MiningCoin, st.PoolAddress = s.pool.coin, s.address.text
@@ -83,9 +85,9 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	for _, d := range s.drains {
 		former := drainState{
-			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Owed: d.owed, Link: d.tag, Rules: d.rules.state(),
-			Noted: !d.rest, Jobs: slices.Collect(maps.Keys(d.jobs)),
+			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Link: d.tag, Rules: d.rules.state(), Noted: !d.rest,
 		}
+		former.Jobs, former.Renamed = d.jobs.state()
 		if d.socket != nil {
 			former.FD, former.Partial, former.Unsent = int(d.socket.fd), d.socket.partial, d.socket.unsent
 			*fds = append(*fds, former.FD)
@@ -119,7 +121,7 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 		id: st.SessionID, hasID: st.HasID,
 		askedMask: st.VersionMask, sentMask: st.SentMask,
 		wantsExtranonce: st.Extranonce,
-		suffixed:        st.Suffixed, owed: st.Owed, ownAnswers: st.OwnAnswers,
+		suffixed:        st.Suffixed, ownAnswers: st.OwnAnswers,
 		since:  st.Since,
 		shares: minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
 	}
@@ -213,7 +215,9 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 		*phase = sessionPhase(i)
 	}
 	if r := st.StratumSubscribeRequest; r != nil {
-		s.subscription = chain.newSubscription((&request{Params: r.Params}).paramList())
+		s.subscription = s.manager.newSubscription((&request{Params: r.Params}).paramList())
+		// An agent stays one, whatever the configuration says by now.
+		s.subscription.agent = s.subscription.agent || st.AgentShares != nil
 		if version > 0 {
 			s.subscription.Protocol = st.Protocol
 		} else if chain == chainEthereum && st.StratumAuthorizeRequest != nil &&
@@ -221,7 +225,8 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 			s.subscription = ethProxySubscription()
 		}
 		if s.subscription.isAgent() {
-			s.agent = &agentWorkers{messages: make(map[uint16][]byte)}
+			s.agent = newAgentWorkers()
+			s.agent.restore(st, s.manager.clock())
 		}
 	}
 	if r := st.StratumAuthorizeRequest; r != nil {
@@ -343,15 +348,15 @@ func (s *Session) takeSockets(st *sessionState) error {
 		}
 		s.restoreDrain(p, sock, &d)
 	}
-	if len(s.drains) > 0 {
-		s.jobs, s.restJobs = newJobSet(st.Jobs), st.RestJobs
-	}
+	s.jobs = newJobTable(st.Jobs, st.RenamedJobs)
+	// Older processes noted jobs only while there were former links.
+	s.restJobs = st.RestJobs || !st.JobsNoted && len(st.Drains) == 0
 	return nil
 }
 
 func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
-	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, rules: st.Rules.rules(p), owed: st.Owed,
-		jobs: newJobSet(st.Jobs), rest: !st.Noted}
+	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, rules: st.Rules.rules(p),
+		jobs: newJobTable(st.Jobs, st.Renamed), rest: !st.Noted}
 	d.timer = s.loop.after(s.manager.drainTime, d.expire)
 	s.drains = append(s.drains, d)
 	if sock != nil {
@@ -364,7 +369,7 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 	s.phase = phase
 	if phase <= phaseRouting {
 		began := time.Now().Add(-st.Age)
-		s.handshake = &handshake{began: began, started: st.Started, proxied: st.Proxied, badLines: st.BadLines, lines: st.Lines}
+		s.handshake = &handshake{began: began, started: st.Started, proxied: st.Proxied, badLines: st.BadLines, lines: st.Lines, wantsAnswers: st.WantsAnswers}
 		limit := firstByteTimeout
 		if st.Started {
 			limit = authorizeTimeout
@@ -384,5 +389,40 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 		if s.upstream.congested() {
 			s.miner.pause(false)
 		}
+	}
+}
+
+// sharesState is what the next process has to know of an agent's shares, and how
+// many the link in use owes answers to, which is all that older ones know.
+func (w *agentWorkers) sharesState(tag linkTag) (st *agentSharesState, owed int) {
+	st = &agentSharesState{Registered: w.registered, WantsAnswers: w.wantsAnswers, Next: w.next, LastJob: w.lastJob, Held: w.own.held}
+	for _, l := range w.links {
+		st.Links = append(st.Links, agentLinkState{l.tag, l.answers, l.proved, l.next, l.waiting, l.held})
+		if l.tag == tag {
+			owed = len(l.waiting)
+		}
+	}
+	return st, owed
+}
+
+// restore reads what the process before knew of an agent's shares. From an older
+// one it is not known; that told agents that their shares are not answered.
+func (w *agentWorkers) restore(st *sessionState, now uint32) {
+	shares := st.AgentShares
+	if shares == nil {
+		w.next = st.Shares[0]
+		return
+	}
+	w.registered, w.wantsAnswers, w.next, w.lastJob = shares.Registered, shares.WantsAnswers, shares.Next, shares.LastJob
+	w.own.held = shares.Held
+	w.holding = len(shares.Held)
+	for _, l := range shares.Links {
+		if len(l.Waiting) > maxAgentShares {
+			l.Waiting = l.Waiting[len(l.Waiting)-maxAgentShares:]
+		}
+		link := &agentLink{tag: l.Link, answers: l.Answers, proved: l.Proved, next: l.Next, since: now, waiting: l.Waiting, held: l.Held}
+		link.trim()
+		w.holding += len(link.held)
+		w.links = append(w.links, link)
 	}
 }

@@ -193,10 +193,20 @@ func (s *Session) writeShare(to *socket, r *lineRules, line []byte) {
 	to.write(s.loop.scratch)
 }
 
-// writeJob sends the miner a job by the link's rules.
-func (s *Session) writeJob(line []byte) {
-	s.loop.scratch = s.rules.job(s.manager, s.loop.scratch[:0], line)
-	s.miner.write(s.loop.scratch)
+// writeJob sends the miner a job by the link's rules, by another ID than the
+// pool's if told is not nil.
+func (s *Session) writeJob(line, told []byte) {
+	out := s.loop.scratch[:0]
+	if s.rules != nil {
+		out = s.rules.job(s.manager, out, line)
+	} else {
+		out = append(out, line...)
+	}
+	if told != nil {
+		out = putJobID(out, 0, told)
+	}
+	s.loop.scratch = out
+	s.miner.write(out)
 }
 
 // translationFor decides how to live with the extranonce a pool gave. own says

@@ -10,11 +10,16 @@ import (
 // and coin. The others are authorized at the pool as they come, and again at
 // each pool the session moves to.
 
-// maxWorkers bounds how many further workers a session remembers.
-const maxWorkers = 256
+// maxWorkers bounds how many further workers a session remembers. There are
+// proxies that bring a farm's miners on one connection.
+const maxWorkers = 4096
 
-// maxWorkerBytes bounds the bytes of their names and passwords.
-const maxWorkerBytes = 64 << 10
+// maxWorkerBytes bounds the bytes of their names and passwords: 128 for each.
+const maxWorkerBytes = 128 * maxWorkers
+
+// maxWorkersParams bounds the parameters beside the name that are kept of all of
+// them. One, the password, is usual; each costs more than its bytes.
+const maxWorkersParams = 2 * maxWorkers
 
 // maxWorkerParams is how many parameters of mining.authorize beside the name
 // are passed on. One, the password, is usual; each costs more than its bytes.
@@ -35,8 +40,18 @@ type extraWorker struct {
 	rest   [][]byte
 }
 
+// indexKey tells a session's workers apart: their sub-account is the same.
+func (w *extraWorker) indexKey() string {
+	if w.name.Sent != "" {
+		return w.name.Sent
+	}
+	return w.name.Miner
+}
+
+// size is what a pool is told of the worker. The sub-account is kept once, but
+// stands in each request.
 func (w *extraWorker) size() int {
-	n := len(w.name.Miner) + len(w.name.Sent)
+	n := len(w.name.Account) + len(w.name.Miner) + len(w.name.Sent)
 	for _, p := range w.rest {
 		n += len(p)
 	}
@@ -116,28 +131,48 @@ func (s *Session) sameAccount(name string) bool {
 	return name == s.account.name
 }
 
+// workerIndex finds a session's further workers by their names, and knows what
+// they take. Sessions without such workers have none.
+type workerIndex struct {
+	at     map[string]int // in the session's list, by indexKey
+	bytes  int
+	params int
+}
+
+func newWorkerIndex(workers []*extraWorker) *workerIndex {
+	x := &workerIndex{at: make(map[string]int)}
+	for i, w := range workers {
+		x.at[w.indexKey()] = i
+		x.bytes += w.size()
+		x.params += len(w.rest)
+	}
+	return x
+}
+
 func (s *Session) rememberWorker(w *extraWorker) bool {
 	if w.name == s.auth.name {
 		return true
 	}
-	at, size := -1, w.size()
-	for i, known := range s.workers {
-		if known.name == w.name {
-			at = i
-			continue
-		}
-		size += known.size()
+	if s.workerIndex == nil {
+		s.workerIndex = newWorkerIndex(s.workers)
 	}
-	if size > maxWorkerBytes {
+	x := s.workerIndex
+	size, params := w.size(), len(w.rest)
+	at, known := x.at[w.indexKey()]
+	if known {
+		size -= s.workers[at].size()
+		params -= len(s.workers[at].rest)
+	}
+	if x.bytes+size > maxWorkerBytes || x.params+params > maxWorkersParams || !known && len(s.workers) == maxWorkers {
 		return false
 	}
-	if at >= 0 {
+	x.bytes += size
+	x.params += params
+	if known {
 		s.workers[at] = w
 		return true
 	}
-	if len(s.workers) == maxWorkers {
-		return false
-	}
+	x.at[w.indexKey()] = len(s.workers)
 	s.workers = append(s.workers, w)
 	return true
 }
@@ -154,18 +189,33 @@ func (w *extraWorker) appendAuthorize(b []byte, id string, p *pool, suffixed boo
 func (k *poolLink) introduce() {
 	k.introduced = true
 	s := k.session
+	var b []byte
 	for _, w := range s.workers {
-		k.introduceWorker(w)
+		b = k.appendWorker(b, w)
+	}
+	if len(b) > 0 {
+		k.socket.write(b)
 	}
 	if s.agent != nil {
+		if s.agent.wantsAnswers {
+			k.askCapabilities()
+		}
 		k.socket.writeBulk(s.agent.appendAll(nil))
 	}
 }
 
 func (k *poolLink) introduceWorker(w *extraWorker) {
-	if k.session.isFirstWorker(w, k.pool, k.suffixed) {
-		return
+	if b := k.appendWorker(nil, w); len(b) > 0 {
+		k.socket.write(b)
 	}
-	k.socket.write(w.appendAuthorize(nil, idWorker, k.pool, k.suffixed))
+}
+
+// appendWorker appends the request for a further worker to b, unless the pool
+// knows it as the first one.
+func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
+	if k.session.isFirstWorker(w, k.pool, k.suffixed) {
+		return b
+	}
 	k.unasked++
+	return w.appendAuthorize(b, idWorker, k.pool, k.suffixed)
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // shareCounts counts shares, of a coin or a sub-account. They count from the
-// start of the process. Shares that agents send in binary messages are counted
-// as submitted only.
+// start of the process. Shares that no pool answers are counted as submitted
+// only: those of agents that ask for no answers, or at pools that give none.
 type shareCounts struct {
 	submitted atomic.Uint64
 	accepted  atomic.Uint64
@@ -37,7 +37,12 @@ func (s *Session) countVerdict(tag linkTag, line []byte) {
 			p = d.pool
 		}
 	}
-	if bytes.HasPrefix(memberValue(line, resultKey), trueValue) {
+	s.countVerdictOf(tag, p, bytes.HasPrefix(memberValue(line, resultKey), trueValue))
+}
+
+// countVerdictOf notes what p says of a share that a link was sent.
+func (s *Session) countVerdictOf(tag linkTag, p *pool, accepted bool) {
+	if accepted {
 		s.shares.accepted++
 		if s.trial != nil && tag == s.tag {
 			s.becomeStable()

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,8 +20,12 @@ type AgentOptions struct {
 	Addr      string
 	Worker    string // of the agent itself; default "agent.1"
 	UserAgent string // default "btccom-agent/0.1"
-	Subscribe string // further parameters of subscribe, e.g. `,"EthereumStratum/1.0.0"`
-	BodySize  int    // bytes of a share beside its sequence number; default 20
+	// Old: it talks as BTCAgent 1.x, the C++ one, does: it subscribes first, and
+	// heeds a version mask only until its authorization is answered. Otherwise it
+	// talks as 2.x does.
+	Old bool
+	// NoAnswers: it does not ask for answers to its shares.
+	NoAnswers bool
 }
 
 // AgentStats is a snapshot of what an agent has seen.
@@ -30,9 +36,13 @@ type AgentStats struct {
 	Accepted       uint64
 	Rejected       uint64
 	Unanswered     int
-	Doubled        uint64 // answers to what is not waited for
+	Refused        map[uint32]uint64 // Rejected by status
+	Doubled        uint64            // answers to what is not waited for
+	Disordered     uint64            // answers after one to a later share
+	Answers        bool              // it was told that its shares are answered
+	VersionMask    uint32
 	Jobs           uint64
-	LastJobID      string
+	CleanJobs      uint64
 	Disconnected   bool
 	Violations     []string
 }
@@ -46,15 +56,14 @@ type Agent struct {
 	watch watch
 	wg    sync.WaitGroup
 
-	mu       sync.Mutex // guards the following fields
-	waiting  map[agentShare]struct{}
+	mu       sync.Mutex          // guards the following fields
+	waiting  map[uint16]struct{} // by the number of the share
+	index    uint16              // of the next share
+	answered uint16              // number of the latest share that was answered
 	sequence uint32
+	job      byte
+	nonce    uint32 // what the job's shares are to have for a nonce
 	stats    AgentStats
-}
-
-type agentShare struct {
-	session  uint16
-	sequence uint32
 }
 
 // NewAgent connects and sends its handshake; it does not wait for the answers.
@@ -63,21 +72,47 @@ func NewAgent(opts AgentOptions) (*Agent, error) {
 		opts.Worker = "agent.1"
 	}
 	if opts.UserAgent == "" {
-		opts.UserAgent = "btccom-agent/0.1"
-	}
-	if opts.BodySize == 0 {
-		opts.BodySize = 20
+		opts.UserAgent = "btccom-agent/2.0.0-mu"
+		if opts.Old {
+			opts.UserAgent = "btccom-agent/1.0.0-su"
+		}
 	}
 	nc, err := net.DialTimeout("tcp", opts.Addr, 20*time.Second)
 	if err != nil {
 		return nil, fmt.Errorf("agent %s: %w", opts.Worker, err)
 	}
-	a := &Agent{opts: opts, nc: nc, r: bufio.NewReaderSize(nc, 4096), waiting: map[agentShare]struct{}{}}
+	a := &Agent{opts: opts, nc: nc, r: bufio.NewReaderSize(nc, 4096), waiting: map[uint16]struct{}{}, answered: 0xffff}
+	a.stats.Refused = map[uint32]uint64{}
 	a.wg.Add(1)
 	go a.readLoop()
-	a.send([]byte(`{"id":1,"method":"mining.subscribe","params":[` + quote(opts.UserAgent) + opts.Subscribe + "]}\n" +
-		`{"id":2,"method":"mining.authorize","params":[` + quote(opts.Worker) + `,"x"]}` + "\n"))
+	if opts.Old {
+		a.send([]byte(`{"id":1,"method":"mining.subscribe","params":[` + quote(opts.UserAgent) + "]}\n"))
+	} else {
+		a.send(a.capabilities("conn_test"))
+	}
 	return a, nil
+}
+
+// capabilities is the agent's request for what the pool can do.
+func (a *Agent) capabilities(id string) []byte {
+	names := `"verrol","subres"`
+	if a.opts.NoAnswers {
+		names = `"verrol"`
+	}
+	return []byte(`{"id":` + quote(id) + `,"method":"agent.get_capabilities","params":[[` + names + "]]}\n")
+}
+
+// proceed sends what follows the first answer.
+func (a *Agent) proceed() []byte {
+	const configure = `"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff","version-rolling.min-bit-count":0}]}` + "\n"
+	authorize := `"method":"mining.authorize","params":[` + quote(a.opts.Worker) + `,""]}` + "\n"
+	if a.opts.Old {
+		caps := string(a.capabilities("agent.caps"))
+		return []byte(`{"id":1,` + configure + caps + `{"id":1,` + authorize + caps)
+	}
+	return []byte(string(a.capabilities("caps")) + `{"id":"conf",` + configure +
+		`{"id":"sub","method":"mining.subscribe","params":[` + quote(a.opts.UserAgent) + "]}\n" +
+		`{"id":"auth",` + authorize + string(a.capabilities("caps_again")))
 }
 
 // Close ends the connection.
@@ -102,21 +137,45 @@ func (a *Agent) Unregister(session uint16) error {
 	return a.send(binary.LittleEndian.AppendUint16(b, session))
 }
 
-// Submit submits the next numbered share of a worker. The share's bytes
-// include line ends, magic bytes and quotes, so that nobody takes them for
-// lines.
+// Submit submits the next share of a worker, for the latest job. The types of
+// shares take turns; times and masks include line ends and quotes, so that nobody
+// takes them for lines.
 func (a *Agent) Submit(session uint16) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.submit(session, a.job, a.nonce)
+}
+
+// Job is the number of the latest job, and what its shares have for a nonce.
+func (a *Agent) Job() (job byte, nonce uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.job, a.nonce
+}
+
+// SubmitFor submits a worker's next share for a job that may be an older one.
+func (a *Agent) SubmitFor(session uint16, job byte, nonce uint32) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.submit(session, job, nonce)
+}
+
+// submit must be called with mu held.
+func (a *Agent) submit(session uint16, job byte, nonce uint32) error {
 	a.sequence++
-	a.waiting[agentShare{session, a.sequence}] = struct{}{}
+	if a.stats.Answers {
+		a.waiting[a.index] = struct{}{}
+		a.index++
+	}
 	a.stats.Submitted++
-	b := appendAgentHeader(nil, agentSubmit, 2+4+a.opts.BodySize)
+	kind := []byte{agentSubmit, agentSubmitTime, agentSubmitMask, agentSubmitTimeMask}[a.sequence%4]
+	b := appendAgentHeader(nil, kind, agentShareSize(kind)-4)
+	b = append(b, job)
 	b = binary.LittleEndian.AppendUint16(b, session)
 	b = binary.LittleEndian.AppendUint32(b, a.sequence)
-	const filler = "\n{\x7f\"}\r\n\x00"
-	for i := range a.opts.BodySize {
-		b = append(b, filler[i%len(filler)])
+	b = binary.LittleEndian.AppendUint32(b, nonce)
+	for len(b) < agentShareSize(kind) {
+		b = append(b, "\n{\x7f\""...)
 	}
 	return a.write(b)
 }
@@ -139,9 +198,9 @@ func (a *Agent) Run(ctx context.Context, workers, shares int) error {
 	return a.WaitFor(ctx, func(s AgentStats) bool { return s.Unanswered == 0 })
 }
 
-// WaitAuthorized waits for a positive answer to authorize.
+// WaitAuthorized waits for a positive answer to authorize, and the first job.
 func (a *Agent) WaitAuthorized(ctx context.Context) error {
-	err := a.WaitFor(ctx, func(s AgentStats) bool { return s.Authorized || s.AuthorizeError != "" || s.Disconnected })
+	err := a.WaitFor(ctx, func(s AgentStats) bool { return s.Authorized && s.Jobs > 0 || s.AuthorizeError != "" || s.Disconnected })
 	if s := a.Stats(); err == nil && !s.Authorized {
 		return fmt.Errorf("agent %s: not authorized: %s", a.opts.Worker, s.AuthorizeError)
 	}
@@ -163,6 +222,7 @@ func (a *Agent) Stats() AgentStats {
 	s := a.stats
 	s.Unanswered = len(a.waiting)
 	s.Violations = append([]string(nil), s.Violations...)
+	s.Refused = maps.Clone(s.Refused)
 	return s
 }
 
@@ -215,26 +275,74 @@ func (a *Agent) readOne() error {
 		return nil
 	}
 	switch {
+	case m.Method == "mining.set_version_mask":
+		if !a.stats.Authorized || !a.opts.Old {
+			var params []string
+			json.Unmarshal(m.Params, &params)
+			if mask, err := parseHex32(strings.Join(params, "")); err == nil {
+				a.stats.VersionMask = mask
+			}
+		}
 	case m.Method != "" && !a.stats.Authorized:
 		a.violation("%s before the authorize answer", m.Method)
 	case m.Method == "mining.notify":
-		var params []json.RawMessage
-		var id string
-		json.Unmarshal(m.Params, &params)
-		if len(params) > 0 {
-			json.Unmarshal(params[0], &id)
-		}
-		a.stats.Jobs++
-		a.stats.LastJobID = id
-	case m.Method == "" && string(m.ID) == "2":
+		a.takeJob(m.Params)
+	case m.Method == "":
+		a.takeAnswer(&m, line)
+	}
+	return nil
+}
+
+// takeJob notes a job: agents read its ID as a number of 8 bits.
+func (a *Agent) takeJob(raw json.RawMessage) {
+	var params []json.RawMessage
+	var id, prev string
+	json.Unmarshal(raw, &params)
+	if len(params) != 9 {
+		a.violation("job has %d parameters", len(params))
+		return
+	}
+	json.Unmarshal(params[0], &id)
+	json.Unmarshal(params[1], &prev)
+	number, err := strconv.ParseUint(id, 10, 8)
+	nonce, err2 := strconv.ParseUint(prev[:min(8, len(prev))], 16, 32)
+	if err != nil || err2 != nil {
+		a.violation("job %s of %q", params[0], prev)
+		return
+	}
+	a.job, a.nonce = byte(number), uint32(nonce)
+	a.stats.Jobs++
+	if string(params[8]) == "true" {
+		a.stats.CleanJobs++
+	}
+}
+
+// takeAnswer goes on with the handshake.
+func (a *Agent) takeAnswer(m *message, line []byte) {
+	authorized := func() {
 		a.stats.Authorized = string(m.Result) == "true"
 		if !a.stats.Authorized {
 			a.stats.AuthorizeError = string(m.Error)
 		}
-	case m.Method == "" && (string(m.ID) != "1" || !strings.HasPrefix(string(m.Result), "[")):
+	}
+	switch id := string(m.ID); {
+	case id == `"conn_test"`:
+		a.write(a.proceed())
+	case id == `"caps"` || id == `"agent.caps"`:
+		a.stats.Answers = !a.opts.NoAnswers && strings.Contains(string(m.Result), `"subres"`)
+	case id == `"caps_again"` || id == `"conf"` || id == "1" && strings.HasPrefix(string(m.Result), "{"):
+	case id == `"sub"` || id == "1" && strings.HasPrefix(string(m.Result), "["):
+		if !strings.HasSuffix(string(m.Result), ",8]") {
+			a.violation("subscribed by %.200q", line)
+		}
+		if a.opts.Old {
+			a.write(a.proceed())
+		}
+	case id == `"auth"` || id == "1":
+		authorized()
+	default:
 		a.violation("unexpected answer %.200q", line)
 	}
-	return nil
 }
 
 func (a *Agent) readBinary() error {
@@ -248,20 +356,25 @@ func (a *Agent) readBinary() error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if msg[1] != agentSubmitAnswer || len(msg) != 11 {
+	if msg[1] != agentSubmitAnswer || len(msg) != 10 || a.opts.NoAnswers {
 		a.violation("binary message %x", msg)
 		return nil
 	}
-	share := agentShare{binary.LittleEndian.Uint16(msg[4:]), binary.LittleEndian.Uint32(msg[6:])}
+	share, status := binary.LittleEndian.Uint16(msg[4:]), binary.LittleEndian.Uint32(msg[6:])
 	if _, found := a.waiting[share]; !found {
 		a.stats.Doubled++
 		return nil
 	}
 	delete(a.waiting, share)
-	if msg[10] == 1 {
+	if int16(share-a.answered) < 0 {
+		a.stats.Disordered++
+	}
+	a.answered = share
+	if status == AgentAccept {
 		a.stats.Accepted++
 	} else {
 		a.stats.Rejected++
+		a.stats.Refused[status]++
 	}
 	return nil
 }

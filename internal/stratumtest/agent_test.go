@@ -10,8 +10,8 @@ func TestAgentOnPool(t *testing.T) {
 	must(t, a.WaitAuthorized(within(t)))
 	must(t, a.Run(within(t), 20, 30))
 	must(t, a.Unregister(3))
-	must(t, a.Submit(3))
-	must(t, a.WaitFor(within(t), func(s AgentStats) bool { return s.Rejected == 1 }))
+	must(t, a.Submit(3)) // which the pool drops, as sserver does
+	must(t, p.WaitFor(within(t), func(s PoolStats) bool { return s.AgentRejected == 1 }))
 	p.NewJob(true)
 	must(t, a.WaitFor(within(t), func(s AgentStats) bool { return s.Jobs == 2 }))
 	s := a.Stats()

@@ -3,19 +3,91 @@ package stratumtest
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"slices"
+	"strconv"
 )
 
 // Binary messages of agents: magic, type, length of the whole message (little
-// endian), body.
+// endian), body. The layouts are those of btcpool's sserver and of BTCAgent.
 const (
 	agentMagic = 0x7f
 
-	agentRegister     = 0x01 // session id 2, client agent\0, worker\0
-	agentSubmit       = 0x02 // session id 2, sequence 4, the share
-	agentUnregister   = 0x04 // session id 2
-	agentSubmitAnswer = 0x10 // session id 2, sequence 4, status 1
+	agentRegister       = 0x01 // session id 2, client agent\0, worker\0
+	agentSubmit         = 0x02 // job 1, session id 2, extranonce2 4, nonce 4
+	agentSubmitTime     = 0x03 // and time 4
+	agentUnregister     = 0x04 // session id 2
+	agentSubmitAnswer   = 0x10 // number of the share 2, status 4
+	agentSubmitMask     = 0x12 // as agentSubmit, and version mask 4
+	agentSubmitTimeMask = 0x13 // as agentSubmit, time 4 and version mask 4
 )
+
+// What a pool says of an agent's share.
+const (
+	AgentAccept        = 1798084231
+	AgentJobNotFound   = 21
+	AgentLowDifficulty = 23
+	AgentUnknown       = 2147483647
+)
+
+// agentJobs is how many numbers agents' jobs have, from 0 on.
+const agentJobs = 10
+
+// agentShareSize is the size of a share's message.
+func agentShareSize(kind byte) int {
+	switch kind {
+	case agentSubmit:
+		return 15
+	case agentSubmitTime, agentSubmitMask:
+		return 19
+	case agentSubmitTimeMask:
+		return 23
+	}
+	return -1
+}
+
+// hearCapabilities answers as sserver does, which answers shares only if it was
+// asked to after the authorization.
+func (c *poolConn) hearCapabilities(m *message) {
+	if c.p.Modes().NoAgentAnswers {
+		c.refuse(m, 20, "Unknown method")
+		return
+	}
+	id := string(m.ID)
+	if id == "" {
+		id = "null"
+	}
+	c.send([]byte(`{"id":` + id + `,"result":{"capabilities":["verrol","subres"]}}` + "\n"))
+	c.mu.Lock()
+	authorized := len(c.workers) > 0
+	c.mu.Unlock()
+	var params [][]string
+	if json.Unmarshal(m.Params, &params) == nil && len(params) > 0 && authorized && slices.Contains(params[0], "subres") {
+		c.answersShares = true
+	}
+}
+
+// agentJob gives a job to an agent's connection: under a number that counts up
+// on each connection. It must be called with mu held.
+func (c *poolConn) agentJob(j *poolJob, forceClean bool) []byte {
+	number := c.agentNext % agentJobs
+	c.agentNext++
+	if c.agentJobs == nil {
+		c.agentJobs = map[byte]*poolJob{}
+	}
+	c.agentJobs[byte(number)] = j
+	w := *j.work
+	w.ID = strconv.Itoa(number)
+	return appendNotify(nil, &w, j.clean || forceClean)
+}
+
+// agentNonce is what a share for a job has for a nonce: a simulated agent does
+// no work, but shows which job it means.
+func agentNonce(j *poolJob) uint32 {
+	prev := swapWords(j.work.PrevHash)
+	return binary.BigEndian.Uint32(prev[:4])
+}
 
 var errAgent = errors.New("bad agent message")
 
@@ -54,8 +126,8 @@ func (c *poolConn) hearAgent() error {
 	switch kind, body := msg[1], msg[6:]; kind {
 	case agentRegister:
 		c.registerAgent(session, body)
-	case agentSubmit, 0x03, 0x12, 0x13, 0x14:
-		c.submitAgent(session, body)
+	case agentSubmit, agentSubmitTime, agentSubmitMask, agentSubmitTimeMask:
+		c.submitAgent(msg)
 	case agentUnregister:
 		if _, found := c.sessions[session]; !found {
 			c.p.fault(c, "unregister of unknown agent session %d", session)
@@ -87,30 +159,45 @@ func (c *poolConn) registerAgent(session uint16, body []byte) {
 	c.p.count.agentWorkers.Add(1)
 }
 
-func (c *poolConn) submitAgent(session uint16, body []byte) {
-	if len(body) < 4 {
-		c.p.fault(c, "agent submit of %d bytes", len(body))
-		return
+func (c *poolConn) submitAgent(msg []byte) {
+	if len(msg) != agentShareSize(msg[1]) {
+		c.p.fault(c, "agent submit %x", msg)
+		return // as sserver does
 	}
-	sequence := binary.LittleEndian.Uint32(body)
+	job, session := msg[4], binary.LittleEndian.Uint16(msg[5:])
+	sequence, nonce := binary.LittleEndian.Uint32(msg[7:]), binary.LittleEndian.Uint32(msg[11:])
 	last, found := c.sessions[session]
-	var status byte
-	if found && sequence > last {
-		status = 1
-		c.sessions[session] = sequence
+	if !found {
+		c.p.count.agentRejected.Add(1)
+		return // neither answered nor counted
+	}
+	c.mu.Lock()
+	j := c.agentJobs[job]
+	c.mu.Unlock()
+	index := c.agentIndex
+	c.agentIndex++
+	status := uint32(AgentAccept)
+	switch {
+	case j == nil:
+		status = AgentJobNotFound
+		c.p.fault(c, "agent session %d: share for job %d, which it was not given", session, job)
+	case nonce != agentNonce(j):
+		status = AgentLowDifficulty
+		c.p.fault(c, "agent session %d: share for another pool's job %d", session, job)
+	case sequence <= last:
+		c.p.fault(c, "agent session %d: share %d after share %d", session, sequence, last)
+	}
+	c.sessions[session] = sequence
+	if status == AgentAccept {
 		c.p.count.agentAccepted.Add(1)
 	} else {
 		c.p.count.agentRejected.Add(1)
-		if found {
-			c.p.fault(c, "agent session %d: share %d after share %d", session, sequence, last)
-		}
 	}
 	modes := c.p.Modes()
-	if modes.NoShareAnswers {
+	if modes.NoShareAnswers || !c.answersShares {
 		return
 	}
-	answer := appendAgentHeader(nil, agentSubmitAnswer, 7)
-	answer = binary.LittleEndian.AppendUint16(answer, session)
-	answer = binary.LittleEndian.AppendUint32(answer, sequence)
-	c.sendAfter(modes.AnswerDelay, append(answer, status))
+	answer := appendAgentHeader(nil, agentSubmitAnswer, 6)
+	answer = binary.LittleEndian.AppendUint16(answer, index)
+	c.sendAfter(modes.AnswerDelay, binary.LittleEndian.AppendUint32(answer, status))
 }

@@ -45,6 +45,8 @@ type poolConn struct {
 	seen             map[shareKey]struct{}
 	seenFrom         uint64
 	sessions         map[uint16]uint32 // of an agent: last sequence of each worker
+	answersShares    bool              // to an agent
+	agentIndex       uint16            // number of its next share
 
 	mu         sync.Mutex // guards the following fields
 	ready      bool       // past the handshake: gets jobs
@@ -65,6 +67,8 @@ type poolConn struct {
 	flushing   bool   // a flush goroutine runs
 	delayed    []delayedAnswer
 	delivering bool // a deliver goroutine runs
+	agentNext  int  // number of an agent's next job
+	agentJobs  map[byte]*poolJob
 }
 
 type delayedAnswer struct {
@@ -295,6 +299,8 @@ func (c *poolConn) sendJob(j *poolJob) {
 	forceClean := first && !modes.FirstJobNotClean
 	if c.p.opts.Chain == Ethereum {
 		text = append(text, j.ethereumLine(c.eth, forceClean)...)
+	} else if c.agent {
+		text = append(text, c.agentJob(j, forceClean)...)
 	} else if line := j.notify(forceClean); text == nil {
 		text = line // shared by all connections, not changed by write
 	} else {

@@ -33,6 +33,8 @@ func (c *poolConn) hear(line []byte) bool {
 		return c.hearSubscribe(&m)
 	case "mining.authorize", "eth_submitLogin":
 		return c.hearAuthorize(&m)
+	case "agent.get_capabilities":
+		c.hearCapabilities(&m)
 	case "eth_getWork":
 		c.hearGetWork(&m)
 	case "mining.extranonce.subscribe", "mining.suggest_difficulty", "mining.suggest_target",

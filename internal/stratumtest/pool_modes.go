@@ -29,6 +29,7 @@ type Modes struct {
 	SendVersionMask  bool  // sends mining.set_version_mask with the first job
 	NoVersionRolling bool  // answers version-rolling false whatever the options say
 	IgnoreConfigure  bool  // no answer to mining.configure
+	NoAgentAnswers   bool  // knows no agent.get_capabilities and answers no binary shares
 	NoShareAnswers   bool  // checks and counts shares but answers none
 	RejectShares     bool  // rejects all shares with code 20
 	HandshakeDelay   time.Duration

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+var collidingFor = flag.Duration("colliding", 18*time.Second, "how long TestSamePoolCountersFleet runs")
+
+// IDs that are told in place of others are of the same kind, two characters
+// longer at most, and none that is taken.
+func TestOtherJobID(t *testing.T) {
+	for _, c := range []struct {
+		id     string
+		number bool
+		taken  string // all of these
+		want   string
+	}{
+		{id: "1", want: "10"},
+		{id: "1", taken: "10 11", want: "12"},
+		{id: "1", taken: "10 11 12 13 14 15 16 17 18 19", want: "100"},
+		{id: "0", number: true, want: "1"},
+		{id: "0", number: true, taken: "1 2 3 4 5 6 7 8 9", want: "10"},
+		{id: "7", number: true, want: "70"},
+		{id: "65fa00d1", want: "65fa00d10"},
+		{id: "65FA00D1", want: "65FA00D10"},
+		{id: "beef", taken: "beef0 beef1 beef2 beef3 beef4 beef5 beef6 beef7 beef8 beef9", want: "beefa"},
+		{id: "btc-1", want: "btc-10"},
+		{id: "same", want: "samea"},
+		{id: "SAME", want: "SAMEA"},
+		{id: "", want: "0"},
+		{id: `a\"1`, want: `a\"10`},
+	} {
+		got := otherJobID([]byte(c.id), c.number, func(id []byte) bool {
+			return strings.Contains(" "+c.taken+" ", " "+string(id)+" ")
+		})
+		if string(got) != c.want {
+			t.Errorf("%q, number %v, taken %s: %q, want %q", c.id, c.number, c.taken, got, c.want)
+		}
+	}
+	if got := otherJobID([]byte("1"), false, func([]byte) bool { return true }); got != nil {
+		t.Errorf("all are taken: %q", got)
+	}
+	agent := newAgentWorkers()
+	seen := make(map[string]bool)
+	for range lastJobNumber - firstJobNumber + 1 {
+		id := string(agent.otherJobID([]byte("3"), func(id []byte) bool { return seen[string(id)] }))
+		if n, ok := jobNumber([]byte(id)); !ok || n < firstJobNumber || seen[id] {
+			t.Fatalf("an agent is told job %q", id)
+		}
+		seen[id] = true
+	}
+	for _, id := range []string{"3", "256", "x"} {
+		if got := agent.otherJobID([]byte(id), func(id []byte) bool { return seen[string(id)] }); got != nil {
+			t.Errorf("an agent is told %q for %q", got, id)
+		}
+	}
+}
+
+// The table finds the latest jobs, by both their IDs, and forgets the oldest.
+func TestJobTable(t *testing.T) {
+	var table jobTable
+	for i := range 3 * maxLinkJobs {
+		var own []byte
+		if i%3 == 0 {
+			own = fmt.Append(nil, i)
+		}
+		table.add(fmt.Appendf(nil, "told-%d", i), own, maxLinkJobs)
+		table.add(fmt.Appendf(nil, "told-%d", i), own, maxLinkJobs) // told again
+	}
+	check := func(table *jobTable) {
+		t.Helper()
+		renamed := 0
+		for i := range 3 * maxLinkJobs {
+			own, ok := table.find(fmt.Appendf(nil, "told-%d", i))
+			if ok != (i >= 2*maxLinkJobs) || ok && (own != nil) != (i%3 == 0) || own != nil && string(own) != fmt.Sprint(i) {
+				t.Errorf("job %d: %q, %v", i, own, ok)
+			}
+			if ok && own != nil {
+				renamed++
+			}
+		}
+		if table.count != maxLinkJobs || table.renamed != renamed {
+			t.Errorf("%d jobs, %d renamed, want %d", table.count, table.renamed, renamed)
+		}
+	}
+	check(&table)
+	ids, renamed := table.state()
+	again := newJobTable(ids, renamed)
+	check(&again)
+	if told := table.toldFor(fmt.Append(nil, 3*maxLinkJobs-3)); string(told) != fmt.Sprintf("told-%d", 3*maxLinkJobs-3) {
+		t.Errorf("told as %q", told)
+	}
+	later := newJobTable([]string{"told-40", "new"}, nil)
+	later.before(&table, func(id []byte) bool { return string(id) == "told-41" })
+	if own, ok := later.find([]byte("told-40")); !ok || own != nil {
+		t.Errorf("a later job counts less than an earlier one: %q, %v", own, ok)
+	}
+	if later.has([]byte("told-41")) || !later.has([]byte("told-42")) || !later.has([]byte("new")) {
+		t.Error("the wrong jobs were taken over")
+	}
+}
+
+// Job IDs are found wherever and however they stand, and put back so.
+func TestJobIDSpan(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		n    int
+		id   string // empty: none
+		put  string // with x in its place
+	}{
+		{jobLine("j1", true), 0, "j1", jobLine("x", true)},
+		{shareLine("1", "j1"), 1, "j1", shareLine("1", "x")},
+		{`{"params": [ "w" , 17 , "0"]}`, 1, "17", `{"params": [ "w" , x , "0"]}`},
+		{`{"params":[17,"0"]}`, 0, "17", `{"params":[x,"0"]}`},
+		{`{"params":[null,"17"]}`, 1, "17", `{"params":[null,"x"]}`},
+		{`{"params":["a\",\"b","17"]}`, 1, "17", `{"params":["a\",\"b","x"]}`},
+		{`{"params":[["17"],"0"]}`, 0, "", ""},
+		{`{"params":["w"]}`, 1, "", ""},
+		{`{"params":["w",`, 1, "", ""},
+		{`{"params":[1`, 0, "", ""},
+		{`{"params":{}}`, 0, "", ""},
+		{`{"id":1}`, 0, "", ""},
+	} {
+		at, _, ok := jobIDSpan([]byte(c.line), c.n)
+		if ok != (c.id != "") || ok && c.line[at.start:at.end] != c.id {
+			t.Errorf("%s: %v, %v", c.line, at, ok)
+		}
+		if got := string(putJobID([]byte(c.line), c.n, []byte("x"))); ok && got != c.put {
+			t.Errorf("%s: %s, want %s", c.line, got, c.put)
+		}
+	}
+}
+
+// Two pools count their jobs alike, and all miners are moved between them again
+// and again: no share is refused for its job. At pools that pick the extranonce
+// as well.
+func TestSamePoolCountersFleet(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		own  *stratumtest.OwnExtranonce
+	}{{"session", nil}, {"pool", &stratumtest.OwnExtranonce{Len: 4, Size: 8}}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			fleetBetweenSameCounters(t, c.own)
+		})
+	}
+}
+
+func fleetBetweenSameCounters(t *testing.T, own *stratumtest.OwnExtranonce) {
+	const miners, rate, every = 100, 2000, 3 * time.Second
+	var pools []*stratumtest.Pool
+	for _, name := range []string{"btc", "bcc"} {
+		pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 4, JobIDs: stratumtest.JobIDCounting, Own: own}))
+	}
+	coins := newMemoryCoins(map[string]string{"fleet": "btc"})
+	sw := startSwitcher(t, coins, pools, func(c *Config) {
+		if own != nil {
+			for name, server := range c.StratumServerMap {
+				server.ExtraNonce = extranonceOfPool
+				c.StratumServerMap[name] = server
+			}
+		}
+	})
+	f := stratumtest.NewFleet(stratumtest.FleetOptions{N: miners, Addr: sw.addr, SharesPerSecond: rate,
+		Miner: stratumtest.MinerOptions{LateShares: 1, LateAfter: 50 * time.Millisecond}})
+	defer f.Close()
+	if err := f.WaitAuthorized(waitContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	jobs, switches := time.NewTicker(100*time.Millisecond), time.NewTicker(every)
+	defer jobs.Stop()
+	defer switches.Stop()
+	end := time.After(*collidingFor)
+	for coin, done := 0, false; !done; {
+		select {
+		case <-jobs.C:
+			for _, p := range pools {
+				p.NewJob(false)
+			}
+		case <-switches.C:
+			coin = 1 - coin
+			coins.set("fleet", pools[coin].Name())
+		case <-end:
+			done = true
+		}
+	}
+	f.SetRate(0)
+	if err := f.WaitFor(waitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
+		t.Error(err)
+	}
+	st := f.Stats()
+	t.Logf("%d shares, %d accepted, refused %v", st.Submitted, st.Accepted, st.RejectedByCode)
+	if st.Rejected > 0 || st.Disconnected > 0 || st.Violations > 0 || st.Submitted < uint64(collidingFor.Seconds()*rate)*7/10 {
+		t.Errorf("fleet: %+v", st)
+	}
+	for _, p := range pools {
+		for _, r := range p.Rejects()[:min(3, len(p.Rejects()))] {
+			t.Errorf("pool %s refused %+v", p.Name(), r)
+		}
+	}
+}

@@ -1,0 +1,353 @@
+package main
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
+	"strconv"
+)
+
+// An agent that has asked for it gets an answer to each binary share: its number
+// (2 bytes) and a status (4). The number is that of the share among all that the
+// agent has sent on this connection, and the pool counts those that it has got on
+// its own, so that after a switch the two differ: each answer is given the
+// agent's number on its way. A pool that does not answer is made up for.
+
+const (
+	agentAnswerSize = agentHeader + 2 + 4
+
+	// agentShareHead is what each of a bitcoin agent's shares begins with: the
+	// header, the job (1) and the miner's session (2).
+	agentShareHead = agentHeader + 1 + 2
+
+	// maxAgentShares bounds the shares of a link that wait for an answer, which
+	// have only 16 bits for their numbers, and the answers that wait for others.
+	maxAgentShares = 1 << 15
+
+	// agentSilence is after how many seconds without an answer to its first share
+	// a pool that has said that it answers is taken for one that does not.
+	agentSilence = 10
+)
+
+// agentStatus is the outcome of a share as sserver and BTCAgent have it.
+type agentStatus uint32
+
+const (
+	statusAccept       agentStatus = 1798084231
+	statusAcceptStale  agentStatus = 950395421
+	statusSolved       agentStatus = 1422486894
+	statusSolvedStale  agentStatus = 1713984938
+	statusUnauthorized agentStatus = 24
+	statusUnknown      agentStatus = 2147483647
+)
+
+func (st agentStatus) accepted() bool {
+	return st == statusAccept || st == statusAcceptStale || st == statusSolved || st == statusSolvedStale
+}
+
+// agentLink is what one pool connection owes an agent.
+type agentLink struct {
+	tag     linkTag
+	answers bool   // the pool says that it answers shares
+	proved  bool   // it has
+	next    uint16 // the pool's number of the next share
+	since   uint32 // by the manager's clock: the first of waiting was sent then
+
+	// waiting are the last shares that were sent, up to next. The first one is
+	// not answered.
+	waiting []agentWaiting
+	held    []agentHeld // answers that wait for those to earlier shares at other pools
+}
+
+type agentWaiting struct {
+	Number   uint32 // the agent's
+	Answered bool
+}
+
+type agentHeld struct {
+	Number uint32
+	Status agentStatus
+}
+
+// open begins a link. It is a no-op on nil.
+func (w *agentWorkers) open(tag linkTag, answers bool) {
+	if w == nil {
+		return
+	}
+	w.links = slices.DeleteFunc(w.links, func(l *agentLink) bool {
+		return l.tag == tag || len(l.waiting) == 0 && len(l.held) == 0 && !l.answers
+	})
+	w.links = append(w.links, &agentLink{tag: tag, answers: answers})
+}
+
+// link is the one with this tag; nil if there is none, as on a nil agent.
+func (w *agentWorkers) link(tag linkTag) *agentLink {
+	if w != nil {
+		for _, l := range w.links {
+			if l.tag == tag {
+				return l
+			}
+		}
+	}
+	return nil
+}
+
+// owes says that the link has shares to answer.
+func (w *agentWorkers) owes(tag linkTag) bool {
+	l := w.link(tag)
+	return l != nil && len(l.waiting) > 0
+}
+
+// follows says that another link has an earlier share to answer first. Order is
+// given up when too many answers wait already.
+func (w *agentWorkers) follows(l *agentLink, number uint32) bool {
+	if w.holding >= maxAgentShares {
+		return false
+	}
+	for _, other := range w.links {
+		if other != l && len(other.waiting) > 0 && int32(other.waiting[0].Number-number) < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// agentShare sends an agent's binary share to the pool that gave its job. It
+// reports whether that is the one in use, which gets it as it is; flush writes
+// what came before it, and is called if not.
+func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
+	w := s.agent
+	number := w.next
+	w.next++
+	session, ok := s.agentShareSession(message)
+	if !ok {
+		s.countShare(s.pool)
+		return true // the pool can make nothing of it, and does not count it
+	}
+	if _, known := w.messages[session]; !known && w.registered {
+		// The miner has left. sserver does not answer its shares, nor count them.
+		flush()
+		s.countShare(s.pool)
+		s.answerAgent(&w.own, number, statusUnauthorized)
+		return false
+	}
+	d := s.routeAgentShare(message)
+	if d == nil {
+		s.countShare(s.pool)
+		s.agentShareSent(s.tag, number)
+		return true
+	}
+	flush()
+	s.countShare(d.pool)
+	if d.socket == nil {
+		s.answerAgent(&w.own, number, statusUnknown)
+		return false
+	}
+	d.socket.write(message)
+	s.agentShareSent(d.tag, number)
+	return false
+}
+
+// routeAgentShare finds the former link whose pool gave a share's job, nil for
+// the link in use, and gives the share the number that this pool has for it.
+func (s *Session) routeAgentShare(message []byte) (d *drain) {
+	if len(s.drains) == 0 && s.jobs.renamed == 0 {
+		return nil
+	}
+	var buf [2 * 32]byte
+	job := s.agentShareJob(buf[:0], message)
+	own, here := s.jobs.find(job)
+	if !here {
+		d, own = s.drainGiving(job)
+	}
+	if number, ok := jobNumber(own); ok {
+		message[agentHeader] = number
+	}
+	return d
+}
+
+// agentShareSession is the agent's session for the miner of a share.
+func (s *Session) agentShareSession(message []byte) (session uint16, ok bool) {
+	at := agentHeader + 1
+	if s.manager.chain == chainEthereum {
+		at = agentHeader
+	}
+	if len(message) < agentShareHead {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint16(message[at:]), true
+}
+
+// agentShareJob appends the ID of a share's job to b. An ethereum agent's share
+// has the session (2), a nonce (8), the job, which is a hash, and with the last
+// type another hash.
+func (s *Session) agentShareJob(b, message []byte) []byte {
+	if s.manager.chain != chainEthereum {
+		return strconv.AppendUint(b, uint64(message[agentHeader]), 10)
+	}
+	end := len(message)
+	if message[1] == agentSubmitLast {
+		end -= 32
+	}
+	if end < agentHeader+10 || end > agentHeader+10+32 {
+		return b
+	}
+	return hex.AppendEncode(b, message[agentHeader+10:end])
+}
+
+// jobNumber reads a job's ID as agents do.
+func jobNumber(id []byte) (byte, bool) {
+	n, err := strconv.ParseUint(string(id), 10, 8)
+	return byte(n), err == nil
+}
+
+// agentShareSent notes a share that a link has been sent.
+func (s *Session) agentShareSent(tag linkTag, number uint32) {
+	l := s.agent.link(tag)
+	if l != nil {
+		l.next++
+	}
+	if !s.agent.wantsAnswers {
+		return
+	}
+	if l == nil {
+		s.answerAgent(&s.agent.own, number, statusAccept)
+		return
+	}
+	if l.answers && !l.proved && len(l.waiting) > 0 && s.manager.clock()-l.since >= agentSilence {
+		l.answers = false
+		s.giveUpAnswers(l, statusAccept)
+	}
+	if !l.answers {
+		// What an agent tells its miners if it gets no answers.
+		s.answerAgent(l, number, statusAccept)
+		return
+	}
+	if len(l.waiting) == 0 {
+		l.since = s.manager.clock()
+	}
+	if l.waiting = append(l.waiting, agentWaiting{number, false}); len(l.waiting) > maxAgentShares {
+		first := l.waiting[0].Number
+		l.waiting[0].Answered = true
+		l.trim()
+		s.answerAgent(l, first, statusAccept)
+	}
+}
+
+// trim drops the shares in front that are answered.
+func (l *agentLink) trim() {
+	n := 0
+	for n < len(l.waiting) && l.waiting[n].Answered {
+		n++
+	}
+	l.waiting = l.waiting[n:]
+}
+
+// agentAnswered puts the agent's own number into a pool's answer to a share. It
+// reports whether the answer may go to the agent now: it is kept if an earlier
+// share at another pool is not answered, and dropped if nothing was asked.
+func (s *Session) agentAnswered(tag linkTag, p *pool, answer []byte) bool {
+	if !s.agent.wantsAnswers {
+		return true
+	}
+	l := s.agent.link(tag)
+	if l == nil || len(answer) != agentAnswerSize {
+		return false
+	}
+	number, status := answer[agentHeader:][:2], agentStatus(binary.LittleEndian.Uint32(answer[agentHeader+2:]))
+	at := len(l.waiting) - int(l.next-binary.LittleEndian.Uint16(number))
+	if at < 0 || at >= len(l.waiting) || l.waiting[at].Answered {
+		return false
+	}
+	l.proved = true
+	share := &l.waiting[at]
+	share.Answered = true
+	s.countVerdictOf(tag, p, status.accepted())
+	if s.agent.follows(l, share.Number) {
+		s.agent.hold(l, share.Number, status)
+		l.trim()
+		return false
+	}
+	binary.LittleEndian.PutUint16(number, uint16(share.Number))
+	l.trim()
+	return true
+}
+
+func (w *agentWorkers) hold(l *agentLink, number uint32, status agentStatus) {
+	l.held = append(l.held, agentHeld{number, status})
+	w.holding++
+}
+
+// releaseAgentAnswers sends the answers whose turn has come.
+func (s *Session) releaseAgentAnswers() {
+	w := s.agent
+	var out []byte
+	for w.holding > 0 {
+		var first *agentLink
+		if len(w.own.held) > 0 {
+			first = &w.own
+		}
+		for _, l := range w.links {
+			if len(l.held) > 0 && (first == nil || int32(l.held[0].Number-first.held[0].Number) < 0) {
+				first = l
+			}
+		}
+		if first == nil || w.follows(first, first.held[0].Number) {
+			break
+		}
+		out = appendAgentAnswer(out, first.held[0].Number, first.held[0].Status)
+		first.held = first.held[1:]
+		w.holding--
+	}
+	if len(out) > 0 {
+		s.miner.write(out)
+	}
+}
+
+// failAgentShares answers the shares that a link which has ended will not
+// answer. It is a no-op for other miners.
+func (s *Session) failAgentShares(tag linkTag) {
+	if l := s.agent.link(tag); l != nil {
+		l.answers = false
+		s.giveUpAnswers(l, statusUnknown)
+	}
+}
+
+// giveUpAnswers answers the shares that wait at a link in place of its pool.
+func (s *Session) giveUpAnswers(l *agentLink, status agentStatus) {
+	waiting := l.waiting
+	l.waiting = nil
+	var out []byte
+	for _, share := range waiting {
+		switch {
+		case share.Answered || !s.agent.wantsAnswers:
+		case s.agent.follows(l, share.Number):
+			s.agent.hold(l, share.Number, status)
+		default:
+			out = appendAgentAnswer(out, share.Number, status)
+		}
+	}
+	if len(out) > 0 {
+		s.miner.write(out)
+	}
+	s.releaseAgentAnswers()
+}
+
+// answerAgent answers a share in place of a pool; l is the link that it was sent
+// to, or the agent's own.
+func (s *Session) answerAgent(l *agentLink, number uint32, status agentStatus) {
+	if !s.agent.wantsAnswers {
+		return
+	}
+	if s.agent.follows(l, number) {
+		s.agent.hold(l, number, status)
+		return
+	}
+	s.miner.write(appendAgentAnswer(nil, number, status))
+}
+
+func appendAgentAnswer(b []byte, number uint32, status agentStatus) []byte {
+	b = append(b, agentMagic, agentAnswer, agentAnswerSize, 0)
+	b = binary.LittleEndian.AppendUint16(b, uint16(number))
+	return binary.LittleEndian.AppendUint32(b, uint32(status))
+}
