@@ -418,20 +418,6 @@ func (k *poolLink) greeting(clean bool) []byte {
 	return out
 }
 
-// lastParam returns the parameters of a line up to the end of the last one, and
-// where they start in the line; nil if there are none.
-func lastParam(line []byte) (params []byte, at int) {
-	params = memberValue(line, paramsKey)
-	if len(params) == 0 || params[0] != '[' {
-		return nil, 0
-	}
-	end := arrayEnd(params)
-	if end < 0 {
-		return nil, 0
-	}
-	return bytes.TrimRight(params[:end], " \t"), len(line) - len(params)
-}
-
 // setClean returns a mining.notify line with its clean flag true: the last
 // parameter, if that is a boolean.
 func setClean(job []byte) []byte {
@@ -444,28 +430,6 @@ func setClean(job []byte) []byte {
 	out = append(out, job[:from]...)
 	out = append(out, "true"...)
 	return append(out, job[from+len("false"):]...)
-}
-
-// arrayEnd is the index of the bracket that ends the JSON array b begins with.
-func arrayEnd(b []byte) int {
-	depth := 0
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			end := stringEnd(b[i:])
-			if end < 0 {
-				return -1
-			}
-			i += end
-		case '[', '{':
-			depth++
-		case ']', '}':
-			if depth--; depth == 0 {
-				return i
-			}
-		}
-	}
-	return -1
 }
 
 // versionMaskOf reads mining.set_version_mask.

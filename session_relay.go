@@ -24,48 +24,6 @@ const (
 	lineOther
 )
 
-var methodKey = []byte(`"method"`)
-
-// lineMethod finds the value of a line's "method" member, nil if it has none.
-func lineMethod(line []byte) []byte {
-	value := memberValue(line, methodKey)
-	if len(value) == 0 || value[0] != '"' {
-		return nil
-	}
-	end := bytes.IndexByte(value[1:], '"')
-	if end < 0 {
-		return nil
-	}
-	return value[1 : 1+end]
-}
-
-// memberValue finds the first member named key, which is in quotes, and
-// returns the line from its value on. Quotes inside JSON strings are escaped,
-// so a key is not found in them.
-func memberValue(line, key []byte) []byte {
-	for {
-		at := bytes.Index(line, key)
-		if at < 0 {
-			return nil
-		}
-		inside := at > 0 && line[at-1] == '\\' // the end of a longer key
-		line = line[at+len(key):]
-		if inside {
-			continue
-		}
-		if value := skipSpace(line); len(value) > 0 && value[0] == ':' {
-			return skipSpace(value[1:])
-		}
-	}
-}
-
-func skipSpace(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
-		b = b[1:]
-	}
-	return b
-}
-
 func poolLineKind(line []byte) lineKind {
 	switch string(lineMethod(line)) {
 	case "":

@@ -197,34 +197,3 @@ func (s *Session) failRequests(tag linkTag) {
 		s.releaseHeld()
 	}
 }
-
-var idKey = []byte(`"id"`)
-
-// lineID finds the raw value of a line's "id" member; nil if there is none or
-// it is null.
-func lineID(line []byte) []byte {
-	value := memberValue(line, idKey)
-	if len(value) == 0 {
-		return nil
-	}
-	switch value[0] {
-	case '"':
-		if end := stringEnd(value); end > 0 {
-			return value[:end+1]
-		}
-		return nil
-	case 'n':
-		return nil
-	case '{', '[':
-		r, err := parseRequest(line)
-		if err != nil {
-			return nil
-		}
-		return r.ID
-	}
-	end := 0
-	for end < len(value) && value[end] != ',' && value[end] != '}' && value[end] > ' ' {
-		end++
-	}
-	return value[:end]
-}
