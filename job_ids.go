@@ -52,10 +52,10 @@ func newJobSet(ids []string) jobSet {
 }
 
 // jobID is the first parameter of a mining.notify line, shareJobID the second
-// of a mining.submit line: raw JSON strings without their quotes.
-func jobID(line []byte) []byte      { return stringParam(line, 0) }
-func shareJobID(line []byte) []byte { return stringParam(line, 1) }
+// of a mining.submit line: raw JSON strings without their quotes, or numbers.
+func jobID(line []byte) []byte      { return scalarParam(line, 0) }
+func shareJobID(line []byte) []byte { return scalarParam(line, 1) }
 
 // answerJobID is what ETHProxy has for a job ID: the header, first in an answer
 // that is a list. Shares have it where others have the job ID.
-func answerJobID(line []byte) []byte { return stringElement(memberValue(line, resultKey), 0) }
+func answerJobID(line []byte) []byte { return scalarElement(memberValue(line, memberResult), 0) }

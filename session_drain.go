@@ -33,6 +33,7 @@ type drain struct {
 	socket    *socket      // nil if it was lost
 	rules     *lineRules
 	tag       linkTag
+	own       *ownRequests
 	owed      int    // binary answers to an agent
 	jobs      jobSet // nil if none was noted
 	rest      bool   // all jobs that nobody noted are its: it was the only link
@@ -63,13 +64,13 @@ func (s *Session) retireUpstream(next *pool) {
 	s.upstream, s.jobs, s.restJobs = nil, nil, false
 	if linger == 0 {
 		old.close()
-		s.failRequests(s.tag)
+		s.failRequests(s.tag, s.own)
 		if len(s.drains) > 0 {
 			s.jobs = make(jobSet)
 		}
 		return
 	}
-	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, owed: s.owed, jobs: jobs, rest: rest}
+	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, own: s.own, owed: s.owed, jobs: jobs, rest: rest}
 	s.keepDrain(d, linger)
 	s.manager.draining.Add(1)
 	old.resume() // if it was held back, answers wait in it
@@ -167,11 +168,12 @@ func (d *drain) close() {
 		d.socket = nil
 		d.session.manager.draining.Add(-1)
 	}
-	d.session.failRequests(d.tag)
+	d.session.failRequests(d.tag, d.own)
 }
 
-// owes says that the former pool has requests to answer.
-func (d *drain) owes() bool { return d.owed > 0 || d.session.requests.count(d.tag) > 0 }
+// owes says that the former pool has shares to answer. Other requests some
+// pools never answer.
+func (d *drain) owes() bool { return d.owed > 0 || d.session.requests.shares(d.tag) > 0 }
 
 func (s *Session) endDrains() {
 	for len(s.drains) > 0 {
@@ -278,14 +280,11 @@ func (s *Session) drainShare(line []byte) bool {
 	switch {
 	case d.socket == nil:
 		s.requests.push(d.tag, lineID(line), true)
-		s.failRequests(d.tag)
+		s.failRequests(d.tag, d.own)
 		return true
-	case d.rules != nil:
-		s.writeShare(d.socket, d.rules, line)
 	default:
-		d.socket.write(line)
+		s.sendShare(d.socket, d.rules, d.own, d.tag, line)
 	}
-	s.requests.push(d.tag, lineID(line), true)
 	return true
 }
 
@@ -323,8 +322,8 @@ func (d *drain) received(b []byte) int {
 			}
 			continue
 		}
-		if poolLineKind(line) == lineAnswer && s.answered(d.tag, line) {
-			s.miner.write(line)
+		if answer := s.formerAnswer(d, line); answer != nil {
+			s.miner.write(answer)
 			if len(s.held) > 0 {
 				s.releaseHeld()
 			}

@@ -298,7 +298,7 @@ func (s *Session) linkReady(k *poolLink) {
 	s.spareDescriptors()
 	s.jobSeen = s.manager.clock()
 	s.tag++
-	s.owed, s.ownAnswers = 0, k.unanswered()
+	s.owed, s.ownAnswers, s.own = 0, 0, k.unanswered()
 	s.phase = phaseRelaying
 	s.endHandshake()
 	s.miner.write(out)
@@ -395,7 +395,7 @@ func (s *Session) poolLost(err error) {
 	s.manager.poolLost(s, err)
 	s.phase = phaseReconnecting
 	s.miner.pause(true)
-	s.failRequests(s.tag)
+	s.failRequests(s.tag, s.own)
 	switch {
 	case s.linking == nil:
 		s.reconnect()

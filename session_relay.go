@@ -3,15 +3,17 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"github.com/golang/glog"
 )
 
 // Relaying looks at lines without decoding them. Nearly all of them go on as
 // they are, all lines of one read in one write. Only a few methods, found by
-// a byte search, are read in full.
+// scanning bytes, are read in full. Odd lines, which other readers may
+// understand in another way, go on in canonical form; see decode.go.
 
-// lineKind is what a byte search tells of a line.
+// lineKind is what a byte scan tells of a line.
 type lineKind uint8
 
 const (
@@ -25,7 +27,15 @@ const (
 )
 
 func poolLineKind(line []byte) lineKind {
-	switch string(lineMethod(line)) {
+	sc := scanPoolLine(line)
+	return sc.poolKind(line)
+}
+
+func (sc *scannedLine) poolKind(line []byte) lineKind {
+	if sc.isDecorated(line) {
+		return lineAnswer
+	}
+	switch string(sc.method(line)) {
 	case "":
 		return lineAnswer
 	case "mining.notify":
@@ -40,10 +50,26 @@ func poolLineKind(line []byte) lineKind {
 	return lineOther
 }
 
+// isDecorated reports whether a line with a method is an answer all the same:
+// some pools repeat the request in it.
+func (sc *scannedLine) isDecorated(line []byte) bool {
+	if sc.members[memberMethod].end == 0 || sc.id(line) == nil {
+		return false
+	}
+	return sc.has(line, memberResult) ||
+		sc.members[memberParams].end == 0 && (sc.members[memberResult].end > 0 || sc.members[memberError].end > 0)
+}
+
 func minerLineKind(line []byte) lineKind {
-	switch string(lineMethod(line)) {
-	case "":
+	sc := scanMinerLine(line)
+	return sc.minerKind(line)
+}
+
+func (sc *scannedLine) minerKind(line []byte) lineKind {
+	if sc.members[memberMethod].end == 0 {
 		return lineAnswer
+	}
+	switch string(sc.method(line)) {
 	case "mining.submit", "eth_submitWork":
 		return lineShare
 	}
@@ -103,33 +129,123 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 		s.close(errLineTooLong.Error())
 		return false
 	}
-	share := false
-	switch minerLineKind(line) {
+	sc := scanMinerLine(line)
+	if !sc.whole || sc.odd || !sc.hasMethodName(line) {
+		flush()
+		s.oddMinerLine(line)
+		return false
+	}
+	return s.plainMinerLine(line, &sc, flush)
+}
+
+// hasMethodName reports whether the method, if there is one, is a text.
+func (sc *scannedLine) hasMethodName(line []byte) bool {
+	at := sc.members[memberMethod]
+	return at.end == 0 || line[at.start] == '"'
+}
+
+// plainMinerLine is minerLine for lines that are read in one way only.
+func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) bool {
+	id := sc.id(line)
+	switch sc.minerKind(line) {
+	case lineAnswer:
+		return true
 	case lineShare:
-		share = true
 		if s.drainShare(line) {
 			flush()
 			return false
 		}
 		s.countShare(s.pool)
-		if s.rules != nil {
+		if s.rules != nil || s.own.find(id) >= 0 {
 			flush()
-			s.writeShare(s.upstream, s.rules, line)
-			s.requests.push(s.tag, lineID(line), true)
+			s.sendShare(s.upstream, s.rules, s.own, s.tag, line)
 			return false
 		}
-	case lineOther:
-		flush()
-		if !s.minerSpecial(line) {
-			s.requests.push(s.tag, lineID(line), false)
-			s.upstream.write(line)
-		}
-		return false
-	case lineAnswer:
+		s.requests.push(s.tag, id, true)
 		return true
 	}
-	s.requests.push(s.tag, lineID(line), share)
-	return true
+	flush()
+	if s.minerSpecial(line) {
+		return false
+	}
+	wire, ok := s.wireID(s.own, s.tag, id)
+	if !ok {
+		s.miner.write(s.dialect().appendError(nil, id, errTooMany, s.manager.ids.server()))
+		return false
+	}
+	s.requests.push(s.tag, wire, false)
+	if !bytes.Equal(wire, id) {
+		line = withID(line, sc.members[memberID], wire)
+	}
+	s.upstream.write(line)
+	return false
+}
+
+// oddMinerLine sends on an odd line in canonical form, or refuses it.
+func (s *Session) oddMinerLine(line []byte) {
+	canonical, err := canonicalLine(line)
+	if err == nil {
+		sc := scanPoolLine(canonical)
+		if s.plainMinerLine(canonical, &sc, func() {}) {
+			s.upstream.write(canonical)
+		}
+		return
+	}
+	if len(bytes.Trim(line, lineJunk)) == 0 {
+		return // some miners send empty lines to keep the connection open
+	}
+	if answer := s.refuseLine(line, err); answer != nil {
+		s.miner.write(answer)
+		return
+	}
+	s.manager.monitor.dropped[dropNotJSON].Add(1)
+}
+
+// refuseLine is the answer to a line that can not be read, nil if there is none.
+func (s *Session) refuseLine(line []byte, err error) []byte {
+	switch err {
+	case errArray:
+		return s.dialect().appendError(nil, nil, errBatch, s.manager.ids.server())
+	case errAmbiguous:
+		return s.dialect().appendError(nil, lineID(bytes.Trim(line, lineJunk)), errNotUnderstood, s.manager.ids.server())
+	}
+	return nil
+}
+
+// sendShare sends a share to a link by its rules, and expects its answer.
+func (s *Session) sendShare(to *socket, rules *lineRules, own *ownRequests, tag linkTag, line []byte) {
+	sc := scanPoolLine(line)
+	id := sc.id(line)
+	wire, ok := s.wireID(own, tag, id)
+	if !ok {
+		s.refuseShare(tag, id, errTooMany)
+		return
+	}
+	aliased := !bytes.Equal(wire, id)
+	if aliased {
+		line = withID(line, sc.members[memberID], wire)
+	}
+	switch {
+	case rules == nil:
+		to.write(line)
+	case !s.writeShare(to, rules, line):
+		if aliased {
+			own.take(wire)
+		}
+		s.manager.notUnderstood.Add(1)
+		s.refuseShare(tag, id, errNotUnderstood)
+		return
+	}
+	s.requests.push(tag, wire, true)
+}
+
+// refuseShare answers a share that no pool gets.
+func (s *Session) refuseShare(tag linkTag, id []byte, e *stratumError) {
+	answer := s.dialect().appendError(nil, id, e, s.manager.ids.server())
+	s.countVerdict(tag, answer)
+	if len(id) > 0 {
+		s.miner.write(answer)
+	}
 }
 
 // minerSpecial handles a request that the switcher answers itself or
@@ -159,6 +275,23 @@ func (s *Session) minerSpecial(line []byte) bool {
 		return true
 	case "mining.authorize", "eth_submitLogin":
 		return s.authorizeExtra(line)
+	default:
+		if r, err := parseRequest(line); err == nil && resembles(r.Method) {
+			s.miner.write(s.dialect().appendError(nil, r.ID, errUnknownMethod, s.manager.ids.server()))
+			return true
+		}
+	}
+	return false
+}
+
+// resembles reports whether a pool may take a method for one that the switcher
+// has rules for: ckpool, for one, compares only the beginning, in any case.
+func resembles(method string) bool {
+	method = strings.TrimSpace(method)
+	for _, known := range []string{"mining.auth", "mining.submit", "mining.subscribe", "eth_submitLogin", "eth_submitWork"} {
+		if hasPrefixFold(method, known) {
+			return true
+		}
 	}
 	return false
 }
@@ -202,20 +335,104 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		}
 		return true
 	}
-	switch kind := poolLineKind(line); kind {
+	sc := scanPoolLine(line)
+	if !sc.whole || sc.odd {
+		flush()
+		if line = s.oddPoolLine(s.tag, line); line == nil {
+			return false
+		}
+		sc = scanPoolLine(line)
+		if s.plainPoolLine(line, &sc, func() {}) {
+			s.miner.write(line)
+		}
+		return false
+	}
+	return s.plainPoolLine(line, &sc, flush)
+}
+
+// oddPoolLine is an odd line of a pool in canonical form, nil if it says nothing.
+func (s *Session) oddPoolLine(tag linkTag, line []byte) []byte {
+	canonical, err := canonicalLine(line)
+	if err != nil {
+		// Some pools echo an id that is a text without its quotes.
+		if at, ok := looseID(line); ok {
+			if asked, _ := s.requests.find(tag, line[at.start:at.end]); asked >= 0 {
+				canonical, err = canonicalLine(withID(line, at, s.requests.id(asked)))
+			}
+		}
+	}
+	if err == nil {
+		return canonical
+	}
+	if len(bytes.Trim(line, lineJunk)) > 0 {
+		s.manager.monitor.dropped[dropNotJSON].Add(1)
+	}
+	return nil
+}
+
+// looseID finds the id of a line that is not JSON.
+func looseID(line []byte) (span, bool) {
+	const key = `"id"`
+	start := bytes.Index(line, []byte(key))
+	if start < 0 {
+		return span{}, false
+	}
+	if start = spaceEnd(line, start+len(key)); start == len(line) || line[start] != ':' {
+		return span{}, false
+	}
+	start = spaceEnd(line, start+1)
+	end := start
+	for end < len(line) && line[end] != ',' && line[end] != '}' && line[end] > ' ' {
+		end++
+	}
+	return span{start, end}, end > start
+}
+
+// plainAnswer is an answer without the request that some pools repeat in it: a
+// miner would take that for one of the pool's.
+func (s *Session) plainAnswer(line []byte, sc *scannedLine) []byte {
+	if !sc.isDecorated(line) {
+		return line
+	}
+	r := &response{Result: sc.value(line, memberResult), Error: sc.value(line, memberError)}
+	line = s.dialect().appendForwarded(nil, sc.id(line), r)
+	*sc = scanPoolLine(line)
+	return line
+}
+
+// formerAnswer is a line of a former link as the miner gets it now, nil if it
+// gets none.
+func (s *Session) formerAnswer(d *drain, line []byte) []byte {
+	sc := scanPoolLine(line)
+	if !sc.whole || sc.odd {
+		if line = s.oddPoolLine(d.tag, line); line == nil {
+			return nil
+		}
+		sc = scanPoolLine(line)
+	}
+	if sc.poolKind(line) != lineAnswer {
+		return nil
+	}
+	return s.answered(d.tag, d.own, s.plainAnswer(line, &sc), &sc)
+}
+
+// plainPoolLine is poolLine for lines that are read in one way only.
+func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool {
+	switch kind := sc.poolKind(line); kind {
 	case lineAnswer:
-		if s.ownAnswers > 0 && s.isOwnAnswer(line) {
+		if s.ownAnswers > 0 && isFormerOwnID(sc.id(line)) {
 			s.ownAnswers--
 			flush()
 			return false
 		}
-		if !s.answered(s.tag, line) {
+		answer := s.answered(s.tag, s.own, s.plainAnswer(line, sc), sc)
+		if answer == nil {
 			flush()
 			return false
 		}
-		if len(s.held) > 0 {
+		if len(s.held) > 0 || &answer[0] != &line[0] {
 			flush()
-			s.miner.write(line)
+			s.miner.write(answer)
 			s.releaseHeld()
 			return false
 		}
@@ -226,7 +443,9 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		}
 		if s.rules != nil {
 			flush()
-			s.writeJob(line)
+			if err := s.writeJob(line); err != nil {
+				s.poolLost(err)
+			}
 			return false
 		}
 	case lineVersionMask, lineSetExtranonce, lineReconnect:
@@ -237,10 +456,14 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 	return true
 }
 
-// isOwnAnswer recognises answers to requests of the link's handshake.
-func (s *Session) isOwnAnswer(line []byte) bool {
-	r, err := parseResponse(line)
-	return err == nil && (string(r.ID) == idSuggest || string(r.ID) == idWorker || string(r.ID) == idConfigure)
+// isFormerOwnID recognises answers to requests that an earlier build sent on a
+// link taken over from it.
+func isFormerOwnID(id []byte) bool {
+	switch string(id) {
+	case formerConfigure, formerSuggest, formerWorker:
+		return true
+	}
+	return false
 }
 
 // poolSpecial handles what a pool may not simply tell the miner.

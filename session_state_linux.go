@@ -31,6 +31,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		Suffixed:     s.suffixed,
 		Owed:         s.owed,
 		OwnAnswers:   s.ownAnswers,
+		Own:          s.own.state(),
 		Shape:        s.shape,
 		OwnGiven:     s.ownGiven,
 		Rules:        s.rules.state(),
@@ -83,7 +84,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	for _, d := range s.drains {
 		former := drainState{
-			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Owed: d.owed, Link: d.tag, Rules: d.rules.state(),
+			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Owed: d.owed, Link: d.tag, Own: d.own.state(), Rules: d.rules.state(),
 			Noted: !d.rest, Jobs: slices.Collect(maps.Keys(d.jobs)),
 		}
 		if d.socket != nil {
@@ -119,7 +120,7 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 		id: st.SessionID, hasID: st.HasID,
 		askedMask: st.VersionMask, sentMask: st.SentMask,
 		wantsExtranonce: st.Extranonce,
-		suffixed:        st.Suffixed, owed: st.Owed, ownAnswers: st.OwnAnswers,
+		suffixed:        st.Suffixed, owed: st.Owed, ownAnswers: st.OwnAnswers, own: st.Own.requests(),
 		since:  st.Since,
 		shares: minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
 	}
@@ -316,7 +317,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 }
 
 func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
-	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, rules: st.Rules.rules(p), owed: st.Owed,
+	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, own: st.Own.requests(), rules: st.Rules.rules(p), owed: st.Owed,
 		jobs: newJobSet(st.Jobs), rest: !st.Noted}
 	d.timer = s.loop.after(s.manager.drainTime, d.expire)
 	s.drains = append(s.drains, d)

@@ -61,12 +61,13 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
-	s.requests.push(s.tag, r.ID, false)
-	id := r.ID
-	if len(id) == 0 {
-		id = json.RawMessage("null")
+	wire, ok := s.wireID(s.own, s.tag, r.ID)
+	if !ok {
+		s.miner.write(s.dialect().appendError(nil, r.ID, errTooMany, s.manager.ids.server()))
+		return true
 	}
-	s.upstream.write(w.appendAuthorize(nil, string(id), s.pool, s.suffixed))
+	s.requests.push(s.tag, wire, false)
+	s.upstream.write(w.appendAuthorize(nil, orNull(wire), s.pool, s.suffixed))
 	if k := s.preparing(); k != nil && k.introduced {
 		k.introduceWorker(w)
 	}
@@ -131,7 +132,7 @@ func (s *Session) rememberWorker(w *extraWorker) bool {
 
 // appendAuthorize appends the worker's request to b, with the name and password
 // that the pool wants.
-func (w *extraWorker) appendAuthorize(b []byte, id string, p *pool, suffixed bool) []byte {
+func (w *extraWorker) appendAuthorize(b, id []byte, p *pool, suffixed bool) []byte {
 	name := p.workerFor(w.name, suffixed)
 	return appendRequest(b, id, w.method, append([][]byte{quote(name)}, p.passwordFor(w.rest)...)...)
 }
@@ -150,6 +151,10 @@ func (k *poolLink) introduce() {
 }
 
 func (k *poolLink) introduceWorker(w *extraWorker) {
-	k.socket.write(w.appendAuthorize(nil, idWorker, k.pool, k.suffixed))
-	k.unasked++
+	id, ok := k.requests.issue()
+	if !ok {
+		return // the miner has named so many that the pool knows them all
+	}
+	k.socket.write(w.appendAuthorize(nil, appendOwnID(nil, id), k.pool, k.suffixed))
+	k.requests.expect(id)
 }
