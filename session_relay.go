@@ -338,7 +338,14 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 	sc := scanPoolLine(line)
 	if !sc.whole || sc.odd {
 		flush()
+		odd := line
 		if line = s.oddPoolLine(s.tag, line); line == nil {
+			switch kind := sc.poolKind(odd); {
+			case kind == lineSetExtranonce:
+				s.poolLost(errPoolNoise) // it may have meant another extranonce
+			case kind == lineJob && s.rules != nil:
+				s.poolLost(jobError(odd))
+			}
 			return false
 		}
 		sc = scanPoolLine(line)
