@@ -55,7 +55,7 @@ func TestInjection(t *testing.T) {
 			}
 			text := hostileTexts[i%len(hostileTexts)]
 			refusal := fmt.Sprintf(`{"id":2147400001,"result":null,"error":[24,"%s",null]}`+"\n", text)
-			go flood(nc, refusal+refusal+fmt.Sprintf(`{"id":2147400000,"result":null,"error":"%s"}`+"\n", text), 1)
+			go flood(nc, refusal+withOwnID(refusal, 2)+fmt.Sprintf(`{"id":2147400000,"result":null,"error":"%s"}`+"\n", text), 1)
 		}
 	}()
 

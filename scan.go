@@ -183,14 +183,25 @@ func (sc *scannedLine) name(line []byte, i int) (which lineMember, end int) {
 	}
 	name := line[i+1 : i+end]
 	which = memberNamed(name)
-	if which == memberCount && (!isPlainText(name) || len(name) < 7 && memberLike(string(name)) < memberCount) {
+	if which == memberCount && (!isPlainName(name) || len(name) < 7 && memberLike(string(name)) < memberCount) {
 		sc.odd = true
 	}
 	return which, i + end + 1
 }
 
-// isPlainText reports whether a line, but for its end, is ASCII without
-// control characters and backslashes.
+// isPlainName reports whether a member's name is ASCII without escapes. Beyond
+// ASCII there are letters that some decoders take for others.
+func isPlainName(name []byte) bool {
+	for _, c := range name {
+		if c < ' ' || c >= 0x80 || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// isPlainText reports whether a line, but for its end, has neither control
+// characters nor backslashes.
 func isPlainText(line []byte) bool {
 	const each = 0x0101010101010101
 	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
@@ -199,13 +210,13 @@ func isPlainText(line []byte) bool {
 	for len(line) >= 8 {
 		x := binary.LittleEndian.Uint64(line)
 		slash := x ^ each*'\\'
-		if (x|(x-each*' ')|(slash-each)&^slash)&(each*0x80) != 0 {
+		if ((x-each*' ')&^x|(slash-each)&^slash)&(each*0x80) != 0 {
 			return false
 		}
 		line = line[8:]
 	}
 	for _, c := range line {
-		if c < ' ' || c >= 0x80 || c == '\\' {
+		if c < ' ' || c == '\\' {
 			return false
 		}
 	}

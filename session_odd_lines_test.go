@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -57,6 +56,7 @@ func TestOddMinerLines(t *testing.T) {
 		{line: share(`"more":{"params":["y"]},"method":"mining.submit",`, ""), pool: strings.TrimSuffix(plainShare, "}") + `,"more":{"params":["y"]}}`},
 		{line: "\ufeff" + share(`"method":"mining.submit",`, "") + "\x00", pool: plainShare},
 		{line: `{"id":9,"method":"mining.submit","params":["\u0074hief.x","\u0062tc-1","00","5f000000","00000001"]}`, pool: plainShare},
+		{line: `{"id":9,"method":"foo","params":["é矿工"],"more":1}`, pool: `{"id":9,"method":"foo","params":["é矿工"],"more":1}`},
 		{line: `{"id":9,"n":1.50,"\u0069d":9,"method":"foo","params":[1.0,2e3,"\/"]}`, pool: `{"id":9,"method":"foo","params":[1.0,2e3,"/"],"n":1.50}`},
 	} {
 		sc.miner.SendLine(c.line)
@@ -122,7 +122,7 @@ func FuzzOneReading(f *testing.F) {
 				return
 			}
 			sc = scanPoolLine(passed)
-			if !sc.whole || sc.odd && !bytes.Contains(passed, []byte{'\\'}) {
+			if !sc.whole || sc.odd && !bytes.ContainsFunc(passed, func(r rune) bool { return r == '\\' || r > 0x7e }) {
 				t.Fatalf("%q is still odd: %q", line, passed)
 			}
 		}
@@ -169,7 +169,7 @@ func checkReading(t *testing.T, line []byte, sc *scannedLine) {
 			}
 			continue
 		}
-		want := fmt.Sprintf("%s", params[n])
+		want := string(params[n])
 		if text, ok := jsonString(params[n]); ok {
 			want = text
 		} else if !isNumber(params[n]) {
