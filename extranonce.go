@@ -222,32 +222,3 @@ func isHex(b []byte, digits int) bool {
 	}
 	return true
 }
-
-// span is the inside of a JSON string in a line.
-type span struct{ start, end int }
-
-// findParams finds the first parameters of a line, which have to be strings,
-// and sets the spans that are not nil.
-func findParams(line []byte, spans ...*span) bool {
-	b := memberValue(line, paramsKey)
-	if len(b) == 0 || b[0] != '[' {
-		return false
-	}
-	for _, want := range spans {
-		if b = skipSpace(b[1:]); len(b) == 0 || b[0] != '"' {
-			return false
-		}
-		end := stringEnd(b)
-		if end < 0 {
-			return false
-		}
-		if want != nil {
-			start := len(line) - len(b) + 1
-			*want = span{start, start + end - 1}
-		}
-		if b = skipSpace(b[end+1:]); len(b) == 0 || b[0] != ',' && b[0] != ']' {
-			return false
-		}
-	}
-	return true
-}

@@ -338,7 +338,7 @@ func TestSessionRollingLater(t *testing.T) {
 	s.miner.Line(stratumtest.Patience)
 	s.pool = s.scripted.next()
 	s.pool.ExpectMethod("mining.configure")
-	s.pool.SendLine(`{"id":"configure","result":null,"error":[20,"Unknown method",null]}`)
+	s.pool.SendLine(`{"id":2147400000,"result":null,"error":[20,"Unknown method",null]}`)
 	s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
 	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 	s.miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`)

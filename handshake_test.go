@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,12 @@ func (p *scriptedPool) next() *stratumtest.Raw {
 		p.t.Fatalf("no connection to the pool")
 		return nil
 	}
+}
+
+// withOwnID gives a line that is sent to a pool, or answers such a one, the n-th
+// own id of its link.
+func withOwnID(line string, n int) string {
+	return regexp.MustCompile(`"id":\d+`).ReplaceAllString(line, fmt.Sprintf(`"id":%d`, firstOwnID+n))
 }
 
 // startScripted runs a switcher for handshake tests: alice and dave mine btc
@@ -258,10 +265,10 @@ const (
 	textSubscribed = `{"id":1,"result":[[["mining.set_difficulty","01000080"],["mining.notify","01000080"]],"01000080",8],"error":null}`
 	textAuthorize  = `{"id":2,"method":"mining.authorize","params":["alice.rig1","x"]}`
 
-	textPoolSubscribe  = `{"id":"subscribe","method":"mining.subscribe","params":["cgminer/4.11.1","01000080",2130706433]}`
-	textPoolSubscribed = `{"id":"subscribe","result":[[["mining.set_difficulty","01000080"],["mining.notify","01000080"]],"01000080",8],"error":null}`
-	textPoolAuthorize  = `{"id":"auth","method":"mining.authorize","params":["alice.rig1","x"]}`
-	textPoolAuthorized = `{"id":"auth","result":true,"error":null}`
+	textPoolSubscribe  = `{"id":2147400000,"method":"mining.subscribe","params":["cgminer/4.11.1","01000080",2130706433]}`
+	textPoolSubscribed = `{"id":2147400000,"result":[[["mining.set_difficulty","01000080"],["mining.notify","01000080"]],"01000080",8],"error":null}`
+	textPoolAuthorize  = `{"id":2147400001,"method":"mining.authorize","params":["alice.rig1","x"]}`
+	textPoolAuthorized = `{"id":2147400001,"result":true,"error":null}`
 
 	textDifficulty = `{"id":null,"method":"mining.set_difficulty","params":[4096]}`
 	textJob        = `{"id":null,"method":"mining.notify","params":["j1","00","01","02",[],"20000000","1703a30c","5e9a5c3b",false]}`

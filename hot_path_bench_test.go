@@ -131,7 +131,7 @@ func BenchmarkHotPathScan(b *testing.B) {
 		name string
 		do   func(line []byte)
 	}{
-		{"memberValue", func(line []byte) { memberValue(line, resultKey) }},
+		{"memberValue", func(line []byte) { memberValue(line, memberResult) }},
 		{"lineMethod", func(line []byte) { lineMethod(line) }},
 		{"lineID", func(line []byte) { lineID(line) }},
 		{"poolLineKind", func(line []byte) { poolLineKind(line) }},
@@ -195,7 +195,7 @@ func BenchmarkHotPathHandshake(b *testing.B) {
 		b.Run("setClean/"+name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if len(setClean(job)) == 0 {
+				if len(setClean(chainBitcoin, job)) == 0 {
 					b.Fatal("no line")
 				}
 			}

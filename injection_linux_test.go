@@ -54,8 +54,8 @@ func TestInjection(t *testing.T) {
 				return
 			}
 			text := hostileTexts[i%len(hostileTexts)]
-			refusal := fmt.Sprintf(`{"id":"auth","result":null,"error":[24,"%s",null]}`+"\n", text)
-			go flood(nc, refusal+refusal+fmt.Sprintf(`{"id":"subscribe","result":null,"error":"%s"}`+"\n", text), 1)
+			refusal := fmt.Sprintf(`{"id":2147400001,"result":null,"error":[24,"%s",null]}`+"\n", text)
+			go flood(nc, refusal+withOwnID(refusal, 2)+fmt.Sprintf(`{"id":2147400000,"result":null,"error":"%s"}`+"\n", text), 1)
 		}
 	}()
 

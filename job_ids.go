@@ -45,52 +45,10 @@ func newJobSet(ids []string) jobSet {
 }
 
 // jobID is the first parameter of a mining.notify line, shareJobID the second
-// of a mining.submit line: raw JSON strings without their quotes.
-func jobID(line []byte) []byte      { return stringParam(line, 0) }
-func shareJobID(line []byte) []byte { return stringParam(line, 1) }
+// of a mining.submit line: raw JSON strings without their quotes, or numbers.
+func jobID(line []byte) []byte      { return scalarParam(line, 0) }
+func shareJobID(line []byte) []byte { return scalarParam(line, 1) }
 
 // answerJobID is what ETHProxy has for a job ID: the header, first in an answer
 // that is a list. Shares have it where others have the job ID.
-func answerJobID(line []byte) []byte { return stringElement(memberValue(line, resultKey), 0) }
-
-var paramsKey = []byte(`"params"`)
-
-// stringParam finds the n-th parameter of a line.
-func stringParam(line []byte, n int) []byte { return stringElement(memberValue(line, paramsKey), n) }
-
-// stringElement finds the n-th element of the JSON array b begins with if it
-// and all before it are strings. Escapes are left as they are.
-func stringElement(b []byte, n int) []byte {
-	if len(b) == 0 || b[0] != '[' {
-		return nil
-	}
-	for {
-		if b = skipSpace(b[1:]); len(b) == 0 || b[0] != '"' {
-			return nil
-		}
-		end := stringEnd(b)
-		if end < 0 {
-			return nil
-		}
-		if n == 0 {
-			return b[1:end]
-		}
-		n--
-		if b = skipSpace(b[end+1:]); len(b) == 0 || b[0] != ',' {
-			return nil
-		}
-	}
-}
-
-// stringEnd is the index of the quote that ends the JSON string b begins with.
-func stringEnd(b []byte) int {
-	for i := 1; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i
-		}
-	}
-	return -1
-}
+func answerJobID(line []byte) []byte { return scalarElement(memberValue(line, memberResult), 0) }

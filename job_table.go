@@ -163,12 +163,12 @@ func (t *jobTable) before(earlier *jobTable, given func(id []byte) bool) {
 // jobIDSpan finds the n-th parameter of a line, counted from 0, if it is a
 // string or a number: the inside of the one, the digits of the other.
 func jobIDSpan(line []byte, n int) (id span, number, ok bool) {
-	b := memberValue(line, paramsKey)
+	b := memberValue(line, memberParams)
 	if len(b) == 0 || b[0] != '[' {
 		return span{}, false, false
 	}
 	for {
-		if b = skipSpace(b[1:]); len(b) == 0 {
+		if b = b[spaceEnd(b, 1):]; len(b) == 0 {
 			return span{}, false, false
 		}
 		start, end := len(line)-len(b), 0
@@ -186,7 +186,7 @@ func jobIDSpan(line []byte, n int) (id span, number, ok bool) {
 			}
 			id, b = span{start + 1, start + end}, b[end+1:]
 		}
-		b = skipSpace(b)
+		b = b[spaceEnd(b, 0):]
 		if n == 0 {
 			return id, number, len(b) > 0 && (b[0] == ',' || b[0] == ']')
 		}

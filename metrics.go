@@ -57,7 +57,7 @@ var (
 	descSharesGood = desc("shares_accepted_total", "Shares that pools accepted. Shares in agents' binary messages are counted as submitted only.", "coin")
 	descSharesBad  = desc("shares_refused_total", "Shares that pools refused.", "coin")
 	descBytes      = desc("received_bytes_total", "Bytes taken from miners, and from the pools they mine at.", "from")
-	descUnchanged  = desc("lines_not_translated_total", "Jobs and shares that were not understood and went on as they came.")
+	descUnchanged  = desc("lines_not_translated_total", "Jobs and shares that were not understood and did not go on.")
 	descDropped    = desc("lines_dropped_total", "Lines that did not go on to the other side.", "reason")
 
 	descLogLost     = desc("log_lines_dropped_total", "Lines that an output of the log left out: there was no room, or it could not be written to.", "output")

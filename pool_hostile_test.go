@@ -51,8 +51,8 @@ func flood(nc net.Conn, text string, n int) {
 }
 
 const (
-	subscribed = `{"id":"subscribe","result":[[["mining.set_difficulty","01000081"],["mining.notify","01000081"]],"01000081",8],"error":null}` + "\n"
-	ownAnswer  = `{"id":"subscribe","result":[[],"aabbccdd",8],"error":null}` + "\n"
+	subscribed = `{"id":2147400000,"result":[[["mining.set_difficulty","01000081"],["mining.notify","01000081"]],"01000081",8],"error":null}` + "\n"
+	ownAnswer  = `{"id":2147400000,"result":[[],"aabbccdd",8],"error":null}` + "\n"
 )
 
 // A pool that is hostile before its link is ready: the miner is told, little is
@@ -79,17 +79,17 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 			flood(nc, `{"id":null,"method":"mining.set_extranonce","params":["ffffffff",8]}`+"\n", 100000)
 		}, errPoolTooMuch.Error()},
 		{"a huge extranonce", "pool", func(nc net.Conn) {
-			flood(nc, `{"id":"subscribe","result":[[],"`+strings.Repeat("ab", 1000)+`",8],"error":null}`+"\n", 1)
+			flood(nc, `{"id":2147400000,"result":[[],"`+strings.Repeat("ab", 1000)+`",8],"error":null}`+"\n", 1)
 		}, "pool gave extranonce"},
 		{"a size beyond all", "pool", func(nc net.Conn) {
-			flood(nc, `{"id":"subscribe","result":[[],"aabbccdd",1000000],"error":null}`+"\n", 1)
+			flood(nc, `{"id":2147400000,"result":[[],"aabbccdd",1000000],"error":null}`+"\n", 1)
 		}, ""},
 		{"reconnect", "session", func(nc net.Conn) {
 			flood(nc, `{"id":null,"method":"client.reconnect","params":["evil.example.com",1,0]}`+"\n", 1000)
 		}, errPoolReconnect.Error()},
 		{"noise", "session", func(nc net.Conn) { flood(nc, "\x00\xff{\n", 100000) }, errPoolNoise.Error()},
 		{"a deep bomb", "session", func(nc net.Conn) {
-			flood(nc, `{"id":"subscribe","result":`+strings.Repeat("[", 100000)+strings.Repeat("]", 100000)+"}\n", 1)
+			flood(nc, `{"id":2147400000,"result":`+strings.Repeat("[", 100000)+strings.Repeat("]", 100000)+"}\n", 1)
 		}, ""},
 		{"terminal controls in a refusal", "session", func(nc net.Conn) {
 			flood(nc, subscribed+`{"id":"auth","result":null,"error":[24,"`+"\u009b2J\u202e\x7f"+`<b>",null]}`+"\n", 1)

@@ -22,20 +22,12 @@ const (
 	// is ready: for each, all it has sent is gone through again.
 	maxChanges = 8
 
+	// maxJunkLines is how many lines that are not JSON a pool may send before
+	// its link is ready.
+	maxJunkLines = 5
+
 	// maxEarly bounds what a pool may send before its link is ready.
 	maxEarly = 2 * maxPoolLine
-)
-
-// The ids of the switcher's own requests to a pool: protocol.md, "Handshake
-// with the pool".
-const (
-	idConfigure = `"configure"`
-	idSubscribe = `"subscribe"`
-	idAuthorize = `"auth"`
-	idSuggest   = `"suggest"`
-	idWorker    = `"worker"`
-
-	idCapabilities = `"capabilities"`
 )
 
 var (
@@ -90,8 +82,15 @@ type poolLink struct {
 	allowedMask uint32
 	answer      *response // to mining.authorize
 	refusal     *response // the last one to mining.authorize
-	unasked     int       // answers to come that the miner did not ask for
-	introduced  bool      // the pool was told of all workers
+	requests    *ownRequests
+	configureID uint32 // of the requests whose answers the link waits for
+	subscribeID uint32
+	authorizeID uint32 // of the last try
+	// capabilitiesID is of the request for answers to an agent's shares; 0: none.
+	capabilitiesID uint32
+	junk           []byte // the first line that was not JSON
+	junkLines      int
+	introduced     bool // the pool was told of all workers
 
 	answersShares bool // the pool says that it answers an agent's binary shares
 
@@ -120,6 +119,7 @@ const (
 // without waiting for the answers.
 func (k *poolLink) start(ips []*endpoint) {
 	s := k.session
+	k.requests = newOwnRequests()
 	k.deadline = s.loop.after(s.manager.timing.poolHandshake, func() { k.fail(errPoolTimeout) })
 	k.dial = &poolDial{link: k, ips: ips}
 	if !k.dial.next() {
@@ -159,7 +159,8 @@ func (k *poolLink) sendHandshake() {
 	s := k.session
 	var b []byte
 	if s.askedMask != 0 {
-		b = appendRequest(b, idConfigure, "mining.configure",
+		k.configureID, _ = k.requests.issue()
+		b = appendRequest(b, appendOwnID(nil, k.configureID), "mining.configure",
 			[]byte(`["version-rolling"]`), fmt.Appendf(nil, `{"version-rolling.mask":"%08x"}`, s.askedMask))
 		k.pending |= pendingConfigure
 	}
@@ -167,10 +168,12 @@ func (k *poolLink) sendHandshake() {
 	if k.pool.ownExtranonce {
 		params = params[:1] // as an ordinary miner would
 	}
-	b = appendRequest(b, idSubscribe, "mining.subscribe", params...)
+	k.subscribeID, _ = k.requests.issue()
+	b = appendRequest(b, appendOwnID(nil, k.subscribeID), "mining.subscribe", params...)
 	for _, suggestion := range s.suggestions {
-		b = fmt.Appendf(b, `{"id":%s,"method":%s,"params":%s}`+"\n", idSuggest, quote(suggestion.method), suggestion.params)
-		k.unasked++
+		id, _ := k.requests.issue()
+		b = fmt.Appendf(b, `{"id":%d,"method":%s,"params":%s}`+"\n", id, quote(suggestion.method), suggestion.params)
+		k.requests.expect(id)
 	}
 	b = k.appendAuthorize(b)
 	k.pending |= pendingSubscribe | pendingAuthorize
@@ -180,7 +183,8 @@ func (k *poolLink) sendHandshake() {
 func (k *poolLink) appendAuthorize(b []byte) []byte {
 	auth := k.session.auth
 	name := k.pool.workerFor(auth.name, k.suffixed)
-	return appendRequest(b, idAuthorize, auth.method, append([][]byte{quote(name)}, k.pool.passwordFor(auth.rest)...)...)
+	k.authorizeID, _ = k.requests.issue()
+	return appendRequest(b, appendOwnID(nil, k.authorizeID), auth.method, append([][]byte{quote(name)}, k.pool.passwordFor(auth.rest)...)...)
 }
 
 // received consumes lines until the link is ready; what follows is the
@@ -216,7 +220,17 @@ func (k *poolLink) line(line []byte) {
 		k.keep(line)
 		return
 	}
-	switch kind := poolLineKind(line); kind {
+	sc := scanPoolLine(line)
+	if !sc.whole || sc.odd {
+		canonical, err := canonicalLine(line)
+		if err != nil {
+			k.noise(line)
+			return
+		}
+		line = canonical
+		sc = scanPoolLine(line)
+	}
+	switch kind := sc.poolKind(line); kind {
 	case lineJob:
 		if !k.hasJob {
 			k.hasJob = true
@@ -236,11 +250,53 @@ func (k *poolLink) line(line []byte) {
 	case lineSetExtranonce:
 		k.extranonceChanged(line)
 	case lineReconnect:
-		k.fail(errPoolReconnect)
+		// The miner must stay here, so only a pool that names no other place
+		// may be meant to go on with.
+		if namesHost(line) {
+			k.fail(errPoolReconnect)
+		}
 	default:
 		k.keep(line)
 	}
 	k.progress()
+}
+
+// noise deals with a line that is not JSON. A banner or some junk before the
+// answers is no fault; the answer of a web server is.
+func (k *poolLink) noise(line []byte) {
+	line = bytes.Trim(line, lineJunk)
+	if len(line) == 0 {
+		return
+	}
+	if k.junk == nil {
+		k.junk = bytes.Clone(line[:min(len(line), 120)])
+	}
+	if k.junkLines++; k.junkLines > maxJunkLines || bytes.HasPrefix(line, []byte("HTTP/")) {
+		k.fail(k.lostBy(nil))
+	}
+}
+
+// lostBy is why the link failed that ended with err: what the pool said instead
+// of JSON, if there was such a line.
+func (k *poolLink) lostBy(err error) error {
+	if k.junk == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %q", errPoolNoise, clip(k.junk))
+}
+
+// namesHost reports whether client.reconnect names where to go.
+func namesHost(line []byte) bool {
+	r, err := parseRequest(line)
+	if err != nil {
+		return false
+	}
+	params := r.paramList()
+	if len(params) == 0 {
+		return false
+	}
+	host, _ := jsonString(params[0])
+	return host != ""
 }
 
 // keep stores a line for the miner.
@@ -255,36 +311,12 @@ func (k *poolLink) keep(line []byte) {
 func (k *poolLink) answerLine(line []byte) {
 	r, err := parseResponse(line)
 	if err != nil {
-		if len(bytes.TrimSpace(line)) > 0 {
-			k.fail(errPoolNoise)
-		}
+		k.noise(line)
 		return
 	}
 	s := k.session
-	switch string(r.ID) {
-	case idConfigure:
-		k.pending &^= pendingConfigure
-		k.configured(r)
-	case idSubscribe:
-		if k.pending&pendingSubscribe == 0 {
-			return
-		}
-		k.pending &^= pendingSubscribe
-		if !isNull(r.Error) {
-			k.fail(&subscribeError{r})
-		} else if err := k.subscribed(r.Result); err != nil {
-			k.fail(err)
-		} else {
-			k.attempt.subscribed()
-		}
-	case idAuthorize:
-		k.authorized(r)
-	case idSuggest, idWorker:
-		k.unasked--
-	case idCapabilities:
-		k.pending &^= pendingCapabilities
-		k.answersShares = hasSubmitAnswers(r)
-	default:
+	id, ok := ownIDOf(r.ID)
+	if !ok {
 		// ETHProxy pools send jobs as answers nobody asked for.
 		if s.manager.chain == chainEthereum && len(r.Result) > 0 && r.Result[0] == '[' {
 			if !k.hasJob {
@@ -292,6 +324,33 @@ func (k *poolLink) answerLine(line []byte) {
 			}
 			k.keep(line)
 		}
+		return
+	}
+	switch id {
+	case k.configureID:
+		k.pending &^= pendingConfigure
+		k.configured(r)
+	case k.subscribeID:
+		if k.pending&pendingSubscribe == 0 {
+			return
+		}
+		k.pending &^= pendingSubscribe
+		if !noError(r.Error) {
+			k.fail(&subscribeError{r})
+		} else if err := k.subscribed(r.Result); err != nil {
+			k.fail(err)
+		} else {
+			k.attempt.subscribed()
+		}
+	case k.authorizeID:
+		k.authorized(r)
+	default:
+		if k.pending&pendingCapabilities != 0 && id == k.capabilitiesID {
+			k.pending &^= pendingCapabilities
+			k.answersShares = hasSubmitAnswers(r)
+			return
+		}
+		k.requests.take(r.ID)
 	}
 }
 
@@ -356,14 +415,14 @@ func (k *poolLink) extranonceChanged(line []byte) {
 // configured reads the pool's answer to mining.configure. A pool that knows
 // no version rolling allows no bit.
 func (k *poolLink) configured(r *response) {
-	var result map[string]any
+	var result map[string]json.RawMessage
 	if len(r.Result) == 0 || wireJSON.Unmarshal(r.Result, &result) != nil {
 		return
 	}
-	if on, _ := result["version-rolling"].(bool); on {
-		text, _ := result["version-rolling.mask"].(string)
+	switch string(result["version-rolling"]) {
+	case "true", "1", `"true"`:
 		k.rolling = true
-		k.allowedMask, _ = parseMask(text)
+		k.allowedMask, _ = parseMask(result["version-rolling.mask"])
 	}
 }
 
@@ -373,7 +432,12 @@ func (k *poolLink) authorized(r *response) {
 	if k.pending&pendingAuthorize == 0 {
 		return
 	}
-	if isNull(r.Error) && !isNull(r.Result) && string(r.Result) != "false" {
+	if noError(r.Error) && string(r.Result) != "false" {
+		if isNull(r.Result) {
+			// P2Pool says no more than that there is no error. Not all miners
+			// take that for consent.
+			r.Result = json.RawMessage("true")
+		}
 		k.pending &^= pendingAuthorize
 		k.answer = r
 		k.introduce()
@@ -410,6 +474,10 @@ func (k *poolLink) progress() {
 }
 
 func (k *poolLink) ready() {
+	if err := k.untranslatable(); err != nil {
+		k.fail(err)
+		return
+	}
 	k.done = true
 	k.rules = linkRules(k.pool, k.suffixed, k.translate, k.session.askedMask != 0 && !k.rolling)
 	k.session.linkReady(k)
@@ -503,16 +571,34 @@ func (k *poolLink) stopTimers() {
 	k.session.loop.stopTimer(k.grace)
 }
 
-// unanswered is how many answers may still come that the miner must not see.
-func (k *poolLink) unanswered() int {
-	n := k.unasked
+// untranslatable reports why a job that has come can not be changed for the
+// miner, if so.
+func (k *poolLink) untranslatable() error {
+	if k.translate == nil || !k.hasJob {
+		return nil
+	}
+	for rest := k.early; len(rest) > 0; {
+		line := k.session.nextMessage(rest)
+		rest = rest[len(line):]
+		if line[0] == agentMagic || poolLineKind(line) != lineJob {
+			continue
+		}
+		if _, ok := k.translate.appendJob(nil, line); !ok {
+			return jobError(line)
+		}
+	}
+	return nil
+}
+
+// unanswered are the own requests whose answers may still come.
+func (k *poolLink) unanswered() *ownRequests {
 	if k.pending&pendingConfigure != 0 {
-		n++
+		k.requests.expect(k.configureID)
 	}
 	if k.pending&pendingCapabilities != 0 {
-		n++
+		k.requests.expectCapabilities(k.capabilitiesID)
 	}
-	return n
+	return k.requests
 }
 
 // greeting is what the pool has said to the miner so far, in order. With
@@ -531,12 +617,12 @@ func (k *poolLink) greeting(clean bool) []byte {
 		case lineJob:
 			told := s.jobNoted(line)
 			if clean {
-				line = setClean(line)
+				line = setClean(k.session.manager.chain, line)
 				clean = false
 			}
 			from := len(out)
 			if k.rules != nil {
-				out = k.rules.job(s.manager, out, line)
+				out, _ = k.rules.job(out, line) // ready has seen that it can be done
 			} else {
 				out = append(out, line...)
 			}
@@ -552,65 +638,11 @@ func (k *poolLink) greeting(clean bool) []byte {
 	return out
 }
 
-// lastParam returns the parameters of a line up to the end of the last one, and
-// where they start in the line; nil if there are none.
-func lastParam(line []byte) (params []byte, at int) {
-	params = memberValue(line, paramsKey)
-	if len(params) == 0 || params[0] != '[' {
-		return nil, 0
-	}
-	end := arrayEnd(params)
-	if end < 0 {
-		return nil, 0
-	}
-	return bytes.TrimRight(params[:end], " \t"), len(line) - len(params)
-}
-
-// setClean returns a mining.notify line with its clean flag true: the last
-// parameter, if that is a boolean.
-func setClean(job []byte) []byte {
-	params, at := lastParam(job)
-	if !bytes.HasSuffix(params, []byte("false")) {
-		return job
-	}
-	from := at + len(params) - len("false")
-	out := make([]byte, 0, len(job))
-	out = append(out, job[:from]...)
-	out = append(out, "true"...)
-	return append(out, job[from+len("false"):]...)
-}
-
-// arrayEnd is the index of the bracket that ends the JSON array b begins with.
-func arrayEnd(b []byte) int {
-	depth := 0
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			end := stringEnd(b[i:])
-			if end < 0 {
-				return -1
-			}
-			i += end
-		case '[', '{':
-			depth++
-		case ']', '}':
-			if depth--; depth == 0 {
-				return i
-			}
-		}
-	}
-	return -1
-}
-
 // versionMaskOf reads mining.set_version_mask.
 func versionMaskOf(r *request) (uint32, bool) {
 	params := r.paramList()
 	if len(params) == 0 {
 		return 0, false
 	}
-	text, ok := jsonString(params[0])
-	if !ok {
-		return 0, false
-	}
-	return parseMask(text)
+	return parseMask(params[0])
 }

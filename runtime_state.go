@@ -97,8 +97,9 @@ type sessionState struct {
 	Shares [3]uint32 // submitted, accepted, refused
 	Share  int64     `json:",omitempty"` // when the last one came, Unix seconds
 
-	Owed         int `json:",omitempty"`
-	OwnAnswers   int `json:",omitempty"`
+	Owed         int       `json:",omitempty"`
+	OwnAnswers   int       `json:",omitempty"` // to ids of builds that used words
+	Own          *ownState `json:",omitempty"`
 	Suggestions  []requestState
 	Workers      []requestState
 	Agent        [][]byte          `json:",omitempty"` // register messages
@@ -182,6 +183,12 @@ type formerState struct {
 	Jobs      []string
 }
 
+// ownState is a link's ownRequests in runtime.json.
+type ownState struct {
+	Next    uint32
+	Pending []ownRequest `json:",omitempty"`
+}
+
 // heldState is a heldAnswer in runtime.json.
 type heldState struct {
 	Link linkTag
@@ -195,6 +202,7 @@ type drainState struct {
 	Coin    string
 	Pool    *StratumServerInfo `json:",omitempty"` // as in sessionState
 	Link    linkTag
+	Own     *ownState `json:",omitempty"`
 	Rules   *rulesState
 	Owed    int
 	Noted   bool // Jobs are all jobs of the link; else jobs nobody noted are too

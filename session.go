@@ -96,8 +96,10 @@ type Session struct {
 	shares   minerShares
 	tag      linkTag      // of upstream, or of the last one
 	requests requestQueue // not answered yet
+	own      *ownRequests // of upstream
 	held     []heldAnswer
-	// ownAnswers counts answers still to come that the miner did not ask for.
+	// ownAnswers counts answers still to come, on a link taken over from an
+	// earlier build, to requests with that build's own ids.
 	ownAnswers int
 }
 
@@ -257,7 +259,7 @@ func (s *Session) socketClosed(sock *socket, err error) {
 		s.poolLost(err)
 	default:
 		if k := s.preparing(); k != nil && k.socket == sock {
-			k.fail(err)
+			k.fail(k.lostBy(err))
 		} else if d := s.drainOf(sock); d != nil {
 			d.lose()
 		}

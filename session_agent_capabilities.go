@@ -59,8 +59,10 @@ func (s *Session) askCapabilities(line []byte) bool {
 	}
 	if asksForAnswers(r) && !s.agent.wantsAnswers {
 		s.agent.wantsAnswers = true
-		s.upstream.write(appendPoolCapabilities(nil))
-		s.ownAnswers++
+		if id, ok := s.own.issue(); ok {
+			s.upstream.write(appendPoolCapabilities(nil, id))
+			s.own.expectCapabilities(id)
+		}
 		if k := s.preparing(); k != nil && k.introduced {
 			k.askCapabilities()
 		}
@@ -71,19 +73,22 @@ func (s *Session) askCapabilities(line []byte) bool {
 	return true
 }
 
-func appendPoolCapabilities(b []byte) []byte {
-	return appendRequest(b, idCapabilities, "agent.get_capabilities", poolCapabilitiesRequest)
+func appendPoolCapabilities(b []byte, id uint32) []byte {
+	return appendRequest(b, appendOwnID(nil, id), "agent.get_capabilities", poolCapabilitiesRequest)
 }
 
 // askCapabilities asks the pool for answers to the agent's shares.
 func (k *poolLink) askCapabilities() {
-	k.socket.write(appendPoolCapabilities(nil))
-	k.pending |= pendingCapabilities
+	var ok bool
+	if k.capabilitiesID, ok = k.requests.issue(); ok {
+		k.socket.write(appendPoolCapabilities(nil, k.capabilitiesID))
+		k.pending |= pendingCapabilities
+	}
 }
 
 // capabilities notes the pool's answer. It is a no-op on nil.
-func (l *agentLink) capabilities(r *response) {
-	if l != nil {
+func (l *agentLink) capabilities(line []byte) {
+	if r, err := parseResponse(line); err == nil && l != nil {
 		l.answers = hasSubmitAnswers(r)
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"slices"
 	"time"
 )
@@ -33,6 +32,7 @@ type drain struct {
 	socket    *socket      // nil if it was lost
 	rules     *lineRules
 	tag       linkTag
+	own       *ownRequests
 	jobs      jobTable
 	rest      bool // jobs that no link is known to have given are its; only after an older process
 	timer     *loopTimer
@@ -64,10 +64,10 @@ func (s *Session) retireUpstream(next *pool) {
 	s.upstream, s.jobs, s.restJobs = nil, jobTable{}, false
 	if linger == 0 {
 		closeLink(old, s.owesShares())
-		s.failRequests(s.tag)
+		s.failRequests(s.tag, s.own)
 		return
 	}
-	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, jobs: jobs, rest: rest}
+	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, own: s.own, jobs: jobs, rest: rest}
 	s.keepDrain(d, linger)
 	s.manager.draining.Add(1)
 	old.resume() // if it was held back, answers wait in it
@@ -161,11 +161,11 @@ func (d *drain) endEarly() {
 
 func (d *drain) close() {
 	if d.socket != nil {
-		closeLink(d.socket, d.session.agent.owes(d.tag) || d.session.requests.hasShares(d.tag))
+		closeLink(d.socket, d.session.agent.owes(d.tag) || d.session.requests.shares(d.tag) > 0)
 		d.socket = nil
 		d.session.manager.draining.Add(-1)
 	}
-	d.session.failRequests(d.tag)
+	d.session.failRequests(d.tag, d.own)
 }
 
 // closeLink ends a connection to a pool. A reset frees the local port at once,
@@ -182,12 +182,13 @@ func closeLink(sock *socket, sharesOwed bool) {
 // owesShares says that the link in use has shares to answer. Of an agent that
 // wants no answers to its binary shares that is not known.
 func (s *Session) owesShares() bool {
-	return s.agent != nil && !s.agent.wantsAnswers || s.agent.owes(s.tag) || s.requests.hasShares(s.tag)
+	return s.agent != nil && !s.agent.wantsAnswers || s.agent.owes(s.tag) || s.requests.shares(s.tag) > 0
 }
 
-// owes says that the former pool has requests to answer.
+// owes says that the former pool has shares to answer. Other requests some
+// pools never answer.
 func (d *drain) owes() bool {
-	return d.session.agent.owes(d.tag) || d.session.requests.count(d.tag) > 0
+	return d.session.agent.owes(d.tag) || d.session.requests.shares(d.tag) > 0
 }
 
 func (s *Session) endDrains() {
@@ -281,42 +282,27 @@ func (s *Session) routeShare(line []byte) bool {
 		return false
 	}
 	id := plainID(line[at.start:at.end])
-	own, ok := s.jobs.find(id)
+	poolJob, ok := s.jobs.find(id)
 	if ok {
-		if own == nil {
+		if poolJob == nil {
 			return false
 		}
 		s.countShare(s.pool)
-		s.sendShare(s.upstream, s.rules, line, own)
-		s.requests.push(s.tag, lineID(line), true)
+		s.sendShare(s.upstream, s.rules, s.own, s.tag, line, poolJob)
 		return true
 	}
-	d, own := s.drainGiving(id)
+	d, poolJob := s.drainGiving(id)
 	if d == nil {
 		return false
 	}
 	s.countShare(d.pool)
 	if d.socket == nil {
 		s.requests.push(d.tag, lineID(line), true)
-		s.failRequests(d.tag)
+		s.failRequests(d.tag, d.own)
 		return true
 	}
-	s.sendShare(d.socket, d.rules, line, own)
-	s.requests.push(d.tag, lineID(line), true)
+	s.sendShare(d.socket, d.rules, d.own, d.tag, line, poolJob)
 	return true
-}
-
-// sendShare sends a share to a link by its rules, with the pool's own job ID if
-// the miner knows another.
-func (s *Session) sendShare(to *socket, rules *lineRules, line, own []byte) {
-	if own != nil {
-		line = putJobID(bytes.Clone(line), 1, own)
-	}
-	if rules == nil {
-		to.write(line)
-		return
-	}
-	s.writeShare(to, rules, line)
 }
 
 // drainGiving is the former link that gave the job, and what its pool calls it
@@ -358,8 +344,8 @@ func (d *drain) received(b []byte) int {
 			}
 			continue
 		}
-		if poolLineKind(line) == lineAnswer && s.answered(d.tag, line) {
-			s.miner.write(line)
+		if answer := s.formerAnswer(d, line); answer != nil {
+			s.miner.write(answer)
 			if len(s.held) > 0 {
 				s.releaseHeld()
 			}

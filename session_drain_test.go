@@ -83,8 +83,8 @@ func (sc *scene) accept(name string) *stratumtest.Raw {
 	}
 	r.ExpectMethod("mining.authorize")
 	x := subscribe.Params[1]
-	r.SendLine(fmt.Sprintf(`{"id":"subscribe","result":[[["mining.set_difficulty","%v"],["mining.notify","%v"]],"%v",8],"error":null}`, x, x, x))
-	r.SendLine(`{"id":"auth","result":true,"error":null}`)
+	r.SendLine(fmt.Sprintf(`{"id":2147400000,"result":[[["mining.set_difficulty","%v"],["mining.notify","%v"]],"%v",8],"error":null}`, x, x, x))
+	r.SendLine(`{"id":2147400001,"result":true,"error":null}`)
 	return r
 }
 
@@ -554,8 +554,8 @@ func TestDrainETHProxy(t *testing.T) {
 		r := sc.pools[name].next()
 		r.ExpectMethod("mining.subscribe")
 		r.ExpectMethod("eth_submitLogin")
-		r.SendLine(`{"id":"subscribe","jsonrpc":"2.0","result":true}`)
-		r.SendLine(`{"id":"auth","jsonrpc":"2.0","result":true}`)
+		r.SendLine(`{"id":2147400000,"jsonrpc":"2.0","result":true}`)
+		r.SendLine(`{"id":2147400001,"jsonrpc":"2.0","result":true}`)
 		r.SendLine(job(header))
 		return r
 	}

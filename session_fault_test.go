@@ -259,8 +259,8 @@ func TestSessionWorkerSuffix(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		`{"id":"auth","method":"mining.authorize","params":["alice.rig.7","p\"w"]}`,
-		`{"id":"auth","method":"mining.authorize","params":["alice_bch.rig.7","p\"w"]}`,
+		`{"id":2147400001,"method":"mining.authorize","params":["alice.rig.7","p\"w"]}`,
+		`{"id":2147400002,"method":"mining.authorize","params":["alice_bch.rig.7","p\"w"]}`,
 	} {
 		if !slices.Contains(bcc.Lines(), want) {
 			t.Errorf("bcc did not get %s but %q", want, bcc.Lines())

@@ -21,6 +21,9 @@ const (
 	// maxBadLines is how many lines that are not JSON a miner may send before
 	// it is closed.
 	maxBadLines = 5
+	// maxLeading is how many bytes of white space, a byte-order mark or NUL
+	// may come before a miner's first line.
+	maxLeading = 16
 	// maxHandshakeLines is how many lines a miner may send before it is
 	// authorized; ten are many. Each costs far more than a line that is relayed,
 	// so that a few strangers with 64 KB of them at a time kept all others
@@ -40,6 +43,7 @@ type handshake struct {
 	proxied  bool // a PROXY header has come
 	held     bool // the next request waits for the server ID
 	badLines int
+	leading  int // bytes before the first line
 	lines    int
 	// wantsAnswers: an agent has asked for answers to its shares.
 	wantsAnswers bool
@@ -119,9 +123,16 @@ func (s *Session) handshakeReceived(b []byte) int {
 		used = n
 	}
 	if !h.started {
+		for used < len(b) && h.leading < maxLeading && isLeading(b[used]) {
+			h.leading++
+			used++
+		}
+		if used == len(b) {
+			return used
+		}
 		if b[used] != '{' {
 			s.manager.handshakeFailed(failNotStratum)
-			s.close(fmt.Sprintf("not Stratum: first byte %#02x", b[used]))
+			s.close(notStratum(b[used:]))
 			return len(b)
 		}
 		h.started = true
@@ -155,6 +166,26 @@ func (s *Session) handshakeReceived(b []byte) int {
 	return used
 }
 
+// isLeading reports whether a byte may come before a miner's first line: white
+// space, a byte-order mark or NUL.
+func isLeading(c byte) bool {
+	switch c {
+	case ' ', '\t', '\r', '\n', 0, 0xef, 0xbb, 0xbf:
+		return true
+	}
+	return false
+}
+
+// notStratum says what the first bytes of a connection are instead.
+func notStratum(b []byte) string {
+	for _, method := range []string{"GET ", "HEAD ", "POST ", "PUT ", "OPTIONS ", "CONNECT "} {
+		if bytes.HasPrefix(b, []byte(method)) {
+			return "not Stratum: an HTTP request"
+		}
+	}
+	return fmt.Sprintf("not Stratum: first byte %#02x", b[0])
+}
+
 // answer queues a result, answerError an error, for the miner. They are
 // written together when the read's requests are done.
 func (s *Session) answer(id json.RawMessage, result []byte) {
@@ -179,9 +210,10 @@ func (s *Session) handshakeLine(line []byte) {
 	}
 	r, err := parseRequest(line)
 	if err != nil {
-		if len(bytes.TrimSpace(line)) == 0 {
+		if len(bytes.Trim(line, lineJunk)) == 0 {
 			return
 		}
+		h.out = append(h.out, s.refuseLine(line, err)...)
 		s.manager.monitor.dropped[dropNotJSON].Add(1)
 		if h.badLines++; h.badLines > maxBadLines {
 			s.manager.handshakeFailed(failNotStratum)
@@ -314,8 +346,7 @@ func requestedMask(options map[string]json.RawMessage) (uint32, bool) {
 	if !ok {
 		return 0xffffffff, true
 	}
-	text, _ := jsonString(raw)
-	return parseMask(text)
+	return parseMask(raw)
 }
 
 func (s *Session) handleSubscribe(r *request) {

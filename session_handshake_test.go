@@ -92,15 +92,15 @@ func TestSessionHandshakeWrites(t *testing.T) {
 	expectWrite(t, miner, joinLines(`{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}`,
 		`{"id":1,"result":true,"error":null}`, textSubscribed))
 	link := pool.next()
-	expectWrite(t, link, joinLines(`{"id":"configure","method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
-		textPoolSubscribe, `{"id":"suggest","method":"mining.suggest_target","params":["ff"]}`, textPoolAuthorize))
+	expectWrite(t, link, joinLines(`{"id":2147400000,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
+		withOwnID(textPoolSubscribe, 1), `{"id":2147400002,"method":"mining.suggest_target","params":["ff"]}`, withOwnID(textPoolAuthorize, 3)))
 
 	// The pool talks, in the worst order; the miner hears nothing of it yet.
-	for _, line := range []string{textDifficulty, textJob, `{"id":"configure","result":{"version-rolling":true,"version-rolling.mask":"3fffe000"},"error":null}`, textPoolSubscribed} {
+	for _, line := range []string{textDifficulty, textJob, `{"id":2147400000,"result":{"version-rolling":true,"version-rolling.mask":"3fffe000"},"error":null}`, withOwnID(textPoolSubscribed, 1)} {
 		link.SendLine(line)
 	}
 	miner.ExpectNothing(30 * time.Millisecond)
-	link.SendLine(textPoolAuthorized)
+	link.SendLine(withOwnID(textPoolAuthorized, 3))
 	expectWrite(t, miner, joinLines(`{"id":2,"result":true,"error":null}`,
 		`{"id":null,"method":"mining.set_version_mask","params":["1fffe000"]}`, textDifficulty, textJob))
 	link.SendLine(`{"id":null,"method":"mining.set_version_mask","params":["ffff0000"]}`)
@@ -133,16 +133,16 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 	expectLines(miner, `{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}`,
 		`{"id":1,"result":true,"error":null}`, textSubscribed)
 
-	auth := `{"id":"auth","method":"mining.authorize","params":["%s","pass","d=512"]}`
-	requests := joinLines(`{"id":"configure","method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
-		textPoolSubscribe, `{"id":"suggest","method":"mining.suggest_difficulty","params":[512]}`, fmt.Sprintf(auth, "alice.rig1"))
-	configured := `{"id":"configure","result":{"version-rolling":true,"version-rolling.mask":"%s"},"error":null}`
-	suggested := `{"id":"suggest","result":true,"error":null}`
+	auth := `{"id":%d,"method":"mining.authorize","params":["%s","pass","d=512"]}`
+	requests := joinLines(`{"id":2147400000,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
+		withOwnID(textPoolSubscribe, 1), `{"id":2147400002,"method":"mining.suggest_difficulty","params":[512]}`, fmt.Sprintf(auth, 2147400003, "alice.rig1"))
+	configured := `{"id":2147400000,"result":{"version-rolling":true,"version-rolling.mask":"%s"},"error":null}`
+	suggested := `{"id":2147400002,"result":true,"error":null}`
 	mask := `{"id":null,"method":"mining.set_version_mask","params":["%s"]}`
 
 	link := btc.next()
 	expectWrite(t, link, requests)
-	link.Send(joinLines(fmt.Sprintf(configured, "1fffe000"), textPoolSubscribed, suggested, textPoolAuthorized, textDifficulty, textJob))
+	link.Send(joinLines(fmt.Sprintf(configured, "1fffe000"), withOwnID(textPoolSubscribed, 1), suggested, withOwnID(textPoolAuthorized, 3), textDifficulty, textJob))
 	expectWrite(t, miner, joinLines(`{"id":2,"result":true,"error":null}`, fmt.Sprintf(mask, "1fffe000"), textDifficulty, textJob))
 
 	// A switch to a pool that wants the suffix and allows fewer bits. The
@@ -152,9 +152,9 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 	sw.coins.set("alice", "bcc")
 	next := bcc.next()
 	expectWrite(t, next, requests)
-	next.Send(joinLines(textPoolSubscribed, fmt.Sprintf(configured, "00ffe000"), `{"id":"auth","result":null,"error":[24,"Unauthorized worker",null]}`))
-	next.ExpectLine(fmt.Sprintf(auth, "alice_bcc.rig1"))
-	next.Send(joinLines(textDifficulty, textPoolAuthorized, textJob))
+	next.Send(joinLines(withOwnID(textPoolSubscribed, 1), fmt.Sprintf(configured, "00ffe000"), `{"id":2147400003,"result":null,"error":[24,"Unauthorized worker",null]}`))
+	next.ExpectLine(fmt.Sprintf(auth, 2147400004, "alice_bcc.rig1"))
+	next.Send(joinLines(textDifficulty, withOwnID(textPoolAuthorized, 4), textJob))
 	expectWrite(t, miner, joinLines(fmt.Sprintf(mask, "00ffe000"), textDifficulty, cleanJob))
 	next.Send(joinLines(suggested, textJob))
 	miner.ExpectLine(job)
@@ -163,7 +163,7 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 	next.Close()
 	again := bcc.next()
 	expectWrite(t, again, requests)
-	again.Send(joinLines(textPoolSubscribed, fmt.Sprintf(configured, "00ffe000"), suggested, textPoolAuthorized, textDifficulty, textJob))
+	again.Send(joinLines(withOwnID(textPoolSubscribed, 1), fmt.Sprintf(configured, "00ffe000"), suggested, withOwnID(textPoolAuthorized, 3), textDifficulty, textJob))
 	expectWrite(t, miner, joinLines(textDifficulty, cleanJob))
 	expectNoMore(t, sw, miner, again)
 }
@@ -211,13 +211,13 @@ func TestSessionHandshakeRefusedPipelined(t *testing.T) {
 	miner.ExpectLine(textSubscribed)
 	link := pool.next()
 	expectLines(link, textPoolSubscribe, textPoolAuthorize)
-	refusal := `{"id":"auth","result":null,"error":[24,"no",{"why": "me"}]}`
+	refusal := `{"id":2147400001,"result":null,"error":[24,"no",{"why": "me"}]}`
 	link.Send(joinLines(refusal, textPoolSubscribed))
-	link.ExpectLine(`{"id":"auth","method":"mining.authorize","params":["alice_btc.rig1","x"]}`)
-	link.SendLine(refusal)
+	link.ExpectLine(`{"id":2147400002,"method":"mining.authorize","params":["alice_btc.rig1","x"]}`)
+	link.SendLine(withOwnID(refusal, 2))
 	expectLines(miner, `{"id":2,"result":null,"error":[24,"no",{"why": "me"}]}`, `{"id":3,"result":true,"error":null}`)
 	link = pool.next()
-	expectLines(link, textPoolSubscribe, `{"id":"auth","method":"mining.authorize","params":["alice.rig2"]}`)
+	expectLines(link, textPoolSubscribe, `{"id":2147400001,"method":"mining.authorize","params":["alice.rig2"]}`)
 	link.Send(joinLines(textPoolAuthorized, textPoolSubscribed, textJob))
 	expectLines(miner, `{"id":4,"result":true,"error":null}`, textJob)
 	if n := sw.coins.open("alice"); n != 1 {
@@ -232,9 +232,9 @@ func TestSessionHandshakeCaseInsensitive(t *testing.T) {
 	miner.Send(joinLines(textSubscribe, `{"id":2,"method":"mining.authorize","params":["ALIce.Rig1","X"]}`))
 	miner.ExpectLine(textSubscribed)
 	link := pool.next()
-	expectLines(link, textPoolSubscribe, `{"id":"auth","method":"mining.authorize","params":["alice.Rig1","X"]}`)
-	link.Send(joinLines(textPoolSubscribed, `{"id":"auth","result":false,"error":null}`))
-	link.ExpectLine(`{"id":"auth","method":"mining.authorize","params":["alice_btc.Rig1","X"]}`)
+	expectLines(link, textPoolSubscribe, `{"id":2147400001,"method":"mining.authorize","params":["alice.Rig1","X"]}`)
+	link.Send(joinLines(textPoolSubscribed, `{"id":2147400001,"result":false,"error":null}`))
+	link.ExpectLine(`{"id":2147400002,"method":"mining.authorize","params":["alice_btc.Rig1","X"]}`)
 }
 
 // The pool is told the miner's IPv4 address as a number, 0 for IPv6.
@@ -315,7 +315,7 @@ func TestSessionHandshakeServerID(t *testing.T) {
 			errors := []string{`{"id":7,"result":null,"error":[101,"Need Subscribed",0]}`, `{"id":9,"result":null,"error":[102,"Duplicate Subscribed",171]}`}
 			if chain == "ethereum" {
 				answer = `{"id":1,"result":true,"error":null}`
-				poolLine = `{"id":"subscribe","method":"mining.subscribe","params":["cgminer/4.11.1","Stratum","ab0080",2130706433]}`
+				poolLine = `{"id":2147400000,"method":"mining.subscribe","params":["cgminer/4.11.1","Stratum","ab0080",2130706433]}`
 			}
 			miner.Send(joinLines(`{"id":7,"method":"mining.authorize","params":["alice"]}`, subscribe,
 				`{"id":9,"method":"mining.subscribe","params":[]}`, textAuthorize))
@@ -341,8 +341,8 @@ func TestSessionHandshakeServerIDETHProxy(t *testing.T) {
 	miner.SendLine(`{"id":1,"method":"eth_submitLogin","params":["alice"]}`)
 	miner.ExpectNothing(20 * time.Millisecond)
 	sw.ServerIDClaimed(2)
-	expectLines(pool.next(), `{"id":"subscribe","method":"mining.subscribe","params":["ETHProxy","ETHProxy/1.0.0","020080",2130706433]}`,
-		`{"id":"auth","method":"eth_submitLogin","params":["alice"]}`)
+	expectLines(pool.next(), `{"id":2147400000,"method":"mining.subscribe","params":["ETHProxy","ETHProxy/1.0.0","020080",2130706433]}`,
+		`{"id":2147400001,"method":"eth_submitLogin","params":["alice"]}`)
 }
 
 // A line may have maxMinerLine bytes and no more, with its end or before it.
@@ -379,7 +379,7 @@ func TestSessionHandshakeSuggestions(t *testing.T) {
 	for id := 3; id <= 6; id++ {
 		miner.ExpectLine(fmt.Sprintf(`{"id":%d,"result":true,"error":null}`, id))
 	}
-	expectLines(pool.next(), textPoolSubscribe, `{"id":"suggest","method":"mining.suggest_difficulty","params":[1,2]}`, textPoolAuthorize)
+	expectLines(pool.next(), textPoolSubscribe, `{"id":2147400001,"method":"mining.suggest_difficulty","params":[1,2]}`, withOwnID(textPoolAuthorize, 2))
 }
 
 // A sub-account's name goes to the coin source as one name, whatever is in it.
@@ -429,14 +429,14 @@ func TestSessionHandshakeIDOfOurs(t *testing.T) {
 	expectLines(miner, `{"id":0,"result":{"version-rolling":true,"version-rolling.mask":"0000e000"},"error":null}`,
 		textSubscribed, `{"id":3,"result":true,"error":null}`)
 	link := pool.next()
-	expectLines(link, `{"id":"configure","method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"0000e000"}]}`,
-		textPoolSubscribe, `{"id":"suggest","method":"mining.suggest_difficulty","params":[1]}`, textPoolAuthorize)
-	link.Send(joinLines(`{"id":"configure","result":{"version-rolling":false},"error":null}`, textPoolSubscribed,
-		`{"id":"suggest","result":true,"error":null}`, textPoolAuthorized, textJob))
+	expectLines(link, `{"id":2147400000,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"0000e000"}]}`,
+		withOwnID(textPoolSubscribe, 1), `{"id":2147400002,"method":"mining.suggest_difficulty","params":[1]}`, withOwnID(textPoolAuthorize, 3))
+	link.Send(joinLines(`{"id":2147400000,"result":{"version-rolling":false},"error":null}`, withOwnID(textPoolSubscribed, 1),
+		`{"id":2147400002,"result":true,"error":null}`, withOwnID(textPoolAuthorized, 3), textJob))
 	expectLines(miner, `{"id":2,"result":true,"error":null}`, `{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`, textJob)
-	for _, id := range []string{"subscribe", "auth", "configure", "suggest"} {
-		line := `{"id":"` + id + `","method":"mining.submit","params":["alice.rig1","j1","00","00","00"]}`
-		answer := `{"id":"` + id + `","result":true,"error":null}`
+	for _, id := range []string{"2147400000", "2147400001", "2147400002", "2147400003"} {
+		line := `{"id":` + id + `,"method":"mining.submit","params":["alice.rig1","j1","00","00","00"]}`
+		answer := `{"id":` + id + `,"result":true,"error":null}`
 		miner.SendLine(line)
 		link.ExpectLine(line)
 		link.SendLine(answer)

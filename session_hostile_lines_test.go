@@ -113,8 +113,8 @@ func TestSessionNotStratum(t *testing.T) {
 		"HTTP":          "GET / HTTP/1.1\r\nHost: pool\r\n\r\n",
 		"SSH":           "SSH-2.0-OpenSSH_9.2\r\n",
 		"zeros":         strings.Repeat("\x00", 100),
-		"line end":      "\n",
-		"space":         " {",
+		"line ends":     strings.Repeat("\r\n", 9),
+		"spaces":        strings.Repeat(" ", 17) + "{",
 		"array":         `[{"id":1,"method":"mining.subscribe","params":[]}]` + "\n",
 		"agent message": "\x7f\x01\x04\x00",
 		"garbage":       string(garbage[1:]),
@@ -130,6 +130,7 @@ func TestSessionNotStratum(t *testing.T) {
 	t.Run("some lines that are not JSON", func(t *testing.T) {
 		r := stratumtest.DialRaw(t, sw.addr)
 		r.Send("{nonsense}\n\n\r\n\x03\xff\n[]\n5\n\"x\"\n" + rawSubscribe + "\n")
+		r.ExpectLine(`{"id":null,"result":null,"error":[20,"Batches Are Not Supported",1]}`)
 		r.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","01000080"],["mining.notify","01000080"]],"01000080",8],"error":null}`)
 	})
 	t.Run("garbage while mining", func(t *testing.T) {

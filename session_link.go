@@ -406,7 +406,7 @@ func (s *Session) linkReady(k *poolLink) {
 	s.spareDescriptors()
 	s.jobSeen = s.manager.clock()
 	s.tag++
-	s.ownAnswers = k.unanswered()
+	s.ownAnswers, s.own = 0, k.unanswered()
 	s.agent.open(s.tag, k.answersShares)
 	s.phase = phaseRelaying
 	s.endHandshake()
@@ -519,7 +519,7 @@ func (s *Session) poolLost(err error) {
 	s.manager.poolLost(s, err, unstable)
 	s.phase = phaseReconnecting
 	s.miner.pause(true)
-	s.failRequests(s.tag)
+	s.failRequests(s.tag, s.own)
 	if s.unstable >= maxReconnects {
 		s.close(fmt.Sprintf("the pool ended %d links in a row soon after they began: %v", s.unstable, err))
 		return

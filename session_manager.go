@@ -90,7 +90,7 @@ type sessionManager struct {
 	linksLost    atomic.Int64
 
 	// notUnderstood counts lines that should have been changed on the way and
-	// were passed on as they came.
+	// were not passed on.
 	notUnderstood atomic.Int64
 
 	resumed       *runtimeState          // of the former process; nil without one

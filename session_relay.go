@@ -9,9 +9,10 @@ import (
 
 // Relaying looks at lines without decoding them. Nearly all of them go on as
 // they are, all lines of one read in one write. Only a few methods, found by
-// a byte search, are read in full.
+// scanning bytes, are read in full. Odd lines, which other readers may
+// understand in another way, go on in canonical form; see decode.go.
 
-// lineKind is what a byte search tells of a line.
+// lineKind is what a byte scan tells of a line.
 type lineKind uint8
 
 const (
@@ -24,50 +25,16 @@ const (
 	lineOther
 )
 
-var methodKey = []byte(`"method"`)
-
-// lineMethod finds the value of a line's "method" member, nil if it has none.
-func lineMethod(line []byte) []byte {
-	value := memberValue(line, methodKey)
-	if len(value) == 0 || value[0] != '"' {
-		return nil
-	}
-	end := bytes.IndexByte(value[1:], '"')
-	if end < 0 {
-		return nil
-	}
-	return value[1 : 1+end]
-}
-
-// memberValue finds the first member named key, which is in quotes, and
-// returns the line from its value on. Quotes inside JSON strings are escaped,
-// so a key is not found in them.
-func memberValue(line, key []byte) []byte {
-	for {
-		at := bytes.Index(line, key)
-		if at < 0 {
-			return nil
-		}
-		inside := at > 0 && line[at-1] == '\\' // the end of a longer key
-		line = line[at+len(key):]
-		if inside {
-			continue
-		}
-		if value := skipSpace(line); len(value) > 0 && value[0] == ':' {
-			return skipSpace(value[1:])
-		}
-	}
-}
-
-func skipSpace(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
-		b = b[1:]
-	}
-	return b
-}
-
 func poolLineKind(line []byte) lineKind {
-	switch string(lineMethod(line)) {
+	sc := scanPoolLine(line)
+	return sc.poolKind(line)
+}
+
+func (sc *scannedLine) poolKind(line []byte) lineKind {
+	if sc.isDecorated(line) {
+		return lineAnswer
+	}
+	switch string(sc.method(line)) {
 	case "":
 		return lineAnswer
 	case "mining.notify":
@@ -82,10 +49,26 @@ func poolLineKind(line []byte) lineKind {
 	return lineOther
 }
 
+// isDecorated reports whether a line with a method is an answer all the same:
+// some pools repeat the request in it.
+func (sc *scannedLine) isDecorated(line []byte) bool {
+	if sc.members[memberMethod].end == 0 || sc.id(line) == nil {
+		return false
+	}
+	return sc.has(line, memberResult) ||
+		sc.members[memberParams].end == 0 && (sc.members[memberResult].end > 0 || sc.members[memberError].end > 0)
+}
+
 func minerLineKind(line []byte) lineKind {
-	switch string(lineMethod(line)) {
-	case "":
+	sc := scanMinerLine(line)
+	return sc.minerKind(line)
+}
+
+func (sc *scannedLine) minerKind(line []byte) lineKind {
+	if sc.members[memberMethod].end == 0 {
 		return lineAnswer
+	}
+	switch string(sc.method(line)) {
 	case "mining.submit", "eth_submitWork":
 		return lineShare
 	}
@@ -146,33 +129,96 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 		s.close(errLineTooLong.Error())
 		return false
 	}
-	share := false
-	switch minerLineKind(line) {
+	sc := scanMinerLine(line)
+	if !sc.whole || sc.odd || !sc.hasMethodName(line) {
+		flush()
+		s.oddMinerLine(line)
+		return false
+	}
+	return s.plainMinerLine(line, &sc, flush)
+}
+
+// hasMethodName reports whether the method, if there is one, is a text.
+func (sc *scannedLine) hasMethodName(line []byte) bool {
+	at := sc.members[memberMethod]
+	return at.end == 0 || line[at.start] == '"'
+}
+
+// plainMinerLine is minerLine for lines that are read in one way only.
+func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) bool {
+	id := sc.id(line)
+	switch sc.minerKind(line) {
+	case lineAnswer:
+		return true
 	case lineShare:
-		share = true
 		if s.routeShare(line) {
 			flush()
 			return false
 		}
 		s.countShare(s.pool)
-		if s.rules != nil {
+		if s.rules != nil || s.own.find(id) >= 0 {
 			flush()
-			s.writeShare(s.upstream, s.rules, line)
-			s.requests.push(s.tag, lineID(line), true)
+			s.sendShare(s.upstream, s.rules, s.own, s.tag, line, nil)
 			return false
 		}
-	case lineOther:
-		flush()
-		if !s.minerSpecial(line) {
-			s.requests.push(s.tag, lineID(line), false)
-			s.upstream.write(line)
-		}
-		return false
-	case lineAnswer:
+		s.requests.push(s.tag, id, true)
 		return true
 	}
-	s.requests.push(s.tag, lineID(line), share)
-	return true
+	flush()
+	if s.minerSpecial(line) {
+		return false
+	}
+	wire, ok := s.wireID(s.own, s.tag, id)
+	if !ok {
+		s.miner.write(s.dialect().appendError(nil, id, errTooMany, s.manager.ids.server()))
+		return false
+	}
+	s.requests.push(s.tag, wire, false)
+	if !bytes.Equal(wire, id) {
+		line = withID(line, sc.members[memberID], wire)
+	}
+	s.upstream.write(line)
+	return false
+}
+
+// sendShare sends a share to a link by its rules, and expects its answer. The
+// share gets the pool's own ID of its job, poolJob, if the miner knows another.
+func (s *Session) sendShare(to *socket, rules *lineRules, own *ownRequests, tag linkTag, line, poolJob []byte) {
+	if poolJob != nil {
+		line = putJobID(bytes.Clone(line), 1, poolJob)
+	}
+	sc := scanPoolLine(line)
+	id := sc.id(line)
+	wire, ok := s.wireID(own, tag, id)
+	if !ok {
+		s.refuseShare(tag, id, errTooMany)
+		return
+	}
+	aliased := !bytes.Equal(wire, id)
+	if aliased {
+		line = withID(line, sc.members[memberID], wire)
+	}
+	switch {
+	case rules == nil:
+		to.write(line)
+	case !s.writeShare(to, rules, line):
+		if aliased {
+			own.take(wire)
+		}
+		s.manager.notUnderstood.Add(1)
+		s.refuseShare(tag, id, errNotUnderstood)
+		return
+	}
+	s.requests.push(tag, wire, true)
+}
+
+// refuseShare answers a share that no pool gets.
+func (s *Session) refuseShare(tag linkTag, id []byte, e *stratumError) {
+	answer := s.dialect().appendError(nil, id, e, s.manager.ids.server())
+	s.countVerdict(tag, answer)
+	if len(id) > 0 {
+		s.miner.write(answer)
+	}
 }
 
 // minerSpecial handles a request that the switcher answers itself or
@@ -206,6 +252,11 @@ func (s *Session) minerSpecial(line []byte) bool {
 		return s.askCapabilities(line)
 	case "mining.get_transactions":
 		return s.askTransactions(line)
+	default:
+		if r, err := parseRequest(line); err == nil && resembles(r.Method) {
+			s.miner.write(s.dialect().appendError(nil, r.ID, errUnknownMethod, s.manager.ids.server()))
+			return true
+		}
 	}
 	return false
 }
@@ -258,20 +309,61 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		s.releaseAgentAnswers()
 		return false
 	}
-	switch kind := poolLineKind(line); kind {
+	sc := scanPoolLine(line)
+	if !sc.whole || sc.odd {
+		flush()
+		odd := line
+		if line = s.oddPoolLine(s.tag, line); line == nil {
+			switch kind := sc.poolKind(odd); {
+			case kind == lineSetExtranonce:
+				s.poolLost(errPoolNoise) // it may have meant another extranonce
+			case kind == lineJob && s.rules != nil:
+				s.poolLost(jobError(odd))
+			}
+			return false
+		}
+		sc = scanPoolLine(line)
+		if s.plainPoolLine(line, &sc, func() {}) {
+			s.miner.write(line)
+		}
+		return false
+	}
+	return s.plainPoolLine(line, &sc, flush)
+}
+
+// formerAnswer is a line of a former link as the miner gets it now, nil if it
+// gets none.
+func (s *Session) formerAnswer(d *drain, line []byte) []byte {
+	sc := scanPoolLine(line)
+	if !sc.whole || sc.odd {
+		if line = s.oddPoolLine(d.tag, line); line == nil {
+			return nil
+		}
+		sc = scanPoolLine(line)
+	}
+	if sc.poolKind(line) != lineAnswer {
+		return nil
+	}
+	return s.answered(d.tag, d.own, s.plainAnswer(line, &sc), &sc)
+}
+
+// plainPoolLine is poolLine for lines that are read in one way only.
+func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool {
+	switch kind := sc.poolKind(line); kind {
 	case lineAnswer:
-		if s.ownAnswers > 0 && s.isOwnAnswer(line) {
+		if s.ownAnswers > 0 && isFormerOwnID(sc.id(line)) {
 			s.ownAnswers--
 			flush()
 			return false
 		}
-		if !s.answered(s.tag, line) {
+		answer := s.answered(s.tag, s.own, s.plainAnswer(line, sc), sc)
+		if answer == nil {
 			flush()
 			return false
 		}
-		if len(s.held) > 0 {
+		if len(s.held) > 0 || &answer[0] != &line[0] {
 			flush()
-			s.miner.write(line)
+			s.miner.write(answer)
 			s.releaseHeld()
 			return false
 		}
@@ -279,7 +371,9 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		s.gotJob()
 		if told := s.jobNoted(line); told != nil || s.rules != nil {
 			flush()
-			s.writeJob(line, told)
+			if err := s.writeJob(line, told); err != nil {
+				s.poolLost(err)
+			}
 			return false
 		}
 	case lineVersionMask, lineSetExtranonce, lineReconnect:
@@ -290,14 +384,14 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 	return true
 }
 
-// isOwnAnswer recognises answers to requests of the link's handshake.
-func (s *Session) isOwnAnswer(line []byte) bool {
-	r, err := parseResponse(line)
-	if err == nil && string(r.ID) == idCapabilities {
-		s.agent.link(s.tag).capabilities(r)
+// isFormerOwnID recognises answers to requests that an earlier build sent on a
+// link taken over from it.
+func isFormerOwnID(id []byte) bool {
+	switch string(id) {
+	case formerConfigure, formerSuggest, formerWorker:
 		return true
 	}
-	return err == nil && (string(r.ID) == idSuggest || string(r.ID) == idWorker || string(r.ID) == idConfigure)
+	return false
 }
 
 // poolSpecial handles what a pool may not simply tell the miner.

@@ -36,8 +36,13 @@ type requestQueue struct{ b []byte }
 // shareBit marks the length of a share's id.
 const shareBit = 0x80
 
+// push keeps a request. If there is no room, the oldest requests that are no
+// shares go: some pools never answer them.
 func (q *requestQueue) push(tag linkTag, id []byte, share bool) {
-	if len(id) == 0 || len(id) > maxRequestID || len(q.b)+2+len(id) > maxRequests {
+	if len(id) == 0 || len(id) > maxRequestID {
+		return
+	}
+	if need := len(q.b) + 2 + len(id) - maxRequests; need > 0 && !q.dropOthers(need) {
 		return
 	}
 	size := byte(len(id))
@@ -48,8 +53,33 @@ func (q *requestQueue) push(tag linkTag, id []byte, share bool) {
 	q.b = append(q.b, id...)
 }
 
+// dropOthers makes room for so many bytes, by the oldest requests that are no
+// shares. It reports whether there were enough of them; if not, all stay.
+func (q *requestQueue) dropOthers(need int) bool {
+	room := 0
+	for at := 0; at < len(q.b) && room < need; at += 2 + int(q.b[at+1]&^shareBit) {
+		if q.b[at+1]&shareBit == 0 {
+			room += 2 + int(q.b[at+1])
+		}
+	}
+	if room < need {
+		return false
+	}
+	for at := 0; need > 0; {
+		size := 2 + int(q.b[at+1]&^shareBit)
+		if q.b[at+1]&shareBit != 0 {
+			at += size
+			continue
+		}
+		q.remove(at)
+		need -= size
+	}
+	return true
+}
+
 // find returns where the first request of this link and id stands, -1 if there
 // is none, and whether another link's request of the same id comes before it.
+// If none has the id as it is written, that is one whose id has its value.
 func (q *requestQueue) find(tag linkTag, id []byte) (at int, after bool) {
 	for at = 0; at < len(q.b); {
 		size := int(q.b[at+1] &^ shareBit)
@@ -61,8 +91,24 @@ func (q *requestQueue) find(tag linkTag, id []byte) (at int, after bool) {
 		}
 		at += 2 + size
 	}
+	return q.findValue(tag, id)
+}
+
+func (q *requestQueue) findValue(tag linkTag, id []byte) (at int, after bool) {
+	for at = 0; at < len(q.b); at += 2 + int(q.b[at+1]&^shareBit) {
+		if !sameID(q.id(at), id) {
+			continue
+		}
+		if linkTag(q.b[at]) == tag {
+			return at, after
+		}
+		after = true
+	}
 	return -1, false
 }
+
+// id is the id of the request that stands at at.
+func (q *requestQueue) id(at int) []byte { return q.b[at+2 : at+2+int(q.b[at+1]&^shareBit)] }
 
 // remove drops the request that stands at at and reports whether it was a share.
 func (q *requestQueue) remove(at int) (share bool) {
@@ -71,11 +117,11 @@ func (q *requestQueue) remove(at int) (share bool) {
 	return size&shareBit != 0
 }
 
-// count is how many requests of a link are there.
-func (q *requestQueue) count(tag linkTag) int {
+// shares is how many shares of a link are there.
+func (q *requestQueue) shares(tag linkTag) int {
 	n := 0
 	for at := 0; at < len(q.b); at += 2 + int(q.b[at+1]&^shareBit) {
-		if linkTag(q.b[at]) == tag {
+		if linkTag(q.b[at]) == tag && q.b[at+1]&shareBit != 0 {
 			n++
 		}
 	}
@@ -112,27 +158,55 @@ type heldAnswer struct {
 	line []byte
 }
 
-// answered notes an answer of a link. It reports whether the line may go to
-// the miner now; if not, it is kept, or was never asked for at a former link.
-func (s *Session) answered(tag linkTag, line []byte) bool {
-	id := lineID(line)
-	at, after := s.requests.find(tag, id)
+// answered notes an answer of a link, whose own requests are given. It returns
+// the line as the miner gets it now, with the id that the miner sent; nil if it
+// is kept, was never asked for at a former link, or answers an own request.
+func (s *Session) answered(tag linkTag, own *ownRequests, line []byte, sc *scannedLine) []byte {
+	id := sc.id(line)
+	var alias []byte
+	if r, ok := own.take(id); ok {
+		if r.Alias == nil {
+			if r.Capabilities {
+				s.agent.link(tag).capabilities(line)
+			}
+			return nil
+		}
+		id, alias = appendOwnID(nil, r.ID), r.Alias
+	}
+	at, after := -1, false
+	if len(id) > 0 {
+		at, after = s.requests.find(tag, id)
+	}
 	if tag == s.tag && s.manager.chain == chainEthereum && answerJobID(line) != nil {
 		s.gotJob()
 		s.answerJobNoted(line)
 	}
-	switch {
-	case at < 0:
+	if at < 0 && alias == nil {
 		// ETHProxy pools send jobs as answers, and long ids are not kept.
-		return tag == s.tag || len(id) > maxRequestID
-	case after && s.heldBytes()+len(line) <= maxHeld:
+		if (tag == s.tag || len(id) > maxRequestID) && !own.issued(id) {
+			return line
+		}
+		return nil
+	}
+	if at >= 0 && alias == nil && !bytes.Equal(s.requests.id(at), id) {
+		id = bytes.Clone(s.requests.id(at))
+		alias = id
+	}
+	if alias != nil {
+		line = withID(line, sc.members[memberID], alias)
+		*sc = scanPoolLine(line)
+	}
+	if at < 0 {
+		return line // there was no room to keep the request
+	}
+	if after && s.heldBytes()+len(line) <= maxHeld {
 		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
-		return false
+		return nil
 	}
 	if s.requests.remove(at) {
-		s.countVerdict(tag, line)
+		s.countShareAnswer(tag, accepts(sc.value(line, memberResult), sc.value(line, memberError)))
 	}
-	return true
+	return line
 }
 
 func (s *Session) heldBytes() int {
@@ -163,8 +237,9 @@ func (s *Session) releaseHeld() {
 	}
 }
 
-// failRequests answers what a link that has ended will not answer.
-func (s *Session) failRequests(tag linkTag) {
+// failRequests answers what a link that has ended will not answer. own are the
+// link's own requests.
+func (s *Session) failRequests(tag linkTag, own *ownRequests) {
 	s.failAgentShares(tag)
 	if len(s.requests.b) == 0 {
 		return
@@ -193,47 +268,16 @@ func (s *Session) failRequests(tag linkTag) {
 		if _, after := q.find(tag, id); after {
 			// The miner has to hear of another link's request first.
 			q.b[at+1] &^= shareBit // this is no pool's verdict
-			line := s.dialect().appendError(nil, id, errPoolConnectionLost, server)
+			line := s.dialect().appendError(nil, own.minersID(id), errPoolConnectionLost, server)
 			s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), line})
 			at = next
 			continue
 		}
-		out = s.dialect().appendError(out, id, errPoolConnectionLost, server)
+		out = s.dialect().appendError(out, own.minersID(id), errPoolConnectionLost, server)
 		q.remove(at)
 	}
 	s.miner.write(out)
 	if len(s.held) > 0 {
 		s.releaseHeld()
 	}
-}
-
-var idKey = []byte(`"id"`)
-
-// lineID finds the raw value of a line's "id" member; nil if there is none or
-// it is null.
-func lineID(line []byte) []byte {
-	value := memberValue(line, idKey)
-	if len(value) == 0 {
-		return nil
-	}
-	switch value[0] {
-	case '"':
-		if end := stringEnd(value); end > 0 {
-			return value[:end+1]
-		}
-		return nil
-	case 'n':
-		return nil
-	case '{', '[':
-		r, err := parseRequest(line)
-		if err != nil {
-			return nil
-		}
-		return r.ID
-	}
-	end := 0
-	for end < len(value) && value[end] != ',' && value[end] != '}' && value[end] > ' ' {
-		end++
-	}
-	return value[:end]
 }

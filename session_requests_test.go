@@ -28,8 +28,8 @@ func TestRequestQueue(t *testing.T) {
 	want(2, `"7"`, 9, false)
 	want(1, "77", 14, false)
 	want(3, "7", -1, false)
-	if n := q.count(1); n != 3 {
-		t.Errorf("%d requests of link 1, want 3", n)
+	if n := q.shares(1); n != 1 {
+		t.Errorf("%d shares of link 1, want 1", n)
 	}
 	if !validRequests(q.b) || validRequests(q.b[:len(q.b)-1]) || validRequests([]byte{1}) {
 		t.Error("a queue's content is judged wrongly")
@@ -70,7 +70,7 @@ func TestRequestQueueLimits(t *testing.T) {
 	if len(q.b) > maxRequests || len(q.b) < maxRequests-maxRequestID || !validRequests(q.b) {
 		t.Errorf("%d bytes kept", len(q.b))
 	}
-	if n := q.count(0) + q.count(1) + q.count(2); n != pushed {
+	if n := q.shares(0) + q.shares(1) + q.shares(2); n != pushed {
 		t.Errorf("%d requests counted, %d kept", n, pushed)
 	}
 }

@@ -30,6 +30,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		Extranonce:   s.wantsExtranonce,
 		Suffixed:     s.suffixed,
 		OwnAnswers:   s.ownAnswers,
+		Own:          s.own.state(),
 		Shape:        s.shape,
 		OwnGiven:     s.ownGiven,
 		Rules:        s.rules.state(),
@@ -85,7 +86,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	for _, d := range s.drains {
 		former := drainState{
-			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Link: d.tag, Rules: d.rules.state(), Noted: !d.rest,
+			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Link: d.tag, Own: d.own.state(), Rules: d.rules.state(), Noted: !d.rest,
 		}
 		former.Jobs, former.Renamed = d.jobs.state()
 		if d.socket != nil {
@@ -121,7 +122,7 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 		id: st.SessionID, hasID: st.HasID,
 		askedMask: st.VersionMask, sentMask: st.SentMask,
 		wantsExtranonce: st.Extranonce,
-		suffixed:        st.Suffixed, ownAnswers: st.OwnAnswers,
+		suffixed:        st.Suffixed, ownAnswers: st.OwnAnswers, own: st.Own.requests(),
 		since:  st.Since,
 		shares: minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
 	}
@@ -355,7 +356,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 }
 
 func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
-	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, rules: st.Rules.rules(p),
+	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, own: st.Own.requests(), rules: st.Rules.rules(p),
 		jobs: newJobTable(st.Jobs, st.Renamed), rest: !st.Noted}
 	d.timer = s.loop.after(s.manager.drainTime, d.expire)
 	s.drains = append(s.drains, d)

@@ -93,8 +93,15 @@ func (st *rulesState) rules(p *pool) *lineRules {
 	return r
 }
 
-// job appends a job as the miner gets it to out.
-func (r *lineRules) job(m *sessionManager, out, line []byte) []byte {
+// jobError says that a job can not be changed for the miner, whose shares would
+// all be wrong.
+func jobError(line []byte) error {
+	return fmt.Errorf("pool sent a job that can not be understood: %s", clip(bytes.TrimSpace(line)))
+}
+
+// job appends a job as the miner gets it to out. It reports whether the line
+// could be understood.
+func (r *lineRules) job(out, line []byte) ([]byte, bool) {
 	if r.changed {
 		if len(r.former) == maxFormer {
 			r.former = slices.Delete(r.former, 0, 1)
@@ -108,18 +115,14 @@ func (r *lineRules) job(m *sessionManager, out, line []byte) []byte {
 		}
 	}
 	if r.translate == nil {
-		return append(out, line...)
+		return append(out, line...), true
 	}
-	out, ok := r.translate.appendJob(out, line)
-	if !ok {
-		m.notUnderstood.Add(1)
-		out = append(out, line...)
-	}
-	return out
+	return r.translate.appendJob(out, line)
 }
 
-// share appends a share as the pool gets it to out.
-func (r *lineRules) share(s *Session, out, line []byte) []byte {
+// share appends a share as the pool gets it to out. It reports whether the line
+// could be understood.
+func (r *lineRules) share(s *Session, out, line []byte) ([]byte, bool) {
 	var rename func([]byte) []byte
 	if r.pool.renames() && (s.manager.chain != chainEthereum || namesWorker(line)) {
 		rename = func(raw []byte) []byte { return r.rename(s, raw) }
@@ -130,14 +133,13 @@ func (r *lineRules) share(s *Session, out, line []byte) []byte {
 	} else {
 		var ok bool
 		if out, ok = t.appendShare(out, line, rename); !ok {
-			s.manager.notUnderstood.Add(1)
-			out = append(out, line...)
+			return out, false
 		}
 	}
 	if r.dropBits {
 		out = cutVersionBits(out)
 	}
-	return out
+	return out, true
 }
 
 // translationOf is the one that a share's job was made with.
@@ -187,18 +189,26 @@ func (r *lineRules) rename(s *Session, raw []byte) []byte {
 	return r.renamed
 }
 
-// writeShare sends a share to a link by its rules.
-func (s *Session) writeShare(to *socket, r *lineRules, line []byte) {
-	s.loop.scratch = r.share(s, s.loop.scratch[:0], line)
-	to.write(s.loop.scratch)
+// writeShare sends a share to a link by its rules. It reports whether the share
+// could be understood; if not, nothing is sent.
+func (s *Session) writeShare(to *socket, r *lineRules, line []byte) (ok bool) {
+	if s.loop.scratch, ok = r.share(s, s.loop.scratch[:0], line); ok {
+		to.write(s.loop.scratch)
+	}
+	return ok
 }
 
 // writeJob sends the miner a job by the link's rules, by another ID than the
-// pool's if told is not nil.
-func (s *Session) writeJob(line, told []byte) {
+// pool's if told is not nil. A job that cannot be translated is an error, and
+// nothing is sent.
+func (s *Session) writeJob(line, told []byte) error {
 	out := s.loop.scratch[:0]
 	if s.rules != nil {
-		out = s.rules.job(s.manager, out, line)
+		var ok bool
+		if out, ok = s.rules.job(out, line); !ok {
+			s.manager.notUnderstood.Add(1)
+			return jobError(line)
+		}
 	} else {
 		out = append(out, line...)
 	}
@@ -207,6 +217,7 @@ func (s *Session) writeJob(line, told []byte) {
 	}
 	s.loop.scratch = out
 	s.miner.write(out)
+	return nil
 }
 
 // translationFor decides how to live with the extranonce a pool gave. own says

@@ -163,7 +163,7 @@ func TestMemberValueInsideKey(t *testing.T) {
 		`{"b":"\\","params":2}`:         "2}",
 		`{"b":"x\"params","params": 2}`: "2}",
 	} {
-		if got := string(memberValue([]byte(line), paramsKey)); got != want {
+		if got := string(memberValue([]byte(line), memberParams)); got != want {
 			t.Errorf("%s: %q, want %q", line, got, want)
 		}
 	}
@@ -233,10 +233,10 @@ func TestTranslateAllocates(t *testing.T) {
 		"suffix":     linkRules(&pool{ownExtranonce: true, suffix: "btc"}, true, tr, true),
 		"template":   linkRules(&pool{worker: "{account}+{miner}"}, false, nil, false),
 	} {
-		if n := testing.AllocsPerRun(100, func() { out = r.job(sw.sessionManager, out[:0], job) }); n > 0 {
+		if n := testing.AllocsPerRun(100, func() { out, _ = r.job(out[:0], job) }); n > 0 {
 			t.Errorf("%s: %v allocations per job", name, n)
 		}
-		if n := testing.AllocsPerRun(100, func() { out = r.share(s, out[:0], share) }); n > 0 {
+		if n := testing.AllocsPerRun(100, func() { out, _ = r.share(s, out[:0], share) }); n > 0 {
 			t.Errorf("%s: %v allocations per share", name, n)
 		}
 	}

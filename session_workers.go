@@ -82,12 +82,13 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		}
 		return true
 	}
-	s.requests.push(s.tag, r.ID, false)
-	id := r.ID
-	if len(id) == 0 {
-		id = json.RawMessage("null")
+	wire, ok := s.wireID(s.own, s.tag, r.ID)
+	if !ok {
+		s.miner.write(s.dialect().appendError(nil, r.ID, errTooMany, s.manager.ids.server()))
+		return true
 	}
-	s.upstream.write(w.appendAuthorize(nil, string(id), s.pool, s.suffixed))
+	s.requests.push(s.tag, wire, false)
+	s.upstream.write(w.appendAuthorize(nil, orNull(wire), s.pool, s.suffixed))
 	if k := s.preparing(); k != nil && k.introduced {
 		k.introduceWorker(w)
 	}
@@ -179,7 +180,7 @@ func (s *Session) rememberWorker(w *extraWorker) bool {
 
 // appendAuthorize appends the worker's request to b, with the name and password
 // that the pool wants.
-func (w *extraWorker) appendAuthorize(b []byte, id string, p *pool, suffixed bool) []byte {
+func (w *extraWorker) appendAuthorize(b, id []byte, p *pool, suffixed bool) []byte {
 	name := p.workerFor(w.name, suffixed)
 	return appendRequest(b, id, w.method, append([][]byte{quote(name)}, p.passwordFor(w.rest)...)...)
 }
@@ -216,6 +217,10 @@ func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
 	if k.session.isFirstWorker(w, k.pool, k.suffixed) {
 		return b
 	}
-	k.unasked++
-	return w.appendAuthorize(b, idWorker, k.pool, k.suffixed)
+	id, ok := k.requests.issue()
+	if !ok {
+		return b // the miner has named so many that the pool knows them all
+	}
+	k.requests.expect(id)
+	return w.appendAuthorize(b, appendOwnID(nil, id), k.pool, k.suffixed)
 }

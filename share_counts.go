@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"sync/atomic"
 	"time"
 )
@@ -31,13 +30,19 @@ func (s *Session) countShare(p *pool) {
 
 // countVerdict notes a pool's answer to a share.
 func (s *Session) countVerdict(tag linkTag, line []byte) {
+	sc := scanPoolLine(line)
+	s.countShareAnswer(tag, accepts(sc.value(line, memberResult), sc.value(line, memberError)))
+}
+
+// countShareAnswer notes that a pool has answered a share.
+func (s *Session) countShareAnswer(tag linkTag, accepted bool) {
 	p := s.pool
 	for _, d := range s.drains {
 		if d.tag == tag {
 			p = d.pool
 		}
 	}
-	s.countVerdictOf(tag, p, bytes.HasPrefix(memberValue(line, resultKey), trueValue))
+	s.countVerdictOf(tag, p, accepted)
 }
 
 // countVerdictOf notes what p says of a share that a link was sent.
@@ -56,7 +61,14 @@ func (s *Session) countVerdictOf(tag linkTag, p *pool, accepted bool) {
 	p.shares.refused.Add(1)
 }
 
-var (
-	resultKey = []byte(`"result"`)
-	trueValue = []byte("true")
-)
+// accepts reports whether an answer means that a share was accepted. Some pools
+// answer with more than true.
+func accepts(result, e []byte) bool {
+	switch string(result) {
+	case "true":
+		return true
+	case "", "null", "false":
+		return false
+	}
+	return noError(e)
+}

@@ -35,7 +35,7 @@ type dropReason uint8
 const (
 	dropFormerPool dropReason = iota // of a pool that the miner has left
 	dropTooLong                      // ends the connection too
-	dropNotJSON                      // of a miner that is not authorized yet
+	dropNotJSON                      // of a miner or a pool
 	dropReasons
 )
 

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -41,51 +40,55 @@ var (
 	// The codes every Stratum V1 pool uses for these.
 	errUnauthorized  = &stratumError{24, "Unauthorized worker"}
 	errUnknownMethod = &stratumError{20, "Unknown method"}
+
+	errBatch         = &stratumError{20, "Batches Are Not Supported"}
+	errNotUnderstood = &stratumError{20, "Request Not Understood"}
+	errTooMany       = &stratumError{20, "Too Many Requests"}
 )
 
 // request is a line with a method, from a miner or as notification of a pool.
 // ID, Params and the elements of Params are the sender's own bytes.
 type request struct {
-	ID     json.RawMessage `json:"id"`
-	Method string          `json:"method"`
-	Params json.RawMessage `json:"params"`
+	ID     json.RawMessage
+	Method string
+	Params json.RawMessage
 	// Worker is the miner's name beside the account in Ethereum protocols.
-	Worker string `json:"worker,omitempty"`
+	Worker string
 }
 
 // response is an answer of a pool. Result and Error are as sent.
 type response struct {
-	ID     json.RawMessage `json:"id"`
-	Method string          `json:"method"`
-	Result json.RawMessage `json:"result"`
-	Error  json.RawMessage `json:"error"`
+	ID     json.RawMessage
+	Result json.RawMessage
+	Error  json.RawMessage
 }
-
-var errNotJSON = errors.New("not a JSON object")
 
 // parseRequest decodes one line. The result shares no memory with line.
 func parseRequest(line []byte) (*request, error) {
-	var r request
-	if err := decodeLine(line, &r); err != nil {
+	m, err := decodeLine(line)
+	if err != nil {
 		return nil, err
 	}
-	return &r, nil
+	r := &request{ID: m.notNull(memberID), Params: m.notNull(memberParams)}
+	if r.Method, err = m.method(); err != nil {
+		return nil, err
+	}
+	if raw := m.values[memberWorker]; len(raw) > 0 {
+		if text, ok := jsonString(raw); ok {
+			r.Worker = text
+		} else if isNumber(raw) {
+			r.Worker = string(raw) // some miners number their rigs
+		}
+	}
+	return r, nil
 }
 
 func parseResponse(line []byte) (*response, error) {
-	var r response
-	if err := decodeLine(line, &r); err != nil {
+	m, err := decodeLine(line)
+	if err != nil {
 		return nil, err
 	}
-	return &r, nil
-}
-
-func decodeLine(line []byte, into any) error {
-	line = bytes.TrimSpace(line)
-	if len(line) == 0 || line[0] != '{' || !json.Valid(line) {
-		return errNotJSON
-	}
-	return wireJSON.Unmarshal(line, into)
+	return &response{ID: m.notNull(memberID), Result: m.notNull(memberResult), Error: m.notNull(memberError)}, nil
 }
 
 // paramList splits the parameters; anything but an array has none.
@@ -122,6 +125,23 @@ func quote(s string) []byte {
 		return []byte(`""`)
 	}
 	return b
+}
+
+// noError says that raw, an answer's error, stands for none. Pools write that in
+// several ways.
+func noError(raw json.RawMessage) bool {
+	switch string(bytes.Map(dropSpace, raw)) {
+	case "", "null", "false", "0", `""`, "[]", "{}":
+		return true
+	}
+	return false
+}
+
+func dropSpace(r rune) rune {
+	if r == ' ' || r == '\t' {
+		return -1
+	}
+	return r
 }
 
 // isTrue says that raw is the JSON value true.
@@ -178,11 +198,15 @@ func (d dialect) appendForwarded(b []byte, id json.RawMessage, r *response) []by
 		b = append(b, `,"result":`...)
 		b = append(b, orNull(r.Result)...)
 		b = append(b, `,"error":`...)
-		b = append(b, orNull(r.Error)...)
+		if noError(r.Error) {
+			b = append(b, "null"...)
+		} else {
+			b = append(b, r.Error...)
+		}
 		return append(b, "}\n"...)
 	}
 	b = append(b, `,"jsonrpc":"2.0",`...)
-	if isNull(r.Error) {
+	if noError(r.Error) {
 		b = append(b, `"result":`...)
 		b = append(b, orNull(r.Result)...)
 	} else {
@@ -214,7 +238,7 @@ func rpc2Error(raw json.RawMessage) []byte {
 }
 
 // appendRequest appends a request to b. id is JSON, params the inside of the array.
-func appendRequest(b []byte, id, method string, params ...[]byte) []byte {
+func appendRequest(b, id []byte, method string, params ...[]byte) []byte {
 	b = append(b, `{"id":`...)
 	b = append(b, id...)
 	b = append(b, `,"method":`...)
@@ -229,9 +253,17 @@ func appendVersionMask(b []byte, mask uint32) []byte {
 	return fmt.Appendf(b, `{"id":null,"method":"mining.set_version_mask","params":["%08x"]}`+"\n", mask)
 }
 
-// parseMask reads a version mask: up to 8 hex digits.
-func parseMask(text string) (uint32, bool) {
-	mask, err := strconv.ParseUint(text, 16, 32)
+// parseMask reads a version mask: a text of hex digits, with or without 0x and
+// leading zeros, or a number.
+func parseMask(raw json.RawMessage) (uint32, bool) {
+	text, base := string(raw), 10
+	if s, ok := jsonString(raw); ok {
+		text, base = s, 16
+		if hasPrefixFold(text, "0x") {
+			text = text[2:]
+		}
+	}
+	mask, err := strconv.ParseUint(text, base, 32)
 	return uint32(mask), err == nil
 }
 

@@ -13,6 +13,10 @@ func TestParseRequest(t *testing.T) {
 		{"  {\"params\" : [ 1 , null ] ,\"id\" : \"a\" , \"method\":\"x\" } \r\n", `"a"`, "x", `[ 1 , null ]`, ""},
 		{`{"id":null,"method":"x","params":null}`, ``, "x", ``, ""},
 		{`{}`, ``, "", ``, ""},
+		{"\ufeff\x00{\"id\":1}\x00\r\n", `1`, "", ``, ""},
+		{`{"id":1,"method":"a","id":2,"\u006dethod":"b"}`, `2`, "b", ``, ""},
+		{`{"id":1,"worker":7}`, `1`, "", ``, "7"},
+		{`{"id":1,"worker":{"method":"b"}}`, `1`, "", ``, ""},
 		{`{"id":{"a":"}"},"method":"a\u002eb","worker":"w\"1"}`, `{"a":"}"}`, "a.b", ``, `w"1`},
 		{`{"id":1,"method":null,"worker":null,"more":[{"method":"y"}]}`, `1`, "", ``, ""},
 	} {
@@ -27,7 +31,7 @@ func TestParseRequest(t *testing.T) {
 	}
 	for _, line := range []string{
 		``, ` `, "\n", `[]`, `[{}]`, `"x"`, `1`, `null`, `true`, `{`, `}`, `{"id":1`, `{"id":1}}`, `{"id":1}{"id":2}`, `{"id":01}`, `{id:1}`,
-		`{'id':1}`, `{"id":1,}`, `{"id":1}x`, `{"method":5}`, `{"method":{}}`, "{\"id\":\"\x01\"}", `{"id":"\x"}`, "\xef\xbb\xbf{}", `{"id":nul}`,
+		`{'id':1}`, `{"id":1,}`, `{"id":1}x`, `{"method":5}`, `{"method":{}}`, `{"method":"a\u0000"}`, `{"method\u0000":"a"}`, "{\"id\":\"\x01\"}", `{"id":"\x"}`, `{"id":nul}`,
 		strings.Repeat(`{"id":`, 20000) + `1` + strings.Repeat(`}`, 20000),
 	} {
 		if r, err := parseRequest([]byte(line)); err == nil {
@@ -160,7 +164,7 @@ func TestAppendRequest(t *testing.T) {
 		for _, p := range tc.params {
 			params = append(params, []byte(p))
 		}
-		if got := string(appendRequest([]byte("<"), idAuthorize, `a"b`, params...)); got != "<"+tc.want+"\n" {
+		if got := string(appendRequest([]byte("<"), []byte(`"auth"`), `a"b`, params...)); got != "<"+tc.want+"\n" {
 			t.Errorf("got %s", got)
 		}
 	}
@@ -168,14 +172,15 @@ func TestAppendRequest(t *testing.T) {
 
 func TestParseMask(t *testing.T) {
 	for text, want := range map[string]uint32{
-		"1fffe000": 0x1fffe000, "1FFFE000": 0x1fffe000, "00000000": 0, "0": 0, "ffffffff": 0xffffffff, "e000": 0xe000, "00ffe000": 0x00ffe000,
+		`"1fffe000"`: 0x1fffe000, `"1FFFE000"`: 0x1fffe000, `"00000000"`: 0, `"0"`: 0, `"ffffffff"`: 0xffffffff, `"e000"`: 0xe000, `"00ffe000"`: 0x00ffe000,
+		`"0x1fffe000"`: 0x1fffe000, `"0XE000"`: 0xe000, `536862720`: 0x1fffe000, `0`: 0, `4294967295`: 0xffffffff, `"000000001fffe000"`: 0x1fffe000,
 	} {
-		if got, ok := parseMask(text); !ok || got != want {
+		if got, ok := parseMask([]byte(text)); !ok || got != want {
 			t.Errorf("%q: %08x, %v", text, got, ok)
 		}
 	}
-	for _, text := range []string{"", " ", "xyz", "0x1fffe000", "-1", "+1", "1fffe000 ", "1_0", "100000000", "ffffffffffffffff", "1.0", "１"} {
-		if got, ok := parseMask(text); ok {
+	for _, text := range []string{"", " ", "xyz", "0x", "0x0xe000", "-1", "+1", "1fffe000 ", "1_0", "100000000", "ffffffffffffffff", "1.0", "１"} {
+		if got, ok := parseMask(quote(text)); ok {
 			t.Errorf("%q: %08x", text, got)
 		}
 	}
@@ -252,7 +257,7 @@ func TestStringParam(t *testing.T) {
 		{"{\"id\":1,\"params\" :\t[ \"a\" , \"b\" ] }", []string{"a", "b"}},
 		{`{"params":["a\"b","c\\","d"]}`, []string{`a\"b`, `c\\`, "d"}},
 		{`{"params":["","]",",",":"]}`, []string{"", "]", ",", ":"}},
-		{`{"params":["a",1,"b"]}`, []string{"a"}},
+		{`{"params":["a",1,"b"]}`, []string{"a", "1", "b"}},
 		{`{"params":["a",["b"],"c"]}`, []string{"a"}},
 		{`{"params":[null,"b"]}`, nil},
 		{`{"params":[]}`, nil},
@@ -263,13 +268,15 @@ func TestStringParam(t *testing.T) {
 		{`{"params":[`, nil},
 		{`{"params":["a`, nil},
 		{`{"params":["a\"`, nil},
-		{`{"params":["a"`, []string{"a"}},
-		{`{"params":["a",`, []string{"a"}},
+		{`{"params":["a"`, nil},
+		{`{"params":["a",`, nil},
+		{`{"params":[7,"b"]}`, []string{"7", "b"}},
+		{`{"params":["a",-1.50,"c"]}`, []string{"a", "-1.50", "c"}},
 		{`{"id":1}`, nil},
 		{``, nil},
 	} {
 		for n := 0; n <= len(tc.want); n++ {
-			got := stringParam([]byte(tc.line), n)
+			got := scalarParam([]byte(tc.line), n)
 			switch {
 			case n == len(tc.want) && got != nil:
 				t.Errorf("%s: parameter %d is %q", tc.line, n, got)
@@ -295,7 +302,7 @@ func TestSetClean(t *testing.T) {
 		``:                                                                                        ``,
 	} {
 		in := []byte(line)
-		if got := string(setClean(in)); got != want {
+		if got := string(setClean(chainBitcoin, in)); got != want {
 			t.Errorf("%s\n got %s\nwant %s", line, got, want)
 		}
 		if string(in) != line {

@@ -306,10 +306,10 @@ func shake(t testing.TB, nc net.Conn) *bufio.Reader {
 		}
 		if strings.Contains(line, "mining.subscribe") {
 			id := regexp.MustCompile(`"([0-9a-f]{8})"`).FindStringSubmatch(line)[1]
-			fmt.Fprintf(nc, `{"id":"subscribe","result":[[],"%s",8],"error":null}`+"\n", id)
+			fmt.Fprintf(nc, `{"id":2147400000,"result":[[],"%s",8],"error":null}`+"\n", id)
 		}
 		if strings.Contains(line, "mining.authorize") {
-			io.WriteString(nc, `{"id":"auth","result":true,"error":null}`+"\n"+`{"id":null,"method":"mining.notify","params":["j",false]}`+"\n")
+			io.WriteString(nc, `{"id":2147400001,"result":true,"error":null}`+"\n"+`{"id":null,"method":"mining.notify","params":["j",false]}`+"\n")
 			return r
 		}
 	}

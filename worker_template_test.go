@@ -224,8 +224,8 @@ func TestSessionTemplateEthereum(t *testing.T) {
 	miner.SendLine(`{"id":1,"method":"eth_submitLogin","params":["alice","x"],"worker":"rig1"}`)
 	link := p.next()
 	link.ExpectMethod("mining.subscribe")
-	link.ExpectLine(`{"id":"auth","method":"eth_submitLogin","params":["alice/rig1","p"]}`)
-	link.Send(`{"id":"subscribe","jsonrpc":"2.0","result":true}` + "\n" + `{"id":"auth","jsonrpc":"2.0","result":true}` + "\n" +
+	link.ExpectLine(`{"id":2147400001,"method":"eth_submitLogin","params":["alice/rig1","p"]}`)
+	link.Send(`{"id":2147400000,"jsonrpc":"2.0","result":true}` + "\n" + `{"id":2147400001,"jsonrpc":"2.0","result":true}` + "\n" +
 		`{"id":0,"jsonrpc":"2.0","result":["0xaa","0xbb","0xcc"]}` + "\n")
 	miner.ExpectJSON(`{"id":1,"jsonrpc":"2.0","result":true}`)
 	miner.Line(stratumtest.Patience)

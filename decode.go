@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+)
+
+// Decoding reads lines that the byte scanners do not: those of the handshakes,
+// and odd ones, which other readers may understand in another way. Odd lines
+// are sent on in one canonical form only: first the members that the switcher
+// looks at, each once and without escapes, then the others as they came.
+
+var (
+	errNotJSON   = errors.New("not a JSON object")
+	errArray     = errors.New("a JSON array")
+	errAmbiguous = errors.New("a line that can be read in more than one way")
+)
+
+// decodedLine is a line's object, as a JSON decoder reads it: of members with
+// the same name the last one counts.
+type decodedLine struct {
+	values [memberCount]json.RawMessage
+	others []byte // all other members, as sent, each after a comma
+}
+
+// lineJunk are bytes that some programs put before or after a line's object:
+// white space, the end of a C string and the marks of UTF-8.
+const lineJunk = " \t\r\n\x00\ufeff"
+
+// decodeLine reads a line of one JSON object. The result shares no memory with
+// line.
+func decodeLine(line []byte) (*decodedLine, error) {
+	line = bytes.Trim(line, lineJunk)
+	if len(line) == 0 || line[0] != '{' && line[0] != '[' || !json.Valid(line) {
+		return nil, errNotJSON
+	}
+	if line[0] == '[' {
+		return nil, errArray
+	}
+	line = bytes.Clone(line)
+	var d decodedLine
+	for i := spaceEnd(line, 1); line[i] == '"'; {
+		name := i
+		end := valueEnd(line, i)
+		start := spaceEnd(line, spaceEnd(line, end)+1)
+		text, ok := jsonString(line[name:end])
+		if !ok {
+			return nil, errNotJSON
+		}
+		i = valueEnd(line, start)
+		switch which := memberLike(text); {
+		case which < memberCount:
+			d.values[which] = line[start:i:i]
+		case bytes.IndexByte([]byte(text), 0) >= 0:
+			// A reader of C strings takes the name for a shorter one.
+			return nil, errAmbiguous
+		default:
+			d.others = append(append(d.others, ','), line[name:i]...)
+		}
+		if i = spaceEnd(line, i); line[i] != ',' {
+			break
+		}
+		i = spaceEnd(line, i+1)
+	}
+	return &d, nil
+}
+
+// notNull returns a member's value, nil if it is absent or null.
+func (d *decodedLine) notNull(m lineMember) json.RawMessage {
+	if raw := d.values[m]; !isNull(raw) {
+		return raw
+	}
+	return nil
+}
+
+// method returns the method's name, empty if there is none.
+func (d *decodedLine) method() (string, error) {
+	raw := d.values[memberMethod]
+	if isNull(raw) {
+		return "", nil
+	}
+	name, ok := jsonString(raw)
+	if !ok || bytes.IndexByte([]byte(name), 0) >= 0 {
+		return "", errAmbiguous
+	}
+	return name, nil
+}
+
+// appendCanonical appends the line in canonical form to b.
+func (d *decodedLine) appendCanonical(b []byte) ([]byte, error) {
+	method, err := d.method()
+	if err != nil {
+		return b, err
+	}
+	b = append(b, '{')
+	for m, raw := range d.values {
+		switch lineMember(m) {
+		case memberMethod:
+			if raw != nil {
+				raw = quotePlain(method)
+			}
+			if isNull(d.values[m]) {
+				raw = nil
+			}
+		case memberParams, memberWorker:
+			if raw, err = withoutEscapes(raw); err != nil {
+				return b, err
+			}
+		}
+		if raw == nil {
+			continue
+		}
+		if b[len(b)-1] != '{' {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = append(b, memberNames[m]...)
+		b = append(b, '"', ':')
+		b = append(b, raw...)
+	}
+	others := d.others
+	if b[len(b)-1] == '{' && len(others) > 0 {
+		others = others[1:]
+	}
+	b = append(b, others...)
+	return append(b, '}', '\n'), nil
+}
+
+// withoutEscapes writes the strings in a JSON value with as few escapes as can
+// be. Numbers and all else keep their text.
+func withoutEscapes(raw json.RawMessage) (json.RawMessage, error) {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw, nil
+	}
+	var out []byte
+	for i := 0; i < len(raw); {
+		if raw[i] != '"' {
+			out = append(out, raw[i])
+			i++
+			continue
+		}
+		end := valueEnd(raw, i)
+		text, ok := jsonString(raw[i:end])
+		if !ok || bytes.IndexByte([]byte(text), 0) >= 0 {
+			return nil, errAmbiguous
+		}
+		out = append(out, quotePlain(text)...)
+		i = end
+	}
+	return out, nil
+}
+
+// quotePlain is quote without the escapes that only HTML needs.
+func quotePlain(s string) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if e.Encode(s) != nil {
+		return quote(s)
+	}
+	return slices.Clip(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+}
+
+// canonicalLine returns an odd line in canonical form.
+func canonicalLine(line []byte) ([]byte, error) {
+	d, err := decodeLine(line)
+	if err != nil {
+		return nil, err
+	}
+	return d.appendCanonical(nil)
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+func TestSameID(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{`7`, `7`, true}, {`7`, `"7"`, true}, {`7`, `7.0`, true}, {`7`, `"7.00"`, true}, {`7`, `0.7e1`, true}, {`1000`, `1e3`, true}, {`1000`, `1E+3`, true},
+		{`0`, `-0`, true}, {`0`, `0.0`, true}, {`1.50`, `1.5`, true}, {`-1`, `-1.0`, true}, {`2147400001`, `2.147400001e+09`, true},
+		{`123456789012345678`, `123456789012345679`, false}, {`99999999999999999999999`, `99999999999999999999999`, true},
+		{`99999999999999999999999`, `99999999999999999999998`, false}, {`7`, `8`, false}, {`7`, `-7`, false}, {`7`, `70`, false}, {`7`, `07`, false}, {`7`, `"x"`, false},
+		{`"a"`, `a`, true}, {`"a/b"`, `"a\/b"`, true}, {`"é"`, `"\u00e9"`, true}, {`"a"`, `"b"`, false}, {`""`, `"`, false}, {`"1e99999999"`, `1`, false},
+		{`[1,"2"]`, `[1, "2"]`, true}, {`{"a":1}`, `{ "a": 1 }`, true}, {`[1]`, `{"a":1}`, false}, {`[1]`, `1`, false}, {`true`, `"true"`, true},
+	} {
+		if sameID([]byte(c.a), []byte(c.b)) != c.same || sameID([]byte(c.b), []byte(c.a)) != c.same {
+			t.Errorf("%s and %s: not %v", c.a, c.b, c.same)
+		}
+	}
+}
+
+// Each id is given out once, and none beyond 31 bits.
+func TestOwnRequestsRunOut(t *testing.T) {
+	o := newOwnRequests()
+	for want := uint32(firstOwnID); want != lastOwnID+1; want++ {
+		if id, ok := o.issue(); id != want || !ok {
+			t.Fatalf("id %d, %v, want %d", id, ok, want)
+		}
+	}
+	if id, ok := o.issue(); ok {
+		t.Errorf("one more: %d", id)
+	}
+}
+
+// The scene's own ids are 2147400000 for subscribe, ...1 for the suggestion and
+// ...2 for authorize. The suggestion stays without an answer.
+func startSuggested(t *testing.T) (sw *testSwitcher, miner, link *stratumtest.Raw, bcc *scriptedPool) {
+	t.Helper()
+	sw, pool, bcc := startScripted(t, "bitcoin", nil)
+	miner = stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(textSubscribe, `{"id":3,"method":"mining.suggest_difficulty","params":[1]}`, textAuthorize))
+	expectLines(miner, textSubscribed, `{"id":3,"result":true,"error":null}`)
+	link = pool.next()
+	expectLines(link, textPoolSubscribe, `{"id":2147400001,"method":"mining.suggest_difficulty","params":[1]}`, withOwnID(textPoolAuthorize, 2))
+	link.Send(joinLines(textPoolSubscribed, withOwnID(textPoolAuthorized, 2), textJob))
+	expectLines(miner, `{"id":2,"result":true,"error":null}`, textJob)
+	return sw, miner, link, bcc
+}
+
+func requestLine(id, method string) string {
+	return fmt.Sprintf(`{"id":%s,"method":"%s","params":["alice.rig1","j1","00","00","00"]}`, id, method)
+}
+
+// A miner that happens to use the id of an unanswered own request gets its
+// answer, whatever the order of the answers, and the pool sees each id once.
+func TestMinerUsesOwnIDs(t *testing.T) {
+	sw, miner, link, _ := startSuggested(t)
+	const suggested = "2147400001"
+	forms := []string{suggested, `"2147400001"`, "2147400001.0", suggested}
+	for i, id := range forms {
+		method := "mining.submit"
+		if i == 3 {
+			method = "mining.get_transactions"
+		}
+		miner.SendLine(requestLine(id, method))
+		link.ExpectLine(requestLine(fmt.Sprint(firstOwnID+3+i), method))
+	}
+	// The value of one that is under way as an alias.
+	miner.SendLine(requestLine("2147400004", "mining.submit"))
+	link.ExpectLine(requestLine("2147400007", "mining.submit"))
+	// A further worker.
+	miner.SendLine(`{"id":2147400001,"method":"mining.authorize","params":["alice.rig2"]}`)
+	link.ExpectLine(`{"id":2147400008,"method":"mining.authorize","params":["alice.rig2"]}`)
+
+	link.SendLine(goodAnswer("2147400004"))
+	miner.ExpectLine(goodAnswer(forms[1]))
+	link.SendLine(`{"id":2147400001,"result":true,"error":null}`) // the suggestion's, at last
+	link.SendLine(goodAnswer("2147400001"))                       // and again, which nobody asked for
+	link.SendLine(goodAnswer(`"2147400003"`))
+	miner.ExpectLine(goodAnswer(forms[0]))
+	link.SendLine(goodAnswer("2147400005.0"))
+	miner.ExpectLine(goodAnswer(forms[2]))
+	link.SendLine(goodAnswer("2147400007"))
+	miner.ExpectLine(goodAnswer("2147400004"))
+	link.SendLine(goodAnswer("2147400008"))
+	miner.ExpectLine(goodAnswer("2147400001"))
+	// Now the own one is answered, its id is the miner's.
+	miner.SendLine(requestLine(suggested, "mining.submit"))
+	link.ExpectLine(requestLine(suggested, "mining.submit"))
+	link.SendLine(goodAnswer(suggested))
+	miner.ExpectLine(goodAnswer(suggested))
+	link.Close()
+	miner.ExpectLine(lostAnswer(suggested)) // get_transactions
+	if p := sw.pools["btc"]; p.shares.submitted.Load() != 5 || p.shares.accepted.Load() != 5 {
+		t.Errorf("%d submitted, %d accepted", p.shares.submitted.Load(), p.shares.accepted.Load())
+	}
+}
+
+// After a switch, late answers of the former pool to own requests are dropped,
+// and those to a miner's request under an own id still come back as asked.
+func TestMinerUsesOwnIDsAcrossSwitch(t *testing.T) {
+	sw, miner, link, bcc := startSuggested(t)
+	miner.SendLine(requestLine("2147400001", "mining.submit"))
+	link.ExpectLine(requestLine("2147400003", "mining.submit"))
+	sw.coins.set("alice", "bcc")
+	next := bcc.next()
+	expectLines(next, textPoolSubscribe, `{"id":2147400001,"method":"mining.suggest_difficulty","params":[1]}`, withOwnID(textPoolAuthorize, 2))
+	job2 := strings.Replace(textCleanJob, `"j1"`, `"j2"`, 1)
+	next.Send(joinLines(textPoolSubscribed, withOwnID(textPoolAuthorized, 2), job2))
+	miner.ExpectLine(job2)
+	miner.SendLine(requestLine("2147400001", "mining.submit")) // late: j1 is the former pool's
+	link.ExpectLine(requestLine("2147400004", "mining.submit"))
+	link.SendLine(goodAnswer("2147400001"))
+	link.SendLine(goodAnswer("2147400003"))
+	miner.ExpectLine(goodAnswer("2147400001"))
+	link.SendLine(goodAnswer("2147400004"))
+	miner.ExpectLine(goodAnswer("2147400001"))
+	next.SendLine(goodAnswer("2147400001"))
+	expectNoMore(t, sw, miner, next)
+}
+
+// Answers in another form are counted once and passed on with the miner's id,
+// from the pool in use and from a former one; nothing is refused again when the
+// pool is lost.
+func TestAnswersInOtherForms(t *testing.T) {
+	for _, c := range []struct{ id, answer, want string }{
+		{`7`, `{"id":"7","result":true,"error":null}`, goodAnswer("7")},
+		{`7`, `{"id":7.0,"result":true,"error":null}`, goodAnswer("7")},
+		{`7`, `{"result":{"id":99,"ok":true},"error":null,"id":7}`, `{"result":{"id":99,"ok":true},"error":null,"id":7}`},
+		{`7`, `{"id":7,"result":true,"error":null,"info":{"method":"submit","id":8}}`, `{"id":7,"result":true,"error":null,"info":{"method":"submit","id":8}}`},
+		{`7`, `{"id":7,"method":"mining.submit","result":true,"error":null}`, goodAnswer("7")},
+		{`7`, `{"id":7,"method":"client.reconnect","params":["evil",1],"result":true,"error":null}`, goodAnswer("7")},
+		{`7`, `{"id":7,"\u0072esult":true,"error":null}`, goodAnswer("7")},
+		{`"a"`, `{"id":a,"result":true,"error":null}`, goodAnswer(`"a"`)},
+		{`"a\/b"`, `{"id":"a/b","result":true,"error":null}`, goodAnswer(`"a\/b"`)},
+		{`[1,2]`, `{"id":[1, 2],"result":true,"error":null}`, goodAnswer(`[1,2]`)},
+		{`"7"`, `{"id":7,"result":true,"error":[]}`, `{"id":"7","result":true,"error":[]}`},
+	} {
+		t.Run(c.answer, func(t *testing.T) {
+			t.Parallel()
+			sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+			sc.sw.setTiming(impatient)
+			sc.share(btc, c.id, "btc-1")
+			sc.share(btc, c.id, "btc-1")
+			btc.SendLine(c.answer)
+			sc.miner.ExpectLine(c.want)
+			bcc := sc.switchTo("bcc", "bcc-1")
+			btc.SendLine(c.answer)
+			sc.miner.ExpectLine(c.want)
+			btc.Close()
+			sc.nothing(bcc, "bcc-1")
+			if p := sc.sw.pools["btc"]; p.shares.accepted.Load() != 2 || p.shares.refused.Load() != 0 {
+				t.Errorf("%d accepted, %d refused", p.shares.accepted.Load(), p.shares.refused.Load())
+			}
+		})
+	}
+}
+
+// A day of requests that the pool never answers: shares are counted and
+// answered as ever, and a drain ends in its time.
+func TestUnansweredRequests(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", func(c *Config) { c.DrainSeconds = 1 }, "btc", "bcc")
+	const n = 8640
+	var out strings.Builder
+	for i := range n {
+		fmt.Fprintf(&out, `{"id":%d,"method":"mining.hashrate","params":[]}`+"\n", 100000+i)
+	}
+	sc.miner.Send(out.String())
+	for i := range n {
+		btc.ExpectLine(fmt.Sprintf(`{"id":%d,"method":"mining.hashrate","params":[]}`, 100000+i))
+	}
+	sc.share(btc, "1", "btc-1")
+	sc.answered(btc, "1")
+	sc.share(btc, "2", "btc-1")
+	bcc := sc.switchTo("bcc", "bcc-1")
+	sc.answered(btc, "2")
+	sc.share(btc, "3", "btc-1")
+	sc.answered(btc, "3")
+	if got := sc.sw.pools["btc"].shares.accepted.Load(); got != 3 {
+		t.Errorf("%d accepted, want 3", got)
+	}
+	btc.ExpectClosed() // though none of the others was answered
+	sc.share(bcc, "4", "bcc-1")
+}

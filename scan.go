@@ -1,0 +1,490 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+)
+
+// Byte scanners: members and parameters of a line, found without decoding it.
+// Members are those of the line's own object. What looks like one inside
+// another value is not one, so that the switcher and any JSON decoder read the
+// same.
+
+// lineMember names the members of a line that the switcher looks at.
+type lineMember uint8
+
+const (
+	memberID lineMember = iota
+	memberMethod
+	memberParams
+	memberWorker
+	memberResult
+	memberError
+	memberCount
+)
+
+var memberNames = [memberCount]string{"id", "method", "params", "worker", "result", "error"}
+
+// memberNamed returns the member with this name, memberCount if it is none that
+// is looked at.
+func memberNamed(name []byte) lineMember {
+	switch string(name) {
+	case "id":
+		return memberID
+	case "method":
+		return memberMethod
+	case "params":
+		return memberParams
+	case "worker":
+		return memberWorker
+	case "result":
+		return memberResult
+	case "error":
+		return memberError
+	}
+	return memberCount
+}
+
+// memberLike is memberNamed in any case: decoders that do not mind the case
+// take such a member for the real one.
+func memberLike(name string) lineMember {
+	for m, known := range memberNames {
+		if strings.EqualFold(name, known) {
+			return lineMember(m)
+		}
+	}
+	return memberCount
+}
+
+// span is a part of a line; for strings found by findParams it is the inside.
+// The zero value stands for a part that is not there.
+type span struct{ start, end int }
+
+// scannedLine is what one pass over a line finds.
+type scannedLine struct {
+	members [memberCount]span // raw values; the last of each name
+
+	// whole reports that the line is one JSON object, as far as that was
+	// looked at.
+	whole bool
+
+	// odd reports that other readers may find other members: a name is
+	// written with an escape or in another case, or comes twice. For a
+	// miner's line also an escape or an object anywhere.
+	odd bool
+}
+
+// value returns the raw value of a member, nil if it is absent.
+func (sc *scannedLine) value(line []byte, m lineMember) []byte {
+	at := sc.members[m]
+	return line[at.start:at.end:at.end]
+}
+
+// method returns the method's name, empty if there is none.
+func (sc *scannedLine) method(line []byte) []byte {
+	at := sc.members[memberMethod]
+	if at.end-at.start < 2 || line[at.start] != '"' {
+		return nil
+	}
+	return line[at.start+1 : at.end-1]
+}
+
+// id returns the raw id, nil if it is absent or null.
+func (sc *scannedLine) id(line []byte) []byte {
+	id := sc.value(line, memberID)
+	if len(id) == 0 || id[0] == 'n' {
+		return nil
+	}
+	return id
+}
+
+// has reports whether a member is there and not null.
+func (sc *scannedLine) has(line []byte, m lineMember) bool {
+	at := sc.members[m]
+	return at.end > 0 && line[at.start] != 'n'
+}
+
+// scanMinerLine looks at a line of a miner completely: one that is whole and
+// not odd is JSON without escapes, with no object inside, that has each member
+// once.
+func scanMinerLine(line []byte) (sc scannedLine) {
+	sc.scan(line, true)
+	return sc
+}
+
+// scanPoolLine looks at a line of a pool. Escapes and objects in its values are
+// no fault, and values inside others are only passed over.
+func scanPoolLine(line []byte) (sc scannedLine) {
+	sc.scan(line, false)
+	return sc
+}
+
+func (sc *scannedLine) scan(line []byte, strict bool) {
+	if strict && !isPlainText(line) {
+		sc.odd = true
+		strict = false
+	}
+	i := spaceEnd(line, 0)
+	if i == len(line) || line[i] != '{' {
+		return
+	}
+	sc.odd = sc.odd || strict && i > 0
+	i = spaceEnd(line, i+1)
+	if i < len(line) && line[i] == '}' {
+		sc.whole = spaceEnd(line, i+1) == len(line)
+		return
+	}
+	for i < len(line) && line[i] == '"' {
+		which, end := sc.name(line, i)
+		if end < 0 {
+			return
+		}
+		i = spaceEnd(line, end)
+		if i == len(line) || line[i] != ':' {
+			return
+		}
+		start := spaceEnd(line, i+1)
+		if start == len(line) {
+			return
+		}
+		if strict {
+			if i = plainValueEnd(line, start, 0); i < 0 {
+				sc.odd = true // or no JSON
+				return
+			}
+		} else if i = valueEnd(line, start); i < 0 {
+			return
+		}
+		if which < memberCount {
+			sc.odd = sc.odd || sc.members[which].end > 0 || which == memberMethod && !strict && bytes.IndexByte(line[start:i], '\\') >= 0
+			sc.members[which] = span{start, i}
+		}
+		i = spaceEnd(line, i)
+		if i == len(line) {
+			return
+		}
+		if line[i] == '}' {
+			sc.whole = spaceEnd(line, i+1) == len(line)
+			return
+		}
+		if line[i] != ',' {
+			return
+		}
+		i = spaceEnd(line, i+1)
+	}
+}
+
+// name returns which member the name is that begins with the quote at i, and
+// where it ends, -1 if it does not. It notes names that are odd.
+func (sc *scannedLine) name(line []byte, i int) (which lineMember, end int) {
+	if end = stringEnd(line[i:]); end < 0 {
+		return memberCount, -1
+	}
+	name := line[i+1 : i+end]
+	which = memberNamed(name)
+	if which == memberCount && (!isPlainName(name) || len(name) < 7 && memberLike(string(name)) < memberCount) {
+		sc.odd = true
+	}
+	return which, i + end + 1
+}
+
+// isPlainName reports whether a member's name is ASCII without escapes. Beyond
+// ASCII there are letters that some decoders take for others.
+func isPlainName(name []byte) bool {
+	for _, c := range name {
+		if c < ' ' || c >= 0x80 || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// isPlainText reports whether a line, but for its end, has neither control
+// characters nor backslashes.
+func isPlainText(line []byte) bool {
+	const each = 0x0101010101010101
+	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
+		line = line[:len(line)-1]
+	}
+	for len(line) >= 8 {
+		x := binary.LittleEndian.Uint64(line)
+		slash := x ^ each*'\\'
+		if ((x-each*' ')&^x|(slash-each)&^slash)&(each*0x80) != 0 {
+			return false
+		}
+		line = line[8:]
+	}
+	for _, c := range line {
+		if c < ' ' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// spaceEnd returns the index of the first byte from i on that is no white
+// space.
+func spaceEnd(line []byte, i int) int {
+	for i < len(line) && line[i] <= ' ' && (line[i] == ' ' || line[i] == '\t' || line[i] == '\r' || line[i] == '\n') {
+		i++
+	}
+	return i
+}
+
+// maxPlainDepth is how deep the arrays of a plain line may be nested.
+const maxPlainDepth = 8
+
+// plainValueEnd returns where the JSON value that begins at i ends, -1 if it is
+// none or has an object. The line is plain text.
+func plainValueEnd(line []byte, i, depth int) int {
+	switch line[i] {
+	case '"':
+		end := bytes.IndexByte(line[i+1:], '"')
+		if end < 0 {
+			return -1
+		}
+		return i + 1 + end + 1
+	case '[':
+		if depth == maxPlainDepth {
+			return -1
+		}
+	default:
+		return scalarEnd(line, i)
+	}
+	i = spaceEnd(line, i+1)
+	if i < len(line) && line[i] == ']' {
+		return i + 1
+	}
+	for i < len(line) {
+		if i = plainValueEnd(line, i, depth+1); i < 0 {
+			return -1
+		}
+		if i = spaceEnd(line, i); i == len(line) {
+			return -1
+		}
+		if line[i] == ']' {
+			return i + 1
+		}
+		if line[i] != ',' {
+			return -1
+		}
+		i = spaceEnd(line, i+1)
+	}
+	return -1
+}
+
+// valueEnd returns where the JSON value that begins at i ends, -1 if that is
+// not to be found. What is inside arrays and objects is not checked.
+func valueEnd(line []byte, i int) int {
+	end := -1
+	switch line[i] {
+	case '"':
+		end = stringEnd(line[i:])
+	case '[', '{':
+		end = arrayEnd(line[i:])
+	default:
+		return scalarEnd(line, i)
+	}
+	if end < 0 {
+		return -1
+	}
+	return i + end + 1
+}
+
+// scalarEnd returns where the number, true, false or null that begins at i
+// ends, -1 if it is none of these.
+func scalarEnd(line []byte, i int) int {
+	end := i
+	for end < len(line) && line[end] > ' ' && line[end] != ',' && line[end] != '}' && line[end] != ']' {
+		end++
+	}
+	word := line[i:end]
+	if len(word) > 0 && word[0] >= 'f' {
+		switch string(word) {
+		case "true", "false", "null":
+			return end
+		}
+		return -1
+	}
+	if isNumber(word) {
+		return end
+	}
+	return -1
+}
+
+// isNumber reports whether b is a JSON number.
+func isNumber(b []byte) bool {
+	if len(b) > 0 && b[0] == '-' {
+		b = b[1:]
+	}
+	whole := digits(b)
+	if whole == 0 || whole > 1 && b[0] == '0' {
+		return false
+	}
+	if whole == len(b) {
+		return true
+	}
+	if b = b[whole:]; b[0] == '.' {
+		n := digits(b[1:])
+		if n == 0 {
+			return false
+		}
+		b = b[1+n:]
+	}
+	if len(b) == 0 {
+		return true
+	}
+	if b[0] != 'e' && b[0] != 'E' {
+		return false
+	}
+	if b = b[1:]; len(b) > 0 && (b[0] == '+' || b[0] == '-') {
+		b = b[1:]
+	}
+	return len(b) > 0 && digits(b) == len(b)
+}
+
+// digits is how many digits b begins with.
+func digits(b []byte) int {
+	n := 0
+	for n < len(b) && b[n] >= '0' && b[n] <= '9' {
+		n++
+	}
+	return n
+}
+
+// memberValue returns the line from a member's value on, nil if the line is
+// not an object or has none.
+func memberValue(line []byte, m lineMember) []byte {
+	sc := scanPoolLine(line)
+	if at := sc.members[m]; at.end > 0 {
+		return line[at.start:]
+	}
+	return nil
+}
+
+// lineMethod finds the value of a line's "method" member, nil if it has none.
+func lineMethod(line []byte) []byte {
+	sc := scanPoolLine(line)
+	return sc.method(line)
+}
+
+// lineID finds the raw value of a line's "id" member; nil if there is none or
+// it is null.
+func lineID(line []byte) []byte {
+	sc := scanPoolLine(line)
+	return sc.id(line)
+}
+
+// scalarParam finds the n-th parameter of a line; see scalarElement.
+func scalarParam(line []byte, n int) []byte {
+	return scalarElement(memberValue(line, memberParams), n)
+}
+
+// scalarElement finds the n-th element of the JSON array b begins with: a
+// string without its quotes, or a number. Escapes are left as they are.
+func scalarElement(b []byte, n int) []byte {
+	if len(b) == 0 || b[0] != '[' {
+		return nil
+	}
+	for i := spaceEnd(b, 1); i < len(b); n-- {
+		end := valueEnd(b, i)
+		if end < 0 {
+			return nil
+		}
+		if n == 0 {
+			switch c := b[i]; {
+			case c == '"':
+				return b[i+1 : end-1]
+			case c == '-' || c >= '0' && c <= '9':
+				return b[i:end]
+			}
+			return nil
+		}
+		if i = spaceEnd(b, end); i == len(b) || b[i] != ',' {
+			return nil
+		}
+		i = spaceEnd(b, i+1)
+	}
+	return nil
+}
+
+// findParams finds the first parameters of a line and sets the spans that are
+// not nil; these have to be strings.
+func findParams(line []byte, spans ...*span) bool {
+	b := memberValue(line, memberParams)
+	if len(b) == 0 || b[0] != '[' {
+		return false
+	}
+	at := len(line) - len(b)
+	i := spaceEnd(line, at+1)
+	for n, want := range spans {
+		if n > 0 {
+			if line[i] != ',' {
+				return false
+			}
+			i = spaceEnd(line, i+1)
+		}
+		if i == len(line) || want != nil && line[i] != '"' {
+			return false
+		}
+		end := valueEnd(line, i)
+		if end < 0 {
+			return false
+		}
+		if want != nil {
+			*want = span{i + 1, end - 1}
+		}
+		if i = spaceEnd(line, end); i == len(line) || line[i] != ',' && line[i] != ']' {
+			return false
+		}
+	}
+	return true
+}
+
+// stringEnd is the index of the quote that ends the JSON string b begins with.
+func stringEnd(b []byte) int {
+	for i := 1; i < len(b); i++ {
+		n := bytes.IndexByte(b[i:], '"')
+		if n < 0 {
+			return -1
+		}
+		if i += n; b[i-1] != '\\' || !isEscaped(b, i) {
+			return i
+		}
+	}
+	return -1
+}
+
+// isEscaped reports whether the quote at i, inside the string b begins with, has
+// an odd number of backslashes before it.
+func isEscaped(b []byte, i int) bool {
+	slash := i
+	for slash > 1 && b[slash-1] == '\\' {
+		slash--
+	}
+	return (i-slash)%2 == 1
+}
+
+// arrayEnd is the index of the bracket that ends the JSON array or object that
+// b begins with.
+func arrayEnd(b []byte) int {
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			end := stringEnd(b[i:])
+			if end < 0 {
+				return -1
+			}
+			i += end
+		case '[', '{':
+			depth++
+		case ']', '}':
+			if depth--; depth == 0 {
+				return i
+			}
+		}
+	}
+	return -1
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// Pools have many ways of saying that there is no error, and what a mask is;
+// some send a banner or ask to reconnect without saying where.
+func TestPoolVariants(t *testing.T) {
+	for _, c := range []struct {
+		name                                          string
+		banner, configured, subscribed, between, auth string
+		mask                                          string // told to the miner
+		failure                                       string // in the miner's answer
+	}{
+		{name: "P2Pool", auth: `null,"error":null`},
+		{name: "null without error", auth: `null`},
+		{name: "error false", configured: `,"error":false`, subscribed: `,"error":false`, auth: `true,"error":false`},
+		{name: "error list", configured: `,"error":[]`, subscribed: `,"error":[ ]`, auth: `null,"error":[]`},
+		{name: "error object", subscribed: `,"error":{}`, auth: `true,"error":{}`},
+		{name: "mask with 0x", configured: `"0x1fffe000"`, mask: "1fffe000"},
+		{name: "mask as number", configured: `536862720`, mask: "1fffe000"},
+		{name: "short mask", configured: `"e000"`, mask: "0000e000"},
+		{name: "mask later, as number", configured: `"00000000"`, between: `{"id":null,"method":"mining.set_version_mask","params":[57344]}` + "\n", mask: "0000e000"},
+		{name: "banner", banner: "Welcome to the pool\r\n\r\n"},
+		{name: "byte-order mark", banner: "\ufeff"},
+		{name: "ends of C strings", between: "\x00"},
+		{name: "reconnect to nowhere", between: `{"id":null,"method":"client.reconnect","params":[]}` + "\n" + `{"id":null,"method":"client.reconnect"}` + "\n"},
+		{name: "reconnect to a host", between: `{"id":null,"method":"client.reconnect","params":["h",1]}` + "\n", failure: "302"},
+		{name: "web server", banner: "HTTP/1.1 400 Bad Request\r\n", failure: "302"},
+		{name: "six lines of junk", banner: strings.Repeat("junk\n", 6), failure: "302"},
+		{name: "an error", auth: `null,"error":[24,"no",null]`, failure: "24"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			sw, pool, _ := startScripted(t, "bitcoin", func(cfg *Config) {
+				cfg.StratumServerMap["btc"] = StratumServerInfo{URL: cfg.StratumServerMap["btc"].URL, Worker: "{account}{miner}"}
+			})
+			miner := stratumtest.DialRaw(t, sw.addr)
+			miner.Send(joinLines(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"0xffffffff"}]}`, textSubscribe, textAuthorize))
+			expectLines(miner, `{"id":0,"result":{"version-rolling":true,"version-rolling.mask":"ffffffff"},"error":null}`, textSubscribed)
+			link := pool.next()
+			expectLines(link, `{"id":2147400000,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}`, withOwnID(textPoolSubscribe, 1))
+			link.ExpectMethod("mining.authorize")
+			mask, tail := `"00ffe000"`, `,"error":null`
+			if strings.HasPrefix(c.configured, ",") {
+				tail = c.configured
+			} else if c.configured != "" {
+				mask = c.configured
+			}
+			subscribed := withOwnID(textPoolSubscribed, 1)
+			if c.subscribed != "" {
+				subscribed = strings.Replace(subscribed, `,"error":null`, c.subscribed, 1)
+			}
+			if c.auth == "" {
+				c.auth = `true,"error":null`
+			}
+			if c.mask == "" {
+				c.mask = "00ffe000"
+			}
+			link.Send(c.banner + fmt.Sprintf(`{"id":2147400000,"result":{"version-rolling":true,"version-rolling.mask":%s}%s}`+"\n", mask, tail) +
+				subscribed + "\n" + c.between + fmt.Sprintf(`{"id":2147400002,"result":%s}`+"\n", c.auth) + textJob + "\n")
+			if c.failure != "" {
+				if got := miner.Line(stratumtest.Patience); !strings.HasPrefix(got, `{"id":2,"result":null,"error":[`+c.failure) {
+					t.Errorf("miner got %s", got)
+				}
+				return
+			}
+			expectLines(miner, `{"id":2,"result":true,"error":null}`, `{"id":null,"method":"mining.set_version_mask","params":["`+c.mask+`"]}`, textJob)
+		})
+	}
+}
+
+// Bytes before the first line, and bytes before and after later ones.
+func TestMinerLeadingBytes(t *testing.T) {
+	for name, leading := range map[string]string{
+		"line end": "\r\n", "space": " ", "byte-order mark": "\ufeff", "NUL": "\x00", "sixteen": strings.Repeat("\n", maxLeading),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sw, pool, _ := startScripted(t, "bitcoin", nil)
+			miner := stratumtest.DialRaw(t, sw.addr)
+			for _, b := range []byte(leading) {
+				miner.Send(string([]byte{b}))
+			}
+			miner.Send(textSubscribe + "\n")
+			miner.ExpectLine(textSubscribed)
+			miner.Send(leading + textAuthorize + "\n")
+			expectLines(pool.next(), textPoolSubscribe, textPoolAuthorize)
+		})
+	}
+}
+
+func TestSetCleanForms(t *testing.T) {
+	const eight = `"j","00","01","02",[],"20000000","1703a30c","5e9a5c3b"`
+	job := func(params string) string { return `{"id":null,"method":"mining.notify","params":[` + params + "]}\n" }
+	for _, c := range []struct {
+		chain       chainType
+		params, out string
+	}{
+		{chainBitcoin, eight, eight + `,true`},
+		{chainBitcoin, eight + `,0`, eight + `,true`},
+		{chainBitcoin, eight + `,1`, eight + `,true`},
+		{chainBitcoin, eight + `,null`, eight + `,true`},
+		{chainBitcoin, eight + `,"false"`, eight + `,true`},
+		{chainBitcoin, eight + `,false,"more"`, eight + `,true,"more"`},
+		{chainBitcoin, eight + `,0,false`, eight + `,true,false`},
+		{chainBitcoin, eight + `,"x",7`, eight + `,"x",7`},
+		{chainDecredNormal, eight + `, 0 `, eight + `, true `},
+		{chainEthereum, `"j","seed","header",false`, `"j","seed","header",true`},
+		{chainEthereum, `"j","seed","header"`, `"j","seed","header",true`},
+		{chainEthereum, `"j","seed","header",0`, `"j","seed","header",true`},
+		{chainEthereum, `"j","header","seed","target"`, `"j","header","seed","target",true`},
+		{chainEthereum, `"j","header","seed","target",false,12345`, `"j","header","seed","target",true,12345`},
+	} {
+		if got := string(setClean(c.chain, []byte(job(c.params)))); got != job(c.out) {
+			t.Errorf("%s: %s became %s", c.chain, c.params, got)
+		}
+	}
+}
+
+// A job that can not be translated is a fault of the link: the miner gets none
+// of it, and a new link.
+func TestJobNotUnderstood(t *testing.T) {
+	for _, line := range []string{
+		`{"id":null,"method":"mining.notify","params":["b","00",1,"02"]}`,
+		`{"id":null,"method":"mining.notify","params":{"job":"b"}}`,
+		`{"id":null,"method":"mining.notify"}`,
+	} {
+		for _, first := range []bool{true, false} {
+			t.Run(fmt.Sprint(line, first), func(t *testing.T) {
+				t.Parallel()
+				s := startOwnScene(t)
+				good := ownJob("a", "01", "02", true)
+				if first {
+					s.handshake("aaaaaaaa", 4, nil, []string{line})
+					s.miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
+					return
+				}
+				s.handshake("aaaaaaaa", 4, nil, []string{good})
+				s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+				s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+				s.pool.SendLine(line)
+				s.pool.ExpectClosed()
+				s.pool = s.scripted.next()
+				s.handshake("bbbbbbbb", 4, nil, []string{good})
+				s.miner.ExpectLine(ownJob("a", "01bbbbbbbb", "02", true))
+			})
+		}
+	}
+}
