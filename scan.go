@@ -178,6 +178,20 @@ func (sc *scannedLine) scan(line []byte, strict bool) {
 // name returns which member the name is that begins with the quote at i, and
 // where it ends, -1 if it does not. It notes names that are odd.
 func (sc *scannedLine) name(line []byte, i int) (which lineMember, end int) {
+	if rest := line[i+1:]; len(rest) > 7 { // the usual ones, at once
+		switch {
+		case string(rest[:3]) == `id"`:
+			return memberID, i + 4
+		case string(rest[:7]) == `method"`:
+			return memberMethod, i + 8
+		case string(rest[:7]) == `params"`:
+			return memberParams, i + 8
+		case string(rest[:7]) == `result"`:
+			return memberResult, i + 8
+		case string(rest[:6]) == `error"`:
+			return memberError, i + 7
+		}
+	}
 	if end = stringEnd(line[i:]); end < 0 {
 		return memberCount, -1
 	}
