@@ -246,8 +246,7 @@ func TestPoolThatFlaps(t *testing.T) {
 	pool := startChoosyPool(t, "btc", nil)
 	accounts := manyAccounts("a", 5)
 	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.addr()))
-	var crew []*stratumtest.Miner
-	crew = goodCrew(t, sw.addr, 20, accounts...)
+	crew := goodCrew(t, sw.addr, 20, accounts...)
 	for range 6 {
 		pool.dropAll()
 		waitAllAccepted(t, crew, 1)

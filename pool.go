@@ -18,6 +18,9 @@ const (
 	resolveKeep    = 30 * time.Second
 	resolveRetry   = time.Second
 
+	// refreshEvery is how often a name is looked up while all its IPs are out.
+	refreshEvery = 2 * time.Second
+
 	maxPoolIPs = 32 // of one name
 )
 
@@ -99,7 +102,8 @@ type poolAddress struct {
 	ips       []*endpoint // of the last look-up that worked; never changed in place
 	until     time.Time   // how long ips serve
 	waiting   []func()
-	lookupErr error // of the last look-up
+	lookupErr error     // of the last look-up
+	refreshed time.Time // when refresh asked last
 }
 
 func newPoolAddress(hostPort string, h *health) (*poolAddress, error) {
@@ -145,6 +149,22 @@ func (a *poolAddress) resolve(done func()) {
 	a.mu.Unlock()
 	if first {
 		go a.lookup()
+	}
+}
+
+// refresh looks the name up although what is known of it still serves, as none
+// of its IPs can be used: the pool may have moved. Nobody waits for that, and it
+// is done at most once in refreshEvery.
+func (a *poolAddress) refresh() {
+	a.mu.Lock()
+	now := time.Now()
+	due := a.named && len(a.waiting) == 0 && now.Sub(a.refreshed) >= refreshEvery
+	if due {
+		a.refreshed = now
+	}
+	a.mu.Unlock()
+	if due {
+		a.resolve(func() {})
 	}
 }
 

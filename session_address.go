@@ -111,6 +111,9 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 				c.obstacle, c.answer = v.obstacle, v.answer
 			}
 		}
+		if rank == rankNone && c.obstacle == obstacleOut {
+			a.refresh()
+		}
 		if rank == rankInUse && bestRank == rankProbe && refused {
 			continue // a backup that refuses the worker is no reason not to probe
 		}
