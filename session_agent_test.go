@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -320,5 +321,33 @@ func FuzzAgentMessages(f *testing.F) {
 		if next, nextErr := nextAgentMessage(b[end:]); next != nil || (err == nil) != (nextErr == nil) {
 			t.Errorf("%d bytes left out, %v, %v", len(next), err, nextErr)
 		}
+	})
+}
+
+// A proxy may bring a farm's miners on one connection, and all of them are told
+// to the next pool.
+func TestSessionManyFurtherWorkers(t *testing.T) {
+	btc, bcc := twoPools(t)
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
+	r := dialMining(t, sw.addr)
+	go func() {
+		for i := range maxWorkers + 1 {
+			fmt.Fprintf(r.Conn(), `{"id":%d,"method":"mining.authorize","params":["alice.w%d","x"]}`+"\n", i+10, i)
+		}
+	}()
+	accepted := 0
+	for range maxWorkers + 1 {
+		if strings.Contains(r.Line(stratumtest.Patience), `"result":true`) {
+			accepted++
+		}
+	}
+	if accepted != maxWorkers {
+		t.Errorf("%d workers accepted", accepted)
+	}
+	coins.set("alice", "bcc")
+	eventually(t, "all workers known to the new pool", func() bool {
+		conns := bcc.Conns()
+		return len(conns) == 1 && len(conns[0].Workers) == maxWorkers+1
 	})
 }

@@ -4,11 +4,13 @@ package main
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -172,13 +174,19 @@ func TestUpgradePhases(t *testing.T) {
 
 	// An agent with half a message sent.
 	agent := stratumtest.DialRaw(t, p.addr)
-	agent.Send(`{"id":1,"method":"mining.subscribe","params":["btccom-agent/1"]}` + "\n" + `{"id":2,"method":"mining.authorize","params":["agent.a"]}` + "\n")
+	agent.Send(`{"id":0,"method":"agent.get_capabilities","params":[["verrol","subres"]]}` + "\n" +
+		`{"id":1,"method":"mining.subscribe","params":["btccom-agent/1"]}` + "\n" + `{"id":2,"method":"mining.authorize","params":["agent.a"]}` + "\n")
 	readUntil(t, agent, `mining.notify"`) // in the answer to subscribe
-	readUntil(t, agent, `mining.notify"`)
+	_, job, _ := strings.Cut(readUntil(t, agent, `mining.notify"`), `"params":["0","`)
+	nonce, err := strconv.ParseUint(job[:8], 16, 32) // as simulated pools want it
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range uint16(3) {
 		agent.Send(agentMessage(agentRegister, i, "sim\x00w\x00"))
 	}
-	submit := agentMessage(agentSubmit, 1, "\x01\x00\x00\x00\n\n{\"\x7f")
+	share := binary.LittleEndian.AppendUint32([]byte{0, 1, 0, 0, 0}, uint32(nonce)) // miner 1, then what it counts
+	submit := agentMessage(agentSubmitMask, 1<<8, string(share)+"\n\n{\"")
 	agent.Send(submit[:9])
 	if err := btc.WaitFor(upgradeCtx(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == 3 }); err != nil {
 		t.Fatal(err)
@@ -260,12 +268,12 @@ func TestUpgradePhases(t *testing.T) {
 		}
 		agent.Line(upgradeWait)
 	}
-	if answer := agent.Read(10); answer[0] != agentAnswer || answer[9] != 1 {
+	if answer := agent.Read(agentAnswerSize - 1); answer[0] != agentAnswer || binary.LittleEndian.Uint32(answer[5:]) != uint32(statusAccept) {
 		t.Errorf("the agent's share was answered with %x", answer)
 	}
 	coins["agent"], coins["alice"] = "bcc", "bcc"
 	p.setCoins(coins)
-	err := bcc.WaitFor(upgradeCtx(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == 3 })
+	err = bcc.WaitFor(upgradeCtx(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == 3 })
 	if err != nil {
 		t.Errorf("the agent's workers: %+v", bcc.Stats())
 	}
