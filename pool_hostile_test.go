@@ -92,8 +92,8 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 			flood(nc, `{"id":2147400000,"result":`+strings.Repeat("[", 100000)+strings.Repeat("]", 100000)+"}\n", 1)
 		}, ""},
 		{"terminal controls in a refusal", "session", func(nc net.Conn) {
-			flood(nc, subscribed+`{"id":"auth","result":null,"error":[24,"`+"\u009b2J\u202e\x7f"+`<b>",null]}`+"\n", 1)
-			flood(nc, `{"id":"auth","result":null,"error":[24,"`+"\u009b2J\u202e\x7f"+`<b>",null]}`+"\n", 1)
+			flood(nc, subscribed+`{"id":2147400001,"result":null,"error":[24,"`+"\u009b2J\u202e\x7f"+`<b>",null]}`+"\n", 1)
+			flood(nc, `{"id":2147400002,"result":null,"error":[24,"`+"\u009b2J\u202e\x7f"+`<b>",null]}`+"\n", 1)
 		}, `[24,"?2J??<b>",null]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
