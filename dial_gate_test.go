@@ -295,7 +295,9 @@ func TestDialGateSlowTries(t *testing.T) {
 
 	// Where all are slow, the size counts.
 	slow := &endpoint{addr: gateTarget.addr}
-	hung = holdAll(g, slow, laneNew, size)
+	if n := len(holdAll(g, slow, laneNew, size)); n != size {
+		t.Errorf("%d of %d held", n, size)
+	}
 	time.Sleep(slowAfter + slowAfter/2)
 	if n := len(holdAll(g, slow, laneNew, size)); n > 0 {
 		t.Errorf("%d more than %d were let through at a slow pool", n, size)

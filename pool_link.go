@@ -127,11 +127,6 @@ func (k *poolLink) start(ips []*endpoint) {
 	}
 }
 
-// owns says that sock is the link's, or may become it.
-func (k *poolLink) owns(sock *socket) bool {
-	return k.socket == sock && sock != nil || k.dial != nil && k.dial.owns(sock)
-}
-
 // connected goes on with the first IP that took the connection.
 func (k *poolLink) connected(try dialTry) {
 	k.dial, k.attempt, k.socket = nil, try.attempt, try.socket

@@ -128,16 +128,6 @@ func (q *requestQueue) shares(tag linkTag) int {
 	return n
 }
 
-// hasShares says whether a link has shares to answer.
-func (q *requestQueue) hasShares(tag linkTag) bool {
-	for at := 0; at < len(q.b); at += 2 + int(q.b[at+1]&^shareBit) {
-		if linkTag(q.b[at]) == tag && q.b[at+1]&shareBit != 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // valid says whether b, from a state file, is the content of a queue.
 func validRequests(b []byte) bool {
 	at := 0
