@@ -51,8 +51,8 @@ func (s *ownScene) handshake(p string, size int, between, after []string) {
 	if withOwnID(subscribe, 0) != withOwnID(`{"id":0,"method":"mining.subscribe","params":["raw/1.0"]}`, 0) {
 		s.t.Errorf("pool got %s", subscribe)
 	}
-	authorize := s.pool.ExpectMethod("mining.authorize")
 	s.pool.SendLine(fmt.Sprintf(`{"id":%s,"result":[[["mining.notify","x"]],"%s",%d],"error":null}`, lineID([]byte(subscribe)), p, size))
+	authorize := s.pool.ExpectMethod("mining.authorize")
 	for _, line := range between {
 		s.pool.SendLine(line)
 	}

@@ -41,6 +41,8 @@ type ownRequest struct {
 
 	// Capabilities: the answer says whether the pool answers an agent's shares.
 	Capabilities bool `json:",omitempty"`
+	// Configure: the answer says which version bits may be rolled.
+	Configure bool `json:",omitempty"`
 }
 
 func newOwnRequests() *ownRequests { return &ownRequests{next: firstOwnID} }
@@ -93,6 +95,11 @@ func (o *ownRequests) expect(id uint32) { o.pending = append(o.pending, ownReque
 // expectCapabilities is expect for agent.get_capabilities.
 func (o *ownRequests) expectCapabilities(id uint32) {
 	o.pending = append(o.pending, ownRequest{ID: id, Capabilities: true})
+}
+
+// expectConfigure is expect for mining.configure.
+func (o *ownRequests) expectConfigure(id uint32) {
+	o.pending = append(o.pending, ownRequest{ID: id, Configure: true})
 }
 
 // take removes the request that raw answers. It reports false if that is none

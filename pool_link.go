@@ -18,6 +18,10 @@ const (
 	// for the pool's first job and for a late answer to mining.configure.
 	firstJobGrace = time.Second
 
+	// authorizeGap is the least time between mining.subscribe and
+	// mining.authorize at pools that pick their own extranonce.
+	authorizeGap = 10 * time.Millisecond
+
 	// maxChanges is how many other extranonces a pool may pick before its link
 	// is ready: for each, all it has sent is gone through again.
 	maxChanges = 8
@@ -92,6 +96,9 @@ type poolLink struct {
 	junkLines      int
 	introduced     bool // the pool was told of all workers
 
+	subscribedAt time.Time  // when mining.subscribe was sent
+	gap          *loopTimer // until mining.authorize is sent
+
 	answersShares bool // the pool says that it answers an agent's binary shares
 
 	given     *givenExtranonce // what the pool answered to subscribe
@@ -150,8 +157,14 @@ func (k *poolLink) notConnected() {
 	}
 }
 
+// sendHandshake begins the handshake. A pool that takes the session's extranonce
+// gets all requests in one packet. Others get one after the other, as a miner
+// would send them: there are some that refuse a worker before subscribe is
+// answered, and some that ignore suggestions before authorize is (protocol.md,
+// "Handshake with the pool").
 func (k *poolLink) sendHandshake() {
 	s := k.session
+	s.lookAhead()
 	var b []byte
 	if s.askedMask != 0 {
 		k.configureID, _ = k.requests.issue()
@@ -164,15 +177,23 @@ func (k *poolLink) sendHandshake() {
 		params = params[:1] // as an ordinary miner would
 	}
 	k.subscribeID, _ = k.requests.issue()
+	k.subscribedAt = time.Now()
 	b = appendRequest(b, appendOwnID(nil, k.subscribeID), "mining.subscribe", params...)
-	for _, suggestion := range s.suggestions {
+	k.pending |= pendingSubscribe | pendingAuthorize
+	if !k.pool.ownExtranonce {
+		b = k.appendSuggestions(b)
+		b = k.appendAuthorize(b)
+	}
+	k.socket.write(b)
+}
+
+func (k *poolLink) appendSuggestions(b []byte) []byte {
+	for _, suggestion := range k.session.suggestions {
 		id, _ := k.requests.issue()
 		b = fmt.Appendf(b, `{"id":%d,"method":%s,"params":%s}`+"\n", id, quote(suggestion.method), suggestion.params)
 		k.requests.expect(id)
 	}
-	b = k.appendAuthorize(b)
-	k.pending |= pendingSubscribe | pendingAuthorize
-	k.socket.write(b)
+	return b
 }
 
 func (k *poolLink) appendAuthorize(b []byte) []byte {
@@ -180,6 +201,18 @@ func (k *poolLink) appendAuthorize(b []byte) []byte {
 	name := k.pool.workerFor(auth.name, k.suffixed)
 	k.authorizeID, _ = k.requests.issue()
 	return appendRequest(b, appendOwnID(nil, k.authorizeID), auth.method, append([][]byte{quote(name)}, k.pool.passwordFor(auth.rest)...)...)
+}
+
+// authorizeNext sends mining.authorize after mining.subscribe has been answered.
+// Some pools refuse a worker that comes within a few milliseconds of subscribe,
+// so one at a nearby pool waits for a moment.
+func (k *poolLink) authorizeNext() {
+	s := k.session
+	if wait := authorizeGap - time.Since(k.subscribedAt); wait > 0 {
+		k.gap = s.loop.after(wait, func() { k.socket.write(k.appendAuthorize(nil)) })
+		return
+	}
+	k.socket.write(k.appendAuthorize(nil))
 }
 
 // received consumes lines until the link is ready; what follows is the
@@ -336,6 +369,9 @@ func (k *poolLink) answerLine(line []byte) {
 			k.fail(err)
 		} else {
 			k.attempt.subscribed()
+			if k.pool.ownExtranonce {
+				k.authorizeNext()
+			}
 		}
 	case k.authorizeID:
 		k.authorized(r)
@@ -370,6 +406,7 @@ func (k *poolLink) subscribed(result json.RawMessage) error {
 
 // take notes the pool's extranonce.
 func (k *poolLink) take(given *givenExtranonce) error {
+	k.session.lookAhead()
 	t, own, err := k.session.translationFor(k.pool, given)
 	if err != nil {
 		return err
@@ -410,15 +447,24 @@ func (k *poolLink) extranonceChanged(line []byte) {
 // configured reads the pool's answer to mining.configure. A pool that knows
 // no version rolling allows no bit.
 func (k *poolLink) configured(r *response) {
+	if rolling, allowed := rollingOf(r); rolling {
+		k.rolling, k.allowedMask = true, allowed
+	}
+}
+
+// rollingOf reads from an answer to mining.configure whether the pool knows
+// version rolling, and which bits it allows.
+func rollingOf(r *response) (rolling bool, allowed uint32) {
 	var result map[string]json.RawMessage
 	if len(r.Result) == 0 || wireJSON.Unmarshal(r.Result, &result) != nil {
-		return
+		return false, 0
 	}
 	switch string(result["version-rolling"]) {
 	case "true", "1", `"true"`:
-		k.rolling = true
-		k.allowedMask, _ = parseMask(result["version-rolling.mask"])
+		allowed, _ = parseMask(result["version-rolling.mask"])
+		return true, allowed
 	}
+	return false, 0
 }
 
 // authorized reads the pool's answer to mining.authorize. A refused name is
@@ -435,6 +481,9 @@ func (k *poolLink) authorized(r *response) {
 		}
 		k.pending &^= pendingAuthorize
 		k.answer = r
+		if k.pool.ownExtranonce {
+			k.socket.write(k.appendSuggestions(nil))
+		}
 		k.introduce()
 		return
 	}
@@ -564,6 +613,7 @@ func (k *poolLink) close() {
 func (k *poolLink) stopTimers() {
 	k.session.loop.stopTimer(k.deadline)
 	k.session.loop.stopTimer(k.grace)
+	k.session.loop.stopTimer(k.gap)
 }
 
 // untranslatable reports why a job that has come can not be changed for the
@@ -588,7 +638,7 @@ func (k *poolLink) untranslatable() error {
 // unanswered are the own requests whose answers may still come.
 func (k *poolLink) unanswered() *ownRequests {
 	if k.pending&pendingConfigure != 0 {
-		k.requests.expect(k.configureID)
+		k.requests.expectConfigure(k.configureID)
 	}
 	if k.pending&pendingCapabilities != 0 {
 		k.requests.expectCapabilities(k.capabilitiesID)

@@ -254,6 +254,10 @@ func (s *socket) writeOut(conn net.Conn, b []byte, limit time.Duration) {
 // chunk behind.
 func (s *socket) hasMore() bool { return false }
 
+// peek gives what has been read and the owner has not taken yet, at most n
+// bytes.
+func (s *socket) peek(n int) []byte { return s.partial[:min(n, len(s.partial))] }
+
 // congested says that more waits than a peer in good health leaves.
 func (s *socket) congested() bool { return len(s.unsent) > readChunk }
 

@@ -83,6 +83,16 @@ func (s *socket) hasMore() bool {
 	return err == nil && n > 0
 }
 
+// peek gives what the peer has sent and the owner has not taken yet, at most n
+// bytes, and leaves it where it is.
+func (s *socket) peek(n int) []byte {
+	b := append(make([]byte, 0, n), s.partial[:min(n, len(s.partial))]...)
+	if more, _, err := unix.Recvfrom(int(s.fd), b[len(b):n], unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
+		b = b[:len(b)+more]
+	}
+	return b
+}
+
 // write sends b, or keeps what the peer does not take for later. b is not kept.
 func (s *socket) write(b []byte) {
 	if s.closed || s.broken || len(b) == 0 {

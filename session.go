@@ -62,6 +62,9 @@ type Session struct {
 	// rolling; sentMask is what it was last told.
 	askedMask uint32
 	sentMask  uint32
+	// configureAhead: a mining.configure that waits to be read was heeded when the
+	// first link was prepared; see lookAhead.
+	configureAhead bool
 
 	// agent is set for BTCAgents; workers are all workers but the first.
 	agent   *agentWorkers

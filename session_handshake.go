@@ -302,49 +302,19 @@ func (s *Session) handleConfigure(r *request) {
 		}
 		return
 	}
-	params := r.paramList()
-	var extensions []string
-	if len(params) == 0 || isNull(params[0]) || wireJSON.Unmarshal(params[0], &extensions) != nil {
-		s.answerError(r, errTooFewParams)
+	result, e := s.configure(r, anyBits)
+	if e != nil {
+		s.answerError(r, e)
 		return
 	}
-	options := map[string]json.RawMessage{}
-	if len(params) > 1 {
-		if wireJSON.Unmarshal(params[1], &options) != nil {
-			options = nil
-		}
-	}
-	result := []byte{'{'}
-	for _, extension := range extensions[:min(len(extensions), maxExtensions)] {
-		if len(result) > 1 {
-			result = append(result, ',')
-		}
-		result = append(result, quote(extension)...)
-		result = append(result, ':')
-		switch extension {
-		case "version-rolling":
-			mask, ok := requestedMask(options)
-			if !ok {
-				result = append(result, `"version-rolling.mask is not a hex number"`...)
-				break
-			}
-			s.askedMask = mask
-			result = fmt.Appendf(result, `true,"version-rolling.mask":"%08x"`, mask)
-		case "subscribe-extranonce":
-			s.wantsExtranonce = true
-			result = append(result, "true"...)
-		default:
-			result = append(result, "false"...)
-		}
-	}
-	s.answer(r.ID, append(result, '}'))
+	s.answer(r.ID, result)
 }
 
 // requestedMask is the mask of BIP 310's version-rolling; without one, all bits.
 func requestedMask(options map[string]json.RawMessage) (uint32, bool) {
 	raw, ok := options["version-rolling.mask"]
 	if !ok {
-		return 0xffffffff, true
+		return anyBits, true
 	}
 	return parseMask(raw)
 }

@@ -390,7 +390,9 @@ func (s *Session) linkReady(k *poolLink) {
 	}
 	if s.askedMask != 0 {
 		if mask := s.askedMask & k.allowedMask; first || mask != s.sentMask {
-			out = appendVersionMask(out, mask)
+			if !s.configureAhead { // else the answer to that tells it
+				out = appendVersionMask(out, mask)
+			}
 			s.sentMask = mask
 		}
 	}

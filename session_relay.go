@@ -248,6 +248,8 @@ func (s *Session) minerSpecial(line []byte) bool {
 		return true
 	case "mining.authorize", "eth_submitLogin":
 		return s.authorizeExtra(line)
+	case "mining.configure":
+		return s.configureLate(line)
 	case "agent.get_capabilities":
 		return s.askCapabilities(line)
 	case "mining.get_transactions":

@@ -156,6 +156,9 @@ func (s *Session) answered(tag linkTag, own *ownRequests, line []byte, sc *scann
 	var alias []byte
 	if r, ok := own.take(id); ok {
 		if r.Alias == nil {
+			if r.Configure && tag == s.tag {
+				s.configuredLate(line)
+			}
 			if r.Capabilities {
 				s.agent.link(tag).capabilities(line)
 			}
