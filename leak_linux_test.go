@@ -279,7 +279,13 @@ func TestShortSessionsLeaveNothing(t *testing.T) {
 	const heapSlack, privateSlack = 384 << 10, 6 << 10
 	s := startLeakScene(t)
 	s.run(3000, 0)
-	before := s.holds()
+	var before holding
+	awaitSettled(t, func() string {
+		if before = s.holds(); before.watches != before.atBroker {
+			return fmt.Sprintf("%d watches, %d of them in ZooKeeper", before.watches, before.atBroker)
+		}
+		return ""
+	})
 	s.run(n, 1000)
 	var after holding
 	s.t.Logf("before: %v", before)

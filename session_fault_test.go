@@ -508,6 +508,7 @@ func TestSessionPoolGoneForGood(t *testing.T) {
 	for _, what := range []string{"refuses", "hangs"} {
 		m := steadyMiner(t, sw, "alice.1")
 		waitPool(t, m, "btc")
+		waitAccepted(t, m, 1) // the link is stable: its end is not the miner's
 		sw.setTiming(func(tm *timing) {
 			tm.reconnectFirst, tm.reconnectMost = 2*time.Millisecond, 5*time.Millisecond
 			tm.poolHandshake = 20 * time.Millisecond
