@@ -101,6 +101,8 @@ type poolLink struct {
 	jobAt   int    // where in early the first job starts; valid if hasJob
 	hasJob  bool
 	noGrace bool // the grace has run out
+
+	difficulty bool // the pool has told one
 }
 
 // linkPending are the answers a link waits for.
@@ -218,6 +220,9 @@ func (k *poolLink) line(line []byte) {
 			k.hasJob, k.jobAt = true, len(k.early)
 		}
 		k.keep(line)
+	case lineDifficulty:
+		k.difficulty = true
+		k.keep(line)
 	case lineAnswer:
 		k.answerLine(line)
 	case lineVersionMask:
@@ -309,6 +314,9 @@ func (k *poolLink) subscribed(result json.RawMessage) error {
 
 // take notes the pool's extranonce.
 func (k *poolLink) take(given *givenExtranonce) error {
+	if k.pool.ownExtranonce {
+		k.session.manager.sizes.saw(k.address, given.Size)
+	}
 	t, own, err := k.session.translationFor(k.pool, given)
 	if err != nil {
 		return err

@@ -39,6 +39,7 @@ type runtimeState struct {
 	Wanted        map[string]string `json:",omitempty"` // coin by sub-account
 	Switched      map[string]int64  `json:",omitempty"` // when that changed, Unix seconds
 	Upgrades      int               `json:",omitempty"` // since the first start
+	Sizes         map[string]int    `json:",omitempty"` // of extranonce2, by pool address
 
 	// Monitor is what the status page has shown.
 	Monitor *monitorState `json:",omitempty"`
@@ -83,8 +84,9 @@ type sessionState struct {
 	Shares [3]uint32 // submitted, accepted, refused
 	Share  int64     `json:",omitempty"` // when the last one came, Unix seconds
 
-	Owed         int `json:",omitempty"`
-	OwnAnswers   int `json:",omitempty"`
+	Owed         int  `json:",omitempty"`
+	OwnAnswers   int  `json:",omitempty"`
+	NoDifficulty bool `json:",omitempty"` // from this link; the miner is to be told the default
 	Suggestions  []requestState
 	Workers      []requestState
 	Agent        [][]byte     `json:",omitempty"` // register messages

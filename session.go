@@ -99,6 +99,8 @@ type Session struct {
 	owed int
 	// ownAnswers counts answers still to come that the miner did not ask for.
 	ownAnswers int
+	// difficultyDue runs while upstream has not told a difficulty, if it has to.
+	difficultyDue *loopTimer
 }
 
 // suggestion is a request that each pool gets at the handshake.
@@ -147,6 +149,7 @@ func (s *Session) close(why string) {
 	s.stopLinking()
 	s.miner.close()
 	s.endDrains()
+	s.difficultyTold()
 	s.leaveEndpoint(false)
 	if s.upstream != nil {
 		closeLink(s.upstream, s.owesShares())

@@ -404,6 +404,10 @@ func (s *Session) linkReady(k *poolLink) {
 	s.jobSeen = s.manager.clock()
 	s.tag++
 	s.owed, s.ownAnswers = 0, k.unanswered()
+	s.difficultyTold()
+	if !first && !k.difficulty {
+		s.awaitDifficulty()
+	}
 	s.phase = phaseRelaying
 	s.endHandshake()
 	s.miner.write(out)
@@ -512,6 +516,7 @@ func (s *Session) poolLost(err error) {
 		closeLink(s.upstream, s.owesShares())
 		s.upstream = nil
 	}
+	s.difficultyTold()
 	s.manager.poolLost(s, err, unstable)
 	s.phase = phaseReconnecting
 	s.miner.pause(true)

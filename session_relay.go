@@ -17,6 +17,7 @@ type lineKind uint8
 const (
 	lineAnswer lineKind = iota // no method
 	lineJob
+	lineDifficulty
 	lineVersionMask
 	lineSetExtranonce
 	lineReconnect
@@ -72,6 +73,8 @@ func poolLineKind(line []byte) lineKind {
 		return lineAnswer
 	case "mining.notify":
 		return lineJob
+	case "mining.set_difficulty":
+		return lineDifficulty
 	case "mining.set_version_mask":
 		return lineVersionMask
 	case "mining.set_extranonce":
@@ -271,6 +274,8 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 			s.writeJob(line)
 			return false
 		}
+	case lineDifficulty:
+		s.difficultyTold()
 	case lineVersionMask, lineSetExtranonce, lineReconnect:
 		flush()
 		s.poolSpecial(kind, line)

@@ -144,6 +144,7 @@ func (s *Session) failBack(budget map[*poolAddress]int) {
 func (m *sessionManager) poolBack(e *endpoint) {
 	glog.Infof("pool back pool=%s", e)
 	m.monitor.back(e)
+	m.sizes.back(e)
 	m.tryAhead(func(p *pool) bool { return p.leadsTo(e) })
 }
 
