@@ -14,7 +14,7 @@ import (
 
 const (
 	// askTimeout is for connecting to one IP and its answer.
-	askTimeout = 5 * time.Second
+	askTimeout = 3 * time.Second
 	// maxAskedIPs bounds how many of a name's IPs are asked, one after the other.
 	maxAskedIPs = 4
 )

@@ -62,6 +62,7 @@ type sizeSurvey struct {
 type surveyedAddress struct {
 	*poolAddress
 	again chan struct{} // has it asked once more
+	told  atomic.Bool   // its size is known from it, not only from a former run
 }
 
 // newSizeSurvey returns nil if there is nothing to find out.
@@ -76,7 +77,7 @@ func newSizeSurvey(m *sessionManager) *sizeSurvey {
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	for _, p := range m.pools {
 		for _, a := range p.addresses {
-			v.addresses[a.text] = &surveyedAddress{a, make(chan struct{}, 1)}
+			v.addresses[a.text] = &surveyedAddress{poolAddress: a, again: make(chan struct{}, 1)}
 		}
 	}
 	v.size.Store(poolOnlySize)
@@ -107,6 +108,7 @@ func (v *sizeSurvey) start(path string, known map[string]int) {
 	var later []*surveyedAddress
 	for text, a := range v.addresses {
 		if _, ok := known[text]; ok {
+			a.told.Store(true)
 			later = append(later, a)
 			continue
 		}
@@ -159,8 +161,13 @@ func (v *sizeSurvey) saw(a *poolAddress, size int) {
 func (v *sizeSurvey) note(text string, size int, asked bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	a := v.addresses[text]
+	if a == nil {
+		return // of a former configuration
+	}
+	a.told.Store(true)
 	former, known := v.given[text]
-	if v.addresses[text] == nil || known && (size == former || size > former && !asked) {
+	if known && (size == former || size > former && !asked) {
 		return
 	}
 	v.given[text] = size
@@ -226,6 +233,7 @@ func (v *sizeSurvey) back(e *endpoint) {
 	}
 	for _, a := range v.addresses {
 		if a.leadsTo(e) {
+			a.told.Store(false) // until it has answered again
 			select {
 			case a.again <- struct{}{}:
 			default:
@@ -234,44 +242,50 @@ func (v *sizeSurvey) back(e *endpoint) {
 	}
 }
 
-// keepAsking asks an address until it answers, and again when it is back.
+// keepAsking asks an address until its size is known, and again when it is back.
 func (v *sizeSurvey) keepAsking(a *surveyedAddress, now bool) {
-	pause := askPauseFirst
-	if !now {
-		select {
-		case <-a.again:
-		case <-v.ctx.Done():
-			return
-		}
+	if now {
+		v.askAndNote(a)
+		v.askedOnce()
 	}
-	for first := now; ; first = false {
-		size, err := v.ask(a.poolAddress)
+	for pause := askPauseFirst; ; {
+		var due <-chan time.Time
+		if !a.told.Load() {
+			due = time.After(pause/2 + rand.N(pause))
+			pause = min(2*pause, askPauseMost)
+		}
+		select {
+		case <-due:
+		case <-a.again:
+			// One that comes and goes is not asked more often than that.
+			select {
+			case <-time.After(askPauseFirst/2 + rand.N(askPauseFirst)):
+			case <-v.ctx.Done():
+			}
+		case <-v.ctx.Done():
+		}
 		if v.ctx.Err() != nil {
 			return
 		}
-		if err == nil {
-			v.note(a.text, size, true)
-			pause = askPauseFirst
-		} else {
-			glog.V(1).Infof("extranonce2 size not told pool=%s: %v", a.text, err)
+		if !v.askAndNote(a) {
+			continue
 		}
-		if first {
-			v.askedOnce()
-		}
-		if err == nil {
-			select {
-			case <-a.again:
-			case <-v.ctx.Done():
-				return
-			}
-		}
-		select {
-		case <-time.After(pause/2 + rand.N(pause)):
-		case <-v.ctx.Done():
-			return
-		}
-		pause = min(2*pause, askPauseMost)
+		pause = askPauseFirst
 	}
+}
+
+// askAndNote reports whether the address has answered.
+func (v *sizeSurvey) askAndNote(a *surveyedAddress) bool {
+	size, err := v.ask(a.poolAddress)
+	switch {
+	case v.ctx.Err() != nil:
+		return false
+	case err != nil:
+		glog.V(1).Infof("extranonce2 size not told pool=%s: %v", a.text, err)
+		return false
+	}
+	v.note(a.text, size, true)
+	return true
 }
 
 // askedOnce notes the outcome of an address's first try. With the last one, the

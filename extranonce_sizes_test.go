@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -292,4 +293,15 @@ func TestCheckWarnsOfSmallExtranonce2Size(t *testing.T) {
 		}
 		ln.Close()
 	}
+}
+
+func FuzzGivenSize(f *testing.F) {
+	f.Add([]byte(fmt.Sprintf(readyLine, 8) + "\n"))
+	f.Add([]byte("Welcome!\n" + difficultyLine + "\n" + `{"id":1,"result":[1,"",2e9]}` + "\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		size, err := readGivenSize(bytes.NewReader(text))
+		if size < 0 || size > maxGivenSize || err != nil && size != 0 {
+			t.Errorf("size %d, %v", size, err)
+		}
+	})
 }
