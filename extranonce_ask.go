@@ -17,6 +17,9 @@ const (
 	askTimeout = 3 * time.Second
 	// maxAskedIPs bounds how many of a name's IPs are asked, one after the other.
 	maxAskedIPs = 4
+
+	// askID is the request's id, from the range of the switcher's own requests.
+	askID = "2147400000"
 )
 
 var errNotAskedNow = errors.New("it may not be dialled now")
@@ -102,7 +105,7 @@ func askSize(ctx context.Context, addr string, connected func()) (int, error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	connected()
-	if _, err := conn.Write(appendRequest(nil, "1", "mining.subscribe", quote(defaultUserAgent))); err != nil {
+	if _, err := conn.Write(appendRequest(nil, askID, "mining.subscribe", quote(defaultUserAgent))); err != nil {
 		return 0, fmt.Errorf("mining.subscribe: %w", err)
 	}
 	return readGivenSize(conn)

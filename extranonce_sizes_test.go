@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	askLine   = `{"id":1,"method":"mining.subscribe","params":["stratumSwitcher"]}`
-	readyLine = `{"id":1,"result":[[["mining.notify","x"]],"aabb",%d],"error":null}`
+	askLine   = `{"id":2147400000,"method":"mining.subscribe","params":["stratumSwitcher"]}`
+	readyLine = `{"id":2147400000,"result":[[["mining.notify","x"]],"aabb",%d],"error":null}`
 )
 
 // startSurveyed is a switcher at pools that pick the extranonce, one coin each,
@@ -219,7 +219,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 func TestExtranonceSizesHostileAnswers(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"good":           {fmt.Sprintf(readyLine, 8) + "\n", ""},
-		"another id":     {strings.Replace(fmt.Sprintf(readyLine, 0), `"id":1`, `"id":"1"`, 1) + "\n", ""},
+		"another id":     {strings.Replace(fmt.Sprintf(readyLine, 0), `"id":2147400000`, `"id":"2147400000"`, 1) + "\n", ""},
 		"nothing":        {"", "answer to mining.subscribe: EOF"},
 		"half a line":    {fmt.Sprintf(readyLine, 8), "answer to mining.subscribe: EOF"},
 		"error":          {`{"id":1,"result":null,"error":[20,"no",null]}` + "\n", `pool refused to subscribe: [20,"no",null]`},
