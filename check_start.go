@@ -45,6 +45,9 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 	for _, warning := range portWarnings(pools, room) {
 		warnings = append(warnings, "warning: "+warning)
 	}
+	if warning := sizeWarning(c); warning != "" {
+		warnings = append(warnings, "warning: "+warning)
+	}
 	if before != nil {
 		return warnings, nil, before.check(c)
 	}

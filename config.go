@@ -88,7 +88,8 @@ type Config struct {
 	PoolIdleSeconds int
 
 	// ExtraNonce2Size (1-8) is how many bytes miners may count in if there are
-	// coins with ExtraNonce "pool". 0, the default: 4, or 3 if all are such.
+	// coins with ExtraNonce "pool". 0, the default: 4, or if all are such, the
+	// largest of 8, 4, 3 and 2 for which all pools have room.
 	ExtraNonce2Size int `json:",omitempty"`
 
 	// TrustedProxies are the networks or addresses of load balancers that tell

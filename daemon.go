@@ -51,6 +51,7 @@ func (d *daemon) start(configPath string) error {
 	defer d.status.close()
 	d.manager.start()
 	defer d.manager.close()
+	d.manager.sizes.start(sizesFile, nil)
 	d.coins.Start(d.manager)
 	d.manager.serve(ln)
 	return d.run()

@@ -40,7 +40,8 @@ const (
 	// session pools count in is left for the miner.
 	mixedSize = 4
 	// With pools that pick their own extranonce only, X need not tell miners
-	// apart: one byte for X and three for the miner fit pools that give 4.
+	// apart: one byte for X and three for the miner fit pools that give 4. The
+	// size is what sizeSurvey begins with.
 	poolOnlyWidth = 1
 	poolOnlySize  = 3
 )
@@ -68,6 +69,15 @@ func planExtranonce(c *Config) extranoncePlan {
 		plan.size = c.ExtraNonce2Size
 	}
 	return plan
+}
+
+// sizeWarning is about a configured size that not every miner can count in;
+// empty if there is nothing to say.
+func sizeWarning(c *Config) string {
+	if planExtranonce(c).width == 0 || c.ExtraNonce2Size == 0 || c.ExtraNonce2Size >= mixedSize {
+		return ""
+	}
+	return fmt.Sprintf("ExtraNonce2Size is %d: some miner programs and marketplaces need 4 or more, see docs/pools.md", c.ExtraNonce2Size)
 }
 
 // shapeFor is the shape of a new session. Agents have their own way of dividing
@@ -133,6 +143,9 @@ func (e extranonceShape) fill(size int) (*translation, error) {
 	return &translation{Coinb2: zeros, After: zeros, Digits: 2 * e.Size}, nil
 }
 
+// maxGivenSize is the largest extranonce2 that is taken from a pool.
+const maxGivenSize = 32
+
 // givenExtranonce is what a pool answered to mining.subscribe.
 type givenExtranonce struct {
 	Extranonce1 string // hex
@@ -159,7 +172,7 @@ func newGiven(extranonce1, size json.RawMessage) (*givenExtranonce, error) {
 	if _, err := hex.DecodeString(a.Extranonce1); err != nil {
 		return nil, fmt.Errorf("pool gave extranonce %q, which is not hex", a.Extranonce1)
 	}
-	if wireJSON.Unmarshal(size, &a.Size) != nil || a.Size < 0 || a.Size > 32 {
+	if wireJSON.Unmarshal(size, &a.Size) != nil || a.Size < 0 || a.Size > maxGivenSize {
 		return nil, fmt.Errorf("pool gave extranonce2 size %s", clip(size))
 	}
 	return &a, nil

@@ -28,6 +28,9 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 			pools = append(pools, small)
 			c := fileConfig(pools...)
 			withKinds(one, two, small)(c)
+			if kinds == "pool only" {
+				c.ExtraNonce2Size = 3 // so that the small one has no room
+			}
 			coins := map[string]string{"alice": "one", "able": "small"}
 			for _, p := range pools {
 				coins["to"+p.Name()] = p.Name()
@@ -93,6 +96,7 @@ func startOwnProcess(t *testing.T) (p *process, s *ownScene, second *scriptedPoo
 	s = &ownScene{t: t, scripted: startScriptedPool(t)}
 	second = startScriptedPool(t)
 	c := fileConfig()
+	c.ExtraNonce2Size = 3 // so that the pools are not asked
 	c.StratumServerMap = map[string]StratumServerInfo{
 		"own":    {URL: s.scripted.addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool},
 		"second": {URL: second.addr(), UserSuffix: "second", ExtraNonce: extranonceOfPool, Worker: "{account}+{miner}", Password: "p"},

@@ -110,6 +110,8 @@ type poolLink struct {
 	early   []byte // lines for the miner, in order
 	hasJob  bool
 	noGrace bool // the grace has run out
+
+	difficulty bool // the pool has told one
 }
 
 // linkPending are the answers a link waits for.
@@ -264,6 +266,9 @@ func (k *poolLink) line(line []byte) {
 			k.hasJob = true
 		}
 		k.keep(line)
+	case lineDifficulty:
+		k.difficulty = true
+		k.keep(line)
 	case lineAnswer:
 		k.answerLine(line)
 	case lineVersionMask:
@@ -407,6 +412,9 @@ func (k *poolLink) subscribed(result json.RawMessage) error {
 // take notes the pool's extranonce.
 func (k *poolLink) take(given *givenExtranonce) error {
 	k.session.lookAhead()
+	if k.pool.ownExtranonce {
+		k.session.manager.sizes.saw(k.address, given.Size)
+	}
 	t, own, err := k.session.translationFor(k.pool, given)
 	if err != nil {
 		return err

@@ -345,6 +345,7 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	relaying, clock := time.Now(), monotonicClock()
 	defer d.manager.close()
 	collect()
+	d.manager.sizes.start(sizesFile, st.Sizes)
 	d.manager.goOn() // first, so that no coin changes before
 	d.coins.Start(d.manager)
 	ln, err := d.listen(st)

@@ -40,6 +40,7 @@ type runtimeState struct {
 	Wanted        map[string]string `json:",omitempty"` // coin by sub-account
 	Switched      map[string]int64  `json:",omitempty"` // when that changed, Unix seconds
 	Upgrades      int               `json:",omitempty"` // since the first start
+	Sizes         map[string]int    `json:",omitempty"` // of extranonce2, by pool address
 
 	// Binary is the path that upgrades are taken from, if it is not the name
 	// that this program was started by: a script may stand in its place.
@@ -100,6 +101,7 @@ type sessionState struct {
 	Owed         int       `json:",omitempty"`
 	OwnAnswers   int       `json:",omitempty"` // to ids of builds that used words
 	Own          *ownState `json:",omitempty"`
+	NoDifficulty bool      `json:",omitempty"` // from this link; the miner is to be told the default
 	Suggestions  []requestState
 	Workers      []requestState
 	Agent        [][]byte          `json:",omitempty"` // register messages

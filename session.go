@@ -104,6 +104,8 @@ type Session struct {
 	// ownAnswers counts answers still to come, on a link taken over from an
 	// earlier build, to requests with that build's own ids.
 	ownAnswers int
+	// difficultyDue runs while upstream has not told a difficulty, if it has to.
+	difficultyDue *loopTimer
 }
 
 // suggestion is a request that each pool gets at the handshake.
@@ -152,6 +154,7 @@ func (s *Session) close(why string) {
 	s.stopLinking()
 	s.miner.close()
 	s.endDrains()
+	s.difficultyTold()
 	s.leaveEndpoint(false)
 	if s.upstream != nil {
 		closeLink(s.upstream, s.owesShares())

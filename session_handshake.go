@@ -333,10 +333,10 @@ func (s *Session) handleSubscribe(r *request) {
 	}
 }
 
-// subscribe gives the session its ID. If the server ID is not known yet, the
-// request is held and read again when it is.
+// subscribe gives the session its ID. If the server ID or the size of its
+// extranonce2 is not known yet, the request is held and read again when it is.
 func (s *Session) subscribe(sub *subscription) bool {
-	if !s.manager.serverIDOrWait(s) {
+	if !s.manager.serverIDOrWait(s) || !s.manager.sizeOrWait(s, sub.isAgent()) {
 		s.handshake.held = true
 		s.miner.pause(true)
 		return false
@@ -349,7 +349,7 @@ func (s *Session) subscribe(sub *subscription) bool {
 	}
 	s.id, s.hasID = id, true
 	s.subscription = sub
-	s.shape = s.manager.plan.shapeFor(id, sub.isAgent())
+	s.shape = s.manager.planNow().shapeFor(id, sub.isAgent())
 	if sub.isAgent() {
 		s.agent = newAgentWorkers()
 		s.agent.wantsAnswers = s.handshake.wantsAnswers
@@ -357,8 +357,8 @@ func (s *Session) subscribe(sub *subscription) bool {
 	return true
 }
 
-// serverIDKnown goes on with a request that was held.
-func (s *Session) serverIDKnown() {
+// extranonceKnown goes on with a request that was held.
+func (s *Session) extranonceKnown() {
 	if s.phase == phaseHandshaking && s.handshake.held {
 		s.handshake.held = false
 		s.miner.resume()

@@ -410,6 +410,10 @@ func (s *Session) linkReady(k *poolLink) {
 	s.tag++
 	s.ownAnswers, s.own = 0, k.unanswered()
 	s.agent.open(s.tag, k.answersShares)
+	s.difficultyTold()
+	if !first && !k.difficulty {
+		s.awaitDifficulty()
+	}
 	s.phase = phaseRelaying
 	s.endHandshake()
 	s.miner.write(out)
@@ -518,6 +522,7 @@ func (s *Session) poolLost(err error) {
 		closeLink(s.upstream, s.owesShares())
 		s.upstream = nil
 	}
+	s.difficultyTold()
 	s.manager.poolLost(s, err, unstable)
 	s.phase = phaseReconnecting
 	s.miner.pause(true)

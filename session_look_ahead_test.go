@@ -48,6 +48,7 @@ func expectQuiet(t *testing.T, r *stratumtest.Raw) {
 func TestSessionLooksAhead(t *testing.T) {
 	p := startScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
+		c.ExtraNonce2Size = 3
 		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
 	const (

@@ -61,6 +61,7 @@ type sessionManager struct {
 	made      time.Time
 	chain     chainType
 	plan      extranoncePlan
+	sizes     *sizeSurvey      // nil: the plan has the size
 	proxies   []netip.Prefix   // TrustedProxies
 	pools     map[string]*pool // by coin
 	former    map[string]*pool // of the process before, by coin; see formerPool
@@ -106,7 +107,7 @@ type sessionManager struct {
 	mu        sync.Mutex
 	sessions  []*Session
 	accounts  map[string]*subAccount
-	waitingID map[*Session]struct{} // hold a request until the server ID is known
+	waitingID map[*Session]struct{} // hold a request until their extranonce is known
 	failures  map[int]int64
 	nextLoop  int
 }
@@ -147,6 +148,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		failures:  make(map[int]int64),
 	}
 	health.lookedUp = m.nameLookedUp
+	m.sizes = newSizeSurvey(m)
 	m.fdLimit = descriptorLimit()
 	if m.maxSessions, err = sessionRoom(c, m.fdLimit); err != nil {
 		return nil, err
@@ -317,17 +319,44 @@ func (m *sessionManager) serverIDOrWait(s *Session) bool {
 	return false
 }
 
+// sizeOrWait is the same for the size of extranonce2, which agents do not need.
+func (m *sessionManager) sizeOrWait(s *Session, agent bool) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if agent || !m.sizes.minersWait() {
+		return true
+	}
+	m.waitingID[s] = struct{}{}
+	return false
+}
+
 // ServerIDClaimed implements CoinSink.
 func (m *sessionManager) ServerIDClaimed(id uint8) {
 	m.mu.Lock()
 	m.ids.setServerID(id)
+	m.mu.Unlock()
+	m.limitedLog.infof("server ID", "server_id=%d", id)
+	m.wakeWaiting()
+}
+
+// wakeWaiting has the sessions that wait for their extranonce look again.
+func (m *sessionManager) wakeWaiting() {
+	m.mu.Lock()
 	waiting := m.waitingID
 	m.waitingID = make(map[*Session]struct{})
 	m.mu.Unlock()
-	m.limitedLog.infof("server ID", "server_id=%d", id)
 	for s := range waiting {
-		s.loop.post(s.serverIDKnown)
+		s.loop.post(s.extranonceKnown)
 	}
+}
+
+// planNow is the plan for a session that subscribes now.
+func (m *sessionManager) planNow() extranoncePlan {
+	plan := m.plan
+	if m.sizes != nil {
+		plan.size = int(m.sizes.size.Load())
+	}
+	return plan
 }
 
 func (m *sessionManager) handshakeFailed(reason int) {
@@ -348,6 +377,7 @@ func (m *sessionManager) close() {
 		m.listener.close()
 		m.accepted.Wait()
 	}
+	m.sizes.close()
 	for _, l := range m.loops {
 		l.call(func() {
 			for _, s := range m.sessionsOf(l) {

@@ -18,6 +18,7 @@ type lineKind uint8
 const (
 	lineAnswer lineKind = iota // no method
 	lineJob
+	lineDifficulty
 	lineVersionMask
 	lineSetExtranonce
 	lineReconnect
@@ -39,6 +40,8 @@ func (sc *scannedLine) poolKind(line []byte) lineKind {
 		return lineAnswer
 	case "mining.notify":
 		return lineJob
+	case "mining.set_difficulty":
+		return lineDifficulty
 	case "mining.set_version_mask":
 		return lineVersionMask
 	case "mining.set_extranonce":
@@ -378,6 +381,8 @@ func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool
 			}
 			return false
 		}
+	case lineDifficulty:
+		s.difficultyTold()
 	case lineVersionMask, lineSetExtranonce, lineReconnect:
 		flush()
 		s.poolSpecial(kind, line)

@@ -31,6 +31,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		Suffixed:     s.suffixed,
 		OwnAnswers:   s.ownAnswers,
 		Own:          s.own.state(),
+		NoDifficulty: s.difficultyDue != nil,
 		Shape:        s.shape,
 		OwnGiven:     s.ownGiven,
 		Rules:        s.rules.state(),
@@ -384,6 +385,9 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 		s.phase = phaseRelaying // the switch begins anew when the coin is known
 	}
 	if s.upstream != nil {
+		if st.NoDifficulty {
+			s.awaitDifficulty()
+		}
 		if s.miner.congested() {
 			s.upstream.pause(false)
 		}

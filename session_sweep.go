@@ -142,6 +142,7 @@ func (s *Session) failBack(budget map[*poolAddress]int) {
 func (m *sessionManager) poolBack(e *endpoint) {
 	m.limitedLog.infof("pool back", "pool back pool=%s", e)
 	m.monitor.back(e)
+	m.sizes.back(e)
 	m.tryAhead(func(p *pool) bool { return p.leadsTo(e) })
 }
 

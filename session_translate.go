@@ -278,6 +278,7 @@ func (s *Session) extranonceChanged(line []byte) error {
 	if err != nil {
 		return err
 	}
+	s.manager.sizes.saw(s.address, given.Size)
 	t, own, err := s.translationFor(s.rules.pool, given)
 	if err != nil {
 		return err

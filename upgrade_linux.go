@@ -272,6 +272,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		Wanted:        make(map[string]string),
 		Switched:      make(map[string]int64),
 		Monitor:       m.monitor.state(),
+		Sizes:         m.sizes.state(),
 	}
 	if m.resumed != nil {
 		st.Upgrades = m.resumed.Upgrades

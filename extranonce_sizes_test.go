@@ -1,0 +1,307 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+const (
+	askLine   = `{"id":2147400000,"method":"mining.subscribe","params":["stratumSwitcher"]}`
+	readyLine = `{"id":2147400000,"result":[[["mining.notify","x"]],"aabb",%d],"error":null}`
+)
+
+// startSurveyed is a switcher at pools that pick the extranonce, one coin each,
+// which are being asked.
+func startSurveyed(t *testing.T, path string, known map[string]int, addrs ...string) *testSwitcher {
+	t.Helper()
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "coin0"}), nil, func(c *Config) {
+		c.StratumServerMap = make(map[string]StratumServerInfo)
+		for i, addr := range addrs {
+			c.StratumServerMap[fmt.Sprintf("coin%d", i)] = StratumServerInfo{URL: addr, ExtraNonce: extranonceOfPool}
+		}
+	})
+	sw.sizes.start(path, known)
+	return sw
+}
+
+// wantSize wants that a new miner is given a size, and one byte of its own.
+func wantSize(t *testing.T, addr string, size int) {
+	t.Helper()
+	r := stratumtest.DialRaw(t, addr)
+	defer r.Close()
+	r.SendLine(rawSubscribe)
+	line := r.Line(stratumtest.Patience)
+	if !strings.HasSuffix(line, fmt.Sprintf(`],%q,%d],"error":null}`, line[strings.Index(line, `mining.notify","`)+16:][:2], size)) {
+		t.Errorf("want size %d: %s", size, line)
+	}
+}
+
+func TestExtranonceSizesAsked(t *testing.T) {
+	for _, c := range []struct {
+		given []int // by the pools; 0: no pool is there
+		want  int
+	}{
+		{[]int{32}, 8}, {[]int{9}, 8}, {[]int{8}, 4}, {[]int{5}, 4}, {[]int{4}, 3}, {[]int{3}, 2},
+		{[]int{12, 9}, 8}, {[]int{12, 8}, 4}, {[]int{8, 4}, 3}, {[]int{8, 3, 9}, 2},
+		{[]int{8, 2}, 4}, {[]int{2, 1}, 3}, // one without room for any miner does not count
+		{[]int{8, 0}, 3}, {[]int{0}, 3}, {[]int{3, 0}, 2},
+	} {
+		t.Run(fmt.Sprint(c.given), func(t *testing.T) {
+			t.Parallel()
+			var addrs []string
+			var pools []*stratumtest.Pool
+			for i, size := range c.given {
+				if size == 0 {
+					addrs = append(addrs, unusedAddr(t))
+					continue
+				}
+				pools = append(pools, ownPool(t, fmt.Sprintf("coin%d", i), 4, size))
+				addrs = append(addrs, pools[len(pools)-1].Addr())
+			}
+			sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, addrs...)
+			wantSize(t, sw.addr, c.want)
+			for _, p := range pools {
+				eventually(t, "the connection ends", func() bool { st := p.Stats(); return st.ConnectionsTotal == 1 && st.Connections == 0 })
+				checkPool(t, p)
+			}
+		})
+	}
+	for _, c := range []struct {
+		kinds []string
+		size  int
+	}{{[]string{"pool", "session"}, 0}, {[]string{"session"}, 0}, {[]string{"pool"}, 3}} {
+		config := defaultConfig()
+		config.ExtraNonce2Size = c.size
+		config.StratumServerMap = make(map[string]StratumServerInfo)
+		for _, kind := range c.kinds {
+			config.StratumServerMap[kind] = StratumServerInfo{URL: "127.0.0.1:1", ExtraNonce: kind}
+		}
+		if newSizeSurvey(&sessionManager{config: config, plan: planExtranonce(config)}) != nil {
+			t.Errorf("pools of kinds %v with size %d are asked", c.kinds, c.size)
+		}
+	}
+}
+
+// Miners wait for the answers, each address gets exactly one request, and what
+// else the pool says before it answers does no harm.
+func TestExtranonceSizesWait(t *testing.T) {
+	p, silent := startScriptedPool(t), startScriptedPool(t)
+	began := time.Now()
+	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, p.addr())
+	asked := p.next()
+	asked.ExpectLine(askLine)
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.SendLine(rawSubscribe)
+	miner.ExpectNothing(100 * time.Millisecond)
+	asked.SendLine("Welcome!")
+	asked.SendLine(difficultyLine)
+	asked.SendLine(fmt.Sprintf(readyLine, 8))
+	miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",4],"error":null}`)
+	if took := time.Since(began); took > askWait {
+		t.Errorf("answered after %v", took)
+	}
+	asked.ExpectClosed()
+
+	// The wait has an end, and agents have none.
+	began = time.Now()
+	sw = startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, silent.addr())
+	agent := stratumtest.DialRaw(t, sw.addr)
+	agent.SendLine(`{"id":1,"method":"mining.subscribe","params":["btccom-agent/0.1"]}`)
+	agent.Line(stratumtest.Patience)
+	if took := time.Since(began); took > askWait/2 {
+		t.Errorf("the agent was answered after %v", took)
+	}
+	wantSize(t, sw.addr, 3)
+	if took := time.Since(began); took < askWait-100*time.Millisecond || took > askWait+2*time.Second {
+		t.Errorf("answered after %v", took)
+	}
+	wantSize(t, sw.addr, 3)
+}
+
+// An address that was out is asked when it is back, also if its size is known.
+// A smaller size counts at once, a larger one only by the survey.
+func TestExtranonceSizesChange(t *testing.T) {
+	addr := unusedAddr(t)
+	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, addr)
+	wantSize(t, sw.addr, 3)
+	p := startPool(t, stratumtest.PoolOptions{Name: "coin0", Addr: addr, ShareBits: 3, Own: &stratumtest.OwnExtranonce{Len: 4, Size: 12}})
+	eventually(t, "it is asked again", func() bool { return sw.sizes.size.Load() == 8 })
+	wantSize(t, sw.addr, 8)
+	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one"})
+	waitPool(t, m, "coin0")
+	p.RotateExtranonce(10, false)
+	p.RotateExtranonce(9, false)
+	waitAccepted(t, m, 3)
+	if size := sw.sizes.size.Load(); size != 8 {
+		t.Errorf("size %d", size)
+	}
+	a := sw.pools["coin0"].addresses[0]
+	sw.sizes.saw(a, 6)
+	wantSize(t, sw.addr, 4)
+	sw.sizes.saw(a, 12)
+	wantSize(t, sw.addr, 4)
+	asked := p.Stats().ConnectionsTotal
+	sw.poolBack(sw.health.endpoint(netip.MustParseAddrPort(addr)))
+	eventually(t, "it is asked once more", func() bool { return p.Stats().ConnectionsTotal == asked+1 && sw.sizes.size.Load() == 8 })
+	waitAccepted(t, m, 3)
+	checkMiner(t, m)
+	checkPool(t, p)
+}
+
+// A link tells the size too: of a pool that was out at the start, and of one that
+// gives less than it did.
+func TestExtranonceSizesOfLinks(t *testing.T) {
+	p := startScriptedPool(t)
+	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), map[string]int{p.addr(): 8}, p.addr())
+	s := &ownScene{t: t, sw: sw, scripted: p, miner: stratumtest.DialRaw(t, sw.addr)}
+	s.miner.SendLine(rawSubscribe)
+	s.miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",4],"error":null}`)
+	s.miner.SendLine(rawAuthorize)
+	s.pool = p.next()
+	s.handshake("aaaaaaaa", 5, nil, []string{ownJob("a", "01", "02", true)})
+	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	wantSize(t, sw.addr, 4)
+	s.pool.SendLine(setExtranonce("bb", 4)) // no room for this miner any more
+	eventually(t, "the size counts", func() bool { return sw.sizes.size.Load() == 3 })
+	wantSize(t, sw.addr, 3)
+}
+
+// While an address is out, it is left alone, and a try after its pause is one of
+// its probes.
+func TestExtranonceSizesObeyHealth(t *testing.T) {
+	p := startScriptedPool(t)
+	e := func(sw *testSwitcher) *endpoint { return sw.health.endpoint(netip.MustParseAddrPort(p.addr())) }
+	sw := startSurveyed(t, "", map[string]int{p.addr(): 8}, p.addr())
+	sw.health.mu.Lock()
+	e0 := sw.health.endpoints[netip.MustParseAddrPort(p.addr())]
+	e0.breaker.trip(time.Now(), time.Minute)
+	e0.breaker.until = time.Now().Add(time.Hour)
+	sw.health.mu.Unlock()
+	if _, err := sw.sizes.askIP(e0); err != errNotAskedNow {
+		t.Errorf("asked while it is out: %v", err)
+	}
+	sw.health.mu.Lock()
+	e0.breaker.until = time.Now().Add(-time.Second)
+	sw.health.mu.Unlock()
+	failed := make(chan error)
+	go func() {
+		_, err := sw.sizes.askIP(e0)
+		failed <- err
+	}()
+	p.next().Close()
+	if err := <-failed; err == nil {
+		t.Error("no error")
+	}
+	if state := sw.health.state(e(sw), false); state != breakerOpen {
+		t.Errorf("after a probe that failed: %s", state)
+	}
+	if _, err := sw.sizes.askIP(e0); err != errNotAskedNow {
+		t.Errorf("asked while it is out: %v", err)
+	}
+	sw.health.mu.Lock()
+	defer sw.health.mu.Unlock()
+	if e0.sockets != 0 || e0.breaker.probes != 0 {
+		t.Errorf("%d sockets, %d probes", e0.sockets, e0.breaker.probes)
+	}
+}
+
+func TestExtranonceSizesHostileAnswers(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"good":           {fmt.Sprintf(readyLine, 8) + "\n", ""},
+		"another id":     {strings.Replace(fmt.Sprintf(readyLine, 0), `"id":2147400000`, `"id":"2147400000"`, 1) + "\n", ""},
+		"nothing":        {"", "answer to mining.subscribe: EOF"},
+		"half a line":    {fmt.Sprintf(readyLine, 8), "answer to mining.subscribe: EOF"},
+		"error":          {`{"id":1,"result":null,"error":[20,"no",null]}` + "\n", `pool refused to subscribe: [20,"no",null]`},
+		"too large":      {fmt.Sprintf(readyLine, 33) + "\n", "pool gave extranonce2 size 33"},
+		"negative":       {fmt.Sprintf(readyLine, -1) + "\n", "pool gave extranonce2 size -1"},
+		"not an array":   {`{"id":1,"result":true}` + "\n", "pool answered subscribe with true"},
+		"line too long":  {strings.Repeat("x", maxPoolLine+1), "answer to mining.subscribe: bufio: buffer full"},
+		"lines for ever": {strings.Repeat(difficultyLine+"\n", maxEarly/len(difficultyLine)) + fmt.Sprintf(readyLine, 8) + "\n", "answer to mining.subscribe: EOF"},
+	} {
+		_, err := readGivenSize(strings.NewReader(c.text))
+		if got := fmt.Sprint(err); (c.want != "" || err != nil) && got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	// One that connects and says nothing ends by the deadline.
+	p := startScriptedPool(t)
+	ctx, cancel := context.WithTimeout(waitContext(t), 50*time.Millisecond)
+	defer cancel()
+	if _, err := askSize(ctx, p.addr(), func() {}); err == nil {
+		t.Error("no deadline")
+	}
+}
+
+func TestExtranonceSizesFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sizes")
+	mustDo(t, writeSizes(path, map[string]int{"a:1": 8}))
+	mustDo(t, writeSizes(path, map[string]int{"a:1": 4, "b:2": 32}))
+	if sizes := readSizes(path); len(sizes) != 2 || sizes["a:1"] != 4 || sizes["b:2"] != 32 {
+		t.Errorf("read %v", sizes)
+	}
+	if left, _ := filepath.Glob(path + "?*"); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	for name, text := range map[string]string{"empty": "", "torn": `{"a:1":`, "list": "[1]", "texts": `{"a:1":"8"}`, "large": strings.Repeat(" ", maxSizesFile+1)} {
+		mustDo(t, os.WriteFile(path, []byte(text), 0o600))
+		if sizes := readSizes(path); len(sizes) > 0 {
+			t.Errorf("%s: %v", name, sizes)
+		}
+	}
+	// Sizes that no pool can have given do not count.
+	addr := unusedAddr(t)
+	mustDo(t, writeSizes(path, map[string]int{addr: 33, "127.0.0.1:1": 3}))
+	wantSize(t, startSurveyed(t, path, nil, addr).addr, 3)
+	// Without a place for the file all else works.
+	p := ownPool(t, "coin0", 4, 8)
+	wantSize(t, startSurveyed(t, filepath.Join(dir, "none", "sizes"), nil, p.Addr()).addr, 4)
+}
+
+func TestCheckWarnsOfSmallExtranonce2Size(t *testing.T) {
+	for _, c := range []struct {
+		kind string
+		size int
+		want bool
+	}{{"pool", 0, false}, {"pool", 1, true}, {"pool", 3, true}, {"pool", 4, false}, {"pool", 8, false}, {"session", 3, false}} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0") // it must not be dialled
+		mustDo(t, err)
+		coins := filepath.Join(t.TempDir(), "coins.json")
+		mustDo(t, os.WriteFile(coins, []byte(`{"*":"btc"}`), 0o600))
+		config, err := parseConfig(fmt.Appendf(nil, `{"ListenAddr":"127.0.0.1:0","CoinFile":%q,"ExtraNonce2Size":%d,"StratumServerMap":{"btc":{"URL":%q,"ExtraNonce":%q}}}`,
+			coins, c.size, ln.Addr(), c.kind))
+		mustDo(t, err)
+		warnings, _, err := checkStart(config, nil)
+		mustDo(t, err)
+		if got := strings.Contains(strings.Join(warnings, "\n"), fmt.Sprintf("warning: ExtraNonce2Size is %d: ", c.size)); got != c.want {
+			t.Errorf("%+v: %q", c, warnings)
+		}
+		ln.(*net.TCPListener).SetDeadline(time.Now())
+		if _, err := ln.Accept(); err == nil {
+			t.Errorf("%+v: the pool was dialled", c)
+		}
+		ln.Close()
+	}
+}
+
+func FuzzGivenSize(f *testing.F) {
+	f.Add([]byte(fmt.Sprintf(readyLine, 8) + "\n"))
+	f.Add([]byte("Welcome!\n" + difficultyLine + "\n" + `{"id":1,"result":[1,"",2e9]}` + "\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		size, err := readGivenSize(bytes.NewReader(text))
+		if size < 0 || size > maxGivenSize || err != nil && size != 0 {
+			t.Errorf("size %d, %v", size, err)
+		}
+	})
+}

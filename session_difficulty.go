@@ -1,0 +1,29 @@
+package main
+
+import "time"
+
+// difficultyGrace is how long a pool may take to tell the difficulty after the
+// first job of a link.
+const difficultyGrace = time.Second
+
+// awaitDifficulty sees that a miner that comes from another link is not left at
+// that one's difficulty, if its new pool tells none: by the protocol that is 1.
+// A miner's first link needs nothing, because 1 is where every miner begins.
+// Agents get the difficulty of each of their miners by binary messages, and
+// Ethereum's protocols have no such default.
+func (s *Session) awaitDifficulty() {
+	if s.agent != nil || s.manager.chain == chainEthereum {
+		return
+	}
+	s.difficultyDue = s.loop.after(difficultyGrace, func() {
+		s.difficultyDue = nil
+		s.miner.write([]byte(`{"id":null,"method":"mining.set_difficulty","params":[1]}` + "\n"))
+	})
+}
+
+// difficultyTold ends that, as the link in use has told one or is in use no
+// more.
+func (s *Session) difficultyTold() {
+	s.loop.stopTimer(s.difficultyDue)
+	s.difficultyDue = nil
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+const highDifficulty = `{"id":null,"method":"mining.set_difficulty","params":[4096]}`
+
+// A miner that comes to a pool that tells no difficulty is told the protocol's
+// default, once, and not before the pool has had a second to tell one.
+func TestSessionDefaultDifficulty(t *testing.T) {
+	for name, play := range map[string]func(sc *scene, btc *stratumtest.Raw){
+		"a switch": func(sc *scene, btc *stratumtest.Raw) {
+			sc.sw.coins.set("alice", "bcc")
+			bcc := sc.accept("bcc")
+			bcc.SendLine(jobLine("bcc-1", false))
+			sc.miner.ExpectLine(jobLine("bcc-1", true))
+			sc.miner.ExpectNothing(difficultyGrace * 7 / 10)
+			sc.miner.ExpectLine(difficultyLine)
+			sc.share(bcc, "5", "bcc-1")
+			sc.answered(bcc, "5")
+			sc.share(btc, "6", "btc-1") // the former link drains
+			sc.answered(btc, "6")
+			sc.miner.ExpectNothing(difficultyGrace + 100*time.Millisecond)
+			bcc.SendLine(highDifficulty)
+			sc.miner.ExpectLine(highDifficulty)
+		},
+		"a lost pool": func(sc *scene, btc *stratumtest.Raw) {
+			btc.Close()
+			link := sc.accept("btc")
+			link.SendLine(jobLine("btc-2", true))
+			sc.miner.ExpectLine(jobLine("btc-2", true))
+			sc.miner.ExpectLine(difficultyLine)
+		},
+		"told before the job": func(sc *scene, btc *stratumtest.Raw) {
+			sc.sw.coins.set("alice", "bcc")
+			bcc := sc.accept("bcc")
+			bcc.Send(highDifficulty + "\n" + jobLine("bcc-1", true) + "\n")
+			sc.miner.ExpectLine(highDifficulty)
+			sc.miner.ExpectLine(jobLine("bcc-1", true))
+			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+		},
+		"told within the second": func(sc *scene, btc *stratumtest.Raw) {
+			sc.sw.coins.set("alice", "bcc")
+			bcc := sc.accept("bcc")
+			bcc.SendLine(jobLine("bcc-1", true))
+			sc.miner.ExpectLine(jobLine("bcc-1", true))
+			bcc.SendLine(`{ "params" : [4096], "id" : null, "method" : "mining.set_difficulty" }`)
+			sc.miner.ExpectLine(`{ "params" : [4096], "id" : null, "method" : "mining.set_difficulty" }`)
+			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+		},
+		"gone again within the second": func(sc *scene, btc *stratumtest.Raw) {
+			sc.sw.coins.set("alice", "bcc")
+			bcc := sc.accept("bcc")
+			bcc.SendLine(jobLine("bcc-1", true))
+			sc.miner.ExpectLine(jobLine("bcc-1", true))
+			sc.sw.coins.set("alice", "btc")
+			link := sc.accept("btc")
+			link.Send(highDifficulty + "\n" + jobLine("btc-2", true) + "\n")
+			sc.miner.ExpectLine(highDifficulty)
+			sc.miner.ExpectLine(jobLine("btc-2", true))
+			bcc.SendLine(difficultyLine) // a former link's is not the miner's
+			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+		},
+		"lost within the second": func(sc *scene, btc *stratumtest.Raw) {
+			sc.sw.coins.set("alice", "bcc")
+			bcc := sc.accept("bcc")
+			bcc.SendLine(jobLine("bcc-1", true))
+			sc.miner.ExpectLine(jobLine("bcc-1", true))
+			bcc.Close()
+			link := sc.accept("bcc")
+			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond) // no job, no difficulty
+			link.Send(highDifficulty + "\n" + jobLine("bcc-2", true) + "\n")
+			sc.miner.ExpectLine(highDifficulty)
+		},
+		"the miner leaves within the second": func(sc *scene, btc *stratumtest.Raw) {
+			sc.sw.coins.set("alice", "bcc")
+			bcc := sc.accept("bcc")
+			bcc.SendLine(jobLine("bcc-1", true))
+			sc.miner.ExpectLine(jobLine("bcc-1", true))
+			sc.miner.Close()
+			eventually(sc.t, "the session ends", func() bool { return sc.sw.sessionCount() == 0 })
+			timers := 0
+			for _, l := range sc.sw.loops {
+				l.call(func() {
+					for _, timer := range l.timers {
+						if left := time.Until(timer.at); left > 0 && left <= difficultyGrace {
+							timers++
+						}
+					}
+				})
+			}
+			if timers > 0 {
+				sc.t.Errorf("%d timers left", timers)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+			play(sc, btc)
+		})
+	}
+}
+
+// A first link needs no default, and agents' miners have difficulties of their
+// own.
+func TestSessionNoDefaultDifficulty(t *testing.T) {
+	for name, userAgent := range map[string]string{"first link": "raw/1.0", "agent": "btccom-agent/1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			btc, bcc := startScriptedPool(t), startScriptedPool(t)
+			coins := newMemoryCoins(map[string]string{"alice": "btc"})
+			sw := startSwitcher(t, coins, nil, func(c *Config) {
+				c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: btc.addr()}, "bcc": {URL: bcc.addr()}}
+			})
+			sc := &scene{t: t, sw: sw, pools: map[string]*scriptedPool{"btc": btc, "bcc": bcc}, miner: stratumtest.DialRaw(t, sw.addr)}
+			sc.miner.SendLine(`{"id":1,"method":"mining.subscribe","params":["` + userAgent + `"]}`)
+			sc.miner.Line(stratumtest.Patience)
+			sc.miner.SendLine(rawAuthorize)
+			sc.accept("btc").SendLine(jobLine("btc-1", true))
+			sc.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+			sc.miner.ExpectLine(jobLine("btc-1", true))
+			if name == "agent" {
+				coins.set("alice", "bcc")
+				sc.accept("bcc").SendLine(jobLine("bcc-1", true))
+				sc.miner.ExpectLine(jobLine("bcc-1", true))
+			}
+			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+		})
+	}
+}
