@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"syscall"
 	"time"
 )
 
@@ -40,26 +36,6 @@ var (
 	errPoolReconnect = errors.New("pool asked to reconnect")
 	errPoolNoise     = errors.New("pool sent a line that is not JSON")
 )
-
-// refusedError: the pool does not know the worker, with and without suffix.
-type refusedError struct{ answer *response }
-
-func (e *refusedError) Error() string {
-	return fmt.Sprintf("pool refused the worker: %s", clip(orNull(e.answer.Error)))
-}
-
-// subscribeError: the pool does not take the user agent, or nobody at all.
-type subscribeError struct{ answer *response }
-
-func (e *subscribeError) Error() string {
-	return fmt.Sprintf("pool refused to subscribe: %s", clip(e.answer.Error))
-}
-
-// extranonceError: the pool gives another extranonce than the session's, at a
-// coin whose pool must take that.
-type extranonceError struct{ err error }
-
-func (e *extranonceError) Error() string { return e.err.Error() }
 
 // poolLink prepares one connection to a pool: dial, subscribe with the
 // session's extranonce, authorize, first job. It is used for the first connect,
@@ -140,23 +116,6 @@ func (k *poolLink) start(ips []*endpoint) {
 func (k *poolLink) connected(try dialTry) {
 	k.dial, k.attempt, k.socket = nil, try.attempt, try.socket
 	k.sendHandshake()
-}
-
-// notConnected ends the link because no IP is left to try. What that proves
-// has been told for each of them.
-func (k *poolLink) notConnected() {
-	d := k.dial
-	k.close()
-	switch {
-	case d.failure == nil:
-		k.session.linkFailed(errPoolsDown, finding{}, evidenceConnect)
-	case errors.Is(d.failure, errNoLocalPort):
-		k.session.linkFailed(d.failure, d.found, evidencePorts)
-	case d.found.blame == blameMachine:
-		k.session.linkFailed(fmt.Errorf("%w: %w", errMachineIsShort, d.failure), d.found, evidenceMachine)
-	default:
-		k.session.linkFailed(d.failure, d.found, evidenceConnect)
-	}
 }
 
 // sendHandshake begins the handshake. A pool that takes the session's extranonce
@@ -294,44 +253,6 @@ func (k *poolLink) line(line []byte) {
 	k.progress()
 }
 
-// noise deals with a line that is not JSON. A banner or some junk before the
-// answers is no fault; the answer of a web server is.
-func (k *poolLink) noise(line []byte) {
-	line = bytes.Trim(line, lineJunk)
-	if len(line) == 0 {
-		return
-	}
-	if k.junk == nil {
-		k.junk = bytes.Clone(line[:min(len(line), 120)])
-	}
-	if k.junkLines++; k.junkLines > maxJunkLines || bytes.HasPrefix(line, []byte("HTTP/")) {
-		k.fail(k.lostBy(nil))
-	}
-}
-
-// lostBy is why the link failed that ended with err: what the pool said instead
-// of JSON, if there was such a line.
-func (k *poolLink) lostBy(err error) error {
-	if k.junk == nil {
-		return err
-	}
-	return fmt.Errorf("%w: %q", errPoolNoise, clip(k.junk))
-}
-
-// namesHost reports whether client.reconnect names where to go.
-func namesHost(line []byte) bool {
-	r, err := parseRequest(line)
-	if err != nil {
-		return false
-	}
-	params := r.paramList()
-	if len(params) == 0 {
-		return false
-	}
-	host, _ := jsonString(params[0])
-	return host != ""
-}
-
 // keep stores a line for the miner.
 func (k *poolLink) keep(line []byte) {
 	if len(k.early)+len(line) > maxEarly {
@@ -339,169 +260,6 @@ func (k *poolLink) keep(line []byte) {
 		return
 	}
 	k.early = append(k.early, line...)
-}
-
-func (k *poolLink) answerLine(line []byte) {
-	r, err := parseResponse(line)
-	if err != nil {
-		k.noise(line)
-		return
-	}
-	s := k.session
-	id, ok := ownIDOf(r.ID)
-	if !ok {
-		// ETHProxy pools send jobs as answers nobody asked for.
-		if s.manager.chain == chainEthereum && len(r.Result) > 0 && r.Result[0] == '[' {
-			if !k.hasJob {
-				k.hasJob = true
-			}
-			k.keep(line)
-		}
-		return
-	}
-	switch id {
-	case k.configureID:
-		k.pending &^= pendingConfigure
-		k.configured(r)
-	case k.subscribeID:
-		if k.pending&pendingSubscribe == 0 {
-			return
-		}
-		k.pending &^= pendingSubscribe
-		if !noError(r.Error) {
-			k.fail(&subscribeError{r})
-		} else if err := k.subscribed(r.Result); err != nil {
-			k.fail(err)
-		} else {
-			k.attempt.subscribed()
-			if k.pool.ownExtranonce {
-				k.authorizeNext()
-			}
-		}
-	case k.authorizeID:
-		k.authorized(r)
-	default:
-		if k.pending&pendingCapabilities != 0 && id == k.capabilitiesID {
-			k.pending &^= pendingCapabilities
-			k.answersShares = hasSubmitAnswers(r)
-			return
-		}
-		k.requests.take(r.ID)
-	}
-}
-
-// subscribed checks the pool's answer to mining.subscribe and decides how the
-// lines have to be changed.
-func (k *poolLink) subscribed(result json.RawMessage) error {
-	s := k.session
-	if !k.pool.ownExtranonce {
-		if err := s.manager.chain.checkPoolSubscribe(s.subscription, s.id, result); err != nil {
-			return &extranonceError{err}
-		}
-		if s.shape.X == "" {
-			return nil
-		}
-	}
-	given, err := parseGiven(result)
-	if err != nil {
-		return err
-	}
-	return k.take(given)
-}
-
-// take notes the pool's extranonce.
-func (k *poolLink) take(given *givenExtranonce) error {
-	k.session.lookAhead()
-	if k.pool.ownExtranonce {
-		k.session.manager.sizes.saw(k.address, given.Size)
-	}
-	t, own, err := k.session.translationFor(k.pool, given)
-	if err != nil {
-		return err
-	}
-	k.given, k.own, k.translate = given, own, t
-	return nil
-}
-
-// extranonceChanged handles mining.set_extranonce. Jobs before it are void.
-func (k *poolLink) extranonceChanged(line []byte) {
-	if !k.pool.ownExtranonce {
-		k.fail(&extranonceError{k.session.extranonceRefused(line)})
-		return
-	}
-	if k.changes++; k.changes > maxChanges {
-		k.fail(errPoolTooMuch)
-		return
-	}
-	given, err := extranonceOf(line)
-	if err == nil {
-		err = k.take(given)
-	}
-	if err != nil {
-		k.fail(err)
-		return
-	}
-	kept := k.early
-	k.early, k.hasJob = nil, false
-	for len(kept) > 0 {
-		line := nextLine(kept)
-		kept = kept[len(line):]
-		if poolLineKind(line) != lineJob {
-			k.keep(line)
-		}
-	}
-}
-
-// configured reads the pool's answer to mining.configure. A pool that knows
-// no version rolling allows no bit.
-func (k *poolLink) configured(r *response) {
-	if rolling, allowed := rollingOf(r); rolling {
-		k.rolling, k.allowedMask = true, allowed
-	}
-}
-
-// rollingOf reads from an answer to mining.configure whether the pool knows
-// version rolling, and which bits it allows.
-func rollingOf(r *response) (rolling bool, allowed uint32) {
-	var result map[string]json.RawMessage
-	if len(r.Result) == 0 || wireJSON.Unmarshal(r.Result, &result) != nil {
-		return false, 0
-	}
-	switch string(result["version-rolling"]) {
-	case "true", "1", `"true"`:
-		allowed, _ = parseMask(result["version-rolling.mask"])
-		return true, allowed
-	}
-	return false, 0
-}
-
-// authorized reads the pool's answer to mining.authorize. A refused name is
-// tried once more with the coin's suffix.
-func (k *poolLink) authorized(r *response) {
-	if k.pending&pendingAuthorize == 0 {
-		return
-	}
-	if noError(r.Error) && string(r.Result) != "false" {
-		if isNull(r.Result) {
-			// P2Pool says no more than that there is no error. Not all miners
-			// take that for consent.
-			r.Result = json.RawMessage("true")
-		}
-		k.pending &^= pendingAuthorize
-		k.answer = r
-		if k.pool.ownExtranonce {
-			k.socket.write(k.appendSuggestions(nil))
-		}
-		k.introduce()
-		return
-	}
-	k.refusal = r
-	if !k.suffixed && k.pool.suffix != "" && !k.pool.renames() {
-		k.suffixed = true
-		k.socket.write(k.appendAuthorize(nil))
-		return
-	}
-	k.fail(&refusedError{r})
 }
 
 // progress sees whether the link is ready.
@@ -533,95 +291,6 @@ func (k *poolLink) ready() {
 	k.done = true
 	k.rules = linkRules(k.pool, k.suffixed, k.translate, k.session.askedMask != 0 && !k.rolling)
 	k.session.linkReady(k)
-}
-
-// fail ends the link, tells what that proves, and tells the session.
-func (k *poolLink) fail(err error) {
-	if k.done {
-		return
-	}
-	s := k.session
-	if k.dial != nil { // nothing has connected in time
-		for _, t := range k.dial.tries {
-			f := t.attempt.failed(evidenceConnect, nil)
-			k.dial.failure, k.dial.found = err, f
-			s.manager.linkFound(k.pool, k.address, t.attempt.at, evidenceConnect, f, err)
-			t.socket.reset()
-		}
-		k.dial.tries = nil
-		k.notConnected()
-		return
-	}
-	ev, err := k.evidenceOf(err)
-	var answer *response
-	var refused *subscribeError
-	if errors.As(err, &refused) {
-		answer = refused.answer
-	}
-	a := k.attempt
-	k.attempt = nil
-	f := a.failed(ev, answer)
-	s.manager.linkFound(k.pool, k.address, a.at, ev, f, err)
-	k.close()
-	s.linkFailed(err, f, ev)
-}
-
-// evidenceOf says what the link's end proves, by what ended it and by what the
-// pool had answered until then.
-func (k *poolLink) evidenceOf(err error) (evidence, error) {
-	var refused *refusedError
-	var subscribe *subscribeError
-	var extranonce *extranonceError
-	switch {
-	case errors.As(err, &refused):
-		return evidenceRefused, err
-	case errors.As(err, &subscribe):
-		return evidenceSubscribeError, err
-	case errors.As(err, &extranonce):
-		return evidenceExtranonce, err
-	case isOwnFault(err):
-		return evidenceSession, err
-	case !errors.Is(err, errPoolTimeout) && !isHangUp(err):
-		return evidenceTry, err
-	case k.refusal != nil && k.answer == nil:
-		// It has answered, whatever became of the name with the suffix.
-		return evidenceRefused, &refusedError{k.refusal}
-	case k.pending&pendingSubscribe != 0:
-		return evidenceSubscribe, fmt.Errorf("before mining.subscribe was answered: %w", err)
-	case k.pending&pendingAuthorize != 0:
-		return evidenceAuthorize, fmt.Errorf("before mining.authorize was answered: %w", err)
-	case errors.Is(err, errPoolTimeout):
-		return evidenceNoJob, fmt.Errorf("no job after the authorization: %w", err)
-	}
-	return evidenceUnstable, err
-}
-
-// isHangUp says that the pool has closed or reset the connection.
-func isHangUp(err error) bool {
-	var errno syscall.Errno
-	return errors.Is(err, errPeerClosed) || errors.Is(err, io.EOF) || errors.As(err, &errno)
-}
-
-// close ends the link without telling the session.
-func (k *poolLink) close() {
-	k.done = true
-	k.stopTimers()
-	if k.dial != nil {
-		k.dial.stop()
-	}
-	if k.attempt != nil {
-		k.attempt.abandon()
-		k.attempt = nil
-	}
-	if k.socket != nil {
-		k.socket.reset()
-	}
-}
-
-func (k *poolLink) stopTimers() {
-	k.session.loop.stopTimer(k.deadline)
-	k.session.loop.stopTimer(k.grace)
-	k.session.loop.stopTimer(k.gap)
 }
 
 // untranslatable reports why a job that has come can not be changed for the

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/json"
+)
+
+func (k *poolLink) answerLine(line []byte) {
+	r, err := parseResponse(line)
+	if err != nil {
+		k.noise(line)
+		return
+	}
+	s := k.session
+	id, ok := ownIDOf(r.ID)
+	if !ok {
+		// ETHProxy pools send jobs as answers nobody asked for.
+		if s.manager.chain == chainEthereum && len(r.Result) > 0 && r.Result[0] == '[' {
+			if !k.hasJob {
+				k.hasJob = true
+			}
+			k.keep(line)
+		}
+		return
+	}
+	switch id {
+	case k.configureID:
+		k.pending &^= pendingConfigure
+		k.configured(r)
+	case k.subscribeID:
+		if k.pending&pendingSubscribe == 0 {
+			return
+		}
+		k.pending &^= pendingSubscribe
+		if !noError(r.Error) {
+			k.fail(&subscribeError{r})
+		} else if err := k.subscribed(r.Result); err != nil {
+			k.fail(err)
+		} else {
+			k.attempt.subscribed()
+			if k.pool.ownExtranonce {
+				k.authorizeNext()
+			}
+		}
+	case k.authorizeID:
+		k.authorized(r)
+	default:
+		if k.pending&pendingCapabilities != 0 && id == k.capabilitiesID {
+			k.pending &^= pendingCapabilities
+			k.answersShares = hasSubmitAnswers(r)
+			return
+		}
+		k.requests.take(r.ID)
+	}
+}
+
+// subscribed checks the pool's answer to mining.subscribe and decides how the
+// lines have to be changed.
+func (k *poolLink) subscribed(result json.RawMessage) error {
+	s := k.session
+	if !k.pool.ownExtranonce {
+		if err := s.manager.chain.checkPoolSubscribe(s.subscription, s.id, result); err != nil {
+			return &extranonceError{err}
+		}
+		if s.shape.X == "" {
+			return nil
+		}
+	}
+	given, err := parseGiven(result)
+	if err != nil {
+		return err
+	}
+	return k.take(given)
+}
+
+// take notes the pool's extranonce.
+func (k *poolLink) take(given *givenExtranonce) error {
+	k.session.lookAhead()
+	if k.pool.ownExtranonce {
+		k.session.manager.sizes.saw(k.address, given.Size)
+	}
+	t, own, err := k.session.translationFor(k.pool, given)
+	if err != nil {
+		return err
+	}
+	k.given, k.own, k.translate = given, own, t
+	return nil
+}
+
+// extranonceChanged handles mining.set_extranonce. Jobs before it are void.
+func (k *poolLink) extranonceChanged(line []byte) {
+	if !k.pool.ownExtranonce {
+		k.fail(&extranonceError{k.session.extranonceRefused(line)})
+		return
+	}
+	if k.changes++; k.changes > maxChanges {
+		k.fail(errPoolTooMuch)
+		return
+	}
+	given, err := extranonceOf(line)
+	if err == nil {
+		err = k.take(given)
+	}
+	if err != nil {
+		k.fail(err)
+		return
+	}
+	kept := k.early
+	k.early, k.hasJob = nil, false
+	for len(kept) > 0 {
+		line := nextLine(kept)
+		kept = kept[len(line):]
+		if poolLineKind(line) != lineJob {
+			k.keep(line)
+		}
+	}
+}
+
+// configured reads the pool's answer to mining.configure. A pool that knows
+// no version rolling allows no bit.
+func (k *poolLink) configured(r *response) {
+	if rolling, allowed := rollingOf(r); rolling {
+		k.rolling, k.allowedMask = true, allowed
+	}
+}
+
+// rollingOf reads from an answer to mining.configure whether the pool knows
+// version rolling, and which bits it allows.
+func rollingOf(r *response) (rolling bool, allowed uint32) {
+	var result map[string]json.RawMessage
+	if len(r.Result) == 0 || wireJSON.Unmarshal(r.Result, &result) != nil {
+		return false, 0
+	}
+	switch string(result["version-rolling"]) {
+	case "true", "1", `"true"`:
+		allowed, _ = parseMask(result["version-rolling.mask"])
+		return true, allowed
+	}
+	return false, 0
+}
+
+// authorized reads the pool's answer to mining.authorize. A refused name is
+// tried once more with the coin's suffix.
+func (k *poolLink) authorized(r *response) {
+	if k.pending&pendingAuthorize == 0 {
+		return
+	}
+	if noError(r.Error) && string(r.Result) != "false" {
+		if isNull(r.Result) {
+			// P2Pool says no more than that there is no error. Not all miners
+			// take that for consent.
+			r.Result = json.RawMessage("true")
+		}
+		k.pending &^= pendingAuthorize
+		k.answer = r
+		if k.pool.ownExtranonce {
+			k.socket.write(k.appendSuggestions(nil))
+		}
+		k.introduce()
+		return
+	}
+	k.refusal = r
+	if !k.suffixed && k.pool.suffix != "" && !k.pool.renames() {
+		k.suffixed = true
+		k.socket.write(k.appendAuthorize(nil))
+		return
+	}
+	k.fail(&refusedError{r})
+}

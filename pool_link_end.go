@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+)
+
+// refusedError: the pool does not know the worker, with and without suffix.
+type refusedError struct{ answer *response }
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("pool refused the worker: %s", clip(orNull(e.answer.Error)))
+}
+
+// subscribeError: the pool does not take the user agent, or nobody at all.
+type subscribeError struct{ answer *response }
+
+func (e *subscribeError) Error() string {
+	return fmt.Sprintf("pool refused to subscribe: %s", clip(e.answer.Error))
+}
+
+// extranonceError: the pool gives another extranonce than the session's, at a
+// coin whose pool must take that.
+type extranonceError struct{ err error }
+
+func (e *extranonceError) Error() string { return e.err.Error() }
+
+// notConnected ends the link because no IP is left to try. What that proves
+// has been told for each of them.
+func (k *poolLink) notConnected() {
+	d := k.dial
+	k.close()
+	switch {
+	case d.failure == nil:
+		k.session.linkFailed(errPoolsDown, finding{}, evidenceConnect)
+	case errors.Is(d.failure, errNoLocalPort):
+		k.session.linkFailed(d.failure, d.found, evidencePorts)
+	case d.found.blame == blameMachine:
+		k.session.linkFailed(fmt.Errorf("%w: %w", errMachineIsShort, d.failure), d.found, evidenceMachine)
+	default:
+		k.session.linkFailed(d.failure, d.found, evidenceConnect)
+	}
+}
+
+// noise deals with a line that is not JSON. A banner or some junk before the
+// answers is no fault; the answer of a web server is.
+func (k *poolLink) noise(line []byte) {
+	line = bytes.Trim(line, lineJunk)
+	if len(line) == 0 {
+		return
+	}
+	if k.junk == nil {
+		k.junk = bytes.Clone(line[:min(len(line), 120)])
+	}
+	if k.junkLines++; k.junkLines > maxJunkLines || bytes.HasPrefix(line, []byte("HTTP/")) {
+		k.fail(k.lostBy(nil))
+	}
+}
+
+// lostBy is why the link failed that ended with err: what the pool said instead
+// of JSON, if there was such a line.
+func (k *poolLink) lostBy(err error) error {
+	if k.junk == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %q", errPoolNoise, clip(k.junk))
+}
+
+// namesHost reports whether client.reconnect names where to go.
+func namesHost(line []byte) bool {
+	r, err := parseRequest(line)
+	if err != nil {
+		return false
+	}
+	params := r.paramList()
+	if len(params) == 0 {
+		return false
+	}
+	host, _ := jsonString(params[0])
+	return host != ""
+}
+
+// fail ends the link, tells what that proves, and tells the session.
+func (k *poolLink) fail(err error) {
+	if k.done {
+		return
+	}
+	s := k.session
+	if k.dial != nil { // nothing has connected in time
+		for _, t := range k.dial.tries {
+			f := t.attempt.failed(evidenceConnect, nil)
+			k.dial.failure, k.dial.found = err, f
+			s.manager.linkFound(k.pool, k.address, t.attempt.at, evidenceConnect, f, err)
+			t.socket.reset()
+		}
+		k.dial.tries = nil
+		k.notConnected()
+		return
+	}
+	ev, err := k.evidenceOf(err)
+	var answer *response
+	var refused *subscribeError
+	if errors.As(err, &refused) {
+		answer = refused.answer
+	}
+	a := k.attempt
+	k.attempt = nil
+	f := a.failed(ev, answer)
+	s.manager.linkFound(k.pool, k.address, a.at, ev, f, err)
+	k.close()
+	s.linkFailed(err, f, ev)
+}
+
+// evidenceOf says what the link's end proves, by what ended it and by what the
+// pool had answered until then.
+func (k *poolLink) evidenceOf(err error) (evidence, error) {
+	var refused *refusedError
+	var subscribe *subscribeError
+	var extranonce *extranonceError
+	switch {
+	case errors.As(err, &refused):
+		return evidenceRefused, err
+	case errors.As(err, &subscribe):
+		return evidenceSubscribeError, err
+	case errors.As(err, &extranonce):
+		return evidenceExtranonce, err
+	case isOwnFault(err):
+		return evidenceSession, err
+	case !errors.Is(err, errPoolTimeout) && !isHangUp(err):
+		return evidenceTry, err
+	case k.refusal != nil && k.answer == nil:
+		// It has answered, whatever became of the name with the suffix.
+		return evidenceRefused, &refusedError{k.refusal}
+	case k.pending&pendingSubscribe != 0:
+		return evidenceSubscribe, fmt.Errorf("before mining.subscribe was answered: %w", err)
+	case k.pending&pendingAuthorize != 0:
+		return evidenceAuthorize, fmt.Errorf("before mining.authorize was answered: %w", err)
+	case errors.Is(err, errPoolTimeout):
+		return evidenceNoJob, fmt.Errorf("no job after the authorization: %w", err)
+	}
+	return evidenceUnstable, err
+}
+
+// isHangUp says that the pool has closed or reset the connection.
+func isHangUp(err error) bool {
+	var errno syscall.Errno
+	return errors.Is(err, errPeerClosed) || errors.Is(err, io.EOF) || errors.As(err, &errno)
+}
+
+// close ends the link without telling the session.
+func (k *poolLink) close() {
+	k.done = true
+	k.stopTimers()
+	if k.dial != nil {
+		k.dial.stop()
+	}
+	if k.attempt != nil {
+		k.attempt.abandon()
+		k.attempt = nil
+	}
+	if k.socket != nil {
+		k.socket.reset()
+	}
+}
+
+func (k *poolLink) stopTimers() {
+	k.session.loop.stopTimer(k.deadline)
+	k.session.loop.stopTimer(k.grace)
+	k.session.loop.stopTimer(k.gap)
+}
