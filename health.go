@@ -33,9 +33,10 @@ const (
 type health struct {
 	now func() time.Time
 
-	// lookedUp is told when the outcome of looking a name up changes: from
-	// another goroutine, err is nil if it has IPs again. It must not block.
-	lookedUp func(a *poolAddress, err error)
+	// lookedUp is told from another goroutine when a name could not be looked up
+	// any more or can be again (turned; err is nil then), or has other IPs. It must
+	// not block.
+	lookedUp func(a *poolAddress, turned bool, err error)
 
 	// accountsHere is how many sub-accounts have miners here: with few of them,
 	// fewer can fail.
@@ -48,7 +49,7 @@ type health struct {
 }
 
 func newHealth() *health {
-	return &health{now: time.Now, lookedUp: func(*poolAddress, error) {}, endpoints: make(map[netip.AddrPort]*endpoint)}
+	return &health{now: time.Now, lookedUp: func(*poolAddress, bool, error) {}, endpoints: make(map[netip.AddrPort]*endpoint)}
 }
 
 // endpoint is what is known of one IP and port.
@@ -80,6 +81,7 @@ type endpoint struct {
 	stableReadyAt time.Time // the same of links that became stable
 	lostAt        time.Time // the last stable link that the pool ended
 	kickedAt      time.Time // the last link that it ended before that
+	kicks         bool      // it was taken out because it ended links, and no link there has been stable since
 	connectedAt   time.Time
 	sockets       int // connections of ours
 	stable        int // of them, links that are stable
@@ -144,6 +146,7 @@ type verdict struct {
 	obstacle obstacle
 	probe    probeClass
 	suspect  bool      // the account fails there: another address is better
+	unproven bool      // it has ended links of all, and none there is stable yet
 	refused  bool      // the worker was refused there lately
 	until    time.Time // of obstacleWorker, obstaclePorts, obstacleMachine
 	answer   *response // of obstacleUserAgent: what the pool said, or nil
@@ -163,7 +166,7 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 	if until, free := e.ports.over(now); !free {
 		return verdict{obstacle: obstaclePorts, until: until}
 	}
-	v := verdict{suspect: h.accountSuspect(d, e, now)}
+	v := verdict{suspect: h.accountSuspect(d, e, now), unproven: e.kicks}
 	class := h.probeClassOf(d, e, now)
 	for _, b := range []*breaker{&e.breaker, &e.mismatch} {
 		if b == &e.mismatch && !d.session {

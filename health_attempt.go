@@ -151,6 +151,7 @@ func (a *attempt) stable() {
 	e.heardAt.Store(h.now().UnixNano())
 	e.kicked.reset()
 	e.kickedWorker.reset()
+	e.kicks = false
 	e.breaker.pause = 0
 	e.mismatch.pause = 0
 	h.records.forget(recordKey{e, recordWorker, a.dialer.worker})
@@ -372,6 +373,7 @@ func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	if row := h.decisive(&e.kicked, &e.kickedWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, false) {
 		e.kicked.reset()
 		e.kickedWorker.reset()
+		e.kicks = true
 		f.blame, f.takenOut = blameAddress, a.takeOut(row, now, breakerPauseKicks)
 	}
 	return f

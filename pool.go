@@ -21,6 +21,10 @@ const (
 	// refreshEvery is how often a name is looked up while all its IPs are out.
 	refreshEvery = 2 * time.Second
 
+	// resolveServes is how long an outcome may still be used while the name is
+	// looked up again.
+	resolveServes = 5 * time.Minute
+
 	maxPoolIPs = 32 // of one name
 )
 
@@ -134,6 +138,26 @@ func (a *poolAddress) current() (ips []*endpoint, fresh bool) {
 	return a.health.inOrder(ips), fresh
 }
 
+// usable is current for those that want to dial. wait: the name has to be
+// looked up first. Otherwise that is done beside: what was found some minutes ago
+// serves for the moment, and a name server that does not answer keeps nobody
+// from a backup.
+func (a *poolAddress) usable() (ips []*endpoint, wait bool) {
+	ips, fresh := a.current()
+	if fresh {
+		return ips, false
+	}
+	a.mu.Lock()
+	failed := len(a.ips) == 0 && a.lookupErr != nil
+	old := len(a.ips) > 0 && time.Since(a.until) < resolveServes
+	a.mu.Unlock()
+	if !failed && !old {
+		return nil, true
+	}
+	a.refresh()
+	return ips, false
+}
+
 func (a *poolAddress) leadsTo(e *endpoint) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -184,6 +208,7 @@ func (a *poolAddress) lookup() {
 		err = fmt.Errorf("%s has no address", a.host)
 	}
 	a.mu.Lock()
+	moved := err == nil && slices.ContainsFunc(ips, func(e *endpoint) bool { return !slices.Contains(a.ips, e) })
 	if err == nil {
 		a.ips = ips
 	}
@@ -196,8 +221,8 @@ func (a *poolAddress) lookup() {
 	waiting := a.waiting
 	a.waiting = nil
 	a.mu.Unlock()
-	if changed {
-		a.health.lookedUp(a, err)
+	if changed || moved {
+		a.health.lookedUp(a, changed, err)
 	}
 	for _, done := range waiting {
 		done()

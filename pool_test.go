@@ -100,7 +100,7 @@ func TestPoolAddressOrder(t *testing.T) {
 func TestPoolAddressLookupFails(t *testing.T) {
 	a := mustPoolAddress(t, "no-such-pool.invalid:25")
 	var told []bool
-	a.health.lookedUp = func(_ *poolAddress, err error) { told = append(told, err == nil) }
+	a.health.lookedUp = func(_ *poolAddress, _ bool, err error) { told = append(told, err == nil) }
 	for range 2 {
 		if got := resolve(t, a); len(got) > 0 || a.lookupError() == nil {
 			t.Errorf("found at %v", got)

@@ -87,8 +87,8 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 		if untried && slices.Contains(l.passed, a) {
 			continue
 		}
-		ips, fresh := a.current()
-		if !fresh {
+		ips, wait := a.usable()
+		if wait {
 			if bestRank == rankInUse {
 				continue // no need to know it now
 			}
@@ -220,16 +220,18 @@ func (m *sessionManager) linkFound(p *pool, a *poolAddress, e *endpoint, ev evid
 	}
 }
 
-// nameLookedUp tells that a pool's name can not be looked up any more, or
-// again.
-func (m *sessionManager) nameLookedUp(a *poolAddress, err error) {
-	if err != nil {
+// nameLookedUp tells that a pool's name can not be looked up any more, or again.
+// Sessions that wait for it try what has been found.
+func (m *sessionManager) nameLookedUp(a *poolAddress, turned bool, err error) {
+	switch {
+	case err != nil:
 		m.limitedLog.errorf("pool name not found", "pool name not found pool=%s: %v", a.text, err)
 		m.monitor.events.add(levelBad, eventKey{Kind: eventFailover, What: "name not found", Pool: a.text}, err.Error())
 		return
+	case turned:
+		m.limitedLog.infof("pool name found again", "pool name found again pool=%s", a.text)
+		m.monitor.events.add(levelGood, eventKey{Kind: eventFailover, What: "name found again", Pool: a.text}, "")
 	}
-	m.limitedLog.infof("pool name found again", "pool name found again pool=%s", a.text)
-	m.monitor.events.add(levelGood, eventKey{Kind: eventFailover, What: "name found again", Pool: a.text}, "")
 	m.tryAhead(func(p *pool) bool { return p.has(a) })
 }
 

@@ -114,7 +114,11 @@ func (s *Session) failBack(budget map[*poolAddress]int) {
 		rank := rankNone
 		for _, e := range ips {
 			v := h.mayDial(&d, e)
-			rank = max(rank, v.rank(false))
+			r := v.rank(false)
+			if r == rankInUse && v.unproven {
+				r = rankProbe // a few find out whether it still ends links
+			}
+			rank = max(rank, r)
 		}
 		if !fresh && len(ips) == 0 {
 			rank = rankProbe // it has to be looked up
