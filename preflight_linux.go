@@ -138,7 +138,8 @@ func (u *upgrader) preflight(program *newProgram) error {
 	if err := checkDescriptorRoom(); err != nil {
 		return err
 	}
-	if err := u.checkStateDirectory(); err != nil {
+	writable := func() (struct{}, error) { return struct{}{}, u.checkStateDirectory() }
+	if _, err := inStep(u, u.state, fileWait, writable, nil); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), preflightTimeout)
@@ -181,7 +182,7 @@ func (u *upgrader) preflight(program *newProgram) error {
 		case context.DeadlineExceeded:
 			err = fmt.Errorf("not done within %v", preflightTimeout)
 		case context.Canceled:
-			err = errors.New("a signal ended it")
+			err = errStopped
 		}
 		return fmt.Errorf("preflight of %s: %w: %s", u.binary, err, bytes.TrimSpace(output.b))
 	}
@@ -227,10 +228,7 @@ func (u *upgrader) cancelOnStop(ctx context.Context, cancel func()) func() {
 		select {
 		case sig := <-u.stop:
 			cancel()
-			select {
-			case u.stop <- sig:
-			default: // full of others like it
-			}
+			leaveSignal(u.stop, sig)
 		case <-done:
 		}
 	}()

@@ -20,11 +20,15 @@ var errPreflightStuck = errors.New("it can not be ended, as a file that it reads
 // runPreflight is cmd.Run for a command that ctx kills. It does not wait for
 // one that can not be killed, whose output must not be touched then.
 func runPreflight(ctx context.Context, cmd *exec.Cmd) error {
-	if err := cmd.Start(); err != nil {
-		return err
-	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	go func() {
+		// Not even this returns while the program itself can not be read.
+		err := cmd.Start()
+		if err == nil {
+			err = cmd.Wait()
+		}
+		ended <- err
+	}()
 	select {
 	case err := <-ended:
 		return err

@@ -134,6 +134,7 @@ func startLog() (*processLog, error) {
 	// Writing to standard output or error without a reader would end the
 	// process. With a receiver of the signal it is an error like others.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ignoreTerminal()
 	p.takeHandover()
 	p.start(from)
 	return p, nil

@@ -568,3 +568,18 @@ func removeLogs(dir string) error {
 	}
 	return err
 }
+
+// TestLogToTerminalThatStops: a terminal with the setting tostop stops who writes
+// to it from the background, in an upgraded process too.
+func TestLogToTerminalThatStops(t *testing.T) {
+	t.Parallel()
+	btc, bcc := twoPools(t)
+	p := startProcess(t, fileConfig(btc, bcc), map[string]string{"*": "btc"})
+	miners := startMiners(t, p.addr, "alice", 2)
+	p.signal(syscall.SIGTTOU)
+	wantNewMiner(t, p.addr, "bob")
+	p.upgrade()
+	p.signal(syscall.SIGTTOU)
+	wantNewMiner(t, p.addr, "carol")
+	wantMining(t, miners, "btc")
+}

@@ -21,16 +21,12 @@ import (
 // maxRuntimeFile bounds what is read: 100,000 agents' worth.
 const maxRuntimeFile = 1 << 30
 
-// writeRuntimeState writes the file whole or not at all, readable by this user
+// writeStateFile writes the file whole or not at all, readable by this user
 // only: it holds the miners' passwords.
-func writeRuntimeState(path string, st *runtimeState) (err error) {
-	parts, err := encodeState(st)
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
-	}
+func writeStateFile(path string, parts [][]byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("write state: %w", err)
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -48,10 +44,7 @@ func writeRuntimeState(path string, st *runtimeState) (err error) {
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	if err != nil {
-		return fmt.Errorf("write state: %w", err)
-	}
-	return nil
+	return err
 }
 
 // readRuntimeState reads and checks the file. Only a regular file of this user

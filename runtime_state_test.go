@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,18 @@ import (
 	"testing"
 	"time"
 )
+
+// writeRuntimeState encodes st and writes it to a file.
+func writeRuntimeState(path string, st *runtimeState) error {
+	parts, err := encodeState(st)
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	if err := writeStateFile(path, parts); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	return nil
+}
 
 // sampleState has something in each field.
 func sampleState() *runtimeState {

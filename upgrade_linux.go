@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,7 +35,7 @@ import (
 // it fail at each step.
 type upgradeSystem struct {
 	exec  func(path string, args, env []string) error
-	write func(path string, st *runtimeState) error
+	write func(path string, state [][]byte) error
 	now   func() time.Time
 }
 
@@ -53,6 +54,7 @@ type upgrader struct {
 	unused        chan os.Signal // where SIGHUP comes
 	serverIDOwner func() int64
 	limitedLogs   []*logLimits
+	files         fileSteps
 }
 
 // newUpgrader notes where the binary is. It must be called at start, before
@@ -87,7 +89,7 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 	return &upgrader{
 		manager: d.manager, config: d.config, log: d.log, binary: binary, args: d.args, state: state,
 		stop: d.stop, again: d.again, unused: d.unused,
-		system:        upgradeSystem{exec: syscall.Exec, write: writeRuntimeState, now: time.Now},
+		system:        upgradeSystem{exec: syscall.Exec, write: writeStateFile, now: time.Now},
 		serverIDOwner: owner, limitedLogs: limitedLogs,
 	}, nil
 }
@@ -99,7 +101,10 @@ func (u *upgrader) upgrade() error {
 	began := u.system.now()
 	glog.Infof("upgrade begins binary=%s version=%s", u.binary, version)
 	raiseDescriptorLimit() // somebody may have lowered it
-	program, err := openProgram(u.binary)
+	if u.files.stuck.Load() > 0 {
+		return errors.New("refused: a file system that did not answer the upgrade before still does not")
+	}
+	program, err := inStep(u, u.binary, fileWait, func() (*newProgram, error) { return openProgram(u.binary) }, (*newProgram).close)
 	if err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
@@ -131,11 +136,19 @@ func (u *upgrader) upgrade() error {
 func (u *upgrader) replace(program *newProgram) error {
 	st, fds := u.capture()
 	captured := u.system.now()
-	if err := u.system.write(u.state, st); err != nil {
-		return err
+	state, err := encodeState(st) // which reads what changes as soon as this returns
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	write := func() (string, error) { return u.state, u.system.write(u.state, state) }
+	if _, err := inStep(u, u.state, stateFileWait, write, removeState); err != nil {
+		return fmt.Errorf("write state: %w", err)
 	}
 	written := u.system.now()
-	defer os.Remove(u.state)
+	defer func() {
+		remove := func() (struct{}, error) { return struct{}{}, os.Remove(u.state) }
+		_, _ = inStep(u, u.state, stateFileWait, remove, nil)
+	}()
 	defer func() {
 		for _, fd := range fds {
 			unix.CloseOnExec(fd)
@@ -170,7 +183,8 @@ func (u *upgrader) replace(program *newProgram) error {
 		return fmt.Errorf("stopped by %v", sig)
 	default:
 	}
-	if err := program.unchanged(); err != nil {
+	unchanged := func() (struct{}, error) { return struct{}{}, program.unchanged() }
+	if _, err := inStep(u, u.binary, fileWait, unchanged, nil); err != nil {
 		return err
 	}
 	return u.system.exec(program.path, u.nextArgs(), append(os.Environ(), u.log.handover()...))

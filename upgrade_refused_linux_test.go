@@ -424,7 +424,7 @@ func TestUpgradeStepFails(t *testing.T) {
 		name   string
 		system upgradeSystem
 	}{
-		{"write", upgradeSystem{write: func(string, *runtimeState) error { return failure }}},
+		{"write", upgradeSystem{write: func(string, [][]byte) error { return failure }}},
 		{"exec", upgradeSystem{exec: func(path string, args, env []string) error {
 			for _, fd := range fds {
 				if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags != 0 {
@@ -451,7 +451,7 @@ func TestUpgradeStepFails(t *testing.T) {
 				c.system.exec = func(string, []string, []string) error { t.Error("exec"); return failure }
 			}
 			if c.system.write == nil {
-				c.system.write = writeRuntimeState
+				c.system.write = writeStateFile
 			}
 			c.system.now = time.Now
 			u := &upgrader{

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package main
+
+// ignoreTerminal does nothing: terminals stop nobody here.
+func ignoreTerminal() {}

@@ -1,0 +1,80 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// An upgrade opens, runs and writes files, and the kernel may keep a caller that
+// does so for ever: the server of a network file system is away, a disk is
+// frozen for a snapshot. The goroutine that upgrades is also the one that hears
+// of signals, and in part of an upgrade nothing is relayed. So it never waits
+// for a file itself.
+
+// stateFileWait is how long the state file may take while nothing is relayed.
+const stateFileWait = 5 * time.Second
+
+// fileSteps are what upgrades do with files.
+type fileSteps struct {
+	// stuck counts the steps that were given up and have not ended. Until they
+	// have there is no upgrade: their thread would hold up exec, and what they
+	// do in the end could spoil a later one.
+	stuck atomic.Int32
+}
+
+// errStopped: a signal to stop came meanwhile.
+var errStopped = errors.New("a signal ended it")
+
+// inStep does work in a goroutine of its own. It gives up after wait, or when a
+// signal to stop comes, which it leaves for its receiver. What comes of the work
+// after that is given to late, which may be nil.
+func inStep[T any](u *upgrader, what string, wait time.Duration, work func() (T, error), late func(T)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var (
+		none T
+		done = make(chan result)
+		gone = make(chan struct{})
+	)
+	go func() {
+		value, err := work()
+		select {
+		case done <- result{value, err}:
+			return
+		case <-gone:
+		}
+		if err == nil && late != nil {
+			late(value)
+		}
+		u.files.stuck.Add(-1)
+	}()
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
+	err := errFileTooSlow
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-limit.C:
+	case sig := <-u.stop:
+		leaveSignal(u.stop, sig)
+		err = errStopped
+	}
+	u.files.stuck.Add(1)
+	close(gone)
+	return none, fmt.Errorf("%s: %w", what, err)
+}
+
+// leaveSignal gives a signal back to the channel it was taken from.
+func leaveSignal(c chan os.Signal, sig os.Signal) {
+	select {
+	case c <- sig:
+	default: // full of others like it
+	}
+}
