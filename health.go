@@ -74,9 +74,11 @@ type endpoint struct {
 	byWorker     failureRow
 	kicked       failureRow // lost before they were stable, by account
 	kickedWorker failureRow
-	userAgents   []string // that have subscribed there, the latest last
+	mismatches   failureRow // gave another extranonce, by worker
+	userAgents   []string   // that have subscribed there, the latest last
 
 	readyAt       time.Time // the last link that became ready
+	tookAt        time.Time // the last one whose extranonce the pool took
 	stableReadyAt time.Time // the same of links that became stable
 	lostAt        time.Time // the last stable link that the pool ended
 	kickedAt      time.Time // the last link that it ended before that

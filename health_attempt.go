@@ -131,6 +131,8 @@ func (a *attempt) ready() (back bool) {
 	}
 	back = e.breaker.close()
 	if a.dialer.session {
+		e.tookAt = a.readyAt
+		e.mismatches.reset()
 		back = e.mismatch.close() || back
 	}
 	return back
@@ -172,9 +174,13 @@ func (h *health) stableEnded(account *subAccount, e *endpoint, byPool bool) {
 }
 
 // stableTaken notes a link that was stable in the process before.
-func (h *health) stableTaken(account *subAccount, e *endpoint) {
+// session: the pool has taken the session's extranonce.
+func (h *health) stableTaken(account *subAccount, e *endpoint, session bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if session {
+		e.tookAt = h.now()
+	}
 	account.stableAt.add(e, 1)
 	e.stable++
 	e.sockets++
@@ -247,7 +253,7 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 	case evidenceSubscribe, evidenceSubscribeError:
 		return a.judgeSubscribe(ev, entry, answer, now)
 	case evidenceExtranonce:
-		return finding{blameAddress, e.mismatch.trip(now, breakerPauseKicks), false}
+		return a.judgeExtranonce(entry, now)
 	case evidenceRefused:
 		// The pause of a worker is not for those that are answered.
 		r := h.records.touch(recordKey{e, recordWorker, d.worker}, now)
@@ -318,6 +324,25 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *respon
 		h.records.forget(recordKey{e, recordUserAgent, f.userAgent})
 	}
 	return finding{blameAddress, a.takeOut(&e.unsubscribed, now, breakerPauseSilent), false}
+}
+
+// judgeExtranonce holds another extranonce against the address at once, as most
+// pools that give one give it to all. A pool that has links which took theirs is
+// another matter: it may find one session's extranonce in use, or treat one kind
+// of miner differently. It is out only if that happens to three workers in a row
+// and nobody fares well.
+func (a *attempt) judgeExtranonce(entry failureEntry, now time.Time) finding {
+	h, e := a.health, a.at
+	serves := !e.tookAt.IsZero() && (e.stable > 0 || e.tookAt.After(e.lostAt) && e.tookAt.After(e.kickedAt))
+	if serves && !e.mismatch.isOpen {
+		h.remember(recordWorker, e, entry.worker, a.began, now)
+		e.mismatches.add(now, entry, sameWorkerFailed)
+		if row := &e.mismatches; row.n < breakerFailures || h.faresWell(e, row.began(), now, true) {
+			return finding{blame: blameWorker}
+		}
+	}
+	e.mismatches.reset()
+	return finding{blameAddress, e.mismatch.trip(now, breakerPauseKicks), false}
 }
 
 // judgeAuthorize holds the failure against the worker, its account or the

@@ -16,7 +16,7 @@ func (h *health) forgetAll() {
 	h.machine = shortage{}
 	for _, e := range h.endpoints {
 		e.breaker, e.mismatch, e.ports = breaker{}, breaker{}, shortage{}
-		for _, row := range []*failureRow{&e.refusals, &e.jobless, &e.unsubscribed, &e.byAccount, &e.byWorker, &e.kicked, &e.kickedWorker} {
+		for _, row := range []*failureRow{&e.refusals, &e.jobless, &e.unsubscribed, &e.byAccount, &e.byWorker, &e.kicked, &e.kickedWorker, &e.mismatches} {
 			row.reset()
 		}
 	}
@@ -343,6 +343,19 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "may", who: "b.1", want: obstacleOut}, {do: "may", who: "own:b.1", want: obstacleNone}},
 			{{do: "ready", who: "own:b.1", wait: 2 * time.Second}, {do: "state", want: probing}},
 			{{do: "ready", who: "b.1"}, {do: "state", want: closed}},
+		}},
+		{"another extranonce for some, where others' are taken, is those workers' trouble", [][]healthStep{
+			{{do: "ready", who: "g.1"}, {do: "stable", who: "g.1"}},
+			each(healthStep{do: "fail", ev: evidenceExtranonce, want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: closed}, {do: "may", who: "e.1", want: obstacleNone}, {do: "may", who: "+a.1", want: obstacleWorker}},
+			// Nobody has heard anything for a while: three are enough.
+			{{do: "wait", wait: time.Minute}},
+			each(healthStep{do: "out", ev: evidenceExtranonce, want: false}, "f.1", "h.1"),
+			{{do: "out", who: "i.1", ev: evidenceExtranonce, want: true}, {do: "may", who: "e.1", want: obstacleOut}},
+		}},
+		{"another extranonce after the links were lost takes the address out at once", [][]healthStep{
+			{{do: "ready", who: "g.1"}, {do: "stable", who: "g.1"}, {do: "lost", who: "g.1", wait: time.Second}},
+			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true, wait: time.Second}, {do: "may", who: "b.1", want: obstacleOut}},
 		}},
 		{"a probe for the extranonce that fails does not take the address from those it suits", [][]healthStep{
 			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "wait", wait: 2 * time.Second}},

@@ -488,6 +488,6 @@ func (s *Session) takeEndpoint() {
 		return // the connection has just ended
 	}
 	s.endpoint = s.manager.health.endpoint(addr)
-	s.manager.health.stableTaken(s.account, s.endpoint)
+	s.manager.health.stableTaken(s.account, s.endpoint, s.pool != nil && !s.pool.ownExtranonce)
 	s.endpoint.jobAt.Store(time.Now().UnixNano())
 }
