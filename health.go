@@ -126,6 +126,7 @@ type dialer struct {
 	worker    string // with its account's name
 	userAgent string
 	new       bool // a miner that has had no link yet
+	served    bool // it has had a stable link, here or elsewhere
 	session   bool // the coin's pool must take the session's extranonce
 }
 
@@ -171,7 +172,7 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 		if b == &e.mismatch && !d.session {
 			continue
 		}
-		switch b.state(now) {
+		switch b.stateFor(d.served, now) {
 		case breakerOpen:
 			return verdict{obstacle: obstacleOut}
 		case breakerProbing:

@@ -153,8 +153,8 @@ func (a *attempt) stable() {
 	e.heardAt.Store(h.now().UnixNano())
 	e.kicked.reset()
 	e.kickedWorker.reset()
-	e.breaker.pause = 0
-	e.mismatch.pause = 0
+	e.breaker.forgetPauses()
+	e.mismatch.forgetPauses()
 	h.records.forget(recordKey{e, recordWorker, a.dialer.worker})
 	h.records.forget(recordKey{e, recordAccount, a.dialer.account.name})
 	a.dialer.account.stableAt.add(e, 1)
@@ -214,7 +214,7 @@ func (a *attempt) failed(ev evidence, answer *response) finding {
 	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.ofSome() {
 		// While an address is out, whoever probes it speaks for all. It may have
 		// been a probe for the extranonce only, or others found it well meanwhile.
-		e.breaker.trip(now, pauseMost(ev))
+		a.trip(ev, now)
 	}
 	return f
 }
@@ -223,6 +223,27 @@ func (a *attempt) failed(ev evidence, answer *response) finding {
 func (e evidence) ofSome() bool {
 	switch e {
 	case evidenceSession, evidenceRefused, evidenceSubscribeError, evidenceExtranonce:
+		return true
+	}
+	return false
+}
+
+// trip takes the address out, or has the next pause begin there: not for miners
+// that were served if one failed that never was, although the pool took its
+// connection. The pool may dislike no more than that miner. It reports whether
+// the address was in use until now.
+func (a *attempt) trip(ev evidence, now time.Time) (opened bool) {
+	if !a.dialer.served && ev.mayBeOfMiner() {
+		return a.at.breaker.tripOthers(now, pauseMost(ev))
+	}
+	return a.at.breaker.trip(now, pauseMost(ev))
+}
+
+// mayBeOfMiner says that the pool has taken the connection: what it disliked may
+// be the miner.
+func (e evidence) mayBeOfMiner() bool {
+	switch e {
+	case evidenceSubscribe, evidenceAuthorize, evidenceNoJob, evidenceUnstable, evidenceTry:
 		return true
 	}
 	return false
@@ -249,7 +270,7 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 		h.remember(recordWorker, e, d.worker, a.began, now)
 		return finding{blame: blameSession}
 	case evidenceConnect:
-		return a.judgeAddress(&e.refusals, entry, now)
+		return a.judgeAddress(&e.refusals, ev, entry, now)
 	case evidenceSubscribe, evidenceSubscribeError:
 		return a.judgeSubscribe(ev, entry, answer, now)
 	case evidenceExtranonce:
@@ -266,7 +287,7 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 		if e.jobAt.Load() >= a.began.UnixNano() {
 			return finding{blame: blameNobody}
 		}
-		return a.judgeAddress(&e.jobless, entry, now)
+		return a.judgeAddress(&e.jobless, ev, entry, now)
 	case evidenceUnstable:
 		return a.judgeUnstable(entry, now)
 	}
@@ -275,19 +296,19 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 }
 
 // judgeAddress holds the failure against the address, whoever has failed.
-func (a *attempt) judgeAddress(row *failureRow, entry failureEntry, now time.Time) finding {
+func (a *attempt) judgeAddress(row *failureRow, ev evidence, entry failureEntry, now time.Time) finding {
 	row.add(now, entry, func(_, _ *failureEntry) bool { return false })
 	f := finding{blame: blameAddress}
 	if row.count >= breakerFailures {
-		f.takenOut = a.takeOut(row, now, breakerPauseSilent)
+		f.takenOut = a.takeOut(row, ev, now)
 	}
 	return f
 }
 
 // takeOut opens the address's breaker because of a row of failures.
-func (a *attempt) takeOut(row *failureRow, now time.Time, most time.Duration) bool {
+func (a *attempt) takeOut(row *failureRow, ev evidence, now time.Time) bool {
 	row.reset()
-	return a.at.breaker.trip(now, most)
+	return a.trip(ev, now)
 }
 
 func (h *health) remember(kind recordKind, e *endpoint, name string, began, now time.Time) *healthRecord {
@@ -323,7 +344,7 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *respon
 	for _, f := range e.unsubscribed.entries[:e.unsubscribed.n] {
 		h.records.forget(recordKey{e, recordUserAgent, f.userAgent})
 	}
-	return finding{blameAddress, a.takeOut(&e.unsubscribed, now, breakerPauseSilent), false}
+	return finding{blameAddress, a.takeOut(&e.unsubscribed, ev, now), false}
 }
 
 // judgeExtranonce holds another extranonce against the address at once, as most
@@ -376,7 +397,7 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 	if row := h.decisive(&e.byAccount, &e.byWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, true) {
 		e.byAccount.reset()
 		e.byWorker.reset()
-		f.blame, f.takenOut = blameAddress, a.takeOut(row, now, breakerPauseSilent)
+		f.blame, f.takenOut = blameAddress, a.takeOut(row, evidenceAuthorize, now)
 	}
 	return f
 }
@@ -397,7 +418,7 @@ func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	if row := h.decisive(&e.kicked, &e.kickedWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, false) {
 		e.kicked.reset()
 		e.kickedWorker.reset()
-		f.blame, f.takenOut = blameAddress, a.takeOut(row, now, breakerPauseKicks)
+		f.blame, f.takenOut = blameAddress, a.takeOut(row, evidenceUnstable, now)
 	}
 	return f
 }

@@ -480,6 +480,7 @@ func (d *daemon) listenAnew() (*minerListener, error) {
 // takeEndpoint notes where an inherited link leads to. It has served until now,
 // so it is stable.
 func (s *Session) takeEndpoint() {
+	s.served = true
 	if s.upstream == nil {
 		return
 	}
