@@ -35,42 +35,83 @@ func (s breakerState) String() string { return breakerNames[s] }
 // breaker keeps sessions away from an address that was found to be out: nobody
 // dials it during a pause, then a few sessions at a time probe it. The zero
 // value is closed. It has no lock of its own; health guards it.
+//
+// Miners that have been served, which means by a stable link anywhere, have
+// pauses of their own. Others, whose workers the pool may not serve, can come by
+// the dozen under ever new names; what they find must not keep those away that
+// were served.
 type breaker struct {
 	isOpen bool
-	until  time.Time     // the pause ends then
-	pause  time.Duration // the last one; a stable link sets it back to zero
-	probes int           // under way
+	served breakerPause
+	others breakerPause
+	probes int // under way
 	// Probes of sessions that may not have all the places.
 	ofSuspects int // a worker or an account that failed there lately
 	ofOthers   int // established miners
 }
 
-func (b *breaker) state(now time.Time) breakerState {
+// breakerPause is when probing begins, and how long the pause before it was; a
+// stable link sets that back to zero.
+type breakerPause struct {
+	until time.Time
+	last  time.Duration
+}
+
+// begin starts a pause: twice the last one, at most most, with jitter from half
+// to once and a half of it.
+func (p *breakerPause) begin(now time.Time, most time.Duration) {
+	p.last = min(max(2*p.last, breakerPauseFirst), most)
+	p.until = now.Add(p.last/2 + rand.N(p.last))
+}
+
+// state is what miners may do that have not been served.
+func (b *breaker) state(now time.Time) breakerState { return b.stateFor(false, now) }
+
+// stateFor is what miners may do that have been served, or others.
+func (b *breaker) stateFor(served bool, now time.Time) breakerState {
+	pause := &b.others
+	if served {
+		pause = &b.served
+	}
 	switch {
 	case !b.isOpen:
 		return breakerClosed
-	case now.Before(b.until):
+	case now.Before(pause.until):
 		return breakerOpen
 	}
 	return breakerProbing
 }
 
-// trip opens the breaker, or has its next pause begin: twice the last one, at
-// most most, with jitter from half to once and a half of it. It does nothing
-// during a pause, since what fails then began before. It reports whether the
-// breaker was closed.
+// trip opens the breaker, or has the next pause of those begin who may probe.
+// Those who have a pause keep it, since what fails then began before. It
+// reports whether the breaker was closed.
 func (b *breaker) trip(now time.Time, most time.Duration) (opened bool) {
-	if b.isOpen && now.Before(b.until) {
-		return false
+	if !b.isOpen {
+		b.isOpen = true
+		b.others.last = max(b.others.last, b.served.last)
+		b.others.begin(now, most)
+		b.served = b.others
+		return true
 	}
+	b.tripOthers(now, most)
+	if !now.Before(b.served.until) {
+		b.served.begin(now, most)
+	}
+	return false
+}
+
+// tripOthers does so for those that have not been served: one of them has
+// failed. The others may probe.
+func (b *breaker) tripOthers(now time.Time, most time.Duration) (opened bool) {
 	opened = !b.isOpen
+	if opened || !now.Before(b.others.until) {
+		b.others.begin(now, most)
+	}
 	b.isOpen = true
-	b.pause = min(max(2*b.pause, breakerPauseFirst), most)
-	b.until = now.Add(b.pause/2 + rand.N(b.pause))
 	return opened
 }
 
-// close lets everybody through. The pause of before is kept until a link is
+// close lets everybody through. The pauses of before are kept until a link is
 // stable. It reports whether the breaker was open.
 func (b *breaker) close() (was bool) {
 	was = b.isOpen
@@ -78,19 +119,25 @@ func (b *breaker) close() (was bool) {
 	return was
 }
 
+// forgetPauses has the next pause be a first one.
+func (b *breaker) forgetPauses() { b.served.last, b.others.last = 0, 0 }
+
 // probeClass says which places of the probes a session may take.
 type probeClass uint8
 
 const (
 	probeNone    probeClass = iota // the breaker was closed: not a probe
 	probeNew                       // a new miner: all places
-	probeOther                     // an established miner: all but one
+	probeOther                     // an established miner: all but one, and one in any case
 	probeSuspect                   // failed there lately: one
 )
 
 // mayProbe says whether there is a place for a probe.
 func (b *breaker) mayProbe(class probeClass) bool {
 	switch {
+	case class == probeOther && b.ofOthers == 0:
+		// New miners may hold all places for as long as a handshake may take.
+		return true
 	case b.probes >= breakerProbes:
 		return false
 	case class == probeSuspect:

@@ -186,13 +186,13 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	sw.health.mu.Lock()
 	e0 := sw.health.endpoints[netip.MustParseAddrPort(p.addr())]
 	e0.breaker.trip(time.Now(), time.Minute)
-	e0.breaker.until = time.Now().Add(time.Hour)
+	e0.breaker.others.until = time.Now().Add(time.Hour)
 	sw.health.mu.Unlock()
 	if _, err := sw.sizes.askIP(e0); err != errNotAskedNow {
 		t.Errorf("asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()
-	e0.breaker.until = time.Now().Add(-time.Second)
+	e0.breaker.others.until = time.Now().Add(-time.Second)
 	sw.health.mu.Unlock()
 	failed := make(chan error)
 	go func() {

@@ -331,7 +331,7 @@ func TestFailoverAllDown(t *testing.T) {
 	// Nobody probes before one of them is back: the one who does is refused.
 	for _, a := range sw.pools["btc"].addresses {
 		sw.health.mu.Lock()
-		a.ips[0].breaker.until = time.Now().Add(3 * time.Second)
+		a.ips[0].breaker.others.until = time.Now().Add(3 * time.Second)
 		sw.health.mu.Unlock()
 	}
 	var waiting []*stratumtest.Miner

@@ -75,9 +75,11 @@ type endpoint struct {
 	byWorker     failureRow
 	kicked       failureRow // lost before they were stable, by account
 	kickedWorker failureRow
-	userAgents   []string // that have subscribed there, the latest last
+	mismatches   failureRow // gave another extranonce, by worker
+	userAgents   []string   // that have subscribed there, the latest last
 
 	readyAt       time.Time // the last link that became ready
+	tookAt        time.Time // the last one whose extranonce the pool took
 	stableReadyAt time.Time // the same of links that became stable
 	lostAt        time.Time // the last stable link that the pool ended
 	kickedAt      time.Time // the last link that it ended before that
@@ -126,6 +128,7 @@ type dialer struct {
 	worker    string // with its account's name
 	userAgent string
 	new       bool // a miner that has had no link yet
+	served    bool // it has had a stable link, here or elsewhere
 	session   bool // the coin's pool must take the session's extranonce
 }
 
@@ -172,7 +175,7 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 		if b == &e.mismatch && !d.session {
 			continue
 		}
-		switch b.state(now) {
+		switch b.stateFor(d.served, now) {
 		case breakerOpen:
 			return verdict{obstacle: obstacleOut}
 		case breakerProbing:

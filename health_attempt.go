@@ -131,6 +131,8 @@ func (a *attempt) ready() (back bool) {
 	}
 	back = e.breaker.close()
 	if a.dialer.session {
+		e.tookAt = a.readyAt
+		e.mismatches.reset()
 		back = e.mismatch.close() || back
 	}
 	return back
@@ -152,8 +154,8 @@ func (a *attempt) stable() {
 	e.kicked.reset()
 	e.kickedWorker.reset()
 	e.kicks = false
-	e.breaker.pause = 0
-	e.mismatch.pause = 0
+	e.breaker.forgetPauses()
+	e.mismatch.forgetPauses()
 	h.records.forget(recordKey{e, recordWorker, a.dialer.worker})
 	h.records.forget(recordKey{e, recordAccount, a.dialer.account.name})
 	a.dialer.account.stableAt.add(e, 1)
@@ -173,9 +175,13 @@ func (h *health) stableEnded(account *subAccount, e *endpoint, byPool bool) {
 }
 
 // stableTaken notes a link that was stable in the process before.
-func (h *health) stableTaken(account *subAccount, e *endpoint) {
+// session: the pool has taken the session's extranonce.
+func (h *health) stableTaken(account *subAccount, e *endpoint, session bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if session {
+		e.tookAt = h.now()
+	}
 	account.stableAt.add(e, 1)
 	e.stable++
 	e.sockets++
@@ -209,7 +215,7 @@ func (a *attempt) failed(ev evidence, answer *response) finding {
 	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.ofSome() {
 		// While an address is out, whoever probes it speaks for all. It may have
 		// been a probe for the extranonce only, or others found it well meanwhile.
-		e.breaker.trip(now, pauseMost(ev))
+		a.trip(ev, now)
 	}
 	return f
 }
@@ -218,6 +224,27 @@ func (a *attempt) failed(ev evidence, answer *response) finding {
 func (e evidence) ofSome() bool {
 	switch e {
 	case evidenceSession, evidenceRefused, evidenceSubscribeError, evidenceExtranonce:
+		return true
+	}
+	return false
+}
+
+// trip takes the address out, or has the next pause begin there: not for miners
+// that were served if one failed that never was, although the pool took its
+// connection. The pool may dislike no more than that miner. It reports whether
+// the address was in use until now.
+func (a *attempt) trip(ev evidence, now time.Time) (opened bool) {
+	if !a.dialer.served && ev.mayBeOfMiner() {
+		return a.at.breaker.tripOthers(now, pauseMost(ev))
+	}
+	return a.at.breaker.trip(now, pauseMost(ev))
+}
+
+// mayBeOfMiner says that the pool has taken the connection: what it disliked may
+// be the miner.
+func (e evidence) mayBeOfMiner() bool {
+	switch e {
+	case evidenceSubscribe, evidenceAuthorize, evidenceNoJob, evidenceUnstable, evidenceTry:
 		return true
 	}
 	return false
@@ -244,11 +271,11 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 		h.remember(recordWorker, e, d.worker, a.began, now)
 		return finding{blame: blameSession}
 	case evidenceConnect:
-		return a.judgeAddress(&e.refusals, entry, now)
+		return a.judgeAddress(&e.refusals, ev, entry, now)
 	case evidenceSubscribe, evidenceSubscribeError:
 		return a.judgeSubscribe(ev, entry, answer, now)
 	case evidenceExtranonce:
-		return finding{blameAddress, e.mismatch.trip(now, breakerPauseKicks), false}
+		return a.judgeExtranonce(entry, now)
 	case evidenceRefused:
 		// The pause of a worker is not for those that are answered.
 		r := h.records.touch(recordKey{e, recordWorker, d.worker}, now)
@@ -261,7 +288,7 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 		if e.jobAt.Load() >= a.began.UnixNano() {
 			return finding{blame: blameNobody}
 		}
-		return a.judgeAddress(&e.jobless, entry, now)
+		return a.judgeAddress(&e.jobless, ev, entry, now)
 	case evidenceUnstable:
 		return a.judgeUnstable(entry, now)
 	}
@@ -270,19 +297,19 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 }
 
 // judgeAddress holds the failure against the address, whoever has failed.
-func (a *attempt) judgeAddress(row *failureRow, entry failureEntry, now time.Time) finding {
+func (a *attempt) judgeAddress(row *failureRow, ev evidence, entry failureEntry, now time.Time) finding {
 	row.add(now, entry, func(_, _ *failureEntry) bool { return false })
 	f := finding{blame: blameAddress}
 	if row.count >= breakerFailures {
-		f.takenOut = a.takeOut(row, now, breakerPauseSilent)
+		f.takenOut = a.takeOut(row, ev, now)
 	}
 	return f
 }
 
 // takeOut opens the address's breaker because of a row of failures.
-func (a *attempt) takeOut(row *failureRow, now time.Time, most time.Duration) bool {
+func (a *attempt) takeOut(row *failureRow, ev evidence, now time.Time) bool {
 	row.reset()
-	return a.at.breaker.trip(now, most)
+	return a.trip(ev, now)
 }
 
 func (h *health) remember(kind recordKind, e *endpoint, name string, began, now time.Time) *healthRecord {
@@ -318,7 +345,26 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *respon
 	for _, f := range e.unsubscribed.entries[:e.unsubscribed.n] {
 		h.records.forget(recordKey{e, recordUserAgent, f.userAgent})
 	}
-	return finding{blameAddress, a.takeOut(&e.unsubscribed, now, breakerPauseSilent), false}
+	return finding{blameAddress, a.takeOut(&e.unsubscribed, ev, now), false}
+}
+
+// judgeExtranonce holds another extranonce against the address at once, as most
+// pools that give one give it to all. A pool that has links which took theirs is
+// another matter: it may find one session's extranonce in use, or treat one kind
+// of miner differently. It is out only if that happens to three workers in a row
+// and nobody fares well.
+func (a *attempt) judgeExtranonce(entry failureEntry, now time.Time) finding {
+	h, e := a.health, a.at
+	serves := !e.tookAt.IsZero() && (e.stable > 0 || e.tookAt.After(e.lostAt) && e.tookAt.After(e.kickedAt))
+	if serves && !e.mismatch.isOpen {
+		h.remember(recordWorker, e, entry.worker, a.began, now)
+		e.mismatches.add(now, entry, sameWorkerFailed)
+		if row := &e.mismatches; row.n < breakerFailures || h.faresWell(e, row.began(), now, true) {
+			return finding{blame: blameWorker}
+		}
+	}
+	e.mismatches.reset()
+	return finding{blameAddress, e.mismatch.trip(now, breakerPauseKicks), false}
 }
 
 // judgeAuthorize holds the failure against the worker, its account or the
@@ -352,7 +398,7 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 	if row := h.decisive(&e.byAccount, &e.byWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, true) {
 		e.byAccount.reset()
 		e.byWorker.reset()
-		f.blame, f.takenOut = blameAddress, a.takeOut(row, now, breakerPauseSilent)
+		f.blame, f.takenOut = blameAddress, a.takeOut(row, evidenceAuthorize, now)
 	}
 	return f
 }
@@ -374,7 +420,7 @@ func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 		e.kicked.reset()
 		e.kickedWorker.reset()
 		e.kicks = true
-		f.blame, f.takenOut = blameAddress, a.takeOut(row, now, breakerPauseKicks)
+		f.blame, f.takenOut = blameAddress, a.takeOut(row, evidenceUnstable, now)
 	}
 	return f
 }

@@ -16,7 +16,7 @@ func (h *health) forgetAll() {
 	h.machine = shortage{}
 	for _, e := range h.endpoints {
 		e.breaker, e.mismatch, e.ports = breaker{}, breaker{}, shortage{}
-		for _, row := range []*failureRow{&e.refusals, &e.jobless, &e.unsubscribed, &e.byAccount, &e.byWorker, &e.kicked, &e.kickedWorker} {
+		for _, row := range []*failureRow{&e.refusals, &e.jobless, &e.unsubscribed, &e.byAccount, &e.byWorker, &e.kicked, &e.kickedWorker, &e.mismatches} {
 			row.reset()
 		}
 	}
@@ -53,7 +53,7 @@ func (lab *healthLab) endpoint(name string) *endpoint {
 func (lab *healthLab) dialer(who string) *dialer {
 	d := &dialer{new: true, session: true, userAgent: "ua"}
 	if rest, ok := cutPrefix(who, "+"); ok {
-		who, d.new = rest, false
+		who, d.new, d.served = rest, false, true
 	}
 	if rest, ok := cutPrefix(who, "own:"); ok {
 		who, d.session = rest, false
@@ -344,9 +344,41 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "ready", who: "own:b.1", wait: 2 * time.Second}, {do: "state", want: probing}},
 			{{do: "ready", who: "b.1"}, {do: "state", want: closed}},
 		}},
+		{"another extranonce for some, where others' are taken, is those workers' trouble", [][]healthStep{
+			{{do: "ready", who: "g.1"}, {do: "stable", who: "g.1"}},
+			each(healthStep{do: "fail", ev: evidenceExtranonce, want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: closed}, {do: "may", who: "e.1", want: obstacleNone}, {do: "may", who: "+a.1", want: obstacleWorker}},
+			// Nobody has heard anything for a while: three are enough.
+			{{do: "wait", wait: time.Minute}},
+			each(healthStep{do: "out", ev: evidenceExtranonce, want: false}, "f.1", "h.1"),
+			{{do: "out", who: "i.1", ev: evidenceExtranonce, want: true}, {do: "may", who: "e.1", want: obstacleOut}},
+		}},
+		{"another extranonce after the links were lost takes the address out at once", [][]healthStep{
+			{{do: "ready", who: "g.1"}, {do: "stable", who: "g.1"}, {do: "lost", who: "g.1", wait: time.Second}},
+			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true, wait: time.Second}, {do: "may", who: "b.1", want: obstacleOut}},
+		}},
 		{"a probe for the extranonce that fails does not take the address from those it suits", [][]healthStep{
 			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "wait", wait: 2 * time.Second}},
 			{{do: "out", who: "c.1", ev: evidenceExtranonce, want: false}, {do: "may", who: "own:b.1", want: obstacleNone}, {do: "may", who: "d.1", want: obstacleOut}},
+		}},
+		{"new miners that probe in vain keep nobody away who was served before", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
+			{{do: "may", who: "+old.1", want: obstacleOut}, {do: "may", who: "+old.1", wait: 2 * time.Second, want: obstacleNone}},
+			{{do: "fail", who: "e1.1", ev: evidenceAuthorize}, {do: "state", want: open}, {do: "may", who: "f.1", want: obstacleOut}},
+			{{do: "may", who: "+old.1", want: obstacleNone}},
+			// Three of them make a row, which is no more than they.
+			{{do: "fail", who: "e2.1", ev: evidenceAuthorize, wait: 10 * time.Second}, {do: "fail", who: "e3.1", ev: evidenceAuthorize, wait: 10 * time.Second}},
+			{{do: "state", want: open}, {do: "may", who: "+old.1", want: obstacleNone}},
+			// One that was served, and a connection that failed, speak for all.
+			{{do: "fail", who: "+old.1", ev: evidenceAuthorize}, {do: "may", who: "+other.1", want: obstacleOut}},
+			{{do: "fail", who: "g.1", ev: evidenceConnect, wait: 30 * time.Second}, {do: "may", who: "+other.1", want: obstacleOut}},
+		}},
+		{"new miners that hold all places leave one to those that were served", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
+			{{do: "wait", wait: 2 * time.Second}},
+			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1"),
+			{{do: "may", who: "d.1", want: obstacleOut}, {do: "may", who: "+old.1", want: obstacleNone}},
+			{{do: "begin", who: "+old.1"}, {do: "may", who: "+other.1", want: obstacleOut}},
 		}},
 		{"a probe that ends after another has found the address well is one failure like others", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),

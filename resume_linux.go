@@ -481,6 +481,7 @@ func (d *daemon) listenAnew() (*minerListener, error) {
 // takeEndpoint notes where an inherited link leads to. It has served until now,
 // so it is stable.
 func (s *Session) takeEndpoint() {
+	s.served = true
 	if s.upstream == nil {
 		return
 	}
@@ -489,6 +490,6 @@ func (s *Session) takeEndpoint() {
 		return // the connection has just ended
 	}
 	s.endpoint = s.manager.health.endpoint(addr)
-	s.manager.health.stableTaken(s.account, s.endpoint)
+	s.manager.health.stableTaken(s.account, s.endpoint, s.pool != nil && !s.pool.ownExtranonce)
 	s.endpoint.jobAt.Store(time.Now().UnixNano())
 }

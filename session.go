@@ -86,6 +86,7 @@ type Session struct {
 	endpoint  *endpoint  // the IP of upstream
 	trial     *attempt   // upstream, until it is stable
 	unstable  uint8      // links in a row that ended before they were stable
+	served    bool       // it has had a stable link
 	jobSeen   uint32     // when the last job came, by the manager's clock
 	renewals  uint8      // of the link at the pool's wish, since renewedAt
 	renewedAt uint32     // by the manager's clock

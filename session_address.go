@@ -9,7 +9,7 @@ import (
 
 // dialer says on whose behalf the session dials p's addresses.
 func (s *Session) dialer(p *pool) dialer {
-	d := dialer{account: s.account, worker: s.auth.name.String(), new: s.phase == phaseRouting, session: !p.ownExtranonce}
+	d := dialer{account: s.account, worker: s.auth.name.String(), new: s.phase == phaseRouting, served: s.served, session: !p.ownExtranonce}
 	if s.subscription != nil {
 		d.userAgent = s.subscription.UserAgent
 	}
@@ -182,6 +182,7 @@ func (s *Session) becomeStable() {
 	s.trial.stable()
 	s.trial = nil
 	s.unstable = 0
+	s.served = true
 }
 
 // heard notes that the link in use has received something.
