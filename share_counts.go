@@ -40,7 +40,7 @@ func (s *Session) countVerdict(tag linkTag, line []byte) {
 	if bytes.HasPrefix(memberValue(line, resultKey), trueValue) {
 		s.shares.accepted++
 		if s.trial != nil && tag == s.tag {
-			s.becomeStable()
+			s.becomeStable(true)
 		}
 		s.account.shares.accepted.Add(1)
 		p.shares.accepted.Add(1)
