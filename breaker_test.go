@@ -128,7 +128,7 @@ func TestBreakerLateSuccess(t *testing.T) {
 		t.Error("the success does not say that it closed the breaker")
 	}
 	lab.step(0, healthStep{do: "state", want: breakerClosed})
-	late.stable()
+	late.stable(true)
 	var before []*attempt
 	for range 10 {
 		before = append(before, lab.h.begin(lab.dialer("+l.2"), lab.endpoint("a"), false))

@@ -141,9 +141,12 @@ func (a *attempt) ready() (back bool) {
 // mayBeStable says that the link has lasted long enough to be stable.
 func (a *attempt) mayBeStable() bool { return a.health.now().Sub(a.readyAt) >= stableAfter }
 
-// stable notes that the link has proved to be one. The session tells of its
-// end by health.stableEnded.
-func (a *attempt) stable() {
+// stable notes that the link has proved to be one; accepted: by a share that the
+// pool took just now. That puts the address back in, as a link that gets ready
+// does: others, whose links end soon there, may have had it taken out since. It
+// reports whether the address was out. The session tells of the link's end by
+// health.stableEnded.
+func (a *attempt) stable(accepted bool) (back bool) {
 	h, e := a.health, a.at
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -160,6 +163,7 @@ func (a *attempt) stable() {
 	h.records.forget(recordKey{e, recordAccount, a.dialer.account.name})
 	a.dialer.account.stableAt.add(e, 1)
 	e.stable++
+	return accepted && e.breaker.close()
 }
 
 // stableEnded notes the end of a stable link; byPool: the pool ended it.

@@ -133,7 +133,7 @@ func (lab *healthLab) step(i int, st healthStep) {
 			lab.links[key] = a
 		}
 		if st.do == "stable" {
-			a.stable()
+			a.stable(true)
 		}
 	case "heard":
 		e.heardAt.Store(lab.at.UnixNano())
@@ -360,6 +360,11 @@ func TestHealthSequences(t *testing.T) {
 		{"a probe for the extranonce that fails does not take the address from those it suits", [][]healthStep{
 			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "wait", wait: 2 * time.Second}},
 			{{do: "out", who: "c.1", ev: evidenceExtranonce, want: false}, {do: "may", who: "own:b.1", want: obstacleNone}, {do: "may", who: "d.1", want: obstacleOut}},
+		}},
+		{"a share accepted while others had the address taken out puts it back in", [][]healthStep{
+			{{do: "ready", who: "g.1"}},
+			each(healthStep{do: "fail", ev: evidenceUnstable}, "e1.1", "e2.1", "e3.1"),
+			{{do: "state", want: open}, {do: "stable", who: "g.1"}, {do: "state", want: closed}},
 		}},
 		{"new miners that probe in vain keep nobody away who was served before", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),

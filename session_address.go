@@ -177,9 +177,11 @@ func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
 	return false
 }
 
-// becomeStable notes that the link has proved to be one.
-func (s *Session) becomeStable() {
-	s.trial.stable()
+// becomeStable notes that the link has proved to be one; accepted: by a share.
+func (s *Session) becomeStable(accepted bool) {
+	if s.trial.stable(accepted) {
+		s.manager.poolBack(s.endpoint)
+	}
 	s.trial = nil
 	s.unstable = 0
 	s.served = true

@@ -52,7 +52,7 @@ func (s *Session) look(budget map[*poolAddress]int) {
 		return
 	}
 	if s.trial != nil && s.trial.mayBeStable() {
-		s.becomeStable()
+		s.becomeStable(false)
 	}
 	// What came while the process was stopped, or the machine slept, may not
 	// have been read yet.

@@ -50,7 +50,7 @@ func (s *Session) countVerdictOf(tag linkTag, p *pool, accepted bool) {
 	if accepted {
 		s.shares.accepted++
 		if s.trial != nil && tag == s.tag {
-			s.becomeStable()
+			s.becomeStable(true)
 		}
 		s.account.shares.accepted.Add(1)
 		p.shares.accepted.Add(1)
