@@ -89,8 +89,12 @@ const runtimeFile = "runtime.json"
 func removeStaleState() { removeState(runtimeFile) }
 
 // removeState removes a state file, because it holds passwords. What is no
-// file that a process of this user could have left stays.
+// file that a process of this user could have left stays, and so does one of
+// another name: processes leave none, but -runtime takes any file's.
 func removeState(path string) {
+	if filepath.Base(path) != runtimeFile {
+		return
+	}
 	info, err := os.Lstat(path)
 	if err != nil || checkOwnFile(info) != nil {
 		return
