@@ -18,6 +18,14 @@ const (
 	// seconds.
 	faresWellWindow = 10 * time.Second
 
+	// quietWindow is the same where pools answer or end tries at once: jobs may
+	// come once a minute only.
+	quietWindow = time.Minute
+
+	// answeredWithin is how long a try takes at most that the pool has not let
+	// wait for its whole time, which is poolHandshakeTimeout.
+	answeredWithin = poolHandshakeTimeout / 2
+
 	// readySpeaks is how long a link that got ready, and has not been lost,
 	// speaks for an address where others get no answer to mining.authorize.
 	readySpeaks = 30 * time.Second

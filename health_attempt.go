@@ -216,9 +216,12 @@ func (a *attempt) failed(ev evidence, answer *response) finding {
 	a.endProbe()
 	e.sockets--
 	f := a.judge(ev, answer, now)
-	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.ofSome() {
-		// While an address is out, whoever probes it speaks for all. It may have
-		// been a probe for the extranonce only, or others found it well meanwhile.
+	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.ofSome() &&
+		(ev != evidenceAuthorize || a.dialer.served) {
+		// While an address is out, whoever probes it speaks for all, but for a
+		// worker that may never have been welcome: of such it takes a row. It may
+		// have been a probe for the extranonce only, or others found the address
+		// well meanwhile.
 		a.trip(ev, now)
 	}
 	return f
@@ -342,7 +345,7 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *respon
 			known++
 		}
 	}
-	if e.unsubscribed.count < breakerFailures || e.unsubscribed.n < min(breakerFailures, known) || h.faresWell(e, e.unsubscribed.began(), now, false) {
+	if e.unsubscribed.count < breakerFailures || e.unsubscribed.n < min(breakerFailures, known) || h.faresWell(e, e.unsubscribed.began(), now, a.answeredSoon(now), a.answeredSoon(now)) {
 		return finding{blame: blameUserAgent}
 	}
 	// It is nobody else's fault, then.
@@ -363,7 +366,7 @@ func (a *attempt) judgeExtranonce(entry failureEntry, now time.Time) finding {
 	if serves && !e.mismatch.isOpen {
 		h.remember(recordWorker, e, entry.worker, a.began, now)
 		e.mismatches.add(now, entry, sameWorkerFailed)
-		if row := &e.mismatches; row.n < breakerFailures || h.faresWell(e, row.began(), now, true) {
+		if row := &e.mismatches; row.n < breakerFailures || h.faresWell(e, row.began(), now, true, true) {
 			return finding{blame: blameWorker}
 		}
 	}
@@ -399,7 +402,7 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 		account.fail(a.began, now)
 		f.blame = blameAccount
 	}
-	if row := h.decisive(&e.byAccount, &e.byWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, true) {
+	if row := h.decisive(&e.byAccount, &e.byWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, true, a.answeredSoon(now)) {
 		e.byAccount.reset()
 		e.byWorker.reset()
 		f.blame, f.takenOut = blameAddress, a.takeOut(row, evidenceAuthorize, now)
@@ -420,7 +423,7 @@ func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	e.kicked.add(now, entry, sameAccountFailed)
 	e.kickedWorker.add(now, entry, sameWorkerFailed)
 	f := finding{blame: blameWorker}
-	if row := h.decisive(&e.kicked, &e.kickedWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, false) {
+	if row := h.decisive(&e.kicked, &e.kickedWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, false, true) {
 		e.kicked.reset()
 		e.kickedWorker.reset()
 		e.kicks = true
@@ -438,14 +441,21 @@ func (h *health) decisive(byAccount, byWorker *failureRow) *failureRow {
 	return byAccount
 }
 
+// answeredSoon says that the pool did not let the try wait for its whole time.
+func (a *attempt) answeredSoon(now time.Time) bool { return now.Sub(a.began) < answeredWithin }
+
 // faresWell says that others have done well at an address since a row of
 // failures began: a stable link has received something, or a link that became
 // stable got ready. ready: one that is not stable yet speaks for it too, because
-// what failed comes before that.
-func (h *health) faresWell(e *endpoint, began, now time.Time, ready bool) bool {
-	since := began
-	if window := now.Add(-faresWellWindow); window.Before(since) {
-		since = window
+// what failed comes before that. soon: the pool has said or done something about
+// the tries, so it is there, and stable links may be quiet for longer.
+func (h *health) faresWell(e *endpoint, began, now time.Time, ready, soon bool) bool {
+	since, window := began, faresWellWindow
+	if soon {
+		window = quietWindow
+	}
+	if from := now.Add(-window); from.Before(since) {
+		since = from
 	}
 	if e.stable == 0 && since.Before(e.lostAt) {
 		// Those that heard something before that are gone. As long as there are

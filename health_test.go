@@ -253,6 +253,15 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}},
 		}},
+		{"stable links that are quiet speak for a pool that closes at once, not for one that lets others wait", [][]healthStep{
+			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
+			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker, wait: 10 * time.Second}, "a.1", "b.1", "c.1"),
+			{{do: "state", want: closed}, {do: "wait", wait: 10 * time.Second}},
+			each(healthStep{do: "begin"}, "d.1", "e.1", "f.1"),
+			{{do: "wait", wait: poolHandshakeTimeout}},
+			each(healthStep{do: "fail", ev: evidenceSubscribe}, "d.1", "e.1", "f.1"),
+			{{do: "state", want: open}},
+		}},
 		{"one that was lost since does not", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}, {do: "lost", who: "good.1", wait: time.Second}},
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "b.1", "c.1"),
@@ -369,7 +378,8 @@ func TestHealthSequences(t *testing.T) {
 		{"new miners that probe in vain keep nobody away who was served before", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
 			{{do: "may", who: "+old.1", want: obstacleOut}, {do: "may", who: "+old.1", wait: 2 * time.Second, want: obstacleNone}},
-			{{do: "fail", who: "e1.1", ev: evidenceAuthorize}, {do: "state", want: open}, {do: "may", who: "f.1", want: obstacleOut}},
+			// One that may never have been welcome says nothing about the address.
+			{{do: "fail", who: "e1.1", ev: evidenceAuthorize}, {do: "state", want: probing}, {do: "may", who: "f.1", want: obstacleNone}},
 			{{do: "may", who: "+old.1", want: obstacleNone}},
 			// Three of them make a row, which is no more than they.
 			{{do: "fail", who: "e2.1", ev: evidenceAuthorize, wait: 10 * time.Second}, {do: "fail", who: "e3.1", ev: evidenceAuthorize, wait: 10 * time.Second}},
