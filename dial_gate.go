@@ -16,7 +16,7 @@ type dialGate struct {
 	rate float64 // tickets a second; 0: as many as there are
 
 	mu        sync.Mutex
-	held      int // may be above size: each address may have a first ticket
+	held      int // may be above size: each address has a share of its own
 	addresses map[*endpoint]*gateAddress
 	turns     []*gateAddress // those with waiting tickets, next one first
 	tokens    float64        // tickets that may be given now by the rate
@@ -48,6 +48,9 @@ const (
 	slowLeast  = slowAfter / 5
 	slowFactor = 4
 	fastKeep   = 3 * time.Second
+
+	// shareOfSize is the part of the gate's size that every address has.
+	shareOfSize = 8
 
 	// maxExcused bounds the tickets that do not count, as a multiple of the
 	// gate's size.
@@ -236,7 +239,7 @@ func (g *dialGate) grant() []*dialTicket {
 			g.wakeLater()
 			break
 		}
-		t := a.take(g.size)
+		t := a.take(g.suspectsAllowed())
 		g.turns = append(g.turns[1:], a)
 		if t == nil { // only suspects wait, and they have their part
 			g.tokens++
@@ -250,13 +253,13 @@ func (g *dialGate) grant() []*dialTicket {
 	return granted
 }
 
-// allows says whether an address may have one more ticket: a first one always;
-// another one while there are some left for addresses that come after it, unless
-// none of these wants any.
+// allows says whether an address may have one more ticket: those of its own share
+// always; another one while there are some left for addresses that come after it,
+// unless none of these wants any.
 func (g *dialGate) allows(a *gateAddress) bool {
 	free := g.size - g.held
 	switch {
-	case a.held == 0:
+	case a.held-a.suspects < g.share():
 		return true
 	case free <= 0:
 		return false
@@ -265,6 +268,12 @@ func (g *dialGate) allows(a *gateAddress) bool {
 	}
 	return 3*free > a.held
 }
+
+// share is how many tickets, suspects' aside, an address may hold although others
+// hold the whole gate. With a single one, a pool that answers most miners at once would serve
+// them one at a time behind those that it lets wait, for as long as an address
+// that does not answer holds the rest.
+func (g *dialGate) share() int { return max(1, g.size/shareOfSize) }
 
 // waitingAccounts is how many sub-accounts wait for a ticket. One that waits
 // for several addresses counts for each.
@@ -311,10 +320,19 @@ func (a *gateAddress) waits() bool {
 	return false
 }
 
+// suspectsAllowed is how many tickets suspects may hold at an address: a quarter
+// of the gate, or of the address's share while others hold the rest.
+func (g *dialGate) suspectsAllowed() int {
+	if g.held >= g.size {
+		return max(1, g.share()/4)
+	}
+	return max(1, g.size/4)
+}
+
 // take returns the next waiting ticket as a held one. Suspects come after all
-// others and hold at most a quarter of the gate's size; if only such wait that
+// others and hold at most as many as are allowed to them; if only such wait that
 // may not have one, it returns nil.
-func (a *gateAddress) take(size int) *dialTicket {
+func (a *gateAddress) take(suspects int) *dialTicket {
 	var t *dialTicket
 	for range laneOrder {
 		lane := laneOrder[a.turn]
@@ -323,7 +341,7 @@ func (a *gateAddress) take(size int) *dialTicket {
 			break
 		}
 	}
-	if t == nil && a.suspects < max(1, size/4) {
+	if t == nil && a.suspects < suspects {
 		if t = a.lanes[laneSuspect].pop(); t != nil {
 			a.suspects++
 		}

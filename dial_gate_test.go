@@ -202,6 +202,70 @@ func TestDialGateIsFairBetweenAddresses(t *testing.T) {
 	}
 }
 
+// While an address that does not answer holds the whole gate, a pool that
+// answers most miners at once and lets some wait serves new ones without delay.
+func TestDialGateServesBesideASilentAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, newcomers = 128, 50
+		g := newDialGate(size, 0)
+		silent := holdAll(g, &endpoint{addr: netip.MustParseAddrPort("192.0.2.2:3333")}, laneReconnect, size)
+		if len(silent) != size {
+			t.Fatalf("the silent address holds %d of %d", len(silent), size)
+		}
+		at := &endpoint{addr: gateTarget.addr}
+		// link is held for as long as its handshake takes, and gives how long it
+		// waited for its ticket.
+		link := func(account *subAccount, lane gateLane, takes time.Duration) time.Duration {
+			began := time.Now()
+			granted := make(chan struct{})
+			ticket, held := g.acquire(at, account, lane, func() { close(granted) })
+			if !held {
+				<-granted
+			}
+			waited := time.Since(began)
+			time.Sleep(takes)
+			g.served(ticket)
+			return waited
+		}
+		// The machine is busy, so that even a good link takes a while.
+		link(&subAccount{name: "good"}, laneNew, slowAfter/2)
+		end := time.Now().Add(newcomers * slowAfter / 5)
+		var all sync.WaitGroup
+		for i := range 6 {
+			slow := &subAccount{name: fmt.Sprint("slow", i)}
+			hangs := &subAccount{name: fmt.Sprint("hangs", i)}
+			all.Go(func() {
+				for time.Now().Before(end) {
+					link(slow, laneNew, 3*slowAfter)
+				}
+			})
+			all.Go(func() {
+				for time.Now().Before(end) {
+					link(hangs, laneSuspect, 10*slowAfter)
+				}
+			})
+		}
+		good := &subAccount{name: "good"}
+		var longest atomic.Int64
+		for range newcomers {
+			time.Sleep(slowAfter / 5)
+			all.Go(func() {
+				waited := int64(link(good, laneNew, 20*time.Millisecond))
+				for old := longest.Load(); waited > old && !longest.CompareAndSwap(old, waited); old = longest.Load() {
+				}
+			})
+		}
+		all.Wait()
+		if longest := time.Duration(longest.Load()); longest > slowAfter/2 {
+			t.Errorf("a new miner waited %v for its ticket", longest)
+		}
+		for _, ticket := range silent {
+			g.release(ticket)
+		}
+		wantIdleGate(t, g, size)
+	})
+}
+
 // Two addresses that want all leave room for a third, once what they took while
 // they were alone has come back.
 func TestDialGateLeavesRoom(t *testing.T) {
