@@ -54,7 +54,7 @@ var (
 	descNotAnswer  = desc("pool_links_failed_total", "All tries to get a pool link that failed, those without an address to dial included.")
 	descDialsWait  = desc("pool_dials_waiting", "Sub-accounts with sessions that wait for their turn to dial.")
 	descSubmitted  = desc("shares_submitted_total", "Shares that miners submitted.", "coin")
-	descSharesGood = desc("shares_accepted_total", "Shares that pools accepted. Shares in agents' binary messages are counted as submitted only.", "coin")
+	descSharesGood = desc("shares_accepted_total", "Shares that pools accepted. Agents' shares that a pool leaves unanswered are counted as submitted only.", "coin")
 	descSharesBad  = desc("shares_refused_total", "Shares that pools refused.", "coin")
 	descBytes      = desc("received_bytes_total", "Bytes taken from miners, and from the pools they mine at.", "from")
 	descUnchanged  = desc("lines_not_translated_total", "Jobs and shares that were not understood and did not go on.")
