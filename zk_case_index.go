@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"strings"
+	"time"
 )
 
 // zkIndexEntry is one lower-case name of the case index, known or being read.
@@ -33,6 +34,30 @@ func (s *zkCoinSource) resolve(q *coinQuery) {
 	e.waiting[q] = struct{}{}
 	s.indexPlace[q] = e
 	s.readIndex(e)
+	// A connection that has gone silent is noticed late. Miners of sub-accounts
+	// whose coin is known need not wait for that.
+	s.after(zkIndexPatience, func() { s.indexTooLate(q, e) })
+}
+
+// zkIndexPatience is how long an index entry may take to be read before what is
+// known of it serves.
+const zkIndexPatience = time.Second
+
+// indexTooLate answers a query that still waits for the index, if its
+// sub-account's coin is known.
+func (s *zkCoinSource) indexTooLate(q *coinQuery, e *zkIndexEntry) {
+	if !s.queries.has(q) || s.place[q] != nil {
+		return
+	}
+	name := q.Account
+	if e.name != "" {
+		name = e.name
+	}
+	if a := s.accounts[name]; a != nil && a.coin != "" {
+		delete(s.indexPlace, q)
+		delete(e.waiting, q)
+		s.lookupAccount(q, name)
+	}
 }
 
 // resolveCached answers from what is known, if something is.

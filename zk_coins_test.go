@@ -381,6 +381,43 @@ func TestZKCaseIndex(t *testing.T) {
 	wantLookupError(t, s, "aLICE", errUnknownSubAccount)
 }
 
+// A connection that has gone silent, and is not lost yet, keeps no miner of a
+// known sub-account waiting: what was read before serves. Others wait.
+func TestZKCaseIndexSilent(t *testing.T) {
+	server := zkServer(t)
+	proxy := newZKProxy(t, server.Addr())
+	opts := zkTestOptions(proxy.Addr())
+	opts.CaseIndexDir = strings.TrimSuffix(opts.CoinDir, "coins") + "case/"
+	opts.SessionTimeout = time.Minute // so that it is not given up meanwhile
+	admin := newZKAdmin(t, server.Addr())
+	admin.put(opts.CoinDir+"/Alice", "btc")
+	admin.put(opts.CoinDir+"/Bob", "bcc")
+	admin.put(opts.CoinDir+"/Carol", "bcc")
+	admin.put(opts.CaseIndexDir+"alice", "Alice")
+	s, sink := startZK(t, opts)
+	sink.wantID(t)
+	wantLookupOf := func(name string, want coinReply) {
+		t.Helper()
+		_, replies := askCoin(s, name)
+		wantCoinReply(t, replies, want)
+	}
+	wantLookupOf("alice", coinReply{"Alice", "btc", nil})
+	wantLookupOf("Bob", coinReply{"Bob", "bcc", nil})
+
+	proxy.Freeze()
+	began := time.Now()
+	_, unknown := askCoin(s, "Carol")
+	for range 3 { // those that come while the read hangs too
+		wantLookupOf("aLICE", coinReply{"Alice", "btc", nil})
+		wantLookupOf("Bob", coinReply{"Bob", "bcc", nil})
+	}
+	if took := time.Since(began); took > 10*zkIndexPatience {
+		t.Errorf("answered after %v", took)
+	}
+	proxy.Thaw()
+	wantCoinReply(t, unknown, coinReply{"Carol", "bcc", nil})
+}
+
 // hold stops the owner when all that was posted before is done, which closes
 // reached, until release.
 func (s *zkCoinSource) hold() (reached <-chan struct{}, release func()) {
