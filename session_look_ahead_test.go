@@ -44,7 +44,8 @@ func expectQuiet(t *testing.T, r *stratumtest.Raw) {
 }
 
 // What miners ask for right behind mining.authorize counts for the link that is
-// prepared.
+// prepared: in the same packet, or in one of its own where the relay can look at
+// what it has not read (looksAhead).
 func TestSessionLooksAhead(t *testing.T) {
 	p := startScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
@@ -55,7 +56,7 @@ func TestSessionLooksAhead(t *testing.T) {
 		xnsub     = `{"id":3,"method":"mining.extranonce.subscribe","params":[]}`
 		configure = `{"id":4,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`
 	)
-	for _, together := range []bool{true, false} {
+	for _, together := range looksAhead {
 		miner := stratumtest.DialRaw(t, sw.addr)
 		if together {
 			miner.Send(joinLines(rawSubscribe, rawAuthorize, xnsub, configure))
