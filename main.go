@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -19,6 +20,12 @@ import (
 
 // version is set by the linker.
 var version = "dev"
+
+// init keeps the process's first thread for the main goroutine, which mostly waits
+// for signals. The kernel hands a signal for the process to that thread if it
+// can. One that waits for a file system that does not answer only hears SIGKILL,
+// and SIGTERM would be noticed when another thread happens to be signalled.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	log, err := run(os.Args[1:])

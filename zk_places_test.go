@@ -172,7 +172,10 @@ func TestQueriesHaveTheMinersAddress(t *testing.T) {
 			defer coins.mu.Unlock()
 			return len(coins.held) == i+1
 		})
-		if got := coins.held[i].Addr.String(); got != test.addr {
+		coins.mu.Lock()
+		got := coins.held[i].Addr.String()
+		coins.mu.Unlock()
+		if got != test.addr {
 			t.Errorf("the coin source is told %s, want %s", got, test.addr)
 		}
 	}
