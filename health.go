@@ -159,7 +159,6 @@ type verdict struct {
 	suspect  bool      // the account fails there: another address is better
 	unproven bool      // it has ended links of all, and none there is stable yet
 	refused  bool      // the worker was refused there lately
-	until    time.Time // of obstacleWorker, obstaclePorts, obstacleMachine
 	answer   *response // of obstacleUserAgent: what the pool said, or nil
 }
 
@@ -171,11 +170,11 @@ func (h *health) mayDial(d *dialer, e *endpoint) verdict {
 }
 
 func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
-	if until, short := h.machine.over(now); !short {
-		return verdict{obstacle: obstacleMachine, until: until}
+	if !h.machine.over(now) {
+		return verdict{obstacle: obstacleMachine}
 	}
-	if until, free := e.ports.over(now); !free {
-		return verdict{obstacle: obstaclePorts, until: until}
+	if !e.ports.over(now) {
+		return verdict{obstacle: obstaclePorts}
 	}
 	v := verdict{suspect: h.accountSuspect(d, e, now), unproven: e.kicks}
 	class := h.probeClassOf(d, e, now)
@@ -195,12 +194,12 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 	}
 	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil {
 		if now.Before(r.until) && !(d.new && r.mayTryAnew(now)) {
-			return verdict{obstacle: obstacleWorker, until: r.until, suspect: true}
+			return verdict{obstacle: obstacleWorker, suspect: true}
 		}
 		v.refused = now.Sub(r.refused) < suspectMemory
 	}
 	if r := h.records.get(recordKey{e, recordUserAgent, d.userAgent}, now); r != nil && now.Before(r.until) {
-		return verdict{obstacle: obstacleUserAgent, until: r.until, answer: r.answer}
+		return verdict{obstacle: obstacleUserAgent, answer: r.answer}
 	}
 	return v
 }
@@ -320,10 +319,8 @@ const (
 	portsPauseMost = time.Second
 )
 
-// over says whether there is no shortage now, or until when there is.
-func (s *shortage) over(now time.Time) (until time.Time, over bool) {
-	return s.until, !now.Before(s.until)
-}
+// over says that there is no shortage now.
+func (s *shortage) over(now time.Time) bool { return !now.Before(s.until) }
 
 // hit has the next pause begin.
 func (s *shortage) hit(now time.Time, most time.Duration) {

@@ -20,7 +20,6 @@ type poolDial struct {
 	timer   *loopTimer
 	failure error // of the last try that failed
 	found   finding
-	at      *endpoint
 }
 
 type dialTry struct {
@@ -129,7 +128,7 @@ func (d *poolDial) failed(a *attempt, err error) {
 	if ev == evidencePorts {
 		err = fmt.Errorf("%w to %s (%w)", errNoLocalPort, a.at, err)
 	}
-	d.failure, d.found, d.at = err, f, a.at
+	d.failure, d.found = err, f
 	m.linkFound(d.link.pool, d.link.address, a.at, ev, f, err)
 }
 
