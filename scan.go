@@ -263,7 +263,11 @@ const maxPlainDepth = 8
 func plainValueEnd(line []byte, i, depth int) int {
 	switch line[i] {
 	case '"':
-		return quoteAfter(line, i+1) + 1
+		end := quoteAfter(line, i+1)
+		if end < 0 {
+			return -1
+		}
+		return end + 1
 	case '[':
 		if depth == maxPlainDepth {
 			return -1
