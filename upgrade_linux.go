@@ -16,6 +16,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
 )
@@ -104,7 +105,7 @@ func (u *upgrader) upgrade() error {
 	if u.files.stuck.Load() > 0 {
 		return errors.New("refused: a file system that did not answer the upgrade before still does not")
 	}
-	program, err := inStep(u, u.binary, fileWait, func() (*newProgram, error) { return openProgram(u.binary) }, (*newProgram).close)
+	program, err := inStep(u, u.binary, regularfile.Wait, func() (*newProgram, error) { return openProgram(u.binary) }, (*newProgram).close)
 	if err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
@@ -184,7 +185,7 @@ func (u *upgrader) replace(program *newProgram) error {
 	default:
 	}
 	unchanged := func() (struct{}, error) { return struct{}{}, program.unchanged() }
-	if _, err := inStep(u, u.binary, fileWait, unchanged, nil); err != nil {
+	if _, err := inStep(u, u.binary, regularfile.Wait, unchanged, nil); err != nil {
 		return err
 	}
 	return u.system.exec(program.path, u.nextArgs(), append(os.Environ(), u.log.handover()...))
