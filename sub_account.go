@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
 )
 
@@ -157,9 +158,9 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 
 	switch {
 	case coin == "":
-		m.limitedLog.warningf("coin deleted", "switch account=%q coin=%q: entry deleted, %d miners stay", account, from, miners)
+		m.limitedLog.Warningf("coin deleted", "switch account=%q coin=%q: entry deleted, %d miners stay", account, from, miners)
 	case p == nil:
-		m.limitedLog.errorf("coin without a pool", "switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, from, coin, miners)
+		m.limitedLog.Errorf("coin without a pool", "switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, from, coin, miners)
 	default:
 		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: begins", account, from, coin, miners)
 	}
@@ -248,10 +249,10 @@ func (m *sessionManager) accountTrouble(s *Session, p *pool, at *poolAddress, ab
 	if at != nil {
 		where = at.text
 	}
-	key := eventKey{Kind: eventPool, What: what, Account: a.name, Coin: p.coin, Pool: where}
+	key := journal.Key{Kind: journal.Pool, What: what, Account: a.name, Coin: p.coin, Pool: where}
 	if about != blameNobody {
 		key.About = about.String()
 	}
-	m.monitor.events.add(levelBad, key, err.Error())
-	m.limitedLog.warningf(what, "pool account=%q coin=%q pool=%s about=%s worker=%q: %s: %v", a.name, p.coin, where, about, s.auth.name, what, err)
+	m.monitor.events.Add(journal.Bad, key, err.Error())
+	m.limitedLog.Warningf(what, "pool account=%q coin=%q pool=%s about=%s worker=%q: %s: %v", a.name, p.coin, where, about, s.auth.name, what, err)
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
@@ -54,7 +55,7 @@ type upgrader struct {
 	again         chan os.Signal // where SIGUSR2 comes
 	unused        chan os.Signal // where SIGHUP comes
 	serverIDOwner func() int64
-	limitedLogs   []*logLimits
+	limitedLogs   []*journal.LogLimits
 	files         fileSteps
 }
 
@@ -79,7 +80,7 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner, limitedLogs := func() int64 { return 0 }, []*logLimits{&d.manager.limitedLog}
+	owner, limitedLogs := func() int64 { return 0 }, []*journal.LogLimits{&d.manager.limitedLog}
 	if zk, ok := d.coins.(*zkCoinSource); ok {
 		limitedLogs = append(limitedLogs, &zk.limitedLog)
 		owner = func() int64 {
@@ -116,7 +117,7 @@ func (u *upgrader) upgrade() error {
 	glog.V(1).Infof("upgrade preflight done ms=%d", u.system.now().Sub(began).Milliseconds())
 
 	for _, l := range u.limitedLogs {
-		l.tell()
+		l.Tell()
 	}
 	u.log.drain(logDrainTime - logFrozenTime) // so that little is left for later
 	if err := u.log.mayReplace(); err != nil {
