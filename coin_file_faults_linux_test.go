@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"golang.org/x/sys/unix"
 )
@@ -282,14 +283,14 @@ func TestReadRegularFileSwapped(t *testing.T) {
 	defer close(stop)
 	read := 0
 	for end := time.Now().Add(time.Second / 2); time.Now().Before(end); {
-		_, err := readInTime(fileWait, func() (int, error) {
-			_, _, err := readRegularFile(path, 100)
+		_, err := regularfile.InTime(regularfile.Wait, func() (int, error) {
+			_, _, err := regularfile.Read(path, 100)
 			return 0, err
 		})
 		switch {
 		case err == nil:
 			read++
-		case errors.Is(err, errFileTooSlow):
+		case errors.Is(err, regularfile.ErrTooSlow):
 			t.Fatal("it is waited for")
 		}
 	}
@@ -319,7 +320,7 @@ func TestFilesThatArePipes(t *testing.T) {
 		n, began := p.logged(), time.Now()
 		p.signal(syscall.SIGUSR2)
 		p.waitLogFrom(n, `upgrade refused: .*`+why)
-		if took := time.Since(began); took > fileWait {
+		if took := time.Since(began); took > regularfile.Wait {
 			t.Errorf("refused after %v", took)
 		}
 		wantMining(t, miners, "")

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
@@ -464,8 +465,8 @@ func checkServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy boo
 
 // timesTakenOut counts how often addresses were taken out of use.
 func (m *testSwitcher) timesTakenOut() (n int) {
-	for _, e := range m.monitor.events.all() {
-		if e.Kind == eventFailover && e.What == "pool taken out" {
+	for _, e := range m.monitor.events.All() {
+		if e.Kind == journal.Failover && e.What == "pool taken out" {
 			n += e.Count
 		}
 	}

@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -155,7 +156,7 @@ func (s *logScene) logged(severity string) string {
 // limit of each kind of line there would be one for each.
 func (s *logScene) sayMuch(miners []*stratumtest.Miner) {
 	s.t.Helper()
-	for i := range limitedFirst + 2 {
+	for i := range journal.LinesPerMinute + 2 {
 		s.setCoins(map[string]string{"*": "nocoin" + strconv.Itoa(i)})
 		before := float64(i + 1)
 		waitUntil(s.t, "the coin change", func() bool { return s.metric("stratum_switcher_switches_without_pool_total") >= before })
@@ -369,7 +370,7 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 	if failed := s.metric("stratum_switcher_pool_links_failed_total"); failed < strangers*names {
 		t.Errorf("only %v links failed", failed)
 	}
-	if text := s.logged("INFO"); strings.Count(text, "\n") > 60 || strings.Count(text, "link failed:") != limitedFirst {
+	if text := s.logged("INFO"); strings.Count(text, "\n") > 60 || strings.Count(text, "link failed:") != journal.LinesPerMinute {
 		t.Errorf("%d lines: %.3000s", strings.Count(text, "\n"), text)
 	}
 	s.endsOnSignal()

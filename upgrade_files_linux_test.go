@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,7 +83,7 @@ func TestUpgradeFileSystemHangs(t *testing.T) {
 			p.signal(syscall.SIGTERM)
 			select {
 			case <-p.ended:
-			case <-time.After(fileWait):
+			case <-time.After(regularfile.Wait):
 				t.Error("a signal to stop waits for the file system")
 			}
 		})
@@ -97,7 +98,7 @@ func TestUpgradeStepGivenUp(t *testing.T) {
 		stop os.Signal
 		want error
 	}{
-		{"too slow", nil, errFileTooSlow},
+		{"too slow", nil, regularfile.ErrTooSlow},
 		{"stopped", syscall.SIGTERM, errStopped},
 	} {
 		t.Run(c.name, func(t *testing.T) {
