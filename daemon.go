@@ -45,7 +45,7 @@ func (d *daemon) start(configPath string) error {
 		return err
 	}
 	if d.status, err = startStatus(d.config, d.manager); err != nil {
-		ln.close()
+		ln.Close()
 		return err
 	}
 	defer d.status.close()

@@ -3,8 +3,9 @@ package main
 import (
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // subAccount is what the manager knows of one sub-account with miners here.
@@ -96,12 +97,12 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 	default:
 		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: begins", account, c.from, coin, miners)
 	}
-	byLoop := make(map[*loop][]*Session)
+	byLoop := make(map[*sessionLoop][]*Session)
 	for _, s := range c.sessions {
 		byLoop[s.loop] = append(byLoop[s.loop], s)
 	}
 	for l, sessions := range byLoop {
-		l.post(func() {
+		l.Post(func() {
 			for _, s := range sessions {
 				switch {
 				case s.account != c.account:
