@@ -220,7 +220,7 @@ func (s *Session) coinConfirmed(q *coinQuery, account string, err error) {
 func (m *sessionManager) goOn() {
 	for _, l := range m.loops {
 		l.Post(func() {
-			for _, s := range m.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				s.begin()
 			}
 		})
