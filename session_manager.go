@@ -80,6 +80,8 @@ type sessionManager struct {
 	// limitedLog is for lines that miners, pools and other neighbours can cause.
 	limitedLog journal.LogLimits
 
+	refusedAccounts refusedAccounts
+
 	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
 	tidy        memoryTidy   // belongs to the first loop
@@ -184,7 +186,7 @@ func listen(addr string) (*minerListener, error) {
 			return c.Control(setListenerOptions)
 		},
 	}
-	ln, err := config.Listen(context.Background(), "tcp", addr)
+	ln, err := config.Listen(context.Background(), listenNetwork(addr), addr)
 	if err != nil {
 		return nil, fmt.Errorf("ListenAddr: %w", err)
 	}
@@ -195,8 +197,8 @@ func listen(addr string) (*minerListener, error) {
 func (m *sessionManager) serve(ln *minerListener) {
 	m.listener = ln
 	limit := m.sessionsMax()
-	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d%s",
-		ln.addr, m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
+	glog.Infof("listening addr=%s chain=%s coins=%s coins_from=%s descriptors=%d sessions_max=%d%s",
+		ln.addr, m.chain, strings.Join(m.coinNames(), ","), coinSourceName(m.config), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
 	for _, line := range portWarnings(m.pools, limit) {
 		glog.Warning(line)
 	}
