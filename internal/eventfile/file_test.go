@@ -273,6 +273,7 @@ func TestRate(t *testing.T) {
 		f.Drain(10 * time.Second)
 	}
 	f.Add(Event{Kind: KindSwitch})
+	f.Drain(10 * time.Second)
 	c.add(time.Second)
 	for range perSecond + 50 {
 		f.Add(Event{Kind: KindConnected})
