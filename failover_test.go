@@ -95,7 +95,7 @@ func (m *testSwitcher) sessionsAt() map[string]int {
 		l.call(func() {
 			for _, s := range m.sessionsOf(l) {
 				if s.phase == phaseRelaying || s.phase == phaseSwitching {
-					at[s.address.text]++
+					at[s.link.address.text]++
 				}
 			}
 		})

@@ -47,7 +47,7 @@ func benchSession(b testing.TB, still bool) (s *Session, miner, pool int) {
 			l.close()
 		}
 	})
-	s = &Session{manager: m, loop: l, addr: netip.MustParseAddrPort("127.0.0.1:1"), phase: phaseRelaying, pool: m.pools["btc"], account: &subAccount{}}
+	s = &Session{manager: m, loop: l, addr: netip.MustParseAddrPort("127.0.0.1:1"), phase: phaseRelaying, link: &link{pool: m.pools["btc"]}, account: &subAccount{}}
 	end := func(into **socket) int {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -60,7 +60,7 @@ func benchSession(b testing.TB, still bool) (s *Session, miner, pool int) {
 		(*into).broken = still
 		return pair[1]
 	}
-	return s, end(&s.miner), end(&s.upstream)
+	return s, end(&s.miner), end(&s.link.socket)
 }
 
 // benchTen are the shares and answers of a busy moment: ten lines in one read.

@@ -57,7 +57,7 @@ func TestResumeLinkWithFormerIDs(t *testing.T) {
 	id, _ := o.issue()
 	o.expect(id)
 	s := &Session{}
-	if wire, ok := s.wireID(o, 1, []byte("2147400000")); !ok || string(wire) != "2147400001" {
+	if wire, ok := s.wireID(&link{own: o, tag: 1}, []byte("2147400000")); !ok || string(wire) != "2147400001" {
 		t.Fatalf("sent as %s, %v", wire, ok)
 	}
 	text, err := json.Marshal(o.state())
@@ -69,7 +69,7 @@ func TestResumeLinkWithFormerIDs(t *testing.T) {
 	}
 
 	b, _, _ := benchSession(t, true)
-	b.ownAnswers = 2
+	b.link.formerAnswers = 2
 	before := b.miner.backlog()
 	for _, id := range []string{formerSuggest, formerWorker} {
 		line := []byte(goodAnswer(id) + "\n")

@@ -216,7 +216,7 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 			l.call(func() {
 				for _, s := range sc.sw.sessionsOf(l) {
 					held = s.heldBytes()
-					ids, _ := s.jobs.state()
+					ids, _ := s.link.jobs.state()
 					for _, id := range ids {
 						jobs += len(id)
 						if strings.HasPrefix(id, "short-") {

@@ -62,7 +62,7 @@ func (m *sessionManager) resumeOne(l *loop, st *runtimeState, ss *sessionState) 
 	}
 	m.admitResumed(s)
 	m.add(s)
-	if s.pool != nil {
+	if s.link != nil {
 		m.resumeAccount(s, st, ss)
 	}
 	return nil
@@ -166,7 +166,7 @@ func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *session
 	if a == nil {
 		wanted, ok := st.Wanted[name]
 		if !ok {
-			wanted = s.pool.coin
+			wanted = s.link.pool.coin
 		}
 		a = &subAccount{name: name, wanted: wanted, mining: make(map[string]int)}
 		if at := st.Switched[name]; at != 0 {
@@ -177,7 +177,7 @@ func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *session
 	}
 	a.add(s)
 	s.takeEndpoint()
-	a.count(s.pool.coin, 1)
+	a.count(s.link.pool.coin, 1)
 }
 
 // begin goes on with a resumed session on its loop.
@@ -482,14 +482,14 @@ func (d *daemon) listenAnew() (*minerListener, error) {
 // so it is stable.
 func (s *Session) takeEndpoint() {
 	s.served = true
-	if s.upstream == nil {
+	if !s.link.open() {
 		return
 	}
-	addr, err := peerAddr(int(s.upstream.fd))
+	addr, err := peerAddr(int(s.link.socket.fd))
 	if err != nil {
 		return // the connection has just ended
 	}
-	s.endpoint = s.manager.health.endpoint(addr)
-	s.manager.health.stableTaken(s.account, s.endpoint, s.pool != nil && !s.pool.ownExtranonce)
-	s.endpoint.jobAt.Store(time.Now().UnixNano())
+	s.link.endpoint = s.manager.health.endpoint(addr)
+	s.manager.health.stableTaken(s.account, s.link.endpoint, !s.link.pool.ownExtranonce)
+	s.link.endpoint.jobAt.Store(time.Now().UnixNano())
 }

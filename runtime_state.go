@@ -111,7 +111,7 @@ type sessionState struct {
 	RenamedJobs  []jobState        `json:",omitempty"` // those of them that the pool calls otherwise
 	JobsNoted    bool              `json:",omitempty"` // Jobs has all jobs that count, also without former links
 	RestJobs     bool              `json:",omitempty"`
-	Drains       []drainState      `json:",omitempty"`
+	Drains       []linkState      `json:",omitempty"`
 	Shape        extranonceShape
 	OwnGiven     *givenExtranonce `json:",omitempty"`
 	Rules        *rulesState      `json:",omitempty"`
@@ -198,20 +198,25 @@ type heldState struct {
 	Line []byte
 }
 
-// drainState is a former pool link in runtime.json.
-type drainState struct {
-	FD      int // -1: it was lost
-	Coin    string
-	Pool    *StratumServerInfo `json:",omitempty"` // as in sessionState
-	Link    linkTag
-	Own     *ownState `json:",omitempty"`
-	Rules   *rulesState
-	Owed    int
-	Noted   bool // Jobs are all jobs of the link; else jobs nobody noted are too
-	Jobs    []string
-	Renamed []jobState `json:",omitempty"`
-	Partial []byte
-	Unsent  []byte
+// linkState is a link in runtime.json: as it stands for a former one, and as
+// sessionState.setLink spreads it over a session for the one in use.
+type linkState struct {
+	FD       int // -1: it was lost
+	Coin     string
+	Pool     *StratumServerInfo `json:",omitempty"` // as in sessionState
+	Address  string             `json:",omitempty"`
+	Link     linkTag
+	Suffixed bool      `json:",omitempty"`
+	Own      *ownState `json:",omitempty"`
+	Rules    *rulesState
+	Noted    bool // Jobs are all jobs of the link; else jobs nobody noted are too
+	Jobs     []string
+	Renamed  []jobState `json:",omitempty"` // those of Jobs that the pool calls otherwise
+	Partial  []byte
+	Unsent   []byte
+
+	FormerAnswers int  `json:",omitempty"` // of the link in use only
+	NoDifficulty  bool `json:",omitempty"` // of the link in use only
 }
 
 // pause is how long nothing has been relayed; negative: unknown. clock is the

@@ -80,33 +80,20 @@ type Session struct {
 	// wantsExtranonce: the miner can take mining.set_extranonce.
 	wantsExtranonce bool
 
-	pool      *pool // where the miner mines, or mined last
-	suffixed  bool  // this pool knows the workers by names with its suffix
-	address   *poolAddress
-	endpoint  *endpoint  // the IP of upstream
-	trial     *attempt   // upstream, until it is stable
-	unstable  uint8      // links in a row that ended before they were stable
-	served    bool       // it has had a stable link
-	jobSeen   uint32     // when the last job came, by the manager's clock
-	renewals  uint8      // of the link at the pool's wish, since renewedAt
-	renewedAt uint32     // by the manager's clock
-	upstream  *socket    // the link to it; nil when there is none
-	rules     *lineRules // of upstream; nil: lines go on as they are
-	linking   *linking   // the next link, being prepared
-	drains    []*drain   // former links that may owe answers, the oldest first
-	jobs      jobTable   // the latest that upstream gave
-	restJobs  bool       // upstream's pool gave those that no link is known to have given
+	// link is the one in use, or the last one if that was lost; nil before the
+	// first. drains are former links that may owe answers, the oldest first.
+	link    *link
+	linking *linking // the next link, being prepared; nil: none is
+	drains  []*drain
+
+	unstable  uint8  // links in a row that ended before they were stable
+	served    bool   // it has had a stable link
+	renewals  uint8  // of the link at the pool's wish, since renewedAt
+	renewedAt uint32 // by the manager's clock
 
 	shares   minerShares
-	tag      linkTag      // of upstream, or of the last one
 	requests requestQueue // not answered yet
-	own      *ownRequests // of upstream
 	held     []heldAnswer
-	// ownAnswers counts answers still to come, on a link taken over from an
-	// earlier build, to requests with that build's own ids.
-	ownAnswers int
-	// difficultyDue runs while upstream has not told a difficulty, if it has to.
-	difficultyDue *loopTimer
 }
 
 // suggestion is a request that each pool gets at the handshake.
@@ -157,9 +144,8 @@ func (s *Session) close(why string) {
 	s.endDrains()
 	s.difficultyTold()
 	s.leaveEndpoint(false)
-	if s.upstream != nil {
-		closeLink(s.upstream, s.owesShares())
-		s.upstream = nil
+	if s.link.open() {
+		s.link.disconnect(s.mayOwe(s.link))
 	}
 	s.manager.remove(s)
 }
@@ -206,7 +192,7 @@ func (s *Session) socketReceived(sock *socket, b []byte) int {
 		}
 		s.loop.fromMiners += uint64(used)
 		return used
-	case sock == s.upstream:
+	case s.link.leads(sock):
 		used := s.poolReceived(b)
 		s.loop.fromPools += uint64(used)
 		s.heard()
@@ -217,7 +203,7 @@ func (s *Session) socketReceived(sock *socket, b []byte) int {
 	}
 	if k := s.preparing(); k != nil && k.socket == sock {
 		used := k.received(b)
-		if s.upstream == sock && s.phase != phaseClosed {
+		if s.link.leads(sock) && s.phase != phaseClosed {
 			used += s.poolReceived(b[used:]) // it has just become the link
 		}
 		return used
@@ -229,8 +215,8 @@ func (s *Session) socketReceived(sock *socket, b []byte) int {
 func (s *Session) socketDrained(sock *socket) {
 	switch {
 	case sock == s.miner:
-		if s.upstream != nil {
-			s.upstream.resume()
+		if s.link.open() {
+			s.link.socket.resume()
 		}
 		for _, d := range s.drains {
 			if d.socket != nil {
@@ -252,7 +238,7 @@ func (s *Session) mayRead() bool {
 	case phaseHandshaking:
 		return !s.handshake.held
 	case phaseRelaying, phaseSwitching:
-		return s.upstream != nil && !s.upstream.congested()
+		return s.link.open() && !s.link.socket.congested()
 	}
 	return false
 }
@@ -262,7 +248,7 @@ func (s *Session) socketClosed(sock *socket, err error) {
 	switch {
 	case sock == s.miner:
 		s.close(err.Error())
-	case sock == s.upstream:
+	case s.link.leads(sock):
 		s.poolLost(err)
 	default:
 		if k := s.preparing(); k != nil && k.socket == sock {

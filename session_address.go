@@ -161,15 +161,18 @@ func (v *verdict) rank(mayOverride bool) addressRank {
 // a link to, before the link ends or is retired. lost: the pool ended it. It
 // reports whether the link was lost before it was stable.
 func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
-	e, trial := s.endpoint, s.trial
-	s.endpoint, s.trial = nil, nil
+	if s.link == nil {
+		return false
+	}
+	e, trial := s.link.endpoint, s.link.trial
+	s.link.endpoint, s.link.trial = nil, nil
 	switch {
 	case e == nil:
 	case trial == nil:
 		s.manager.health.stableEnded(s.account, e, lost)
 	case lost:
 		f := trial.failed(evidenceUnstable, nil)
-		s.manager.linkFound(s.pool, s.address, e, evidenceUnstable, f, errUnstable)
+		s.manager.linkFound(s.link.pool, s.link.address, e, evidenceUnstable, f, errUnstable)
 		return true
 	default:
 		trial.abandon()
@@ -179,17 +182,17 @@ func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
 
 // becomeStable notes that the link has proved to be one; accepted: by a share.
 func (s *Session) becomeStable(accepted bool) {
-	if s.trial.stable(accepted) {
-		s.manager.poolBack(s.endpoint)
+	if s.link.trial.stable(accepted) {
+		s.manager.poolBack(s.link.endpoint)
 	}
-	s.trial = nil
+	s.link.trial = nil
 	s.unstable = 0
 	s.served = true
 }
 
 // heard notes that the link in use has received something.
 func (s *Session) heard() {
-	if e := s.endpoint; e != nil && s.trial == nil {
+	if e := s.link.endpoint; e != nil && s.link.trial == nil {
 		if now := s.loop.time(); now-e.heardAt.Load() > int64(heardEvery) {
 			e.heardAt.Store(now)
 		}
@@ -198,8 +201,8 @@ func (s *Session) heard() {
 
 // gotJob notes that the link in use has received a job.
 func (s *Session) gotJob() {
-	s.jobSeen = s.manager.clock()
-	if e := s.endpoint; e != nil {
+	s.link.jobSeen = s.manager.clock()
+	if e := s.link.endpoint; e != nil {
 		e.jobAt.Store(s.loop.time())
 	}
 }

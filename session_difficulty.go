@@ -15,8 +15,8 @@ func (s *Session) awaitDifficulty() {
 	if s.agent != nil || s.manager.chain == chainEthereum {
 		return
 	}
-	s.difficultyDue = s.loop.after(difficultyGrace, func() {
-		s.difficultyDue = nil
+	s.link.difficultyDue = s.loop.after(difficultyGrace, func() {
+		s.link.difficultyDue = nil
 		s.miner.write([]byte(`{"id":null,"method":"mining.set_difficulty","params":[1]}` + "\n"))
 	})
 }
@@ -24,6 +24,8 @@ func (s *Session) awaitDifficulty() {
 // difficultyTold ends that, as the link in use has told one or is in use no
 // more.
 func (s *Session) difficultyTold() {
-	s.loop.stopTimer(s.difficultyDue)
-	s.difficultyDue = nil
+	if s.link != nil {
+		s.loop.stopTimer(s.link.difficultyDue)
+		s.link.difficultyDue = nil
+	}
 }

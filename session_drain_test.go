@@ -585,7 +585,7 @@ func TestDrainETHProxy(t *testing.T) {
 	sc.miner.ExpectLine(answer(10))
 
 	// A job that comes as an answer is a job: the pool is not silent.
-	before := sc.jobSeen(func(s *Session) { s.jobSeen = 1 << 31 })
+	before := sc.jobSeen(func(s *Session) { s.link.jobSeen = 1 << 31 })
 	eth.SendLine(job("bb03"))
 	sc.miner.ExpectLine(job("bb03"))
 	if after := sc.jobSeen(nil); after == 1<<31 {
@@ -597,7 +597,7 @@ func (sc *scene) jobSeen(change func(*Session)) (seen uint32) {
 	for _, l := range sc.sw.loops {
 		l.call(func() {
 			for _, s := range sc.sw.sessionsOf(l) {
-				seen = s.jobSeen
+				seen = s.link.jobSeen
 				if change != nil {
 					change(s)
 				}

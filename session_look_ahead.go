@@ -127,8 +127,8 @@ func (s *Session) configuredLate(line []byte) {
 	if !rolling {
 		return // that is what the miner was told
 	}
-	if s.rules != nil {
-		s.rules.dropBits = false
+	if s.link.rules != nil {
+		s.link.rules.dropBits = false
 	}
 	if mask := s.askedMask & allowed; mask != s.sentMask {
 		s.sentMask = mask

@@ -28,25 +28,16 @@ func (s *Session) state(fds *[]int) sessionState {
 		SentMask:     s.sentMask,
 		Phase:        s.phase.String(),
 		Extranonce:   s.wantsExtranonce,
-		Suffixed:     s.suffixed,
-		OwnAnswers:   s.ownAnswers,
-		Own:          s.own.state(),
-		NoDifficulty: s.difficultyDue != nil,
 		Shape:        s.shape,
 		OwnGiven:     s.ownGiven,
-		Rules:        s.rules.state(),
-		Link:         s.tag,
 		Requests:     s.requests.b,
 		MinerPartial: s.miner.partial,
 		MinerUnsent:  s.miner.unsent,
 		JobsNoted:    true,
-		RestJobs:     s.restJobs,
 		Since:        s.since,
 		Shares:       [3]uint32{s.shares.submitted, s.shares.accepted, s.shares.refused},
 		Share:        s.shares.last,
 	}
-	st.Jobs, st.RenamedJobs = s.jobs.state()
-	*fds = append(*fds, st.ClientConnFD)
 	if h := s.handshake; h != nil {
 		st.WantsAnswers = h.wantsAnswers
 		st.Age, st.Started, st.BadLines = time.Since(h.began), h.started, h.badLines
@@ -71,31 +62,18 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	if s.agent != nil {
 		st.Agent = slices.Collect(maps.Values(s.agent.messages))
-		st.AgentShares, st.Owed = s.agent.sharesState(s.tag)
-	}
-	if s.pool != nil {
-		st.MiningCoin, st.PoolAddress = s.pool.coin, s.address.text
-		st.Pool = s.manager.otherPool(s.pool)
+		st.AgentShares, st.Owed = s.agent.sharesState(s.link)
 	}
 	for _, h := range s.held {
 		st.Held = append(st.Held, heldState{Link: h.tag, ID: h.id, Line: h.line})
 	}
-	if s.upstream != nil {
-		st.ServerConnFD = int(s.upstream.fd)
-		st.PoolPartial, st.PoolUnsent = s.upstream.partial, s.upstream.unsent
-		*fds = append(*fds, st.ServerConnFD)
+	if s.link != nil {
+		st.setLink(s.link.state(s.manager))
 	}
 	for _, d := range s.drains {
-		former := drainState{
-			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Link: d.tag, Own: d.own.state(), Rules: d.rules.state(), Noted: !d.rest,
-		}
-		former.Jobs, former.Renamed = d.jobs.state()
-		if d.socket != nil {
-			former.FD, former.Partial, former.Unsent = int(d.socket.fd), d.socket.partial, d.socket.unsent
-			*fds = append(*fds, former.FD)
-		}
-		st.Drains = append(st.Drains, former)
+		st.Drains = append(st.Drains, d.link.state(s.manager))
 	}
+	*fds = append(*fds, st.descriptors()...)
 	return st
 }
 
@@ -123,12 +101,10 @@ func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*
 		id: st.SessionID, hasID: st.HasID,
 		askedMask: st.VersionMask, sentMask: st.SentMask,
 		wantsExtranonce: st.Extranonce,
-		suffixed:        st.Suffixed, ownAnswers: st.OwnAnswers, own: st.Own.requests(),
-		since:  st.Since,
-		shares: minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
+		since:           st.Since,
+		shares:          minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
 	}
 	fds := st.descriptors()
-	s.tag = st.Link
 	s.shape, s.ownGiven = st.Shape, st.OwnGiven
 	if validRequests(st.Requests) {
 		s.requests.b = st.Requests
@@ -260,19 +236,9 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 		}
 	}
 	if *phase >= phaseRelaying {
-		if s.pool = s.manager.formerPool(st.MiningCoin, st.Pool); s.pool == nil && st.ServerConnFD >= 0 {
-			s.pool = s.manager.connectedPool(st.MiningCoin, st.ServerConnFD)
+		if err := s.restoreLink(st.linkInUse()); err != nil {
+			return err
 		}
-		if s.pool == nil {
-			return fmt.Errorf("nothing is known of its coin %q", st.MiningCoin)
-		}
-		s.address = s.pool.addresses[0]
-		for _, a := range s.pool.addresses {
-			if a.text == st.PoolAddress {
-				s.address = a
-			}
-		}
-		s.jobSeen = s.manager.clock()
 		if *phase != phaseReconnecting && st.ServerConnFD < 0 {
 			*phase = phaseReconnecting
 		}
@@ -313,10 +279,8 @@ func (s *Session) takeSockets(st *sessionState) error {
 		return s.loop.restore(fd, s, partial, unsent)
 	}
 	fail := func(err error) error {
-		for _, sock := range []*socket{s.miner, s.upstream} {
-			if sock != nil {
-				sock.close()
-			}
+		if s.miner != nil {
+			s.miner.close()
 		}
 		for _, fd := range left {
 			unix.Close(fd)
@@ -327,8 +291,10 @@ func (s *Session) takeSockets(st *sessionState) error {
 		return fail(err)
 	}
 	if st.ServerConnFD >= 0 {
-		s.rules = st.Rules.rules(s.pool)
-		if s.upstream, err = take(st.ServerConnFD, st.PoolPartial, st.PoolUnsent); err != nil {
+		if s.link == nil {
+			return fail(errLinkTooEarly)
+		}
+		if s.link.socket, err = take(st.ServerConnFD, st.PoolPartial, st.PoolUnsent); err != nil {
 			return fail(err)
 		}
 	}
@@ -350,20 +316,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 		}
 		s.restoreDrain(p, sock, &d)
 	}
-	s.jobs = newJobTable(st.Jobs, st.RenamedJobs)
-	// Older processes noted jobs only while there were former links.
-	s.restJobs = st.RestJobs || !st.JobsNoted && len(st.Drains) == 0
 	return nil
-}
-
-func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
-	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, own: st.Own.requests(), rules: st.Rules.rules(p),
-		jobs: newJobTable(st.Jobs, st.Renamed), rest: !st.Noted}
-	d.timer = s.loop.after(s.manager.drainTime, d.expire)
-	s.drains = append(s.drains, d)
-	if sock != nil {
-		s.manager.draining.Add(1)
-	}
 }
 
 // enter puts a resumed session into its phase.
@@ -384,14 +337,14 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 	case phaseSwitching:
 		s.phase = phaseRelaying // the switch begins anew when the coin is known
 	}
-	if s.upstream != nil {
+	if s.link.open() {
 		if st.NoDifficulty {
 			s.awaitDifficulty()
 		}
 		if s.miner.congested() {
-			s.upstream.pause(false)
+			s.link.socket.pause(false)
 		}
-		if s.upstream.congested() {
+		if s.link.socket.congested() {
 			s.miner.pause(false)
 		}
 	}
@@ -399,11 +352,11 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 
 // sharesState is what the next process has to know of an agent's shares, and how
 // many the link in use owes answers to, which is all that older ones know.
-func (w *agentWorkers) sharesState(tag linkTag) (st *agentSharesState, owed int) {
+func (w *agentWorkers) sharesState(inUse *link) (st *agentSharesState, owed int) {
 	st = &agentSharesState{Registered: w.registered, WantsAnswers: w.wantsAnswers, Next: w.next, LastJob: w.lastJob, Held: w.own.held}
 	for _, l := range w.links {
 		st.Links = append(st.Links, agentLinkState{l.tag, l.answers, l.proved, l.next, l.waiting, l.held})
-		if l.tag == tag {
+		if inUse != nil && l.tag == inUse.tag {
 			owed = len(l.waiting)
 		}
 	}

@@ -51,17 +51,17 @@ func (s *Session) look(budget map[*poolAddress]int) {
 	if s.phase != phaseRelaying && s.phase != phaseSwitching {
 		return
 	}
-	if s.trial != nil && s.trial.mayBeStable() {
+	if s.link.trial != nil && s.link.trial.mayBeStable() {
 		s.becomeStable(false)
 	}
 	// What came while the process was stopped, or the machine slept, may not
 	// have been read yet.
 	limit := uint32(s.manager.config.PoolIdleSeconds)
-	if silent := s.manager.clock() - s.jobSeen; limit > 0 && silent > limit && !s.upstream.hasMore() {
+	if silent := s.manager.clock() - s.link.jobSeen; limit > 0 && silent > limit && !s.link.socket.hasMore() {
 		s.getsNoJobs(silent, limit)
 		return
 	}
-	if s.phase == phaseRelaying && s.trial == nil && s.address != s.pool.addresses[0] {
+	if s.phase == phaseRelaying && s.link.trial == nil && s.link.address != s.link.pool.addresses[0] {
 		s.failBack(budget)
 	}
 }
@@ -71,8 +71,8 @@ func (s *Session) look(budget map[*poolAddress]int) {
 // idleGrace, the link counts as lost, so that the miner's own failover can act.
 func (s *Session) getsNoJobs(silent, limit uint32) {
 	m := s.manager
-	if s.endpoint != nil && m.health.idle(s.endpoint, time.Duration(limit)*time.Second) {
-		m.takenOut(s.pool, s.address, s.endpoint, errPoolSilent)
+	if s.link.endpoint != nil && m.health.idle(s.link.endpoint, time.Duration(limit)*time.Second) {
+		m.takenOut(s.link.pool, s.link.address, s.link.endpoint, errPoolSilent)
 	}
 	if silent > limit+uint32(m.timing.noPool/time.Second) {
 		s.poolLost(errPoolSilent)
@@ -105,9 +105,9 @@ func (t *memoryTidy) look(links, draining int64) {
 // well for this worker or may be probed. budget holds how many more sessions may
 // go where.
 func (s *Session) failBack(budget map[*poolAddress]int) {
-	h, d := s.manager.health, s.dialer(s.pool)
-	for _, a := range s.pool.addresses {
-		if a == s.address {
+	h, d := s.manager.health, s.dialer(s.link.pool)
+	for _, a := range s.link.pool.addresses {
+		if a == s.link.address {
 			return
 		}
 		ips, fresh := a.current()

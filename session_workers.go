@@ -76,19 +76,19 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
-	if s.isFirstWorker(w, s.pool, s.suffixed) {
+	if s.isFirstWorker(w, s.link.pool, s.link.suffixed) {
 		if !r.isNotification() {
 			s.miner.write(s.dialect().appendResult(nil, r.ID, []byte("true")))
 		}
 		return true
 	}
-	wire, ok := s.wireID(s.own, s.tag, r.ID)
+	wire, ok := s.wireID(s.link, r.ID)
 	if !ok {
 		s.miner.write(s.dialect().appendError(nil, r.ID, errTooMany, s.manager.ids.server()))
 		return true
 	}
-	s.requests.push(s.tag, wire, false)
-	s.upstream.write(w.appendAuthorize(nil, orNull(wire), s.pool, s.suffixed))
+	s.requests.push(s.link.tag, wire, false)
+	s.link.socket.write(w.appendAuthorize(nil, orNull(wire), s.link.pool, s.link.suffixed))
 	if k := s.preparing(); k != nil && k.introduced {
 		k.introduceWorker(w)
 	}

@@ -147,7 +147,7 @@ func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 	}, func(part int, s *Session) {
 		g := sessionGroup{phase: s.phase}
 		if s.phase >= phaseRelaying {
-			g.pool, g.address = s.pool, s.address
+			g.pool, g.address = s.link.pool, s.link.address
 		}
 		parts[part].add(g)
 	})
@@ -296,8 +296,8 @@ func (s *Session) found() foundMiner {
 	if s.agent != nil {
 		f.Devices = len(s.agent.messages)
 	}
-	if s.pool != nil {
-		f.Coin, f.Pool = s.pool.coin, s.address.text
+	if s.link != nil {
+		f.Coin, f.Pool = s.link.pool.coin, s.link.address.text
 	}
 	if s.linking != nil {
 		f.NextCoin = s.linking.pool.coin

@@ -96,8 +96,8 @@ func (m *sessionManager) leaveAccount(s *Session) {
 	a.sessions[s.accountSlot].accountSlot = s.accountSlot
 	a.sessions[last] = nil
 	a.sessions = a.sessions[:last]
-	if s.pool != nil {
-		a.count(s.pool.coin, -1)
+	if s.link != nil {
+		a.count(s.link.pool.coin, -1)
 	}
 	m.finishRun(a)
 	m.dropIfUnused(a)
@@ -187,8 +187,8 @@ func (m *sessionManager) linked(s *Session, from *pool) {
 	if from != nil {
 		a.count(from.coin, -1)
 	}
-	a.count(s.pool.coin, 1)
-	if a.run != nil && from != nil && from != s.pool && s.pool.coin == a.run.coin {
+	a.count(s.link.pool.coin, 1)
+	if a.run != nil && from != nil && from != s.link.pool && s.link.pool.coin == a.run.coin {
 		a.run.moved++
 		m.finishRun(a)
 	}
@@ -221,13 +221,13 @@ func (m *sessionManager) linkFailed(s *Session, l *linking, err error, f finding
 // poolLost notes an established link that ended. unstable: soon after it began.
 func (m *sessionManager) poolLost(s *Session, err error, unstable bool) {
 	m.linksLost.Add(1)
-	s.pool.linksTo(s.address).lost.Add(1)
+	s.link.pool.linksTo(s.link.address).lost.Add(1)
 	m.monitor.tooLong(err)
 	what := "link lost"
 	if unstable {
 		what = "link lost soon after it began"
 	}
-	m.accountTrouble(s, s.pool, s.address, blameNobody, what, err)
+	m.accountTrouble(s, s.link.pool, s.link.address, blameNobody, what, err)
 }
 
 // accountTrouble notes what happened to a link at the session's sub-account,

@@ -453,7 +453,7 @@ func TestResumeClosesAll(t *testing.T) {
 			}
 		}
 		ss.ClientConnFD, ss.ServerConnFD = fds["miner"], fds["pool"]
-		ss.Drains = []drainState{{FD: fds["drain"], Coin: "btc"}}
+		ss.Drains = []linkState{{FD: fds["drain"], Coin: "btc"}}
 		l := sw.loops[0]
 		l.call(func() {
 			if _, err := resumeSession(sw.sessionManager, l, &ss, 1); err == nil {

@@ -24,14 +24,22 @@ var zkFaultSeconds = flag.Int("zk-fault-seconds", 8, "how long something else th
 
 // zkFaults has what TestZKFaults does, and to whom.
 type zkFaults struct {
-	t      *testing.T
-	p      *process
-	proxy  *zktest.Proxy
-	admin  *zkAdmin
+	t       *testing.T
+	p       *process
+	proxy   *zktest.Proxy
+	admin   *zkAdmin
+	dir     string // of coins
+	fleets  map[string]*stratumtest.Fleet
+	control *zkControl
+	coins   map[string]string
+	rng     *rand.Rand
+}
+
+// zkControl is a daemon with the same load and coin changes as the one under
+// faults, straight at ZooKeeper and with nodes of its own.
+type zkControl struct {
 	dir    string // of coins
 	fleets map[string]*stratumtest.Fleet
-	coins  map[string]string
-	rng    *rand.Rand
 }
 
 // zkFaultKinds are faults by name. What is returned mends them.
@@ -107,18 +115,25 @@ func TestZKFaults(t *testing.T) {
 		rng: rand.New(rand.NewPCG(seed, 4)),
 	}
 	btc, bcc := twoPools(t)
-	c := zkProcessConfig(f.proxy.Addr(), btc, bcc)
-	c.ServerID, c.ZKSessionTimeoutSeconds, c.ZKAuditSeconds = 9, 2, 1
-	c.DrainSeconds = 1
-	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
-	f.dir = c.ZKSwitcherWatchDir
-	for account, coin := range f.coins {
-		f.admin.put(f.dir+account, coin)
+	start := func(broker string, id uint8) (p *process, c *Config, fleets map[string]*stratumtest.Fleet) {
+		c = zkProcessConfig(broker, btc, bcc)
+		c.ServerID, c.ZKSessionTimeoutSeconds, c.ZKAuditSeconds = id, 2, 1
+		c.DrainSeconds = 1
+		c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
+		for account, coin := range f.coins {
+			f.admin.put(c.ZKSwitcherWatchDir+account, coin)
+		}
+		p = startProcess(t, c, nil)
+		fleets = make(map[string]*stratumtest.Fleet)
+		for account := range f.coins {
+			fleets[account] = fleetOf(t, p.addr, account, 20, 40, stratumtest.MinerOptions{Configure: 0x1fffe000})
+		}
+		return p, c, fleets
 	}
-	f.p = startProcess(t, c, nil)
-	for account := range f.coins {
-		f.fleets[account] = fleetOf(t, f.p.addr, account, 20, 40, stratumtest.MinerOptions{Configure: 0x1fffe000})
-	}
+	p, c, fleets := start(f.proxy.Addr(), 9)
+	f.p, f.dir, f.fleets = p, c.ZKSwitcherWatchDir, fleets
+	_, controlConfig, controlFleets := start(server.Addr(), 10)
+	f.control = &zkControl{controlConfig.ZKSwitcherWatchDir, controlFleets}
 	// What only grows once has to have grown.
 	f.run(0, 200*time.Millisecond)
 	f.run(7, 200*time.Millisecond)
@@ -131,15 +146,8 @@ func TestZKFaults(t *testing.T) {
 	}
 	before := quiet()
 
-	// Without faults, for comparison.
-	f.run(0, 200*time.Millisecond)
-	f.slowest()
-	for range 2 {
-		f.run(0, 200*time.Millisecond)
-	}
-	control := f.slowest()
-
-	var slowest time.Duration
+	shares := &sharePair{t: t, faulted: slowestOf(f.fleets), control: slowestOf(f.control.fleets)}
+	shares.begin()
 	did := make(map[string]int)
 	end := time.Now().Add(time.Duration(*zkFaultSeconds) * time.Second)
 	for rounds := 0; time.Now().Before(end) || rounds == 0; rounds++ {
@@ -157,29 +165,29 @@ func TestZKFaults(t *testing.T) {
 			}
 			f.run(kind, lasts)
 			did[zkFaultKinds[kind].name]++
-			slowest = max(slowest, f.slowest())
+			shares.end(zkFaultKinds[kind].name)
 		}
 		logged := f.p.logged()
 		f.p.goodUpgrade()
 		f.p.waitLogFrom(logged, `http addr=`)
 		did["upgrade"]++
-		f.slowest() // an upgrade's pause is none of the faults'
+		f.run(0, 0)    // shares that waited for the upgrade have been answered
+		shares.begin() // its pause is not the faults'
 	}
-	for _, fleet := range f.fleets {
-		settleFleet(t, fleet)
+	for _, fleets := range []map[string]*stratumtest.Fleet{f.fleets, f.control.fleets} {
+		for _, fleet := range fleets {
+			settleFleet(t, fleet)
+		}
 	}
 	after, peak := quiet(), f.p.peakMemory()
 	t.Logf("did %v", did)
 	t.Logf("before: %v; after: %v; at most %d KB", before, after, peak)
-	t.Logf("slowest share %v, without faults %v", slowest, control)
+	shares.check(func(control time.Duration) time.Duration { return control + 100*time.Millisecond })
 	if after.descriptors > before.descriptors+2 || after.goroutines > before.goroutines+3 {
 		t.Errorf("before: %v; after: %v", before, after)
 	}
 	if peak > before.private+(150<<10) {
 		t.Errorf("memory: before %v, at most %d KB", before, peak)
-	}
-	if limit := control + 100*time.Millisecond; slowest > limit {
-		t.Errorf("a share took %v, without faults %v", slowest, control)
 	}
 	// Each process has a line when it meets the first of them, and one a minute.
 	lines := f.p.logLines(`zookeeper: \S+ ((?:is not a ZooKeeper|accepts connections and|closes connections|gave an answer).*)`)
@@ -189,7 +197,7 @@ func TestZKFaults(t *testing.T) {
 }
 
 // run has a fault for some time while a coin changes, and waits until all mine
-// where they should.
+// where they should. At the control daemon the coin changes at the same time.
 func (f *zkFaults) run(kind int, lasts time.Duration) {
 	f.t.Helper()
 	fault := zkFaultKinds[kind]
@@ -198,27 +206,26 @@ func (f *zkFaults) run(kind int, lasts time.Duration) {
 	account := []string{"alice", "bob"}[f.rng.IntN(2)]
 	f.coins[account] = map[string]string{"btc": "bcc", "bcc": "btc"}[f.coins[account]]
 	f.admin.put(f.dir+account, f.coins[account])
+	f.admin.put(f.control.dir+account, f.coins[account])
 	time.Sleep(lasts / 2)
 	end()
-	for account, fleet := range f.fleets {
+	f.mining(fault.name, f.fleets)
+	f.mining("no fault, at the control daemon", f.control.fleets)
+}
+
+// mining wants fleets to mine where their coins are.
+func (f *zkFaults) mining(after string, fleets map[string]*stratumtest.Fleet) {
+	f.t.Helper()
+	for account, fleet := range fleets {
 		before := fleet.Stats().Accepted
 		_, err := fleet.WaitPool(upgradeCtx(f.t), f.coins[account])
 		if err == nil {
 			err = fleet.WaitFor(upgradeCtx(f.t), func(st stratumtest.FleetStats) bool { return st.Accepted > before+5 })
 		}
 		if st := fleet.Stats(); err != nil || st.Disconnected > 0 || st.Violations > 0 {
-			f.t.Fatalf("%s after %q: %v; %+v", account, fault.name, err, st)
+			f.t.Fatalf("%s after %q: %v; %+v", account, after, err, st)
 		}
 	}
-}
-
-// slowest is how long the slowest share since the last call took.
-func (f *zkFaults) slowest() (d time.Duration) {
-	for _, fleet := range f.fleets {
-		d = max(d, fleet.Latency.Quantile(1))
-		fleet.Latency.Reset()
-	}
-	return d
 }
 
 var peakOf = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB`)
