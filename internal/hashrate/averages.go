@@ -49,7 +49,7 @@ func (w Window) Length() time.Duration { return shapes[w].length }
 //
 // Whoever owns it calls Advance every few seconds; each hashrate is as of the
 // last call. Times are those of a clock which all Averages have in common, which
-// begins at any moment, goes on evenly, and goes on over upgrades. It takes 352
+// begins at any moment, goes on evenly, and goes on over upgrades. It takes 328
 // bytes.
 type Averages struct {
 	began   time.Duration // by the common clock

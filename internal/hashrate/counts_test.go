@@ -14,7 +14,7 @@ func TestMemory(t *testing.T) {
 		size, most uintptr
 	}{
 		{"Miner", unsafe.Sizeof(Miner{}), 56},
-		{"Averages", unsafe.Sizeof(Averages{}), 352},
+		{"Averages", unsafe.Sizeof(Averages{}), 328},
 		{"Chart", unsafe.Sizeof(Chart{}), 1184},
 		{"Counter", unsafe.Sizeof(Counter{}), 112},
 	} {

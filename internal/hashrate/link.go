@@ -72,6 +72,10 @@ func (l *Link) Divide(now uint32) Generation {
 	return l.number
 }
 
+// Told reports whether jobs from now on have a known difficulty. Bitcoin's,
+// decred's and NiceHash's protocols have 1 where the pool tells none.
+func (l *Link) Told() bool { return l.next.Known() }
+
 // Job notes that the pool has given a job, and returns what the job has to
 // remember. A job that is given again has the difficulty it is given with last.
 func (l *Link) Job(now uint32) Generation {

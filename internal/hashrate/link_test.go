@@ -8,7 +8,7 @@ import (
 
 func TestLink(t *testing.T) {
 	var l Link
-	if l.Current().Known() || !l.Settled() {
+	if l.Current().Known() || !l.Settled() || l.Told() {
 		t.Errorf("a new link has %v, settled %t", l.Current(), l.Settled())
 	}
 	early := l.Job(0) // before any difficulty
@@ -17,6 +17,9 @@ func TestLink(t *testing.T) {
 		t.Errorf("the job before the first difficulty has %v", l.Current())
 	}
 	l.Tell(2048, 2) // for no job
+	if !l.Told() {
+		t.Error("2048 was told")
+	}
 	a := l.Job(3)
 	l.Tell(2048, 4) // told again
 	b := l.Job(5)
