@@ -8,7 +8,7 @@ import (
 // An agent carries many miners on one connection, and its pool tells each of them
 // a difficulty of its own: 0x7F, type 0x05, length of the message (2 bytes, little-
 // endian), the power of two that is the difficulty (1), number of miners (2), their
-// sessions (2 each). The agent's other messages are in docs/architecture.md.
+// sessions (2 each). So btcpool writes it (src/StratumMessageDispatcher.cc).
 
 // AgentDifficulty is the type of that message.
 const AgentDifficulty = 0x05
@@ -47,7 +47,7 @@ type agentMiner struct {
 
 // AgentMiners knows the difficulties of the miners behind an agent, on one pool
 // link. The generations of their jobs are those of the link's [Link]. The zero
-// value is ready; it takes 6 bytes and the map's own for each miner.
+// value is ready; each miner takes 5 bytes and what the map needs.
 type AgentMiners struct {
 	miners  map[uint16]agentMiner
 	settled Generation // when settle was called last

@@ -45,7 +45,7 @@ type refusalText struct {
 // refusalTexts are looked for in this order. A text counts more than the code:
 // many pools have only 20 or -1, and some use a code for what it does not mean.
 //
-// Where they are from, each as of the newest version in 2025 or the last there is:
+// Where they are from, by project and file:
 //
 //	btcpool, src/Stratum.cc                "Job not found (=stale)", "Stale share", "Duplicate share",
 //	                                       "Low difficulty", "Unauthorized worker", "Time too new"
