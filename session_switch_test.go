@@ -44,6 +44,10 @@ func TestSessionCoinBackMovesNobody(t *testing.T) {
 		}
 		return rows[0].Moving, rows[0].LastSwitch != 0
 	}
+	eventually(t, "the link is counted", func() bool {
+		rows := sw.appendAccountRows(nil, sw.accounts.all())
+		return len(rows) == 1 && rows[0].Mining["btc"] == 1
+	})
 	for _, coin := range []string{"", "btc", "doge", "btc"} {
 		coins.set("alice", coin)
 		if moving, switched := look(); moving || switched {
