@@ -390,6 +390,9 @@ func (c *Config) checkCoinSource(p *configProblems) {
 		}
 		return
 	}
+	if c.CoinFile != "" {
+		p.add("CoinFile", fmt.Sprintf("is %q beside ZKBroker, must be left out, or ZKBroker must be: coins come from one of them", strictjson.Shorten(c.CoinFile)))
+	}
 	for i, broker := range c.ZKBroker {
 		if err := checkHostPort(brokerAddr(broker), false); err != nil {
 			p.address(fmt.Sprintf("ZKBroker[%d]", i), broker, err, wantBroker)

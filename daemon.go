@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/golang/glog"
 )
@@ -110,6 +112,19 @@ func newCoinSource(c *Config, st *runtimeState) (CoinSource, error) {
 	return newFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c))
 }
 
+// coinSourceName says where coins come from, for operators. A relative CoinFile
+// is looked for in the working directory, so the whole path is told.
+func coinSourceName(c *Config) string {
+	if len(c.ZKBroker) > 0 {
+		return "zookeeper:" + strings.Join(c.ZKBroker, ",")
+	}
+	path, err := filepath.Abs(c.CoinFile)
+	if err != nil {
+		path = c.CoinFile
+	}
+	return "file:" + path
+}
+
 // check sees whether a process with configuration c could take the place of
 // the one that c is the context of.
 func (u *upgradeContext) check(c *Config) error {
@@ -133,7 +148,7 @@ func (u *upgradeContext) check(c *Config) error {
 }
 
 func tryListen(addr string) error {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := net.Listen(listenNetwork(addr), addr)
 	if err != nil {
 		return err
 	}

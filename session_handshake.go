@@ -409,6 +409,9 @@ func (s *Session) coinFound(account *subAccount, err error) {
 	s.interest = true
 	p := s.manager.pools[wanted]
 	if p == nil {
+		if line := s.manager.refusedAccounts.note(account.name, wanted, s.addr, time.Now()); line != "" {
+			s.manager.limitedLog.Errorf("refused for a coin without a pool", "%s", line)
+		}
 		s.refuse(errServerNotFound, true, fmt.Sprintf("coin %q is not in StratumServerMap", wanted))
 		return
 	}

@@ -79,6 +79,8 @@ type sessionManager struct {
 	// limitedLog is for lines that miners, pools and other neighbours can cause.
 	limitedLog journal.LogLimits
 
+	refusedAccounts refusedAccounts
+
 	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
 	tidy        memoryTidy   // belongs to the first loop
@@ -177,7 +179,7 @@ func (m *sessionManager) start() {
 
 // listen opens the listener that miners connect to.
 func listen(addr string) (*relay.Listener, error) {
-	ln, err := relay.Listen(addr)
+	ln, err := relay.Listen(listenNetwork(addr), addr)
 	if err != nil {
 		return nil, fmt.Errorf("ListenAddr: %w", err)
 	}
@@ -188,8 +190,8 @@ func listen(addr string) (*relay.Listener, error) {
 func (m *sessionManager) serve(ln *relay.Listener) {
 	m.listener = ln
 	limit := m.sessionsMax()
-	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d%s",
-		ln.Addr(), m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
+	glog.Infof("listening addr=%s chain=%s coins=%s coins_from=%s descriptors=%d sessions_max=%d%s",
+		ln.Addr(), m.chain, strings.Join(m.coinNames(), ","), coinSourceName(m.config), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
 	for _, line := range portWarnings(m.pools, limit) {
 		glog.Warning(line)
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"runtime/debug"
 	"time"
+
+	"github.com/golang/glog"
 )
 
 // Now and then each loop looks through its sessions for what no event tells:
@@ -37,6 +39,9 @@ func (m *sessionManager) sweep(l *sessionLoop) {
 		m.tidy.look(m.linksMade.Load(), m.draining.Load())
 		for why := range refusals {
 			m.logRefusals(why)
+		}
+		for _, line := range m.refusedAccounts.due(time.Now()) {
+			glog.Error(line)
 		}
 	}
 	budget := make(map[*poolAddress]int)

@@ -128,7 +128,7 @@ func (s *Session) switchTo(p *pool) {
 // stay gives up a switch under way: its coin is not wanted any more, and there
 // is no other to go to.
 func (s *Session) stay() {
-	if s.linking == nil || s.linking.pool == s.link.pool {
+	if s.linking == nil || s.linking.pool == s.pool() {
 		return
 	}
 	switch s.phase {

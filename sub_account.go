@@ -88,12 +88,16 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 		return
 	}
 	miners := len(c.sessions)
-	m.monitor.switchBegins(account, c.from, coin, miners, p != nil)
+	if c.moves || p == nil {
+		m.monitor.switchBegins(account, c.from, coin, miners, p != nil)
+	}
 	switch {
 	case coin == "":
 		m.limitedLog.Warningf("coin deleted", "switch account=%q coin=%q: entry deleted, %d miners stay", account, c.from, miners)
 	case p == nil:
 		m.limitedLog.Errorf("coin without a pool", "switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, c.from, coin, miners)
+	case !c.moves:
+		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: all are there", account, c.from, coin, miners)
 	default:
 		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: begins", account, c.from, coin, miners)
 	}

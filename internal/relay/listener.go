@@ -8,15 +8,16 @@ import (
 	"syscall"
 )
 
-// Listen opens a listener at addr. Accepted sockets inherit its options.
-func Listen(addr string) (*Listener, error) {
+// Listen opens a listener at addr. network is "tcp", "tcp4" or "tcp6", as for
+// net.Listen. Accepted sockets inherit its options.
+func Listen(network, addr string) (*Listener, error) {
 	config := net.ListenConfig{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: false}, // inherited from the listener instead
 		Control: func(_, _ string, c syscall.RawConn) error {
 			return c.Control(setListenerOptions)
 		},
 	}
-	ln, err := config.Listen(context.Background(), "tcp", addr)
+	ln, err := config.Listen(context.Background(), network, addr)
 	if err != nil {
 		return nil, err
 	}

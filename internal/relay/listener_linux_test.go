@@ -18,7 +18,7 @@ func TestTimeoutsDoNotEndAccepting(t *testing.T) {
 			t.Errorf("%v ends it", err)
 		}
 	}
-	ln, err := Listen("127.0.0.1:0")
+	ln, err := Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
