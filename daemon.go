@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/golang/glog"
 )
@@ -87,42 +85,6 @@ func (d *daemon) run() error {
 			glog.Warningf("signal %v is not used; SIGUSR2 reads the configuration again, by an upgrade", sig)
 		}
 	}
-}
-
-// newCoinSource makes the source of coins that the configuration names. st is
-// what a former process left, or nil.
-func newCoinSource(c *Config, st *runtimeState) (CoinSource, error) {
-	if len(c.ZKBroker) > 0 {
-		opts := zkOptionsOf(c)
-		if st != nil {
-			opts.PreviousServerID, opts.PreviousOwner = st.ServerID, st.ServerIDOwner
-		}
-		return newZKCoinSource(opts)
-	}
-	if st != nil {
-		// The former configuration serves on if this one names another file,
-		// which seems wrong. If it does not, there is no better one.
-		if st.Config != nil && st.Config.CoinFile != c.CoinFile {
-			if err := checkCoinFolder(c.CoinFile); err != nil {
-				return nil, err
-			}
-		}
-		return resumeFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c), st.Wanted), nil
-	}
-	return newFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c))
-}
-
-// coinSourceName says where coins come from, for operators. A relative CoinFile
-// is looked for in the working directory, so the whole path is told.
-func coinSourceName(c *Config) string {
-	if len(c.ZKBroker) > 0 {
-		return "zookeeper:" + strings.Join(c.ZKBroker, ",")
-	}
-	path, err := filepath.Abs(c.CoinFile)
-	if err != nil {
-		path = c.CoinFile
-	}
-	return "file:" + path
 }
 
 // check sees whether a process with configuration c could take the place of
