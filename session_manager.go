@@ -226,12 +226,6 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// mayDrain says whether there is a descriptor for a link that is no longer in
-// use. New links come first.
-func (m *sessionManager) mayDrain() bool {
-	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
-}
-
 // newConnection begins a session, or closes a connection that is over a limit.
 func (m *sessionManager) newConnection(h relay.Handle, addr netip.AddrPort) {
 	a, ok := m.admit(addr)
