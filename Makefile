@@ -36,7 +36,7 @@ test:
 	$(GO) test -race -count=1 -parallel 4 -timeout 14m ./...
 
 test-portable:
-	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
+	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' . ./internal/relay
 
 test-fuzz:
 	./scripts/fuzz.sh 1000x

@@ -15,9 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
-	"golang.org/x/sys/unix"
 )
 
 var coinFileSeconds = flag.Int("coin-file-seconds", 8, "how long the random test of a coin file's folder runs")

@@ -77,7 +77,7 @@ type coinFileWatch struct {
 type logPause struct{ last time.Time }
 
 func (p *logPause) over() bool {
-	if !p.last.IsZero() && time.Since(p.last) < alertEvery {
+	if !p.last.IsZero() && time.Since(p.last) < time.Minute {
 		return false
 	}
 	p.last = time.Now()

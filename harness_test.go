@@ -156,7 +156,7 @@ func startSwitcher(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, 
 	coins.Start(m)
 	m.serve(ln)
 	t.Cleanup(m.close)
-	return &testSwitcher{sessionManager: m, addr: ln.addr.String(), coins: coins}
+	return &testSwitcher{sessionManager: m, addr: ln.Addr().String(), coins: coins}
 }
 
 func startPool(t testing.TB, opts stratumtest.PoolOptions) *stratumtest.Pool {
@@ -234,8 +234,8 @@ func waitAccepted(t testing.TB, m *stratumtest.Miner, n uint64) {
 func (m *testSwitcher) sessionsIn(phase sessionPhase) int {
 	n := 0
 	for _, l := range m.loops {
-		l.call(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				if s.phase == phase {
 					n++
 				}

@@ -28,14 +28,11 @@ func entries(m *sessionManager, s *zkCoinSource, recorder *statusRecorder) map[s
 	m.gate.mu.Unlock()
 
 	for _, l := range m.loops {
-		l.call(func() {
-			n["stalled sockets"] += len(l.stalled)
-			for _, socket := range l.sockets {
-				if socket != nil {
-					n["sockets"]++
-				}
-			}
-			n["timers"] += len(l.timers)
+		l.Call(func() {
+			held := l.Held()
+			n["stalled sockets"] += held.Stalled
+			n["sockets"] += held.Sockets
+			n["timers"] += len(held.Timers)
 		})
 	}
 	recorder.step(&survey{}, time.Now()) // as its goroutine does now and then
@@ -93,7 +90,7 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	run := func(n, firstRegistered int) {
 		t.Helper()
 		registrar := startRegistrar(t, admin, c)
-		short := startShortSessions(ln.addr.String(), 100, shortVisits(func(i int) string {
+		short := startShortSessions(ln.Addr().String(), 100, shortVisits(func(i int) string {
 			return fmt.Sprintf("reg%d.rig", firstRegistered+i/97%40)
 		}))
 		for i := range n {

@@ -14,7 +14,7 @@ import (
 func (m *testSwitcher) setTiming(change func(*timing)) {
 	barrier := func() {
 		for _, l := range m.loops {
-			l.call(func() {})
+			l.Call(func() {})
 		}
 	}
 	barrier()
@@ -34,8 +34,8 @@ func impatient(t *timing) {
 func (m *testSwitcher) linksInPreparation() int {
 	n := 0
 	for _, l := range m.loops {
-		l.call(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				if s.linking != nil {
 					n++
 				}

@@ -298,8 +298,8 @@ func TestSessionDeadlines(t *testing.T) {
 		set(150*time.Millisecond, 300*time.Millisecond)
 		r := dialMining(t, sw.addr)
 		for _, l := range sw.loops {
-			l.call(func() {
-				for _, s := range sw.sessionsOf(l) {
+			l.Call(func() {
+				for _, s := range l.allSessions() {
 					if s.handshake != nil {
 						t.Error("the handshake's timer is still set")
 					}
@@ -317,7 +317,7 @@ func TestSessionMinerNeverReads(t *testing.T) {
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 60 << 10})
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, nil)
 	for _, l := range sw.loops {
-		l.call(func() { l.stallLimit = time.Second })
+		l.Call(func() { l.SetWriteTimeout(time.Second) })
 	}
 	good := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.good"})
 	waitAccepted(t, good, 1)
@@ -339,9 +339,9 @@ func TestSessionMinerNeverReads(t *testing.T) {
 		}
 		btc.NewJob(false)
 		for _, l := range sw.loops {
-			l.call(func() {
-				for _, s := range sw.sessionsOf(l) {
-					most = max(most, len(s.miner.unsent))
+			l.Call(func() {
+				for _, s := range l.allSessions() {
+					most = max(most, s.miner.Backlog())
 				}
 			})
 		}
@@ -414,7 +414,7 @@ func TestSessionLimit(t *testing.T) {
 	m.start()
 	coins.Start(m)
 	m.serve(ln)
-	sw := &testSwitcher{sessionManager: m, addr: ln.addr.String(), coins: coins}
+	sw := &testSwitcher{sessionManager: m, addr: ln.Addr().String(), coins: coins}
 
 	first := dialMining(t, sw.addr)
 	dialSubscribed(t, sw.addr)
@@ -460,10 +460,11 @@ func TestManySessionsWaitForServerID(t *testing.T) {
 	coins := newMemoryCoins(nil)
 	coins.server = 0
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{startPool(t, stratumtest.PoolOptions{Name: "btc"})}, nil)
+	l := new(sessionLoop)
 	leave := func(n int) time.Duration {
 		var sessions []*Session
 		for range n {
-			s := &Session{manager: sw.sessionManager}
+			s := &Session{manager: sw.sessionManager, loop: l}
 			sw.admitted.Add(1)
 			sw.add(s)
 			if sw.serverIDOrWait(s) {

@@ -94,10 +94,10 @@ func TestSessionLooksAhead(t *testing.T) {
 // waitingBytes is how much of miners that are routed waits to be read.
 func (m *testSwitcher) waitingBytes() (n int) {
 	for _, l := range m.loops {
-		l.call(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				if s.phase == phaseRouting {
-					n += len(s.miner.peek(maxLookAhead))
+					n += len(s.miner.Peek(maxLookAhead))
 				}
 			}
 		})

@@ -79,7 +79,7 @@ func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 }
 
 func listenHTTP(c *Config) (net.Listener, error) {
-	ln, err := net.Listen("tcp", c.HTTPDebugListenAddr)
+	ln, err := net.Listen(listenNetwork(c.HTTPDebugListenAddr), c.HTTPDebugListenAddr)
 	if err != nil {
 		return nil, fmt.Errorf("HTTPDebugListenAddr: %w", err)
 	}

@@ -218,8 +218,8 @@ func TestUpgradePoolLostBeforeBegin(t *testing.T) {
 	btc.Close()
 	waitUntil(t, "reconnecting", func() bool { return sw.sessionsIn(phaseReconnecting) == 1 })
 	for _, l := range sw.loops {
-		l.call(func() {
-			for _, s := range sw.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				before := s.linking
 				s.begin()
 				if before == nil || s.linking != before {
