@@ -250,11 +250,7 @@ func TestSessionDeadlines(t *testing.T) {
 	set := func(first, authorize time.Duration) {
 		sw.setTiming(func(tm *timing) { tm.firstByte, tm.authorize = first, authorize })
 	}
-	failures := func(reason int) int64 {
-		sw.mu.Lock()
-		defer sw.mu.Unlock()
-		return sw.failures[reason]
-	}
+	failures := func(f handshakeFailure) int64 { return sw.monitor.failures[f].Load() }
 	t.Run("says nothing", func(t *testing.T) {
 		set(50*time.Millisecond, time.Hour)
 		stratumtest.DialRaw(t, sw.addr).ExpectClosed()
