@@ -147,9 +147,9 @@ func TestSessionAgentAtOwnPool(t *testing.T) {
 	// A switch to a pool that is no use leaves it where it is.
 	coins.set("agent", "own")
 	eventually(t, "the reason", func() bool {
-		sw.mu.Lock()
-		defer sw.mu.Unlock()
-		return sw.accounts["agent"].lastError == errAgentPool.Error()
+		sw.accounts.mu.Lock()
+		defer sw.accounts.mu.Unlock()
+		return sw.accounts.accounts["agent"].lastError == errAgentPool.Error()
 	})
 	if err := a.Submit(0); err != nil {
 		t.Fatal(err)
@@ -168,9 +168,9 @@ func TestSessionAgentAtOwnPool(t *testing.T) {
 
 func wantLastError(t *testing.T, sw *testSwitcher, account, want string) {
 	t.Helper()
-	sw.mu.Lock()
-	defer sw.mu.Unlock()
-	if a := sw.accounts[account]; a != nil && a.lastError != want {
+	sw.accounts.mu.Lock()
+	defer sw.accounts.mu.Unlock()
+	if a := sw.accounts.accounts[account]; a != nil && a.lastError != want {
 		t.Errorf("reason is %q, want %q", a.lastError, want)
 	}
 }
@@ -295,9 +295,9 @@ func TestSessionExtranonce2Size(t *testing.T) {
 			coins.set("alice", "small")
 			want := fmt.Sprintf("pool gives extranonce2 size %d, this session needs %d", needed-1, needed)
 			eventually(t, want, func() bool {
-				sw.mu.Lock()
-				defer sw.mu.Unlock()
-				return sw.accounts["alice"].lastError == want
+				sw.accounts.mu.Lock()
+				defer sw.accounts.mu.Unlock()
+				return sw.accounts.accounts["alice"].lastError == want
 			})
 			waitAccepted(t, m, 3)
 			if c.session {

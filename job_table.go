@@ -260,9 +260,9 @@ func alphabetOf(id []byte) string {
 
 // jobNoted notes a job of the link in use. It returns the ID to tell the miner
 // in place of the pool's, nil if that can stay, as it mostly does.
-func (s *Session) jobNoted(line []byte) (told []byte) {
+func (s *Session) jobNoted(line []byte, sc *scannedLine) (told []byte) {
 	if len(s.drains) == 0 && s.link.jobs.renamed == 0 {
-		if id := usualJobID(line); id != nil {
+		if id := usualJobID(line, sc.members[memberParams]); id != nil {
 			s.link.jobs.add(id, nil, maxLinkJobs)
 			return nil
 		}
@@ -287,23 +287,23 @@ func (s *Session) jobNoted(line []byte) (told []byte) {
 	return nil
 }
 
-// usualParams lacks the first quote: a search for what begins with a rarer
-// character is faster.
-var usualParams = []byte(`params":["`)
-
 // usualJobID finds the job ID of a line that is written as nearly all are; nil if
 // it is not. It costs less than jobIDSpan.
-func usualJobID(line []byte) []byte {
-	at := bytes.Index(line, usualParams)
-	if at < 2 || line[at-1] != '"' || line[at-2] == '\\' {
+func usualJobID(line []byte, params span) []byte {
+	start := params.start + 2
+	if params.end <= start || line[start-2] != '[' || line[start-1] != '"' {
 		return nil
 	}
-	id := line[at+len(usualParams):]
-	end := bytes.IndexByte(id, '"')
-	if end < 0 || end > maxJobID || bytes.IndexByte(id[:end], '\\') >= 0 {
+	end := quoteAfter(line, start)
+	if end < 0 || end-start > maxJobID {
 		return nil
 	}
-	return id[:end]
+	for _, c := range line[start:end] {
+		if c == '\\' {
+			return nil
+		}
+	}
+	return line[start:end]
 }
 
 // answerJobNoted notes the job in an ETHProxy pool's answer, if there is one.

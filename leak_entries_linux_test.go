@@ -16,7 +16,7 @@ import (
 func entries(m *sessionManager, s *zkCoinSource, recorder *statusRecorder) map[string]int {
 	n := make(map[string]int)
 	m.mu.Lock()
-	n["sessions"], n["sub-accounts"], n["waiting for the server ID"] = len(m.sessions), len(m.accounts), len(m.waitingID)
+	n["sessions"], n["sub-accounts"], n["waiting for the server ID"] = len(m.sessions), m.accounts.size(), len(m.waitingID)
 	n["reasons of failures"] = len(m.failures)
 	m.mu.Unlock()
 	n["admitted"], n["draining"] = int(m.admitted.Load()), int(m.draining.Load())

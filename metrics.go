@@ -139,10 +139,7 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	count(descUnchanged, float64(m.notUnderstood.Load()))
 	gauge(descDraining, float64(m.draining.Load()))
-	m.mu.Lock()
-	accounts := len(m.accounts)
-	m.mu.Unlock()
-	gauge(descAccounts, float64(accounts))
+	gauge(descAccounts, float64(m.accounts.size()))
 	for reason, n := range m.failuresByReason() {
 		count(descFailures, float64(n), reason)
 	}

@@ -335,9 +335,10 @@ func (k *poolLink) greeting(clean bool) []byte {
 			out = append(out, line...)
 			continue
 		}
-		switch poolLineKind(line) {
+		sc := scanPoolLine(line)
+		switch sc.poolKind(line) {
 		case lineJob:
-			told := s.jobNoted(line)
+			told := s.jobNoted(line, &sc)
 			if clean {
 				line = setClean(k.session.manager.chain, line)
 				clean = false

@@ -160,24 +160,12 @@ func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *session
 			name = strings.ToLower(name)
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	a := m.accounts[name]
-	if a == nil {
-		wanted, ok := st.Wanted[name]
-		if !ok {
-			wanted = s.link.pool.coin
-		}
-		a = &subAccount{name: name, wanted: wanted, mining: make(map[string]int)}
-		if at := st.Switched[name]; at != 0 {
-			a.lastSwitch = time.Unix(at, 0)
-		}
-		m.accounts[name] = a
-		m.health.accountsHere.Add(1)
+	wanted, ok := st.Wanted[name]
+	if !ok {
+		wanted = s.link.pool.coin
 	}
-	a.add(s)
+	m.accounts.resume(s, name, wanted, st.Switched[name])
 	s.takeEndpoint()
-	a.count(s.link.pool.coin, 1)
 }
 
 // begin goes on with a resumed session on its loop.

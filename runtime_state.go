@@ -111,7 +111,7 @@ type sessionState struct {
 	RenamedJobs  []jobState        `json:",omitempty"` // those of them that the pool calls otherwise
 	JobsNoted    bool              `json:",omitempty"` // Jobs has all jobs that count, also without former links
 	RestJobs     bool              `json:",omitempty"`
-	Drains       []linkState      `json:",omitempty"`
+	Drains       []linkState       `json:",omitempty"`
 	Shape        extranonceShape
 	OwnGiven     *givenExtranonce `json:",omitempty"`
 	Rules        *rulesState      `json:",omitempty"`

@@ -54,7 +54,7 @@ type Session struct {
 	subscription *subscription
 	auth         *authorization
 	account      *subAccount
-	accountSlot  int // in account.sessions; guarded by manager.mu
+	accountSlot  int // in account.sessions; guarded by the book's mu
 	query        *coinQuery
 	interest     bool // a successful reply of the coin source is not taken back
 

@@ -403,7 +403,8 @@ func (s *Session) coinFound(account *subAccount, err error) {
 		return
 	}
 	s.auth.name.Account = account.name
-	wanted := s.manager.joinAccount(s, account)
+	wanted := s.manager.accounts.join(s, account)
+	s.interest = true
 	p := s.manager.pools[wanted]
 	if p == nil {
 		s.refuse(errServerNotFound, true, fmt.Sprintf("coin %q is not in StratumServerMap", wanted))

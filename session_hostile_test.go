@@ -25,7 +25,7 @@ func (m *testSwitcher) wantNothingLeft(t *testing.T) {
 		}
 		m.mu.Lock()
 		note("sessions", len(m.sessions))
-		note("accounts", len(m.accounts))
+		note("accounts", m.accounts.size())
 		note("waitingID", len(m.waitingID))
 		m.mu.Unlock()
 		m.ids.mu.Lock()

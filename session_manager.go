@@ -66,6 +66,7 @@ type sessionManager struct {
 	pools     map[string]*pool // by coin
 	former    map[string]*pool // of the process before, by coin; see formerPool
 	health    *health
+	accounts  *accountBook
 	coins     CoinSource
 	ids       *sessionIDs
 	gate      *dialGate
@@ -106,7 +107,6 @@ type sessionManager struct {
 
 	mu        sync.Mutex
 	sessions  []*Session
-	accounts  map[string]*subAccount
 	waitingID map[*Session]struct{} // hold a request until their extranonce is known
 	failures  map[int]int64
 	nextLoop  int
@@ -143,10 +143,10 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		timing:    defaultTiming,
 		monitor:   newMonitor(),
 		limits:    newConnectionLimits(c),
-		accounts:  make(map[string]*subAccount),
 		waitingID: make(map[*Session]struct{}),
 		failures:  make(map[int]int64),
 	}
+	m.accounts = newAccountBook(health, m.monitor)
 	health.lookedUp = m.nameLookedUp
 	m.sizes = newSizeSurvey(m)
 	m.fdLimit = descriptorLimit()
@@ -300,7 +300,7 @@ func (m *sessionManager) route(s *Session) {
 	s.query.Reply = func(account, coin string, err error) {
 		var a *subAccount
 		if err == nil {
-			a = m.expectAccount(account, coin)
+			a = m.accounts.expect(account, coin)
 		}
 		s.loop.post(func() { s.coinFound(a, err) })
 	}

@@ -132,7 +132,8 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 		s.close(errLineTooLong.Error())
 		return false
 	}
-	sc := scanMinerLine(line)
+	var sc scannedLine
+	sc.scan(line, true)
 	if !sc.whole || sc.odd || !sc.hasMethodName(line) {
 		flush()
 		s.oddMinerLine(line)
@@ -313,7 +314,8 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		s.releaseAgentAnswers()
 		return false
 	}
-	sc := scanPoolLine(line)
+	var sc scannedLine
+	sc.scan(line, false)
 	if !sc.whole || sc.odd {
 		flush()
 		odd := line
@@ -373,7 +375,7 @@ func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool
 		}
 	case lineJob:
 		s.gotJob()
-		if told := s.jobNoted(line); told != nil || s.link.rules != nil {
+		if told := s.jobNoted(line, sc); told != nil || s.link.rules != nil {
 			flush()
 			if err := s.writeJob(line, told); err != nil {
 				s.poolLost(err)

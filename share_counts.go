@@ -1,9 +1,6 @@
 package main
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "sync/atomic"
 
 // shareCounts counts shares, of a coin or a sub-account. They count from the
 // start of the process. Shares that no pool answers are counted as submitted
@@ -23,7 +20,7 @@ type minerShares struct {
 // countShare notes a share on its way to p.
 func (s *Session) countShare(p *pool) {
 	s.shares.submitted++
-	s.shares.last = time.Now().Unix()
+	s.shares.last = s.loop.time() / 1e9
 	s.account.shares.submitted.Add(1)
 	p.shares.submitted.Add(1)
 }

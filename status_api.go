@@ -133,9 +133,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		reply.Phases[sessionPhase(phase).String()] = n
 		reply.Sessions += n
 	}
-	m.mu.Lock()
-	reply.Accounts = len(m.accounts)
-	m.mu.Unlock()
+	reply.Accounts = m.accounts.size()
 
 	for _, p := range m.allPools() {
 		shares := p.shares.totals()
@@ -270,7 +268,7 @@ func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 	if time.Since(t.made) < accountsKeep {
 		return t.rows
 	}
-	accounts := m.allAccounts()
+	accounts := m.accounts.all()
 	rows := make([]accountRow, 0, len(accounts))
 	for batch := range slices.Chunk(accounts, accountBatch) {
 		rows = m.appendAccountRows(rows, batch)
@@ -294,8 +292,8 @@ func known(v float64) *float64 {
 }
 
 func (m *sessionManager) appendAccountRows(rows []accountRow, accounts []*subAccount) []accountRow {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.accounts.mu.Lock()
+	defer m.accounts.mu.Unlock()
 	for _, a := range accounts {
 		row := accountRow{
 			Account: a.name, Wanted: a.wanted, Mining: maps.Clone(a.mining), Miners: len(a.sessions),

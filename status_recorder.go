@@ -127,7 +127,7 @@ func (r *statusRecorder) step(v *survey, now time.Time) {
 	}
 	r.manager.monitor.history.add(sample)
 
-	accounts := r.manager.allAccounts()
+	accounts := r.manager.accounts.all()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rates := make(map[*subAccount]*shareRate, len(accounts))
@@ -182,16 +182,6 @@ func (m *sessionManager) allPools() []*pool {
 		}
 	}
 	return pools
-}
-
-func (m *sessionManager) allAccounts() []*subAccount {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	accounts := make([]*subAccount, 0, len(m.accounts))
-	for _, a := range m.accounts {
-		accounts = append(accounts, a)
-	}
-	return accounts
 }
 
 // coinSourceStatus is what is known of the coin source.

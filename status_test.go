@@ -460,7 +460,7 @@ func TestAccountOrder(t *testing.T) {
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
 	for i := range 600 {
-		a := m.expectAccount(fmt.Sprintf("user%03d", i), "btc")
+		a := m.accounts.expect(fmt.Sprintf("user%03d", i), "btc")
 		m.mu.Lock()
 		a.lastSwitch = time.Unix(int64(1000+i), 0)
 		m.mu.Unlock()

@@ -283,8 +283,6 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		ServerIDOwner: u.serverIDOwner(),
 		NextIndex:     m.ids.nextIndex(),
 		Binary:        u.binary,
-		Wanted:        make(map[string]string),
-		Switched:      make(map[string]int64),
 		Monitor:       m.monitor.state(),
 		Sizes:         m.sizes.state(),
 	}
@@ -296,14 +294,9 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		}
 	}
 	st.Upgrades++
+	st.Wanted, st.Switched = m.accounts.state()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for name, a := range m.accounts {
-		st.Wanted[name] = a.wanted
-		if !a.lastSwitch.IsZero() {
-			st.Switched[name] = a.lastSwitch.Unix()
-		}
-	}
 	st.SessionDatas = make([]sessionState, len(m.sessions))
 	parts := make([][]int, processors(len(m.sessions)))
 	inParallel(len(parts), len(m.sessions), func(part, from, to int) {
