@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
 // checkStart tries what a start with configuration c would do: what it accepts
@@ -25,7 +27,7 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 				warnings = append(warnings, "warning: coin file "+c.CoinFile+": "+warning)
 			}
 		}
-		if before != nil && errors.Is(err, errFileTooSlow) {
+		if before != nil && errors.Is(err, regularfile.ErrTooSlow) {
 			// The next process goes on with the coins of this one.
 			warnings, err = append(warnings, "warning: "+err.Error()), nil
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -137,7 +138,7 @@ func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
 			t.Errorf("event %+v", e)
 		}
 	}
-	var series historySeries
+	var series journal.Series
 	getJSON(t, web+"/api/history", &series)
 	if !slices.IsSorted(series.Times) || len(series.Times) > 0 && series.Times[len(series.Times)-1] > latest {
 		t.Errorf("charts at %v", series.Times)

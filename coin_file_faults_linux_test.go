@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"golang.org/x/sys/unix"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
@@ -68,14 +69,14 @@ func TestReadRegularFileSwapped(t *testing.T) {
 	defer close(stop)
 	read := 0
 	for end := time.Now().Add(time.Second / 2); time.Now().Before(end); {
-		_, err := readInTime(fileWait, func() (int, error) {
-			_, _, err := readRegularFile(path, 100)
+		_, err := regularfile.InTime(regularfile.Wait, func() (int, error) {
+			_, _, err := regularfile.Read(path, 100)
 			return 0, err
 		})
 		switch {
 		case err == nil:
 			read++
-		case errors.Is(err, errFileTooSlow):
+		case errors.Is(err, regularfile.ErrTooSlow):
 			t.Fatal("it is waited for")
 		}
 	}

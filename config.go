@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
 // Config is the content of config.json, complete and checked: parseConfig
@@ -214,12 +217,12 @@ const maxConfigFile = 16 << 20
 
 // loadConfig reads and checks the configuration file at path.
 func loadConfig(path string) (*Config, error) {
-	text, err := readInTime(fileWait, func() ([]byte, error) {
-		text, _, err := readRegularFile(path, maxConfigFile)
+	text, err := regularfile.InTime(regularfile.Wait, func() ([]byte, error) {
+		text, _, err := regularfile.Read(path, maxConfigFile)
 		return text, err
 	})
 	if err != nil {
-		if errors.Is(err, errFileTooSlow) {
+		if errors.Is(err, regularfile.ErrTooSlow) {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -234,12 +237,12 @@ func loadConfig(path string) (*Config, error) {
 // parseConfig decodes and checks a configuration. The error has all that is
 // wrong with it, one line each.
 func parseConfig(text []byte) (*Config, error) {
-	root, err := parseJSON(text)
+	root, err := strictjson.Parse(text)
 	if err != nil {
 		return nil, err
 	}
-	if root.kind != '{' {
-		return nil, fmt.Errorf("the file's content is %s, must be an object {…}", root.written())
+	if root.Kind != strictjson.Object {
+		return nil, fmt.Errorf("the file's content is %s, must be an object {…}", root.Written())
 	}
 	c := defaultConfig()
 	var p configProblems
@@ -356,7 +359,7 @@ func (c *Config) checkPools(p *configProblems) {
 			p.add(key, "has the coin name "+strconv.Quote(coin)+", must be "+wantCoinName)
 		}
 		if len(coin) > zkMaxCoin {
-			p.add(joinKey("StratumServerMap", shorten(coin)), fmt.Sprintf("has a coin name of %d bytes, must be one of at most %d: no sub-account could have it", len(coin), zkMaxCoin))
+			p.add(joinKey("StratumServerMap", strictjson.Shorten(coin)), fmt.Sprintf("has a coin name of %d bytes, must be one of at most %d: no sub-account could have it", len(coin), zkMaxCoin))
 		}
 		if pool.URL == "" {
 			p.add(key+".URL", "is missing or empty, must be "+wantAddr)

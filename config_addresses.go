@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
 // checkOwnAddresses refuses pools that are this switcher itself, and an HTTP
@@ -19,7 +21,7 @@ func (c *Config) checkOwnAddresses(p *configProblems) {
 	if c.EnableHTTPDebug {
 		if http, ok := parseListenAddress(c.HTTPDebugListenAddr); ok && http.overlaps(own) {
 			p.add("HTTPDebugListenAddr", fmt.Sprintf("is %q, where miners connect (ListenAddr is %q), must have another port or address",
-				shorten(c.HTTPDebugListenAddr), shorten(c.ListenAddr)))
+				strictjson.Shorten(c.HTTPDebugListenAddr), strictjson.Shorten(c.ListenAddr)))
 		}
 	}
 	for _, coin := range slices.Sorted(maps.Keys(c.StratumServerMap)) {
@@ -37,7 +39,7 @@ func (c *Config) checkOwnAddresses(p *configProblems) {
 }
 
 func (c *Config) ownAddressProblem(url string) string {
-	return fmt.Sprintf("is %q, where this switcher itself listens (ListenAddr is %q), must be a pool's address", shorten(url), shorten(c.ListenAddr))
+	return fmt.Sprintf("is %q, where this switcher itself listens (ListenAddr is %q), must be a pool's address", strictjson.Shorten(url), strictjson.Shorten(c.ListenAddr))
 }
 
 // listenAddress is an address to listen at.

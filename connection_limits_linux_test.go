@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -252,10 +253,10 @@ func TestRefusalsAreShown(t *testing.T) {
 		t.Errorf("the page's JSON has %+v, %d, %d", reply.Refused, reply.RefusedFull, reply.SessionsMax)
 	}
 	for what, count := range map[string]int{"per_ip": 2, "full": 1} {
-		if !slices.ContainsFunc(sw.monitor.events.all(), func(e event) bool {
-			return e.Kind == eventRefusal && e.What == what && e.Count == count && strings.Contains(e.Detail, "127.0.0.")
+		if !slices.ContainsFunc(sw.monitor.events.All(), func(e journal.Event) bool {
+			return e.Kind == journal.Refusal && e.What == what && e.Count == count && strings.Contains(e.Detail, "127.0.0.")
 		}) {
-			t.Errorf("no event %s with count %d in %+v", what, count, sw.monitor.events.all())
+			t.Errorf("no event %s with count %d in %+v", what, count, sw.monitor.events.All())
 		}
 	}
 }

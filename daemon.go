@@ -66,7 +66,7 @@ func (d *daemon) run() error {
 	for {
 		select {
 		case sig := <-d.stop:
-			d.manager.limitedLog.tell()
+			d.manager.limitedLog.Tell()
 			glog.Infof("stopping on %v", sig)
 			return nil
 		case <-d.again:

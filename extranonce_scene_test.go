@@ -211,7 +211,7 @@ func TestSessionOwnSubscribeMalformed(t *testing.T) {
 			s.pool.SendLine(`{"id":2147400000,"result":` + answer + `,"error":null}`)
 			s.miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
 			s.miner.ExpectClosed()
-			events := s.sw.monitor.events.all()
+			events := s.sw.monitor.events.All()
 			found := false
 			for _, e := range events {
 				found = found || strings.Contains(e.Detail, why)

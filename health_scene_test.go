@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
@@ -51,8 +52,8 @@ func wantOnly(t testing.TB, answers map[string]int, want string) {
 
 // timesTakenOut counts how often addresses were taken out of use.
 func (m *testSwitcher) timesTakenOut() (n int) {
-	for _, e := range m.monitor.events.all() {
-		if e.Kind == eventFailover && e.What == "pool taken out" {
+	for _, e := range m.monitor.events.All() {
+		if e.Kind == journal.Failover && e.What == "pool taken out" {
 			n += e.Count
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -111,8 +112,8 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 				t.Errorf("the miner is told %.200s", answer)
 			}
 			found := ""
-			for _, e := range h.sw.monitor.events.all() {
-				if e.Account == "alice" && e.Kind == eventRefusal {
+			for _, e := range h.sw.monitor.events.All() {
+				if e.Account == "alice" && e.Kind == journal.Refusal {
 					found = e.Detail
 				}
 			}

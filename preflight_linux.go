@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/golang/glog"
 )
 
@@ -139,7 +140,7 @@ func (u *upgrader) preflight(program *newProgram) error {
 		return err
 	}
 	writable := func() (struct{}, error) { return struct{}{}, u.checkStateDirectory() }
-	if _, err := inStep(u, u.state, fileWait, writable, nil); err != nil {
+	if _, err := inStep(u, u.state, regularfile.Wait, writable, nil); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), preflightTimeout)

@@ -41,7 +41,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 		taken.Go(func() {
 			for i := first; i < len(st.SessionDatas); i += len(m.loops) {
 				if err := m.resumeOne(l, st, &st.SessionDatas[i]); err != nil {
-					m.limitedLog.errorf("session not resumed", "resume: %v", err)
+					m.limitedLog.Errorf("session not resumed", "resume: %v", err)
 					lost.Add(1)
 				}
 			}
@@ -121,7 +121,7 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 		if former = m.otherPools[key]; former == nil {
 			pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: *server}}, m.health)
 			if err != nil {
-				m.limitedLog.errorf("former pool", "resume: former pool: %v", err)
+				m.limitedLog.Errorf("former pool", "resume: former pool: %v", err)
 				return nil
 			}
 			if m.otherPools == nil {
@@ -203,7 +203,7 @@ func (m *sessionManager) lookupEstablished(s *Session) {
 func (s *Session) coinConfirmed(q *coinQuery, account string, err error) {
 	switch {
 	case err != nil:
-		s.manager.limitedLog.warningf("coin not known after the upgrade", "%s coin not known after the upgrade: %v", s, err)
+		s.manager.limitedLog.Warningf("coin not known after the upgrade", "%s coin not known after the upgrade: %v", s, err)
 	case s.query != q:
 		s.manager.coins.Release(account)
 	default:
@@ -256,7 +256,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	m.monitor.resumed(st, kept, m.lostInUpgrade, now, lasted)
 	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s", version, kept, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
-		m.limitedLog.warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
+		m.limitedLog.Warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
 	}
 	st.SessionDatas = nil // not needed any more
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // runtimeState is runtime.json: all that a process hands to the one that takes
@@ -255,7 +257,7 @@ func (st *runtimeState) notAfter(now time.Time) {
 		}
 	}
 	// Samples have to be in order.
-	st.Monitor.History = slices.DeleteFunc(st.Monitor.History, func(s historySample) bool { return s.At > latest })
+	st.Monitor.History = slices.DeleteFunc(st.Monitor.History, func(s journal.Sample) bool { return s.At > latest })
 }
 
 // otherPoolKey names a pool that StratumServerMap no longer has: a coin, and a

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // dialer says on whose behalf the session dials p's addresses.
@@ -231,12 +233,12 @@ func (m *sessionManager) linkFound(p *pool, a *poolAddress, e *endpoint, ev evid
 func (m *sessionManager) nameLookedUp(a *poolAddress, turned bool, err error) {
 	switch {
 	case err != nil:
-		m.limitedLog.errorf("pool name not found", "pool name not found pool=%s: %v", a.text, err)
-		m.monitor.events.add(levelBad, eventKey{Kind: eventFailover, What: "name not found", Pool: a.text}, err.Error())
+		m.limitedLog.Errorf("pool name not found", "pool name not found pool=%s: %v", a.text, err)
+		m.monitor.events.Add(journal.Bad, journal.Key{Kind: journal.Failover, What: "name not found", Pool: a.text}, err.Error())
 		return
 	case turned:
-		m.limitedLog.infof("pool name found again", "pool name found again pool=%s", a.text)
-		m.monitor.events.add(levelGood, eventKey{Kind: eventFailover, What: "name found again", Pool: a.text}, "")
+		m.limitedLog.Infof("pool name found again", "pool name found again pool=%s", a.text)
+		m.monitor.events.Add(journal.Good, journal.Key{Kind: journal.Failover, What: "name found again", Pool: a.text}, "")
 	}
 	m.tryAhead(func(p *pool) bool { return p.has(a) })
 }
@@ -247,7 +249,7 @@ func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err erro
 	if at != e.String() {
 		at += " (" + e.String() + ")"
 	}
-	m.limitedLog.errorf("pool taken out", "pool taken out coin=%q pool=%s: %v", p.coin, at, err)
+	m.limitedLog.Errorf("pool taken out", "pool taken out coin=%q pool=%s: %v", p.coin, at, err)
 	m.monitor.takenOut(p.coin, at, err)
 	a.resolveAgain()
 }
@@ -256,9 +258,9 @@ func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err erro
 func (m *sessionManager) tellShortage(e *endpoint, ev evidence, err error) {
 	switch ev {
 	case evidencePorts:
-		m.limitedLog.errorf("no local port", "no local port is free for connections to pool=%s: new links there wait; widen net.ipv4.ip_local_port_range (%d ports now) or give the coin another address: %v", e, localPorts(), err)
+		m.limitedLog.Errorf("no local port", "no local port is free for connections to pool=%s: new links there wait; widen net.ipv4.ip_local_port_range (%d ports now) or give the coin another address: %v", e, localPorts(), err)
 	default:
-		m.limitedLog.errorf("machine short", "this machine is short: dials wait: %v; descriptors open=%d limit=%d", err, openDescriptors(), m.fdLimit)
+		m.limitedLog.Errorf("machine short", "this machine is short: dials wait: %v; descriptors open=%d limit=%d", err, openDescriptors(), m.fdLimit)
 	}
 	m.monitor.short(e.String(), err)
 }

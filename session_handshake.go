@@ -343,7 +343,7 @@ func (s *Session) subscribe(sub *subscription) bool {
 	}
 	id, err := s.manager.ids.allocate()
 	if err != nil {
-		s.manager.limitedLog.errorf("no session ID", "%s refused: %v", s, err)
+		s.manager.limitedLog.Errorf("no session ID", "%s refused: %v", s, err)
 		s.close(err.Error())
 		return false
 	}

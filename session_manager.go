@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
 )
 
@@ -77,7 +78,7 @@ type sessionManager struct {
 	limits    *connectionLimits
 	log       *processLog // nil: the log library's own
 	// limitedLog is for lines that miners, pools and other neighbours can cause.
-	limitedLog logLimits
+	limitedLog journal.LogLimits
 
 	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
@@ -218,7 +219,7 @@ func (m *sessionManager) acceptMiners() {
 		case isStopped(err):
 			return
 		default:
-			m.limitedLog.errorf("accept", "accept: %v; next try in %v", err, pause)
+			m.limitedLog.Errorf("accept", "accept: %v; next try in %v", err, pause)
 			time.Sleep(pause)
 			pause = min(2*pause, mostPause)
 		}
@@ -256,7 +257,7 @@ func (m *sessionManager) newConnection(h socketHandle, addr netip.AddrPort) {
 		s, err := newSession(m, l, h, addr)
 		if err != nil {
 			m.dismiss(a, addr)
-			m.limitedLog.errorf("refused", "refused miner=%s: %v", addr, err)
+			m.limitedLog.Errorf("refused", "refused miner=%s: %v", addr, err)
 			return
 		}
 		s.admission = a
@@ -335,7 +336,7 @@ func (m *sessionManager) ServerIDClaimed(id uint8) {
 	m.mu.Lock()
 	m.ids.setServerID(id)
 	m.mu.Unlock()
-	m.limitedLog.infof("server ID", "server_id=%d", id)
+	m.limitedLog.Infof("server ID", "server_id=%d", id)
 	m.wakeWaiting()
 }
 

@@ -435,7 +435,7 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 // would refuse every share.
 func (s *Session) extranonceRefused(line []byte) error {
 	if glog.V(1) {
-		s.manager.limitedLog.infof("extranonce changed", "%s pool changed the extranonce: %q", s, clip(bytes.TrimSpace(line)))
+		s.manager.limitedLog.Infof("extranonce changed", "%s pool changed the extranonce: %q", s, clip(bytes.TrimSpace(line)))
 	}
 	return fmt.Errorf("pool changed the extranonce: %q", clip(bytes.TrimSpace(line)))
 }

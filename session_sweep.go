@@ -144,7 +144,7 @@ func (s *Session) failBack(budget map[*poolAddress]int) {
 
 // poolBack has sessions that wait for an address try it at once.
 func (m *sessionManager) poolBack(e *endpoint) {
-	m.limitedLog.infof("pool back", "pool back pool=%s", e)
+	m.limitedLog.Infof("pool back", "pool back pool=%s", e)
 	m.monitor.back(e)
 	m.sizes.back(e)
 	m.tryAhead(func(p *pool) bool { return p.leadsTo(e) })

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
 )
 
@@ -195,10 +196,10 @@ func boundedProfile(profile http.HandlerFunc) http.HandlerFunc {
 }
 
 // httpLog takes the server's own errors to the log. Clients can cause them.
-type httpLog struct{ limits *logLimits }
+type httpLog struct{ limits *journal.LogLimits }
 
 func (l httpLog) Write(line []byte) (int, error) {
-	l.limits.warningf("http", "%s", bytes.TrimSpace(line))
+	l.limits.Warningf("http", "%s", bytes.TrimSpace(line))
 	return len(line), nil
 }
 

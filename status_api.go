@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // The JSON behind the status page. Times are Unix seconds; texts may come from
@@ -413,20 +415,20 @@ type eventReply struct {
 
 const (
 	eventsShown    = 200
-	eventsShownAll = eventsKept * int(eventKinds)
+	eventsShownAll = journal.EventsKept * len(journal.KindNames)
 )
 
 func (s *statusServer) serveEvents(w http.ResponseWriter, r *http.Request) {
 	kind, limit := r.URL.Query().Get("kind"), eventsShown
 	if kind != "" {
-		if !slices.Contains(eventKindNames[:], kind) {
-			http.Error(w, "kind: one of "+strings.Join(eventKindNames[:], ", "), http.StatusBadRequest)
+		if !slices.Contains(journal.KindNames[:], kind) {
+			http.Error(w, "kind: one of "+strings.Join(journal.KindNames[:], ", "), http.StatusBadRequest)
 			return
 		}
 		limit = eventsShownAll
 	}
 	replies := []eventReply{}
-	for _, e := range s.manager.monitor.events.all() {
+	for _, e := range s.manager.monitor.events.All() {
 		if kind != "" && e.Kind.String() != kind {
 			continue
 		}
@@ -442,5 +444,5 @@ func (s *statusServer) serveEvents(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *statusServer) serveHistory(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, s.manager.monitor.history.series())
+	writeJSON(w, s.manager.monitor.history.Series())
 }

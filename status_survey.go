@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // Sessions may be looked at on their loops only. A walk passes over all of
@@ -282,16 +284,16 @@ func (s *Session) found() foundMiner {
 		f.Session = fmt.Sprintf("%08x", s.id)
 	}
 	if s.subscription != nil {
-		f.Agent = strings.Map(printable, clipText(s.subscription.UserAgent, maxEventText))
+		f.Agent = strings.Map(printable, journal.Clip(s.subscription.UserAgent, journal.MaxText))
 	}
 	if s.auth != nil {
-		f.Worker = clipText(s.auth.name.String(), maxEventText)
+		f.Worker = journal.Clip(s.auth.name.String(), journal.MaxText)
 	}
 	if s.account != nil {
-		f.Account = clipText(s.account.name, maxEventField)
+		f.Account = journal.Clip(s.account.name, journal.MaxField)
 	}
 	for _, w := range s.workers[:min(len(s.workers), maxFoundWorkers)] {
-		f.Others = append(f.Others, clipText(w.name.String(), maxEventField))
+		f.Others = append(f.Others, journal.Clip(w.name.String(), journal.MaxField))
 	}
 	if s.agent != nil {
 		f.Devices = len(s.agent.messages)

@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
 )
 
@@ -89,9 +90,9 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 	m.monitor.switchBegins(account, c.from, coin, miners, p != nil)
 	switch {
 	case coin == "":
-		m.limitedLog.warningf("coin deleted", "switch account=%q coin=%q: entry deleted, %d miners stay", account, c.from, miners)
+		m.limitedLog.Warningf("coin deleted", "switch account=%q coin=%q: entry deleted, %d miners stay", account, c.from, miners)
 	case p == nil:
-		m.limitedLog.errorf("coin without a pool", "switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, c.from, coin, miners)
+		m.limitedLog.Errorf("coin without a pool", "switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, c.from, coin, miners)
 	default:
 		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: begins", account, c.from, coin, miners)
 	}
@@ -152,10 +153,10 @@ func (m *sessionManager) accountTrouble(s *Session, p *pool, at *poolAddress, ab
 	if at != nil {
 		where = at.text
 	}
-	key := eventKey{Kind: eventPool, What: what, Account: a.name, Coin: p.coin, Pool: where}
+	key := journal.Key{Kind: journal.Pool, What: what, Account: a.name, Coin: p.coin, Pool: where}
 	if about != blameNobody {
 		key.About = about.String()
 	}
-	m.monitor.events.add(levelBad, key, err.Error())
-	m.limitedLog.warningf(what, "pool account=%q coin=%q pool=%s about=%s worker=%q: %s: %v", a.name, p.coin, where, about, s.auth.name, what, err)
+	m.monitor.events.Add(journal.Bad, key, err.Error())
+	m.limitedLog.Warningf(what, "pool account=%q coin=%q pool=%s about=%s worker=%q: %s: %v", a.name, p.coin, where, about, s.auth.name, what, err)
 }

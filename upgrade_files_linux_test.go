@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
 // TestUpgradeStepGivenUp: what a step brings too late is given to whom it
@@ -18,7 +20,7 @@ func TestUpgradeStepGivenUp(t *testing.T) {
 		stop os.Signal
 		want error
 	}{
-		{"too slow", nil, errFileTooSlow},
+		{"too slow", nil, regularfile.ErrTooSlow},
 		{"stopped", syscall.SIGTERM, errStopped},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
 )
@@ -53,7 +55,7 @@ type upgrader struct {
 	again         chan os.Signal // where SIGUSR2 comes
 	unused        chan os.Signal // where SIGHUP comes
 	serverIDOwner func() int64
-	limitedLogs   []*logLimits
+	limitedLogs   []*journal.LogLimits
 	files         fileSteps
 }
 
@@ -78,7 +80,7 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner, limitedLogs := func() int64 { return 0 }, []*logLimits{&d.manager.limitedLog}
+	owner, limitedLogs := func() int64 { return 0 }, []*journal.LogLimits{&d.manager.limitedLog}
 	if zk, ok := d.coins.(*zkCoinSource); ok {
 		limitedLogs = append(limitedLogs, &zk.limitedLog)
 		owner = func() int64 {
@@ -104,7 +106,7 @@ func (u *upgrader) upgrade() error {
 	if u.files.stuck.Load() > 0 {
 		return errors.New("refused: a file system that did not answer the upgrade before still does not")
 	}
-	program, err := inStep(u, u.binary, fileWait, func() (*newProgram, error) { return openProgram(u.binary) }, (*newProgram).close)
+	program, err := inStep(u, u.binary, regularfile.Wait, func() (*newProgram, error) { return openProgram(u.binary) }, (*newProgram).close)
 	if err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
@@ -115,7 +117,7 @@ func (u *upgrader) upgrade() error {
 	glog.V(1).Infof("upgrade preflight done ms=%d", u.system.now().Sub(began).Milliseconds())
 
 	for _, l := range u.limitedLogs {
-		l.tell()
+		l.Tell()
 	}
 	u.log.drain(logDrainTime - logFrozenTime) // so that little is left for later
 	if err := u.log.mayReplace(); err != nil {
@@ -184,7 +186,7 @@ func (u *upgrader) replace(program *newProgram) error {
 	default:
 	}
 	unchanged := func() (struct{}, error) { return struct{}{}, program.unchanged() }
-	if _, err := inStep(u, u.binary, fileWait, unchanged, nil); err != nil {
+	if _, err := inStep(u, u.binary, regularfile.Wait, unchanged, nil); err != nil {
 		return err
 	}
 	return u.system.exec(program.path, u.nextArgs(), append(os.Environ(), u.log.handover()...))

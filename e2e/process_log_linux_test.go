@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -371,7 +372,7 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 	if failed := s.metric("stratum_switcher_pool_links_failed_total"); failed < strangers*names {
 		t.Errorf("only %v links failed", failed)
 	}
-	if text := s.logged("INFO"); strings.Count(text, "\n") > 60 || strings.Count(text, "link failed:") != limitedFirst {
+	if text := s.logged("INFO"); strings.Count(text, "\n") > 60 || strings.Count(text, "link failed:") != journal.LinesPerMinute {
 		t.Errorf("%d lines: %.3000s", strings.Count(text, "\n"), text)
 	}
 	s.endsOnSignal()

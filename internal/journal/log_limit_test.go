@@ -1,4 +1,4 @@
-package main
+package journal
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 // However many lines of a kind there are, the first ones are logged, then their
 // number; other kinds are not affected.
 func TestLogLimits(t *testing.T) {
-	l := &logLimits{window: time.Hour}
+	l := &LogLimits{window: time.Hour}
 	now := time.Now()
 	logged := 0
 	for i := range 1000 {
@@ -16,13 +16,13 @@ func TestLogLimits(t *testing.T) {
 			logged++
 		}
 	}
-	if hidden := l.kinds["a"].hidden; logged != limitedFirst || hidden != 1000-limitedFirst {
+	if hidden := l.kinds["a"].hidden; logged != LinesPerMinute || hidden != 1000-LinesPerMinute {
 		t.Errorf("%d lines logged, %d hidden", logged, hidden)
 	}
 	if !l.allow("b", now) {
 		t.Error("another kind is not logged")
 	}
-	l.tell()
+	l.Tell()
 	if k := l.kinds["a"]; k.hidden != 0 || !l.allow("a", now) {
 		t.Errorf("after the summary: %+v", k)
 	}
@@ -36,13 +36,18 @@ func TestLogLimits(t *testing.T) {
 
 // The summary comes by itself, when no more lines do.
 func TestLogLimitsTell(t *testing.T) {
-	l := &logLimits{window: 20 * time.Millisecond}
-	for range limitedFirst + 5 {
+	l := &LogLimits{window: 20 * time.Millisecond}
+	for range LinesPerMinute + 5 {
 		l.allow("a", time.Now())
 	}
-	eventually(t, "the summary", func() bool {
+	told := func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.kinds["a"].lines == 0
-	})
+	}
+	for limit := time.Now().Add(10 * time.Second); !told(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("no summary")
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package main
+package journal
 
 import (
 	"maps"
@@ -10,53 +10,55 @@ import (
 )
 
 const (
-	// limitedFirst is how many lines of a kind the log has within limitedTime.
-	// Of the rest there is one line with their number.
-	limitedFirst = 10
-	limitedTime  = time.Minute
+	// LinesPerMinute is how many lines of a kind are logged within a minute. One
+	// more line says how many others there were.
+	LinesPerMinute = 10
+	minute         = time.Minute
 )
 
-// logLimits bounds the log lines that something outside can cause: miners,
+// LogLimits bounds the log lines that something outside can cause: miners,
 // pools, ZooKeeper, HTTP clients. However many there are of them, each kind of
 // line comes a few times a minute at most. Any goroutine may use it; the zero
 // value is ready.
-type logLimits struct {
-	window time.Duration // limitedTime; less in tests
+type LogLimits struct {
+	window time.Duration // minute; less in tests
 
 	mu    sync.Mutex
-	kinds map[string]*limitedKind
+	kinds map[string]*lineKind
 }
 
-// limitedKind counts the lines of one kind.
-type limitedKind struct {
+// lineKind counts the lines of one kind.
+type lineKind struct {
 	began  time.Time
 	lines  int // since began
 	hidden int // those of them that were not logged
 }
 
-// The kind of a line is a constant of the program, never a text from outside.
-
-func (l *logLimits) infof(kind, format string, args ...any) {
+// Infof logs a line, or counts it. Its kind is a constant of the program, never
+// a text from outside.
+func (l *LogLimits) Infof(kind, format string, args ...any) {
 	if l.allow(kind, time.Now()) {
 		glog.InfoDepthf(1, format, args...)
 	}
 }
 
-func (l *logLimits) warningf(kind, format string, args ...any) {
+// Warningf is Infof for warnings.
+func (l *LogLimits) Warningf(kind, format string, args ...any) {
 	if l.allow(kind, time.Now()) {
 		glog.WarningDepthf(1, format, args...)
 	}
 }
 
-func (l *logLimits) errorf(kind, format string, args ...any) {
+// Errorf is Infof for errors.
+func (l *LogLimits) Errorf(kind, format string, args ...any) {
 	if l.allow(kind, time.Now()) {
 		glog.ErrorDepthf(1, format, args...)
 	}
 }
 
 // allow says whether a line of this kind may be logged now.
-func (l *logLimits) allow(kind string, now time.Time) bool {
-	window := limitedTime
+func (l *LogLimits) allow(kind string, now time.Time) bool {
+	window := minute
 	if l.window > 0 {
 		window = l.window
 	}
@@ -65,16 +67,16 @@ func (l *logLimits) allow(kind string, now time.Time) bool {
 	k := l.kinds[kind]
 	if k == nil {
 		if l.kinds == nil {
-			l.kinds = make(map[string]*limitedKind)
+			l.kinds = make(map[string]*lineKind)
 		}
-		k = &limitedKind{}
+		k = &lineKind{}
 		l.kinds[kind] = k
 	}
-	// A minute with hidden lines ends when the timer has told of them.
+	// A minute with hidden lines ends when the timer has logged their number.
 	if k.hidden == 0 && now.Sub(k.began) >= window {
 		k.began, k.lines = now, 0
 	}
-	if k.lines++; k.lines <= limitedFirst {
+	if k.lines++; k.lines <= LinesPerMinute {
 		return true
 	}
 	if k.hidden++; k.hidden == 1 {
@@ -83,22 +85,23 @@ func (l *logLimits) allow(kind string, now time.Time) bool {
 	return false
 }
 
-// summary tells how many lines were hidden, if any, and begins anew.
-func (l *logLimits) summary(kind string) {
+// summary logs how many lines were hidden, if any, and starts a new minute.
+func (l *LogLimits) summary(kind string) {
 	l.mu.Lock()
 	k := l.kinds[kind]
 	hidden, shown := k.hidden, k.lines-k.hidden
-	if hidden == 0 { // told meanwhile
+	if hidden == 0 { // logged meanwhile
 		l.mu.Unlock()
 		return
 	}
-	*k = limitedKind{}
+	*k = lineKind{}
 	l.mu.Unlock()
 	glog.Warningf("log: %d more lines of the kind %q within a minute, beside the %d above", hidden, kind, shown)
 }
 
-// tell has all summaries logged that are due later. The process may end before.
-func (l *logLimits) tell() {
+// Tell logs at once all summaries that are due later, for a process that is about
+// to end.
+func (l *LogLimits) Tell() {
 	l.mu.Lock()
 	kinds := slices.Sorted(maps.Keys(l.kinds))
 	l.mu.Unlock()
