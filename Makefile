@@ -53,8 +53,8 @@ unit:
 E2E_UNIT := -run '$(shell grep -l '^//go:build.*e2e' *_test.go | xargs grep -ho '^func Test[A-Za-z0-9_]*' | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')'
 e2e:
 	./scripts/install-test-tools.sh
-	$(GO) test -tags e2e -race -count=1 -p 1 -parallel 8 -timeout 14m ./e2e
-	$(GO) test -tags e2e -race -count=1 -parallel 8 -timeout 14m $(E2E_UNIT) .
+	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m ./e2e
+	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m $(E2E_UNIT) .
 
 test-portable:
 	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
