@@ -222,7 +222,7 @@ func TestCaseIndexOrLowerCase(t *testing.T) {
 			config["ZKUserCaseInsensitiveIndex"] = world.root + "/case/"
 			config["StratumServerCaseInsensitive"] = lower
 			d := startDaemon(t, config)
-			m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.addr, Worker: "BOB.1", Rate: 20})
+			m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, Worker: "BOB.1", Rate: 20})
 			if lower {
 				testkit.WaitPool(t, m, "btc")
 			} else {

@@ -3,21 +3,19 @@
 package e2e
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
@@ -25,40 +23,6 @@ import (
 
 // e2eWait is how long these tests wait: other processes may be slow to start.
 const e2eWait = 20 * time.Second
-
-var builtBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "stratumSwitcher-e2e")
-	if err != nil {
-		return "", err
-	}
-	testkit.Cleanups = append(testkit.Cleanups, func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "stratumSwitcher")
-	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-func switcherBinary(t *testing.T) string {
-	t.Helper()
-	path, err := builtBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// e2eDaemon is a running switcher process.
-type e2eDaemon struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	addr  string
-	ended chan struct{}
-	err   error // of Wait; valid when ended
-
-	mu  sync.Mutex
-	log []string
-}
 
 type settings map[string]any
 
@@ -75,88 +39,33 @@ func writeConfig(t *testing.T, config settings) string {
 	return path
 }
 
-// startDaemon runs the built binary until the end of the test and waits until
-// it listens.
-func startDaemon(t *testing.T, config settings) *e2eDaemon {
+// startDaemon runs the daemon with a configuration that has only these keys and its
+// address.
+func startDaemon(t *testing.T, config settings) *daemontest.Daemon {
 	t.Helper()
 	config = maps.Clone(config)
 	config["ListenAddr"] = "127.0.0.1:0"
-	d := &e2eDaemon{t: t, ended: make(chan struct{})}
-	d.cmd = exec.Command(switcherBinary(t), "-config", writeConfig(t, config), "-logtostderr", "-v=1")
-	stderr, err := d.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go d.run(stderr)
-	t.Cleanup(func() {
-		d.cmd.Process.Kill()
-		<-d.ended
-		if t.Failed() {
-			t.Logf("the switcher's log:\n%s", strings.Join(d.lines(), "\n"))
-		}
-	})
-	d.addr = d.waitLog(`listening addr=(\S+)`)
+	d := daemontest.New(t, t.TempDir())
+	d.WriteConfig(config)
+	d.Start("-logtostderr", "-v=1")
 	return d
 }
 
-func (d *e2eDaemon) run(stderr io.Reader) {
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() {
-		d.mu.Lock()
-		d.log = append(d.log, lines.Text())
-		d.mu.Unlock()
-	}
-	d.err = d.cmd.Wait()
-	close(d.ended)
-}
-
-func (d *e2eDaemon) lines() []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return append([]string(nil), d.log...)
-}
-
-// waitLog waits for a line of the log and returns the pattern's first group.
-func (d *e2eDaemon) waitLog(pattern string) string {
-	d.t.Helper()
-	re := regexp.MustCompile(pattern)
-	for end := time.Now().Add(e2eWait); ; time.Sleep(5 * time.Millisecond) {
-		for _, line := range d.lines() {
-			if m := re.FindStringSubmatch(line); m != nil {
-				return m[len(m)-1]
-			}
-		}
-		select {
-		case <-d.ended:
-			d.t.Fatalf("the switcher ended: %v", d.err)
-		default:
-		}
-		if time.Now().After(end) {
-			d.t.Fatalf("the log has no line %q", pattern)
-		}
-	}
-}
-
-// end sends a signal and wants a good end in time.
-func (d *e2eDaemon) end(signal os.Signal, limit time.Duration) {
-	d.t.Helper()
-	if err := d.cmd.Process.Signal(signal); err != nil {
-		d.t.Fatal(err)
-	}
+// wantEnd sends a signal and wants a good end in time.
+func wantEnd(t *testing.T, d *daemontest.Daemon, sig syscall.Signal, limit time.Duration) {
+	t.Helper()
 	began := time.Now()
+	d.Signal(sig)
 	select {
-	case <-d.ended:
+	case <-d.Ended:
 	case <-time.After(e2eWait):
-		d.t.Fatalf("not ended %v after %v", e2eWait, signal)
+		t.Fatalf("not ended %v after %v", e2eWait, sig)
 	}
-	if d.err != nil {
-		d.t.Errorf("after %v: %v, want exit status 0", signal, d.err)
+	if code := d.Cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("after %v: %v, want exit status 0", sig, d.Cmd.ProcessState)
 	}
 	if took := time.Since(began); took > limit {
-		d.t.Errorf("it took %v to end", took)
+		t.Errorf("it took %v to end", took)
 	}
 }
 
@@ -300,7 +209,7 @@ func checkShares(t *testing.T, pools []*stratumtest.Pool, crowds ...*crowd) {
 // runToEnd runs the binary with what is expected to end it.
 func runToEnd(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
-	cmd := exec.Command(switcherBinary(t), args...)
+	cmd := exec.Command(daemontest.Build(t, "one"), args...)
 	cmd.Dir = t.TempDir()
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs

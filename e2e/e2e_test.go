@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
@@ -35,9 +36,9 @@ func TestE2EMinersFollowTheCoin(t *testing.T) {
 	bcc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "bcc", ShareBits: 5, VersionMask: 0x00ffe000, JobInterval: 500 * time.Millisecond})
 	d := startDaemon(t, world.config(proxy.Addr(), 2, btc, bcc))
 
-	alice := startCrowd(t, d.addr, "alice", 90, 300)
-	bob := startCrowd(t, d.addr, "bob", 60, 200)
-	carol := startCrowd(t, d.addr, "carol", 50, 150)
+	alice := startCrowd(t, d.Addr, "alice", 90, 300)
+	bob := startCrowd(t, d.Addr, "bob", 60, 200)
+	carol := startCrowd(t, d.Addr, "carol", 50, 150)
 	all := []*crowd{alice, bob, carol}
 	mining := func() {
 		t.Helper()
@@ -103,7 +104,7 @@ func TestE2EMinersFollowTheCoin(t *testing.T) {
 	bob.check(1)
 	carol.check(1)
 	checkShares(t, []*stratumtest.Pool{btc, bcc}, all...)
-	d.end(syscall.SIGTERM, 3*time.Second)
+	wantEnd(t, d, syscall.SIGTERM, 3*time.Second)
 }
 
 // With the broker away at start, miners wait for their answer.
@@ -120,14 +121,14 @@ func TestE2EBrokerAwayAtStart(t *testing.T) {
 	fixed := startDaemon(t, config)
 
 	var miners []*stratumtest.Miner
-	for _, d := range []*e2eDaemon{claims, fixed} {
-		miners = append(miners, testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.addr, Worker: "alice.1"}))
-		miners = append(miners, testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.addr, Worker: "alice.2", Pipelined: true, Configure: 0x1fffe000}))
+	for _, d := range []*daemontest.Daemon{claims, fixed} {
+		miners = append(miners, testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, Worker: "alice.1"}))
+		miners = append(miners, testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, Worker: "alice.2", Pipelined: true, Configure: 0x1fffe000}))
 	}
-	unknown := testkit.DialSubscribed(t, fixed.addr)
+	unknown := testkit.DialSubscribed(t, fixed.Addr)
 	unknown.SendLine(`{"id":2,"method":"mining.authorize","params":["nobody.1","x"]}`)
-	for _, d := range []*e2eDaemon{claims, fixed} {
-		d.waitLog(`no broker of .* can be reached`)
+	for _, d := range []*daemontest.Daemon{claims, fixed} {
+		d.WaitLog(`no broker of .* can be reached`)
 	}
 	for _, m := range miners {
 		if st := m.Stats(); st.Disconnected || st.Authorized || st.AuthorizeError != "" {
@@ -156,15 +157,15 @@ func TestE2ESignals(t *testing.T) {
 			world.Put(world.coin("alice"), "btc")
 			btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 			d := startDaemon(t, world.config(server.Addr(), 40, btc))
-			m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.addr, Worker: "alice.1"})
+			m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, Worker: "alice.1"})
 			testkit.WaitPool(t, m, "btc")
-			stratumtest.DialRaw(t, d.addr) // says nothing
-			testkit.DialSubscribed(t, d.addr)
+			stratumtest.DialRaw(t, d.Addr) // says nothing
+			testkit.DialSubscribed(t, d.Addr)
 			ids := world.root + "/ids"
 			if n := len(world.Children(ids)); n != 1 {
 				t.Fatalf("%d server IDs, want 1", n)
 			}
-			d.end(signal, 3*time.Second)
+			wantEnd(t, d, signal, 3*time.Second)
 			if left := world.Children(ids); len(left) > 0 {
 				t.Errorf("server ID %q is still taken", left)
 			}
@@ -174,7 +175,7 @@ func TestE2ESignals(t *testing.T) {
 				t.Error("the miner is still connected")
 			}
 			testkit.WaitConnections(t, btc, 0)
-			if nc, err := net.Dial("tcp", d.addr); err == nil {
+			if nc, err := net.Dial("tcp", d.Addr); err == nil {
 				nc.Close()
 				t.Error("something still listens")
 			}
@@ -186,8 +187,8 @@ func TestE2ESignals(t *testing.T) {
 		proxy.Freeze()
 		btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc"})
 		d := startDaemon(t, world.config(proxy.Addr(), 40, btc))
-		m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.addr, Worker: "alice.1"})
-		d.end(syscall.SIGTERM, 5*time.Second)
+		m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, Worker: "alice.1"})
+		wantEnd(t, d, syscall.SIGTERM, 5*time.Second)
 		<-m.Done()
 	})
 }
@@ -293,14 +294,14 @@ func TestE2ECoinFile(t *testing.T) {
 		"StratumServerMap": settings{"btc": settings{"URL": btc.Addr()}, "bcc": settings{"URL": bcc.Addr()}},
 		"CoinFile":         file,
 	})
-	alice := startCrowd(t, d.addr, "alice", 10, 50)
-	others := startCrowd(t, d.addr, "somebody", 10, 50)
+	alice := startCrowd(t, d.Addr, "alice", 10, 50)
+	others := startCrowd(t, d.Addr, "somebody", 10, 50)
 	alice.waitPool("btc")
 	others.waitPool("bcc")
 	set(`{"alice": "bcc", "*": "bcc"}`)
 	alice.waitPool("bcc")
 	set(`{"alice": "btc", "*`)
-	d.waitLog(`^[WE].*` + regexp.QuoteMeta(file))
+	d.WaitLog(`^[WE].*` + regexp.QuoteMeta(file))
 	alice.waitShares(1)
 	set(`{"alice": "bcc", "*": "btc"}`)
 	others.waitPool("btc")
@@ -309,5 +310,5 @@ func TestE2ECoinFile(t *testing.T) {
 	alice.check(1)
 	others.check(1)
 	checkShares(t, []*stratumtest.Pool{btc, bcc}, alice, others)
-	d.end(syscall.SIGTERM, 3*time.Second)
+	wantEnd(t, d, syscall.SIGTERM, 3*time.Second)
 }
