@@ -44,7 +44,7 @@ test:
 
 # What needs more than Go has the build tag e2e.
 unit:
-	$(GO) test -race -count=1 -parallel 8 -timeout 5m ./...
+	$(GO) test -race -count=1 -parallel 4 -timeout 5m ./...
 	@echo "unit tests passed; make e2e runs the tests of the built daemon: see e2e/doc.go"
 
 # Tests of load, memory and time are not parallel: they run alone, before all that
@@ -57,7 +57,7 @@ e2e:
 	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m $(E2E_UNIT) .
 
 test-portable:
-	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
+	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' . ./internal/relay
 
 test-fuzz:
 	./scripts/fuzz.sh 1000x

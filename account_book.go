@@ -148,13 +148,15 @@ func (b *accountBook) trouble(a *subAccount, about blame, err error) (alert bool
 // coinChange is what a change of an account's coin means for its miners.
 type coinChange struct {
 	account  *subAccount
-	from     string
+	from     string // the coin before, empty if there was none
+	moves    bool   // a switch begins
 	sessions []*Session
 }
 
 // change notes the account's coin. It returns nil if nobody of it is here or
-// nothing has changed. moves: the coin has a pool, so that a switch begins.
-func (b *accountBook) change(name, coin string, moves bool) *coinChange {
+// nothing has changed. A switch begins if the coin has a pool and miners are not
+// there yet: after an entry was deleted and made again nobody has to move.
+func (b *accountBook) change(name, coin string, hasPool bool) *coinChange {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a := b.accounts[name]
@@ -162,11 +164,12 @@ func (b *accountBook) change(name, coin string, moves bool) *coinChange {
 		return nil
 	}
 	c := &coinChange{account: a, from: a.wanted, sessions: slices.Clone(a.sessions)}
+	c.moves = hasPool && a.mining[coin] < len(a.sessions)
 	a.wanted = coin
-	a.lastSwitch = time.Now()
 	b.monitor.switchCut(a.name, a.run)
 	a.run = nil
-	if moves && len(a.sessions) > 0 {
+	if c.moves {
+		a.lastSwitch = time.Now()
 		a.run = &switchRun{from: c.from, coin: coin, began: a.lastSwitch}
 	}
 	return c

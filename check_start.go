@@ -72,7 +72,7 @@ func tryListeners(c *Config) (notes []string, err error) {
 	ln, err := listen(c.ListenAddr)
 	switch {
 	case err == nil:
-		defer ln.close()
+		defer ln.Close()
 	case addressInUse(err):
 		notes = append(notes, inUseNote("ListenAddr", c.ListenAddr))
 	default:
@@ -90,7 +90,7 @@ func tryListeners(c *Config) (notes []string, err error) {
 	}
 	if ln != nil {
 		// It may be our own listener that uses the address.
-		ln.close()
+		ln.Close()
 		if tryHTTP(c) == nil {
 			return nil, err
 		}

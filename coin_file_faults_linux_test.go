@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"golang.org/x/sys/unix"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 

@@ -29,14 +29,6 @@ type coinFileRules struct {
 	known     map[string]bool // coins of StratumServerMap; nil: any
 }
 
-func coinFileRulesOf(c *Config) coinFileRules {
-	known := make(map[string]bool, len(c.StratumServerMap))
-	for coin := range c.StratumServerMap {
-		known[coin] = true
-	}
-	return coinFileRules{lowerCase: c.StratumServerCaseInsensitive, known: known}
-}
-
 // coinFileContent is what a reading of the file gave.
 type coinFileContent struct {
 	text  []byte

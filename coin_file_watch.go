@@ -11,9 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/fsnotify/fsnotify"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
 const (
@@ -77,7 +78,7 @@ type coinFileWatch struct {
 type logPause struct{ last time.Time }
 
 func (p *logPause) over() bool {
-	if !p.last.IsZero() && time.Since(p.last) < alertEvery {
+	if !p.last.IsZero() && time.Since(p.last) < time.Minute {
 		return false
 	}
 	p.last = time.Now()

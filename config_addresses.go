@@ -47,8 +47,24 @@ type listenAddress struct {
 	host string // as written, in lower case
 	ip   netip.Addr
 	port string // without leading zeros
-	all  bool   // of this machine, of both families: so listens Go at 0.0.0.0 too
+	all  bool   // addresses of this machine: of both families, or of IPv4 for 0.0.0.0
 }
+
+// listenNetwork is the network to listen on: an IPv4 address, 0.0.0.0 too, stands
+// for IPv4 alone. Without an address, and for [::], it is both families.
+func listenNetwork(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "tcp"
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
+}
+
+// only4 reports whether the address stands for all of IPv4 and nothing else.
+func (a listenAddress) only4() bool { return a.all && a.ip.Is4() }
 
 // parseListenAddress takes addresses to listen at and to connect to.
 func parseListenAddress(addr string) (a listenAddress, ok bool) {
@@ -75,7 +91,14 @@ func parseListenAddress(addr string) (a listenAddress, ok bool) {
 
 // overlaps says that two addresses can not be listened at at the same time.
 func (a listenAddress) overlaps(b listenAddress) bool {
-	return a.port != "0" && a.port == b.port && (a.all || b.all || a.sameHost(b))
+	if a.port == "0" || a.port != b.port {
+		return false
+	}
+	if a.ip.Is4() && b.ip.Is6() || a.ip.Is6() && b.ip.Is4() {
+		// [::] is for both families.
+		return a.all && a.ip.Is6() || b.all && b.ip.Is6()
+	}
+	return a.all || b.all || a.sameHost(b)
 }
 
 func (a listenAddress) sameHost(b listenAddress) bool {
@@ -98,6 +121,9 @@ func (a listenAddress) reachedBy(url string) bool {
 		if strings.Contains(to.host, ":") {
 			to.ip = netip.IPv6Loopback()
 		}
+	}
+	if a.only4() && to.ip.IsValid() && !to.ip.Is4() {
+		return false
 	}
 	if a.all {
 		return to.ip.IsValid() && isOwnAddress(to.ip)

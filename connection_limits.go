@@ -29,24 +29,20 @@ func (r refusal) String() string { return refusalNames[r] }
 
 // connectionLimits keeps the books of the limits. Any goroutine may use it.
 type connectionLimits struct {
-	perIP int     // 0: off
-	rate  float64 // connections a second; 0: off
+	perIP int // 0: off
 
 	refused [refusals]refusalCount
 
 	mu       sync.Mutex
 	sessions map[netip.Addr]int // by limitKey; empty while perIP is off
-	tokens   float64            // connections that may come now by the rate
-	counted  time.Time          // when tokens was last brought up to date
+	rate     tokenBucket        // connections that may come now
 }
 
 func newConnectionLimits(c *Config) *connectionLimits {
 	return &connectionLimits{
 		perIP:    c.MaxSessionsPerIP,
-		rate:     float64(c.MaxConnectsPerSecond),
 		sessions: make(map[netip.Addr]int),
-		tokens:   float64(c.MaxConnectsPerSecond),
-		counted:  time.Now(),
+		rate:     newTokenBucket(float64(c.MaxConnectsPerSecond), float64(c.MaxConnectsPerSecond)),
 	}
 }
 
@@ -93,18 +89,9 @@ func (l *connectionLimits) leave(addr netip.Addr) {
 
 // takeToken says whether the rate lets one more connection in.
 func (l *connectionLimits) takeToken(now time.Time) bool {
-	if l.rate == 0 {
-		return true
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tokens = min(l.tokens+l.rate*now.Sub(l.counted).Seconds(), l.rate)
-	l.counted = now
-	if l.tokens < 1 {
-		return false
-	}
-	l.tokens--
-	return true
+	return l.rate.take(now)
 }
 
 // refusalCount counts one reason's refusals. The log has a line now and then,
@@ -155,7 +142,7 @@ func (m *sessionManager) logRefusals(why refusal) {
 	case refusedPerIP:
 		glog.Warningf("%sMaxSessionsPerIP is %d", line, m.limits.perIP)
 	case refusedRate:
-		glog.Warningf("%sMaxConnectsPerSecond is %.0f", line, m.limits.rate)
+		glog.Warningf("%sMaxConnectsPerSecond is %.0f", line, m.limits.rate.rate)
 	}
 }
 

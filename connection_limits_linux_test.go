@@ -68,7 +68,7 @@ func TestConnectionLimits(t *testing.T) {
 			// One that leaves makes room.
 			open[0].Close()
 			eventually(t, "one has left", func() bool { return sw.sessionCount() == len(open)-1 })
-			if sw.limits.rate == 0 && !isOpen(t, dialFrom(t, one, sw.addr)) {
+			if sw.limits.rate.rate == 0 && !isOpen(t, dialFrom(t, one, sw.addr)) {
 				t.Error("no room after one has left")
 			}
 			for _, nc := range open {

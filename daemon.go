@@ -45,7 +45,7 @@ func (d *daemon) start(configPath string) error {
 		return err
 	}
 	if d.status, err = startStatus(d.config, d.manager); err != nil {
-		ln.close()
+		ln.Close()
 		return err
 	}
 	defer d.status.close()
@@ -87,29 +87,6 @@ func (d *daemon) run() error {
 	}
 }
 
-// newCoinSource makes the source of coins that the configuration names. st is
-// what a former process left, or nil.
-func newCoinSource(c *Config, st *runtimeState) (CoinSource, error) {
-	if len(c.ZKBroker) > 0 {
-		opts := zkOptionsOf(c)
-		if st != nil {
-			opts.PreviousServerID, opts.PreviousOwner = st.ServerID, st.ServerIDOwner
-		}
-		return newZKCoinSource(opts)
-	}
-	if st != nil {
-		// The former configuration serves on if this one names another file,
-		// which seems wrong. If it does not, there is no better one.
-		if st.Config != nil && st.Config.CoinFile != c.CoinFile {
-			if err := checkCoinFolder(c.CoinFile); err != nil {
-				return nil, err
-			}
-		}
-		return resumeFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c), st.Wanted), nil
-	}
-	return newFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c))
-}
-
 // check sees whether a process with configuration c could take the place of
 // the one that c is the context of.
 func (u *upgradeContext) check(c *Config) error {
@@ -133,7 +110,7 @@ func (u *upgradeContext) check(c *Config) error {
 }
 
 func tryListen(addr string) error {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := net.Listen(listenNetwork(addr), addr)
 	if err != nil {
 		return err
 	}

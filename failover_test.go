@@ -81,7 +81,7 @@ func backups(addrs ...string) func(*Config) {
 func (m *testSwitcher) sessionsAt() map[string]int {
 	at := make(map[string]int)
 	for _, l := range m.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range m.sessionsOf(l) {
 				if s.phase == phaseRelaying || s.phase == phaseSwitching {
 					at[s.link.address.text]++

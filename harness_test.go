@@ -130,14 +130,14 @@ func startSwitcher(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, 
 	coins.Start(m)
 	m.serve(ln)
 	t.Cleanup(m.close)
-	return &testSwitcher{sessionManager: m, addr: ln.addr.String(), coins: coins}
+	return &testSwitcher{sessionManager: m, addr: ln.Addr().String(), coins: coins}
 }
 
 // sessionsIn counts sessions by phase.
 func (m *testSwitcher) sessionsIn(phase sessionPhase) int {
 	n := 0
 	for _, l := range m.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range m.sessionsOf(l) {
 				if s.phase == phase {
 					n++

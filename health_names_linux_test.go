@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
@@ -29,11 +30,10 @@ func silentListener(t *testing.T) netip.AddrPort {
 	if err := unix.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
-	sa, err := unix.Getsockname(fd)
+	addr, err := relay.LocalAddr(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := addrPort(sa)
 	// Nobody accepts: when the queue is full, the kernel drops what comes.
 	for {
 		nc, err := net.DialTimeout("tcp", addr.String(), 100*time.Millisecond)

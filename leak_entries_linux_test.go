@@ -31,14 +31,11 @@ func entries(m *sessionManager, s *zkCoinSource, recorder *statusRecorder) map[s
 	m.gate.mu.Unlock()
 
 	for _, l := range m.loops {
-		l.call(func() {
-			n["stalled sockets"] += len(l.stalled)
-			for _, socket := range l.sockets {
-				if socket != nil {
-					n["sockets"]++
-				}
-			}
-			n["timers"] += len(l.timers)
+		l.Call(func() {
+			held := l.Held()
+			n["stalled sockets"] += held.Stalled
+			n["sockets"] += held.Sockets
+			n["timers"] += len(held.Timers)
 		})
 	}
 	recorder.step(&survey{}, time.Now()) // as its goroutine does now and then
@@ -96,7 +93,7 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	run := func(n, firstRegistered int) {
 		t.Helper()
 		registrar := startRegistrar(t, admin, c)
-		short := testkit.StartShortSessions(ln.addr.String(), 100, testkit.ShortVisits(func(i int) string {
+		short := testkit.StartShortSessions(ln.Addr().String(), 100, testkit.ShortVisits(func(i int) string {
 			return fmt.Sprintf("reg%d.rig", firstRegistered+i/97%40)
 		}))
 		for i := range n {

@@ -1,5 +1,7 @@
 package main
 
+import "github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+
 // linkTag tells a session's links apart. Requests that wait for an answer carry
 // the tag of the link they went to.
 type linkTag uint8
@@ -16,8 +18,8 @@ type linkTag uint8
 // It belongs to its session's loop. Whoever sets socket to nil closes it.
 type link struct {
 	pool     *pool
-	address  *poolAddress // nil if the process before did not tell it
-	socket   *socket      // nil: the connection is lost
+	address  *poolAddress  // nil if the process before did not tell it
+	socket   *relay.Socket // nil: the connection is lost
 	tag      linkTag
 	suffixed bool       // the pool knows the workers by names with its suffix
 	rules    *lineRules // nil: lines go on as they are
@@ -38,7 +40,7 @@ type link struct {
 	// earlier build, to requests with that build's own ids.
 	formerAnswers int
 	// difficultyDue runs while the pool has not told a difficulty, if it has to.
-	difficultyDue *loopTimer
+	difficultyDue *relay.Timer
 }
 
 // newLink makes the link in use out of a prepared one.
@@ -59,7 +61,7 @@ func (s *Session) newLink(k *poolLink) *link {
 func (l *link) open() bool { return l != nil && l.socket != nil }
 
 // leads reports whether sock is the link's connection.
-func (l *link) leads(sock *socket) bool { return l.open() && l.socket == sock }
+func (l *link) leads(sock *relay.Socket) bool { return l.open() && l.socket == sock }
 
 // leadsTo reports whether the link goes to an address of p. Of a link taken
 // over from the process before only the pool may be known.
@@ -75,9 +77,9 @@ func (l *link) disconnect(sharesOwed bool) {
 		return
 	}
 	if sharesOwed {
-		l.socket.close()
+		l.socket.Close()
 	} else {
-		l.socket.reset()
+		l.socket.Reset()
 	}
 	l.socket = nil
 }

@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"fmt"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // What a link is in runtime.json, and back. The link in use and former ones have
@@ -27,7 +29,7 @@ func (l *link) state(m *sessionManager) linkState {
 	}
 	st.Jobs, st.Renamed = l.jobs.state()
 	if l.open() {
-		st.FD, st.Partial, st.Unsent = int(l.socket.fd), l.socket.partial, l.socket.unsent
+		st.FD, st.Partial, st.Unsent = l.socket.FD(), l.socket.Unconsumed(), l.socket.Unsent()
 	}
 	return st
 }
@@ -87,10 +89,10 @@ func (s *Session) restoreLink(st linkState) error {
 
 // restoreDrain makes a former link from a state file. sock is its connection, nil
 // if that was lost.
-func (s *Session) restoreDrain(p *pool, sock *socket, st *linkState) {
+func (s *Session) restoreDrain(p *pool, sock *relay.Socket, st *linkState) {
 	d := &drain{link: st.link(p), session: s}
 	d.socket = sock
-	d.timer = s.loop.after(s.manager.drainTime, d.expire)
+	d.timer = s.loop.After(s.manager.drainTime, d.expire)
 	s.drains = append(s.drains, d)
 	if sock != nil {
 		s.manager.draining.Add(1)

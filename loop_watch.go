@@ -67,7 +67,7 @@ func (w *loopWatch) look() {
 			}
 		default:
 			*beat = loopBeat{asked: true}
-			l.post(func() {
+			l.Post(func() {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.beats[i] = loopBeat{}

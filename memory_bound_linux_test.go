@@ -7,33 +7,27 @@ import (
 	"os"
 	"regexp"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// What one read of a peer may leave unconsumed, or be answered with: no
-// answer of the switcher is longer than four times what it answers.
-const boundMinerRead = maxMinerLine + readChunk
+const (
+	// What one read of a peer may leave unconsumed, or be answered with: no
+	// answer of the switcher is longer than four times what it answers.
+	boundMinerRead = maxMinerLine + relay.ReadChunk
+	boundPoolRead  = maxPoolLine + relay.ReadChunk
+	boundAnswers   = 4 * boundMinerRead
+	boundIdentity  = 4*maxMinerLine + 8<<10 // user agent, name, passwords, the session itself
 
-const boundPoolRead = maxPoolLine + readChunk
-
-const boundAnswers = 4 * boundMinerRead
-
-const boundIdentity = 4*maxMinerLine + 8<<10 // user agent, name, passwords, the session itself
-
-const boundStranger = boundMinerRead + boundAnswers + boundIdentity
-
-const boundWorkers = maxWorkerBytes + maxWorkers*(256+64) + maxWorkersParams*48
-
-const boundRequests = maxRequests + maxHeld + maxRequests/3*224 // and an error held for each
-
-const boundMiner = boundMinerRead + maxUnsent + boundPoolRead + boundMinerRead + boundIdentity + boundWorkers + boundRequests
-
-const boundAgent = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxBulk + (1+maxDrains+1)*maxAgentShares*8 // 64 bytes for each of 65,536 miners; and what waits on each link
-
-const boundJobs = maxDrainJobs * (2*maxJobID + 4)
-
-const boundDrain = boundPoolRead + maxUnsent + 2*boundJobs // its own, and those of the link after it
-
-const boundDial = boundPoolRead + maxUnsent + 2*maxEarly + maxPoolLine
+	boundStranger = boundMinerRead + boundAnswers + boundIdentity
+	boundWorkers  = maxWorkerBytes + maxWorkers*(256+64) + maxWorkersParams*48
+	boundRequests = maxRequests + maxHeld + maxRequests/3*224 // and an error held for each
+	boundMiner    = boundMinerRead + relay.MaxUnsent + boundPoolRead + boundMinerRead + boundIdentity + boundWorkers + boundRequests
+	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxRegistered + (1+maxDrains+1)*maxAgentShares*8 // 64 bytes for each of 65,536 miners; and what waits on each link
+	boundJobs     = maxDrainJobs * (2*maxJobID + 4)
+	boundDrain    = boundPoolRead + relay.MaxUnsent + 2*boundJobs // its own, and those of the link after it
+	boundDial     = boundPoolRead + relay.MaxUnsent + 2*maxEarly + maxPoolLine
+)
 
 // The document has the figures that the code makes.
 func TestMemoryBoundIsDocumented(t *testing.T) {

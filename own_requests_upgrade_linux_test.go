@@ -32,11 +32,11 @@ func TestResumeLinkWithFormerIDs(t *testing.T) {
 
 	b, _, _ := benchSession(t, true)
 	b.link.formerAnswers = 2
-	before := b.miner.backlog()
+	before := b.miner.Backlog()
 	for _, id := range []string{formerSuggest, formerWorker} {
 		line := []byte(goodAnswer(id) + "\n")
 		sc := scanPoolLine(line)
-		if b.plainPoolLine(line, &sc, func() {}) || b.miner.backlog() != before {
+		if b.plainPoolLine(line, &sc, func() {}) || b.miner.Backlog() != before {
 			t.Errorf("the miner gets the answer to %s", id)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -66,13 +67,13 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 		behave           func(net.Conn)
 		want             string // of the failure
 	}{
-		{"a line without end", "session", func(nc net.Conn) { flood(nc, strings.Repeat("x", 64<<10), 1000) }, errLineTooLong.Error()},
+		{"a line without end", "session", func(nc net.Conn) { flood(nc, strings.Repeat("x", 64<<10), 1000) }, relay.ErrLineTooLong.Error()},
 		{"notifications without end", "session", func(nc net.Conn) { flood(nc, notification, 100000) }, errPoolTooMuch.Error()},
 		{"jobs without end", "session", func(nc net.Conn) { flood(nc, jobLine("j", true)+"\n", 1000000) }, errPoolTooMuch.Error()},
 		{"answers to nobody", "session", func(nc net.Conn) {
 			flood(nc, `{"id":4711,"result":true,"error":null}`+"\n"+`{"id":null,"result":[],"error":null}`+"\n", 1000000)
 		}, errPoolTimeout.Error()},
-		{"a job of a megabyte", "session", func(nc net.Conn) { flood(nc, subscribed+jobLine(strings.Repeat("j", 1<<20), true)+"\n", 1) }, errLineTooLong.Error()},
+		{"a job of a megabyte", "session", func(nc net.Conn) { flood(nc, subscribed+jobLine(strings.Repeat("j", 1<<20), true)+"\n", 1) }, relay.ErrLineTooLong.Error()},
 		{"an extranonce that is not asked for", "session", func(nc net.Conn) {
 			flood(nc, `{"id":null,"method":"mining.set_extranonce","params":["ffffffff",4]}`+"\n", 1000)
 		}, "pool changed the extranonce"},
@@ -176,7 +177,7 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 	}
 	sc.nothing(link, fmt.Sprintf("btc-%d", 1+maxRenewals))
 	for _, l := range sc.sw.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range sc.sw.sessionsOf(l) {
 				if s.phase != phaseRelaying || s.linking != nil {
 					t.Errorf("one more link is prepared, phase %s", s.phase)
@@ -189,7 +190,7 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 	}
 	// After a minute it is heeded again.
 	for _, l := range sc.sw.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range sc.sw.sessionsOf(l) {
 				s.renewedAt -= 60
 			}
@@ -215,7 +216,7 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 	go io.Copy(io.Discard, sc.miner.Conn())
 	noted := func() (held, jobs, short int) {
 		for _, l := range sc.sw.loops {
-			l.call(func() {
+			l.Call(func() {
 				for _, s := range sc.sw.sessionsOf(l) {
 					held = s.heldBytes()
 					ids, _ := s.link.jobs.state()
@@ -270,7 +271,7 @@ func TestHostileWorkers(t *testing.T) {
 				r.Line(stratumtest.Patience)
 			}
 			for _, l := range sw.loops {
-				l.call(func() {
+				l.Call(func() {
 					for _, s := range sw.sessionsOf(l) {
 						size := 0
 						for _, w := range s.workers {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // The second half of an upgrade: the new process takes over what the state
@@ -55,7 +57,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 }
 
 // resumeOne takes over the session that ss describes.
-func (m *sessionManager) resumeOne(l *loop, st *runtimeState, ss *sessionState) error {
+func (m *sessionManager) resumeOne(l *sessionLoop, st *runtimeState, ss *sessionState) error {
 	s, err := resumeSession(m, l, ss, st.Version)
 	if err != nil {
 		return err
@@ -78,7 +80,7 @@ func (m *sessionManager) admitResumed(s *Session) {
 		return
 	}
 	if m.trusts(s.addr.Addr()) {
-		peer, err := peerAddr(int(s.miner.fd))
+		peer, err := relay.PeerAddr(s.miner.FD())
 		if err != nil || peer.Addr().Unmap() == s.addr.Addr().Unmap() {
 			return // err: gone meanwhile; the loop finds out
 		}
@@ -143,7 +145,7 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 // connectedPool is the pool at the other end of a connection, for sessions of
 // an older switcher whose coin has gone from the configuration.
 func (m *sessionManager) connectedPool(coin string, fd int) *pool {
-	addr, err := peerAddr(fd)
+	addr, err := relay.PeerAddr(fd)
 	if err != nil {
 		return nil
 	}
@@ -194,7 +196,7 @@ func (m *sessionManager) lookupEstablished(s *Session) {
 		if err == nil {
 			m.CoinChanged(account, coin)
 		}
-		s.loop.post(func() { s.coinConfirmed(q, account, err) })
+		s.loop.Post(func() { s.coinConfirmed(q, account, err) })
 	}
 	s.query = q
 	m.coins.Lookup(q)
@@ -217,7 +219,7 @@ func (s *Session) coinConfirmed(q *coinQuery, account string, err error) {
 // goOn lets the resumed sessions work. The loops are running.
 func (m *sessionManager) goOn() {
 	for _, l := range m.loops {
-		l.post(func() {
+		l.Post(func() {
 			for _, s := range m.sessionsOf(l) {
 				s.begin()
 			}
@@ -407,16 +409,16 @@ func (d *daemon) prepare(st *runtimeState) error {
 // listen takes over the former process's listener, or opens one at a changed
 // address before that one is closed. If the new address can not be had, the
 // former one serves on.
-func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
+func (d *daemon) listen(st *runtimeState) (*relay.Listener, error) {
 	want := d.config.ListenAddr
 	if st.ListenAddr == "" {
 		return d.listenAnew()
 	}
 	unix.CloseOnExec(st.ListenFD)
 	err := unix.SetNonblock(st.ListenFD, true)
-	var former *minerListener
+	var former *relay.Listener
 	if err == nil {
-		former, err = listenerFromFD(st.ListenFD)
+		former, err = relay.ListenerFromFD(st.ListenFD)
 	}
 	if err != nil {
 		glog.Errorf("resume: listener of the former process: %v; listening anew", err)
@@ -434,19 +436,19 @@ func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
 	}
 	// Connections that wait at the old address are served before it closes.
 	for {
-		h, addr, err := former.acceptWaiting()
+		h, addr, err := former.AcceptWaiting()
 		if err != nil {
 			break
 		}
 		d.manager.newConnection(h, addr)
 	}
-	former.close()
+	former.Close()
 	return ln, nil
 }
 
 // listenAnew is for the miners of an older switcher, which has closed its
 // listener. They are worth more than a quick end if the address is taken.
-func (d *daemon) listenAnew() (*minerListener, error) {
+func (d *daemon) listenAnew() (*relay.Listener, error) {
 	const retry = 500 * time.Millisecond
 	logged := false
 	for {
@@ -473,7 +475,7 @@ func (s *Session) takeEndpoint() {
 	if !s.link.open() {
 		return
 	}
-	addr, err := peerAddr(int(s.link.socket.fd))
+	addr, err := relay.PeerAddr(s.link.socket.FD())
 	if err != nil {
 		return // the connection has just ended
 	}

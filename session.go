@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // sessionPhase says what a session is doing. See docs/architecture.md.
@@ -37,10 +39,10 @@ func (p sessionPhase) String() string { return phaseNames[p] }
 // close releases them all.
 type Session struct {
 	manager *sessionManager
-	loop    *loop
+	loop    *sessionLoop
 	slot    int // in manager.sessions; guarded by manager.mu
 
-	miner *socket
+	miner *relay.Socket
 	addr  netip.AddrPort // the miner's
 	since int64          // when it connected, Unix seconds
 	phase sessionPhase
@@ -103,9 +105,9 @@ type suggestion struct {
 }
 
 // newSession takes over an accepted connection.
-func newSession(m *sessionManager, l *loop, h socketHandle, addr netip.AddrPort) (*Session, error) {
+func newSession(m *sessionManager, l *sessionLoop, h relay.Handle, addr netip.AddrPort) (*Session, error) {
 	s := &Session{manager: m, loop: l, addr: addr, since: time.Now().Unix()}
-	miner, err := l.adopt(h, s)
+	miner, err := l.Adopt(h, s)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +142,7 @@ func (s *Session) close(why string) {
 		s.query = nil
 	}
 	s.stopLinking()
-	s.miner.close()
+	s.miner.Close()
 	s.endDrains()
 	s.difficultyTold()
 	s.leaveEndpoint(false)
@@ -157,7 +159,7 @@ func (s *Session) refuse(e *stratumError, closing bool, why string) {
 	s.manager.handshakeFailed(e.Code)
 	s.manager.monitor.refused(s.auth.name.Account, handshakeReason(e.Code), why)
 	glog.V(2).Infof("%s refused code=%d: %s", s, e.Code, why)
-	s.miner.write(s.dialect().appendError(nil, s.auth.id, e, s.manager.ids.server()))
+	s.miner.Write(s.dialect().appendError(nil, s.auth.id, e, s.manager.ids.server()))
 	if closing {
 		s.close(e.Text)
 		return
@@ -173,15 +175,15 @@ func (s *Session) dialect() dialect {
 	return dialectStratum
 }
 
-// socketConnected implements socketOwner.
-func (s *Session) socketConnected(sock *socket, err error) {
+// SocketConnected implements relay.Owner.
+func (s *Session) SocketConnected(sock *relay.Socket, err error) {
 	if k := s.preparing(); k != nil && k.dial != nil && k.dial.owns(sock) {
 		k.dial.connected(sock, err)
 	}
 }
 
-// socketReceived implements socketOwner.
-func (s *Session) socketReceived(sock *socket, b []byte) int {
+// SocketReceived implements relay.Owner.
+func (s *Session) SocketReceived(sock *relay.Socket, b []byte) int {
 	switch {
 	case sock == s.miner:
 		used := 0
@@ -211,23 +213,23 @@ func (s *Session) socketReceived(sock *socket, b []byte) int {
 	return len(b)
 }
 
-// socketDrained implements socketOwner: backpressure ends.
-func (s *Session) socketDrained(sock *socket) {
+// SocketDrained implements relay.Owner: backpressure ends.
+func (s *Session) SocketDrained(sock *relay.Socket) {
 	switch {
 	case sock == s.miner:
 		if s.link.open() {
-			s.link.socket.resume()
+			s.link.socket.Resume()
 		}
 		for _, d := range s.drains {
 			if d.socket != nil {
-				d.socket.resume()
+				d.socket.Resume()
 			}
 		}
 		if s.mayRead() {
-			s.miner.resume()
+			s.miner.Resume()
 		}
 	case s.mayRead():
-		s.miner.resume()
+		s.miner.Resume()
 	}
 }
 
@@ -238,13 +240,13 @@ func (s *Session) mayRead() bool {
 	case phaseHandshaking:
 		return !s.handshake.held
 	case phaseRelaying, phaseSwitching:
-		return s.link.open() && !s.link.socket.congested()
+		return s.link.open() && !s.link.socket.Congested()
 	}
 	return false
 }
 
-// socketClosed implements socketOwner.
-func (s *Session) socketClosed(sock *socket, err error) {
+// SocketClosed implements relay.Owner.
+func (s *Session) SocketClosed(sock *relay.Socket, err error) {
 	switch {
 	case sock == s.miner:
 		s.close(err.Error())

@@ -195,7 +195,7 @@ func (s *Session) becomeStable(accepted bool) {
 // heard notes that the link in use has received something.
 func (s *Session) heard() {
 	if e := s.link.endpoint; e != nil && s.link.trial == nil {
-		if now := s.loop.time(); now-e.heardAt.Load() > int64(heardEvery) {
+		if now := s.loop.Time(); now-e.heardAt.Load() > int64(heardEvery) {
 			e.heardAt.Store(now)
 		}
 	}
@@ -205,7 +205,7 @@ func (s *Session) heard() {
 func (s *Session) gotJob() {
 	s.link.jobSeen = s.manager.clock()
 	if e := s.link.endpoint; e != nil {
-		e.jobAt.Store(s.loop.time())
+		e.jobAt.Store(s.loop.Time())
 	}
 }
 

@@ -60,7 +60,7 @@ func (s *Session) askCapabilities(line []byte) bool {
 	if asksForAnswers(r) && !s.agent.wantsAnswers {
 		s.agent.wantsAnswers = true
 		if id, ok := s.link.own.issue(); ok {
-			s.link.socket.write(appendPoolCapabilities(nil, id))
+			s.link.socket.Write(appendPoolCapabilities(nil, id))
 			s.link.own.expectCapabilities(id)
 		}
 		if k := s.preparing(); k != nil && k.introduced {
@@ -68,7 +68,7 @@ func (s *Session) askCapabilities(line []byte) bool {
 		}
 	}
 	if !r.isNotification() {
-		s.miner.write(appendCapabilities(nil, r.ID))
+		s.miner.Write(appendCapabilities(nil, r.ID))
 	}
 	return true
 }
@@ -81,7 +81,7 @@ func appendPoolCapabilities(b []byte, id uint32) []byte {
 func (k *poolLink) askCapabilities() {
 	var ok bool
 	if k.capabilitiesID, ok = k.requests.issue(); ok {
-		k.socket.write(appendPoolCapabilities(nil, k.capabilitiesID))
+		k.socket.Write(appendPoolCapabilities(nil, k.capabilitiesID))
 		k.pending |= pendingCapabilities
 	}
 }
@@ -130,7 +130,7 @@ func (s *Session) askTransactions(line []byte) bool {
 		return false
 	}
 	id := slices.Clone(lineID(line))
-	s.link.socket.write(putJobID(slices.Clone(line), 0, own))
+	s.link.socket.Write(putJobID(slices.Clone(line), 0, own))
 	s.requests.push(s.link.tag, id, false)
 	return true
 }

@@ -142,7 +142,7 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 		s.answerAgent(&w.own, number, statusUnknown)
 		return false
 	}
-	to.socket.write(message)
+	to.socket.Write(message)
 	s.agentShareSent(to, number)
 	return false
 }
@@ -303,7 +303,7 @@ func (s *Session) releaseAgentAnswers() {
 		w.holding--
 	}
 	if len(out) > 0 {
-		s.miner.write(out)
+		s.miner.Write(out)
 	}
 }
 
@@ -331,7 +331,7 @@ func (s *Session) giveUpAnswers(l *agentLink, status agentStatus) {
 		}
 	}
 	if len(out) > 0 {
-		s.miner.write(out)
+		s.miner.Write(out)
 	}
 	s.releaseAgentAnswers()
 }
@@ -346,7 +346,7 @@ func (s *Session) answerAgent(l *agentLink, number uint32, status agentStatus) {
 		s.agent.hold(l, number, status)
 		return
 	}
-	s.miner.write(appendAgentAnswer(nil, number, status))
+	s.miner.Write(appendAgentAnswer(nil, number, status))
 }
 
 func appendAgentAnswer(b []byte, number uint32, status agentStatus) []byte {

@@ -15,9 +15,9 @@ func (s *Session) awaitDifficulty() {
 	if s.agent != nil || s.manager.chain == chainEthereum {
 		return
 	}
-	s.link.difficultyDue = s.loop.after(difficultyGrace, func() {
+	s.link.difficultyDue = s.loop.After(difficultyGrace, func() {
 		s.link.difficultyDue = nil
-		s.miner.write([]byte(`{"id":null,"method":"mining.set_difficulty","params":[1]}` + "\n"))
+		s.miner.Write([]byte(`{"id":null,"method":"mining.set_difficulty","params":[1]}` + "\n"))
 	})
 }
 
@@ -25,7 +25,7 @@ func (s *Session) awaitDifficulty() {
 // more.
 func (s *Session) difficultyTold() {
 	if s.link != nil {
-		s.loop.stopTimer(s.link.difficultyDue)
+		s.loop.StopTimer(s.link.difficultyDue)
 		s.link.difficultyDue = nil
 	}
 }

@@ -86,9 +86,9 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 			eventually(sc.t, "the session ends", func() bool { return sc.sw.sessionCount() == 0 })
 			timers := 0
 			for _, l := range sc.sw.loops {
-				l.call(func() {
-					for _, timer := range l.timers {
-						if left := time.Until(timer.at); left > 0 && left <= difficultyGrace {
+				l.Call(func() {
+					for _, due := range l.Held().Timers {
+						if left := time.Until(due); left > 0 && left <= difficultyGrace {
 							timers++
 						}
 					}

@@ -3,6 +3,8 @@ package main
 import (
 	"slices"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // maxDrainOwed is how much longer than DrainSeconds a link stays that still
@@ -28,7 +30,7 @@ const (
 type drain struct {
 	*link
 	session   *Session
-	timer     *loopTimer
+	timer     *relay.Timer
 	ending    bool // the link goes as soon as no answer is owed
 	premature bool // that is before its time: the jobs stay known when it has gone
 	extended  bool // for the sake of what the miner had sent
@@ -62,7 +64,7 @@ func (s *Session) retireLink(next *link) {
 	}
 	s.keepDrain(old, linger)
 	s.manager.draining.Add(1)
-	old.socket.resume() // if it was held back, answers wait in it
+	old.socket.Resume() // if it was held back, answers wait in it
 }
 
 // spareDescriptors closes the link just retired if descriptors are short, as
@@ -79,7 +81,7 @@ func (s *Session) keepDrain(former *link, linger time.Duration) {
 		s.drains[0].end()
 	}
 	d := &drain{link: former, session: s}
-	d.timer = s.loop.after(linger, d.expire)
+	d.timer = s.loop.After(linger, d.expire)
 	s.drains = append(s.drains, d)
 }
 
@@ -114,7 +116,7 @@ func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain 
 // end closes the former link, and forgets it.
 func (d *drain) end() {
 	s := d.session
-	s.loop.stopTimer(d.timer)
+	s.loop.StopTimer(d.timer)
 	s.drains = slices.DeleteFunc(s.drains, func(other *drain) bool { return other == d })
 	if len(s.drains) == 0 {
 		s.drains = nil
@@ -135,8 +137,8 @@ func (d *drain) lose() {
 		return
 	}
 	d.ending, d.premature = false, false
-	s.loop.stopTimer(d.timer)
-	d.timer = s.loop.after(s.manager.drainTime, d.expire)
+	s.loop.StopTimer(d.timer)
+	d.timer = s.loop.After(s.manager.drainTime, d.expire)
 	d.close()
 }
 
@@ -170,7 +172,7 @@ func (s *Session) endDrains() {
 }
 
 // drainOf is the former link that sock is, or nil.
-func (s *Session) drainOf(sock *socket) *drain {
+func (s *Session) drainOf(sock *relay.Socket) *drain {
 	for _, d := range s.drains {
 		if d.socket == sock {
 			return d
@@ -185,9 +187,9 @@ func (s *Session) drainOf(sock *socket) *drain {
 func (d *drain) expire() {
 	s := d.session
 	reconnecting := s.phase == phaseReconnecting
-	if reconnecting || !d.extended && s.miner.hasMore() {
+	if reconnecting || !d.extended && s.miner.HasMore() {
 		d.extended = d.extended || !reconnecting
-		d.timer = s.loop.after(s.manager.drainTime, d.expire)
+		d.timer = s.loop.After(s.manager.drainTime, d.expire)
 		return
 	}
 	d.finish()
@@ -203,8 +205,8 @@ func (d *drain) finish() {
 		return
 	}
 	d.ending = true
-	d.session.loop.stopTimer(d.timer)
-	d.timer = d.session.loop.after(maxDrainOwed, d.end)
+	d.session.loop.StopTimer(d.timer)
+	d.timer = d.session.loop.After(maxDrainOwed, d.end)
 }
 
 // clearWay ends former links to an address that the session is on its way back
@@ -306,14 +308,14 @@ func (d *drain) received(b []byte) int {
 		if line[0] == agentMagic {
 			if line[1] == agentAnswer {
 				if s.agentAnswered(d.link, line) {
-					s.miner.write(line)
+					s.miner.Write(line)
 				}
 				s.releaseAgentAnswers()
 			}
 			continue
 		}
 		if answer := s.formerAnswer(d.link, line); answer != nil {
-			s.miner.write(answer)
+			s.miner.Write(answer)
 			if len(s.held) > 0 {
 				s.releaseHeld()
 			}
@@ -321,8 +323,8 @@ func (d *drain) received(b []byte) int {
 			s.manager.monitor.dropped[dropFormerPool].Add(1)
 		}
 	}
-	if d.open() && s.miner.congested() {
-		d.socket.pause(false)
+	if d.open() && s.miner.Congested() {
+		d.socket.Pause(false)
 	}
 	if d.ending && !d.owes() {
 		d.lose()

@@ -459,7 +459,7 @@ func TestDrainBetweenAddressesOfOnePool(t *testing.T) {
 func (sc *scene) renew(a *poolAddress) {
 	sc.t.Helper()
 	for _, l := range sc.sw.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range sc.sw.sessionsOf(l) {
 				if s.phase != phaseRelaying {
 					sc.t.Errorf("session is %s", s.phase)
@@ -518,7 +518,7 @@ func TestDrainEnds(t *testing.T) {
 func (sc *scene) drainsEnding() int {
 	n := 0
 	for _, l := range sc.sw.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range sc.sw.sessionsOf(l) {
 				for _, d := range s.drains {
 					if d.ending {
@@ -588,7 +588,7 @@ func TestDrainETHProxy(t *testing.T) {
 
 func (sc *scene) jobSeen(change func(*Session)) (seen uint32) {
 	for _, l := range sc.sw.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range sc.sw.sessionsOf(l) {
 				seen = s.link.jobSeen
 				if change != nil {

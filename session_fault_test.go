@@ -14,7 +14,7 @@ import (
 func (m *testSwitcher) setTiming(change func(*timing)) {
 	barrier := func() {
 		for _, l := range m.loops {
-			l.call(func() {})
+			l.Call(func() {})
 		}
 	}
 	barrier()
@@ -34,7 +34,7 @@ func impatient(t *timing) {
 func (m *testSwitcher) linksInPreparation() int {
 	n := 0
 	for _, l := range m.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range m.sessionsOf(l) {
 				if s.linking != nil {
 					n++

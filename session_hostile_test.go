@@ -276,7 +276,7 @@ func TestSessionDeadlines(t *testing.T) {
 		set(150*time.Millisecond, 300*time.Millisecond)
 		r := dialMining(t, sw.addr)
 		for _, l := range sw.loops {
-			l.call(func() {
+			l.Call(func() {
 				for _, s := range sw.sessionsOf(l) {
 					if s.handshake != nil {
 						t.Error("the handshake's timer is still set")
@@ -295,7 +295,7 @@ func TestSessionMinerNeverReads(t *testing.T) {
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 60 << 10})
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, nil)
 	for _, l := range sw.loops {
-		l.call(func() { l.stallLimit = time.Second })
+		l.Call(func() { l.SetWriteTimeout(time.Second) })
 	}
 	good := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.good"})
 	waitAccepted(t, good, 1)
@@ -317,9 +317,9 @@ func TestSessionMinerNeverReads(t *testing.T) {
 		}
 		btc.NewJob(false)
 		for _, l := range sw.loops {
-			l.call(func() {
+			l.Call(func() {
 				for _, s := range sw.sessionsOf(l) {
-					most = max(most, len(s.miner.unsent))
+					most = max(most, s.miner.Backlog())
 				}
 			})
 		}
@@ -392,7 +392,7 @@ func TestSessionLimit(t *testing.T) {
 	m.start()
 	coins.Start(m)
 	m.serve(ln)
-	sw := &testSwitcher{sessionManager: m, addr: ln.addr.String(), coins: coins}
+	sw := &testSwitcher{sessionManager: m, addr: ln.Addr().String(), coins: coins}
 
 	first := dialMining(t, sw.addr)
 	dialSubscribed(t, sw.addr)

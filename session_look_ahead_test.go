@@ -95,10 +95,10 @@ func TestSessionLooksAhead(t *testing.T) {
 // waitingBytes is how much of miners that are routed waits to be read.
 func (m *testSwitcher) waitingBytes() (n int) {
 	for _, l := range m.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range m.sessionsOf(l) {
 				if s.phase == phaseRouting {
-					n += len(s.miner.peek(maxLookAhead))
+					n += len(s.miner.Peek(maxLookAhead))
 				}
 			}
 		})

@@ -1,23 +1,22 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // Reasons of failed handshakes that have no code of their own.
@@ -71,7 +70,7 @@ type sessionManager struct {
 	coins     CoinSource
 	ids       *sessionIDs
 	gate      *dialGate
-	loops     []*loop
+	loops     []*sessionLoop
 	drainTime time.Duration
 	timing    timing
 	monitor   *monitor
@@ -79,6 +78,8 @@ type sessionManager struct {
 	log       *processLog // nil: the log library's own
 	// limitedLog is for lines that miners, pools and other neighbours can cause.
 	limitedLog journal.LogLimits
+
+	refusedAccounts refusedAccounts
 
 	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
@@ -103,7 +104,7 @@ type sessionManager struct {
 	frozenClock   int64
 	frozen        atomic.Bool // the loops stand still for an upgrade
 
-	listener *minerListener
+	listener *relay.Listener
 	accepted sync.WaitGroup // the accept loop
 
 	mu        sync.Mutex
@@ -156,10 +157,10 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	}
 	m.measurePorts()
 	for range runtime.GOMAXPROCS(0) {
-		l, err := newLoop()
+		l, err := newSessionLoop()
 		if err != nil {
 			for _, l := range m.loops {
-				l.close()
+				l.Close()
 			}
 			return nil, err
 		}
@@ -171,32 +172,26 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 // start runs the loops.
 func (m *sessionManager) start() {
 	for _, l := range m.loops {
-		l.start()
-		l.post(func() { m.startSweeps(l) })
+		l.Start()
+		l.Post(func() { m.startSweeps(l) })
 	}
 }
 
 // listen opens the listener that miners connect to.
-func listen(addr string) (*minerListener, error) {
-	config := net.ListenConfig{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: false}, // inherited from the listener instead
-		Control: func(_, _ string, c syscall.RawConn) error {
-			return c.Control(setListenerOptions)
-		},
-	}
-	ln, err := config.Listen(context.Background(), "tcp", addr)
+func listen(addr string) (*relay.Listener, error) {
+	ln, err := relay.Listen(listenNetwork(addr), addr)
 	if err != nil {
 		return nil, fmt.Errorf("ListenAddr: %w", err)
 	}
-	return newMinerListener(ln.(*net.TCPListener))
+	return ln, nil
 }
 
 // serve begins to accept miners. The manager owns the listener from now on.
-func (m *sessionManager) serve(ln *minerListener) {
+func (m *sessionManager) serve(ln *relay.Listener) {
 	m.listener = ln
 	limit := m.sessionsMax()
-	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d%s",
-		ln.addr, m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
+	glog.Infof("listening addr=%s chain=%s coins=%s coins_from=%s descriptors=%d sessions_max=%d%s",
+		ln.Addr(), m.chain, strings.Join(m.coinNames(), ","), coinSourceName(m.config), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
 	for _, line := range portWarnings(m.pools, limit) {
 		glog.Warning(line)
 	}
@@ -209,14 +204,14 @@ func (m *sessionManager) acceptMiners() {
 	const firstPause, mostPause = 5 * time.Millisecond, time.Second
 	pause := firstPause
 	for {
-		h, addr, err := m.listener.accept()
+		h, addr, err := m.listener.Accept()
 		switch {
 		case err == nil:
 			pause = firstPause
 			m.newConnection(h, addr)
 		case errors.Is(err, net.ErrClosed):
 			return
-		case isStopped(err):
+		case relay.IsPaused(err):
 			return
 		default:
 			m.limitedLog.Errorf("accept", "accept: %v; next try in %v", err, pause)
@@ -225,11 +220,6 @@ func (m *sessionManager) acceptMiners() {
 		}
 	}
 }
-
-// isStopped says whether an upgrade has stopped the listener. It sets a deadline
-// that has passed; the kernel's own time-outs, which come of connections, are
-// errors like others.
-func isStopped(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func isTimeout(err error) bool {
 	var timeout net.Error
@@ -243,17 +233,17 @@ func (m *sessionManager) mayDrain() bool {
 }
 
 // newConnection begins a session, or closes a connection that is over a limit.
-func (m *sessionManager) newConnection(h socketHandle, addr netip.AddrPort) {
+func (m *sessionManager) newConnection(h relay.Handle, addr netip.AddrPort) {
 	a, ok := m.admit(addr)
 	if !ok {
-		h.close()
+		h.Close()
 		return
 	}
 	m.mu.Lock()
 	l := m.loops[m.nextLoop%len(m.loops)]
 	m.nextLoop++
 	m.mu.Unlock()
-	l.post(func() {
+	l.Post(func() {
 		s, err := newSession(m, l, h, addr)
 		if err != nil {
 			m.dismiss(a, addr)
@@ -303,7 +293,7 @@ func (m *sessionManager) route(s *Session) {
 		if err == nil {
 			a = m.accounts.expect(account, coin)
 		}
-		s.loop.post(func() { s.coinFound(a, err) })
+		s.loop.Post(func() { s.coinFound(a, err) })
 	}
 	m.coins.Lookup(s.query)
 }
@@ -347,7 +337,7 @@ func (m *sessionManager) wakeWaiting() {
 	m.waitingID = make(map[*Session]struct{})
 	m.mu.Unlock()
 	for s := range waiting {
-		s.loop.post(s.extranonceKnown)
+		s.loop.Post(s.extranonceKnown)
 	}
 }
 
@@ -375,12 +365,12 @@ func (m *sessionManager) coinNames() []string {
 func (m *sessionManager) close() {
 	if m.listener != nil {
 		m.monitor.listening.Store(false)
-		m.listener.close()
+		m.listener.Close()
 		m.accepted.Wait()
 	}
 	m.sizes.close()
 	for _, l := range m.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range m.sessionsOf(l) {
 				s.close("the switcher stops")
 			}
@@ -390,13 +380,24 @@ func (m *sessionManager) close() {
 }
 
 func (m *sessionManager) closeLoops() {
+	m.stopLoops()
 	for _, l := range m.loops {
-		l.freeze()
-		l.close()
+		l.Close()
 	}
 }
 
-func (m *sessionManager) sessionsOf(l *loop) []*Session {
+// stopLoops stops all loops side by side.
+func (m *sessionManager) stopLoops() {
+	var stopped []<-chan struct{}
+	for _, l := range m.loops {
+		stopped = append(stopped, l.Stop())
+	}
+	for _, done := range stopped {
+		<-done
+	}
+}
+
+func (m *sessionManager) sessionsOf(l *sessionLoop) []*Session {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var sessions []*Session

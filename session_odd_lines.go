@@ -14,7 +14,7 @@ func (s *Session) oddMinerLine(line []byte) {
 	if err == nil {
 		sc := scanPoolLine(canonical)
 		if s.plainMinerLine(canonical, &sc, func() {}) {
-			s.link.socket.write(canonical)
+			s.link.socket.Write(canonical)
 		}
 		return
 	}
@@ -22,7 +22,7 @@ func (s *Session) oddMinerLine(line []byte) {
 		return // some miners send empty lines to keep the connection open
 	}
 	if answer := s.refuseLine(line, err); answer != nil {
-		s.miner.write(answer)
+		s.miner.Write(answer)
 		return
 	}
 	s.manager.monitor.dropped[dropNotJSON].Add(1)

@@ -56,7 +56,7 @@ func (s *Session) poolLost(err error) {
 	s.difficultyTold()
 	s.manager.poolLost(s, err, unstable)
 	s.phase = phaseReconnecting
-	s.miner.pause(true)
+	s.miner.Pause(true)
 	s.failRequests(s.link)
 	if s.unstable >= maxReconnects {
 		s.close(fmt.Sprintf("the pool ended %d links in a row soon after they began: %v", s.unstable, err))
@@ -70,7 +70,7 @@ func (s *Session) poolLost(err error) {
 		s.reconnect()
 	case s.linking.retry != nil:
 		// A switch was waiting for its next try: now it is urgent.
-		s.loop.stopTimer(s.linking.retry)
+		s.loop.StopTimer(s.linking.retry)
 		s.linking.restart(int(s.unstable))
 		s.retryAfter(s.reconnectPause())
 	default:

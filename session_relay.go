@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // Relaying looks at lines without decoding them. Nearly all of them go on as
@@ -85,7 +87,7 @@ func (s *Session) minerReceived(b []byte) int {
 	}
 	end, err := s.completeEnd(b)
 	if err == nil && len(b)-end > maxMinerLine && !s.isAgentBody(b[end:]) {
-		err = errLineTooLong
+		err = relay.ErrLineTooLong
 	}
 	if err != nil {
 		s.manager.monitor.tooLong(err)
@@ -96,7 +98,7 @@ func (s *Session) minerReceived(b []byte) int {
 	for at := 0; at < end; {
 		line := s.nextMessage(b[at:end])
 		next := at + len(line)
-		if !s.minerLine(line, func() { s.link.socket.write(b[from:at]) }) {
+		if !s.minerLine(line, func() { s.link.socket.Write(b[from:at]) }) {
 			from = next
 		}
 		if s.phase == phaseClosed {
@@ -104,11 +106,11 @@ func (s *Session) minerReceived(b []byte) int {
 		}
 		at = next
 	}
-	s.link.socket.write(b[from:end])
+	s.link.socket.Write(b[from:end])
 	// Answers of the switcher itself may pile up: a miner that does not take
 	// them is not read until it does.
-	if s.link.socket.congested() || s.miner.backlog() > maxUnsent/2 {
-		s.miner.pause(false)
+	if s.link.socket.Congested() || s.miner.Backlog() > relay.MaxUnsent/2 {
+		s.miner.Pause(false)
 	}
 	return end
 }
@@ -128,8 +130,8 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 		return asItIs
 	}
 	if len(line) > maxMinerLine {
-		s.manager.monitor.tooLong(errLineTooLong)
-		s.close(errLineTooLong.Error())
+		s.manager.monitor.tooLong(relay.ErrLineTooLong)
+		s.close(relay.ErrLineTooLong.Error())
 		return false
 	}
 	var sc scannedLine
@@ -174,14 +176,14 @@ func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) boo
 	}
 	wire, ok := s.wireID(s.link, id)
 	if !ok {
-		s.miner.write(s.dialect().appendError(nil, id, errTooMany, s.manager.ids.server()))
+		s.miner.Write(s.dialect().appendError(nil, id, errTooMany, s.manager.ids.server()))
 		return false
 	}
 	s.requests.push(s.link.tag, wire, false)
 	if !bytes.Equal(wire, id) {
 		line = withID(line, sc.members[memberID], wire)
 	}
-	s.link.socket.write(line)
+	s.link.socket.Write(line)
 	return false
 }
 
@@ -204,7 +206,7 @@ func (s *Session) sendShare(to *link, line, poolJob []byte) {
 	}
 	switch {
 	case to.rules == nil:
-		to.socket.write(line)
+		to.socket.Write(line)
 	case !s.writeShare(to, line):
 		if aliased {
 			to.own.take(wire)
@@ -221,7 +223,7 @@ func (s *Session) refuseShare(to *link, id []byte, e *stratumError) {
 	answer := s.dialect().appendError(nil, id, e, s.manager.ids.server())
 	s.countVerdict(to.tag, answer)
 	if len(id) > 0 {
-		s.miner.write(answer)
+		s.miner.Write(answer)
 	}
 }
 
@@ -236,7 +238,7 @@ func (s *Session) minerSpecial(line []byte) bool {
 		}
 		s.wantsExtranonce = true
 		if !r.isNotification() {
-			s.miner.write(s.dialect().appendResult(nil, r.ID, []byte("true")))
+			s.miner.Write(s.dialect().appendResult(nil, r.ID, []byte("true")))
 		}
 		return true
 	case "mining.suggest_difficulty", "mining.suggest_target":
@@ -248,7 +250,7 @@ func (s *Session) minerSpecial(line []byte) bool {
 		if err != nil {
 			return false
 		}
-		s.miner.write(s.dialect().appendError(nil, r.ID, errDuplicateSubscribed, s.manager.ids.server()))
+		s.miner.Write(s.dialect().appendError(nil, r.ID, errDuplicateSubscribed, s.manager.ids.server()))
 		return true
 	case "mining.authorize", "eth_submitLogin":
 		return s.authorizeExtra(line)
@@ -260,7 +262,7 @@ func (s *Session) minerSpecial(line []byte) bool {
 		return s.askTransactions(line)
 	default:
 		if r, err := parseRequest(line); err == nil && resembles(r.Method) {
-			s.miner.write(s.dialect().appendError(nil, r.ID, errUnknownMethod, s.manager.ids.server()))
+			s.miner.Write(s.dialect().appendError(nil, r.ID, errUnknownMethod, s.manager.ids.server()))
 			return true
 		}
 	}
@@ -271,7 +273,7 @@ func (s *Session) minerSpecial(line []byte) bool {
 func (s *Session) poolReceived(b []byte) int {
 	end, err := s.completeEnd(b)
 	if err == nil && len(b)-end > maxPoolLine {
-		err = errLineTooLong
+		err = relay.ErrLineTooLong
 	}
 	if err != nil {
 		s.poolLost(err)
@@ -281,7 +283,7 @@ func (s *Session) poolReceived(b []byte) int {
 	for at := 0; at < end; {
 		line := s.nextMessage(b[at:end])
 		next := at + len(line)
-		if !s.poolLine(line, func() { s.miner.write(b[from:at]) }) {
+		if !s.poolLine(line, func() { s.miner.Write(b[from:at]) }) {
 			from = next
 		}
 		if s.link != used || !used.open() {
@@ -289,9 +291,9 @@ func (s *Session) poolReceived(b []byte) int {
 		}
 		at = next
 	}
-	s.miner.write(b[from:end])
-	if s.miner.congested() {
-		s.link.socket.pause(false)
+	s.miner.Write(b[from:end])
+	if s.miner.Congested() {
+		s.link.socket.Pause(false)
 	}
 	return end
 }
@@ -309,7 +311,7 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		}
 		flush()
 		if now {
-			s.miner.write(line)
+			s.miner.Write(line)
 		}
 		s.releaseAgentAnswers()
 		return false
@@ -330,7 +332,7 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		}
 		sc = scanPoolLine(line)
 		if s.plainPoolLine(line, &sc, func() {}) {
-			s.miner.write(line)
+			s.miner.Write(line)
 		}
 		return false
 	}
@@ -369,7 +371,7 @@ func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool
 		}
 		if len(s.held) > 0 || &answer[0] != &line[0] {
 			flush()
-			s.miner.write(answer)
+			s.miner.Write(answer)
 			s.releaseHeld()
 			return false
 		}
@@ -412,7 +414,7 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 		}
 		if mask, ok := versionMaskOf(r); ok && s.askedMask != 0 {
 			s.sentMask = s.askedMask & mask
-			s.miner.write(appendVersionMask(nil, s.sentMask))
+			s.miner.Write(appendVersionMask(nil, s.sentMask))
 			if s.link.rules != nil {
 				s.link.rules.dropBits = false // it knows version rolling after all
 			}

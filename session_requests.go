@@ -220,7 +220,7 @@ func (s *Session) releaseHeld() {
 			if s.requests.remove(at) {
 				s.countVerdict(h.tag, h.line)
 			}
-			s.miner.write(h.line)
+			s.miner.Write(h.line)
 		}
 		s.held = slices.Delete(s.held, i, i+1)
 		i = 0
@@ -266,7 +266,7 @@ func (s *Session) failRequests(ended *link) {
 		out = s.dialect().appendError(out, own.minersID(id), errPoolConnectionLost, server)
 		q.remove(at)
 	}
-	s.miner.write(out)
+	s.miner.Write(out)
 	if len(s.held) > 0 {
 		s.releaseHeld()
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // What a session is in runtime.json, and back. Its loop must not be running.
@@ -22,7 +24,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		SessionID:    s.id,
 		ClientAddr:   s.addr.String(),
 		HasID:        s.hasID,
-		ClientConnFD: int(s.miner.fd),
+		ClientConnFD: s.miner.FD(),
 		ServerConnFD: -1,
 		VersionMask:  s.askedMask,
 		SentMask:     s.sentMask,
@@ -31,8 +33,8 @@ func (s *Session) state(fds *[]int) sessionState {
 		Shape:        s.shape,
 		OwnGiven:     s.ownGiven,
 		Requests:     s.requests.b,
-		MinerPartial: s.miner.partial,
-		MinerUnsent:  s.miner.unsent,
+		MinerPartial: s.miner.Unconsumed(),
+		MinerUnsent:  s.miner.Unsent(),
 		JobsNoted:    true,
 		Since:        s.since,
 		Shares:       [3]uint32{s.shares.submitted, s.shares.accepted, s.shares.refused},
@@ -95,7 +97,7 @@ func workerState(id json.RawMessage, method string, name workerName, rest [][]by
 
 // resumeSession makes the session that st describes. On an error all its
 // descriptors are closed.
-func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*Session, error) {
+func resumeSession(m *sessionManager, l *sessionLoop, st *sessionState, version int) (*Session, error) {
 	s := &Session{
 		manager: m, loop: l,
 		id: st.SessionID, hasID: st.HasID,
@@ -173,7 +175,7 @@ func takeDescriptor(fd, version int) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("descriptor %d: %w", fd, err)
 	}
-	setSocketOptions(fd)
+	relay.SetSocketOptions(fd)
 	return nil
 }
 
@@ -271,16 +273,16 @@ func (s *Session) takeSockets(st *sessionState) error {
 	var err error
 	if s.addr, err = netip.ParseAddrPort(st.ClientAddr); err != nil {
 		// Of a miner that has gone meanwhile there is none; the loop finds out.
-		s.addr, _ = peerAddr(st.ClientConnFD)
+		s.addr, _ = relay.PeerAddr(st.ClientConnFD)
 	}
 	left := st.descriptors() // restore closes what it can not take
-	take := func(fd int, partial, unsent []byte) (*socket, error) {
+	take := func(fd int, partial, unsent []byte) (*relay.Socket, error) {
 		left = slices.DeleteFunc(left, func(other int) bool { return other == fd })
-		return s.loop.restore(fd, s, partial, unsent)
+		return s.loop.Restore(fd, s, partial, unsent)
 	}
 	fail := func(err error) error {
 		if s.miner != nil {
-			s.miner.close()
+			s.miner.Close()
 		}
 		for _, fd := range left {
 			unix.Close(fd)
@@ -311,7 +313,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 			continue
 		}
 		if p == nil {
-			sock.close()
+			sock.Close()
 			continue
 		}
 		s.restoreDrain(p, sock, &d)
@@ -329,11 +331,11 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 		if st.Started {
 			limit = authorizeTimeout
 		}
-		s.handshake.timer = s.loop.after(time.Until(began.Add(limit)), s.handshakeTimeout)
+		s.handshake.timer = s.loop.After(time.Until(began.Add(limit)), s.handshakeTimeout)
 	}
 	switch phase {
 	case phaseRouting, phaseReconnecting:
-		s.miner.pause(true)
+		s.miner.Pause(true)
 	case phaseSwitching:
 		s.phase = phaseRelaying // the switch begins anew when the coin is known
 	}
@@ -341,11 +343,11 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 		if st.NoDifficulty {
 			s.awaitDifficulty()
 		}
-		if s.miner.congested() {
-			s.link.socket.pause(false)
+		if s.miner.Congested() {
+			s.link.socket.Pause(false)
 		}
-		if s.link.socket.congested() {
-			s.miner.pause(false)
+		if s.link.socket.Congested() {
+			s.miner.Pause(false)
 		}
 	}
 }

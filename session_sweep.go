@@ -4,6 +4,8 @@ import (
 	"errors"
 	"runtime/debug"
 	"time"
+
+	"github.com/golang/glog"
 )
 
 // Now and then each loop looks through its sessions for what no event tells:
@@ -24,19 +26,22 @@ var errPoolSilent = errors.New("no job for too long")
 func (m *sessionManager) clock() uint32 { return uint32(time.Since(m.made) / time.Second) }
 
 // startSweeps begins the loop's rounds. Loop only.
-func (m *sessionManager) startSweeps(l *loop) {
-	l.after(sweepEvery, func() {
+func (m *sessionManager) startSweeps(l *sessionLoop) {
+	l.After(sweepEvery, func() {
 		m.sweep(l)
 		m.startSweeps(l)
 	})
 }
 
-func (m *sessionManager) sweep(l *loop) {
+func (m *sessionManager) sweep(l *sessionLoop) {
 	if l == m.loops[0] {
 		m.measurePorts()
 		m.tidy.look(m.linksMade.Load(), m.draining.Load())
 		for why := range refusals {
 			m.logRefusals(why)
+		}
+		for _, line := range m.refusedAccounts.due(time.Now()) {
+			glog.Error(line)
 		}
 	}
 	budget := make(map[*poolAddress]int)
@@ -57,7 +62,7 @@ func (s *Session) look(budget map[*poolAddress]int) {
 	// What came while the process was stopped, or the machine slept, may not
 	// have been read yet.
 	limit := uint32(s.manager.config.PoolIdleSeconds)
-	if silent := s.manager.clock() - s.link.jobSeen; limit > 0 && silent > limit && !s.link.socket.hasMore() {
+	if silent := s.manager.clock() - s.link.jobSeen; limit > 0 && silent > limit && !s.link.socket.HasMore() {
 		s.getsNoJobs(silent, limit)
 		return
 	}
@@ -153,7 +158,7 @@ func (m *sessionManager) poolBack(e *endpoint) {
 // tryAhead has sessions that wait for one of some pools try at once.
 func (m *sessionManager) tryAhead(waited func(*pool) bool) {
 	for _, l := range m.loops {
-		l.post(func() {
+		l.Post(func() {
 			for _, s := range m.sessionsOf(l) {
 				// A miner whose last links all ended soon waits for its own sake.
 				if w := s.linking; w != nil && w.retry != nil && s.unstable < 2 && waited(w.pool) {

@@ -87,12 +87,12 @@ func (s *Session) expectDifficulty(k *poolLink, first bool) {
 func (s *Session) relay(words []byte) {
 	s.phase = phaseRelaying
 	s.endHandshake()
-	s.miner.write(words)
-	if s.miner.congested() {
-		s.link.socket.pause(false)
+	s.miner.Write(words)
+	if s.miner.Congested() {
+		s.link.socket.Pause(false)
 	}
-	if !s.link.socket.congested() {
-		s.miner.resume()
+	if !s.link.socket.Congested() {
+		s.miner.Resume()
 	}
 }
 
@@ -128,7 +128,7 @@ func (s *Session) switchTo(p *pool) {
 // stay gives up a switch under way: its coin is not wanted any more, and there
 // is no other to go to.
 func (s *Session) stay() {
-	if s.linking == nil || s.linking.pool == s.link.pool {
+	if s.linking == nil || s.linking.pool == s.pool() {
 		return
 	}
 	switch s.phase {

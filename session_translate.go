@@ -193,7 +193,7 @@ func (r *lineRules) rename(s *Session, raw []byte) []byte {
 // could be understood; if not, nothing is sent.
 func (s *Session) writeShare(to *link, line []byte) (ok bool) {
 	if s.loop.scratch, ok = to.rules.share(s, s.loop.scratch[:0], line); ok {
-		to.socket.write(s.loop.scratch)
+		to.socket.Write(s.loop.scratch)
 	}
 	return ok
 }
@@ -216,7 +216,7 @@ func (s *Session) writeJob(line, told []byte) error {
 		out = putJobID(out, 0, told)
 	}
 	s.loop.scratch = out
-	s.miner.write(out)
+	s.miner.Write(out)
 	return nil
 }
 
@@ -283,7 +283,7 @@ func (s *Session) extranonceChanged(line []byte) error {
 	if err != nil {
 		return err
 	}
-	s.miner.write(s.tellExtranonce(nil, given, own))
+	s.miner.Write(s.tellExtranonce(nil, given, own))
 	s.link.rules.next, s.link.rules.changed = t, true
 	glog.V(2).Infof("%s pool changed its extranonce coin=%q", s, s.link.pool.coin)
 	return nil

@@ -20,7 +20,7 @@ type minerShares struct {
 // countShare notes a share on its way to p.
 func (s *Session) countShare(p *pool) {
 	s.shares.submitted++
-	s.shares.last = s.loop.time() / 1e9
+	s.shares.last = s.loop.Time() / 1e9
 	s.account.shares.submitted.Add(1)
 	p.shares.submitted.Add(1)
 }

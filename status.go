@@ -18,8 +18,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // Limits of the HTTP listener. It must never cost the miners anything.
@@ -79,7 +80,7 @@ func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 }
 
 func listenHTTP(c *Config) (net.Listener, error) {
-	ln, err := net.Listen("tcp", c.HTTPDebugListenAddr)
+	ln, err := net.Listen(listenNetwork(c.HTTPDebugListenAddr), c.HTTPDebugListenAddr)
 	if err != nil {
 		return nil, fmt.Errorf("HTTPDebugListenAddr: %w", err)
 	}

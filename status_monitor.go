@@ -7,8 +7,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // monitor is what the manager and its sessions note for operators, beside the
@@ -123,7 +125,7 @@ func (mon *monitor) short(pool string, err error) {
 
 // tooLong counts err's line if that is what err says.
 func (mon *monitor) tooLong(err error) {
-	if errors.Is(err, errLineTooLong) {
+	if errors.Is(err, relay.ErrLineTooLong) {
 		mon.dropped[dropTooLong].Add(1)
 	}
 }

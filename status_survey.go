@@ -38,7 +38,7 @@ var errLoopsBusy = errors.New("the relay does not answer at the moment")
 // If the loops do not finish in time, or stop is closed, walk returns false,
 // and visits may still be under way: then what they write to must not be
 // looked at.
-func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *loop), visit func(part int, s *Session)) bool {
+func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *sessionLoop), visit func(part int, s *Session)) bool {
 	m.mu.Lock()
 	sessions := slices.Clone(m.sessions)
 	m.mu.Unlock()
@@ -60,12 +60,12 @@ func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *loop
 				}
 			}
 			if left = left[n:]; len(left) > 0 && !abandoned.Load() {
-				l.post(step)
+				l.Post(step)
 				return
 			}
 			done <- struct{}{}
 		}
-		l.post(func() {
+		l.Post(func() {
 			begin(part, l)
 			step()
 		})
@@ -141,7 +141,7 @@ func (p *surveyPart) flush() {
 func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 	began := time.Now()
 	parts := make([]surveyPart, len(m.loops))
-	ok := m.walk(stop, func(part int, l *loop) {
+	ok := m.walk(stop, func(part int, l *sessionLoop) {
 		p := &parts[part]
 		p.groups = make(map[sessionGroup]int)
 		p.fromMiners, p.fromPools = l.fromMiners, l.fromPools
@@ -231,7 +231,7 @@ func (m *sessionManager) search(stop <-chan struct{}, text string) (found []foun
 		more  bool
 	}
 	parts := make([]result, len(m.loops))
-	ok := m.walk(stop, func(int, *loop) {}, func(part int, s *Session) {
+	ok := m.walk(stop, func(int, *sessionLoop) {}, func(part int, s *Session) {
 		r := &parts[part]
 		switch {
 		case r.more || !(isID && s.hasID && s.id == uint32(id)) && !s.matches(text):

@@ -349,9 +349,7 @@ func TestStatusWhileLoopsStandStill(t *testing.T) {
 	miner := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"})
 	waitPool(t, miner, "btc")
 	s.metric(`stratum_switcher_sessions{coin="btc",phase="relaying"}`, is(1))
-	for _, l := range m.loops {
-		l.freeze()
-	}
+	m.stopLoops()
 	began := time.Now()
 	var readers sync.WaitGroup
 	for range 3 {
@@ -371,7 +369,7 @@ func TestStatusWhileLoopsStandStill(t *testing.T) {
 		t.Errorf("search: %s", reply.Status)
 	}
 	for _, l := range m.loops {
-		l.start()
+		l.Start()
 	}
 	waitAccepted(t, miner, 3)
 	s.metric(`stratum_switcher_survey_age_seconds`, func(v float64) bool { return v < 1 })

@@ -3,8 +3,9 @@ package main
 import (
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // subAccount is what the manager knows of one sub-account with miners here.
@@ -87,21 +88,25 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 		return
 	}
 	miners := len(c.sessions)
-	m.monitor.switchBegins(account, c.from, coin, miners, p != nil)
+	if c.moves || p == nil {
+		m.monitor.switchBegins(account, c.from, coin, miners, p != nil)
+	}
 	switch {
 	case coin == "":
 		m.limitedLog.Warningf("coin deleted", "switch account=%q coin=%q: entry deleted, %d miners stay", account, c.from, miners)
 	case p == nil:
 		m.limitedLog.Errorf("coin without a pool", "switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, c.from, coin, miners)
+	case !c.moves:
+		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: all are there", account, c.from, coin, miners)
 	default:
 		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: begins", account, c.from, coin, miners)
 	}
-	byLoop := make(map[*loop][]*Session)
+	byLoop := make(map[*sessionLoop][]*Session)
 	for _, s := range c.sessions {
 		byLoop[s.loop] = append(byLoop[s.loop], s)
 	}
 	for l, sessions := range byLoop {
-		l.post(func() {
+		l.Post(func() {
 			for _, s := range sessions {
 				switch {
 				case s.account != c.account:

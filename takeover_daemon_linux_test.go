@@ -455,7 +455,7 @@ func TestResumeClosesAll(t *testing.T) {
 		ss.ClientConnFD, ss.ServerConnFD = fds["miner"], fds["pool"]
 		ss.Drains = []linkState{{FD: fds["drain"], Coin: "btc"}}
 		l := sw.loops[0]
-		l.call(func() {
+		l.Call(func() {
 			if _, err := resumeSession(sw.sessionManager, l, &ss, 1); err == nil {
 				t.Errorf("%s: no error", bad)
 			}

@@ -18,7 +18,7 @@ func TestUpgradePoolLostBeforeBegin(t *testing.T) {
 	btc.Close()
 	waitUntil(t, "reconnecting", func() bool { return sw.sessionsIn(phaseReconnecting) == 1 })
 	for _, l := range sw.loops {
-		l.call(func() {
+		l.Call(func() {
 			for _, s := range sw.sessionsOf(l) {
 				before := s.linking
 				s.begin()

@@ -16,10 +16,11 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
 // Hot upgrade: on SIGUSR2 the process replaces itself by its binary as it is
@@ -246,14 +247,9 @@ func withoutFlag(args []string, name string) []string {
 // freeze stops accepting and the loops. All state stays as it is.
 func (m *sessionManager) freeze() {
 	m.frozenAt, m.frozenClock = time.Now(), monotonicClock()
-	m.listener.stop()
+	m.listener.Pause()
 	m.accepted.Wait()
-	for _, l := range m.loops {
-		l.post(func() { l.stop = true })
-	}
-	for _, l := range m.loops {
-		<-l.stopped
-	}
+	m.stopLoops()
 	m.frozen.Store(true)
 }
 
@@ -261,9 +257,9 @@ func (m *sessionManager) freeze() {
 func (m *sessionManager) thaw() {
 	m.frozen.Store(false)
 	for _, l := range m.loops {
-		l.start()
+		l.Start()
 	}
-	m.listener.unstop()
+	m.listener.Resume()
 	m.accepted.Go(m.acceptMiners)
 }
 
@@ -271,7 +267,7 @@ func (m *sessionManager) thaw() {
 // descriptors that it inherits.
 func (u *upgrader) capture() (*runtimeState, []int) {
 	m := u.manager
-	fds := []int{m.listener.fd}
+	fds := []int{m.listener.FD()}
 	st := &runtimeState{
 		Action:        runtimeAction,
 		Version:       runtimeVersion,
@@ -280,7 +276,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		ServerID:      m.ids.server(),
 		ChainType:     u.config.ChainType,
 		Config:        u.config,
-		ListenFD:      m.listener.fd,
+		ListenFD:      m.listener.FD(),
 		ListenAddr:    u.config.ListenAddr,
 		ServerIDOwner: u.serverIDOwner(),
 		NextIndex:     m.ids.nextIndex(),

@@ -55,12 +55,13 @@ func TestUpgradeStepFails(t *testing.T) {
 	c.ZKBroker, c.CoinFile = []string{}, filepath.Join(dir, "coins.json")
 	p.WriteConfig(&c)
 	p.SetCoins(map[string]string{"*": "btc"})
-	fds := []int{sw.listener.fd}
+	fds := []int{sw.listener.FD()}
 	for _, l := range sw.loops {
-		l.call(func() {
-			for _, s := range l.sockets {
-				if s != nil {
-					fds = append(fds, int(s.fd))
+		l.Call(func() {
+			for _, s := range sw.sessionsOf(l) {
+				fds = append(fds, s.miner.FD())
+				if s.link.open() {
+					fds = append(fds, s.link.socket.FD())
 				}
 			}
 		})
@@ -129,7 +130,7 @@ func TestUpgradeStepFails(t *testing.T) {
 			if left, _ := filepath.Glob(filepath.Join(dir, "runtime.json*")); len(left) > 0 {
 				t.Errorf("left behind: %q", left)
 			}
-			fds = []int{sw.listener.fd} // links to pools have changed
+			fds = []int{sw.listener.FD()} // links to pools have changed
 		})
 	}
 	silent.Send(`scribe","params":[]}` + "\n")

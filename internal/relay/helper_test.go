@@ -1,17 +1,21 @@
-package main
+package relay
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 )
 
-// recorder is a socketOwner for tests. Its fields are the loop's.
+const testWait = 8 * time.Second
+
+// recorder is an Owner for tests. Its fields are the loop's.
 type recorder struct {
-	take    func(s *socket, b []byte) int // nil: all
-	drained func(s *socket)               // may be nil
+	take    func(s *Socket, b []byte) int // nil: all
+	drained func(s *Socket)               // may be nil
 	events  chan string
 }
 
@@ -25,7 +29,7 @@ func (o *recorder) note(format string, args ...any) {
 	}
 }
 
-func (o *recorder) socketConnected(_ *socket, err error) {
+func (o *recorder) SocketConnected(_ *Socket, err error) {
 	if err != nil {
 		o.note("not connected")
 		return
@@ -33,7 +37,7 @@ func (o *recorder) socketConnected(_ *socket, err error) {
 	o.note("connected")
 }
 
-func (o *recorder) socketReceived(s *socket, b []byte) int {
+func (o *recorder) SocketReceived(s *Socket, b []byte) int {
 	if o.take != nil {
 		return o.take(s, b)
 	}
@@ -41,13 +45,13 @@ func (o *recorder) socketReceived(s *socket, b []byte) int {
 	return len(b)
 }
 
-func (o *recorder) socketDrained(s *socket) {
+func (o *recorder) SocketDrained(s *Socket) {
 	if o.drained != nil {
 		o.drained(s)
 	}
 }
 
-func (o *recorder) socketClosed(_ *socket, err error) { o.note("closed: %v", err) }
+func (o *recorder) SocketClosed(_ *Socket, err error) { o.note("closed: %v", err) }
 
 func (o *recorder) want(t *testing.T, events ...string) {
 	t.Helper()
@@ -64,10 +68,10 @@ func (o *recorder) want(t *testing.T, events ...string) {
 }
 
 // wantQuiet: the loop has done all that was there to do, and there was no event.
-func (o *recorder) wantQuiet(t *testing.T, l *loop) {
+func (o *recorder) wantQuiet(t *testing.T, l *Loop) {
 	t.Helper()
 	for range 3 {
-		l.call(func() {})
+		l.Call(func() {})
 	}
 	select {
 	case got := <-o.events:
@@ -78,46 +82,46 @@ func (o *recorder) wantQuiet(t *testing.T, l *loop) {
 
 // relayBench is a running loop and a listener that hands out its connections.
 type relayBench struct {
-	*loop
+	*Loop
 	t  *testing.T
-	ln *minerListener
+	ln *Listener
 }
 
 func newRelayBench(t *testing.T) *relayBench {
 	t.Helper()
-	l, err := newLoop()
+	l, err := NewLoop(Limits{Kept: 512 << 10, Bulk: 4 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := listen("127.0.0.1:0")
+	ln, err := Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.start()
+	l.Start()
 	t.Cleanup(func() {
-		ln.close()
-		l.freeze()
-		l.close()
+		ln.Close()
+		<-l.Stop()
+		l.Close()
 	})
 	return &relayBench{l, t, ln}
 }
 
 // adopted gives a socket of the loop and its peer.
-func (b *relayBench) adopted(owner socketOwner) (s *socket, peer *net.TCPConn) {
+func (b *relayBench) adopted(owner Owner) (s *Socket, peer *net.TCPConn) {
 	b.t.Helper()
-	nc, err := net.Dial("tcp", b.ln.addr.String())
+	nc, err := net.Dial("tcp", b.ln.Addr().String())
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() { nc.Close() })
-	h, addr, err := b.ln.accept()
+	h, addr, err := b.ln.Accept()
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	if want := nc.LocalAddr().(*net.TCPAddr).AddrPort(); addr != want {
 		b.t.Errorf("accepted from %v, not from %v", addr, want)
 	}
-	b.call(func() { s, err = b.adopt(h, owner) })
+	b.Call(func() { s, err = b.Adopt(h, owner) })
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -143,7 +147,7 @@ func wantRead(t *testing.T, peer net.Conn, want string) {
 func wantEOF(t *testing.T, peer net.Conn) {
 	t.Helper()
 	peer.SetReadDeadline(time.Now().Add(testWait))
-	if n, err := peer.Read(make([]byte, 1)); n > 0 || err == nil || isTimeout(err) {
+	if n, err := peer.Read(make([]byte, 1)); n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("read %d bytes, %v; want the end", n, err)
 	}
 }

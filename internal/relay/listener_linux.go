@@ -1,6 +1,6 @@
 //go:build linux && !portable_relay
 
-package main
+package relay
 
 import (
 	"fmt"
@@ -13,18 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// minerListener is the listening socket. Connections come straight from
-// accept4, with the listener's socket options, and never enter Go's poller.
-// It belongs to the manager, which closes it.
-type minerListener struct {
+// Listener is a listening socket. Connections come straight from accept4, with the listener's socket
+// options, and are never registered with Go's poller. Whoever opened it closes it.
+type Listener struct {
 	file   *os.File
-	fd     int // file's; it stays valid until close
-	addr   net.Addr
+	fd     int // the descriptor of file, valid until Close
+	local  net.Addr
 	closed atomic.Bool
 }
 
-// newMinerListener takes over ln's socket and closes ln.
-func newMinerListener(ln *net.TCPListener) (*minerListener, error) {
+// newListener takes over ln's socket and closes ln.
+func newListener(ln *net.TCPListener) (*Listener, error) {
 	defer ln.Close()
 	raw, err := ln.SyscallConn()
 	if err != nil {
@@ -42,20 +41,26 @@ func newMinerListener(ln *net.TCPListener) (*minerListener, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("listener descriptor: %w", err)
 	}
-	return listenerFromFD(fd)
+	return ListenerFromFD(fd)
 }
 
-// listenerFromFD takes over a listening descriptor.
-func listenerFromFD(fd int) (*minerListener, error) {
+// ListenerFromFD takes over a listening descriptor.
+func ListenerFromFD(fd int) (*Listener, error) {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
 		return nil, fmt.Errorf("listener descriptor %d: %w", fd, err)
 	}
-	return &minerListener{file: os.NewFile(uintptr(fd), "listener"), fd: fd, addr: net.TCPAddrFromAddrPort(addrPort(sa))}, nil
+	return &Listener{file: os.NewFile(uintptr(fd), "listener"), fd: fd, local: net.TCPAddrFromAddrPort(addrPort(sa))}, nil
 }
 
-// accept waits for the next connection.
-func (ln *minerListener) accept() (socketHandle, netip.AddrPort, error) {
+// Addr is the address it listens at.
+func (ln *Listener) Addr() net.Addr { return ln.local }
+
+// FD is the listening descriptor, which still belongs to the listener.
+func (ln *Listener) FD() int { return ln.fd }
+
+// Accept waits for the next connection.
+func (ln *Listener) Accept() (Handle, netip.AddrPort, error) {
 	conn, err := ln.file.SyscallConn()
 	if err != nil {
 		return -1, netip.AddrPort{}, err
@@ -84,22 +89,21 @@ func (ln *minerListener) accept() (socketHandle, netip.AddrPort, error) {
 	case err != nil:
 		return -1, netip.AddrPort{}, fmt.Errorf("accept: %w", err)
 	}
-	return socketHandle(fd), addrPort(sa), nil
+	return Handle(fd), addrPort(sa), nil
 }
 
-// stop makes accept return with a time-out until it is undone. Connections
-// wait in the kernel meanwhile.
-func (ln *minerListener) stop()   { ln.file.SetReadDeadline(time.Unix(1, 0)) }
-func (ln *minerListener) unstop() { ln.file.SetReadDeadline(time.Time{}) }
+// Pause makes Accept return an error that IsPaused recognizes, until Resume is called. Meanwhile
+// connections wait in the kernel.
+func (ln *Listener) Pause()  { ln.file.SetReadDeadline(time.Unix(1, 0)) }
+func (ln *Listener) Resume() { ln.file.SetReadDeadline(time.Time{}) }
 
-// acceptWaiting is accept for a connection that waits already. Without one it
-// fails.
-func (ln *minerListener) acceptWaiting() (socketHandle, netip.AddrPort, error) {
+// AcceptWaiting is Accept for a connection that is already waiting. It fails if there is none.
+func (ln *Listener) AcceptWaiting() (Handle, netip.AddrPort, error) {
 	for {
 		fd, sa, err := unix.Accept4(ln.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			return socketHandle(fd), addrPort(sa), nil
+			return Handle(fd), addrPort(sa), nil
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
 			return -1, netip.AddrPort{}, err
@@ -107,7 +111,7 @@ func (ln *minerListener) acceptWaiting() (socketHandle, netip.AddrPort, error) {
 	}
 }
 
-func (ln *minerListener) close() {
+func (ln *Listener) Close() {
 	ln.closed.Store(true)
 	ln.file.Close()
 }

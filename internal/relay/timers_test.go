@@ -1,4 +1,4 @@
-package main
+package relay
 
 import (
 	"bytes"
@@ -13,39 +13,39 @@ func TestRelayTimers(t *testing.T) {
 	b := newRelayBench(t)
 	var order []string
 	done := make(chan struct{})
-	b.call(func() {
+	b.Call(func() {
 		note := func(name string) func() { return func() { order = append(order, name) } }
-		b.after(600*time.Millisecond, func() { note("600")(); close(done) })
-		b.after(500*time.Millisecond, note("500"))
-		var late *loopTimer
-		b.after(time.Millisecond, func() {
+		b.After(600*time.Millisecond, func() { note("600")(); close(done) })
+		b.After(500*time.Millisecond, note("500"))
+		var late *Timer
+		b.After(time.Millisecond, func() {
 			note("1")()
-			b.stopTimer(late)
-			b.after(0, note("1+0"))
-			b.after(4*time.Millisecond, note("1+4"))
+			b.StopTimer(late)
+			b.After(0, note("1+0"))
+			b.After(4*time.Millisecond, note("1+4"))
 		})
-		late = b.after(400*time.Millisecond, note("stopped by another"))
-		stopped := b.after(2*time.Millisecond, note("stopped"))
-		b.stopTimer(stopped)
-		b.stopTimer(stopped)
-		b.stopTimer(nil)
-		b.after(-time.Second, note("-"))
+		late = b.After(400*time.Millisecond, note("stopped by another"))
+		stopped := b.After(2*time.Millisecond, note("stopped"))
+		b.StopTimer(stopped)
+		b.StopTimer(stopped)
+		b.StopTimer(nil)
+		b.After(-time.Second, note("-"))
 	})
 	select {
 	case <-done:
 	case <-time.After(testWait):
 		t.Fatal("timers do not fire")
 	}
-	b.call(func() {
+	b.Call(func() {
 		if want := []string{"-", "1", "1+0", "1+4", "500", "600"}; !slices.Equal(order, want) {
 			t.Errorf("fired %q, want %q", order, want)
 		}
 		if len(b.timers) != 0 {
 			t.Errorf("%d timers are left", len(b.timers))
 		}
-		fired := b.after(0, func() {})
+		fired := b.After(0, func() {})
 		b.runTimers()
-		b.stopTimer(fired) // has no effect any more
+		b.StopTimer(fired) // has no effect any more
 	})
 }
 
@@ -56,10 +56,10 @@ func TestRelayTimersRandom(t *testing.T) {
 	var fired []time.Time
 	stopped, left := make(map[int]bool), 0
 	done := make(chan struct{})
-	b.call(func() {
-		timers := make([]*loopTimer, n)
+	b.Call(func() {
+		timers := make([]*Timer, n)
 		for i := range timers {
-			timers[i] = b.after(rand.N(50*time.Millisecond), func() {
+			timers[i] = b.After(rand.N(50*time.Millisecond), func() {
 				if stopped[i] {
 					t.Errorf("timer %d fired though it was stopped", i)
 				}
@@ -71,7 +71,7 @@ func TestRelayTimersRandom(t *testing.T) {
 		}
 		for range n / 2 {
 			i := rand.N(n)
-			b.stopTimer(timers[i])
+			b.StopTimer(timers[i])
 			stopped[i] = true
 		}
 		left = n - len(stopped)
@@ -81,7 +81,7 @@ func TestRelayTimersRandom(t *testing.T) {
 	case <-time.After(testWait):
 		t.Fatal("not all timers fire")
 	}
-	b.call(func() {
+	b.Call(func() {
 		if !slices.IsSortedFunc(fired, time.Time.Compare) {
 			t.Error("timers fired out of order")
 		}
@@ -92,7 +92,7 @@ func TestRelayTimersRandom(t *testing.T) {
 // that is still to ring.
 func TestRelayTimerAfterStoppedOne(t *testing.T) {
 	rung := make(chan struct{}, 10)
-	c := &relayCore{wake: func() { rung <- struct{}{} }}
+	c := &core{wake: func() { rung <- struct{}{} }}
 	wantRing := func() {
 		t.Helper()
 		select {
@@ -101,11 +101,11 @@ func TestRelayTimerAfterStoppedOne(t *testing.T) {
 			t.Fatal("the alarm does not ring")
 		}
 	}
-	c.stopTimer(c.after(time.Millisecond, func() { t.Error("fired") }))
+	c.StopTimer(c.After(time.Millisecond, func() { t.Error("fired") }))
 	wantRing()
 	c.runTimers()
 	fired := false
-	c.after(time.Millisecond, func() { fired = true })
+	c.After(time.Millisecond, func() { fired = true })
 	wantRing()
 	c.runTimers()
 	if !fired {
@@ -122,25 +122,25 @@ func TestRelayPostFromManyGoroutines(t *testing.T) {
 	for i := range senders {
 		all.Go(func() {
 			for n := range posts {
-				b.post(func() {
+				b.Post(func() {
 					if next[i] != n {
 						t.Errorf("sender %d: post %d came as %d", i, n, next[i])
 					}
 					next[i]++
 					total++
 					if n%100 == 0 {
-						b.post(func() { total++ }) // from the loop itself
+						b.Post(func() { total++ }) // from the loop itself
 					}
 				})
 				if n%50 == 0 {
-					b.call(func() {})
+					b.Call(func() {})
 				}
 			}
 		})
 	}
 	all.Wait()
-	b.call(func() {})
-	b.call(func() {
+	b.Call(func() {})
+	b.Call(func() {
 		if want := senders * (posts + posts/100); total != want {
 			t.Errorf("%d calls, want %d", total, want)
 		}
@@ -151,7 +151,7 @@ func TestRelayPostFromManyGoroutines(t *testing.T) {
 func TestRelayFreezeAndStart(t *testing.T) {
 	b := newRelayBench(t)
 	o := newRecorder()
-	o.take = func(_ *socket, p []byte) int {
+	o.take = func(_ *Socket, p []byte) int {
 		o.note("%s", p)
 		return bytes.LastIndexByte(p, '\n') + 1
 	}
@@ -159,11 +159,11 @@ func TestRelayFreezeAndStart(t *testing.T) {
 	for round := range 5 {
 		send(t, peer, "half ")
 		o.want(t, "half ")
-		b.call(func() { b.after(time.Millisecond, func() { o.note("timer") }) })
+		b.Call(func() { b.After(time.Millisecond, func() { o.note("timer") }) })
 		if round > 0 {
 			o.want(t, "timer")
 		}
-		b.freeze()
+		<-b.Stop()
 		for len(o.events) > 0 {
 			<-o.events // the timer, if it was quick
 		}
@@ -173,13 +173,13 @@ func TestRelayFreezeAndStart(t *testing.T) {
 		}
 		send(t, peer, "whole\n")
 		posted := false
-		b.post(func() { posted = true })
-		b.after(5*time.Millisecond, func() { o.note("frozen timer") })
+		b.Post(func() { posted = true })
+		b.After(5*time.Millisecond, func() { o.note("frozen timer") })
 		if posted || len(o.events) > 0 {
 			t.Fatalf("posted %v, %d events while frozen", posted, len(o.events))
 		}
-		b.start()
-		b.call(func() {
+		b.Start()
+		b.Call(func() {
 			if !posted {
 				t.Error("a post was lost")
 			}
@@ -196,7 +196,7 @@ func TestRelayFreezeAndStart(t *testing.T) {
 				t.Fatalf("no %v after start", want)
 			}
 		}
-		b.call(func() { s.write([]byte("answer")) })
+		b.Call(func() { s.Write([]byte("answer")) })
 		wantRead(t, peer, "answer")
 		for len(o.events) > 0 {
 			<-o.events

@@ -1,12 +1,14 @@
-package main
+package relay
 
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -19,19 +21,19 @@ func TestRelayReadsAndWrites(t *testing.T) {
 	s, peer := b.adopted(o)
 	send(t, peer, "hello")
 	o.want(t, "received hello")
-	b.call(func() { s.write([]byte("you ")); s.write(nil); s.write([]byte("too")) })
+	b.Call(func() { s.Write([]byte("you ")); s.Write(nil); s.Write([]byte("too")) })
 	wantRead(t, peer, "you too")
 	peer.Close()
-	o.want(t, "closed: "+errPeerClosed.Error())
-	b.call(func() { s.write([]byte("x")); s.pause(true); s.resume(); s.close() })
-	o.wantQuiet(t, b.loop)
+	o.want(t, "closed: "+ErrPeerClosed.Error())
+	b.Call(func() { s.Write([]byte("x")); s.Pause(true); s.Resume(); s.Close() })
+	o.wantQuiet(t, b.Loop)
 }
 
 // What the owner leaves comes again with what follows.
 func TestRelayKeepsWhatIsLeft(t *testing.T) {
 	b := newRelayBench(t)
 	o := newRecorder()
-	o.take = func(_ *socket, p []byte) int {
+	o.take = func(_ *Socket, p []byte) int {
 		o.note("%s", p)
 		return bytes.LastIndexByte(p, '\n') + 1
 	}
@@ -45,24 +47,24 @@ func TestRelayKeepsWhatIsLeft(t *testing.T) {
 	send(t, peer, "rest")
 	o.want(t, "rest")
 	peer.CloseWrite()
-	o.want(t, "closed: "+errPeerClosed.Error())
+	o.want(t, "closed: "+ErrPeerClosed.Error())
 }
 
 func TestRelayCloseByOwner(t *testing.T) {
 	b := newRelayBench(t)
 	o := newRecorder()
 	s, peer := b.adopted(o)
-	b.call(func() { s.write([]byte("bye")); s.close(); s.close() })
+	b.Call(func() { s.Write([]byte("bye")); s.Close(); s.Close() })
 	wantRead(t, peer, "bye")
 	wantEOF(t, peer)
-	o.wantQuiet(t, b.loop)
+	o.wantQuiet(t, b.Loop)
 
 	// In the middle of a call.
-	o.take = func(s *socket, p []byte) int { s.close(); s.write(p); return 0 }
+	o.take = func(s *Socket, p []byte) int { s.Close(); s.Write(p); return 0 }
 	_, peer = b.adopted(o)
 	send(t, peer, "x")
 	wantEOF(t, peer)
-	o.wantQuiet(t, b.loop)
+	o.wantQuiet(t, b.Loop)
 }
 
 func TestRelayDial(t *testing.T) {
@@ -79,14 +81,14 @@ func testRelayDial(t *testing.T, at string) {
 	}
 	defer ln.Close()
 	addr := ln.Addr().(*net.TCPAddr).AddrPort()
-	dial := func(o *recorder, addr netip.AddrPort, text string) (s *socket) {
-		b.call(func() {
+	dial := func(o *recorder, addr netip.AddrPort, text string) (s *Socket) {
+		b.Call(func() {
 			var err error
-			if s, err = b.dial(addr, o); err != nil {
+			if s, err = b.Dial(addr, o); err != nil {
 				o.note("not connected") // at once
 				return
 			}
-			s.write([]byte(text))
+			s.Write([]byte(text))
 		})
 		return s
 	}
@@ -99,38 +101,38 @@ func testRelayDial(t *testing.T, at string) {
 	}
 	defer peer.Close()
 	o.want(t, "connected")
-	b.call(func() { s.write([]byte("and after")) })
+	b.Call(func() { s.Write([]byte("and after")) })
 	wantRead(t, peer, "written before and after")
 	send(t, peer, "answer")
 	o.want(t, "received answer")
 
 	// Given up before it stands: no event.
 	o = newRecorder()
-	b.call(func() {
-		s, err := b.dial(addr, o)
+	b.Call(func() {
+		s, err := b.Dial(addr, o)
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		s.write([]byte("x"))
-		s.close()
+		s.Write([]byte("x"))
+		s.Close()
 	})
-	o.wantQuiet(t, b.loop)
+	o.wantQuiet(t, b.Loop)
 
 	ln.Close()
 	o = newRecorder()
 	dial(o, addr, "x")
 	o.want(t, "not connected")
-	o.wantQuiet(t, b.loop)
+	o.wantQuiet(t, b.Loop)
 }
 
 func TestRelayPauseAndResume(t *testing.T) {
 	b := newRelayBench(t)
 	o := newRecorder()
-	o.take = func(s *socket, p []byte) int {
+	o.take = func(s *Socket, p []byte) int {
 		o.note("%s", p)
 		if i := bytes.IndexByte(p, '\n'); i >= 0 {
-			s.pause(false) // one line at a time
+			s.Pause(false) // one line at a time
 			return i + 1
 		}
 		return 0
@@ -138,9 +140,9 @@ func TestRelayPauseAndResume(t *testing.T) {
 	s, peer := b.adopted(o)
 	send(t, peer, "a\nb\nc")
 	o.want(t, "a\nb\nc")
-	o.wantQuiet(t, b.loop)
-	b.call(func() {
-		s.resume()
+	o.wantQuiet(t, b.Loop)
+	b.Call(func() {
+		s.Resume()
 		select {
 		case e := <-o.events:
 			t.Errorf("event %q during resume", e)
@@ -149,8 +151,8 @@ func TestRelayPauseAndResume(t *testing.T) {
 	})
 	o.want(t, "b\nc") // without anything new
 	send(t, peer, "\n")
-	o.wantQuiet(t, b.loop)
-	b.call(s.resume)
+	o.wantQuiet(t, b.Loop)
+	b.Call(s.Resume)
 	select {
 	case got := <-o.events:
 		if got == "c" { // what was kept, then the rest
@@ -162,12 +164,12 @@ func TestRelayPauseAndResume(t *testing.T) {
 		t.Error("no event after resume")
 	}
 	// Paused and resumed in one go, twice resumed, closed after resume.
-	b.call(func() { s.resume(); s.pause(true); s.resume(); s.resume() })
+	b.Call(func() { s.Resume(); s.Pause(true); s.Resume(); s.Resume() })
 	send(t, peer, "d\n")
 	o.want(t, "d\n")
 	send(t, peer, "e\n")
-	b.call(func() { s.resume(); s.close() })
-	o.wantQuiet(t, b.loop)
+	b.Call(func() { s.Resume(); s.Close() })
+	o.wantQuiet(t, b.Loop)
 	wantEOF(t, peer)
 }
 
@@ -183,18 +185,18 @@ func TestRelayBackpressure(t *testing.T) {
 		block[i] = byte(i * 7)
 	}
 	sum, written := sha256.New(), 0
-	b.call(func() {
-		for !s.congested() && written < 1<<30 {
-			s.write(block)
+	b.Call(func() {
+		for !s.Congested() && written < 1<<30 {
+			s.Write(block)
 			sum.Write(block)
 			written += len(block)
 		}
-		s.write([]byte("end"))
+		s.Write([]byte("end"))
 		sum.Write([]byte("end"))
 		written += 3
-		o.drained = func(*socket) { drained <- struct{}{} }
+		o.drained = func(*Socket) { drained <- struct{}{} }
 	})
-	o.wantQuiet(t, b.loop)
+	o.wantQuiet(t, b.Loop)
 	got := sha256.New()
 	peer.SetReadDeadline(time.Now().Add(testWait))
 	if n, err := io.CopyN(got, peer, int64(written)); err != nil {
@@ -208,9 +210,9 @@ func TestRelayBackpressure(t *testing.T) {
 	case <-time.After(testWait):
 		t.Error("the owner is not told that all is written")
 	}
-	o.wantQuiet(t, b.loop)
-	b.call(func() {
-		if s.congested() {
+	o.wantQuiet(t, b.Loop)
+	b.Call(func() {
+		if s.Congested() {
 			t.Error("still congested")
 		}
 	})
@@ -220,43 +222,43 @@ func TestRelayUnsentLimit(t *testing.T) {
 	b := newRelayBench(t)
 	o := newRecorder()
 	s, peer := b.adopted(o)
-	b.call(func() {
+	b.Call(func() {
 		block := make([]byte, 64<<10)
 		for range 1000 { // more than any kernel takes
-			s.write(block)
-			if n := len(s.unsent); n > maxUnsent {
+			s.Write(block)
+			if n := len(s.unsent); n > MaxUnsent {
 				t.Errorf("%d bytes wait", n)
 			}
 		}
 	})
 	o.want(t, "closed: "+errUnsentLimit.Error())
-	o.wantQuiet(t, b.loop)
+	o.wantQuiet(t, b.Loop)
 	peer.SetReadDeadline(time.Now().Add(testWait))
-	if _, err := io.Copy(io.Discard, peer); isTimeout(err) {
+	if _, err := io.Copy(io.Discard, peer); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the connection is not closed")
 	}
 }
 
 func TestRelayWriteTimeout(t *testing.T) {
 	b := newRelayBench(t)
-	b.call(func() { b.stallLimit = 100 * time.Millisecond })
+	b.Call(func() { b.stallLimit = 100 * time.Millisecond })
 	o, healthy := newRecorder(), newRecorder()
 	s, _ := b.adopted(o)
 	other, peer := b.adopted(healthy)
 	began := time.Now()
-	fill := func(s *socket) {
-		for !s.congested() {
-			s.write(make([]byte, 64<<10))
+	fill := func(s *Socket) {
+		for !s.Congested() {
+			s.Write(make([]byte, 64<<10))
 		}
 	}
 	o.drained = fill
-	b.call(func() { fill(s); other.write([]byte("x")) })
+	b.Call(func() { fill(s); other.Write([]byte("x")) })
 	o.want(t, "closed: "+errWriteTimeout.Error())
 	if d := time.Since(began); d < 90*time.Millisecond {
 		t.Errorf("closed after %v", d)
 	}
 	wantRead(t, peer, "x")
-	b.call(func() {
+	b.Call(func() {
 		if other.closed {
 			t.Error("the other socket was closed too")
 		}
@@ -268,20 +270,20 @@ func TestRelayWriteTimeout(t *testing.T) {
 // reach neither it nor the new one.
 func TestRelayEventOfClosedSocket(t *testing.T) {
 	b := newRelayBench(t)
-	var sockets [2]*socket
+	var sockets [2]*Socket
 	var peers [2]*net.TCPConn
 	for range 50 {
 		first, news := newRecorder(), newRecorder()
-		var fresh *socket
-		first.take = func(s *socket, p []byte) int {
+		var fresh *Socket
+		first.take = func(s *Socket, p []byte) int {
 			first.note("%s", p)
 			other := sockets[0]
 			if s == other {
 				other = sockets[1]
 			}
-			other.close()
+			other.Close()
 			var err error
-			if fresh, err = b.dial(b.ln.addr.(*net.TCPAddr).AddrPort(), news); err != nil {
+			if fresh, err = b.Dial(b.ln.Addr().(*net.TCPAddr).AddrPort(), news); err != nil {
 				t.Error(err)
 			}
 			return len(p)
@@ -289,26 +291,26 @@ func TestRelayEventOfClosedSocket(t *testing.T) {
 		for i := range sockets {
 			sockets[i], peers[i] = b.adopted(first)
 		}
-		b.freeze()
+		<-b.Stop()
 		for _, peer := range peers {
 			send(t, peer, "x")
 			if peer == peers[1] {
 				peer.CloseWrite()
 			}
 		}
-		b.start()
+		b.Start()
 		first.want(t, "x")
 		news.want(t, "connected")
-		h, _, err := b.ln.accept()
+		h, _, err := b.ln.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.close()
-		news.want(t, "closed: "+errPeerClosed.Error())
-		b.call(func() { fresh.close(); sockets[0].close(); sockets[1].close() })
+		h.Close()
+		news.want(t, "closed: "+ErrPeerClosed.Error())
+		b.Call(func() { fresh.Close(); sockets[0].Close(); sockets[1].Close() })
 		for len(first.events) > 0 {
 			// Only the survivor's own end may have come.
-			if e := <-first.events; e != "closed: "+errPeerClosed.Error() {
+			if e := <-first.events; e != "closed: "+ErrPeerClosed.Error() {
 				t.Fatalf("event %q of a closed socket", e)
 			}
 		}
@@ -324,17 +326,17 @@ func TestRelayJoinedSockets(t *testing.T) {
 	from, to := newRecorder(), newRecorder()
 	sink, reader := b.adopted(to)
 	most := 0
-	from.take = func(s *socket, p []byte) int {
-		sink.write(p)
+	from.take = func(s *Socket, p []byte) int {
+		sink.Write(p)
 		most = max(most, len(sink.unsent))
-		if sink.congested() {
-			s.pause(false)
+		if sink.Congested() {
+			s.Pause(false)
 		}
 		return len(p)
 	}
 	source, writer := b.adopted(from)
 	joined := &joiner{to, source}
-	b.call(func() { sink.owner = joined })
+	b.Call(func() { sink.owner = joined })
 
 	const total = 24 << 20
 	sent, got := sha256.New(), sha256.New()
@@ -365,13 +367,13 @@ func TestRelayJoinedSockets(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	from.want(t, "closed: "+errPeerClosed.Error())
+	from.want(t, "closed: "+ErrPeerClosed.Error())
 	sender.Wait()
 	if !bytes.Equal(sent.Sum(nil), got.Sum(nil)) {
 		t.Error("the bytes came changed or in another order")
 	}
-	b.call(func() {
-		if limit := 2 * readChunk; most > limit {
+	b.Call(func() {
+		if limit := 2 * ReadChunk; most > limit {
 			t.Errorf("%d bytes were held, want at most %d", most, limit)
 		}
 	})
@@ -380,7 +382,7 @@ func TestRelayJoinedSockets(t *testing.T) {
 // joiner resumes the source when the sink has room again.
 type joiner struct {
 	*recorder
-	source *socket
+	source *Socket
 }
 
-func (j *joiner) socketDrained(*socket) { j.source.resume() }
+func (j *joiner) SocketDrained(*Socket) { j.source.Resume() }

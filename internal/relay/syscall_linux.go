@@ -1,6 +1,6 @@
 //go:build linux && !portable_relay
 
-package main
+package relay
 
 import (
 	"net/netip"
@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls below never block, so they go around the scheduler's bookkeeping
-// for blocking system calls, which costs more than most of them do.
+// The calls below never block. They bypass the scheduler's bookkeeping for blocking system calls,
+// which costs more than most of these calls do.
 
 func rawRead(fd int, b []byte) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
@@ -27,7 +27,7 @@ func rawWrite(fd int, b []byte) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// epollPoll returns how many events are there now; it does not wait.
+// epollPoll returns how many events there are now; it does not wait.
 func epollPoll(epfd int, events []unix.EpollEvent) int {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
@@ -36,10 +36,10 @@ func epollPoll(epfd int, events []unix.EpollEvent) int {
 	return int(n)
 }
 
-// setSocketOptions prepares a TCP socket: lines go out at once, and a peer
-// that vanished is noticed. Accepted sockets have these from the listener.
-// An option that the kernel refuses costs only what it would have given.
-func setSocketOptions(fd int) {
+// SetSocketOptions prepares a TCP socket: lines are sent at once, and a peer that has vanished is
+// noticed. Accepted sockets inherit these options from the listener. An option that the kernel
+// refuses is done without.
+func SetSocketOptions(fd int) {
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60)
@@ -48,9 +48,8 @@ func setSocketOptions(fd int) {
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 120_000)
 }
 
-// setListenerOptions is for net.ListenConfig: sockets accepted later inherit
-// the options.
-func setListenerOptions(fd uintptr) { setSocketOptions(int(fd)) }
+// setListenerOptions is for net.ListenConfig. Sockets that are accepted later inherit the options.
+func setListenerOptions(fd uintptr) { SetSocketOptions(int(fd)) }
 
 func sockaddr(a netip.AddrPort) (int, unix.Sockaddr) {
 	ip := a.Addr().Unmap()
@@ -74,8 +73,17 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// peerAddr is the address a connected descriptor leads to.
-func peerAddr(fd int) (netip.AddrPort, error) {
+// LocalAddr is the address a descriptor is bound to.
+func LocalAddr(fd int) (netip.AddrPort, error) {
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return addrPort(sa), nil
+}
+
+// PeerAddr is the address a descriptor is connected to.
+func PeerAddr(fd int) (netip.AddrPort, error) {
 	sa, err := unix.Getpeername(fd)
 	if err != nil {
 		return netip.AddrPort{}, err
