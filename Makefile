@@ -7,15 +7,10 @@ DESTDIR ?=
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X main.version=$(VERSION)
 
-STATICCHECK_VERSION := 0.8.2
-# GOPATH may be a list; tools go to the first.
-GOBIN       := $(shell $(GO) env GOPATH | cut -d: -f1)/bin
-STATICCHECK := $(GOBIN)/staticcheck
-
 # The program runs on Linux; elsewhere it has to build.
 CROSS := darwin windows
 
-.PHONY: help build test unit e2e test-portable test-fuzz torture lint cover bench demo package install clean
+.PHONY: help build test unit e2e test-portable test-fuzz torture lint vulncheck cover bench demo package install clean
 
 help:
 	@echo "make build    build ./stratumSwitcher"
@@ -23,7 +18,7 @@ help:
 	@echo "make e2e      run the tests of the built daemon and of ZooKeeper (installs what they need)"
 	@echo "make test     run all tests: unit, e2e, fuzz targets, the relay of other systems"
 	@echo "make torture  the random tests for long: SEED= MINUTES= (30), both optional"
-	@echo "make lint     gofmt, go vet, staticcheck, and builds for: $(CROSS)"
+	@echo "make lint     gofmt, go vet, linters, known vulnerabilities, builds for: $(CROSS)"
 	@echo "make cover    print how much of the daemon the tests run, the built daemon included"
 	@echo "make demo     show a switch between two simulated pools"
 	@echo "make bench    measure the cost, beside HAProxy and nginx (installs them)"
@@ -85,16 +80,23 @@ lint:
 		echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) vet -tags e2e,setclock ./...
-	@$(STATICCHECK) -version 2>/dev/null | grep -qF '($(STATICCHECK_VERSION))' || \
-		GOBIN=$(GOBIN) $(GO) install honnef.co/go/tools/cmd/staticcheck@v$(STATICCHECK_VERSION)
-	$(STATICCHECK) ./...
-	$(STATICCHECK) -tags e2e ./...
+	$(GO) tool staticcheck ./...
+	$(GO) tool staticcheck -tags e2e ./...
+	$(GO) tool unparam ./...
+	$(GO) tool go-errorlint -errorf=false -asserts=false ./...
+	$(GO) tool misspell -error $$(git ls-files '*.go' '*.md' '*.yml' Makefile deploy scripts)
 	@set -e; for os in $(CROSS); do \
 		echo "build and vet for $$os"; \
 		GOOS=$$os CGO_ENABLED=0 $(GO) build -o /dev/null ./...; \
 		GOOS=$$os CGO_ENABLED=0 $(GO) vet ./...; \
 		GOOS=$$os CGO_ENABLED=0 $(GO) vet -tags e2e ./...; \
 	done
+	@GO='$(GO)' ./scripts/vulncheck.sh -offline-ok
+
+# Known vulnerabilities in what is linked. It fails if the database cannot be
+# reached; as part of "make lint" it only says so.
+vulncheck:
+	@GO='$(GO)' ./scripts/vulncheck.sh
 
 # Unit tests and real daemons together. Daemons do not count what they ran before
 # an upgrade, and nothing if they are killed. COVER_RUN picks tests.

@@ -82,7 +82,7 @@ func (m *testSwitcher) sessionsAt() map[string]int {
 	at := make(map[string]int)
 	for _, l := range m.loops {
 		l.Call(func() {
-			for _, s := range m.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				if s.phase == phaseRelaying || s.phase == phaseSwitching {
 					at[s.link.address.text]++
 				}

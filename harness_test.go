@@ -138,7 +138,7 @@ func (m *testSwitcher) sessionsIn(phase sessionPhase) int {
 	n := 0
 	for _, l := range m.loops {
 		l.Call(func() {
-			for _, s := range m.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				if s.phase == phase {
 					n++
 				}

@@ -178,7 +178,7 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 	sc.nothing(link, fmt.Sprintf("btc-%d", 1+maxRenewals))
 	for _, l := range sc.sw.loops {
 		l.Call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				if s.phase != phaseRelaying || s.linking != nil {
 					t.Errorf("one more link is prepared, phase %s", s.phase)
 				}
@@ -191,7 +191,7 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 	// After a minute it is heeded again.
 	for _, l := range sc.sw.loops {
 		l.Call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				s.renewedAt -= 60
 			}
 		})
@@ -217,7 +217,7 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 	noted := func() (held, jobs, short int) {
 		for _, l := range sc.sw.loops {
 			l.Call(func() {
-				for _, s := range sc.sw.sessionsOf(l) {
+				for _, s := range l.allSessions() {
 					held = s.heldBytes()
 					ids, _ := s.link.jobs.state()
 					for _, id := range ids {
@@ -272,7 +272,7 @@ func TestHostileWorkers(t *testing.T) {
 			}
 			for _, l := range sw.loops {
 				l.Call(func() {
-					for _, s := range sw.sessionsOf(l) {
+					for _, s := range l.allSessions() {
 						size := 0
 						for _, w := range s.workers {
 							size += w.size()

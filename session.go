@@ -38,9 +38,10 @@ func (p sessionPhase) String() string { return phaseNames[p] }
 // noted. It owns its sockets, timers, its dial ticket and its session ID, and
 // close releases them all.
 type Session struct {
-	manager *sessionManager
-	loop    *sessionLoop
-	slot    int // in manager.sessions; guarded by manager.mu
+	manager  *sessionManager
+	loop     *sessionLoop
+	slot     int // in manager.sessions; guarded by manager.mu
+	loopSlot int // in loop.sessions
 
 	miner *relay.Socket
 	addr  netip.AddrPort // the miner's

@@ -460,7 +460,7 @@ func (sc *scene) renew(a *poolAddress) {
 	sc.t.Helper()
 	for _, l := range sc.sw.loops {
 		l.Call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				if s.phase != phaseRelaying {
 					sc.t.Errorf("session is %s", s.phase)
 				}
@@ -519,7 +519,7 @@ func (sc *scene) drainsEnding() int {
 	n := 0
 	for _, l := range sc.sw.loops {
 		l.Call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				for _, d := range s.drains {
 					if d.ending {
 						n++
@@ -589,7 +589,7 @@ func TestDrainETHProxy(t *testing.T) {
 func (sc *scene) jobSeen(change func(*Session)) (seen uint32) {
 	for _, l := range sc.sw.loops {
 		l.Call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				seen = s.link.jobSeen
 				if change != nil {
 					change(s)

@@ -35,7 +35,7 @@ func (m *testSwitcher) linksInPreparation() int {
 	n := 0
 	for _, l := range m.loops {
 		l.Call(func() {
-			for _, s := range m.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				if s.linking != nil {
 					n++
 				}

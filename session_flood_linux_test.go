@@ -170,7 +170,7 @@ func TestFloodOfSlowPeers(t *testing.T) {
 	for _, l := range sw.loops {
 		l.Call(func() {
 			l.SetWriteTimeout(3 * time.Second)
-			for _, s := range sw.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				if s.auth.name.Miner != ".good" {
 					unix.SetsockoptInt(s.miner.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
 				}
@@ -213,7 +213,7 @@ func TestFloodOfSlowPeers(t *testing.T) {
 		var u, p int
 		for _, l := range sw.loops {
 			l.Call(func() {
-				for _, s := range sw.sessionsOf(l) {
+				for _, s := range l.allSessions() {
 					left++
 					u += s.miner.Backlog()
 					p += len(s.miner.Unconsumed())
@@ -257,7 +257,7 @@ func TestMinerThatTakesNoAnswers(t *testing.T) {
 			eventually(t, "it is there", func() bool { return sw.sessionCount() == 1 })
 			for _, l := range sw.loops {
 				l.Call(func() {
-					for _, s := range sw.sessionsOf(l) {
+					for _, s := range l.allSessions() {
 						unix.SetsockoptInt(s.miner.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
 					}
 				})
@@ -276,7 +276,7 @@ func TestMinerThatTakesNoAnswers(t *testing.T) {
 			eventually(t, "it is closed", func() bool {
 				for _, l := range sw.loops {
 					l.Call(func() {
-						for _, s := range sw.sessionsOf(l) {
+						for _, s := range l.allSessions() {
 							most = max(most, s.miner.Backlog())
 						}
 					})

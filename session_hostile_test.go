@@ -277,7 +277,7 @@ func TestSessionDeadlines(t *testing.T) {
 		r := dialMining(t, sw.addr)
 		for _, l := range sw.loops {
 			l.Call(func() {
-				for _, s := range sw.sessionsOf(l) {
+				for _, s := range l.allSessions() {
 					if s.handshake != nil {
 						t.Error("the handshake's timer is still set")
 					}
@@ -318,7 +318,7 @@ func TestSessionMinerNeverReads(t *testing.T) {
 		btc.NewJob(false)
 		for _, l := range sw.loops {
 			l.Call(func() {
-				for _, s := range sw.sessionsOf(l) {
+				for _, s := range l.allSessions() {
 					most = max(most, s.miner.Backlog())
 				}
 			})
@@ -438,10 +438,11 @@ func TestManySessionsWaitForServerID(t *testing.T) {
 	coins := newMemoryCoins(nil)
 	coins.server = 0
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{startPool(t, stratumtest.PoolOptions{Name: "btc"})}, nil)
+	l := new(sessionLoop)
 	leave := func(n int) time.Duration {
 		var sessions []*Session
 		for range n {
-			s := &Session{manager: sw.sessionManager}
+			s := &Session{manager: sw.sessionManager, loop: l}
 			sw.admitted.Add(1)
 			sw.add(s)
 			if sw.serverIDOrWait(s) {

@@ -96,7 +96,7 @@ func TestSessionLooksAhead(t *testing.T) {
 func (m *testSwitcher) waitingBytes() (n int) {
 	for _, l := range m.loops {
 		l.Call(func() {
-			for _, s := range m.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				if s.phase == phaseRouting {
 					n += len(s.miner.Peek(maxLookAhead))
 				}

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+import (
+	"slices"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+)
 
 // sessionLimits is what the relay's loops hold for a session's sockets.
 var sessionLimits = relay.Limits{Kept: maxPoolLine, Bulk: maxRegistered}
@@ -13,6 +17,8 @@ type sessionLoop struct {
 	// fromMiners and fromPools count the bytes that sessions took from either side.
 	fromMiners, fromPools uint64
 
+	sessions []*Session // its own, in no order; each knows its place as loopSlot
+
 	scratch []byte // for lines that sessions put together; the socket does not keep them
 }
 
@@ -23,3 +29,19 @@ func newSessionLoop() (*sessionLoop, error) {
 	}
 	return &sessionLoop{Loop: l}, nil
 }
+
+func (l *sessionLoop) add(s *Session) {
+	s.loopSlot = len(l.sessions)
+	l.sessions = append(l.sessions, s)
+}
+
+func (l *sessionLoop) remove(s *Session) {
+	last := len(l.sessions) - 1
+	l.sessions[s.loopSlot] = l.sessions[last]
+	l.sessions[s.loopSlot].loopSlot = s.loopSlot
+	l.sessions[last] = nil
+	l.sessions = l.sessions[:last]
+}
+
+// allSessions returns the loop's sessions in a list of its own, so that they may end meanwhile.
+func (l *sessionLoop) allSessions() []*Session { return slices.Clone(l.sessions) }

@@ -226,12 +226,6 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// mayDrain says whether there is a descriptor for a link that is no longer in
-// use. New links come first.
-func (m *sessionManager) mayDrain() bool {
-	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
-}
-
 // newConnection begins a session, or closes a connection that is over a limit.
 func (m *sessionManager) newConnection(h relay.Handle, addr netip.AddrPort) {
 	a, ok := m.admit(addr)
@@ -257,7 +251,9 @@ func (m *sessionManager) newConnection(h relay.Handle, addr netip.AddrPort) {
 	})
 }
 
+// add puts a session into the lists of its loop and of the manager. The loop's goroutine only.
 func (m *sessionManager) add(s *Session) {
+	s.loop.add(s)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.slot = len(m.sessions)
@@ -268,6 +264,7 @@ func (m *sessionManager) add(s *Session) {
 func (m *sessionManager) remove(s *Session) {
 	m.dismiss(s.admission, s.addr)
 	m.leaveAccount(s)
+	s.loop.remove(s)
 	if s.hasID {
 		m.ids.free(s.id)
 	}
@@ -371,7 +368,7 @@ func (m *sessionManager) close() {
 	m.sizes.close()
 	for _, l := range m.loops {
 		l.Call(func() {
-			for _, s := range m.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				s.close("the switcher stops")
 			}
 		})
@@ -395,16 +392,4 @@ func (m *sessionManager) stopLoops() {
 	for _, done := range stopped {
 		<-done
 	}
-}
-
-func (m *sessionManager) sessionsOf(l *sessionLoop) []*Session {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var sessions []*Session
-	for _, s := range m.sessions {
-		if s.loop == l {
-			sessions = append(sessions, s)
-		}
-	}
-	return sessions
 }

@@ -45,7 +45,7 @@ func (m *sessionManager) sweep(l *sessionLoop) {
 		}
 	}
 	budget := make(map[*poolAddress]int)
-	for _, s := range m.sessionsOf(l) {
+	for _, s := range l.allSessions() {
 		s.look(budget)
 	}
 }
@@ -159,7 +159,7 @@ func (m *sessionManager) poolBack(e *endpoint) {
 func (m *sessionManager) tryAhead(waited func(*pool) bool) {
 	for _, l := range m.loops {
 		l.Post(func() {
-			for _, s := range m.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				// A miner whose last links all ended soon waits for its own sake.
 				if w := s.linking; w != nil && w.retry != nil && s.unstable < 2 && waited(w.pool) {
 					s.tryAhead()

@@ -39,18 +39,10 @@ var errLoopsBusy = errors.New("the relay does not answer at the moment")
 // and visits may still be under way: then what they write to must not be
 // looked at.
 func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *sessionLoop), visit func(part int, s *Session)) bool {
-	m.mu.Lock()
-	sessions := slices.Clone(m.sessions)
-	m.mu.Unlock()
-	parts := make([][]*Session, len(m.loops))
-	for _, s := range sessions {
-		part := slices.Index(m.loops, s.loop)
-		parts[part] = append(parts[part], s)
-	}
-	done := make(chan struct{}, len(parts))
+	done := make(chan struct{}, len(m.loops))
 	var abandoned atomic.Bool
-	for part, left := range parts {
-		l := m.loops[part]
+	for part, l := range m.loops {
+		var left []*Session
 		var step func()
 		step = func() {
 			n := min(walkBatch, len(left))
@@ -67,12 +59,13 @@ func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *sess
 		}
 		l.Post(func() {
 			begin(part, l)
+			left = l.allSessions()
 			step()
 		})
 	}
 	timeout := time.NewTimer(walkWait)
 	defer timeout.Stop()
-	for range parts {
+	for range m.loops {
 		select {
 		case <-done:
 		case <-timeout.C:

@@ -19,7 +19,7 @@ func TestUpgradePoolLostBeforeBegin(t *testing.T) {
 	waitUntil(t, "reconnecting", func() bool { return sw.sessionsIn(phaseReconnecting) == 1 })
 	for _, l := range sw.loops {
 		l.Call(func() {
-			for _, s := range sw.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				before := s.linking
 				s.begin()
 				if before == nil || s.linking != before {

@@ -58,7 +58,7 @@ func TestUpgradeStepFails(t *testing.T) {
 	fds := []int{sw.listener.FD()}
 	for _, l := range sw.loops {
 		l.Call(func() {
-			for _, s := range sw.sessionsOf(l) {
+			for _, s := range l.allSessions() {
 				fds = append(fds, s.miner.FD())
 				if s.link.open() {
 					fds = append(fds, s.link.socket.FD())

@@ -111,6 +111,8 @@ func TestPackageContent(t *testing.T) {
 		`-rw-r--r-- root/root .* \./usr/share/stratumSwitcher/supervisor\.conf`,
 		`-rwxr-xr-x root/root .* \./etc/cron\.daily/stratumswitcher`,
 		`-rwxr-xr-x root/root .* \./usr/lib/stratumSwitcher/clean-logs`,
+		`-rw-r--r-- root/root .* \./usr/share/doc/stratumswitcher/licences/stratumSwitcher/LICENSE`,
+		`-rw-r--r-- root/root .* \./usr/share/doc/stratumswitcher/licences/github\.com/golang/glog/LICENSE`,
 		`l.* \./usr/lib/systemd/system/timers\.target\.wants/stratumSwitcher-logs\.timer -> \.\./stratumSwitcher-logs\.timer`,
 	} {
 		if !regexp.MustCompile(`(?m)^` + want + `$`).MatchString(list) {
