@@ -14,9 +14,6 @@ import (
 	"github.com/golang/glog"
 )
 
-// version is set by the linker.
-var version = "dev"
-
 // init keeps the process's first thread for the main goroutine, which mostly waits
 // for signals. The kernel hands a signal for the process to that thread if it
 // can. One that waits for a file system that does not answer only hears SIGKILL,
