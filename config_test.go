@@ -132,7 +132,7 @@ func TestLoadConfigWithoutFile(t *testing.T) {
 	}
 }
 
-// wantDefaults is what protocol.md says, written out once more so that a
+// wantDefaults is what docs/configuration.md says, written out once more so that a
 // default does not change by accident.
 func wantDefaults() Config {
 	return Config{

@@ -14,7 +14,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-var longTests = flag.Bool("long", false, "run the load of performance.md in full")
+var longTests = flag.Bool("long", false, "run the load of docs/reliability.md in full")
 
 // fleetOf is a fleet that is authorized, behind the daemon.
 func fleetOf(t *testing.T, addr, account string, n int, rate float64, miner stratumtest.MinerOptions) *stratumtest.Fleet {
@@ -47,7 +47,7 @@ func settleFleet(t *testing.T, f *stratumtest.Fleet) stratumtest.FleetStats {
 	return st
 }
 
-// The load of performance.md: shares without end while all miners are moved
+// The load of docs/reliability.md: shares without end while all miners are moved
 // to and fro. None is unanswered, none goes to a pool that does not know its
 // job, nobody is disconnected.
 func TestLoadSwitchesCostNoShare(t *testing.T) {
