@@ -57,15 +57,6 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 	return warnings, notes, err
 }
 
-// sessionRoom is how many sessions the limit of descriptors has room for.
-func sessionRoom(c *Config, limit int) (int, error) {
-	room := sessionLimit(c, limit)
-	if room < 1 {
-		return 0, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions beside MaxPoolDials, %d", limit, c.MaxPoolDials)
-	}
-	return room, nil
-}
-
 // tryListeners opens both listeners as a start does, and closes them. The
 // notes are about addresses that somebody else uses now.
 func tryListeners(c *Config) (notes []string, err error) {

@@ -15,13 +15,6 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-func mustDo(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // The folder is another one, or a link to another one, and the file is followed
 // there, as are changes of it.
 func TestCoinFileFolderReplaced(t *testing.T) {

@@ -124,7 +124,7 @@ func (m *sessionManager) turnedAway(why refusal, addr netip.AddrPort) {
 	c.unlogged++
 	c.last = addr
 	c.mu.Unlock()
-	m.monitor.refused("", why.String(), "last from "+addr.Addr().String())
+	m.monitor.refusal("", why.String(), "last from "+addr.Addr().String())
 	m.logRefusals(why)
 }
 
@@ -203,4 +203,27 @@ func (m *sessionManager) admitProxied(s *Session) bool {
 	}
 	s.admission.perIP = true
 	return true
+}
+
+// admitResumed counts in a session of the process before, whatever the limits
+// are now: an established miner stays. One at the address of a trusted proxy
+// is that proxy itself, which the limit is not for, unless a proxy has told
+// that address. peer is the other end of the miner's connection; it is not valid
+// if the miner has gone meanwhile, which the loop finds out.
+func (m *sessionManager) admitResumed(s *Session, peer netip.Addr) {
+	m.admitted.Add(1)
+	if m.limits.perIP == 0 {
+		return
+	}
+	if m.trusts(s.addr.Addr()) && (!peer.IsValid() || peer.Unmap() == s.addr.Addr().Unmap()) {
+		return
+	}
+	m.limits.enterAnyway(s.addr.Addr())
+	s.admission.perIP = true
+}
+
+// mayDrain says whether there is a descriptor for a link that is no longer in
+// use. New links come first.
+func (m *sessionManager) mayDrain() bool {
+	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"net"
 	"os"
 
 	"github.com/golang/glog"
@@ -85,34 +83,4 @@ func (d *daemon) run() error {
 			glog.Warningf("signal %v is not used; SIGUSR2 reads the configuration again, by an upgrade", sig)
 		}
 	}
-}
-
-// check sees whether a process with configuration c could take the place of
-// the one that c is the context of.
-func (u *upgradeContext) check(c *Config) error {
-	if c.ChainType != u.ChainType {
-		return fmt.Errorf("ChainType is %q, must be %q as before: an upgrade can not change it", c.ChainType, u.ChainType)
-	}
-	if u.StateVersion > runtimeVersion {
-		return fmt.Errorf("this program is too old: it reads state files up to version %d, not %d", runtimeVersion, u.StateVersion)
-	}
-	if c.ListenAddr != u.ListenAddr {
-		if err := tryListen(c.ListenAddr); err != nil {
-			return fmt.Errorf("ListenAddr: %w", err)
-		}
-	}
-	if c.EnableHTTPDebug && c.HTTPDebugListenAddr != u.HTTPAddr {
-		if err := tryListen(c.HTTPDebugListenAddr); err != nil {
-			return fmt.Errorf("HTTPDebugListenAddr: %w", err)
-		}
-	}
-	return nil
-}
-
-func tryListen(addr string) error {
-	ln, err := net.Listen(listenNetwork(addr), addr)
-	if err != nil {
-		return err
-	}
-	return ln.Close()
 }

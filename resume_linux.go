@@ -62,31 +62,13 @@ func (m *sessionManager) resumeOne(l *sessionLoop, st *runtimeState, ss *session
 	if err != nil {
 		return err
 	}
-	m.admitResumed(s)
+	peer, _ := relay.PeerAddr(s.miner.FD())
+	m.admitResumed(s, peer.Addr())
 	m.add(s)
 	if s.link != nil {
 		m.resumeAccount(s, st, ss)
 	}
 	return nil
-}
-
-// admitResumed counts in a session of the process before, whatever the limits
-// are now: an established miner stays. One at the address of a trusted proxy
-// is that proxy itself, which the limit is not for, unless a proxy has told
-// that address.
-func (m *sessionManager) admitResumed(s *Session) {
-	m.admitted.Add(1)
-	if m.limits.perIP == 0 {
-		return
-	}
-	if m.trusts(s.addr.Addr()) {
-		peer, err := relay.PeerAddr(s.miner.FD())
-		if err != nil || peer.Addr().Unmap() == s.addr.Addr().Unmap() {
-			return // err: gone meanwhile; the loop finds out
-		}
-	}
-	m.limits.enterAnyway(s.addr.Addr())
-	s.admission.perIP = true
 }
 
 // otherPool describes p if it is not what the configuration says of its coin,

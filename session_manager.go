@@ -19,16 +19,6 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// Reasons of failed handshakes that have no code of their own.
-const (
-	failSilent = -1 - iota
-	failNotStratum
-	failLineTooLong
-	failUnauthorized
-	failRefused
-	failTooMany
-)
-
 // fdReserve is how many descriptors are kept for all but sessions: log files,
 // ZooKeeper, HTTP, and what an upgrade needs for a moment.
 const fdReserve = 72
@@ -110,7 +100,6 @@ type sessionManager struct {
 	mu        sync.Mutex
 	sessions  []*Session
 	waitingID map[*Session]struct{} // hold a request until their extranonce is known
-	failures  map[int]int64
 	nextLoop  int
 }
 
@@ -146,7 +135,6 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		monitor:   newMonitor(),
 		limits:    newConnectionLimits(c),
 		waitingID: make(map[*Session]struct{}),
-		failures:  make(map[int]int64),
 	}
 	m.accounts = newAccountBook(health, m.monitor)
 	health.lookedUp = m.nameLookedUp
@@ -224,12 +212,6 @@ func (m *sessionManager) acceptMiners() {
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// mayDrain says whether there is a descriptor for a link that is no longer in
-// use. New links come first.
-func (m *sessionManager) mayDrain() bool {
-	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
 }
 
 // newConnection begins a session, or closes a connection that is over a limit.
@@ -351,13 +333,6 @@ func (m *sessionManager) planNow() extranoncePlan {
 		plan.size = int(m.sizes.size.Load())
 	}
 	return plan
-}
-
-func (m *sessionManager) handshakeFailed(reason int) {
-	m.monitor.handshakeFailed(reason)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.failures[reason]++
 }
 
 func (m *sessionManager) coinNames() []string {
