@@ -14,44 +14,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-<<<<<<< HEAD:load_linux_test.go
-var longTests = flag.Bool("long", false, "run the load of docs/reliability.md in full")
-
-// fleetOf is a fleet that is authorized, behind the daemon.
-func fleetOf(t *testing.T, addr, account string, n int, rate float64, miner stratumtest.MinerOptions) *stratumtest.Fleet {
-	t.Helper()
-	f := stratumtest.NewFleet(stratumtest.FleetOptions{
-		N: n, Addr: addr, WorkerName: workerNames(account), SharesPerSecond: rate, Miner: miner,
-	})
-	t.Cleanup(f.Close)
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	defer cancel()
-	if err := f.WaitAuthorized(ctx); err != nil {
-		t.Fatalf("miners of %s: %v; %v", account, err, f.DialErrors())
-	}
-	return f
-}
-
-// settleFleet stops the shares and wants all answered.
-func settleFleet(t *testing.T, f *stratumtest.Fleet) stratumtest.FleetStats {
-	t.Helper()
-	f.SetRate(0)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	if err := f.WaitFor(ctx, func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
-		t.Errorf("%d shares unanswered", f.Stats().Unanswered)
-	}
-	st := f.Stats()
-	if st.Disconnected > 0 || st.Doubled > 0 || st.Unknown > 0 || st.Violations > 0 || st.DialErrors > 0 {
-		t.Errorf("disconnected %d, doubled %d, unknown %d, violations %q", st.Disconnected, st.Doubled, st.Unknown, st.SomeViolations)
-	}
-	return st
-}
-
 // The load of docs/reliability.md: shares without end while all miners are moved
-=======
-// The load of docs/reliability.md: shares without end while all miners are moved
->>>>>>> main:e2e/load_linux_test.go
 // to and fro. None is unanswered, none goes to a pool that does not know its
 // job, nobody is disconnected.
 func TestLoadSwitchesCostNoShare(t *testing.T) {
