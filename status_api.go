@@ -92,6 +92,7 @@ type coinStatus struct {
 type addressReply struct {
 	Address  string `json:"address"`
 	Breaker  string `json:"breaker"`
+	Tried    bool   `json:"tried"` // false: nobody knows whether it answers
 	Sessions int    `json:"sessions"`
 	Dials    int64  `json:"dials"`
 	Failures int64  `json:"failures"`
@@ -161,6 +162,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 					row.Sessions += n
 				}
 			}
+			row.Tried = p.links[i].tried()
 			c.Sessions += row.Sessions
 			c.Pools = append(c.Pools, row)
 		}

@@ -139,10 +139,15 @@ func (mon *monitor) refusal(account, reason, why string) {
 // linkCounts counts links to one address of one coin's pool.
 type linkCounts struct {
 	dials  atomic.Int64
+	taken  atomic.Bool // links of the process before lead there
 	lost   atomic.Int64
 	failed [linkFailures]atomic.Int64
 	blamed [blames]atomic.Int64 // failures and unstable links, by whom they were held against
 }
+
+// tried reports whether a link was attempted or taken over, so that something is
+// known of the address.
+func (c *linkCounts) tried() bool { return c.dials.Load() > 0 || c.taken.Load() }
 
 // linkFailure is why a pool link could not be had.
 type linkFailure uint8
