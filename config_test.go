@@ -42,7 +42,6 @@ var badConfigs = map[string]string{
 	"max-connects":          `MaxConnectsPerSecond is 1000001, must be a whole number 0-1000000 (0: off)`,
 	"max-sessions":          `MaxSessions is -1, must be a whole number 0-10000000 (0: as many as descriptors allow)`,
 	"max-sessions-per-ip":   `MaxSessionsPerIP is "10", must be a whole number 0-10000000 (0: off)`,
-	"two-coin-sources":      `CoinFile is "coins.json" beside ZKBroker, must be left out, or ZKBroker must be: coins come from one of them`,
 	"no-coin-source":        `ZKBroker is empty and so is CoinFile, a source of coins is needed: ZKBroker, such as ["127.0.0.1:2181"], or CoinFile, such as "coins.json"`,
 	"no-pools":              `StratumServerMap is missing, must be an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`,
 	"pool-backup":           `StratumServerMap.btc.BackupURLs[1] is "127.0.0.1" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
@@ -134,7 +133,7 @@ func TestLoadConfigWithoutFile(t *testing.T) {
 	}
 }
 
-// wantDefaults is what protocol.md says, written out once more so that a
+// wantDefaults is what docs/configuration.md says, written out once more so that a
 // default does not change by accident.
 func wantDefaults() Config {
 	return Config{
