@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -88,7 +89,7 @@ func (a *zkAdmin) put(path, value string) {
 	a.t.Helper()
 	a.retry(func() error {
 		_, err := a.conn.set(path, []byte(value), -1)
-		if err == errZKNoNode {
+		if errors.Is(err, errZKNoNode) {
 			if err = makeParents(a.conn, path); err == nil {
 				err = a.conn.create(path, []byte(value), false)
 			}
@@ -107,7 +108,7 @@ func (a *zkAdmin) get(path string) (node zkNode, exists bool) {
 	a.retry(func() (err error) {
 		node, err = a.conn.get(path)
 		exists = err == nil
-		if err == errZKNoNode {
+		if errors.Is(err, errZKNoNode) {
 			return nil
 		}
 		return err
@@ -119,7 +120,7 @@ func (a *zkAdmin) children(dir string) (names []string) {
 	a.t.Helper()
 	a.retry(func() (err error) {
 		names, err = a.conn.children(strings.TrimSuffix(dir, "/"))
-		if err == errZKNoNode {
+		if errors.Is(err, errZKNoNode) {
 			return nil
 		}
 		return err
@@ -136,7 +137,7 @@ func (a *zkAdmin) retry(request func() error) {
 		if err == nil {
 			return
 		}
-		if err != errZKAway || time.Now().After(limit) {
+		if !errors.Is(err, errZKAway) || time.Now().After(limit) {
 			a.t.Fatal(err)
 		}
 		time.Sleep(10 * time.Millisecond)
