@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -366,23 +367,26 @@ func zkFlags(ephemeral bool) int32 {
 	return 0
 }
 
+// zkError translates an error of the client library.
 func zkError(err error) error {
-	switch err {
-	case nil:
+	is := func(targets ...error) bool {
+		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+	}
+	switch {
+	case err == nil:
 		return nil
-	case zk.ErrNoNode:
+	case is(zk.ErrNoNode):
 		return errZKNoNode
-	case zk.ErrNodeExists:
+	case is(zk.ErrNodeExists):
 		return errZKNodeExists
-	case zk.ErrBadVersion:
+	case is(zk.ErrBadVersion):
 		return errZKBadVersion
-	case zk.ErrInvalidPath, zk.ErrBadArguments:
+	case is(zk.ErrInvalidPath, zk.ErrBadArguments):
 		return errZKBadPath
-	case zk.ErrConnectionClosed, zk.ErrSessionExpired, zk.ErrClosing, zk.ErrNoServer, zk.ErrSessionMoved:
+	case is(zk.ErrConnectionClosed, zk.ErrSessionExpired, zk.ErrClosing, zk.ErrNoServer, zk.ErrSessionMoved, net.ErrClosed):
 		return errZKAway
 	}
-	var network net.Error
-	if errors.As(err, &network) || errors.Is(err, net.ErrClosed) {
+	if _, network := errors.AsType[net.Error](err); network {
 		return errZKAway
 	}
 	return err
