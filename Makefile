@@ -10,7 +10,7 @@ LDFLAGS := -X main.version=$(VERSION)
 # The program runs on Linux; elsewhere it has to build.
 CROSS := darwin windows
 
-.PHONY: help build test unit e2e test-portable test-fuzz torture lint vulncheck cover bench demo package install clean
+.PHONY: help build test unit e2e test-portable test-fuzz torture lint vulncheck cover bench demo practice package install clean
 
 help:
 	@echo "make build    build ./stratumSwitcher"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint     gofmt, go vet, linters, known vulnerabilities, builds for: $(CROSS)"
 	@echo "make cover    print how much of the daemon the tests run, the built daemon included"
 	@echo "make demo     show a switch between two simulated pools"
+	@echo "make practice two simulated pools and three miners for a switcher of your own"
 	@echo "make bench    measure the cost, beside HAProxy and nginx (installs them)"
 	@echo "make package  build a Debian package in ./build (needs cmake)"
 	@echo "make install  install below PREFIX ($(PREFIX)), with DESTDIR in front"
@@ -120,6 +121,12 @@ cover:
 bench: build
 	./scripts/install-bench-tools.sh
 	$(GO) run ./bench $(BENCH)
+
+# Pools and miners for trying out a switcher of your own.
+practice:
+	@mkdir -p build
+	@$(GO) build -o build/practice ./demo/practice
+	@exec build/practice
 
 demo:
 	@mkdir -p build

@@ -75,9 +75,6 @@ func checkCoinFile(path string, text []byte, info os.FileInfo, rules coinFileRul
 // do not stop the other entries from being used.
 func parseCoinFile(text []byte, rules coinFileRules) (coins map[string]string, warnings []string, err error) {
 	r, err := strictjson.NewReader(text)
-	if e, ok := errors.AsType[*strictjson.Error](err); ok && e.Truncated {
-		e.Err = errors.New("the file ends too early")
-	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -135,7 +135,7 @@ func TestCoinFileErrors(t *testing.T) {
 		t.Errorf("missing: %v", err)
 	}
 	for _, c := range []struct{ content, want string }{
-		{``, `:1:1: the file ends too early`},
+		{``, `:1:1: the file is empty`},
 		{`[]`, `:1:1: must be an object of sub-accounts and coins`},
 		{`"btc"`, `:1:1: must be an object of sub-accounts and coins`},
 		{`{"a": 1}`, `:1:7: sub-account "a": the coin must be a string`},
@@ -148,10 +148,10 @@ func TestCoinFileErrors(t *testing.T) {
 		{"\xff\xfe{\x00}\x00", `: the file is in UTF-16, must be in UTF-8`},
 		{`{"` + strings.Repeat("a", 1000) + `": 1}`, `:1:1006: sub-account "` + strings.Repeat("a", 80) + `…": the coin must be a string`},
 		{"{\"a\": \"btc\",\n\"a\": \"bcc\"}", `:2:1: sub-account "a" is there twice`},
-		{`{"a": "btc"} x`, `:1:14: invalid character 'x' after top-level value`},
+		{`{"a": "btc"} x`, `:1:14: there is more text after the end of the first value`},
 		{`{"a": "btc"`, `:1:12: the file ends too early`},
-		{"{\"a\": \"btc\",\n\"b\" \"bcc\"}", `:2:5: invalid character '"' after object key`},
-		{"{\"a\": \"btc\",}", `:1:13: invalid character '}'`},
+		{"{\"a\": \"btc\",\n\"b\" \"bcc\"}", `:2:5: a colon is missing between key and value`},
+		{"{\"a\": \"btc\",}", `:1:13: a comma too many before }`},
 	} {
 		writeCoinFile(t, path, c.content)
 		f, err := newFileCoinSource(path, 1, coinFileRules{})

@@ -11,7 +11,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// The handshake with the miner: protocol.md, "Handshake with the miner".
+// The handshake with the miner: docs/protocol.md, "Handshake with the miner".
 // Answers go out in request order, and nothing unasked comes before the
 // answer to the authorization: some miners take whatever line comes next for
 // the answer they wait for.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -367,26 +366,24 @@ func zkFlags(ephemeral bool) int32 {
 	return 0
 }
 
-// zkError translates an error of the client library.
 func zkError(err error) error {
-	is := func(targets ...error) bool {
-		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
-	}
 	switch {
 	case err == nil:
 		return nil
-	case is(zk.ErrNoNode):
+	case errors.Is(err, zk.ErrNoNode):
 		return errZKNoNode
-	case is(zk.ErrNodeExists):
+	case errors.Is(err, zk.ErrNodeExists):
 		return errZKNodeExists
-	case is(zk.ErrBadVersion):
+	case errors.Is(err, zk.ErrBadVersion):
 		return errZKBadVersion
-	case is(zk.ErrInvalidPath, zk.ErrBadArguments):
+	case errors.Is(err, zk.ErrInvalidPath), errors.Is(err, zk.ErrBadArguments):
 		return errZKBadPath
-	case is(zk.ErrConnectionClosed, zk.ErrSessionExpired, zk.ErrClosing, zk.ErrNoServer, zk.ErrSessionMoved, net.ErrClosed):
+	case errors.Is(err, zk.ErrConnectionClosed), errors.Is(err, zk.ErrSessionExpired), errors.Is(err, zk.ErrClosing),
+		errors.Is(err, zk.ErrNoServer), errors.Is(err, zk.ErrSessionMoved):
 		return errZKAway
 	}
-	if _, network := errors.AsType[net.Error](err); network {
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, net.ErrClosed) {
 		return errZKAway
 	}
 	return err

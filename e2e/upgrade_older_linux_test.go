@@ -24,7 +24,7 @@ import (
 )
 
 // olderVariable makes the test binary an older switcher: on SIGUSR2 it leaves
-// a runtime.json of only the fields that protocol.md has, and becomes the
+// a runtime.json of only the fields that docs/protocol.md has, and becomes the
 // binary whose path is the variable's value.
 const olderVariable = "STRATUM_SWITCHER_TEST_OLDER"
 

@@ -5,7 +5,7 @@ import (
 	"regexp"
 )
 
-var Long = flag.Bool("long", false, "run the load of performance.md in full")
+var Long = flag.Bool("long", false, "run the load of docs/reliability.md in full")
 
 // LinesFrom are the log's lines after the first n that match.
 func (p *Daemon) LinesFrom(n int, pattern string) (lines []string) {
