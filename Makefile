@@ -76,6 +76,10 @@ torture:
 	$(LONG) -run '^TestUpgrade' ./e2e -args -seed $(SEED) -upgrades 100
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES): all well"
 
+# For linters without a flag for build tags.
+WITH_E2E := GOFLAGS="$(shell $(GO) env GOFLAGS) -tags=e2e"
+
+# The linters are tools of go.mod, which pins their versions.
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
@@ -83,8 +87,8 @@ lint:
 	$(GO) vet -tags e2e,setclock ./...
 	$(GO) tool staticcheck -checks inherit,-U1000 ./... # some helpers serve only tests that have the tag
 	$(GO) tool staticcheck -tags e2e ./...
-	$(GO) tool unparam ./...
-	$(GO) tool go-errorlint -errorf=false -asserts=false ./...
+	$(WITH_E2E) $(GO) tool unparam ./...
+	$(WITH_E2E) $(GO) tool go-errorlint ./...
 	$(GO) tool misspell -error $$(git ls-files '*.go' '*.md' '*.yml' Makefile deploy scripts)
 	@set -e; for os in $(CROSS); do \
 		echo "build and vet for $$os"; \
