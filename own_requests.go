@@ -161,6 +161,7 @@ func ownIDOf(raw []byte) (uint32, bool) {
 	return uint32(n.mantissa), true
 }
 
+// ownIDText is the id as it stands in a request.
 func ownIDText(id uint32) []byte { return strconv.AppendUint(nil, uint64(id), 10) }
 
 // wireID returns the id under which a miner's request goes to a link: mostly the

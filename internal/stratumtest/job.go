@@ -111,7 +111,8 @@ func coinbaseEnd(payTo []byte, padding int) []byte {
 }
 
 func notifyLine(w *Work, clean bool) []byte {
-	b := []byte(`{"id":null,"method":"mining.notify","params":["`)
+	var b []byte
+	b = append(b, `{"id":null,"method":"mining.notify","params":["`...)
 	b = append(b, w.ID...)
 	b = append(b, `","`...)
 	prev := swapWords(w.PrevHash)

@@ -91,8 +91,9 @@ func agentNonce(j *poolJob) uint32 {
 
 var errAgent = errors.New("bad agent message")
 
-func agentHeader(kind byte, bodyLength int) []byte {
-	return binary.LittleEndian.AppendUint16([]byte{agentMagic, kind}, uint16(4+bodyLength))
+func agentMessageHead(kind byte, bodyLength int) []byte {
+	b := []byte{agentMagic, kind}
+	return binary.LittleEndian.AppendUint16(b, uint16(4+bodyLength))
 }
 
 // hearAgent reads one binary message.
@@ -196,7 +197,7 @@ func (c *poolConn) submitAgent(msg []byte) {
 	if modes.NoShareAnswers || !c.answersShares {
 		return
 	}
-	answer := agentHeader(agentSubmitAnswer, 6)
+	answer := agentMessageHead(agentSubmitAnswer, 6)
 	answer = binary.LittleEndian.AppendUint16(answer, index)
 	c.sendAfter(modes.AnswerDelay, binary.LittleEndian.AppendUint32(answer, status))
 }
