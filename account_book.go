@@ -15,20 +15,21 @@ import (
 type accountBook struct {
 	health  *health // is told how many sub-accounts there are
 	monitor *monitor
+	rates   *rateBook
 
 	mu       sync.Mutex
 	accounts map[string]*subAccount // by name
 }
 
-func newAccountBook(h *health, mon *monitor) *accountBook {
-	return &accountBook{health: h, monitor: mon, accounts: make(map[string]*subAccount)}
+func newAccountBook(h *health, mon *monitor, rates *rateBook) *accountBook {
+	return &accountBook{health: h, monitor: mon, rates: rates, accounts: make(map[string]*subAccount)}
 }
 
 // get returns the sub-account, and makes it if it is new. mu is held.
 func (b *accountBook) get(name, wanted string) *subAccount {
 	a := b.accounts[name]
 	if a == nil {
-		a = &subAccount{name: name, wanted: wanted, mining: make(map[string]int)}
+		a = &subAccount{name: name, shares: b.rates.comes(name), wanted: wanted, mining: make(map[string]int)}
 		b.accounts[name] = a
 		b.health.accountsHere.Add(1)
 	}
@@ -84,6 +85,7 @@ func (b *accountBook) leave(s *Session) {
 func (b *accountBook) dropIfUnused(a *subAccount) {
 	if len(a.sessions) == 0 && a.pending == 0 && b.accounts[a.name] == a {
 		delete(b.accounts, a.name)
+		b.rates.leaves(a.name)
 		b.health.accountsHere.Add(-1)
 	}
 }

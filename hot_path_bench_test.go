@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -50,7 +51,7 @@ func benchSession(b testing.TB, still bool) (s *Session, miner, pool int) {
 			l.Close()
 		}
 	})
-	s = &Session{manager: m, loop: l, addr: netip.MustParseAddrPort("127.0.0.1:1"), phase: phaseRelaying, link: &link{pool: m.pools["btc"]}, account: &subAccount{}}
+	s = &Session{manager: m, loop: l, addr: netip.MustParseAddrPort("127.0.0.1:1"), phase: phaseRelaying, link: &link{pool: m.pools["btc"]}, account: &subAccount{shares: new(hashrate.Counter)}}
 	end := func(into **relay.Socket) int {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -171,14 +172,17 @@ func BenchmarkHotPathRequests(b *testing.B) {
 		b.Run(fmt.Sprintf("push find remove/%d waiting", waiting), func(b *testing.B) {
 			var q requestQueue
 			for i := range waiting {
-				q.push(1, fmt.Appendf(nil, "%d", 100000+i), true)
+				q.pushShare(1, fmt.Appendf(nil, "%d", 100000+i), 0)
 			}
 			id := []byte("4711")
 			b.ReportAllocs()
 			for b.Loop() {
-				q.push(1, id, true)
+				q.pushShare(1, id, 0)
 				at, after := q.find(1, id)
-				if at < 0 || after || !q.remove(at) {
+				if at < 0 || after {
+					b.Fatalf("found at %d, after another %t", at, after)
+				}
+				if _, share := q.remove(at); !share {
 					b.Fatalf("found at %d, after another %t", at, after)
 				}
 			}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
 
 const (
@@ -25,8 +27,9 @@ const (
 // same one. The table belongs to its session, or to a former link.
 //
 // All IDs stand in one piece of memory that is used again, so that a job costs
-// no allocation: the sizes of both IDs, the one told without its escapes, then
-// the pool's as it was sent, which is left out if the miner was told the same.
+// no allocation: the sizes of both IDs, the generation of the difficulty that the
+// job was given with, the ID told without its escapes, then the pool's as it was
+// sent, which is left out if the miner was told the same.
 type jobTable struct {
 	b       []byte
 	count   int
@@ -34,23 +37,27 @@ type jobTable struct {
 	renamed int // how many jobs the miner knows by another ID than the pool
 }
 
+// jobHead is the size of what stands before a job's IDs.
+const jobHead = 3
+
 // add notes the latest job. own is nil if the miner was told the pool's own ID.
-func (t *jobTable) add(told, own []byte, limit int) {
+func (t *jobTable) add(told, own []byte, generation hashrate.Generation, limit int) {
 	if len(told) > maxJobID+2 || len(own) > maxJobID {
 		return
 	}
-	if last := t.b[t.last:]; len(last) == 2+len(told)+len(own) && int(last[0]) == len(told) &&
-		string(last[2:2+len(told)]) == string(told) && string(last[2+len(told):]) == string(own) {
+	if last := t.b[t.last:]; len(last) == jobHead+len(told)+len(own) && int(last[0]) == len(told) &&
+		string(last[jobHead:jobHead+len(told)]) == string(told) && string(last[jobHead+len(told):]) == string(own) {
+		last[2] = byte(generation)
 		return // told again
 	}
 	if t.count >= limit {
 		t.drop(t.count + 1 - limit)
 	}
-	if limit == maxLinkJobs && cap(t.b) > maxLinkJobs*(maxJobID+4)*2 {
+	if limit == maxLinkJobs && cap(t.b) > maxLinkJobs*(maxJobID+jobHead+2)*2 {
 		t.b = bytes.Clone(t.b) // grown while links drained
 	}
 	t.last = len(t.b)
-	t.b = append(t.b, byte(len(told)), byte(len(own)))
+	t.b = append(t.b, byte(len(told)), byte(len(own)), byte(generation))
 	t.b = append(t.b, told...)
 	t.b = append(t.b, own...)
 	t.count++
@@ -61,9 +68,24 @@ func (t *jobTable) add(told, own []byte, limit int) {
 
 // at reads the job that stands at i, and where the next one stands.
 func (t *jobTable) at(i int) (told, own []byte, next int) {
-	told = t.b[i+2:][:t.b[i]]
-	own = t.b[i+2+len(told):][:t.b[i+1]]
-	return told, own, i + 2 + len(told) + len(own)
+	told = t.b[i+jobHead:][:t.b[i]]
+	own = t.b[i+jobHead+len(told):][:t.b[i+1]]
+	return told, own, i + jobHead + len(told) + len(own)
+}
+
+// generationAt is that of the difficulty of the job that stands at i.
+func (t *jobTable) generationAt(i int) hashrate.Generation { return hashrate.Generation(t.b[i+2]) }
+
+// generation is that of the difficulty of the job that the miner knows by id.
+func (t *jobTable) generation(id []byte) (g hashrate.Generation, ok bool) {
+	for i := 0; i < len(t.b); {
+		told, _, next := t.at(i)
+		if bytes.Equal(told, id) {
+			g, ok = t.generationAt(i), true
+		}
+		i = next
+	}
+	return g, ok
 }
 
 // drop forgets the n oldest jobs.
@@ -117,42 +139,53 @@ func (t *jobTable) toldFor(own []byte) (told []byte) {
 // jobState is a job in runtime.json whose ID was changed.
 type jobState struct{ Told, Own []byte }
 
-// state gives the IDs that the miner was told, in order, and those of them that
-// the pool does not know.
-func (t *jobTable) state() (ids []string, renamed []jobState) {
+// state gives the IDs that the miner was told, in order, those of them that the
+// pool does not know, and the generation of each.
+func (t *jobTable) state() (ids []string, renamed []jobState, generations []byte) {
 	for i := 0; i < len(t.b); {
 		told, own, next := t.at(i)
 		ids = append(ids, string(told))
+		generations = append(generations, byte(t.generationAt(i)))
 		if len(own) > 0 {
 			renamed = append(renamed, jobState{bytes.Clone(told), bytes.Clone(own)})
 		}
 		i = next
 	}
-	return ids, renamed
+	return ids, renamed, generations
 }
 
-func newJobTable(ids []string, renamed []jobState) (t jobTable) {
-	for _, id := range ids {
+// newJobTable makes what state has described. Jobs without a generation, as in
+// files of earlier builds, have latest.
+func newJobTable(ids []string, renamed []jobState, generations []byte, latest hashrate.Generation) (t jobTable) {
+	for i, id := range ids {
+		g := latest
+		if len(generations) == len(ids) {
+			g = hashrate.Generation(generations[i])
+		}
 		var own []byte
 		for _, r := range renamed {
 			if string(r.Told) == id {
 				own = r.Own
 			}
 		}
-		t.add([]byte(id), own, maxDrainJobs)
+		t.add([]byte(id), own, g, maxDrainJobs)
 	}
 	return t
 }
 
 // before puts the jobs of an earlier link to the same pool in front, except
-// those that another link has given the miner since.
-func (t *jobTable) before(earlier *jobTable, given func(id []byte) bool) {
+// those that another link has given the miner since. adopted is the generation
+// that one of the earlier link's has here.
+func (t *jobTable) before(earlier *jobTable, given func(id []byte) bool, adopted func(hashrate.Generation) hashrate.Generation) {
 	var all jobTable
 	for _, from := range []*jobTable{earlier, t} {
 		for i := 0; i < len(from.b); {
 			told, own, next := from.at(i)
-			if from == t || !given(told) {
-				all.add(told, own, maxDrainJobs)
+			switch g := from.generationAt(i); {
+			case from == t:
+				all.add(told, own, g, maxDrainJobs)
+			case !given(told):
+				all.add(told, own, adopted(g), maxDrainJobs)
 			}
 			i = next
 		}
@@ -261,9 +294,10 @@ func alphabetOf(id []byte) string {
 // jobNoted notes a job of the link in use. It returns the ID to tell the miner
 // in place of the pool's, nil if that can stay, as it mostly does.
 func (s *Session) jobNoted(line []byte, sc *scannedLine) (told []byte) {
+	g := s.link.work.Job(s.now())
 	if len(s.drains) == 0 && s.link.jobs.renamed == 0 {
 		if id := usualJobID(line, sc.members[memberParams]); id != nil {
-			s.link.jobs.add(id, nil, maxLinkJobs)
+			s.link.jobs.add(id, nil, g, maxLinkJobs)
 			return nil
 		}
 	}
@@ -274,16 +308,16 @@ func (s *Session) jobNoted(line []byte, sc *scannedLine) (told []byte) {
 	raw := line[at.start:at.end]
 	id := plainID(raw)
 	if len(s.drains) == 0 && s.link.jobs.renamed == 0 {
-		s.link.jobs.add(id, nil, maxLinkJobs)
+		s.link.jobs.add(id, nil, g, maxLinkJobs)
 		return nil
 	}
 	if s.jobCollides(id, raw) {
 		if told = s.otherID(raw, number); told != nil {
-			s.link.jobs.add(plainID(told), raw, s.jobLimit())
+			s.link.jobs.add(plainID(told), raw, g, s.jobLimit())
 			return told
 		}
 	}
-	s.link.jobs.add(id, nil, s.jobLimit())
+	s.link.jobs.add(id, nil, g, s.jobLimit())
 	return nil
 }
 
@@ -310,7 +344,8 @@ func usualJobID(line []byte, params span) []byte {
 // Its ID is its hash, so that no other pool has the same.
 func (s *Session) answerJobNoted(line []byte) {
 	if id := answerJobID(line); id != nil {
-		s.link.jobs.add(plainID(id), nil, s.jobLimit())
+		s.link.targetHeard(scalarElement(memberValue(line, memberResult), 2), s.now())
+		s.link.jobs.add(plainID(id), nil, s.link.work.Job(s.now()), s.jobLimit())
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
 
 // IDs that are told in place of others are of the same kind, two characters
@@ -64,8 +66,8 @@ func TestJobTable(t *testing.T) {
 		if i%3 == 0 {
 			own = fmt.Append(nil, i)
 		}
-		table.add(fmt.Appendf(nil, "told-%d", i), own, maxLinkJobs)
-		table.add(fmt.Appendf(nil, "told-%d", i), own, maxLinkJobs) // told again
+		table.add(fmt.Appendf(nil, "told-%d", i), own, hashrate.Generation(i), maxLinkJobs)
+		table.add(fmt.Appendf(nil, "told-%d", i), own, hashrate.Generation(i), maxLinkJobs) // told again
 	}
 	check := func(table *jobTable) {
 		t.Helper()
@@ -84,14 +86,19 @@ func TestJobTable(t *testing.T) {
 		}
 	}
 	check(&table)
-	ids, renamed := table.state()
-	again := newJobTable(ids, renamed)
+	ids, renamed, generations := table.state()
+	again := newJobTable(ids, renamed, generations, 0)
 	check(&again)
 	if told := table.toldFor(fmt.Append(nil, 3*maxLinkJobs-3)); string(told) != fmt.Sprintf("told-%d", 3*maxLinkJobs-3) {
 		t.Errorf("told as %q", told)
 	}
-	later := newJobTable([]string{"told-40", "new"}, nil)
-	later.before(&table, func(id []byte) bool { return string(id) == "told-41" })
+	later := newJobTable([]string{"told-40", "new"}, nil, nil, 7)
+	later.before(&table, func(id []byte) bool { return string(id) == "told-41" }, func(g hashrate.Generation) hashrate.Generation { return g + 1 })
+	for id, want := range map[string]hashrate.Generation{"told-39": 40, "told-40": 7, "new": 7} {
+		if g, ok := later.generation([]byte(id)); !ok || g != want {
+			t.Errorf("job %s has generation %d, %v, want %d", id, g, ok, want)
+		}
+	}
 	if own, ok := later.find([]byte("told-40")); !ok || own != nil {
 		t.Errorf("a later job counts less than an earlier one: %q, %v", own, ok)
 	}

@@ -1,6 +1,9 @@
 package main
 
-import "github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+import (
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+)
 
 // linkTag tells a session's links apart. Requests that wait for an answer carry
 // the tag of the link they went to.
@@ -22,13 +25,15 @@ type link struct {
 	socket   *relay.Socket // nil: the connection is lost
 	tag      linkTag
 	suffixed bool       // the pool knows the workers by names with its suffix
+	heard    bool       // the pool has told a difficulty, or may have told the process before
+	restJobs bool       // see jobs
 	rules    *lineRules // nil: lines go on as they are
 	own      *ownRequests
 
 	// jobs are the latest that the pool gave. restJobs: jobs that no link is
 	// known to have given came from this one, because it was the only one then.
-	jobs     jobTable
-	restJobs bool
+	jobs jobTable
+	work hashrate.Link // the difficulties that they were given with
 
 	// What follows counts only while the link is in use.
 
@@ -38,7 +43,7 @@ type link struct {
 
 	// formerAnswers counts answers still to come, on a link taken over from an
 	// earlier build, to requests with that build's own ids.
-	formerAnswers int
+	formerAnswers int32
 	// difficultyDue runs while the pool has not told a difficulty, if it has to.
 	difficultyDue *relay.Timer
 }

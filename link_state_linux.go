@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -18,27 +19,52 @@ import (
 var errLinkTooEarly = errors.New("it has a connection to a pool before its miner is authorized")
 
 // state describes the link for the next process.
-func (l *link) state(m *sessionManager) linkState {
+func (l *link) state(m *sessionManager, now uint32) linkState {
 	st := linkState{
 		FD: -1, Coin: l.pool.coin, Pool: m.otherPool(l.pool), Link: l.tag, Suffixed: l.suffixed,
 		Own: l.own.state(), Rules: l.rules.state(), Noted: !l.restJobs,
-		FormerAnswers: l.formerAnswers, NoDifficulty: l.difficultyDue != nil,
+		FormerAnswers: int(l.formerAnswers), NoDifficulty: l.difficultyDue != nil,
 	}
 	if l.address != nil {
 		st.Address = l.address.text
 	}
-	st.Jobs, st.Renamed = l.jobs.state()
+	st.Jobs, st.Renamed, st.Generations = l.jobs.state()
+	st.Work = l.work.State(now)
 	if l.open() {
 		st.FD, st.Partial, st.Unsent = l.socket.FD(), l.socket.Unconsumed(), l.socket.Unsent()
 	}
 	return st
 }
 
-// link makes the link that st describes, to p, without its connection.
-func (st *linkState) link(p *pool) *link {
+// linkState describes one of the session's links for the next process.
+func (s *Session) linkState(l *link) linkState {
+	st := l.state(s.manager, s.now())
+	if miners := s.agent.link(l.tag); miners != nil {
+		st.AgentMiners = miners.miners.State()
+	}
+	return st
+}
+
+// takeMiners notes what the process before knew of the difficulties of an agent's
+// miners at a link. It is a no-op on nil.
+func (w *agentWorkers) takeMiners(l *link, state []byte) {
+	if known := w.link(l.tag); known != nil {
+		known.miners = hashrate.NewAgentMiners(state, &l.work)
+	}
+}
+
+// link makes the link that st describes, to p, without its connection. Earlier
+// builds do not tell what difficulty the pool has told: it is not known until the
+// pool tells it anew.
+func (st *linkState) link(p *pool, now uint32) *link {
+	work := st.Work.Link(now)
+	if st.Work == nil && len(st.Jobs) > 0 {
+		work.Job(now)
+	}
 	l := &link{
 		pool: p, tag: st.Link, suffixed: st.Suffixed, own: st.Own.requests(), rules: st.Rules.rules(p),
-		jobs: newJobTable(st.Jobs, st.Renamed), restJobs: !st.Noted, formerAnswers: st.FormerAnswers,
+		work: work, heard: !st.NoDifficulty,
+		jobs: newJobTable(st.Jobs, st.Renamed, st.Generations, work.Latest()), restJobs: !st.Noted, formerAnswers: int32(st.FormerAnswers),
 	}
 	for _, a := range p.addresses {
 		if a.text == st.Address {
@@ -54,6 +80,7 @@ func (ss *sessionState) setLink(st linkState) {
 	ss.Link, ss.Suffixed, ss.Own, ss.Rules = st.Link, st.Suffixed, st.Own, st.Rules
 	ss.OwnAnswers, ss.NoDifficulty = st.FormerAnswers, st.NoDifficulty
 	ss.Jobs, ss.RenamedJobs, ss.RestJobs = st.Jobs, st.Renamed, !st.Noted
+	ss.Work, ss.Generations, ss.AgentMiners = st.Work, st.Generations, st.AgentMiners
 	ss.PoolPartial, ss.PoolUnsent = st.Partial, st.Unsent
 }
 
@@ -65,7 +92,7 @@ func (ss *sessionState) linkInUse() linkState {
 		Link: ss.Link, Suffixed: ss.Suffixed, Own: ss.Own, Rules: ss.Rules,
 		FormerAnswers: ss.OwnAnswers, NoDifficulty: ss.NoDifficulty,
 		Jobs: ss.Jobs, Renamed: ss.RenamedJobs, Noted: !ss.RestJobs && (ss.JobsNoted || len(ss.Drains) > 0),
-		Partial: ss.PoolPartial, Unsent: ss.PoolUnsent,
+		Partial: ss.PoolPartial, Unsent: ss.PoolUnsent, Work: ss.Work, Generations: ss.Generations, AgentMiners: ss.AgentMiners,
 	}
 }
 
@@ -79,19 +106,21 @@ func (s *Session) restoreLink(st linkState) error {
 	if p == nil {
 		return fmt.Errorf("nothing is known of its coin %q", st.Coin)
 	}
-	s.link = st.link(p)
+	s.link = st.link(p, s.now())
 	if s.link.address == nil {
 		s.link.address = p.addresses[0]
 	}
 	s.link.jobSeen = s.manager.clock()
+	s.agent.takeMiners(s.link, st.AgentMiners)
 	return nil
 }
 
 // restoreDrain makes a former link from a state file. sock is its connection, nil
 // if that was lost.
 func (s *Session) restoreDrain(p *pool, sock *relay.Socket, st *linkState) {
-	d := &drain{link: st.link(p), session: s}
+	d := &drain{link: st.link(p, s.now()), session: s}
 	d.socket = sock
+	s.agent.takeMiners(d.link, st.AgentMiners)
 	d.timer = s.loop.After(s.manager.drainTime, d.expire)
 	s.drains = append(s.drains, d)
 	if sock != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -57,6 +58,10 @@ var (
 	descSubmitted  = desc("shares_submitted_total", "Shares that miners submitted.", "coin")
 	descSharesGood = desc("shares_accepted_total", "Shares that pools accepted. Agents' shares that a pool leaves unanswered are counted as submitted only.", "coin")
 	descSharesBad  = desc("shares_refused_total", "Shares that pools refused.", "coin")
+	descReasons    = desc("shares_refused_by_reason_total", "Shares that pools refused: stale, duplicate, low_difficulty, unauthorized, other.", "coin", "reason")
+	descUnknown    = desc("shares_unknown_total", "Shares whose difficulty is not known, or that no pool answers. The hashrate lacks their work.", "coin")
+	descWork       = desc("work_total", "Work of shares of known difficulty, in hashes, by what pools said of them: accepted, or why they refused them.", "coin", "result")
+	descHashrate   = desc("hashrate", "Hashes per second by accepted shares, as an average over the last 1m, 15m, 1h, 24h; absent while nothing is known.", "coin", "window")
 	descBytes      = desc("received_bytes_total", "Bytes taken from miners, and from the pools they mine at.", "from")
 	descUnchanged  = desc("lines_not_translated_total", "Jobs and shares that were not understood and did not go on.")
 	descDropped    = desc("lines_dropped_total", "Lines that did not go on to the other side.", "reason")
@@ -223,10 +228,23 @@ func (c *metricsCollector) collectSessions(gauge, count addMetric) {
 // collectPools adds up former pools of a coin at the same address.
 func (c *metricsCollector) collectPools(gauge, count addMetric) {
 	m := c.server.manager
-	for coin, shares := range m.sharesByCoin() {
-		count(descSubmitted, float64(shares.submitted), coin)
-		count(descSharesGood, float64(shares.accepted), coin)
-		count(descSharesBad, float64(shares.refused), coin)
+	for coin, shares := range m.rates.byCoin() {
+		count(descSubmitted, float64(shares.Submitted), coin)
+		count(descSharesGood, float64(shares.Accepted), coin)
+		count(descSharesBad, float64(shares.RefusedShares()), coin)
+		count(descUnknown, float64(shares.Unknown), coin)
+		count(descWork, shares.Work*float64(hashrate.UnitBitcoin), coin, "accepted")
+		for why := range hashrate.Refusals {
+			count(descReasons, float64(shares.Refused[why]), coin, why.String())
+			count(descWork, shares.Lost[why]*float64(hashrate.UnitBitcoin), coin, why.String())
+		}
+	}
+	for coin, rates := range m.rates.coinRates() {
+		for w, rate := range rates {
+			if perSecond, known := rate.Value(); known {
+				gauge(descHashrate, perSecond, coin, hashrate.Window(w).String())
+			}
+		}
 	}
 	type links struct {
 		dials, lost int64

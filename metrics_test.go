@@ -93,7 +93,9 @@ func TestMetricsOfFormerPools(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := pools[coin]
-		p.shares.submitted.Add(7)
+		for range 7 {
+			p.links[0].shares.Submit()
+		}
 		p.links[0].dials.Add(3)
 		return p
 	}
@@ -102,7 +104,8 @@ func TestMetricsOfFormerPools(t *testing.T) {
 		"btc again": former("btc", "127.0.0.1:1"),
 		"old":       former("old\xff", "127.0.0.1:2"),
 	}
-	m.pools["btc"].shares.submitted.Add(1)
+	m.rates.adopt(m.former)
+	m.pools["btc"].links[0].shares.Submit()
 	server, err := startStatus(m.config, m.sessionManager)
 	if err != nil {
 		t.Fatal(err)

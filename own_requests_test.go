@@ -99,8 +99,8 @@ func TestMinerUsesOwnIDs(t *testing.T) {
 	miner.ExpectLine(goodAnswer(suggested))
 	link.Close()
 	miner.ExpectLine(lostAnswer(suggested)) // get_transactions
-	if p := sw.pools["btc"]; p.shares.submitted.Load() != 5 || p.shares.accepted.Load() != 5 {
-		t.Errorf("%d submitted, %d accepted", p.shares.submitted.Load(), p.shares.accepted.Load())
+	if p := sw.pools["btc"].totals(); p.Submitted != 5 || p.Accepted != 5 {
+		t.Errorf("%d submitted, %d accepted", p.Submitted, p.Accepted)
 	}
 }
 
@@ -157,8 +157,8 @@ func TestAnswersInOtherForms(t *testing.T) {
 			sc.miner.ExpectLine(c.want)
 			btc.Close()
 			sc.nothing(bcc, "bcc-1")
-			if p := sc.sw.pools["btc"]; p.shares.accepted.Load() != 2 || p.shares.refused.Load() != 0 {
-				t.Errorf("%d accepted, %d refused", p.shares.accepted.Load(), p.shares.refused.Load())
+			if p := sc.sw.pools["btc"].totals(); p.Accepted != 2 || p.RefusedShares() != 0 {
+				t.Errorf("%d accepted, %d refused", p.Accepted, p.RefusedShares())
 			}
 		})
 	}
@@ -184,7 +184,7 @@ func TestUnansweredRequests(t *testing.T) {
 	sc.answered(btc, "2")
 	sc.share(btc, "3", "btc-1")
 	sc.answered(btc, "3")
-	if got := sc.sw.pools["btc"].shares.accepted.Load(); got != 3 {
+	if got := sc.sw.pools["btc"].totals().Accepted; got != 3 {
 		t.Errorf("%d accepted, want 3", got)
 	}
 	btc.ExpectClosed() // though none of the others was answered

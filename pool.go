@@ -38,8 +38,7 @@ type pool struct {
 	worker        string // template of names; empty: none
 	password      string // for all workers; empty: the miners' own
 
-	shares shareCounts
-	links  []linkCounts // by address
+	links []linkCounts // by address
 }
 
 // newPools makes the pools of a configuration. Coins with the same address

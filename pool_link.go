@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -227,7 +228,7 @@ func (k *poolLink) line(line []byte) {
 			k.hasJob = true
 		}
 		k.keep(line)
-	case lineDifficulty:
+	case lineDifficulty, lineTarget:
 		k.difficulty = true
 		k.keep(line)
 	case lineAnswer:
@@ -334,12 +335,18 @@ func (k *poolLink) greeting(clean bool) []byte {
 		line := s.nextMessage(rest)
 		rest = rest[len(line):]
 		if line[0] == agentMagic {
+			if line[1] == hashrate.AgentDifficulty {
+				s.agentDifficultyHeard(line)
+			}
 			out = append(out, line...)
 			continue
 		}
 		sc := scanPoolLine(line)
-		switch sc.poolKind(line) {
+		switch kind := sc.poolKind(line); kind {
+		case lineDifficulty, lineTarget:
+			s.link.difficultyHeard(kind, line, s.now())
 		case lineJob:
+			s.jobHeard(line)
 			told := s.jobNoted(line, &sc)
 			if clean {
 				line = setClean(k.session.manager.chain, line)

@@ -28,6 +28,7 @@ import (
 // sessions are taken over by a goroutine, as nothing is relayed meanwhile.
 func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setServerID(st.ServerID)
+	m.rates.resume(st.Rates, st.pause(time.Now(), monotonicClock()))
 	m.former = maps.Clone(m.pools)
 	if st.Config != nil {
 		former, err := newPools(st.Config, m.health)
@@ -35,6 +36,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 			glog.Errorf("resume: pools of the former configuration: %v", err)
 		} else {
 			m.former = former
+			m.rates.adopt(former)
 		}
 	}
 	var lost atomic.Int64
@@ -112,6 +114,7 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 				m.otherPools = make(map[otherPoolKey]*pool)
 			}
 			former = pools[coin]
+			m.rates.adopt(pools)
 			m.otherPools[key] = former
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
@@ -47,6 +48,9 @@ type runtimeState struct {
 
 	// Monitor is what the status page has shown.
 	Monitor *monitorState `json:",omitempty"`
+
+	// Rates are the hashrates so far.
+	Rates *ratesState `json:",omitempty"`
 
 	// Descriptors are all connections that the sessions name. They tell what
 	// to close if a session's own record turns out to be unreadable.
@@ -96,6 +100,14 @@ type sessionState struct {
 	Since  int64     `json:",omitempty"` // when it connected, Unix seconds
 	Shares [3]uint32 // submitted, accepted, refused
 	Share  int64     `json:",omitempty"` // when the last one came, Unix seconds
+
+	// Builds that know hashrates have these besides. Shares and Share are still
+	// written for those that do not.
+	Miner       *hashrate.MinerState `json:",omitempty"`
+	Work        *hashrate.LinkState  `json:",omitempty"` // as in linkState
+	Generations []byte               `json:",omitempty"` // as in linkState
+	AgentMiners []byte               `json:",omitempty"` // as in linkState
+	ShareWork   []byte               `json:",omitempty"` // generations of Requests, in their order
 
 	Owed         int       `json:",omitempty"`
 	OwnAnswers   int       `json:",omitempty"` // to ids of builds that used words
@@ -213,6 +225,10 @@ type linkState struct {
 	Renamed  []jobState `json:",omitempty"` // those of Jobs that the pool calls otherwise
 	Partial  []byte
 	Unsent   []byte
+
+	Work        *hashrate.LinkState `json:",omitempty"` // the difficulties that jobs were given with
+	Generations []byte              `json:",omitempty"` // of Jobs, in their order
+	AgentMiners []byte              `json:",omitempty"` // hashrate.AgentMiners
 
 	FormerAnswers int  `json:",omitempty"` // of the link in use only
 	NoDifficulty  bool `json:",omitempty"` // of the link in use only

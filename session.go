@@ -7,6 +7,7 @@ import (
 
 	"github.com/golang/glog"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -94,7 +95,7 @@ type Session struct {
 	renewals  uint8  // of the link at the pool's wish, since renewedAt
 	renewedAt uint32 // by the manager's clock
 
-	shares   minerShares
+	shares   hashrate.Miner
 	requests requestQueue // not answered yet
 	held     []heldAnswer
 }
@@ -113,6 +114,7 @@ func newSession(m *sessionManager, l *sessionLoop, h relay.Handle, addr netip.Ad
 		return nil, err
 	}
 	s.miner = miner
+	s.shares = hashrate.NewMiner(s.now())
 	s.beginHandshake()
 	return s, nil
 }

@@ -62,6 +62,9 @@ func (w *agentWorkers) remember(message []byte) error {
 	w.size -= len(old)
 	if message[1] == agentUnregister {
 		delete(w.messages, id)
+		for _, l := range w.links {
+			l.miners.Forget(id)
+		}
 		return nil
 	}
 	if w.size+len(message) > maxRegistered {

@@ -131,7 +131,7 @@ func (s *Session) askTransactions(line []byte) bool {
 	}
 	id := slices.Clone(lineID(line))
 	s.link.socket.Write(putJobID(slices.Clone(line), 0, own))
-	s.requests.push(s.link.tag, id, false)
+	s.requests.push(s.link.tag, id)
 	return true
 }
 

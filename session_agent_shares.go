@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
 
 // An agent that has asked for it gets an answer to each binary share: its number
@@ -56,12 +58,14 @@ type agentLink struct {
 	// waiting are the last shares that were sent, up to next. The first one is
 	// not answered.
 	waiting []agentWaiting
-	held    []agentHeld // answers that wait for those to earlier shares at other pools
+	miners  hashrate.AgentMiners // their difficulties
+	held    []agentHeld          // answers that wait for those to earlier shares at other pools
 }
 
 type agentWaiting struct {
-	Number   uint32 // the agent's
-	Answered bool
+	Number     uint32 // the agent's
+	Answered   bool
+	Difficulty hashrate.Difficulty `json:",omitempty"`
 }
 
 type agentHeld struct {
@@ -121,20 +125,22 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 	w.next++
 	session, ok := s.agentShareSession(message)
 	if !ok {
-		s.countShare(s.link.pool)
+		s.countShare(s.link)
 		return true // the pool can make nothing of it, and does not count it
 	}
 	if _, known := w.messages[session]; !known && w.registered {
 		// The miner has left. sserver does not answer its shares, nor count them.
 		flush()
-		s.countShare(s.link.pool)
+		s.countShare(s.link)
 		s.answerAgent(&w.own, number, statusUnauthorized)
 		return false
 	}
-	to := s.routeAgentShare(message)
-	s.countShare(to.pool)
+	var buf [2 * 32]byte
+	job := s.agentShareJob(buf[:0], message) // before it gets the pool's number
+	to := s.routeAgentShare(message, job)
+	s.countShare(to)
 	if to == s.link {
-		s.agentShareSent(to, number)
+		s.agentShareSent(to, number, s.agentDifficulty(to, session, job))
 		return true
 	}
 	flush()
@@ -143,19 +149,17 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 		return false
 	}
 	to.socket.Write(message)
-	s.agentShareSent(to, number)
+	s.agentShareSent(to, number, s.agentDifficulty(to, session, job))
 	return false
 }
 
 // routeAgentShare finds the link whose pool gave a share's job, and gives the
 // share the number that this pool has for the job.
-func (s *Session) routeAgentShare(message []byte) (to *link) {
+func (s *Session) routeAgentShare(message, job []byte) (to *link) {
 	to = s.link
 	if len(s.drains) == 0 && to.jobs.renamed == 0 {
 		return to
 	}
-	var buf [2 * 32]byte
-	job := s.agentShareJob(buf[:0], message)
 	own, here := to.jobs.find(job)
 	if !here {
 		var former *link
@@ -205,23 +209,31 @@ func jobNumber(id []byte) (byte, bool) {
 }
 
 // agentShareSent notes a share that a link has been sent.
-func (s *Session) agentShareSent(to *link, number uint32) {
+func (s *Session) agentShareSent(to *link, number uint32, d hashrate.Difficulty) {
 	l := s.agent.link(to.tag)
 	if l != nil {
 		l.next++
 	}
 	if !s.agent.wantsAnswers {
+		s.countUnanswered(to)
 		return
 	}
 	if l == nil {
+		s.countUnanswered(to)
 		s.answerAgent(&s.agent.own, number, statusAccept)
 		return
 	}
 	if l.answers && !l.proved && len(l.waiting) > 0 && s.manager.clock()-l.since >= agentSilence {
 		l.answers = false
+		for _, share := range l.waiting {
+			if !share.Answered {
+				s.countUnanswered(to)
+			}
+		}
 		s.giveUpAnswers(l, statusAccept)
 	}
 	if !l.answers {
+		s.countUnanswered(to)
 		// What an agent tells its miners if it gets no answers.
 		s.answerAgent(l, number, statusAccept)
 		return
@@ -229,10 +241,11 @@ func (s *Session) agentShareSent(to *link, number uint32) {
 	if len(l.waiting) == 0 {
 		l.since = s.manager.clock()
 	}
-	if l.waiting = append(l.waiting, agentWaiting{number, false}); len(l.waiting) > maxAgentShares {
+	if l.waiting = append(l.waiting, agentWaiting{number, false, d}); len(l.waiting) > maxAgentShares {
 		first := l.waiting[0].Number
 		l.waiting[0].Answered = true
 		l.trim()
+		s.countUnanswered(to)
 		s.answerAgent(l, first, statusAccept)
 	}
 }
@@ -265,7 +278,11 @@ func (s *Session) agentAnswered(from *link, answer []byte) bool {
 	l.proved = true
 	share := &l.waiting[at]
 	share.Answered = true
-	s.countVerdictOf(from, status.accepted())
+	if status.accepted() {
+		s.countAccepted(from, share.Difficulty)
+	} else {
+		s.countRefused(from, share.Difficulty, hashrate.RefusalOfCode(int(status)))
+	}
 	if s.agent.follows(l, share.Number) {
 		s.agent.hold(l, share.Number, status)
 		l.trim()

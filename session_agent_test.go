@@ -105,7 +105,8 @@ func (sw *testSwitcher) counts(t *testing.T, account string) [3]uint64 {
 	if a == nil {
 		t.Fatalf("no sub-account %q", account)
 	}
-	return [3]uint64{a.shares.submitted.Load(), a.shares.accepted.Load(), a.shares.refused.Load()}
+	counted := a.shares.Totals()
+	return [3]uint64{counted.Submitted, counted.Accepted, counted.RefusedShares()}
 }
 
 // A pool that does not answer binary shares is made up for, once the agent was

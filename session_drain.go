@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -48,7 +49,7 @@ func (s *Session) retireLink(next *link) {
 	linger := s.manager.drainTime
 	if !old.open() {
 		if old.pool == next.pool && !s.numbersJobs() {
-			next.jobs, next.restJobs = old.jobs, old.restJobs
+			next.jobs, next.restJobs, next.work, next.heard = old.jobs, old.restJobs, old.work, old.heard
 			return
 		}
 		if linger > 0 {
@@ -104,6 +105,8 @@ func (s *Session) takeJobs(d *drain) {
 	later := s.drains[slices.Index(s.drains, d)+1:]
 	s.link.jobs.before(&d.jobs, func(id []byte) bool {
 		return slices.ContainsFunc(later, func(other *drain) bool { return other.jobs.has(id) })
+	}, func(g hashrate.Generation) hashrate.Generation {
+		return s.link.work.Adopt(d.work.Difficulty(g), s.now())
 	})
 	s.link.restJobs = s.link.restJobs || d.restJobs
 	d.jobs, d.restJobs = jobTable{}, false
@@ -257,7 +260,7 @@ func (s *Session) routeShare(line []byte) bool {
 		if poolJob == nil {
 			return false
 		}
-		s.countShare(s.link.pool)
+		s.countShare(s.link)
 		s.sendShare(s.link, line, poolJob)
 		return true
 	}
@@ -265,9 +268,9 @@ func (s *Session) routeShare(line []byte) bool {
 	if former == nil {
 		return false
 	}
-	s.countShare(former.pool)
+	s.countShare(former)
 	if !former.open() {
-		s.requests.push(former.tag, lineID(line), true)
+		s.requests.pushShare(former.tag, lineID(line), 0)
 		s.failRequests(former)
 		return true
 	}

@@ -162,10 +162,10 @@ func TestDrainRoutesSharesByJob(t *testing.T) {
 	sc.answered(btc, "16")
 	sc.answered(bcc, "13")
 	sc.answered(bcc, "15")
-	if got := sc.sw.pools["btc"].shares.submitted.Load(); got != 4 {
+	if got := sc.sw.pools["btc"].totals().Submitted; got != 4 {
 		t.Errorf("%d shares counted for btc, want 4", got)
 	}
-	if got := sc.sw.pools["bcc"].shares.accepted.Load(); got != 3 {
+	if got := sc.sw.pools["bcc"].totals().Accepted; got != 3 {
 		t.Errorf("%d accepted shares counted for bcc, want 3", got)
 	}
 }

@@ -57,6 +57,7 @@ type sessionManager struct {
 	former    map[string]*pool // of the process before, by coin; see formerPool
 	health    *health
 	accounts  *accountBook
+	rates     *rateBook
 	coins     CoinSource
 	ids       *sessionIDs
 	gate      *dialGate
@@ -136,7 +137,9 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		limits:    newConnectionLimits(c),
 		waitingID: make(map[*Session]struct{}),
 	}
-	m.accounts = newAccountBook(health, m.monitor)
+	m.rates = newRateBook()
+	m.rates.adopt(pools)
+	m.accounts = newAccountBook(health, m.monitor, m.rates)
 	health.lookedUp = m.nameLookedUp
 	m.sizes = newSizeSurvey(m)
 	m.fdLimit = descriptorLimit()
@@ -163,6 +166,7 @@ func (m *sessionManager) start() {
 		l.Start()
 		l.Post(func() { m.startSweeps(l) })
 	}
+	m.rates.start()
 }
 
 // listen opens the listener that miners connect to.
@@ -355,6 +359,7 @@ func (m *sessionManager) close() {
 		})
 	}
 	m.closeLoops()
+	m.rates.close()
 }
 
 func (m *sessionManager) closeLoops() {

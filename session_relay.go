@@ -6,6 +6,7 @@ import (
 
 	"github.com/golang/glog"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -21,6 +22,7 @@ const (
 	lineAnswer lineKind = iota // no method
 	lineJob
 	lineDifficulty
+	lineTarget
 	lineVersionMask
 	lineSetExtranonce
 	lineReconnect
@@ -44,6 +46,8 @@ func (sc *scannedLine) poolKind(line []byte) lineKind {
 		return lineJob
 	case "mining.set_difficulty":
 		return lineDifficulty
+	case "mining.set_target":
+		return lineTarget
 	case "mining.set_version_mask":
 		return lineVersionMask
 	case "mining.set_extranonce":
@@ -161,13 +165,13 @@ func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) boo
 			flush()
 			return false
 		}
-		s.countShare(s.link.pool)
+		s.countShare(s.link)
 		if s.link.rules != nil || s.link.own.find(id) >= 0 {
 			flush()
 			s.sendShare(s.link, line, nil)
 			return false
 		}
-		s.requests.push(s.link.tag, id, true)
+		s.requests.pushShare(s.link.tag, id, s.link.generationOf(line))
 		return true
 	}
 	flush()
@@ -179,7 +183,7 @@ func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) boo
 		s.miner.Write(s.dialect().appendError(nil, id, errTooMany, s.manager.ids.server()))
 		return false
 	}
-	s.requests.push(s.link.tag, wire, false)
+	s.requests.push(s.link.tag, wire)
 	if !bytes.Equal(wire, id) {
 		line = withID(line, sc.members[memberID], wire)
 	}
@@ -190,6 +194,7 @@ func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) boo
 // sendShare sends a share to a link by its rules, and expects its answer. The
 // share gets the pool's own ID of its job, poolJob, if the miner knows another.
 func (s *Session) sendShare(to *link, line, poolJob []byte) {
+	generation := to.generationOf(line)
 	if poolJob != nil {
 		line = putJobID(bytes.Clone(line), 1, poolJob)
 	}
@@ -197,7 +202,7 @@ func (s *Session) sendShare(to *link, line, poolJob []byte) {
 	id := sc.id(line)
 	wire, ok := s.wireID(to, id)
 	if !ok {
-		s.refuseShare(to, id, errTooMany)
+		s.refuseShare(to, id, generation, errTooMany)
 		return
 	}
 	aliased := !bytes.Equal(wire, id)
@@ -212,18 +217,17 @@ func (s *Session) sendShare(to *link, line, poolJob []byte) {
 			to.own.take(wire)
 		}
 		s.manager.notUnderstood.Add(1)
-		s.refuseShare(to, id, errNotUnderstood)
+		s.refuseShare(to, id, generation, errNotUnderstood)
 		return
 	}
-	s.requests.push(to.tag, wire, true)
+	s.requests.pushShare(to.tag, wire, generation)
 }
 
 // refuseShare answers a share that no pool gets.
-func (s *Session) refuseShare(to *link, id []byte, e *stratumError) {
-	answer := s.dialect().appendError(nil, id, e, s.manager.ids.server())
-	s.countVerdict(to.tag, answer)
+func (s *Session) refuseShare(to *link, id []byte, generation hashrate.Generation, e *stratumError) {
+	s.countRefused(to, to.work.Difficulty(generation), hashrate.RefusalOther)
 	if len(id) > 0 {
-		s.miner.Write(answer)
+		s.miner.Write(s.dialect().appendError(nil, id, e, s.manager.ids.server()))
 	}
 }
 
@@ -302,6 +306,9 @@ func (s *Session) poolReceived(b []byte) int {
 // miner as it is. flush writes the lines before it, and is called if not.
 func (s *Session) poolLine(line []byte, flush func()) bool {
 	if s.agent != nil && line[0] == agentMagic {
+		if line[1] == hashrate.AgentDifficulty {
+			s.agentDifficultyHeard(line)
+		}
 		if line[1] != agentAnswer {
 			return true
 		}
@@ -377,6 +384,7 @@ func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool
 		}
 	case lineJob:
 		s.gotJob()
+		s.jobHeard(line)
 		if told := s.jobNoted(line, sc); told != nil || s.link.rules != nil {
 			flush()
 			if err := s.writeJob(line, told); err != nil {
@@ -384,7 +392,8 @@ func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool
 			}
 			return false
 		}
-	case lineDifficulty:
+	case lineDifficulty, lineTarget:
+		s.link.difficultyHeard(kind, line, s.now())
 		s.difficultyTold()
 	case lineVersionMask, lineSetExtranonce, lineReconnect:
 		flush()

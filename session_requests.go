@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"slices"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
 
 // A session keeps the ids of the miner's requests that are not answered yet,
@@ -26,27 +28,34 @@ const (
 
 var errPoolConnectionLost = &stratumError{20, "Pool connection lost"}
 
-// requestQueue holds requests as tag, length of the id with shareBit, id. The
-// memory of an empty queue is kept for the next request.
+// requestQueue holds requests as tag, length of the id with shareBit, generation of
+// the difficulty of a share's job, id. The memory of an empty queue is kept for the
+// next request.
 type requestQueue struct{ b []byte }
+
+// requestHead is the size of what stands before an id.
+const requestHead = 3
 
 // shareBit marks the length of a share's id.
 const shareBit = 0x80
 
 // push keeps a request. If there is no room, the oldest requests that are no
 // shares go: some pools never answer them.
-func (q *requestQueue) push(tag linkTag, id []byte, share bool) {
+func (q *requestQueue) push(tag linkTag, id []byte) { q.add(tag, id, 0, 0) }
+
+// pushShare keeps a share, with the generation of its job's difficulty.
+func (q *requestQueue) pushShare(tag linkTag, id []byte, generation hashrate.Generation) {
+	q.add(tag, id, shareBit, generation)
+}
+
+func (q *requestQueue) add(tag linkTag, id []byte, mark byte, generation hashrate.Generation) {
 	if len(id) == 0 || len(id) > maxRequestID {
 		return
 	}
-	if need := len(q.b) + 2 + len(id) - maxRequests; need > 0 && !q.dropOthers(need) {
+	if need := len(q.b) + requestHead + len(id) - maxRequests; need > 0 && !q.dropOthers(need) {
 		return
 	}
-	size := byte(len(id))
-	if share {
-		size |= shareBit
-	}
-	q.b = append(q.b, byte(tag), size)
+	q.b = append(q.b, byte(tag), byte(len(id))|mark, byte(generation))
 	q.b = append(q.b, id...)
 }
 
@@ -54,16 +63,16 @@ func (q *requestQueue) push(tag linkTag, id []byte, share bool) {
 // shares. It reports whether there were enough of them; if not, all stay.
 func (q *requestQueue) dropOthers(need int) bool {
 	room := 0
-	for at := 0; at < len(q.b) && room < need; at += 2 + int(q.b[at+1]&^shareBit) {
+	for at := 0; at < len(q.b) && room < need; at = q.after(at) {
 		if q.b[at+1]&shareBit == 0 {
-			room += 2 + int(q.b[at+1])
+			room += q.after(at) - at
 		}
 	}
 	if room < need {
 		return false
 	}
 	for at := 0; need > 0; {
-		size := 2 + int(q.b[at+1]&^shareBit)
+		size := q.after(at) - at
 		if q.b[at+1]&shareBit != 0 {
 			at += size
 			continue
@@ -78,21 +87,19 @@ func (q *requestQueue) dropOthers(need int) bool {
 // is none, and whether another link's request of the same id comes before it.
 // If none has the id as it is written, that is one whose id has its value.
 func (q *requestQueue) find(tag linkTag, id []byte) (at int, after bool) {
-	for at = 0; at < len(q.b); {
-		size := int(q.b[at+1] &^ shareBit)
-		if size == len(id) && bytes.Equal(q.b[at+2:at+2+size], id) {
+	for at = 0; at < len(q.b); at = q.after(at) {
+		if int(q.b[at+1]&^shareBit) == len(id) && bytes.Equal(q.id(at), id) {
 			if linkTag(q.b[at]) == tag {
 				return at, after
 			}
 			after = true
 		}
-		at += 2 + size
 	}
 	return q.findValue(tag, id)
 }
 
 func (q *requestQueue) findValue(tag linkTag, id []byte) (at int, after bool) {
-	for at = 0; at < len(q.b); at += 2 + int(q.b[at+1]&^shareBit) {
+	for at = 0; at < len(q.b); at = q.after(at) {
 		if !sameID(q.id(at), id) {
 			continue
 		}
@@ -104,20 +111,24 @@ func (q *requestQueue) findValue(tag linkTag, id []byte) (at int, after bool) {
 	return -1, false
 }
 
-// id is the id of the request that stands at at.
-func (q *requestQueue) id(at int) []byte { return q.b[at+2 : at+2+int(q.b[at+1]&^shareBit)] }
+// after is where the request behind the one that stands at at stands.
+func (q *requestQueue) after(at int) int { return at + requestHead + int(q.b[at+1]&^shareBit) }
 
-// remove drops the request that stands at at and reports whether it was a share.
-func (q *requestQueue) remove(at int) (share bool) {
-	size := q.b[at+1]
-	q.b = append(q.b[:at], q.b[at+2+int(size&^shareBit):]...)
-	return size&shareBit != 0
+// id is the id of the request that stands at at.
+func (q *requestQueue) id(at int) []byte { return q.b[at+requestHead : q.after(at)] }
+
+// remove drops the request that stands at at. It reports whether that was a share,
+// and the generation of its job's difficulty.
+func (q *requestQueue) remove(at int) (generation hashrate.Generation, share bool) {
+	share, generation = q.b[at+1]&shareBit != 0, hashrate.Generation(q.b[at+2])
+	q.b = append(q.b[:at], q.b[q.after(at):]...)
+	return generation, share
 }
 
 // shares is how many shares of a link are there.
 func (q *requestQueue) shares(tag linkTag) int {
 	n := 0
-	for at := 0; at < len(q.b); at += 2 + int(q.b[at+1]&^shareBit) {
+	for at := 0; at < len(q.b); at = q.after(at) {
 		if linkTag(q.b[at]) == tag && q.b[at+1]&shareBit != 0 {
 			n++
 		}
@@ -125,16 +136,32 @@ func (q *requestQueue) shares(tag linkTag) int {
 	return n
 }
 
-// valid says whether b, from a state file, is the content of a queue.
-func validRequests(b []byte) bool {
-	at := 0
-	for at < len(b) {
-		if at+2 > len(b) {
-			return false
-		}
-		at += 2 + int(b[at+1]&^shareBit)
+// state is the queue as state files have it: tag, length with shareBit and id of
+// each request, as builds without generations know it, and the generations.
+func (q *requestQueue) state() (requests, generations []byte) {
+	for at := 0; at < len(q.b); at = q.after(at) {
+		requests = append(append(requests, q.b[at], q.b[at+1]), q.id(at)...)
+		generations = append(generations, q.b[at+2])
 	}
-	return at == len(b)
+	return requests, generations
+}
+
+// newRequestQueue makes the queue that a state file describes, an empty one if it
+// is not sound. Without generations the difficulties are not known.
+func newRequestQueue(requests, generations []byte) (q requestQueue) {
+	for n := 0; len(requests) > 0; n++ {
+		if len(requests) < 2 || len(requests) < 2+int(requests[1]&^shareBit) {
+			return requestQueue{}
+		}
+		size := 2 + int(requests[1]&^shareBit)
+		g := byte(0)
+		if n < len(generations) {
+			g = generations[n]
+		}
+		q.b = append(append(q.b, requests[0], requests[1], g), requests[2:size]...)
+		requests = requests[size:]
+	}
+	return q
 }
 
 // heldAnswer waits for the answer to an earlier request with the same id at
@@ -193,8 +220,8 @@ func (s *Session) answered(from *link, line []byte, sc *scannedLine) []byte {
 		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
 		return nil
 	}
-	if s.requests.remove(at) {
-		s.countShareAnswer(tag, accepts(sc.value(line, memberResult), sc.value(line, memberError)))
+	if generation, share := s.requests.remove(at); share {
+		s.countAnswer(from, generation, line, sc)
 	}
 	return line
 }
@@ -217,8 +244,9 @@ func (s *Session) releaseHeld() {
 			continue
 		}
 		if at >= 0 {
-			if s.requests.remove(at) {
-				s.countVerdict(h.tag, h.line)
+			if generation, share := s.requests.remove(at); share {
+				sc := scanPoolLine(h.line)
+				s.countAnswer(s.linkTagged(h.tag), generation, h.line, &sc)
 			}
 			s.miner.Write(h.line)
 		}
@@ -243,8 +271,7 @@ func (s *Session) failRequests(ended *link) {
 	}
 	var out []byte
 	for q, at := &s.requests, 0; at < len(q.b); {
-		next := at + 2 + int(q.b[at+1]&^shareBit)
-		id := q.b[at+2 : next]
+		next, id := q.after(at), q.id(at)
 		if linkTag(q.b[at]) != tag {
 			at = next
 			continue

@@ -18,26 +18,35 @@ func TestRequestQueue(t *testing.T) {
 		}
 	}
 	want(1, "7", -1, false)
-	q.push(1, []byte("7"), true)
-	q.push(1, []byte("7"), false)
-	q.push(2, []byte("7"), true)
-	q.push(2, []byte(`"7"`), true)
-	q.push(1, []byte("77"), false)
+	q.pushShare(1, []byte("7"), 5)
+	q.push(1, []byte("7"))
+	q.pushShare(2, []byte("7"), 5)
+	q.pushShare(2, []byte(`"7"`), 5)
+	q.push(1, []byte("77"))
 	want(1, "7", 0, false)
-	want(2, "7", 6, true)
-	want(2, `"7"`, 9, false)
-	want(1, "77", 14, false)
+	want(2, "7", 8, true)
+	want(2, `"7"`, 12, false)
+	want(1, "77", 18, false)
 	want(3, "7", -1, false)
 	if n := q.shares(1); n != 1 {
 		t.Errorf("%d shares of link 1, want 1", n)
 	}
-	if !validRequests(q.b) || validRequests(q.b[:len(q.b)-1]) || validRequests([]byte{1}) {
-		t.Error("a queue's content is judged wrongly")
+	requests, generations := q.state()
+	if again := newRequestQueue(requests, generations); !bytes.Equal(again.b, q.b) {
+		t.Errorf("after an upgrade %q, before %q", again.b, q.b)
 	}
-	if !q.remove(0) {
+	if of := newRequestQueue(requests, nil); len(of.b) != len(q.b) { // by an earlier build
+		t.Errorf("of an earlier build %q", of.b)
+	}
+	for _, bad := range [][]byte{requests[:len(requests)-1], {1}, {1, 2, '3'}} {
+		if of := newRequestQueue(bad, generations); len(of.b) != 0 {
+			t.Errorf("%q is taken for %q", bad, of.b)
+		}
+	}
+	if g, share := q.remove(0); !share || g != 5 {
 		t.Error("the first was a share")
 	}
-	if q.remove(0) {
+	if _, share := q.remove(0); share {
 		t.Error("the second was none")
 	}
 	want(2, "7", 0, false)
@@ -47,27 +56,27 @@ func TestRequestQueue(t *testing.T) {
 func TestRequestQueueLimits(t *testing.T) {
 	var q requestQueue
 	longest := bytes.Repeat([]byte("i"), maxRequestID)
-	q.push(1, longest, true)
+	q.pushShare(1, longest, 5)
 	if at, _ := q.find(1, longest); at != 0 {
 		t.Error("an id of the greatest length is not kept")
 	}
-	if !q.remove(0) {
+	if _, share := q.remove(0); !share {
 		t.Error("its mark as a share is lost")
 	}
-	q.push(1, append(longest, 'i'), true)
-	q.push(1, nil, true)
+	q.pushShare(1, append(longest, 'i'), 5)
+	q.pushShare(1, nil, 5)
 	if len(q.b) != 0 {
 		t.Errorf("kept %q", q.b)
 	}
 	pushed := 0
 	for i := range 2 * maxRequests {
 		before := len(q.b)
-		q.push(linkTag(i%3), fmt.Appendf(nil, "%d", i), true)
+		q.pushShare(linkTag(i%3), fmt.Appendf(nil, "%d", i), 5)
 		if len(q.b) > before {
 			pushed++
 		}
 	}
-	if len(q.b) > maxRequests || len(q.b) < maxRequests-maxRequestID || !validRequests(q.b) {
+	if len(q.b) > maxRequests || len(q.b) < maxRequests-maxRequestID {
 		t.Errorf("%d bytes kept", len(q.b))
 	}
 	if n := q.shares(0) + q.shares(1) + q.shares(2); n != pushed {
@@ -93,7 +102,11 @@ func TestRequestQueueModel(t *testing.T) {
 		case 0, 1, 2:
 			if len(q.b) < 1000 {
 				share := rng.IntN(2) == 0
-				q.push(tag, []byte(id), share)
+				if share {
+					q.pushShare(tag, []byte(id), 5)
+				} else {
+					q.push(tag, []byte(id))
+				}
 				model = append(model, entry{tag, id, share})
 			}
 		default:
@@ -104,7 +117,7 @@ func TestRequestQueueModel(t *testing.T) {
 				t.Fatalf("find(%d, %s) is %d, %v in %v", tag, id, at, after, model)
 			}
 			if i >= 0 {
-				if share := q.remove(at); share != model[i].share {
+				if _, share := q.remove(at); share != model[i].share {
 					t.Fatalf("removed %v, share is %v", model[i], share)
 				}
 				model = slices.Delete(model, i, i+1)

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -32,14 +34,12 @@ func (s *Session) state(fds *[]int) sessionState {
 		Extranonce:   s.wantsExtranonce,
 		Shape:        s.shape,
 		OwnGiven:     s.ownGiven,
-		Requests:     s.requests.b,
 		MinerPartial: s.miner.Unconsumed(),
 		MinerUnsent:  s.miner.Unsent(),
 		JobsNoted:    true,
 		Since:        s.since,
-		Shares:       [3]uint32{s.shares.submitted, s.shares.accepted, s.shares.refused},
-		Share:        s.shares.last,
 	}
+	s.sharesState(&st)
 	if h := s.handshake; h != nil {
 		st.WantsAnswers = h.wantsAnswers
 		st.Age, st.Started, st.BadLines = time.Since(h.began), h.started, h.badLines
@@ -70,10 +70,10 @@ func (s *Session) state(fds *[]int) sessionState {
 		st.Held = append(st.Held, heldState{Link: h.tag, ID: h.id, Line: h.line})
 	}
 	if s.link != nil {
-		st.setLink(s.link.state(s.manager))
+		st.setLink(s.linkState(s.link))
 	}
 	for _, d := range s.drains {
-		st.Drains = append(st.Drains, d.link.state(s.manager))
+		st.Drains = append(st.Drains, s.linkState(d.link))
 	}
 	*fds = append(*fds, st.descriptors()...)
 	return st
@@ -104,13 +104,10 @@ func resumeSession(m *sessionManager, l *sessionLoop, st *sessionState, version 
 		askedMask: st.VersionMask, sentMask: st.SentMask,
 		wantsExtranonce: st.Extranonce,
 		since:           st.Since,
-		shares:          minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
 	}
+	s.restoreShares(st)
 	fds := st.descriptors()
 	s.shape, s.ownGiven = st.Shape, st.OwnGiven
-	if validRequests(st.Requests) {
-		s.requests.b = st.Requests
-	}
 	for _, h := range st.Held {
 		s.held = append(s.held, heldAnswer{h.Link, h.ID, h.Line})
 	}
@@ -350,6 +347,33 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 			s.miner.Pause(false)
 		}
 	}
+}
+
+// sharesState writes what is known of the miner's shares.
+func (s *Session) sharesState(st *sessionState) {
+	now, totals := s.now(), s.shares.Totals()
+	miner := s.shares.State(now)
+	st.Miner = &miner
+	st.Shares = [3]uint32{totals.Submitted, totals.Accepted, totals.RefusedShares()}
+	st.Share = s.lastShare()
+	st.Requests, st.ShareWork = s.requests.state()
+}
+
+// restoreShares reads that. Of a file of an earlier build there is no work: it
+// is counted from now on, and the shares before are of unknown difficulty.
+func (s *Session) restoreShares(st *sessionState) {
+	now := s.now()
+	if st.Miner != nil {
+		s.shares = st.Miner.Miner(now)
+	} else {
+		past := hashrate.MinerState{Counts: [3]uint32{st.Shares[0], st.Shares[1], 0}}
+		past.Refused[hashrate.RefusalOther] = st.Shares[2]
+		if at := time.Now().Unix(); st.Share > 0 && st.Share <= at {
+			past.Last = uint32(min(at-st.Share, math.MaxUint32))
+		}
+		s.shares = past.Miner(now)
+	}
+	s.requests = newRequestQueue(st.Requests, st.ShareWork)
 }
 
 // sharesState is what the next process has to know of an agent's shares, and how

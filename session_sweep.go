@@ -53,6 +53,7 @@ func (m *sessionManager) sweep(l *sessionLoop) {
 // look does what is due for one session. budget holds how many more sessions
 // may move back to an address in this round.
 func (s *Session) look(budget map[*poolAddress]int) {
+	s.forgetDifficulties()
 	if s.phase != phaseRelaying && s.phase != phaseSwitching {
 		return
 	}

@@ -13,8 +13,8 @@ func (s *Session) linkReady(k *poolLink) {
 	first, former := s.phase == phaseRouting, s.pool()
 	s.preparationDone(k)
 	s.useLink(s.newLink(k))
+	s.agent.open(s.link.tag, k.answersShares) // which the greeting tells of difficulties
 	words := s.introduction(k, first)
-	s.agent.open(s.link.tag, k.answersShares)
 	s.expectDifficulty(k, first)
 	s.relay(words)
 	s.manager.linked(s, former)

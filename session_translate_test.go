@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
 
 // fuzzTranslation is for a miner that counts in 3 bytes.
@@ -225,7 +227,7 @@ func TestTranslateAllocates(t *testing.T) {
 	}
 	sw := startSwitcher(t, newMemoryCoins(nil), nil, func(c *Config) { c.StratumServerMap = map[string]StratumServerInfo{"a": {URL: "127.0.0.1:1"}} })
 	tr := &translation{Coinb1: "f0000001", Before: "00000080", Digits: 6}
-	s := &Session{manager: sw.sessionManager, account: &subAccount{name: "alice"}}
+	s := &Session{manager: sw.sessionManager, account: &subAccount{name: "alice", shares: new(hashrate.Counter)}}
 	job, share := notifyOf(1400), []byte(ownShare(1, "j", "aabbcc"))
 	out := make([]byte, 0, 8192)
 	for name, r := range map[string]*lineRules{

@@ -87,7 +87,7 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		s.miner.Write(s.dialect().appendError(nil, r.ID, errTooMany, s.manager.ids.server()))
 		return true
 	}
-	s.requests.push(s.link.tag, wire, false)
+	s.requests.push(s.link.tag, wire)
 	s.link.socket.Write(w.appendAuthorize(nil, orNull(wire), s.link.pool, s.link.suffixed))
 	if k := s.preparing(); k != nil && k.introduced {
 		k.introduceWorker(w)

@@ -1,55 +1,91 @@
 package main
 
-import "sync/atomic"
+import (
+	"time"
 
-// shareCounts counts shares, of a coin or a sub-account. They count from the
-// start of the process. Shares that no pool answers are counted as submitted
-// only: those of agents that ask for no answers, or at pools that give none.
-type shareCounts struct {
-	submitted atomic.Uint64
-	accepted  atomic.Uint64
-	refused   atomic.Uint64
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+)
+
+// Each share is counted three times: for its session, its sub-account and the
+// address of the pool that it went to. Counts begin at the start of the process,
+// but for a session's, which go through upgrades.
+
+// now is the time of the events that are being handled, in seconds since the
+// manager was made. Loop only.
+func (s *Session) now() uint32 {
+	return uint32(s.loop.Now().Sub(s.manager.made) / time.Second)
 }
 
-// minerShares counts one session's shares.
-type minerShares struct {
-	submitted, accepted, refused uint32
-	last                         int64 // when the last one came, Unix seconds
+// countShare notes a share on its way to a pool.
+func (s *Session) countShare(to *link) {
+	s.shares.Submit(s.now())
+	s.account.shares.Submit()
+	to.shares().Submit()
 }
 
-// countShare notes a share on its way to p.
-func (s *Session) countShare(p *pool) {
-	s.shares.submitted++
-	s.shares.last = s.loop.Time() / 1e9
-	s.account.shares.submitted.Add(1)
-	p.shares.submitted.Add(1)
-}
-
-// countVerdict notes a pool's answer to a share.
-func (s *Session) countVerdict(tag linkTag, line []byte) {
-	sc := scanPoolLine(line)
-	s.countShareAnswer(tag, accepts(sc.value(line, memberResult), sc.value(line, memberError)))
-}
-
-// countShareAnswer notes that a pool has answered a share.
-func (s *Session) countShareAnswer(tag linkTag, accepted bool) {
-	s.countVerdictOf(s.linkTagged(tag), accepted)
-}
-
-// countVerdictOf notes what a link's pool says of a share that it was sent.
-func (s *Session) countVerdictOf(from *link, accepted bool) {
-	if accepted {
-		s.shares.accepted++
-		if from == s.link && from.trial != nil {
-			s.becomeStable(true)
-		}
-		s.account.shares.accepted.Add(1)
-		from.pool.shares.accepted.Add(1)
+// countAnswer notes a pool's answer to a share. generation is that of the
+// share's job.
+func (s *Session) countAnswer(from *link, generation hashrate.Generation, line []byte, sc *scannedLine) {
+	e := sc.value(line, memberError)
+	if accepts(sc.value(line, memberResult), e) {
+		s.countAccepted(from, from.work.Difficulty(generation))
 		return
 	}
-	s.shares.refused++
-	s.account.shares.refused.Add(1)
-	from.pool.shares.refused.Add(1)
+	s.countRefused(from, from.work.Difficulty(generation), hashrate.RefusalOf(e, line))
+}
+
+// countAccepted notes that a link's pool has accepted a share.
+func (s *Session) countAccepted(from *link, d hashrate.Difficulty) {
+	if from == s.link && from.trial != nil {
+		s.becomeStable(true)
+	}
+	s.shares.Accept(d, s.now())
+	s.account.shares.Accept(d)
+	from.shares().Accept(d)
+}
+
+// countRefused notes that a link's pool has refused a share, or that the
+// switcher had to.
+func (s *Session) countRefused(from *link, d hashrate.Difficulty, why hashrate.Refusal) {
+	s.shares.Refuse(why)
+	s.account.shares.Refuse(d, why)
+	from.shares().Refuse(d, why)
+}
+
+// countUnanswered notes that a link's pool will never say what it makes of a
+// share that it has got.
+func (s *Session) countUnanswered(from *link) {
+	s.shares.Unanswered()
+	s.account.shares.Unanswered()
+	from.shares().Unanswered()
+}
+
+// lastShare is when the miner's last share came, in Unix seconds; 0: none has.
+func (s *Session) lastShare() int64 {
+	t := s.shares.Totals()
+	if t.Submitted == 0 {
+		return 0
+	}
+	return time.Now().Unix() - int64(s.now()-t.Last)
+}
+
+// shares are the counts of the pool address that the link leads to. Of one whose
+// address is not known they are those of the pool's first.
+func (l *link) shares() *hashrate.Counter {
+	for i, a := range l.pool.addresses {
+		if a == l.address {
+			return &l.pool.links[i].shares
+		}
+	}
+	return &l.pool.links[0].shares
+}
+
+// totals adds up the counts of the pool's addresses.
+func (p *pool) totals() (t hashrate.Totals) {
+	for i := range p.links {
+		t = t.Plus(p.links[i].shares.Totals())
+	}
+	return t
 }
 
 // accepts reports whether an answer means that a share was accepted. Some pools

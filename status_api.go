@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
@@ -80,13 +81,19 @@ type sourceReply struct {
 // coinStatus is one coin's pool. A coin whose pool was another before an
 // upgrade, and has miners there, comes twice.
 type coinStatus struct {
-	Coin      string         `json:"coin"`
-	Former    bool           `json:"former,omitempty"`
-	Sessions  int            `json:"sessions"`
-	Submitted uint64         `json:"submitted"`
-	Accepted  uint64         `json:"accepted"`
-	Refused   uint64         `json:"refused"`
-	Pools     []addressReply `json:"pools"`
+	Coin      string `json:"coin"`
+	Former    bool   `json:"former,omitempty"`
+	Sessions  int    `json:"sessions"`
+	Submitted uint64 `json:"submitted"`
+	Accepted  uint64 `json:"accepted"`
+	Refused   uint64 `json:"refused"`
+	Unknown   uint64 `json:"unknown"` // shares whose work or verdict is not known
+
+	// Reasons counts refused shares by reason. Hashrate is by window; a former
+	// pool's is part of its coin's.
+	Reasons  map[string]uint64    `json:"refused_by_reason"`
+	Hashrate map[string]rateReply `json:"hashrate,omitempty"`
+	Pools    []addressReply       `json:"pools"`
 }
 
 type addressReply struct {
@@ -97,6 +104,8 @@ type addressReply struct {
 	Dials    int64  `json:"dials"`
 	Failures int64  `json:"failures"`
 	Lost     int64  `json:"lost"`
+
+	Hashrate map[string]rateReply `json:"hashrate"` // by window
 
 	// IPs are those of a name that has several, with the state of each.
 	IPs []ipReply `json:"ips,omitempty"`
@@ -138,16 +147,22 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	}
 	reply.Accounts = m.accounts.size()
 
+	coinRates, poolRates := m.rates.coinRates(), m.rates.poolRates()
 	for _, p := range m.allPools() {
-		shares := p.shares.totals()
+		shares := p.totals()
 		c := coinStatus{
 			Coin: p.coin, Former: m.pools[p.coin] != p,
-			Submitted: shares.submitted, Accepted: shares.accepted, Refused: shares.refused,
+			Submitted: shares.Submitted, Accepted: shares.Accepted, Refused: shares.RefusedShares(),
+			Unknown: shares.Unknown, Reasons: refusalsOf(shares.Refused),
+		}
+		if !c.Former {
+			c.Hashrate = rateReplies(coinRates[p.coin])
 		}
 		for i, a := range p.addresses {
 			row := addressReply{
 				Address: a.text, Breaker: a.state(!p.ownExtranonce).String(), IPs: a.ipStates(!p.ownExtranonce),
-				Dials: p.links[i].dials.Load(), Failures: p.links[i].failures(), Lost: p.links[i].lost.Load(),
+				Hashrate: rateReplies(poolRates[poolKey{p.coin, a.text}]),
+				Dials:    p.links[i].dials.Load(), Failures: p.links[i].failures(), Lost: p.links[i].lost.Load(),
 			}
 			for about := range blames {
 				if n := p.links[i].blamed[about].Load(); n > 0 {
@@ -232,17 +247,20 @@ func (m *sessionManager) upgrades() int {
 // accountRow is one sub-account. Rate and Refused are null while there is
 // nothing to tell them from.
 type accountRow struct {
-	Account     string         `json:"account"`
-	Wanted      string         `json:"wanted"` // empty: its entry is gone
-	Mining      map[string]int `json:"mining"` // miners by coin
-	Miners      int            `json:"miners"`
-	Rate        *float64       `json:"shares_per_minute"`
-	Refused     *float64       `json:"refused_percent"`
-	LastSwitch  int64          `json:"last_switch"` // 0: none in this process
-	Moving      bool           `json:"moving,omitempty"`
-	LastError   string         `json:"last_error"`
-	LastErrorAt int64          `json:"last_error_at"`
-	LastErrorOf string         `json:"last_error_about"` // whom it was held against
+	Account     string               `json:"account"`
+	Wanted      string               `json:"wanted"` // empty: its entry is gone
+	Mining      map[string]int       `json:"mining"` // miners by coin
+	Miners      int                  `json:"miners"`
+	Rate        *float64             `json:"shares_per_minute"`
+	Refused     *float64             `json:"refused_percent"`
+	Hashrate    map[string]rateReply `json:"hashrate"` // by window
+	Unknown     uint64               `json:"unknown"`  // shares whose work or verdict is not known
+	Reasons     map[string]uint64    `json:"refused_by_reason"`
+	LastSwitch  int64                `json:"last_switch"` // 0: none in this process
+	Moving      bool                 `json:"moving,omitempty"`
+	LastError   string               `json:"last_error"`
+	LastErrorAt int64                `json:"last_error_at"`
+	LastErrorOf string               `json:"last_error_about"` // whom it was held against
 }
 
 // accountTable keeps the rows for a moment, for all that ask.
@@ -269,6 +287,11 @@ func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 		rows[i].Rate, rows[i].Refused = known(rate), known(refused)
 	}
 	r.mu.Unlock()
+	work := m.rates.accountRates()
+	for i := range rows {
+		w := work[rows[i].Account]
+		rows[i].Hashrate, rows[i].Unknown, rows[i].Reasons = rateReplies(w.rates), w.totals.Unknown, refusalsOf(w.totals.Refused)
+	}
 	t.rows, t.made = rows, time.Now()
 	return rows
 }
@@ -306,12 +329,18 @@ var accountOrders = map[string]func(a, b *accountRow) int{
 	"wanted":   func(a, b *accountRow) int { return strings.Compare(a.Wanted, b.Wanted) },
 	"miners":   func(a, b *accountRow) int { return cmp.Compare(a.Miners, b.Miners) },
 	"rate":     func(a, b *accountRow) int { return cmp.Compare(orMinus(a.Rate), orMinus(b.Rate)) },
+	"hashrate": func(a, b *accountRow) int { return cmp.Compare(a.hashrate(), b.hashrate()) },
 	"refused":  func(a, b *accountRow) int { return cmp.Compare(orMinus(a.Refused), orMinus(b.Refused)) },
 	"switched": func(a, b *accountRow) int { return cmp.Compare(a.LastSwitch, b.LastSwitch) },
 	"error":    func(a, b *accountRow) int { return cmp.Compare(a.LastErrorAt, b.LastErrorAt) },
 	"elsewhere": func(a, b *accountRow) int {
 		return cmp.Compare(a.Miners-a.Mining[a.Wanted], b.Miners-b.Mining[b.Wanted])
 	},
+}
+
+// hashrate is what the row is sorted by: what is not known comes behind all else.
+func (r *accountRow) hashrate() float64 {
+	return orMinus(r.Hashrate[hashrate.QuarterHour.String()].Rate)
 }
 
 func orMinus(v *float64) float64 {
@@ -431,6 +460,12 @@ func (s *statusServer) serveEvents(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, map[string]any{"events": replies})
 }
 
+// historyReply is /api/history: the last hour, and the hashrates of a day.
+type historyReply struct {
+	journal.Series
+	Day dayChart `json:"day"`
+}
+
 func (s *statusServer) serveHistory(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, s.manager.monitor.history.Series())
+	writeJSON(w, historyReply{s.manager.monitor.history.Series(), s.manager.rates.dayChart()})
 }

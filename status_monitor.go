@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
@@ -136,11 +137,13 @@ func (mon *monitor) refusal(account, reason, why string) {
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: reason, Account: account}, why)
 }
 
-// linkCounts counts links to one address of one coin's pool.
+// linkCounts counts links to one address of one coin's pool, and the shares that
+// went there.
 type linkCounts struct {
 	dials  atomic.Int64
 	taken  atomic.Bool // links of the process before lead there
 	lost   atomic.Int64
+	shares hashrate.Counter
 	failed [linkFailures]atomic.Int64
 	blamed [blames]atomic.Int64 // failures and unstable links, by whom they were held against
 }

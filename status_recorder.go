@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
@@ -23,7 +24,7 @@ const (
 type statusRecorder struct {
 	manager   *sessionManager
 	last      time.Time
-	coins     map[string]shareTotals
+	coins     map[string]hashrate.Totals
 	connected bool // the coin source
 	idTaken   bool // the server ID, by somebody else
 
@@ -31,35 +32,28 @@ type statusRecorder struct {
 	rates map[*subAccount]*shareRate
 }
 
-// shareTotals are shareCounts at one moment.
-type shareTotals struct{ submitted, accepted, refused uint64 }
-
-func (c *shareCounts) totals() shareTotals {
-	return shareTotals{c.submitted.Load(), c.accepted.Load(), c.refused.Load()}
-}
-
 // shareRate is how one sub-account's shares come, as averages of which the
 // past weighs less and less. They are exact from the start if shares come
 // evenly, because the weights are counted too.
 type shareRate struct {
-	before            shareTotals
+	before            hashrate.Totals
 	submitted, weight float64 // shares and seconds
 	accepted, refused float64
 }
 
-func (r *shareRate) move(now shareTotals, elapsed time.Duration) {
+func (r *shareRate) move(now hashrate.Totals, elapsed time.Duration) {
 	keep := math.Exp(-float64(elapsed) / float64(rateSpan))
-	r.submitted = r.submitted*keep + float64(now.submitted-r.before.submitted)
+	r.submitted = r.submitted*keep + float64(now.Submitted-r.before.Submitted)
 	r.weight = r.weight*keep + elapsed.Seconds()
 	keep = math.Exp(-float64(elapsed) / float64(refusalSpan))
-	r.accepted = r.accepted*keep + float64(now.accepted-r.before.accepted)
-	r.refused = r.refused*keep + float64(now.refused-r.before.refused)
+	r.accepted = r.accepted*keep + float64(now.Accepted-r.before.Accepted)
+	r.refused = r.refused*keep + float64(now.RefusedShares()-r.before.RefusedShares())
 	r.before = now
 }
 
 func newStatusRecorder(m *sessionManager) *statusRecorder {
 	return &statusRecorder{
-		manager: m, last: time.Now(), coins: make(map[string]shareTotals),
+		manager: m, last: time.Now(), coins: make(map[string]hashrate.Totals),
 		rates: make(map[*subAccount]*shareRate),
 	}
 }
@@ -120,11 +114,12 @@ func (r *statusRecorder) step(v *survey, now time.Time) {
 			sample.Coins[g.pool.coin] = p
 		}
 	}
-	for coin, totals := range r.manager.sharesByCoin() {
+	for coin, totals := range r.manager.rates.byCoin() {
 		before := r.coins[coin]
 		r.coins[coin] = totals
 		p := sample.Coins[coin]
-		p.Submitted, p.Refused = totals.submitted-before.submitted, totals.refused-before.refused
+		p.Submitted, p.Refused = totals.Submitted-before.Submitted, totals.RefusedShares()-before.RefusedShares()
+		p.Work, p.Unknown = (totals.Work-before.Work)*float64(hashrate.UnitBitcoin), totals.Unknown-before.Unknown
 		sample.Coins[coin] = p
 	}
 	r.manager.monitor.history.Add(sample)
@@ -138,7 +133,7 @@ func (r *statusRecorder) step(v *survey, now time.Time) {
 		if rate == nil {
 			rate = &shareRate{}
 		}
-		rate.move(a.shares.totals(), elapsed)
+		rate.move(a.shares.Totals(), elapsed)
 		rates[a] = rate
 	}
 	r.rates = rates // accounts without miners are forgotten
@@ -159,17 +154,6 @@ func (r *statusRecorder) rate(a *subAccount) (perMinute, refused float64) {
 		refused = 100 * rate.refused / answered
 	}
 	return perMinute, refused
-}
-
-// sharesByCoin adds up the coins' pools, those of a former configuration
-// included.
-func (m *sessionManager) sharesByCoin() map[string]shareTotals {
-	totals := make(map[string]shareTotals, len(m.pools))
-	for _, p := range m.allPools() {
-		t, now := totals[p.coin], p.shares.totals()
-		totals[p.coin] = shareTotals{t.submitted + now.submitted, t.accepted + now.accepted, t.refused + now.refused}
-	}
-	return totals
 }
 
 // allPools are the pools there are sessions or may be sessions at.

@@ -208,6 +208,12 @@ type foundMiner struct {
 	Accepted  uint32   `json:"accepted"`
 	Refused   uint32   `json:"refused"`
 	LastShare int64    `json:"last_share"` // Unix seconds; 0: none yet
+
+	Unknown    uint32            `json:"unknown"` // shares whose work or verdict is not known
+	Reasons    map[string]uint32 `json:"refused_by_reason"`
+	Recent     rateReply         `json:"hashrate_15m"`
+	Average    rateReply         `json:"hashrate_session"` // since it connected
+	Difficulty *float64          `json:"difficulty"`       // as its pool means it; null: not known
 }
 
 // maxFoundWorkers bounds how many further workers of a connection are shown.
@@ -269,9 +275,12 @@ func containsFold(s, lower string) bool { return strings.Contains(strings.ToLowe
 
 // found describes the session.
 func (s *Session) found() foundMiner {
+	shares, now := s.shares.Totals(), s.now()
 	f := foundMiner{
 		Session: "--------", Address: s.addr.String(), Phase: s.phase.String(), Since: s.since,
-		Submitted: s.shares.submitted, Accepted: s.shares.accepted, Refused: s.shares.refused, LastShare: s.shares.last,
+		Submitted: shares.Submitted, Accepted: shares.Accepted, Refused: shares.RefusedShares(), LastShare: s.lastShare(),
+		Unknown: shares.Unknown, Reasons: refusalsOf(shares.Refused),
+		Recent: rateReplyOf(s.shares.Recent(now)), Average: rateReplyOf(s.shares.Average(now)),
 	}
 	if s.hasID {
 		f.Session = fmt.Sprintf("%08x", s.id)
@@ -293,6 +302,10 @@ func (s *Session) found() foundMiner {
 	}
 	if s.link != nil {
 		f.Coin, f.Pool = s.link.pool.coin, s.link.address.text
+		if d := s.link.work.Current(); d.Known() && s.agent == nil {
+			difficulty := d.In(s.manager.chain.unit(s.subscription))
+			f.Difficulty = &difficulty
+		}
 	}
 	if s.linking != nil {
 		f.NextCoin = s.linking.pool.coin

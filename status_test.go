@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
@@ -410,9 +411,10 @@ func TestEventsAndHistoryOutliveAnUpgrade(t *testing.T) {
 
 func TestShareRates(t *testing.T) {
 	var r shareRate
-	total := shareTotals{}
+	total := hashrate.Totals{}
 	for range 3 { // half a minute of 60 shares a minute, a tenth refused
-		total.submitted, total.accepted, total.refused = total.submitted+10, total.accepted+9, total.refused+1
+		total.Submitted, total.Accepted = total.Submitted+10, total.Accepted+9
+		total.Refused[hashrate.RefusalOther]++
 		r.move(total, 10*time.Second)
 	}
 	if perMinute := r.submitted * 60 / r.weight; perMinute < 59.9 || perMinute > 60.1 {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/golang/glog"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
@@ -12,7 +13,7 @@ import (
 // Its fields but name and shares are guarded by the book's mu.
 type subAccount struct {
 	name   string
-	shares shareCounts
+	shares *hashrate.Counter // the book of hashrates has it
 
 	wanted   string // the coin by the coin source; empty if its entry is gone
 	sessions []*Session

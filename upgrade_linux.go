@@ -282,6 +282,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		NextIndex:     m.ids.nextIndex(),
 		Binary:        u.binary,
 		Monitor:       m.monitor.state(),
+		Rates:         m.rates.state(),
 		Sizes:         m.sizes.state(),
 	}
 	if m.resumed != nil {

@@ -61,6 +61,14 @@ type MinerTotals struct {
 	Last                         uint32 // when the last share was submitted; of no meaning without one
 }
 
+// RefusedShares is how many shares were refused, for any reason.
+func (t MinerTotals) RefusedShares() (n uint32) {
+	for _, refused := range t.Refused {
+		n += refused
+	}
+	return n
+}
+
 // Totals are the miner's counts.
 func (m *Miner) Totals() MinerTotals {
 	return MinerTotals{m.submitted, m.accepted, m.unknown, m.refused, m.last}

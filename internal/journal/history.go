@@ -25,6 +25,20 @@ type Point struct {
 	Sessions  int    `json:",omitempty"`
 	Submitted uint64 `json:",omitempty"`
 	Refused   uint64 `json:",omitempty"`
+
+	// Work is that of the accepted shares, in hashes. Unknown counts shares whose
+	// work is not known.
+	Work    float64 `json:",omitempty"`
+	Unknown uint64  `json:",omitempty"`
+}
+
+// hashrate is the point's, nil if nothing is known of it.
+func (p Point) hashrate(span float64) *float64 {
+	if p.Work == 0 && p.Unknown > 0 {
+		return nil
+	}
+	rate := p.Work / span
+	return &rate
 }
 
 // History keeps the samples of the last hour. Any goroutine may use it.
@@ -74,9 +88,10 @@ type Series struct {
 
 // Chart has the values of one coin.
 type Chart struct {
-	Sessions []int     `json:"sessions"`
-	Shares   []float64 `json:"shares_per_minute"`
-	Refused  []float64 `json:"refused_per_minute"`
+	Sessions []int      `json:"sessions"`
+	Shares   []float64  `json:"shares_per_minute"`
+	Refused  []float64  `json:"refused_per_minute"`
+	Hashrate []*float64 `json:"hashrate"` // hashes per second; null: not known
 }
 
 // Series returns the history as the page draws it.
@@ -97,6 +112,7 @@ func (h *History) Series() Series {
 			c.Sessions = append(c.Sessions, p.Sessions)
 			c.Shares = append(c.Shares, tenth(float64(p.Submitted)*60/span))
 			c.Refused = append(c.Refused, tenth(float64(p.Refused)*60/span))
+			c.Hashrate = append(c.Hashrate, p.hashrate(span))
 		}
 		out.Coins[coin] = c
 	}

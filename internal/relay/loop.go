@@ -33,8 +33,8 @@ type core struct {
 
 	// The following fields belong to the loop's goroutine.
 
-	readAt int64    // what Time returns during this round of events; 0 if nobody has asked yet
-	spare  []func() // the mailbox's other half
+	readAt time.Time // what Now returns during this round of events; zero if nobody has asked yet
+	spare  []func()  // the mailbox's other half
 	timers timerHeap
 	alarm  *time.Timer
 	armed  time.Time // when the alarm is set to ring; zero if it is not set
@@ -67,16 +67,20 @@ func (c *core) Call(f func()) {
 
 // Time is about when the events that are being handled arrived, in Unix nanoseconds. It reads the
 // clock once per round of events. Loop goroutine only.
-func (c *core) Time() int64 {
-	if c.readAt == 0 {
-		c.readAt = time.Now().UnixNano()
+func (c *core) Time() int64 { return c.Now().UnixNano() }
+
+// Now is Time with the system's monotonic clock, for what must not notice when somebody sets the
+// clock. Loop goroutine only.
+func (c *core) Now() time.Time {
+	if c.readAt.IsZero() {
+		c.readAt = time.Now()
 	}
 	return c.readAt
 }
 
 // BeginRound begins a round of events, for which Time reads the clock anew. The loop calls it; so do
 // benchmarks that stand in for a loop that is not running.
-func (c *core) BeginRound() { c.readAt = 0 }
+func (c *core) BeginRound() { c.readAt = time.Time{} }
 
 // runMail calls the functions that were posted.
 func (c *core) runMail() {
