@@ -175,8 +175,9 @@ func (b *accountBook) change(name, coin string, hasPool bool) *coinChange {
 	return c
 }
 
-// resume makes a session of the process before one of its account's. wanted and
-// switched are what that process knew of the account's coin and its last change.
+// resume makes a session of the previous process one of its account's. wanted
+// and switched are what that process knew of the account's coin and its last
+// change.
 func (b *accountBook) resume(s *Session, name, wanted string, switched int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

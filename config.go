@@ -317,8 +317,8 @@ func brokerAddr(broker string) string {
 	return broker + ":2181"
 }
 
-// check reports every value that can not work. Values that nothing uses are
-// not looked at: they did no harm in existing files.
+// check reports every value that cannot work. Values that nothing uses are not
+// looked at: they did no harm in existing files.
 func (c *Config) check(p *configProblems) {
 	if !slices.Contains(chainTypeNames, strings.ToLower(c.ChainType)) {
 		p.value("ChainType", c.ChainType, "one of "+strings.Join(chainTypeNames, ", "))
@@ -417,13 +417,13 @@ func (c *Config) checkCoinSource(p *configProblems) {
 	}
 }
 
-// usesCaseIndex says whether names are looked up in the case index. It is in
+// usesCaseIndex reports whether names are looked up in the case index. It is in
 // ZooKeeper, and names that are lower-cased need none.
 func (c *Config) usesCaseIndex() bool {
 	return len(c.ZKBroker) > 0 && !c.StratumServerCaseInsensitive && c.ZKUserCaseInsensitiveIndex != ""
 }
 
-// zkDir reports a directory that ZooKeeper can not have.
+// zkDir reports a directory that ZooKeeper cannot have.
 func (p *configProblems) zkDir(key, dir string) {
 	if checkZKDir(dir) != nil {
 		p.value(key, dir, wantZKDir)

@@ -89,7 +89,8 @@ func parseListenAddress(addr string) (a listenAddress, ok bool) {
 	return a, true
 }
 
-// overlaps says that two addresses can not be listened at at the same time.
+// overlaps reports whether two addresses cannot be listened at at the same
+// time.
 func (a listenAddress) overlaps(b listenAddress) bool {
 	if a.port == "0" || a.port != b.port {
 		return false
@@ -108,8 +109,8 @@ func (a listenAddress) sameHost(b listenAddress) bool {
 	return a.host == b.host
 }
 
-// reachedBy says that a connection to a pool's URL ends at this address. Other
-// names than localhost are not looked up.
+// reachedBy reports whether a connection to a pool's URL ends at this address.
+// Other names than localhost are not looked up.
 func (a listenAddress) reachedBy(url string) bool {
 	to, ok := parseListenAddress(trimScheme(url))
 	if !ok || to.port != a.port {
@@ -131,7 +132,7 @@ func (a listenAddress) reachedBy(url string) bool {
 	return a.sameHost(to)
 }
 
-// isOwnAddress says that an address is this machine's.
+// isOwnAddress reports whether an address is this machine's.
 func isOwnAddress(ip netip.Addr) bool {
 	if ip.IsLoopback() {
 		return true

@@ -87,7 +87,7 @@ func (l *connectionLimits) leave(addr netip.Addr) {
 	}
 }
 
-// takeToken says whether the rate lets one more connection in.
+// takeToken reports whether the rate lets one more connection in.
 func (l *connectionLimits) takeToken(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,11 +205,11 @@ func (m *sessionManager) admitProxied(s *Session) bool {
 	return true
 }
 
-// admitResumed counts in a session of the process before, whatever the limits
-// are now: an established miner stays. One at the address of a trusted proxy
-// is that proxy itself, which the limit is not for, unless a proxy has told
-// that address. peer is the other end of the miner's connection; it is not valid
-// if the miner has gone meanwhile, which the loop finds out.
+// admitResumed counts in a session of the previous process, whatever the limits
+// are now: an established miner stays. One at the address of a trusted proxy is
+// that proxy itself, which the limit is not for, unless a proxy has told that
+// address. peer is the other end of the miner's connection; it is not valid if
+// the miner has gone meanwhile, which the loop finds out.
 func (m *sessionManager) admitResumed(s *Session, peer netip.Addr) {
 	m.admitted.Add(1)
 	if m.limits.perIP == 0 {
@@ -222,8 +222,8 @@ func (m *sessionManager) admitResumed(s *Session, peer netip.Addr) {
 	s.admission.perIP = true
 }
 
-// mayDrain says whether there is a descriptor for a link that is no longer in
-// use. New links come first.
+// mayDrain reports whether there is a descriptor for a link that is no longer
+// in use. New links come first.
 func (m *sessionManager) mayDrain() bool {
 	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
 }

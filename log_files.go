@@ -135,12 +135,12 @@ func (f *logFile) ready(n int) error {
 	return nil
 }
 
-// inPlace says whether the file is still where it was made: somebody may have
-// moved or removed it, or its directory.
+// inPlace reports whether the file is still where it was made: somebody may
+// have moved or removed it, or its directory.
 func (f *logFile) inPlace() bool {
 	there, err := os.Lstat(f.path)
 	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist) // else it can not be told
+		return !errors.Is(err, fs.ErrNotExist) // else it cannot be told
 	}
 	own, err := f.file.Stat()
 	return err == nil && os.SameFile(there, own)

@@ -206,7 +206,7 @@ func (q *logQueue) change() {
 	}
 }
 
-// drain waits until all is written, or can not be at the moment, or until the
+// drain waits until all is written, or cannot be at the moment, or until the
 // deadline.
 func (q *logQueue) drain(deadline <-chan struct{}) {
 	signalOnce(q.wake)
@@ -262,8 +262,8 @@ func missingLines(n int, why string) []byte {
 	return formatLogLine('W', "log: %d lines are missing here: %s", n, why)
 }
 
-// formatLogLine makes a line as the log library does, for what can not go through it
-// because it is about one output only.
+// formatLogLine makes a line as the log library does, for what cannot go
+// through it because it is about one output only.
 func formatLogLine(severity byte, format string, args ...any) []byte {
 	_, source, at, _ := runtime.Caller(1)
 	line := fmt.Appendf(nil, "%c%s %7d %s:%d] ", severity, time.Now().Format("0102 15:04:05.000000"), os.Getpid(), filepath.Base(source), at)

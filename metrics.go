@@ -15,7 +15,7 @@ import (
 )
 
 // Metrics for Prometheus. Values of labels are names of this program and of its
-// configuration; miners can not choose any.
+// configuration; miners cannot choose any.
 
 const (
 	maxScrapes    = 4 // at a time

@@ -43,7 +43,7 @@ const (
 // for good.
 //
 // A program is run by its open descriptor both times: what passed the preflight
-// is what is started, whatever happens to the path meanwhile. A script can not
+// is what is started, whatever happens to the path meanwhile. A script cannot
 // be, because its interpreter opens it again by the name that it is given, and
 // many scripts look for their neighbours by that name. It is run by its path,
 // and compared with what passed the preflight directly before. Between the two
@@ -101,7 +101,7 @@ func readScript(file *os.File) ([]byte, error) {
 	return script, err
 }
 
-// unchanged says whether a script is still what passed the preflight.
+// unchanged reports whether a script is still what passed the preflight.
 func (p *newProgram) unchanged() error {
 	if p.script == nil {
 		return nil
@@ -291,11 +291,11 @@ const preflightEnd = 2 * time.Second
 var errPreflightStuck = errors.New("it can not be ended, as a file that it reads is on a file system that does not answer")
 
 // runPreflight is cmd.Run for a command that ctx kills. It does not wait for
-// one that can not be killed, whose output must not be touched then.
+// one that cannot be killed, whose output must not be touched then.
 func runPreflight(ctx context.Context, cmd *exec.Cmd) error {
 	ended := make(chan error, 1)
 	go func() {
-		// Not even this returns while the program itself can not be read.
+		// Not even this returns while the program itself cannot be read.
 		err := cmd.Start()
 		if err == nil {
 			err = cmd.Wait()

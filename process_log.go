@@ -264,9 +264,9 @@ func (p *processLog) drain(limit time.Duration) {
 	drained.Wait()
 }
 
-// mayReplace says whether the process can become another program. The kernel
+// mayReplace reports whether the process can become another program. The kernel
 // ends its threads first, and one that waits for a disk that hangs, as during a
-// snapshot, it can not end: nothing would be relayed until the disk goes on. A
+// snapshot, it cannot end: nothing would be relayed until the disk goes on. A
 // writer of standard error that is blocked does not matter.
 func (p *processLog) mayReplace() error {
 	if p == nil {

@@ -24,7 +24,7 @@ import (
 // file of the former one names. See upgrade_linux.go for the first.
 
 // resume takes over all sessions of st. The loops must not be running. A
-// session that can not be resumed is logged and costs no other. Each loop's
+// session that cannot be resumed is logged and costs no other. Each loop's
 // sessions are taken over by a goroutine, as nothing is relayed meanwhile.
 func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setServerID(st.ServerID)
@@ -245,7 +245,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	st.SessionDatas = nil // not needed any more
 }
 
-// monotonicClock is the system's, in nanoseconds; 0 if it can not be had.
+// monotonicClock is the system's, in nanoseconds; 0 if it cannot be had.
 func monotonicClock() int64 {
 	var at unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &at); err != nil {
@@ -389,7 +389,7 @@ func (d *daemon) prepare(st *runtimeState) error {
 }
 
 // listen takes over the former process's listener, or opens one at a changed
-// address before that one is closed. If the new address can not be had, the
+// address before that one is closed. If the new address cannot be had, the
 // former one serves on.
 func (d *daemon) listen(st *runtimeState) (*relay.Listener, error) {
 	want := d.config.ListenAddr

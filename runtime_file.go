@@ -160,7 +160,7 @@ func encodeState(st *runtimeState) ([][]byte, error) {
 }
 
 // encodeFrame is st without its sessions as JSON, with a spare copy of what a
-// process can not do without.
+// process cannot do without.
 func encodeFrame(st *runtimeState) ([]byte, error) {
 	rest := *st
 	rest.SessionDatas = []sessionState{}
@@ -239,7 +239,7 @@ func decodeLines(content []byte) *runtimeState {
 	return st
 }
 
-// decodeFrame decodes what comes before and after the sessions; nil: it can not
+// decodeFrame decodes what comes before and after the sessions; nil: it cannot
 // be, or its checksum says otherwise.
 func decodeFrame(before, after []byte) *runtimeState {
 	sealed := false

@@ -34,7 +34,7 @@ func seal(b []byte, begin int) []byte {
 	return append(b, sealEnd...)
 }
 
-// sealHolds says whether an object's checksum is right, or it has none.
+// sealHolds reports whether an object's checksum is right, or it has none.
 func sealHolds(object []byte) bool {
 	at := len(object) - sealSize
 	if at < 0 || string(object[at:at+len(sealBegin)]) != sealBegin || !bytes.HasSuffix(object, []byte(sealEnd)) {
@@ -45,7 +45,7 @@ func sealHolds(object []byte) bool {
 	return err == nil && sum == uint32(want)
 }
 
-// hasSeal says whether an object ends with a seal that is right.
+// hasSeal reports whether an object ends with a seal that is right.
 func hasSeal(object []byte) bool {
 	at := len(object) - sealSize
 	return at >= 0 && bytes.HasPrefix(object[at:], []byte(sealBegin)) && sealHolds(object)
@@ -56,8 +56,8 @@ func hasSeal(object []byte) bool {
 // if what begins there has a seal that is right.
 const recordBegin = "{\"SessionID\":"
 
-// isSealed says whether a file is in the form that encodeState writes, more or
-// less.
+// isSealed reports whether a file is in the form that encodeState writes, more
+// or less.
 func isSealed(content []byte) bool {
 	return bytes.Contains(content, []byte("\n"+recordBegin)) && bytes.Contains(content, []byte(sealBegin)) ||
 		bytes.Contains(content, []byte(spareMember+spareBegin)) || endsAsWritten(content)
@@ -142,7 +142,7 @@ func salvageFrame(content []byte) *runtimeState {
 	if !endsAsWritten(content) {
 		return nil
 	}
-	// One broken byte can not hide all marks of the spare copy.
+	// One broken byte cannot hide all marks of the spare copy.
 	marks := []int{bytes.LastIndexByte(content, '\n') + 1, bytes.LastIndex(content, []byte(",\n")) + 2, bytes.LastIndex(content, []byte(spareMember+spareBegin))}
 	for _, at := range marks {
 		if at < 2 {
@@ -186,8 +186,8 @@ func salvageOlderFrame(content []byte) *runtimeState {
 	return &runtimeState{Action: runtimeAction, Version: runtimeVersion}
 }
 
-// endsAsWritten says whether the end of a file is there: what encodeState ends
-// with, but for one byte.
+// endsAsWritten reports whether the end of a file is there: what encodeState
+// ends with, but for one byte.
 func endsAsWritten(content []byte) bool {
 	const form = sealBegin + "00000000" + sealEnd + "}"
 	if len(content) < len(form) {

@@ -50,7 +50,7 @@ func (q *requestQueue) push(tag linkTag, id []byte, share bool) {
 	q.b = append(q.b, id...)
 }
 
-// dropOthers makes room for so many bytes, by the oldest requests that are no
+// dropOthers makes room for that many bytes, by the oldest requests that are no
 // shares. It reports whether there were enough of them; if not, all stay.
 func (q *requestQueue) dropOthers(need int) bool {
 	room := 0
@@ -125,7 +125,7 @@ func (q *requestQueue) shares(tag linkTag) int {
 	return n
 }
 
-// valid says whether b, from a state file, is the content of a queue.
+// valid reports whether b, from a state file, is the content of a queue.
 func validRequests(b []byte) bool {
 	at := 0
 	for at < len(b) {

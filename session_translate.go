@@ -93,8 +93,8 @@ func (st *rulesState) rules(p *pool) *lineRules {
 	return r
 }
 
-// jobError says that a job can not be changed for the miner, whose shares would
-// all be wrong.
+// jobError reports whether a job cannot be changed for the miner, whose shares
+// would all be wrong.
 func jobError(line []byte) error {
 	return fmt.Errorf("pool sent a job that can not be understood: %s", clip(bytes.TrimSpace(line)))
 }
@@ -159,7 +159,7 @@ func (r *lineRules) translationOf(share []byte) *translation {
 	return r.former[0].translate
 }
 
-// namesWorker says whether a share begins with the worker's name, which
+// namesWorker reports whether a share begins with the worker's name, which
 // eth_submitWork does not.
 func namesWorker(share []byte) bool { return string(lineMethod(share)) == "mining.submit" }
 

@@ -95,9 +95,9 @@ func (s *Session) authorizeExtra(line []byte) bool {
 	return true
 }
 
-// isFirstWorker says that the pool knows w by the name that it has authorized
-// on this connection already, as with a template that has no {miner}. There are
-// pools that close when they are asked again.
+// isFirstWorker reports whether the pool knows w by the name that it has
+// authorized on this connection already, as with a template that has no
+// {miner}. There are pools that close when they are asked again.
 func (s *Session) isFirstWorker(w *extraWorker, p *pool, suffixed bool) bool {
 	return p.workerFor(w.name, suffixed) == p.workerFor(s.auth.name, suffixed)
 }

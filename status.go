@@ -107,7 +107,7 @@ func (s *statusServer) serve(ln net.Listener) {
 	}
 }
 
-// close takes nil.
+// close is a no-op on nil.
 func (s *statusServer) close() {
 	if s == nil {
 		return
@@ -204,8 +204,8 @@ func (l httpLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// serveHealth says whether the process works: nothing but a restart helps if a
-// loop does not.
+// serveHealth reports whether the process works: nothing but a restart helps if
+// a loop does not.
 func (s *statusServer) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	if reason := s.watch.stalled(); reason != "" {
 		http.Error(w, reason, http.StatusServiceUnavailable)
@@ -214,7 +214,7 @@ func (s *statusServer) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// serveReady says whether new miners will get to a pool.
+// serveReady reports whether new miners will get to a pool.
 func (s *statusServer) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if reason := s.notReady(); reason != "" {
 		http.Error(w, reason, http.StatusServiceUnavailable)
@@ -239,7 +239,7 @@ func (p *pool) tried() bool {
 	return false
 }
 
-// notReady is why new miners can not be served, empty if they can.
+// notReady is why new miners cannot be served, empty if they can.
 func (s *statusServer) notReady() string {
 	if reason := s.watch.stalled(); reason != "" {
 		return reason

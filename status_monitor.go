@@ -80,7 +80,8 @@ func (mon *monitor) switchBegins(account, from, to string, miners int, known boo
 	}
 }
 
-// switchCut notes that the coin changed again before all had moved. It takes nil.
+// switchCut notes that the coin changed again before all had moved. It is a
+// no-op on nil.
 func (mon *monitor) switchCut(account string, run *switchRun) {
 	if run != nil {
 		mon.events.Amend(journal.Note, run.key(account), countMiners(run.moved)+" moved, then the coin changed again")
@@ -139,7 +140,7 @@ func (mon *monitor) refusal(account, reason, why string) {
 // linkCounts counts links to one address of one coin's pool.
 type linkCounts struct {
 	dials  atomic.Int64
-	taken  atomic.Bool // links of the process before lead there
+	taken  atomic.Bool // links of the previous process lead there
 	lost   atomic.Int64
 	failed [linkFailures]atomic.Int64
 	blamed [blames]atomic.Int64 // failures and unstable links, by whom they were held against

@@ -193,7 +193,7 @@ type coinSourceStatus struct {
 	LastContact time.Time // zero: never, or of no meaning
 	Watches     int
 	Missed      int64 // changes that no watch told
-	Unreadable  int64 // sub-accounts' nodes that can not be read
+	Unreadable  int64 // sub-accounts' nodes that cannot be read
 	IDTaken     bool  // the fixed server ID is held by somebody else
 }
 

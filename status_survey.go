@@ -250,7 +250,7 @@ func (m *sessionManager) search(stop <-chan struct{}, text string) (found []foun
 	return found, more, nil
 }
 
-// matches says whether text, in lower case, is part of the session's workers
+// matches reports whether text, in lower case, is part of the session's workers
 // or address.
 func (s *Session) matches(text string) bool {
 	if s.auth != nil && containsFold(s.auth.name.String(), text) {
