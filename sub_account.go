@@ -22,7 +22,7 @@ type subAccount struct {
 	lastSwitch  time.Time // when wanted last changed
 	lastError   string    // of the last pool link that failed
 	lastErrorAt time.Time
-	lastErrorOf blame     // whom it was held against
+	lastErrorOf blame     // the party blamed for it
 	lastFailed  time.Time // when a failure was last logged
 	run         *switchRun
 
@@ -150,7 +150,7 @@ func (m *sessionManager) poolLost(s *Session, err error, unstable bool) {
 }
 
 // accountTrouble notes at the session's sub-account what happened to a link and
-// who is blamed for it.
+// who is to blame.
 func (m *sessionManager) accountTrouble(s *Session, p *pool, at *poolAddress, about blame, what string, err error) {
 	a := s.account
 	if !m.accounts.trouble(a, about, err) {
