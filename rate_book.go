@@ -19,6 +19,9 @@ const (
 	// choose their names.
 	absentKept = 24 * time.Hour
 	maxAbsent  = 4096
+
+	// maxClock is far beyond what the common clock can show.
+	maxClock = 100 * 365 * 24 * time.Hour
 )
 
 // rateBook has the hashrates of all coins, pool addresses and sub-accounts. The sum
@@ -37,8 +40,7 @@ type rateBook struct {
 	// the other: then their counts are added up.
 	pools    map[poolKey]*poolRates
 	accounts map[string]*accountRates
-	past     hashrate.Totals    // of the sub-accounts that are not there any more
-	absent   *hashrate.Averages // the same
+	absent   *hashrate.Averages // what is left of those that are not there any more
 }
 
 type poolKey struct{ coin, address string }
@@ -189,18 +191,16 @@ func (b *rateBook) advanceTo(now time.Duration) {
 			absent = append(absent, name)
 		}
 	}
-	b.absent.Advance(now, b.past)
+	b.absent.Advance(now, hashrate.Totals{})
 	slices.SortFunc(absent, func(x, y string) int {
 		return cmp.Compare(b.accounts[y].left, b.accounts[x].left) // the last to leave first
 	})
 	for i, name := range absent {
 		if a := b.accounts[name]; i >= maxAbsent || now-a.left > absentKept {
-			b.past = b.past.Plus(a.shares.Totals())
 			b.absent.Absorb(a.averages)
 			delete(b.accounts, name)
 		}
 	}
-	b.absent.Advance(now, b.past)
 }
 
 // isOver reports whether nothing is left of an average.
@@ -351,13 +351,13 @@ func (b *rateBook) state() *ratesState {
 // ago, negative if nobody knows. No miner may be there yet; it takes nil, of a
 // build without hashrates.
 func (b *rateBook) resume(st *ratesState, pause time.Duration) {
-	if st == nil || st.Clock < 0 {
+	if st == nil || st.Clock < 0 || st.Clock > maxClock {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.began = time.Now()
-	b.since = st.Clock + max(0, pause)
+	b.since = st.Clock + min(max(0, pause), absentKept)
 	now, none := b.clock(), hashrate.Totals{}
 	for name, c := range b.coins { // of this configuration
 		c.averages, c.day = hashrate.NewAverages(now, none), hashrate.NewChart(now, none)

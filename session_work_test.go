@@ -1,0 +1,239 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// passOn has the link say a line, and wants the miner to get it.
+func (sc *scene) passOn(link *stratumtest.Raw, line string) {
+	sc.t.Helper()
+	link.SendLine(line)
+	sc.miner.ExpectLine(line)
+}
+
+func setDifficulty(value string) string {
+	return `{"id":null,"method":"mining.set_difficulty","params":[` + value + `]}`
+}
+
+// refused has the link refuse a request with an error.
+func (sc *scene) refused(link *stratumtest.Raw, id, e string) {
+	sc.t.Helper()
+	sc.passOn(link, fmt.Sprintf(`{"id":%s,"result":null,"error":%s}`, id, e))
+}
+
+// Each share counts with the difficulty of its job, whatever happens between the
+// job, the share and its answer.
+func TestWorkIsThatOfTheJob(t *testing.T) {
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.share(btc, "10", "btc-1")
+	sc.answered(btc, "10") // 1
+	sc.passOn(btc, setDifficulty("8"))
+	sc.share(btc, "11", "btc-1")
+	sc.answered(btc, "11") // 1: the difficulty is for later jobs
+	sc.passOn(btc, jobLine("btc-2", false))
+	sc.share(btc, "12", "btc-1")
+	sc.share(btc, "13", "btc-2")
+	sc.passOn(btc, setDifficulty("1.6e1"))
+	sc.passOn(btc, jobLine("btc-3", false))
+	sc.answered(btc, "12") // 1
+	sc.answered(btc, "13") // 8: as when it was sent
+	sc.share(btc, "14", "btc-2")
+	sc.refused(btc, "14", `[23,"Low difficulty share",null]`) // 8 lost
+	sc.passOn(btc, `{"id":null,"method":"mining.set_target","params":["`+strings.Repeat("0", 9)+"7fff8"+strings.Repeat("0", 50)+`"]}`)
+	sc.passOn(btc, jobLine("btc-4", false))
+	sc.share(btc, "15", "btc-4")
+	sc.answered(btc, "15") // 32
+
+	bcc := sc.switchTo("bcc", "bcc-1")
+	sc.share(btc, "16", "btc-3")
+	sc.answered(btc, "16") // 16, at the former pool
+	sc.share(bcc, "17", "bcc-1")
+	sc.answered(bcc, "17") // 1
+	sc.share(btc, "18", "btc-4")
+	sc.refused(btc, "18", `[21,"Job not found",null]`) // 32 lost
+	sc.share(bcc, "19", "bcc-1")
+	sc.refused(bcc, "19", `[22,"Duplicate share",null]`) // 1 lost
+	// A difficulty that nobody can read is not known, and is no zero.
+	sc.passOn(bcc, setDifficulty(`"high"`))
+	sc.passOn(bcc, jobLine("bcc-2", false))
+	sc.share(bcc, "20", "bcc-2")
+	sc.answered(bcc, "20")
+
+	want := func(who string, got hashrate.Totals, submitted, accepted, unknown uint64, work float64, lost map[hashrate.Refusal]float64) {
+		t.Helper()
+		if got.Submitted != submitted || got.Accepted != accepted || got.Unknown != unknown || got.Work != work {
+			t.Errorf("%s: %+v", who, got)
+		}
+		for r := range hashrate.Refusals {
+			if got.Lost[r] != lost[r] || (got.Refused[r] > 0) != (lost[r] > 0) {
+				t.Errorf("%s: %d shares and work of %v refused as %s, want %v", who, got.Refused[r], got.Lost[r], r, lost[r])
+			}
+		}
+	}
+	btcLost := map[hashrate.Refusal]float64{hashrate.RefusalLowDifficulty: 8, hashrate.RefusalStale: 32}
+	want("btc", sc.sw.pools["btc"].totals(), 8, 6, 0, 1+1+1+8+32+16, btcLost)
+	want("bcc", sc.sw.pools["bcc"].totals(), 3, 2, 1, 1, map[hashrate.Refusal]float64{hashrate.RefusalDuplicate: 1})
+	all := sc.sw.pools["btc"].totals().Plus(sc.sw.pools["bcc"].totals())
+	if got := sc.sw.rates.accountRates()["alice"].totals; got != all {
+		t.Errorf("the sub-account has %+v, the coins have %+v", got, all)
+	}
+	found, _, err := sc.sw.search(nil, "alice")
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	if f := found[0]; f.Accepted != 8 || f.Refused != 3 || f.Reasons["stale"] != 1 || f.Unknown != 1 || f.Recent.Rate == nil || !f.Recent.AtLeast || f.Difficulty != nil {
+		t.Errorf("the miner: %+v", f)
+	}
+}
+
+// A pool that tells no difficulty means 1.
+func TestWorkOfThePoolsDefault(t *testing.T) {
+	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.sw.coins.set("alice", "bcc")
+	bcc := sc.accept("bcc")
+	bcc.SendLine(jobLine("bcc-1", true))
+	sc.miner.ExpectLine(jobLine("bcc-1", true))
+	sc.share(bcc, "10", "bcc-1")
+	sc.answered(bcc, "10")
+	if got := sc.sw.pools["bcc"].totals(); got.Work != 1 || got.Unknown != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What a link knows of difficulties goes through an upgrade, and through one
+// from a build that did not know any.
+func TestWorkInTheStateOfALink(t *testing.T) {
+	p := &pool{coin: "btc", addresses: []*poolAddress{{text: "pool:1"}}, links: make([]linkCounts, 1)}
+	l := &link{pool: p, address: p.addresses[0], tag: 3, heard: true, own: newOwnRequests()}
+	for i, d := range []hashrate.Difficulty{4, 4, 64} {
+		l.work.Tell(d, 100)
+		l.jobs.add(fmt.Append(nil, i), nil, l.work.Job(100), maxLinkJobs)
+	}
+	l.work.Tell(1024, 110) // for the job after
+	m := &sessionManager{pools: map[string]*pool{"btc": p}}
+	var ss sessionState
+	ss.setLink(l.state(m, 130))
+	text, err := json.Marshal(&ss)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(text []byte) *link {
+		var ss sessionState
+		if err := json.Unmarshal(text, &ss); err != nil {
+			t.Fatal(err)
+		}
+		st := ss.linkInUse()
+		return st.link(p, 7)
+	}
+	again := read(text)
+	for id, want := range []hashrate.Difficulty{4, 4, 64} {
+		if got := again.work.Difficulty(again.generationOfJob(fmt.Append(nil, id))); got != want {
+			t.Errorf("job %d has difficulty %v, want %v", id, got, want)
+		}
+	}
+	again.jobs.add([]byte("new"), nil, again.work.Job(8), maxLinkJobs)
+	if got := again.work.Difficulty(again.generationOfJob([]byte("new"))); got != 1024 {
+		t.Errorf("the next job has difficulty %v", got)
+	}
+
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		t.Fatal(err)
+	}
+	delete(members, "Work")
+	delete(members, "Generations")
+	if text, err = json.Marshal(members); err != nil {
+		t.Fatal(err)
+	}
+	older := read(text)
+	if d := older.work.Difficulty(older.generationOfJob([]byte("2"))); d.Known() || !older.heard {
+		t.Errorf("a build without difficulties told %v, heard %v", d, older.heard)
+	}
+	older.work.Tell(32, 9)
+	older.jobs.add([]byte("new"), nil, older.work.Job(9), maxLinkJobs)
+	for id, want := range map[string]hashrate.Difficulty{"2": hashrate.Unknown, "new": 32} {
+		if d := older.work.Difficulty(older.generationOfJob([]byte(id))); d != want {
+			t.Errorf("after an older build job %s has difficulty %v, want %v", id, d, want)
+		}
+	}
+}
+
+// Ten miners of three rates over two coins, whose pools change the difficulty,
+// with switches in between: hashrates are those that the pools' own counts give.
+func TestHashratesOfSimulatedMiners(t *testing.T) {
+	btc, bcc := twoPools(t)
+	coins := newMemoryCoins(map[string]string{"alice": "btc", "bob": "bcc", "carol": "btc"})
+	began := time.Now()
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
+	var miners []*stratumtest.Miner
+	for i := range 10 {
+		account, rate := []string{"alice", "bob", "carol"}[i%3], []float64{5, 10, 20}[i%3]
+		miners = append(miners, startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: fmt.Sprintf("%s.w%d", account, i), Rate: rate}))
+	}
+	// The pools' counts at each change tell how much work was done between.
+	work, before, bits := map[string]float64{}, map[string]uint64{}, map[string]int{"btc": 4, "bcc": 4}
+	count := func() {
+		for _, p := range []*stratumtest.Pool{btc, bcc} {
+			accepted := p.Stats().Accepted
+			work[p.Name()] += float64(accepted-before[p.Name()]) * stratumtest.DifficultyOfBits(bits[p.Name()])
+			before[p.Name()] = accepted
+		}
+	}
+	change := func(p *stratumtest.Pool, to int) {
+		count()
+		p.SetShareBits(to, true)
+		bits[p.Name()] = to
+	}
+	for _, step := range []func(){
+		func() { change(btc, 7) },
+		func() { coins.set("alice", "bcc") },
+		func() { change(bcc, 6) },
+		func() { coins.set("alice", "btc"); coins.set("carol", "bcc") },
+		func() {},
+	} {
+		time.Sleep(1200 * time.Millisecond)
+		step()
+	}
+	for _, m := range miners {
+		m.Close()
+	}
+	eventually(t, "the miners have left", func() bool { return sw.sessionCount() == 0 })
+	sw.rates.advance()
+	elapsed := time.Since(began).Seconds()
+	count()
+
+	near := func(what string, got, want float64) {
+		t.Helper()
+		if math.Abs(got-want) > 0.05*want {
+			t.Errorf("%s: %s, want %s", what, hashrate.Format(got), hashrate.Format(want))
+		}
+	}
+	rates, pools := sw.rates.coinRates(), sw.rates.poolRates()
+	for coin, p := range map[string]*stratumtest.Pool{"btc": btc, "bcc": bcc} {
+		for w := range hashrate.Windows {
+			got, known := rates[coin][w].Value()
+			near(coin+" over "+w.String(), got, work[coin]*float64(hashrate.UnitBitcoin)/elapsed)
+			if !known || pools[poolKey{coin, p.Addr()}][w] != rates[coin][w] {
+				t.Errorf("%s over %s: known %v, at its address %v", coin, w, known, pools[poolKey{coin, p.Addr()}][w])
+			}
+		}
+	}
+	var ofCoins, ofAccounts hashrate.Totals
+	for _, t := range sw.rates.byCoin() {
+		ofCoins = ofCoins.Plus(t)
+	}
+	for _, name := range []string{"alice", "bob", "carol"} {
+		ofAccounts = ofAccounts.Plus(sw.rates.comes(name).Totals())
+	}
+	if ofCoins != ofAccounts {
+		t.Errorf("the coins have %+v, the sub-accounts %+v", ofCoins, ofAccounts)
+	}
+}
