@@ -301,7 +301,8 @@ func (b *rateBook) dayChart() dayChart {
 	defer b.mu.Unlock()
 	chart := dayChart{Step: int(hashrate.ChartStep / time.Second), Coins: make(map[string][]float64, len(b.coins))}
 	for name, c := range b.coins {
-		chart.Coins[name], _ = c.day.Points()
+		points, _ := c.day.Points()
+		chart.Coins[name] = append([]float64{}, points...) // a list in JSON, even if empty
 	}
 	return chart
 }

@@ -260,6 +260,9 @@ func TestStatusPageInBrowser(t *testing.T) {
 	b.await("a hostile sub-account as text", fmt.Sprintf(`[...document.querySelectorAll("#accounts td")].some((e) => e.textContent === %q)`, hostileName))
 	b.await("the pools", fmt.Sprintf(`document.querySelector("#pools tbody").innerText.includes(%q)`, btc.Addr()))
 	b.await("the charts", `document.querySelectorAll("#sessions-chart svg line").length > 3`)
+	m.rates.advance()
+	b.await("hashrates", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText === "bob" && /^[1-9].* k?H\/s$/.test(e.cells[4].innerText))`)
+	b.await("the charts of hashrates", `document.querySelectorAll("#hashrate-chart svg line").length > 3 && document.querySelectorAll("#day-chart svg path").length > 0`)
 	b.picture("page.png")
 
 	coins.set("alice", "bcc")
@@ -283,11 +286,14 @@ func TestStatusPageInBrowser(t *testing.T) {
 	if title := b.eval(`document.title`); title != "stratumSwitcher" {
 		t.Errorf("title %q", title)
 	}
+	b.size(1400, 1500, false)
+	b.await("the large layout", `innerWidth === 1400`)
+	b.picture("large.png")
 	// On a phone nothing but tables is wider than the screen.
-	b.size(375, 1800, true)
-	b.await("the phone's layout", `innerWidth === 375`)
-	if width := b.eval(`document.documentElement.scrollWidth`); width != "375" {
-		t.Errorf("on a phone 375 wide the page is %s wide", width)
+	b.size(360, 1800, true)
+	b.await("the phone's layout", `innerWidth === 360`)
+	if width := b.eval(`document.documentElement.scrollWidth`); width != "360" {
+		t.Errorf("on a phone 360 wide the page is %s wide", width)
 	}
 	if light := b.eval(`getComputedStyle(document.body).backgroundColor`); light != "rgb(15, 19, 26)" {
 		t.Errorf("in dark mode the background is %s", light)
