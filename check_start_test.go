@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -59,7 +60,7 @@ func coinFileVariants(t *testing.T) (dir string, names []string) {
 	mustDo(t, os.Symlink("good", filepath.Join(dir, "link")))
 	mustDo(t, os.Symlink(os.DevNull, filepath.Join(dir, "device")))
 	mustDo(t, os.WriteFile(filepath.Join(dir, "huge"), nil, 0o600))
-	mustDo(t, os.Truncate(filepath.Join(dir, "huge"), coinFileLimit+1))
+	mustDo(t, os.Truncate(filepath.Join(dir, "huge"), coins.MaxFileSize+1))
 	names = append(names, "folder", "loop", "link", "device", "huge", "absent", "absent/coins.json", "good/coins.json")
 	slices.Sort(names)
 	return dir, names

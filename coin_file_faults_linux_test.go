@@ -114,32 +114,6 @@ var coinFolderFaults = []struct {
 	}, true},
 }
 
-// Whatever takes the place of the file, or of its folder, is told and changes
-// nothing, and the next good file is followed.
-func TestCoinFileSpoilt(t *testing.T) {
-	for i, fault := range coinFolderFaults {
-		t.Run(fault.name, func(t *testing.T) {
-			t.Parallel()
-			f := &coinFolder{t: t, rng: rand.New(rand.NewPCG(uint64(i), 5)), dir: t.TempDir()}
-			f.swap(f.folder(map[string]string{"alice": "btc"}))
-			source, sink := startCoinFile(t, f.path("cur", "coins.json"))
-			wantLookup(t, source, "alice", "btc")
-			fault.spoil(f)
-			if !fault.root || os.Geteuid() != 0 {
-				awaitTrue(t, "told", func() bool {
-					problem := make(chan string)
-					source.mail.post(func() { problem <- source.problem })
-					return <-problem != ""
-				})
-			}
-			wantLookup(t, source, "alice", "btc")
-			f.mend(map[string]string{"alice": "bcc"})
-			sink.wantCoin(t, "alice", "bcc")
-			wantLookup(t, source, "alice", "bcc")
-		})
-	}
-}
-
 // The coin file's folder is swapped, replaced and spoilt while miners mine and
 // upgrades go on. Nobody is lost, and every good file is followed.
 func TestCoinFileFaults(t *testing.T) {

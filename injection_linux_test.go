@@ -11,6 +11,7 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -31,19 +32,20 @@ var logLine = regexp.MustCompile(`^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ [a-z_]
 func TestInjection(t *testing.T) {
 	server := zkServer(t)
 	admin := newZKAdmin(t, server.Addr())
-	opts := zkTestOptions(server.Addr())
-	admin.put(opts.CoinDir+"/alice", "btc")
-	admin.put(opts.CoinDir+"/bad", "bad")
-	admin.put(opts.AutoRegDir+"/x", "")
-	admin.remove(opts.AutoRegDir + "/x")
-	root := admin.children("/zookeeper")
+	root := fmt.Sprintf("/injection%d", zkTestRoot.Add(1))
+	coinDir, idDir, regDir := root+"/coins", root+"/ids/", root+"/autoreg"
+	admin.put(coinDir+"/alice", "btc")
+	admin.put(coinDir+"/bad", "bad")
+	admin.put(regDir+"/x", "")
+	admin.remove(regDir + "/x")
+	system := admin.children("/zookeeper")
 
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 	bad := startScriptedPool(t)
 	c := fileConfig(btc)
 	c.CoinFile, c.ZKBroker = "", []string{server.Addr()}
 	c.StratumServerMap["bad"] = StratumServerInfo{URL: bad.addr()}
-	c.ZKSwitcherWatchDir, c.ZKServerIDAssignDir, c.ZKAutoRegWatchDir = opts.CoinDir, opts.ServerIDDir, opts.AutoRegDir
+	c.ZKSwitcherWatchDir, c.ZKServerIDAssignDir, c.ZKAutoRegWatchDir = coinDir, idDir, regDir
 	c.ZKUserCaseInsensitiveIndex = ""
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
 	p := startProcess(t, c, nil, "-v=3")
@@ -76,19 +78,19 @@ func TestInjection(t *testing.T) {
 	}
 	// What is left of the names are sub-accounts that nobody knows.
 	var names []string
-	admin.await("registrations", func() bool { names = admin.children(opts.AutoRegDir); return len(names) >= 8 })
+	admin.await("registrations", func() bool { names = admin.children(regDir); return len(names) >= 8 })
 	for _, name := range names {
-		if !validSubAccount(name) || filterWorker(name) != name {
+		if !coins.ValidSubAccount(name) || filterWorker(name) != name {
 			t.Errorf("registration of %q", name)
 		}
-		node, _ := admin.get(opts.AutoRegDir + "/" + name)
+		node, _ := admin.get(regDir + "/" + name)
 		var request struct{ Worker string }
 		if json.Unmarshal(node.Value, &request) != nil || filterWorker(request.Worker) != request.Worker {
 			t.Errorf("registration %s: %.200q", name, node.Value)
 		}
 	}
-	if now := admin.children("/zookeeper"); !slices.Equal(now, root) {
-		t.Errorf("/zookeeper has %q, had %q", now, root)
+	if now := admin.children("/zookeeper"); !slices.Equal(now, system) {
+		t.Errorf("/zookeeper has %q, had %q", now, system)
 	}
 
 	web := "http://" + c.HTTPDebugListenAddr

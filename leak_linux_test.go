@@ -131,18 +131,12 @@ func (r *registrar) run() {
 			return
 		case <-tick.C:
 		}
-		names, err := r.admin.conn.children(strings.TrimSuffix(r.config.ZKAutoRegWatchDir, "/"))
-		if err != nil {
-			continue // not made yet
-		}
-		for _, name := range names {
+		for _, name := range r.admin.children(r.config.ZKAutoRegWatchDir) {
 			if !strings.HasPrefix(name, "reg") || r.registered[name] {
 				continue
 			}
-			if err := r.admin.conn.create(r.config.ZKSwitcherWatchDir+name, []byte("btc"), false); err != nil {
-				r.t.Errorf("registering %s: %v", name, err)
-			}
-			r.admin.conn.remove(r.config.ZKAutoRegWatchDir+name, -1) // may be gone
+			r.admin.put(r.config.ZKSwitcherWatchDir+name, "btc")
+			_ = r.admin.TryRemove(r.config.ZKAutoRegWatchDir + name) // may be gone
 			r.registered[name] = true
 		}
 	}

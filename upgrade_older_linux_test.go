@@ -59,11 +59,13 @@ func runOlder(binary string) error {
 	if o.config, err = loadConfig("config.json"); err != nil {
 		return err
 	}
-	content, err := readCoinFile("coins.json", coinFileRules{})
+	text, err := os.ReadFile("coins.json")
 	if err != nil {
 		return err
 	}
-	o.coins = content.coins
+	if err := json.Unmarshal(text, &o.coins); err != nil {
+		return err
+	}
 	ln, err := net.Listen("tcp", o.config.ListenAddr)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/samuel/go-zookeeper/zk"
 )
 
 // zkProcessConfig is a configuration with ZooKeeper at addr, in directories of
@@ -46,13 +47,13 @@ func startRival(t *testing.T, addr, node string) *rival {
 				return
 			default:
 			}
-			err := admin.conn.create(node, []byte(`{"HostName":"rival"}`), true)
+			err := admin.CreateEphemeral(node, []byte(`{"HostName":"rival"}`))
 			r.tries.Add(1)
 			if err == nil {
 				r.won.Store(true)
 				return
 			}
-			if !errors.Is(err, errZKNodeExists) {
+			if !errors.Is(err, zk.ErrNodeExists) {
 				time.Sleep(time.Millisecond)
 			}
 		}

@@ -1,0 +1,297 @@
+package coins
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// zkRegistrationPoll is how often the coin of an account that waits for its
+// registration is looked at. A watch on the absent node would stay in the
+// client and the broker for ever if the registration came to nothing.
+const zkRegistrationPoll = time.Second
+
+// zkRequestPoll is after how many of these looks the request node is looked at
+// as well.
+const zkRequestPoll = 5
+
+// zkRegPhase is how far a registration is.
+type zkRegPhase int
+
+const (
+	// regCreating: the request node is to be created.
+	regCreating zkRegPhase = iota
+	// regWaiting: it is there, until the registration service deletes it.
+	regWaiting
+	// regRemoving: nobody waits any more, the node is to be deleted.
+	regRemoving
+)
+
+func (p zkRegPhase) String() string {
+	switch p {
+	case regCreating:
+		return "creating"
+	case regWaiting:
+		return "waiting"
+	case regRemoving:
+		return "removing"
+	}
+	return "unknown"
+}
+
+// zkRegistration is an unknown account's way to being known. It belongs to
+// the source's owner goroutine.
+type zkRegistration struct {
+	account *zkAccount
+	path    string
+	value   []byte
+	phase   zkRegPhase
+	// tried: creation was begun, so the node may be ours.
+	tried bool
+	// owned: this process created the node.
+	owned bool
+	// gone: the registration service deleted the node.
+	gone bool
+	// busy: a worker is at it; again: look once more when it is done.
+	busy  bool
+	again bool
+	// retrying: a step that failed is to be made once more.
+	retrying bool
+	timer    *time.Timer
+	polls    int
+
+	// hasPlace says that it is one of AutoRegMaxWait; addresses counts the
+	// queries that wait for it by their addresses then.
+	hasPlace  bool
+	addresses map[netip.Addr]int
+	number    uint64 // counts registrations
+}
+
+// zkRegRequest is the content of a request node.
+type zkRegRequest struct {
+	SessionID uint32
+	Worker    string
+}
+
+// register begins the registration of an account somebody waits for.
+func (s *ZooKeeper) register(a *zkAccount) {
+	if !s.places.free() && !s.makePlace(a) {
+		s.registering.add("all %d places for registrations are taken, %s is refused", s.opts.AutoRegMaxWait, a.name)
+		s.answerAll(a, ErrRegistrationBusy)
+		return
+	}
+	var request zkRegRequest
+	for q := range a.waiting {
+		request = zkRegRequest{q.SessionID, q.Worker}
+		break
+	}
+	value, err := json.Marshal(request)
+	if err != nil {
+		s.badNodes.add("registration of %s: %v", a.name, err)
+		s.answerAll(a, ErrUnknownSubAccount)
+		return
+	}
+	r := &zkRegistration{account: a, path: s.opts.AutoRegDir + a.name, value: value}
+	r.timer = s.after(s.opts.AutoRegTimeout, func() { s.registrationTimedOut(r) })
+	a.registration = r
+	s.registrations[a.name] = r
+	s.places.take(r)
+	s.advance(r)
+}
+
+// advance does what is next for a registration.
+func (s *ZooKeeper) advance(r *zkRegistration) {
+	if s.registrations[r.account.name] != r || !s.connected {
+		return
+	}
+	if r.busy {
+		r.again = true
+		return
+	}
+	var job zkJob
+	switch r.phase {
+	case regCreating:
+		tried := r.tried
+		r.tried = true
+		job = func() func() {
+			owned, err := createRequest(s.conn, r.path, r.value, tried)
+			return func() { s.requestCreated(r, owned, err) }
+		}
+	case regWaiting:
+		job = func() func() {
+			_, err := s.conn.watch(r.path)
+			return func() { s.requestRead(r, err) }
+		}
+	case regRemoving:
+		job = func() func() {
+			err := removeRequest(s.conn, r.path, r.value)
+			return func() { s.requestRemoved(r, err) }
+		}
+	}
+	r.busy = true
+	s.do(true, func() func() {
+		finish := job()
+		return func() {
+			r.busy = false
+			again := r.again
+			r.again = false
+			finish()
+			if again {
+				s.advance(r)
+			}
+		}
+	})
+}
+
+// createRequest creates the request node and says if it is ours: another
+// instance may have created it for the same account. tried: so may we have,
+// in a request whose answer was lost.
+func createRequest(conn *zkConn, path string, value []byte, tried bool) (bool, error) {
+	err := conn.create(path, value, false)
+	if errors.Is(err, errZKNoNode) {
+		if err = makeParents(conn, path); err == nil {
+			err = conn.create(path, value, false)
+		}
+	}
+	if !errors.Is(err, errZKNodeExists) {
+		return err == nil, err
+	}
+	if !tried {
+		return false, nil
+	}
+	node, err := conn.get(path)
+	if errors.Is(err, errZKNoNode) {
+		return false, nil // served meanwhile
+	}
+	return bytes.Equal(node.Value, value), err
+}
+
+// removeRequest deletes the request node if it still is the one we created.
+func removeRequest(conn *zkConn, path string, value []byte) error {
+	node, err := conn.get(path)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(node.Value, value) {
+		return nil
+	}
+	return conn.remove(path, node.Version)
+}
+
+func (s *ZooKeeper) requestCreated(r *zkRegistration, owned bool, err error) {
+	switch {
+	case err == nil:
+		r.owned = r.owned || owned
+		if r.phase == regCreating {
+			r.phase = regWaiting
+			s.pollCoin(r)
+		} else if !r.owned {
+			s.endRegistration(r)
+			return
+		}
+		s.advance(r)
+	case errors.Is(err, errZKBadPath):
+		r.gone = true
+		s.answerAll(r.account, ErrBadSubAccount)
+		s.endRegistration(r)
+	default:
+		s.registrationFailed(r, err)
+	}
+}
+
+func (s *ZooKeeper) requestRead(r *zkRegistration, err error) {
+	switch {
+	case err == nil:
+		// Still there; its watch will tell.
+	case errors.Is(err, errZKNoNode):
+		r.gone = true
+		s.readCoin(r.account)
+	default:
+		s.registrationFailed(r, err)
+	}
+}
+
+func (s *ZooKeeper) requestRemoved(r *zkRegistration, err error) {
+	switch {
+	case err == nil, errors.Is(err, errZKNoNode):
+		s.endRegistration(r)
+	default:
+		s.registrationFailed(r, err)
+	}
+}
+
+// registrationFailed tries the same step again, at once after a reconnect.
+func (s *ZooKeeper) registrationFailed(r *zkRegistration, err error) {
+	wait := zkRetryWait
+	if !errors.Is(err, errZKAway) {
+		s.unreadNodes.add("registration, %v of %s: %v, trying again", r.phase, r.path, err)
+		wait = zkRefusedWait
+	}
+	if s.connected && !r.retrying {
+		r.retrying = true
+		s.after(wait, func() {
+			r.retrying = false
+			s.advance(r)
+		})
+	}
+}
+
+// pollCoin looks if the coin is there already, though the request still is.
+func (s *ZooKeeper) pollCoin(r *zkRegistration) {
+	s.after(zkRegistrationPoll, func() {
+		if s.registrations[r.account.name] != r || r.phase != regWaiting {
+			return
+		}
+		s.readCoin(r.account)
+		// The request's watch may get lost like any other.
+		if r.polls++; r.polls%zkRequestPoll == 0 {
+			s.advance(r)
+		}
+		s.pollCoin(r)
+	})
+}
+
+func (s *ZooKeeper) registrationTimedOut(r *zkRegistration) {
+	if s.registrations[r.account.name] != r || r.phase == regRemoving {
+		return
+	}
+	s.registering.add("%s was not registered within %v", r.account.name, s.opts.AutoRegTimeout)
+	s.answerAll(r.account, ErrRegistrationTimeout)
+}
+
+// abandon ends a registration that was not served; a node we created for it
+// must not stay behind.
+func (s *ZooKeeper) abandon(r *zkRegistration) {
+	r.timer.Stop()
+	if r.phase == regRemoving {
+		return
+	}
+	if r.gone || !r.owned && !r.tried || r.phase == regWaiting && !r.owned {
+		s.endRegistration(r)
+		return
+	}
+	r.phase = regRemoving
+	s.places.leave(r)
+	s.advance(r)
+}
+
+// endRegistration forgets it and goes on with those that asked for the
+// account meanwhile.
+func (s *ZooKeeper) endRegistration(r *zkRegistration) {
+	r.timer.Stop()
+	s.places.leave(r)
+	a := r.account
+	if s.registrations[a.name] == r {
+		delete(s.registrations, a.name)
+	}
+	if a.registration == r {
+		a.registration = nil
+	}
+	if len(a.waiting) > 0 {
+		s.readCoin(a)
+		return
+	}
+	s.forget(a)
+}
