@@ -16,6 +16,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // startError is what the daemon's start says, nil if it serves.
@@ -52,7 +53,7 @@ func coinFileVariants(t *testing.T) (dir string, names []string) {
 		"good": `{"*": "btc"}`, "bom": "\ufeff{\"*\": \"btc\"}", "useless": `{"a.b": "x", "": "btc"}`, "slash": `{"a/b": "btc"}`,
 		"empty": ``, "torn": `{"*": `, "list": `[]`, "utf16": "\xff\xfe{\x00}\x00", "no coin": `{"a": ""}`, "twice": `{"a": "btc", "a": "btc"}`,
 	} {
-		writeCoinFile(t, filepath.Join(dir, name), content)
+		testkit.WriteFile(t, filepath.Join(dir, name), content)
 		names = append(names, name)
 	}
 	mustDo(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))

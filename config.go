@@ -236,7 +236,7 @@ func loadConfig(path string) (*Config, error) {
 }
 
 // parseConfig decodes and checks a configuration. The error has all that is
-// wrong with it, one line each.
+// wrong with it, one line each, below a line with their number if there are several.
 func parseConfig(text []byte) (*Config, error) {
 	root, err := strictjson.Parse(text)
 	if err != nil {
@@ -253,8 +253,12 @@ func parseConfig(text []byte) (*Config, error) {
 	}
 	// Checked before, so that messages have the values as written.
 	c.check(&p)
-	if len(p.errs) > 0 {
-		return nil, errors.Join(p.errs...)
+	switch len(p.errs) {
+	case 0:
+	case 1:
+		return nil, p.errs[0]
+	default:
+		return nil, fmt.Errorf("%d mistakes:\n%w", len(p.errs), errors.Join(p.errs...))
 	}
 	c.normalise()
 	return c, nil

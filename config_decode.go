@@ -115,7 +115,7 @@ func decodeObject[T any](dst *T, settings []setting[T], path string, object *str
 			for i, s := range settings {
 				known[i] = s.key
 			}
-			p.add(joinKey(path, m.Key), fmt.Sprintf("(line %d, value %s) is not a known key, must be one of %s", m.Line, m.Value.Written(), strings.Join(known, ", ")))
+			p.add(joinKey(path, m.Key), fmt.Sprintf("(line %d, value %s) is not a known key%s", m.Line, m.Value.Written(), unknownKeyHint(m.Key, known)))
 			continue
 		}
 		s := settings[i]

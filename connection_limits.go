@@ -112,7 +112,7 @@ func (m *sessionManager) turnedAway(why refusal, addr netip.AddrPort) {
 	c.unlogged++
 	c.last = addr
 	c.mu.Unlock()
-	m.monitor.refused("", why.String(), "last from "+addr.Addr().String())
+	m.monitor.refusal("", why.String(), "last from "+addr.Addr().String())
 	m.logRefusals(why)
 }
 

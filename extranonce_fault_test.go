@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // A share for a job of the pool that was left is translated for that pool.
@@ -328,15 +329,15 @@ func TestSessionOnlySessionPools(t *testing.T) {
 // A pool that learns of version rolling later gets the miner's bits from then
 // on.
 func TestSessionRollingLater(t *testing.T) {
-	s := &ownScene{t: t, scripted: startScriptedPool(t)}
+	s := &ownScene{t: t, scripted: testkit.StartScriptedPool(t)}
 	s.sw = startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
-		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: s.scripted.addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
+		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: s.scripted.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
 	s.miner = stratumtest.DialRaw(t, s.sw.addr)
 	s.miner.Send(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}` + "\n" + rawSubscribe + "\n" + rawAuthorize + "\n")
 	s.miner.Line(stratumtest.Patience)
 	s.miner.Line(stratumtest.Patience)
-	s.pool = s.scripted.next()
+	s.pool = s.scripted.Next()
 	s.pool.ExpectMethod("mining.configure")
 	s.pool.SendLine(`{"id":2147400000,"result":null,"error":[20,"Unknown method",null]}`)
 	s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -69,16 +68,6 @@ func (d *deadPool) close() {
 	}
 	d.mu.Unlock()
 	d.wg.Wait()
-}
-
-// unusedAddr is an address where nothing listens.
-func unusedAddr(t testing.TB) string {
-	t.Helper()
-	addr, err := testport.Addr()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr
 }
 
 // backups is a configuration with one coin, btc, at these addresses.
@@ -380,11 +369,4 @@ func TestFailoverWaitingAreServedAtOnce(t *testing.T) {
 		waitPool(t, m, "bcc")
 		waitAccepted(t, m, 2)
 	}
-}
-
-func longContext(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
 }

@@ -1,4 +1,4 @@
-//go:build linux && !portable_relay
+//go:build linux && e2e && !portable_relay
 
 package main
 
@@ -12,7 +12,10 @@ import (
 	"unicode"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
 // Texts of miners and pools made to do harm in a log, a terminal, a page, a
@@ -30,28 +33,28 @@ var logLine = regexp.MustCompile(`^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ [a-z_]
 // Nothing that miners and pools say makes lines of the log, controls of a
 // terminal, markup, series of metrics or nodes elsewhere.
 func TestInjection(t *testing.T) {
-	server := zkServer(t)
-	admin := newZKAdmin(t, server.Addr())
-	root := fmt.Sprintf("/injection%d", zkTestRoot.Add(1))
+	server := zktest.Shared(t)
+	admin := zktest.NewAdmin(t, server.Addr())
+	root := fmt.Sprintf("/injection%d", zktest.Roots.Add(1))
 	coinDir, idDir, regDir := root+"/coins", root+"/ids/", root+"/autoreg"
-	admin.put(coinDir+"/alice", "btc")
-	admin.put(coinDir+"/bad", "bad")
-	admin.put(regDir+"/x", "")
-	admin.remove(regDir + "/x")
-	system := admin.children("/zookeeper")
+	admin.Put(coinDir+"/alice", "btc")
+	admin.Put(coinDir+"/bad", "bad")
+	admin.Put(regDir+"/x", "")
+	admin.Remove(regDir + "/x")
+	system := admin.Children("/zookeeper")
 
-	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
-	bad := startScriptedPool(t)
-	c := fileConfig(btc)
+	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+	bad := testkit.StartScriptedPool(t)
+	c := daemontest.FileConfig(btc)
 	c.CoinFile, c.ZKBroker = "", []string{server.Addr()}
-	c.StratumServerMap["bad"] = StratumServerInfo{URL: bad.addr()}
+	c.StratumServerMap["bad"] = daemontest.PoolConfig{URL: bad.Addr()}
 	c.ZKSwitcherWatchDir, c.ZKServerIDAssignDir, c.ZKAutoRegWatchDir = coinDir, idDir, regDir
 	c.ZKUserCaseInsensitiveIndex = ""
-	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
-	p := startProcess(t, c, nil, "-v=3")
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
+	p := daemontest.Start(t, c, nil, "-v=3")
 	go func() {
 		for i := 0; ; i++ {
-			nc, ok := <-bad.conns
+			nc, ok := <-bad.Conns
 			if !ok {
 				return
 			}
@@ -63,7 +66,7 @@ func TestInjection(t *testing.T) {
 
 	for _, text := range hostileTexts {
 		for _, name := range []string{text, text + ".rig", "alice." + text, "bad." + text} {
-			r := stratumtest.DialRaw(t, p.addr)
+			r := stratumtest.DialRaw(t, p.Addr)
 			r.SendLine(`{"id":1,"method":"` + text + `","params":["` + text + `"]}`)
 			r.SendLine(`{"id":2,"method":"mining.subscribe","params":["` + text + `","` + text + `"]}`)
 			r.SendLine(`{"id":3,"method":"mining.authorize","params":["` + name + `","` + text + `"]}`)
@@ -78,18 +81,18 @@ func TestInjection(t *testing.T) {
 	}
 	// What is left of the names are sub-accounts that nobody knows.
 	var names []string
-	admin.await("registrations", func() bool { names = admin.children(regDir); return len(names) >= 8 })
+	admin.Await("registrations", func() bool { names = admin.Children(regDir); return len(names) >= 8 })
 	for _, name := range names {
 		if !coins.ValidSubAccount(name) || filterWorker(name) != name {
 			t.Errorf("registration of %q", name)
 		}
-		node, _ := admin.get(regDir + "/" + name)
+		node, _ := admin.Get(regDir + "/" + name)
 		var request struct{ Worker string }
 		if json.Unmarshal(node.Value, &request) != nil || filterWorker(request.Worker) != request.Worker {
 			t.Errorf("registration %s: %.200q", name, node.Value)
 		}
 	}
-	if now := admin.children("/zookeeper"); !slices.Equal(now, system) {
+	if now := admin.Children("/zookeeper"); !slices.Equal(now, system) {
 		t.Errorf("/zookeeper has %q, had %q", now, system)
 	}
 
@@ -106,12 +109,11 @@ func TestInjection(t *testing.T) {
 		}
 	}
 
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.lines) < 4*len(hostileTexts) {
-		t.Errorf("only %d lines of log", len(p.lines))
+	log := p.Log()
+	if len(log) < 4*len(hostileTexts) {
+		t.Errorf("only %d lines of log", len(log))
 	}
-	for _, line := range p.lines {
+	for _, line := range log {
 		bad := strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) })
 		if !logLine.MatchString(line) || bad {
 			t.Errorf("log: %.300q", line)

@@ -1,4 +1,4 @@
-//go:build linux && !portable_relay
+//go:build linux && e2e && !portable_relay
 
 package main
 
@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
 // entries counts what the switcher has a map or list for.
@@ -16,7 +19,6 @@ func entries(m *sessionManager, s *coins.ZooKeeper, recorder *statusRecorder) ma
 	n := make(map[string]int)
 	m.mu.Lock()
 	n["sessions"], n["sub-accounts"], n["waiting for the server ID"] = len(m.sessions), m.accounts.size(), len(m.waitingID)
-	n["reasons of failures"] = len(m.failures)
 	m.mu.Unlock()
 	n["admitted"], n["draining"] = int(m.admitted.Load()), int(m.draining.Load())
 
@@ -48,12 +50,12 @@ func entries(m *sessionManager, s *coins.ZooKeeper, recorder *statusRecorder) ma
 
 // After short sessions of all kinds each map and list is as long as before.
 func TestShortSessionsLeaveNoEntries(t *testing.T) {
-	server := zkServer(t)
-	admin := newZKAdmin(t, server.Addr())
+	server := zktest.Shared(t)
+	admin := zktest.NewAdmin(t, server.Addr())
 	pool := shortPool(t)
-	c := shortConfig(zkProcessConfig(server.Addr(), pool))
-	for i := range shortAccounts {
-		admin.put(fmt.Sprintf("%suser%d", c.ZKSwitcherWatchDir, i), "btc")
+	c := ownConfig(t, shortConfig(daemontest.ZKConfig(server.Addr(), pool)))
+	for i := range testkit.ShortAccounts {
+		admin.Put(fmt.Sprintf("%suser%d", c.ZKSwitcherWatchDir, i), "btc")
 	}
 	source, err := newCoinSource(c, nil)
 	if err != nil {
@@ -79,14 +81,14 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	run := func(n, firstRegistered int) {
 		t.Helper()
 		registrar := startRegistrar(t, admin, c)
-		short := startShortSessions(ln.Addr().String(), 100, shortVisits(func(i int) string {
+		short := testkit.StartShortSessions(ln.Addr().String(), 100, testkit.ShortVisits(func(i int) string {
 			return fmt.Sprintf("reg%d.rig", firstRegistered+i/97%40)
 		}))
 		for i := range n {
-			short.next <- i
+			short.Next <- i
 		}
-		short.finish(t)
-		awaitSettled(t, func() string {
+		short.Finish(t)
+		daemontest.AwaitSettled(t, func() string {
 			if now := entries(m, zk, recorder); now["sub-accounts"]+now["sockets"]+now["registrations"] > 0 {
 				return fmt.Sprint(now)
 			}
@@ -99,8 +101,8 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	}
 	run(2000, 0)
 	var before map[string]int
-	awaitSettled(t, func() string {
-		if before = entries(m, zk, recorder); before["coins known"] != shortAccounts {
+	daemontest.AwaitSettled(t, func() string {
+		if before = entries(m, zk, recorder); before["coins known"] != testkit.ShortAccounts {
 			return fmt.Sprint(before)
 		}
 		return ""
@@ -112,7 +114,7 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 		}
 	}
 	run(4000, 1000)
-	awaitSettled(t, func() string {
+	daemontest.AwaitSettled(t, func() string {
 		if now := entries(m, zk, recorder); !maps.Equal(now, before) {
 			return fmt.Sprintf("%v, before %v", now, before)
 		}

@@ -141,7 +141,7 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	count(descUnchanged, float64(m.notUnderstood.Load()))
 	gauge(descDraining, float64(m.draining.Load()))
 	gauge(descAccounts, float64(m.accounts.size()))
-	for reason, n := range m.failuresByReason() {
+	for reason, n := range mon.failures.byName() {
 		count(descFailures, float64(n), reason)
 	}
 	for reason := range mon.dropped {

@@ -11,22 +11,23 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // hostileScene has a good pool with a miner that must not notice anything, and
 // a bad one for the miner alice.
 type hostileScene struct {
 	sw   *testSwitcher
-	bad  *scriptedPool
+	bad  *testkit.ScriptedPool
 	good *stratumtest.Miner
 }
 
 func startHostilePool(t *testing.T, extranonce string) *hostileScene {
 	t.Helper()
 	good := startPool(t, stratumtest.PoolOptions{Name: "good", ShareBits: 4})
-	h := &hostileScene{bad: startScriptedPool(t)}
+	h := &hostileScene{bad: testkit.StartScriptedPool(t)}
 	h.sw = startSwitcher(t, newMemoryCoins(map[string]string{"alice": "bad", "bob": "good"}), []*stratumtest.Pool{good}, func(c *Config) {
-		c.StratumServerMap["bad"] = StratumServerInfo{URL: h.bad.addr(), ExtraNonce: extranonce}
+		c.StratumServerMap["bad"] = StratumServerInfo{URL: h.bad.Addr(), ExtraNonce: extranonce}
 	})
 	h.good = startMiner(t, stratumtest.MinerOptions{Addr: h.sw.addr, Worker: "bob.1", Rate: 100})
 	waitAccepted(t, h.good, 1)
@@ -102,7 +103,7 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 			h := startHostilePool(t, c.extranonce)
 			h.sw.setTiming(func(tm *timing) { tm.poolHandshake = time.Second })
 			go func() {
-				for nc := range h.bad.conns {
+				for nc := range h.bad.Conns {
 					go func() { c.behave(nc); io.Copy(io.Discard, nc); nc.Close() }()
 				}
 			}()

@@ -123,7 +123,7 @@ func (k *poolLink) connected(try dialTry) {
 // sendHandshake begins the handshake. A pool that takes the session's extranonce
 // gets all requests in one packet. Others get one after the other, as a miner
 // would send them: there are some that refuse a worker before subscribe is
-// answered, and some that ignore suggestions before authorize is (protocol.md,
+// answered, and some that ignore suggestions before authorize is (docs/protocol.md,
 // "Handshake with the pool").
 func (k *poolLink) sendHandshake() {
 	s := k.session

@@ -87,7 +87,7 @@ func newProgramOf(file *os.File, path string) (*newProgram, error) {
 			return nil, fmt.Errorf("preflight of %s: %w", path, err)
 		}
 		return p, nil
-	case err != nil && err != io.EOF:
+	case err != nil && !errors.Is(err, io.EOF):
 		return nil, err
 	}
 	return nil, fmt.Errorf("preflight of %s: neither an ELF program nor a script: exec format error", path)

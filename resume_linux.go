@@ -462,6 +462,7 @@ func (s *Session) takeEndpoint() {
 	if err != nil {
 		return // the connection has just ended
 	}
+	s.link.pool.linksTo(s.link.address).taken.Store(true)
 	s.link.endpoint = s.manager.health.endpoint(addr)
 	s.manager.health.stableTaken(s.account, s.link.endpoint, !s.link.pool.ownExtranonce)
 	s.link.endpoint.jobAt.Store(time.Now().UnixNano())

@@ -9,7 +9,7 @@ import (
 )
 
 // runtimeState is runtime.json: all that a process hands to the one that takes
-// its place. The fields that protocol.md, "runtime.json" names are written and
+// its place. The fields that docs/protocol.md, "runtime.json" names are written and
 // read by older switchers too; a file with only those is resumed.
 type runtimeState struct {
 	Action       string // "upgrade"

@@ -158,8 +158,7 @@ func (s *Session) close(why string) {
 // better keeps its connection until its time is up; others are closed, so that
 // their own failover can act.
 func (s *Session) refuse(e *stratumError, closing bool, why string) {
-	s.manager.handshakeFailed(e.Code)
-	s.manager.monitor.refused(s.auth.name.Account, handshakeReason(e.Code), why)
+	s.manager.monitor.refused(s.auth.name.Account, handshakeFailureOf(e), why)
 	glog.V(2).Infof("%s refused code=%d: %s", s, e.Code, why)
 	s.miner.Write(s.dialect().appendError(nil, s.auth.id, e, s.manager.ids.server()))
 	if closing {

@@ -161,13 +161,6 @@ func threePools(t *testing.T) (sw *testSwitcher, m *stratumtest.Miner, btc, bcc,
 	return sw, m, btc, bcc, bsv
 }
 
-func waitConnections(t *testing.T, p *stratumtest.Pool, n int) {
-	t.Helper()
-	if err := p.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.Connections == n }); err != nil {
-		t.Fatalf("pool %s: %v; %+v", p.Name(), err, p.Stats())
-	}
-}
-
 func TestSessionLastCoinWins(t *testing.T) {
 	t.Run("another coin during a switch", func(t *testing.T) {
 		sw, m, _, bcc, _ := threePools(t)

@@ -311,15 +311,9 @@ func TestFloodOfRequests(t *testing.T) {
 			}
 		}()
 	}
-	tooMany := func() int64 {
-		sw.mu.Lock()
-		defer sw.mu.Unlock()
-		return sw.failures[failTooMany]
-	}
+	tooMany := func() int64 { return sw.monitor.failures[failTooMany].Load() }
 	minesOn(t, m, "all are closed", testWait, func() bool { return tooMany() == 100 })
-	sw.mu.Lock()
-	answered := sw.failures[errUnauthorized.Code]
-	sw.mu.Unlock()
+	answered := sw.monitor.failures[failShareTooEarly].Load()
 	if want := int64(100 * maxHandshakeLines); answered != want {
 		t.Errorf("%d requests were answered, want %d", answered, want)
 	}

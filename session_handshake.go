@@ -11,7 +11,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// The handshake with the miner: protocol.md, "Handshake with the miner".
+// The handshake with the miner: docs/protocol.md, "Handshake with the miner".
 // Answers go out in request order, and nothing unasked comes before the
 // answer to the authorization: some miners take whatever line comes next for
 // the answer they wait for.
@@ -84,7 +84,7 @@ func (s *Session) endHandshake() {
 func (s *Session) handshakeTimeout() {
 	h := s.handshake
 	if !h.started {
-		s.manager.handshakeFailed(failSilent)
+		s.manager.monitor.handshakeFailed(failSilent)
 		s.close("sent nothing")
 		return
 	}
@@ -96,7 +96,7 @@ func (s *Session) handshakeTimeout() {
 		s.refuse(errConnectFailed, true, "no pool in time")
 		return
 	}
-	s.manager.handshakeFailed(failUnauthorized)
+	s.manager.monitor.handshakeFailed(failUnauthorized)
 	s.close("not authorized in time")
 }
 
@@ -108,7 +108,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 		n, err := s.takeProxyHeader(b)
 		switch {
 		case err != nil:
-			s.manager.handshakeFailed(failNotStratum)
+			s.manager.monitor.handshakeFailed(failNotStratum)
 			s.close(err.Error())
 			return len(b)
 		case n < 0:
@@ -133,7 +133,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 			return used
 		}
 		if b[used] != '{' {
-			s.manager.handshakeFailed(failNotStratum)
+			s.manager.monitor.handshakeFailed(failNotStratum)
 			s.close(notStratum(b[used:]))
 			return len(b)
 		}
@@ -143,7 +143,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 		line := nextLine(b[used:])
 		if line == nil || len(line) > maxMinerLine {
 			if len(b)-used > maxMinerLine {
-				s.manager.handshakeFailed(failLineTooLong)
+				s.manager.monitor.handshakeFailed(failLineTooLong)
 				s.close(relay.ErrLineTooLong.Error())
 				return len(b)
 			}
@@ -199,14 +199,14 @@ func (s *Session) answerError(r *request, e *stratumError) {
 	if s.manager.chain == chainEthereum && s.subscription == nil && bytes.HasPrefix([]byte(r.Method), []byte("eth_")) {
 		d = dialectRPC2
 	}
-	s.manager.handshakeFailed(e.Code)
+	s.manager.monitor.handshakeFailed(handshakeFailureOf(e))
 	s.handshake.out = d.appendError(s.handshake.out, r.ID, e, s.manager.ids.server())
 }
 
 func (s *Session) handshakeLine(line []byte) {
 	h := s.handshake
 	if h.lines++; h.lines > maxHandshakeLines {
-		s.manager.handshakeFailed(failTooMany)
+		s.manager.monitor.handshakeFailed(failTooMany)
 		s.close("too many requests before authorization")
 		return
 	}
@@ -218,7 +218,7 @@ func (s *Session) handshakeLine(line []byte) {
 		h.out = append(h.out, s.refuseLine(line, err)...)
 		s.manager.monitor.dropped[dropNotJSON].Add(1)
 		if h.badLines++; h.badLines > maxBadLines {
-			s.manager.handshakeFailed(failNotStratum)
+			s.manager.monitor.handshakeFailed(failNotStratum)
 			s.close("lines that are not JSON")
 		}
 		return

@@ -73,20 +73,6 @@ func wantDescriptors(t *testing.T, before int) {
 	eventually(t, fmt.Sprintf("no more than %d descriptors", before), func() bool { return descriptors() <= before })
 }
 
-const (
-	rawSubscribe = `{"id":1,"method":"mining.subscribe","params":["raw/1.0"]}`
-	rawAuthorize = `{"id":2,"method":"mining.authorize","params":["alice.1","x"]}`
-)
-
-// dialSubscribed connects a miner that has subscribed.
-func dialSubscribed(t *testing.T, addr string) *stratumtest.Raw {
-	t.Helper()
-	r := stratumtest.DialRaw(t, addr)
-	r.SendLine(rawSubscribe)
-	r.Line(stratumtest.Patience)
-	return r
-}
-
 // dialMining connects a miner that is past its handshake.
 func dialMining(t *testing.T, addr string) *stratumtest.Raw {
 	t.Helper()
@@ -237,24 +223,12 @@ func TestSessionSlowAndFastWriters(t *testing.T) {
 	checkFaults(t, btc)
 }
 
-// checkFaults wants no fault at the pool; rejected shares are no fault.
-func checkFaults(t *testing.T, p *stratumtest.Pool) {
-	t.Helper()
-	if faults := p.Faults(); len(faults) > 0 {
-		t.Errorf("pool %s: faults %q", p.Name(), faults)
-	}
-}
-
 func TestSessionDeadlines(t *testing.T) {
 	sw, _ := startHostile(t)
 	set := func(first, authorize time.Duration) {
 		sw.setTiming(func(tm *timing) { tm.firstByte, tm.authorize = first, authorize })
 	}
-	failures := func(reason int) int64 {
-		sw.mu.Lock()
-		defer sw.mu.Unlock()
-		return sw.failures[reason]
-	}
+	failures := func(f handshakeFailure) int64 { return sw.monitor.failures[f].Load() }
 	t.Run("says nothing", func(t *testing.T) {
 		set(50*time.Millisecond, time.Hour)
 		stratumtest.DialRaw(t, sw.addr).ExpectClosed()

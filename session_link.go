@@ -348,8 +348,7 @@ func answerIn(err error) *response {
 // passRefusal gives the miner the pool's own answer to its authorization, or
 // to mining.subscribe.
 func (s *Session) passRefusal(answer *response, why error) {
-	s.manager.handshakeFailed(failRefused)
-	s.manager.monitor.refused(s.account.name, handshakeReason(failRefused), why.Error())
+	s.manager.monitor.refused(s.account.name, failRefused, why.Error())
 	s.miner.Write(s.dialect().appendForwarded(nil, s.auth.id, answer))
 	s.backToHandshake()
 }

@@ -20,16 +20,6 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// Reasons of failed handshakes that have no code of their own.
-const (
-	failSilent = -1 - iota
-	failNotStratum
-	failLineTooLong
-	failUnauthorized
-	failRefused
-	failTooMany
-)
-
 // fdReserve is how many descriptors are kept for all but sessions: log files,
 // ZooKeeper, HTTP, and what an upgrade needs for a moment.
 const fdReserve = 72
@@ -111,7 +101,6 @@ type sessionManager struct {
 	mu        sync.Mutex
 	sessions  []*Session
 	waitingID map[*Session]struct{} // hold a request until their extranonce is known
-	failures  map[int]int64
 	nextLoop  int
 }
 
@@ -147,7 +136,6 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 		monitor:   newMonitor(),
 		limits:    newConnectionLimits(c),
 		waitingID: make(map[*Session]struct{}),
-		failures:  make(map[int]int64),
 	}
 	m.accounts = newAccountBook(health, m.monitor)
 	health.lookedUp = m.nameLookedUp
@@ -346,13 +334,6 @@ func (m *sessionManager) planNow() extranoncePlan {
 		plan.size = int(m.sizes.size.Load())
 	}
 	return plan
-}
-
-func (m *sessionManager) handshakeFailed(reason int) {
-	m.monitor.handshakeFailed(reason)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.failures[reason]++
 }
 
 func (m *sessionManager) coinNames() []string {

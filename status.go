@@ -18,8 +18,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // Limits of the HTTP listener. It must never cost the miners anything.
@@ -220,6 +221,22 @@ func (s *statusServer) serveReady(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ready")
+	for _, coin := range s.manager.coinNames() {
+		if !s.manager.pools[coin].tried() {
+			fmt.Fprintf(w, "coin %s: its pool was not tried yet\n", coin)
+		}
+	}
+}
+
+// tried reports whether a link to any of the pool's addresses was attempted or
+// taken over.
+func (p *pool) tried() bool {
+	for i := range p.links {
+		if p.links[i].tried() {
+			return true
+		}
+	}
+	return false
 }
 
 // notReady is why new miners can not be served, empty if they can.

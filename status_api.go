@@ -92,6 +92,7 @@ type coinStatus struct {
 type addressReply struct {
 	Address  string `json:"address"`
 	Breaker  string `json:"breaker"`
+	Tried    bool   `json:"tried"` // false: nobody knows whether it answers
 	Sessions int    `json:"sessions"`
 	Dials    int64  `json:"dials"`
 	Failures int64  `json:"failures"`
@@ -120,7 +121,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		LastUpgrade: m.monitor.upgraded.Load(), PauseMS: m.monitor.pauseMS(), Upgrades: m.upgrades(),
 		SessionsMax: m.sessionsMax(), PortsShort: portShortages(m.pools, m.sessionsMax()), Phases: make(map[string]int), Surveyed: v.unix(),
 		Descriptors: openDescriptors(), DescLimit: m.fdLimit,
-		Failures: m.failuresByReason(), Refused: m.refusalCounts(),
+		Failures: m.monitor.failures.byName(), Refused: m.refusalCounts(),
 		CoinSource: sourceReply{
 			Kind: source.Kind, Connected: source.Connected, Watches: source.Watches,
 			Missed: source.Missed, Unreadable: source.Unreadable, IDTaken: source.IDTaken,
@@ -161,6 +162,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 					row.Sessions += n
 				}
 			}
+			row.Tried = p.links[i].tried()
 			c.Sessions += row.Sessions
 			c.Pools = append(c.Pools, row)
 		}
@@ -225,20 +227,6 @@ func (m *sessionManager) upgrades() int {
 		return 0
 	}
 	return m.resumed.Upgrades
-}
-
-func (m *sessionManager) failuresByReason() map[string]int64 {
-	counts := make(map[string]int64, len(handshakeReasons)+1)
-	for _, name := range handshakeReasons {
-		counts[name] = 0
-	}
-	counts[otherReason] = 0
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for code, n := range m.failures {
-		counts[handshakeReason(code)] += n
-	}
-	return counts
 }
 
 // accountRow is one sub-account. Rate and Refused are null while there is

@@ -22,6 +22,7 @@ type monitor struct {
 	listening   atomic.Bool
 	connections atomic.Int64 // miners that were let in
 	dropped     [dropReasons]atomic.Int64
+	failures    handshakeFailureCounts
 
 	switches       *prometheus.CounterVec // by the new coin
 	switchSeconds  prometheus.Histogram
@@ -130,60 +131,23 @@ func (mon *monitor) tooLong(err error) {
 	}
 }
 
-// refused notes a miner that was refused.
-func (mon *monitor) refused(account, reason, why string) {
+// refusal notes for the events that a miner or a connection was refused.
+func (mon *monitor) refusal(account, reason, why string) {
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: reason, Account: account}, why)
-}
-
-// Reasons of failed handshakes, as metrics and events name them.
-var handshakeReasons = map[int]string{
-	errNeedSubscribed.Code:      "not_subscribed",
-	errDuplicateSubscribed.Code: "subscribed_twice",
-	errTooFewParams.Code:        "too_few_params",
-	errWorkerNotString.Code:     "worker_not_a_string",
-	errEmptySubAccount.Code:     "no_sub_account",
-	errInvalidSubAccount.Code:   "unknown_sub_account",
-	errServerNotFound.Code:      "coin_without_pool",
-	errConnectFailed.Code:       "no_pool_link",
-	errUnauthorized.Code:        "share_before_authorize",
-	errUnknownMethod.Code:       "unknown_method",
-	failSilent:                  "silent",
-	failNotStratum:              "not_stratum",
-	failLineTooLong:             "line_too_long",
-	failUnauthorized:            "not_authorized_in_time",
-	failRefused:                 "refused_by_pool",
-	failTooMany:                 "too_many_requests",
-}
-
-const otherReason = "other"
-
-// handshakeReason never gives a name that is not of this program.
-func handshakeReason(code int) string {
-	if name, ok := handshakeReasons[code]; ok {
-		return name
-	}
-	return otherReason
-}
-
-// handshakeFailed notes failures of miners whose sub-account is not known.
-// Others come by refused.
-func (mon *monitor) handshakeFailed(code int) {
-	switch code {
-	case errInvalidSubAccount.Code, errServerNotFound.Code, errConnectFailed.Code, failRefused:
-		return
-	case failLineTooLong:
-		mon.dropped[dropTooLong].Add(1)
-	}
-	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: handshakeReason(code)}, "")
 }
 
 // linkCounts counts links to one address of one coin's pool.
 type linkCounts struct {
 	dials  atomic.Int64
+	taken  atomic.Bool // links of the process before lead there
 	lost   atomic.Int64
 	failed [linkFailures]atomic.Int64
 	blamed [blames]atomic.Int64 // failures and unstable links, by whom they were held against
 }
+
+// tried reports whether a link was attempted or taken over, so that something is
+// known of the address.
+func (c *linkCounts) tried() bool { return c.dials.Load() > 0 || c.taken.Load() }
 
 // linkFailure is why a pool link could not be had.
 type linkFailure uint8

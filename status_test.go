@@ -296,7 +296,7 @@ func TestStatusOnlyAnswersWhatItShould(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	btc, bcc := twoPools(t)
-	coins := newMemoryCoins(nil)
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	coins.server = 0
 	m, s := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc})
 	ready := func() (int, string) {
@@ -307,8 +307,13 @@ func TestReadiness(t *testing.T) {
 		t.Errorf("without server ID: %d %q", code, text)
 	}
 	m.ServerIDClaimed(7)
-	if code, text := ready(); code != 200 || text != "ready" {
+	untried := "ready\ncoin bcc: its pool was not tried yet"
+	if code, text := ready(); code != 200 || text != untried+"\ncoin btc: its pool was not tried yet" {
 		t.Errorf("with server ID: %d %q", code, text)
+	}
+	waitPool(t, startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"}), "btc")
+	if code, text := ready(); code != 200 || text != untried {
+		t.Errorf("with a miner: %d %q", code, text)
 	}
 	m.monitor.listening.Store(false)
 	if code, text := ready(); code != 503 || text != "not listening" {

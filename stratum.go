@@ -19,7 +19,7 @@ const (
 
 var wireJSON = jsoniter.ConfigCompatibleWithStandardLibrary
 
-// stratumError is an error a miner is told: protocol.md, "Handshake with the miner".
+// stratumError is an error a miner is told: docs/protocol.md, "Errors".
 type stratumError struct {
 	Code int
 	Text string
@@ -269,7 +269,7 @@ func parseMask(raw json.RawMessage) (uint32, bool) {
 
 // workerName is a worker's full name in its parts: Account is up to the first
 // dot, Miner the rest with the dot. Both have only the characters by which
-// sub-accounts are found (protocol.md, "Handshake with the miner").
+// sub-accounts are found (docs/protocol.md, "Worker names").
 type workerName struct {
 	Account string
 	Miner   string

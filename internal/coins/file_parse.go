@@ -93,9 +93,6 @@ func checkFile(path string, text []byte, info os.FileInfo, rules FileRules) (*fi
 // do not stop the other entries from being used.
 func parseFile(text []byte, rules FileRules) (coins map[string]string, warnings []string, err error) {
 	r, err := strictjson.NewReader(text)
-	if e, ok := errors.AsType[*strictjson.Error](err); ok && e.Truncated {
-		e.Err = errors.New("the file ends too early")
-	}
 	if err != nil {
 		return nil, nil, err
 	}

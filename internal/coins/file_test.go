@@ -11,14 +11,8 @@ import (
 	"unicode"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
-
-func writeCoinFile(t *testing.T, path, content string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // testRules are the rules of a configuration that has pools for these coins.
 func testRules(coins ...string) FileRules {
@@ -52,7 +46,7 @@ func startCoinFile(t *testing.T, path string) (*File, *coinRecorder) {
 
 func TestCoinFileChanges(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coins.json")
-	writeCoinFile(t, path, `{"alice": "btc", "bob": "bcc", "*": "btc"}`)
+	testkit.WriteFile(t, path, `{"alice": "btc", "bob": "bcc", "*": "btc"}`)
 	f, sink := startCoinFile(t, path)
 	if id := sink.wantID(t); id != 1 {
 		t.Errorf("server ID %d, want 1", id)
@@ -65,23 +59,23 @@ func TestCoinFileChanges(t *testing.T) {
 	wantLookupError(t, f, "", ErrBadSubAccount)
 	wantLookupError(t, f, strings.Repeat("a", MaxName+1), ErrBadSubAccount)
 
-	writeCoinFile(t, path, `{"alice": "bcc", "bob": "bcc", "*": "btc"}`)
+	testkit.WriteFile(t, path, `{"alice": "bcc", "bob": "bcc", "*": "btc"}`)
 	sink.wantCoin(t, "alice", "bcc")
 
 	// By rename, as editors do.
-	writeCoinFile(t, path+".new", `{"alice": "bcc", "bob": "bcc", "*": "bcc"}`)
+	testkit.WriteFile(t, path+".new", `{"alice": "bcc", "bob": "bcc", "*": "bcc"}`)
 	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
 	sink.wantCoin(t, "carol", "bcc")
 
 	// An account named no more goes to "*", and to nothing without one.
-	writeCoinFile(t, path, `{"bob": "bcc", "*": "btc", "carol": "bcc"}`)
+	testkit.WriteFile(t, path, `{"bob": "bcc", "*": "btc", "carol": "bcc"}`)
 	sink.wantCoin(t, "alice", "btc")
-	writeCoinFile(t, path, `{"bob": "bcc", "carol": "bcc"}`)
+	testkit.WriteFile(t, path, `{"bob": "bcc", "carol": "bcc"}`)
 	sink.wantCoin(t, "alice", "")
 	wantLookupError(t, f, "alice", ErrUnknownSubAccount)
-	writeCoinFile(t, path, `{"bob": "bcc", "carol": "bcc", "alice": "btc"}`)
+	testkit.WriteFile(t, path, `{"bob": "bcc", "carol": "bcc", "alice": "btc"}`)
 	sink.wantCoin(t, "alice", "btc")
 	sink.wantQuiet(t)
 }
@@ -93,7 +87,7 @@ func TestCoinFileSwappedLinks(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		writeCoinFile(t, filepath.Join(dir, version, "coins.json"), `{"alice": "`+coin+`"}`)
+		testkit.WriteFile(t, filepath.Join(dir, version, "coins.json"), `{"alice": "`+coin+`"}`)
 	}
 	link := func(target, name string) {
 		t.Helper()
@@ -114,19 +108,19 @@ func TestCoinFileSwappedLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Written where the link leads.
-	writeCoinFile(t, filepath.Join(dir, "..2", "coins.json"), `{"alice": "btc"}`)
+	testkit.WriteFile(t, filepath.Join(dir, "..2", "coins.json"), `{"alice": "btc"}`)
 	sink.wantCoin(t, "alice", "btc")
 }
 
 func TestCoinFileBrokenKeepsTheLastGoodOne(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coins.json")
-	writeCoinFile(t, path, `{"alice": "btc"}`)
+	testkit.WriteFile(t, path, `{"alice": "btc"}`)
 	f, sink := startCoinFile(t, path)
 	wantLookup(t, f, "alice", "btc")
 	for _, breakIt := range []func(){
-		func() { writeCoinFile(t, path, `{"alice": `) },
-		func() { writeCoinFile(t, path, ``) },
-		func() { writeCoinFile(t, path, `{"alice": ""}`) },
+		func() { testkit.WriteFile(t, path, `{"alice": `) },
+		func() { testkit.WriteFile(t, path, ``) },
+		func() { testkit.WriteFile(t, path, `{"alice": ""}`) },
 		func() { os.Remove(path) },
 	} {
 		before := make(chan string)
@@ -142,7 +136,7 @@ func TestCoinFileBrokenKeepsTheLastGoodOne(t *testing.T) {
 		wantLookup(t, f, "alice", "btc")
 	}
 	sink.wantQuiet(t)
-	writeCoinFile(t, path, `{"alice": "bcc"}`)
+	testkit.WriteFile(t, path, `{"alice": "bcc"}`)
 	sink.wantCoin(t, "alice", "bcc")
 }
 
@@ -153,7 +147,7 @@ func TestCoinFileErrors(t *testing.T) {
 		t.Errorf("missing: %v", err)
 	}
 	for _, c := range []struct{ content, want string }{
-		{``, `:1:1: the file ends too early`},
+		{``, `:1:1: the file is empty`},
 		{`[]`, `:1:1: must be an object of sub-accounts and coins`},
 		{`"btc"`, `:1:1: must be an object of sub-accounts and coins`},
 		{`{"a": 1}`, `:1:7: sub-account "a": the coin must be a string`},
@@ -166,12 +160,12 @@ func TestCoinFileErrors(t *testing.T) {
 		{"\xff\xfe{\x00}\x00", `: the file is in UTF-16, must be in UTF-8`},
 		{`{"` + strings.Repeat("a", 1000) + `": 1}`, `:1:1006: sub-account "` + strings.Repeat("a", 80) + `…": the coin must be a string`},
 		{"{\"a\": \"btc\",\n\"a\": \"bcc\"}", `:2:1: sub-account "a" is there twice`},
-		{`{"a": "btc"} x`, `:1:14: invalid character 'x' after top-level value`},
+		{`{"a": "btc"} x`, `:1:14: there is more text after the end of the first value`},
 		{`{"a": "btc"`, `:1:12: the file ends too early`},
-		{"{\"a\": \"btc\",\n\"b\" \"bcc\"}", `:2:5: invalid character '"' after object key`},
-		{"{\"a\": \"btc\",}", `:1:13: invalid character '}'`},
+		{"{\"a\": \"btc\",\n\"b\" \"bcc\"}", `:2:5: a colon is missing between key and value`},
+		{"{\"a\": \"btc\",}", `:1:13: a comma too many before }`},
 	} {
-		writeCoinFile(t, path, c.content)
+		testkit.WriteFile(t, path, c.content)
 		f, err := NewFile(path, 1, FileRules{})
 		if err == nil {
 			f.Close()
@@ -186,7 +180,7 @@ func TestCoinFileErrors(t *testing.T) {
 
 func TestCoinFileReleasedAccountsAreForgotten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coins.json")
-	writeCoinFile(t, path, `{"*": "btc"}`)
+	testkit.WriteFile(t, path, `{"*": "btc"}`)
 	f, sink := startCoinFile(t, path)
 	for i := range 1000 {
 		name := "made-up" + strconv.Itoa(i)
@@ -194,7 +188,7 @@ func TestCoinFileReleasedAccountsAreForgotten(t *testing.T) {
 		f.Release(name)
 	}
 	wantLookup(t, f, "alice", "btc")
-	writeCoinFile(t, path, `{"*": "bcc"}`)
+	testkit.WriteFile(t, path, `{"*": "bcc"}`)
 	sink.wantCoin(t, "alice", "bcc")
 	sink.wantQuiet(t)
 	n := make(chan int)
@@ -206,7 +200,7 @@ func TestCoinFileReleasedAccountsAreForgotten(t *testing.T) {
 
 func TestCoinFileClose(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coins.json")
-	writeCoinFile(t, path, `{"*": "btc"}`)
+	testkit.WriteFile(t, path, `{"*": "btc"}`)
 	f, sink := startCoinFile(t, path)
 	sink.wantID(t)
 	f.Close()

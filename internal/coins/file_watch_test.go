@@ -57,18 +57,18 @@ func TestCoinFileFolderReplaced(t *testing.T) {
 			cur := filepath.Join(dir, "cur")
 			testkit.Must(t, c.make(dir, cur))
 			path := filepath.Join(cur, "coins.json")
-			writeCoinFile(t, path, `{"alice": "btc"}`)
+			testkit.WriteFile(t, path, `{"alice": "btc"}`)
 			f, sink := startCoinFile(t, path)
 			wantLookup(t, f, "alice", "btc")
 			testkit.Must(t, os.Mkdir(filepath.Join(dir, "new"), 0o700))
-			writeCoinFile(t, filepath.Join(dir, "new", "coins.json"), `{"alice": "bcc"}`)
+			testkit.WriteFile(t, filepath.Join(dir, "new", "coins.json"), `{"alice": "bcc"}`)
 			testkit.Must(t, c.swap(dir, cur))
 			sink.wantCoin(t, "alice", "bcc")
 			// The watch has followed: a change is seen at once, not by a look.
 			began := time.Now()
 			for i := range 3 {
 				coin := fmt.Sprintf("coin%d", i)
-				writeCoinFile(t, path+".tmp", `{"alice": "`+coin+`"}`)
+				testkit.WriteFile(t, path+".tmp", `{"alice": "`+coin+`"}`)
 				testkit.Must(t, os.Rename(path+".tmp", path))
 				sink.wantCoin(t, "alice", coin)
 			}
@@ -84,7 +84,7 @@ func TestCoinFileFolderReplaced(t *testing.T) {
 func newIdleCoinFile(t *testing.T, content string) (f *File, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "coins.json")
-	writeCoinFile(t, path, content)
+	testkit.WriteFile(t, path, content)
 	f, err := NewFile(path, 1, FileRules{})
 	testkit.Must(t, err)
 	t.Cleanup(f.Close)
@@ -102,12 +102,12 @@ func TestCoinFileWithoutEvents(t *testing.T) {
 	sink := newCoinRecorder()
 	f.Start(sink)
 	wantLookup(t, f, "alice", "btc")
-	writeCoinFile(t, path, `{"alice": "bcc"}`)
+	testkit.WriteFile(t, path, `{"alice": "bcc"}`)
 	sink.wantCoin(t, "alice", "bcc")
 	// Of the same size, at the same time by a coarse clock.
 	info, err := os.Stat(path)
 	testkit.Must(t, err)
-	writeCoinFile(t, path, `{"alice": "bsv"}`)
+	testkit.WriteFile(t, path, `{"alice": "bsv"}`)
 	testkit.Must(t, os.Chtimes(path, time.Time{}, info.ModTime()))
 	sink.wantCoin(t, "alice", "bsv")
 	if n := asked.Load(); n != 1 {
@@ -130,7 +130,7 @@ func TestCoinFileWatcherFails(t *testing.T) {
 	f.Start(sink)
 	wantLookup(t, f, "alice", "btc")
 	failures <- errors.New("bad file descriptor")
-	writeCoinFile(t, path, `{"alice": "bcc"}`)
+	testkit.WriteFile(t, path, `{"alice": "bcc"}`)
 	sink.wantCoin(t, "alice", "bcc")
 	select {
 	case failures <- errors.New("bad file descriptor"):
@@ -161,16 +161,16 @@ func TestCoinFileHangs(t *testing.T) {
 	sink := newCoinRecorder()
 	f.Start(sink)
 	sink.wantID(t)
-	writeCoinFile(t, path, `{"alice": "bcc", "*": "btc"}`)
+	testkit.WriteFile(t, path, `{"alice": "bcc", "*": "btc"}`)
 	awaitTrue(t, "a read hangs", func() bool { return h.inside.Load() > 0 })
 	wantLookup(t, f, "alice", "btc")
 	wantLookup(t, f, "new", "btc")
-	writeCoinFile(t, path, `{"alice": "bsv", "*": "btc"}`)
+	testkit.WriteFile(t, path, `{"alice": "bsv", "*": "btc"}`)
 	close(h.hang)
 	sink.wantCoin(t, "alice", "bsv")
 
 	h.hang = make(chan struct{})
-	writeCoinFile(t, path, `{"alice": "bcc", "*": "btc"}`)
+	testkit.WriteFile(t, path, `{"alice": "bcc", "*": "btc"}`)
 	awaitTrue(t, "a read hangs", func() bool { return h.inside.Load() > 0 })
 	began := time.Now()
 	f.Close()
@@ -207,7 +207,7 @@ func TestCoinFileResumed(t *testing.T) {
 	}
 	hanging := func(t *testing.T) {
 		h := &hangingReads{hang: make(chan struct{})}
-		writeCoinFile(t, path, `{"alice": "bcc", "bob": "btc", "*": "bsv"}`)
+		testkit.WriteFile(t, path, `{"alice": "bcc", "bob": "btc", "*": "bsv"}`)
 		f, sink := resume(h)
 		wantLookup(t, f, "alice", "btc")
 		_, replies := askCoin(f, "new")
@@ -231,16 +231,16 @@ func TestCoinFileResumed(t *testing.T) {
 	}
 	t.Run("hangs", hanging)
 	t.Run("broken", func(t *testing.T) {
-		writeCoinFile(t, path, `{"alice": `)
+		testkit.WriteFile(t, path, `{"alice": `)
 		f, sink := resume(nil)
 		wantLookup(t, f, "alice", "btc")
 		_, replies := askCoin(f, "new")
-		writeCoinFile(t, path, `{"alice": "bcc"}`)
+		testkit.WriteFile(t, path, `{"alice": "bcc"}`)
 		sink.wantCoin(t, "alice", "bcc")
 		wantCoinReply(t, replies, coinReply{"new", "", ErrUnknownSubAccount})
 	})
 	t.Run("good", func(t *testing.T) {
-		writeCoinFile(t, path, `{"alice": "bcc", "*": "bsv"}`)
+		testkit.WriteFile(t, path, `{"alice": "bcc", "*": "bsv"}`)
 		f, _ := resume(nil)
 		wantLookup(t, f, "alice", "bcc")
 		wantLookup(t, f, "new", "bsv")
@@ -286,7 +286,7 @@ func TestCoinFileWarnings(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "coins.json")
-			writeCoinFile(t, path, c.content)
+			testkit.WriteFile(t, path, c.content)
 			got, err := readFile(path, c.rules)
 			testkit.Must(t, err)
 			if len(got.coins) != c.entries {

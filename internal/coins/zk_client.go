@@ -367,18 +367,19 @@ func zkFlags(ephemeral bool) int32 {
 }
 
 func zkError(err error) error {
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return nil
-	case zk.ErrNoNode:
+	case errors.Is(err, zk.ErrNoNode):
 		return errZKNoNode
-	case zk.ErrNodeExists:
+	case errors.Is(err, zk.ErrNodeExists):
 		return errZKNodeExists
-	case zk.ErrBadVersion:
+	case errors.Is(err, zk.ErrBadVersion):
 		return errZKBadVersion
-	case zk.ErrInvalidPath, zk.ErrBadArguments:
+	case errors.Is(err, zk.ErrInvalidPath), errors.Is(err, zk.ErrBadArguments):
 		return errZKBadPath
-	case zk.ErrConnectionClosed, zk.ErrSessionExpired, zk.ErrClosing, zk.ErrNoServer, zk.ErrSessionMoved:
+	case errors.Is(err, zk.ErrConnectionClosed), errors.Is(err, zk.ErrSessionExpired), errors.Is(err, zk.ErrClosing),
+		errors.Is(err, zk.ErrNoServer), errors.Is(err, zk.ErrSessionMoved):
 		return errZKAway
 	}
 	var network net.Error
