@@ -82,11 +82,11 @@ func (s *ZooKeeper) register(a *zkAccount) {
 		s.answerAll(a, ErrRegistrationBusy)
 		return
 	}
-	var request zkRegRequest
-	for q := range a.waiting {
-		request = zkRegRequest{q.SessionID, q.Worker}
+	var first *Query
+	for first = range a.waiting {
 		break
 	}
+	request := zkRegRequest{first.SessionID, first.Worker}
 	value, err := json.Marshal(request)
 	if err != nil {
 		s.badNodes.add("registration of %s: %v", a.name, err)
@@ -98,6 +98,8 @@ func (s *ZooKeeper) register(a *zkAccount) {
 	a.registration = r
 	s.registrations[a.name] = r
 	s.places.take(r)
+	s.limitedLog.Infof("registration begins", `registration of account=%q begins for miner=%s: it waits up to %v; without a registration service set "EnableUserAutoReg": false`,
+		a.name, first.Addr, s.opts.AutoRegTimeout)
 	s.advance(r)
 }
 
