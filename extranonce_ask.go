@@ -102,7 +102,7 @@ func askSize(ctx context.Context, addr string, connected func()) (int, error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	connected()
-	if _, err := conn.Write(appendRequest(nil, appendOwnID(nil, firstOwnID), "mining.subscribe", quote(defaultUserAgent))); err != nil {
+	if _, err := conn.Write(appendRequest(nil, ownIDText(firstOwnID), "mining.subscribe", quote(defaultUserAgent))); err != nil {
 		return 0, fmt.Errorf("mining.subscribe: %w", err)
 	}
 	return readGivenSize(conn)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -189,7 +190,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	e0.breaker.trip(time.Now(), time.Minute)
 	e0.breaker.others.until = time.Now().Add(time.Hour)
 	sw.health.mu.Unlock()
-	if _, err := sw.sizes.askIP(e0); err != errNotAskedNow {
+	if _, err := sw.sizes.askIP(e0); !errors.Is(err, errNotAskedNow) {
 		t.Errorf("asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()
@@ -207,7 +208,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	if state := sw.health.state(e(sw), false); state != breakerOpen {
 		t.Errorf("after a probe that failed: %s", state)
 	}
-	if _, err := sw.sizes.askIP(e0); err != errNotAskedNow {
+	if _, err := sw.sizes.askIP(e0); !errors.Is(err, errNotAskedNow) {
 		t.Errorf("asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()

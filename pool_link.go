@@ -131,7 +131,7 @@ func (k *poolLink) sendHandshake() {
 	var b []byte
 	if s.askedMask != 0 {
 		k.configureID, _ = k.requests.issue()
-		b = appendRequest(b, appendOwnID(nil, k.configureID), "mining.configure",
+		b = appendRequest(b, ownIDText(k.configureID), "mining.configure",
 			[]byte(`["version-rolling"]`), fmt.Appendf(nil, `{"version-rolling.mask":"%08x"}`, s.askedMask))
 		k.pending |= pendingConfigure
 	}
@@ -141,7 +141,7 @@ func (k *poolLink) sendHandshake() {
 	}
 	k.subscribeID, _ = k.requests.issue()
 	k.subscribedAt = time.Now()
-	b = appendRequest(b, appendOwnID(nil, k.subscribeID), "mining.subscribe", params...)
+	b = appendRequest(b, ownIDText(k.subscribeID), "mining.subscribe", params...)
 	k.pending |= pendingSubscribe | pendingAuthorize
 	if !k.pool.ownExtranonce {
 		b = k.appendSuggestions(b)
@@ -163,7 +163,7 @@ func (k *poolLink) appendAuthorize(b []byte) []byte {
 	auth := k.session.auth
 	name := k.pool.workerFor(auth.name, k.suffixed)
 	k.authorizeID, _ = k.requests.issue()
-	return appendRequest(b, appendOwnID(nil, k.authorizeID), auth.method, append([][]byte{quote(name)}, k.pool.passwordFor(auth.rest)...)...)
+	return appendRequest(b, ownIDText(k.authorizeID), auth.method, append([][]byte{quote(name)}, k.pool.passwordFor(auth.rest)...)...)
 }
 
 // authorizeNext sends mining.authorize after mining.subscribe has been answered.

@@ -145,7 +145,7 @@ func (u *upgrader) preflight(program *newProgram) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), preflightTimeout)
 	defer cancel()
-	defer u.cancelOnStop(ctx, cancel)()
+	defer u.cancelOnStop(cancel)()
 	answer, answerTo, err := os.Pipe()
 	if err != nil {
 		return err
@@ -222,7 +222,7 @@ var errNoAnswer = errors.New("it ended well but did not answer: not " + programN
 
 // cancelOnStop calls cancel when a signal to stop comes, and leaves the signal
 // for its receiver. The function returned ends that.
-func (u *upgrader) cancelOnStop(ctx context.Context, cancel func()) func() {
+func (u *upgrader) cancelOnStop(cancel func()) func() {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -154,18 +154,13 @@ func (s *Session) close(why string) {
 	s.manager.remove(s)
 }
 
-// refuse answers the miner's authorization with an error. A miner that may do
-// better keeps its connection until its time is up; others are closed, so that
-// their own failover can act.
-func (s *Session) refuse(e *stratumError, closing bool, why string) {
+// refuse answers the miner's authorization with an error and closes the
+// connection, so that the miner's own failover can act.
+func (s *Session) refuse(e *stratumError, why string) {
 	s.manager.monitor.refused(s.auth.name.Account, handshakeFailureOf(e), why)
 	glog.V(2).Infof("%s refused code=%d: %s", s, e.Code, why)
 	s.miner.Write(s.dialect().appendError(nil, s.auth.id, e, s.manager.ids.server()))
-	if closing {
-		s.close(e.Text)
-		return
-	}
-	s.backToHandshake()
+	s.close(e.Text)
 }
 
 // dialect is how this miner's answers look.

@@ -93,7 +93,7 @@ func (s *Session) handshakeTimeout() {
 		return
 	}
 	if s.phase == phaseRouting {
-		s.refuse(errConnectFailed, true, "no pool in time")
+		s.refuse(errConnectFailed, "no pool in time")
 		return
 	}
 	s.manager.monitor.handshakeFailed(failUnauthorized)
@@ -401,7 +401,7 @@ func (s *Session) coinFound(account *subAccount, err error) {
 	}
 	s.query = nil
 	if err != nil {
-		s.refuse(errInvalidSubAccount, true, err.Error())
+		s.refuse(errInvalidSubAccount, err.Error())
 		return
 	}
 	s.auth.name.Account = account.name
@@ -412,7 +412,7 @@ func (s *Session) coinFound(account *subAccount, err error) {
 		if line := s.manager.refusedAccounts.note(account.name, wanted, s.addr, time.Now()); line != "" {
 			s.manager.limitedLog.Errorf("refused for a coin without a pool", "%s", line)
 		}
-		s.refuse(errServerNotFound, true, fmt.Sprintf("coin %q is not in StratumServerMap", wanted))
+		s.refuse(errServerNotFound, fmt.Sprintf("coin %q is not in StratumServerMap", wanted))
 		return
 	}
 	s.connect(p)

@@ -221,10 +221,10 @@ func (s *Session) linkFailed(err error, f finding, ev evidence) {
 			return
 		}
 		if errors.Is(err, errNameNotSendable) {
-			s.refuse(errEmptySubAccount, true, err.Error())
+			s.refuse(errEmptySubAccount, err.Error())
 			return
 		}
-		s.refuse(errConnectFailed, true, err.Error())
+		s.refuse(errConnectFailed, err.Error())
 	case phaseSwitching:
 		s.switchLater(l)
 	case phaseReconnecting:
@@ -241,7 +241,7 @@ func (s *Session) notDialled(l *linking, c *choice) {
 		// The addresses are well: this miner's links fail, and it has no other.
 		if s.phase == phaseRouting {
 			s.linking = nil
-			s.refuse(errConnectFailed, true, err.Error())
+			s.refuse(errConnectFailed, err.Error())
 			return
 		}
 		if l.once {
@@ -275,7 +275,7 @@ func (s *Session) waitForPool(l *linking, err error) {
 			return
 		}
 		s.linking = nil
-		s.refuse(errConnectFailed, true, err.Error())
+		s.refuse(errConnectFailed, err.Error())
 	case phaseSwitching:
 		s.switchLater(l)
 	case phaseReconnecting:

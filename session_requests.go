@@ -161,7 +161,7 @@ func (s *Session) answered(from *link, line []byte, sc *scannedLine) []byte {
 			}
 			return nil
 		}
-		id, alias = appendOwnID(nil, r.ID), r.Alias
+		id, alias = ownIDText(r.ID), r.Alias
 	}
 	at, after := -1, false
 	if len(id) > 0 {

@@ -222,5 +222,5 @@ func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
 		return b // the miner has named so many that the pool knows them all
 	}
 	k.requests.expect(id)
-	return w.appendAuthorize(b, appendOwnID(nil, id), k.pool, k.suffixed)
+	return w.appendAuthorize(b, ownIDText(id), k.pool, k.suffixed)
 }

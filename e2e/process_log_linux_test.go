@@ -48,7 +48,7 @@ func newLogScene(t *testing.T, c *daemontest.Config, coins map[string]string) *l
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &logScene{Daemon: daemontest.New(t, t.TempDir()), read: read, logs: mountSmall(t)}
+	s := &logScene{Daemon: daemontest.New(t, t.TempDir()), read: read, logs: mountSmall(t, 8)}
 	s.Stderr = write
 	t.Cleanup(func() { read.Close() })
 	c.ListenAddr, c.HTTPDebugListenAddr, c.EnableHTTPDebug = testkit.UnusedAddr(t), testkit.UnusedAddr(t), true

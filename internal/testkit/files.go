@@ -5,14 +5,6 @@ import (
 	"testing"
 )
 
-// Must ends the test if there is an error.
-func Must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // WriteFile writes a file that only its owner can read.
 func WriteFile(t testing.TB, path, content string) {
 	t.Helper()

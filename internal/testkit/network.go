@@ -1,11 +1,14 @@
 package testkit
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"testing"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
 // DialFrom connects from an address of this host.
@@ -39,4 +42,28 @@ func IsOpen(t testing.TB, nc net.Conn) bool {
 func IsTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// UnusedAddr is an address where nothing listens.
+func UnusedAddr(t testing.TB) string {
+	t.Helper()
+	addr, err := testport.Addr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+func LongContext(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -83,7 +83,7 @@ func InNamespace(t *testing.T, name string, f func()) {
 	f()
 }
 
-// startProcessIn is startProcess in a network namespace.
+// StartIn is Start in a network namespace.
 func StartIn(t *testing.T, namespace string, c *Config, coins map[string]string, args ...string) *Daemon {
 	t.Helper()
 	p := New(t, t.TempDir())

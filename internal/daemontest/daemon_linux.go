@@ -23,7 +23,7 @@ import (
 // in good order, so not before an upgrade.
 var DaemonCover = flag.String("daemon-cover", "", "have the daemon leave coverage data in this directory")
 
-// buildVersion builds the daemon once for each version text and returns the
+// Build builds the daemon once for each version text and returns the
 // path of the binary.
 func Build(t testing.TB, version string) string {
 	t.Helper()
@@ -61,7 +61,7 @@ var Builds = struct {
 	Paths map[string]string
 }{Paths: make(map[string]string)}
 
-// process is the built daemon, running.
+// Daemon is the built daemon, running.
 type Daemon struct {
 	T      testing.TB
 	Dir    string // working directory: config.json, coins.json
@@ -80,7 +80,7 @@ type Daemon struct {
 	more  chan struct{} // closed at each new line
 }
 
-// startProcess runs the daemon in a directory of its own.
+// Start runs the daemon in a directory of its own.
 func Start(t testing.TB, c *Config, coins map[string]string, args ...string) *Daemon {
 	t.Helper()
 	p := New(t, t.TempDir())
@@ -90,7 +90,7 @@ func Start(t testing.TB, c *Config, coins map[string]string, args ...string) *Da
 	return p
 }
 
-// newProcess prepares a daemon that will run in dir.
+// New prepares a daemon that will run in dir.
 func New(t testing.TB, dir string) *Daemon {
 	t.Helper()
 	p := Foreign(t, dir, filepath.Join(t.TempDir(), "stratumSwitcher"))
