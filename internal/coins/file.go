@@ -16,22 +16,22 @@ import (
 )
 
 const (
-	// filePatience is how long miners wait, after an upgrade, for the file
-	// to be read before the coins of before serve.
+	// filePatience is how long miners wait for the file after an upgrade. Then they
+	// are answered with the coins of before the upgrade.
 	filePatience = time.Second
 
-	// maxFileProblems bounds how many different problems are logged in a row;
-	// every fileProblemEvery there may be one more.
+	// maxFileProblems bounds how many different problems are logged in a row. One
+	// more is allowed every fileProblemEvery.
 	maxFileProblems  = 10
 	fileProblemEvery = 5 * time.Second
 )
 
-// File is the Source for those who run without ZooKeeper: a JSON
-// file that maps sub-accounts to coins, read again whenever it changes. A file
-// that is broken changes nothing.
+// File is the Source for operators without ZooKeeper: a JSON file that maps
+// sub-accounts to coins. It is read again whenever it changes. A broken file changes
+// nothing.
 //
-// The goroutine run owns all state and never touches the file: that is for the
-// goroutine of watch, which may hang.
+// The goroutine run owns all state and never touches the file. The goroutine of
+// watch does that, because it may hang.
 type File struct {
 	path     string
 	serverID uint8
@@ -48,27 +48,29 @@ type File struct {
 
 	// The fields below belong to run.
 
-	// content is the last good one; nil after an upgrade until there is one.
+	// content is that of the last good file. It is nil after an upgrade until the
+	// file was read.
 	content *fileContent
-	// before has the coins of before an upgrade, for as long as content is nil.
+	// before holds the coins of before an upgrade, as long as content is nil.
 	before map[string]string
-	// impatient: before serves, as the file was not read in time or is broken.
+	// impatient says that queries are answered from before, because the file was not
+	// read in time or is broken.
 	impatient bool
-	// waiting are queries that only the file can answer.
+	// waiting holds the queries that only the file can answer.
 	waiting map[*Query]struct{}
-	// told has the coin that was told of each account that has sessions.
+	// told holds the accounts that have sessions, with the coin last reported.
 	told map[string]*toldAccount
-	// problem is the present one; it may not have been logged yet.
+	// problem is what is wrong with the file now. It may not have been logged yet.
 	problem       string
 	problemLogged string
-	problemBudget int  // how many may be logged now
-	hung          bool // it was logged that the file system does not answer
-	// warned is what was logged of the last good content.
+	problemBudget int  // problems that may be logged now
+	hung          bool // whether it was logged that the file system does not answer
+	// warned is the last warning that was logged about the content.
 	warned string
 }
 
-// NewFile reads the file once. serverID 0 stands for 1, as there are
-// no other instances to tell apart.
+// NewFile returns a source that has read the file once. A serverID of 0 stands for
+// 1, as there are no other instances to be distinguished from.
 func NewFile(path string, serverID uint8, rules FileRules) (*File, error) {
 	content, err := readFile(path, rules)
 	if err != nil {
@@ -81,17 +83,17 @@ func NewFile(path string, serverID uint8, rules FileRules) (*File, error) {
 	return f, nil
 }
 
-// ResumeFile is for a process that takes over miners, none of whom
-// may wait for the file. The coins of before serve if it can not be read soon,
-// and until it can.
+// ResumeFile returns a source for a process that takes over miners, who must not
+// have to wait for the file. Until it can be read they are answered from before,
+// which maps sub-accounts to the coins they had.
 func ResumeFile(path string, serverID uint8, rules FileRules, before map[string]string) *File {
 	f := openFile(path, serverID, rules)
 	f.before = before
 	return f
 }
 
-// CheckFolder sees that the folder of a file exists. One that can not be
-// looked at soon is given the benefit of the doubt.
+// CheckFolder returns an error if the folder of a coin file does not exist. It
+// returns none if the file system does not answer soon.
 func CheckFolder(path string) error {
 	const wait = 200 * time.Millisecond
 	_, err := regularfile.InTime(wait, func() (os.FileInfo, error) { return os.Stat(filepath.Dir(path)) })
@@ -141,8 +143,8 @@ func (f *File) Lookup(q *Query) {
 
 // toldAccount is an account that has sessions.
 type toldAccount struct {
-	coin  string // as last told
-	users int    // replies not taken back
+	coin  string // last reported
+	users int    // replies that were not taken back
 }
 
 // Cancel implements Source.
@@ -165,8 +167,7 @@ func (f *File) Release(account string) {
 	})
 }
 
-// Close implements Source. It must not be called by the sink or by a
-// query's Reply.
+// Close implements Source.
 func (f *File) Close() {
 	f.lifeMu.Lock()
 	defer f.lifeMu.Unlock()
@@ -193,7 +194,7 @@ func (f *File) run() {
 	if f.content == nil {
 		patience = time.After(filePatience)
 	}
-	// A problem that comes after too many others is logged if it stays.
+	// A problem that follows too many others is logged later if it persists.
 	problems := time.NewTicker(fileProblemEvery)
 	defer problems.Stop()
 	for {
@@ -218,7 +219,7 @@ func (f *File) run() {
 	}
 }
 
-// logHang logs that the file system does not answer, and when it does again.
+// logHang logs that the file system does not answer, or that it answers again.
 func (f *File) logHang() {
 	hangs := f.watch.hangs()
 	switch {
@@ -257,8 +258,9 @@ func (f *File) lookup(q *Query) {
 	}
 }
 
-// coin is an account's coin, empty if it has none. Nothing is known while the
-// file has not been read, but the coins of before once they serve.
+// coin returns an account's coin, which is empty if it has none. Before the file was
+// read, coins are known only from before, and only when the wait for the file is
+// over.
 func (f *File) coin(account string) (coin string, known bool) {
 	if f.content == nil {
 		coin, known = f.before[account]
@@ -270,7 +272,7 @@ func (f *File) coin(account string) (coin string, known bool) {
 	return f.content.coins[anySubAccount], true
 }
 
-// take takes a reading in, and reports the differences.
+// take accepts what a reading of the file gave, and reports the differences.
 func (f *File) take(r fileReport) {
 	if r.err != nil {
 		f.problem = r.err.Error()
@@ -303,8 +305,8 @@ func (f *File) take(r fileReport) {
 	f.askAgain()
 }
 
-// serveBefore has the coins of before an upgrade serve. Miners of sub-accounts
-// that had none then still wait for the file.
+// serveBefore answers queries with the coins of before an upgrade. Miners of
+// sub-accounts that had none then still wait for the file.
 func (f *File) serveBefore() {
 	if !f.impatient {
 		f.impatient = true
@@ -320,7 +322,7 @@ func (f *File) askAgain() {
 	}
 }
 
-// logProblem logs the present problem once, if the budget allows.
+// logProblem logs the current problem once, if the budget allows.
 func (f *File) logProblem() {
 	if f.problem == "" || f.problem == f.problemLogged || f.problemBudget == 0 {
 		return
@@ -334,7 +336,7 @@ func (f *File) logProblem() {
 	glog.Errorf("%s; %s", f.problem, stays)
 }
 
-// warn logs what is of no use in the file, once for as long as it is the same.
+// warn logs which entries have no effect, once as long as they stay the same.
 func (f *File) warn() {
 	text := strings.Join(f.content.warnings, "; ")
 	if text != "" && text != f.warned {

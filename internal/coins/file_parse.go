@@ -14,12 +14,13 @@ import (
 )
 
 const (
-	// anySubAccount stands for all sub-accounts a coin file does not name.
+	// anySubAccount stands for all sub-accounts that a coin file does not name.
 	anySubAccount = "*"
 
+	// MaxFileSize is the most bytes that a coin file may have.
 	MaxFileSize = 64 << 20
 
-	// maxFileWarnings is how many entries are named that can not work.
+	// maxFileWarnings bounds how many useless entries are named in warnings.
 	maxFileWarnings = 10
 )
 
@@ -37,11 +38,12 @@ type FileRules struct {
 	NameCharacters string
 }
 
-// fileContent is what a reading of the file gave.
+// fileContent is the content of a good file.
 type fileContent struct {
 	text  []byte
 	coins map[string]string
-	// warnings are about entries that do nothing, bounded in number and size.
+	// warnings are about entries that have no effect. Their number and size are
+	// bounded.
 	warnings []string
 	info     os.FileInfo
 }
@@ -56,8 +58,8 @@ func CheckFile(path string, rules FileRules) (warnings []string, err error) {
 	return content.warnings, nil
 }
 
-// readFile reads and checks a coin file, for a start or a check. The limit
-// of time is for the file system; a large file may take long to parse.
+// readFile reads and checks a coin file. The time limit is for the file system only:
+// a large file may take long to parse.
 func readFile(path string, rules FileRules) (*fileContent, error) {
 	type file struct {
 		text []byte
@@ -76,7 +78,7 @@ func readFile(path string, rules FileRules) (*fileContent, error) {
 	return checkFile(path, f.text, f.info, rules)
 }
 
-// checkFile makes sense of the file's text.
+// checkFile parses the file's text. Errors name the file and the position.
 func checkFile(path string, text []byte, info os.FileInfo, rules FileRules) (*fileContent, error) {
 	coins, warnings, err := parseFile(text, rules)
 	if e, ok := errors.AsType[*strictjson.Error](err); ok {
@@ -88,9 +90,9 @@ func checkFile(path string, text []byte, info os.FileInfo, rules FileRules) (*fi
 	return &fileContent{text: text, coins: coins, warnings: warnings, info: info}, nil
 }
 
-// parseFile returns the entries, or what is wrong and where. Entries for
-// names that no sub-account can have are left out, with a warning, so that they
-// do not stop the other entries from being used.
+// parseFile returns the entries, or an error that says what is wrong and where.
+// Entries for names that no sub-account can have are left out with a warning, so
+// that they do not keep the other entries from being used.
 func parseFile(text []byte, rules FileRules) (coins map[string]string, warnings []string, err error) {
 	r, err := strictjson.NewReader(text)
 	if err != nil {
@@ -148,23 +150,23 @@ func parseFileEntry(r *strictjson.Reader, before map[string]string) (account, co
 	return account, coin, nil
 }
 
-// uselessEntries collects entries that can not do what was meant. A file may
-// be full of them, so only some are named.
+// uselessEntries collects entries that cannot do what was meant. A file may be full
+// of them, so only some are named.
 type uselessEntries struct {
 	rules  FileRules
 	names  []string // one warning each
 	more   int
-	coins  map[string]*uselessCoin // not in StratumServerMap
-	others int                     // entries for further such coins
+	coins  map[string]*uselessCoin // coins that are not in StratumServerMap
+	others int                     // entries with further such coins
 }
 
-// uselessCoin is a coin that is not in StratumServerMap, and whose it is.
+// uselessCoin is a coin that is not in StratumServerMap.
 type uselessCoin struct {
-	account string // the first
+	account string // the first that has it
 	entries int
 }
 
-// check notes what is wrong with an entry and says if it can match nobody.
+// check records what is wrong with an entry, and reports whether it can match nobody.
 func (u *uselessEntries) check(account, coin string) (never bool) {
 	if account != anySubAccount {
 		if why := u.rules.neverMatches(account); why != "" {
@@ -189,8 +191,8 @@ func (u *uselessEntries) check(account, coin string) (never bool) {
 	return false
 }
 
-// neverMatches is why no miner can be of this sub-account, empty if one can.
-// It goes by what is looked up for a worker's name: see chainType.parseWorker.
+// neverMatches returns the reason why no miner can have this sub-account, or "" if
+// one can. A sub-account is the part of a worker's name before the first dot.
 func (r FileRules) neverMatches(account string) string {
 	kept := account
 	if r.FilterName != nil {

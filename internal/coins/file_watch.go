@@ -20,56 +20,55 @@ import (
 const (
 	// fileSettle lets an editor finish before the file is read.
 	fileSettle = 100 * time.Millisecond
-	// fileLookEvery is how often the file is looked at, whatever the system
-	// reports: it reports nothing of network file systems and of mounts, and
-	// little of links and of folders that are replaced.
+	// fileLookEvery is how often the file is looked at, whatever the system reports:
+	// it reports no changes on network file systems or by mounts, and few of links
+	// and of folders that are replaced.
 	fileLookEvery = 2 * time.Second
-	// fileRecent is how long after a change the file is read at every look.
-	// Its time of modification may be too coarse to show a second change.
+	// fileRecent is how long after a change the file is read at every look, because
+	// its modification time may be too coarse to show a second change.
 	fileRecent = 10 * time.Second
 
-	// Pauses before the system is asked to watch again after it failed to.
+	// Pauses before the system is asked to watch again after it has failed.
 	firstRewatch = 10 * time.Second
 	lastRewatch  = 5 * time.Minute
 )
 
-// fileReport is what a look at the coin file has come to.
+// fileReport is the result of a look at the coin file.
 type fileReport struct {
 	content *fileContent // nil if err is set
 	err     error
 }
 
-// fileWatch reads the coin file whenever it changes. Nothing but its
-// goroutine run touches the file and its folders, because the file system may
-// make it hang there. So there is never more than one hanging read, and nobody
-// waits for it.
+// fileWatch reads the coin file whenever it changes. Only its goroutine run touches
+// the file and its folders, because the file system may make it hang. So there is
+// never more than one hanging read, and nobody waits for it.
 type fileWatch struct {
 	path       string
 	rules      FileRules
 	read       func(path string, limit int64) ([]byte, os.FileInfo, error)
 	newWatcher func() (*fsnotify.Watcher, error)
-	// report gets every reading of the file. It must not block.
+	// report receives the result of every reading. It must not block.
 	report func(fileReport)
 	stop   chan struct{}
 	ended  sync.WaitGroup
-	// looking is when the look under way began, in Unix nanoseconds; 0: there
-	// is none.
+	// looking is when the current look began, in Unix nanoseconds, or 0 between looks.
 	looking atomic.Int64
 
 	// The fields below belong to run.
 
-	// last is the file as it was read last; nil: it is to be read anew.
+	// last describes the file as it was last read. Nil means that it must be read
+	// again.
 	last      os.FileInfo
 	changedAt time.Time
-	// text is what was read last, and latest what that has come to.
+	// text is what was last read, and latest the result of it.
 	text   []byte
 	latest fileReport
 
-	// watcher is nil while the system can not watch for us.
+	// watcher is nil while the system cannot watch for us.
 	watcher *fsnotify.Watcher
-	// folders are those watched, by their path without links.
+	// folders holds the watched folders by their path without links.
 	folders   map[string]os.FileInfo
-	rewatch   time.Time // when to try again, without a watcher
+	rewatch   time.Time // when to try again if there is no watcher
 	pause     time.Duration
 	complaint logPause
 }
@@ -89,15 +88,15 @@ func newFileWatch(path string, rules FileRules, report func(fileReport)) *fileWa
 	return &fileWatch{path: path, rules: rules, read: regularfile.Read, newWatcher: fsnotify.NewWatcher, report: report, stop: make(chan struct{})}
 }
 
-// alreadyRead tells a watch that has not been started of the first content.
+// alreadyRead gives the first content to a watch that has not been started.
 func (w *fileWatch) alreadyRead(content *fileContent) {
 	w.last, w.text, w.latest = content.info, content.text, fileReport{content: content}
-	w.changedAt = time.Now() // for all that is known
+	w.changedAt = time.Now() // perhaps
 }
 
 func (w *fileWatch) start() { w.ended.Go(w.run) }
 
-// close ends the watch. A read that hangs is not waited for.
+// close ends the watch. It does not wait for a read that hangs.
 func (w *fileWatch) close() {
 	const wait = 500 * time.Millisecond
 	close(w.stop)
@@ -114,7 +113,7 @@ func (w *fileWatch) close() {
 	}
 }
 
-// hangs says that a look has not come to an end for a while.
+// hangs reports whether the current look has been going on for too long.
 func (w *fileWatch) hangs() bool {
 	began := w.looking.Load()
 	return began != 0 && time.Since(time.Unix(0, began)) > regularfile.Wait
@@ -156,14 +155,14 @@ func (w *fileWatch) run() {
 	}
 }
 
-// look reads the file if it may have changed, or anyway.
+// look reads the file if it may have changed. With anyway it reads it always.
 func (w *fileWatch) look(anyway bool) {
 	w.looking.Store(time.Now().UnixNano())
 	defer w.looking.Store(0)
 	w.follow()
 	info, err := os.Stat(w.path)
 	if err != nil {
-		info = nil // reading tells why
+		info = nil // the reading below says why
 	}
 	if info == nil || w.last == nil || !sameFile(info, w.last) {
 		w.changedAt = time.Now()
@@ -182,14 +181,14 @@ func (w *fileWatch) look(anyway bool) {
 	w.report(w.latest)
 }
 
-// sameFile says that a file seems to be the one of before, unchanged.
+// sameFile reports whether a file seems to be the same as before, and unchanged.
 func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
 }
 
-// follow has the folders watched that matter now: the one the file is in, and
-// if the file is a link, the one it leads to. Either may have been replaced by
-// another folder or have become a link to one.
+// follow watches the folders that matter now: the one that the file is in and, if the
+// file is a link, the one that it leads to. Either may have been replaced by another
+// folder or by a link to one.
 func (w *fileWatch) follow() {
 	if w.watcher == nil && !w.startWatcher() {
 		return
@@ -242,9 +241,9 @@ func (w *fileWatch) startWatcher() bool {
 	return true
 }
 
-// watchFailed is for an error of the watcher, or of making one. Events that
-// were too many cost nothing but a look; after anything else the watcher may
-// fail for ever and is done away with for a while.
+// watchFailed handles an error of the watcher or of its creation. Too many events
+// only cost a look. After any other error the watcher may keep failing, so it is
+// closed for a while.
 func (w *fileWatch) watchFailed(err error) {
 	if errors.Is(err, fsnotify.ErrEventOverflow) {
 		return

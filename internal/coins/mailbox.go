@@ -2,11 +2,11 @@ package coins
 
 import "sync"
 
-// mailbox hands work to the one goroutine that owns a coin source's state.
-// It grows as needed: what is posted is bounded by sessions and watches, and
-// nobody who posts may be made to wait.
+// mailbox hands work to the one goroutine that owns a source's state. It grows as
+// needed, so that nobody who posts has to wait. The number of sessions and watches
+// bounds it.
 type mailbox struct {
-	// ready has an element if there may be something to take.
+	// ready holds an element if there may be work to take.
 	ready chan struct{}
 
 	mu     sync.Mutex
@@ -18,7 +18,7 @@ func newMailbox() *mailbox {
 	return &mailbox{ready: make(chan struct{}, 1)}
 }
 
-// post puts work in. After close it is dropped.
+// post adds work. After close it is a no-op.
 func (m *mailbox) post(work func()) {
 	m.mu.Lock()
 	if !m.closed {
@@ -31,7 +31,7 @@ func (m *mailbox) post(work func()) {
 	}
 }
 
-// take gives all that was posted, in order.
+// take removes and returns all work, in the order in which it was posted.
 func (m *mailbox) take() []func() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,20 +47,21 @@ func (m *mailbox) close() {
 	m.queue = nil
 }
 
-// openQueries has the queries that were neither answered nor cancelled. It is
-// what lets Cancel promise that no answer comes after it.
+// openQueries holds the queries that were neither answered nor cancelled. Because of
+// it Cancel can promise that no answer follows.
 type openQueries struct {
 	mu     sync.Mutex
 	closed bool
 	open   map[*Query]struct{}
 }
 
-// add takes a query in. If the source is closed it is answered instead.
+// add accepts a query. If the source is closed it answers the query instead, and
+// returns false.
 func (o *openQueries) add(q *Query) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
-		// Not from this goroutine: the caller may hold what Reply needs.
+		// Not on this goroutine: the caller may hold a lock that Reply needs.
 		go answerClosed(q)
 		return false
 	}
@@ -92,8 +93,9 @@ func (o *openQueries) remove(q *Query) bool {
 	return ok
 }
 
-// answer replies to a query unless it was cancelled or answered already. A
-// coin counts in users before the reply: whoever got it may give it back.
+// answer replies to a query unless it was cancelled or already answered. A
+// successful reply is counted in users first, because its receiver may release the
+// account at once.
 func (o *openQueries) answer(q *Query, account, coin string, err error, users *int) {
 	if !o.remove(q) {
 		return
@@ -104,12 +106,12 @@ func (o *openQueries) answer(q *Query, account, coin string, err error, users *i
 	q.Reply(account, coin, err)
 }
 
-// refuse answers a query that is still open with an error.
+// refuse answers a query with an error if it is still open.
 func (o *openQueries) refuse(q *Query, err error) {
 	o.answer(q, q.Account, "", err, nil)
 }
 
-// close refuses all further queries and gives those still to be answered.
+// close makes add refuse all further queries, and returns those that are open.
 func (o *openQueries) close() []*Query {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -10,58 +10,59 @@ import (
 )
 
 const (
-	// MaxName bounds a sub-account's name.
+	// MaxName is the most bytes that a sub-account's name may have.
 	MaxName = 128
-	// MaxCoin bounds a coin's name.
+	// MaxCoin is the most bytes that a coin's name may have.
 	MaxCoin = 64
 )
 
-// zkAccount is one sub-account that is asked for, known or both. There is none
-// for a name that nobody asks for now and that never had a node.
+// zkAccount is a sub-account that somebody asks for or whose coin is known. There is
+// none for a name that nobody asks for now and that never had a node.
 type zkAccount struct {
 	name string
 	path string
-	// coin is the last one read; empty: none.
+	// coin is the coin last read. It is empty if there is none.
 	coin string
-	// watched: the node exists or existed, so that its coming back is of
-	// interest.
+	// watched says that the node exists, or existed and may come back.
 	watched bool
-	// users counts those who were told the coin and hear of its changes.
+	// users counts the successful replies that were not taken back.
 	users int
 
 	reading bool
-	// again: the node changed, or the connection, while it was being read.
+	// again says that the node or the connection has changed while the node was being
+	// read, so it must be read once more.
 	again   bool
 	waiting map[*Query]struct{}
-	// unread is set while the node is to be tried again because it could not be
-	// read, after unreadWait.
+	// unread runs while the node waits to be read again, after unreadWait, because it
+	// could not be read.
 	unread     *time.Timer
 	unreadWait time.Duration
-	audited    bool // is in a part of the audit
-	auditing   bool // is being read by it
-	// registration is under way for this account if not nil.
+	audited    bool // belongs to a part of the audit
+	auditing   bool // is being read by the audit
+	// registration is nil if none is under way.
 	registration *zkRegistration
 }
 
-// ValidSubAccount says if a name that came from a miner can be a node, and
-// only a node, of a directory.
+// ValidSubAccount reports whether a name that came from a miner can be a node of the
+// coin directory, and of no other one.
 func ValidSubAccount(name string) bool {
 	return len(name) <= MaxName && validZKName(name)
 }
 
-// validZKName says if a name can be a node, and only a node, of a directory.
+// validZKName reports whether a name can be a node of any directory that it is
+// appended to, and of no other one.
 func validZKName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsFunc(name, notInZKName)
 }
 
-// notInZKName has the characters that ZooKeeper's own PathUtils refuses, and the
-// slash. What is above 0xffff is two surrogates to Java, which are among them,
-// and bytes that are not UTF-8 are read as U+FFFD, which is too.
+// notInZKName reports the characters that ZooKeeper's PathUtils refuses, and the
+// slash. Characters above 0xffff are refused as Java sees two surrogates in them.
+// Bytes that are not UTF-8 are read as U+FFFD, which is refused as well.
 func notInZKName(r rune) bool {
 	return r == '/' || r <= 0x1f || r >= 0x7f && r <= 0x9f || r >= 0xd800 && r <= 0xf8ff || r >= 0xfff0
 }
 
-// parseCoin gives the coin a node's content stands for; none if it is empty.
+// parseCoin returns the coin that a node's content names, or "" if it is empty.
 func parseCoin(value []byte) (string, error) {
 	coin := strings.TrimSpace(string(value))
 	if len(coin) > MaxCoin {
@@ -146,7 +147,7 @@ func (s *ZooKeeper) release(name string) {
 	}
 }
 
-// forget drops an account that is of no interest any more.
+// forget drops an account that is no longer needed.
 func (s *ZooKeeper) forget(a *zkAccount) {
 	if a.watched || len(a.waiting) > 0 || a.registration != nil || a.reading {
 		return
@@ -165,8 +166,8 @@ func (s *ZooKeeper) readCoin(a *zkAccount) {
 		return
 	}
 	a.reading = true
-	// The absence of a node is of interest only to those who mine there: a watch
-	// on it can not be taken back.
+	// A watch on an absent node cannot be taken back, so it is set only for an account
+	// that somebody mines for or waits for.
 	evenAbsent := a.watched && (a.users > 0 || len(a.waiting) > 0)
 	registered := a.registration != nil && a.registration.gone
 	s.do(len(a.waiting) > 0, func() func() {
@@ -175,15 +176,16 @@ func (s *ZooKeeper) readCoin(a *zkAccount) {
 	})
 }
 
-// readWatched reads a node and watches it, even where it is absent if asked to.
+// readWatched reads a node and watches it. With evenAbsent it also watches a node that
+// does not exist.
 func readWatched(conn *zkConn, path string, evenAbsent bool) (zkNode, error) {
 	for {
 		node, err := conn.watch(path)
 		if !evenAbsent || !errors.Is(err, errZKNoNode) {
 			return node, err
 		}
-		// The watch on an absent node is a request of its own, and the node
-		// may have come in between.
+		// The watch on an absent node is a separate request, and the node may have been
+		// created in between.
 		exists, err := conn.watchAbsent(path)
 		if err != nil {
 			return zkNode{}, err
@@ -194,9 +196,9 @@ func readWatched(conn *zkConn, path string, evenAbsent bool) (zkNode, error) {
 	}
 }
 
-// coinRead takes in what a read gave. registered: it began after the
-// registration service was done with the account. evenAbsent: the node is
-// watched though it is not there.
+// coinRead accepts the result of a read. registered says that the read began after the
+// registration service had finished with the account, and evenAbsent that the node is
+// watched even if it does not exist.
 func (s *ZooKeeper) coinRead(a *zkAccount, node zkNode, err error, registered, evenAbsent bool) {
 	a.reading = false
 	again := a.again
@@ -222,7 +224,7 @@ func (s *ZooKeeper) coinRead(a *zkAccount, node zkNode, err error, registered, e
 		if a.watched && a.users == 0 && len(a.waiting) == 0 {
 			a.watched = false
 		} else if a.watched && !evenAbsent {
-			again = true // somebody came meanwhile
+			again = true // somebody has asked for it meanwhile
 		}
 	case errors.Is(err, errZKBadPath):
 		s.answerAll(a, ErrBadSubAccount)
@@ -246,7 +248,7 @@ func (s *ZooKeeper) coinRead(a *zkAccount, node zkNode, err error, registered, e
 	}
 }
 
-// readCoinOf reads an account again if it is still of interest.
+// readCoinOf reads an account again unless it was dropped.
 func (s *ZooKeeper) readCoinOf(a *zkAccount) {
 	if s.accounts[a.name] == a {
 		s.readCoin(a)
@@ -285,8 +287,7 @@ func (s *ZooKeeper) setCoin(a *zkAccount, coin string, registered bool) {
 	}
 }
 
-// answerAll answers everybody who waits for the account, which ends its
-// registration.
+// answerAll answers all queries that wait for the account, and ends its registration.
 func (s *ZooKeeper) answerAll(a *zkAccount, err error) {
 	coin := a.coin
 	if err != nil {

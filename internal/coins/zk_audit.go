@@ -5,32 +5,32 @@ import (
 )
 
 const (
-	// zkAuditParts is how many parts an audit has at most.
+	// zkAuditParts is the most parts that an audit has.
 	zkAuditParts     = 300
 	zkAuditLeastStep = 10 * time.Millisecond
 
-	// A node that could not be read is tried again after zkUnreadFirst, then
-	// after twice that, up to zkUnreadMost; where miners wait for it, after
-	// zkUnreadWaiting at most.
+	// A node that could not be read is read again after zkUnreadFirst. The pause
+	// doubles each time up to zkUnreadMost, or up to zkUnreadWaiting if miners wait
+	// for the node.
 	zkUnreadFirst   = time.Second
 	zkUnreadWaiting = 3 * time.Second
 	zkUnreadMost    = time.Minute
 )
 
-// zkAudit reads all watched nodes again, one part after the other, for watches
-// can get lost: ZooKeeper drops a watch unheard if its owner may not read the
-// node at the moment of a change. No watch is set for that, as the client keeps
-// each one for ever; only a node whose watch is found lost gets a new one. It
-// belongs to the source's owner goroutine.
+// zkAudit reads all watched nodes again, one part after the other, because watches can
+// get lost: ZooKeeper drops a watch without a word if its owner may not read the node
+// at the moment of a change. These reads set no watches, as the client keeps each one
+// for ever. Only a node whose watch turns out to be lost gets a new one. The audit
+// belongs to the owner.
 type zkAudit struct {
 	source *ZooKeeper
 	step   time.Duration
-	// parts have the sub-accounts with a node. Those that are forgotten leave
-	// when their part is next.
+	// parts hold the sub-accounts with a node. Those that were forgotten are removed
+	// when it is their part's turn.
 	parts [][]*zkAccount
-	next  int // part to be read
-	put   int // part for the next sub-account that is new
-	// reading counts the audit's reads that have not come back.
+	next  int // the part to be read next
+	put   int // the part to which the next sub-account is added
+	// reading counts the audit's reads that are under way.
 	reading int
 	timer   *time.Timer
 }
@@ -46,7 +46,7 @@ func (d *zkAudit) begin() {
 	d.timer = d.source.after(d.step, d.readPart)
 }
 
-// add has a sub-account audited from now on.
+// add includes a sub-account from now on.
 func (d *zkAudit) add(a *zkAccount) {
 	if a.audited || d.parts == nil {
 		return
@@ -56,7 +56,7 @@ func (d *zkAudit) add(a *zkAccount) {
 	d.put = (d.put + 1) % len(d.parts)
 }
 
-// readPart reads one part, unless the broker has not answered the one before.
+// readPart reads the next part, unless the previous one has not been answered.
 func (d *zkAudit) readPart() {
 	s := d.source
 	d.timer = s.after(d.step, d.readPart)
@@ -70,8 +70,8 @@ func (d *zkAudit) readPart() {
 			continue
 		}
 		kept = append(kept, a)
-		// Those that are being read or tried again, or polled because of their
-		// registration, need no audit.
+		// A node that is being read, that waits to be read again or that is polled
+		// because of a registration needs no audit.
 		if !a.reading && a.unread == nil && a.registration == nil {
 			a.auditing = true
 			d.reading++
@@ -85,7 +85,7 @@ func (d *zkAudit) readPart() {
 	}
 }
 
-// readDone takes note of a read that may have been the audit's.
+// readDone counts a read that may have been the audit's.
 func (d *zkAudit) readDone(a *zkAccount) {
 	if a.auditing {
 		a.auditing = false
@@ -93,15 +93,15 @@ func (d *zkAudit) readDone(a *zkAccount) {
 	}
 }
 
-// watchLost counts a change that no watch told. It has been read, and what it
-// asks for is done as if a watch had told.
+// watchLost counts a change that no watch reported. The node was read, and the change
+// is handled as if a watch had reported it.
 func (s *ZooKeeper) watchLost(path string) {
 	s.missed.Add(1)
 	s.lostWatches.add("no watch told that %s has changed, it was found by reading it again", path)
 }
 
-// unreadable has a node that could not be read, and so may have no watch,
-// tried again.
+// unreadable has a node read again later. It could not be read, so it may have no
+// watch.
 func (s *ZooKeeper) unreadable(a *zkAccount, err error) {
 	s.unreadNodes.add("reading %s: %v, trying again", a.path, err)
 	if a.unread != nil {
@@ -121,7 +121,7 @@ func (s *ZooKeeper) unreadable(a *zkAccount, err error) {
 	})
 }
 
-// readable ends the trying.
+// readable ends what unreadable began.
 func (s *ZooKeeper) readable(a *zkAccount) {
 	if a.unreadWait == 0 {
 		return

@@ -12,26 +12,26 @@ import (
 	"github.com/golang/glog"
 )
 
-// zkGreetingWait is how long a broker has to answer a new connection. It is
-// doubled, up to the session's own silence, each time that none of them did:
-// they may be slow.
+// zkGreetingWait is how long a broker may take to answer a new connection. It is
+// doubled, up to the silence allowed in a session, each time that none of the brokers
+// has answered, because they may be slow.
 const zkGreetingWait = 5 * time.Second
 
-// zkSocket is a connection to a broker, as the client sees it: only whole
-// frames that were checked come through, and no read is without a deadline.
-// Reading is done by one goroutine at a time, writing by another.
+// zkSocket is a connection to a broker as the library sees it: it passes on only whole
+// frames that were checked, and no read is without a deadline. One goroutine reads and
+// another one writes.
 type zkSocket struct {
 	net.Conn
 	owner   *zkConn
 	address string
-	// silence is how long the broker may say nothing once the session stands.
+	// silence is how long the broker may send nothing once there is a session.
 	silence time.Duration
 	greeted bool
 	frame   []byte
-	unread  []byte // the part of frame that the client has not taken
+	unread  []byte // the part of frame that the library has not read
 
 	mu sync.Mutex
-	// asked has the operations of the requests without an answer, by number.
+	// asked maps the number of each unanswered request to its operation.
 	asked map[int32]int32
 }
 
@@ -73,13 +73,13 @@ func (s *zkSocket) readFrame() error {
 	return nil
 }
 
-// readGreeting reads the broker's answer to the connect request, and tells the
-// owner of anything else that answers.
+// readGreeting reads the broker's answer to the connect request. It reports anything
+// else to the owner.
 func (s *zkSocket) readGreeting() error {
 	frame, greeting, err := readGreeting(s.Conn)
 	var stranger *zkStranger
 	if errors.As(err, &stranger) && len(stranger.said) < zkSaidMost {
-		// What it says at once is worth knowing.
+		// The next bytes may show the operator what it is.
 		s.Conn.SetReadDeadline(time.Now().Add(zkSaidWait))
 		more := make([]byte, zkSaidMost-len(stranger.said))
 		n, _ := s.Conn.Read(more)
@@ -96,7 +96,7 @@ func (s *zkSocket) readGreeting() error {
 	return nil
 }
 
-// Write sees one whole request each: length, number, operation, ...
+// Write receives one whole request: its length, number, operation and so on.
 func (s *zkSocket) Write(p []byte) (int, error) {
 	op := int32(0)
 	if len(p) >= 12 {
@@ -116,7 +116,8 @@ func (s *zkSocket) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// operation gives the operation that an answer is for, 0 if nobody asked.
+// operation returns the operation that an answer belongs to, or 0 if there was no
+// such request.
 func (s *zkSocket) operation(number int32) int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,8 +126,8 @@ func (s *zkSocket) operation(number int32) int32 {
 	return op
 }
 
-// SetReadDeadline keeps the deadline of a connection that was not greeted yet,
-// and allows none that is later than the broker may be silent.
+// SetReadDeadline keeps the deadline for the greeting. After the greeting it allows no
+// deadline beyond the silence that a broker may keep.
 func (s *zkSocket) SetReadDeadline(t time.Time) error {
 	if !s.greeted {
 		return nil
@@ -137,7 +138,7 @@ func (s *zkSocket) SetReadDeadline(t time.Time) error {
 	return s.Conn.SetReadDeadline(t)
 }
 
-// SetWriteDeadline allows none that is later than the broker may be silent.
+// SetWriteDeadline allows no deadline beyond the silence that a broker may keep.
 func (s *zkSocket) SetWriteDeadline(t time.Time) error {
 	if latest := time.Now().Add(s.owner.silence); t.After(latest) {
 		t = latest
@@ -145,7 +146,7 @@ func (s *zkSocket) SetWriteDeadline(t time.Time) error {
 	return s.Conn.SetWriteDeadline(t)
 }
 
-// greetingWait is how long a new connection may take to be answered.
+// greetingWait returns how long a broker may take to answer a new connection.
 func (c *zkConn) greetingWait() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -153,7 +154,7 @@ func (c *zkConn) greetingWait() time.Duration {
 	return min(c.silence, zkGreetingWait<<min(rounds, 5))
 }
 
-// greeted notes that a broker has answered as one does.
+// greeted records that a broker has answered as ZooKeeper does.
 func (c *zkConn) greeted(g zkGreeting) {
 	c.contact.Store(time.Now().UnixNano())
 	c.mu.Lock()
@@ -164,7 +165,7 @@ func (c *zkConn) greeted(g zkGreeting) {
 	}
 }
 
-// brokerFailed notes why a connection is no use, and tells it.
+// brokerFailed reports why a connection is of no use.
 func (c *zkConn) brokerFailed(address string, err error) {
 	why, wrong := "", false
 	var stranger *zkStranger
@@ -191,8 +192,8 @@ func (c *zkConn) brokerFailed(address string, err error) {
 	}
 }
 
-// zkBrokers goes round the brokers by name, so that a broker that moved to
-// another address is found.
+// zkBrokers gives the library the brokers in turn by name, so that a broker that has
+// moved to another address is found.
 type zkBrokers struct {
 	mu      sync.Mutex
 	servers []string
@@ -224,7 +225,7 @@ func (b *zkBrokers) Connected() {
 	b.last = b.current
 }
 
-// zkLogger keeps the client's chatter out of the log.
+// zkLogger keeps the library's messages out of the log, except for -v 2.
 type zkLogger struct{ conn *zkConn }
 
 func (l zkLogger) Printf(format string, args ...any) {

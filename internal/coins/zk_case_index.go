@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// zkIndexEntry is one lower-case name of the case index, known or being read.
+// zkIndexEntry is a lower-case name of the case index that is known or being read.
 type zkIndexEntry struct {
 	lower string
-	// name is the last one read; empty if there was none.
+	// name is the registered name last read. It is empty if there was none.
 	name    string
 	reading bool
 	waiting map[*Query]struct{}
 }
 
-// resolve finds the name as registered before the coin is looked up. The index
-// is read for each query; what was last read serves while the broker is away.
+// resolve finds the registered name before the coin is looked up. The index is read
+// for each query. While the broker is away, what was last read is used.
 func (s *ZooKeeper) resolve(q *Query) {
 	lower := strings.ToLower(q.Account)
 	if !ValidSubAccount(lower) {
@@ -34,17 +34,17 @@ func (s *ZooKeeper) resolve(q *Query) {
 	e.waiting[q] = struct{}{}
 	s.indexPlace[q] = e
 	s.readIndex(e)
-	// A connection that has gone silent is noticed late. Miners of sub-accounts
-	// whose coin is known need not wait for that.
+	// It takes a while to find out that a connection is silent. Miners of sub-accounts
+	// whose coin is known do not have to wait for that.
 	s.after(zkIndexPatience, func() { s.indexTooLate(q, e) })
 }
 
-// zkIndexPatience is how long an index entry may take to be read before what is
-// known of it serves.
+// zkIndexPatience is how long an index entry may take to be read before what was last
+// read is used.
 const zkIndexPatience = time.Second
 
-// indexTooLate answers a query that still waits for the index, if its
-// sub-account's coin is known.
+// indexTooLate answers a query that still waits for the index if its sub-account's
+// coin is known.
 func (s *ZooKeeper) indexTooLate(q *Query, e *zkIndexEntry) {
 	if !s.queries.has(q) || s.place[q] != nil {
 		return
@@ -60,7 +60,8 @@ func (s *ZooKeeper) indexTooLate(q *Query, e *zkIndexEntry) {
 	}
 }
 
-// resolveCached answers from what is known, if something is.
+// resolveCached continues a query with what is known, and reports whether that is
+// enough.
 func (s *ZooKeeper) resolveCached(q *Query, e *zkIndexEntry) bool {
 	if e != nil && e.name != "" {
 		s.lookupAccount(q, e.name)
@@ -73,7 +74,7 @@ func (s *ZooKeeper) resolveCached(q *Query, e *zkIndexEntry) bool {
 	return false
 }
 
-// resolveAll goes on with the queries that waited for the broker.
+// resolveAll continues the queries that wait for the index.
 func (s *ZooKeeper) resolveAll() {
 	s.resolving = false
 	for _, e := range s.index {
@@ -130,7 +131,7 @@ func (s *ZooKeeper) indexRead(e *zkIndexEntry, asked map[*Query]struct{}, node z
 	s.forgetIndex(e)
 }
 
-// indexUnread keeps the queries of a read that failed for the next one.
+// indexUnread keeps the queries of a failed read for the next one.
 func (s *ZooKeeper) indexUnread(e *zkIndexEntry, asked map[*Query]struct{}, err error) {
 	wait := zkRetryWait
 	if !errors.Is(err, errZKAway) {
@@ -150,7 +151,7 @@ func (s *ZooKeeper) indexUnread(e *zkIndexEntry, asked map[*Query]struct{}, err 
 	s.forgetIndex(e)
 }
 
-// forgetIndex drops an entry that is not in the index and nobody waits for.
+// forgetIndex drops an entry that is not in the index and that nobody waits for.
 func (s *ZooKeeper) forgetIndex(e *zkIndexEntry) {
 	if e.name == "" && !e.reading && len(e.waiting) == 0 && s.index[e.lower] == e {
 		delete(s.index, e.lower)

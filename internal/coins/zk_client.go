@@ -15,14 +15,14 @@ import (
 
 const (
 	zkDialTimeout = 3 * time.Second
-	// zkDialPause is the shortest time between two connections to a broker.
+	// zkDialPause is the least time between two connections to a broker.
 	zkDialPause      = time.Second
 	zkRequestTimeout = 10 * time.Second
-	// zkRearmWait is how long requests wait at most, after a reconnect, for
-	// the client to have sent its old watches.
+	// zkRearmWait is how long requests wait at most, after a reconnect, until the
+	// client has set its watches again.
 	zkRearmWait = time.Second
-	// zkMaxReply bounds what a broker can make this process allocate; a node
-	// holds at most 1 MB.
+	// zkMaxReply bounds what a broker can make this process allocate. A node holds at
+	// most 1 MB.
 	zkMaxReply = 4 << 20
 	// zkMaxRequest has room for the client's largest request, 128 KB of watches.
 	zkMaxRequest = 512 << 10
@@ -33,22 +33,22 @@ var (
 	errZKNodeExists = errors.New("node already exists")
 	errZKBadVersion = errors.New("node was changed meanwhile")
 	errZKBadPath    = errors.New("path not allowed")
-	// errZKAway: there is no session, or it was lost before the answer came.
-	// Whether a write took place is unknown.
+	// errZKAway means that there is no session, or that it was lost before the answer
+	// came. A write may have happened or not.
 	errZKAway = errors.New("zookeeper is away")
 )
 
-// zkNode is what was read of one node.
+// zkNode is the content and state of a node.
 type zkNode struct {
 	Value   []byte
 	Version int32
-	// Owner is the session an ephemeral node belongs to, or 0.
+	// Owner is the session that an ephemeral node belongs to, or 0.
 	Owner int64
-	// changed is the transaction that changed the node last.
+	// changed is the transaction that last changed the node.
 	changed int64
 }
 
-// zkEventKind says what a zkEvent tells.
+// zkEventKind says what has happened.
 type zkEventKind int
 
 const (
@@ -56,9 +56,9 @@ const (
 	zkDisconnected
 	zkExpired
 	zkNodeChanged
-	// zkWatchLost: a watched node was found changed, and no watch told.
+	// zkWatchLost: a watched node has changed, and no watch has reported it.
 	zkWatchLost
-	// zkBrokerFailed: something else than ZooKeeper answers, or nothing does.
+	// zkBrokerFailed: something other than ZooKeeper answers, or nothing does.
 	zkBrokerFailed
 )
 
@@ -82,42 +82,42 @@ func (k zkEventKind) String() string {
 
 type zkEvent struct {
 	kind zkEventKind
-	path string // of zkNodeChanged and zkWatchLost; the address of zkBrokerFailed
-	why  string // of zkBrokerFailed
-	// wrong says that a broker that failed has said what ZooKeeper does not.
+	path string // the node, or the broker's address for zkBrokerFailed
+	why  string // only for zkBrokerFailed
+	// wrong says that a failed broker has sent what ZooKeeper does not send.
 	wrong bool
 }
 
-// zkConn is the ZooKeeper client, guarded: this is the only file that knows
-// it. The client is unmaintained and has faults, which are dealt with here:
+// zkConn guards the ZooKeeper client library. Only this file uses the library. It is
+// no longer maintained and has faults, which are handled here:
 //
-//   - A request made without a connection may hang, one made after Close hangs
-//     for ever: requests without a session fail at once, one that takes too
-//     long ends with its connection, and Close waits for those under way.
+//   - A request without a connection may hang, and one after Close hangs for ever. So
+//     requests without a session fail at once, a request that takes too long ends
+//     with its connection, and close waits for the requests under way.
 //   - Close panics the second time.
-//   - A change during a reconnect may get lost, as the old watches are sent
-//     again relative to a transaction that was never compared with them (it is
-//     a data race, too): requests wait until the watches were sent, and the
-//     owner of the connection must read every watched node after zkConnected.
-//   - Each GetW of a node whose watch did not fire yet adds a channel that is
-//     kept until it does: such a node is read without asking for a watch, and
-//     only one that has changed without the watch's telling gets another.
-//   - It waits ten receive time-outs for a broker that accepts connections but
-//     never answers, resolves the broker's name only once and forgets to close
-//     the socket of an expired session.
-//   - It believes whatever comes in answer: zkSocket checks that first.
-//   - Between brokers that greet it and then close, it goes round without a
-//     pause: dial makes one.
+//   - A change during a reconnect may get lost, because the library sets its watches
+//     again relative to a transaction that was never compared with them (which is
+//     also a data race). So requests wait until the watches are set, and the owner
+//     of the connection must read every watched node after zkConnected.
+//   - Each GetW of a node whose watch has not fired adds a channel, which is kept
+//     until it fires. So such a node is read without setting a watch, and only one
+//     that has changed although the watch has not fired gets another.
+//   - It waits ten receive timeouts for a broker that accepts connections but never
+//     answers, resolves a broker's name only once, and does not close the socket of
+//     an expired session.
+//   - It believes all answers, so zkSocket checks them first.
+//   - If brokers greet it and then close the connection, it tries one after the other
+//     without a pause, so dial makes one.
 //
-// All methods but close may block for a request's time; any goroutine may
-// call them. Events come from the client's goroutines, in order.
+// All methods may block for as long as a request may take, and any goroutine may call
+// them. Events come from the library's goroutines, in order.
 type zkConn struct {
 	client  *zk.Conn
 	events  <-chan zk.Event
 	onEvent func(zkEvent)
 	silence time.Duration
 	brokers int
-	// contact is when the broker was last heard of, in Unix nanoseconds.
+	// contact is when a broker last answered, in Unix nanoseconds.
 	contact atomic.Int64
 
 	ctx       context.Context
@@ -129,22 +129,21 @@ type zkConn struct {
 	closing bool
 	session bool
 	socket  *zkSocket
-	// armed has the paths for which the client holds a watch that did not fire.
+	// armed holds the paths for which the library has a watch that has not fired.
 	armed map[string]*zkWatch
 	// rearmed is closed once requests may be sent over the current connection.
 	rearmed     chan struct{}
 	rearmedDone bool
-	// unanswered counts new connections that were not answered in time, since
-	// one was.
+	// unanswered counts the new connections in a row that were not answered in time.
 	unanswered int
-	// granted is the session timeout that the broker has granted; 0: none yet.
+	// granted is the session timeout that the broker has granted, or 0.
 	granted time.Duration
-	// dialled is when each broker was dialled last. Only the client's own
-	// goroutine dials.
+	// dialled is when each broker was last dialled. Only the library's own goroutine
+	// dials.
 	dialled map[string]time.Time
 }
 
-// dialZK starts connecting and goes on trying until close. onEvent must not block.
+// dialZK starts to connect and keeps trying until close. onEvent must not block.
 func dialZK(brokers []string, sessionTimeout time.Duration, onEvent func(zkEvent)) (*zkConn, error) {
 	c := &zkConn{
 		onEvent:     onEvent,
@@ -172,8 +171,8 @@ func dialZK(brokers []string, sessionTimeout time.Duration, onEvent func(zkEvent
 	return c, nil
 }
 
-// close ends the session, so that the broker removes its ephemeral nodes, and
-// waits, a few seconds at most, for all goroutines of the client to end.
+// close ends the session, so that the broker removes its ephemeral nodes. It waits, a
+// few seconds at most, until all goroutines of the library have ended.
 func (c *zkConn) close() {
 	c.closeOnce.Do(func() {
 		c.mu.Lock()
@@ -184,8 +183,8 @@ func (c *zkConn) close() {
 		c.cancel()
 
 		if !session || !c.callsEnded(time.Second) {
-			// With its socket gone and no new one to be had, the client
-			// fails whatever it still holds.
+			// The library fails all requests under way when its socket is closed and
+			// there is no new one.
 			c.cut(nil)
 			c.callsEnded(3 * time.Second)
 		}
@@ -237,7 +236,7 @@ func (c *zkConn) get(path string) (zkNode, error) {
 	return node, err
 }
 
-// getWatched is get that leaves a watch on the node.
+// getWatched is get that sets a watch on the node.
 func (c *zkConn) getWatched(path string) (zkNode, error) {
 	var node zkNode
 	err := c.call(func() error {
@@ -250,8 +249,8 @@ func (c *zkConn) getWatched(path string) (zkNode, error) {
 	return node, err
 }
 
-// exists says whether there is a node, and which transaction changed it last,
-// and leaves a watch if asked to.
+// exists reports whether there is a node and which transaction last changed it. It
+// sets a watch if asked to.
 func (c *zkConn) exists(path string, watch bool) (exists bool, changed int64, err error) {
 	err = c.call(func() (err error) {
 		var stat *zk.Stat
@@ -284,7 +283,7 @@ func (c *zkConn) create(path string, value []byte, ephemeral bool) error {
 	})
 }
 
-// set changes a node of the given version and tells whose it is and its new version.
+// set changes a node that has the given version, and returns its new state.
 func (c *zkConn) set(path string, value []byte, version int32) (zkNode, error) {
 	var node zkNode
 	err := c.call(func() error {
@@ -303,8 +302,8 @@ func (c *zkConn) remove(path string, version int32) error {
 	})
 }
 
-// replace puts an ephemeral node of this session in the place of the one with
-// the given version, in one transaction.
+// replace replaces a node that has the given version by an ephemeral one of this
+// session, in one transaction.
 func (c *zkConn) replace(path string, version int32, value []byte) error {
 	return c.call(func() error {
 		_, err := c.client.Multi(
@@ -321,10 +320,11 @@ func (c *zkConn) hasSession() bool {
 	return c.session
 }
 
-// sessionID is the current session's number, 0 before the first one.
+// sessionID returns the current session, or 0 before the first one.
 func (c *zkConn) sessionID() int64 { return c.client.SessionID() }
 
-// sessionTimeout is what the broker has granted, or what was asked of it.
+// sessionTimeout returns the timeout that the broker has granted, or the one that was
+// asked for.
 func (c *zkConn) sessionTimeout() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -341,7 +341,7 @@ func (c *zkConn) lastContact() time.Time {
 	return time.Time{}
 }
 
-// call makes one request of the client.
+// call makes one request with the library.
 func (c *zkConn) call(request func() error) error {
 	c.mu.Lock()
 	if c.closing || !c.session {
@@ -389,12 +389,12 @@ func zkError(err error) error {
 	return err
 }
 
-// handleEvent is the client's callback.
+// handleEvent is the library's callback.
 func (c *zkConn) handleEvent(event zk.Event) {
 	if event.Type != zk.EventSession {
-		// Forget the watch before telling, or the node would be read
-		// without a new one. What no watch is for is not told: a broker could
-		// fill the memory with it.
+		// The watch is forgotten before the event is reported, or the node would be
+		// read without a new one. Events without a watch are not reported, because a
+		// broker could fill the memory with them.
 		if c.disarm(event.Path) {
 			c.onEvent(zkEvent{kind: zkNodeChanged, path: event.Path})
 		}
@@ -431,7 +431,7 @@ func (c *zkConn) handleEvent(event zk.Event) {
 	}
 }
 
-// openGate lets requests go if gate is still the current one.
+// openGate lets requests continue if gate is still the current one.
 func (c *zkConn) openGate(gate chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -447,7 +447,7 @@ func (c *zkConn) openGateLocked() {
 	}
 }
 
-// dial is the client's dialer.
+// dial is the library's dialer.
 func (c *zkConn) dial(network, address string, _ time.Duration) (net.Conn, error) {
 	c.cut(nil)
 	if wait := zkDialPause - time.Since(c.dialled[address]); wait > 0 {
@@ -474,8 +474,8 @@ func (c *zkConn) dial(network, address string, _ time.Duration) (net.Conn, error
 	return socket, nil
 }
 
-// cut closes the given socket, or the current one, which makes the client
-// give up the requests it sent there and connect again.
+// cut closes the given socket, or the current one if it is nil. The library then gives
+// up the requests that it has sent there and connects again.
 func (c *zkConn) cut(socket *zkSocket) {
 	if socket == nil {
 		c.mu.Lock()

@@ -7,16 +7,16 @@ import (
 	"github.com/golang/glog"
 )
 
-// zkComplaintEvery is how often the log has a line of one kind at most.
+// zkComplaintEvery is the least time between two lines of one kind.
 const zkComplaintEvery = time.Minute
 
-// zkComplaint is a kind of log line that thousands of nodes can cause at once.
-// The first one is written, and after that one a minute with the number of the
-// others. It belongs to the source's owner goroutine.
+// zkComplaint is a kind of log line that thousands of nodes can cause at once. The
+// first line is written, and then one a minute with the number of the others. It
+// belongs to the owner.
 type zkComplaint struct {
 	source *ZooKeeper
 	log    func(depth int, args ...any) // glog.ErrorDepth or glog.WarningDepth
-	quiet  *time.Timer                  // runs until the next line may be written; nil: now
+	quiet  *time.Timer                  // runs until the next line may be written; nil if it may be now
 	last   string
 	unsaid int
 }
@@ -50,9 +50,9 @@ func (c *zkComplaint) write() {
 	})
 }
 
-// brokerFailed tells of a broker that does not greet as ZooKeeper does. wrong
-// says that it is something else, and not one that does not serve just now.
-// There are as many complaints as brokers.
+// brokerFailed logs that a broker does not answer as ZooKeeper does. wrong says that it
+// is something else, and not only out of service. Each broker has a complaint of its
+// own.
 func (s *ZooKeeper) brokerFailed(address, why string, wrong bool) {
 	c := s.strangers[address]
 	if c == nil {

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// What comes from ZooKeeper's port is checked here before the client library
-// sees it. The library allocates what a length says before it has read that
-// much, and some answers that are too short end the process.
+// This file checks what comes from ZooKeeper's port before the client library sees
+// it. The library allocates as much as a length says before it has read that much, and
+// some answers that are too short make it panic.
 
-// Operations of ZooKeeper's protocol whose answers have lengths inside.
+// Operations of ZooKeeper's protocol whose answers contain lengths.
 const (
 	zkOpCreate       = 1
 	zkOpDelete       = 2
@@ -24,37 +24,37 @@ const (
 	zkOpGetChildren2 = 12
 	zkOpCheck        = 13
 	zkOpMulti        = 14
-	// zkOpSetWatches is the request with which the client renews its watches
-	// after a reconnect.
+	// zkOpSetWatches is the request by which the library sets its watches again after
+	// a reconnect.
 	zkOpSetWatches = 101
 	zkOpError      = -1
 )
 
 const (
-	zkReplyHeader = 16 // request's number, transaction, error
+	zkReplyHeader = 16 // the request's number, the transaction and the error
 	zkStatSize    = 68
-	// The answer to the connect request: version, time-out, session and a
-	// password of 16 bytes; since ZooKeeper 3.4 one more byte.
+	// The answer to the connect request has a version, a timeout, a session and a
+	// password of 16 bytes. Since ZooKeeper 3.4 it has one more byte.
 	zkGreetingLeast = 20
 	zkGreetingMost  = 128
-	// zkLeastTimeout is the shortest session timeout believed. The client pings
-	// three times in it.
+	// zkLeastTimeout is the shortest session timeout that a broker may grant. The
+	// library pings three times in it.
 	zkLeastTimeout = 50 * time.Millisecond
-	// zkMostTimeout bounds for how long a broker may be silent because it has
-	// asked for a long session timeout.
+	// zkMostTimeout bounds how long a broker may be silent because it has granted a
+	// long session timeout.
 	zkMostTimeout = 10 * time.Minute
 
 	zkEventNumber = -1
-	// zkReadStep is how much is allocated ahead of what has come.
+	// zkReadStep is how much is allocated before it has been received.
 	zkReadStep = 64 << 10
-	// zkSaidMost is how much of a stranger's words is quoted.
+	// zkSaidMost is how many bytes are quoted of what is not ZooKeeper.
 	zkSaidMost = 60
 	zkSaidWait = 200 * time.Millisecond
 )
 
 var errZKFrame = errors.New("answer that ZooKeeper does not give")
 
-// zkStranger is the error of a connection to something that is no ZooKeeper.
+// zkStranger is the error of a connection to something that is not ZooKeeper.
 type zkStranger struct{ said []byte }
 
 func (e *zkStranger) Error() string {
@@ -73,8 +73,8 @@ type zkGreeting struct {
 	session int64
 }
 
-// readGreeting reads the first frame of a connection, its length included. It
-// gives up at the first byte that can not be ZooKeeper's.
+// readGreeting reads the first frame of a connection, including its length. It gives up
+// at the first byte that ZooKeeper does not send.
 func readGreeting(r io.Reader) (frame []byte, greeting zkGreeting, err error) {
 	frame = make([]byte, 4, 4+zkGreetingMost)
 	n := 0
@@ -101,7 +101,7 @@ func readGreeting(r io.Reader) (frame []byte, greeting zkGreeting, err error) {
 	password := int32(binary.BigEndian.Uint32(body[16:]))
 	rest := len(body) - zkGreetingLeast
 	greeting = zkGreeting{time.Duration(timeout) * time.Millisecond, session}
-	// A session that has expired is answered with the number 0.
+	// A broker answers 0 if the session has expired.
 	sane := version == 0 && password >= 0 && int(password) <= rest && int(password) >= rest-1 &&
 		(session == 0 || greeting.timeout >= zkLeastTimeout)
 	if !sane {
@@ -110,7 +110,7 @@ func readGreeting(r io.Reader) (frame []byte, greeting zkGreeting, err error) {
 	return frame, greeting, nil
 }
 
-// saidTooLittle is the error of a greeting that was not completed.
+// saidTooLittle returns the error for a greeting that was not completed.
 func saidTooLittle(said []byte, err error) error {
 	if len(said) == 0 {
 		return err
@@ -118,8 +118,8 @@ func saidTooLittle(said []byte, err error) error {
 	return &zkStranger{said}
 }
 
-// readReply appends one frame of an established session to buf, its length
-// included. Memory grows with what has come, not with what was announced.
+// readReply reads one frame of an established session, including its length, into buf.
+// Memory grows with what has been received, not with what was announced.
 func readReply(r io.Reader, buf []byte) ([]byte, error) {
 	buf = slices.Grow(buf, 4)[:4]
 	if _, err := io.ReadFull(r, buf); err != nil {
@@ -142,8 +142,8 @@ func readReply(r io.Reader, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// checkReply sees whether the lengths inside an answer to the operation fit
-// into it. The frame is without its own length.
+// checkReply returns an error unless the lengths in an answer to an operation fit into
+// it. The frame is without its own length.
 func checkReply(frame []byte, op int32) error {
 	failed := int32(binary.BigEndian.Uint32(frame[12:])) != 0
 	body := zkFields{rest: frame[zkReplyHeader:]}
@@ -152,7 +152,7 @@ func checkReply(frame []byte, op int32) error {
 		body.skip(8) // type and state
 		body.bytes() // path
 	case failed:
-		// Nothing follows, or nothing is read of it.
+		// The library reads nothing more.
 	case op == zkOpCreate:
 		body.bytes()
 	case op == zkOpGetData:
@@ -172,7 +172,7 @@ func checkReply(frame []byte, op int32) error {
 	return nil
 }
 
-// zkFields goes through an answer's fields. short is set when one goes beyond
+// zkFields steps through the fields of an answer. short is set when a field goes beyond
 // the end.
 type zkFields struct {
 	rest  []byte
@@ -200,14 +200,14 @@ func (f *zkFields) number() int32 {
 	return n
 }
 
-// bytes skips a string or buffer behind its length; -1 is an absent one.
+// bytes skips a string or buffer and its length, which is -1 if it is absent.
 func (f *zkFields) bytes() {
 	if n := f.number(); n > 0 {
 		f.skip(int(n))
 	}
 }
 
-// multi goes through the results of a transaction.
+// multi skips the results of a transaction.
 func (f *zkFields) multi() {
 	for !f.short {
 		if len(f.rest) < 9 {
@@ -228,7 +228,7 @@ func (f *zkFields) multi() {
 			f.skip(zkStatSize)
 		case zkOpCheck, zkOpDelete:
 		default:
-			return // the client gives up here as well
+			return // the library gives up here as well
 		}
 	}
 }

@@ -12,35 +12,38 @@ import (
 
 const (
 	zkDefaultSessionTimeout = 20 * time.Second
-	// zkDefaultRegTimeout is below the 60 s a miner has to get authorized.
+	// zkDefaultRegTimeout is shorter than the 60 s in which a miner must be authorized.
 	zkDefaultRegTimeout = 45 * time.Second
 )
 
-// ZooKeeperOptions says where a ZooKeeper finds its nodes.
+// ZooKeeperOptions are the options of NewZooKeeper. A directory may be given with or
+// without a slash at its end.
 type ZooKeeperOptions struct {
 	Brokers     []string
 	CoinDir     string
 	ServerIDDir string
 	AutoRegDir  string
-	// CaseIndexDir may be empty: no case index.
+	// CaseIndexDir may be empty if there is no case index.
 	CaseIndexDir string
 
+	// AutoReg says that another service registers unknown sub-accounts on request.
 	AutoReg bool
 	// AutoRegMaxWait is how many accounts may wait for registration at a time.
 	AutoRegMaxWait int
-	AutoRegTimeout time.Duration // 0: 45 s
+	AutoRegTimeout time.Duration // 0 stands for 45 s
 
-	SessionTimeout time.Duration // 0: 20 s
-	// AuditEvery is how often watched nodes are read again. 0: not at all.
+	SessionTimeout time.Duration // 0 stands for 20 s
+	// AuditEvery is how often each watched node is read again. 0 disables that.
 	AuditEvery time.Duration
 
-	// FixedServerID is given out as it is, and its node is claimed if there is
-	// a directory for it, so that others see that it is taken. 0: claim any.
+	// FixedServerID is used whatever ZooKeeper says. If there is a directory for it,
+	// its node is claimed, so that others see that it is taken. 0 stands for any
+	// free ID.
 	FixedServerID uint8
 	Metadata      Metadata
-	// PreviousServerID is the ID this process had before an upgrade, and
-	// PreviousOwner the ephemeral owner of its node (see ServerIDNode); 0 if
-	// the state file does not tell.
+	// PreviousServerID is the ID that this process had before an upgrade, and
+	// PreviousOwner the session that owned its node (see ServerIDNode). They are 0 if
+	// they are not known.
 	PreviousServerID uint8
 	PreviousOwner    int64
 }
@@ -58,7 +61,7 @@ type Metadata struct {
 // options and does not connect.
 func (o ZooKeeperOptions) Check() error { return o.complete() }
 
-// complete checks the options and fills in what was left open.
+// complete checks the options and fills in the defaults.
 func (o *ZooKeeperOptions) complete() error {
 	if len(o.Brokers) == 0 {
 		return errors.New("zookeeper: no broker given")
@@ -85,7 +88,7 @@ func (o *ZooKeeperOptions) complete() error {
 		dir := path.Clean(*d.dir)
 		err := CheckDir(dir)
 		if err != nil && d.dir == &o.ServerIDDir && !d.needed {
-			// This key had no meaning beside a ServerID once.
+			// In former versions this key had no meaning beside a ServerID.
 			glog.Warningf("zookeeper: server ID %d is used without being claimed, so that others may take it too: ZKServerIDAssignDir %q %v",
 				o.FixedServerID, *d.dir, err)
 			dir, err = "", nil
@@ -107,8 +110,8 @@ func (o *ZooKeeperOptions) complete() error {
 	return nil
 }
 
-// CheckDir returns an error unless dir, with or without a slash at its end, can
-// be a directory in ZooKeeper. It is the only judge of that.
+// CheckDir returns an error unless dir, with or without a slash at its end, can be a
+// directory in ZooKeeper. Nothing else in the program decides that.
 func CheckDir(dir string) error {
 	names, absolute := strings.CutPrefix(dir, "/")
 	if !absolute {

@@ -6,17 +6,17 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hostaddr"
 )
 
-// zkPlaceShare is the part of the places that one address may keep while there
-// are none for others: a fifth, but at least one.
+// zkPlaceShare says which part of the places one address may keep while there are none
+// for others: a fifth, but at least one place.
 const zkPlaceShare = 5
 
-// regPlaces shares out the places for registrations. An address may have all of
-// them as long as nobody else wants one: behind it there may be a whole farm, or
-// a load balancer that does not tell addresses. When they are all taken, one
-// that has more than its share has to give one up.
+// regPlaces shares out the places for registrations. An address may have all of them
+// as long as nobody else wants one, because a whole farm may be behind it, or a load
+// balancer that does not pass addresses on. When all places are taken, an address with
+// more than its share has to give one up.
 //
-// A registration counts for every address that waits for it, where an IPv6 /64
-// is one address. It belongs to the source's owner goroutine.
+// A registration counts for every address that waits for it (see hostaddr.Key).
+// regPlaces belongs to the owner.
 type regPlaces struct {
 	most    int
 	taken   int
@@ -28,7 +28,7 @@ func (p *regPlaces) free() bool { return p.taken < p.most }
 
 func (p *regPlaces) share() int { return max(p.most/zkPlaceShare, 1) }
 
-// take gives a registration a place, for those who wait for it.
+// take gives a place to a registration, which counts for those who wait for it.
 func (p *regPlaces) take(r *zkRegistration) {
 	p.taken++
 	p.counter++
@@ -38,7 +38,7 @@ func (p *regPlaces) take(r *zkRegistration) {
 	}
 }
 
-// leave gives the place back. It is a no-op without one.
+// leave gives the place back, if the registration has one.
 func (p *regPlaces) leave(r *zkRegistration) {
 	if !r.hasPlace {
 		return
@@ -50,7 +50,7 @@ func (p *regPlaces) leave(r *zkRegistration) {
 	r.hasPlace, r.addresses = false, nil
 }
 
-// join counts one more query that waits for a registration.
+// join counts a query that waits for a registration.
 func (p *regPlaces) join(r *zkRegistration, q *Query) {
 	if !r.hasPlace {
 		return
@@ -61,7 +61,7 @@ func (p *regPlaces) join(r *zkRegistration, q *Query) {
 	}
 }
 
-// part takes back what join has counted.
+// part undoes join.
 func (p *regPlaces) part(r *zkRegistration, q *Query) {
 	if !r.hasPlace {
 		return
@@ -79,8 +79,8 @@ func (p *regPlaces) drop(addr netip.Addr) {
 	}
 }
 
-// excess is by how much the most modest of a registration's addresses is over
-// its share; not above 0 if one of them is not.
+// excess returns how many places over its share the most modest of a registration's
+// addresses has. It is 0 or less if one of them is within its share.
 func (p *regPlaces) excess(r *zkRegistration) int {
 	least := p.most
 	for addr := range r.addresses {
@@ -91,9 +91,9 @@ func (p *regPlaces) excess(r *zkRegistration) int {
 	return least
 }
 
-// makePlace ends a registration of the address with the most places over its
-// share, the last that was begun, so that somebody else can have the place. It
-// says whether there is one now. An address that has its share gets none.
+// makePlace ends the latest registration of the address that is furthest over its
+// share, so that the account gets the place. It reports whether there is a place now.
+// Addresses that already have their share get none.
 func (s *ZooKeeper) makePlace(a *zkAccount) bool {
 	p := &s.places
 	modest := false

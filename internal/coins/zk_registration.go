@@ -8,24 +8,23 @@ import (
 	"time"
 )
 
-// zkRegistrationPoll is how often the coin of an account that waits for its
-// registration is looked at. A watch on the absent node would stay in the
-// client and the broker for ever if the registration came to nothing.
+// zkRegistrationPoll is how often the node of an account that waits for its
+// registration is read. A watch on the absent node would stay in the client and the
+// broker for ever if the registration failed.
 const zkRegistrationPoll = time.Second
 
-// zkRequestPoll is after how many of these looks the request node is looked at
-// as well.
+// zkRequestPoll is after how many of these reads the request node is read as well.
 const zkRequestPoll = 5
 
-// zkRegPhase is how far a registration is.
+// zkRegPhase is the phase of a registration.
 type zkRegPhase int
 
 const (
-	// regCreating: the request node is to be created.
+	// regCreating: the request node has to be created.
 	regCreating zkRegPhase = iota
-	// regWaiting: it is there, until the registration service deletes it.
+	// regWaiting: the node exists until the registration service deletes it.
 	regWaiting
-	// regRemoving: nobody waits any more, the node is to be deleted.
+	// regRemoving: nobody waits any more, so the node has to be deleted.
 	regRemoving
 )
 
@@ -41,32 +40,32 @@ func (p zkRegPhase) String() string {
 	return "unknown"
 }
 
-// zkRegistration is an unknown account's way to being known. It belongs to
-// the source's owner goroutine.
+// zkRegistration is a request to register an unknown account. It belongs to the owner.
 type zkRegistration struct {
 	account *zkAccount
 	path    string
 	value   []byte
 	phase   zkRegPhase
-	// tried: creation was begun, so the node may be ours.
+	// tried says that the creation was attempted, so the node may be ours.
 	tried bool
-	// owned: this process created the node.
+	// owned says that this process created the node.
 	owned bool
-	// gone: the registration service deleted the node.
+	// gone says that the registration service deleted the node.
 	gone bool
-	// busy: a worker is at it; again: look once more when it is done.
+	// busy says that a worker makes a request for it, and again that it has to be
+	// advanced once more afterwards.
 	busy  bool
 	again bool
-	// retrying: a step that failed is to be made once more.
+	// retrying says that a timer will repeat a failed step.
 	retrying bool
 	timer    *time.Timer
 	polls    int
 
-	// hasPlace says that it is one of AutoRegMaxWait; addresses counts the
-	// queries that wait for it by their addresses then.
+	// hasPlace says that it has one of AutoRegMaxWait places. addresses then counts
+	// the queries that wait for it by address.
 	hasPlace  bool
 	addresses map[netip.Addr]int
-	number    uint64 // counts registrations
+	number    uint64 // the order of registrations
 }
 
 // zkRegRequest is the content of a request node.
@@ -75,7 +74,7 @@ type zkRegRequest struct {
 	Worker    string
 }
 
-// register begins the registration of an account somebody waits for.
+// register begins the registration of an account that somebody waits for.
 func (s *ZooKeeper) register(a *zkAccount) {
 	if !s.places.free() && !s.makePlace(a) {
 		s.registering.add("all %d places for registrations are taken, %s is refused", s.opts.AutoRegMaxWait, a.name)
@@ -103,7 +102,7 @@ func (s *ZooKeeper) register(a *zkAccount) {
 	s.advance(r)
 }
 
-// advance does what is next for a registration.
+// advance makes the request that a registration's phase requires.
 func (s *ZooKeeper) advance(r *zkRegistration) {
 	if s.registrations[r.account.name] != r || !s.connected {
 		return
@@ -147,9 +146,9 @@ func (s *ZooKeeper) advance(r *zkRegistration) {
 	})
 }
 
-// createRequest creates the request node and says if it is ours: another
-// instance may have created it for the same account. tried: so may we have,
-// in a request whose answer was lost.
+// createRequest creates the request node and reports whether it is ours: another
+// instance may have created it for the same account. tried says that this process may
+// have created it too, in a request whose answer was lost.
 func createRequest(conn *zkConn, path string, value []byte, tried bool) (bool, error) {
 	err := conn.create(path, value, false)
 	if errors.Is(err, errZKNoNode) {
@@ -165,12 +164,12 @@ func createRequest(conn *zkConn, path string, value []byte, tried bool) (bool, e
 	}
 	node, err := conn.get(path)
 	if errors.Is(err, errZKNoNode) {
-		return false, nil // served meanwhile
+		return false, nil // the account was registered meanwhile
 	}
 	return bytes.Equal(node.Value, value), err
 }
 
-// removeRequest deletes the request node if it still is the one we created.
+// removeRequest deletes the request node if it is still the one that we created.
 func removeRequest(conn *zkConn, path string, value []byte) error {
 	node, err := conn.get(path)
 	if err != nil {
@@ -206,7 +205,7 @@ func (s *ZooKeeper) requestCreated(r *zkRegistration, owned bool, err error) {
 func (s *ZooKeeper) requestRead(r *zkRegistration, err error) {
 	switch {
 	case err == nil:
-		// Still there; its watch will tell.
+		// The node still exists; its watch reports when it is deleted.
 	case errors.Is(err, errZKNoNode):
 		r.gone = true
 		s.readCoin(r.account)
@@ -224,7 +223,7 @@ func (s *ZooKeeper) requestRemoved(r *zkRegistration, err error) {
 	}
 }
 
-// registrationFailed tries the same step again, at once after a reconnect.
+// registrationFailed repeats the step after a pause. A reconnect repeats it at once.
 func (s *ZooKeeper) registrationFailed(r *zkRegistration, err error) {
 	wait := zkRetryWait
 	if !errors.Is(err, errZKAway) {
@@ -240,14 +239,14 @@ func (s *ZooKeeper) registrationFailed(r *zkRegistration, err error) {
 	}
 }
 
-// pollCoin looks if the coin is there already, though the request still is.
+// pollCoin reads the coin now and then while the request node still exists.
 func (s *ZooKeeper) pollCoin(r *zkRegistration) {
 	s.after(zkRegistrationPoll, func() {
 		if s.registrations[r.account.name] != r || r.phase != regWaiting {
 			return
 		}
 		s.readCoin(r.account)
-		// The request's watch may get lost like any other.
+		// The watch on the request node may get lost like any other.
 		if r.polls++; r.polls%zkRequestPoll == 0 {
 			s.advance(r)
 		}
@@ -263,8 +262,8 @@ func (s *ZooKeeper) registrationTimedOut(r *zkRegistration) {
 	s.answerAll(r.account, ErrRegistrationTimeout)
 }
 
-// abandon ends a registration that was not served; a node we created for it
-// must not stay behind.
+// abandon ends a registration that was not served. A node that we created for it must
+// not stay behind.
 func (s *ZooKeeper) abandon(r *zkRegistration) {
 	r.timer.Stop()
 	if r.phase == regRemoving {
@@ -279,8 +278,8 @@ func (s *ZooKeeper) abandon(r *zkRegistration) {
 	s.advance(r)
 }
 
-// endRegistration forgets it and goes on with those that asked for the
-// account meanwhile.
+// endRegistration drops a registration and continues the queries that have come for
+// the account meanwhile.
 func (s *ZooKeeper) endRegistration(r *zkRegistration) {
 	r.timer.Stop()
 	s.places.leave(r)

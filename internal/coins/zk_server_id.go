@@ -17,57 +17,58 @@ const (
 	zkMaxServerID = 255
 	// zkNoFreeIDWait is the pause while all server IDs are taken.
 	zkNoFreeIDWait = 3 * time.Second
-	// zkTakenEvery is how often it is logged that somebody else holds a fixed ID.
+	// zkTakenEvery is how often it is logged that another process holds a fixed ID.
 	zkTakenEvery = 10 * time.Minute
 )
 
 var errNoFreeServerID = fmt.Errorf("all server IDs from 1 to %d are taken", zkMaxServerID)
 
-// zkServerID keeps hold of this process's server ID, an ephemeral node. It
-// belongs to the source's owner goroutine.
+// zkServerID keeps this process's server ID, which is an ephemeral node. It belongs to
+// the owner.
 type zkServerID struct {
 	source *ZooKeeper
-	// id is what was told to the sink; 0: nothing yet.
+	// id is what the sink was given, or 0 if that has not happened yet.
 	id   uint8
 	path string
-	// previous is the ID to be had if possible: the one before, or one whose
+	// previous is the ID that is claimed first: the last one held, or one whose
 	// creation was not answered. lastOwner is the session that held it.
 	previous  uint8
 	lastOwner int64
 	busy      bool
 	again     bool
 	warned    bool
-	timer     *time.Timer // checks once more
+	timer     *time.Timer // calls check
 
-	// Of a fixed ID, which is given out whether its node can be had or not:
+	// The fields below are for a fixed ID, which is used even if its node cannot be
+	// claimed.
 
 	// owned says that the node is ours.
 	owned bool
-	// takenSince is when the node was first found to be somebody else's, and
-	// takenTold when that was logged last.
+	// takenSince is when another process was first found to have the node, and
+	// takenTold when that was last logged.
 	takenSince, takenTold time.Time
 	refusedWait           time.Duration
 }
 
-// idClaim is what a claim has come to; tried and session also if it failed.
+// idClaim is the result of a claim. tried and session may be set even if it failed.
 type idClaim struct {
 	tried   uint8
 	session int64
-	// holder is the node that makes it fail with errZKNodeExists, where it was
-	// read.
+	// holder is the node because of which a claim has failed with errZKNodeExists, if
+	// it could be read.
 	holder zkNode
 }
 
-// ServerIDNode gives the node of the server ID held, and the session that owns
-// it, for the process that takes it over in an upgrade. The path is empty if
-// there is no such node. It may be called from any goroutine.
+// ServerIDNode returns the node of this process's server ID and the session that owns
+// it, for the process that takes it over in an upgrade. The path is empty if there is
+// no such node. Any goroutine may call it.
 func (s *ZooKeeper) ServerIDNode() (path string, ephemeralOwner int64) {
 	s.idMu.Lock()
 	defer s.idMu.Unlock()
 	return s.idPath, s.idOwner
 }
 
-// begin gives a fixed ID out at once. Its node is claimed beside that.
+// begin reports a fixed ID at once. Its node is claimed later.
 func (n *zkServerID) begin() {
 	s := n.source
 	id := s.opts.FixedServerID
@@ -84,7 +85,7 @@ func (n *zkServerID) begin() {
 	s.sink.ServerIDClaimed(id)
 }
 
-// check makes sure that the node is there and ours, and claims one if not.
+// check claims a node unless this process has one.
 func (n *zkServerID) check() {
 	s := n.source
 	fixed := s.opts.FixedServerID != 0
@@ -96,11 +97,11 @@ func (n *zkServerID) check() {
 		return
 	}
 	n.busy = true
-	// An ID that is fixed was not held because it was given out.
+	// That a fixed ID was reported does not mean that its node was ours.
 	held, previous, owner := n.id != 0 && !fixed || n.owned, n.previous, n.lastOwner
 	claimer := &idClaimer{conn: s.conn, dir: s.opts.ServerIDDir, value: s.metadata, hostName: s.opts.Metadata.HostName}
 	if fixed {
-		// Without an upgrade nothing of another process is taken over.
+		// Only an upgrade may take over the node of another process.
 		held = held || s.opts.PreviousServerID != s.opts.FixedServerID
 		claimer.listenAddr = s.opts.Metadata.ListenAddr
 	}
@@ -116,7 +117,7 @@ func (n *zkServerID) check() {
 	})
 }
 
-// checkLater has it checked once more, after a pause.
+// checkLater calls check after a pause.
 func (n *zkServerID) checkLater(wait time.Duration) {
 	if n.timer != nil {
 		n.timer.Stop()
@@ -160,22 +161,22 @@ func (n *zkServerID) claimed(claim idClaim, err error) {
 	}
 }
 
-// heldByOther deals with a fixed ID's node that is somebody else's. It may have
-// been left by a former process, which ZooKeeper finds out within the session
-// timeout, so nothing is said before that.
+// heldByOther handles a fixed ID's node that another process has. A former process may
+// have left it, which ZooKeeper notices within the session timeout, so nothing is
+// logged before that.
 func (n *zkServerID) heldByOther(holder zkNode) {
 	s := n.source
 	n.disown()
 	if holder.changed == 0 {
-		n.checkLater(zkRetryWait) // it came in this very moment and was not read
+		n.checkLater(zkRetryWait) // it was created just now and was not read
 		return
 	}
 	now := time.Now()
 	if n.takenSince.IsZero() {
 		n.takenSince = now
 	}
-	// ZooKeeper looks for expired sessions only so often, twice in the shortest
-	// session timeout it grants.
+	// ZooKeeper looks for expired sessions at intervals, twice in the shortest session
+	// timeout that it grants.
 	timeout := s.conn.sessionTimeout()
 	if wait := n.takenSince.Add(timeout + max(timeout/10, min(timeout/2, 2*time.Second))).Sub(now); wait > 0 {
 		n.checkLater(wait)
@@ -190,7 +191,7 @@ func (n *zkServerID) heldByOther(holder zkNode) {
 	n.checkLater(zkTakenEvery)
 }
 
-// describeHolder says who has a server ID's node, as far as the node tells.
+// describeHolder says who has a server ID's node, as far as that is written in it.
 func describeHolder(holder zkNode) string {
 	if holder.Owner == 0 {
 		return "whose node is not ephemeral: it was made by hand, and is to be deleted if nobody else uses the ID"
@@ -203,7 +204,7 @@ func describeHolder(holder zkNode) string {
 		journal.Clip(content.ListenAddr, journal.MaxField), holder.Owner)
 }
 
-// disown notes that the node is not ours.
+// disown records that the node is not ours.
 func (n *zkServerID) disown() {
 	s := n.source
 	n.owned = false
@@ -250,13 +251,14 @@ type idClaimer struct {
 	dir      string
 	value    []byte
 	hostName string
-	// listenAddr, if given, has to be the same as well as the host's name.
+	// listenAddr, if it is set, has to be the same in a node of our own, as the host's
+	// name has to be.
 	listenAddr string
 }
 
-// claim gets hold of an ID: the previous one if there is one and it is free or
-// ours, else any. held: this process held it, under the session owner, and
-// did not just inherit it.
+// claim claims the previous ID if there is one and its node is free or ours, and any
+// other ID if not. held says that this process itself held the previous one, in the
+// session owner, and did not inherit it.
 func (c *idClaimer) claim(previous uint8, owner int64, held bool) (idClaim, error) {
 	if previous != 0 {
 		claim, err := c.claimPrevious(previous, owner, held)
@@ -275,8 +277,8 @@ func (c *idClaimer) claim(previous uint8, owner int64, held bool) (idClaim, erro
 	for _, name := range names {
 		taken[name] = true
 	}
-	// Not from 1 up: an ID that was lost just now may still be in use by the
-	// miners of whoever lost it.
+	// The search does not begin at 1, because an ID that another process has just lost
+	// may still be in use by its miners.
 	first := rand.IntN(zkMaxServerID)
 	for i := range zkMaxServerID {
 		id := uint8((first+i)%zkMaxServerID + 1)
@@ -302,7 +304,7 @@ func (c *idClaimer) create(id uint8) (idClaim, error) {
 		}
 	}
 	if err != nil {
-		// Without an answer it may be ours nevertheless.
+		// The node may exist although the answer was lost.
 		if errors.Is(err, errZKAway) {
 			return idClaim{tried: id, session: session}, err
 		}
@@ -311,18 +313,18 @@ func (c *idClaimer) create(id uint8) (idClaim, error) {
 	return c.watched(id)
 }
 
-// watched leaves a watch on a node just created, and sees whose it is.
+// watched sets a watch on a node that was just created, and checks that it is ours.
 func (c *idClaimer) watched(id uint8) (idClaim, error) {
 	session := c.conn.sessionID()
 	node, err := c.conn.watch(c.dir + strconv.Itoa(int(id)))
 	if err == nil && node.Owner != session || errors.Is(err, errZKNoNode) {
-		err = errZKAway // lost again between two requests: look once more
+		err = errZKAway // lost between the two requests: claim again
 	}
 	return idClaim{tried: id, session: session}, err
 }
 
-// claimPrevious gets hold of the ID this process had. It fails with
-// errZKNodeExists if the node is somebody else's.
+// claimPrevious claims the ID that this process had. It fails with errZKNodeExists if
+// another process has the node.
 func (c *idClaimer) claimPrevious(id uint8, owner int64, held bool) (idClaim, error) {
 	path := c.dir + strconv.Itoa(int(id))
 	node, err := c.conn.watch(path)
@@ -339,8 +341,8 @@ func (c *idClaimer) claimPrevious(id uint8, owner int64, held bool) (idClaim, er
 	if !c.formerlyOurs(node, owner, held) {
 		return idClaim{holder: node}, errZKNodeExists
 	}
-	// A node made anew by somebody else in this very moment would have
-	// version 0 as well. Raising the version first tells them apart.
+	// If another process replaces the node at this moment, its node has version 0 as
+	// well. Raising the version first makes them different.
 	raised, err := c.conn.set(path, node.Value, node.Version)
 	if err == nil && raised.Owner != node.Owner {
 		err = errZKNodeExists
@@ -352,15 +354,15 @@ func (c *idClaimer) claimPrevious(id uint8, owner int64, held bool) (idClaim, er
 	case errors.Is(err, errZKNoNode):
 		return c.create(id)
 	case errors.Is(err, errZKBadVersion):
-		return idClaim{}, errZKAway // look once more
+		return idClaim{}, errZKAway // claim again
 	case err != nil:
 		return idClaim{}, err
 	}
 	return c.watched(id)
 }
 
-// formerlyOurs says if a node is what a former session of this process, or
-// this process before an upgrade, left.
+// formerlyOurs reports whether a former session of this process, or this process
+// before an upgrade, left a node behind.
 func (c *idClaimer) formerlyOurs(node zkNode, owner int64, held bool) bool {
 	if owner != 0 {
 		return node.Owner == owner

@@ -2,18 +2,18 @@ package coins
 
 import "errors"
 
-// zkWatch is a watch that did not fire yet. The node can not have changed since
-// it was set; if it has, the watch is lost: ZooKeeper drops it unheard when its
-// owner may not read the node at the moment of the change.
+// zkWatch is a watch that has not fired yet, so its node should not have changed since
+// it was set. If it has, the watch is lost: ZooKeeper drops a watch without a word
+// when its owner may not read the node at the moment of a change.
 type zkWatch struct {
-	// known says that the node's state at the watch is known: changed is the
-	// transaction that changed it last, 0 if there is no node.
+	// known says that the node's state is known since the watch was set. changed is
+	// the transaction that changed the node last, or 0 if there is no node.
 	known   bool
 	changed int64
 }
 
-// watch reads a node and leaves a watch on it. There is no watch if there is
-// no such node. One goroutine at a time may watch the same path.
+// watch reads a node and sets a watch on it. It sets none if the node does not exist.
+// Only one goroutine at a time may watch a path.
 func (c *zkConn) watch(path string) (zkNode, error) {
 	w, armed := c.arm(path)
 	if armed {
@@ -22,7 +22,7 @@ func (c *zkConn) watch(path string) (zkNode, error) {
 			return node, err
 		}
 		if err != nil {
-			return node, err // without a node there is nothing to watch
+			return node, err // there is no node to watch
 		}
 		w, _ = c.arm(path)
 	}
@@ -35,13 +35,13 @@ func (c *zkConn) watch(path string) (zkNode, error) {
 	return node, err
 }
 
-// watchAbsent leaves a watch on a node that may not be there, and says if it is.
+// watchAbsent sets a watch on a node that may not exist, and reports whether it does.
 func (c *zkConn) watchAbsent(path string) (bool, error) {
 	w, armed := c.arm(path)
 	exists, changed, err := c.exists(path, !armed)
 	switch {
 	case armed:
-		// The owner reads a node that is there, which tells if the watch is lost.
+		// If the node exists the caller reads it, which shows whether the watch is lost.
 	case err != nil:
 		c.disarm(path)
 	default:
@@ -50,17 +50,16 @@ func (c *zkConn) watchAbsent(path string) (bool, error) {
 	return exists, err
 }
 
-// see notes the state of a node that a new watch is on.
+// see records the state of a node with a new watch.
 func (c *zkConn) see(w *zkWatch, changed int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w.known, w.changed = true, changed
 }
 
-// lost takes in what a read of a watched node gave. If the node has changed
-// and the watch that was there before the read is still there, it will never
-// tell: events come before the answers to later requests. Such a watch is
-// forgotten.
+// lost accepts what a read of a watched node gave, and reports whether the watch w is
+// lost. It is lost if the node has changed and w has not fired, because events come
+// before the answers to later requests. A lost watch is forgotten.
 func (c *zkConn) lost(path string, w *zkWatch, node zkNode, err error) bool {
 	if err != nil && !errors.Is(err, errZKNoNode) {
 		return false
@@ -87,7 +86,7 @@ func (c *zkConn) watchCount() int {
 	return len(c.armed)
 }
 
-// arm notes that the path is watched from now on and says if it was before.
+// arm records that a path is watched from now on, and reports whether it was before.
 func (c *zkConn) arm(path string) (w *zkWatch, before bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +98,7 @@ func (c *zkConn) arm(path string) (w *zkWatch, before bool) {
 	return w, before
 }
 
-// disarm forgets the path's watch and says if there was one.
+// disarm forgets the watch on a path, and reports whether there was one.
 func (c *zkConn) disarm(path string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,17 +107,17 @@ func (c *zkConn) disarm(path string) bool {
 	return was
 }
 
-// unseeLocked forgets the state of all watched nodes: after a reconnect the client
-// asks the broker for the old watches, and what changed meanwhile is the
-// reconnect's, not a lost watch's.
+// unseeLocked forgets the state of all watched nodes. After a reconnect the client
+// sets its watches again, and what has changed meanwhile does not mean that a watch is
+// lost.
 func (c *zkConn) unseeLocked() {
 	for _, w := range c.armed {
 		w.known = false
 	}
 }
 
-// watchesRefused is called if a broker did not take the old watches: all are
-// asked for anew.
+// watchesRefused is called if a broker has refused to set the old watches again. All
+// are then set anew.
 func (c *zkConn) watchesRefused() {
 	c.mu.Lock()
 	session := c.session

@@ -16,40 +16,41 @@ import (
 )
 
 const (
-	// zkWorkers is how many requests are under way at a time.
+	// zkWorkers is how many requests are made at the same time.
 	zkWorkers = 16
-	// zkRetryWait is the pause before a request that failed is made again.
+	// zkRetryWait is the pause before a failed request is repeated.
 	zkRetryWait = 200 * time.Millisecond
-	// zkRefusedWait is the pause if the broker itself refused it; sub-accounts'
-	// nodes have growing ones, see unreadable.
+	// zkRefusedWait is the pause if the broker itself refused the request. The pauses
+	// for sub-accounts' nodes grow, see unreadable.
 	zkRefusedWait = 3 * time.Second
 
-	// zkCloseWait is what Close allows for the requests under way.
+	// zkCloseWait is how long Close waits for the requests under way.
 	zkCloseWait = time.Second
 
 	zkFirstWarning = 3 * time.Second
 	zkLastWarning  = 10 * time.Minute
 )
 
-// Status is what can be told of a ZooKeeper from outside.
+// Status describes a ZooKeeper source for its operator.
 type Status struct {
 	Connected bool
-	// LastContact is when a broker was last heard of; zero if never.
+	// LastContact is when a broker last answered; zero if none ever did.
 	LastContact time.Time
-	Watches     int
-	// Missed counts changes that no watch told.
+	// Watches counts the watches that are set.
+	Watches int
+	// Missed counts changes that no watch reported.
 	Missed int64
-	// Unreadable is how many sub-accounts' nodes can not be read.
+	// Unreadable counts the sub-accounts' nodes that cannot be read.
 	Unreadable int64
-	// IDTaken says that a fixed server ID is held by somebody else.
+	// IDTaken says that another process holds the fixed server ID.
 	IDTaken bool
 }
 
-// ZooKeeper is the Source of pools: coins, server ID, case index and
-// auto-registration are nodes in ZooKeeper.
+// ZooKeeper is the Source of operators with ZooKeeper: coins, server IDs, the case
+// index and requests for registration are nodes there.
 //
-// The goroutine runOwner owns all state and never waits for the broker.
-// Requests are made by a few workers, which hand back what to do next.
+// The goroutine runOwner owns all state and never waits for the broker. Requests are
+// made by a few workers, which return what the owner has to do next.
 type ZooKeeper struct {
 	opts     ZooKeeperOptions
 	metadata []byte
@@ -64,7 +65,7 @@ type ZooKeeper struct {
 	lifeMu sync.Mutex
 	closed bool
 	conn   *zkConn // nil until Start, then never changed
-	// status is conn for Status, which must not wait for a Close.
+	// status is conn for Status and Entries, which must not wait for a Close.
 	status atomic.Pointer[zkConn]
 
 	idMu    sync.Mutex
@@ -88,26 +89,29 @@ type ZooKeeper struct {
 	bulk   []zkJob
 
 	accounts map[string]*zkAccount
-	// place tells which account an open query waits for.
+	// place maps each open query to the account that it waits for.
 	place map[*Query]*zkAccount
-	// indexPlace tells which entry of the case index an open query waits for.
+	// indexPlace maps each open query to the entry of the case index that it waits for.
 	indexPlace    map[*Query]*zkIndexEntry
 	index         map[string]*zkIndexEntry
 	registrations map[string]*zkRegistration
 	places        regPlaces
 	serverID      zkServerID
 	audit         zkAudit
-	// resolving: entries of the case index that could not be read will be.
+	// resolving says that a timer will read the entries of the case index that could
+	// not be read.
 	resolving bool
 
 	unreadNodes, badNodes, lostWatches, registering *zkComplaint
-	// strangers are by the broker's address.
+	// strangers holds the complaints about brokers by address.
 	strangers map[string]*zkComplaint
 }
 
-// zkJob makes requests in a worker; what it returns is then done by the owner.
+// zkJob makes requests in a worker. The owner then calls what it returns.
 type zkJob func() (finish func())
 
+// NewZooKeeper returns a source in ZooKeeper, which connects on Start. It fails if the
+// options are wrong.
 func NewZooKeeper(opts ZooKeeperOptions) (*ZooKeeper, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
@@ -148,7 +152,7 @@ func (s *ZooKeeper) Start(sink Sink) {
 	s.sink = sink
 	conn, err := dialZK(s.opts.Brokers, s.opts.SessionTimeout, s.handleEvent)
 	if err != nil {
-		// The client fails only without brokers, and there are some.
+		// Not reached: the client fails only if there are no brokers.
 		glog.Errorf("%v", err)
 		return
 	}
@@ -181,9 +185,8 @@ func (s *ZooKeeper) Release(account string) {
 	s.mail.post(func() { s.release(account) })
 }
 
-// Close implements Source. It waits, some seconds at most, until the
-// session with the broker is ended and the server ID is free for others. It
-// must not be called by the sink or by a query's Reply.
+// Close implements Source. It waits, a few seconds at most, until the session with
+// the broker has ended and others can have the server ID.
 func (s *ZooKeeper) Close() {
 	s.lifeMu.Lock()
 	defer s.lifeMu.Unlock()
@@ -201,8 +204,8 @@ func (s *ZooKeeper) Close() {
 	close(s.stop)
 	limit := time.AfterFunc(zkCloseWait, s.conn.close)
 	s.ended.Wait()
-	// The owner is gone, its state is free. What it created for miners that
-	// are not served any more must not stay behind.
+	// The owner has ended, so its state may be used here. The request nodes that it
+	// created must not stay behind, because their miners are no longer served.
 	for _, r := range s.registrations {
 		if r.tried && !r.gone && (r.owned || r.phase != regWaiting) {
 			if err := removeRequest(s.conn, r.path, r.value); err != nil && !errors.Is(err, errZKNoNode) {
@@ -218,7 +221,7 @@ func (s *ZooKeeper) Close() {
 // too many of their kind. Any goroutine may use it.
 func (s *ZooKeeper) LogLimits() *journal.LogLimits { return &s.limitedLog }
 
-// Status may be called from any goroutine.
+// Status describes the source now. Any goroutine may call it.
 func (s *ZooKeeper) Status() Status {
 	conn := s.status.Load()
 	if conn == nil {
@@ -234,10 +237,10 @@ func (s *ZooKeeper) Status() Status {
 	}
 }
 
-// Entries counts what the source keeps in maps and queues, by what it is: all but
-// the coins that are known and their watches belong to requests under way. It asks
-// the source's own goroutine, so neither the sink nor a Reply may call it, and
-// returns nil when the source is not running.
+// Entries counts what the source keeps in maps and queues, to find what is never
+// removed: all but the known coins and names and their watches belongs to queries
+// under way. It asks the owner, so neither the sink nor a Reply may call it. It
+// returns nil if the source is not running.
 func (s *ZooKeeper) Entries() map[string]int {
 	conn := s.status.Load()
 	if conn == nil {
@@ -275,7 +278,7 @@ func (s *ZooKeeper) runOwner() {
 	}
 }
 
-// finish is the owner's last work.
+// finish is the last thing the owner does.
 func (s *ZooKeeper) finish() {
 	s.mail.close()
 	close(s.jobs)
@@ -305,15 +308,15 @@ func (s *ZooKeeper) runWorker() {
 	}
 }
 
-// begin is the owner's first work.
+// begin is the first thing the owner does.
 func (s *ZooKeeper) begin() {
 	s.serverID.begin()
 	s.audit.begin()
 	s.warning = time.AfterFunc(s.warnWait, func() { s.mail.post(s.warnAway) })
 }
 
-// do gives a job to the workers. Urgent ones, those somebody waits for, go
-// before the many of a reconnect.
+// do gives a job to the workers. Urgent jobs, for which somebody waits, come before
+// the many jobs of a reconnect.
 func (s *ZooKeeper) do(urgent bool, job zkJob) {
 	if urgent {
 		s.urgent = append(s.urgent, job)
@@ -336,17 +339,17 @@ func (s *ZooKeeper) feed() {
 		(*queue)[0] = nil
 		*queue = (*queue)[1:]
 		s.busy++
-		s.jobs <- job // has room for all workers
+		s.jobs <- job // does not block: there is room for one job per worker
 	}
 }
 
-// after does work later, in the owner's goroutine.
+// after has the owner do work later.
 func (s *ZooKeeper) after(wait time.Duration, work func()) *time.Timer {
 	return time.AfterFunc(wait, func() { s.mail.post(work) })
 }
 
-// handleEvent is called by the client's goroutines. There are never more node
-// events in the mailbox than watches were set.
+// handleEvent is called by the client's goroutines. The mailbox never holds more node
+// events than there are watches.
 func (s *ZooKeeper) handleEvent(event zkEvent) {
 	s.mail.post(func() { s.event(event) })
 }
@@ -373,8 +376,8 @@ func (s *ZooKeeper) event(event zkEvent) {
 	}
 }
 
-// connectedAgain reads everything that is watched again, since a change may
-// have been missed, and goes on with whatever waits for the broker.
+// connectedAgain continues with everything that waits for the broker. It reads all
+// watched nodes again, because a change may have been missed.
 func (s *ZooKeeper) connectedAgain() {
 	s.connected = true
 	s.warnWait = zkFirstWarning
@@ -422,7 +425,7 @@ func (s *ZooKeeper) nodeChanged(path string) {
 	}
 }
 
-// makeParents creates the directories above a node. Jobs call it.
+// makeParents creates the directories above a node. It blocks, so only jobs call it.
 func makeParents(conn *zkConn, node string) error {
 	for i := 1; i < len(node); i++ {
 		if node[i] != '/' {
