@@ -17,8 +17,8 @@ import (
 // names. What the source reports goes to the session manager, which is its
 // coins.Sink.
 
-// newCoinSource makes the source of coins that the configuration names. st is
-// what a former process left, or nil at a start.
+// newCoinSource makes the source of coins that the configuration names. st is the
+// state that a former process left, or nil at a start.
 func newCoinSource(c *Config, st *runtimeState) (coins.Source, error) {
 	if len(c.ZKBroker) > 0 {
 		opts := zkOptionsOf(c)
@@ -40,7 +40,7 @@ func newCoinSource(c *Config, st *runtimeState) (coins.Source, error) {
 	return coins.NewFile(c.CoinFile, c.ServerID, coinFileRulesOf(c))
 }
 
-// coinFileRulesOf is what a coin file has to agree with.
+// coinFileRulesOf returns what the configuration requires of a coin file.
 func coinFileRulesOf(c *Config) coins.FileRules {
 	known := make(map[string]bool, len(c.StratumServerMap))
 	for coin := range c.StratumServerMap {
@@ -54,7 +54,7 @@ func coinFileRulesOf(c *Config) coins.FileRules {
 	}
 }
 
-// zkOptionsOf are the options of the source in ZooKeeper.
+// zkOptionsOf returns the options of the source in ZooKeeper.
 func zkOptionsOf(c *Config) coins.ZooKeeperOptions {
 	host, err := os.Hostname()
 	if err != nil {
@@ -87,8 +87,8 @@ func zkOptionsOf(c *Config) coins.ZooKeeperOptions {
 	return opts
 }
 
-// hostAddresses are the machine's own addresses but the loopback ones, for the
-// reader of a server ID's node.
+// hostAddresses returns the machine's addresses, without loopback and link-local ones.
+// They are written to the server ID's node for people who read it.
 func hostAddresses() []string {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
@@ -103,8 +103,8 @@ func hostAddresses() []string {
 	return ips
 }
 
-// coinSourceName says where coins come from, for operators. A relative CoinFile
-// is looked for in the working directory, so the whole path is told.
+// coinSourceName says to operators where coins come from. It names the whole path of a
+// CoinFile, because a relative one is relative to the working directory.
 func coinSourceName(c *Config) string {
 	if len(c.ZKBroker) > 0 {
 		return "zookeeper:" + strings.Join(c.ZKBroker, ",")
