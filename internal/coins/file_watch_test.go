@@ -17,8 +17,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// The folder is another one, or a link to another one, and the file is followed
-// there, as are changes of it.
+// The folder is replaced by another one or by a link to another one. The file there is
+// read, and its changes are followed.
 func TestCoinFileFolderReplaced(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -91,7 +91,7 @@ func newIdleCoinFile(t *testing.T, content string) (f *File, path string) {
 	return f, path
 }
 
-// The system reports nothing, as of a network file system, or can not watch.
+// The system reports no changes, as on a network file system, or cannot watch.
 func TestCoinFileWithoutEvents(t *testing.T) {
 	f, path := newIdleCoinFile(t, `{"alice": "btc"}`)
 	var asked atomic.Int32
@@ -115,7 +115,7 @@ func TestCoinFileWithoutEvents(t *testing.T) {
 	}
 }
 
-// A watcher that fails again and again is done away with.
+// A watcher that fails again and again is closed.
 func TestCoinFileWatcherFails(t *testing.T) {
 	f, path := newIdleCoinFile(t, `{"alice": "btc"}`)
 	failures := make(chan error)
@@ -139,7 +139,7 @@ func TestCoinFileWatcherFails(t *testing.T) {
 	}
 }
 
-// hangingReads stands for a file system whose server is away.
+// hangingReads simulates a file system whose server is away.
 type hangingReads struct {
 	hang   chan struct{} // closed: it answers
 	inside atomic.Int32
@@ -153,7 +153,7 @@ func (h *hangingReads) read(path string, limit int64) ([]byte, os.FileInfo, erro
 	return regularfile.Read(path, limit)
 }
 
-// While a read hangs miners get in, and the end is not held up.
+// While a read hangs, miners are answered and Close does not wait.
 func TestCoinFileHangs(t *testing.T) {
 	f, path := newIdleCoinFile(t, `{"alice": "btc", "*": "btc"}`)
 	h := &hangingReads{hang: make(chan struct{})}
@@ -184,8 +184,8 @@ func TestCoinFileHangs(t *testing.T) {
 	f.watch.ended.Wait()
 }
 
-// After an upgrade the coins of before serve if the file can not be read. Who
-// had no coin then waits for it.
+// After an upgrade the coins of before are used if the file cannot be read. Miners of
+// accounts that had no coin wait for the file.
 func TestCoinFileResumed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coins.json")
 	resume := func(h *hangingReads) (*File, *coinRecorder) {
@@ -247,7 +247,7 @@ func TestCoinFileResumed(t *testing.T) {
 	})
 }
 
-// Entries that do nothing are told, some of them, and cost the others nothing.
+// Some of the entries that have no effect are named, and the other entries are used.
 func TestCoinFileWarnings(t *testing.T) {
 	known := testRules("btc", "bcc")
 	lower := known
@@ -304,8 +304,7 @@ func TestCoinFileWarnings(t *testing.T) {
 	}
 }
 
-// Whatever stands in the file's place is told once, as long as it is the same,
-// and a tool that goes mad does not fill the log.
+// The same problem is logged once, and a tool that goes mad does not fill the log.
 func TestCoinFileProblemsAreBounded(t *testing.T) {
 	f, _ := newIdleCoinFile(t, `{"alice": "btc"}`)
 	logged := 0

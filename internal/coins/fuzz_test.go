@@ -8,8 +8,8 @@ import (
 	"unicode"
 )
 
-// FuzzZooKeeperValue: whatever stands in a node is a coin's name, a
-// sub-account's or nothing.
+// FuzzZooKeeperValue checks that whatever a node contains is taken for a valid coin,
+// for a valid sub-account or for nothing.
 func FuzzZooKeeperValue(f *testing.F) {
 	for _, seed := range []string{"", "btc", " btc\n", "b\x00c", "\xff", "../x", "a/b", ".", strings.Repeat("x", 200), "\u009b2J",
 		`{"ChainType":"bitcoin","Coins":["btc"],"IPs":["192.0.2.2"],"HostName":"vm","ListenAddr":"127.0.0.1:18080"}`, `{"HostName":1}`, "\ufffd", "\U0001f600"} {

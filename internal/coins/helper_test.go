@@ -48,7 +48,7 @@ func (r *coinRecorder) wantCoin(t *testing.T, account, coin string) {
 	}
 }
 
-// wantQuiet fails if there was a change. Call it after something that came later.
+// wantQuiet fails if a change was reported. Call it after a later event.
 func (r *coinRecorder) wantQuiet(t *testing.T) {
 	t.Helper()
 	select {
@@ -74,7 +74,7 @@ type coinReply struct {
 	err           error
 }
 
-// ask looks an account up; the answer comes through the channel.
+// askCoin looks an account up. The answer comes through the channel.
 func askCoin(s Source, account string) (*Query, <-chan coinReply) {
 	replies := make(chan coinReply, 2)
 	q := &Query{Account: account, SessionID: 0x01000080, Worker: account + ".rig1"}
@@ -107,7 +107,7 @@ func wantLookupError(t *testing.T, s Source, account string, err error) {
 	wantCoinReply(t, replies, coinReply{account, "", err})
 }
 
-// zkTestOptions gives each test directories of its own.
+// zkTestOptions returns options with directories that no other test has.
 func zkTestOptions(addr string) ZooKeeperOptions {
 	root := fmt.Sprintf("/test%d", zktest.Roots.Add(1))
 	return ZooKeeperOptions{

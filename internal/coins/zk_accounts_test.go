@@ -194,7 +194,7 @@ func TestZKServerRestart(t *testing.T) {
 
 	proxy.Cut()
 	awaitTrue(t, "cut seen", func() bool { return !s.Status().Connected })
-	// All are changed while we can not see it.
+	// All are changed while it cannot be seen.
 	for i := range accounts {
 		admin.Put(opts.CoinDir+"/"+name(i), "bcc")
 	}
@@ -295,7 +295,7 @@ func TestZKExpiredSession(t *testing.T) {
 	admin.Put(opts.CoinDir+"/deleted", "btc")
 	sink.wantCoin(t, "deleted", "btc")
 
-	// The same ID was claimed again, so nothing had to be told.
+	// The same ID was claimed again, so nothing had to be reported.
 	admin.Await("ID claimed again", func() bool {
 		_, exists := admin.Get(opts.ServerIDDir + fmt.Sprint(id))
 		return exists
@@ -384,8 +384,8 @@ func TestZKCaseIndex(t *testing.T) {
 	wantLookupError(t, s, "aLICE", ErrUnknownSubAccount)
 }
 
-// A connection that has gone silent, and is not lost yet, keeps no miner of a
-// known sub-account waiting: what was read before serves. Others wait.
+// While a connection is silent but not lost, miners of known sub-accounts are answered
+// with what was last read. Others wait.
 func TestZKCaseIndexSilent(t *testing.T) {
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
@@ -421,8 +421,8 @@ func TestZKCaseIndexSilent(t *testing.T) {
 	wantCoinReply(t, unknown, coinReply{"Carol", "bcc", nil})
 }
 
-// hold stops the owner when all that was posted before is done, which closes
-// reached, until release.
+// hold stops the owner until release is called. The owner closes reached when it has
+// done what was posted before.
 func (s *ZooKeeper) hold() (reached <-chan struct{}, release func()) {
 	stopped, goOn := make(chan struct{}), make(chan struct{})
 	s.mail.post(func() {

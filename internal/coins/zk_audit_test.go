@@ -16,7 +16,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// heldWatches counts the watches that the client library keeps.
+// heldWatches returns how many watches the client library keeps.
 func (c *zkConn) heldWatches() (n int) {
 	watchers := reflect.ValueOf(c.client).Elem().FieldByName("watchers")
 	for i := watchers.MapRange(); i.Next(); {
@@ -25,9 +25,8 @@ func (c *zkConn) heldWatches() (n int) {
 	return n
 }
 
-// ZooKeeper drops a watch unheard if its owner may not read the node when it
-// changes. Whatever happened meanwhile is carried out, and the next change is
-// told by a watch again.
+// ZooKeeper drops a watch without a word if its owner may not read the node when it
+// changes. The audit finds that change, and a new watch reports the next one.
 func TestZKAuditFindsLostWatches(t *testing.T) {
 	server := zktest.Shared(t)
 	node := func(opts ZooKeeperOptions) string { return opts.CoinDir + "/alice" }
@@ -52,8 +51,8 @@ func TestZKAuditFindsLostWatches(t *testing.T) {
 			s, sink := startZK(t, opts)
 			sink.wantID(t)
 			wantLookup(t, s, "alice", "btc")
-			// The audit must not see the node while it can not be read: that would
-			// be mended by trying again.
+			// The audit must not read the node while that is forbidden, because it
+			// would then be read again anyway.
 			reached, release := s.hold()
 			<-reached
 			admin.Allow(node(opts), zktest.NoRead)
@@ -79,7 +78,7 @@ func TestZKAuditFindsLostWatches(t *testing.T) {
 	}
 }
 
-// An entry that comes back while nobody may read it is found, too.
+// The audit also finds an entry that was created while nobody might read it.
 func TestZKAuditFindsNewNode(t *testing.T) {
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
@@ -101,7 +100,7 @@ func TestZKAuditFindsNewNode(t *testing.T) {
 	sink.wantCoin(t, "alice", "btc")
 }
 
-// The audit reads every node once in its time, evenly, and sets no watch.
+// The audit reads every node once in AuditEvery, at an even pace, and sets no watches.
 func TestZKAuditIsPaced(t *testing.T) {
 	const accounts, every = 600, 2 * time.Second
 	server := zktest.Shared(t)
@@ -168,7 +167,7 @@ func TestZKAuditOff(t *testing.T) {
 	}
 }
 
-// Sub-accounts that come and go leave nothing in the audit.
+// The audit keeps nothing of sub-accounts that come and go.
 func TestZKAuditForgets(t *testing.T) {
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
@@ -195,8 +194,8 @@ func TestZKAuditForgets(t *testing.T) {
 	})
 }
 
-// A node that can not be read is tried again soon: miners that wait for it get
-// in, those that mine there follow.
+// A node that cannot be read is read again soon. Miners that wait for it are then
+// answered, and those that mine there are told of the change.
 func TestZKUnreadableNodes(t *testing.T) {
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
@@ -213,7 +212,7 @@ func TestZKUnreadableNodes(t *testing.T) {
 	wantCoinReply(t, replies, coinReply{"bob", "btc", nil})
 	awaitTrue(t, "readable", func() bool { return s.Status().Unreadable == 0 })
 
-	// The watch of a known one tells of a change, but the node can not be read.
+	// The watch of a known one tells of a change, but the node cannot be read.
 	reached, release := s.hold()
 	<-reached
 	admin.Put(opts.CoinDir+"/alice", "bcc")
@@ -235,8 +234,7 @@ func TestZKUnreadableNodes(t *testing.T) {
 	awaitTrue(t, "forgotten", func() bool { return s.Status().Unreadable == 0 })
 }
 
-// The pauses grow, and many such nodes are one line in the log, then one a
-// minute.
+// The pauses grow, and many such nodes cause one line in the log, and then one a minute.
 func TestZKUnreadablePauses(t *testing.T) {
 	s, err := NewZooKeeper(zkTestOptions("127.0.0.1:1"))
 	if err != nil {

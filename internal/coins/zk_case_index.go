@@ -106,7 +106,7 @@ func (s *ZooKeeper) indexRead(e *zkIndexEntry, asked map[*Query]struct{}, node z
 	case err == nil:
 		e.name = strings.TrimSpace(string(node.Value))
 		if e.name != "" && !ValidSubAccount(e.name) {
-			s.badNodes.add("%s%s: %q can not be a sub-account, ignored", s.opts.CaseIndexDir, e.lower, e.name)
+			s.badNodes.add("%s%s: %q cannot be a sub-account, ignored", s.opts.CaseIndexDir, e.lower, e.name)
 			e.name = ""
 		}
 	case errors.Is(err, errZKNoNode), errors.Is(err, errZKBadPath):

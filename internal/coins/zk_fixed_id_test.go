@@ -13,14 +13,14 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// zkFixedOptions are options with the server ID 7, and the path of its node.
+// zkFixedOptions returns options with the server ID 7, and the path of its node.
 func zkFixedOptions(addr string) (ZooKeeperOptions, string) {
 	opts := zkTestOptions(addr)
 	opts.FixedServerID = 7
 	return opts, opts.ServerIDDir + "7"
 }
 
-// A fixed server ID is given out at once, and its node is claimed.
+// A fixed server ID is reported at once, and its node is claimed.
 func TestZKFixedServerIDIsClaimed(t *testing.T) {
 	server := zktest.Shared(t)
 	opts, path := zkFixedOptions(server.Addr())
@@ -39,7 +39,7 @@ func TestZKFixedServerIDIsClaimed(t *testing.T) {
 		return known == path && owner == node.Owner
 	})
 
-	// Deleted by mistake: claimed again, nothing is told.
+	// After a deletion by mistake the node is claimed again, and nothing is reported.
 	admin.Remove(path)
 	admin.Await("claimed again", func() bool { _, exists := admin.Get(path); return exists })
 	if len(sink.ids) != 0 || s.Status().IDTaken {
@@ -75,8 +75,8 @@ func TestZKFixedServerIDIsNotTaken(t *testing.T) {
 	}
 }
 
-// Somebody else has the fixed ID: it is used nevertheless, and said after a
-// session timeout, until the other is gone.
+// A fixed ID is used even if another process has it. That is reported after a session
+// timeout, until the other process has gone.
 func TestZKFixedServerIDHeldByAnother(t *testing.T) {
 	server := zktest.Shared(t)
 	for _, c := range []struct {
@@ -135,7 +135,7 @@ func TestZKFixedServerIDHeldByAnother(t *testing.T) {
 	}
 }
 
-// The node of a process that crashed is there for a while; nothing is said.
+// The node of a process that crashed stays for a while, and nothing is reported.
 func TestZKFixedServerIDAfterACrash(t *testing.T) {
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
@@ -162,8 +162,8 @@ func TestZKFixedServerIDAfterACrash(t *testing.T) {
 	}
 }
 
-// Without the right to claim it the ID is used, warned of once, and claimed when
-// the right is given.
+// Without permission to claim it, a fixed ID is used with one warning, and it is
+// claimed when the permission is given.
 func TestZKFixedServerIDWithoutRights(t *testing.T) {
 	server := zktest.Shared(t)
 	opts, path := zkFixedOptions(server.Addr())
@@ -189,8 +189,8 @@ func TestZKFixedServerIDWithoutRights(t *testing.T) {
 	}
 }
 
-// In an upgrade the node changes hands without a moment in which somebody else
-// could have it.
+// In an upgrade the node passes to the next process without a moment in which another
+// one could have it.
 func TestZKFixedServerIDTakeover(t *testing.T) {
 	server := zktest.Shared(t)
 	for _, c := range []struct {
@@ -247,8 +247,8 @@ func TestZKFixedServerIDTakeover(t *testing.T) {
 	}
 }
 
-// The directory had no meaning beside a ServerID once: one that can not be is no
-// reason not to serve.
+// In former versions the directory had no meaning beside a ServerID, so an impossible
+// one must not keep the switcher from serving.
 func TestZKFixedServerIDBadDirectory(t *testing.T) {
 	opts, _ := zkFixedOptions("127.0.0.1:1")
 	opts.ServerIDDir = "unused with a ServerID/"

@@ -45,7 +45,7 @@ func dialTest(t *testing.T, addr string) *zkConn {
 	return conn
 }
 
-// zkGoroutines counts those of the coin source and the client.
+// zkGoroutines counts the goroutines of the source and of the client library.
 func zkGoroutines() (n int, stacks string) {
 	buf := make([]byte, 4<<20)
 	buf = buf[:runtime.Stack(buf, true)]
@@ -58,7 +58,7 @@ func zkGoroutines() (n int, stacks string) {
 	return n, stacks
 }
 
-// wantNoZKGoroutines is a leak check, after Close.
+// wantNoZKGoroutines checks after Close that no goroutine is left.
 func wantNoZKGoroutines(t *testing.T) {
 	t.Helper()
 	var n int

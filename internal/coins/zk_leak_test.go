@@ -12,8 +12,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// Everything that can be under way when a source is closed, then no goroutine
-// may be left.
+// Sources are closed with everything under way that there can be. No goroutine may be
+// left.
 func TestZKCloseLeavesNoGoroutines(t *testing.T) {
 	server := zktest.Shared(t)
 	wantNoZKGoroutines(t)
@@ -83,8 +83,8 @@ func TestZKEnsemble(t *testing.T) {
 	}
 }
 
-// Sub-accounts whose nodes are deleted while nobody mines there are forgotten,
-// with their watches; those that come again are read again.
+// Sub-accounts whose nodes are deleted while nobody mines there are forgotten, with
+// their watches. If they come back they are read again.
 func TestZKDeletedNodesLeaveNothing(t *testing.T) {
 	const accounts = 100
 	server := zktest.Shared(t)
@@ -117,8 +117,8 @@ func TestZKDeletedNodesLeaveNothing(t *testing.T) {
 		t.Errorf("%d watches in the broker: %s", n, watched)
 	}
 
-	// Somebody comes for a known coin at any moment of its end: it is told that
-	// the coin is gone, or there is none, and hears of the next one.
+	// A query may come at any moment while a known coin is being deleted. It is told
+	// that there is none, or the deletion is reported, and so is the next coin.
 	for i := range accounts {
 		account := name(i)
 		admin.Put(opts.CoinDir+"/"+account, "btc")

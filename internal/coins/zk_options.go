@@ -122,7 +122,7 @@ func CheckDir(dir string) error {
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(names, "/"), "/") {
 		if !validZKName(name) {
-			return fmt.Errorf("%q can not be the name of a node", name)
+			return fmt.Errorf("%q cannot be the name of a node", name)
 		}
 	}
 	return nil

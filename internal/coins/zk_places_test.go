@@ -12,7 +12,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// askCoinFrom is askCoin of a miner with an address.
+// askCoinFrom is askCoin for a miner with an address.
 func askCoinFrom(s Source, account, addr string) (*Query, <-chan coinReply) {
 	replies := make(chan coinReply, 2)
 	q := &Query{Account: account, SessionID: 0x01000080, Worker: account + ".rig1", Addr: netip.MustParseAddr(addr)}
@@ -21,8 +21,7 @@ func askCoinFrom(s Source, account, addr string) (*Query, <-chan coinReply) {
 	return q, replies
 }
 
-// waitingFor gives the accounts whose registration waits, sorted, once they
-// have been asked for.
+// waitingFor returns the accounts that wait for their registration, sorted.
 func (s *ZooKeeper) waitingFor() []string {
 	names := make(chan []string)
 	s.mail.post(func() {
@@ -38,8 +37,8 @@ func (s *ZooKeeper) waitingFor() []string {
 	return <-names
 }
 
-// Sixty strangers of one network hold all places; a real user gets one. The last
-// of theirs is given up for it.
+// Sixty strangers of one network have all places, and a real user still gets one: their
+// latest registration is given up.
 func TestZKRegistrationPlacesAreShared(t *testing.T) {
 	server := zktest.Shared(t)
 	for _, c := range []struct {
@@ -93,8 +92,8 @@ func TestZKRegistrationPlacesAreShared(t *testing.T) {
 	}
 }
 
-// Each further user gets a place until the strangers have but a fifth. One who
-// waits for a stranger's sub-account keeps that place for both.
+// Each further user gets a place until the strangers have only a fifth. A user who
+// waits for the same sub-account as a stranger keeps the place for both.
 func TestZKRegistrationPlacesOfManyUsers(t *testing.T) {
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
@@ -132,7 +131,7 @@ func TestZKRegistrationPlacesOfManyUsers(t *testing.T) {
 	}
 }
 
-// When all are gone the books are empty.
+// When all have gone, no place is counted as taken.
 func TestZKRegistrationPlacesAreGivenBack(t *testing.T) {
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())

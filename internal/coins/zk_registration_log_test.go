@@ -9,8 +9,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
-// Whoever has to wait for a registration finds in the log why, and what to change.
-// Many new sub-accounts do not fill the log.
+// The log says who waits for a registration, and what to change without a registration
+// service. Many new sub-accounts do not fill the log.
 func TestZKRegistrationBeginIsLogged(t *testing.T) {
 	opts := zkTestOptions("127.0.0.1:1")
 	opts.AutoReg, opts.AutoRegMaxWait = true, 1000

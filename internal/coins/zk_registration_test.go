@@ -47,7 +47,7 @@ func TestZKRegistrationRefused(t *testing.T) {
 	wantCoinReply(t, replies, coinReply{"new", "", ErrUnknownSubAccount})
 }
 
-// The request's deletion is found even if no watch tells of it.
+// The deletion of the request is found even if no watch reports it.
 func TestZKRegistrationWatchLost(t *testing.T) {
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())

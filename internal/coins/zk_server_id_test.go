@@ -108,7 +108,7 @@ func TestZKServerIDLostToSomebodyElse(t *testing.T) {
 	id := sink.wantID(t)
 	path, _ := s.ServerIDNode()
 	proxy.Cut()
-	// Nobody else was told to go: the broker frees the ID by itself.
+	// The broker frees the ID by itself when the session has expired.
 	admin.Await("ID free", func() bool { _, exists := admin.Get(path); return !exists })
 	admin.Put(path, "taken")
 	proxy.Restore()
@@ -121,7 +121,7 @@ func TestZKServerIDLostToSomebodyElse(t *testing.T) {
 	}
 }
 
-// competitor tries for an ID all the time, as another instance might.
+// competitor tries to claim an ID without a pause, as another instance might.
 type competitor struct {
 	stop  chan struct{}
 	ended sync.WaitGroup
@@ -233,8 +233,8 @@ func TestZKServerIDTakeoverRefused(t *testing.T) {
 	}
 }
 
-// The node of a former session of the same process may outlive it for a while;
-// that must not make the process give up its ID.
+// The node of a former session of the same process may outlive it for a while. The
+// process must not give up its ID because of that.
 func TestZKServerIDStaleNodeOfOurOwn(t *testing.T) {
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())

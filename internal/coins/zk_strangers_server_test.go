@@ -14,7 +14,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// says answers the first bytes with a text and then says nothing more.
+// says answers the first bytes with a text and then stays silent.
 func says(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		conn.Read(make([]byte, 100))
@@ -23,7 +23,7 @@ func says(text string) func(net.Conn) {
 	}
 }
 
-// saysSlowly says one byte after the other.
+// saysSlowly sends one byte after the other.
 func saysSlowly(text string, pause time.Duration) func(net.Conn) {
 	return func(conn net.Conn) {
 		for i := range text {
@@ -36,8 +36,8 @@ func saysSlowly(text string, pause time.Duration) func(net.Conn) {
 	}
 }
 
-// Whatever answers instead of a ZooKeeper server, the next one is tried soon,
-// memory does not grow and the reason is told.
+// Whatever answers instead of a ZooKeeper server, the next broker is tried soon, memory
+// does not grow and the reason is reported.
 func TestZKStrangers(t *testing.T) {
 	server := zktest.Shared(t)
 	cases := []struct {
@@ -108,7 +108,8 @@ func TestZKStrangers(t *testing.T) {
 	}
 }
 
-// The answers of a real server pass: every operation, with and without errors.
+// The answers of a real server pass the checks, for every operation, with and without
+// errors.
 func TestZKFramesOfARealServer(t *testing.T) {
 	conn := dialTest(t, zktest.Shared(t).Addr())
 	root := zkTestOptions("").CoinDir

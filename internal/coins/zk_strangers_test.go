@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// fakeBroker answers each connection as it is told.
+// fakeBroker answers each connection with a given function.
 type fakeBroker struct {
 	net.Listener
 	ended sync.WaitGroup
@@ -57,8 +57,7 @@ func startFakeBroker(t *testing.T, answer func(net.Conn)) *fakeBroker {
 const zkGreetingText = "\x00\x00\x00\x25" + "\x00\x00\x00\x00" + "\x00\x00\x0f\xa0" + "\x01\x00\x00\x00\x00\x00\x00\x01" +
 	"\x00\x00\x00\x10" + "0123456789abcdef" + "\x00"
 
-// What a broker may answer does not end the process, and no more is allocated
-// than came.
+// No answer of a broker ends the process or makes it allocate more than it has received.
 func TestZKHostileAnswers(t *testing.T) {
 	const header = "nnnn" + "\x00\x00\x00\x00\x00\x00\x00\x01" + "\x00\x00\x00\x00" // number, transaction, no error
 	stat := strings.Repeat("\x00", zkStatSize)
@@ -135,7 +134,7 @@ func TestZKHostileAnswers(t *testing.T) {
 	}
 }
 
-// Events that no watch is for are not passed on: nobody would bound them.
+// Events without a watch are not passed on, because nothing would bound their number.
 func TestZKUnaskedEvents(t *testing.T) {
 	const events = 10000
 	event := "\x00\x00\x00\x1e" + "\xff\xff\xff\xff" + "\xff\xff\xff\xff\xff\xff\xff\xff" + "\x00\x00\x00\x00" +
@@ -162,8 +161,8 @@ func TestZKUnaskedEvents(t *testing.T) {
 	}
 }
 
-// A broker may make the session timeout longer than was asked for. It is not
-// taken for dead before the client's first ping is due.
+// A broker may grant a longer session timeout than was asked for. It is not considered
+// dead before the library's first ping is due.
 func TestZKLongerSessionTimeout(t *testing.T) {
 	const ping = 0xfffffffe
 	pinged := make(chan bool, 100)
@@ -184,7 +183,8 @@ func TestZKLongerSessionTimeout(t *testing.T) {
 	}
 }
 
-// FuzzZKFrames: no bytes of a broker cause a panic, or memory beyond what came.
+// FuzzZKFrames checks that no bytes of a broker cause a panic, or allocate more than was
+// received.
 func FuzzZKFrames(f *testing.F) {
 	f.Add([]byte(zkGreetingText), int32(zkOpGetData))
 	f.Add([]byte("HTTP/1.1 400"), int32(zkOpMulti))
