@@ -7,6 +7,7 @@ import (
 
 	"github.com/golang/glog"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -58,7 +59,7 @@ type Session struct {
 	auth         *authorization
 	account      *subAccount
 	accountSlot  int // in account.sessions; guarded by the book's mu
-	query        *coinQuery
+	query        *coins.Query
 	interest     bool // the interest in a coin source's successful reply is not given back yet
 
 	// askedMask is the version mask the miner was granted, 0 without version

@@ -15,6 +15,7 @@ import (
 
 	"github.com/golang/glog"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
@@ -57,7 +58,7 @@ type sessionManager struct {
 	former    map[string]*pool // of the previous process, by coin; see formerPool
 	health    *health
 	accounts  *accountBook
-	coins     CoinSource
+	coins     coins.Source
 	ids       *sessionIDs
 	gate      *dialGate
 	loops     []*sessionLoop
@@ -105,7 +106,7 @@ type sessionManager struct {
 
 // newSessionManager makes a manager and its loops. start runs them, serve
 // accepts miners. The caller closes both the manager and the coin source.
-func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
+func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) {
 	chain, err := parseChainType(c.ChainType)
 	if err != nil {
 		return nil, err
@@ -127,7 +128,7 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		plan:      planExtranonce(c),
 		pools:     pools,
 		health:    health,
-		coins:     coins,
+		coins:     source,
 		ids:       newSessionIDs(chain.indexBits(), chain.indexStep()),
 		gate:      newDialGate(c.MaxPoolDials, c.MaxPoolDialsPerSecond),
 		drainTime: time.Duration(c.DrainSeconds) * time.Second,
@@ -272,7 +273,7 @@ func (m *sessionManager) route(s *Session) {
 	if m.config.StratumServerCaseInsensitive {
 		account = strings.ToLower(account)
 	}
-	s.query = &coinQuery{Account: account, SessionID: s.id, Worker: s.auth.name.String(), Addr: s.addr.Addr()}
+	s.query = &coins.Query{Account: account, SessionID: s.id, Worker: s.auth.name.String(), Addr: s.addr.Addr()}
 	s.query.Reply = func(account, coin string, err error) {
 		var a *subAccount
 		if err == nil {
@@ -306,7 +307,7 @@ func (m *sessionManager) sizeOrWait(s *Session, agent bool) bool {
 	return false
 }
 
-// ServerIDClaimed implements CoinSink.
+// ServerIDClaimed implements coins.Sink.
 func (m *sessionManager) ServerIDClaimed(id uint8) {
 	m.mu.Lock()
 	m.ids.setServerID(id)
