@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need, where it is missing: a ZooKeeper server with
-# Java, supervisor, systemd, cmake, Chromium and ss (Debian and its kin), and staticcheck.
+# Java, supervisor, systemd, cmake, man, Chromium and ss (Debian and its kin), and staticcheck.
 set -eu
 
 staticcheck_version=v0.8.2
@@ -26,6 +26,7 @@ want supervisord supervisor
 want /lib/systemd/systemd systemd
 want cmake cmake
 want make make
+want man man-db
 want unshare util-linux
 want useradd passwd
 want /bin/kill procps
