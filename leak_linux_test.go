@@ -1,8 +1,9 @@
-//go:build linux && !portable_relay
+//go:build linux && e2e && !portable_relay
 
 package main
 
 import (
+	"encoding/json"
 	"path"
 	"strings"
 	"sync"
@@ -78,4 +79,18 @@ func shortConfig(c *daemontest.Config) *daemontest.Config {
 	c.AutoRegMaxWaitUsers = 500
 	c.ZKUserCaseInsensitiveIndex = path.Dir(path.Clean(c.ZKSwitcherWatchDir)) + "/case/"
 	return c
+}
+
+// ownConfig is a configuration for tests of the built daemon, as the daemon reads it.
+func ownConfig(t testing.TB, c *daemontest.Config) *Config {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := parseConfig(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own
 }

@@ -12,6 +12,28 @@ import (
 	"time"
 )
 
+// says answers the first bytes with a text and then says nothing more.
+func says(text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		conn.Read(make([]byte, 100))
+		io.WriteString(conn, text)
+		io.Copy(io.Discard, conn)
+	}
+}
+
+// saysSlowly says one byte after the other.
+func saysSlowly(text string, pause time.Duration) func(net.Conn) {
+	return func(conn net.Conn) {
+		for i := range text {
+			if _, err := io.WriteString(conn, text[i:i+1]); err != nil {
+				return
+			}
+			time.Sleep(pause)
+		}
+		io.Copy(io.Discard, conn)
+	}
+}
+
 // Whatever answers instead of a ZooKeeper server, the next one is tried soon,
 // memory does not grow and the reason is told.
 func TestZKStrangers(t *testing.T) {

@@ -54,28 +54,6 @@ func startFakeBroker(t *testing.T, answer func(net.Conn)) *fakeBroker {
 	return b
 }
 
-// says answers the first bytes with a text and then says nothing more.
-func says(text string) func(net.Conn) {
-	return func(conn net.Conn) {
-		conn.Read(make([]byte, 100))
-		io.WriteString(conn, text)
-		io.Copy(io.Discard, conn)
-	}
-}
-
-// saysSlowly says one byte after the other.
-func saysSlowly(text string, pause time.Duration) func(net.Conn) {
-	return func(conn net.Conn) {
-		for i := range text {
-			if _, err := io.WriteString(conn, text[i:i+1]); err != nil {
-				return
-			}
-			time.Sleep(pause)
-		}
-		io.Copy(io.Discard, conn)
-	}
-}
-
 const zkGreetingText = "\x00\x00\x00\x25" + "\x00\x00\x00\x00" + "\x00\x00\x0f\xa0" + "\x01\x00\x00\x00\x00\x00\x00\x01" +
 	"\x00\x00\x00\x10" + "0123456789abcdef" + "\x00"
 

@@ -1,7 +1,7 @@
 package daemontest
 
 import (
-	"bufio"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -9,13 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/child"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
@@ -70,14 +70,10 @@ type Daemon struct {
 	User   *syscall.Credential // nil: the test's own
 	// Inherit are files that it has open from the beginning, from 3 up.
 	Inherit []*os.File
-	Stderr  *os.File // nil: its lines are read, see waitLog
+	Stderr  *os.File // nil: its lines are read, see WaitLog
 	Addr    string   // it listens at
-	Cmd     *exec.Cmd
-	Ended   chan struct{}
 
-	mu    sync.Mutex
-	lines []string
-	more  chan struct{} // closed at each new line
+	*child.Process // nil before it is started
 }
 
 // Start runs the daemon in a directory of its own.
@@ -101,7 +97,7 @@ func New(t testing.TB, dir string) *Daemon {
 // Foreign prepares a daemon that is started by running binary, whatever that is,
 // in dir.
 func Foreign(t testing.TB, dir, binary string) *Daemon {
-	return &Daemon{T: t, Dir: dir, Binary: binary, Ended: make(chan struct{}), more: make(chan struct{})}
+	return &Daemon{T: t, Dir: dir, Binary: binary}
 }
 
 // Start runs p.binary and waits until it listens.
@@ -111,62 +107,40 @@ func (p *Daemon) Start(args ...string) {
 	p.Addr = p.WaitLog(`listening addr=(\S+)`)[1]
 }
 
-// StartQuietly is start for a daemon that does not log to standard error.
+// StartQuietly is Start for a daemon that does not log to standard error.
 func (p *Daemon) StartQuietly(args ...string) {
 	t := p.T
 	t.Helper()
-	p.Cmd = exec.Command(p.Binary, args...)
-	p.Cmd.Dir = p.Dir
+	cmd := exec.Command(p.Binary, args...)
+	cmd.Dir = p.Dir
 	// With the race detector a process sleeps for a second at its end, so each
 	// preflight would.
-	p.Cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), p.Env...)
+	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), p.Env...)
 	if *DaemonCover != "" {
-		p.Cmd.Env = append(p.Cmd.Env, "GOCOVERDIR="+*DaemonCover)
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+*DaemonCover)
 	}
-	p.Cmd.ExtraFiles = p.Inherit
-	p.Cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.User}
-	read := make(chan struct{})
-	if p.Stderr != nil {
-		p.Cmd.Stderr = p.Stderr
-		if err := p.Cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		close(read)
-		p.Reap(read)
-		return
-	}
-	stderr, err := p.Cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(read)
-		sc := bufio.NewScanner(stderr)
-		sc.Buffer(nil, 1<<20)
-		for sc.Scan() {
-			p.mu.Lock()
-			p.lines = append(p.lines, sc.Text())
-			close(p.more)
-			p.more = make(chan struct{})
-			p.mu.Unlock()
-		}
-	}()
-	p.Reap(read)
+	cmd.ExtraFiles = p.Inherit
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.User}
+	p.Run(cmd)
 }
 
-// Reap waits for the daemon's end, after all that it says has been read.
-func (p *Daemon) Reap(read <-chan struct{}) {
-	go func() {
-		<-read
-		p.Cmd.Wait()
-		close(p.Ended)
-	}()
+// Run starts the daemon by a command that is ready to be started.
+func (p *Daemon) Run(cmd *exec.Cmd) {
+	p.T.Helper()
+	var err error
+	if p.Stderr != nil {
+		cmd.Stderr = p.Stderr
+		p.Process, err = child.StartUnheard(cmd)
+	} else {
+		p.Process, err = child.Start(cmd, 0)
+	}
+	if err != nil {
+		p.T.Fatal(err)
+	}
 	p.T.Cleanup(p.Kill)
 }
 
+// Kill ends the daemon, and logs its last lines if the test has failed.
 func (p *Daemon) Kill() {
 	if *DaemonCover != "" {
 		p.Cmd.Process.Signal(syscall.SIGTERM)
@@ -178,10 +152,7 @@ func (p *Daemon) Kill() {
 	p.Cmd.Process.Kill()
 	<-p.Ended
 	if p.T.Failed() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		from := max(0, len(p.lines)-60)
-		p.T.Logf("the daemon's last lines:\n%s", strings.Join(p.lines[from:], "\n"))
+		p.T.Logf("the daemon's last lines:\n%s", p.Tail(60))
 	}
 }
 
@@ -237,18 +208,7 @@ func (p *Daemon) SetCoins(coins map[string]string) {
 }
 
 // Log is the log so far.
-func (p *Daemon) Log() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.lines)
-}
-
-// Logged is how many lines the log has.
-func (p *Daemon) Logged() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.lines)
-}
+func (p *Daemon) Log() []string { return p.Lines(0) }
 
 // WaitLog waits for a line that matches, anywhere in the log.
 func (p *Daemon) WaitLog(pattern string) []string {
@@ -256,38 +216,23 @@ func (p *Daemon) WaitLog(pattern string) []string {
 	return p.WaitLogFrom(0, pattern)
 }
 
-// WaitLogFrom is waitLog for lines after the first n.
+// WaitLogFrom is WaitLog for lines after the first n.
 func (p *Daemon) WaitLogFrom(n int, pattern string) []string {
 	p.T.Helper()
-	re := regexp.MustCompile(pattern)
-	timeout := time.After(30 * time.Second)
-	for {
-		p.mu.Lock()
-		for ; n < len(p.lines); n++ {
-			if m := re.FindStringSubmatch(p.lines[n]); m != nil {
-				p.mu.Unlock()
-				return m
-			}
-		}
-		more := p.more
-		p.mu.Unlock()
-		select {
-		case <-more:
-		case <-timeout:
-			p.T.Fatalf("no line in the log like %q", pattern)
-		case <-p.Ended:
-			p.T.Fatalf("the daemon has ended, no line in its log like %q", pattern)
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	m, err := p.WaitLine(ctx, n, regexp.MustCompile(pattern))
+	if err != nil {
+		p.T.Fatalf("no line in the log like %q: %v", pattern, err)
 	}
+	return m
 }
 
 // LogLines is the first group of all lines so far that match.
 func (p *Daemon) LogLines(pattern string) []string {
 	re := regexp.MustCompile(pattern)
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	var found []string
-	for _, line := range p.lines {
+	for _, line := range p.Lines(0) {
 		if m := re.FindStringSubmatch(line); m != nil {
 			found = append(found, m[1])
 		}

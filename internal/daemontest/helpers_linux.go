@@ -20,9 +20,7 @@ var Long = flag.Bool("long", false, "run the load of docs/reliability.md in full
 // LinesFrom are the log's lines after the first n that match.
 func (p *Daemon) LinesFrom(n int, pattern string) (lines []string) {
 	re := regexp.MustCompile(pattern)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, line := range p.lines[n:] {
+	for _, line := range p.Lines(n) {
 		if re.MatchString(line) {
 			lines = append(lines, line)
 		}

@@ -16,6 +16,10 @@ import (
 // adminWait is how long an Admin waits for what ZooKeeper should do at once.
 const adminWait = 15 * time.Second
 
+// electionWait is how long an ensemble may be without a leader: a minute, when one
+// of its servers is frozen while another starts on a busy machine.
+const electionWait = time.Minute
+
 // NoRead is all that a node's permissions can allow, except reading it.
 const NoRead = zk.PermAll &^ zk.PermRead
 
@@ -180,7 +184,7 @@ func (a *Admin) Await(what string, done func() bool) {
 // retry lets the client reconnect.
 func (a *Admin) retry(request func() error) {
 	a.t.Helper()
-	for limit := time.Now().Add(adminWait); ; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(electionWait); ; time.Sleep(10 * time.Millisecond) {
 		err := request()
 		if err == nil {
 			return
