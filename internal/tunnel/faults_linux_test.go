@@ -218,7 +218,11 @@ func TestServerPeersThatFail(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			m := connect(t, tunnel, a, time.Second)
+			timeout := patience
+			if c.want[0] == Timeout {
+				timeout = time.Second
+			}
+			m := connect(t, tunnel, a, timeout)
 			c.do(m)
 			e := m.watcher.awaitEnd(t)
 			for _, want := range c.want {
@@ -427,4 +431,58 @@ func TestOpensslServer(t *testing.T) {
 	if line, err := bufio.NewReader(plain).ReadString('\n'); err != nil || line != "cba\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
+}
+
+// TestControlSocketGarbage: a child outlives messages that make no sense, with
+// descriptors or without, and loses none of these descriptors.
+func TestControlSocketGarbage(t *testing.T) {
+	tunnel, a := newTunnel(t, nil)
+	exchangeWithNew(t, tunnel, a)
+	tunnel.mu.Lock()
+	p := tunnel.current
+	tunnel.mu.Unlock()
+	childDescriptors := func() int {
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.pid))
+		if err != nil {
+			return -1 // not dumpable: only root may look
+		}
+		return len(entries)
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	before := childDescriptors()
+	for i := range 3000 {
+		b := sampleMessages[r.IntN(len(sampleMessages))].appendTo(nil)
+		if kind(b[1]) == kindRetire {
+			continue
+		}
+		switch i % 3 {
+		case 0:
+			b[r.IntN(len(b))] = byte(r.Uint32())
+			if len(b) > 1 && kind(b[1]) == kindRetire {
+				continue
+			}
+		case 1:
+			b = b[:1+r.IntN(len(b)-1)]
+		}
+		var fds []int
+		for range r.IntN(4) {
+			fds = append(fds, int(null.Fd()))
+		}
+		if err := p.control.send(b, fds); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exchangeWithNew(t, tunnel, a)
+	tunnel.mu.Lock()
+	same := tunnel.current == p
+	tunnel.mu.Unlock()
+	if !same {
+		t.Error("the process has died")
+	}
+	eventually(t, "the descriptors are closed", func() bool { return childDescriptors() <= before+8 })
 }

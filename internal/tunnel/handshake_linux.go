@@ -54,7 +54,11 @@ func (s *server) open(m *message, fds []int) {
 			h.abort(Internal)
 		}
 		h.timer = time.AfterFunc(wait, func() { h.abort(Timeout) })
-		go h.run()
+		select {
+		case s.idle <- h:
+		default:
+			go s.shakeHands(h)
+		}
 	})
 }
 
@@ -107,7 +111,24 @@ func (s *server) forget(c *conn) {
 	s.mu.Unlock()
 }
 
-// run is the handshake's goroutine. It holds a token while it computes and none
+// maxIdle bounds the goroutines that wait for the next handshake: their stacks
+// have grown already.
+const maxIdle = 4
+
+// shakeHands is the goroutine of one handshake after another.
+func (s *server) shakeHands(h *handshake) {
+	for {
+		h.run()
+		if s.waiting.Add(1) > maxIdle {
+			s.waiting.Add(-1)
+			return
+		}
+		h = <-s.idle
+		s.waiting.Add(-1)
+	}
+}
+
+// run is one handshake. It holds a token while it computes and none
 // while it waits for the peer, so that a storm leaves a processor to those who
 // are connected, and silent peers hold up nobody.
 func (h *handshake) run() {

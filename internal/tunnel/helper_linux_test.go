@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			os.Exit(0)
+		case "-test-bench-server":
+			benchServer(os.Args[2:])
+			os.Exit(0)
 		case "-test-daemon":
 			testDaemon(os.Args[2:])
 			os.Exit(0)

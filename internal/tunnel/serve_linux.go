@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"sync"
@@ -48,6 +49,9 @@ type server struct {
 	config      *tls.Config
 	compute     chan struct{} // one token for each handshake that computes
 
+	idle    chan *handshake // taken by goroutines that have done a handshake
+	waiting atomic.Int32    // how many they are
+
 	handshakes atomic.Uint64
 	failed     [reasons]atomic.Uint64
 
@@ -62,6 +66,8 @@ type server struct {
 	trusts  map[digest]*x509.CertPool
 	ages    []digest // keys of trusts, the oldest first
 	configs map[string]*tls.Config
+	tidied  uint64 // handshakes done when memory was given back last
+	before  uint64 // handshakes done at the last report
 
 	writing sync.Mutex // held while what was taken from out is sent
 
@@ -90,9 +96,7 @@ func Serve(controlFD int, program string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("PR_SET_NO_NEW_PRIVS: %w", err)
 	}
-	// Most of the memory lives as long as its connection; collecting early
-	// costs little and keeps the heap near what is in use.
-	debug.SetGCPercent(50)
+	collectBySlack()
 	if t, err := unix.GetsockoptInt(controlFD, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || t != unix.SOCK_SEQPACKET {
 		return errors.New("-tunnel is how the switcher starts its own helper process; it cannot be started by hand")
 	}
@@ -107,12 +111,19 @@ func Serve(controlFD int, program string) error {
 		byAddress: make(map[string]int),
 		trusts:    make(map[digest]*x509.CertPool),
 		configs:   make(map[string]*tls.Config),
+		idle:      make(chan *handshake),
 		outNew:    make(chan struct{}, 1),
 		empty:     make(chan struct{}),
 	}
 	s.config = &tls.Config{
 		MinVersion:                  tls.VersionTLS12,
 		DynamicRecordSizingDisabled: true, // a line is small, and a write is a record
+		// Shares are public within minutes, so that a key exchange that withstands
+		// recording for decades is not worth a third more CPU per handshake.
+		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
+		// A miner connects again mostly because this process has ended, and its
+		// keys for tickets with it.
+		SessionTicketsDisabled: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if cert := s.certificate.Load(); cert != nil {
 				return cert, nil
@@ -263,7 +274,9 @@ func (s *server) handle(m *message, fds []int) {
 		s.mu.Unlock()
 		s.endIfEmpty()
 	case kindAsk:
-		s.tell(&message{kind: kindReport, report: s.report()})
+		report := s.report()
+		s.tell(&message{kind: kindReport, report: report})
+		s.tidy(report.Handshakes)
 	}
 }
 
@@ -332,6 +345,33 @@ func (s *server) takeTrust(key digest, fd int) {
 		s.ages = slices.Delete(s.ages, 0, 1)
 		clear(s.configs)
 	}
+}
+
+// heapSlack is how much garbage there may be. Handshakes leave it, connections
+// hardly any, so a share of what lives would be much with many connections and
+// make for constant collecting with few.
+const heapSlack = 8 << 20
+
+// collectBySlack sets the collector's percentage by what lives now.
+func collectBySlack() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	debug.SetGCPercent(int(min(max(heapSlack*100/max(live[0].Value.Uint64(), 1), 25), 200)))
+}
+
+// tidy gives the garbage of handshakes back to the system once a storm is over.
+func (s *server) tidy(handshakes uint64) {
+	quiet := handshakes == s.before
+	s.before = handshakes
+	if quiet && s.tidied != handshakes {
+		s.tidied = handshakes
+		go func() {
+			debug.FreeOSMemory()
+			collectBySlack()
+		}()
+		return
+	}
+	collectBySlack()
 }
 
 func (s *server) report() Report {
