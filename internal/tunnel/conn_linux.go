@@ -337,6 +337,7 @@ func (c *conn) passEnds() {
 		if c.notified && len(c.toPeer) == 0 {
 			unix.Shutdown(int(c.tcp), unix.SHUT_WR)
 			c.outDone = true
+			delete(c.loop.lingering, c)
 		} else {
 			c.loop.linger(c)
 		}

@@ -17,6 +17,8 @@
 //     read holds up the other side: for each connection the child keeps at most
 //     16 KB for the daemon, 64 KB for the peer and one record that is not whole
 //     (17 KB), and the kernel its usual socket buffers.
+//   - Once the daemon has closed, or closed its writing half, the peer has 30 s for
+//     what was written before.
 //   - TunnelEnded is called exactly once for every connection that Server or Client
 //     has accepted, also when the child dies, except after Close.
 //   - When a child dies, its connections are lost, and those not handed over yet

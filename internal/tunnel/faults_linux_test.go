@@ -440,6 +440,7 @@ func TestControlSocketGarbage(t *testing.T) {
 	exchangeWithNew(t, tunnel, a)
 	tunnel.mu.Lock()
 	p := tunnel.current
+	tunnel.lastID = 1 << 20 // the garbage names small numbers
 	tunnel.mu.Unlock()
 	childDescriptors := func() int {
 		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.pid))

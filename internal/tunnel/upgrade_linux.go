@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -255,15 +254,4 @@ func (t *Tunnel) Begin() {
 	}
 	t.mu.Unlock()
 	t.Thaw()
-}
-
-// Conns are the connections that have an owner, for tests and counts.
-func (t *Tunnel) conns() map[uint64]*Conn {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	all := make(map[uint64]*Conn)
-	for _, p := range t.all {
-		maps.Copy(all, p.conns)
-	}
-	return all
 }
