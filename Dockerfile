@@ -6,6 +6,7 @@ RUN go mod download
 COPY . .
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$VERSION" -o /out/usr/bin/stratumSwitcher .
+RUN ./scripts/licences.sh /out/usr/share/doc/stratumswitcher/licences
 # Empty, for the hot upgrade's state.
 RUN mkdir -p /out/var/lib/stratumSwitcher
 

@@ -7,21 +7,18 @@ DESTDIR ?=
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X main.version=$(VERSION)
 
-STATICCHECK_VERSION := 0.8.2
-# GOPATH may be a list; tools go to the first.
-GOBIN       := $(shell $(GO) env GOPATH | cut -d: -f1)/bin
-STATICCHECK := $(GOBIN)/staticcheck
-
 # The program runs on Linux; elsewhere it has to build.
 CROSS := darwin windows
 
-.PHONY: help build test test-portable test-fuzz torture lint cover bench demo package install clean
+.PHONY: help build test unit e2e test-portable test-fuzz torture lint vulncheck cover bench demo package install clean
 
 help:
 	@echo "make build    build ./stratumSwitcher"
-	@echo "make test     run all tests with the race detector (installs what they need)"
+	@echo "make unit     run the unit tests with the race detector: no root, no network, no Java"
+	@echo "make e2e      run the tests of the built daemon and of ZooKeeper (installs what they need)"
+	@echo "make test     run all tests: unit, e2e, fuzz targets, the relay of other systems"
 	@echo "make torture  the random tests for long: SEED= MINUTES= (30), both optional"
-	@echo "make lint     gofmt, go vet, staticcheck, and builds for: $(CROSS)"
+	@echo "make lint     gofmt, go vet, linters, known vulnerabilities, builds for: $(CROSS)"
 	@echo "make cover    print how much of the daemon the tests run, the built daemon included"
 	@echo "make demo     show a switch between two simulated pools"
 	@echo "make bench    measure the cost, beside HAProxy and nginx (installs them)"
@@ -33,15 +30,29 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o stratumSwitcher .
 
 # The relay for systems other than Linux is tested here too: its tests mostly
-# wait, so fuzzing goes on beside them. The tests that are parallel are long and
-# mostly wait, so there may be more of them than cores.
+# wait, so fuzzing goes on beside them.
 test:
 	./scripts/install-test-tools.sh
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-portable test-fuzz
-	$(GO) test -race -count=1 -parallel 4 -timeout 14m ./...
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory e2e
+
+# What needs more than Go has the build tag e2e.
+unit:
+	$(GO) test -race -count=1 -parallel 4 -timeout 5m ./...
+	@echo "unit tests passed; make e2e runs the tests of the built daemon: see e2e/doc.go"
+
+# Tests of load, memory and time are not parallel: they run alone, before all that
+# mostly wait and run side by side, more of them than there are cores. Packages run
+# one after the other for the same reason.
+E2E_UNIT := -run '$(shell grep -l '^//go:build.*e2e' *_test.go | xargs grep -ho '^func Test[A-Za-z0-9_]*' | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')'
+e2e:
+	./scripts/install-test-tools.sh
+	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m ./e2e
+	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m $(E2E_UNIT) .
 
 test-portable:
-	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' .
+	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' . ./internal/relay
 
 test-fuzz:
 	./scripts/fuzz.sh 1000x
@@ -51,7 +62,7 @@ test-fuzz:
 # fault each. Then a hundred upgrades. All go by SEED.
 SEED    ?= $(shell date +%s)
 MINUTES ?= 30
-LONG    := $(GO) test -race -count=1 -timeout 0 -v
+LONG    := $(GO) test -tags e2e -race -count=1 -timeout 0 -v
 TORTURE := TestTorture|TestChaos|TestChaosZooKeeper|TestZKFaults|TestCoinFileFaults|TestLogFaults
 # The flags that say for how many seconds these go on.
 TORTURE_SECONDS := torture chaos zk-fault coin-file log-fault
@@ -59,24 +70,33 @@ TORTURE_SECONDS := torture chaos zk-fault coin-file log-fault
 torture:
 	./scripts/install-test-tools.sh
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES)"
-	$(LONG) -parallel 8 -run '^($(TORTURE))$$' . -args -seed $(SEED) \
+	$(LONG) -parallel 8 -run '^($(TORTURE))$$' ./e2e -args -seed $(SEED) \
 		$(foreach fault,$(TORTURE_SECONDS),-$(fault)-seconds $$(($(MINUTES) * 60)))
-	$(LONG) -run '^TestUpgrade' . -args -seed $(SEED) -upgrades 100
+	$(LONG) -run '^TestUpgrade' ./e2e -args -seed $(SEED) -upgrades 100
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES): all well"
 
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
-	$(GO) vet -tags setclock .
-	@$(STATICCHECK) -version 2>/dev/null | grep -qF '($(STATICCHECK_VERSION))' || \
-		GOBIN=$(GOBIN) $(GO) install honnef.co/go/tools/cmd/staticcheck@v$(STATICCHECK_VERSION)
-	$(STATICCHECK) ./...
+	$(GO) vet -tags e2e,setclock ./...
+	$(GO) tool staticcheck ./...
+	$(GO) tool staticcheck -tags e2e ./...
+	$(GO) tool unparam ./...
+	$(GO) tool go-errorlint -errorf=false -asserts=false ./...
+	$(GO) tool misspell -error $$(git ls-files '*.go' '*.md' '*.yml' Makefile deploy scripts)
 	@set -e; for os in $(CROSS); do \
 		echo "build and vet for $$os"; \
 		GOOS=$$os CGO_ENABLED=0 $(GO) build -o /dev/null ./...; \
 		GOOS=$$os CGO_ENABLED=0 $(GO) vet ./...; \
+		GOOS=$$os CGO_ENABLED=0 $(GO) vet -tags e2e ./...; \
 	done
+	@GO='$(GO)' ./scripts/vulncheck.sh -offline-ok
+
+# Known vulnerabilities in what is linked. It fails if the database cannot be
+# reached; as part of "make lint" it only says so.
+vulncheck:
+	@GO='$(GO)' ./scripts/vulncheck.sh
 
 # Unit tests and real daemons together. Daemons do not count what they ran before
 # an upgrade, and nothing if they are killed. COVER_RUN picks tests.
@@ -86,7 +106,7 @@ cover:
 	rm -rf $(COVER)
 	mkdir -p $(COVER)/unit $(COVER)/daemon
 	chmod 777 $(COVER)/daemon
-	$(GO) test -count=1 -timeout 30m -cover -covermode=atomic -run '$(COVER_RUN)' . -args \
+	$(GO) test -tags e2e -count=1 -p 1 -timeout 30m -cover -covermode=atomic -run '$(COVER_RUN)' . ./e2e -args \
 		-test.gocoverdir=$(COVER)/unit -daemon-cover $(COVER)/daemon
 	$(GO) tool covdata textfmt -i=$(COVER)/unit,$(COVER)/daemon -o $(COVER)/profile
 	$(GO) tool cover -func $(COVER)/profile >$(COVER)/functions.txt

@@ -102,3 +102,12 @@ func sessionLimit(c *Config, descriptors int) int {
 	}
 	return n
 }
+
+// sessionRoom is how many sessions the limit of descriptors has room for.
+func sessionRoom(c *Config, limit int) (int, error) {
+	room := sessionLimit(c, limit)
+	if room < 1 {
+		return 0, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions beside MaxPoolDials, %d", limit, c.MaxPoolDials)
+	}
+	return room, nil
+}

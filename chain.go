@@ -11,6 +11,10 @@ import (
 	"unicode/utf8"
 )
 
+// ownExtranonceHint says what helps when a pool does not give miners the
+// extranonce that the switcher has asked for.
+const ownExtranonceHint = `set "ExtraNonce": "pool" for this coin`
+
 // chainType is a family of coins with one way of Stratum.
 type chainType uint8
 
@@ -202,11 +206,11 @@ func (c chainType) checkPoolSubscribe(s *subscription, id uint32, result json.Ra
 	got, _ := jsonString(parts[1])
 	if c != chainEthereum {
 		if !strings.EqualFold(got, want) {
-			return fmt.Errorf("pool gave extranonce %q instead of %q", clip([]byte(got)), want)
+			return fmt.Errorf("pool gave extranonce %q instead of %q: %s", clip([]byte(got)), want, ownExtranonceHint)
 		}
 		var size int
 		if c == chainBitcoin && len(parts) > 2 && (wireJSON.Unmarshal(parts[2], &size) != nil || size != extranonce2Size) {
-			return fmt.Errorf("pool gave extranonce2 size %s instead of %d", clip(parts[2]), extranonce2Size)
+			return fmt.Errorf("pool gave extranonce2 size %s instead of %d: %s", clip(parts[2]), extranonce2Size, ownExtranonceHint)
 		}
 		return nil
 	}
@@ -216,7 +220,7 @@ func (c chainType) checkPoolSubscribe(s *subscription, id uint32, result json.Ra
 	}
 	x, _ := jsonString(notify[1])
 	if short := c.shortExtranonce(s, id); !strings.EqualFold(x, want) || !strings.EqualFold(got, short) {
-		return fmt.Errorf("pool gave extranonces %q, %q instead of %q, %q", clip([]byte(x)), clip([]byte(got)), want, short)
+		return fmt.Errorf("pool gave extranonces %q, %q instead of %q, %q: %s", clip([]byte(x)), clip([]byte(got)), want, short, ownExtranonceHint)
 	}
 	return nil
 }

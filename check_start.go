@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
 // checkStart tries what a start with configuration c would do: what it accepts
@@ -25,7 +27,7 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 				warnings = append(warnings, "warning: coin file "+c.CoinFile+": "+warning)
 			}
 		}
-		if before != nil && errors.Is(err, errFileTooSlow) {
+		if before != nil && errors.Is(err, regularfile.ErrTooSlow) {
 			// The next process goes on with the coins of this one.
 			warnings, err = append(warnings, "warning: "+err.Error()), nil
 		}
@@ -55,22 +57,13 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 	return warnings, notes, err
 }
 
-// sessionRoom is how many sessions the limit of descriptors has room for.
-func sessionRoom(c *Config, limit int) (int, error) {
-	room := sessionLimit(c, limit)
-	if room < 1 {
-		return 0, fmt.Errorf("the limit of %d file descriptors leaves no room for sessions beside MaxPoolDials, %d", limit, c.MaxPoolDials)
-	}
-	return room, nil
-}
-
 // tryListeners opens both listeners as a start does, and closes them. The
 // notes are about addresses that somebody else uses now.
 func tryListeners(c *Config) (notes []string, err error) {
 	ln, err := listen(c.ListenAddr)
 	switch {
 	case err == nil:
-		defer ln.close()
+		defer ln.Close()
 	case addressInUse(err):
 		notes = append(notes, inUseNote("ListenAddr", c.ListenAddr))
 	default:
@@ -88,7 +81,7 @@ func tryListeners(c *Config) (notes []string, err error) {
 	}
 	if ln != nil {
 		// It may be our own listener that uses the address.
-		ln.close()
+		ln.Close()
 		if tryHTTP(c) == nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-//go:build linux && !portable_relay
+//go:build linux && e2e && !portable_relay
 
 package main
 
@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // getJSON reads a page of the status API.
@@ -70,19 +73,19 @@ func TestUpgradeClockSet(t *testing.T) {
 // upgradeClockSet has the state's times off by d. older: without the monotonic
 // clock's.
 func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
-	btc, bcc := twoPools(t)
-	c := fileConfig(btc, bcc)
+	btc, bcc := testkit.TwoPools(t)
+	c := daemontest.FileConfig(btc, bcc)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
-	p := startProcess(t, c, map[string]string{"alice": "btc"})
-	miners := startMiners(t, p.addr, "alice", 3)
-	p.setCoins(map[string]string{"alice": "bcc"})
-	wantMining(t, miners, "bcc")
-	stuck := stratumtest.DialRaw(t, p.addr) // in the middle of its handshake
-	stuck.SendLine(rawSubscribe)
+	p := daemontest.Start(t, c, map[string]string{"alice": "btc"})
+	miners := testkit.StartMiners(t, p.Addr, "alice", 3)
+	p.SetCoins(map[string]string{"alice": "bcc"})
+	testkit.WantMining(t, miners, "bcc")
+	stuck := stratumtest.DialRaw(t, p.Addr) // in the middle of its handshake
+	stuck.SendLine(testkit.RawSubscribe)
 	stuck.Line(stratumtest.Patience)
-	logged := p.logged()
-	p.upgradeWhile(func() {
-		path := filepath.Join(p.dir, runtimeFile)
+	logged := p.Logged()
+	p.UpgradeWhile(func() {
+		path := filepath.Join(p.Dir, runtimeFile)
 		st, err := readRuntimeState(path)
 		if err != nil {
 			t.Fatal(err)
@@ -95,16 +98,16 @@ func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
 			t.Fatal(err)
 		}
 	})
-	pause := p.waitLogFrom(logged, `upgraded version=two .* pause_ms=(\S+)`)[1]
+	pause := p.WaitLogFrom(logged, `upgraded version=two .* pause_ms=(\S+)`)[1]
 	if ms, err := strconv.Atoi(pause); !older && (err != nil || ms < 0 || ms > 60000) || older && d > 0 && pause != "unknown" {
 		t.Errorf("pause_ms=%s", pause)
 	}
-	p.setCoins(map[string]string{"alice": "btc"})
-	wantMining(t, miners, "btc")
-	stuck.SendLine(rawAuthorize)
+	p.SetCoins(map[string]string{"alice": "btc"})
+	testkit.WantMining(t, miners, "btc")
+	stuck.SendLine(testkit.RawAuthorize)
 	stuck.Line(stratumtest.Patience)
 
-	web := "http://" + p.waitLogFrom(logged, `http addr=(\S+)`)[1]
+	web := "http://" + p.WaitLogFrom(logged, `http addr=(\S+)`)[1]
 	latest := time.Now().Unix() + 1
 	var status statusReply
 	getJSON(t, web+"/api/status", &status)
@@ -135,12 +138,12 @@ func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
 			t.Errorf("event %+v", e)
 		}
 	}
-	var series historySeries
+	var series journal.Series
 	getJSON(t, web+"/api/history", &series)
 	if !slices.IsSorted(series.Times) || len(series.Times) > 0 && series.Times[len(series.Times)-1] > latest {
 		t.Errorf("charts at %v", series.Times)
 	}
-	if _, err := os.Stat(filepath.Join(p.dir, runtimeFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(p.Dir, runtimeFile)); err == nil {
 		t.Error("the state file is still there")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/golang/glog"
 )
 
@@ -92,8 +93,8 @@ func resumeFileCoinSource(path string, serverID uint8, rules coinFileRules, befo
 // looked at soon is given the benefit of the doubt.
 func checkCoinFolder(path string) error {
 	const wait = 200 * time.Millisecond
-	_, err := readInTime(wait, func() (os.FileInfo, error) { return os.Stat(filepath.Dir(path)) })
-	if err == nil || errors.Is(err, errFileTooSlow) {
+	_, err := regularfile.InTime(wait, func() (os.FileInfo, error) { return os.Stat(filepath.Dir(path)) })
+	if err == nil || errors.Is(err, regularfile.ErrTooSlow) {
 		return nil
 	}
 	return fmt.Errorf("coin file %s: %w", path, err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +8,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
 const (
@@ -27,14 +29,6 @@ type coinFileRules struct {
 	known     map[string]bool // coins of StratumServerMap; nil: any
 }
 
-func coinFileRulesOf(c *Config) coinFileRules {
-	known := make(map[string]bool, len(c.StratumServerMap))
-	for coin := range c.StratumServerMap {
-		known[coin] = true
-	}
-	return coinFileRules{lowerCase: c.StratumServerCaseInsensitive, known: known}
-}
-
 // coinFileContent is what a reading of the file gave.
 type coinFileContent struct {
 	text  []byte
@@ -51,11 +45,11 @@ func readCoinFile(path string, rules coinFileRules) (*coinFileContent, error) {
 		text []byte
 		info os.FileInfo
 	}
-	f, err := readInTime(fileWait, func() (f file, err error) {
-		f.text, f.info, err = readRegularFile(path, coinFileLimit)
+	f, err := regularfile.InTime(regularfile.Wait, func() (f file, err error) {
+		f.text, f.info, err = regularfile.Read(path, coinFileLimit)
 		return f, err
 	})
-	if errors.Is(err, errFileTooSlow) {
+	if errors.Is(err, regularfile.ErrTooSlow) {
 		return nil, fmt.Errorf("coin file %s: %w", path, err)
 	}
 	if err != nil {
@@ -66,85 +60,77 @@ func readCoinFile(path string, rules coinFileRules) (*coinFileContent, error) {
 
 // checkCoinFile makes sense of the file's text.
 func checkCoinFile(path string, text []byte, info os.FileInfo, rules coinFileRules) (*coinFileContent, error) {
-	content := &coinFileContent{text: text, info: info}
-	text, err := trimByteOrderMark(text)
+	coins, warnings, err := parseCoinFile(text, rules)
+	if e, ok := errors.AsType[*strictjson.Error](err); ok {
+		return nil, fmt.Errorf("coin file %s:%d:%d: %w", path, e.Line, e.Column, e.Err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("coin file %s: %w", path, err)
 	}
-	var at int
-	content.coins, content.warnings, at, err = parseCoinFile(text, rules)
-	if err != nil {
-		line := 1 + bytes.Count(text[:at], []byte("\n"))
-		column := at - bytes.LastIndexByte(text[:at], '\n')
-		return nil, fmt.Errorf("coin file %s:%d:%d: %w", path, line, column, err)
-	}
-	return content, nil
+	return &coinFileContent{text: text, coins: coins, warnings: warnings, info: info}, nil
 }
 
-// parseCoinFile gives the entries, or what is wrong and where. Entries for
-// names that no sub-account can have are left out, with a warning: they cost
-// the other entries nothing.
-func parseCoinFile(content []byte, rules coinFileRules) (coins map[string]string, warnings []string, at int, err error) {
-	var whole json.RawMessage
-	var syntax *json.SyntaxError
-	if err := json.Unmarshal(content, &whole); errors.As(err, &syntax) {
-		at = min(max(int(syntax.Offset)-1, 0), len(content))
-		if syntax.Error() == "unexpected end of JSON input" {
-			return nil, nil, len(content), errors.New("the file ends too early")
-		}
-		return nil, nil, at, err
+// parseCoinFile returns the entries, or what is wrong and where. Entries for
+// names that no sub-account can have are left out, with a warning, so that they
+// do not stop the other entries from being used.
+func parseCoinFile(text []byte, rules coinFileRules) (coins map[string]string, warnings []string, err error) {
+	r, err := strictjson.NewReader(text)
+	if e, ok := errors.AsType[*strictjson.Error](err); ok && e.Truncated {
+		e.Err = errors.New("the file ends too early")
 	}
-	d := json.NewDecoder(bytes.NewReader(content))
-	// next gives a token, with at where it begins.
-	next := func() (json.Token, error) {
-		at = int(d.InputOffset())
-		for at < len(content) && strings.IndexByte(" \t\r\n,:", content[at]) >= 0 {
-			at++
-		}
-		return d.Token()
-	}
-	token, err := next()
 	if err != nil {
-		return nil, nil, at, err
+		return nil, nil, err
+	}
+	token, err := r.Next()
+	if err != nil {
+		return nil, nil, r.Fail(err)
 	}
 	if token != json.Delim('{') {
-		return nil, nil, at, errors.New("must be an object of sub-accounts and coins")
+		return nil, nil, r.Fail(errors.New("must be an object of sub-accounts and coins"))
 	}
 	coins = make(map[string]string)
 	useless := uselessEntries{rules: rules, coins: make(map[string]*uselessCoin)}
-	for d.More() {
-		token, err = next()
+	for r.More() {
+		account, coin, err := parseCoinFileEntry(r, coins)
 		if err != nil {
-			return nil, nil, at, err
+			return nil, nil, r.Fail(err)
 		}
-		account, ok := token.(string)
-		if !ok {
-			return nil, nil, at, errors.New("expected a sub-account's name")
+		if !useless.check(account, coin) {
+			coins[account] = coin
 		}
-		if _, twice := coins[account]; twice {
-			return nil, nil, at, fmt.Errorf("sub-account %q is there twice", shorten(account))
-		}
-		token, err = next()
-		if err != nil {
-			return nil, nil, at, err
-		}
-		text, ok := token.(string)
-		if !ok {
-			return nil, nil, at, fmt.Errorf("sub-account %q: the coin must be a string", shorten(account))
-		}
-		coin, err := parseCoin([]byte(text))
-		if err != nil {
-			return nil, nil, at, fmt.Errorf("sub-account %q: %w", shorten(account), err)
-		}
-		if coin == "" {
-			return nil, nil, at, fmt.Errorf("sub-account %q: the coin is empty", shorten(account))
-		}
-		if useless.check(account, coin) {
-			continue
-		}
-		coins[account] = coin
 	}
-	return coins, useless.warnings(len(coins)), at, nil
+	return coins, useless.warnings(len(coins)), nil
+}
+
+// parseCoinFileEntry reads the next sub-account and its coin.
+func parseCoinFileEntry(r *strictjson.Reader, before map[string]string) (account, coin string, err error) {
+	token, err := r.Next()
+	if err != nil {
+		return "", "", err
+	}
+	account, ok := token.(string)
+	if !ok {
+		return "", "", errors.New("expected a sub-account's name")
+	}
+	if _, twice := before[account]; twice {
+		return "", "", fmt.Errorf("sub-account %q is there twice", strictjson.Shorten(account))
+	}
+	token, err = r.Next()
+	if err != nil {
+		return "", "", err
+	}
+	text, ok := token.(string)
+	if !ok {
+		return "", "", fmt.Errorf("sub-account %q: the coin must be a string", strictjson.Shorten(account))
+	}
+	coin, err = parseCoin([]byte(text))
+	if err == nil && coin == "" {
+		err = errors.New("the coin is empty")
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("sub-account %q: %w", strictjson.Shorten(account), err)
+	}
+	return account, coin, nil
 }
 
 // uselessEntries collects entries that can not do what was meant. A file may
@@ -168,7 +154,7 @@ func (u *uselessEntries) check(account, coin string) (never bool) {
 	if account != anySubAccount {
 		if why := u.rules.neverMatches(account); why != "" {
 			if len(u.names) < coinFileWarnings {
-				u.names = append(u.names, fmt.Sprintf("sub-account %q matches no miner: %s", shorten(account), why))
+				u.names = append(u.names, fmt.Sprintf("sub-account %q matches no miner: %s", strictjson.Shorten(account), why))
 			} else {
 				u.more++
 			}
@@ -202,7 +188,7 @@ func (r coinFileRules) neverMatches(account string) string {
 	case dot && before == "":
 		return "a sub-account's name ends before the first dot of a worker's"
 	case dot:
-		return fmt.Sprintf("a sub-account's name ends before the first dot of a worker's, here %q", shorten(before))
+		return fmt.Sprintf("a sub-account's name ends before the first dot of a worker's, here %q", strictjson.Shorten(before))
 	case filterWorker(account) != account:
 		return fmt.Sprintf("a name has only %s; other characters are dropped, which leaves %q", allowed, filterWorker(account))
 	case r.lowerCase && strings.ToLower(account) != account:
@@ -218,7 +204,7 @@ func (u *uselessEntries) warnings(entries int) []string {
 	}
 	for _, coin := range slices.Sorted(maps.Keys(u.coins)) {
 		c := u.coins[coin]
-		whose := fmt.Sprintf("of sub-account %q", shorten(c.account))
+		whose := fmt.Sprintf("of sub-account %q", strictjson.Shorten(c.account))
 		if c.entries > 1 {
 			whose += fmt.Sprintf(" and %d more", c.entries-1)
 		}

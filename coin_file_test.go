@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
 func writeCoinFile(t *testing.T, path, content string) {
@@ -206,9 +210,12 @@ func FuzzCoinFile(f *testing.F) {
 	f.Add([]byte(` [ "`))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		rules := coinFileRules{lowerCase: len(content)%2 == 0, known: map[string]bool{"btc": true}}
-		coins, warnings, at, err := parseCoinFile(content, rules)
-		if at < 0 || at > len(content) {
-			t.Fatalf("position %d of %d", at, len(content))
+		coins, warnings, err := parseCoinFile(content, rules)
+		if e, ok := errors.AsType[*strictjson.Error](err); ok {
+			lines := bytes.Split(content, []byte("\n"))
+			if e.Line < 1 || e.Line > len(lines) || e.Column < 1 || e.Column > len(lines[e.Line-1])+1 {
+				t.Fatalf("line %d, column %d of %q", e.Line, e.Column, content)
+			}
 		}
 		if err != nil {
 			return

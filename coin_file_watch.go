@@ -13,6 +13,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
 const (
@@ -76,7 +78,7 @@ type coinFileWatch struct {
 type logPause struct{ last time.Time }
 
 func (p *logPause) over() bool {
-	if !p.last.IsZero() && time.Since(p.last) < alertEvery {
+	if !p.last.IsZero() && time.Since(p.last) < time.Minute {
 		return false
 	}
 	p.last = time.Now()
@@ -84,7 +86,7 @@ func (p *logPause) over() bool {
 }
 
 func newCoinFileWatch(path string, rules coinFileRules, report func(coinFileReport)) *coinFileWatch {
-	return &coinFileWatch{path: path, rules: rules, read: readRegularFile, newWatcher: fsnotify.NewWatcher, report: report, stop: make(chan struct{})}
+	return &coinFileWatch{path: path, rules: rules, read: regularfile.Read, newWatcher: fsnotify.NewWatcher, report: report, stop: make(chan struct{})}
 }
 
 // alreadyRead tells a watch that has not been started of the first content.
@@ -115,7 +117,7 @@ func (w *coinFileWatch) close() {
 // hangs says that a look has not come to an end for a while.
 func (w *coinFileWatch) hangs() bool {
 	began := w.looking.Load()
-	return began != 0 && time.Since(time.Unix(0, began)) > fileWait
+	return began != 0 && time.Since(time.Unix(0, began)) > regularfile.Wait
 }
 
 func (w *coinFileWatch) run() {

@@ -11,15 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/fsnotify/fsnotify"
 )
-
-func mustDo(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // The folder is another one, or a link to another one, and the file is followed
 // there, as are changes of it.
@@ -154,7 +148,7 @@ func (h *hangingReads) read(path string, limit int64) ([]byte, os.FileInfo, erro
 	h.most.Store(max(h.most.Load(), h.inside.Add(1)))
 	defer h.inside.Add(-1)
 	<-h.hang
-	return readRegularFile(path, limit)
+	return regularfile.Read(path, limit)
 }
 
 // While a read hangs miners get in, and the end is not held up.

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
 // Config is the content of config.json, complete and checked: parseConfig
@@ -214,12 +217,12 @@ const maxConfigFile = 16 << 20
 
 // loadConfig reads and checks the configuration file at path.
 func loadConfig(path string) (*Config, error) {
-	text, err := readInTime(fileWait, func() ([]byte, error) {
-		text, _, err := readRegularFile(path, maxConfigFile)
+	text, err := regularfile.InTime(regularfile.Wait, func() ([]byte, error) {
+		text, _, err := regularfile.Read(path, maxConfigFile)
 		return text, err
 	})
 	if err != nil {
-		if errors.Is(err, errFileTooSlow) {
+		if errors.Is(err, regularfile.ErrTooSlow) {
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -234,12 +237,12 @@ func loadConfig(path string) (*Config, error) {
 // parseConfig decodes and checks a configuration. The error has all that is
 // wrong with it, one line each.
 func parseConfig(text []byte) (*Config, error) {
-	root, err := parseJSON(text)
+	root, err := strictjson.Parse(text)
 	if err != nil {
 		return nil, err
 	}
-	if root.kind != '{' {
-		return nil, fmt.Errorf("the file's content is %s, must be an object {…}", root.written())
+	if root.Kind != strictjson.Object {
+		return nil, fmt.Errorf("the file's content is %s, must be an object {…}", root.Written())
 	}
 	c := defaultConfig()
 	var p configProblems
@@ -356,7 +359,7 @@ func (c *Config) checkPools(p *configProblems) {
 			p.add(key, "has the coin name "+strconv.Quote(coin)+", must be "+wantCoinName)
 		}
 		if len(coin) > zkMaxCoin {
-			p.add(joinKey("StratumServerMap", shorten(coin)), fmt.Sprintf("has a coin name of %d bytes, must be one of at most %d: no sub-account could have it", len(coin), zkMaxCoin))
+			p.add(joinKey("StratumServerMap", strictjson.Shorten(coin)), fmt.Sprintf("has a coin name of %d bytes, must be one of at most %d: no sub-account could have it", len(coin), zkMaxCoin))
 		}
 		if pool.URL == "" {
 			p.add(key+".URL", "is missing or empty, must be "+wantAddr)
@@ -387,23 +390,26 @@ func (c *Config) checkCoinSource(p *configProblems) {
 		}
 		return
 	}
+	if c.CoinFile != "" {
+		p.add("CoinFile", fmt.Sprintf("is %q beside ZKBroker, must be left out, or ZKBroker must be: coins come from one of them", strictjson.Shorten(c.CoinFile)))
+	}
 	for i, broker := range c.ZKBroker {
 		if err := checkHostPort(brokerAddr(broker), false); err != nil {
 			p.address(fmt.Sprintf("ZKBroker[%d]", i), broker, err, wantBroker)
 		}
 	}
 	if c.ServerID == 0 {
-		checkZKDir(p, "ZKServerIDAssignDir", c.ZKServerIDAssignDir)
+		p.zkDir("ZKServerIDAssignDir", c.ZKServerIDAssignDir)
 	}
-	checkZKDir(p, "ZKSwitcherWatchDir", c.ZKSwitcherWatchDir)
+	p.zkDir("ZKSwitcherWatchDir", c.ZKSwitcherWatchDir)
 	if c.EnableUserAutoReg {
-		checkZKDir(p, "ZKAutoRegWatchDir", c.ZKAutoRegWatchDir)
+		p.zkDir("ZKAutoRegWatchDir", c.ZKAutoRegWatchDir)
 		if c.AutoRegMaxWaitUsers < 1 {
 			p.add("AutoRegMaxWaitUsers", fmt.Sprintf("is %d, must be at least 1 with EnableUserAutoReg", c.AutoRegMaxWaitUsers))
 		}
 	}
 	if c.usesCaseIndex() {
-		checkZKDir(p, "ZKUserCaseInsensitiveIndex", c.ZKUserCaseInsensitiveIndex)
+		p.zkDir("ZKUserCaseInsensitiveIndex", c.ZKUserCaseInsensitiveIndex)
 	}
 }
 
@@ -413,29 +419,11 @@ func (c *Config) usesCaseIndex() bool {
 	return len(c.ZKBroker) > 0 && !c.StratumServerCaseInsensitive && c.ZKUserCaseInsensitiveIndex != ""
 }
 
-// checkZKDir checks a directory, with or without its final slash.
-func checkZKDir(p *configProblems, key, dir string) {
-	if !validZKDir(dir) {
+// zkDir reports a directory that ZooKeeper can not have.
+func (p *configProblems) zkDir(key, dir string) {
+	if checkZKDir(dir) != nil {
 		p.value(key, dir, wantZKDir)
 	}
-}
-
-// validZKDir must accept nothing that zkOptions.complete refuses.
-func validZKDir(dir string) bool {
-	names, absolute := strings.CutPrefix(dir, "/")
-	ok := absolute
-	if names != "" {
-		for name := range strings.SplitSeq(strings.TrimSuffix(names, "/"), "/") {
-			ok = ok && name != "" && name != "." && name != ".." && !strings.ContainsFunc(name, notInZKPath)
-		}
-	}
-	return ok
-}
-
-// notInZKPath is the list ZooKeeper's own PathUtils refuses. What is above
-// 0xffff is two surrogates to Java, which are in it.
-func notInZKPath(r rune) bool {
-	return r <= 0x1f || r >= 0x7f && r <= 0x9f || r >= 0xd800 && r <= 0xf8ff || r >= 0xfff0
 }
 
 // checkPoolURL checks a pool's address, with or without stratumScheme.

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
 // checkOwnAddresses refuses pools that are this switcher itself, and an HTTP
@@ -19,7 +21,7 @@ func (c *Config) checkOwnAddresses(p *configProblems) {
 	if c.EnableHTTPDebug {
 		if http, ok := parseListenAddress(c.HTTPDebugListenAddr); ok && http.overlaps(own) {
 			p.add("HTTPDebugListenAddr", fmt.Sprintf("is %q, where miners connect (ListenAddr is %q), must have another port or address",
-				shorten(c.HTTPDebugListenAddr), shorten(c.ListenAddr)))
+				strictjson.Shorten(c.HTTPDebugListenAddr), strictjson.Shorten(c.ListenAddr)))
 		}
 	}
 	for _, coin := range slices.Sorted(maps.Keys(c.StratumServerMap)) {
@@ -37,7 +39,7 @@ func (c *Config) checkOwnAddresses(p *configProblems) {
 }
 
 func (c *Config) ownAddressProblem(url string) string {
-	return fmt.Sprintf("is %q, where this switcher itself listens (ListenAddr is %q), must be a pool's address", shorten(url), shorten(c.ListenAddr))
+	return fmt.Sprintf("is %q, where this switcher itself listens (ListenAddr is %q), must be a pool's address", strictjson.Shorten(url), strictjson.Shorten(c.ListenAddr))
 }
 
 // listenAddress is an address to listen at.
@@ -45,8 +47,24 @@ type listenAddress struct {
 	host string // as written, in lower case
 	ip   netip.Addr
 	port string // without leading zeros
-	all  bool   // of this machine, of both families: so listens Go at 0.0.0.0 too
+	all  bool   // addresses of this machine: of both families, or of IPv4 for 0.0.0.0
 }
+
+// listenNetwork is the network to listen on: an IPv4 address, 0.0.0.0 too, stands
+// for IPv4 alone. Without an address, and for [::], it is both families.
+func listenNetwork(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "tcp"
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
+}
+
+// only4 reports whether the address stands for all of IPv4 and nothing else.
+func (a listenAddress) only4() bool { return a.all && a.ip.Is4() }
 
 // parseListenAddress takes addresses to listen at and to connect to.
 func parseListenAddress(addr string) (a listenAddress, ok bool) {
@@ -73,7 +91,14 @@ func parseListenAddress(addr string) (a listenAddress, ok bool) {
 
 // overlaps says that two addresses can not be listened at at the same time.
 func (a listenAddress) overlaps(b listenAddress) bool {
-	return a.port != "0" && a.port == b.port && (a.all || b.all || a.sameHost(b))
+	if a.port == "0" || a.port != b.port {
+		return false
+	}
+	if a.ip.Is4() && b.ip.Is6() || a.ip.Is6() && b.ip.Is4() {
+		// [::] is for both families.
+		return a.all && a.ip.Is6() || b.all && b.ip.Is6()
+	}
+	return a.all || b.all || a.sameHost(b)
 }
 
 func (a listenAddress) sameHost(b listenAddress) bool {
@@ -96,6 +121,9 @@ func (a listenAddress) reachedBy(url string) bool {
 		if strings.Contains(to.host, ":") {
 			to.ip = netip.IPv6Loopback()
 		}
+	}
+	if a.only4() && to.ip.IsValid() && !to.ip.Is4() {
+		return false
 	}
 	if a.all {
 		return to.ip.IsValid() && isOwnAddress(to.ip)

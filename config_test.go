@@ -352,7 +352,7 @@ func TestCheckZKDir(t *testing.T) {
 	}
 	for dir, good := range tests {
 		var p configProblems
-		checkZKDir(&p, "ZKSwitcherWatchDir", dir)
+		p.zkDir("ZKSwitcherWatchDir", dir)
 		if (len(p.errs) == 0) != good {
 			t.Errorf("%q: %v", dir, p.errs)
 		}

@@ -29,24 +29,20 @@ func (r refusal) String() string { return refusalNames[r] }
 
 // connectionLimits keeps the books of the limits. Any goroutine may use it.
 type connectionLimits struct {
-	perIP int     // 0: off
-	rate  float64 // connections a second; 0: off
+	perIP int // 0: off
 
 	refused [refusals]refusalCount
 
 	mu       sync.Mutex
 	sessions map[netip.Addr]int // by limitKey; empty while perIP is off
-	tokens   float64            // connections that may come now by the rate
-	counted  time.Time          // when tokens was last brought up to date
+	rate     tokenBucket        // connections that may come now
 }
 
 func newConnectionLimits(c *Config) *connectionLimits {
 	return &connectionLimits{
 		perIP:    c.MaxSessionsPerIP,
-		rate:     float64(c.MaxConnectsPerSecond),
 		sessions: make(map[netip.Addr]int),
-		tokens:   float64(c.MaxConnectsPerSecond),
-		counted:  time.Now(),
+		rate:     newTokenBucket(float64(c.MaxConnectsPerSecond), float64(c.MaxConnectsPerSecond)),
 	}
 }
 
@@ -93,18 +89,9 @@ func (l *connectionLimits) leave(addr netip.Addr) {
 
 // takeToken says whether the rate lets one more connection in.
 func (l *connectionLimits) takeToken(now time.Time) bool {
-	if l.rate == 0 {
-		return true
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tokens = min(l.tokens+l.rate*now.Sub(l.counted).Seconds(), l.rate)
-	l.counted = now
-	if l.tokens < 1 {
-		return false
-	}
-	l.tokens--
-	return true
+	return l.rate.take(now)
 }
 
 // refusalCount counts one reason's refusals. The log has a line now and then,
@@ -137,7 +124,7 @@ func (m *sessionManager) turnedAway(why refusal, addr netip.AddrPort) {
 	c.unlogged++
 	c.last = addr
 	c.mu.Unlock()
-	m.monitor.refused("", why.String(), "last from "+addr.Addr().String())
+	m.monitor.refusal("", why.String(), "last from "+addr.Addr().String())
 	m.logRefusals(why)
 }
 
@@ -155,7 +142,7 @@ func (m *sessionManager) logRefusals(why refusal) {
 	case refusedPerIP:
 		glog.Warningf("%sMaxSessionsPerIP is %d", line, m.limits.perIP)
 	case refusedRate:
-		glog.Warningf("%sMaxConnectsPerSecond is %.0f", line, m.limits.rate)
+		glog.Warningf("%sMaxConnectsPerSecond is %.0f", line, m.limits.rate.rate)
 	}
 }
 
@@ -216,4 +203,27 @@ func (m *sessionManager) admitProxied(s *Session) bool {
 	}
 	s.admission.perIP = true
 	return true
+}
+
+// admitResumed counts in a session of the process before, whatever the limits
+// are now: an established miner stays. One at the address of a trusted proxy
+// is that proxy itself, which the limit is not for, unless a proxy has told
+// that address. peer is the other end of the miner's connection; it is not valid
+// if the miner has gone meanwhile, which the loop finds out.
+func (m *sessionManager) admitResumed(s *Session, peer netip.Addr) {
+	m.admitted.Add(1)
+	if m.limits.perIP == 0 {
+		return
+	}
+	if m.trusts(s.addr.Addr()) && (!peer.IsValid() || peer.Unmap() == s.addr.Addr().Unmap()) {
+		return
+	}
+	m.limits.enterAnyway(s.addr.Addr())
+	s.admission.perIP = true
+}
+
+// mayDrain says whether there is a descriptor for a link that is no longer in
+// use. New links come first.
+func (m *sessionManager) mayDrain() bool {
+	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
 }

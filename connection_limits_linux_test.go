@@ -12,35 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
-
-// dialFrom connects from an address of this host.
-func dialFrom(t testing.TB, source, addr string) *net.TCPConn {
-	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: testWait}
-	nc, err := d.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { nc.Close() })
-	return nc.(*net.TCPConn)
-}
-
-// isOpen asks for something and says whether there is an answer. A refused
-// connection is closed or reset.
-func isOpen(t testing.TB, nc net.Conn) bool {
-	t.Helper()
-	nc.SetDeadline(time.Now().Add(testWait))
-	if _, err := io.WriteString(nc, `{"id":1,"method":"mining.extranonce.subscribe","params":[]}`+"\n"); err != nil {
-		return false
-	}
-	_, err := nc.Read(make([]byte, 100))
-	if isTimeout(err) {
-		t.Fatal("neither an answer nor the end")
-	}
-	return err == nil
-}
 
 // booksOfAddresses is how many addresses have sessions by the books.
 func (m *testSwitcher) booksOfAddresses() int {
@@ -94,7 +68,7 @@ func TestConnectionLimits(t *testing.T) {
 			// One that leaves makes room.
 			open[0].Close()
 			eventually(t, "one has left", func() bool { return sw.sessionCount() == len(open)-1 })
-			if sw.limits.rate == 0 && !isOpen(t, dialFrom(t, one, sw.addr)) {
+			if sw.limits.rate.rate == 0 && !isOpen(t, dialFrom(t, one, sw.addr)) {
 				t.Error("no room after one has left")
 			}
 			for _, nc := range open {
@@ -279,56 +253,10 @@ func TestRefusalsAreShown(t *testing.T) {
 		t.Errorf("the page's JSON has %+v, %d, %d", reply.Refused, reply.RefusedFull, reply.SessionsMax)
 	}
 	for what, count := range map[string]int{"per_ip": 2, "full": 1} {
-		if !slices.ContainsFunc(sw.monitor.events.all(), func(e event) bool {
-			return e.Kind == eventRefusal && e.What == what && e.Count == count && strings.Contains(e.Detail, "127.0.0.")
+		if !slices.ContainsFunc(sw.monitor.events.All(), func(e journal.Event) bool {
+			return e.Kind == journal.Refusal && e.What == what && e.Count == count && strings.Contains(e.Detail, "127.0.0.")
 		}) {
-			t.Errorf("no event %s with count %d in %+v", what, count, sw.monitor.events.all())
+			t.Errorf("no event %s with count %d in %+v", what, count, sw.monitor.events.All())
 		}
-	}
-}
-
-// Sessions of the process before are counted, and stay whatever the limits.
-func TestUpgradeKeepsSessionsOverLoweredLimits(t *testing.T) {
-	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
-	c := fileConfig(btc)
-	c.TrustedProxies = []string{"127.0.0.9"}
-	p := startProcess(t, c, map[string]string{"alice": "btc"})
-	mine := func(source, header string) *stratumtest.Raw {
-		r := stratumtest.NewRaw(t, dialFrom(t, source, p.addr))
-		r.Send(header + rawSubscribe + "\n" + rawAuthorize + "\n")
-		r.ExpectMethodAfter(`{"id":2,"result":true,"error":null}`)
-		r.ExpectMethod("mining.notify")
-		return r
-	}
-	const header = "PROXY TCP4 192.0.2.1 10.0.0.1 4444 18080\r\n"
-	miners := []*stratumtest.Raw{
-		mine("127.0.0.2", ""), mine("127.0.0.2", ""), mine("127.0.0.2", ""), // over the new limit
-		mine("127.0.0.9", header), mine("127.0.0.9", header), // at it
-		mine("127.0.0.9", ""), mine("127.0.0.9", ""), mine("127.0.0.9", ""), // not limited
-	}
-	c.MaxSessionsPerIP, c.MaxSessions = 2, 9
-	p.writeConfig(c)
-	if sessions, lost, _ := p.upgrade(); sessions != "8" || lost != "0" {
-		t.Fatalf("%s sessions, %s lost", sessions, lost)
-	}
-	newcomer := func(source, header string) bool {
-		nc := dialFrom(t, source, p.addr)
-		defer nc.Close()
-		io.WriteString(nc, header)
-		return isOpen(t, nc)
-	}
-	for _, refused := range [][2]string{{"127.0.0.2", ""}, {"127.0.0.9", header}} {
-		if newcomer(refused[0], refused[1]) {
-			t.Errorf("a newcomer from %s with %q was let in", refused[0], refused[1])
-		}
-	}
-	p.waitLog(`refused reason=per_ip connections=1 last=127\.0\.0\.2:\d+: MaxSessionsPerIP is 2`)
-	eventually(t, "a trusted proxy is let in", func() bool { return newcomer("127.0.0.9", "") })
-	miners[0].Close()
-	miners[1].Close()
-	eventually(t, "there is room again", func() bool { return newcomer("127.0.0.2", "") })
-	for _, r := range miners[2:] {
-		r.SendLine(`{"id":9,"method":"mining.extranonce.subscribe","params":[]}`)
-		r.ExpectLine(`{"id":9,"result":true,"error":null}`)
 	}
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"net"
 	"os"
 
 	"github.com/golang/glog"
@@ -45,7 +43,7 @@ func (d *daemon) start(configPath string) error {
 		return err
 	}
 	if d.status, err = startStatus(d.config, d.manager); err != nil {
-		ln.close()
+		ln.Close()
 		return err
 	}
 	defer d.status.close()
@@ -66,7 +64,7 @@ func (d *daemon) run() error {
 	for {
 		select {
 		case sig := <-d.stop:
-			d.manager.limitedLog.tell()
+			d.manager.limitedLog.Tell()
 			glog.Infof("stopping on %v", sig)
 			return nil
 		case <-d.again:
@@ -85,57 +83,4 @@ func (d *daemon) run() error {
 			glog.Warningf("signal %v is not used; SIGUSR2 reads the configuration again, by an upgrade", sig)
 		}
 	}
-}
-
-// newCoinSource makes the source of coins that the configuration names. st is
-// what a former process left, or nil.
-func newCoinSource(c *Config, st *runtimeState) (CoinSource, error) {
-	if len(c.ZKBroker) > 0 {
-		opts := zkOptionsOf(c)
-		if st != nil {
-			opts.PreviousServerID, opts.PreviousOwner = st.ServerID, st.ServerIDOwner
-		}
-		return newZKCoinSource(opts)
-	}
-	if st != nil {
-		// The former configuration serves on if this one names another file,
-		// which seems wrong. If it does not, there is no better one.
-		if st.Config != nil && st.Config.CoinFile != c.CoinFile {
-			if err := checkCoinFolder(c.CoinFile); err != nil {
-				return nil, err
-			}
-		}
-		return resumeFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c), st.Wanted), nil
-	}
-	return newFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c))
-}
-
-// check sees whether a process with configuration c could take the place of
-// the one that c is the context of.
-func (u *upgradeContext) check(c *Config) error {
-	if c.ChainType != u.ChainType {
-		return fmt.Errorf("ChainType is %q, must be %q as before: an upgrade can not change it", c.ChainType, u.ChainType)
-	}
-	if u.StateVersion > runtimeVersion {
-		return fmt.Errorf("this program is too old: it reads state files up to version %d, not %d", runtimeVersion, u.StateVersion)
-	}
-	if c.ListenAddr != u.ListenAddr {
-		if err := tryListen(c.ListenAddr); err != nil {
-			return fmt.Errorf("ListenAddr: %w", err)
-		}
-	}
-	if c.EnableHTTPDebug && c.HTTPDebugListenAddr != u.HTTPAddr {
-		if err := tryListen(c.HTTPDebugListenAddr); err != nil {
-			return fmt.Errorf("HTTPDebugListenAddr: %w", err)
-		}
-	}
-	return nil
-}
-
-func tryListen(addr string) error {
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	return ln.Close()
 }

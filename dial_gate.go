@@ -13,14 +13,12 @@ import (
 // does not hold up a small one.
 type dialGate struct {
 	size int
-	rate float64 // tickets a second; 0: as many as there are
 
 	mu        sync.Mutex
 	held      int // may be above size: each address has a share of its own
 	addresses map[*endpoint]*gateAddress
 	turns     []*gateAddress // those with waiting tickets, next one first
-	tokens    float64        // tickets that may be given now by the rate
-	counted   time.Time      // when tokens was last brought up to date
+	rate      tokenBucket    // tickets that may be given now; no limit: as many as there are
 	timer     *time.Timer    // set while only the rate holds tickets back
 }
 
@@ -98,24 +96,9 @@ const rateBurst = 0.05
 
 func newDialGate(size, rate int) *dialGate {
 	return &dialGate{
-		size: size, rate: float64(rate), addresses: make(map[*endpoint]*gateAddress),
-		tokens: max(1, float64(rate)*rateBurst), counted: time.Now(),
+		size: size, addresses: make(map[*endpoint]*gateAddress),
+		rate: newTokenBucket(float64(rate), max(1, float64(rate)*rateBurst)),
 	}
-}
-
-// spend takes a token of the rate, if there is one.
-func (g *dialGate) spend() bool {
-	if g.rate == 0 {
-		return true
-	}
-	now := time.Now()
-	g.tokens = min(max(1, g.rate*rateBurst), g.tokens+g.rate*now.Sub(g.counted).Seconds())
-	g.counted = now
-	if g.tokens < 1 {
-		return false
-	}
-	g.tokens--
-	return true
 }
 
 // acquire returns a ticket to dial an address and whether it is held already.
@@ -235,14 +218,14 @@ func (g *dialGate) grant() []*dialTicket {
 			g.forget(a)
 			continue
 		}
-		if !g.spend() {
+		if !g.rate.take(time.Now()) {
 			g.wakeLater()
 			break
 		}
 		t := a.take(g.suspectsAllowed())
 		g.turns = append(g.turns[1:], a)
 		if t == nil { // only suspects wait, and they have their part
-			g.tokens++
+			g.rate.giveBack()
 			skipped++
 			continue
 		}
@@ -291,7 +274,7 @@ func (g *dialGate) waitingAccounts() int {
 
 // wakeLater sees that waiting tickets are given when the rate allows it.
 func (g *dialGate) wakeLater() {
-	g.wakeIn(time.Duration(float64(time.Second)/g.rate) + time.Millisecond)
+	g.wakeIn(g.rate.refill() + time.Millisecond)
 }
 
 func (g *dialGate) wakeIn(d time.Duration) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // A share for a job of the pool that was left is translated for that pool.
@@ -146,9 +147,9 @@ func TestSessionAgentAtOwnPool(t *testing.T) {
 	// A switch to a pool that is no use leaves it where it is.
 	coins.set("agent", "own")
 	eventually(t, "the reason", func() bool {
-		sw.mu.Lock()
-		defer sw.mu.Unlock()
-		return sw.accounts["agent"].lastError == errAgentPool.Error()
+		sw.accounts.mu.Lock()
+		defer sw.accounts.mu.Unlock()
+		return sw.accounts.accounts["agent"].lastError == errAgentPool.Error()
 	})
 	if err := a.Submit(0); err != nil {
 		t.Fatal(err)
@@ -167,9 +168,9 @@ func TestSessionAgentAtOwnPool(t *testing.T) {
 
 func wantLastError(t *testing.T, sw *testSwitcher, account, want string) {
 	t.Helper()
-	sw.mu.Lock()
-	defer sw.mu.Unlock()
-	if a := sw.accounts[account]; a != nil && a.lastError != want {
+	sw.accounts.mu.Lock()
+	defer sw.accounts.mu.Unlock()
+	if a := sw.accounts.accounts[account]; a != nil && a.lastError != want {
 		t.Errorf("reason is %q, want %q", a.lastError, want)
 	}
 }
@@ -294,9 +295,9 @@ func TestSessionExtranonce2Size(t *testing.T) {
 			coins.set("alice", "small")
 			want := fmt.Sprintf("pool gives extranonce2 size %d, this session needs %d", needed-1, needed)
 			eventually(t, want, func() bool {
-				sw.mu.Lock()
-				defer sw.mu.Unlock()
-				return sw.accounts["alice"].lastError == want
+				sw.accounts.mu.Lock()
+				defer sw.accounts.mu.Unlock()
+				return sw.accounts.accounts["alice"].lastError == want
 			})
 			waitAccepted(t, m, 3)
 			if c.session {
@@ -328,15 +329,15 @@ func TestSessionOnlySessionPools(t *testing.T) {
 // A pool that learns of version rolling later gets the miner's bits from then
 // on.
 func TestSessionRollingLater(t *testing.T) {
-	s := &ownScene{t: t, scripted: startScriptedPool(t)}
+	s := &ownScene{t: t, scripted: testkit.StartScriptedPool(t)}
 	s.sw = startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
-		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: s.scripted.addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
+		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: s.scripted.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
 	s.miner = stratumtest.DialRaw(t, s.sw.addr)
 	s.miner.Send(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}` + "\n" + rawSubscribe + "\n" + rawAuthorize + "\n")
 	s.miner.Line(stratumtest.Patience)
 	s.miner.Line(stratumtest.Patience)
-	s.pool = s.scripted.next()
+	s.pool = s.scripted.Next()
 	s.pool.ExpectMethod("mining.configure")
 	s.pool.SendLine(`{"id":2147400000,"result":null,"error":[20,"Unknown method",null]}`)
 	s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})

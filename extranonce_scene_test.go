@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // ownScene is one raw miner at a scripted pool that picks the extranonce.
@@ -14,20 +15,20 @@ type ownScene struct {
 	t           *testing.T
 	sw          *testSwitcher
 	miner, pool *stratumtest.Raw
-	scripted    *scriptedPool
+	scripted    *testkit.ScriptedPool
 }
 
 func startOwnScene(t *testing.T) *ownScene {
 	t.Helper()
-	p := startScriptedPool(t)
+	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
-		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
+		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
 	s := &ownScene{t: t, sw: sw, scripted: p, miner: stratumtest.DialRaw(t, sw.addr)}
 	s.miner.SendLine(rawSubscribe)
 	s.miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",3],"error":null}`)
 	s.miner.SendLine(rawAuthorize)
-	s.pool = p.next()
+	s.pool = p.Next()
 	return s
 }
 
@@ -183,7 +184,7 @@ func TestSessionSetExtranonceMalformed(t *testing.T) {
 			s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
 			s.pool.SendLine(line)
 			s.pool.ExpectClosed()
-			s.pool = s.scripted.next()
+			s.pool = s.scripted.Next()
 			s.handshake("dd", 4, nil, []string{ownJob("b", "01", "02", false)})
 			s.miner.ExpectLine(ownJob("b", "01dd", "02", true))
 			s.share(3, "b", "80aabbcc")
@@ -210,7 +211,7 @@ func TestSessionOwnSubscribeMalformed(t *testing.T) {
 			s.pool.SendLine(`{"id":2147400000,"result":` + answer + `,"error":null}`)
 			s.miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
 			s.miner.ExpectClosed()
-			events := s.sw.monitor.events.all()
+			events := s.sw.monitor.events.All()
 			found := false
 			for _, e := range events {
 				found = found || strings.Contains(e.Detail, why)

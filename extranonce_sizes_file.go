@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/golang/glog"
 )
 
@@ -21,8 +22,8 @@ const maxSizesFile = 1 << 20
 // readSizes reads the sizes by address. Without a good file none are known,
 // which is no reason not to start.
 func readSizes(path string) map[string]int {
-	sizes, err := readInTime(fileWait, func() (map[string]int, error) {
-		text, info, err := readRegularFile(path, maxSizesFile)
+	sizes, err := regularfile.InTime(regularfile.Wait, func() (map[string]int, error) {
+		text, info, err := regularfile.Read(path, maxSizesFile)
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-//go:build linux && !portable_relay
+//go:build linux && e2e && !portable_relay
 
 package main
 
@@ -8,53 +8,55 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // What a pool gave counts on when it is out, over restarts and upgrades. A miner
 // that is connected keeps what it was given.
 func TestExtranonceSizesAreKept(t *testing.T) {
 	pool, other := ownPool(t, "own", 4, 12), ownPool(t, "other", 4, 8)
-	c := fileConfig(pool)
-	withKinds(pool)(c)
-	p := startProcess(t, c, map[string]string{"*": "own"})
-	wantSize(t, p.addr, 8)
-	miners := startMiners(t, p.addr, "alice", 1)
+	c := daemontest.FileConfig(pool)
+	c.PoolsPick(pool)
+	p := daemontest.Start(t, c, map[string]string{"*": "own"})
+	wantSize(t, p.Addr, 8)
+	miners := testkit.StartMiners(t, p.Addr, "alice", 1)
 	if n := pool.Stats().ConnectionsTotal; n != 2 {
 		t.Errorf("%d connections, want one that asks and one that mines", n)
 	}
-	p.goodUpgrade()
-	wantSize(t, p.addr, 8)
+	p.GoodUpgrade()
+	wantSize(t, p.Addr, 8)
 	if n := pool.Stats().ConnectionsTotal; n != 2 {
 		t.Errorf("%d connections after the upgrade", n)
 	}
 	// A new address is asked by the new program. The file can not be what told
 	// the other's size.
-	mustDo(t, os.Remove(filepath.Join(p.dir, sizesFile)))
-	c = fileConfig(pool, other)
-	withKinds(pool, other)(c)
-	p.writeConfig(c)
-	p.goodUpgrade()
-	wantSize(t, p.addr, 4)
+	testkit.Must(t, os.Remove(filepath.Join(p.Dir, sizesFile)))
+	c = daemontest.FileConfig(pool, other)
+	c.PoolsPick(pool, other)
+	p.WriteConfig(c)
+	p.GoodUpgrade()
+	wantSize(t, p.Addr, 4)
 	if mine, asked := pool.Stats().ConnectionsTotal, other.Stats().ConnectionsTotal; mine != 2 || asked != 1 {
 		t.Errorf("%d and %d connections", mine, asked)
 	}
-	wantMining(t, miners, "own")
+	testkit.WantMining(t, miners, "own")
 	for _, m := range miners {
-		checkMiner(t, m)
+		testkit.CheckMiner(t, m)
 	}
-	waitUntil(t, "the file is written", func() bool { return len(readSizes(filepath.Join(p.dir, sizesFile))) == 2 })
-	p.kill()
-	checkPool(t, pool)
-	checkPool(t, other)
+	testkit.WaitUntil(t, "the file is written", func() bool { return len(readSizes(filepath.Join(p.Dir, sizesFile))) == 2 })
+	p.Kill()
+	testkit.CheckPool(t, pool)
+	testkit.CheckPool(t, other)
 
 	// Both are out when the next one starts.
 	pool.Close()
 	other.Close()
-	next := newProcess(t, p.dir)
+	next := daemontest.New(t, p.Dir)
 	began := time.Now()
-	next.start("-logtostderr")
-	wantSize(t, next.addr, 4)
+	next.Start("-logtostderr")
+	wantSize(t, next.Addr, 4)
 	if took := time.Since(began); took > askWait {
 		t.Errorf("waited for %v", took)
 	}
@@ -64,37 +66,37 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 // anything else to fail.
 func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
 	pool := ownPool(t, "own", 4, 8)
-	c := fileConfig(pool)
-	withKinds(pool)(c)
-	p := newProcess(t, t.TempDir())
-	p.writeConfig(c)
-	p.setCoins(map[string]string{"*": "own"})
+	c := daemontest.FileConfig(pool)
+	c.PoolsPick(pool)
+	p := daemontest.New(t, t.TempDir())
+	p.WriteConfig(c)
+	p.SetCoins(map[string]string{"*": "own"})
 	// Root may write anywhere, but not replace a folder by a file.
-	mustDo(t, os.MkdirAll(filepath.Join(p.dir, sizesFile, "x"), 0o700))
-	p.start("-logtostderr")
-	p.waitLog("extranonce2 sizes of before are not known")
-	p.waitLog("extranonce2 sizes are not kept for the next start")
-	wantSize(t, p.addr, 4)
+	testkit.Must(t, os.MkdirAll(filepath.Join(p.Dir, sizesFile, "x"), 0o700))
+	p.Start("-logtostderr")
+	p.WaitLog("extranonce2 sizes of before are not known")
+	p.WaitLog("extranonce2 sizes are not kept for the next start")
+	wantSize(t, p.Addr, 4)
 }
 
 // An upgrade within the second that a pool has to tell its difficulty.
 func TestUpgradeDefaultDifficulty(t *testing.T) {
-	sc := &scene{t: t, pools: make(map[string]*scriptedPool)}
-	c := fileConfig()
+	sc := &scene{t: t, pools: make(map[string]*testkit.ScriptedPool)}
+	c := daemontest.FileConfig()
 	for _, name := range []string{"btc", "bcc"} {
-		sc.pools[name] = startScriptedPool(t)
-		c.StratumServerMap[name] = StratumServerInfo{URL: sc.pools[name].addr(), UserSuffix: name}
+		sc.pools[name] = testkit.StartScriptedPool(t)
+		c.StratumServerMap[name] = daemontest.PoolConfig{URL: sc.pools[name].Addr(), UserSuffix: name}
 	}
-	p := startProcess(t, c, map[string]string{"alice": "btc"})
-	sc.miner = stratumtest.DialRaw(t, p.addr)
+	p := daemontest.Start(t, c, map[string]string{"alice": "btc"})
+	sc.miner = stratumtest.DialRaw(t, p.Addr)
 	sc.begin("btc")
-	p.setCoins(map[string]string{"alice": "bcc"})
+	p.SetCoins(map[string]string{"alice": "bcc"})
 	link := sc.accept("bcc")
-	link.SendLine(jobLine("bcc-1", true))
-	sc.miner.ExpectLine(jobLine("bcc-1", true))
-	p.goodUpgrade()
+	link.SendLine(testkit.JobLine("bcc-1", true))
+	sc.miner.ExpectLine(testkit.JobLine("bcc-1", true))
+	p.GoodUpgrade()
 	sc.miner.ExpectLine(difficultyLine)
-	p.goodUpgrade()
+	p.GoodUpgrade()
 	sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
 	sc.share(link, "7", "bcc-1")
 	sc.answered(link, "7")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 const (
@@ -95,10 +96,10 @@ func TestExtranonceSizesAsked(t *testing.T) {
 // Miners wait for the answers, each address gets exactly one request, and what
 // else the pool says before it answers does no harm.
 func TestExtranonceSizesWait(t *testing.T) {
-	p, silent := startScriptedPool(t), startScriptedPool(t)
+	p, silent := testkit.StartScriptedPool(t), testkit.StartScriptedPool(t)
 	began := time.Now()
-	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, p.addr())
-	asked := p.next()
+	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, p.Addr())
+	asked := p.Next()
 	asked.ExpectLine(askLine)
 	miner := stratumtest.DialRaw(t, sw.addr)
 	miner.SendLine(rawSubscribe)
@@ -114,7 +115,7 @@ func TestExtranonceSizesWait(t *testing.T) {
 
 	// The wait has an end, and agents have none.
 	began = time.Now()
-	sw = startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, silent.addr())
+	sw = startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, silent.Addr())
 	agent := stratumtest.DialRaw(t, sw.addr)
 	agent.SendLine(`{"id":1,"method":"mining.subscribe","params":["btccom-agent/0.1"]}`)
 	agent.Line(stratumtest.Patience)
@@ -161,13 +162,13 @@ func TestExtranonceSizesChange(t *testing.T) {
 // A link tells the size too: of a pool that was out at the start, and of one that
 // gives less than it did.
 func TestExtranonceSizesOfLinks(t *testing.T) {
-	p := startScriptedPool(t)
-	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), map[string]int{p.addr(): 8}, p.addr())
+	p := testkit.StartScriptedPool(t)
+	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), map[string]int{p.Addr(): 8}, p.Addr())
 	s := &ownScene{t: t, sw: sw, scripted: p, miner: stratumtest.DialRaw(t, sw.addr)}
 	s.miner.SendLine(rawSubscribe)
 	s.miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",4],"error":null}`)
 	s.miner.SendLine(rawAuthorize)
-	s.pool = p.next()
+	s.pool = p.Next()
 	s.handshake("aaaaaaaa", 5, nil, []string{ownJob("a", "01", "02", true)})
 	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 	s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
@@ -180,11 +181,11 @@ func TestExtranonceSizesOfLinks(t *testing.T) {
 // While an address is out, it is left alone, and a try after its pause is one of
 // its probes.
 func TestExtranonceSizesObeyHealth(t *testing.T) {
-	p := startScriptedPool(t)
-	e := func(sw *testSwitcher) *endpoint { return sw.health.endpoint(netip.MustParseAddrPort(p.addr())) }
-	sw := startSurveyed(t, "", map[string]int{p.addr(): 8}, p.addr())
+	p := testkit.StartScriptedPool(t)
+	e := func(sw *testSwitcher) *endpoint { return sw.health.endpoint(netip.MustParseAddrPort(p.Addr())) }
+	sw := startSurveyed(t, "", map[string]int{p.Addr(): 8}, p.Addr())
 	sw.health.mu.Lock()
-	e0 := sw.health.endpoints[netip.MustParseAddrPort(p.addr())]
+	e0 := sw.health.endpoints[netip.MustParseAddrPort(p.Addr())]
 	e0.breaker.trip(time.Now(), time.Minute)
 	e0.breaker.others.until = time.Now().Add(time.Hour)
 	sw.health.mu.Unlock()
@@ -199,7 +200,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 		_, err := sw.sizes.askIP(e0)
 		failed <- err
 	}()
-	p.next().Close()
+	p.Next().Close()
 	if err := <-failed; err == nil {
 		t.Error("no error")
 	}
@@ -235,10 +236,10 @@ func TestExtranonceSizesHostileAnswers(t *testing.T) {
 		}
 	}
 	// One that connects and says nothing ends by the deadline.
-	p := startScriptedPool(t)
+	p := testkit.StartScriptedPool(t)
 	ctx, cancel := context.WithTimeout(waitContext(t), 50*time.Millisecond)
 	defer cancel()
-	if _, err := askSize(ctx, p.addr(), func() {}); err == nil {
+	if _, err := askSize(ctx, p.Addr(), func() {}); err == nil {
 		t.Error("no deadline")
 	}
 }

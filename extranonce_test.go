@@ -188,9 +188,9 @@ func TestSessionSmallExtranonce(t *testing.T) {
 	if pool := plain.Stats().Pool; pool != "session" {
 		t.Errorf("the plain miner is at %s", pool)
 	}
-	sw.mu.Lock()
-	why := sw.accounts["alice"].lastError
-	sw.mu.Unlock()
+	sw.accounts.mu.Lock()
+	why := sw.accounts.accounts["alice"].lastError
+	sw.accounts.mu.Unlock()
 	if why != "pool gives extranonce2 size 4, this session needs 8" {
 		t.Errorf("reason is %q", why)
 	}

@@ -1,3 +1,5 @@
+//go:build e2e
+
 package main
 
 import (
@@ -137,9 +139,9 @@ func TestThirdPartyPrograms(t *testing.T) {
 			waitPool(t, bob, coin)
 		}
 		eventually(t, fmt.Sprintf("alice at %s", coin), func() bool {
-			sw.mu.Lock()
-			defer sw.mu.Unlock()
-			return sw.accounts["alice"].mining[coin] == 1
+			sw.accounts.mu.Lock()
+			defer sw.accounts.mu.Unlock()
+			return sw.accounts.accounts["alice"].mining[coin] == 1
 		})
 		alice.more(3)
 		waitAccepted(t, bob, 2)

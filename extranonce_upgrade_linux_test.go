@@ -1,4 +1,4 @@
-//go:build linux && !portable_relay
+//go:build linux && e2e && !portable_relay
 
 package main
 
@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // Miners at pools of all kinds go on over upgrades, while pools rotate their
@@ -21,13 +23,13 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 			pools := []*stratumtest.Pool{one, two}
 			sizes := []int{4, 6, 5, 8}
 			if kinds == "both kinds" {
-				pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000}))
+				pools = append(pools, testkit.StartPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000}))
 				sizes = []int{8, 9, 8, 10}
 			}
 			small := ownPool(t, "small", 3, 3)
 			pools = append(pools, small)
-			c := fileConfig(pools...)
-			withKinds(one, two, small)(c)
+			c := daemontest.FileConfig(pools...)
+			c.PoolsPick(one, two, small)
 			if kinds == "pool only" {
 				c.ExtraNonce2Size = 3 // so that the small one has no room
 			}
@@ -35,55 +37,55 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 			for _, p := range pools {
 				coins["to"+p.Name()] = p.Name()
 			}
-			p := startProcess(t, c, coins)
+			p := daemontest.Start(t, c, coins)
 			var miners []*stratumtest.Miner
 			for i := range uint32(3) {
-				miners = append(miners, startMiner(t, stratumtest.MinerOptions{
-					Addr: p.addr, Worker: "alice.w", Rate: 80, Configure: i * 0x0fffe000, IDs: stratumtest.IDStyle(i),
+				miners = append(miners, testkit.StartMiner(t, stratumtest.MinerOptions{
+					Addr: p.Addr, Worker: "alice.w", Rate: 80, Configure: i * 0x0fffe000, IDs: stratumtest.IDStyle(i),
 				}))
 			}
-			able := startMiner(t, stratumtest.MinerOptions{
-				Addr: p.addr, Worker: "able.one", Rate: 80, Configure: 0x1fffe000, ExtranonceSubscribe: true, FollowExtranonce: true,
+			able := testkit.StartMiner(t, stratumtest.MinerOptions{
+				Addr: p.Addr, Worker: "able.one", Rate: 80, Configure: 0x1fffe000, ExtranonceSubscribe: true, FollowExtranonce: true,
 			})
 			all := append(miners[:3:3], able)
-			wantAccepted(t, able, 1)
+			testkit.WantAccepted(t, able, 1)
 			for i, size := range sizes {
 				at := pools[i%(len(pools)-1)] // not the small one
 				coins["alice"] = at.Name()
 				coins["able"] = pools[(i+2)%len(pools)].Name()
-				p.setCoins(coins)
-				wantMining(t, miners, at.Name())
-				wantMining(t, all[3:], coins["able"])
+				p.SetCoins(coins)
+				testkit.WantMining(t, miners, at.Name())
+				testkit.WantMining(t, all[3:], coins["able"])
 				if at != pools[len(pools)-1] && at.Name() != "session" {
 					at.RotateExtranonce(size, false)
 				}
 				small.RotateExtranonce(3+i%2, false)
-				p.goodUpgrade()
-				wantMining(t, miners, at.Name())
+				p.GoodUpgrade()
+				testkit.WantMining(t, miners, at.Name())
 				if at.Name() != "session" {
 					at.RotateExtranonce(8, false) // a clean job would make shares under way stale
 				}
-				p.goodUpgrade()
-				wantMining(t, all, "")
+				p.GoodUpgrade()
+				testkit.WantMining(t, all, "")
 			}
 			// Newcomers are given the same shape.
-			r := stratumtest.DialRaw(t, p.addr)
-			r.SendLine(rawSubscribe)
+			r := stratumtest.DialRaw(t, p.Addr)
+			r.SendLine(testkit.RawSubscribe)
 			want := `,3],"error":null}`
 			if kinds == "both kinds" {
 				want = `,4],"error":null}`
 			}
-			if line := r.Line(upgradeWait); len(line) < len(want) || line[len(line)-len(want):] != want {
+			if line := r.Line(testkit.LongWait); len(line) < len(want) || line[len(line)-len(want):] != want {
 				t.Errorf("subscribe answered with %s", line)
 			}
 			for _, m := range all {
-				checkMiner(t, m)
+				testkit.CheckMiner(t, m)
 			}
 			for _, pool := range pools {
 				for _, r := range pool.Rejects() {
 					t.Errorf("pool %s rejected %d %s: %s", pool.Name(), r.Code, r.Reason, r.Line)
 				}
-				checkFaults(t, pool)
+				testkit.CheckFaults(t, pool)
 			}
 		})
 	}
@@ -91,22 +93,22 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 
 // startOwnProcess is startOwnScene with the daemon as a process, and a second
 // pool to go to.
-func startOwnProcess(t *testing.T) (p *process, s *ownScene, second *scriptedPool) {
+func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *ownScene, second *testkit.ScriptedPool) {
 	t.Helper()
-	s = &ownScene{t: t, scripted: startScriptedPool(t)}
-	second = startScriptedPool(t)
-	c := fileConfig()
+	s = &ownScene{t: t, scripted: testkit.StartScriptedPool(t)}
+	second = testkit.StartScriptedPool(t)
+	c := daemontest.FileConfig()
 	c.ExtraNonce2Size = 3 // so that the pools are not asked
-	c.StratumServerMap = map[string]StratumServerInfo{
-		"own":    {URL: s.scripted.addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool},
-		"second": {URL: second.addr(), UserSuffix: "second", ExtraNonce: extranonceOfPool, Worker: "{account}+{miner}", Password: "p"},
+	c.StratumServerMap = map[string]daemontest.PoolConfig{
+		"own":    {URL: s.scripted.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool},
+		"second": {URL: second.Addr(), UserSuffix: "second", ExtraNonce: extranonceOfPool, Worker: "{account}+{miner}", Password: "p"},
 	}
-	p = startProcess(t, c, map[string]string{"alice": "own"})
-	s.miner = stratumtest.DialRaw(t, p.addr)
-	s.miner.SendLine(rawSubscribe)
-	s.miner.Line(upgradeWait)
-	s.miner.SendLine(rawAuthorize)
-	s.pool = s.scripted.next()
+	p = daemontest.Start(t, c, map[string]string{"alice": "own"})
+	s.miner = stratumtest.DialRaw(t, p.Addr)
+	s.miner.SendLine(testkit.RawSubscribe)
+	s.miner.Line(testkit.LongWait)
+	s.miner.SendLine(testkit.RawAuthorize)
+	s.pool = s.scripted.Next()
 	s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
 	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 	s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
@@ -120,20 +122,20 @@ func TestUpgradeMidRotation(t *testing.T) {
 	p, s, second := startOwnProcess(t)
 	s.pool.SendLine(setExtranonce("bb", 6))
 	s.share(3, "a", "80aabbcc")
-	p.goodUpgrade()
+	p.GoodUpgrade()
 	s.share(4, "a", "80aabbcc")
 	s.pool.Send(ownJob("b", "01", "02", false)[:40]) // and half a job
 	time.Sleep(20 * time.Millisecond)
-	p.goodUpgrade()
+	p.GoodUpgrade()
 	s.pool.SendLine(ownJob("b", "01", "02", false)[40:])
 	s.miner.ExpectLine(ownJob("b", "01bb0000", "02", false))
 	s.share(5, "b", "000080aabbcc")
-	p.goodUpgrade()
+	p.GoodUpgrade()
 	s.share(6, "a", "80aabbcc")
 	s.pool.SendLine(setExtranonce("cc", 5))
 	s.pool.SendLine(ownJob("c", "01", "02", false))
 	s.miner.ExpectLine(ownJob("c", "01cc00", "02", false))
-	p.goodUpgrade()
+	p.GoodUpgrade()
 	s.share(7, "a", "80aabbcc")
 	s.share(8, "b", "000080aabbcc")
 	s.share(9, "c", "0080aabbcc")
@@ -142,20 +144,20 @@ func TestUpgradeMidRotation(t *testing.T) {
 	line := ownShare(10, "c", "aabbcc") + "\n"
 	s.miner.Send(line[:50])
 	time.Sleep(20 * time.Millisecond)
-	p.goodUpgrade()
+	p.GoodUpgrade()
 	s.miner.Send(line[50:])
 	s.pool.ExpectLine(ownShare(10, "c", "0080aabbcc"))
-	p.setCoins(map[string]string{"alice": "second"})
-	to := second.next()
+	p.SetCoins(map[string]string{"alice": "second"})
+	to := second.Next()
 	to.ExpectMethod("mining.subscribe")
 	to.SendLine(`{"id":2147400000,"result":[[],"dd",4],"error":null}`)
 	to.ExpectLine(`{"id":2147400001,"method":"mining.authorize","params":["alice+1","p"]}`)
 	to.Send(`{"id":2147400001,"result":true,"error":null}` + "\n" + ownJob("x", "01", "02", false) + "\n")
 	s.miner.ExpectLine(ownJob("x", "01dd", "02", true))
-	p.goodUpgrade()
+	p.GoodUpgrade()
 	s.miner.SendLine(ownShare(11, "b", "aabbcc"))
 	s.pool.ExpectLine(ownShare(11, "b", "000080aabbcc"))
-	p.goodUpgrade()
+	p.GoodUpgrade()
 	s.pool.SendLine(goodAnswer("10"))
 	s.miner.ExpectLine(goodAnswer("10"))
 	s.miner.SendLine(ownShare(12, "x", "aabbcc"))
@@ -170,17 +172,17 @@ func TestUpgradeMidRotation(t *testing.T) {
 // upgrades as there may be.
 func TestUpgradeFormerOwnPool(t *testing.T) {
 	p, s, _ := startOwnProcess(t)
-	p.setCoins(map[string]string{"alice": "second"})
+	p.SetCoins(map[string]string{"alice": "second"})
 	time.Sleep(10 * time.Millisecond)
-	p.setCoins(map[string]string{"alice": "own"})
+	p.SetCoins(map[string]string{"alice": "own"})
 	for i := range 3 {
-		c := fileConfig()
-		c.StratumServerMap = map[string]StratumServerInfo{
-			"own":   {URL: unusedAddr(t), UserSuffix: "changed", Worker: "{suffix}"},
+		c := daemontest.FileConfig()
+		c.StratumServerMap = map[string]daemontest.PoolConfig{
+			"own":   {URL: testkit.UnusedAddr(t), UserSuffix: "changed", Worker: "{suffix}"},
 			"third": {URL: fmt.Sprintf("127.0.0.1:%d", i+1)},
 		}
-		p.writeConfig(c)
-		p.goodUpgrade()
+		p.WriteConfig(c)
+		p.GoodUpgrade()
 		line := fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":["al ice.1","a","aabbcc","5f000000","00000000"]}`, i)
 		s.miner.SendLine(line)
 		s.pool.ExpectLine(strings.Replace(line, "aabbcc", "80aabbcc", 1))
@@ -196,29 +198,29 @@ func TestUpgradeFormerOwnPool(t *testing.T) {
 // those that come get the session ID.
 func TestUpgradeToSessionPools(t *testing.T) {
 	own := ownPool(t, "own", 4, 8)
-	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
-	c := fileConfig(own)
-	withKinds(own)(c)
-	p := startProcess(t, c, map[string]string{"*": "own"})
-	miners := startMiners(t, p.addr, "alice", 2)
-	wantMining(t, miners, "own")
-	c = fileConfig(own, session)
-	withKinds(own)(c)
-	p.writeConfig(c)
-	p.goodUpgrade()
-	p.setCoins(map[string]string{"*": "session"})
-	wantMining(t, miners, "session")
-	miners = append(miners, startMiners(t, p.addr, "alice", 1)...)
-	p.setCoins(map[string]string{"*": "own"})
-	wantMining(t, miners, "own")
-	p.setCoins(map[string]string{"*": "session"})
-	p.goodUpgrade()
-	wantMining(t, miners, "session")
+	session := testkit.StartPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
+	c := daemontest.FileConfig(own)
+	c.PoolsPick(own)
+	p := daemontest.Start(t, c, map[string]string{"*": "own"})
+	miners := testkit.StartMiners(t, p.Addr, "alice", 2)
+	testkit.WantMining(t, miners, "own")
+	c = daemontest.FileConfig(own, session)
+	c.PoolsPick(own)
+	p.WriteConfig(c)
+	p.GoodUpgrade()
+	p.SetCoins(map[string]string{"*": "session"})
+	testkit.WantMining(t, miners, "session")
+	miners = append(miners, testkit.StartMiners(t, p.Addr, "alice", 1)...)
+	p.SetCoins(map[string]string{"*": "own"})
+	testkit.WantMining(t, miners, "own")
+	p.SetCoins(map[string]string{"*": "session"})
+	p.GoodUpgrade()
+	testkit.WantMining(t, miners, "session")
 	for i, digits := range []int{2, 2, 8} {
 		if x := miners[i].Stats().Extranonce1; len(x) != digits {
 			t.Errorf("miner %d has extranonce %s", i, x)
 		}
 	}
-	checkPool(t, own)
-	checkPool(t, session)
+	testkit.CheckPool(t, own)
+	testkit.CheckPool(t, session)
 }

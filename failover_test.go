@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -71,16 +70,6 @@ func (d *deadPool) close() {
 	d.wg.Wait()
 }
 
-// unusedAddr is an address where nothing listens.
-func unusedAddr(t testing.TB) string {
-	t.Helper()
-	addr, err := testport.Addr()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr
-}
-
 // backups is a configuration with one coin, btc, at these addresses.
 func backups(addrs ...string) func(*Config) {
 	return func(c *Config) {
@@ -92,10 +81,10 @@ func backups(addrs ...string) func(*Config) {
 func (m *testSwitcher) sessionsAt() map[string]int {
 	at := make(map[string]int)
 	for _, l := range m.loops {
-		l.call(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				if s.phase == phaseRelaying || s.phase == phaseSwitching {
-					at[s.address.text]++
+					at[s.link.address.text]++
 				}
 			}
 		})
@@ -380,11 +369,4 @@ func TestFailoverWaitingAreServedAtOnce(t *testing.T) {
 		waitPool(t, m, "bcc")
 		waitAccepted(t, m, 2)
 	}
-}
-
-func longContext(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
 }

@@ -4,9 +4,6 @@ package main
 
 import "os"
 
-const (
-	openNoFollow = 0
-	openNonblock = 0
-)
+const openNoFollow = 0
 
 func ownedByUs(os.FileInfo) bool { return true }

@@ -10,9 +10,6 @@ import (
 // openNoFollow makes open fail on a symbolic link, and not wait at a pipe.
 const openNoFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-// openNonblock makes open not wait at a pipe, for a device or for a lease.
-const openNonblock = syscall.O_NONBLOCK
-
 func ownedByUs(info os.FileInfo) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(st.Uid) == os.Geteuid()

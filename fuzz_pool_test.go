@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // What pools and ZooKeeper say, as fuzz targets; see fuzz_test.go for miners.
@@ -69,9 +71,9 @@ func FuzzPoolHandshake(f *testing.F) {
 		f.Add([]byte(seed), []byte{200, 3, 90}, false)
 		f.Add([]byte(seed), []byte{0}, true)
 	}
-	pool := startScriptedPool(f)
+	pool := testkit.StartScriptedPool(f)
 	sw := startSwitcher(f, newMemoryCoins(map[string]string{"alice": "btc"}), nil, func(c *Config) {
-		c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.addr(), ExtraNonce: extranonceOfPool}}
+		c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.Addr(), ExtraNonce: extranonceOfPool}}
 	})
 	f.Fuzz(func(t *testing.T, data, pieces []byte, ready bool) {
 		if len(data) > 4*maxMinerLine {
@@ -88,7 +90,7 @@ func FuzzPoolHandshake(f *testing.F) {
 		io.WriteString(miner, `{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}`+"\n"+rawSubscribe+"\n"+rawAuthorize+"\n")
 		var link net.Conn
 		select {
-		case link = <-pool.conns:
+		case link = <-pool.Conns:
 		case <-time.After(testWait):
 			t.Fatal("the pool is not dialled")
 		}
@@ -104,7 +106,7 @@ func FuzzPoolHandshake(f *testing.F) {
 		miner.Close()
 		eventually(t, "the session is forgotten", func() bool {
 			select {
-			case again := <-pool.conns: // a next try
+			case again := <-pool.Conns: // a next try
 				again.Close()
 			default:
 			}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // fuzzLines are lines to begin with: all of the transcripts, and some of the
@@ -262,10 +264,10 @@ func FuzzWorkerName(f *testing.F) {
 }
 
 // fuzzPool answers the handshake of every link, gives it a job and reads on.
-type fuzzPool struct{ *scriptedPool }
+type fuzzPool struct{ *testkit.ScriptedPool }
 
 func (p fuzzPool) serve(chain chainType) {
-	for conn := range p.conns {
+	for conn := range p.Conns {
 		go p.serveLink(chain, conn)
 	}
 }
@@ -321,11 +323,11 @@ func FuzzHandshake(f *testing.F) {
 		if ethereum {
 			chain = chainEthereum
 		}
-		pool := fuzzPool{startScriptedPool(f)}
+		pool := fuzzPool{testkit.StartScriptedPool(f)}
 		go pool.serve(chain)
 		switchers[ethereum] = startSwitcher(f, newMemoryCoins(map[string]string{"alice": "btc", "bob": "doge"}), nil, func(c *Config) {
 			c.ChainType = chain.String()
-			c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.addr(), UserSuffix: "btc"}}
+			c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.Addr(), UserSuffix: "btc"}}
 		})
 	}
 	f.Fuzz(func(t *testing.T, data, pieces []byte, ethereum bool) {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"regexp"
 	"strings"
@@ -11,7 +10,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // handshakeRow is one line of a transcript in docs/handshakes.md.
@@ -61,49 +60,6 @@ func handshakeCases(t testing.TB) []handshakeCase {
 	return cases
 }
 
-// scriptedPool is a pool that says what the test says, line by line.
-type scriptedPool struct {
-	t     testing.TB
-	ln    net.Listener
-	conns chan net.Conn
-}
-
-func startScriptedPool(t testing.TB) *scriptedPool {
-	t.Helper()
-	ln, err := testport.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &scriptedPool{t: t, ln: ln, conns: make(chan net.Conn, 64)}
-	t.Cleanup(func() { ln.Close() })
-	go p.accept()
-	return p
-}
-
-func (p *scriptedPool) accept() {
-	for {
-		conn, err := p.ln.Accept()
-		if err != nil {
-			return
-		}
-		p.conns <- conn
-	}
-}
-
-func (p *scriptedPool) addr() string { return p.ln.Addr().String() }
-
-// next is the next connection that is made to the pool.
-func (p *scriptedPool) next() *stratumtest.Raw {
-	p.t.Helper()
-	select {
-	case conn := <-p.conns:
-		return stratumtest.NewRaw(p.t, conn)
-	case <-time.After(testWait):
-		p.t.Fatalf("no connection to the pool")
-		return nil
-	}
-}
-
 // withOwnID gives a line that is sent to a pool, or answers such a one, the n-th
 // own id of its link.
 func withOwnID(line string, n int) string {
@@ -113,15 +69,15 @@ func withOwnID(line string, n int) string {
 // startScripted runs a switcher for handshake tests: alice and dave mine btc
 // and bcc, which are scripted, bob a coin that is not configured, and carol
 // one whose pool is down.
-func startScripted(t testing.TB, chain string, change func(*Config)) (sw *testSwitcher, btc, bcc *scriptedPool) {
+func startScripted(t testing.TB, chain string, change func(*Config)) (sw *testSwitcher, btc, bcc *testkit.ScriptedPool) {
 	t.Helper()
-	btc, bcc = startScriptedPool(t), startScriptedPool(t)
+	btc, bcc = testkit.StartScriptedPool(t), testkit.StartScriptedPool(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc", "dave": "bcc", "bob": "doge", "carol": "ltc"})
 	sw = startSwitcher(t, coins, nil, func(c *Config) {
 		c.ChainType = chain
 		c.StratumServerMap = map[string]StratumServerInfo{
-			"btc": {URL: btc.addr(), UserSuffix: "btc"},
-			"bcc": {URL: bcc.addr(), UserSuffix: "bcc"},
+			"btc": {URL: btc.Addr(), UserSuffix: "btc"},
+			"bcc": {URL: bcc.Addr(), UserSuffix: "bcc"},
 			"ltc": {URL: unusedAddr(t), UserSuffix: "ltc"},
 		}
 		if change != nil {
@@ -181,7 +137,7 @@ func (c *handshakeCase) run(t *testing.T, f feeding) {
 			link = nil
 		case row.who == "pool gets":
 			if link == nil {
-				link = pool.next()
+				link = pool.Next()
 			}
 			link.ExpectLine(row.line)
 		case row.who == "pool sends" && link != nil:
@@ -196,7 +152,7 @@ func (c *handshakeCase) run(t *testing.T, f feeding) {
 	if !closed {
 		expectNoMore(t, sw, miner, link)
 	}
-	if len(pool.conns) > 0 {
+	if len(pool.Conns) > 0 {
 		t.Errorf("another connection to the pool")
 	}
 }

@@ -80,27 +80,3 @@ func TestLinuxMinerLeavesWhileItWaits(t *testing.T) {
 		})
 	}
 }
-
-// While paused, the end of the miner is seen if it is asked for.
-func TestLinuxRelayPausedHangup(t *testing.T) {
-	b := newRelayBench(t)
-	for _, reset := range []bool{false, true} {
-		o := newRecorder()
-		s, peer := b.adopted(o)
-		b.call(func() { s.pause(true) })
-		send(t, peer, "unread")
-		if reset {
-			peer.SetLinger(0)
-		}
-		peer.Close()
-		o.want(t, "closed: "+errPeerClosed.Error())
-	}
-	o := newRecorder()
-	s, peer := b.adopted(o)
-	b.call(func() { s.pause(false) })
-	send(t, peer, "last words")
-	peer.CloseWrite()
-	o.wantQuiet(t, b.loop)
-	b.call(s.resume)
-	o.want(t, "received last words", "closed: "+errPeerClosed.Error())
-}

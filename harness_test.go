@@ -1,37 +1,11 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
-
-// testWait is how long tests wait for what should happen at once.
-const testWait = 8 * time.Second
-
-func waitContext(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), testWait)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// eventually waits until condition holds.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for end := time.Now().Add(testWait); ; time.Sleep(2 * time.Millisecond) {
-		if condition() {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
 
 // memoryCoins is a CoinSource for tests: coins are set by the test.
 type memoryCoins struct {
@@ -156,86 +130,15 @@ func startSwitcher(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, 
 	coins.Start(m)
 	m.serve(ln)
 	t.Cleanup(m.close)
-	return &testSwitcher{sessionManager: m, addr: ln.addr.String(), coins: coins}
-}
-
-func startPool(t testing.TB, opts stratumtest.PoolOptions) *stratumtest.Pool {
-	t.Helper()
-	p, err := stratumtest.NewPool(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Close)
-	return p
-}
-
-// twoPools are the pools btc and bcc, with tiny work.
-func twoPools(t testing.TB) (btc, bcc *stratumtest.Pool) {
-	t.Helper()
-	btc = startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, VersionMask: 0x1fffe000})
-	bcc = startPool(t, stratumtest.PoolOptions{Name: "bcc", ShareBits: 4, VersionMask: 0x00ffe000})
-	return btc, bcc
-}
-
-func startMiner(t testing.TB, opts stratumtest.MinerOptions) *stratumtest.Miner {
-	t.Helper()
-	m, err := stratumtest.NewMiner(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.Close)
-	return m
-}
-
-// checkMiner fails the test if anything the miner saw was not as it should be.
-func checkMiner(t testing.TB, m *stratumtest.Miner) {
-	t.Helper()
-	st := m.Stats()
-	switch {
-	case st.Disconnected:
-		t.Errorf("miner %s was disconnected: %s", m.Worker(), st.Err)
-	case len(st.Violations) > 0:
-		t.Errorf("miner %s: %q", m.Worker(), st.Violations)
-	case st.Rejected > 0:
-		t.Errorf("miner %s: %d shares rejected %v, last %s", m.Worker(), st.Rejected, st.RejectedByCode, st.LastReject)
-	case st.Doubled > 0 || st.Unknown > 0:
-		t.Errorf("miner %s: %d answers doubled, %d to nothing", m.Worker(), st.Doubled, st.Unknown)
-	}
-}
-
-// checkPool fails the test if the pool saw anything wrong.
-func checkPool(t testing.TB, p *stratumtest.Pool) {
-	t.Helper()
-	st := p.Stats()
-	if st.Faults > 0 || st.DuplicateExtranonces > 0 || st.Rejected > 0 {
-		t.Errorf("pool %s: faults %q, duplicate extranonces %d, rejects %v", p.Name(), p.Faults(), st.DuplicateExtranonces, p.Rejects())
-	}
-}
-
-// waitPool waits until the miner works for the pool.
-func waitPool(t testing.TB, m *stratumtest.Miner, pool string) {
-	t.Helper()
-	if err := m.WaitPool(waitContext(t), pool); err != nil {
-		t.Fatalf("miner %s does not get to pool %s: %v; %+v", m.Worker(), pool, err, m.Stats())
-	}
-}
-
-// waitAccepted waits for n more accepted shares.
-func waitAccepted(t testing.TB, m *stratumtest.Miner, n uint64) {
-	t.Helper()
-	before := m.Stats().Accepted
-	err := m.WaitFor(waitContext(t), func(st stratumtest.MinerStats) bool { return st.Accepted >= before+n })
-	if err != nil {
-		t.Fatalf("miner %s: %v; %+v", m.Worker(), err, m.Stats())
-	}
+	return &testSwitcher{sessionManager: m, addr: ln.Addr().String(), coins: coins}
 }
 
 // sessionsIn counts sessions by phase.
 func (m *testSwitcher) sessionsIn(phase sessionPhase) int {
 	n := 0
 	for _, l := range m.loops {
-		l.call(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				if s.phase == phase {
 					n++
 				}
@@ -249,8 +152,4 @@ func (m *testSwitcher) sessionCount() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.sessions)
-}
-
-func workerNames(account string) func(int) string {
-	return func(i int) string { return fmt.Sprintf("%s.w%d", account, i) }
 }

@@ -8,29 +8,30 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // A pool takes workers, gives a job and closes. It is not dialled without end:
 // with a backup the miners are there soon, and stay there.
 func TestPoolThatClosesAfterTheJobLosesItsMinersToTheBackup(t *testing.T) {
-	for _, accounts := range [][]string{{"alice"}, manyAccounts("a", 10)} {
+	for _, accounts := range [][]string{{"alice"}, testkit.ManyAccounts("a", 10)} {
 		t.Run(fmt.Sprintf("accounts %d", len(accounts)), func(t *testing.T) {
 			t.Parallel()
-			pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-				p.onAuthorize = func(*choosyLink, string) conduct { return conductJobClose }
+			pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+				p.OnAuthorize = func(*testkit.ChoosyLink, string) testkit.Conduct { return testkit.ConductJobClose }
 			})
-			backup := startChoosyPool(t, "backup", nil)
-			sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.addr(), backup.addr()))
+			backup := testkit.StartChoosyPool(t, "backup", nil)
+			sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr(), backup.Addr()))
 			const miners = 50
-			crew := goodCrew(t, sw.addr, miners, accounts...)
-			eventually(t, "all mine at the backup", func() bool { return sw.sessionsAt()[backup.addr()] == miners })
-			before := pool.total.Load()
+			crew := testkit.GoodCrew(t, sw.addr, miners, accounts...)
+			eventually(t, "all mine at the backup", func() bool { return sw.sessionsAt()[backup.Addr()] == miners })
+			before := pool.Total.Load()
 			time.Sleep(3 * time.Second)
-			checkServed(t, crew, "backup", true)
-			if n := pool.total.Load(); before > 3*miners || n-before > miners {
+			testkit.CheckServed(t, crew, "backup", true)
+			if n := pool.Total.Load(); before > 3*miners || n-before > miners {
 				t.Errorf("%d connections to the pool until all were at the backup, then %d more in 3 s", before, n-before)
 			}
-			t.Logf("%d connections until all were at the backup, then %d more in 3 s", before, pool.total.Load()-before)
+			t.Logf("%d connections until all were at the backup, then %d more in 3 s", before, pool.Total.Load()-before)
 		})
 	}
 }
@@ -41,28 +42,28 @@ func TestPoolThatClosesAfterTheJobLosesItsMinersToTheBackup(t *testing.T) {
 func TestPoolThatClosesAfterTheJobWithoutBackup(t *testing.T) {
 	t.Run("one miner", func(t *testing.T) {
 		t.Parallel()
-		pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-			p.onAuthorize = func(k *choosyLink, worker string) conduct { return conductJobClose }
+		pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+			p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct { return testkit.ConductJobClose }
 		})
-		sw := startSwitcher(t, coinsOf("btc", "alice"), nil, coinAt("session", pool.addr()))
+		sw := startSwitcher(t, coinsOf("btc", "alice"), nil, coinAt("session", pool.Addr()))
 		sw.setTiming(impatient)
-		l := logIn(sw.addr, "alice.1", "raw/1.0")
-		defer l.close()
-		if !l.accepted() {
-			t.Fatalf("answer %q", l.answer)
+		l := testkit.LogIn(sw.addr, "alice.1", "raw/1.0")
+		defer l.Close()
+		if !l.Accepted() {
+			t.Fatalf("answer %q", l.Answer)
 		}
 		eventually(t, "the miner is closed", func() bool { return sw.sessionCount() == 0 })
-		if n := pool.total.Load(); n != maxReconnects {
+		if n := pool.Total.Load(); n != maxReconnects {
 			t.Errorf("%d connections, want %d", n, maxReconnects)
 		}
 	})
 	t.Run("fifty miners", func(t *testing.T) {
 		t.Parallel()
-		pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-			p.onAuthorize = func(k *choosyLink, worker string) conduct { return conductJobClose }
+		pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+			p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct { return testkit.ConductJobClose }
 		})
-		accounts := manyAccounts("a", 10)
-		sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.addr()))
+		accounts := testkit.ManyAccounts("a", 10)
+		sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr()))
 		sw.setTiming(func(tm *timing) {
 			impatient(tm)
 			tm.poolHandshake, tm.noPool = 2*time.Second, 3*time.Second
@@ -71,20 +72,20 @@ func TestPoolThatClosesAfterTheJobWithoutBackup(t *testing.T) {
 		var crew sync.WaitGroup
 		for i := range miners {
 			crew.Go(func() {
-				l := logIn(sw.addr, fmt.Sprintf("%s.%d", accounts[i%len(accounts)], i), "raw/1.0")
-				if l.accepted() {
-					io.Copy(io.Discard, l.nc) // until it is closed
-				} else if l.answer != connectFailed {
-					t.Errorf("answer %q", l.answer)
+				l := testkit.LogIn(sw.addr, fmt.Sprintf("%s.%d", accounts[i%len(accounts)], i), "raw/1.0")
+				if l.Accepted() {
+					io.Copy(io.Discard, l.Nc) // until it is closed
+				} else if l.Answer != testkit.ConnectFailed {
+					t.Errorf("answer %q", l.Answer)
 				}
-				l.close()
+				l.Close()
 			})
 		}
 		crew.Wait()
-		if n := pool.total.Load(); n > (1+maxReconnects)*miners {
+		if n := pool.Total.Load(); n > (1+maxReconnects)*miners {
 			t.Errorf("%d connections of %d miners", n, miners)
 		}
-		t.Logf("%d connections of %d miners", pool.total.Load(), miners)
+		t.Logf("%d connections of %d miners", pool.Total.Load(), miners)
 	})
 }
 
@@ -92,26 +93,26 @@ func TestPoolThatClosesAfterTheJobWithoutBackup(t *testing.T) {
 // does not hold up another coin's new miners, nor do its own fail.
 func TestSlowPoolHoldsUpNobodyElse(t *testing.T) {
 	const accounts, delay = 150, 800 * time.Millisecond
-	slow := startChoosyPool(t, "slow", func(p *choosyPool) {
-		p.onAuthorize = func(*choosyLink, string) conduct { time.Sleep(delay); return conductServe }
+	slow := testkit.StartChoosyPool(t, "slow", func(p *testkit.ChoosyPool) {
+		p.OnAuthorize = func(*testkit.ChoosyLink, string) testkit.Conduct { time.Sleep(delay); return testkit.ConductServe }
 	})
-	quick := startChoosyPool(t, "quick", nil)
-	names := manyAccounts("s", accounts)
+	quick := testkit.StartChoosyPool(t, "quick", nil)
+	names := testkit.ManyAccounts("s", accounts)
 	coins := coinsOf("slow", names...)
 	coins.coins["alice"] = "quick"
 	sw := startSwitcher(t, coins, nil, func(c *Config) {
 		// The whole takes 150 / 32 handshakes of 0.8 s, which is 4 s.
 		c.MaxPoolDials = 32
-		c.StratumServerMap["slow"] = StratumServerInfo{URL: slow.addr()}
-		c.StratumServerMap["quick"] = StratumServerInfo{URL: quick.addr()}
+		c.StratumServerMap["slow"] = StratumServerInfo{URL: slow.Addr()}
+		c.StratumServerMap["quick"] = StratumServerInfo{URL: quick.Addr()}
 	})
-	served := make(chan *login, accounts)
+	served := make(chan *testkit.Login, accounts)
 	for _, name := range names {
-		go func() { served <- logIn(sw.addr, name+".1", "raw/1.0") }()
+		go func() { served <- testkit.LogIn(sw.addr, name+".1", "raw/1.0") }()
 	}
 	eventually(t, "the slow pool's miners wait", func() bool { return sw.sessionsIn(phaseRouting) > accounts/2 })
 	for range 40 {
-		wantPrompt(t, sw.addr, "alice.1", "quick")
+		testkit.WantPrompt(t, sw.addr, "alice.1", "quick")
 		time.Sleep(50 * time.Millisecond)
 	}
 	if n := sw.sessionsIn(phaseRouting); n == 0 {
@@ -119,10 +120,10 @@ func TestSlowPoolHoldsUpNobodyElse(t *testing.T) {
 	}
 	for range accounts {
 		l := <-served
-		if !l.accepted() {
-			t.Errorf("a miner of the slow pool is told %q after %v", l.answer, l.took)
+		if !l.Accepted() {
+			t.Errorf("a miner of the slow pool is told %q after %v", l.Answer, l.Took)
 		}
-		l.close()
+		l.Close()
 	}
 }
 
@@ -131,18 +132,18 @@ func TestSlowPoolHoldsUpNobodyElse(t *testing.T) {
 func TestLinksWithoutJobsAreRenewedAlone(t *testing.T) {
 	t.Parallel()
 	const miners, silent = 36, 6
-	pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-		p.onAuthorize = func(k *choosyLink, worker string) conduct {
-			if isBad(worker) && p.asked(worker) == 1 {
-				return conductMute
+	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+		p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct {
+			if testkit.IsBad(worker) && p.Asked(worker) == 1 {
+				return testkit.ConductMute
 			}
-			return conductServe
+			return testkit.ConductServe
 		}
 	})
-	pool.giveJobs(t, 100*time.Millisecond)
-	accounts := manyAccounts("a", 6)
+	pool.GiveJobs(t, 100*time.Millisecond)
+	accounts := testkit.ManyAccounts("a", 6)
 	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, func(c *Config) {
-		coinAt("session", pool.addr())(c)
+		coinAt("session", pool.Addr())(c)
 		c.PoolIdleSeconds = 1
 		c.DrainSeconds = 1
 	})
@@ -152,12 +153,12 @@ func TestLinksWithoutJobsAreRenewedAlone(t *testing.T) {
 		if i < silent {
 			kind = "bad"
 		}
-		crew = append(crew, goodMiner(t, sw.addr, fmt.Sprintf("%s.%s%d", accounts[i%len(accounts)], kind, i)))
+		crew = append(crew, testkit.GoodMiner(t, sw.addr, fmt.Sprintf("%s.%s%d", accounts[i%len(accounts)], kind, i)))
 	}
-	waitAllAccepted(t, crew, 1)
+	testkit.WaitAllAccepted(t, crew, 1)
 	eventually(t, "the silent links are renewed", func() bool {
 		for _, m := range crew[:silent] {
-			if pool.asked(m.Worker()) < 2 {
+			if pool.Asked(m.Worker()) < 2 {
 				return false
 			}
 		}
@@ -172,8 +173,8 @@ func TestLinksWithoutJobsAreRenewedAlone(t *testing.T) {
 			t.Errorf("%s: %v", m.Worker(), err)
 		}
 	}
-	checkServed(t, crew, "btc", false)
-	if n := pool.total.Load(); n != miners+silent {
+	testkit.CheckServed(t, crew, "btc", false)
+	if n := pool.Total.Load(); n != miners+silent {
 		t.Errorf("%d connections, want %d", n, miners+silent)
 	}
 	if n, lost := sw.timesTakenOut(), sw.linksLost.Load(); n > 0 || lost > 0 {
@@ -185,38 +186,38 @@ func TestLinksWithoutJobsAreRenewedAlone(t *testing.T) {
 // renewed now and then and keep their links, as it takes their shares.
 func TestLinksThatNeverGetJobsAreNobodyElsesTrouble(t *testing.T) {
 	t.Parallel()
-	pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-		p.onAuthorize = func(k *choosyLink, worker string) conduct {
-			if isBad(worker) {
-				return conductMute
+	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+		p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct {
+			if testkit.IsBad(worker) {
+				return testkit.ConductMute
 			}
-			return conductServe
+			return testkit.ConductServe
 		}
 	})
-	pool.giveJobs(t, 100*time.Millisecond)
-	accounts := manyAccounts("a", 6)
+	pool.GiveJobs(t, 100*time.Millisecond)
+	accounts := testkit.ManyAccounts("a", 6)
 	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, func(c *Config) {
-		coinAt("session", pool.addr())(c)
+		coinAt("session", pool.Addr())(c)
 		c.PoolIdleSeconds = 1
 		c.DrainSeconds = 1
 	})
-	good := goodCrew(t, sw.addr, 30, accounts...)
+	good := testkit.GoodCrew(t, sw.addr, 30, accounts...)
 	var bad []*stratumtest.Miner
 	for i, a := range accounts {
-		bad = append(bad, goodMiner(t, sw.addr, fmt.Sprintf("%s.bad%d", a, i)))
+		bad = append(bad, testkit.GoodMiner(t, sw.addr, fmt.Sprintf("%s.bad%d", a, i)))
 	}
 	eventually(t, "the silent links are renewed twice", func() bool {
 		for _, m := range bad {
-			if pool.asked(m.Worker()) < 3 {
+			if pool.Asked(m.Worker()) < 3 {
 				return false
 			}
 		}
 		return true
 	})
-	wantPrompt(t, sw.addr, "a0.new", "btc")
-	checkServed(t, append(good, bad...), "btc", false)
+	testkit.WantPrompt(t, sw.addr, "a0.new", "btc")
+	testkit.CheckServed(t, append(good, bad...), "btc", false)
 	for _, m := range good {
-		if n := pool.asked(m.Worker()); n != 1 {
+		if n := pool.Asked(m.Worker()); n != 1 {
 			t.Errorf("%s has had %d links", m.Worker(), n)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // Two devices have the same worker name, and the pool closes the one that was
@@ -14,39 +15,39 @@ import (
 // else notices.
 func TestPoolThatKeepsOneConnectionOfAWorker(t *testing.T) {
 	t.Parallel()
-	pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-		p.onAuthorize = func(k *choosyLink, worker string) conduct {
-			for _, other := range p.all() {
-				other.mu.Lock()
-				if other != k && other.worker == worker {
-					other.nc.Close()
+	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+		p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct {
+			for _, other := range p.All() {
+				other.Mu.Lock()
+				if other != k && other.Worker == worker {
+					other.Nc.Close()
 				}
-				other.mu.Unlock()
+				other.Mu.Unlock()
 			}
-			return conductServe
+			return testkit.ConductServe
 		}
 	})
-	sw := startSwitcher(t, coinsOf("btc", "alice", "bob", "carol"), nil, coinAt("session", pool.addr()))
-	crew := goodCrew(t, sw.addr, 10, "alice", "bob", "carol")
-	var doubles []*login
+	sw := startSwitcher(t, coinsOf("btc", "alice", "bob", "carol"), nil, coinAt("session", pool.Addr()))
+	crew := testkit.GoodCrew(t, sw.addr, 10, "alice", "bob", "carol")
+	var doubles []*testkit.Login
 	for _, account := range []string{"alice", "bob", "carol"} {
 		for range 2 {
-			l := logIn(sw.addr, account+".same", "raw/1.0")
-			defer l.close()
+			l := testkit.LogIn(sw.addr, account+".same", "raw/1.0")
+			defer l.Close()
 			doubles = append(doubles, l)
 		}
 	}
-	before := pool.total.Load()
+	before := pool.Total.Load()
 	for range 20 {
-		wantPrompt(t, sw.addr, "bob.new", "btc")
+		testkit.WantPrompt(t, sw.addr, "bob.new", "btc")
 		time.Sleep(200 * time.Millisecond)
 	}
-	n := pool.total.Load() - before - 20
+	n := pool.Total.Load() - before - 20
 	t.Logf("%d connections of %d doubled miners in 4 s", n, len(doubles))
 	if n > 10*int64(len(doubles)) {
 		t.Errorf("%d connections of %d miners in 4 s", n, len(doubles))
 	}
-	checkServed(t, crew, "btc", false)
+	testkit.CheckServed(t, crew, "btc", false)
 	if n := sw.timesTakenOut(); n > 0 {
 		t.Errorf("the address was taken out %d times", n)
 	}
@@ -56,28 +57,28 @@ func TestPoolThatKeepsOneConnectionOfAWorker(t *testing.T) {
 // new one is ready. It goes on, and is not counted as an unruly one.
 func TestPoolThatKeepsOneConnectionAndAsksToReconnect(t *testing.T) {
 	t.Parallel()
-	pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-		p.onAuthorize = func(k *choosyLink, worker string) conduct {
-			for _, other := range p.all() {
-				other.mu.Lock()
-				if other != k && other.worker == worker {
-					other.nc.Close()
+	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+		p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct {
+			for _, other := range p.All() {
+				other.Mu.Lock()
+				if other != k && other.Worker == worker {
+					other.Nc.Close()
 				}
-				other.mu.Unlock()
+				other.Mu.Unlock()
 			}
 			time.Sleep(50 * time.Millisecond) // so that the end of the other comes first
-			return conductServe
+			return testkit.ConductServe
 		}
 	})
-	sw := startSwitcher(t, coinsOf("btc", "alice", "bob", "carol"), nil, coinAt("session", pool.addr()))
-	crew := goodCrew(t, sw.addr, 30, "alice", "bob", "carol")
-	for _, k := range pool.all() {
-		k.write(`{"id":null,"method":"client.reconnect","params":[]}`)
+	sw := startSwitcher(t, coinsOf("btc", "alice", "bob", "carol"), nil, coinAt("session", pool.Addr()))
+	crew := testkit.GoodCrew(t, sw.addr, 30, "alice", "bob", "carol")
+	for _, k := range pool.All() {
+		k.Write(`{"id":null,"method":"client.reconnect","params":[]}`)
 	}
-	eventually(t, "all have new links", func() bool { return pool.total.Load() >= 60 && len(pool.served()) == 30 })
-	waitAllAccepted(t, crew, 2)
-	checkServed(t, crew, "btc", true)
-	if n := pool.total.Load(); n > 100 {
+	eventually(t, "all have new links", func() bool { return pool.Total.Load() >= 60 && len(pool.Served()) == 30 })
+	testkit.WaitAllAccepted(t, crew, 2)
+	testkit.CheckServed(t, crew, "btc", true)
+	if n := pool.Total.Load(); n > 100 {
 		t.Errorf("%d connections for 60 links", n)
 	}
 	if n := sw.timesTakenOut(); n > 0 {
@@ -88,17 +89,20 @@ func TestPoolThatKeepsOneConnectionAndAsksToReconnect(t *testing.T) {
 // A pool that answers mining.authorize just in time serves all its miners.
 func TestPoolThatAnswersAtTheLastMoment(t *testing.T) {
 	t.Parallel()
-	pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-		p.onAuthorize = func(*choosyLink, string) conduct { time.Sleep(1800 * time.Millisecond); return conductServe }
+	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+		p.OnAuthorize = func(*testkit.ChoosyLink, string) testkit.Conduct {
+			time.Sleep(1800 * time.Millisecond)
+			return testkit.ConductServe
+		}
 	})
-	accounts := manyAccounts("a", 10)
-	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.addr()))
+	accounts := testkit.ManyAccounts("a", 10)
+	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr()))
 	sw.setTiming(func(tm *timing) { tm.poolHandshake = 2500 * time.Millisecond })
-	crew := goodCrew(t, sw.addr, 100, accounts...)
+	crew := testkit.GoodCrew(t, sw.addr, 100, accounts...)
 	// Those that lose their links are served again.
-	pool.dropAll()
-	waitAllAccepted(t, crew, 2)
-	checkServed(t, crew, "btc", true)
+	pool.DropAll()
+	testkit.WaitAllAccepted(t, crew, 2)
+	testkit.CheckServed(t, crew, "btc", true)
 	if n := sw.timesTakenOut(); n > 0 {
 		t.Errorf("the address was taken out %d times", n)
 	}
@@ -108,23 +112,23 @@ func TestPoolThatAnswersAtTheLastMoment(t *testing.T) {
 // three tries, by whomever, and new miners are at the backup at once.
 func TestPoolThatResetsConnections(t *testing.T) {
 	t.Parallel()
-	reset := func(k *choosyLink) conduct {
-		k.nc.(*net.TCPConn).SetLinger(0)
-		return conductClose
+	reset := func(k *testkit.ChoosyLink) testkit.Conduct {
+		k.Nc.(*net.TCPConn).SetLinger(0)
+		return testkit.ConductClose
 	}
-	pool := startChoosyPool(t, "btc", func(p *choosyPool) { p.onAccept = reset })
-	backup := startChoosyPool(t, "backup", nil)
-	accounts := manyAccounts("a", 5)
-	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.addr(), backup.addr()))
+	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) { p.OnAccept = reset })
+	backup := testkit.StartChoosyPool(t, "backup", nil)
+	accounts := testkit.ManyAccounts("a", 5)
+	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr(), backup.Addr()))
 	began := time.Now()
 	for i := range 30 {
-		wantPrompt(t, sw.addr, fmt.Sprintf("%s.%d", accounts[i%len(accounts)], i), "backup")
+		testkit.WantPrompt(t, sw.addr, fmt.Sprintf("%s.%d", accounts[i%len(accounts)], i), "backup")
 	}
 	if n := sw.timesTakenOut(); n == 0 {
 		t.Error("the address was not taken out")
 	}
 	probes := breakerFailures + int64(breakerProbes)*(2+int64(time.Since(began)/(breakerPauseFirst/2)))
-	if n := pool.total.Load(); n > probes {
+	if n := pool.Total.Load(); n > probes {
 		t.Errorf("the address was dialled %d times by 30 miners, want at most %d", n, probes)
 	}
 }
@@ -135,29 +139,29 @@ func TestPoolThatResetsConnections(t *testing.T) {
 func TestBackupThatRefusesEveryone(t *testing.T) {
 	t.Parallel()
 	pool := startPool(t, stratumtest.PoolOptions{Name: "btc", SkipWork: true})
-	backup := startChoosyPool(t, "backup", func(p *choosyPool) {
-		p.onAuthorize = func(*choosyLink, string) conduct { return conductRefuseClose }
+	backup := testkit.StartChoosyPool(t, "backup", func(p *testkit.ChoosyPool) {
+		p.OnAuthorize = func(*testkit.ChoosyLink, string) testkit.Conduct { return testkit.ConductRefuseClose }
 	})
-	accounts := manyAccounts("a", 5)
-	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr(), backup.addr()))
-	crew := goodCrew(t, sw.addr, 20, accounts...)
+	accounts := testkit.ManyAccounts("a", 5)
+	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr(), backup.Addr()))
+	crew := testkit.GoodCrew(t, sw.addr, 20, accounts...)
 	pool.Close()
 	for i := range 3 {
-		l := logIn(sw.addr, fmt.Sprintf("a%d.new", i), "raw/1.0")
-		l.close()
-		if l.answer != refusalAnswer(choosyRefusal) {
-			t.Errorf("a new miner is told %q", l.answer)
+		l := testkit.LogIn(sw.addr, fmt.Sprintf("a%d.new", i), "raw/1.0")
+		l.Close()
+		if l.Answer != testkit.RefusalAnswer(testkit.ChoosyRefusal) {
+			t.Errorf("a new miner is told %q", l.Answer)
 		}
 	}
 	time.Sleep(3 * time.Second)
-	if n := backup.total.Load(); n > 30*20 {
+	if n := backup.Total.Load(); n > 30*20 {
 		t.Errorf("%d connections to the backup in 3 s", n)
 	}
 	if err := pool.Restart(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all are back", func() bool { return sw.sessionsAt()[pool.Addr()] == len(crew) })
-	waitAllAccepted(t, crew, 2)
+	testkit.WaitAllAccepted(t, crew, 2)
 	for _, m := range crew {
 		if st := m.Stats(); st.Disconnected || st.AuthorizeError != "" {
 			t.Errorf("%s: %+v", m.Worker(), st)
@@ -172,25 +176,25 @@ func TestBackupThatRefusesEveryone(t *testing.T) {
 // one of them: that one's miners are not disturbed by the other's.
 func TestCoinsOfOneAddressDifferInExtranonce(t *testing.T) {
 	t.Parallel()
-	pool := startChoosyPool(t, "btc", func(p *choosyPool) { p.own = true })
+	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) { p.Own = true })
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "fits", "bob": "differs"}), nil, func(c *Config) {
-		c.StratumServerMap["fits"] = StratumServerInfo{URL: pool.addr(), ExtraNonce: "pool"}
-		c.StratumServerMap["differs"] = StratumServerInfo{URL: pool.addr(), ExtraNonce: "session"}
+		c.StratumServerMap["fits"] = StratumServerInfo{URL: pool.Addr(), ExtraNonce: "pool"}
+		c.StratumServerMap["differs"] = StratumServerInfo{URL: pool.Addr(), ExtraNonce: "session"}
 	})
 	sw.setTiming(func(tm *timing) { tm.poolHandshake = time.Second })
-	crew := goodCrew(t, sw.addr, 20, "alice")
+	crew := testkit.GoodCrew(t, sw.addr, 20, "alice")
 	stop := badCrowd(t, sw.addr, 10, 20*time.Millisecond, workerNames("bob"), "raw/1.0")
 	for i := range 10 {
 		if i == 5 {
-			pool.dropAll()
+			pool.DropAll()
 		}
-		wantPrompt(t, sw.addr, "alice.new", "btc")
+		testkit.WantPrompt(t, sw.addr, "alice.new", "btc")
 		time.Sleep(100 * time.Millisecond)
 	}
-	wantOnly(t, stop(), connectFailed)
-	waitAllAccepted(t, crew, 2)
-	checkServed(t, crew, "btc", true)
-	if n := pool.total.Load(); n > 200 {
+	wantOnly(t, stop(), testkit.ConnectFailed)
+	testkit.WaitAllAccepted(t, crew, 2)
+	testkit.CheckServed(t, crew, "btc", true)
+	if n := pool.Total.Load(); n > 200 {
 		t.Errorf("%d connections", n)
 	}
 }
@@ -199,26 +203,26 @@ func TestCoinsOfOneAddressDifferInExtranonce(t *testing.T) {
 // miners are at the backup when the handshake's time is over.
 func TestPoolThatHangsForAllWithBackup(t *testing.T) {
 	t.Parallel()
-	pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-		p.onAuthorize = func(*choosyLink, string) conduct { return conductHang }
+	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+		p.OnAuthorize = func(*testkit.ChoosyLink, string) testkit.Conduct { return testkit.ConductHang }
 	})
-	backup := startChoosyPool(t, "backup", nil)
-	sw := startSwitcher(t, coinsOf("btc", "alice"), nil, coinAt("session", pool.addr(), backup.addr()))
+	backup := testkit.StartChoosyPool(t, "backup", nil)
+	sw := startSwitcher(t, coinsOf("btc", "alice"), nil, coinAt("session", pool.Addr(), backup.Addr()))
 	sw.setTiming(func(tm *timing) { tm.poolHandshake = 1500 * time.Millisecond })
 	const miners = 20
-	logins := make(chan *login, miners)
+	logins := make(chan *testkit.Login, miners)
 	for i := range miners {
-		go func() { logins <- logIn(sw.addr, fmt.Sprintf("alice.%d", i), "raw/1.0") }()
+		go func() { logins <- testkit.LogIn(sw.addr, fmt.Sprintf("alice.%d", i), "raw/1.0") }()
 	}
 	for range miners {
 		l := <-logins
-		defer l.close()
-		if l.pool != "backup" || l.took > 2500*time.Millisecond {
-			t.Errorf("pool %q after %v, answer %q", l.pool, l.took.Round(time.Millisecond), l.answer)
+		defer l.Close()
+		if l.Pool != "backup" || l.Took > 2500*time.Millisecond {
+			t.Errorf("pool %q after %v, answer %q", l.Pool, l.Took.Round(time.Millisecond), l.Answer)
 		}
 	}
 	// From then on it is known.
-	wantPrompt(t, sw.addr, "alice.new", "backup")
+	testkit.WantPrompt(t, sw.addr, "alice.new", "backup")
 	if n := sw.timesTakenOut(); n != 1 {
 		t.Errorf("the address was taken out %d times", n)
 	}
@@ -231,26 +235,26 @@ func TestPoolWithIPv6Only(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := serveChoosyPool(t, ln, "btc", nil)
-	sw := startSwitcher(t, coinsOf("btc", "alice"), nil, coinAt("session", pool.addr()))
-	crew := goodCrew(t, sw.addr, 10, "alice")
-	pool.dropAll()
-	waitAllAccepted(t, crew, 5)
-	checkServed(t, crew, "btc", true)
+	pool := testkit.ServeChoosyPool(t, ln, "btc", nil)
+	sw := startSwitcher(t, coinsOf("btc", "alice"), nil, coinAt("session", pool.Addr()))
+	crew := testkit.GoodCrew(t, sw.addr, 10, "alice")
+	pool.DropAll()
+	testkit.WaitAllAccepted(t, crew, 5)
+	testkit.CheckServed(t, crew, "btc", true)
 }
 
 // A pool that drops everybody again and again, each time after they have been
 // served for a moment and had shares accepted, keeps its miners.
 func TestPoolThatFlaps(t *testing.T) {
 	t.Parallel()
-	pool := startChoosyPool(t, "btc", nil)
-	accounts := manyAccounts("a", 5)
-	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.addr()))
-	crew := goodCrew(t, sw.addr, 20, accounts...)
+	pool := testkit.StartChoosyPool(t, "btc", nil)
+	accounts := testkit.ManyAccounts("a", 5)
+	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr()))
+	crew := testkit.GoodCrew(t, sw.addr, 20, accounts...)
 	for range 6 {
-		pool.dropAll()
-		waitAllAccepted(t, crew, 1)
-		wantPrompt(t, sw.addr, "a0.new", "btc")
+		pool.DropAll()
+		testkit.WaitAllAccepted(t, crew, 1)
+		testkit.WantPrompt(t, sw.addr, "a0.new", "btc")
 	}
-	checkServed(t, crew, "btc", true)
+	testkit.CheckServed(t, crew, "btc", true)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // Miners with wrong names come again and again to a pool that refuses them and
@@ -16,45 +17,45 @@ import (
 func TestRefusedWorkersAreNobodyElsesTrouble(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		bad  func(k *choosyLink) conduct
+		bad  func(k *testkit.ChoosyLink) testkit.Conduct
 	}{
-		{"refuses", func(*choosyLink) conduct { return conductRefuse }},
-		{"refuses and closes", func(*choosyLink) conduct { return conductRefuseClose }},
-		{"refuses and closes at the second try, with the suffix", func(k *choosyLink) conduct {
-			if k.asked == 1 {
-				return conductRefuse
+		{"refuses", func(*testkit.ChoosyLink) testkit.Conduct { return testkit.ConductRefuse }},
+		{"refuses and closes", func(*testkit.ChoosyLink) testkit.Conduct { return testkit.ConductRefuseClose }},
+		{"refuses and closes at the second try, with the suffix", func(k *testkit.ChoosyLink) testkit.Conduct {
+			if k.Asked == 1 {
+				return testkit.ConductRefuse
 			}
-			return conductClose
+			return testkit.ConductClose
 		}},
 	} {
 		for _, extranonce := range []string{"pool", "session"} {
 			t.Run(extranonce+" "+c.name, func(t *testing.T) {
 				t.Parallel()
-				pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-					p.own = extranonce == "pool"
-					p.onAuthorize = func(k *choosyLink, worker string) conduct {
-						if isBad(worker) {
+				pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+					p.Own = extranonce == "pool"
+					p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct {
+						if testkit.IsBad(worker) {
 							return c.bad(k)
 						}
-						return conductServe
+						return testkit.ConductServe
 					}
 				})
-				backup := startChoosyPool(t, "backup", func(p *choosyPool) { p.own = pool.own })
-				accounts := append([]string{"alice"}, manyAccounts("a", 4)...)
-				sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt(extranonce, pool.addr(), backup.addr()))
-				crew := goodCrew(t, sw.addr, 20, accounts...)
+				backup := testkit.StartChoosyPool(t, "backup", func(p *testkit.ChoosyPool) { p.Own = pool.Own })
+				accounts := append([]string{"alice"}, testkit.ManyAccounts("a", 4)...)
+				sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt(extranonce, pool.Addr(), backup.Addr()))
+				crew := testkit.GoodCrew(t, sw.addr, 20, accounts...)
 				bad := func(i int) string { return fmt.Sprintf("%s.bad%d", accounts[i%len(accounts)], i) }
 				stop := badCrowd(t, sw.addr, 20, 20*time.Millisecond, bad, "raw/1.0")
 				for i := range 10 {
 					if i == 5 {
-						pool.dropServed()
+						pool.DropServed()
 					}
-					wantPrompt(t, sw.addr, accounts[i%len(accounts)]+".new", "btc")
+					testkit.WantPrompt(t, sw.addr, accounts[i%len(accounts)]+".new", "btc")
 				}
-				waitAllAccepted(t, crew, 2)
-				wantOnly(t, stop(), refusalAnswer(choosyRefusal))
-				checkServed(t, crew, "btc", true)
-				if n := backup.total.Load(); n > 0 {
+				testkit.WaitAllAccepted(t, crew, 2)
+				wantOnly(t, stop(), testkit.RefusalAnswer(testkit.ChoosyRefusal))
+				testkit.CheckServed(t, crew, "btc", true)
+				if n := backup.Total.Load(); n > 0 {
 					t.Errorf("%d connections to the backup", n)
 				}
 				if n := sw.timesTakenOut(); n > 0 {
@@ -73,40 +74,40 @@ func TestWorkersThatAreClosedOnAreNobodyElsesTrouble(t *testing.T) {
 		for _, oneAccount := range []bool{true, false} {
 			t.Run(fmt.Sprintf("backup %v one account %v", withBackup, oneAccount), func(t *testing.T) {
 				t.Parallel()
-				pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-					p.onAuthorize = func(k *choosyLink, worker string) conduct {
-						if isBad(worker) {
-							return conductClose
+				pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+					p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct {
+						if testkit.IsBad(worker) {
+							return testkit.ConductClose
 						}
-						return conductServe
+						return testkit.ConductServe
 					}
 				})
-				backup := startChoosyPool(t, "backup", nil)
+				backup := testkit.StartChoosyPool(t, "backup", nil)
 				accounts := []string{"alice"}
 				if !oneAccount {
-					accounts = append(accounts, manyAccounts("a", 4)...)
+					accounts = append(accounts, testkit.ManyAccounts("a", 4)...)
 				}
-				addrs := []string{pool.addr()}
+				addrs := []string{pool.Addr()}
 				if withBackup {
-					addrs = append(addrs, backup.addr())
+					addrs = append(addrs, backup.Addr())
 				}
 				sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", addrs...))
-				crew := goodCrew(t, sw.addr, 20, accounts...)
+				crew := testkit.GoodCrew(t, sw.addr, 20, accounts...)
 				bad := func(i int) string { return fmt.Sprintf("%s.bad%d", accounts[i%len(accounts)], i) }
 				stop := badCrowd(t, sw.addr, 20, 20*time.Millisecond, bad, "raw/1.0")
 				for i := range 10 {
 					if i == 5 {
-						pool.dropServed()
+						pool.DropServed()
 					}
-					wantPrompt(t, sw.addr, accounts[i%len(accounts)]+".new", "btc")
+					testkit.WantPrompt(t, sw.addr, accounts[i%len(accounts)]+".new", "btc")
 				}
-				waitAllAccepted(t, crew, 2)
+				testkit.WaitAllAccepted(t, crew, 2)
 				if answers := stop(); withBackup {
 					wantOnly(t, answers, `{"id":2,"result":true,"error":null}`)
 				} else {
-					wantOnly(t, answers, connectFailed)
+					wantOnly(t, answers, testkit.ConnectFailed)
 				}
-				checkServed(t, crew, "btc", true)
+				testkit.CheckServed(t, crew, "btc", true)
 				if n := sw.timesTakenOut(); n > 0 {
 					t.Errorf("the address was taken out %d times", n)
 				}
@@ -120,21 +121,21 @@ func TestWorkersThatAreClosedOnAreNobodyElsesTrouble(t *testing.T) {
 func TestWorkersThatHangHoldUpNobody(t *testing.T) {
 	for _, oneAccount := range []bool{true, false} {
 		t.Run(fmt.Sprintf("one account %v", oneAccount), func(t *testing.T) {
-			pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-				p.onAuthorize = func(k *choosyLink, worker string) conduct {
-					if isBad(worker) {
-						return conductHang
+			pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+				p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct {
+					if testkit.IsBad(worker) {
+						return testkit.ConductHang
 					}
-					return conductServe
+					return testkit.ConductServe
 				}
 			})
 			accounts := []string{"alice"}
 			if !oneAccount {
-				accounts = append(accounts, manyAccounts("a", 9)...)
+				accounts = append(accounts, testkit.ManyAccounts("a", 9)...)
 			}
-			sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.addr()))
+			sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr()))
 			sw.setTiming(func(tm *timing) { tm.poolHandshake = 1500 * time.Millisecond })
-			crew := goodCrew(t, sw.addr, 20, accounts...)
+			crew := testkit.GoodCrew(t, sw.addr, 20, accounts...)
 			var hanging []*stratumtest.Raw
 			for i := range 300 {
 				r := dialSubscribed(t, sw.addr)
@@ -144,12 +145,12 @@ func TestWorkersThatHangHoldUpNobody(t *testing.T) {
 			eventually(t, "they hang", func() bool { return sw.linksInPreparation() > 100 })
 			for began := time.Now(); time.Since(began) < 2*time.Second; time.Sleep(50 * time.Millisecond) {
 				for i := range 5 {
-					wantPrompt(t, sw.addr, accounts[i%len(accounts)]+".new", "btc")
+					testkit.WantPrompt(t, sw.addr, accounts[i%len(accounts)]+".new", "btc")
 				}
 			}
-			pool.dropServed()
-			waitAllAccepted(t, crew, 2)
-			checkServed(t, crew, "btc", true)
+			pool.DropServed()
+			testkit.WaitAllAccepted(t, crew, 2)
+			testkit.CheckServed(t, crew, "btc", true)
 			for _, r := range hanging {
 				r.Close()
 			}
@@ -165,50 +166,50 @@ func TestWorkersThatHangHoldUpNobody(t *testing.T) {
 func TestDislikedUserAgentIsNobodyElsesTrouble(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		bad    conduct
+		bad    testkit.Conduct
 		backup bool
 		want   string
 	}{
-		{"refuses", conductRefuse, false, refusalAnswer(choosyNoUserAgent)},
-		{"refuses and closes", conductRefuseClose, false, refusalAnswer(choosyNoUserAgent)},
-		{"closes", conductClose, false, ""},
-		{"refuses, with a backup", conductRefuseClose, true, `{"id":2,"result":true,"error":null}`},
-		{"closes, with a backup", conductClose, true, `{"id":2,"result":true,"error":null}`},
+		{"refuses", testkit.ConductRefuse, false, testkit.RefusalAnswer(testkit.ChoosyNoUserAgent)},
+		{"refuses and closes", testkit.ConductRefuseClose, false, testkit.RefusalAnswer(testkit.ChoosyNoUserAgent)},
+		{"closes", testkit.ConductClose, false, ""},
+		{"refuses, with a backup", testkit.ConductRefuseClose, true, `{"id":2,"result":true,"error":null}`},
+		{"closes, with a backup", testkit.ConductClose, true, `{"id":2,"result":true,"error":null}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			pool := startChoosyPool(t, "btc", func(p *choosyPool) {
-				p.onSubscribe = func(k *choosyLink, userAgent string) conduct {
+			pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+				p.OnSubscribe = func(k *testkit.ChoosyLink, userAgent string) testkit.Conduct {
 					if strings.HasPrefix(userAgent, "odd") {
 						return c.bad
 					}
-					return conductServe
+					return testkit.ConductServe
 				}
 			})
-			backup := startChoosyPool(t, "backup", nil)
-			addrs := []string{pool.addr()}
+			backup := testkit.StartChoosyPool(t, "backup", nil)
+			addrs := []string{pool.Addr()}
 			if c.backup {
-				addrs = append(addrs, backup.addr())
+				addrs = append(addrs, backup.Addr())
 			}
-			accounts := append([]string{"alice"}, manyAccounts("a", 4)...)
+			accounts := append([]string{"alice"}, testkit.ManyAccounts("a", 4)...)
 			sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", addrs...))
 			sw.setTiming(func(tm *timing) { tm.poolHandshake = time.Second })
-			crew := goodCrew(t, sw.addr, 20, accounts...)
+			crew := testkit.GoodCrew(t, sw.addr, 20, accounts...)
 			bad := func(i int) string { return fmt.Sprintf("%s.%d", accounts[i%len(accounts)], i) }
 			stop := badCrowd(t, sw.addr, 20, 20*time.Millisecond, bad, "odd/1")
 			for i := range 20 {
 				if i == 10 {
-					pool.dropServed()
+					pool.DropServed()
 				}
-				wantPrompt(t, sw.addr, accounts[i%len(accounts)]+".new", "btc")
+				testkit.WantPrompt(t, sw.addr, accounts[i%len(accounts)]+".new", "btc")
 			}
-			waitAllAccepted(t, crew, 2)
+			testkit.WaitAllAccepted(t, crew, 2)
 			answers := stop()
 			if c.want != "" {
 				wantOnly(t, answers, c.want)
 			}
 			t.Logf("answers %v", answers)
-			checkServed(t, crew, "btc", true)
+			testkit.CheckServed(t, crew, "btc", true)
 			if n := sw.timesTakenOut(); n > 0 {
 				t.Errorf("the address was taken out %d times", n)
 			}

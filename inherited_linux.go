@@ -11,6 +11,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // A state file names descriptors by number, and a number alone proves nothing.
@@ -286,7 +288,7 @@ func findListener(addr string) int {
 		if inheritedListener(fd) != nil {
 			continue
 		}
-		if sa, err := unix.Getsockname(fd); err == nil && isListenAddr(addrPort(sa), addr) {
+		if local, err := relay.LocalAddr(fd); err == nil && isListenAddr(local, addr) {
 			return fd
 		}
 	}

@@ -1,4 +1,4 @@
-//go:build linux && !portable_relay
+//go:build linux && e2e && !portable_relay
 
 package main
 
@@ -11,7 +11,9 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // Texts of miners and pools made to do harm in a log, a terminal, a page, a
@@ -38,18 +40,18 @@ func TestInjection(t *testing.T) {
 	admin.remove(opts.AutoRegDir + "/x")
 	root := admin.children("/zookeeper")
 
-	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
-	bad := startScriptedPool(t)
-	c := fileConfig(btc)
+	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+	bad := testkit.StartScriptedPool(t)
+	c := daemontest.FileConfig(btc)
 	c.CoinFile, c.ZKBroker = "", []string{server.Addr()}
-	c.StratumServerMap["bad"] = StratumServerInfo{URL: bad.addr()}
+	c.StratumServerMap["bad"] = daemontest.PoolConfig{URL: bad.Addr()}
 	c.ZKSwitcherWatchDir, c.ZKServerIDAssignDir, c.ZKAutoRegWatchDir = opts.CoinDir, opts.ServerIDDir, opts.AutoRegDir
 	c.ZKUserCaseInsensitiveIndex = ""
-	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, unusedAddr(t)
-	p := startProcess(t, c, nil, "-v=3")
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
+	p := daemontest.Start(t, c, nil, "-v=3")
 	go func() {
 		for i := 0; ; i++ {
-			nc, ok := <-bad.conns
+			nc, ok := <-bad.Conns
 			if !ok {
 				return
 			}
@@ -61,7 +63,7 @@ func TestInjection(t *testing.T) {
 
 	for _, text := range hostileTexts {
 		for _, name := range []string{text, text + ".rig", "alice." + text, "bad." + text} {
-			r := stratumtest.DialRaw(t, p.addr)
+			r := stratumtest.DialRaw(t, p.Addr)
 			r.SendLine(`{"id":1,"method":"` + text + `","params":["` + text + `"]}`)
 			r.SendLine(`{"id":2,"method":"mining.subscribe","params":["` + text + `","` + text + `"]}`)
 			r.SendLine(`{"id":3,"method":"mining.authorize","params":["` + name + `","` + text + `"]}`)
@@ -104,12 +106,11 @@ func TestInjection(t *testing.T) {
 		}
 	}
 
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.lines) < 4*len(hostileTexts) {
-		t.Errorf("only %d lines of log", len(p.lines))
+	log := p.Log()
+	if len(log) < 4*len(hostileTexts) {
+		t.Errorf("only %d lines of log", len(log))
 	}
-	for _, line := range p.lines {
+	for _, line := range log {
 		bad := strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) })
 		if !logLine.MatchString(line) || bad {
 			t.Errorf("log: %.300q", line)

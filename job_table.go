@@ -260,10 +260,10 @@ func alphabetOf(id []byte) string {
 
 // jobNoted notes a job of the link in use. It returns the ID to tell the miner
 // in place of the pool's, nil if that can stay, as it mostly does.
-func (s *Session) jobNoted(line []byte) (told []byte) {
-	if len(s.drains) == 0 && s.jobs.renamed == 0 {
-		if id := usualJobID(line); id != nil {
-			s.jobs.add(id, nil, maxLinkJobs)
+func (s *Session) jobNoted(line []byte, sc *scannedLine) (told []byte) {
+	if len(s.drains) == 0 && s.link.jobs.renamed == 0 {
+		if id := usualJobID(line, sc.members[memberParams]); id != nil {
+			s.link.jobs.add(id, nil, maxLinkJobs)
 			return nil
 		}
 	}
@@ -273,44 +273,44 @@ func (s *Session) jobNoted(line []byte) (told []byte) {
 	}
 	raw := line[at.start:at.end]
 	id := plainID(raw)
-	if len(s.drains) == 0 && s.jobs.renamed == 0 {
-		s.jobs.add(id, nil, maxLinkJobs)
+	if len(s.drains) == 0 && s.link.jobs.renamed == 0 {
+		s.link.jobs.add(id, nil, maxLinkJobs)
 		return nil
 	}
 	if s.jobCollides(id, raw) {
 		if told = s.otherID(raw, number); told != nil {
-			s.jobs.add(plainID(told), raw, s.jobLimit())
+			s.link.jobs.add(plainID(told), raw, s.jobLimit())
 			return told
 		}
 	}
-	s.jobs.add(id, nil, s.jobLimit())
+	s.link.jobs.add(id, nil, s.jobLimit())
 	return nil
 }
 
-// usualParams lacks the first quote: a search for what begins with a rarer
-// character is faster.
-var usualParams = []byte(`params":["`)
-
 // usualJobID finds the job ID of a line that is written as nearly all are; nil if
 // it is not. It costs less than jobIDSpan.
-func usualJobID(line []byte) []byte {
-	at := bytes.Index(line, usualParams)
-	if at < 2 || line[at-1] != '"' || line[at-2] == '\\' {
+func usualJobID(line []byte, params span) []byte {
+	start := params.start + 2
+	if params.end <= start || line[start-2] != '[' || line[start-1] != '"' {
 		return nil
 	}
-	id := line[at+len(usualParams):]
-	end := bytes.IndexByte(id, '"')
-	if end < 0 || end > maxJobID || bytes.IndexByte(id[:end], '\\') >= 0 {
+	end := quoteAfter(line, start)
+	if end < 0 || end-start > maxJobID {
 		return nil
 	}
-	return id[:end]
+	for _, c := range line[start:end] {
+		if c == '\\' {
+			return nil
+		}
+	}
+	return line[start:end]
 }
 
 // answerJobNoted notes the job in an ETHProxy pool's answer, if there is one.
 // Its ID is its hash, so that no other pool has the same.
 func (s *Session) answerJobNoted(line []byte) {
 	if id := answerJobID(line); id != nil {
-		s.jobs.add(plainID(id), nil, s.jobLimit())
+		s.link.jobs.add(plainID(id), nil, s.jobLimit())
 	}
 }
 
@@ -324,7 +324,7 @@ func (s *Session) jobLimit() int {
 // jobCollides says that the miner knows this ID as another pool's job, or as a
 // job of this pool that has another ID there.
 func (s *Session) jobCollides(id, raw []byte) bool {
-	if own, ok := s.jobs.find(id); ok && own != nil && !bytes.Equal(own, raw) {
+	if own, ok := s.link.jobs.find(id); ok && own != nil && !bytes.Equal(own, raw) {
 		return true
 	}
 	return s.formerJob(id)
@@ -343,14 +343,14 @@ func (s *Session) formerJob(id []byte) bool {
 // otherID is the ID to tell the miner for a job whose own is in use. A pool
 // that sends the job again is told of by the same one.
 func (s *Session) otherID(raw []byte, number bool) []byte {
-	if told := s.jobs.toldFor(raw); told != nil && !s.formerJob(told) {
+	if told := s.link.jobs.toldFor(raw); told != nil && !s.formerJob(told) {
 		if bytes.IndexByte(raw, '\\') < 0 {
 			return bytes.Clone(told)
 		}
 	}
 	taken := func(id []byte) bool {
 		id = plainID(id)
-		return s.jobs.has(id) || s.formerJob(id)
+		return s.link.jobs.has(id) || s.formerJob(id)
 	}
 	if s.agent != nil {
 		return s.agent.otherJobID(raw, taken)

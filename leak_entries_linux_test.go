@@ -1,4 +1,4 @@
-//go:build linux && !portable_relay
+//go:build linux && e2e && !portable_relay
 
 package main
 
@@ -7,14 +7,16 @@ import (
 	"maps"
 	"testing"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // entries counts what the switcher has a map or list for.
 func entries(m *sessionManager, s *zkCoinSource, recorder *statusRecorder) map[string]int {
 	n := make(map[string]int)
 	m.mu.Lock()
-	n["sessions"], n["sub-accounts"], n["waiting for the server ID"] = len(m.sessions), len(m.accounts), len(m.waitingID)
-	n["reasons of failures"] = len(m.failures)
+	n["sessions"], n["sub-accounts"], n["waiting for the server ID"] = len(m.sessions), m.accounts.size(), len(m.waitingID)
 	m.mu.Unlock()
 	n["admitted"], n["draining"] = int(m.admitted.Load()), int(m.draining.Load())
 
@@ -28,14 +30,11 @@ func entries(m *sessionManager, s *zkCoinSource, recorder *statusRecorder) map[s
 	m.gate.mu.Unlock()
 
 	for _, l := range m.loops {
-		l.call(func() {
-			n["stalled sockets"] += len(l.stalled)
-			for _, socket := range l.sockets {
-				if socket != nil {
-					n["sockets"]++
-				}
-			}
-			n["timers"] += len(l.timers)
+		l.Call(func() {
+			held := l.Held()
+			n["stalled sockets"] += held.Stalled
+			n["sockets"] += held.Sockets
+			n["timers"] += len(held.Timers)
 		})
 	}
 	recorder.step(&survey{}, time.Now()) // as its goroutine does now and then
@@ -65,8 +64,8 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	server := zkServer(t)
 	admin := newZKAdmin(t, server.Addr())
 	pool := shortPool(t)
-	c := shortConfig(zkProcessConfig(server.Addr(), pool))
-	for i := range shortAccounts {
+	c := ownConfig(t, shortConfig(daemontest.ZKConfig(server.Addr(), pool)))
+	for i := range testkit.ShortAccounts {
 		admin.put(fmt.Sprintf("%suser%d", c.ZKSwitcherWatchDir, i), "btc")
 	}
 	coins, err := newCoinSource(c, nil)
@@ -93,14 +92,14 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	run := func(n, firstRegistered int) {
 		t.Helper()
 		registrar := startRegistrar(t, admin, c)
-		short := startShortSessions(ln.addr.String(), 100, shortVisits(func(i int) string {
+		short := testkit.StartShortSessions(ln.Addr().String(), 100, testkit.ShortVisits(func(i int) string {
 			return fmt.Sprintf("reg%d.rig", firstRegistered+i/97%40)
 		}))
 		for i := range n {
-			short.next <- i
+			short.Next <- i
 		}
-		short.finish(t)
-		awaitSettled(t, func() string {
+		short.Finish(t)
+		daemontest.AwaitSettled(t, func() string {
 			if now := entries(m, source, recorder); now["sub-accounts"]+now["sockets"]+now["registrations"] > 0 {
 				return fmt.Sprint(now)
 			}
@@ -113,8 +112,8 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	}
 	run(2000, 0)
 	var before map[string]int
-	awaitSettled(t, func() string {
-		if before = entries(m, source, recorder); before["coins known"] != shortAccounts {
+	daemontest.AwaitSettled(t, func() string {
+		if before = entries(m, source, recorder); before["coins known"] != testkit.ShortAccounts {
 			return fmt.Sprint(before)
 		}
 		return ""
@@ -126,7 +125,7 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 		}
 	}
 	run(4000, 1000)
-	awaitSettled(t, func() string {
+	daemontest.AwaitSettled(t, func() string {
 		if now := entries(m, source, recorder); !maps.Equal(now, before) {
 			return fmt.Sprintf("%v, before %v", now, before)
 		}

@@ -3,68 +3,17 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
 )
-
-// Upgrades within one second want log files of the same names. None may end
-// the process or lose what the one before has logged.
-func TestUpgradesWithinASecondKeepTheirLogs(t *testing.T) {
-	btc, bcc := twoPools(t)
-	logs := t.TempDir()
-	p := newProcess(t, t.TempDir())
-	p.writeConfig(fileConfig(btc, bcc))
-	p.setCoins(map[string]string{"alice": "btc"})
-	p.startQuietly("-log_dir="+logs, "-logbuflevel=-1", "-v=1")
-	count := func(what string) (n int) {
-		files, err := filepath.Glob(filepath.Join(logs, "stratumSwitcher.*.log.INFO.*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range files {
-			content, err := os.ReadFile(name)
-			if errors.Is(err, fs.ErrNotExist) {
-				return -1 // renamed at this moment
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			n += strings.Count(string(content), what)
-		}
-		return n
-	}
-	eventually(t, "listening", func() bool { return count("listening addr=") == 1 })
-	const upgrades = 12
-	for i := 1; i <= upgrades; i++ {
-		p.signal(syscall.SIGUSR2)
-		eventually(t, "upgraded", func() bool {
-			select {
-			case <-p.ended:
-				t.Fatalf("the daemon has ended after %d upgrades: %q", i-1, p.lines)
-			default:
-			}
-			return count("upgraded version=") == i
-		})
-	}
-	eventually(t, "all starts in the logs", func() bool { return count(" pid=") == upgrades+1 })
-	if n := count("upgrade exec sessions="); n != upgrades {
-		t.Errorf("%d last lines before an upgrade, want %d", n, upgrades)
-	}
-	if n := count("lines are missing"); n != 0 {
-		t.Errorf("%d times lines are missing", n)
-	}
-}
 
 // A file that is in the way, of a former program with this pid, is moved aside
 // and stays as it is; others of its name's kind are not touched.

@@ -1,61 +1,24 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// logTap is an output that can be blocked, or fail after so many bytes.
-type logTap struct {
-	gate  sync.Mutex // held: writes wait
-	mu    sync.Mutex
-	got   bytes.Buffer
-	room  int // bytes until the disk is full; negative: no limit
-	calls int
-}
-
-func (o *logTap) Write(b []byte) (int, error) {
-	o.gate.Lock()
-	defer o.gate.Unlock()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.calls++
-	if o.room >= 0 && len(b) > o.room {
-		n, _ := o.got.Write(b[:o.room])
-		o.room = 0
-		return n, syscall.ENOSPC
-	}
-	if o.room >= 0 {
-		o.room -= len(b)
-	}
-	return o.got.Write(b)
-}
-
-func (o *logTap) setRoom(n int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.room = n
-}
-
-func (o *logTap) text() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.got.String()
-}
-
-func startLogQueue(t *testing.T) (*logQueue, *logTap) {
+func startLogQueue(t *testing.T) (*logQueue, *testkit.LogTap) {
 	t.Helper()
-	tap := &logTap{room: -1}
+	tap := &testkit.LogTap{Room: -1}
 	q := newLogQueue(&logStream{to: tap})
 	q.retry = time.Millisecond
 	go q.run()
@@ -68,8 +31,6 @@ func drainQueue(q *logQueue, limit time.Duration) {
 	q.drain(deadline)
 }
 
-var missingOf = regexp.MustCompile(`(?m)^W\d{4} [\d:.]+ +\d+ log_queue\.go:\d+\] log: (\d+) lines are missing here: .*$`)
-
 // checkNumbered wants lines 0 to n-1 in their order, but for those that lines
 // in their place say are missing.
 func checkNumbered(t *testing.T, text string, n int) (missing int) {
@@ -77,7 +38,7 @@ func checkNumbered(t *testing.T, text string, n int) (missing int) {
 	next := 0
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
-		if m := missingOf.FindStringSubmatch(line); m != nil {
+		if m := testkit.MissingOf.FindStringSubmatch(line); m != nil {
 			gap, _ := strconv.Atoi(m[1])
 			next, missing = next+gap, missing+gap
 			continue
@@ -100,7 +61,7 @@ func TestLogQueueBlockedOutput(t *testing.T) {
 	q, tap := startLogQueue(t)
 	const lines = 60000
 	padding := strings.Repeat("x", 100)
-	tap.gate.Lock()
+	tap.Gate.Lock()
 	began := time.Now()
 	for i := range lines {
 		q.push(fmt.Appendf(nil, "%d %s\n", i, padding), true)
@@ -117,9 +78,9 @@ func TestLogQueueBlockedOutput(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("draining took %v", took)
 	}
-	tap.gate.Unlock()
+	tap.Gate.Unlock()
 	drainQueue(q, 10*time.Second)
-	missing := checkNumbered(t, tap.text(), lines)
+	missing := checkNumbered(t, tap.Text(), lines)
 	if lost := q.lost.Load(); missing == 0 || lost != int64(missing) {
 		t.Errorf("%d lines are said to be missing, %d were counted", missing, lost)
 	}
@@ -131,7 +92,7 @@ func TestLogQueueFullDisk(t *testing.T) {
 	q, tap := startLogQueue(t)
 	var troubles []error
 	q.troubled = func(err error) { troubles = append(troubles, err) }
-	tap.setRoom(10_000)
+	tap.SetRoom(10_000)
 	const lines = 1000
 	for i := range lines {
 		q.push(fmt.Appendf(nil, "%d some text\n", i), true)
@@ -141,13 +102,13 @@ func TestLogQueueFullDisk(t *testing.T) {
 		t.Errorf("handed over with a full disk: %+v", h)
 	}
 	for room := 10; room < 100; room += 7 {
-		tap.setRoom(room)
+		tap.SetRoom(room)
 		drainQueue(q, 10*time.Second)
 	}
-	tap.setRoom(-1)
+	tap.SetRoom(-1)
 	drainQueue(q, 10*time.Second)
 	eventually(t, "all written", func() bool { return q.handover().Missing == 0 })
-	if missing := checkNumbered(t, tap.text(), lines); missing != 0 {
+	if missing := checkNumbered(t, tap.Text(), lines); missing != 0 {
 		t.Errorf("%d lines are missing", missing)
 	}
 	if len(troubles) != 1 || !errors.Is(troubles[0], syscall.ENOSPC) {
@@ -161,7 +122,7 @@ func TestLogQueueHandover(t *testing.T) {
 	q.takeHandover(outputHandover{Missing: 7, Lost: 40})
 	q.push([]byte("7 after\n"), true)
 	drainQueue(q, 10*time.Second)
-	if missing := checkNumbered(t, tap.text(), 8); missing != 7 || q.lost.Load() != 40 {
+	if missing := checkNumbered(t, tap.Text(), 8); missing != 7 || q.lost.Load() != 40 {
 		t.Errorf("%d missing, %d lost in all", missing, q.lost.Load())
 	}
 }
@@ -173,26 +134,26 @@ func TestLogQueueHoldsBack(t *testing.T) {
 	q.push([]byte("0\n"), false)
 	q.push([]byte("1\n"), false)
 	time.Sleep(20 * time.Millisecond) // nothing must happen
-	if got := tap.text(); got != "" {
+	if got := tap.Text(); got != "" {
 		t.Errorf("%q was not held back", got)
 	}
 	q.push([]byte("2\n"), true)
-	eventually(t, "an urgent line takes those before along", func() bool { return tap.text() == "0\n1\n2\n" })
+	eventually(t, "an urgent line takes those before along", func() bool { return tap.Text() == "0\n1\n2\n" })
 	q.push([]byte("3\n"), false)
 	drainQueue(q, 10*time.Second)
-	if got := tap.text(); !strings.HasSuffix(got, "3\n") {
+	if got := tap.Text(); !strings.HasSuffix(got, "3\n") {
 		t.Errorf("after a drain: %q", got)
 	}
 	line := []byte(strings.Repeat("y", 1000) + "\n")
 	for range logBuffer/len(line) + 1 {
 		q.push(line, false)
 	}
-	eventually(t, "a full buffer is written", func() bool { return len(tap.text()) > logBuffer })
+	eventually(t, "a full buffer is written", func() bool { return len(tap.Text()) > logBuffer })
 }
 
 // A disk that hangs, and not just writes, keeps the process from being replaced.
 func TestHangingDiskRefusesUpgrades(t *testing.T) {
-	tap := &logTap{room: -1}
+	tap := &testkit.LogTap{Room: -1}
 	p, from, err := newProcessLog(logFlags{stderrThreshold: 3, dir: t.TempDir()}, tap)
 	if err != nil {
 		t.Fatal(err)
@@ -203,7 +164,7 @@ func TestHangingDiskRefusesUpgrades(t *testing.T) {
 	if err := p.mayReplace(); err != nil {
 		t.Error(err)
 	}
-	tap.gate.Lock()
+	tap.Gate.Lock()
 	if _, err := p.pipe.WriteString("W1128 10:00:00.000001 7 a.go:1] i\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +172,7 @@ func TestHangingDiskRefusesUpgrades(t *testing.T) {
 	if err := p.mayReplace(); err == nil || !strings.Contains(err.Error(), "INFO") {
 		t.Errorf("with a disk that hangs: %v", err)
 	}
-	tap.gate.Unlock()
+	tap.Gate.Unlock()
 	p.drain(10 * time.Second)
 	if err := p.mayReplace(); err != nil {
 		t.Error(err)
@@ -250,7 +211,7 @@ func TestProcessLogOutputs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			c.flags.dir = dir
-			tap := &logTap{room: -1}
+			tap := &testkit.LogTap{Room: -1}
 			p, from, err := newProcessLog(c.flags, tap)
 			if err != nil {
 				t.Fatal(err)
@@ -261,7 +222,7 @@ func TestProcessLogOutputs(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.drain(10 * time.Second)
-			if got := tap.text(); got != c.stderr {
+			if got := tap.Text(); got != c.stderr {
 				t.Errorf("standard error: %q, want %q", got, c.stderr)
 			}
 			for severity, want := range map[string]string{"INFO": c.info, "WARNING": c.warning, "ERROR": c.errs} {
@@ -307,21 +268,23 @@ func TestLineSeverity(t *testing.T) {
 // What the product does not do: the library's Fatal and Exit would end the
 // process before the queues are empty.
 func TestNothingEndsTheProcessByTheLog(t *testing.T) {
-	entries, err := os.ReadDir(".")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ends := regexp.MustCompile(`glog\.(Fatal|Exit)|\blog\.(Fatal|Panic)`)
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
-			continue
+	check := func(path string, source fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case source.IsDir() && path != "." && path != "internal" && !strings.HasPrefix(path, "internal/"):
+			return fs.SkipDir // another program
+		case !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
 		}
-		source, err := os.ReadFile(e.Name())
-		if err != nil {
-			t.Fatal(err)
+		text, err := os.ReadFile(path)
+		if found := ends.Find(text); found != nil && !strings.HasPrefix(path, "internal/stratumtest/") {
+			t.Errorf("%s has %s", path, found)
 		}
-		if found := ends.Find(source); found != nil {
-			t.Errorf("%s has %s", e.Name(), found)
-		}
+		return err
+	}
+	if err := filepath.WalkDir(".", check); err != nil {
+		t.Fatal(err)
 	}
 }

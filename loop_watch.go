@@ -63,11 +63,11 @@ func (w *loopWatch) look() {
 			beat.missed = 0
 		case beat.asked:
 			if beat.missed++; beat.missed == stalledLooks {
-				w.manager.limitedLog.errorf("loop stalled", "relay loop %d has not answered for %d s", i, beat.missed)
+				w.manager.limitedLog.Errorf("loop stalled", "relay loop %d has not answered for %d s", i, beat.missed)
 			}
 		default:
 			*beat = loopBeat{asked: true}
-			l.post(func() {
+			l.Post(func() {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.beats[i] = loopBeat{}

@@ -3,13 +3,8 @@
 package main
 
 import (
-	"errors"
-	"net"
 	"net/http"
-	"os"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
@@ -24,7 +19,7 @@ func TestHealthOfStandingLoop(t *testing.T) {
 			s.watch.look()
 			// Whoever can answer has answered before the next look.
 			for _, l := range m.loops[1:] {
-				l.call(func() {})
+				l.Call(func() {})
 			}
 		}
 	}
@@ -34,12 +29,12 @@ func TestHealthOfStandingLoop(t *testing.T) {
 			t.Errorf("%s: %d %q, want %d", path, reply.StatusCode, text, status)
 		}
 	}
-	m.loops[0].call(func() {})
+	m.loops[0].Call(func() {})
 	want("/healthz", http.StatusOK)
 	want("/readyz", http.StatusOK)
 
 	hold, held := make(chan struct{}), make(chan struct{})
-	m.loops[0].post(func() { close(held); <-hold })
+	m.loops[0].Post(func() { close(held); <-hold })
 	<-held
 	looks(stalledLooks + 1)
 	if reason := s.watch.stalled(); reason == "" {
@@ -57,30 +52,4 @@ func TestHealthOfStandingLoop(t *testing.T) {
 	eventually(t, "well again", func() bool { return s.watch.stalled() == "" })
 	want("/healthz", http.StatusOK)
 	want("/readyz", http.StatusOK)
-}
-
-// Only an upgrade's deadline ends the accept loop; the kernel's time-outs, which
-// come of a connection, do not.
-func TestTimeoutsDoNotEndAccepting(t *testing.T) {
-	for _, err := range []error{syscall.ETIMEDOUT, syscall.EAGAIN, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.ETIMEDOUT)}, errors.New("other")} {
-		if isStopped(err) {
-			t.Errorf("%v ends it", err)
-		}
-	}
-	ln, err := listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.close()
-	ln.stop()
-	done := make(chan error, 1)
-	go func() { _, _, err := ln.accept(); done <- err }()
-	select {
-	case err := <-done:
-		if !isStopped(err) {
-			t.Errorf("a stopped listener says %v", err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("the listener does not stop")
-	}
 }

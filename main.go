@@ -6,21 +6,14 @@ package main
 import (
 	"flag"
 	"fmt"
-	"maps"
-	"net"
 	"os"
 	"os/signal"
 	"runtime"
-	"slices"
 	"syscall"
-	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 	"github.com/golang/glog"
 )
-
-// version is set by the linker.
-var version = "dev"
 
 // init keeps the process's first thread for the main goroutine, which mostly waits
 // for signals. The kernel hands a signal for the process to that thread if it
@@ -113,52 +106,4 @@ func checkConfig(path string) error {
 	}
 	fmt.Printf("%s is fine\n", path)
 	return nil
-}
-
-func zkOptionsOf(c *Config) zkOptions {
-	host, err := os.Hostname()
-	if err != nil {
-		glog.Warningf("host name: %v", err)
-	}
-	// What is not used is not given, as it need not be valid.
-	opts := zkOptions{
-		Brokers:        c.ZKBroker,
-		CoinDir:        c.ZKSwitcherWatchDir,
-		ServerIDDir:    c.ZKServerIDAssignDir,
-		AutoReg:        c.EnableUserAutoReg,
-		AutoRegMaxWait: c.AutoRegMaxWaitUsers,
-		SessionTimeout: time.Duration(c.ZKSessionTimeoutSeconds) * time.Second,
-		AuditEvery:     time.Duration(c.ZKAuditSeconds) * time.Second,
-		FixedServerID:  c.ServerID,
-		Metadata: zkMetadata{
-			ChainType:  c.ChainType,
-			Coins:      slices.Sorted(maps.Keys(c.StratumServerMap)),
-			IPs:        hostAddresses(),
-			HostName:   host,
-			ListenAddr: c.ListenAddr,
-		},
-	}
-	if c.EnableUserAutoReg {
-		opts.AutoRegDir = c.ZKAutoRegWatchDir
-	}
-	if c.usesCaseIndex() {
-		opts.CaseIndexDir = c.ZKUserCaseInsensitiveIndex
-	}
-	return opts
-}
-
-// hostAddresses are the machine's own addresses but the loopback ones, for the
-// reader of a server ID's node.
-func hostAddresses() []string {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		glog.Warningf("own addresses: %v", err)
-	}
-	ips := []string{}
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() {
-			ips = append(ips, n.IP.String())
-		}
-	}
-	return ips
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // testCleanups end what the package's tests share, last one first.
@@ -18,5 +20,6 @@ func TestMain(m *testing.M) {
 	for i := len(testCleanups) - 1; i >= 0; i-- {
 		testCleanups[i]()
 	}
+	testkit.Cleanup()
 	os.Exit(code)
 }

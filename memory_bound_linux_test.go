@@ -3,50 +3,31 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"regexp"
-	"strconv"
-	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// The bound of memory, as docs/reliability.md states it: what may be kept of
-// one session, by the constants in the code.
 const (
-	boundBase = 64 << 20 // code, runtime, loops, status page, books
-
 	// What one read of a peer may leave unconsumed, or be answered with: no
 	// answer of the switcher is longer than four times what it answers.
-	boundMinerRead = maxMinerLine + readChunk
-	boundPoolRead  = maxPoolLine + readChunk
+	boundMinerRead = maxMinerLine + relay.ReadChunk
+	boundPoolRead  = maxPoolLine + relay.ReadChunk
 	boundAnswers   = 4 * boundMinerRead
 	boundIdentity  = 4*maxMinerLine + 8<<10 // user agent, name, passwords, the session itself
 
 	boundStranger = boundMinerRead + boundAnswers + boundIdentity
 	boundWorkers  = maxWorkerBytes + maxWorkers*(256+64) + maxWorkersParams*48
 	boundRequests = maxRequests + maxHeld + maxRequests/3*224 // and an error held for each
-	boundMiner    = boundMinerRead + maxUnsent + boundPoolRead + boundMinerRead + boundIdentity + boundWorkers + boundRequests
-	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxBulk + (1+maxDrains+1)*maxAgentShares*8 // 64 bytes for each of 65,536 miners; and what waits on each link
+	boundMiner    = boundMinerRead + relay.MaxUnsent + boundPoolRead + boundMinerRead + boundIdentity + boundWorkers + boundRequests
+	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxRegistered + (1+maxDrains+1)*maxAgentShares*8 // 64 bytes for each of 65,536 miners; and what waits on each link
 	boundJobs     = maxDrainJobs * (2*maxJobID + 4)
-	boundDrain    = boundPoolRead + maxUnsent + 2*boundJobs // its own, and those of the link after it
-	boundDial     = boundPoolRead + maxUnsent + 2*maxEarly + maxPoolLine
+	boundDrain    = boundPoolRead + relay.MaxUnsent + 2*boundJobs // its own, and those of the link after it
+	boundDial     = boundPoolRead + relay.MaxUnsent + 2*maxEarly + maxPoolLine
 )
-
-// memoryBound is for so many connections before their authorization, miners,
-// agents among them, former links and links under preparation. Buffers grow by
-// a quarter more than is needed, and as much again waits for the collector.
-func memoryBound(strangers, miners, agents, drains, dials int) int {
-	kept := strangers*boundStranger + miners*boundMiner + agents*boundAgent + drains*boundDrain + dials*boundDial
-	return boundBase + 2*kept*5/4
-}
 
 // The document has the figures that the code makes.
 func TestMemoryBoundIsDocumented(t *testing.T) {
@@ -66,103 +47,4 @@ func TestMemoryBoundIsDocumented(t *testing.T) {
 			t.Errorf("%s: %s in the document, %s by the code", what, row[1], kb(n))
 		}
 	}
-}
-
-// A process whose sessions are all made to hold as much as they can stays
-// below the bound.
-func TestMemoryStaysBelowTheBound(t *testing.T) {
-	const strangers, miners, agents = 60, 60, 4
-	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 200 << 10})
-	c := fileConfig(btc)
-	debug := unusedAddr(t)
-	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, debug
-	c.PoolIdleSeconds = 0
-	p := startProcess(t, c, map[string]string{"*": "btc"})
-	before := p.usage(debug).private << 10
-	btc.Change(func(m *stratumtest.Modes) { m.NoShareAnswers = true })
-
-	var work sync.WaitGroup
-	begin := func(userAgent, account string) *stratumtest.Raw {
-		r := stratumtest.NewRaw(t, dialFrom(t, "127.0.0.2", p.addr))
-		r.Send(`{"id":1,"method":"mining.subscribe","params":["` + userAgent + `"]}` + "\n")
-		r.Line(stratumtest.Patience)
-		if account != "" {
-			r.SendLine(`{"id":2,"method":"mining.authorize","params":["` + account + `.1","x"]}`)
-			r.ExpectLine(`{"id":2,"result":true,"error":null}`)
-		}
-		return r
-	}
-	// send does not care whether all is taken: what is not is not kept either.
-	send := func(r *stratumtest.Raw, text string) {
-		work.Go(func() {
-			r.Conn().SetWriteDeadline(time.Now().Add(3 * time.Second))
-			io.WriteString(r.Conn(), text)
-		})
-	}
-	unfinished := `{"id":3,"method":"` + strings.Repeat("u", maxMinerLine-100)
-
-	var quiet, loud []*stratumtest.Raw
-	for range strangers {
-		quiet = append(quiet, begin(strings.Repeat("a", 10<<10), ""))
-	}
-	for i := range miners + agents {
-		userAgent := strings.Repeat("a", 10<<10)
-		if i >= miners {
-			userAgent = "btccom-agent/1.0"
-		}
-		loud = append(loud, begin(userAgent, fmt.Sprintf("account%d", i)))
-	}
-
-	// Strangers ask what has long answers, and take none of them.
-	long := `{"id":"` + strings.Repeat("i", 10<<10) + `","method":"mining.extranonce.subscribe"}` + "\n"
-	for _, r := range quiet {
-		send(r, strings.Repeat(long, maxHandshakeLines-2)+unfinished)
-	}
-	for i, r := range loud {
-		var text bytes.Buffer
-		if i >= miners {
-			text.Write(allRegistrations())
-		}
-		for w := range maxWorkers {
-			fmt.Fprintf(&text, `{"id":"w","method":"mining.authorize","params":["account%d.w%d","%s"%s]}`+"\n", i, w, strings.Repeat("p", 200), strings.Repeat(",1", 20))
-		}
-		for id := range maxRequests / 6 {
-			fmt.Fprintf(&text, `{"id":%d,"method":"mining.submit","params":["account%d.1","nojob","0","0","0"]}`+"\n", 1000+id, i)
-		}
-		text.WriteString(unfinished)
-		send(r, text.String())
-	}
-	work.Wait()
-	most := 0
-	for range 2 {
-		btc.NewJob(false) // nobody reads them
-		most = max(most, p.usage(debug).private<<10)
-	}
-	bound := memoryBound(strangers, miners, agents, 0, c.MaxPoolDials)
-	t.Logf("%d strangers, %d miners, %d agents: %d MB before, %d MB at most, bound %d MB (%d MB without dials)", strangers, miners, agents,
-		before>>20, most>>20, bound>>20, memoryBound(strangers, miners, agents, 0, 0)>>20)
-	if most > memoryBound(strangers, miners, agents, 0, 0) {
-		t.Errorf("%d MB are over the bound of %d MB", most>>20, bound>>20)
-	}
-	if reached := before + agents*maxRegistered + (strangers+miners)*300<<10; most < reached {
-		t.Errorf("%d MB: the sessions do not hold much, want at least %d MB", most>>20, reached>>20)
-	}
-	sessions := regexp.MustCompile(`"sessions":(\d+)`).FindStringSubmatch(httpBody(t, "http://"+debug+"/api/status"))
-	if n, _ := strconv.Atoi(sessions[1]); n < miners+agents {
-		t.Errorf("%d sessions are left, want those that are not too slow", n)
-	}
-}
-
-func httpBody(t *testing.T, url string) string {
-	t.Helper()
-	res, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

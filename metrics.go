@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -98,10 +99,10 @@ func (s *statusServer) metricsHandler() http.Handler {
 }
 
 // metricsLog takes the handler's errors to the log. Clients can cause them.
-type metricsLog struct{ limits *logLimits }
+type metricsLog struct{ limits *journal.LogLimits }
 
 func (l metricsLog) Println(v ...any) {
-	l.limits.errorf("metrics", "metrics: %s", strings.TrimSpace(fmt.Sprintln(v...)))
+	l.limits.Errorf("metrics", "metrics: %s", strings.TrimSpace(fmt.Sprintln(v...)))
 }
 
 // metricsCollector makes the metrics when they are asked for.
@@ -139,11 +140,8 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	count(descUnchanged, float64(m.notUnderstood.Load()))
 	gauge(descDraining, float64(m.draining.Load()))
-	m.mu.Lock()
-	accounts := len(m.accounts)
-	m.mu.Unlock()
-	gauge(descAccounts, float64(accounts))
-	for reason, n := range m.failuresByReason() {
+	gauge(descAccounts, float64(m.accounts.size()))
+	for reason, n := range mon.failures.byName() {
 		count(descFailures, float64(n), reason)
 	}
 	for reason := range mon.dropped {

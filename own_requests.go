@@ -163,10 +163,11 @@ func ownIDOf(raw []byte) (uint32, bool) {
 
 func appendOwnID(b []byte, id uint32) []byte { return strconv.AppendUint(b, uint64(id), 10) }
 
-// wireID returns the id under which a miner's request goes to the link with tag:
-// mostly the miner's own, but another if an own request with its value is not
-// answered yet. It reports false if none is left.
-func (s *Session) wireID(o *ownRequests, tag linkTag, id []byte) ([]byte, bool) {
+// wireID returns the id under which a miner's request goes to a link: mostly the
+// miner's own, but another one while a request of the switcher with the same
+// value is not answered. It reports false if no id is left.
+func (s *Session) wireID(to *link, id []byte) ([]byte, bool) {
+	o := to.own
 	if o.find(id) < 0 {
 		return id, true
 	}
@@ -179,7 +180,7 @@ func (s *Session) wireID(o *ownRequests, tag linkTag, id []byte) ([]byte, bool) 
 			return nil, false
 		}
 		fresh := appendOwnID(nil, own)
-		if at, _ := s.requests.find(tag, fresh); at >= 0 {
+		if at, _ := s.requests.find(to.tag, fresh); at >= 0 {
 			continue // the miner has one of this value under way
 		}
 		o.pending = append(o.pending, ownRequest{ID: own, Alias: bytes.Clone(id)})

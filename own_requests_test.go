@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 func TestSameID(t *testing.T) {
@@ -41,13 +42,13 @@ func TestOwnRequestsRunOut(t *testing.T) {
 
 // The scene's own ids are 2147400000 for subscribe, ...1 for the suggestion and
 // ...2 for authorize. The suggestion stays without an answer.
-func startSuggested(t *testing.T) (sw *testSwitcher, miner, link *stratumtest.Raw, bcc *scriptedPool) {
+func startSuggested(t *testing.T) (sw *testSwitcher, miner, link *stratumtest.Raw, bcc *testkit.ScriptedPool) {
 	t.Helper()
 	sw, pool, bcc := startScripted(t, "bitcoin", nil)
 	miner = stratumtest.DialRaw(t, sw.addr)
 	miner.Send(joinLines(textSubscribe, `{"id":3,"method":"mining.suggest_difficulty","params":[1]}`, textAuthorize))
 	expectLines(miner, textSubscribed, `{"id":3,"result":true,"error":null}`)
-	link = pool.next()
+	link = pool.Next()
 	expectLines(link, textPoolSubscribe, `{"id":2147400001,"method":"mining.suggest_difficulty","params":[1]}`, withOwnID(textPoolAuthorize, 2))
 	link.Send(joinLines(textPoolSubscribed, withOwnID(textPoolAuthorized, 2), textJob))
 	expectLines(miner, `{"id":2,"result":true,"error":null}`, textJob)
@@ -110,7 +111,7 @@ func TestMinerUsesOwnIDsAcrossSwitch(t *testing.T) {
 	miner.SendLine(requestLine("2147400001", "mining.submit"))
 	link.ExpectLine(requestLine("2147400003", "mining.submit"))
 	sw.coins.set("alice", "bcc")
-	next := bcc.next()
+	next := bcc.Next()
 	expectLines(next, textPoolSubscribe, `{"id":2147400001,"method":"mining.suggest_difficulty","params":[1]}`, withOwnID(textPoolAuthorize, 2))
 	job2 := strings.Replace(textCleanJob, `"j1"`, `"j2"`, 1)
 	next.Send(joinLines(textPoolSubscribed, withOwnID(textPoolAuthorized, 2), job2))

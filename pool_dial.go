@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // raceDelay is how long one of a name's IPs may take to connect before the next
@@ -17,21 +19,21 @@ type poolDial struct {
 	link    *poolLink
 	ips     []*endpoint // not tried yet
 	tries   []dialTry   // under way
-	timer   *loopTimer
+	timer   *relay.Timer
 	failure error // of the last try that failed
 	found   finding
 }
 
 type dialTry struct {
 	attempt *attempt
-	socket  *socket
+	socket  *relay.Socket
 }
 
 // next begins to connect to the next IP, and later to the one after it. It
 // reports false when none is left and none is under way.
 func (d *poolDial) next() bool {
 	s := d.link.session
-	s.loop.stopTimer(d.timer)
+	s.loop.StopTimer(d.timer)
 	d.timer = nil
 	for len(d.ips) > 0 {
 		e := d.ips[0]
@@ -40,7 +42,7 @@ func (d *poolDial) next() bool {
 		if a == nil {
 			continue // others probe it
 		}
-		sock, err := s.loop.dial(e.addr, s)
+		sock, err := s.loop.Dial(e.addr, s)
 		if err != nil {
 			d.failed(a, err)
 			if d.found.blame == blameMachine {
@@ -55,7 +57,7 @@ func (d *poolDial) next() bool {
 		return false
 	}
 	if len(d.ips) > 0 || d.link.address.named {
-		d.timer = s.loop.after(raceDelay, d.waited)
+		d.timer = s.loop.After(raceDelay, d.waited)
 	}
 	return true
 }
@@ -88,7 +90,7 @@ func (d *poolDial) nowDiallable() (ips []*endpoint) {
 }
 
 // owns says that sock is one that is being connected.
-func (d *poolDial) owns(sock *socket) bool {
+func (d *poolDial) owns(sock *relay.Socket) bool {
 	for _, t := range d.tries {
 		if t.socket == sock {
 			return true
@@ -99,7 +101,7 @@ func (d *poolDial) owns(sock *socket) bool {
 
 // connected notes the outcome for one IP. The first that connects is the
 // link's; the others are given up.
-func (d *poolDial) connected(sock *socket, err error) {
+func (d *poolDial) connected(sock *relay.Socket, err error) {
 	var try dialTry
 	for i, t := range d.tries {
 		if t.socket == sock {
@@ -134,10 +136,10 @@ func (d *poolDial) failed(a *attempt, err error) {
 
 // stop gives up all tries that are under way.
 func (d *poolDial) stop() {
-	d.link.session.loop.stopTimer(d.timer)
+	d.link.session.loop.StopTimer(d.timer)
 	for _, t := range d.tries {
 		t.attempt.abandon()
-		t.socket.reset()
+		t.socket.Reset()
 	}
 	d.tries, d.ips = nil, nil
 }

@@ -8,23 +8,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // hostileScene has a good pool with a miner that must not notice anything, and
 // a bad one for the miner alice.
 type hostileScene struct {
 	sw   *testSwitcher
-	bad  *scriptedPool
+	bad  *testkit.ScriptedPool
 	good *stratumtest.Miner
 }
 
 func startHostilePool(t *testing.T, extranonce string) *hostileScene {
 	t.Helper()
 	good := startPool(t, stratumtest.PoolOptions{Name: "good", ShareBits: 4})
-	h := &hostileScene{bad: startScriptedPool(t)}
+	h := &hostileScene{bad: testkit.StartScriptedPool(t)}
 	h.sw = startSwitcher(t, newMemoryCoins(map[string]string{"alice": "bad", "bob": "good"}), []*stratumtest.Pool{good}, func(c *Config) {
-		c.StratumServerMap["bad"] = StratumServerInfo{URL: h.bad.addr(), ExtraNonce: extranonce}
+		c.StratumServerMap["bad"] = StratumServerInfo{URL: h.bad.Addr(), ExtraNonce: extranonce}
 	})
 	h.good = startMiner(t, stratumtest.MinerOptions{Addr: h.sw.addr, Worker: "bob.1", Rate: 100})
 	waitAccepted(t, h.good, 1)
@@ -64,13 +67,13 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 		behave           func(net.Conn)
 		want             string // of the failure
 	}{
-		{"a line without end", "session", func(nc net.Conn) { flood(nc, strings.Repeat("x", 64<<10), 1000) }, errLineTooLong.Error()},
+		{"a line without end", "session", func(nc net.Conn) { flood(nc, strings.Repeat("x", 64<<10), 1000) }, relay.ErrLineTooLong.Error()},
 		{"notifications without end", "session", func(nc net.Conn) { flood(nc, notification, 100000) }, errPoolTooMuch.Error()},
 		{"jobs without end", "session", func(nc net.Conn) { flood(nc, jobLine("j", true)+"\n", 1000000) }, errPoolTooMuch.Error()},
 		{"answers to nobody", "session", func(nc net.Conn) {
 			flood(nc, `{"id":4711,"result":true,"error":null}`+"\n"+`{"id":null,"result":[],"error":null}`+"\n", 1000000)
 		}, errPoolTimeout.Error()},
-		{"a job of a megabyte", "session", func(nc net.Conn) { flood(nc, subscribed+jobLine(strings.Repeat("j", 1<<20), true)+"\n", 1) }, errLineTooLong.Error()},
+		{"a job of a megabyte", "session", func(nc net.Conn) { flood(nc, subscribed+jobLine(strings.Repeat("j", 1<<20), true)+"\n", 1) }, relay.ErrLineTooLong.Error()},
 		{"an extranonce that is not asked for", "session", func(nc net.Conn) {
 			flood(nc, `{"id":null,"method":"mining.set_extranonce","params":["ffffffff",4]}`+"\n", 1000)
 		}, "pool changed the extranonce"},
@@ -100,7 +103,7 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 			h := startHostilePool(t, c.extranonce)
 			h.sw.setTiming(func(tm *timing) { tm.poolHandshake = time.Second })
 			go func() {
-				for nc := range h.bad.conns {
+				for nc := range h.bad.Conns {
 					go func() { c.behave(nc); io.Copy(io.Discard, nc); nc.Close() }()
 				}
 			}()
@@ -110,8 +113,8 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 				t.Errorf("the miner is told %.200s", answer)
 			}
 			found := ""
-			for _, e := range h.sw.monitor.events.all() {
-				if e.Account == "alice" && e.Kind == eventRefusal {
+			for _, e := range h.sw.monitor.events.All() {
+				if e.Account == "alice" && e.Kind == journal.Refusal {
 					found = e.Detail
 				}
 			}
@@ -174,8 +177,8 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 	}
 	sc.nothing(link, fmt.Sprintf("btc-%d", 1+maxRenewals))
 	for _, l := range sc.sw.loops {
-		l.call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				if s.phase != phaseRelaying || s.linking != nil {
 					t.Errorf("one more link is prepared, phase %s", s.phase)
 				}
@@ -187,8 +190,8 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 	}
 	// After a minute it is heeded again.
 	for _, l := range sc.sw.loops {
-		l.call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				s.renewedAt -= 60
 			}
 		})
@@ -213,10 +216,10 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 	go io.Copy(io.Discard, sc.miner.Conn())
 	noted := func() (held, jobs, short int) {
 		for _, l := range sc.sw.loops {
-			l.call(func() {
-				for _, s := range sc.sw.sessionsOf(l) {
+			l.Call(func() {
+				for _, s := range l.allSessions() {
 					held = s.heldBytes()
-					ids, _ := s.jobs.state()
+					ids, _ := s.link.jobs.state()
 					for _, id := range ids {
 						jobs += len(id)
 						if strings.HasPrefix(id, "short-") {
@@ -268,8 +271,8 @@ func TestHostileWorkers(t *testing.T) {
 				r.Line(stratumtest.Patience)
 			}
 			for _, l := range sw.loops {
-				l.call(func() {
-					for _, s := range sw.sessionsOf(l) {
+				l.Call(func() {
+					for _, s := range l.allSessions() {
 						size := 0
 						for _, w := range s.workers {
 							size += w.size()

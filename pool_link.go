@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 const (
@@ -48,12 +50,12 @@ type poolLink struct {
 	dialer   dialer
 	override bool // the session's own pause replaces the worker's
 
-	dial    *poolDial // until one of the address's IPs is connected
-	attempt *attempt  // from then on
-	socket  *socket   // of attempt
+	dial    *poolDial     // until one of the address's IPs is connected
+	attempt *attempt      // from then on
+	socket  *relay.Socket // of attempt
 
-	deadline *loopTimer
-	grace    *loopTimer
+	deadline *relay.Timer
+	grace    *relay.Timer
 	pending  linkPending
 	done     bool
 
@@ -72,8 +74,8 @@ type poolLink struct {
 	junkLines      int
 	introduced     bool // the pool was told of all workers
 
-	subscribedAt time.Time  // when mining.subscribe was sent
-	gap          *loopTimer // until mining.authorize is sent
+	subscribedAt time.Time    // when mining.subscribe was sent
+	gap          *relay.Timer // until mining.authorize is sent
 
 	answersShares bool // the pool says that it answers an agent's binary shares
 
@@ -105,7 +107,7 @@ const (
 func (k *poolLink) start(ips []*endpoint) {
 	s := k.session
 	k.requests = newOwnRequests()
-	k.deadline = s.loop.after(s.manager.timing.poolHandshake, func() { k.fail(errPoolTimeout) })
+	k.deadline = s.loop.After(s.manager.timing.poolHandshake, func() { k.fail(errPoolTimeout) })
 	k.dial = &poolDial{link: k, ips: ips}
 	if !k.dial.next() {
 		k.notConnected()
@@ -145,7 +147,7 @@ func (k *poolLink) sendHandshake() {
 		b = k.appendSuggestions(b)
 		b = k.appendAuthorize(b)
 	}
-	k.socket.write(b)
+	k.socket.Write(b)
 }
 
 func (k *poolLink) appendSuggestions(b []byte) []byte {
@@ -170,10 +172,10 @@ func (k *poolLink) appendAuthorize(b []byte) []byte {
 func (k *poolLink) authorizeNext() {
 	s := k.session
 	if wait := authorizeGap - time.Since(k.subscribedAt); wait > 0 {
-		k.gap = s.loop.after(wait, func() { k.socket.write(k.appendAuthorize(nil)) })
+		k.gap = s.loop.After(wait, func() { k.socket.Write(k.appendAuthorize(nil)) })
 		return
 	}
-	k.socket.write(k.appendAuthorize(nil))
+	k.socket.Write(k.appendAuthorize(nil))
 }
 
 // received consumes lines until the link is ready; what follows is the
@@ -184,7 +186,7 @@ func (k *poolLink) received(b []byte) int {
 		line, err := k.next(b[used:])
 		if line == nil {
 			if err == nil && len(b)-used >= maxPoolLine {
-				err = errLineTooLong
+				err = relay.ErrLineTooLong
 			}
 			if err != nil {
 				k.fail(err)
@@ -276,7 +278,7 @@ func (k *poolLink) progress() {
 		return
 	}
 	if k.grace == nil {
-		k.grace = k.session.loop.after(k.session.manager.timing.firstJobGrace, func() {
+		k.grace = k.session.loop.After(k.session.manager.timing.firstJobGrace, func() {
 			k.noGrace = true
 			k.progress()
 		})
@@ -335,9 +337,10 @@ func (k *poolLink) greeting(clean bool) []byte {
 			out = append(out, line...)
 			continue
 		}
-		switch poolLineKind(line) {
+		sc := scanPoolLine(line)
+		switch sc.poolKind(line) {
 		case lineJob:
-			told := s.jobNoted(line)
+			told := s.jobNoted(line, &sc)
 			if clean {
 				line = setClean(k.session.manager.chain, line)
 				clean = false

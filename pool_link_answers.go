@@ -153,7 +153,7 @@ func (k *poolLink) authorized(r *response) {
 		k.pending &^= pendingAuthorize
 		k.answer = r
 		if k.pool.ownExtranonce {
-			k.socket.write(k.appendSuggestions(nil))
+			k.socket.Write(k.appendSuggestions(nil))
 		}
 		k.introduce()
 		return
@@ -161,7 +161,7 @@ func (k *poolLink) authorized(r *response) {
 	k.refusal = r
 	if !k.suffixed && k.pool.suffix != "" && !k.pool.renames() {
 		k.suffixed = true
-		k.socket.write(k.appendAuthorize(nil))
+		k.socket.Write(k.appendAuthorize(nil))
 		return
 	}
 	k.fail(&refusedError{r})

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"syscall"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // refusedError: the pool does not know the worker, with and without suffix.
@@ -94,7 +96,7 @@ func (k *poolLink) fail(err error) {
 			f := t.attempt.failed(evidenceConnect, nil)
 			k.dial.failure, k.dial.found = err, f
 			s.manager.linkFound(k.pool, k.address, t.attempt.at, evidenceConnect, f, err)
-			t.socket.reset()
+			t.socket.Reset()
 		}
 		k.dial.tries = nil
 		k.notConnected()
@@ -147,7 +149,7 @@ func (k *poolLink) evidenceOf(err error) (evidence, error) {
 // isHangUp says that the pool has closed or reset the connection.
 func isHangUp(err error) bool {
 	var errno syscall.Errno
-	return errors.Is(err, errPeerClosed) || errors.Is(err, io.EOF) || errors.As(err, &errno)
+	return errors.Is(err, relay.ErrPeerClosed) || errors.Is(err, io.EOF) || errors.As(err, &errno)
 }
 
 // close ends the link without telling the session.
@@ -162,12 +164,12 @@ func (k *poolLink) close() {
 		k.attempt = nil
 	}
 	if k.socket != nil {
-		k.socket.reset()
+		k.socket.Reset()
 	}
 }
 
 func (k *poolLink) stopTimers() {
-	k.session.loop.stopTimer(k.deadline)
-	k.session.loop.stopTimer(k.grace)
-	k.session.loop.stopTimer(k.gap)
+	k.session.loop.StopTimer(k.deadline)
+	k.session.loop.StopTimer(k.grace)
+	k.session.loop.StopTimer(k.gap)
 }

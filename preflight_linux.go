@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/golang/glog"
 )
 
@@ -139,7 +140,7 @@ func (u *upgrader) preflight(program *newProgram) error {
 		return err
 	}
 	writable := func() (struct{}, error) { return struct{}{}, u.checkStateDirectory() }
-	if _, err := inStep(u, u.state, fileWait, writable, nil); err != nil {
+	if _, err := inStep(u, u.state, regularfile.Wait, writable, nil); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), preflightTimeout)
@@ -279,4 +280,39 @@ func checkDescriptorRoom() error {
 		return fmt.Errorf("limit of %d file descriptors is too low for the %d open ones (highest %d)", limit, len(entries), highest)
 	}
 	return nil
+}
+
+// preflightEnd is how long a preflight that was killed may take to end.
+const preflightEnd = 2 * time.Second
+
+// errPreflightStuck: a process that waits for a file system may not be ended by
+// anything until that answers. This process would not get away from it either:
+// exec ends the threads that wait there first.
+var errPreflightStuck = errors.New("it can not be ended, as a file that it reads is on a file system that does not answer")
+
+// runPreflight is cmd.Run for a command that ctx kills. It does not wait for
+// one that can not be killed, whose output must not be touched then.
+func runPreflight(ctx context.Context, cmd *exec.Cmd) error {
+	ended := make(chan error, 1)
+	go func() {
+		// Not even this returns while the program itself can not be read.
+		err := cmd.Start()
+		if err == nil {
+			err = cmd.Wait()
+		}
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	limit := time.NewTimer(preflightEnd)
+	defer limit.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-limit.C:
+		return errPreflightStuck
+	}
 }

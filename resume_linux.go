@@ -16,6 +16,8 @@ import (
 
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // The second half of an upgrade: the new process takes over what the state
@@ -41,7 +43,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 		taken.Go(func() {
 			for i := first; i < len(st.SessionDatas); i += len(m.loops) {
 				if err := m.resumeOne(l, st, &st.SessionDatas[i]); err != nil {
-					m.limitedLog.errorf("session not resumed", "resume: %v", err)
+					m.limitedLog.Errorf("session not resumed", "resume: %v", err)
 					lost.Add(1)
 				}
 			}
@@ -55,36 +57,18 @@ func (m *sessionManager) resume(st *runtimeState) {
 }
 
 // resumeOne takes over the session that ss describes.
-func (m *sessionManager) resumeOne(l *loop, st *runtimeState, ss *sessionState) error {
+func (m *sessionManager) resumeOne(l *sessionLoop, st *runtimeState, ss *sessionState) error {
 	s, err := resumeSession(m, l, ss, st.Version)
 	if err != nil {
 		return err
 	}
-	m.admitResumed(s)
+	peer, _ := relay.PeerAddr(s.miner.FD())
+	m.admitResumed(s, peer.Addr())
 	m.add(s)
-	if s.pool != nil {
+	if s.link != nil {
 		m.resumeAccount(s, st, ss)
 	}
 	return nil
-}
-
-// admitResumed counts in a session of the process before, whatever the limits
-// are now: an established miner stays. One at the address of a trusted proxy
-// is that proxy itself, which the limit is not for, unless a proxy has told
-// that address.
-func (m *sessionManager) admitResumed(s *Session) {
-	m.admitted.Add(1)
-	if m.limits.perIP == 0 {
-		return
-	}
-	if m.trusts(s.addr.Addr()) {
-		peer, err := peerAddr(int(s.miner.fd))
-		if err != nil || peer.Addr().Unmap() == s.addr.Addr().Unmap() {
-			return // err: gone meanwhile; the loop finds out
-		}
-	}
-	m.limits.enterAnyway(s.addr.Addr())
-	s.admission.perIP = true
 }
 
 // otherPool describes p if it is not what the configuration says of its coin,
@@ -121,7 +105,7 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 		if former = m.otherPools[key]; former == nil {
 			pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: *server}}, m.health)
 			if err != nil {
-				m.limitedLog.errorf("former pool", "resume: former pool: %v", err)
+				m.limitedLog.Errorf("former pool", "resume: former pool: %v", err)
 				return nil
 			}
 			if m.otherPools == nil {
@@ -143,7 +127,7 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 // connectedPool is the pool at the other end of a connection, for sessions of
 // an older switcher whose coin has gone from the configuration.
 func (m *sessionManager) connectedPool(coin string, fd int) *pool {
-	addr, err := peerAddr(fd)
+	addr, err := relay.PeerAddr(fd)
 	if err != nil {
 		return nil
 	}
@@ -160,24 +144,12 @@ func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *session
 			name = strings.ToLower(name)
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	a := m.accounts[name]
-	if a == nil {
-		wanted, ok := st.Wanted[name]
-		if !ok {
-			wanted = s.pool.coin
-		}
-		a = &subAccount{name: name, wanted: wanted, mining: make(map[string]int)}
-		if at := st.Switched[name]; at != 0 {
-			a.lastSwitch = time.Unix(at, 0)
-		}
-		m.accounts[name] = a
-		m.health.accountsHere.Add(1)
+	wanted, ok := st.Wanted[name]
+	if !ok {
+		wanted = s.link.pool.coin
 	}
-	a.add(s)
+	m.accounts.resume(s, name, wanted, st.Switched[name])
 	s.takeEndpoint()
-	a.count(s.pool.coin, 1)
 }
 
 // begin goes on with a resumed session on its loop.
@@ -206,7 +178,7 @@ func (m *sessionManager) lookupEstablished(s *Session) {
 		if err == nil {
 			m.CoinChanged(account, coin)
 		}
-		s.loop.post(func() { s.coinConfirmed(q, account, err) })
+		s.loop.Post(func() { s.coinConfirmed(q, account, err) })
 	}
 	s.query = q
 	m.coins.Lookup(q)
@@ -215,7 +187,7 @@ func (m *sessionManager) lookupEstablished(s *Session) {
 func (s *Session) coinConfirmed(q *coinQuery, account string, err error) {
 	switch {
 	case err != nil:
-		s.manager.limitedLog.warningf("coin not known after the upgrade", "%s coin not known after the upgrade: %v", s, err)
+		s.manager.limitedLog.Warningf("coin not known after the upgrade", "%s coin not known after the upgrade: %v", s, err)
 	case s.query != q:
 		s.manager.coins.Release(account)
 	default:
@@ -229,8 +201,8 @@ func (s *Session) coinConfirmed(q *coinQuery, account string, err error) {
 // goOn lets the resumed sessions work. The loops are running.
 func (m *sessionManager) goOn() {
 	for _, l := range m.loops {
-		l.post(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Post(func() {
+			for _, s := range l.allSessions() {
 				s.begin()
 			}
 		})
@@ -268,7 +240,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	m.monitor.resumed(st, kept, m.lostInUpgrade, now, lasted)
 	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s", version, kept, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
-		m.limitedLog.warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
+		m.limitedLog.Warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
 	}
 	st.SessionDatas = nil // not needed any more
 }
@@ -419,16 +391,16 @@ func (d *daemon) prepare(st *runtimeState) error {
 // listen takes over the former process's listener, or opens one at a changed
 // address before that one is closed. If the new address can not be had, the
 // former one serves on.
-func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
+func (d *daemon) listen(st *runtimeState) (*relay.Listener, error) {
 	want := d.config.ListenAddr
 	if st.ListenAddr == "" {
 		return d.listenAnew()
 	}
 	unix.CloseOnExec(st.ListenFD)
 	err := unix.SetNonblock(st.ListenFD, true)
-	var former *minerListener
+	var former *relay.Listener
 	if err == nil {
-		former, err = listenerFromFD(st.ListenFD)
+		former, err = relay.ListenerFromFD(st.ListenFD)
 	}
 	if err != nil {
 		glog.Errorf("resume: listener of the former process: %v; listening anew", err)
@@ -446,19 +418,19 @@ func (d *daemon) listen(st *runtimeState) (*minerListener, error) {
 	}
 	// Connections that wait at the old address are served before it closes.
 	for {
-		h, addr, err := former.acceptWaiting()
+		h, addr, err := former.AcceptWaiting()
 		if err != nil {
 			break
 		}
 		d.manager.newConnection(h, addr)
 	}
-	former.close()
+	former.Close()
 	return ln, nil
 }
 
 // listenAnew is for the miners of an older switcher, which has closed its
 // listener. They are worth more than a quick end if the address is taken.
-func (d *daemon) listenAnew() (*minerListener, error) {
+func (d *daemon) listenAnew() (*relay.Listener, error) {
 	const retry = 500 * time.Millisecond
 	logged := false
 	for {
@@ -482,14 +454,15 @@ func (d *daemon) listenAnew() (*minerListener, error) {
 // so it is stable.
 func (s *Session) takeEndpoint() {
 	s.served = true
-	if s.upstream == nil {
+	if !s.link.open() {
 		return
 	}
-	addr, err := peerAddr(int(s.upstream.fd))
+	addr, err := relay.PeerAddr(s.link.socket.FD())
 	if err != nil {
 		return // the connection has just ended
 	}
-	s.endpoint = s.manager.health.endpoint(addr)
-	s.manager.health.stableTaken(s.account, s.endpoint, s.pool != nil && !s.pool.ownExtranonce)
-	s.endpoint.jobAt.Store(time.Now().UnixNano())
+	s.link.pool.linksTo(s.link.address).taken.Store(true)
+	s.link.endpoint = s.manager.health.endpoint(addr)
+	s.manager.health.stableTaken(s.account, s.link.endpoint, !s.link.pool.ownExtranonce)
+	s.link.endpoint.jobAt.Store(time.Now().UnixNano())
 }

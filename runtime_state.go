@@ -2,11 +2,10 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // runtimeState is runtime.json: all that a process hands to the one that takes
@@ -111,7 +110,7 @@ type sessionState struct {
 	RenamedJobs  []jobState        `json:",omitempty"` // those of them that the pool calls otherwise
 	JobsNoted    bool              `json:",omitempty"` // Jobs has all jobs that count, also without former links
 	RestJobs     bool              `json:",omitempty"`
-	Drains       []drainState      `json:",omitempty"`
+	Drains       []linkState       `json:",omitempty"`
 	Shape        extranonceShape
 	OwnGiven     *givenExtranonce `json:",omitempty"`
 	Rules        *rulesState      `json:",omitempty"`
@@ -198,20 +197,25 @@ type heldState struct {
 	Line []byte
 }
 
-// drainState is a former pool link in runtime.json.
-type drainState struct {
-	FD      int // -1: it was lost
-	Coin    string
-	Pool    *StratumServerInfo `json:",omitempty"` // as in sessionState
-	Link    linkTag
-	Own     *ownState `json:",omitempty"`
-	Rules   *rulesState
-	Owed    int
-	Noted   bool // Jobs are all jobs of the link; else jobs nobody noted are too
-	Jobs    []string
-	Renamed []jobState `json:",omitempty"`
-	Partial []byte
-	Unsent  []byte
+// linkState is a link in runtime.json: as it stands for a former one, and as
+// sessionState.setLink spreads it over a session for the one in use.
+type linkState struct {
+	FD       int // -1: it was lost
+	Coin     string
+	Pool     *StratumServerInfo `json:",omitempty"` // as in sessionState
+	Address  string             `json:",omitempty"`
+	Link     linkTag
+	Suffixed bool      `json:",omitempty"`
+	Own      *ownState `json:",omitempty"`
+	Rules    *rulesState
+	Noted    bool // Jobs are all jobs of the link; else jobs nobody noted are too
+	Jobs     []string
+	Renamed  []jobState `json:",omitempty"` // those of Jobs that the pool calls otherwise
+	Partial  []byte
+	Unsent   []byte
+
+	FormerAnswers int  `json:",omitempty"` // of the link in use only
+	NoDifficulty  bool `json:",omitempty"` // of the link in use only
 }
 
 // pause is how long nothing has been relayed; negative: unknown. clock is the
@@ -250,80 +254,9 @@ func (st *runtimeState) notAfter(now time.Time) {
 		}
 	}
 	// Samples have to be in order.
-	st.Monitor.History = slices.DeleteFunc(st.Monitor.History, func(s historySample) bool { return s.At > latest })
+	st.Monitor.History = slices.DeleteFunc(st.Monitor.History, func(s journal.Sample) bool { return s.At > latest })
 }
 
 // otherPoolKey names a pool that StratumServerMap no longer has: a coin, and a
 // StratumServerInfo as JSON.
 type otherPoolKey struct{ coin, server string }
-
-// upgradeContext is what a process that wants to be replaced tells the
-// preflight of its successor, in the environment.
-type upgradeContext struct {
-	StateVersion int // of the state file to come
-	ListenAddr   string
-	HTTPAddr     string // empty: no HTTP listener
-	ChainType    string
-	AnswerFD     int `json:",omitempty"` // where a preflightAnswer goes; 0: older programs want none
-}
-
-// preflightAnswer is what a program says of itself when it has passed the
-// preflight, as JSON in one line.
-type preflightAnswer struct {
-	Name         string
-	Version      string
-	StateVersion int // the newest it reads
-	PID          int
-}
-
-const programName = "stratumSwitcher"
-
-// check sees whether the answer is that of a program which can take this one's
-// place. pid is the process that was started: if another one answers, the new
-// program would not get this process's pid and parent, and a script would keep
-// all connections open beside it.
-func (a *preflightAnswer) check(pid int) error {
-	switch {
-	case a.Name != programName:
-		return fmt.Errorf("it is %q, must be %q", a.Name, programName)
-	case a.Version == "":
-		return errors.New("it does not tell its version")
-	case a.StateVersion < runtimeVersion:
-		return fmt.Errorf("it reads state files up to version %d, must read %d", a.StateVersion, runtimeVersion)
-	case a.PID != pid:
-		return fmt.Errorf("process %d has answered, not %d: a script has to run the program by exec", a.PID, pid)
-	}
-	return nil
-}
-
-// answer tells the process that wants to be replaced what this program is.
-func (u *upgradeContext) answer() error {
-	if u.AnswerFD <= 2 {
-		return nil
-	}
-	line, err := json.Marshal(preflightAnswer{Name: programName, Version: version, StateVersion: runtimeVersion, PID: os.Getpid()})
-	if err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(u.AnswerFD), "preflight answer")
-	defer f.Close()
-	if _, err := f.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("preflight answer: %w", err)
-	}
-	return nil
-}
-
-const upgradeContextVariable = "STRATUM_SWITCHER_PREFLIGHT"
-
-// preflightContext is the context of a preflight, nil if this is none.
-func preflightContext() (*upgradeContext, error) {
-	text, ok := os.LookupEnv(upgradeContextVariable)
-	if !ok {
-		return nil, nil
-	}
-	var c upgradeContext
-	if err := json.Unmarshal([]byte(text), &c); err != nil {
-		return nil, fmt.Errorf("%s: %w", upgradeContextVariable, err)
-	}
-	return &c, nil
-}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"strings"
 )
 
@@ -221,6 +222,14 @@ func isPlainText(line []byte) bool {
 	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
 		line = line[:len(line)-1]
 	}
+	for len(line) >= 16 {
+		x, y := binary.LittleEndian.Uint64(line), binary.LittleEndian.Uint64(line[8:])
+		xSlash, ySlash := x^each*'\\', y^each*'\\'
+		if ((x-each*' ')&^x|(xSlash-each)&^xSlash|(y-each*' ')&^y|(ySlash-each)&^ySlash)&(each*0x80) != 0 {
+			return false
+		}
+		line = line[16:]
+	}
 	for len(line) >= 8 {
 		x := binary.LittleEndian.Uint64(line)
 		slash := x ^ each*'\\'
@@ -254,11 +263,11 @@ const maxPlainDepth = 8
 func plainValueEnd(line []byte, i, depth int) int {
 	switch line[i] {
 	case '"':
-		end := bytes.IndexByte(line[i+1:], '"')
+		end := quoteAfter(line, i+1)
 		if end < 0 {
 			return -1
 		}
-		return i + 1 + end + 1
+		return end + 1
 	case '[':
 		if depth == maxPlainDepth {
 			return -1
@@ -271,7 +280,11 @@ func plainValueEnd(line []byte, i, depth int) int {
 		return i + 1
 	}
 	for i < len(line) {
-		if i = plainValueEnd(line, i, depth+1); i < 0 {
+		if line[i] == '"' { // nearly all are texts
+			if i = quoteAfter(line, i+1) + 1; i == 0 {
+				return -1
+			}
+		} else if i = plainValueEnd(line, i, depth+1); i < 0 {
 			return -1
 		}
 		if i = spaceEnd(line, i); i == len(line) {
@@ -306,10 +319,37 @@ func valueEnd(line []byte, i int) int {
 	return i + end + 1
 }
 
+// quoteAfter returns where the first quote from i on is, -1 if there is none.
+// Most texts are short: for these it is faster than a call of bytes.IndexByte.
+func quoteAfter(line []byte, i int) int {
+	const each = 0x0101010101010101
+	for range 3 {
+		if len(line)-i < 8 {
+			break
+		}
+		x := binary.LittleEndian.Uint64(line[i:]) ^ each*'"'
+		if found := (x - each) &^ x & (each * 0x80); found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+		i += 8
+	}
+	n := bytes.IndexByte(line[i:], '"')
+	if n < 0 {
+		return -1
+	}
+	return i + n
+}
+
 // scalarEnd returns where the number, true, false or null that begins at i
 // ends, -1 if it is none of these.
 func scalarEnd(line []byte, i int) int {
 	end := i
+	for end < len(line) && line[end] >= '0' && line[end] <= '9' {
+		end++
+	}
+	if end > i && end < len(line) && (line[i] != '0' || end == i+1) && (line[end] == ',' || line[end] == '}' || line[end] == ']') {
+		return end // a whole number, as nearly all are
+	}
 	for end < len(line) && line[end] > ' ' && line[end] != ',' && line[end] != '}' && line[end] != ']' {
 		end++
 	}
@@ -459,11 +499,10 @@ func findParams(line []byte, spans ...*span) bool {
 // stringEnd is the index of the quote that ends the JSON string b begins with.
 func stringEnd(b []byte) int {
 	for i := 1; i < len(b); i++ {
-		n := bytes.IndexByte(b[i:], '"')
-		if n < 0 {
+		if i = quoteAfter(b, i); i < 0 {
 			return -1
 		}
-		if i += n; b[i-1] != '\\' || !isEscaped(b, i) {
+		if b[i-1] != '\\' || !isEscaped(b, i) {
 			return i
 		}
 	}
@@ -485,16 +524,21 @@ func isEscaped(b []byte, i int) bool {
 func arrayEnd(b []byte) int {
 	depth := 0
 	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			end := stringEnd(b[i:])
+		switch c := b[i]; {
+		case c == '"':
+			end := quoteAfter(b, i+1)
+			if end >= 0 && b[end-1] == '\\' {
+				if end = stringEnd(b[i:]); end >= 0 {
+					end += i
+				}
+			}
 			if end < 0 {
 				return -1
 			}
-			i += end
-		case '[', '{':
+			i = end
+		case c|0x20 == '{': // or '['
 			depth++
-		case ']', '}':
+		case c|0x20 == '}': // or ']'
 			if depth--; depth == 0 {
 				return i
 			}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // sessionPhase says what a session is doing. See docs/architecture.md.
@@ -36,11 +38,12 @@ func (p sessionPhase) String() string { return phaseNames[p] }
 // noted. It owns its sockets, timers, its dial ticket and its session ID, and
 // close releases them all.
 type Session struct {
-	manager *sessionManager
-	loop    *loop
-	slot    int // in manager.sessions; guarded by manager.mu
+	manager  *sessionManager
+	loop     *sessionLoop
+	slot     int // in manager.sessions; guarded by manager.mu
+	loopSlot int // in loop.sessions
 
-	miner *socket
+	miner *relay.Socket
 	addr  netip.AddrPort // the miner's
 	since int64          // when it connected, Unix seconds
 	phase sessionPhase
@@ -54,7 +57,7 @@ type Session struct {
 	subscription *subscription
 	auth         *authorization
 	account      *subAccount
-	accountSlot  int // in account.sessions; guarded by manager.mu
+	accountSlot  int // in account.sessions; guarded by the book's mu
 	query        *coinQuery
 	interest     bool // a successful reply of the coin source is not taken back
 
@@ -80,33 +83,20 @@ type Session struct {
 	// wantsExtranonce: the miner can take mining.set_extranonce.
 	wantsExtranonce bool
 
-	pool      *pool // where the miner mines, or mined last
-	suffixed  bool  // this pool knows the workers by names with its suffix
-	address   *poolAddress
-	endpoint  *endpoint  // the IP of upstream
-	trial     *attempt   // upstream, until it is stable
-	unstable  uint8      // links in a row that ended before they were stable
-	served    bool       // it has had a stable link
-	jobSeen   uint32     // when the last job came, by the manager's clock
-	renewals  uint8      // of the link at the pool's wish, since renewedAt
-	renewedAt uint32     // by the manager's clock
-	upstream  *socket    // the link to it; nil when there is none
-	rules     *lineRules // of upstream; nil: lines go on as they are
-	linking   *linking   // the next link, being prepared
-	drains    []*drain   // former links that may owe answers, the oldest first
-	jobs      jobTable   // the latest that upstream gave
-	restJobs  bool       // upstream's pool gave those that no link is known to have given
+	// link is the one in use, or the last one if that was lost; nil before the
+	// first. drains are former links that may owe answers, the oldest first.
+	link    *link
+	linking *linking // the next link, being prepared; nil: none is
+	drains  []*drain
+
+	unstable  uint8  // links in a row that ended before they were stable
+	served    bool   // it has had a stable link
+	renewals  uint8  // of the link at the pool's wish, since renewedAt
+	renewedAt uint32 // by the manager's clock
 
 	shares   minerShares
-	tag      linkTag      // of upstream, or of the last one
 	requests requestQueue // not answered yet
-	own      *ownRequests // of upstream
 	held     []heldAnswer
-	// ownAnswers counts answers still to come, on a link taken over from an
-	// earlier build, to requests with that build's own ids.
-	ownAnswers int
-	// difficultyDue runs while upstream has not told a difficulty, if it has to.
-	difficultyDue *loopTimer
 }
 
 // suggestion is a request that each pool gets at the handshake.
@@ -116,9 +106,9 @@ type suggestion struct {
 }
 
 // newSession takes over an accepted connection.
-func newSession(m *sessionManager, l *loop, h socketHandle, addr netip.AddrPort) (*Session, error) {
+func newSession(m *sessionManager, l *sessionLoop, h relay.Handle, addr netip.AddrPort) (*Session, error) {
 	s := &Session{manager: m, loop: l, addr: addr, since: time.Now().Unix()}
-	miner, err := l.adopt(h, s)
+	miner, err := l.Adopt(h, s)
 	if err != nil {
 		return nil, err
 	}
@@ -153,13 +143,12 @@ func (s *Session) close(why string) {
 		s.query = nil
 	}
 	s.stopLinking()
-	s.miner.close()
+	s.miner.Close()
 	s.endDrains()
 	s.difficultyTold()
 	s.leaveEndpoint(false)
-	if s.upstream != nil {
-		closeLink(s.upstream, s.owesShares())
-		s.upstream = nil
+	if s.link.open() {
+		s.link.disconnect(s.mayOwe(s.link))
 	}
 	s.manager.remove(s)
 }
@@ -168,10 +157,9 @@ func (s *Session) close(why string) {
 // better keeps its connection until its time is up; others are closed, so that
 // their own failover can act.
 func (s *Session) refuse(e *stratumError, closing bool, why string) {
-	s.manager.handshakeFailed(e.Code)
-	s.manager.monitor.refused(s.auth.name.Account, handshakeReason(e.Code), why)
+	s.manager.monitor.refused(s.auth.name.Account, handshakeFailureOf(e), why)
 	glog.V(2).Infof("%s refused code=%d: %s", s, e.Code, why)
-	s.miner.write(s.dialect().appendError(nil, s.auth.id, e, s.manager.ids.server()))
+	s.miner.Write(s.dialect().appendError(nil, s.auth.id, e, s.manager.ids.server()))
 	if closing {
 		s.close(e.Text)
 		return
@@ -187,15 +175,15 @@ func (s *Session) dialect() dialect {
 	return dialectStratum
 }
 
-// socketConnected implements socketOwner.
-func (s *Session) socketConnected(sock *socket, err error) {
+// SocketConnected implements relay.Owner.
+func (s *Session) SocketConnected(sock *relay.Socket, err error) {
 	if k := s.preparing(); k != nil && k.dial != nil && k.dial.owns(sock) {
 		k.dial.connected(sock, err)
 	}
 }
 
-// socketReceived implements socketOwner.
-func (s *Session) socketReceived(sock *socket, b []byte) int {
+// SocketReceived implements relay.Owner.
+func (s *Session) SocketReceived(sock *relay.Socket, b []byte) int {
 	switch {
 	case sock == s.miner:
 		used := 0
@@ -206,7 +194,7 @@ func (s *Session) socketReceived(sock *socket, b []byte) int {
 		}
 		s.loop.fromMiners += uint64(used)
 		return used
-	case sock == s.upstream:
+	case s.link.leads(sock):
 		used := s.poolReceived(b)
 		s.loop.fromPools += uint64(used)
 		s.heard()
@@ -217,7 +205,7 @@ func (s *Session) socketReceived(sock *socket, b []byte) int {
 	}
 	if k := s.preparing(); k != nil && k.socket == sock {
 		used := k.received(b)
-		if s.upstream == sock && s.phase != phaseClosed {
+		if s.link.leads(sock) && s.phase != phaseClosed {
 			used += s.poolReceived(b[used:]) // it has just become the link
 		}
 		return used
@@ -225,23 +213,23 @@ func (s *Session) socketReceived(sock *socket, b []byte) int {
 	return len(b)
 }
 
-// socketDrained implements socketOwner: backpressure ends.
-func (s *Session) socketDrained(sock *socket) {
+// SocketDrained implements relay.Owner: backpressure ends.
+func (s *Session) SocketDrained(sock *relay.Socket) {
 	switch {
 	case sock == s.miner:
-		if s.upstream != nil {
-			s.upstream.resume()
+		if s.link.open() {
+			s.link.socket.Resume()
 		}
 		for _, d := range s.drains {
 			if d.socket != nil {
-				d.socket.resume()
+				d.socket.Resume()
 			}
 		}
 		if s.mayRead() {
-			s.miner.resume()
+			s.miner.Resume()
 		}
 	case s.mayRead():
-		s.miner.resume()
+		s.miner.Resume()
 	}
 }
 
@@ -252,17 +240,17 @@ func (s *Session) mayRead() bool {
 	case phaseHandshaking:
 		return !s.handshake.held
 	case phaseRelaying, phaseSwitching:
-		return s.upstream != nil && !s.upstream.congested()
+		return s.link.open() && !s.link.socket.Congested()
 	}
 	return false
 }
 
-// socketClosed implements socketOwner.
-func (s *Session) socketClosed(sock *socket, err error) {
+// SocketClosed implements relay.Owner.
+func (s *Session) SocketClosed(sock *relay.Socket, err error) {
 	switch {
 	case sock == s.miner:
 		s.close(err.Error())
-	case sock == s.upstream:
+	case s.link.leads(sock):
 		s.poolLost(err)
 	default:
 		if k := s.preparing(); k != nil && k.socket == sock {

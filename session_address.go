@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // dialer says on whose behalf the session dials p's addresses.
@@ -161,15 +163,18 @@ func (v *verdict) rank(mayOverride bool) addressRank {
 // a link to, before the link ends or is retired. lost: the pool ended it. It
 // reports whether the link was lost before it was stable.
 func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
-	e, trial := s.endpoint, s.trial
-	s.endpoint, s.trial = nil, nil
+	if s.link == nil {
+		return false
+	}
+	e, trial := s.link.endpoint, s.link.trial
+	s.link.endpoint, s.link.trial = nil, nil
 	switch {
 	case e == nil:
 	case trial == nil:
 		s.manager.health.stableEnded(s.account, e, lost)
 	case lost:
 		f := trial.failed(evidenceUnstable, nil)
-		s.manager.linkFound(s.pool, s.address, e, evidenceUnstable, f, errUnstable)
+		s.manager.linkFound(s.link.pool, s.link.address, e, evidenceUnstable, f, errUnstable)
 		return true
 	default:
 		trial.abandon()
@@ -179,18 +184,18 @@ func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
 
 // becomeStable notes that the link has proved to be one; accepted: by a share.
 func (s *Session) becomeStable(accepted bool) {
-	if s.trial.stable(accepted) {
-		s.manager.poolBack(s.endpoint)
+	if s.link.trial.stable(accepted) {
+		s.manager.poolBack(s.link.endpoint)
 	}
-	s.trial = nil
+	s.link.trial = nil
 	s.unstable = 0
 	s.served = true
 }
 
 // heard notes that the link in use has received something.
 func (s *Session) heard() {
-	if e := s.endpoint; e != nil && s.trial == nil {
-		if now := s.loop.time(); now-e.heardAt.Load() > int64(heardEvery) {
+	if e := s.link.endpoint; e != nil && s.link.trial == nil {
+		if now := s.loop.Time(); now-e.heardAt.Load() > int64(heardEvery) {
 			e.heardAt.Store(now)
 		}
 	}
@@ -198,9 +203,9 @@ func (s *Session) heard() {
 
 // gotJob notes that the link in use has received a job.
 func (s *Session) gotJob() {
-	s.jobSeen = s.manager.clock()
-	if e := s.endpoint; e != nil {
-		e.jobAt.Store(s.loop.time())
+	s.link.jobSeen = s.manager.clock()
+	if e := s.link.endpoint; e != nil {
+		e.jobAt.Store(s.loop.Time())
 	}
 }
 
@@ -228,12 +233,12 @@ func (m *sessionManager) linkFound(p *pool, a *poolAddress, e *endpoint, ev evid
 func (m *sessionManager) nameLookedUp(a *poolAddress, turned bool, err error) {
 	switch {
 	case err != nil:
-		m.limitedLog.errorf("pool name not found", "pool name not found pool=%s: %v", a.text, err)
-		m.monitor.events.add(levelBad, eventKey{Kind: eventFailover, What: "name not found", Pool: a.text}, err.Error())
+		m.limitedLog.Errorf("pool name not found", "pool name not found pool=%s: %v", a.text, err)
+		m.monitor.events.Add(journal.Bad, journal.Key{Kind: journal.Failover, What: "name not found", Pool: a.text}, err.Error())
 		return
 	case turned:
-		m.limitedLog.infof("pool name found again", "pool name found again pool=%s", a.text)
-		m.monitor.events.add(levelGood, eventKey{Kind: eventFailover, What: "name found again", Pool: a.text}, "")
+		m.limitedLog.Infof("pool name found again", "pool name found again pool=%s", a.text)
+		m.monitor.events.Add(journal.Good, journal.Key{Kind: journal.Failover, What: "name found again", Pool: a.text}, "")
 	}
 	m.tryAhead(func(p *pool) bool { return p.has(a) })
 }
@@ -244,7 +249,7 @@ func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err erro
 	if at != e.String() {
 		at += " (" + e.String() + ")"
 	}
-	m.limitedLog.errorf("pool taken out", "pool taken out coin=%q pool=%s: %v", p.coin, at, err)
+	m.limitedLog.Errorf("pool taken out", "pool taken out coin=%q pool=%s: %v", p.coin, at, err)
 	m.monitor.takenOut(p.coin, at, err)
 	a.resolveAgain()
 }
@@ -253,9 +258,9 @@ func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err erro
 func (m *sessionManager) tellShortage(e *endpoint, ev evidence, err error) {
 	switch ev {
 	case evidencePorts:
-		m.limitedLog.errorf("no local port", "no local port is free for connections to pool=%s: new links there wait; widen net.ipv4.ip_local_port_range (%d ports now) or give the coin another address: %v", e, localPorts(), err)
+		m.limitedLog.Errorf("no local port", "no local port is free for connections to pool=%s: new links there wait; widen net.ipv4.ip_local_port_range (%d ports now) or give the coin another address: %v", e, localPorts(), err)
 	default:
-		m.limitedLog.errorf("machine short", "this machine is short: dials wait: %v; descriptors open=%d limit=%d", err, openDescriptors(), m.fdLimit)
+		m.limitedLog.Errorf("machine short", "this machine is short: dials wait: %v; descriptors open=%d limit=%d", err, openDescriptors(), m.fdLimit)
 	}
 	m.monitor.short(e.String(), err)
 }

@@ -139,7 +139,7 @@ func (s *Session) agentToPool(message []byte, flush func()) (asItIs bool, err er
 			return true, err
 		}
 		if k := s.preparing(); k != nil && k.introduced {
-			k.socket.write(message)
+			k.socket.Write(message)
 		}
 	case isAgentSubmit(kind):
 		return s.agentShare(message, flush), nil

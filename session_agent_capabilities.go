@@ -59,16 +59,16 @@ func (s *Session) askCapabilities(line []byte) bool {
 	}
 	if asksForAnswers(r) && !s.agent.wantsAnswers {
 		s.agent.wantsAnswers = true
-		if id, ok := s.own.issue(); ok {
-			s.upstream.write(appendPoolCapabilities(nil, id))
-			s.own.expectCapabilities(id)
+		if id, ok := s.link.own.issue(); ok {
+			s.link.socket.Write(appendPoolCapabilities(nil, id))
+			s.link.own.expectCapabilities(id)
 		}
 		if k := s.preparing(); k != nil && k.introduced {
 			k.askCapabilities()
 		}
 	}
 	if !r.isNotification() {
-		s.miner.write(appendCapabilities(nil, r.ID))
+		s.miner.Write(appendCapabilities(nil, r.ID))
 	}
 	return true
 }
@@ -81,7 +81,7 @@ func appendPoolCapabilities(b []byte, id uint32) []byte {
 func (k *poolLink) askCapabilities() {
 	var ok bool
 	if k.capabilitiesID, ok = k.requests.issue(); ok {
-		k.socket.write(appendPoolCapabilities(nil, k.capabilitiesID))
+		k.socket.Write(appendPoolCapabilities(nil, k.capabilitiesID))
 		k.pending |= pendingCapabilities
 	}
 }
@@ -122,16 +122,16 @@ func hasSubmitAnswers(r *response) bool {
 // if the miner knows another. It reports whether it did.
 func (s *Session) askTransactions(line []byte) bool {
 	at, _, ok := jobIDSpan(line, 0)
-	if !ok || s.jobs.renamed == 0 {
+	if !ok || s.link.jobs.renamed == 0 {
 		return false
 	}
-	own, _ := s.jobs.find(plainID(line[at.start:at.end]))
+	own, _ := s.link.jobs.find(plainID(line[at.start:at.end]))
 	if own == nil {
 		return false
 	}
 	id := slices.Clone(lineID(line))
-	s.upstream.write(putJobID(slices.Clone(line), 0, own))
-	s.requests.push(s.tag, id, false)
+	s.link.socket.Write(putJobID(slices.Clone(line), 0, own))
+	s.requests.push(s.link.tag, id, false)
 	return true
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // allRegistrations are as many register messages as an agent may have.
@@ -30,9 +31,9 @@ func allRegistrations() []byte {
 // An agent with as many workers as it may have is moved, also if the next pool
 // is slow to read of them.
 func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
-	btc, bcc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4}), startScriptedPool(t)
+	btc, bcc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4}), testkit.StartScriptedPool(t)
 	// So that the kernel does not take all of it.
-	raw, err := bcc.ln.(*net.TCPListener).SyscallConn()
+	raw, err := bcc.Ln.(*net.TCPListener).SyscallConn()
 	if err == nil {
 		raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
 	}
@@ -41,7 +42,7 @@ func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
 	}
 	coins := newMemoryCoins(map[string]string{"agent": "btc"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc}, func(c *Config) {
-		c.StratumServerMap["bcc"] = StratumServerInfo{URL: bcc.addr()}
+		c.StratumServerMap["bcc"] = StratumServerInfo{URL: bcc.Addr()}
 	})
 	agent := stratumtest.DialRaw(t, sw.addr)
 	agent.SendLine(`{"id":1,"method":"mining.subscribe","params":["btccom-agent/1"]}`)
@@ -53,7 +54,7 @@ func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
 	}
 
 	coins.set("agent", "bcc")
-	sc := &scene{t: t, pools: map[string]*scriptedPool{"bcc": bcc}, miner: agent}
+	sc := &scene{t: t, pools: map[string]*testkit.ScriptedPool{"bcc": bcc}, miner: agent}
 	link := sc.accept("bcc")
 	link.SendLine(jobLine("bcc-1", true))
 	for !strings.Contains(agent.Line(stratumtest.Patience), "bcc-1") {

@@ -121,49 +121,52 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 	w.next++
 	session, ok := s.agentShareSession(message)
 	if !ok {
-		s.countShare(s.pool)
+		s.countShare(s.link.pool)
 		return true // the pool can make nothing of it, and does not count it
 	}
 	if _, known := w.messages[session]; !known && w.registered {
 		// The miner has left. sserver does not answer its shares, nor count them.
 		flush()
-		s.countShare(s.pool)
+		s.countShare(s.link.pool)
 		s.answerAgent(&w.own, number, statusUnauthorized)
 		return false
 	}
-	d := s.routeAgentShare(message)
-	if d == nil {
-		s.countShare(s.pool)
-		s.agentShareSent(s.tag, number)
+	to := s.routeAgentShare(message)
+	s.countShare(to.pool)
+	if to == s.link {
+		s.agentShareSent(to, number)
 		return true
 	}
 	flush()
-	s.countShare(d.pool)
-	if d.socket == nil {
+	if !to.open() {
 		s.answerAgent(&w.own, number, statusUnknown)
 		return false
 	}
-	d.socket.write(message)
-	s.agentShareSent(d.tag, number)
+	to.socket.Write(message)
+	s.agentShareSent(to, number)
 	return false
 }
 
-// routeAgentShare finds the former link whose pool gave a share's job, nil for
-// the link in use, and gives the share the number that this pool has for it.
-func (s *Session) routeAgentShare(message []byte) (d *drain) {
-	if len(s.drains) == 0 && s.jobs.renamed == 0 {
-		return nil
+// routeAgentShare finds the link whose pool gave a share's job, and gives the
+// share the number that this pool has for the job.
+func (s *Session) routeAgentShare(message []byte) (to *link) {
+	to = s.link
+	if len(s.drains) == 0 && to.jobs.renamed == 0 {
+		return to
 	}
 	var buf [2 * 32]byte
 	job := s.agentShareJob(buf[:0], message)
-	own, here := s.jobs.find(job)
+	own, here := to.jobs.find(job)
 	if !here {
-		d, own = s.drainGiving(job)
+		var former *link
+		if former, own = s.formerLinkGiving(job); former != nil {
+			to = former
+		}
 	}
 	if number, ok := jobNumber(own); ok {
 		message[agentHeader] = number
 	}
-	return d
+	return to
 }
 
 // agentShareSession is the agent's session for the miner of a share.
@@ -202,8 +205,8 @@ func jobNumber(id []byte) (byte, bool) {
 }
 
 // agentShareSent notes a share that a link has been sent.
-func (s *Session) agentShareSent(tag linkTag, number uint32) {
-	l := s.agent.link(tag)
+func (s *Session) agentShareSent(to *link, number uint32) {
+	l := s.agent.link(to.tag)
 	if l != nil {
 		l.next++
 	}
@@ -246,11 +249,11 @@ func (l *agentLink) trim() {
 // agentAnswered puts the agent's own number into a pool's answer to a share. It
 // reports whether the answer may go to the agent now: it is kept if an earlier
 // share at another pool is not answered, and dropped if nothing was asked.
-func (s *Session) agentAnswered(tag linkTag, p *pool, answer []byte) bool {
+func (s *Session) agentAnswered(from *link, answer []byte) bool {
 	if !s.agent.wantsAnswers {
 		return true
 	}
-	l := s.agent.link(tag)
+	l := s.agent.link(from.tag)
 	if l == nil || len(answer) != agentAnswerSize {
 		return false
 	}
@@ -262,7 +265,7 @@ func (s *Session) agentAnswered(tag linkTag, p *pool, answer []byte) bool {
 	l.proved = true
 	share := &l.waiting[at]
 	share.Answered = true
-	s.countVerdictOf(tag, p, status.accepted())
+	s.countVerdictOf(from, status.accepted())
 	if s.agent.follows(l, share.Number) {
 		s.agent.hold(l, share.Number, status)
 		l.trim()
@@ -300,7 +303,7 @@ func (s *Session) releaseAgentAnswers() {
 		w.holding--
 	}
 	if len(out) > 0 {
-		s.miner.write(out)
+		s.miner.Write(out)
 	}
 }
 
@@ -328,7 +331,7 @@ func (s *Session) giveUpAnswers(l *agentLink, status agentStatus) {
 		}
 	}
 	if len(out) > 0 {
-		s.miner.write(out)
+		s.miner.Write(out)
 	}
 	s.releaseAgentAnswers()
 }
@@ -343,7 +346,7 @@ func (s *Session) answerAgent(l *agentLink, number uint32, status agentStatus) {
 		s.agent.hold(l, number, status)
 		return
 	}
-	s.miner.write(appendAgentAnswer(nil, number, status))
+	s.miner.Write(appendAgentAnswer(nil, number, status))
 }
 
 func appendAgentAnswer(b []byte, number uint32, status agentStatus) []byte {

@@ -99,9 +99,9 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 // counts are the shares submitted, accepted and refused of a sub-account.
 func (sw *testSwitcher) counts(t *testing.T, account string) [3]uint64 {
 	t.Helper()
-	sw.mu.Lock()
-	defer sw.mu.Unlock()
-	a := sw.accounts[account]
+	sw.accounts.mu.Lock()
+	defer sw.accounts.mu.Unlock()
+	a := sw.accounts.accounts[account]
 	if a == nil {
 		t.Fatalf("no sub-account %q", account)
 	}

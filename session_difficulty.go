@@ -15,15 +15,17 @@ func (s *Session) awaitDifficulty() {
 	if s.agent != nil || s.manager.chain == chainEthereum {
 		return
 	}
-	s.difficultyDue = s.loop.after(difficultyGrace, func() {
-		s.difficultyDue = nil
-		s.miner.write([]byte(`{"id":null,"method":"mining.set_difficulty","params":[1]}` + "\n"))
+	s.link.difficultyDue = s.loop.After(difficultyGrace, func() {
+		s.link.difficultyDue = nil
+		s.miner.Write([]byte(`{"id":null,"method":"mining.set_difficulty","params":[1]}` + "\n"))
 	})
 }
 
 // difficultyTold ends that, as the link in use has told one or is in use no
 // more.
 func (s *Session) difficultyTold() {
-	s.loop.stopTimer(s.difficultyDue)
-	s.difficultyDue = nil
+	if s.link != nil {
+		s.loop.StopTimer(s.link.difficultyDue)
+		s.link.difficultyDue = nil
+	}
 }

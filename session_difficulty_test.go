@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 const highDifficulty = `{"id":null,"method":"mining.set_difficulty","params":[4096]}`
@@ -85,9 +86,9 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 			eventually(sc.t, "the session ends", func() bool { return sc.sw.sessionCount() == 0 })
 			timers := 0
 			for _, l := range sc.sw.loops {
-				l.call(func() {
-					for _, timer := range l.timers {
-						if left := time.Until(timer.at); left > 0 && left <= difficultyGrace {
+				l.Call(func() {
+					for _, due := range l.Held().Timers {
+						if left := time.Until(due); left > 0 && left <= difficultyGrace {
 							timers++
 						}
 					}
@@ -112,12 +113,12 @@ func TestSessionNoDefaultDifficulty(t *testing.T) {
 	for name, userAgent := range map[string]string{"first link": "raw/1.0", "agent": "btccom-agent/1"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			btc, bcc := startScriptedPool(t), startScriptedPool(t)
+			btc, bcc := testkit.StartScriptedPool(t), testkit.StartScriptedPool(t)
 			coins := newMemoryCoins(map[string]string{"alice": "btc"})
 			sw := startSwitcher(t, coins, nil, func(c *Config) {
-				c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: btc.addr()}, "bcc": {URL: bcc.addr()}}
+				c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: btc.Addr()}, "bcc": {URL: bcc.Addr()}}
 			})
-			sc := &scene{t: t, sw: sw, pools: map[string]*scriptedPool{"btc": btc, "bcc": bcc}, miner: stratumtest.DialRaw(t, sw.addr)}
+			sc := &scene{t: t, sw: sw, pools: map[string]*testkit.ScriptedPool{"btc": btc, "bcc": bcc}, miner: stratumtest.DialRaw(t, sw.addr)}
 			sc.miner.SendLine(`{"id":1,"method":"mining.subscribe","params":["` + userAgent + `"]}`)
 			sc.miner.Line(stratumtest.Patience)
 			sc.miner.SendLine(rawAuthorize)

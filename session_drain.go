@@ -3,6 +3,8 @@ package main
 import (
 	"slices"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // maxDrainOwed is how much longer than DrainSeconds a link stays that still
@@ -17,60 +19,52 @@ const (
 	maxLostDrains = 16
 )
 
-// drain is a link a session had before a switch. It stays open for shares that
+// drain is a link that a session no longer uses. It stays open for shares that
 // were on their way and for the answers to them. The pool's notifications are
 // dropped. If the link is lost, the drain stays without a socket: shares for its
-// jobs are answered with an error, as any other pool can only refuse them.
+// jobs are answered with an error, because any other pool can only refuse them.
 //
 // A share goes to the link that gave its job. Where two pools use the same ID,
 // the miner was told another one for the later link's job (job_table.go). Shares
 // for jobs that no link is known to have given go to the link in use.
 type drain struct {
+	*link
 	session   *Session
-	pool      *pool
-	address   *poolAddress // nil if taken over from the process before
-	socket    *socket      // nil if it was lost
-	rules     *lineRules
-	tag       linkTag
-	own       *ownRequests
-	jobs      jobTable
-	rest      bool // jobs that no link is known to have given are its; only after an older process
-	timer     *loopTimer
+	timer     *relay.Timer
 	ending    bool // the link goes as soon as no answer is owed
 	premature bool // that is before its time: the jobs stay known when it has gone
-
-	extended bool // for the sake of what the miner had sent
+	extended  bool // for the sake of what the miner had sent
 }
 
-// retireUpstream turns the link in use into a draining one, before one to next
-// takes its place.
-func (s *Session) retireUpstream(next *pool) {
-	if s.upstream != nil {
-		s.limitDrains()
-	}
-	old, jobs, rest := s.upstream, s.jobs, s.restJobs
-	linger := s.manager.drainTime
+// retireLink ends the use of the session's link, before next takes its place.
+// A link whose connection is open drains. Of one that was lost the jobs stay
+// known; they are next's if that goes to the same pool, which may still know
+// them.
+func (s *Session) retireLink(next *link) {
+	old := s.link
 	if old == nil {
-		// It was lost. Its own pool may still know its jobs.
-		if s.pool == next && !s.numbersJobs() {
+		return
+	}
+	linger := s.manager.drainTime
+	if !old.open() {
+		if old.pool == next.pool && !s.numbersJobs() {
+			next.jobs, next.restJobs = old.jobs, old.restJobs
 			return
 		}
-		s.jobs, s.restJobs = jobTable{}, false
-		if s.pool != nil && linger > 0 {
-			s.keepDrain(&drain{session: s, pool: s.pool, address: s.address, tag: s.tag, jobs: jobs, rest: rest}, linger)
+		if linger > 0 {
+			s.keepDrain(old, linger)
 		}
 		return
 	}
-	s.upstream, s.jobs, s.restJobs = nil, jobTable{}, false
+	s.limitDrains()
 	if linger == 0 {
-		closeLink(old, s.owesShares())
-		s.failRequests(s.tag, s.own)
+		old.disconnect(s.mayOwe(old))
+		s.failRequests(old)
 		return
 	}
-	d := &drain{session: s, pool: s.pool, address: s.address, socket: old, rules: s.rules, tag: s.tag, own: s.own, jobs: jobs, rest: rest}
-	s.keepDrain(d, linger)
+	s.keepDrain(old, linger)
 	s.manager.draining.Add(1)
-	old.resume() // if it was held back, answers wait in it
+	old.socket.Resume() // if it was held back, answers wait in it
 }
 
 // spareDescriptors closes the link just retired if descriptors are short, as
@@ -82,11 +76,12 @@ func (s *Session) spareDescriptors() {
 }
 
 // keepDrain adds the latest former link.
-func (s *Session) keepDrain(d *drain, linger time.Duration) {
+func (s *Session) keepDrain(former *link, linger time.Duration) {
 	if len(s.drains) == maxLostDrains {
 		s.drains[0].end()
 	}
-	d.timer = s.loop.after(linger, d.expire)
+	d := &drain{link: former, session: s}
+	d.timer = s.loop.After(linger, d.expire)
 	s.drains = append(s.drains, d)
 }
 
@@ -94,7 +89,7 @@ func (s *Session) keepDrain(d *drain, linger time.Duration) {
 func (s *Session) limitDrains() {
 	open, oldest := 0, (*drain)(nil)
 	for _, d := range slices.Backward(s.drains) {
-		if d.socket != nil {
+		if d.open() {
 			open, oldest = open+1, d
 		}
 	}
@@ -107,11 +102,11 @@ func (s *Session) limitDrains() {
 // the same pool.
 func (s *Session) takeJobs(d *drain) {
 	later := s.drains[slices.Index(s.drains, d)+1:]
-	s.jobs.before(&d.jobs, func(id []byte) bool {
+	s.link.jobs.before(&d.jobs, func(id []byte) bool {
 		return slices.ContainsFunc(later, func(other *drain) bool { return other.jobs.has(id) })
 	})
-	s.restJobs = s.restJobs || d.rest
-	d.jobs, d.rest = jobTable{}, false
+	s.link.restJobs = s.link.restJobs || d.restJobs
+	d.jobs, d.restJobs = jobTable{}, false
 }
 
 // numbersJobs says that pools count the jobs of each connection anew, as sserver
@@ -121,7 +116,7 @@ func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain 
 // end closes the former link, and forgets it.
 func (d *drain) end() {
 	s := d.session
-	s.loop.stopTimer(d.timer)
+	s.loop.StopTimer(d.timer)
 	s.drains = slices.DeleteFunc(s.drains, func(other *drain) bool { return other == d })
 	if len(s.drains) == 0 {
 		s.drains = nil
@@ -133,7 +128,7 @@ func (d *drain) end() {
 // come.
 func (d *drain) lose() {
 	s := d.session
-	again := d.pool == s.pool && !s.numbersJobs()
+	again := d.pool == s.link.pool && !s.numbersJobs()
 	if again {
 		s.takeJobs(d)
 	}
@@ -142,15 +137,15 @@ func (d *drain) lose() {
 		return
 	}
 	d.ending, d.premature = false, false
-	s.loop.stopTimer(d.timer)
-	d.timer = s.loop.after(s.manager.drainTime, d.expire)
+	s.loop.StopTimer(d.timer)
+	d.timer = s.loop.After(s.manager.drainTime, d.expire)
 	d.close()
 }
 
 // endEarly loses the former link, as soon as it owes no answers.
 func (d *drain) endEarly() {
 	switch {
-	case d.socket == nil || d.ending:
+	case !d.open() || d.ending:
 	case d.owes():
 		d.finish()
 		d.premature = true
@@ -160,36 +155,15 @@ func (d *drain) endEarly() {
 }
 
 func (d *drain) close() {
-	if d.socket != nil {
-		closeLink(d.socket, d.session.agent.owes(d.tag) || d.session.requests.shares(d.tag) > 0)
-		d.socket = nil
+	if d.open() {
+		d.disconnect(d.owes())
 		d.session.manager.draining.Add(-1)
 	}
-	d.session.failRequests(d.tag, d.own)
+	d.session.failRequests(d.link)
 }
 
-// closeLink ends a connection to a pool. A reset frees the local port at once,
-// but may keep the pool from reading what it was sent last: not while shares are
-// unanswered.
-func closeLink(sock *socket, sharesOwed bool) {
-	if sharesOwed {
-		sock.close()
-		return
-	}
-	sock.reset()
-}
-
-// owesShares says that the link in use has shares to answer. Of an agent that
-// wants no answers to its binary shares that is not known.
-func (s *Session) owesShares() bool {
-	return s.agent != nil && !s.agent.wantsAnswers || s.agent.owes(s.tag) || s.requests.shares(s.tag) > 0
-}
-
-// owes says that the former pool has shares to answer. Other requests some
-// pools never answer.
-func (d *drain) owes() bool {
-	return d.session.agent.owes(d.tag) || d.session.requests.shares(d.tag) > 0
-}
+// owes reports whether the former pool has shares to answer.
+func (d *drain) owes() bool { return d.session.owes(d.link) }
 
 func (s *Session) endDrains() {
 	for len(s.drains) > 0 {
@@ -198,7 +172,7 @@ func (s *Session) endDrains() {
 }
 
 // drainOf is the former link that sock is, or nil.
-func (s *Session) drainOf(sock *socket) *drain {
+func (s *Session) drainOf(sock *relay.Socket) *drain {
 	for _, d := range s.drains {
 		if d.socket == sock {
 			return d
@@ -213,9 +187,9 @@ func (s *Session) drainOf(sock *socket) *drain {
 func (d *drain) expire() {
 	s := d.session
 	reconnecting := s.phase == phaseReconnecting
-	if reconnecting || !d.extended && s.miner.hasMore() {
+	if reconnecting || !d.extended && s.miner.HasMore() {
 		d.extended = d.extended || !reconnecting
-		d.timer = s.loop.after(s.manager.drainTime, d.expire)
+		d.timer = s.loop.After(s.manager.drainTime, d.expire)
 		return
 	}
 	d.finish()
@@ -231,13 +205,8 @@ func (d *drain) finish() {
 		return
 	}
 	d.ending = true
-	d.session.loop.stopTimer(d.timer)
-	d.timer = d.session.loop.after(maxDrainOwed, d.end)
-}
-
-// to says that the former link goes to an address of p.
-func (d *drain) to(p *pool, a *poolAddress) bool {
-	return d.address == a || d.address == nil && d.pool == p
+	d.session.loop.StopTimer(d.timer)
+	d.timer = d.session.loop.After(maxDrainOwed, d.end)
 }
 
 // clearWay ends former links to an address that the session is on its way back
@@ -245,24 +214,25 @@ func (d *drain) to(p *pool, a *poolAddress) bool {
 // to other addresses of the pool stay.
 func (s *Session) clearWay(p *pool, a *poolAddress) {
 	for _, d := range slices.Clone(s.drains) {
-		if d.to(p, a) {
+		if d.leadsTo(p, a) {
 			d.endEarly()
 		}
 	}
 }
 
-// finishDrainsTo ends former links to an address that the session is back at:
+// finishDrainsTo ends former links to the address that the link in use leads to:
 // shares for their jobs are its own again. What was lost of the pool may be
 // known at any of its addresses.
-func (s *Session) finishDrainsTo(p *pool, a *poolAddress) {
+func (s *Session) finishDrainsTo(l *link) {
+	p, a := l.pool, l.address
 	for _, d := range slices.Clone(s.drains) {
 		if s.numbersJobs() {
-			if d.to(p, a) {
+			if d.leadsTo(p, a) {
 				d.endEarly()
 			}
 			continue
 		}
-		if d.to(p, a) || d.socket == nil && d.pool == p {
+		if d.leadsTo(p, a) || !d.open() && d.pool == p {
 			s.takeJobs(d)
 			d.premature = false
 			d.finish()
@@ -274,7 +244,7 @@ func (s *Session) finishDrainsTo(p *pool, a *poolAddress) {
 // the miner knows by another ID than the pool to the pool with the latter. It
 // reports whether the share was one of these.
 func (s *Session) routeShare(line []byte) bool {
-	if len(s.drains) == 0 && s.jobs.renamed == 0 {
+	if len(s.drains) == 0 && s.link.jobs.renamed == 0 {
 		return false
 	}
 	at, _, ok := jobIDSpan(line, 1)
@@ -282,43 +252,43 @@ func (s *Session) routeShare(line []byte) bool {
 		return false
 	}
 	id := plainID(line[at.start:at.end])
-	poolJob, ok := s.jobs.find(id)
+	poolJob, ok := s.link.jobs.find(id)
 	if ok {
 		if poolJob == nil {
 			return false
 		}
-		s.countShare(s.pool)
-		s.sendShare(s.upstream, s.rules, s.own, s.tag, line, poolJob)
+		s.countShare(s.link.pool)
+		s.sendShare(s.link, line, poolJob)
 		return true
 	}
-	d, poolJob := s.drainGiving(id)
-	if d == nil {
+	former, poolJob := s.formerLinkGiving(id)
+	if former == nil {
 		return false
 	}
-	s.countShare(d.pool)
-	if d.socket == nil {
-		s.requests.push(d.tag, lineID(line), true)
-		s.failRequests(d.tag, d.own)
+	s.countShare(former.pool)
+	if !former.open() {
+		s.requests.push(former.tag, lineID(line), true)
+		s.failRequests(former)
 		return true
 	}
-	s.sendShare(d.socket, d.rules, d.own, d.tag, line, poolJob)
+	s.sendShare(former, line, poolJob)
 	return true
 }
 
-// drainGiving is the former link that gave the job, and what its pool calls it
-// if that is something else. It is nil if none of those there are did.
-func (s *Session) drainGiving(id []byte) (d *drain, own []byte) {
+// formerLinkGiving is the former link that gave the job, and what its pool calls
+// it if that is something else. It is nil if none of those there are did.
+func (s *Session) formerLinkGiving(id []byte) (former *link, own []byte) {
 	for _, d := range slices.Backward(s.drains) {
 		if own, ok := d.jobs.find(id); ok {
-			return d, own
+			return d.link, own
 		}
 	}
-	if s.restJobs {
+	if s.link.restJobs {
 		return nil, nil
 	}
 	for _, d := range s.drains {
-		if d.rest {
-			return d, nil
+		if d.restJobs {
+			return d.link, nil
 		}
 	}
 	return nil, nil
@@ -337,15 +307,15 @@ func (d *drain) received(b []byte) int {
 		at += len(line)
 		if line[0] == agentMagic {
 			if line[1] == agentAnswer {
-				if s.agentAnswered(d.tag, d.pool, line) {
-					s.miner.write(line)
+				if s.agentAnswered(d.link, line) {
+					s.miner.Write(line)
 				}
 				s.releaseAgentAnswers()
 			}
 			continue
 		}
-		if answer := s.formerAnswer(d, line); answer != nil {
-			s.miner.write(answer)
+		if answer := s.formerAnswer(d.link, line); answer != nil {
+			s.miner.Write(answer)
 			if len(s.held) > 0 {
 				s.releaseHeld()
 			}
@@ -353,8 +323,8 @@ func (d *drain) received(b []byte) int {
 			s.manager.monitor.dropped[dropFormerPool].Add(1)
 		}
 	}
-	if d.socket != nil && s.miner.congested() {
-		d.socket.pause(false)
+	if d.open() && s.miner.Congested() {
+		d.socket.Pause(false)
 	}
 	if d.ending && !d.owes() {
 		d.lose()

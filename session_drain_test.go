@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
@@ -17,18 +18,18 @@ import (
 type scene struct {
 	t     *testing.T
 	sw    *testSwitcher
-	pools map[string]*scriptedPool
+	pools map[string]*testkit.ScriptedPool
 	miner *stratumtest.Raw
 }
 
 // startScene has the miner at the first pool, with the job NAME-1.
 func startScene(t *testing.T, chain string, change func(*Config), pools ...string) (*scene, *stratumtest.Raw) {
 	t.Helper()
-	sc := &scene{t: t, pools: make(map[string]*scriptedPool)}
+	sc := &scene{t: t, pools: make(map[string]*testkit.ScriptedPool)}
 	servers := make(map[string]StratumServerInfo)
 	for _, name := range pools {
-		sc.pools[name] = startScriptedPool(t)
-		servers[name] = StratumServerInfo{URL: sc.pools[name].addr(), UserSuffix: name}
+		sc.pools[name] = testkit.StartScriptedPool(t)
+		servers[name] = StratumServerInfo{URL: sc.pools[name].Addr(), UserSuffix: name}
 	}
 	sc.sw = startSwitcher(t, newMemoryCoins(map[string]string{"alice": pools[0]}), nil, func(c *Config) {
 		c.ChainType = chain
@@ -56,14 +57,6 @@ func (sc *scene) begin(pool string) *stratumtest.Raw {
 	return link
 }
 
-func jobLine(id string, clean bool) string {
-	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","01","02",[],"20000000","1d00ffff","5f000000",%v]}`, id, clean)
-}
-
-func shareLine(id, job string) string {
-	return fmt.Sprintf(`{"id":%s,"method":"mining.submit","params":["alice.1","%s","0000000000000001","5f000000","00000000"]}`, id, job)
-}
-
 func goodAnswer(id string) string { return fmt.Sprintf(`{"id":%s,"result":true,"error":null}`, id) }
 
 func lostAnswer(id string) string {
@@ -76,7 +69,7 @@ const difficultyLine = `{"id":null,"method":"mining.set_difficulty","params":[1]
 // sends no work.
 func (sc *scene) accept(name string) *stratumtest.Raw {
 	sc.t.Helper()
-	r := sc.pools[name].next()
+	r := sc.pools[name].Next()
 	var subscribe struct{ Params []any }
 	if err := json.Unmarshal([]byte(r.Line(stratumtest.Patience)), &subscribe); err != nil || len(subscribe.Params) < 2 {
 		sc.t.Fatalf("subscribe: %v %v", subscribe, err)
@@ -376,7 +369,7 @@ func TestDrainLostPool(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.sw.setTiming(impatient)
 	sc.share(btc, "10", "btc-1")
-	sc.pools["btc"].ln.Close()
+	sc.pools["btc"].Ln.Close()
 	sc.sw.coins.set("alice", "bcc")
 	bcc := sc.accept("bcc")
 	btc.Close()
@@ -432,15 +425,15 @@ func TestDrainOutlastsAReconnect(t *testing.T) {
 // The pool moves to another of its addresses and back: the miner's shares on
 // their way are not another address' business.
 func TestDrainBetweenAddressesOfOnePool(t *testing.T) {
-	backup := startScriptedPool(t)
+	backup := testkit.StartScriptedPool(t)
 	sc, first := startScene(t, "bitcoin", func(c *Config) {
 		btc := c.StratumServerMap["btc"]
-		btc.BackupURLs = []string{backup.addr()}
+		btc.BackupURLs = []string{backup.Addr()}
 		c.StratumServerMap["btc"] = btc
 	}, "btc")
 	sc.sw.setTiming(impatient)
 	sc.pools["backup"] = backup
-	sc.pools["btc"].ln.Close()
+	sc.pools["btc"].Ln.Close()
 	first.Close()
 	second := sc.serve("backup", "backup-1")
 	sc.expectWork("backup-1")
@@ -466,8 +459,8 @@ func TestDrainBetweenAddressesOfOnePool(t *testing.T) {
 func (sc *scene) renew(a *poolAddress) {
 	sc.t.Helper()
 	for _, l := range sc.sw.loops {
-		l.call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				if s.phase != phaseRelaying {
 					sc.t.Errorf("session is %s", s.phase)
 				}
@@ -480,7 +473,7 @@ func (sc *scene) renew(a *poolAddress) {
 // reopen listens again at the pool's address.
 func (sc *scene) reopen(name string) string {
 	sc.t.Helper()
-	sc.pools["reopened "+name] = listenScriptedPool(sc.t, sc.pools[name].addr())
+	sc.pools["reopened "+name] = listenScriptedPool(sc.t, sc.pools[name].Addr())
 	return "reopened " + name
 }
 
@@ -525,8 +518,8 @@ func TestDrainEnds(t *testing.T) {
 func (sc *scene) drainsEnding() int {
 	n := 0
 	for _, l := range sc.sw.loops {
-		l.call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				for _, d := range s.drains {
 					if d.ending {
 						n++
@@ -551,7 +544,7 @@ func TestDrainETHProxy(t *testing.T) {
 	answer := func(id int) string { return fmt.Sprintf(`{"id":%d,"jsonrpc":"2.0","result":true}`, id) }
 	serve := func(name, header string) *stratumtest.Raw {
 		t.Helper()
-		r := sc.pools[name].next()
+		r := sc.pools[name].Next()
 		r.ExpectMethod("mining.subscribe")
 		r.ExpectMethod("eth_submitLogin")
 		r.SendLine(`{"id":2147400000,"jsonrpc":"2.0","result":true}`)
@@ -585,7 +578,7 @@ func TestDrainETHProxy(t *testing.T) {
 	sc.miner.ExpectLine(answer(10))
 
 	// A job that comes as an answer is a job: the pool is not silent.
-	before := sc.jobSeen(func(s *Session) { s.jobSeen = 1 << 31 })
+	before := sc.jobSeen(func(s *Session) { s.link.jobSeen = 1 << 31 })
 	eth.SendLine(job("bb03"))
 	sc.miner.ExpectLine(job("bb03"))
 	if after := sc.jobSeen(nil); after == 1<<31 {
@@ -595,9 +588,9 @@ func TestDrainETHProxy(t *testing.T) {
 
 func (sc *scene) jobSeen(change func(*Session)) (seen uint32) {
 	for _, l := range sc.sw.loops {
-		l.call(func() {
-			for _, s := range sc.sw.sessionsOf(l) {
-				seen = s.jobSeen
+		l.Call(func() {
+			for _, s := range l.allSessions() {
+				seen = s.link.jobSeen
 				if change != nil {
 					change(s)
 				}
@@ -608,14 +601,14 @@ func (sc *scene) jobSeen(change func(*Session)) (seen uint32) {
 }
 
 // listenScriptedPool is startScriptedPool at a given address.
-func listenScriptedPool(t testing.TB, addr string) *scriptedPool {
+func listenScriptedPool(t testing.TB, addr string) *testkit.ScriptedPool {
 	t.Helper()
 	ln, err := testport.ListenAgain(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &scriptedPool{t: t, ln: ln, conns: make(chan net.Conn, 64)}
+	p := &testkit.ScriptedPool{T: t, Ln: ln, Conns: make(chan net.Conn, 64)}
 	t.Cleanup(func() { ln.Close() })
-	go p.accept()
+	go p.Accept()
 	return p
 }

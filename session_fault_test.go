@@ -14,7 +14,7 @@ import (
 func (m *testSwitcher) setTiming(change func(*timing)) {
 	barrier := func() {
 		for _, l := range m.loops {
-			l.call(func() {})
+			l.Call(func() {})
 		}
 	}
 	barrier()
@@ -34,8 +34,8 @@ func impatient(t *timing) {
 func (m *testSwitcher) linksInPreparation() int {
 	n := 0
 	for _, l := range m.loops {
-		l.call(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				if s.linking != nil {
 					n++
 				}
@@ -159,13 +159,6 @@ func threePools(t *testing.T) (sw *testSwitcher, m *stratumtest.Miner, btc, bcc,
 	})
 	t.Cleanup(func() { checkAfterLoss(t, m, btc, bcc, bsv) })
 	return sw, m, btc, bcc, bsv
-}
-
-func waitConnections(t *testing.T, p *stratumtest.Pool, n int) {
-	t.Helper()
-	if err := p.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.Connections == n }); err != nil {
-		t.Fatalf("pool %s: %v; %+v", p.Name(), err, p.Stats())
-	}
 }
 
 func TestSessionLastCoinWins(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -167,11 +168,11 @@ func TestFloodOfSlowPeers(t *testing.T) {
 	}
 	minesOn(t, m, "all readers mine", 4*testWait, func() bool { return sw.sessionsIn(phaseRelaying) == flood+1 })
 	for _, l := range sw.loops {
-		l.call(func() {
-			l.stallLimit = 3 * time.Second
-			for _, s := range sw.sessionsOf(l) {
+		l.Call(func() {
+			l.SetWriteTimeout(3 * time.Second)
+			for _, s := range l.allSessions() {
 				if s.auth.name.Miner != ".good" {
-					unix.SetsockoptInt(int(s.miner.fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
+					unix.SetsockoptInt(s.miner.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
 				}
 			}
 		})
@@ -211,11 +212,11 @@ func TestFloodOfSlowPeers(t *testing.T) {
 		left := 0
 		var u, p int
 		for _, l := range sw.loops {
-			l.call(func() {
-				for _, s := range sw.sessionsOf(l) {
+			l.Call(func() {
+				for _, s := range l.allSessions() {
 					left++
-					u += s.miner.backlog()
-					p += len(s.miner.partial)
+					u += s.miner.Backlog()
+					p += len(s.miner.Unconsumed())
 				}
 			})
 		}
@@ -229,7 +230,7 @@ func TestFloodOfSlowPeers(t *testing.T) {
 	if unsent == 0 || partial == 0 {
 		t.Error("nobody was slow")
 	}
-	if limit := flood * (jobSize + readChunk); unsent > limit {
+	if limit := flood * (jobSize + relay.ReadChunk); unsent > limit {
 		t.Errorf("%d bytes waited for slow readers, want at most %d", unsent, limit)
 	}
 	for _, nc := range append(readers, senders...) {
@@ -246,7 +247,7 @@ func TestMinerThatTakesNoAnswers(t *testing.T) {
 		t.Run(fmt.Sprintf("mining=%v", mining), func(t *testing.T) {
 			sw := startLimited(t, func(*Config) {})
 			for _, l := range sw.loops {
-				l.call(func() { l.stallLimit = time.Second })
+				l.Call(func() { l.SetWriteTimeout(time.Second) })
 			}
 			nc := dialFrom(t, "127.0.0.2", sw.addr)
 			if mining {
@@ -255,9 +256,9 @@ func TestMinerThatTakesNoAnswers(t *testing.T) {
 			}
 			eventually(t, "it is there", func() bool { return sw.sessionCount() == 1 })
 			for _, l := range sw.loops {
-				l.call(func() {
-					for _, s := range sw.sessionsOf(l) {
-						unix.SetsockoptInt(int(s.miner.fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
+				l.Call(func() {
+					for _, s := range l.allSessions() {
+						unix.SetsockoptInt(s.miner.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
 					}
 				})
 			}
@@ -274,55 +275,24 @@ func TestMinerThatTakesNoAnswers(t *testing.T) {
 			most := 0
 			eventually(t, "it is closed", func() bool {
 				for _, l := range sw.loops {
-					l.call(func() {
-						for _, s := range sw.sessionsOf(l) {
-							most = max(most, s.miner.backlog())
+					l.Call(func() {
+						for _, s := range l.allSessions() {
+							most = max(most, s.miner.Backlog())
 						}
 					})
 				}
 				return sw.sessionCount() == 0
 			})
 			sender.Wait()
-			limit := 2 * readChunk
+			limit := 2 * relay.ReadChunk
 			if mining {
-				limit += maxUnsent / 2
+				limit += relay.MaxUnsent / 2
 			}
 			if most == 0 || most > limit {
 				t.Errorf("%d bytes of answers waited, want some and at most %d", most, limit)
 			}
 		})
 	}
-}
-
-// A peer that always takes something and never all is given up in the end.
-func TestRelayPeerThatTakesLittle(t *testing.T) {
-	b := newRelayBench(t)
-	b.call(func() { b.stallLimit = time.Hour })
-	o := newRecorder()
-	s, peer := b.adopted(o)
-	peer.SetReadBuffer(16 << 10)
-	var first, last stall
-	var before, left int
-	b.call(func() {
-		unix.SetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10)
-		s.write(make([]byte, maxUnsent-1))
-		first, before = b.stalled[s], s.backlog()
-	})
-	for left = before; left == before; {
-		if _, err := io.ReadFull(peer, make([]byte, 16<<10)); err != nil {
-			t.Fatal(err)
-		}
-		b.call(func() { last, left = b.stalled[s], s.backlog() })
-	}
-	if left == 0 || last.congested != first.congested || !last.stuck.After(first.stuck) {
-		t.Fatalf("%d bytes are left, waiting since %v, stuck since %v; at first %v", left, last.congested, last.stuck, first)
-	}
-	b.call(func() {
-		last.congested = last.congested.Add(-congestedLimit * time.Hour)
-		b.stalled[s] = last
-		b.checkStalled()
-	})
-	o.want(t, "closed: "+errWriteTimeout.Error())
 }
 
 // Strangers with more requests than any handshake has are closed.
@@ -341,15 +311,9 @@ func TestFloodOfRequests(t *testing.T) {
 			}
 		}()
 	}
-	tooMany := func() int64 {
-		sw.mu.Lock()
-		defer sw.mu.Unlock()
-		return sw.failures[failTooMany]
-	}
+	tooMany := func() int64 { return sw.monitor.failures[failTooMany].Load() }
 	minesOn(t, m, "all are closed", testWait, func() bool { return tooMany() == 100 })
-	sw.mu.Lock()
-	answered := sw.failures[errUnauthorized.Code]
-	sw.mu.Unlock()
+	answered := sw.monitor.failures[failShareTooEarly].Load()
 	if want := int64(100 * maxHandshakeLines); answered != want {
 		t.Errorf("%d requests were answered, want %d", answered, want)
 	}

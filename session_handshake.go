@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // The handshake with the miner: protocol.md, "Handshake with the miner".
@@ -47,7 +49,7 @@ type handshake struct {
 	lines    int
 	// wantsAnswers: an agent has asked for answers to its shares.
 	wantsAnswers bool
-	timer        *loopTimer
+	timer        *relay.Timer
 	out          []byte // answers to the requests of one read
 }
 
@@ -61,7 +63,7 @@ type authorization struct {
 
 func (s *Session) beginHandshake() {
 	s.handshake = &handshake{began: time.Now()}
-	s.handshake.timer = s.loop.after(s.manager.timing.firstByte, s.handshakeTimeout)
+	s.handshake.timer = s.loop.After(s.manager.timing.firstByte, s.handshakeTimeout)
 }
 
 // backToHandshake lets a refused miner try another worker name.
@@ -69,12 +71,12 @@ func (s *Session) backToHandshake() {
 	s.phase = phaseHandshaking
 	s.auth = nil
 	s.manager.leaveAccount(s)
-	s.miner.resume()
+	s.miner.Resume()
 }
 
 func (s *Session) endHandshake() {
 	if s.handshake != nil {
-		s.loop.stopTimer(s.handshake.timer)
+		s.loop.StopTimer(s.handshake.timer)
 		s.handshake = nil
 	}
 }
@@ -82,19 +84,19 @@ func (s *Session) endHandshake() {
 func (s *Session) handshakeTimeout() {
 	h := s.handshake
 	if !h.started {
-		s.manager.handshakeFailed(failSilent)
+		s.manager.monitor.handshakeFailed(failSilent)
 		s.close("sent nothing")
 		return
 	}
 	if left := s.manager.timing.authorize - time.Since(h.began); left > 0 {
-		h.timer = s.loop.after(left, s.handshakeTimeout)
+		h.timer = s.loop.After(left, s.handshakeTimeout)
 		return
 	}
 	if s.phase == phaseRouting {
 		s.refuse(errConnectFailed, true, "no pool in time")
 		return
 	}
-	s.manager.handshakeFailed(failUnauthorized)
+	s.manager.monitor.handshakeFailed(failUnauthorized)
 	s.close("not authorized in time")
 }
 
@@ -106,7 +108,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 		n, err := s.takeProxyHeader(b)
 		switch {
 		case err != nil:
-			s.manager.handshakeFailed(failNotStratum)
+			s.manager.monitor.handshakeFailed(failNotStratum)
 			s.close(err.Error())
 			return len(b)
 		case n < 0:
@@ -131,7 +133,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 			return used
 		}
 		if b[used] != '{' {
-			s.manager.handshakeFailed(failNotStratum)
+			s.manager.monitor.handshakeFailed(failNotStratum)
 			s.close(notStratum(b[used:]))
 			return len(b)
 		}
@@ -141,8 +143,8 @@ func (s *Session) handshakeReceived(b []byte) int {
 		line := nextLine(b[used:])
 		if line == nil || len(line) > maxMinerLine {
 			if len(b)-used > maxMinerLine {
-				s.manager.handshakeFailed(failLineTooLong)
-				s.close(errLineTooLong.Error())
+				s.manager.monitor.handshakeFailed(failLineTooLong)
+				s.close(relay.ErrLineTooLong.Error())
 				return len(b)
 			}
 			break
@@ -157,10 +159,10 @@ func (s *Session) handshakeReceived(b []byte) int {
 		used += len(line)
 	}
 	if len(h.out) > 0 {
-		s.miner.write(h.out)
+		s.miner.Write(h.out)
 		h.out = nil
-		if s.phase == phaseHandshaking && !h.held && s.miner.congested() {
-			s.miner.pause(false) // it has to take its answers first
+		if s.phase == phaseHandshaking && !h.held && s.miner.Congested() {
+			s.miner.Pause(false) // it has to take its answers first
 		}
 	}
 	return used
@@ -197,14 +199,14 @@ func (s *Session) answerError(r *request, e *stratumError) {
 	if s.manager.chain == chainEthereum && s.subscription == nil && bytes.HasPrefix([]byte(r.Method), []byte("eth_")) {
 		d = dialectRPC2
 	}
-	s.manager.handshakeFailed(e.Code)
+	s.manager.monitor.handshakeFailed(handshakeFailureOf(e))
 	s.handshake.out = d.appendError(s.handshake.out, r.ID, e, s.manager.ids.server())
 }
 
 func (s *Session) handshakeLine(line []byte) {
 	h := s.handshake
 	if h.lines++; h.lines > maxHandshakeLines {
-		s.manager.handshakeFailed(failTooMany)
+		s.manager.monitor.handshakeFailed(failTooMany)
 		s.close("too many requests before authorization")
 		return
 	}
@@ -216,7 +218,7 @@ func (s *Session) handshakeLine(line []byte) {
 		h.out = append(h.out, s.refuseLine(line, err)...)
 		s.manager.monitor.dropped[dropNotJSON].Add(1)
 		if h.badLines++; h.badLines > maxBadLines {
-			s.manager.handshakeFailed(failNotStratum)
+			s.manager.monitor.handshakeFailed(failNotStratum)
 			s.close("lines that are not JSON")
 		}
 		return
@@ -338,12 +340,12 @@ func (s *Session) handleSubscribe(r *request) {
 func (s *Session) subscribe(sub *subscription) bool {
 	if !s.manager.serverIDOrWait(s) || !s.manager.sizeOrWait(s, sub.isAgent()) {
 		s.handshake.held = true
-		s.miner.pause(true)
+		s.miner.Pause(true)
 		return false
 	}
 	id, err := s.manager.ids.allocate()
 	if err != nil {
-		s.manager.limitedLog.errorf("no session ID", "%s refused: %v", s, err)
+		s.manager.limitedLog.Errorf("no session ID", "%s refused: %v", s, err)
 		s.close(err.Error())
 		return false
 	}
@@ -361,7 +363,7 @@ func (s *Session) subscribe(sub *subscription) bool {
 func (s *Session) extranonceKnown() {
 	if s.phase == phaseHandshaking && s.handshake.held {
 		s.handshake.held = false
-		s.miner.resume()
+		s.miner.Resume()
 	}
 }
 
@@ -387,7 +389,7 @@ func (s *Session) handleAuthorize(r *request) {
 	}
 	s.auth = &authorization{id: r.ID, method: r.Method, name: name, rest: furtherParams(params)}
 	s.phase = phaseRouting
-	s.miner.pause(true)
+	s.miner.Pause(true)
 	s.manager.route(s)
 }
 
@@ -403,9 +405,13 @@ func (s *Session) coinFound(account *subAccount, err error) {
 		return
 	}
 	s.auth.name.Account = account.name
-	wanted := s.manager.joinAccount(s, account)
+	wanted := s.manager.accounts.join(s, account)
+	s.interest = true
 	p := s.manager.pools[wanted]
 	if p == nil {
+		if line := s.manager.refusedAccounts.note(account.name, wanted, s.addr, time.Now()); line != "" {
+			s.manager.limitedLog.Errorf("refused for a coin without a pool", "%s", line)
+		}
 		s.refuse(errServerNotFound, true, fmt.Sprintf("coin %q is not in StratumServerMap", wanted))
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // Rules of the handshake that are not the business of one chain or variant;
@@ -72,7 +73,7 @@ func TestSessionHandshakeIDs(t *testing.T) {
 					f.send(miner, joinLines(all...))
 					expectLines(miner, wants...)
 				}
-				link := pool.next()
+				link := pool.Next()
 				expectLines(link, textPoolSubscribe, textPoolAuthorize)
 				link.Send(joinLines(textPoolSubscribed, textPoolAuthorized, textDifficulty, textJob))
 				expectLines(miner, `{"id":`+id.back+`,"result":true,"error":null}`, textDifficulty, textJob)
@@ -91,7 +92,7 @@ func TestSessionHandshakeWrites(t *testing.T) {
 		`{"id":1,"method":"mining.suggest_target","params":["ff"]}`, textSubscribe, textAuthorize))
 	expectWrite(t, miner, joinLines(`{"id":1,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}`,
 		`{"id":1,"result":true,"error":null}`, textSubscribed))
-	link := pool.next()
+	link := pool.Next()
 	expectWrite(t, link, joinLines(`{"id":2147400000,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
 		withOwnID(textPoolSubscribe, 1), `{"id":2147400002,"method":"mining.suggest_target","params":["ff"]}`, withOwnID(textPoolAuthorize, 3)))
 
@@ -114,7 +115,7 @@ func TestSessionHandshakeMaskUnasked(t *testing.T) {
 	miner := stratumtest.DialRaw(t, sw.addr)
 	miner.Send(joinLines(textSubscribe, textAuthorize))
 	miner.ExpectLine(textSubscribed)
-	link := pool.next()
+	link := pool.Next()
 	expectLines(link, textPoolSubscribe, textPoolAuthorize)
 	mask := `{"id":null,"method":"mining.set_version_mask","params":["1fffe000"]}`
 	link.Send(joinLines(mask, textPoolAuthorized, textPoolSubscribed, textJob, mask, textDifficulty))
@@ -140,7 +141,7 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 	suggested := `{"id":2147400002,"result":true,"error":null}`
 	mask := `{"id":null,"method":"mining.set_version_mask","params":["%s"]}`
 
-	link := btc.next()
+	link := btc.Next()
 	expectWrite(t, link, requests)
 	link.Send(joinLines(fmt.Sprintf(configured, "1fffe000"), withOwnID(textPoolSubscribed, 1), suggested, withOwnID(textPoolAuthorized, 3), textDifficulty, textJob))
 	expectWrite(t, miner, joinLines(`{"id":2,"result":true,"error":null}`, fmt.Sprintf(mask, "1fffe000"), textDifficulty, textJob))
@@ -150,7 +151,7 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 	// pool's job has the same.
 	job, cleanJob := strings.Replace(textJob, `"j1"`, `"j10"`, 1), strings.Replace(textCleanJob, `"j1"`, `"j10"`, 1)
 	sw.coins.set("alice", "bcc")
-	next := bcc.next()
+	next := bcc.Next()
 	expectWrite(t, next, requests)
 	next.Send(joinLines(withOwnID(textPoolSubscribed, 1), fmt.Sprintf(configured, "00ffe000"), `{"id":2147400003,"result":null,"error":[24,"Unauthorized worker",null]}`))
 	next.ExpectLine(fmt.Sprintf(auth, 2147400004, "alice_bcc.rig1"))
@@ -161,7 +162,7 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 
 	// The pool is lost. The mask is as it was, so it is not told again.
 	next.Close()
-	again := bcc.next()
+	again := bcc.Next()
 	expectWrite(t, again, requests)
 	again.Send(joinLines(withOwnID(textPoolSubscribed, 1), fmt.Sprintf(configured, "00ffe000"), suggested, withOwnID(textPoolAuthorized, 3), textDifficulty, textJob))
 	expectWrite(t, miner, joinLines(textDifficulty, cleanJob))
@@ -175,7 +176,7 @@ func TestSessionHandshakeEarlyRequests(t *testing.T) {
 	early := []string{`{"id":3,"method":"mining.submit","params":["alice.rig1","j1","00","00","00"]}`, `{"id":"e","method":"mining.hello","params":[]}`}
 	miner.Send(joinLines(textSubscribe, textAuthorize, early[0]))
 	miner.ExpectLine(textSubscribed)
-	link := pool.next()
+	link := pool.Next()
 	expectLines(link, textPoolSubscribe, textPoolAuthorize)
 	miner.Send(early[1][:10])
 	link.Send(joinLines(textPoolSubscribed, textPoolAuthorized, textDifficulty, textJob))
@@ -192,7 +193,7 @@ func TestSessionHandshakeNoJob(t *testing.T) {
 	miner := stratumtest.DialRaw(t, sw.addr)
 	miner.Send(joinLines(textSubscribe, textAuthorize))
 	miner.ExpectLine(textSubscribed)
-	link := pool.next()
+	link := pool.Next()
 	expectLines(link, textPoolSubscribe, textPoolAuthorize)
 	link.Send(joinLines(textPoolSubscribed, textPoolAuthorized))
 	miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
@@ -209,14 +210,14 @@ func TestSessionHandshakeRefusedPipelined(t *testing.T) {
 	miner.Send(joinLines(textSubscribe, textAuthorize, `{"id":3,"method":"mining.extranonce.subscribe","params":[]}`,
 		`{"id":4,"method":"mining.authorize","params":["alice.rig2"]}`))
 	miner.ExpectLine(textSubscribed)
-	link := pool.next()
+	link := pool.Next()
 	expectLines(link, textPoolSubscribe, textPoolAuthorize)
 	refusal := `{"id":2147400001,"result":null,"error":[24,"no",{"why": "me"}]}`
 	link.Send(joinLines(refusal, textPoolSubscribed))
 	link.ExpectLine(`{"id":2147400002,"method":"mining.authorize","params":["alice_btc.rig1","x"]}`)
 	link.SendLine(withOwnID(refusal, 2))
 	expectLines(miner, `{"id":2,"result":null,"error":[24,"no",{"why": "me"}]}`, `{"id":3,"result":true,"error":null}`)
-	link = pool.next()
+	link = pool.Next()
 	expectLines(link, textPoolSubscribe, `{"id":2147400001,"method":"mining.authorize","params":["alice.rig2"]}`)
 	link.Send(joinLines(textPoolAuthorized, textPoolSubscribed, textJob))
 	expectLines(miner, `{"id":4,"result":true,"error":null}`, textJob)
@@ -231,7 +232,7 @@ func TestSessionHandshakeCaseInsensitive(t *testing.T) {
 	miner := stratumtest.DialRaw(t, sw.addr)
 	miner.Send(joinLines(textSubscribe, `{"id":2,"method":"mining.authorize","params":["ALIce.Rig1","X"]}`))
 	miner.ExpectLine(textSubscribed)
-	link := pool.next()
+	link := pool.Next()
 	expectLines(link, textPoolSubscribe, `{"id":2147400001,"method":"mining.authorize","params":["alice.Rig1","X"]}`)
 	link.Send(joinLines(textPoolSubscribed, `{"id":2147400001,"result":false,"error":null}`))
 	link.ExpectLine(`{"id":2147400002,"method":"mining.authorize","params":["alice_btc.Rig1","X"]}`)
@@ -267,7 +268,7 @@ func TestSessionHandshakeAddress(t *testing.T) {
 			}
 			miner := stratumtest.NewRaw(t, conn)
 			miner.Send(joinLines(textSubscribe, textAuthorize))
-			pool.next().ExpectLine(strings.Replace(textPoolSubscribe, "2130706433", c.number, 1))
+			pool.Next().ExpectLine(strings.Replace(textPoolSubscribe, "2130706433", c.number, 1))
 		})
 	}
 }
@@ -305,10 +306,10 @@ func TestSessionHandshakeServerID(t *testing.T) {
 	coins.server = 0
 	for _, chain := range []string{"bitcoin", "ethereum"} {
 		t.Run(chain, func(t *testing.T) {
-			pool := startScriptedPool(t)
+			pool := testkit.StartScriptedPool(t)
 			sw := startSwitcher(t, coins, nil, func(c *Config) {
 				c.ChainType = chain
-				c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.addr(), UserSuffix: "btc"}}
+				c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.Addr(), UserSuffix: "btc"}}
 			})
 			miner := stratumtest.DialRaw(t, sw.addr)
 			subscribe, answer, poolLine := textSubscribe, subscribeAnswer("1", "ab000080"), strings.Replace(textPoolSubscribe, "01000080", "ab000080", 1)
@@ -323,7 +324,7 @@ func TestSessionHandshakeServerID(t *testing.T) {
 			miner.ExpectNothing(20 * time.Millisecond)
 			sw.ServerIDClaimed(171)
 			expectLines(miner, answer, errors[1])
-			pool.next().ExpectLine(poolLine)
+			pool.Next().ExpectLine(poolLine)
 		})
 	}
 }
@@ -332,16 +333,16 @@ func TestSessionHandshakeServerID(t *testing.T) {
 func TestSessionHandshakeServerIDETHProxy(t *testing.T) {
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	coins.server = 0
-	pool := startScriptedPool(t)
+	pool := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, coins, nil, func(c *Config) {
 		c.ChainType = "ethereum"
-		c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.addr(), UserSuffix: "btc"}}
+		c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.Addr(), UserSuffix: "btc"}}
 	})
 	miner := stratumtest.DialRaw(t, sw.addr)
 	miner.SendLine(`{"id":1,"method":"eth_submitLogin","params":["alice"]}`)
 	miner.ExpectNothing(20 * time.Millisecond)
 	sw.ServerIDClaimed(2)
-	expectLines(pool.next(), `{"id":2147400000,"method":"mining.subscribe","params":["ETHProxy","ETHProxy/1.0.0","020080",2130706433]}`,
+	expectLines(pool.Next(), `{"id":2147400000,"method":"mining.subscribe","params":["ETHProxy","ETHProxy/1.0.0","020080",2130706433]}`,
 		`{"id":2147400001,"method":"eth_submitLogin","params":["alice"]}`)
 }
 
@@ -379,7 +380,7 @@ func TestSessionHandshakeSuggestions(t *testing.T) {
 	for id := 3; id <= 6; id++ {
 		miner.ExpectLine(fmt.Sprintf(`{"id":%d,"result":true,"error":null}`, id))
 	}
-	expectLines(pool.next(), textPoolSubscribe, `{"id":2147400001,"method":"mining.suggest_difficulty","params":[1,2]}`, withOwnID(textPoolAuthorize, 2))
+	expectLines(pool.Next(), textPoolSubscribe, `{"id":2147400001,"method":"mining.suggest_difficulty","params":[1,2]}`, withOwnID(textPoolAuthorize, 2))
 }
 
 // A sub-account's name goes to the coin source as one name, whatever is in it.
@@ -428,7 +429,7 @@ func TestSessionHandshakeIDOfOurs(t *testing.T) {
 		textSubscribe, `{"id":3,"method":"mining.suggest_difficulty","params":[1]}`, textAuthorize))
 	expectLines(miner, `{"id":0,"result":{"version-rolling":true,"version-rolling.mask":"0000e000"},"error":null}`,
 		textSubscribed, `{"id":3,"result":true,"error":null}`)
-	link := pool.next()
+	link := pool.Next()
 	expectLines(link, `{"id":2147400000,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"0000e000"}]}`,
 		withOwnID(textPoolSubscribe, 1), `{"id":2147400002,"method":"mining.suggest_difficulty","params":[1]}`, withOwnID(textPoolAuthorize, 3))
 	link.Send(joinLines(`{"id":2147400000,"result":{"version-rolling":false},"error":null}`, withOwnID(textPoolSubscribed, 1),

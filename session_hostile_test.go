@@ -25,7 +25,7 @@ func (m *testSwitcher) wantNothingLeft(t *testing.T) {
 		}
 		m.mu.Lock()
 		note("sessions", len(m.sessions))
-		note("accounts", len(m.accounts))
+		note("accounts", m.accounts.size())
 		note("waitingID", len(m.waitingID))
 		m.mu.Unlock()
 		m.ids.mu.Lock()
@@ -71,20 +71,6 @@ func descriptors() int {
 func wantDescriptors(t *testing.T, before int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("no more than %d descriptors", before), func() bool { return descriptors() <= before })
-}
-
-const (
-	rawSubscribe = `{"id":1,"method":"mining.subscribe","params":["raw/1.0"]}`
-	rawAuthorize = `{"id":2,"method":"mining.authorize","params":["alice.1","x"]}`
-)
-
-// dialSubscribed connects a miner that has subscribed.
-func dialSubscribed(t *testing.T, addr string) *stratumtest.Raw {
-	t.Helper()
-	r := stratumtest.DialRaw(t, addr)
-	r.SendLine(rawSubscribe)
-	r.Line(stratumtest.Patience)
-	return r
 }
 
 // dialMining connects a miner that is past its handshake.
@@ -237,24 +223,12 @@ func TestSessionSlowAndFastWriters(t *testing.T) {
 	checkFaults(t, btc)
 }
 
-// checkFaults wants no fault at the pool; rejected shares are no fault.
-func checkFaults(t *testing.T, p *stratumtest.Pool) {
-	t.Helper()
-	if faults := p.Faults(); len(faults) > 0 {
-		t.Errorf("pool %s: faults %q", p.Name(), faults)
-	}
-}
-
 func TestSessionDeadlines(t *testing.T) {
 	sw, _ := startHostile(t)
 	set := func(first, authorize time.Duration) {
 		sw.setTiming(func(tm *timing) { tm.firstByte, tm.authorize = first, authorize })
 	}
-	failures := func(reason int) int64 {
-		sw.mu.Lock()
-		defer sw.mu.Unlock()
-		return sw.failures[reason]
-	}
+	failures := func(f handshakeFailure) int64 { return sw.monitor.failures[f].Load() }
 	t.Run("says nothing", func(t *testing.T) {
 		set(50*time.Millisecond, time.Hour)
 		stratumtest.DialRaw(t, sw.addr).ExpectClosed()
@@ -298,8 +272,8 @@ func TestSessionDeadlines(t *testing.T) {
 		set(150*time.Millisecond, 300*time.Millisecond)
 		r := dialMining(t, sw.addr)
 		for _, l := range sw.loops {
-			l.call(func() {
-				for _, s := range sw.sessionsOf(l) {
+			l.Call(func() {
+				for _, s := range l.allSessions() {
 					if s.handshake != nil {
 						t.Error("the handshake's timer is still set")
 					}
@@ -317,7 +291,7 @@ func TestSessionMinerNeverReads(t *testing.T) {
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 60 << 10})
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, nil)
 	for _, l := range sw.loops {
-		l.call(func() { l.stallLimit = time.Second })
+		l.Call(func() { l.SetWriteTimeout(time.Second) })
 	}
 	good := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.good"})
 	waitAccepted(t, good, 1)
@@ -339,9 +313,9 @@ func TestSessionMinerNeverReads(t *testing.T) {
 		}
 		btc.NewJob(false)
 		for _, l := range sw.loops {
-			l.call(func() {
-				for _, s := range sw.sessionsOf(l) {
-					most = max(most, len(s.miner.unsent))
+			l.Call(func() {
+				for _, s := range l.allSessions() {
+					most = max(most, s.miner.Backlog())
 				}
 			})
 		}
@@ -414,7 +388,7 @@ func TestSessionLimit(t *testing.T) {
 	m.start()
 	coins.Start(m)
 	m.serve(ln)
-	sw := &testSwitcher{sessionManager: m, addr: ln.addr.String(), coins: coins}
+	sw := &testSwitcher{sessionManager: m, addr: ln.Addr().String(), coins: coins}
 
 	first := dialMining(t, sw.addr)
 	dialSubscribed(t, sw.addr)
@@ -460,10 +434,11 @@ func TestManySessionsWaitForServerID(t *testing.T) {
 	coins := newMemoryCoins(nil)
 	coins.server = 0
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{startPool(t, stratumtest.PoolOptions{Name: "btc"})}, nil)
+	l := new(sessionLoop)
 	leave := func(n int) time.Duration {
 		var sessions []*Session
 		for range n {
-			s := &Session{manager: sw.sessionManager}
+			s := &Session{manager: sw.sessionManager, loop: l}
 			sw.admitted.Add(1)
 			sw.add(s)
 			if sw.serverIDOrWait(s) {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 var (
@@ -49,7 +51,7 @@ type linking struct {
 	chosen   int            // times an address was chosen since the last pause
 	ticket   *dialTicket
 	link     *poolLink
-	retry    *loopTimer
+	retry    *relay.Timer
 	due      time.Time // when the next try is, or would have been
 	ahead    bool      // the try under way is out of turn: its pool is back
 	began    time.Time
@@ -71,7 +73,7 @@ func (s *Session) stopLinking() {
 	}
 	s.linking = nil
 	l.stopped = true
-	s.loop.stopTimer(l.retry)
+	s.loop.StopTimer(l.retry)
 	if l.link != nil {
 		l.link.close()
 	}
@@ -82,7 +84,7 @@ func (s *Session) stopLinking() {
 func (s *Session) retryAfter(pause time.Duration) {
 	l := s.linking
 	l.due = time.Now().Add(pause)
-	l.retry = s.loop.after(pause, s.tryLink)
+	l.retry = s.loop.After(pause, s.tryLink)
 }
 
 // tryAhead makes a try at once, as a pool that is waited for is back. If it
@@ -90,7 +92,7 @@ func (s *Session) retryAfter(pause time.Duration) {
 // must not use up the tries that a miner has.
 func (s *Session) tryAhead() {
 	l := s.linking
-	s.loop.stopTimer(l.retry)
+	s.loop.StopTimer(l.retry)
 	l.ahead = true
 	l.outSince = time.Time{}
 	s.tryLink()
@@ -120,7 +122,7 @@ func (s *Session) nextAddress(l *linking) {
 	switch {
 	case c.lookUp != nil:
 		c.lookUp.resolve(func() {
-			s.loop.post(func() {
+			s.loop.Post(func() {
 				if !l.stopped {
 					s.nextAddress(l)
 				}
@@ -132,7 +134,7 @@ func (s *Session) nextAddress(l *linking) {
 		l.address, l.ips, l.override = c.address, c.ips, c.override
 		d := s.dialer(l.pool)
 		ticket, held := s.manager.gate.acquire(c.ips[0], s.account, s.lane(&d, c.ips[0]), func() {
-			s.loop.post(func() {
+			s.loop.Post(func() {
 				if !l.stopped {
 					s.dialPool(l)
 				}
@@ -295,7 +297,7 @@ func (s *Session) backToDue(l *linking) bool {
 	if !ahead || left <= 0 || s.phase == phaseRouting {
 		return false
 	}
-	l.retry = s.loop.after(left, s.tryLink)
+	l.retry = s.loop.After(left, s.tryLink)
 	return true
 }
 
@@ -346,9 +348,8 @@ func answerIn(err error) *response {
 // passRefusal gives the miner the pool's own answer to its authorization, or
 // to mining.subscribe.
 func (s *Session) passRefusal(answer *response, why error) {
-	s.manager.handshakeFailed(failRefused)
-	s.manager.monitor.refused(s.account.name, handshakeReason(failRefused), why.Error())
-	s.miner.write(s.dialect().appendForwarded(nil, s.auth.id, answer))
+	s.manager.monitor.refused(s.account.name, failRefused, why.Error())
+	s.miner.Write(s.dialect().appendForwarded(nil, s.auth.id, answer))
 	s.backToHandshake()
 }
 

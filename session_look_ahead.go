@@ -18,7 +18,7 @@ func (s *Session) lookAhead() {
 	if s.phase != phaseRouting || s.agent != nil {
 		return
 	}
-	for rest := s.miner.peek(maxLookAhead); ; {
+	for rest := s.miner.Peek(maxLookAhead); ; {
 		line := nextLine(rest)
 		if line == nil {
 			return
@@ -62,9 +62,9 @@ func (s *Session) configureLate(line []byte) bool {
 	switch {
 	case r.isNotification():
 	case e != nil:
-		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
+		s.miner.Write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
 	default:
-		s.miner.write(s.dialect().appendResult(nil, r.ID, result))
+		s.miner.Write(s.dialect().appendResult(nil, r.ID, result))
 	}
 	return true
 }
@@ -127,11 +127,11 @@ func (s *Session) configuredLate(line []byte) {
 	if !rolling {
 		return // that is what the miner was told
 	}
-	if s.rules != nil {
-		s.rules.dropBits = false
+	if s.link.rules != nil {
+		s.link.rules.dropBits = false
 	}
 	if mask := s.askedMask & allowed; mask != s.sentMask {
 		s.sentMask = mask
-		s.miner.write(appendVersionMask(nil, mask))
+		s.miner.Write(appendVersionMask(nil, mask))
 	}
 }

@@ -6,18 +6,19 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // A pool that picks its own extranonce gets one request after the other, and
 // suggestions when it has taken the worker.
 func TestSessionOwnPoolIsAskedInTurn(t *testing.T) {
-	p := startScriptedPool(t)
+	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
-		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
+		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
 	miner := stratumtest.DialRaw(t, sw.addr)
 	miner.Send(joinLines(rawSubscribe, `{"id":7,"method":"mining.suggest_difficulty","params":[512]}`, rawAuthorize))
-	link := p.next()
+	link := p.Next()
 	subscribe := link.ExpectMethod("mining.subscribe")
 	expectQuiet(t, link)
 	link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"aaaaaaaa",4],"error":null}`, lineID([]byte(subscribe))))
@@ -47,10 +48,10 @@ func expectQuiet(t *testing.T, r *stratumtest.Raw) {
 // prepared: in the same packet, or in one of its own where the relay can look at
 // what it has not read (looksAhead).
 func TestSessionLooksAhead(t *testing.T) {
-	p := startScriptedPool(t)
+	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
 		c.ExtraNonce2Size = 3
-		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
+		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
 	const (
 		xnsub     = `{"id":3,"method":"mining.extranonce.subscribe","params":[]}`
@@ -63,7 +64,7 @@ func TestSessionLooksAhead(t *testing.T) {
 		} else {
 			miner.Send(joinLines(rawSubscribe, rawAuthorize))
 		}
-		link := p.next()
+		link := p.Next()
 		if together {
 			asked := link.ExpectMethod("mining.configure")
 			link.SendLine(fmt.Sprintf(`{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"00ffe000"},"error":null}`, lineID([]byte(asked))))
@@ -94,10 +95,10 @@ func TestSessionLooksAhead(t *testing.T) {
 // waitingBytes is how much of miners that are routed waits to be read.
 func (m *testSwitcher) waitingBytes() (n int) {
 	for _, l := range m.loops {
-		l.call(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				if s.phase == phaseRouting {
-					n += len(s.miner.peek(maxLookAhead))
+					n += len(s.miner.Peek(maxLookAhead))
 				}
 			}
 		})
@@ -117,7 +118,7 @@ func TestSessionConfigureLate(t *testing.T) {
 	sc.miner.ExpectLine(answer)
 
 	sc.sw.coins.set("alice", "bcc")
-	bcc := sc.pools["bcc"].next()
+	bcc := sc.pools["bcc"].Next()
 	id := lineID([]byte(bcc.ExpectMethod("mining.configure")))
 	subscribe := lineID([]byte(bcc.ExpectMethod("mining.subscribe")))
 	authorize := lineID([]byte(bcc.ExpectMethod("mining.authorize")))

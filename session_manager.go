@@ -1,32 +1,22 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/golang/glog"
-)
 
-// Reasons of failed handshakes that have no code of their own.
-const (
-	failSilent = -1 - iota
-	failNotStratum
-	failLineTooLong
-	failUnauthorized
-	failRefused
-	failTooMany
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // fdReserve is how many descriptors are kept for all but sessions: log files,
@@ -66,17 +56,20 @@ type sessionManager struct {
 	pools     map[string]*pool // by coin
 	former    map[string]*pool // of the process before, by coin; see formerPool
 	health    *health
+	accounts  *accountBook
 	coins     CoinSource
 	ids       *sessionIDs
 	gate      *dialGate
-	loops     []*loop
+	loops     []*sessionLoop
 	drainTime time.Duration
 	timing    timing
 	monitor   *monitor
 	limits    *connectionLimits
 	log       *processLog // nil: the log library's own
 	// limitedLog is for lines that miners, pools and other neighbours can cause.
-	limitedLog logLimits
+	limitedLog journal.LogLimits
+
+	refusedAccounts refusedAccounts
 
 	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
@@ -101,14 +94,12 @@ type sessionManager struct {
 	frozenClock   int64
 	frozen        atomic.Bool // the loops stand still for an upgrade
 
-	listener *minerListener
+	listener *relay.Listener
 	accepted sync.WaitGroup // the accept loop
 
 	mu        sync.Mutex
 	sessions  []*Session
-	accounts  map[string]*subAccount
 	waitingID map[*Session]struct{} // hold a request until their extranonce is known
-	failures  map[int]int64
 	nextLoop  int
 }
 
@@ -143,10 +134,9 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 		timing:    defaultTiming,
 		monitor:   newMonitor(),
 		limits:    newConnectionLimits(c),
-		accounts:  make(map[string]*subAccount),
 		waitingID: make(map[*Session]struct{}),
-		failures:  make(map[int]int64),
 	}
+	m.accounts = newAccountBook(health, m.monitor)
 	health.lookedUp = m.nameLookedUp
 	m.sizes = newSizeSurvey(m)
 	m.fdLimit = descriptorLimit()
@@ -155,10 +145,10 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 	}
 	m.measurePorts()
 	for range runtime.GOMAXPROCS(0) {
-		l, err := newLoop()
+		l, err := newSessionLoop()
 		if err != nil {
 			for _, l := range m.loops {
-				l.close()
+				l.Close()
 			}
 			return nil, err
 		}
@@ -170,32 +160,26 @@ func newSessionManager(c *Config, coins CoinSource) (*sessionManager, error) {
 // start runs the loops.
 func (m *sessionManager) start() {
 	for _, l := range m.loops {
-		l.start()
-		l.post(func() { m.startSweeps(l) })
+		l.Start()
+		l.Post(func() { m.startSweeps(l) })
 	}
 }
 
 // listen opens the listener that miners connect to.
-func listen(addr string) (*minerListener, error) {
-	config := net.ListenConfig{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: false}, // inherited from the listener instead
-		Control: func(_, _ string, c syscall.RawConn) error {
-			return c.Control(setListenerOptions)
-		},
-	}
-	ln, err := config.Listen(context.Background(), "tcp", addr)
+func listen(addr string) (*relay.Listener, error) {
+	ln, err := relay.Listen(listenNetwork(addr), addr)
 	if err != nil {
 		return nil, fmt.Errorf("ListenAddr: %w", err)
 	}
-	return newMinerListener(ln.(*net.TCPListener))
+	return ln, nil
 }
 
 // serve begins to accept miners. The manager owns the listener from now on.
-func (m *sessionManager) serve(ln *minerListener) {
+func (m *sessionManager) serve(ln *relay.Listener) {
 	m.listener = ln
 	limit := m.sessionsMax()
-	glog.Infof("listening addr=%s chain=%s coins=%s descriptors=%d sessions_max=%d%s",
-		ln.addr, m.chain, strings.Join(m.coinNames(), ","), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
+	glog.Infof("listening addr=%s chain=%s coins=%s coins_from=%s descriptors=%d sessions_max=%d%s",
+		ln.Addr(), m.chain, strings.Join(m.coinNames(), ","), coinSourceName(m.config), m.fdLimit, limit, shortageText(portShortages(m.pools, limit)))
 	for _, line := range portWarnings(m.pools, limit) {
 		glog.Warning(line)
 	}
@@ -208,55 +192,44 @@ func (m *sessionManager) acceptMiners() {
 	const firstPause, mostPause = 5 * time.Millisecond, time.Second
 	pause := firstPause
 	for {
-		h, addr, err := m.listener.accept()
+		h, addr, err := m.listener.Accept()
 		switch {
 		case err == nil:
 			pause = firstPause
 			m.newConnection(h, addr)
 		case errors.Is(err, net.ErrClosed):
 			return
-		case isStopped(err):
+		case relay.IsPaused(err):
 			return
 		default:
-			m.limitedLog.errorf("accept", "accept: %v; next try in %v", err, pause)
+			m.limitedLog.Errorf("accept", "accept: %v; next try in %v", err, pause)
 			time.Sleep(pause)
 			pause = min(2*pause, mostPause)
 		}
 	}
 }
 
-// isStopped says whether an upgrade has stopped the listener. It sets a deadline
-// that has passed; the kernel's own time-outs, which come of connections, are
-// errors like others.
-func isStopped(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
-
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// mayDrain says whether there is a descriptor for a link that is no longer in
-// use. New links come first.
-func (m *sessionManager) mayDrain() bool {
-	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
-}
-
 // newConnection begins a session, or closes a connection that is over a limit.
-func (m *sessionManager) newConnection(h socketHandle, addr netip.AddrPort) {
+func (m *sessionManager) newConnection(h relay.Handle, addr netip.AddrPort) {
 	a, ok := m.admit(addr)
 	if !ok {
-		h.close()
+		h.Close()
 		return
 	}
 	m.mu.Lock()
 	l := m.loops[m.nextLoop%len(m.loops)]
 	m.nextLoop++
 	m.mu.Unlock()
-	l.post(func() {
+	l.Post(func() {
 		s, err := newSession(m, l, h, addr)
 		if err != nil {
 			m.dismiss(a, addr)
-			m.limitedLog.errorf("refused", "refused miner=%s: %v", addr, err)
+			m.limitedLog.Errorf("refused", "refused miner=%s: %v", addr, err)
 			return
 		}
 		s.admission = a
@@ -266,7 +239,9 @@ func (m *sessionManager) newConnection(h socketHandle, addr netip.AddrPort) {
 	})
 }
 
+// add puts a session into the lists of its loop and of the manager. The loop's goroutine only.
 func (m *sessionManager) add(s *Session) {
+	s.loop.add(s)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.slot = len(m.sessions)
@@ -277,6 +252,7 @@ func (m *sessionManager) add(s *Session) {
 func (m *sessionManager) remove(s *Session) {
 	m.dismiss(s.admission, s.addr)
 	m.leaveAccount(s)
+	s.loop.remove(s)
 	if s.hasID {
 		m.ids.free(s.id)
 	}
@@ -300,9 +276,9 @@ func (m *sessionManager) route(s *Session) {
 	s.query.Reply = func(account, coin string, err error) {
 		var a *subAccount
 		if err == nil {
-			a = m.expectAccount(account, coin)
+			a = m.accounts.expect(account, coin)
 		}
-		s.loop.post(func() { s.coinFound(a, err) })
+		s.loop.Post(func() { s.coinFound(a, err) })
 	}
 	m.coins.Lookup(s.query)
 }
@@ -335,7 +311,7 @@ func (m *sessionManager) ServerIDClaimed(id uint8) {
 	m.mu.Lock()
 	m.ids.setServerID(id)
 	m.mu.Unlock()
-	m.limitedLog.infof("server ID", "server_id=%d", id)
+	m.limitedLog.Infof("server ID", "server_id=%d", id)
 	m.wakeWaiting()
 }
 
@@ -346,7 +322,7 @@ func (m *sessionManager) wakeWaiting() {
 	m.waitingID = make(map[*Session]struct{})
 	m.mu.Unlock()
 	for s := range waiting {
-		s.loop.post(s.extranonceKnown)
+		s.loop.Post(s.extranonceKnown)
 	}
 }
 
@@ -359,13 +335,6 @@ func (m *sessionManager) planNow() extranoncePlan {
 	return plan
 }
 
-func (m *sessionManager) handshakeFailed(reason int) {
-	m.monitor.handshakeFailed(reason)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.failures[reason]++
-}
-
 func (m *sessionManager) coinNames() []string {
 	return slices.Sorted(maps.Keys(m.pools))
 }
@@ -374,13 +343,13 @@ func (m *sessionManager) coinNames() []string {
 func (m *sessionManager) close() {
 	if m.listener != nil {
 		m.monitor.listening.Store(false)
-		m.listener.close()
+		m.listener.Close()
 		m.accepted.Wait()
 	}
 	m.sizes.close()
 	for _, l := range m.loops {
-		l.call(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Call(func() {
+			for _, s := range l.allSessions() {
 				s.close("the switcher stops")
 			}
 		})
@@ -389,20 +358,19 @@ func (m *sessionManager) close() {
 }
 
 func (m *sessionManager) closeLoops() {
+	m.stopLoops()
 	for _, l := range m.loops {
-		l.freeze()
-		l.close()
+		l.Close()
 	}
 }
 
-func (m *sessionManager) sessionsOf(l *loop) []*Session {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var sessions []*Session
-	for _, s := range m.sessions {
-		if s.loop == l {
-			sessions = append(sessions, s)
-		}
+// stopLoops stops all loops side by side.
+func (m *sessionManager) stopLoops() {
+	var stopped []<-chan struct{}
+	for _, l := range m.loops {
+		stopped = append(stopped, l.Stop())
 	}
-	return sessions
+	for _, done := range stopped {
+		<-done
+	}
 }

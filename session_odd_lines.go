@@ -14,7 +14,7 @@ func (s *Session) oddMinerLine(line []byte) {
 	if err == nil {
 		sc := scanPoolLine(canonical)
 		if s.plainMinerLine(canonical, &sc, func() {}) {
-			s.upstream.write(canonical)
+			s.link.socket.Write(canonical)
 		}
 		return
 	}
@@ -22,7 +22,7 @@ func (s *Session) oddMinerLine(line []byte) {
 		return // some miners send empty lines to keep the connection open
 	}
 	if answer := s.refuseLine(line, err); answer != nil {
-		s.miner.write(answer)
+		s.miner.Write(answer)
 		return
 	}
 	s.manager.monitor.dropped[dropNotJSON].Add(1)
@@ -52,12 +52,12 @@ func resembles(method string) bool {
 }
 
 // oddPoolLine is an odd line of a pool in canonical form, nil if it says nothing.
-func (s *Session) oddPoolLine(tag linkTag, line []byte) []byte {
+func (s *Session) oddPoolLine(from *link, line []byte) []byte {
 	canonical, err := canonicalLine(line)
 	if err != nil {
 		// Some pools echo an id that is a text without its quotes.
 		if at, ok := looseID(line); ok {
-			if asked, _ := s.requests.find(tag, line[at.start:at.end]); asked >= 0 {
+			if asked, _ := s.requests.find(from.tag, line[at.start:at.end]); asked >= 0 {
 				canonical, err = canonicalLine(withID(line, at, s.requests.id(asked)))
 			}
 		}

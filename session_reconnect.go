@@ -28,7 +28,7 @@ func (s *Session) mayRenew() bool {
 func (s *Session) renew(only *poolAddress) {
 	if s.phase == phaseRelaying {
 		s.phase = phaseSwitching
-		s.linking = &linking{pool: s.pool, only: only, once: true, began: time.Now()}
+		s.linking = &linking{pool: s.link.pool, only: only, once: true, began: time.Now()}
 		s.tryLink()
 	}
 }
@@ -38,7 +38,7 @@ func (s *Session) renew(only *poolAddress) {
 func (s *Session) renewElsewhere() {
 	if s.phase == phaseRelaying {
 		s.phase = phaseSwitching
-		s.linking = &linking{pool: s.pool, once: true, began: time.Now(), passed: []*poolAddress{s.address}}
+		s.linking = &linking{pool: s.link.pool, once: true, began: time.Now(), passed: []*poolAddress{s.link.address}}
 		s.tryLink()
 	}
 }
@@ -47,20 +47,17 @@ func (s *Session) renewElsewhere() {
 // or, as long as that one's pool can not be had, to the one it mined. If the
 // link was not stable yet, that is one more of the miner's tries.
 func (s *Session) poolLost(err error) {
-	glog.V(2).Infof("%s pool lost coin=%q: %v", s, s.pool.coin, err)
+	glog.V(2).Infof("%s pool lost coin=%q: %v", s, s.link.pool.coin, err)
 	unstable := s.leaveEndpoint(true)
 	if unstable {
 		s.unstable++
 	}
-	if s.upstream != nil {
-		closeLink(s.upstream, s.owesShares())
-		s.upstream = nil
-	}
+	s.link.disconnect(s.mayOwe(s.link))
 	s.difficultyTold()
 	s.manager.poolLost(s, err, unstable)
 	s.phase = phaseReconnecting
-	s.miner.pause(true)
-	s.failRequests(s.tag, s.own)
+	s.miner.Pause(true)
+	s.failRequests(s.link)
 	if s.unstable >= maxReconnects {
 		s.close(fmt.Sprintf("the pool ended %d links in a row soon after they began: %v", s.unstable, err))
 		return
@@ -73,7 +70,7 @@ func (s *Session) poolLost(err error) {
 		s.reconnect()
 	case s.linking.retry != nil:
 		// A switch was waiting for its next try: now it is urgent.
-		s.loop.stopTimer(s.linking.retry)
+		s.loop.StopTimer(s.linking.retry)
 		s.linking.restart(int(s.unstable))
 		s.retryAfter(s.reconnectPause())
 	default:
@@ -93,12 +90,12 @@ func (l *linking) restart(tries int) {
 func (s *Session) reconnect() {
 	p := s.manager.wantedPool(s)
 	if p == nil {
-		p = s.pool
+		p = s.link.pool
 	}
 	l := &linking{pool: p, tries: int(s.unstable), began: time.Now()}
 	s.linking = l
 	if s.unstable > 0 {
-		l.avoid(s.address)
+		l.avoid(s.link.address)
 		if s.hasUntried(l) {
 			s.retryAfter(rand.N(s.manager.timing.reconnectFirst))
 			return
@@ -128,7 +125,7 @@ func (l *linking) avoid(a *poolAddress) {
 func (s *Session) reconnectPool(l *linking) *pool {
 	wanted := s.manager.wantedPool(s)
 	if wanted == nil || l.pool == wanted {
-		return s.pool
+		return s.link.pool
 	}
 	return wanted
 }

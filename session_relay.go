@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // Relaying looks at lines without decoding them. Nearly all of them go on as
@@ -80,12 +82,12 @@ func (sc *scannedLine) minerKind(line []byte) lineKind {
 
 // minerReceived passes complete lines of the miner to the pool.
 func (s *Session) minerReceived(b []byte) int {
-	if s.upstream == nil {
+	if !s.link.open() {
 		return 0 // paused: they wait for the next link
 	}
 	end, err := s.completeEnd(b)
 	if err == nil && len(b)-end > maxMinerLine && !s.isAgentBody(b[end:]) {
-		err = errLineTooLong
+		err = relay.ErrLineTooLong
 	}
 	if err != nil {
 		s.manager.monitor.tooLong(err)
@@ -96,7 +98,7 @@ func (s *Session) minerReceived(b []byte) int {
 	for at := 0; at < end; {
 		line := s.nextMessage(b[at:end])
 		next := at + len(line)
-		if !s.minerLine(line, func() { s.upstream.write(b[from:at]) }) {
+		if !s.minerLine(line, func() { s.link.socket.Write(b[from:at]) }) {
 			from = next
 		}
 		if s.phase == phaseClosed {
@@ -104,11 +106,11 @@ func (s *Session) minerReceived(b []byte) int {
 		}
 		at = next
 	}
-	s.upstream.write(b[from:end])
+	s.link.socket.Write(b[from:end])
 	// Answers of the switcher itself may pile up: a miner that does not take
 	// them is not read until it does.
-	if s.upstream.congested() || s.miner.backlog() > maxUnsent/2 {
-		s.miner.pause(false)
+	if s.link.socket.Congested() || s.miner.Backlog() > relay.MaxUnsent/2 {
+		s.miner.Pause(false)
 	}
 	return end
 }
@@ -128,11 +130,12 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 		return asItIs
 	}
 	if len(line) > maxMinerLine {
-		s.manager.monitor.tooLong(errLineTooLong)
-		s.close(errLineTooLong.Error())
+		s.manager.monitor.tooLong(relay.ErrLineTooLong)
+		s.close(relay.ErrLineTooLong.Error())
 		return false
 	}
-	sc := scanMinerLine(line)
+	var sc scannedLine
+	sc.scan(line, true)
 	if !sc.whole || sc.odd || !sc.hasMethodName(line) {
 		flush()
 		s.oddMinerLine(line)
@@ -158,43 +161,43 @@ func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) boo
 			flush()
 			return false
 		}
-		s.countShare(s.pool)
-		if s.rules != nil || s.own.find(id) >= 0 {
+		s.countShare(s.link.pool)
+		if s.link.rules != nil || s.link.own.find(id) >= 0 {
 			flush()
-			s.sendShare(s.upstream, s.rules, s.own, s.tag, line, nil)
+			s.sendShare(s.link, line, nil)
 			return false
 		}
-		s.requests.push(s.tag, id, true)
+		s.requests.push(s.link.tag, id, true)
 		return true
 	}
 	flush()
 	if s.minerSpecial(line) {
 		return false
 	}
-	wire, ok := s.wireID(s.own, s.tag, id)
+	wire, ok := s.wireID(s.link, id)
 	if !ok {
-		s.miner.write(s.dialect().appendError(nil, id, errTooMany, s.manager.ids.server()))
+		s.miner.Write(s.dialect().appendError(nil, id, errTooMany, s.manager.ids.server()))
 		return false
 	}
-	s.requests.push(s.tag, wire, false)
+	s.requests.push(s.link.tag, wire, false)
 	if !bytes.Equal(wire, id) {
 		line = withID(line, sc.members[memberID], wire)
 	}
-	s.upstream.write(line)
+	s.link.socket.Write(line)
 	return false
 }
 
 // sendShare sends a share to a link by its rules, and expects its answer. The
 // share gets the pool's own ID of its job, poolJob, if the miner knows another.
-func (s *Session) sendShare(to *socket, rules *lineRules, own *ownRequests, tag linkTag, line, poolJob []byte) {
+func (s *Session) sendShare(to *link, line, poolJob []byte) {
 	if poolJob != nil {
 		line = putJobID(bytes.Clone(line), 1, poolJob)
 	}
 	sc := scanPoolLine(line)
 	id := sc.id(line)
-	wire, ok := s.wireID(own, tag, id)
+	wire, ok := s.wireID(to, id)
 	if !ok {
-		s.refuseShare(tag, id, errTooMany)
+		s.refuseShare(to, id, errTooMany)
 		return
 	}
 	aliased := !bytes.Equal(wire, id)
@@ -202,25 +205,25 @@ func (s *Session) sendShare(to *socket, rules *lineRules, own *ownRequests, tag 
 		line = withID(line, sc.members[memberID], wire)
 	}
 	switch {
-	case rules == nil:
-		to.write(line)
-	case !s.writeShare(to, rules, line):
+	case to.rules == nil:
+		to.socket.Write(line)
+	case !s.writeShare(to, line):
 		if aliased {
-			own.take(wire)
+			to.own.take(wire)
 		}
 		s.manager.notUnderstood.Add(1)
-		s.refuseShare(tag, id, errNotUnderstood)
+		s.refuseShare(to, id, errNotUnderstood)
 		return
 	}
-	s.requests.push(tag, wire, true)
+	s.requests.push(to.tag, wire, true)
 }
 
 // refuseShare answers a share that no pool gets.
-func (s *Session) refuseShare(tag linkTag, id []byte, e *stratumError) {
+func (s *Session) refuseShare(to *link, id []byte, e *stratumError) {
 	answer := s.dialect().appendError(nil, id, e, s.manager.ids.server())
-	s.countVerdict(tag, answer)
+	s.countVerdict(to.tag, answer)
 	if len(id) > 0 {
-		s.miner.write(answer)
+		s.miner.Write(answer)
 	}
 }
 
@@ -235,7 +238,7 @@ func (s *Session) minerSpecial(line []byte) bool {
 		}
 		s.wantsExtranonce = true
 		if !r.isNotification() {
-			s.miner.write(s.dialect().appendResult(nil, r.ID, []byte("true")))
+			s.miner.Write(s.dialect().appendResult(nil, r.ID, []byte("true")))
 		}
 		return true
 	case "mining.suggest_difficulty", "mining.suggest_target":
@@ -247,7 +250,7 @@ func (s *Session) minerSpecial(line []byte) bool {
 		if err != nil {
 			return false
 		}
-		s.miner.write(s.dialect().appendError(nil, r.ID, errDuplicateSubscribed, s.manager.ids.server()))
+		s.miner.Write(s.dialect().appendError(nil, r.ID, errDuplicateSubscribed, s.manager.ids.server()))
 		return true
 	case "mining.authorize", "eth_submitLogin":
 		return s.authorizeExtra(line)
@@ -259,7 +262,7 @@ func (s *Session) minerSpecial(line []byte) bool {
 		return s.askTransactions(line)
 	default:
 		if r, err := parseRequest(line); err == nil && resembles(r.Method) {
-			s.miner.write(s.dialect().appendError(nil, r.ID, errUnknownMethod, s.manager.ids.server()))
+			s.miner.Write(s.dialect().appendError(nil, r.ID, errUnknownMethod, s.manager.ids.server()))
 			return true
 		}
 	}
@@ -270,28 +273,27 @@ func (s *Session) minerSpecial(line []byte) bool {
 func (s *Session) poolReceived(b []byte) int {
 	end, err := s.completeEnd(b)
 	if err == nil && len(b)-end > maxPoolLine {
-		err = errLineTooLong
+		err = relay.ErrLineTooLong
 	}
 	if err != nil {
 		s.poolLost(err)
 		return len(b)
 	}
-	upstream := s.upstream
-	from := 0
+	from, used := 0, s.link
 	for at := 0; at < end; {
 		line := s.nextMessage(b[at:end])
 		next := at + len(line)
-		if !s.poolLine(line, func() { s.miner.write(b[from:at]) }) {
+		if !s.poolLine(line, func() { s.miner.Write(b[from:at]) }) {
 			from = next
 		}
-		if s.upstream != upstream {
+		if s.link != used || !used.open() {
 			return len(b) // the link is gone
 		}
 		at = next
 	}
-	s.miner.write(b[from:end])
-	if s.miner.congested() {
-		s.upstream.pause(false)
+	s.miner.Write(b[from:end])
+	if s.miner.Congested() {
+		s.link.socket.Pause(false)
 	}
 	return end
 }
@@ -303,33 +305,34 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		if line[1] != agentAnswer {
 			return true
 		}
-		now := s.agentAnswered(s.tag, s.pool, line)
+		now := s.agentAnswered(s.link, line)
 		if now && s.agent.holding == 0 {
 			return true
 		}
 		flush()
 		if now {
-			s.miner.write(line)
+			s.miner.Write(line)
 		}
 		s.releaseAgentAnswers()
 		return false
 	}
-	sc := scanPoolLine(line)
+	var sc scannedLine
+	sc.scan(line, false)
 	if !sc.whole || sc.odd {
 		flush()
 		odd := line
-		if line = s.oddPoolLine(s.tag, line); line == nil {
+		if line = s.oddPoolLine(s.link, line); line == nil {
 			switch kind := sc.poolKind(odd); {
 			case kind == lineSetExtranonce:
 				s.poolLost(errPoolNoise) // it may have meant another extranonce
-			case kind == lineJob && s.rules != nil:
+			case kind == lineJob && s.link.rules != nil:
 				s.poolLost(jobError(odd))
 			}
 			return false
 		}
 		sc = scanPoolLine(line)
 		if s.plainPoolLine(line, &sc, func() {}) {
-			s.miner.write(line)
+			s.miner.Write(line)
 		}
 		return false
 	}
@@ -338,10 +341,10 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 
 // formerAnswer is a line of a former link as the miner gets it now, nil if it
 // gets none.
-func (s *Session) formerAnswer(d *drain, line []byte) []byte {
+func (s *Session) formerAnswer(former *link, line []byte) []byte {
 	sc := scanPoolLine(line)
 	if !sc.whole || sc.odd {
-		if line = s.oddPoolLine(d.tag, line); line == nil {
+		if line = s.oddPoolLine(former, line); line == nil {
 			return nil
 		}
 		sc = scanPoolLine(line)
@@ -349,32 +352,32 @@ func (s *Session) formerAnswer(d *drain, line []byte) []byte {
 	if sc.poolKind(line) != lineAnswer {
 		return nil
 	}
-	return s.answered(d.tag, d.own, s.plainAnswer(line, &sc), &sc)
+	return s.answered(former, s.plainAnswer(line, &sc), &sc)
 }
 
 // plainPoolLine is poolLine for lines that are read in one way only.
 func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool {
 	switch kind := sc.poolKind(line); kind {
 	case lineAnswer:
-		if s.ownAnswers > 0 && isFormerOwnID(sc.id(line)) {
-			s.ownAnswers--
+		if s.link.formerAnswers > 0 && isFormerOwnID(sc.id(line)) {
+			s.link.formerAnswers--
 			flush()
 			return false
 		}
-		answer := s.answered(s.tag, s.own, s.plainAnswer(line, sc), sc)
+		answer := s.answered(s.link, s.plainAnswer(line, sc), sc)
 		if answer == nil {
 			flush()
 			return false
 		}
 		if len(s.held) > 0 || &answer[0] != &line[0] {
 			flush()
-			s.miner.write(answer)
+			s.miner.Write(answer)
 			s.releaseHeld()
 			return false
 		}
 	case lineJob:
 		s.gotJob()
-		if told := s.jobNoted(line); told != nil || s.rules != nil {
+		if told := s.jobNoted(line, sc); told != nil || s.link.rules != nil {
 			flush()
 			if err := s.writeJob(line, told); err != nil {
 				s.poolLost(err)
@@ -411,9 +414,9 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 		}
 		if mask, ok := versionMaskOf(r); ok && s.askedMask != 0 {
 			s.sentMask = s.askedMask & mask
-			s.miner.write(appendVersionMask(nil, s.sentMask))
-			if s.rules != nil {
-				s.rules.dropBits = false // it knows version rolling after all
+			s.miner.Write(appendVersionMask(nil, s.sentMask))
+			if s.link.rules != nil {
+				s.link.rules.dropBits = false // it knows version rolling after all
 			}
 		}
 	case lineReconnect:
@@ -421,7 +424,7 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 			return
 		}
 		// The miner must stay here; the link is what gets renewed.
-		glog.V(2).Infof("%s pool asked to reconnect coin=%q", s, s.pool.coin)
+		glog.V(2).Infof("%s pool asked to reconnect coin=%q", s, s.link.pool.coin)
 		s.renew(nil)
 	case lineSetExtranonce:
 		if err := s.extranonceChanged(line); err != nil {
@@ -434,7 +437,7 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 // would refuse every share.
 func (s *Session) extranonceRefused(line []byte) error {
 	if glog.V(1) {
-		s.manager.limitedLog.infof("extranonce changed", "%s pool changed the extranonce: %q", s, clip(bytes.TrimSpace(line)))
+		s.manager.limitedLog.Infof("extranonce changed", "%s pool changed the extranonce: %q", s, clip(bytes.TrimSpace(line)))
 	}
 	return fmt.Errorf("pool changed the extranonce: %q", clip(bytes.TrimSpace(line)))
 }

@@ -26,9 +26,6 @@ const (
 
 var errPoolConnectionLost = &stratumError{20, "Pool connection lost"}
 
-// linkTag tells a session's pool links apart.
-type linkTag uint8
-
 // requestQueue holds requests as tag, length of the id with shareBit, id. The
 // memory of an empty queue is kept for the next request.
 type requestQueue struct{ b []byte }
@@ -148,15 +145,15 @@ type heldAnswer struct {
 	line []byte
 }
 
-// answered notes an answer of a link, whose own requests are given. It returns
-// the line as the miner gets it now, with the id that the miner sent; nil if it
-// is kept, was never asked for at a former link, or answers an own request.
-func (s *Session) answered(tag linkTag, own *ownRequests, line []byte, sc *scannedLine) []byte {
-	id := sc.id(line)
+// answered notes an answer of a link. It returns the line as the miner gets it
+// now, with the id that the miner sent; nil if it is kept, was never asked for
+// at a former link, or answers a request of the switcher.
+func (s *Session) answered(from *link, line []byte, sc *scannedLine) []byte {
+	id, tag, own := sc.id(line), from.tag, from.own
 	var alias []byte
 	if r, ok := own.take(id); ok {
 		if r.Alias == nil {
-			if r.Configure && tag == s.tag {
+			if r.Configure && from == s.link {
 				s.configuredLate(line)
 			}
 			if r.Capabilities {
@@ -170,13 +167,13 @@ func (s *Session) answered(tag linkTag, own *ownRequests, line []byte, sc *scann
 	if len(id) > 0 {
 		at, after = s.requests.find(tag, id)
 	}
-	if tag == s.tag && s.manager.chain == chainEthereum && answerJobID(line) != nil {
+	if from == s.link && s.manager.chain == chainEthereum && answerJobID(line) != nil {
 		s.gotJob()
 		s.answerJobNoted(line)
 	}
 	if at < 0 && alias == nil {
 		// ETHProxy pools send jobs as answers, and long ids are not kept.
-		if (tag == s.tag || len(id) > maxRequestID) && !own.issued(id) {
+		if (from == s.link || len(id) > maxRequestID) && !own.issued(id) {
 			return line
 		}
 		return nil
@@ -223,16 +220,16 @@ func (s *Session) releaseHeld() {
 			if s.requests.remove(at) {
 				s.countVerdict(h.tag, h.line)
 			}
-			s.miner.write(h.line)
+			s.miner.Write(h.line)
 		}
 		s.held = slices.Delete(s.held, i, i+1)
 		i = 0
 	}
 }
 
-// failRequests answers what a link that has ended will not answer. own are the
-// link's own requests.
-func (s *Session) failRequests(tag linkTag, own *ownRequests) {
+// failRequests answers what a link that has ended will not answer.
+func (s *Session) failRequests(ended *link) {
+	tag, own := ended.tag, ended.own
 	s.failAgentShares(tag)
 	if len(s.requests.b) == 0 {
 		return
@@ -269,7 +266,7 @@ func (s *Session) failRequests(tag linkTag, own *ownRequests) {
 		out = s.dialect().appendError(out, own.minersID(id), errPoolConnectionLost, server)
 		q.remove(at)
 	}
-	s.miner.write(out)
+	s.miner.Write(out)
 	if len(s.held) > 0 {
 		s.releaseHeld()
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // What a session is in runtime.json, and back. Its loop must not be running.
@@ -22,31 +24,22 @@ func (s *Session) state(fds *[]int) sessionState {
 		SessionID:    s.id,
 		ClientAddr:   s.addr.String(),
 		HasID:        s.hasID,
-		ClientConnFD: int(s.miner.fd),
+		ClientConnFD: s.miner.FD(),
 		ServerConnFD: -1,
 		VersionMask:  s.askedMask,
 		SentMask:     s.sentMask,
 		Phase:        s.phase.String(),
 		Extranonce:   s.wantsExtranonce,
-		Suffixed:     s.suffixed,
-		OwnAnswers:   s.ownAnswers,
-		Own:          s.own.state(),
-		NoDifficulty: s.difficultyDue != nil,
 		Shape:        s.shape,
 		OwnGiven:     s.ownGiven,
-		Rules:        s.rules.state(),
-		Link:         s.tag,
 		Requests:     s.requests.b,
-		MinerPartial: s.miner.partial,
-		MinerUnsent:  s.miner.unsent,
+		MinerPartial: s.miner.Unconsumed(),
+		MinerUnsent:  s.miner.Unsent(),
 		JobsNoted:    true,
-		RestJobs:     s.restJobs,
 		Since:        s.since,
 		Shares:       [3]uint32{s.shares.submitted, s.shares.accepted, s.shares.refused},
 		Share:        s.shares.last,
 	}
-	st.Jobs, st.RenamedJobs = s.jobs.state()
-	*fds = append(*fds, st.ClientConnFD)
 	if h := s.handshake; h != nil {
 		st.WantsAnswers = h.wantsAnswers
 		st.Age, st.Started, st.BadLines = time.Since(h.began), h.started, h.badLines
@@ -71,31 +64,18 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	if s.agent != nil {
 		st.Agent = slices.Collect(maps.Values(s.agent.messages))
-		st.AgentShares, st.Owed = s.agent.sharesState(s.tag)
-	}
-	if s.pool != nil {
-		st.MiningCoin, st.PoolAddress = s.pool.coin, s.address.text
-		st.Pool = s.manager.otherPool(s.pool)
+		st.AgentShares, st.Owed = s.agent.sharesState(s.link)
 	}
 	for _, h := range s.held {
 		st.Held = append(st.Held, heldState{Link: h.tag, ID: h.id, Line: h.line})
 	}
-	if s.upstream != nil {
-		st.ServerConnFD = int(s.upstream.fd)
-		st.PoolPartial, st.PoolUnsent = s.upstream.partial, s.upstream.unsent
-		*fds = append(*fds, st.ServerConnFD)
+	if s.link != nil {
+		st.setLink(s.link.state(s.manager))
 	}
 	for _, d := range s.drains {
-		former := drainState{
-			FD: -1, Coin: d.pool.coin, Pool: s.manager.otherPool(d.pool), Link: d.tag, Own: d.own.state(), Rules: d.rules.state(), Noted: !d.rest,
-		}
-		former.Jobs, former.Renamed = d.jobs.state()
-		if d.socket != nil {
-			former.FD, former.Partial, former.Unsent = int(d.socket.fd), d.socket.partial, d.socket.unsent
-			*fds = append(*fds, former.FD)
-		}
-		st.Drains = append(st.Drains, former)
+		st.Drains = append(st.Drains, d.link.state(s.manager))
 	}
+	*fds = append(*fds, st.descriptors()...)
 	return st
 }
 
@@ -117,18 +97,16 @@ func workerState(id json.RawMessage, method string, name workerName, rest [][]by
 
 // resumeSession makes the session that st describes. On an error all its
 // descriptors are closed.
-func resumeSession(m *sessionManager, l *loop, st *sessionState, version int) (*Session, error) {
+func resumeSession(m *sessionManager, l *sessionLoop, st *sessionState, version int) (*Session, error) {
 	s := &Session{
 		manager: m, loop: l,
 		id: st.SessionID, hasID: st.HasID,
 		askedMask: st.VersionMask, sentMask: st.SentMask,
 		wantsExtranonce: st.Extranonce,
-		suffixed:        st.Suffixed, ownAnswers: st.OwnAnswers, own: st.Own.requests(),
-		since:  st.Since,
-		shares: minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
+		since:           st.Since,
+		shares:          minerShares{st.Shares[0], st.Shares[1], st.Shares[2], st.Share},
 	}
 	fds := st.descriptors()
-	s.tag = st.Link
 	s.shape, s.ownGiven = st.Shape, st.OwnGiven
 	if validRequests(st.Requests) {
 		s.requests.b = st.Requests
@@ -197,7 +175,7 @@ func takeDescriptor(fd, version int) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("descriptor %d: %w", fd, err)
 	}
-	setSocketOptions(fd)
+	relay.SetSocketOptions(fd)
 	return nil
 }
 
@@ -260,19 +238,9 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 		}
 	}
 	if *phase >= phaseRelaying {
-		if s.pool = s.manager.formerPool(st.MiningCoin, st.Pool); s.pool == nil && st.ServerConnFD >= 0 {
-			s.pool = s.manager.connectedPool(st.MiningCoin, st.ServerConnFD)
+		if err := s.restoreLink(st.linkInUse()); err != nil {
+			return err
 		}
-		if s.pool == nil {
-			return fmt.Errorf("nothing is known of its coin %q", st.MiningCoin)
-		}
-		s.address = s.pool.addresses[0]
-		for _, a := range s.pool.addresses {
-			if a.text == st.PoolAddress {
-				s.address = a
-			}
-		}
-		s.jobSeen = s.manager.clock()
 		if *phase != phaseReconnecting && st.ServerConnFD < 0 {
 			*phase = phaseReconnecting
 		}
@@ -305,18 +273,16 @@ func (s *Session) takeSockets(st *sessionState) error {
 	var err error
 	if s.addr, err = netip.ParseAddrPort(st.ClientAddr); err != nil {
 		// Of a miner that has gone meanwhile there is none; the loop finds out.
-		s.addr, _ = peerAddr(st.ClientConnFD)
+		s.addr, _ = relay.PeerAddr(st.ClientConnFD)
 	}
 	left := st.descriptors() // restore closes what it can not take
-	take := func(fd int, partial, unsent []byte) (*socket, error) {
+	take := func(fd int, partial, unsent []byte) (*relay.Socket, error) {
 		left = slices.DeleteFunc(left, func(other int) bool { return other == fd })
-		return s.loop.restore(fd, s, partial, unsent)
+		return s.loop.Restore(fd, s, partial, unsent)
 	}
 	fail := func(err error) error {
-		for _, sock := range []*socket{s.miner, s.upstream} {
-			if sock != nil {
-				sock.close()
-			}
+		if s.miner != nil {
+			s.miner.Close()
 		}
 		for _, fd := range left {
 			unix.Close(fd)
@@ -327,8 +293,10 @@ func (s *Session) takeSockets(st *sessionState) error {
 		return fail(err)
 	}
 	if st.ServerConnFD >= 0 {
-		s.rules = st.Rules.rules(s.pool)
-		if s.upstream, err = take(st.ServerConnFD, st.PoolPartial, st.PoolUnsent); err != nil {
+		if s.link == nil {
+			return fail(errLinkTooEarly)
+		}
+		if s.link.socket, err = take(st.ServerConnFD, st.PoolPartial, st.PoolUnsent); err != nil {
 			return fail(err)
 		}
 	}
@@ -345,25 +313,12 @@ func (s *Session) takeSockets(st *sessionState) error {
 			continue
 		}
 		if p == nil {
-			sock.close()
+			sock.Close()
 			continue
 		}
 		s.restoreDrain(p, sock, &d)
 	}
-	s.jobs = newJobTable(st.Jobs, st.RenamedJobs)
-	// Older processes noted jobs only while there were former links.
-	s.restJobs = st.RestJobs || !st.JobsNoted && len(st.Drains) == 0
 	return nil
-}
-
-func (s *Session) restoreDrain(p *pool, sock *socket, st *drainState) {
-	d := &drain{session: s, pool: p, socket: sock, tag: st.Link, own: st.Own.requests(), rules: st.Rules.rules(p),
-		jobs: newJobTable(st.Jobs, st.Renamed), rest: !st.Noted}
-	d.timer = s.loop.after(s.manager.drainTime, d.expire)
-	s.drains = append(s.drains, d)
-	if sock != nil {
-		s.manager.draining.Add(1)
-	}
 }
 
 // enter puts a resumed session into its phase.
@@ -376,34 +331,34 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 		if st.Started {
 			limit = authorizeTimeout
 		}
-		s.handshake.timer = s.loop.after(time.Until(began.Add(limit)), s.handshakeTimeout)
+		s.handshake.timer = s.loop.After(time.Until(began.Add(limit)), s.handshakeTimeout)
 	}
 	switch phase {
 	case phaseRouting, phaseReconnecting:
-		s.miner.pause(true)
+		s.miner.Pause(true)
 	case phaseSwitching:
 		s.phase = phaseRelaying // the switch begins anew when the coin is known
 	}
-	if s.upstream != nil {
+	if s.link.open() {
 		if st.NoDifficulty {
 			s.awaitDifficulty()
 		}
-		if s.miner.congested() {
-			s.upstream.pause(false)
+		if s.miner.Congested() {
+			s.link.socket.Pause(false)
 		}
-		if s.upstream.congested() {
-			s.miner.pause(false)
+		if s.link.socket.Congested() {
+			s.miner.Pause(false)
 		}
 	}
 }
 
 // sharesState is what the next process has to know of an agent's shares, and how
 // many the link in use owes answers to, which is all that older ones know.
-func (w *agentWorkers) sharesState(tag linkTag) (st *agentSharesState, owed int) {
+func (w *agentWorkers) sharesState(inUse *link) (st *agentSharesState, owed int) {
 	st = &agentSharesState{Registered: w.registered, WantsAnswers: w.wantsAnswers, Next: w.next, LastJob: w.lastJob, Held: w.own.held}
 	for _, l := range w.links {
 		st.Links = append(st.Links, agentLinkState{l.tag, l.answers, l.proved, l.next, l.waiting, l.held})
-		if l.tag == tag {
+		if inUse != nil && l.tag == inUse.tag {
 			owed = len(l.waiting)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"runtime/debug"
 	"time"
+
+	"github.com/golang/glog"
 )
 
 // Now and then each loop looks through its sessions for what no event tells:
@@ -24,23 +26,26 @@ var errPoolSilent = errors.New("no job for too long")
 func (m *sessionManager) clock() uint32 { return uint32(time.Since(m.made) / time.Second) }
 
 // startSweeps begins the loop's rounds. Loop only.
-func (m *sessionManager) startSweeps(l *loop) {
-	l.after(sweepEvery, func() {
+func (m *sessionManager) startSweeps(l *sessionLoop) {
+	l.After(sweepEvery, func() {
 		m.sweep(l)
 		m.startSweeps(l)
 	})
 }
 
-func (m *sessionManager) sweep(l *loop) {
+func (m *sessionManager) sweep(l *sessionLoop) {
 	if l == m.loops[0] {
 		m.measurePorts()
 		m.tidy.look(m.linksMade.Load(), m.draining.Load())
 		for why := range refusals {
 			m.logRefusals(why)
 		}
+		for _, line := range m.refusedAccounts.due(time.Now()) {
+			glog.Error(line)
+		}
 	}
 	budget := make(map[*poolAddress]int)
-	for _, s := range m.sessionsOf(l) {
+	for _, s := range l.allSessions() {
 		s.look(budget)
 	}
 }
@@ -51,17 +56,17 @@ func (s *Session) look(budget map[*poolAddress]int) {
 	if s.phase != phaseRelaying && s.phase != phaseSwitching {
 		return
 	}
-	if s.trial != nil && s.trial.mayBeStable() {
+	if s.link.trial != nil && s.link.trial.mayBeStable() {
 		s.becomeStable(false)
 	}
 	// What came while the process was stopped, or the machine slept, may not
 	// have been read yet.
 	limit := uint32(s.manager.config.PoolIdleSeconds)
-	if silent := s.manager.clock() - s.jobSeen; limit > 0 && silent > limit && !s.upstream.hasMore() {
+	if silent := s.manager.clock() - s.link.jobSeen; limit > 0 && silent > limit && !s.link.socket.HasMore() {
 		s.getsNoJobs(silent, limit)
 		return
 	}
-	if s.phase == phaseRelaying && s.trial == nil && s.address != s.pool.addresses[0] {
+	if s.phase == phaseRelaying && s.link.trial == nil && s.link.address != s.link.pool.addresses[0] {
 		s.failBack(budget)
 	}
 }
@@ -71,8 +76,8 @@ func (s *Session) look(budget map[*poolAddress]int) {
 // idleGrace, the link counts as lost, so that the miner's own failover can act.
 func (s *Session) getsNoJobs(silent, limit uint32) {
 	m := s.manager
-	if s.endpoint != nil && m.health.idle(s.endpoint, time.Duration(limit)*time.Second) {
-		m.takenOut(s.pool, s.address, s.endpoint, errPoolSilent)
+	if s.link.endpoint != nil && m.health.idle(s.link.endpoint, time.Duration(limit)*time.Second) {
+		m.takenOut(s.link.pool, s.link.address, s.link.endpoint, errPoolSilent)
 	}
 	if silent > limit+uint32(m.timing.noPool/time.Second) {
 		s.poolLost(errPoolSilent)
@@ -105,9 +110,9 @@ func (t *memoryTidy) look(links, draining int64) {
 // well for this worker or may be probed. budget holds how many more sessions may
 // go where.
 func (s *Session) failBack(budget map[*poolAddress]int) {
-	h, d := s.manager.health, s.dialer(s.pool)
-	for _, a := range s.pool.addresses {
-		if a == s.address {
+	h, d := s.manager.health, s.dialer(s.link.pool)
+	for _, a := range s.link.pool.addresses {
+		if a == s.link.address {
 			return
 		}
 		ips, fresh := a.current()
@@ -144,7 +149,7 @@ func (s *Session) failBack(budget map[*poolAddress]int) {
 
 // poolBack has sessions that wait for an address try it at once.
 func (m *sessionManager) poolBack(e *endpoint) {
-	m.limitedLog.infof("pool back", "pool back pool=%s", e)
+	m.limitedLog.Infof("pool back", "pool back pool=%s", e)
 	m.monitor.back(e)
 	m.sizes.back(e)
 	m.tryAhead(func(p *pool) bool { return p.leadsTo(e) })
@@ -153,8 +158,8 @@ func (m *sessionManager) poolBack(e *endpoint) {
 // tryAhead has sessions that wait for one of some pools try at once.
 func (m *sessionManager) tryAhead(waited func(*pool) bool) {
 	for _, l := range m.loops {
-		l.post(func() {
-			for _, s := range m.sessionsOf(l) {
+		l.Post(func() {
+			for _, s := range l.allSessions() {
 				// A miner whose last links all ended soon waits for its own sake.
 				if w := s.linking; w != nil && w.retry != nil && s.unstable < 2 && waited(w.pool) {
 					s.tryAhead()

@@ -4,10 +4,29 @@ import (
 	"github.com/golang/glog"
 )
 
-// linkReady makes the prepared link the session's link. The miner sees one
-// write: the answer to its authorization if it waits for one, the version mask
-// if that changed, then what the pool said, difficulty and job.
+// linkReady makes the prepared link the session's link. The order of its steps
+// matters: the former link is out of the way before the new one's jobs are
+// noted, because only then is it known which job IDs are taken; and the miner is
+// told everything in one write before either side is read on, so that no line
+// of the pool gets in between.
 func (s *Session) linkReady(k *poolLink) {
+	first, former := s.phase == phaseRouting, s.pool()
+	s.preparationDone(k)
+	s.useLink(s.newLink(k))
+	words := s.introduction(k, first)
+	s.agent.open(s.link.tag, k.answersShares)
+	s.expectDifficulty(k, first)
+	s.relay(words)
+	s.manager.linked(s, former)
+	glog.V(2).Infof("%s mining coin=%q pool=%s", s, k.pool.coin, s.link.address.text)
+	if wanted := s.manager.wantedPool(s); wanted != nil && wanted != s.link.pool {
+		s.switchTo(wanted)
+	}
+}
+
+// preparationDone gives back what the link's preparation held, and notes what
+// its success proves.
+func (s *Session) preparationDone(k *poolLink) {
 	l := s.linking
 	s.linking = nil
 	l.stopped = true
@@ -16,16 +35,25 @@ func (s *Session) linkReady(k *poolLink) {
 		s.manager.poolBack(k.attempt.at)
 	}
 	k.stopTimers()
-
-	first, from := s.phase == phaseRouting, s.pool
 	if s.phase == phaseReconnecting {
 		s.unstable = uint8(min(l.tries, maxReconnects))
 	}
-	s.leaveEndpoint(false)
-	s.endpoint, s.trial = k.attempt.at, k.attempt
-	s.retireUpstream(k.pool)
-	s.finishDrainsTo(k.pool, l.address)
+}
 
+// useLink puts next in the place of the link in use.
+func (s *Session) useLink(next *link) {
+	s.leaveEndpoint(false)
+	s.difficultyTold()
+	s.retireLink(next)
+	s.link = next
+	s.finishDrainsTo(next)
+	s.spareDescriptors()
+}
+
+// introduction is all that the miner is told of a new link: the answer to its
+// authorization if it waits for one, the version mask and the extranonce if they
+// changed, then what the pool has said, difficulty and job.
+func (s *Session) introduction(k *poolLink, first bool) []byte {
 	var out []byte
 	if first && s.agent == nil {
 		out = s.dialect().appendForwarded(out, s.auth.id, k.answer)
@@ -43,32 +71,28 @@ func (s *Session) linkReady(k *poolLink) {
 		out = s.dialect().appendForwarded(out, s.auth.id, k.answer)
 	}
 	out = s.tellExtranonce(out, k.given, k.own)
-	out = append(out, k.greeting(!first)...)
+	return append(out, k.greeting(!first)...)
+}
 
-	s.rules = k.rules
-	s.upstream, s.pool, s.address, s.suffixed = k.socket, k.pool, l.address, k.suffixed
-	s.spareDescriptors()
-	s.jobSeen = s.manager.clock()
-	s.tag++
-	s.ownAnswers, s.own = 0, k.unanswered()
-	s.agent.open(s.tag, k.answersShares)
-	s.difficultyTold()
+// expectDifficulty sees to it that a miner that comes from another link is told
+// a difficulty.
+func (s *Session) expectDifficulty(k *poolLink, first bool) {
 	if !first && !k.difficulty {
 		s.awaitDifficulty()
 	}
+}
+
+// relay lets lines go between the miner and the link in use. words are the
+// first that the miner gets.
+func (s *Session) relay(words []byte) {
 	s.phase = phaseRelaying
 	s.endHandshake()
-	s.miner.write(out)
-	if s.miner.congested() {
-		s.upstream.pause(false)
+	s.miner.Write(words)
+	if s.miner.Congested() {
+		s.link.socket.Pause(false)
 	}
-	if !s.upstream.congested() {
-		s.miner.resume()
-	}
-	s.manager.linked(s, from)
-	glog.V(2).Infof("%s mining coin=%q pool=%s", s, k.pool.coin, s.address.text)
-	if wanted := s.manager.wantedPool(s); wanted != nil && wanted != s.pool {
-		s.switchTo(wanted)
+	if !s.link.socket.Congested() {
+		s.miner.Resume()
 	}
 }
 
@@ -81,7 +105,7 @@ func (s *Session) switchTo(p *pool) {
 			s.connect(p)
 		}
 	case phaseRelaying, phaseSwitching:
-		if p == s.pool {
+		if p == s.link.pool {
 			if s.linking != nil && s.linking.once {
 				return
 			}
@@ -104,7 +128,7 @@ func (s *Session) switchTo(p *pool) {
 // stay gives up a switch under way: its coin is not wanted any more, and there
 // is no other to go to.
 func (s *Session) stay() {
-	if s.linking == nil || s.linking.pool == s.pool {
+	if s.linking == nil || s.linking.pool == s.pool() {
 		return
 	}
 	switch s.phase {
@@ -112,6 +136,6 @@ func (s *Session) stay() {
 		s.stopLinking()
 		s.phase = phaseRelaying
 	case phaseReconnecting:
-		s.connect(s.pool)
+		s.connect(s.link.pool)
 	}
 }

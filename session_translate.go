@@ -189,11 +189,11 @@ func (r *lineRules) rename(s *Session, raw []byte) []byte {
 	return r.renamed
 }
 
-// writeShare sends a share to a link by its rules. It reports whether the share
+// writeShare sends a share to a link, changed by its rules. It reports whether the share
 // could be understood; if not, nothing is sent.
-func (s *Session) writeShare(to *socket, r *lineRules, line []byte) (ok bool) {
-	if s.loop.scratch, ok = r.share(s, s.loop.scratch[:0], line); ok {
-		to.write(s.loop.scratch)
+func (s *Session) writeShare(to *link, line []byte) (ok bool) {
+	if s.loop.scratch, ok = to.rules.share(s, s.loop.scratch[:0], line); ok {
+		to.socket.Write(s.loop.scratch)
 	}
 	return ok
 }
@@ -203,9 +203,9 @@ func (s *Session) writeShare(to *socket, r *lineRules, line []byte) (ok bool) {
 // nothing is sent.
 func (s *Session) writeJob(line, told []byte) error {
 	out := s.loop.scratch[:0]
-	if s.rules != nil {
+	if s.link.rules != nil {
 		var ok bool
-		if out, ok = s.rules.job(out, line); !ok {
+		if out, ok = s.link.rules.job(out, line); !ok {
 			s.manager.notUnderstood.Add(1)
 			return jobError(line)
 		}
@@ -216,7 +216,7 @@ func (s *Session) writeJob(line, told []byte) error {
 		out = putJobID(out, 0, told)
 	}
 	s.loop.scratch = out
-	s.miner.write(out)
+	s.miner.Write(out)
 	return nil
 }
 
@@ -271,21 +271,21 @@ func (s *Session) tellExtranonce(b []byte, given *givenExtranonce, own bool) []b
 // extranonceChanged handles a pool's mining.set_extranonce while it is mined
 // at. It reports why the link is no use any more, if so.
 func (s *Session) extranonceChanged(line []byte) error {
-	if s.rules == nil || !s.rules.pool.ownExtranonce {
+	if s.link.rules == nil || !s.link.rules.pool.ownExtranonce {
 		return s.extranonceRefused(line)
 	}
 	given, err := extranonceOf(line)
 	if err != nil {
 		return err
 	}
-	s.manager.sizes.saw(s.address, given.Size)
-	t, own, err := s.translationFor(s.rules.pool, given)
+	s.manager.sizes.saw(s.link.address, given.Size)
+	t, own, err := s.translationFor(s.link.rules.pool, given)
 	if err != nil {
 		return err
 	}
-	s.miner.write(s.tellExtranonce(nil, given, own))
-	s.rules.next, s.rules.changed = t, true
-	glog.V(2).Infof("%s pool changed its extranonce coin=%q", s, s.pool.coin)
+	s.miner.Write(s.tellExtranonce(nil, given, own))
+	s.link.rules.next, s.link.rules.changed = t, true
+	glog.V(2).Infof("%s pool changed its extranonce coin=%q", s, s.link.pool.coin)
 	return nil
 }
 

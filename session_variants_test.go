@@ -43,7 +43,7 @@ func TestPoolVariants(t *testing.T) {
 			miner := stratumtest.DialRaw(t, sw.addr)
 			miner.Send(joinLines(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"0xffffffff"}]}`, textSubscribe, textAuthorize))
 			expectLines(miner, `{"id":0,"result":{"version-rolling":true,"version-rolling.mask":"ffffffff"},"error":null}`, textSubscribed)
-			link := pool.next()
+			link := pool.Next()
 			expectLines(link, `{"id":2147400000,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff"}]}`, withOwnID(textPoolSubscribe, 1))
 			link.ExpectMethod("mining.authorize")
 			mask, tail := `"00ffe000"`, `,"error":null`
@@ -90,7 +90,7 @@ func TestMinerLeadingBytes(t *testing.T) {
 			miner.Send(textSubscribe + "\n")
 			miner.ExpectLine(textSubscribed)
 			miner.Send(leading + textAuthorize + "\n")
-			expectLines(pool.next(), textPoolSubscribe, textPoolAuthorize)
+			expectLines(pool.Next(), textPoolSubscribe, textPoolAuthorize)
 		})
 	}
 }
@@ -146,7 +146,7 @@ func TestJobNotUnderstood(t *testing.T) {
 				s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
 				s.pool.SendLine(line)
 				s.pool.ExpectClosed()
-				s.pool = s.scripted.next()
+				s.pool = s.scripted.Next()
 				s.handshake("bbbbbbbb", 4, nil, []string{good})
 				s.miner.ExpectLine(ownJob("a", "01bbbbbbbb", "02", true))
 			})

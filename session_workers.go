@@ -68,27 +68,27 @@ func (s *Session) authorizeExtra(line []byte) bool {
 	}
 	w, e := s.parseExtra(r)
 	if e != nil {
-		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
+		s.miner.Write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
 	if !s.rememberWorker(w) {
 		e := &stratumError{errInvalidSubAccount.Code, fmt.Sprintf("Too Many Workers (%d on one connection)", maxWorkers)}
-		s.miner.write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
+		s.miner.Write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
-	if s.isFirstWorker(w, s.pool, s.suffixed) {
+	if s.isFirstWorker(w, s.link.pool, s.link.suffixed) {
 		if !r.isNotification() {
-			s.miner.write(s.dialect().appendResult(nil, r.ID, []byte("true")))
+			s.miner.Write(s.dialect().appendResult(nil, r.ID, []byte("true")))
 		}
 		return true
 	}
-	wire, ok := s.wireID(s.own, s.tag, r.ID)
+	wire, ok := s.wireID(s.link, r.ID)
 	if !ok {
-		s.miner.write(s.dialect().appendError(nil, r.ID, errTooMany, s.manager.ids.server()))
+		s.miner.Write(s.dialect().appendError(nil, r.ID, errTooMany, s.manager.ids.server()))
 		return true
 	}
-	s.requests.push(s.tag, wire, false)
-	s.upstream.write(w.appendAuthorize(nil, orNull(wire), s.pool, s.suffixed))
+	s.requests.push(s.link.tag, wire, false)
+	s.link.socket.Write(w.appendAuthorize(nil, orNull(wire), s.link.pool, s.link.suffixed))
 	if k := s.preparing(); k != nil && k.introduced {
 		k.introduceWorker(w)
 	}
@@ -195,19 +195,19 @@ func (k *poolLink) introduce() {
 		b = k.appendWorker(b, w)
 	}
 	if len(b) > 0 {
-		k.socket.write(b)
+		k.socket.Write(b)
 	}
 	if s.agent != nil {
 		if s.agent.wantsAnswers {
 			k.askCapabilities()
 		}
-		k.socket.writeBulk(s.agent.appendAll(nil))
+		k.socket.WriteBulk(s.agent.appendAll(nil))
 	}
 }
 
 func (k *poolLink) introduceWorker(w *extraWorker) {
 	if b := k.appendWorker(nil, w); len(b) > 0 {
-		k.socket.write(b)
+		k.socket.Write(b)
 	}
 }
 

@@ -1,9 +1,6 @@
 package main
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "sync/atomic"
 
 // shareCounts counts shares, of a coin or a sub-account. They count from the
 // start of the process. Shares that no pool answers are counted as submitted
@@ -23,7 +20,7 @@ type minerShares struct {
 // countShare notes a share on its way to p.
 func (s *Session) countShare(p *pool) {
 	s.shares.submitted++
-	s.shares.last = time.Now().Unix()
+	s.shares.last = s.loop.Time() / 1e9
 	s.account.shares.submitted.Add(1)
 	p.shares.submitted.Add(1)
 }
@@ -36,29 +33,23 @@ func (s *Session) countVerdict(tag linkTag, line []byte) {
 
 // countShareAnswer notes that a pool has answered a share.
 func (s *Session) countShareAnswer(tag linkTag, accepted bool) {
-	p := s.pool
-	for _, d := range s.drains {
-		if d.tag == tag {
-			p = d.pool
-		}
-	}
-	s.countVerdictOf(tag, p, accepted)
+	s.countVerdictOf(s.linkTagged(tag), accepted)
 }
 
-// countVerdictOf notes what p says of a share that a link was sent.
-func (s *Session) countVerdictOf(tag linkTag, p *pool, accepted bool) {
+// countVerdictOf notes what a link's pool says of a share that it was sent.
+func (s *Session) countVerdictOf(from *link, accepted bool) {
 	if accepted {
 		s.shares.accepted++
-		if s.trial != nil && tag == s.tag {
+		if from == s.link && from.trial != nil {
 			s.becomeStable(true)
 		}
 		s.account.shares.accepted.Add(1)
-		p.shares.accepted.Add(1)
+		from.pool.shares.accepted.Add(1)
 		return
 	}
 	s.shares.refused++
 	s.account.shares.refused.Add(1)
-	p.shares.refused.Add(1)
+	from.pool.shares.refused.Add(1)
 }
 
 // accepts reports whether an answer means that a share was accepted. Some pools

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // Limits of the HTTP listener. It must never cost the miners anything.
@@ -78,7 +80,7 @@ func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 }
 
 func listenHTTP(c *Config) (net.Listener, error) {
-	ln, err := net.Listen("tcp", c.HTTPDebugListenAddr)
+	ln, err := net.Listen(listenNetwork(c.HTTPDebugListenAddr), c.HTTPDebugListenAddr)
 	if err != nil {
 		return nil, fmt.Errorf("HTTPDebugListenAddr: %w", err)
 	}
@@ -195,10 +197,10 @@ func boundedProfile(profile http.HandlerFunc) http.HandlerFunc {
 }
 
 // httpLog takes the server's own errors to the log. Clients can cause them.
-type httpLog struct{ limits *logLimits }
+type httpLog struct{ limits *journal.LogLimits }
 
 func (l httpLog) Write(line []byte) (int, error) {
-	l.limits.warningf("http", "%s", bytes.TrimSpace(line))
+	l.limits.Warningf("http", "%s", bytes.TrimSpace(line))
 	return len(line), nil
 }
 
@@ -219,6 +221,22 @@ func (s *statusServer) serveReady(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ready")
+	for _, coin := range s.manager.coinNames() {
+		if !s.manager.pools[coin].tried() {
+			fmt.Fprintf(w, "coin %s: its pool was not tried yet\n", coin)
+		}
+	}
+}
+
+// tried reports whether a link to any of the pool's addresses was attempted or
+// taken over.
+func (p *pool) tried() bool {
+	for i := range p.links {
+		if p.links[i].tried() {
+			return true
+		}
+	}
+	return false
 }
 
 // notReady is why new miners can not be served, empty if they can.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // The JSON behind the status page. Times are Unix seconds; texts may come from
@@ -90,6 +92,7 @@ type coinStatus struct {
 type addressReply struct {
 	Address  string `json:"address"`
 	Breaker  string `json:"breaker"`
+	Tried    bool   `json:"tried"` // false: nobody knows whether it answers
 	Sessions int    `json:"sessions"`
 	Dials    int64  `json:"dials"`
 	Failures int64  `json:"failures"`
@@ -118,7 +121,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		LastUpgrade: m.monitor.upgraded.Load(), PauseMS: m.monitor.pauseMS(), Upgrades: m.upgrades(),
 		SessionsMax: m.sessionsMax(), PortsShort: portShortages(m.pools, m.sessionsMax()), Phases: make(map[string]int), Surveyed: v.unix(),
 		Descriptors: openDescriptors(), DescLimit: m.fdLimit,
-		Failures: m.failuresByReason(), Refused: m.refusalCounts(),
+		Failures: m.monitor.failures.byName(), Refused: m.refusalCounts(),
 		CoinSource: sourceReply{
 			Kind: source.Kind, Connected: source.Connected, Watches: source.Watches,
 			Missed: source.Missed, Unreadable: source.Unreadable, IDTaken: source.IDTaken,
@@ -133,9 +136,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		reply.Phases[sessionPhase(phase).String()] = n
 		reply.Sessions += n
 	}
-	m.mu.Lock()
-	reply.Accounts = len(m.accounts)
-	m.mu.Unlock()
+	reply.Accounts = m.accounts.size()
 
 	for _, p := range m.allPools() {
 		shares := p.shares.totals()
@@ -161,6 +162,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 					row.Sessions += n
 				}
 			}
+			row.Tried = p.links[i].tried()
 			c.Sessions += row.Sessions
 			c.Pools = append(c.Pools, row)
 		}
@@ -227,20 +229,6 @@ func (m *sessionManager) upgrades() int {
 	return m.resumed.Upgrades
 }
 
-func (m *sessionManager) failuresByReason() map[string]int64 {
-	counts := make(map[string]int64, len(handshakeReasons)+1)
-	for _, name := range handshakeReasons {
-		counts[name] = 0
-	}
-	counts[otherReason] = 0
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for code, n := range m.failures {
-		counts[handshakeReason(code)] += n
-	}
-	return counts
-}
-
 // accountRow is one sub-account. Rate and Refused are null while there is
 // nothing to tell them from.
 type accountRow struct {
@@ -270,7 +258,7 @@ func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 	if time.Since(t.made) < accountsKeep {
 		return t.rows
 	}
-	accounts := m.allAccounts()
+	accounts := m.accounts.all()
 	rows := make([]accountRow, 0, len(accounts))
 	for batch := range slices.Chunk(accounts, accountBatch) {
 		rows = m.appendAccountRows(rows, batch)
@@ -294,8 +282,8 @@ func known(v float64) *float64 {
 }
 
 func (m *sessionManager) appendAccountRows(rows []accountRow, accounts []*subAccount) []accountRow {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.accounts.mu.Lock()
+	defer m.accounts.mu.Unlock()
 	for _, a := range accounts {
 		row := accountRow{
 			Account: a.name, Wanted: a.wanted, Mining: maps.Clone(a.mining), Miners: len(a.sessions),
@@ -415,20 +403,20 @@ type eventReply struct {
 
 const (
 	eventsShown    = 200
-	eventsShownAll = eventsKept * int(eventKinds)
+	eventsShownAll = journal.EventsKept * len(journal.KindNames)
 )
 
 func (s *statusServer) serveEvents(w http.ResponseWriter, r *http.Request) {
 	kind, limit := r.URL.Query().Get("kind"), eventsShown
 	if kind != "" {
-		if !slices.Contains(eventKindNames[:], kind) {
-			http.Error(w, "kind: one of "+strings.Join(eventKindNames[:], ", "), http.StatusBadRequest)
+		if !slices.Contains(journal.KindNames[:], kind) {
+			http.Error(w, "kind: one of "+strings.Join(journal.KindNames[:], ", "), http.StatusBadRequest)
 			return
 		}
 		limit = eventsShownAll
 	}
 	replies := []eventReply{}
-	for _, e := range s.manager.monitor.events.all() {
+	for _, e := range s.manager.monitor.events.All() {
 		if kind != "" && e.Kind.String() != kind {
 			continue
 		}
@@ -444,5 +432,5 @@ func (s *statusServer) serveEvents(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *statusServer) serveHistory(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, s.manager.monitor.history.series())
+	writeJSON(w, s.manager.monitor.history.Series())
 }

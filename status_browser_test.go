@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && e2e
 
 package main
 
@@ -250,7 +250,7 @@ func TestStatusPageInBrowser(t *testing.T) {
 	waitPool(t, bob, "bcc")
 	waitAccepted(t, bob, 1)
 	// Names of registered sub-accounts come from ZooKeeper, not from miners.
-	account := m.expectAccount(hostileName, "btc")
+	account := m.accounts.expect(hostileName, "btc")
 	defer m.dropPending(account)
 
 	b := startBrowser(t)

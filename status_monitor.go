@@ -8,17 +8,21 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
 // monitor is what the manager and its sessions note for operators, beside the
 // log: events, counters, the charts' past. Any goroutine may use it.
 type monitor struct {
-	events  eventLog
-	history history
+	events  journal.Events
+	history journal.History
 
 	listening   atomic.Bool
 	connections atomic.Int64 // miners that were let in
 	dropped     [dropReasons]atomic.Int64
+	failures    handshakeFailureCounts
 
 	switches       *prometheus.CounterVec // by the new coin
 	switchSeconds  prometheus.Histogram
@@ -59,32 +63,32 @@ func newMonitor() *monitor {
 
 // switchBegins notes a coin change. known says that the coin has a pool.
 func (mon *monitor) switchBegins(account, from, to string, miners int, known bool) {
-	key := eventKey{Kind: eventSwitch, What: "coin changed", Account: account, Coin: from, To: to}
+	key := journal.Key{Kind: journal.Switch, What: "coin changed", Account: account, Coin: from, To: to}
 	switch {
 	case to == "":
 		mon.switchesNoPool.Add(1)
 		key.What = "coin deleted"
-		mon.events.add(levelBad, key, countMiners(miners)+" stay")
+		mon.events.Add(journal.Bad, key, countMiners(miners)+" stay")
 	case !known:
 		mon.switchesNoPool.Add(1)
 		key.What = "coin without a pool"
-		mon.events.add(levelBad, key, "not in StratumServerMap, "+countMiners(miners)+" stay")
+		mon.events.Add(journal.Bad, key, "not in StratumServerMap, "+countMiners(miners)+" stay")
 	case miners == 0:
 	default:
 		mon.switches.WithLabelValues(to).Inc()
-		mon.events.add(levelNote, key, countMiners(miners)+" to move")
+		mon.events.Add(journal.Note, key, countMiners(miners)+" to move")
 	}
 }
 
 // switchCut notes that the coin changed again before all had moved. It takes nil.
 func (mon *monitor) switchCut(account string, run *switchRun) {
 	if run != nil {
-		mon.events.amend(levelNote, run.key(account), countMiners(run.moved)+" moved, then the coin changed again")
+		mon.events.Amend(journal.Note, run.key(account), countMiners(run.moved)+" moved, then the coin changed again")
 	}
 }
 
-func (r *switchRun) key(account string) eventKey {
-	return eventKey{Kind: eventSwitch, What: "coin changed", Account: account, Coin: r.from, To: r.coin}
+func (r *switchRun) key(account string) journal.Key {
+	return journal.Key{Kind: journal.Switch, What: "coin changed", Account: account, Coin: r.from, To: r.coin}
 }
 
 func countMiners(n int) string {
@@ -102,85 +106,48 @@ func (mon *monitor) switchDone(account string, run *switchRun) {
 	if run.failed > 0 {
 		detail += fmt.Sprintf(", %d links failed meanwhile", run.failed)
 	}
-	mon.events.amend(levelGood, run.key(account), detail)
+	mon.events.Amend(journal.Good, run.key(account), detail)
 }
 
 // takenOut notes that an address is not dialled for a while, back that it is
 // in use again.
 func (mon *monitor) takenOut(coin, pool string, err error) {
-	mon.events.add(levelBad, eventKey{Kind: eventFailover, What: "pool taken out", Coin: coin, Pool: pool, About: blameAddress.String()}, err.Error())
+	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Failover, What: "pool taken out", Coin: coin, Pool: pool, About: blameAddress.String()}, err.Error())
 }
 
 func (mon *monitor) back(at fmt.Stringer) {
-	mon.events.add(levelGood, eventKey{Kind: eventFailover, What: "pool is back", Pool: at.String()}, "")
+	mon.events.Add(journal.Good, journal.Key{Kind: journal.Failover, What: "pool is back", Pool: at.String()}, "")
 }
 
 // short notes that something of this machine is used up.
 func (mon *monitor) short(pool string, err error) {
-	mon.events.add(levelBad, eventKey{Kind: eventProcess, What: "machine short", Pool: pool, About: blameMachine.String()}, err.Error())
+	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Process, What: "machine short", Pool: pool, About: blameMachine.String()}, err.Error())
 }
 
 // tooLong counts err's line if that is what err says.
 func (mon *monitor) tooLong(err error) {
-	if errors.Is(err, errLineTooLong) {
+	if errors.Is(err, relay.ErrLineTooLong) {
 		mon.dropped[dropTooLong].Add(1)
 	}
 }
 
-// refused notes a miner that was refused.
-func (mon *monitor) refused(account, reason, why string) {
-	mon.events.add(levelBad, eventKey{Kind: eventRefusal, What: reason, Account: account}, why)
-}
-
-// Reasons of failed handshakes, as metrics and events name them.
-var handshakeReasons = map[int]string{
-	errNeedSubscribed.Code:      "not_subscribed",
-	errDuplicateSubscribed.Code: "subscribed_twice",
-	errTooFewParams.Code:        "too_few_params",
-	errWorkerNotString.Code:     "worker_not_a_string",
-	errEmptySubAccount.Code:     "no_sub_account",
-	errInvalidSubAccount.Code:   "unknown_sub_account",
-	errServerNotFound.Code:      "coin_without_pool",
-	errConnectFailed.Code:       "no_pool_link",
-	errUnauthorized.Code:        "share_before_authorize",
-	errUnknownMethod.Code:       "unknown_method",
-	failSilent:                  "silent",
-	failNotStratum:              "not_stratum",
-	failLineTooLong:             "line_too_long",
-	failUnauthorized:            "not_authorized_in_time",
-	failRefused:                 "refused_by_pool",
-	failTooMany:                 "too_many_requests",
-}
-
-const otherReason = "other"
-
-// handshakeReason never gives a name that is not of this program.
-func handshakeReason(code int) string {
-	if name, ok := handshakeReasons[code]; ok {
-		return name
-	}
-	return otherReason
-}
-
-// handshakeFailed notes failures of miners whose sub-account is not known.
-// Others come by refused.
-func (mon *monitor) handshakeFailed(code int) {
-	switch code {
-	case errInvalidSubAccount.Code, errServerNotFound.Code, errConnectFailed.Code, failRefused:
-		return
-	case failLineTooLong:
-		mon.dropped[dropTooLong].Add(1)
-	}
-	mon.events.add(levelBad, eventKey{Kind: eventRefusal, What: handshakeReason(code)}, "")
+// refusal notes for the events that a miner or a connection was refused.
+func (mon *monitor) refusal(account, reason, why string) {
+	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: reason, Account: account}, why)
 }
 
 // linkCounts counts links to one address of one coin's pool.
 type linkCounts struct {
 	dials  atomic.Int64
+	taken  atomic.Bool // links of the process before lead there
 	lost   atomic.Int64
 	failed [linkFailures]atomic.Int64
 	blamed [blames]atomic.Int64 // failures and unstable links, by whom they were held against
 }
+
+// tried reports whether a link was attempted or taken over, so that something is
+// known of the address.
+func (c *linkCounts) tried() bool { return c.dials.Load() > 0 || c.taken.Load() }
 
 // linkFailure is why a pool link could not be had.
 type linkFailure uint8
@@ -222,12 +189,12 @@ func (p *pool) linksTo(a *poolAddress) *linkCounts {
 
 // monitorState is what of the monitor an upgrade hands on.
 type monitorState struct {
-	Events  []event
-	History []historySample
+	Events  []journal.Event
+	History []journal.Sample
 }
 
 func (mon *monitor) state() *monitorState {
-	return &monitorState{Events: mon.events.all(), History: mon.history.all()}
+	return &monitorState{Events: mon.events.All(), History: mon.history.All()}
 }
 
 // resumed takes over what the former process has noted, and notes the upgrade.
@@ -235,28 +202,28 @@ func (mon *monitor) state() *monitorState {
 func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time, pause time.Duration) {
 	if past := st.Monitor; past != nil {
 		for i := range past.Events {
-			if e := &past.Events[i]; e.Kind == eventSwitch && e.Level == levelNote {
+			if e := &past.Events[i]; e.Kind == journal.Switch && e.Level == journal.Note {
 				e.Detail += "; the switcher was upgraded meanwhile"
-				e.Level = levelGood
+				e.Level = journal.Good
 			}
 		}
-		mon.events.restore(past.Events)
-		mon.history.restore(past.History)
+		mon.events.Restore(past.Events)
+		mon.history.Restore(past.History)
 		st.Monitor = nil // not needed any more
 	}
 	mon.upgraded.Store(now.Unix())
-	level, detail := levelGood, fmt.Sprintf("version %s, %d sessions", version, sessions)
+	level, detail := journal.Good, fmt.Sprintf("version %s, %d sessions", version, sessions)
 	if lost > 0 {
-		level, detail = levelBad, fmt.Sprintf("%s, %d lost", detail, lost)
+		level, detail = journal.Bad, fmt.Sprintf("%s, %d lost", detail, lost)
 	}
 	if pause >= 0 {
 		mon.upgradePause.Store(int64(pause))
 		detail += fmt.Sprintf(", pause %d ms", pause.Milliseconds())
 	}
-	mon.events.add(level, eventKey{Kind: eventProcess, What: "upgraded"}, detail)
+	mon.events.Add(level, journal.Key{Kind: journal.Process, What: "upgraded"}, detail)
 }
 
 func (mon *monitor) upgradeFailed(err error) {
 	mon.upgradesFailed.Add(1)
-	mon.events.add(levelBad, eventKey{Kind: eventProcess, What: "upgrade failed"}, err.Error())
+	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Process, What: "upgrade failed"}, err.Error())
 }

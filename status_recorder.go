@@ -4,11 +4,13 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 const (
 	// recordEvery is how often the coin source is looked at; charts and rates
-	// move on each historyStep.
+	// move on each journal.HistoryStep.
 	recordEvery = time.Second
 
 	// What is older weighs less: to the e-th part after these times.
@@ -68,7 +70,7 @@ func (s *statusServer) record() {
 	tick := time.NewTicker(recordEvery)
 	defer tick.Stop()
 	s.recorder.noteCoins()
-	if s.manager.monitor.history.empty() {
+	if s.manager.monitor.history.Empty() {
 		s.recorder.step(s.surveyor.get(), time.Now())
 	}
 	for {
@@ -77,7 +79,7 @@ func (s *statusServer) record() {
 			return
 		case now := <-tick.C:
 			s.recorder.noteCoins()
-			if now.Sub(s.recorder.last) >= historyStep-recordEvery/2 {
+			if now.Sub(s.recorder.last) >= journal.HistoryStep-recordEvery/2 {
 				s.recorder.step(s.surveyor.get(), now)
 			}
 		}
@@ -90,9 +92,9 @@ func (r *statusRecorder) noteCoins() {
 	if source.IDTaken != r.idTaken {
 		r.idTaken = source.IDTaken
 		if source.IDTaken {
-			r.manager.monitor.events.add(levelBad, eventKey{Kind: eventCoins, What: "server ID is held by somebody else"}, "the log says by whom; miners of both are given the same extranonces")
+			r.manager.monitor.events.Add(journal.Bad, journal.Key{Kind: journal.Coins, What: "server ID is held by somebody else"}, "the log says by whom; miners of both are given the same extranonces")
 		} else {
-			r.manager.monitor.events.add(levelGood, eventKey{Kind: eventCoins, What: "server ID is ours alone"}, "")
+			r.manager.monitor.events.Add(journal.Good, journal.Key{Kind: journal.Coins, What: "server ID is ours alone"}, "")
 		}
 	}
 	if source.Kind != coinSourceZooKeeper || source.Connected == r.connected {
@@ -100,9 +102,9 @@ func (r *statusRecorder) noteCoins() {
 	}
 	r.connected = source.Connected
 	if source.Connected {
-		r.manager.monitor.events.add(levelGood, eventKey{Kind: eventCoins, What: "ZooKeeper connected"}, "")
+		r.manager.monitor.events.Add(journal.Good, journal.Key{Kind: journal.Coins, What: "ZooKeeper connected"}, "")
 	} else {
-		r.manager.monitor.events.add(levelBad, eventKey{Kind: eventCoins, What: "ZooKeeper lost"}, "known sub-accounts keep their coins")
+		r.manager.monitor.events.Add(journal.Bad, journal.Key{Kind: journal.Coins, What: "ZooKeeper lost"}, "known sub-accounts keep their coins")
 	}
 }
 
@@ -110,7 +112,7 @@ func (r *statusRecorder) noteCoins() {
 func (r *statusRecorder) step(v *survey, now time.Time) {
 	elapsed := now.Sub(r.last)
 	r.last = now
-	sample := historySample{At: now.Unix(), Span: elapsed.Seconds(), Coins: make(map[string]historyPoint)}
+	sample := journal.Sample{At: now.Unix(), Span: elapsed.Seconds(), Coins: make(map[string]journal.Point)}
 	for g, n := range v.groups {
 		if g.pool != nil {
 			p := sample.Coins[g.pool.coin]
@@ -125,9 +127,9 @@ func (r *statusRecorder) step(v *survey, now time.Time) {
 		p.Submitted, p.Refused = totals.submitted-before.submitted, totals.refused-before.refused
 		sample.Coins[coin] = p
 	}
-	r.manager.monitor.history.add(sample)
+	r.manager.monitor.history.Add(sample)
 
-	accounts := r.manager.allAccounts()
+	accounts := r.manager.accounts.all()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rates := make(map[*subAccount]*shareRate, len(accounts))
@@ -182,16 +184,6 @@ func (m *sessionManager) allPools() []*pool {
 		}
 	}
 	return pools
-}
-
-func (m *sessionManager) allAccounts() []*subAccount {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	accounts := make([]*subAccount, 0, len(m.accounts))
-	for _, a := range m.accounts {
-		accounts = append(accounts, a)
-	}
-	return accounts
 }
 
 // coinSourceStatus is what is known of the coin source.

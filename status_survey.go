@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
 // Sessions may be looked at on their loops only. A walk passes over all of
@@ -36,19 +38,11 @@ var errLoopsBusy = errors.New("the relay does not answer at the moment")
 // If the loops do not finish in time, or stop is closed, walk returns false,
 // and visits may still be under way: then what they write to must not be
 // looked at.
-func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *loop), visit func(part int, s *Session)) bool {
-	m.mu.Lock()
-	sessions := slices.Clone(m.sessions)
-	m.mu.Unlock()
-	parts := make([][]*Session, len(m.loops))
-	for _, s := range sessions {
-		part := slices.Index(m.loops, s.loop)
-		parts[part] = append(parts[part], s)
-	}
-	done := make(chan struct{}, len(parts))
+func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *sessionLoop), visit func(part int, s *Session)) bool {
+	done := make(chan struct{}, len(m.loops))
 	var abandoned atomic.Bool
-	for part, left := range parts {
-		l := m.loops[part]
+	for part, l := range m.loops {
+		var left []*Session
 		var step func()
 		step = func() {
 			n := min(walkBatch, len(left))
@@ -58,19 +52,20 @@ func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *loop
 				}
 			}
 			if left = left[n:]; len(left) > 0 && !abandoned.Load() {
-				l.post(step)
+				l.Post(step)
 				return
 			}
 			done <- struct{}{}
 		}
-		l.post(func() {
+		l.Post(func() {
 			begin(part, l)
+			left = l.allSessions()
 			step()
 		})
 	}
 	timeout := time.NewTimer(walkWait)
 	defer timeout.Stop()
-	for range parts {
+	for range m.loops {
 		select {
 		case <-done:
 		case <-timeout.C:
@@ -139,7 +134,7 @@ func (p *surveyPart) flush() {
 func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 	began := time.Now()
 	parts := make([]surveyPart, len(m.loops))
-	ok := m.walk(stop, func(part int, l *loop) {
+	ok := m.walk(stop, func(part int, l *sessionLoop) {
 		p := &parts[part]
 		p.groups = make(map[sessionGroup]int)
 		p.fromMiners, p.fromPools = l.fromMiners, l.fromPools
@@ -147,7 +142,7 @@ func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 	}, func(part int, s *Session) {
 		g := sessionGroup{phase: s.phase}
 		if s.phase >= phaseRelaying {
-			g.pool, g.address = s.pool, s.address
+			g.pool, g.address = s.link.pool, s.link.address
 		}
 		parts[part].add(g)
 	})
@@ -229,7 +224,7 @@ func (m *sessionManager) search(stop <-chan struct{}, text string) (found []foun
 		more  bool
 	}
 	parts := make([]result, len(m.loops))
-	ok := m.walk(stop, func(int, *loop) {}, func(part int, s *Session) {
+	ok := m.walk(stop, func(int, *sessionLoop) {}, func(part int, s *Session) {
 		r := &parts[part]
 		switch {
 		case r.more || !(isID && s.hasID && s.id == uint32(id)) && !s.matches(text):
@@ -282,22 +277,22 @@ func (s *Session) found() foundMiner {
 		f.Session = fmt.Sprintf("%08x", s.id)
 	}
 	if s.subscription != nil {
-		f.Agent = strings.Map(printable, clipText(s.subscription.UserAgent, maxEventText))
+		f.Agent = strings.Map(printable, journal.Clip(s.subscription.UserAgent, journal.MaxText))
 	}
 	if s.auth != nil {
-		f.Worker = clipText(s.auth.name.String(), maxEventText)
+		f.Worker = journal.Clip(s.auth.name.String(), journal.MaxText)
 	}
 	if s.account != nil {
-		f.Account = clipText(s.account.name, maxEventField)
+		f.Account = journal.Clip(s.account.name, journal.MaxField)
 	}
 	for _, w := range s.workers[:min(len(s.workers), maxFoundWorkers)] {
-		f.Others = append(f.Others, clipText(w.name.String(), maxEventField))
+		f.Others = append(f.Others, journal.Clip(w.name.String(), journal.MaxField))
 	}
 	if s.agent != nil {
 		f.Devices = len(s.agent.messages)
 	}
-	if s.pool != nil {
-		f.Coin, f.Pool = s.pool.coin, s.address.text
+	if s.link != nil {
+		f.Coin, f.Pool = s.link.pool.coin, s.link.address.text
 	}
 	if s.linking != nil {
 		f.NextCoin = s.linking.pool.coin

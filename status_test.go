@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -198,7 +199,7 @@ func TestStatusShowsWhatMinersDo(t *testing.T) {
 		status.Coins[0].Coin != "bcc" || status.Coins[0].Sessions != 2 || status.Coins[0].Pools[0].Breaker != "closed" {
 		t.Errorf("status %+v", status)
 	}
-	var past historySeries
+	var past journal.Series
 	s.json("/api/history", &past)
 	if len(past.Times) == 0 || len(past.Coins["btc"].Sessions) != len(past.Times) {
 		t.Errorf("history %+v", past)
@@ -295,7 +296,7 @@ func TestStatusOnlyAnswersWhatItShould(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	btc, bcc := twoPools(t)
-	coins := newMemoryCoins(nil)
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	coins.server = 0
 	m, s := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc})
 	ready := func() (int, string) {
@@ -306,8 +307,13 @@ func TestReadiness(t *testing.T) {
 		t.Errorf("without server ID: %d %q", code, text)
 	}
 	m.ServerIDClaimed(7)
-	if code, text := ready(); code != 200 || text != "ready" {
+	untried := "ready\ncoin bcc: its pool was not tried yet"
+	if code, text := ready(); code != 200 || text != untried+"\ncoin btc: its pool was not tried yet" {
 		t.Errorf("with server ID: %d %q", code, text)
+	}
+	waitPool(t, startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"}), "btc")
+	if code, text := ready(); code != 200 || text != untried {
+		t.Errorf("with a miner: %d %q", code, text)
 	}
 	m.monitor.listening.Store(false)
 	if code, text := ready(); code != 503 || text != "not listening" {
@@ -348,9 +354,7 @@ func TestStatusWhileLoopsStandStill(t *testing.T) {
 	miner := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"})
 	waitPool(t, miner, "btc")
 	s.metric(`stratum_switcher_sessions{coin="btc",phase="relaying"}`, is(1))
-	for _, l := range m.loops {
-		l.freeze()
-	}
+	m.stopLoops()
 	began := time.Now()
 	var readers sync.WaitGroup
 	for range 3 {
@@ -370,39 +374,22 @@ func TestStatusWhileLoopsStandStill(t *testing.T) {
 		t.Errorf("search: %s", reply.Status)
 	}
 	for _, l := range m.loops {
-		l.start()
+		l.Start()
 	}
 	waitAccepted(t, miner, 3)
 	s.metric(`stratum_switcher_survey_age_seconds`, func(v float64) bool { return v < 1 })
 	checkMiner(t, miner)
 }
 
-func TestEventsAreFoldedAndBounded(t *testing.T) {
-	var l eventLog
-	for range 1000 {
-		l.add(levelBad, eventKey{Kind: eventRefusal, What: "silent"}, "again")
+// An upgrade hands events and history on.
+func TestEventsAndHistoryOutliveAnUpgrade(t *testing.T) {
+	var l journal.Events
+	l.Add(journal.Note, journal.Key{Kind: journal.Switch, What: "coin changed", Account: "alice", Coin: "btc", To: "bcc"}, "")
+	for range 3 {
+		l.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: "silent"}, "once more")
 	}
-	l.add(levelNote, eventKey{Kind: eventSwitch, What: "coin changed", Account: "alice", Coin: "btc", To: "bcc"}, "")
-	for i := range 10 * eventsKept {
-		l.add(levelBad, eventKey{Kind: eventRefusal, What: "unknown_sub_account", Account: fmt.Sprint(i)}, strings.Repeat("é", 400))
-	}
-	l.add(levelBad, eventKey{Kind: eventRefusal, What: "silent"}, "once more")
-	all := l.all()
-	if len(all) != eventsKept+1 {
-		t.Fatalf("%d events", len(all))
-	}
-	if all[0].Detail != "once more" || all[0].Count != 1 || all[1].Account != fmt.Sprint(10*eventsKept-1) {
-		t.Errorf("first events %+v", all[:2])
-	}
-	if n := len(all[1].Detail); n > maxEventText+len("…") || strings.ContainsRune(all[1].Detail, '�') {
-		t.Errorf("detail of %d bytes", n)
-	}
-	if last := all[len(all)-1]; last.Account != "alice" {
-		t.Errorf("the switch is gone: %+v", last)
-	}
-
-	// An upgrade hands them on.
-	state, err := wireJSON.Marshal(&runtimeState{Monitor: &monitorState{Events: all, History: []historySample{{At: 5, Coins: map[string]historyPoint{"btc": {1, 2, 3}}}}}})
+	all := l.All()
+	state, err := wireJSON.Marshal(&runtimeState{Monitor: &monitorState{Events: all, History: []journal.Sample{{At: 5, Coins: map[string]journal.Point{"btc": {Sessions: 1, Submitted: 2, Refused: 3}}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -412,26 +399,12 @@ func TestEventsAreFoldedAndBounded(t *testing.T) {
 	}
 	mon := newMonitor()
 	mon.resumed(&st, 10, 0, time.Now(), time.Since(st.FrozenAt))
-	after := mon.events.all()
-	if len(after) != len(all)+1 || after[0].What != "upgraded" || after[1].Detail != "once more" || after[1].eventKey != all[0].eventKey {
+	after := mon.events.All()
+	if len(after) != len(all)+1 || after[0].What != "upgraded" || after[1].Detail != "once more" || after[1].Count != 3 || after[1].Key != all[0].Key {
 		t.Errorf("%d events after the upgrade, first %+v", len(after), after[:2])
 	}
-	if h := mon.history.all(); len(h) != 1 || h[0].Coins["btc"] != (historyPoint{1, 2, 3}) {
+	if h := mon.history.All(); len(h) != 1 || h[0].Coins["btc"] != (journal.Point{Sessions: 1, Submitted: 2, Refused: 3}) {
 		t.Errorf("history after the upgrade %+v", h)
-	}
-}
-
-func TestHistoryIsBounded(t *testing.T) {
-	var h history
-	for i := range 3 * historyKept {
-		h.add(historySample{At: int64(i) * 10, Span: 10, Coins: map[string]historyPoint{"btc": {Sessions: i, Submitted: 5}}})
-	}
-	series := h.series()
-	if len(series.Times) != historyKept || series.Times[0] != 20*historyKept {
-		t.Errorf("%d samples from %v", len(series.Times), series.Times[:1])
-	}
-	if c := series.Coins["btc"]; c.Shares[7] != 30 || c.Sessions[0] != 2*historyKept {
-		t.Errorf("shares %v, sessions %v", c.Shares[7], c.Sessions[0])
 	}
 }
 
@@ -460,7 +433,7 @@ func TestAccountOrder(t *testing.T) {
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
 	for i := range 600 {
-		a := m.expectAccount(fmt.Sprintf("user%03d", i), "btc")
+		a := m.accounts.expect(fmt.Sprintf("user%03d", i), "btc")
 		m.mu.Lock()
 		a.lastSwitch = time.Unix(int64(1000+i), 0)
 		m.mu.Unlock()

@@ -1,4 +1,4 @@
-//go:build linux && !portable_relay
+//go:build linux && e2e && !portable_relay
 
 package main
 
@@ -9,20 +9,22 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // What the page knows of miners and of the past goes through an upgrade.
 func TestStatusAfterUpgrade(t *testing.T) {
-	btc, bcc := twoPools(t)
-	c := fileConfig(btc, bcc)
+	btc, bcc := testkit.TwoPools(t)
+	c := daemontest.FileConfig(btc, bcc)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
-	p := startProcess(t, c, map[string]string{"alice": "btc"})
-	miner := startMiner(t, stratumtest.MinerOptions{Addr: p.addr, Worker: "alice.rig1", UserAgent: "cgminer/4.11"})
-	waitPool(t, miner, "btc")
-	p.setCoins(map[string]string{"alice": "bcc"})
-	waitPool(t, miner, "bcc")
-	waitAccepted(t, miner, 3)
+	p := daemontest.Start(t, c, map[string]string{"alice": "btc"})
+	miner := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.rig1", UserAgent: "cgminer/4.11"})
+	testkit.WaitPool(t, miner, "btc")
+	p.SetCoins(map[string]string{"alice": "bcc"})
+	testkit.WaitPool(t, miner, "bcc")
+	testkit.WaitAccepted(t, miner, 3)
 
 	get := func(web, path string, into any) {
 		t.Helper()
@@ -42,10 +44,10 @@ func TestStatusAfterUpgrade(t *testing.T) {
 	var before, after struct{ Miners []foundMiner }
 	var status statusReply
 	var events struct{ Events []eventReply }
-	get("http://"+p.waitLog(`http addr=(\S+)`)[1], "/api/search?q=alice", &before)
-	n := p.logged()
-	p.upgrade()
-	web := "http://" + p.waitLogFrom(n, `http addr=(\S+)`)[1]
+	get("http://"+p.WaitLog(`http addr=(\S+)`)[1], "/api/search?q=alice", &before)
+	n := p.Logged()
+	p.Upgrade()
+	web := "http://" + p.WaitLogFrom(n, `http addr=(\S+)`)[1]
 	get(web, "/api/search?q=alice", &after)
 	if len(before.Miners) != 1 || len(after.Miners) != 1 {
 		t.Fatalf("found %+v before, %+v after", before, after)
@@ -69,5 +71,5 @@ func TestStatusAfterUpgrade(t *testing.T) {
 			t.Errorf("no event %q in %+v", what, events.Events)
 		}
 	}
-	checkMiner(t, miner)
+	testkit.CheckMiner(t, miner)
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
 // An upgrade opens, runs and writes files, and the kernel may keep a caller that
@@ -57,7 +59,7 @@ func inStep[T any](u *upgrader, what string, wait time.Duration, work func() (T,
 	}()
 	limit := time.NewTimer(wait)
 	defer limit.Stop()
-	err := errFileTooSlow
+	err := regularfile.ErrTooSlow
 	select {
 	case r := <-done:
 		return r.value, r.err

@@ -4,90 +4,13 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
-
-// deadMount puts a file system over dir that never answers. The function
-// returned takes it away.
-func deadMount(t *testing.T, dir string) (free func()) {
-	t.Helper()
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatalf("/dev/fuse: %v", err)
-	}
-	if err := unix.Mount("dead", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd)); err != nil {
-		unix.Close(fd)
-		t.Fatalf("no mount: %v", err)
-	}
-	freed := false
-	free = func() {
-		if freed {
-			return
-		}
-		freed = true
-		unix.Close(fd) // who waits for it is told that it is gone
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	}
-	t.Cleanup(free)
-	return free
-}
-
-// TestUpgradeFileSystemHangs: neither the miners nor a signal wait for the file
-// system of the program or of the state file.
-func TestUpgradeFileSystemHangs(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name string
-		dir  func(p *process) string
-	}{
-		{"program", func(p *process) string { return filepath.Dir(p.binary) }},
-		{"state file", func(p *process) string { return p.dir }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			btc, bcc := twoPools(t)
-			p := startProcess(t, fileConfig(btc, bcc), map[string]string{"*": "btc"})
-			miners := startMiners(t, p.addr, "alice", 5)
-			free := deadMount(t, c.dir(p))
-
-			n := p.logged()
-			p.signal(syscall.SIGUSR2)
-			p.waitLogFrom(n, `upgrade refused: \S+: takes too long`)
-			n = p.logged()
-			p.signal(syscall.SIGUSR2)
-			p.waitLogFrom(n, `upgrade refused: a file system that did not answer`)
-			wantNewMiner(t, p.addr, "bob")
-
-			free()
-			waitUntil(t, "an upgrade", func() bool {
-				n := p.logged()
-				p.signal(syscall.SIGUSR2)
-				return p.waitLogFrom(n, `upgraded version|upgrade (?:refused|undone).*`)[0] == "upgraded version"
-			})
-			wantMining(t, miners, "btc")
-
-			deadMount(t, c.dir(p))
-			n = p.logged()
-			p.signal(syscall.SIGUSR2)
-			p.waitLogFrom(n, `upgrade begins`)
-			p.signal(syscall.SIGTERM)
-			select {
-			case <-p.ended:
-			case <-time.After(fileWait):
-				t.Error("a signal to stop waits for the file system")
-			}
-		})
-	}
-}
 
 // TestUpgradeStepGivenUp: what a step brings too late is given to whom it
 // concerns, and there is no other upgrade before.
@@ -97,7 +20,7 @@ func TestUpgradeStepGivenUp(t *testing.T) {
 		stop os.Signal
 		want error
 	}{
-		{"too slow", nil, errFileTooSlow},
+		{"too slow", nil, regularfile.ErrTooSlow},
 		{"stopped", syscall.SIGTERM, errStopped},
 	} {
 		t.Run(c.name, func(t *testing.T) {

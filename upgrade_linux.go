@@ -18,6 +18,9 @@ import (
 
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
 // Hot upgrade: on SIGUSR2 the process replaces itself by its binary as it is
@@ -53,7 +56,7 @@ type upgrader struct {
 	again         chan os.Signal // where SIGUSR2 comes
 	unused        chan os.Signal // where SIGHUP comes
 	serverIDOwner func() int64
-	limitedLogs   []*logLimits
+	limitedLogs   []*journal.LogLimits
 	files         fileSteps
 }
 
@@ -78,7 +81,7 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner, limitedLogs := func() int64 { return 0 }, []*logLimits{&d.manager.limitedLog}
+	owner, limitedLogs := func() int64 { return 0 }, []*journal.LogLimits{&d.manager.limitedLog}
 	if zk, ok := d.coins.(*zkCoinSource); ok {
 		limitedLogs = append(limitedLogs, &zk.limitedLog)
 		owner = func() int64 {
@@ -104,7 +107,7 @@ func (u *upgrader) upgrade() error {
 	if u.files.stuck.Load() > 0 {
 		return errors.New("refused: a file system that did not answer the upgrade before still does not")
 	}
-	program, err := inStep(u, u.binary, fileWait, func() (*newProgram, error) { return openProgram(u.binary) }, (*newProgram).close)
+	program, err := inStep(u, u.binary, regularfile.Wait, func() (*newProgram, error) { return openProgram(u.binary) }, (*newProgram).close)
 	if err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
@@ -115,7 +118,7 @@ func (u *upgrader) upgrade() error {
 	glog.V(1).Infof("upgrade preflight done ms=%d", u.system.now().Sub(began).Milliseconds())
 
 	for _, l := range u.limitedLogs {
-		l.tell()
+		l.Tell()
 	}
 	u.log.drain(logDrainTime - logFrozenTime) // so that little is left for later
 	if err := u.log.mayReplace(); err != nil {
@@ -184,7 +187,7 @@ func (u *upgrader) replace(program *newProgram) error {
 	default:
 	}
 	unchanged := func() (struct{}, error) { return struct{}{}, program.unchanged() }
-	if _, err := inStep(u, u.binary, fileWait, unchanged, nil); err != nil {
+	if _, err := inStep(u, u.binary, regularfile.Wait, unchanged, nil); err != nil {
 		return err
 	}
 	return u.system.exec(program.path, u.nextArgs(), append(os.Environ(), u.log.handover()...))
@@ -244,14 +247,9 @@ func withoutFlag(args []string, name string) []string {
 // freeze stops accepting and the loops. All state stays as it is.
 func (m *sessionManager) freeze() {
 	m.frozenAt, m.frozenClock = time.Now(), monotonicClock()
-	m.listener.stop()
+	m.listener.Pause()
 	m.accepted.Wait()
-	for _, l := range m.loops {
-		l.post(func() { l.stop = true })
-	}
-	for _, l := range m.loops {
-		<-l.stopped
-	}
+	m.stopLoops()
 	m.frozen.Store(true)
 }
 
@@ -259,9 +257,9 @@ func (m *sessionManager) freeze() {
 func (m *sessionManager) thaw() {
 	m.frozen.Store(false)
 	for _, l := range m.loops {
-		l.start()
+		l.Start()
 	}
-	m.listener.unstop()
+	m.listener.Resume()
 	m.accepted.Go(m.acceptMiners)
 }
 
@@ -269,7 +267,7 @@ func (m *sessionManager) thaw() {
 // descriptors that it inherits.
 func (u *upgrader) capture() (*runtimeState, []int) {
 	m := u.manager
-	fds := []int{m.listener.fd}
+	fds := []int{m.listener.FD()}
 	st := &runtimeState{
 		Action:        runtimeAction,
 		Version:       runtimeVersion,
@@ -278,13 +276,11 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		ServerID:      m.ids.server(),
 		ChainType:     u.config.ChainType,
 		Config:        u.config,
-		ListenFD:      m.listener.fd,
+		ListenFD:      m.listener.FD(),
 		ListenAddr:    u.config.ListenAddr,
 		ServerIDOwner: u.serverIDOwner(),
 		NextIndex:     m.ids.nextIndex(),
 		Binary:        u.binary,
-		Wanted:        make(map[string]string),
-		Switched:      make(map[string]int64),
 		Monitor:       m.monitor.state(),
 		Sizes:         m.sizes.state(),
 	}
@@ -296,14 +292,9 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		}
 	}
 	st.Upgrades++
+	st.Wanted, st.Switched = m.accounts.state()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for name, a := range m.accounts {
-		st.Wanted[name] = a.wanted
-		if !a.lastSwitch.IsZero() {
-			st.Switched[name] = a.lastSwitch.Unix()
-		}
-	}
 	st.SessionDatas = make([]sessionState, len(m.sessions))
 	parts := make([][]int, processors(len(m.sessions)))
 	inParallel(len(parts), len(m.sessions), func(part, from, to int) {

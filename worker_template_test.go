@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 func TestCheckWorkerTemplate(t *testing.T) {
@@ -215,14 +216,14 @@ func TestSessionWorkerAtOwnPool(t *testing.T) {
 
 // With a template, ETHProxy's shares go on as they are: they name nobody.
 func TestSessionTemplateEthereum(t *testing.T) {
-	p := startScriptedPool(t)
+	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "eth"}), nil, func(c *Config) {
 		c.ChainType = "ethereum"
-		c.StratumServerMap = map[string]StratumServerInfo{"eth": {URL: p.addr(), UserSuffix: "eth", Worker: "{account}/{miner}", Password: "p"}}
+		c.StratumServerMap = map[string]StratumServerInfo{"eth": {URL: p.Addr(), UserSuffix: "eth", Worker: "{account}/{miner}", Password: "p"}}
 	})
 	miner := stratumtest.DialRaw(t, sw.addr)
 	miner.SendLine(`{"id":1,"method":"eth_submitLogin","params":["alice","x"],"worker":"rig1"}`)
-	link := p.next()
+	link := p.Next()
 	link.ExpectMethod("mining.subscribe")
 	link.ExpectLine(`{"id":2147400001,"method":"eth_submitLogin","params":["alice/rig1","p"]}`)
 	link.Send(`{"id":2147400000,"jsonrpc":"2.0","result":true}` + "\n" + `{"id":2147400001,"jsonrpc":"2.0","result":true}` + "\n" +

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -174,7 +175,7 @@ func (c *zkConn) brokerFailed(address string, err error) {
 		why, wrong = stranger.Error(), true
 	case errors.Is(err, errZKFrame):
 		why, wrong = "gave an "+err.Error(), true
-	case isTimeout(err):
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		why = "accepts connections and does not answer"
 		c.mu.Lock()
 		c.unanswered++

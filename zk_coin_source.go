@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
 )
 
@@ -56,7 +57,7 @@ type zkCoinSource struct {
 	mail     *mailbox
 	stop     chan struct{}
 	// limitedLog is for lines that ZooKeeper and miners can cause.
-	limitedLog logLimits
+	limitedLog journal.LogLimits
 	ended      sync.WaitGroup
 
 	lifeMu sync.Mutex
@@ -204,7 +205,7 @@ func (s *zkCoinSource) Close() {
 	for _, r := range s.registrations {
 		if r.tried && !r.gone && (r.owned || r.phase != regWaiting) {
 			if err := removeRequest(s.conn, r.path, r.value); err != nil && !errors.Is(err, errZKNoNode) {
-				s.limitedLog.warningf("node stays", "zookeeper: %s stays behind: %v", r.path, err)
+				s.limitedLog.Warningf("node stays", "zookeeper: %s stays behind: %v", r.path, err)
 			}
 		}
 	}
@@ -326,11 +327,11 @@ func (s *zkCoinSource) event(event zkEvent) {
 	case zkDisconnected, zkExpired:
 		if s.connected {
 			s.connected = false
-			s.limitedLog.warningf("connection lost", "zookeeper: connection lost, known sub-accounts keep their coins")
+			s.limitedLog.Warningf("connection lost", "zookeeper: connection lost, known sub-accounts keep their coins")
 			s.warning = s.after(s.warnWait, s.warnAway)
 		}
 		if event.kind == zkExpired {
-			s.limitedLog.warningf("session expired", "zookeeper: session expired")
+			s.limitedLog.Warningf("session expired", "zookeeper: session expired")
 		}
 	case zkNodeChanged:
 		s.nodeChanged(event.path)
@@ -350,9 +351,9 @@ func (s *zkCoinSource) connectedAgain() {
 		s.warning.Stop()
 	}
 	if s.everUp {
-		s.limitedLog.infof("connected", "zookeeper: connected again, reading %d sub-accounts", len(s.accounts))
+		s.limitedLog.Infof("connected", "zookeeper: connected again, reading %d sub-accounts", len(s.accounts))
 	} else {
-		s.limitedLog.infof("connected", "zookeeper: connected")
+		s.limitedLog.Infof("connected", "zookeeper: connected")
 	}
 	s.everUp = true
 	s.serverID.check()

@@ -49,20 +49,16 @@ func validSubAccount(name string) bool {
 	return len(name) <= zkMaxName && validZKName(name)
 }
 
+// validZKName says if a name can be a node, and only a node, of a directory.
 func validZKName(name string) bool {
-	if name == "" || name == "." || name == ".." || !utf8.ValidString(name) {
-		return false
-	}
-	for _, r := range name {
-		switch {
-		case r == '/', unicode.IsControl(r):
-			return false
-		case r >= 0xd800 && r <= 0xf8ff, r >= 0xfff0 && r <= 0xffff:
-			// Not allowed in ZooKeeper's paths.
-			return false
-		}
-	}
-	return true
+	return name != "" && name != "." && name != ".." && !strings.ContainsFunc(name, notInZKName)
+}
+
+// notInZKName has the characters that ZooKeeper's own PathUtils refuses, and the
+// slash. What is above 0xffff is two surrogates to Java, which are among them,
+// and bytes that are not UTF-8 are read as U+FFFD, which is too.
+func notInZKName(r rune) bool {
+	return r == '/' || r <= 0x1f || r >= 0x7f && r <= 0x9f || r >= 0xd800 && r <= 0xf8ff || r >= 0xfff0
 }
 
 // parseCoin gives the coin a node's content stands for; none if it is empty.

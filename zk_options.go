@@ -78,7 +78,8 @@ func (o *zkOptions) complete() error {
 		if *d.dir == "" && !d.needed {
 			continue
 		}
-		dir, err := cleanZKDir(*d.dir)
+		dir := path.Clean(*d.dir)
+		err := checkZKDir(dir)
 		if err != nil && d.dir == &o.ServerIDDir && !d.needed {
 			// This key had no meaning beside a ServerID once.
 			glog.Warningf("zookeeper: server ID %d is used without being claimed, so that others may take it too: ZKServerIDAssignDir %q %v",
@@ -87,6 +88,9 @@ func (o *zkOptions) complete() error {
 		}
 		if err != nil {
 			return fmt.Errorf("zookeeper: %s directory %q: %w", d.name, *d.dir, err)
+		}
+		if dir != "" && dir != "/" {
+			dir += "/"
 		}
 		*d.dir = dir
 	}
@@ -99,19 +103,20 @@ func (o *zkOptions) complete() error {
 	return nil
 }
 
-// cleanZKDir gives an absolute directory with one slash at its end.
-func cleanZKDir(dir string) (string, error) {
-	if !strings.HasPrefix(dir, "/") {
-		return "", errors.New("must start with /")
+// checkZKDir returns an error unless dir, with or without a slash at its end, can
+// be a directory in ZooKeeper. It is the only judge of that.
+func checkZKDir(dir string) error {
+	names, absolute := strings.CutPrefix(dir, "/")
+	if !absolute {
+		return errors.New("must start with /")
 	}
-	clean := path.Clean(dir)
-	if clean == "/" {
-		return "/", nil
+	if names == "" {
+		return nil
 	}
-	for _, name := range strings.Split(clean[1:], "/") {
+	for name := range strings.SplitSeq(strings.TrimSuffix(names, "/"), "/") {
 		if !validZKName(name) {
-			return "", fmt.Errorf("%q can not be the name of a node", name)
+			return fmt.Errorf("%q can not be the name of a node", name)
 		}
 	}
-	return clean + "/", nil
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/golang/glog"
 )
 
@@ -182,7 +183,7 @@ func (n *zkServerID) heldByOther(holder zkNode) {
 	s.idTaken.Store(true)
 	if now.Sub(n.takenTold) >= zkTakenEvery {
 		n.takenTold = now
-		s.limitedLog.errorf("server ID held by others", "zookeeper: server ID %d is held by somebody else, %s: miners of both are given the same extranonces, "+
+		s.limitedLog.Errorf("server ID held by others", "zookeeper: server ID %d is held by somebody else, %s: miners of both are given the same extranonces, "+
 			"give one of them another ServerID", n.id, describeHolder(holder))
 	}
 	n.checkLater(zkTakenEvery)
@@ -197,8 +198,8 @@ func describeHolder(holder zkNode) string {
 	if json.Unmarshal(holder.Value, &content) != nil {
 		return fmt.Sprintf("session 0x%x", holder.Owner)
 	}
-	return fmt.Sprintf("host %q listening at %q, session 0x%x", clipText(content.HostName, maxEventField),
-		clipText(content.ListenAddr, maxEventField), holder.Owner)
+	return fmt.Sprintf("host %q listening at %q, session 0x%x", journal.Clip(content.HostName, journal.MaxField),
+		journal.Clip(content.ListenAddr, journal.MaxField), holder.Owner)
 }
 
 // disown notes that the node is not ours.
@@ -219,7 +220,7 @@ func (n *zkServerID) hold(claim idClaim) {
 	s.idMu.Unlock()
 	if s.opts.FixedServerID != 0 {
 		if s.idTaken.Swap(false) {
-			s.limitedLog.infof("server ID held by nobody", "zookeeper: server ID %d is held by nobody else any more", n.id)
+			s.limitedLog.Infof("server ID held by nobody", "zookeeper: server ID %d is held by nobody else any more", n.id)
 		}
 		if !n.owned {
 			glog.V(1).Infof("zookeeper: server ID %d is claimed", n.id)
@@ -234,9 +235,9 @@ func (n *zkServerID) hold(claim idClaim) {
 		before = s.opts.PreviousServerID
 	}
 	if before != 0 && before != claim.tried {
-		s.limitedLog.errorf("server ID taken", "zookeeper: server ID %d was taken by somebody else, this is server %d now", before, claim.tried)
+		s.limitedLog.Errorf("server ID taken", "zookeeper: server ID %d was taken by somebody else, this is server %d now", before, claim.tried)
 	} else {
-		s.limitedLog.infof("server ID claimed", "zookeeper: this is server %d", claim.tried)
+		s.limitedLog.Infof("server ID claimed", "zookeeper: this is server %d", claim.tried)
 	}
 	n.id = claim.tried
 	s.sink.ServerIDClaimed(n.id)

@@ -1,456 +1,111 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
+	"maps"
 	"net"
-	"sync"
-	"sync/atomic"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang/glog"
-	"github.com/samuel/go-zookeeper/zk"
 )
 
-const (
-	zkDialTimeout = 3 * time.Second
-	// zkDialPause is the shortest time between two connections to a broker.
-	zkDialPause      = time.Second
-	zkRequestTimeout = 10 * time.Second
-	// zkRearmWait is how long requests wait at most, after a reconnect, for
-	// the client to have sent its old watches.
-	zkRearmWait = time.Second
-	// zkMaxReply bounds what a broker can make this process allocate; a node
-	// holds at most 1 MB.
-	zkMaxReply = 4 << 20
-	// zkMaxRequest has room for the client's largest request, 128 KB of watches.
-	zkMaxRequest = 512 << 10
-)
+// This file is the door for coins: it makes the source that the configuration
+// names. What the source reports goes to the session manager, which is its
+// CoinSink.
 
-var (
-	errZKNoNode     = errors.New("node does not exist")
-	errZKNodeExists = errors.New("node already exists")
-	errZKBadVersion = errors.New("node was changed meanwhile")
-	errZKBadPath    = errors.New("path not allowed")
-	// errZKAway: there is no session, or it was lost before the answer came.
-	// Whether a write took place is unknown.
-	errZKAway = errors.New("zookeeper is away")
-)
-
-// zkNode is what was read of one node.
-type zkNode struct {
-	Value   []byte
-	Version int32
-	// Owner is the session an ephemeral node belongs to, or 0.
-	Owner int64
-	// changed is the transaction that changed the node last.
-	changed int64
-}
-
-// zkEventKind says what a zkEvent tells.
-type zkEventKind int
-
-const (
-	zkConnected zkEventKind = iota
-	zkDisconnected
-	zkExpired
-	zkNodeChanged
-	// zkWatchLost: a watched node was found changed, and no watch told.
-	zkWatchLost
-	// zkBrokerFailed: something else than ZooKeeper answers, or nothing does.
-	zkBrokerFailed
-)
-
-func (k zkEventKind) String() string {
-	switch k {
-	case zkConnected:
-		return "connected"
-	case zkDisconnected:
-		return "disconnected"
-	case zkExpired:
-		return "expired"
-	case zkNodeChanged:
-		return "node changed"
-	case zkWatchLost:
-		return "watch lost"
-	case zkBrokerFailed:
-		return "broker failed"
-	}
-	return "unknown"
-}
-
-type zkEvent struct {
-	kind zkEventKind
-	path string // of zkNodeChanged and zkWatchLost; the address of zkBrokerFailed
-	why  string // of zkBrokerFailed
-	// wrong says that a broker that failed has said what ZooKeeper does not.
-	wrong bool
-}
-
-// zkConn is the ZooKeeper client, guarded: this is the only file that knows
-// it. The client is unmaintained and has faults, which are dealt with here:
-//
-//   - A request made without a connection may hang, one made after Close hangs
-//     for ever: requests without a session fail at once, one that takes too
-//     long ends with its connection, and Close waits for those under way.
-//   - Close panics the second time.
-//   - A change during a reconnect may get lost, as the old watches are sent
-//     again relative to a transaction that was never compared with them (it is
-//     a data race, too): requests wait until the watches were sent, and the
-//     owner of the connection must read every watched node after zkConnected.
-//   - Each GetW of a node whose watch did not fire yet adds a channel that is
-//     kept until it does: such a node is read without asking for a watch, and
-//     only one that has changed without the watch's telling gets another.
-//   - It waits ten receive time-outs for a broker that accepts connections but
-//     never answers, resolves the broker's name only once and forgets to close
-//     the socket of an expired session.
-//   - It believes whatever comes in answer: zkSocket checks that first.
-//   - Between brokers that greet it and then close, it goes round without a
-//     pause: dial makes one.
-//
-// All methods but close may block for a request's time; any goroutine may
-// call them. Events come from the client's goroutines, in order.
-type zkConn struct {
-	client  *zk.Conn
-	events  <-chan zk.Event
-	onEvent func(zkEvent)
-	silence time.Duration
-	brokers int
-	// contact is when the broker was last heard of, in Unix nanoseconds.
-	contact atomic.Int64
-
-	ctx       context.Context
-	cancel    context.CancelFunc
-	closeOnce sync.Once
-	calls     sync.WaitGroup
-
-	mu      sync.Mutex
-	closing bool
-	session bool
-	socket  *zkSocket
-	// armed has the paths for which the client holds a watch that did not fire.
-	armed map[string]*zkWatch
-	// rearmed is closed once requests may be sent over the current connection.
-	rearmed     chan struct{}
-	rearmedDone bool
-	// unanswered counts new connections that were not answered in time, since
-	// one was.
-	unanswered int
-	// granted is the session timeout that the broker has granted; 0: none yet.
-	granted time.Duration
-	// dialled is when each broker was dialled last. Only the client's own
-	// goroutine dials.
-	dialled map[string]time.Time
-}
-
-// dialZK starts connecting and goes on trying until close. onEvent must not block.
-func dialZK(brokers []string, sessionTimeout time.Duration, onEvent func(zkEvent)) (*zkConn, error) {
-	c := &zkConn{
-		onEvent:     onEvent,
-		silence:     sessionTimeout * 2 / 3,
-		brokers:     len(brokers),
-		armed:       make(map[string]*zkWatch),
-		dialled:     make(map[string]time.Time),
-		rearmed:     make(chan struct{}),
-		rearmedDone: true,
-	}
-	close(c.rearmed)
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	var err error
-	c.client, c.events, err = zk.Connect(brokers, sessionTimeout,
-		zk.WithEventCallback(c.handleEvent),
-		zk.WithDialer(c.dial),
-		zk.WithHostProvider(&zkBrokers{}),
-		zk.WithLogger(zkLogger{c}),
-		zk.WithMaxBufferSize(zkMaxReply),
-		zk.WithMaxConnBufferSize(zkMaxRequest))
-	if err != nil {
-		c.cancel()
-		return nil, fmt.Errorf("zookeeper client: %w", err)
-	}
-	return c, nil
-}
-
-// close ends the session, so that the broker removes its ephemeral nodes, and
-// waits, a few seconds at most, for all goroutines of the client to end.
-func (c *zkConn) close() {
-	c.closeOnce.Do(func() {
-		c.mu.Lock()
-		c.closing = true
-		session := c.session
-		c.openGateLocked()
-		c.mu.Unlock()
-		c.cancel()
-
-		if !session || !c.callsEnded(time.Second) {
-			// With its socket gone and no new one to be had, the client
-			// fails whatever it still holds.
-			c.cut(nil)
-			c.callsEnded(3 * time.Second)
+// newCoinSource makes the source of coins that the configuration names. st is
+// what a former process left, or nil at a start.
+func newCoinSource(c *Config, st *runtimeState) (CoinSource, error) {
+	if len(c.ZKBroker) > 0 {
+		opts := zkOptionsOf(c)
+		if st != nil {
+			opts.PreviousServerID, opts.PreviousOwner = st.ServerID, st.ServerIDOwner
 		}
-		c.client.Close()
-		c.cut(nil)
-		limit := time.NewTimer(3 * time.Second)
-		defer limit.Stop()
-		for {
-			select {
-			case _, open := <-c.events:
-				if !open {
-					return
-				}
-			case <-limit.C:
-				glog.Warning("zookeeper: the client did not end in time")
-				return
+		return newZKCoinSource(opts)
+	}
+	if st != nil {
+		// The former configuration serves on if this one names another file,
+		// which seems wrong. If it does not, there is no better one.
+		if st.Config != nil && st.Config.CoinFile != c.CoinFile {
+			if err := checkCoinFolder(c.CoinFile); err != nil {
+				return nil, err
 			}
 		}
-	})
-}
-
-func (c *zkConn) callsEnded(limit time.Duration) bool {
-	ended := make(chan struct{})
-	go func() {
-		c.calls.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return true
-	case <-time.After(limit):
-		return false
+		return resumeFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c), st.Wanted), nil
 	}
+	return newFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c))
 }
 
-func newZKNode(value []byte, stat *zk.Stat) zkNode {
-	return zkNode{value, stat.Version, stat.EphemeralOwner, stat.Mzxid}
-}
-
-func (c *zkConn) get(path string) (zkNode, error) {
-	var node zkNode
-	err := c.call(func() error {
-		value, stat, err := c.client.Get(path)
-		if err == nil {
-			node = newZKNode(value, stat)
-		}
-		return err
-	})
-	return node, err
-}
-
-func (c *zkConn) children(path string) ([]string, error) {
-	var names []string
-	err := c.call(func() (err error) {
-		names, _, err = c.client.Children(path)
-		return err
-	})
-	return names, err
-}
-
-func (c *zkConn) create(path string, value []byte, ephemeral bool) error {
-	return c.call(func() error {
-		_, err := c.client.Create(path, value, zkFlags(ephemeral), zk.WorldACL(zk.PermAll))
-		return err
-	})
-}
-
-// set changes a node of the given version and tells whose it is and its new version.
-func (c *zkConn) set(path string, value []byte, version int32) (zkNode, error) {
-	var node zkNode
-	err := c.call(func() error {
-		stat, err := c.client.Set(path, value, version)
-		if err == nil {
-			node = newZKNode(value, stat)
-		}
-		return err
-	})
-	return node, err
-}
-
-func (c *zkConn) remove(path string, version int32) error {
-	return c.call(func() error {
-		return c.client.Delete(path, version)
-	})
-}
-
-// replace puts an ephemeral node of this session in the place of the one with
-// the given version, in one transaction.
-func (c *zkConn) replace(path string, version int32, value []byte) error {
-	return c.call(func() error {
-		_, err := c.client.Multi(
-			&zk.CheckVersionRequest{Path: path, Version: version},
-			&zk.DeleteRequest{Path: path, Version: version},
-			&zk.CreateRequest{Path: path, Data: value, Acl: zk.WorldACL(zk.PermAll), Flags: zk.FlagEphemeral})
-		return err
-	})
-}
-
-func (c *zkConn) hasSession() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.session
-}
-
-// sessionID is the current session's number, 0 before the first one.
-func (c *zkConn) sessionID() int64 { return c.client.SessionID() }
-
-// sessionTimeout is what the broker has granted, or what was asked of it.
-func (c *zkConn) sessionTimeout() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.granted > 0 {
-		return c.granted
+// coinFileRulesOf is what a coin file has to agree with.
+func coinFileRulesOf(c *Config) coinFileRules {
+	known := make(map[string]bool, len(c.StratumServerMap))
+	for coin := range c.StratumServerMap {
+		known[coin] = true
 	}
-	return c.silence * 3 / 2
+	return coinFileRules{lowerCase: c.StratumServerCaseInsensitive, known: known}
 }
 
-func (c *zkConn) lastContact() time.Time {
-	if at := c.contact.Load(); at != 0 {
-		return time.Unix(0, at)
-	}
-	return time.Time{}
-}
-
-// call makes one request of the client.
-func (c *zkConn) call(request func() error) error {
-	c.mu.Lock()
-	if c.closing || !c.session {
-		c.mu.Unlock()
-		return errZKAway
-	}
-	c.calls.Add(1)
-	gate, socket := c.rearmed, c.socket
-	c.mu.Unlock()
-	defer c.calls.Done()
-
-	<-gate
-	limit := time.AfterFunc(zkRequestTimeout, func() { c.cut(socket) })
-	defer limit.Stop()
-	return zkError(request())
-}
-
-func zkFlags(ephemeral bool) int32 {
-	if ephemeral {
-		return zk.FlagEphemeral
-	}
-	return 0
-}
-
-func zkError(err error) error {
-	switch err {
-	case nil:
-		return nil
-	case zk.ErrNoNode:
-		return errZKNoNode
-	case zk.ErrNodeExists:
-		return errZKNodeExists
-	case zk.ErrBadVersion:
-		return errZKBadVersion
-	case zk.ErrInvalidPath, zk.ErrBadArguments:
-		return errZKBadPath
-	case zk.ErrConnectionClosed, zk.ErrSessionExpired, zk.ErrClosing, zk.ErrNoServer, zk.ErrSessionMoved:
-		return errZKAway
-	}
-	var network net.Error
-	if errors.As(err, &network) || errors.Is(err, net.ErrClosed) {
-		return errZKAway
-	}
-	return err
-}
-
-// handleEvent is the client's callback.
-func (c *zkConn) handleEvent(event zk.Event) {
-	if event.Type != zk.EventSession {
-		// Forget the watch before telling, or the node would be read
-		// without a new one. What no watch is for is not told: a broker could
-		// fill the memory with it.
-		if c.disarm(event.Path) {
-			c.onEvent(zkEvent{kind: zkNodeChanged, path: event.Path})
-		}
-		return
-	}
-	c.mu.Lock()
-	had := c.session
-	kind := zkDisconnected
-	tell := had
-	switch event.State {
-	case zk.StateHasSession:
-		kind, tell = zkConnected, true
-		c.session = true
-		c.unseeLocked()
-		if len(c.armed) > 0 {
-			gate := make(chan struct{})
-			c.rearmed, c.rearmedDone = gate, false
-			time.AfterFunc(zkRearmWait, func() { c.openGate(gate) })
-		}
-	case zk.StateExpired:
-		kind, tell = zkExpired, true
-		c.session = false
-		clear(c.armed)
-		c.openGateLocked()
-	case zk.StateDisconnected:
-		c.session = false
-		c.openGateLocked()
-	default:
-		tell = false
-	}
-	c.mu.Unlock()
-	if tell {
-		c.onEvent(zkEvent{kind: kind})
-	}
-}
-
-// openGate lets requests go if gate is still the current one.
-func (c *zkConn) openGate(gate chan struct{}) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.rearmed == gate {
-		c.openGateLocked()
-	}
-}
-
-func (c *zkConn) openGateLocked() {
-	if !c.rearmedDone {
-		c.rearmedDone = true
-		close(c.rearmed)
-	}
-}
-
-// dial is the client's dialer.
-func (c *zkConn) dial(network, address string, _ time.Duration) (net.Conn, error) {
-	c.cut(nil)
-	if wait := zkDialPause - time.Since(c.dialled[address]); wait > 0 {
-		select {
-		case <-time.After(wait):
-		case <-c.ctx.Done():
-			return nil, net.ErrClosed
-		}
-	}
-	c.dialled[address] = time.Now()
-	dialer := net.Dialer{Timeout: zkDialTimeout}
-	conn, err := dialer.DialContext(c.ctx, network, address)
+// zkOptionsOf are the options of the source in ZooKeeper.
+func zkOptionsOf(c *Config) zkOptions {
+	host, err := os.Hostname()
 	if err != nil {
-		return nil, err
+		glog.Warningf("host name: %v", err)
 	}
-	socket := newZKSocket(conn, c, address)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
-		conn.Close()
-		return nil, net.ErrClosed
+	// What is not used is not given, as it need not be valid.
+	opts := zkOptions{
+		Brokers:        c.ZKBroker,
+		CoinDir:        c.ZKSwitcherWatchDir,
+		ServerIDDir:    c.ZKServerIDAssignDir,
+		AutoReg:        c.EnableUserAutoReg,
+		AutoRegMaxWait: c.AutoRegMaxWaitUsers,
+		SessionTimeout: time.Duration(c.ZKSessionTimeoutSeconds) * time.Second,
+		AuditEvery:     time.Duration(c.ZKAuditSeconds) * time.Second,
+		FixedServerID:  c.ServerID,
+		Metadata: zkMetadata{
+			ChainType:  c.ChainType,
+			Coins:      slices.Sorted(maps.Keys(c.StratumServerMap)),
+			IPs:        hostAddresses(),
+			HostName:   host,
+			ListenAddr: c.ListenAddr,
+		},
 	}
-	c.socket = socket
-	return socket, nil
+	if c.EnableUserAutoReg {
+		opts.AutoRegDir = c.ZKAutoRegWatchDir
+	}
+	if c.usesCaseIndex() {
+		opts.CaseIndexDir = c.ZKUserCaseInsensitiveIndex
+	}
+	return opts
 }
 
-// cut closes the given socket, or the current one, which makes the client
-// give up the requests it sent there and connect again.
-func (c *zkConn) cut(socket *zkSocket) {
-	if socket == nil {
-		c.mu.Lock()
-		socket = c.socket
-		c.mu.Unlock()
+// hostAddresses are the machine's own addresses but the loopback ones, for the
+// reader of a server ID's node.
+func hostAddresses() []string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		glog.Warningf("own addresses: %v", err)
 	}
-	if socket != nil {
-		socket.Close()
+	ips := []string{}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() {
+			ips = append(ips, n.IP.String())
+		}
 	}
+	return ips
+}
+
+// coinSourceName says where coins come from, for operators. A relative CoinFile
+// is looked for in the working directory, so the whole path is told.
+func coinSourceName(c *Config) string {
+	if len(c.ZKBroker) > 0 {
+		return "zookeeper:" + strings.Join(c.ZKBroker, ",")
+	}
+	path, err := filepath.Abs(c.CoinFile)
+	if err != nil {
+		path = c.CoinFile
+	}
+	return "file:" + path
 }

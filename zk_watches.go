@@ -1,10 +1,6 @@
 package main
 
-import (
-	"errors"
-
-	"github.com/samuel/go-zookeeper/zk"
-)
+import "errors"
 
 // zkWatch is a watch that did not fire yet. The node can not have changed since
 // it was set; if it has, the watch is lost: ZooKeeper drops it unheard when its
@@ -30,14 +26,7 @@ func (c *zkConn) watch(path string) (zkNode, error) {
 		}
 		w, _ = c.arm(path)
 	}
-	var node zkNode
-	err := c.call(func() error {
-		value, stat, _, err := c.client.GetW(path)
-		if err == nil {
-			node = newZKNode(value, stat)
-		}
-		return err
-	})
+	node, err := c.getWatched(path)
 	if err != nil {
 		c.disarm(path)
 	} else {
@@ -49,25 +38,14 @@ func (c *zkConn) watch(path string) (zkNode, error) {
 // watchAbsent leaves a watch on a node that may not be there, and says if it is.
 func (c *zkConn) watchAbsent(path string) (bool, error) {
 	w, armed := c.arm(path)
-	var exists bool
-	var stat *zk.Stat
-	err := c.call(func() (err error) {
-		if armed {
-			exists, stat, err = c.client.Exists(path)
-		} else {
-			exists, stat, _, err = c.client.ExistsW(path)
-		}
-		return err
-	})
+	exists, changed, err := c.exists(path, !armed)
 	switch {
 	case armed:
 		// The owner reads a node that is there, which tells if the watch is lost.
 	case err != nil:
 		c.disarm(path)
-	case exists:
-		c.see(w, stat.Mzxid)
 	default:
-		c.see(w, 0)
+		c.see(w, changed)
 	}
 	return exists, err
 }

@@ -195,9 +195,14 @@ func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, b
 	return text, true
 }
 
-// claimExtranonce counts a fault if another live connection has the same one.
-// The other may be one whose end has not been noticed yet, so a second look is
-// taken a little later.
+// lookAgainAfter is how long two connections may have the same extranonce: a
+// proxy that renews a connection keeps the former one until the new one is ready
+// and the answers that are on their way have come, which takes longer on a busy
+// machine.
+const lookAgainAfter = 750 * time.Millisecond
+
+// claimExtranonce counts a fault if another live connection has the same one
+// and still has it lookAgainAfter later.
 func (c *poolConn) claimExtranonce(extranonce string) {
 	if len(extranonce) < 8 {
 		return // too short to tell all connections apart
@@ -216,7 +221,7 @@ func (c *poolConn) claimExtranonce(extranonce string) {
 
 func (c *poolConn) lookAgain(other *poolConn, extranonce string) {
 	defer c.p.wg.Done()
-	t := time.NewTimer(250 * time.Millisecond)
+	t := time.NewTimer(lookAgainAfter)
 	defer t.Stop()
 	select {
 	case <-other.done:

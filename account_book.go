@@ -1,0 +1,218 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/golang/glog"
+)
+
+// accountBook has the sub-accounts with miners here. It guards them: whoever
+// reads or changes a subAccount beside its name and its share counts does so in
+// a method of the book, or with mu held. Any goroutine may use it.
+type accountBook struct {
+	health  *health // is told how many sub-accounts there are
+	monitor *monitor
+
+	mu       sync.Mutex
+	accounts map[string]*subAccount // by name
+}
+
+func newAccountBook(h *health, mon *monitor) *accountBook {
+	return &accountBook{health: h, monitor: mon, accounts: make(map[string]*subAccount)}
+}
+
+// get returns the sub-account, and makes it if it is new. mu is held.
+func (b *accountBook) get(name, wanted string) *subAccount {
+	a := b.accounts[name]
+	if a == nil {
+		a = &subAccount{name: name, wanted: wanted, mining: make(map[string]int)}
+		b.accounts[name] = a
+		b.health.accountsHere.Add(1)
+	}
+	return a
+}
+
+// expect makes ready for a session that is about to join, so that coin changes
+// from now on are not missed.
+func (b *accountBook) expect(name, coin string) *subAccount {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.get(name, coin)
+	a.pending++
+	return a
+}
+
+// forget takes back expect for a session that went away.
+func (b *accountBook) forget(a *subAccount) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a.pending--
+	b.dropIfUnused(a)
+}
+
+// join makes the expected session one of the account's and returns the coin it
+// should mine.
+func (b *accountBook) join(s *Session, a *subAccount) (wanted string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a.pending--
+	a.add(s)
+	return a.wanted
+}
+
+// leave takes the session out of its account.
+func (b *accountBook) leave(s *Session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := s.account
+	last := len(a.sessions) - 1
+	a.sessions[s.accountSlot] = a.sessions[last]
+	a.sessions[s.accountSlot].accountSlot = s.accountSlot
+	a.sessions[last] = nil
+	a.sessions = a.sessions[:last]
+	if s.link != nil {
+		a.count(s.link.pool.coin, -1)
+	}
+	b.finishRun(a)
+	b.dropIfUnused(a)
+	s.account = nil
+}
+
+func (b *accountBook) dropIfUnused(a *subAccount) {
+	if len(a.sessions) == 0 && a.pending == 0 && b.accounts[a.name] == a {
+		delete(b.accounts, a.name)
+		b.health.accountsHere.Add(-1)
+	}
+}
+
+// wanted is the coin that the account's miners should mine, empty if its entry
+// is gone.
+func (b *accountBook) wanted(a *subAccount) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return a.wanted
+}
+
+// linked counts a session's new link. from is the pool before, or nil.
+func (b *accountBook) linked(s *Session, from *pool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, to := s.account, s.link.pool
+	if from != nil {
+		a.count(from.coin, -1)
+	}
+	a.count(to.coin, 1)
+	if a.run != nil && from != nil && from != to && to.coin == a.run.coin {
+		a.run.moved++
+		b.finishRun(a)
+	}
+}
+
+// finishRun tells of the end of a switch when no miner is left on another coin.
+// mu is held.
+func (b *accountBook) finishRun(a *subAccount) {
+	if a.run == nil || a.mining[a.run.coin] < len(a.sessions) {
+		return
+	}
+	glog.V(1).Infof("switch account=%q to=%q miners=%d failed_links=%d ms=%d: done",
+		a.name, a.run.coin, a.run.moved, a.run.failed, time.Since(a.run.began).Milliseconds())
+	b.monitor.switchDone(a.name, a.run)
+	a.run = nil
+}
+
+// linkFailed counts a link that could not be had for the switch under way.
+func (b *accountBook) linkFailed(a *subAccount) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a.run != nil {
+		a.run.failed++
+	}
+}
+
+// trouble notes what happened to a link of the account, and reports whether the
+// log and the events should have it: that is once in alertEvery.
+func (b *accountBook) trouble(a *subAccount, about blame, err error) (alert bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	a.lastError, a.lastErrorAt, a.lastErrorOf = err.Error(), now, about
+	if alert = now.Sub(a.lastFailed) >= alertEvery; alert {
+		a.lastFailed = now
+	}
+	return alert
+}
+
+// coinChange is what a change of an account's coin means for its miners.
+type coinChange struct {
+	account  *subAccount
+	from     string // the coin before, empty if there was none
+	moves    bool   // a switch begins
+	sessions []*Session
+}
+
+// change notes the account's coin. It returns nil if nobody of it is here or
+// nothing has changed. A switch begins if the coin has a pool and miners are not
+// there yet: after an entry was deleted and made again nobody has to move.
+func (b *accountBook) change(name, coin string, hasPool bool) *coinChange {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.accounts[name]
+	if a == nil || a.wanted == coin {
+		return nil
+	}
+	c := &coinChange{account: a, from: a.wanted, sessions: slices.Clone(a.sessions)}
+	c.moves = hasPool && a.mining[coin] < len(a.sessions)
+	a.wanted = coin
+	b.monitor.switchCut(a.name, a.run)
+	a.run = nil
+	if c.moves {
+		a.lastSwitch = time.Now()
+		a.run = &switchRun{from: c.from, coin: coin, began: a.lastSwitch}
+	}
+	return c
+}
+
+// resume makes a session of the process before one of its account's. wanted and
+// switched are what that process knew of the account's coin and its last change.
+func (b *accountBook) resume(s *Session, name, wanted string, switched int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known := b.accounts[name] != nil
+	a := b.get(name, wanted)
+	if !known && switched != 0 {
+		a.lastSwitch = time.Unix(switched, 0)
+	}
+	a.add(s)
+	a.count(s.link.pool.coin, 1)
+}
+
+// size is how many sub-accounts have miners here.
+func (b *accountBook) size() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.accounts)
+}
+
+// all returns the sub-accounts with miners here, in no order.
+func (b *accountBook) all() []*subAccount {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Values(b.accounts))
+}
+
+// state tells the next process each account's coin and when that changed last.
+func (b *accountBook) state() (wanted map[string]string, switched map[string]int64) {
+	wanted, switched = make(map[string]string), make(map[string]int64)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, a := range b.accounts {
+		wanted[name] = a.wanted
+		if !a.lastSwitch.IsZero() {
+			switched[name] = a.lastSwitch.Unix()
+		}
+	}
+	return wanted, switched
+}

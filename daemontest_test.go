@@ -1,0 +1,47 @@
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+)
+
+// The configuration that tests of the built daemon write has the same keys and
+// defaults as the daemon's.
+func TestDaemontestConfig(t *testing.T) {
+	pool := StratumServerInfo{URL: "a:1", UserSuffix: "s", BackupURLs: []string{"b:2"}, ExtraNonce: "pool", Worker: "w", Password: "p"}
+	own := defaultConfig()
+	own.StratumServerMap = map[string]StratumServerInfo{"btc": pool}
+	own.CoinFile, own.ExtraNonce2Size, own.TrustedProxies, own.AgentUserAgents = "c", 4, []string{"10.0.0.0/8"}, []string{"agent"}
+	own.MaxSessions, own.MaxSessionsPerIP, own.MaxConnectsPerSecond = 1, 2, 3
+	written := daemontest.DefaultConfig()
+	written.StratumServerMap = map[string]daemontest.PoolConfig{"btc": daemontest.PoolConfig(pool)}
+	written.CoinFile, written.ExtraNonce2Size, written.TrustedProxies, written.AgentUserAgents = "c", 4, []string{"10.0.0.0/8"}, []string{"agent"}
+	written.MaxSessions, written.MaxSessionsPerIP, written.MaxConnectsPerSecond = 1, 2, 3
+	a, err := json.Marshal(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(a) != string(b) {
+		t.Errorf("the daemon's configuration is %s, that of its tests %s", a, b)
+	}
+}
+
+// ownConfig is a configuration for tests of the built daemon, as the daemon reads it.
+func ownConfig(t testing.TB, c *daemontest.Config) *Config {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := parseConfig(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own
+}

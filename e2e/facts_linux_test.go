@@ -1,0 +1,66 @@
+//go:build linux && e2e
+
+package e2e
+
+import (
+	"encoding/binary"
+	"io"
+	"math"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the pages promise to operators and protocols fix, as seen from outside.
+const (
+	runtimeFile            = "runtime.json"
+	upgradeContextVariable = "STRATUM_SWITCHER_PREFLIGHT"
+
+	fileWait             = 3 * time.Second  // a file system may be silent for so long
+	coinFileLook         = 2 * time.Second  // between two looks at the coin file
+	zkComplaintEvery     = time.Minute      // lines of one kind about ZooKeeper
+	poolHandshakeTimeout = 10 * time.Second // of one try
+	switchRetryMost      = time.Minute      // between two tries
+	limitedFirst         = 10               // lines of one kind that are logged before a pause
+	maxHandshakeLines    = 200              // that a miner may send before it mines
+	zkMaxServerID        = 255
+
+	// Of BTCAgent's protocol.
+	agentMagic      = 0x7f
+	agentRegister   = 0x01
+	agentAnswer     = 0x10
+	agentSubmitMask = 0x12
+	agentAnswerSize = 4 + 2 + 4
+	statusAccept    = 1798084231
+)
+
+func agentMessage(kind byte, session uint16, body string) string {
+	b := []byte{agentMagic, kind, 0, 0}
+	b = binary.LittleEndian.AppendUint16(b, session)
+	b = append(b, body...)
+	binary.LittleEndian.PutUint16(b[2:], uint16(len(b)))
+	return string(b)
+}
+
+// descriptorLimit is how many files this process may have open.
+func descriptorLimit() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024
+	}
+	return int(min(limit.Cur, math.MaxInt32))
+}
+
+// says answers like another service, once it was asked.
+func says(text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		conn.Read(make([]byte, 100))
+		io.WriteString(conn, text)
+		io.Copy(io.Discard, conn)
+	}
+}
+
+// zkGreetingText is a ZooKeeper server's greeting.
+const zkGreetingText = "\x00\x00\x00\x25" + "\x00\x00\x00\x00" + "\x00\x00\x0f\xa0" + "\x01\x00\x00\x00\x00\x00\x00\x01" +
+	"\x00\x00\x00\x10" + "0123456789abcdef" + "\x00"

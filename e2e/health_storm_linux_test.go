@@ -1,0 +1,152 @@
+//go:build linux && e2e
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+)
+
+// everySecond calls do n times a second, each in a goroutine of its own, until
+// the function returned is called, which waits for all of them.
+func everySecond(n int, do func(i int)) (stop func() (calls int)) {
+	ended := make(chan struct{})
+	var loop, all sync.WaitGroup
+	calls := 0
+	loop.Go(func() {
+		began := time.Now()
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case now := <-tick.C:
+				for due := int(now.Sub(began).Seconds() * float64(n)); calls < due; calls++ {
+					i := calls
+					all.Go(func() { do(i) })
+				}
+			}
+		}
+	})
+	return func() int { close(ended); loop.Wait(); all.Wait(); return calls }
+}
+
+// A thousand connections a second of workers that the pool does not want, beside
+// a thousand miners. New good ones wait at most a second longer than those that
+// come at the same times to a control daemon beside it, which serves nobody else;
+// no share is lost, and the daemon's work has an end.
+func TestStormOfBadWorkers(t *testing.T) {
+	const miners, shares, newcomers, bad = 1000, 500, 50, 1000
+	storm := 2 * time.Second
+	if *daemontest.Long {
+		storm = time.Minute
+	}
+	for _, c := range []struct {
+		name     string
+		accounts int
+		bad      testkit.Conduct
+	}{
+		{"refuses and closes, many accounts", 50, testkit.ConductRefuseClose},
+		{"refuses and closes, one account", 1, testkit.ConductRefuseClose},
+		{"closes, many accounts", 50, testkit.ConductClose},
+		{"closes, one account", 1, testkit.ConductClose},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			accounts := testkit.ManyAccounts("a", c.accounts)
+			coins := make(map[string]string)
+			for _, a := range accounts {
+				coins[a] = "btc"
+			}
+			start := func() *daemontest.Daemon {
+				pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+					p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct {
+						if testkit.IsBad(worker) {
+							return c.bad
+						}
+						return testkit.ConductServe
+					}
+				})
+				backup := testkit.StartChoosyPool(t, "backup", nil)
+				config := daemontest.FileConfig()
+				config.StratumServerMap["btc"] = daemontest.PoolConfig{URL: pool.Addr(), BackupURLs: []string{backup.Addr()}}
+				return daemontest.Start(t, config, coins)
+			}
+			p, control := start(), start()
+			f, err := stratumtest.NewLeanFleet(stratumtest.LeanFleetOptions{N: miners, Addr: p.Addr,
+				WorkerName: func(i int) string { return fmt.Sprintf("%s.good%d", accounts[i%len(accounts)], i) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(f.Close)
+			testkit.Eventually(t, "all mine", func() bool { return f.Stats().Mining == miners })
+			f.SetRate(shares)
+
+			// logins has new miners come for a while, and gives the longest wait.
+			logins := func(d time.Duration, name string, p *daemontest.Daemon) time.Duration {
+				var mu sync.Mutex
+				var took []time.Duration
+				stop := everySecond(newcomers, func(i int) {
+					l := testkit.LogIn(p.Addr, fmt.Sprintf("%s.new%d", accounts[i%len(accounts)], i), "raw/1.0")
+					l.Close()
+					mu.Lock()
+					defer mu.Unlock()
+					if took = append(took, l.Took); l.Pool != "btc" {
+						t.Errorf("a new miner gets pool %q, answer %q", l.Pool, l.Answer)
+					}
+				})
+				time.Sleep(d)
+				stop()
+				slices.Sort(took)
+				t.Logf("%s: %d logins in %v: median %v, longest %v", name, len(took), d, took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
+				return took[len(took)-1]
+			}
+			var served, told atomic.Int64
+			cpu, began := p.CpuTime(), time.Now()
+			stop := everySecond(bad, func(i int) {
+				l := testkit.LogIn(p.Addr, fmt.Sprintf("%s.bad%d", accounts[i%len(accounts)], i%bad), "raw/1.0")
+				l.Close()
+				switch {
+				case l.Accepted():
+					served.Add(1)
+				case l.Answer == testkit.RefusalAnswer(testkit.ChoosyRefusal):
+					told.Add(1)
+				}
+			})
+			var longest, quiet time.Duration
+			var both sync.WaitGroup
+			both.Go(func() { longest = logins(storm, "under the storm", p) })
+			both.Go(func() { quiet = logins(storm, "at the control daemon", control) })
+			both.Wait()
+			n := stop()
+			used := (p.CpuTime() - cpu).Seconds() / time.Since(began).Seconds()
+			t.Logf("%d bad connections in %v, of which %d were told by the pool and %d were at the backup; the daemon used %.2f CPUs",
+				n, time.Since(began).Round(time.Millisecond), told.Load(), served.Load(), used)
+			if longest > quiet+time.Second {
+				t.Errorf("a login took %v, at the control daemon %v", longest, quiet)
+			}
+			if c.bad == testkit.ConductRefuseClose && told.Load() != int64(n) || c.bad == testkit.ConductClose && served.Load() != int64(n) {
+				t.Errorf("of %d bad workers %d were told by the pool and %d were at the backup", n, told.Load(), served.Load())
+			}
+			if used > 1 && !daemontest.RaceDetector {
+				t.Errorf("the daemon used %.2f CPUs", used)
+			}
+			f.SetRate(0)
+			testkit.Eventually(t, "all shares are answered", func() bool { st := f.Stats(); return st.Accepted+st.Rejected == st.Submitted })
+			if st := f.Stats(); st.Rejected > 0 || st.Disconnected > 0 || len(st.Faults) > 0 {
+				t.Errorf("good miners: %+v", st)
+			}
+			if lines := p.LogLines(`(.*taken out.*)`); len(lines) > 0 {
+				t.Errorf("logged: %q", lines)
+			}
+		})
+	}
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"sync/atomic"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+)
+
+// handshakeFailure is why a miner's handshake failed. It is not the code of a
+// Stratum error: a miner that says nothing, or that its pool refuses, gets none
+// of ours.
+type handshakeFailure uint8
+
+const (
+	failOther handshakeFailure = iota
+	failNotSubscribed
+	failSubscribedTwice
+	failTooFewParams
+	failWorkerNotString
+	failNoSubAccount
+	failUnknownSubAccount
+	failCoinWithoutPool
+	failNoPoolLink
+	failShareTooEarly
+	failUnknownMethod
+	failSilent
+	failNotStratum
+	failLineTooLong
+	failUnauthorized
+	failRefused
+	failTooMany
+	handshakeFailures
+)
+
+// The names in metrics, in the API and in events.
+var handshakeFailureNames = [handshakeFailures]string{
+	"other", "not_subscribed", "subscribed_twice", "too_few_params", "worker_not_a_string", "no_sub_account",
+	"unknown_sub_account", "coin_without_pool", "no_pool_link", "share_before_authorize", "unknown_method",
+	"silent", "not_stratum", "line_too_long", "not_authorized_in_time", "refused_by_pool", "too_many_requests",
+}
+
+func (f handshakeFailure) String() string { return handshakeFailureNames[f] }
+
+// handshakeFailureOf is the failure that a miner was told of by e.
+func handshakeFailureOf(e *stratumError) handshakeFailure {
+	switch e.Code {
+	case errNeedSubscribed.Code:
+		return failNotSubscribed
+	case errDuplicateSubscribed.Code:
+		return failSubscribedTwice
+	case errTooFewParams.Code:
+		return failTooFewParams
+	case errWorkerNotString.Code:
+		return failWorkerNotString
+	case errEmptySubAccount.Code:
+		return failNoSubAccount
+	case errInvalidSubAccount.Code:
+		return failUnknownSubAccount
+	case errServerNotFound.Code:
+		return failCoinWithoutPool
+	case errConnectFailed.Code:
+		return failNoPoolLink
+	case errUnauthorized.Code:
+		return failShareTooEarly
+	case errUnknownMethod.Code:
+		return failUnknownMethod
+	}
+	return failOther
+}
+
+// handshakeFailureCounts are the failed handshakes by reason.
+type handshakeFailureCounts [handshakeFailures]atomic.Int64
+
+// byName gives the counts under the names of their reasons.
+func (c *handshakeFailureCounts) byName() map[string]int64 {
+	counts := make(map[string]int64, handshakeFailures)
+	for f := range handshakeFailures {
+		counts[f.String()] = c[f].Load()
+	}
+	return counts
+}
+
+// handshakeFailed counts a failed handshake, and notes it for the events if the
+// miner has not named its sub-account. The others' events come from refused.
+func (mon *monitor) handshakeFailed(f handshakeFailure) {
+	mon.failures[f].Add(1)
+	switch f {
+	case failUnknownSubAccount, failCoinWithoutPool, failNoPoolLink, failRefused:
+		return
+	case failLineTooLong:
+		mon.dropped[dropTooLong].Add(1)
+	}
+	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: f.String()}, "")
+}
+
+// refused counts a miner that is refused after it has named its sub-account,
+// and notes it for the events.
+func (mon *monitor) refused(account string, f handshakeFailure, why string) {
+	mon.handshakeFailed(f)
+	mon.refusal(account, f.String(), why)
+}

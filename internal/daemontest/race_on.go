@@ -1,0 +1,6 @@
+//go:build race
+
+package daemontest
+
+// RaceDetector: the daemon is built with the detector if the tests are.
+const RaceDetector = true

@@ -1,0 +1,210 @@
+package hashrate
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+)
+
+// Window is a time that hashrates are averages over.
+type Window uint8
+
+const (
+	Minute Window = iota
+	QuarterHour
+	Hour
+	Day
+	Windows
+)
+
+var windowNames = [Windows]string{"1m", "15m", "1h", "24h"}
+
+func (w Window) String() string { return windowNames[w] }
+
+// shape is how a window is divided into buckets, the latest of which is being
+// filled. There is one more than fills the window, as that seldom begins with one.
+type shape struct {
+	length, bucket time.Duration
+	first, count   int // in the memory of all buckets
+}
+
+var shapes = [Windows]shape{
+	Minute:      {time.Minute, 10 * time.Second, 0, 7},
+	QuarterHour: {15 * time.Minute, time.Minute, 7, 16},
+	Hour:        {time.Hour, 5 * time.Minute, 23, 13},
+	Day:         {24 * time.Hour, time.Hour, 36, 25},
+}
+
+const (
+	bucketsOfAll = 36 + 25
+	bucketsLost  = 7 // as Minute has
+)
+
+// Length is the window's time.
+func (w Window) Length() time.Duration { return shapes[w].length }
+
+// Averages makes hashrates of a [Counter]'s totals, over each window that ends
+// now. They are right as soon as there is a share: a window that is longer than
+// the time since the beginning counts as that time.
+//
+// Whoever owns it calls Advance every few seconds; each hashrate is as of the
+// last call. Times are those of a clock which all Averages have in common, which
+// begins at any moment, goes on evenly, and goes on over upgrades. It takes 328
+// bytes.
+type Averages struct {
+	began   time.Duration // by the common clock
+	now     time.Duration
+	unknown time.Duration // when there was a share of unknown difficulty last
+	vague   bool          // there was one
+	last    seen
+	work    [bucketsOfAll]float32
+	lost    [bucketsLost]float32 // work of refused shares, for the last minute
+}
+
+// seen is what of a counter's totals is looked at, as of the last call.
+type seen struct {
+	work, lost float64
+	unknown    uint64
+}
+
+func (t *Totals) seen() seen { return seen{t.Work, t.LostWork(), t.Unknown} }
+
+// NewAverages begins at now. What the totals say already is not counted.
+func NewAverages(now time.Duration, t Totals) *Averages {
+	return &Averages{began: now, now: now, last: t.seen()}
+}
+
+// Advance notes the totals at now. Work since the last call counts as done evenly
+// over that time. Times that are not after the last one only add to it.
+func (a *Averages) Advance(now time.Duration, t Totals) {
+	from := a.now
+	if now < from {
+		now = from
+	}
+	before, after := a.last, t.seen()
+	if after.unknown > before.unknown {
+		a.unknown, a.vague = now, true
+	}
+	a.last, a.now = after, now
+	for _, s := range shapes {
+		spread(a.work[s.first:][:s.count], s.bucket, from, now, after.work-before.work)
+	}
+	spread(a.lost[:], shapes[Minute].bucket, from, now, after.lost-before.lost)
+}
+
+// spread adds work that was done evenly between from and to. Buckets are used in
+// turn: bucket n holds the time from n times width on.
+func spread(buckets []float32, width, from, to time.Duration, work float64) {
+	if work < 0 || math.IsNaN(work) {
+		work = 0
+	}
+	last, count := int64(to/width), int64(len(buckets))
+	if from == to {
+		buckets[last%count] += float32(work)
+		return
+	}
+	for n := max(int64(from/width), last-count+1); n <= last; n++ {
+		begin, end := time.Duration(n)*width, time.Duration(n+1)*width
+		at := n % count
+		if begin > from {
+			buckets[at] = 0 // it held an earlier time
+		}
+		part := min(end, to) - max(begin, from)
+		buckets[at] += float32(work * float64(part) / float64(to-from))
+	}
+}
+
+// sum is the work of the last length of the time from began to now. Of a bucket
+// that this begins in, a part counts that is as large as its time.
+func sum(buckets []float32, width, length, began, now time.Duration) (work float64) {
+	from := max(began, now-length)
+	last, count := int64(now/width), int64(len(buckets))
+	for n := max(int64(from/width), last-count+1); n <= last; n++ {
+		begin, end := max(began, time.Duration(n)*width), min(time.Duration(n+1)*width, now)
+		part := 1.0
+		if begin < from && end > begin {
+			part = float64(end-from) / float64(end-begin)
+		}
+		work += float64(buckets[n%count]) * part
+	}
+	return work
+}
+
+// Rate is the hashrate over a window.
+func (a *Averages) Rate(w Window) Rate {
+	s := shapes[w]
+	work := sum(a.work[s.first:][:s.count], s.bucket, s.length, a.began, a.now)
+	vague := a.vague && a.unknown > a.now-s.length
+	return rate(work*hashesPerUnit, min(s.length, a.now-a.began).Seconds(), vague)
+}
+
+// LostInMinute is the work of refused shares in the last minute, in units of
+// difficulty.
+func (a *Averages) LostInMinute() float64 {
+	return sum(a.lost[:], shapes[Minute].bucket, time.Minute, a.began, a.now)
+}
+
+// Absorb adds the past of another, which ends. Both have to be advanced to the
+// same time. So the work of a sub-account that has left is still in the sum of all.
+func (a *Averages) Absorb(other *Averages) {
+	for i := range a.work { // the same bucket of both is for the same time
+		a.work[i] += other.work[i]
+	}
+	for i := range a.lost {
+		a.lost[i] += other.lost[i]
+	}
+	a.began = min(a.began, other.began)
+	if other.vague && (!a.vague || other.unknown > a.unknown) {
+		a.unknown, a.vague = other.unknown, true
+	}
+}
+
+// AveragesState is an Averages in a state file. Times are as by the common clock.
+type AveragesState struct {
+	Began, Now time.Duration
+	Unknown    *time.Duration `json:",omitempty"`
+	Buckets    []byte         // float32, little-endian
+}
+
+// State describes the averages for the next process.
+func (a *Averages) State() AveragesState {
+	st := AveragesState{Began: a.began, Now: a.now}
+	if a.vague {
+		st.Unknown = &a.unknown
+	}
+	for _, v := range a.work {
+		st.Buckets = binary.LittleEndian.AppendUint32(st.Buckets, math.Float32bits(v))
+	}
+	for _, v := range a.lost {
+		st.Buckets = binary.LittleEndian.AppendUint32(st.Buckets, math.Float32bits(v))
+	}
+	return st
+}
+
+// Averages are those that a state file describes, whose counter begins anew with
+// totals t. A state that cannot be is as good as none: they begin at now then.
+func (st *AveragesState) Averages(now time.Duration, t Totals) *Averages {
+	a := NewAverages(now, t)
+	if len(st.Buckets) != 4*(bucketsOfAll+bucketsLost) || st.Began < 0 || st.Began > st.Now || st.Now > now {
+		return a
+	}
+	read := func(into []float32, b []byte) bool {
+		for i := range into {
+			v := math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+			if !(v >= 0 && v <= math.MaxFloat32) {
+				return false
+			}
+			into[i] = v
+		}
+		return true
+	}
+	saved := Averages{began: st.Began, now: st.Now, last: t.seen()}
+	if !read(saved.work[:], st.Buckets) || !read(saved.lost[:], st.Buckets[4*bucketsOfAll:]) {
+		return a
+	}
+	if st.Unknown != nil {
+		saved.unknown, saved.vague = min(*st.Unknown, st.Now), true
+	}
+	*a = saved
+	return a
+}

@@ -1,0 +1,147 @@
+package hashrate
+
+import (
+	"math"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+func TestMemory(t *testing.T) {
+	for _, c := range []struct {
+		what       string
+		size, most uintptr
+	}{
+		{"Miner", unsafe.Sizeof(Miner{}), 56},
+		{"Averages", unsafe.Sizeof(Averages{}), 328},
+		{"Chart", unsafe.Sizeof(Chart{}), 1184},
+		{"Counter", unsafe.Sizeof(Counter{}), 112},
+	} {
+		if c.size > c.most {
+			t.Errorf("%s takes %d bytes, must not take more than %d", c.what, c.size, c.most)
+		}
+	}
+}
+
+func TestCounterFromManyGoroutines(t *testing.T) {
+	var c Counter
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 1000 {
+				c.Submit()
+				c.Accept(2)
+				c.Refuse(3, RefusalStale)
+				c.Accept(Unknown)
+				c.Unanswered()
+			}
+		})
+	}
+	all.Wait()
+	want := Totals{Submitted: 4000, Accepted: 8000, Unknown: 8000, Work: 8000}
+	want.Refused[RefusalStale], want.Lost[RefusalStale] = 4000, 12000
+	if got := c.Totals(); got != want {
+		t.Errorf("%+v, must be %+v", got, want)
+	}
+}
+
+// What is unknown is not zero: not of a miner, nor over the windows that have it.
+func TestUnknownIsNotZero(t *testing.T) {
+	m := NewMiner(0)
+	if got := m.Average(60); got.Knowledge != KnownWholly || got.PerSecond != 0 {
+		t.Errorf("a miner without shares: %v", got)
+	}
+	m.Unanswered()
+	if got := m.Recent(60); got.Knowledge != KnownNot {
+		t.Errorf("a miner of whose shares nothing is known: %v", got)
+	}
+	m.Accept(1024, 60)
+	if got := m.Average(60); got.Knowledge != KnownPartly || got.PerSecond == 0 {
+		t.Errorf("a miner of which something is known: %v", got)
+	}
+
+	var c Counter
+	a := NewAverages(0, c.Totals())
+	c.Accept(Unknown)
+	a.Advance(10*time.Second, c.Totals())
+	for w := range Windows {
+		if got := a.Rate(w); got.Knowledge != KnownNot {
+			t.Errorf("%s: %v", w, got)
+		}
+	}
+	c.Accept(1024)
+	a.Advance(20*time.Second, c.Totals())
+	a.Advance(2*time.Minute, c.Totals())
+	for w, want := range []Knowledge{KnownWholly, KnownPartly, KnownPartly, KnownPartly} {
+		if got := a.Rate(Window(w)); got.Knowledge != want {
+			t.Errorf("%s, after two minutes: %v is %s, must be %s", Window(w), got, got.Knowledge, want)
+		}
+	}
+}
+
+func TestLostInMinute(t *testing.T) {
+	var c Counter
+	a := NewAverages(0, c.Totals())
+	for i := 1; i <= 30; i++ {
+		c.Refuse(100, RefusalOther)
+		a.Advance(time.Duration(i)*10*time.Second, c.Totals())
+	}
+	if got := a.LostInMinute(); got != 600 {
+		t.Errorf("%v of 600", got)
+	}
+	a.Advance(10*time.Minute, c.Totals())
+	if got := a.LostInMinute(); got != 0 {
+		t.Errorf("%v after five minutes without any", got)
+	}
+}
+
+// Whatever the times are, no bucket is one that is not there.
+func TestAveragesTakeAnyTime(t *testing.T) {
+	var c Counter
+	a := NewAverages(1000*time.Hour, c.Totals())
+	chart := NewChart(1000*time.Hour, c.Totals())
+	for _, now := range []time.Duration{0, 1000 * time.Hour, 1000 * time.Hour, 1000*time.Hour + 1, 5000 * time.Hour, 4000 * time.Hour, math.MaxInt64 / 2, math.MaxInt64/2 + time.Hour} {
+		c.Accept(1000)
+		a.Advance(now, c.Totals())
+		chart.Advance(now, c.Totals())
+		for w := range Windows {
+			if got := a.Rate(w).PerSecond; !(got >= 0 && got < math.MaxFloat64) {
+				t.Errorf("at %v, %s: %v", now, w, got)
+			}
+		}
+		chart.Points()
+	}
+	// Ten shares in a time without end are not much; nothing is counted twice.
+	if got := a.Rate(Day).PerSecond * Day.Length().Seconds() / (1 << 32); got > 8000 {
+		t.Errorf("work %v of 8000", got)
+	}
+}
+
+func FuzzStates(f *testing.F) {
+	a := NewAverages(0, Totals{})
+	f.Add(int64(0), int64(5), int64(7), a.State().Buckets, 1.5, uint32(7))
+	f.Fuzz(func(t *testing.T, began, then, now int64, buckets []byte, work float64, age uint32) {
+		now = max(0, now)
+		past := time.Duration(then)
+		st := AveragesState{time.Duration(began), past, &past, buckets}
+		chart := ChartState{time.Duration(began), past, buckets}
+		a, c := st.Averages(time.Duration(now), Totals{}), chart.Chart(time.Duration(now), Totals{})
+		m := (&MinerState{Work: work, Recent: work, Age: age, Last: age}).Miner(7)
+		if now < math.MaxInt64/4 {
+			a.Advance(time.Duration(now)+time.Minute, Totals{Work: 1})
+			c.Advance(time.Duration(now)+time.Minute, Totals{Work: 1})
+		}
+		c.Points()
+		for w := range Windows {
+			if got := a.Rate(w).PerSecond; !(got >= 0) {
+				t.Fatalf("%s: %v", w, got)
+			}
+		}
+		for _, got := range []Rate{m.Average(9), m.Recent(9)} {
+			if !(got.PerSecond >= 0) {
+				t.Fatalf("miner: %v", got)
+			}
+		}
+	})
+}

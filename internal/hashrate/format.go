@@ -1,0 +1,82 @@
+package hashrate
+
+import (
+	"math"
+	"strconv"
+)
+
+// Knowledge says how much of a hashrate is known.
+type Knowledge uint8
+
+const (
+	// KnownWholly: the difficulty of every share is known.
+	KnownWholly Knowledge = iota
+	// KnownPartly: there are shares of unknown difficulty besides.
+	KnownPartly
+	// KnownNot: nothing is known, which is not the same as no work.
+	KnownNot
+)
+
+var knowledgeNames = [...]string{"known", "partly", "unknown"}
+
+func (k Knowledge) String() string { return knowledgeNames[k] }
+
+// Rate is a hashrate and how much of it is known.
+type Rate struct {
+	PerSecond float64 // hashes; 0 if nothing is known
+	Knowledge Knowledge
+}
+
+// Value is the rate, and whether there is one.
+func (r Rate) Value() (perSecond float64, ok bool) {
+	return r.PerSecond, r.Knowledge != KnownNot
+}
+
+func (r Rate) String() string {
+	switch r.Knowledge {
+	case KnownNot:
+		return "unknown"
+	case KnownPartly:
+		return "at least " + Format(r.PerSecond)
+	}
+	return Format(r.PerSecond)
+}
+
+// rate is what is known of so much work in so many seconds, unknown saying
+// whether there were shares of unknown difficulty.
+func rate(hashes, seconds float64, unknown bool) Rate {
+	r := Rate{}
+	if seconds > 0 && hashes > 0 {
+		r.PerSecond = hashes / seconds
+	}
+	switch {
+	case unknown && r.PerSecond == 0:
+		r.Knowledge = KnownNot
+	case unknown:
+		r.Knowledge = KnownPartly
+	}
+	return r
+}
+
+var prefixes = [...]string{"H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s", "ZH/s", "YH/s"}
+
+// Format writes a hashrate with three digits: 12.3 TH/s.
+func Format(perSecond float64) string {
+	if math.IsNaN(perSecond) || math.IsInf(perSecond, 0) || perSecond < 0 {
+		return "unknown"
+	}
+	i := 0
+	// What would be rounded up to 1000 has the next prefix.
+	for perSecond >= 999.5 && i < len(prefixes)-1 {
+		perSecond /= 1000
+		i++
+	}
+	places := 2
+	switch {
+	case i == 0 && perSecond == math.Trunc(perSecond), perSecond >= 99.95:
+		places = 0
+	case perSecond >= 9.995:
+		places = 1
+	}
+	return strconv.FormatFloat(perSecond, 'f', places, 64) + " " + prefixes[i]
+}

@@ -1,0 +1,32 @@
+//go:build !linux || portable_relay
+
+package relay
+
+import (
+	"net"
+	"net/netip"
+)
+
+func setListenerOptions(uintptr) {}
+
+// Listener is a listening socket.
+type Listener struct {
+	ln *net.TCPListener
+}
+
+func newListener(ln *net.TCPListener) (*Listener, error) {
+	return &Listener{ln: ln}, nil
+}
+
+// Addr is the address it listens at.
+func (ln *Listener) Addr() net.Addr { return ln.ln.Addr() }
+
+func (ln *Listener) Accept() (Handle, netip.AddrPort, error) {
+	conn, err := ln.ln.AcceptTCP()
+	if err != nil {
+		return Handle{}, netip.AddrPort{}, err
+	}
+	return Handle{conn}, conn.RemoteAddr().(*net.TCPAddr).AddrPort(), nil
+}
+
+func (ln *Listener) Close() { ln.ln.Close() }

@@ -1,0 +1,345 @@
+//go:build linux && !portable_relay
+
+package relay
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Handle is a connection that no loop owns yet: a non-blocking descriptor with close-on-exec set.
+type Handle int
+
+func (h Handle) Close() { unix.Close(int(h)) }
+
+// Loop owns an epoll descriptor and the sockets in it.
+//
+// The epoll descriptor itself is registered with Go's poller. The goroutine waits for it as for any
+// other descriptor, so no thread is ever blocked in epoll_wait, and switching between loop and
+// scheduler costs no system call.
+//
+// Sockets are watched edge-triggered, which saves the kernel from checking each reported socket
+// again. In return the loop has to read each of them until the kernel has nothing left for it: until
+// a read does not fill the buffer and the peer has not hung up.
+type Loop struct {
+	core
+
+	epoll   *os.File
+	epfd    int
+	wakefd  int
+	stopped chan struct{} // closed once run has returned
+
+	// The following fields belong to the loop's goroutine.
+
+	sockets     []*Socket // by descriptor
+	lastGen     uint32
+	events      []unix.EpollEvent
+	buf         []byte    // all reads go here
+	again       []*Socket // owners get their kept bytes again, or the socket is closed
+	unread      []*Socket // may have more to read although no event will report it
+	spareUnread []*Socket // unread's other half
+	stalled     map[*Socket]stall
+	stallT      *Timer
+	stopping    bool
+}
+
+// NewLoop makes a loop that is not running yet. Close frees it.
+func NewLoop(limits Limits) (*Loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	// Without O_NONBLOCK, os.NewFile would not register it with Go's poller.
+	if err := unix.SetNonblock(epfd, true); err != nil {
+		unix.Close(epfd)
+		return nil, fmt.Errorf("epoll descriptor: %w", err)
+	}
+	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(epfd)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	l := &Loop{
+		epoll:   os.NewFile(uintptr(epfd), "epoll"),
+		epfd:    epfd,
+		wakefd:  wakefd,
+		events:  make([]unix.EpollEvent, 256),
+		buf:     make([]byte, limits.Kept+ReadChunk),
+		stalled: make(map[*Socket]stall),
+	}
+	l.wake = l.writeWake
+	l.limits, l.stallLimit = limits, writeTimeout
+	if err := l.control(unix.EPOLL_CTL_ADD, int32(wakefd), 0, unix.EPOLLIN|unix.EPOLLET); err != nil {
+		l.epoll.Close()
+		unix.Close(wakefd)
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Loop) writeWake() {
+	// Each write is an edge, so the count is never read.
+	one := [8]byte{0: 1}
+	unix.Write(l.wakefd, one[:])
+}
+
+func (l *Loop) control(op int, fd int32, gen, events uint32) error {
+	ev := unix.EpollEvent{Events: events, Fd: fd, Pad: int32(gen)}
+	if err := unix.EpollCtl(l.epfd, op, int(fd), &ev); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// Start runs the loop on a goroutine of its own. The loop must not be running.
+func (l *Loop) Start() {
+	l.stopping = false
+	l.stopped = make(chan struct{})
+	go l.run()
+}
+
+// Stop asks the loop to stop after the event it is handling, and returns a channel that is closed
+// once it has stopped. All state stays as it is, and Start carries on from there. It is the only
+// way to stop a loop.
+func (l *Loop) Stop() <-chan struct{} {
+	l.Post(func() { l.stopping = true })
+	return l.stopped
+}
+
+// Close closes the sockets and frees the descriptors of a loop that is not running.
+func (l *Loop) Close() {
+	for _, s := range l.sockets {
+		if s != nil {
+			s.Close()
+		}
+	}
+	if l.alarm != nil {
+		l.alarm.Stop()
+	}
+	// An alarm that rings at this moment may still write to the wake descriptor, so that one stays
+	// open for the short rest of the process's life.
+	l.epoll.Close()
+}
+
+func (l *Loop) run() {
+	defer close(l.stopped)
+	conn, err := l.epoll.SyscallConn()
+	if err != nil {
+		panic("relay: epoll descriptor without poller: " + err.Error())
+	}
+	l.runMail()
+	l.runTimers()
+	l.finishEvent()
+	err = conn.Read(func(uintptr) bool {
+		for !l.stopping {
+			n := epollPoll(l.epfd, l.events)
+			if n == 0 && len(l.unread) == 0 {
+				return false
+			}
+			l.BeginRound()
+			for i := range l.events[:n] {
+				l.handle(&l.events[i])
+				if len(l.again) > 0 {
+					l.finishEvent()
+				}
+			}
+			l.readUnread()
+			l.runTimers()
+			if len(l.again) > 0 {
+				l.finishEvent()
+			}
+		}
+		return true
+	})
+	if err != nil {
+		panic("relay: waiting for events: " + err.Error())
+	}
+}
+
+func (l *Loop) handle(ev *unix.EpollEvent) {
+	if int(ev.Fd) == l.wakefd {
+		l.runMail()
+		return
+	}
+	s := l.sockets[ev.Fd]
+	if s == nil || s.gen != uint32(ev.Pad) {
+		return // it was closed earlier in this batch
+	}
+	if s.connecting {
+		s.finishConnect(ev.Events)
+		if s.closed {
+			return
+		}
+	}
+	if ev.Events&unix.EPOLLOUT != 0 && len(s.unsent) > 0 {
+		s.flush()
+		if s.closed {
+			return
+		}
+	}
+	if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.ending = true
+	}
+	switch {
+	case s.paused && (s.ending && s.hangup || ev.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0):
+		s.lost(ErrPeerClosed)
+	case s.paused:
+		s.readable = s.readable || ev.Events&unix.EPOLLIN != 0
+	case s.ending || ev.Events&unix.EPOLLIN != 0:
+		s.read()
+	}
+}
+
+// readUnread reads once more from the sockets whose last read may have left bytes in the kernel. The
+// other sockets have had their turn by then, so no socket holds up the rest.
+func (l *Loop) readUnread() {
+	if len(l.unread) == 0 {
+		return
+	}
+	sockets := l.unread
+	l.unread = l.spareUnread[:0]
+	for i, s := range sockets {
+		sockets[i] = nil
+		s.waiting = false
+		switch {
+		case s.closed:
+		case s.paused:
+			s.readable = true
+		default:
+			s.read()
+		}
+		if len(l.again) > 0 {
+			l.finishEvent()
+		}
+	}
+	l.spareUnread = sockets
+}
+
+// finishEvent gives kept bytes again to the owners of sockets that were resumed, and ends the
+// sockets that failed during a call to an owner.
+func (l *Loop) finishEvent() {
+	for len(l.again) > 0 {
+		s := l.again[0]
+		l.again = l.again[1:]
+		s.queued = false
+		switch {
+		case s.closed:
+		case s.failure != nil:
+			s.lost(s.failure)
+		case !s.paused && len(s.partial) > 0:
+			s.deliver(copy(l.buf, s.partial))
+		}
+	}
+	l.again = nil
+}
+
+// Adopt makes h a socket of this loop. After an error h is closed. Loop goroutine only.
+func (l *Loop) Adopt(h Handle, owner Owner) (*Socket, error) {
+	s, err := l.add(int(h), owner, readEvents)
+	if err != nil {
+		h.Close()
+	}
+	return s, err
+}
+
+// readEvents are the events a socket is watched for while nothing waits for its peer.
+const readEvents = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+
+// writeEvents are those from the moment when something has waited for the peer.
+const writeEvents = readEvents | unix.EPOLLOUT
+
+func (l *Loop) add(fd int, owner Owner, events uint32) (*Socket, error) {
+	for fd >= len(l.sockets) {
+		l.sockets = append(l.sockets, nil)
+	}
+	l.lastGen++
+	s := &Socket{loop: l, owner: owner, fd: int32(fd), gen: l.lastGen, watchesOut: events == writeEvents}
+	if err := l.control(unix.EPOLL_CTL_ADD, s.fd, s.gen, events); err != nil {
+		return nil, err
+	}
+	l.sockets[fd] = s
+	return s, nil
+}
+
+// Dial begins to connect to addr. The owner hears of the outcome unless Dial returns an error. What
+// the owner writes before that is sent once the connection is established. Loop goroutine only.
+func (l *Loop) Dial(addr netip.AddrPort, owner Owner) (*Socket, error) {
+	family, sa := sockaddr(addr)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	SetSocketOptions(fd)
+	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	s, err := l.add(fd, owner, writeEvents)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	s.connecting = true
+	return s, nil
+}
+
+func (l *Loop) watchStall(s *Socket) {
+	if _, ok := l.stalled[s]; !ok {
+		now := time.Now()
+		l.stalled[s] = stall{now, now}
+	}
+	if l.stallT == nil {
+		l.stallT = l.After(min(stallCheck, l.stallLimit), l.checkStalled)
+	}
+}
+
+func (l *Loop) checkStalled() {
+	l.stallT = nil
+	now := time.Now()
+	for s, st := range l.stalled {
+		if now.Sub(st.stuck) >= l.stallLimit || now.Sub(st.congested) >= congestedLimit*l.stallLimit {
+			s.fail(errWriteTimeout)
+		}
+	}
+	if len(l.stalled) > 0 {
+		l.stallT = l.After(min(stallCheck, l.stallLimit), l.checkStalled)
+	}
+}
+
+// Held counts what the loop holds. Loop goroutine only.
+func (l *Loop) Held() Held {
+	h := Held{Stalled: len(l.stalled), Timers: l.timers.times()}
+	for _, s := range l.sockets {
+		if s != nil {
+			h.Sockets++
+		}
+	}
+	return h
+}
+
+// Restore is Adopt for a descriptor that an earlier process has handed over, together with the bytes
+// that process had received and not consumed, and those it had not sent yet. After an error fd is
+// closed. The loop must not be running.
+func (l *Loop) Restore(fd int, owner Owner, partial, unsent []byte) (*Socket, error) {
+	events := uint32(readEvents)
+	if len(unsent) > 0 {
+		events = writeEvents
+	}
+	s, err := l.add(fd, owner, events)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	s.partial, s.unsent, s.bulk = partial, unsent, len(unsent) > MaxUnsent
+	if len(unsent) > 0 {
+		l.watchStall(s)
+	}
+	if len(partial) > 0 {
+		s.queue()
+	}
+	return s, nil
+}

@@ -1,0 +1,111 @@
+//go:build !linux || portable_relay
+
+package relay
+
+import (
+	"net/netip"
+)
+
+// This is the relay of systems without epoll: the same loops and sockets as in loop_linux.go, with one
+// goroutine that reads each socket and one that writes what waits for its peer. It is there to build
+// and test the program elsewhere; it is not made for thousands of miners.
+
+// Loop calls the owners of its sockets, on one goroutine.
+type Loop struct {
+	core
+	woken   chan struct{}
+	stopped chan struct{}
+
+	// The following fields belong to the loop's goroutine.
+
+	sockets  map[*Socket]struct{}
+	again    []*Socket
+	stopping bool
+}
+
+// NewLoop makes a loop that is not running yet. Close frees it.
+func NewLoop(limits Limits) (*Loop, error) {
+	l := &Loop{woken: make(chan struct{}, 1), sockets: make(map[*Socket]struct{})}
+	l.limits, l.stallLimit = limits, writeTimeout
+	l.wake = func() {
+		select {
+		case l.woken <- struct{}{}:
+		default:
+		}
+	}
+	return l, nil
+}
+
+// Start runs the loop on a goroutine of its own. The loop must not be running.
+func (l *Loop) Start() {
+	l.stopping = false
+	l.stopped = make(chan struct{})
+	go l.run()
+}
+
+// Stop asks the loop to stop after the event it is handling, and returns a channel that is closed
+// once it has stopped. All state stays as it is, and Start carries on from there. It is the only
+// way to stop a loop.
+func (l *Loop) Stop() <-chan struct{} {
+	l.Post(func() { l.stopping = true })
+	return l.stopped
+}
+
+// Close closes the sockets of a loop that is not running.
+func (l *Loop) Close() {
+	for s := range l.sockets {
+		s.Close()
+	}
+	if l.alarm != nil {
+		l.alarm.Stop()
+	}
+}
+
+func (l *Loop) run() {
+	defer close(l.stopped)
+	for !l.stopping {
+		l.BeginRound()
+		l.runMail()
+		l.runTimers()
+		for len(l.again) > 0 {
+			s := l.again[0]
+			l.again = l.again[1:]
+			s.queued = false
+			switch {
+			case s.closed:
+			case s.failure != nil:
+				s.lost(s.failure)
+			case !s.paused && len(s.partial) > 0:
+				s.deliver()
+			}
+			s.letRead()
+		}
+		if !l.stopping {
+			<-l.woken
+		}
+	}
+}
+
+// Held counts what the loop holds. Loop goroutine only.
+func (l *Loop) Held() Held { return Held{Sockets: len(l.sockets), Timers: l.timers.times()} }
+
+// Adopt makes h a socket of this loop. Loop goroutine only.
+func (l *Loop) Adopt(h Handle, owner Owner) (*Socket, error) {
+	s := l.add(owner)
+	s.begin(h.conn)
+	return s, nil
+}
+
+func (l *Loop) add(owner Owner) *Socket {
+	s := &Socket{loop: l, owner: owner, taken: make(chan struct{}, 1)}
+	l.sockets[s] = struct{}{}
+	return s
+}
+
+// Dial begins to connect to addr. The owner hears of the outcome; what it writes before that is sent
+// once the connection is established. Loop goroutine only.
+func (l *Loop) Dial(addr netip.AddrPort, owner Owner) (*Socket, error) {
+	s := l.add(owner)
+	go s.dial(addr)
+	return s, nil
+}

@@ -1,0 +1,293 @@
+//go:build linux && !portable_relay
+
+package relay
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is one TCP connection. It belongs to one loop, and only that loop's goroutine may touch it.
+// The owner closes it, or the loop does after an error; closing it twice does no harm.
+type Socket struct {
+	loop  *Loop
+	owner Owner
+
+	fd  int32
+	gen uint32 // tells this socket's events from those of an earlier socket with the same fd
+
+	connecting bool
+	closed     bool
+	paused     bool
+	hangup     bool // a hang-up of the peer is reported even while paused
+	broken     bool // a write failed; the read side will report why
+	queued     bool // it is in loop.again
+	waiting    bool // it is in loop.unread
+	readable   bool // bytes arrived while it was paused
+	ending     bool // the peer has closed; bytes it sent before are still read
+	watchesOut bool // epoll reports when the peer takes more
+	bulk       bool // bytes from WriteBulk are still unsent
+	failure    error
+
+	partial []byte // received, but not consumed by the owner
+	unsent  []byte // written by the owner, but not taken by the peer
+}
+
+// stall says since when bytes have been waiting for a peer.
+type stall struct {
+	congested time.Time // since then there have always been some
+	stuck     time.Time // since then the peer has taken none
+}
+
+func (s *Socket) finishConnect(events uint32) {
+	var err error
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		var code int
+		if code, err = unix.GetsockoptInt(int(s.fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
+	}
+	s.connecting = false
+	if err != nil {
+		s.Close()
+		s.owner.SocketConnected(s, fmt.Errorf("connect: %w", err))
+		return
+	}
+	s.flush()
+	s.owner.SocketConnected(s, nil)
+}
+
+func (s *Socket) read() {
+	l := s.loop
+	kept := copy(l.buf, s.partial)
+	if kept < len(s.partial) {
+		s.lost(ErrLineTooLong)
+		return
+	}
+	end := min(kept+ReadChunk, len(l.buf))
+	n, errno := rawRead(int(s.fd), l.buf[kept:end])
+	switch {
+	case errno == unix.EAGAIN:
+	case errno == unix.EINTR:
+		s.readLater()
+	case errno != 0:
+		s.lost(errno)
+	case n == 0:
+		s.lost(ErrPeerClosed)
+	default:
+		s.deliver(kept + n)
+		if kept+n == end || s.ending {
+			s.readLater()
+		}
+	}
+}
+
+// readLater has the socket read once the others have had their turn.
+func (s *Socket) readLater() {
+	if !s.closed && !s.waiting {
+		s.waiting = true
+		s.loop.unread = append(s.loop.unread, s)
+	}
+}
+
+// deliver gives the first n bytes of the loop's buffer to the owner and keeps what the owner does not
+// consume.
+func (s *Socket) deliver(n int) {
+	l := s.loop
+	used := s.owner.SocketReceived(s, l.buf[:n])
+	if s.closed {
+		return
+	}
+	if used == n {
+		s.partial = nil
+		return
+	}
+	s.partial = append(s.partial[:0], l.buf[used:n]...)
+}
+
+// FD is the socket's descriptor, which still belongs to the socket.
+func (s *Socket) FD() int { return int(s.fd) }
+
+// Unconsumed are the bytes that were received but not consumed by the owner. They are valid until the
+// loop carries on.
+func (s *Socket) Unconsumed() []byte { return s.partial }
+
+// Unsent are the bytes that wait for the peer. They are valid until the loop carries on.
+func (s *Socket) Unsent() []byte { return s.unsent }
+
+// HasMore reports whether the kernel has bytes from the peer that were not read yet.
+func (s *Socket) HasMore() bool {
+	n, err := unix.IoctlGetInt(int(s.fd), unix.TIOCINQ)
+	return err == nil && n > 0
+}
+
+// Peek returns up to n bytes that the peer has sent and the owner has not consumed, and leaves them
+// where they are.
+func (s *Socket) Peek(n int) []byte {
+	b := append(make([]byte, 0, n), s.partial[:min(n, len(s.partial))]...)
+	if more, _, err := unix.Recvfrom(int(s.fd), b[len(b):n], unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
+		b = b[:len(b)+more]
+	}
+	return b
+}
+
+// Write sends b; it copies what the peer does not take at once and sends that later. It does not keep b.
+func (s *Socket) Write(b []byte) {
+	if s.closed || s.broken || len(b) == 0 {
+		return
+	}
+	if len(s.unsent) == 0 && !s.connecting {
+		n, ok := s.send(b)
+		if !ok {
+			// The read side reports the end, since it may still hold answers of the peer.
+			s.broken = true
+			return
+		}
+		if n == len(b) {
+			return
+		}
+		b = b[n:]
+	}
+	if !s.takes(len(b)) {
+		s.fail(errUnsentLimit)
+		return
+	}
+	s.unsent = append(s.unsent, b...)
+	if !s.connecting {
+		s.loop.watchStall(s)
+		s.watchOut()
+	}
+}
+
+// send writes b until all of it is sent or the kernel takes no more. Only in the latter case does an
+// event report when it takes more.
+func (s *Socket) send(b []byte) (n int, ok bool) {
+	for n < len(b) {
+		sent, errno := rawWrite(int(s.fd), b[n:])
+		switch errno {
+		case 0:
+			n += sent
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return n, true
+		default:
+			return n, false
+		}
+	}
+	return n, true
+}
+
+// watchOut has epoll report when the peer takes more.
+func (s *Socket) watchOut() {
+	if s.watchesOut {
+		return
+	}
+	s.watchesOut = true
+	if err := s.loop.control(unix.EPOLL_CTL_MOD, s.fd, s.gen, writeEvents); err != nil {
+		s.fail(err)
+	}
+}
+
+func (s *Socket) flush() {
+	if len(s.unsent) == 0 {
+		return
+	}
+	n, ok := s.send(s.unsent)
+	switch {
+	case !ok:
+		s.broken = true
+		s.unsent = nil
+		return
+	case n < len(s.unsent):
+		s.loop.watchStall(s)
+		if n > 0 {
+			s.unsent = append([]byte(nil), s.unsent[n:]...)
+			s.loop.stalled[s] = stall{s.loop.stalled[s].congested, time.Now()}
+		}
+		return
+	}
+	s.unsent, s.bulk = nil, false
+	delete(s.loop.stalled, s)
+	s.owner.SocketDrained(s)
+}
+
+// Congested reports whether the peer has not taken everything that was written.
+func (s *Socket) Congested() bool { return len(s.unsent) > 0 }
+
+// Pause stops reading. With hangup, the owner still hears if the peer closes the connection, and
+// unread bytes are lost then.
+func (s *Socket) Pause(hangup bool) {
+	if s.closed {
+		return
+	}
+	s.paused, s.hangup = true, hangup
+	if hangup && s.ending {
+		s.fail(ErrPeerClosed)
+	}
+}
+
+// Resume reads again. The owner gets bytes that were kept soon, but not during this call.
+func (s *Socket) Resume() {
+	if s.closed || !s.paused {
+		return
+	}
+	s.paused = false
+	if s.readable || s.ending {
+		s.readable = false
+		s.readLater()
+	}
+	if len(s.partial) > 0 {
+		s.queue()
+	}
+}
+
+// fail ends the connection soon, but not during this call, as if the peer had ended it.
+func (s *Socket) fail(err error) {
+	s.failure = err
+	s.queue()
+}
+
+func (s *Socket) queue() {
+	if !s.queued {
+		s.queued = true
+		s.loop.again = append(s.loop.again, s)
+	}
+}
+
+// Close ends the connection without a call to the owner. It may be called twice.
+func (s *Socket) Close() {
+	if s.closed {
+		return
+	}
+	s.release()
+	unix.Close(int(s.fd))
+}
+
+// Reset is Close without TIME_WAIT, which would keep the local port in use for a minute. The peer's
+// system discards bytes that its program has not read yet.
+func (s *Socket) Reset() {
+	if !s.closed {
+		unix.SetsockoptLinger(int(s.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		s.Close()
+	}
+}
+
+// release removes the socket from everything its loop keeps.
+func (s *Socket) release() {
+	s.closed = true
+	s.loop.sockets[s.fd] = nil
+	delete(s.loop.stalled, s)
+	s.partial, s.unsent = nil, nil
+}
+
+func (s *Socket) lost(err error) {
+	if s.connecting {
+		s.Close()
+		s.owner.SocketConnected(s, err)
+		return
+	}
+	s.Close()
+	s.owner.SocketClosed(s, err)
+}

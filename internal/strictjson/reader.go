@@ -1,0 +1,102 @@
+package strictjson
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Error is a mistake at a place in a text. Line and column count from 1, the
+// column in characters.
+type Error struct {
+	Line, Column int
+	Err          error
+	// Truncated says that the text ends before its JSON value does.
+	Truncated bool
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("line %d column %d: %v", e.Line, e.Column, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Reader goes through the tokens of one JSON text.
+type Reader struct {
+	text    []byte
+	dec     *json.Decoder
+	start   int // where the last token begins
+	counted int // bytes of text whose newlines are in line
+	line    int
+}
+
+// NewReader checks that text is one valid JSON value. Syntax errors are of the
+// type Error. Numbers are read as json.Number, so that they keep their text.
+func NewReader(text []byte) (*Reader, error) {
+	text, err := trimByteOrderMark(text)
+	if err != nil {
+		return nil, err
+	}
+	var whole json.RawMessage
+	if err := json.Unmarshal(text, &whole); err != nil {
+		return nil, syntaxError(text, err)
+	}
+	r := &Reader{text: text, dec: json.NewDecoder(bytes.NewReader(text)), line: 1}
+	r.dec.UseNumber()
+	return r, nil
+}
+
+// Next returns the next token.
+func (r *Reader) Next() (json.Token, error) {
+	from := int(r.dec.InputOffset())
+	r.start = from + len(r.text[from:]) - len(bytes.TrimLeft(r.text[from:], " \t\r\n,:"))
+	return r.dec.Token()
+}
+
+// More reports whether the current object or array has another element.
+func (r *Reader) More() bool { return r.dec.More() }
+
+// Line is the line of the token that was read last.
+func (r *Reader) Line() int {
+	r.line += bytes.Count(r.text[r.counted:r.start], []byte("\n"))
+	r.counted = r.start
+	return r.line
+}
+
+// Fail returns the error of a caller who does not accept the token that was
+// read last.
+func (r *Reader) Fail(err error) *Error { return errorAt(r.text, r.start, err) }
+
+// trimByteOrderMark drops the mark that editors on Windows put first, and
+// refuses the encoding that other programs write there.
+func trimByteOrderMark(text []byte) ([]byte, error) {
+	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
+		return nil, errors.New("the file is in UTF-16, must be in UTF-8")
+	}
+	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
+}
+
+// syntaxError adds the place to an error of the decoder.
+func syntaxError(text []byte, err error) *Error {
+	at := len(text)
+	syntax, ok := errors.AsType[*json.SyntaxError](err)
+	truncated := ok && strings.HasPrefix(syntax.Error(), "unexpected end")
+	if ok && !truncated {
+		at = min(max(int(syntax.Offset)-1, 0), len(text))
+	}
+	e := errorAt(text, at, err)
+	e.Truncated = truncated
+	return e
+}
+
+func errorAt(text []byte, offset int, err error) *Error {
+	before := text[:offset]
+	return &Error{
+		Line:   1 + bytes.Count(before, []byte("\n")),
+		Column: 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]),
+		Err:    err,
+	}
+}

@@ -1,0 +1,224 @@
+package testkit
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Short sessions: a client that does as little as can be, so that hundred
+// thousands of connects take minutes. It takes no share's work.
+
+// Visit is one way in which a short session goes and ends. It connects, sends
+// text, reads until an answer and leaves.
+type Visit struct {
+	Name string
+	// Text is what it sends, in one write; i is the session's number.
+	Text func(i int) string
+	// Until is what it reads for before it goes on; empty: nothing.
+	Until string
+	// Mines: a share follows, and its answer.
+	Mines bool
+	// Shown: the switcher is expected to close the connection.
+	Shown bool
+}
+
+const (
+	ShortSubscribe = `{"id":1,"method":"mining.subscribe","params":["short/1"]}` + "\n"
+	// ShortAuthorized is an answer and not the end of what may be read: the
+	// job may be in the same segment.
+	ShortAuthorized = `{"id":2,"result":true,"error":null}`
+	ShortProxied    = "PROXY TCP4 198.51.100.7 127.0.0.1 4444 18080\r\n"
+)
+
+// ShortAuthorize is a handshake as far as the authorization.
+func ShortAuthorize(worker string) string {
+	return ShortSubscribe + `{"id":2,"method":"mining.authorize","params":["` + worker + `","x"]}` + "\n"
+}
+
+// ShortAccounts is how many sub-accounts are known: user0 and so on.
+const ShortAccounts = 50
+
+func ShortUser(i int) string { return fmt.Sprintf("user%d.rig%d", (i/20+i)%ShortAccounts, i%7) }
+
+// ShortVisits are all ways, a session's being number i modulo their number.
+// registered gives a worker whose sub-account becomes known by registration.
+func ShortVisits(registered func(i int) string) []Visit {
+	fixed := func(text string) func(int) string { return func(int) string { return text } }
+	mining := func(header string) func(int) string {
+		return func(i int) string { return header + ShortAuthorize(ShortUser(i)) }
+	}
+	mines := Visit{Name: "mines", Text: mining(""), Mines: true}
+	return []Visit{
+		mines,
+		{Name: "silent", Text: fixed("")},
+		mines,
+		{Name: "half a line", Text: fixed(ShortSubscribe[:30])},
+		mines,
+		{Name: "subscribed only", Text: fixed(ShortSubscribe), Until: `"id":1,`},
+		mines,
+		{Name: "leaves while it is authorized", Text: mining("")},
+		{Name: "leaves without a share", Text: mining(""), Until: ShortAuthorized},
+		{Name: "worker refused", Text: func(i int) string { return ShortAuthorize("user0.refused") }, Until: `"error":[`},
+		mines,
+		{Name: "unknown sub-account", Text: func(i int) string { return ShortAuthorize(fmt.Sprintf("new%d.rig", i)) }, Until: `"id":1,`},
+		{Name: "registered sub-account", Text: func(i int) string { return ShortAuthorize(registered(i)) }, Mines: true},
+		{Name: "through a proxy", Text: mining(ShortProxied), Mines: true},
+		{Name: "half a proxy's header", Text: fixed(ShortProxied[:20])},
+		{Name: "not Stratum", Text: fixed("GET / HTTP/1.1\r\n\r\n"), Shown: true},
+		mines,
+		{Name: "line too long", Text: fixed("{" + strings.Repeat("x", 17<<10)), Shown: true},
+		{Name: "authorizes first", Text: fixed(`{"id":1,"method":"mining.authorize","params":["user0.rig","x"]}` + "\n"), Until: `"error":[101`},
+		{Name: "subscribes twice", Text: fixed(ShortSubscribe + ShortSubscribe), Until: `"error":[102`},
+	}
+}
+
+// ShortSessions makes short sessions, some at a time.
+type ShortSessions struct {
+	Addr   string
+	Visits []Visit
+	Next   chan int // numbers of sessions to come
+	Wg     sync.WaitGroup
+	Done   atomic.Int64
+	Shares atomic.Int64
+
+	mu       sync.Mutex
+	Failures []string
+}
+
+// StartShortSessions begins as many workers; numbers put into next are their
+// work, until finish.
+func StartShortSessions(addr string, workers int, visits []Visit) *ShortSessions {
+	s := &ShortSessions{Addr: addr, Visits: visits, Next: make(chan int)}
+	for range workers {
+		s.Wg.Go(s.Work)
+	}
+	return s
+}
+
+// Finish waits for all sessions and fails the test if one did not go as it
+// should.
+func (s *ShortSessions) Finish(t *testing.T) {
+	t.Helper()
+	close(s.Next)
+	s.Wg.Wait()
+	for i, failure := range s.Failures {
+		if i < 10 {
+			t.Error(failure)
+		}
+	}
+	if n := len(s.Failures); n > 10 {
+		t.Errorf("%d short sessions failed in all", n)
+	}
+}
+
+func (s *ShortSessions) Work() {
+	buffer := make([]byte, 32<<10)
+	for i := range s.Next {
+		v := &s.Visits[i%len(s.Visits)]
+		if err := s.One(i, v, buffer); err != nil {
+			s.mu.Lock()
+			s.Failures = append(s.Failures, fmt.Sprintf("session %d, %s: %v", i, v.Name, err))
+			s.mu.Unlock()
+		}
+		s.Done.Add(1)
+	}
+}
+
+func (s *ShortSessions) One(i int, v *Visit, buffer []byte) error {
+	// Each address has ports of its own: those of the last minute's
+	// connections can not be used again.
+	from := &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i/250%16), byte(1+i%250))}
+	dialer := net.Dialer{LocalAddr: from, KeepAliveConfig: net.KeepAliveConfig{Enable: false}}
+	nc, err := dialer.Dial("tcp4", s.Addr)
+	if err != nil {
+		return err
+	}
+	conn := nc.(*net.TCPConn)
+	defer conn.Close()
+	if i/len(s.Visits)%2 == 0 {
+		conn.SetLinger(0) // a reset, as of a miner that lost its power
+	}
+	conn.SetDeadline(time.Now().Add(60 * time.Second))
+	if text := v.Text(i); text != "" {
+		if _, err := io.WriteString(conn, text); err != nil && !v.Shown {
+			return err
+		}
+	}
+	switch {
+	case v.Shown:
+		if _, err := io.Copy(io.Discard, conn); IsTimeout(err) {
+			return fmt.Errorf("is not closed: %w", err)
+		}
+		return nil
+	case v.Mines:
+		return s.Mine(conn, i, buffer)
+	case v.Until != "":
+		_, err := ReadFor(conn, buffer, 0, v.Until)
+		return err
+	}
+	return nil
+}
+
+// ReadFor reads until what was read, n bytes so far, has text in it.
+func ReadFor(conn net.Conn, buffer []byte, n int, text string) (int, error) {
+	for !bytes.Contains(buffer[:n], []byte(text)) {
+		more, err := conn.Read(buffer[n:])
+		n += more
+		if err != nil && !bytes.Contains(buffer[:n], []byte(text)) {
+			return n, fmt.Errorf("no %q in %.300q: %w", text, buffer[:n], err)
+		}
+	}
+	return n, nil
+}
+
+// ShortJob finds the ID and the time of a job.
+var ShortJob = regexp.MustCompile(`"mining\.notify","params":\["([^"]+)".*"([0-9a-f]{8})",(?:true|false)\]\}\n`)
+
+// Mine reads the first job, submits one share and reads the answer.
+func (s *ShortSessions) Mine(conn net.Conn, i int, buffer []byte) error {
+	n, err := ReadFor(conn, buffer, 0, ShortAuthorized)
+	if err != nil {
+		return err
+	}
+	job := ShortJob.FindSubmatch(buffer[:n])
+	for job == nil {
+		more, err := conn.Read(buffer[n:])
+		n += more
+		if job = ShortJob.FindSubmatch(buffer[:n]); job == nil && err != nil {
+			return fmt.Errorf("no job in %.300q: %w", buffer[:n], err)
+		}
+	}
+	submit := fmt.Sprintf(`{"id":3,"method":"mining.submit","params":["%s","%s","%0*x","%s","%08x"]}`+"\n",
+		s.WorkerOf(i), job[1], 2*shortExtranonce2, i, job[2], i)
+	if _, err := io.WriteString(conn, submit); err != nil {
+		return err
+	}
+	if n, err = ReadFor(conn, buffer, 0, `"id":3,`); err != nil {
+		return err
+	}
+	if !bytes.Contains(buffer[:n], []byte(`"id":3,"result":true`)) {
+		return fmt.Errorf("share refused: %.300q", buffer[:n])
+	}
+	s.Shares.Add(1)
+	return nil
+}
+
+// WorkerOf is the worker that session i authorized.
+func (s *ShortSessions) WorkerOf(i int) string {
+	text := s.Visits[i%len(s.Visits)].Text(i)
+	_, after, _ := strings.Cut(text, `"mining.authorize","params":["`)
+	worker, _, _ := strings.Cut(after, `"`)
+	return worker
+}
+
+// shortExtranonce2 is the size of extranonce2, in bytes, for sessions whose extranonce
+// is the switcher's.
+const shortExtranonce2 = 8

@@ -1,0 +1,115 @@
+package main
+
+import "github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+
+// linkTag tells a session's links apart. Requests that wait for an answer carry
+// the tag of the link they went to.
+type linkTag uint8
+
+// link is an established connection to a pool and everything that holds for it
+// alone: how lines are changed on the way, which requests the switcher itself
+// has sent, and which jobs the pool has given the miner.
+//
+// A session has one link in use, Session.link. The next link is made by
+// poolLink and linkReady. The former one then either ends or becomes part of a
+// drain, with nothing copied. A link whose connection is lost keeps all but its
+// socket, because the miner still has shares for its jobs.
+//
+// It belongs to its session's loop. Whoever sets socket to nil closes it.
+type link struct {
+	pool     *pool
+	address  *poolAddress  // nil if the process before did not tell it
+	socket   *relay.Socket // nil: the connection is lost
+	tag      linkTag
+	suffixed bool       // the pool knows the workers by names with its suffix
+	rules    *lineRules // nil: lines go on as they are
+	own      *ownRequests
+
+	// jobs are the latest that the pool gave. restJobs: jobs that no link is
+	// known to have given came from this one, because it was the only one then.
+	jobs     jobTable
+	restJobs bool
+
+	// What follows counts only while the link is in use.
+
+	endpoint *endpoint // the IP that it leads to
+	trial    *attempt  // nil once the link is stable
+	jobSeen  uint32    // when the last job came, by the manager's clock
+
+	// formerAnswers counts answers still to come, on a link taken over from an
+	// earlier build, to requests with that build's own ids.
+	formerAnswers int
+	// difficultyDue runs while the pool has not told a difficulty, if it has to.
+	difficultyDue *relay.Timer
+}
+
+// newLink makes the link in use out of a prepared one.
+func (s *Session) newLink(k *poolLink) *link {
+	n := &link{
+		pool: k.pool, address: k.address, socket: k.socket, suffixed: k.suffixed, rules: k.rules, own: k.unanswered(),
+		tag:      1,
+		endpoint: k.attempt.at, trial: k.attempt, jobSeen: s.manager.clock(),
+	}
+	if s.link != nil {
+		n.tag = s.link.tag + 1
+	}
+	return n
+}
+
+// open reports whether the link has a connection. It is false on nil, which is
+// what a session has before its first link.
+func (l *link) open() bool { return l != nil && l.socket != nil }
+
+// leads reports whether sock is the link's connection.
+func (l *link) leads(sock *relay.Socket) bool { return l.open() && l.socket == sock }
+
+// leadsTo reports whether the link goes to an address of p. Of a link taken
+// over from the process before only the pool may be known.
+func (l *link) leadsTo(p *pool, a *poolAddress) bool {
+	return l.address == a || l.address == nil && l.pool == p
+}
+
+// disconnect ends the connection. sharesOwed: the pool has shares to answer.
+// A reset frees the local port at once, but may keep the pool from reading what
+// it was sent last, so it is not used then.
+func (l *link) disconnect(sharesOwed bool) {
+	if !l.open() {
+		return
+	}
+	if sharesOwed {
+		l.socket.Close()
+	} else {
+		l.socket.Reset()
+	}
+	l.socket = nil
+}
+
+// pool is where the miner mines, or mined last. It is nil before the first link.
+func (s *Session) pool() *pool {
+	if s.link == nil {
+		return nil
+	}
+	return s.link.pool
+}
+
+// owes reports whether a pool has shares to answer. Other requests are never
+// answered by some pools.
+func (s *Session) owes(l *link) bool {
+	return s.agent.owes(l.tag) || s.requests.shares(l.tag) > 0
+}
+
+// mayOwe is owes for a link that is about to be disconnected. Nobody knows it of
+// an agent that asked for no answers to its binary shares.
+func (s *Session) mayOwe(l *link) bool {
+	return s.agent != nil && !s.agent.wantsAnswers || s.owes(l)
+}
+
+// linkTagged is the link with this tag, the one in use if no former link has it.
+func (s *Session) linkTagged(tag linkTag) *link {
+	for _, d := range s.drains {
+		if d.tag == tag {
+			return d.link
+		}
+	}
+	return s.link
+}

@@ -1,0 +1,100 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+)
+
+// What a link is in runtime.json, and back. The link in use and former ones have
+// the same shape, linkState. Older builds know the parts of the one in use as
+// members of its session, so they are written there.
+
+// errLinkTooEarly: a state file names a pool's connection for a session that has
+// not got that far.
+var errLinkTooEarly = errors.New("it has a connection to a pool before its miner is authorized")
+
+// state describes the link for the next process.
+func (l *link) state(m *sessionManager) linkState {
+	st := linkState{
+		FD: -1, Coin: l.pool.coin, Pool: m.otherPool(l.pool), Link: l.tag, Suffixed: l.suffixed,
+		Own: l.own.state(), Rules: l.rules.state(), Noted: !l.restJobs,
+		FormerAnswers: l.formerAnswers, NoDifficulty: l.difficultyDue != nil,
+	}
+	if l.address != nil {
+		st.Address = l.address.text
+	}
+	st.Jobs, st.Renamed = l.jobs.state()
+	if l.open() {
+		st.FD, st.Partial, st.Unsent = l.socket.FD(), l.socket.Unconsumed(), l.socket.Unsent()
+	}
+	return st
+}
+
+// link makes the link that st describes, to p, without its connection.
+func (st *linkState) link(p *pool) *link {
+	l := &link{
+		pool: p, tag: st.Link, suffixed: st.Suffixed, own: st.Own.requests(), rules: st.Rules.rules(p),
+		jobs: newJobTable(st.Jobs, st.Renamed), restJobs: !st.Noted, formerAnswers: st.FormerAnswers,
+	}
+	for _, a := range p.addresses {
+		if a.text == st.Address {
+			l.address = a
+		}
+	}
+	return l
+}
+
+// setLink writes the link in use where older builds look for it.
+func (ss *sessionState) setLink(st linkState) {
+	ss.ServerConnFD, ss.MiningCoin, ss.Pool, ss.PoolAddress = st.FD, st.Coin, st.Pool, st.Address
+	ss.Link, ss.Suffixed, ss.Own, ss.Rules = st.Link, st.Suffixed, st.Own, st.Rules
+	ss.OwnAnswers, ss.NoDifficulty = st.FormerAnswers, st.NoDifficulty
+	ss.Jobs, ss.RenamedJobs, ss.RestJobs = st.Jobs, st.Renamed, !st.Noted
+	ss.PoolPartial, ss.PoolUnsent = st.Partial, st.Unsent
+}
+
+// linkInUse is the link in use, as setLink or an older build has written it.
+// Older builds noted jobs only while there were former links.
+func (ss *sessionState) linkInUse() linkState {
+	return linkState{
+		FD: ss.ServerConnFD, Coin: ss.MiningCoin, Pool: ss.Pool, Address: ss.PoolAddress,
+		Link: ss.Link, Suffixed: ss.Suffixed, Own: ss.Own, Rules: ss.Rules,
+		FormerAnswers: ss.OwnAnswers, NoDifficulty: ss.NoDifficulty,
+		Jobs: ss.Jobs, Renamed: ss.RenamedJobs, Noted: !ss.RestJobs && (ss.JobsNoted || len(ss.Drains) > 0),
+		Partial: ss.PoolPartial, Unsent: ss.PoolUnsent,
+	}
+}
+
+// restoreLink makes the session's last link from a state file, without its
+// connection.
+func (s *Session) restoreLink(st linkState) error {
+	p := s.manager.formerPool(st.Coin, st.Pool)
+	if p == nil && st.FD >= 0 {
+		p = s.manager.connectedPool(st.Coin, st.FD)
+	}
+	if p == nil {
+		return fmt.Errorf("nothing is known of its coin %q", st.Coin)
+	}
+	s.link = st.link(p)
+	if s.link.address == nil {
+		s.link.address = p.addresses[0]
+	}
+	s.link.jobSeen = s.manager.clock()
+	return nil
+}
+
+// restoreDrain makes a former link from a state file. sock is its connection, nil
+// if that was lost.
+func (s *Session) restoreDrain(p *pool, sock *relay.Socket, st *linkState) {
+	d := &drain{link: st.link(p), session: s}
+	d.socket = sock
+	d.timer = s.loop.After(s.manager.drainTime, d.expire)
+	s.drains = append(s.drains, d)
+	if sock != nil {
+		s.manager.draining.Add(1)
+	}
+}

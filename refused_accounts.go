@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// maxRefusedAccounts bounds how many sub-accounts have lines of their own. Any
+// name that a miner sends may be one; the rest is counted together.
+const maxRefusedAccounts = 256
+
+// refusedAccounts tells operators of sub-accounts whose miners are all refused,
+// because their coin is not in StratumServerMap: once a minute for each, with how
+// many miners came and where the last one came from. Any goroutine may use it;
+// the zero value is ready.
+type refusedAccounts struct {
+	mu       sync.Mutex
+	accounts map[string]*refusedAccount
+}
+
+type refusedAccount struct {
+	coin   string
+	count  int // since logged
+	last   netip.AddrPort
+	logged time.Time
+}
+
+// note counts a miner that was refused. It returns the line to log, empty if
+// there is none to log now.
+func (r *refusedAccounts) note(account, coin string, addr netip.AddrPort, now time.Time) (line string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.accounts == nil {
+		r.accounts = make(map[string]*refusedAccount)
+	}
+	a := r.accounts[account]
+	if a == nil {
+		if len(r.accounts) >= maxRefusedAccounts {
+			account = ""
+		}
+		if a = r.accounts[account]; a == nil {
+			a = &refusedAccount{}
+			r.accounts[account] = a
+		}
+	}
+	a.coin, a.last = coin, addr
+	a.count++
+	return a.line(account, now)
+}
+
+// due returns the lines of miners that were counted and not told of, and forgets
+// the accounts that nobody came for.
+func (r *refusedAccounts) due(now time.Time) (lines []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for account, a := range r.accounts {
+		if line := a.line(account, now); line != "" {
+			lines = append(lines, line)
+		} else if a.count == 0 && now.Sub(a.logged) >= alertEvery {
+			delete(r.accounts, account)
+		}
+	}
+	return lines
+}
+
+func (a *refusedAccount) line(account string, now time.Time) string {
+	if a.count == 0 || now.Sub(a.logged) < alertEvery {
+		return ""
+	}
+	n := a.count
+	a.count, a.logged = 0, now
+	if account == "" {
+		return fmt.Sprintf("refused code=%d miners=%d last=%s: coins of further sub-accounts, such as %q, are not in StratumServerMap", errServerNotFound.Code, n, a.last.Addr(), a.coin)
+	}
+	return fmt.Sprintf("refused code=%d account=%q miners=%d last=%s: its coin %q is not in StratumServerMap: correct the entry of the sub-account, or add the coin", errServerNotFound.Code, account, n, a.last.Addr(), a.coin)
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+)
+
+// sessionLimits is what the relay's loops hold for a session's sockets.
+var sessionLimits = relay.Limits{Kept: maxPoolLine, Bulk: maxRegistered}
+
+// sessionLoop is a loop with what its sessions share. Its fields belong to the
+// loop's goroutine.
+type sessionLoop struct {
+	*relay.Loop
+
+	// fromMiners and fromPools count the bytes that sessions took from either side.
+	fromMiners, fromPools uint64
+
+	sessions []*Session // its own, in no order; each knows its place as loopSlot
+
+	scratch []byte // for lines that sessions put together; the socket does not keep them
+}
+
+func newSessionLoop() (*sessionLoop, error) {
+	l, err := relay.NewLoop(sessionLimits)
+	if err != nil {
+		return nil, err
+	}
+	return &sessionLoop{Loop: l}, nil
+}
+
+func (l *sessionLoop) add(s *Session) {
+	s.loopSlot = len(l.sessions)
+	l.sessions = append(l.sessions, s)
+}
+
+func (l *sessionLoop) remove(s *Session) {
+	last := len(l.sessions) - 1
+	l.sessions[s.loopSlot] = l.sessions[last]
+	l.sessions[s.loopSlot].loopSlot = s.loopSlot
+	l.sessions[last] = nil
+	l.sessions = l.sessions[:last]
+}
+
+// allSessions returns the loop's sessions in a list of its own, so that they may end meanwhile.
+func (l *sessionLoop) allSessions() []*Session { return slices.Clone(l.sessions) }

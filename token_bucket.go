@@ -1,0 +1,39 @@
+package main
+
+import "time"
+
+// tokenBucket limits a rate: it fills by rate tokens a second, up to size. Who
+// owns it guards it by a lock.
+type tokenBucket struct {
+	rate    float64 // tokens a second; 0: no limit
+	size    float64
+	tokens  float64
+	counted time.Time // when tokens was last brought up to date
+}
+
+// newTokenBucket returns a full bucket.
+func newTokenBucket(rate, size float64) tokenBucket {
+	return tokenBucket{rate: rate, size: size, tokens: size, counted: time.Now()}
+}
+
+// take takes a token, if there is one.
+func (b *tokenBucket) take(now time.Time) bool {
+	if b.rate == 0 {
+		return true
+	}
+	b.tokens = min(b.size, b.tokens+b.rate*now.Sub(b.counted).Seconds())
+	b.counted = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+// giveBack returns a token that was not used after all.
+func (b *tokenBucket) giveBack() { b.tokens++ }
+
+// refill is how long one token takes to come.
+func (b *tokenBucket) refill() time.Duration {
+	return time.Duration(float64(time.Second) / b.rate)
+}
