@@ -67,7 +67,7 @@ func TestChildKilled(t *testing.T) {
 
 // TestChildCannotStart: connections are given up in time, and the pause grows.
 func TestChildCannotStart(t *testing.T) {
-	tunnel, err := New(Options{Program: "test", Args: []string{"-test.run=^$"}})
+	tunnel, err := New(Options{Program: "test", Args: []string{"-test.list=^$"}})
 	if err != nil {
 		t.Fatal(err)
 	}

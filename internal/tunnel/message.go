@@ -43,8 +43,6 @@ func (k kind) descriptors() int {
 }
 
 const (
-	headerSize = 12
-
 	// maxMessage is the longest message: a hello of MaxEarly bytes and its frame.
 	maxMessage = MaxEarly + 1024
 
