@@ -10,7 +10,7 @@ LDFLAGS := -X main.version=$(VERSION)
 # The program runs on Linux; elsewhere it has to build.
 CROSS := darwin windows
 
-.PHONY: help build test unit e2e test-portable test-fuzz torture lint vulncheck cover bench demo package install clean
+.PHONY: help build test unit e2e test-portable test-fuzz torture lint vulncheck cover bench demo practice package install clean
 
 help:
 	@echo "make build    build ./stratumSwitcher"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint     gofmt, go vet, linters, known vulnerabilities, builds for: $(CROSS)"
 	@echo "make cover    print how much of the daemon the tests run, the built daemon included"
 	@echo "make demo     show a switch between two simulated pools"
+	@echo "make practice two simulated pools and three miners for a switcher of your own"
 	@echo "make bench    measure the cost, beside HAProxy and nginx (installs them)"
 	@echo "make package  build a Debian package in ./build (needs cmake)"
 	@echo "make install  install below PREFIX ($(PREFIX)), with DESTDIR in front"
@@ -45,11 +46,12 @@ unit:
 # Tests of load, memory and time are not parallel: they run alone, before all that
 # mostly wait and run side by side, more of them than there are cores. Packages run
 # one after the other for the same reason.
-E2E_UNIT := -run '$(shell grep -l '^//go:build.*e2e' *_test.go | xargs grep -ho '^func Test[A-Za-z0-9_]*' | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')'
+E2E_FILES := $(shell grep -l '^//go:build.*e2e' *_test.go internal/*/*_test.go)
+E2E_UNIT  := -run '$(shell grep -ho '^func Test[A-Za-z0-9_]*' $(E2E_FILES) | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')' $(sort $(patsubst ././,.,$(addprefix ./,$(dir $(E2E_FILES)))))
 e2e:
 	./scripts/install-test-tools.sh
 	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m ./e2e
-	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m $(E2E_UNIT) .
+	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m -p 1 $(E2E_UNIT)
 
 test-portable:
 	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' . ./internal/relay
@@ -75,6 +77,10 @@ torture:
 	$(LONG) -run '^TestUpgrade' ./e2e -args -seed $(SEED) -upgrades 100
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES): all well"
 
+# For linters without a flag for build tags.
+WITH_E2E := GOFLAGS="$(shell $(GO) env GOFLAGS) -tags=e2e"
+
+# The linters are tools of go.mod, which pins their versions.
 lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
@@ -82,8 +88,8 @@ lint:
 	$(GO) vet -tags e2e,setclock ./...
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags e2e ./...
-	$(GO) tool unparam ./...
-	$(GO) tool go-errorlint -errorf=false -asserts=false ./...
+	$(WITH_E2E) $(GO) tool unparam ./...
+	$(WITH_E2E) $(GO) tool go-errorlint ./...
 	$(GO) tool misspell -error $$(git ls-files '*.go' '*.md' '*.yml' Makefile deploy scripts)
 	@set -e; for os in $(CROSS); do \
 		echo "build and vet for $$os"; \
@@ -108,6 +114,8 @@ cover:
 	chmod 777 $(COVER)/daemon
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 30m -cover -covermode=atomic -run '$(COVER_RUN)' . ./e2e -args \
 		-test.gocoverdir=$(COVER)/unit -daemon-cover $(COVER)/daemon
+	$(GO) test -tags e2e -count=1 -timeout 10m -cover -covermode=atomic -run '$(COVER_RUN)' ./internal/coins -args \
+		-test.gocoverdir=$(COVER)/unit
 	$(GO) tool covdata textfmt -i=$(COVER)/unit,$(COVER)/daemon -o $(COVER)/profile
 	$(GO) tool cover -func $(COVER)/profile >$(COVER)/functions.txt
 	@tail -n 1 $(COVER)/functions.txt
@@ -116,6 +124,12 @@ cover:
 bench: build
 	./scripts/install-bench-tools.sh
 	$(GO) run ./bench $(BENCH)
+
+# Pools and miners for trying out a switcher of your own.
+practice:
+	@mkdir -p build
+	@$(GO) build -o build/practice ./demo/practice
+	@exec build/practice
 
 demo:
 	@mkdir -p build
@@ -130,7 +144,7 @@ package:
 # The unit and the other files name their paths; they are written for /usr.
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/stratumSwitcher $(DESTDIR)$(PREFIX)/lib/systemd/system
-	install -d $(DESTDIR)$(PREFIX)/share/stratumSwitcher
+	install -d $(DESTDIR)$(PREFIX)/share/stratumSwitcher $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 755 stratumSwitcher $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 deploy/clean-logs $(DESTDIR)$(PREFIX)/lib/stratumSwitcher/
 	install -m 644 config.default.json $(DESTDIR)$(PREFIX)/share/stratumSwitcher/
@@ -140,6 +154,9 @@ install: build
 	done
 	sed 's,/usr/bin/,$(PREFIX)/bin/,' deploy/supervisor.conf >$(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
 	chmod 644 $(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
+	sed 's,/usr/share/,$(PREFIX)/share/,' deploy/stratumSwitcher.8 >$(DESTDIR)$(PREFIX)/share/man/man8/stratumSwitcher.8
+	chmod 644 $(DESTDIR)$(PREFIX)/share/man/man8/stratumSwitcher.8
+	./scripts/operator-docs.sh $(DESTDIR)$(PREFIX)/share/doc/stratumswitcher
 
 clean:
 	rm -rf stratumSwitcher build

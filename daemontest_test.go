@@ -31,17 +31,3 @@ func TestDaemontestConfig(t *testing.T) {
 		t.Errorf("the daemon's configuration is %s, that of its tests %s", a, b)
 	}
 }
-
-// ownConfig is a configuration for tests of the built daemon, as the daemon reads it.
-func ownConfig(t testing.TB, c *daemontest.Config) *Config {
-	t.Helper()
-	text, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := parseConfig(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return own
-}

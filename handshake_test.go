@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -247,7 +248,7 @@ func expectWrite(t testing.TB, r *stratumtest.Raw, want string) {
 	r.Conn().SetReadDeadline(time.Now().Add(stratumtest.Patience))
 	b := make([]byte, 1<<16)
 	n, err := r.Conn().Read(b)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	if got := string(b[:n]); got != want {

@@ -1,16 +1,10 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
-
-var collidingFor = flag.Duration("colliding", 18*time.Second, "how long TestSamePoolCountersFleet runs")
 
 // IDs that are told in place of others are of the same kind, two characters
 // longer at most, and none that is taken.
@@ -133,75 +127,6 @@ func TestJobIDSpan(t *testing.T) {
 		}
 		if got := string(putJobID([]byte(c.line), c.n, []byte("x"))); ok && got != c.put {
 			t.Errorf("%s: %s, want %s", c.line, got, c.put)
-		}
-	}
-}
-
-// Two pools count their jobs alike, and all miners are moved between them again
-// and again: no share is refused for its job. At pools that pick the extranonce
-// as well.
-func TestSamePoolCountersFleet(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		own  *stratumtest.OwnExtranonce
-	}{{"session", nil}, {"pool", &stratumtest.OwnExtranonce{Len: 4, Size: 8}}} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			fleetBetweenSameCounters(t, c.own)
-		})
-	}
-}
-
-func fleetBetweenSameCounters(t *testing.T, own *stratumtest.OwnExtranonce) {
-	const miners, rate, every = 100, 2000, 3 * time.Second
-	var pools []*stratumtest.Pool
-	for _, name := range []string{"btc", "bcc"} {
-		pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 4, JobIDs: stratumtest.JobIDCounting, Own: own}))
-	}
-	coins := newMemoryCoins(map[string]string{"fleet": "btc"})
-	sw := startSwitcher(t, coins, pools, func(c *Config) {
-		if own != nil {
-			for name, server := range c.StratumServerMap {
-				server.ExtraNonce = extranonceOfPool
-				c.StratumServerMap[name] = server
-			}
-		}
-	})
-	f := stratumtest.NewFleet(stratumtest.FleetOptions{N: miners, Addr: sw.addr, SharesPerSecond: rate,
-		Miner: stratumtest.MinerOptions{LateShares: 1, LateAfter: 50 * time.Millisecond}})
-	defer f.Close()
-	if err := f.WaitAuthorized(waitContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	jobs, switches := time.NewTicker(100*time.Millisecond), time.NewTicker(every)
-	defer jobs.Stop()
-	defer switches.Stop()
-	end := time.After(*collidingFor)
-	for coin, done := 0, false; !done; {
-		select {
-		case <-jobs.C:
-			for _, p := range pools {
-				p.NewJob(false)
-			}
-		case <-switches.C:
-			coin = 1 - coin
-			coins.set("fleet", pools[coin].Name())
-		case <-end:
-			done = true
-		}
-	}
-	f.SetRate(0)
-	if err := f.WaitFor(waitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
-		t.Error(err)
-	}
-	st := f.Stats()
-	t.Logf("%d shares, %d accepted, refused %v", st.Submitted, st.Accepted, st.RejectedByCode)
-	if st.Rejected > 0 || st.Disconnected > 0 || st.Violations > 0 || st.Submitted < uint64(collidingFor.Seconds()*rate)*7/10 {
-		t.Errorf("fleet: %+v", st)
-	}
-	for _, p := range pools {
-		for _, r := range p.Rejects()[:min(3, len(p.Rejects()))] {
-			t.Errorf("pool %s refused %+v", p.Name(), r)
 		}
 	}
 }

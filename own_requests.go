@@ -161,7 +161,8 @@ func ownIDOf(raw []byte) (uint32, bool) {
 	return uint32(n.mantissa), true
 }
 
-func appendOwnID(b []byte, id uint32) []byte { return strconv.AppendUint(b, uint64(id), 10) }
+// ownIDText is the id as it stands in a request.
+func ownIDText(id uint32) []byte { return strconv.AppendUint(nil, uint64(id), 10) }
 
 // wireID returns the id under which a miner's request goes to a link: mostly the
 // miner's own, but another one while a request of the switcher with the same
@@ -179,7 +180,7 @@ func (s *Session) wireID(to *link, id []byte) ([]byte, bool) {
 		if !ok {
 			return nil, false
 		}
-		fresh := appendOwnID(nil, own)
+		fresh := ownIDText(own)
 		if at, _ := s.requests.find(to.tag, fresh); at >= 0 {
 			continue // the miner has one of this value under way
 		}

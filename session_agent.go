@@ -8,7 +8,7 @@ import (
 
 // BTCAgents carry many miners on one connection. After the authorization they
 // and their pools send binary messages beside JSON lines: 0x7F, type, length of
-// the whole message (2 bytes, little-endian), body (protocol.md, "Agents").
+// the whole message (2 bytes, little-endian), body (docs/protocol.md, "Agents").
 
 const (
 	agentMagic  = 0x7f

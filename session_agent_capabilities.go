@@ -74,7 +74,7 @@ func (s *Session) askCapabilities(line []byte) bool {
 }
 
 func appendPoolCapabilities(b []byte, id uint32) []byte {
-	return appendRequest(b, appendOwnID(nil, id), "agent.get_capabilities", poolCapabilitiesRequest)
+	return appendRequest(b, ownIDText(id), "agent.get_capabilities", poolCapabilitiesRequest)
 }
 
 // askCapabilities asks the pool for answers to the agent's shares.

@@ -15,7 +15,7 @@ var errSessionIDsUsedUp = errors.New("all session IDs of this server are in use"
 
 // sessionIDs hands out session IDs: serverID << indexBits | index. The ID is
 // the miner's extranonce, so no two live sessions of all servers share one
-// (protocol.md, "Session ID and extranonce").
+// (docs/protocol.md, "Session ID and extranonce").
 type sessionIDs struct {
 	indexBits uint
 	step      uint // how far the next search starts beyond an allocated index

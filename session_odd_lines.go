@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 )
 
@@ -30,10 +31,10 @@ func (s *Session) oddMinerLine(line []byte) {
 
 // refuseLine is the answer to a line that can not be read, nil if there is none.
 func (s *Session) refuseLine(line []byte, err error) []byte {
-	switch err {
-	case errArray:
+	switch {
+	case errors.Is(err, errArray):
 		return s.dialect().appendError(nil, nil, errBatch, s.manager.ids.server())
-	case errAmbiguous:
+	case errors.Is(err, errAmbiguous):
 		return s.dialect().appendError(nil, lineID(bytes.Trim(line, lineJunk)), errNotUnderstood, s.manager.ids.server())
 	}
 	return nil

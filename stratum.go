@@ -19,7 +19,7 @@ const (
 
 var wireJSON = jsoniter.ConfigCompatibleWithStandardLibrary
 
-// stratumError is an error a miner is told: protocol.md, "Handshake with the miner".
+// stratumError is an error a miner is told: docs/protocol.md, "Errors".
 type stratumError struct {
 	Code int
 	Text string
@@ -248,6 +248,12 @@ func appendRequest(b, id []byte, method string, params ...[]byte) []byte {
 	return append(b, "]}\n"...)
 }
 
+// appendConfigure appends BIP 310's mining.configure for version rolling to b.
+func appendConfigure(b []byte, id, mask uint32) []byte {
+	return appendRequest(b, ownIDText(id), "mining.configure",
+		[]byte(`["version-rolling"]`), fmt.Appendf(nil, `{"version-rolling.mask":"%08x"}`, mask))
+}
+
 // appendVersionMask appends BIP 310's mining.set_version_mask to b.
 func appendVersionMask(b []byte, mask uint32) []byte {
 	return fmt.Appendf(b, `{"id":null,"method":"mining.set_version_mask","params":["%08x"]}`+"\n", mask)
@@ -269,7 +275,7 @@ func parseMask(raw json.RawMessage) (uint32, bool) {
 
 // workerName is a worker's full name in its parts: Account is up to the first
 // dot, Miner the rest with the dot. Both have only the characters by which
-// sub-accounts are found (protocol.md, "Handshake with the miner").
+// sub-accounts are found (docs/protocol.md, "Worker names").
 type workerName struct {
 	Account string
 	Miner   string

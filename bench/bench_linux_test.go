@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/child"
 )
 
 // TestMain lets the test's program be the bench's children.
@@ -66,7 +68,7 @@ func TestBench(t *testing.T) {
 			}
 		}
 	}
-	p := process{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}
+	p := process{Process: &child.Process{Cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}}
 	for _, pid := range p.family()[1:] {
 		if fields := statFields(pid); len(fields) > 0 && fields[0] != "Z" {
 			t.Errorf("process %d is left, with state %s", pid, strings.Join(fields[:2], " "))

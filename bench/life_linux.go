@@ -66,7 +66,7 @@ func live(ctx context.Context, o options, b binaries, name string, size int, rec
 	// What ended tells why.
 	defer func() {
 		for _, p := range []*process{l.target.process, l.pools.process} {
-			if err != nil && p != nil && p.hasEnded() {
+			if err != nil && p != nil && p.HasEnded() {
 				err = p.failed(err)
 			}
 		}
@@ -431,8 +431,8 @@ func (l *life) upgrade(ctx context.Context) error {
 	dialled := make(chan struct{})
 	go l.dialLoop(dialing, &refused, dialled)
 	l.fleet.Latency.Reset()
-	logged := l.target.logged()
-	if err := l.target.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+	logged := l.target.Logged()
+	if err := l.target.Cmd.Process.Signal(syscall.SIGUSR2); err != nil {
 		return err
 	}
 	m, err := l.target.waitLog(ctx, logged, upgraded)

@@ -1,18 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/child"
 )
 
 const (
@@ -24,119 +23,55 @@ const (
 // process is a child in a process group of its own, so that Ctrl-C reaches
 // only the bench, which then stops what it started. stop may be called twice.
 type process struct {
-	name  string
-	cmd   *exec.Cmd
-	ended chan struct{}
-
-	mu    sync.Mutex // guards the following fields
-	lines []string   // the last of its standard error
-	first int        // number of lines[0]
-	more  chan struct{}
+	*child.Process
+	name string
 }
 
 func startProcess(name string, cmd *exec.Cmd) (*process, error) {
-	p := &process{name: name, cmd: cmd, ended: make(chan struct{}), more: make(chan struct{})}
 	// If the bench is killed its children are told to end.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	stderr, err := cmd.StderrPipe()
+	p, err := child.Start(cmd, tailLines)
 	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
-	go p.follow(bufio.NewScanner(stderr))
-	return p, nil
-}
-
-// follow reads the log to its end, which is the process's end.
-func (p *process) follow(log *bufio.Scanner) {
-	for log.Scan() {
-		p.mu.Lock()
-		p.lines = append(p.lines, log.Text())
-		if len(p.lines) > tailLines {
-			p.lines = p.lines[1:]
-			p.first++
-		}
-		close(p.more)
-		p.more = make(chan struct{})
-		p.mu.Unlock()
-	}
-	p.cmd.Wait()
-	close(p.ended)
-}
-
-// logged is the number of the next line of the log.
-func (p *process) logged() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.first + len(p.lines)
+	return &process{p, name}, nil
 }
 
 // waitLog waits for a line, from number n on, that matches.
 func (p *process) waitLog(ctx context.Context, n int, pattern *regexp.Regexp) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	for {
-		p.mu.Lock()
-		for n = max(n, p.first); n < p.first+len(p.lines); n++ {
-			if m := pattern.FindStringSubmatch(p.lines[n-p.first]); m != nil {
-				p.mu.Unlock()
-				return m, nil
-			}
-		}
-		more := p.more
-		p.mu.Unlock()
-		select {
-		case <-more:
-		case <-p.ended:
-			return nil, p.failed(errors.New("it has ended"))
-		case <-ctx.Done():
-			return nil, p.failed(fmt.Errorf("no line in its log like %q: %w", pattern, ctx.Err()))
-		}
+	m, err := p.WaitLine(ctx, n, pattern)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.name, err)
 	}
+	return m, nil
 }
 
 // failed adds the log's end to an error.
-func (p *process) failed(err error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	tail := p.lines[max(0, len(p.lines)-10):]
-	return fmt.Errorf("%s: %w; its log ends with\n%s", p.name, err, strings.Join(tail, "\n"))
-}
-
-func (p *process) hasEnded() bool {
-	select {
-	case <-p.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-func (p *process) pid() int { return p.cmd.Process.Pid }
+func (p *process) failed(err error) error { return fmt.Errorf("%s: %w", p.name, p.Failed(err)) }
 
 // stop ends the process, and then what is left of its group.
 func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.Cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-p.ended:
+	case <-p.Ended:
 	case <-time.After(stopLimit):
 	}
-	syscall.Kill(-p.pid(), syscall.SIGKILL)
-	<-p.ended
+	syscall.Kill(-p.PID(), syscall.SIGKILL)
+	<-p.Ended
 }
 
 // family is the process and its children.
 func (p *process) family() []int {
-	pids := []int{p.pid()}
+	pids := []int{p.PID()}
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		if fields := statFields(pid); len(fields) > 1 && fields[1] == strconv.Itoa(p.pid()) {
+		if fields := statFields(pid); len(fields) > 1 && fields[1] == strconv.Itoa(p.PID()) {
 			pids = append(pids, pid)
 		}
 	}

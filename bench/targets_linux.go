@@ -113,7 +113,7 @@ func (t *target) waitListening(ctx context.Context) error {
 			return nc.Close()
 		}
 		select {
-		case <-t.ended:
+		case <-t.Ended:
 			return t.failed(errors.New("it has ended"))
 		default:
 		}

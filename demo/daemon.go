@@ -1,18 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
-	"strings"
-	"sync"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/child"
 )
 
 const (
@@ -40,93 +39,53 @@ func buildDaemon(ctx context.Context, dir string) (binary string, err error) {
 }
 
 // daemon is the switcher as a child process.
-type daemon struct {
-	cmd       *exec.Cmd
-	listening chan string   // gets the address once
-	ended     chan struct{} // closed when the process has ended
-	err       error         // its end; valid after ended
-
-	mu   sync.Mutex
-	tail []string // the log's last lines
-}
+type daemon struct{ *child.Process }
 
 func startDaemon(binary, config string) (*daemon, error) {
-	d := &daemon{listening: make(chan string, 1), ended: make(chan struct{})}
-	d.cmd = exec.Command(binary, "-config", config, "-logtostderr", "-v", "1")
-	inOwnGroup(d.cmd)
-	log, err := d.cmd.StderrPipe()
+	cmd := exec.Command(binary, "-config", config, "-logtostderr", "-v", "1")
+	inOwnGroup(cmd)
+	p, err := child.Start(cmd, tailLines)
 	if err != nil {
-		return nil, err
-	}
-	if err := d.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the switcher: %w", err)
 	}
-	go d.follow(log)
-	return d, nil
+	return &daemon{p}, nil
 }
 
-func (d *daemon) pid() int { return d.cmd.Process.Pid }
-
-// follow reads the log to its end, which is the process's end.
-func (d *daemon) follow(log io.Reader) {
-	lines := bufio.NewScanner(log)
-	told := false
-	for lines.Scan() {
-		line := lines.Text()
-		d.mu.Lock()
-		d.tail = append(d.tail, line)
-		if len(d.tail) > tailLines {
-			d.tail = d.tail[1:]
-		}
-		d.mu.Unlock()
-		if _, rest, ok := strings.Cut(line, "listening addr="); ok && !told {
-			addr, _, _ := strings.Cut(rest, " ")
-			d.listening <- addr
-			told = true
-		}
-	}
-	io.Copy(io.Discard, log)
-	d.err = d.cmd.Wait()
-	close(d.ended)
-}
+var listening = regexp.MustCompile(`listening addr=(\S+)`)
 
 // waitListening returns the address miners connect to.
 func (d *daemon) waitListening(ctx context.Context, limit time.Duration) (string, error) {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case addr := <-d.listening:
-		return addr, nil
-	case <-d.ended:
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	m, err := d.WaitLine(ctx, 0, listening)
+	switch {
+	case errors.Is(err, child.ErrEnded):
 		return "", d.unexpectedEnd()
-	case <-timer.C:
+	case errors.Is(err, context.DeadlineExceeded):
 		return "", errors.New("the switcher does not listen")
-	case <-ctx.Done():
-		return "", ctx.Err()
+	case err != nil:
+		return "", err
 	}
+	return m[1], nil
 }
 
 func (d *daemon) unexpectedEnd() error {
-	return fmt.Errorf("the switcher ended (%v); its log ends with\n%s", d.err, d.logTail())
+	return fmt.Errorf("the switcher ended (%v); its log ends with\n%s", d.Err, d.logTail())
 }
 
-func (d *daemon) logTail() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return strings.Join(d.tail, "\n")
-}
+func (d *daemon) logTail() string { return d.Tail(tailLines) }
 
 // close ends the process and waits for that.
 func (d *daemon) close() {
-	if interrupt(d.cmd.Process) == nil {
+	if interrupt(d.Cmd.Process) == nil {
 		select {
-		case <-d.ended:
+		case <-d.Ended:
 			return
 		case <-time.After(stopLimit):
 		}
 	}
-	d.cmd.Process.Kill()
-	<-d.ended
+	d.Cmd.Process.Kill()
+	<-d.Ended
 }
 
 // interrupt asks a process to end, where the system can.

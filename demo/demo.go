@@ -84,7 +84,7 @@ func (d *demo) start(ctx context.Context) error {
 		return err
 	}
 	d.screen.event("The switcher listens at %s (process %d). The coin of each sub-account stands in %s.",
-		addr, d.daemon.pid(), filepath.Base(d.coinFile()))
+		addr, d.daemon.PID(), filepath.Base(d.coinFile()))
 
 	for _, a := range d.accounts {
 		a.fleet = stratumtest.NewFleet(stratumtest.FleetOptions{
@@ -193,7 +193,7 @@ func (d *demo) until(ctx context.Context, limit time.Duration, what string, cond
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-d.daemon.ended:
+		case <-d.daemon.Ended:
 			return d.daemon.unexpectedEnd()
 		case <-tick.C:
 			// "go run" does not pass on the signal that kills it.
@@ -225,7 +225,7 @@ func (d *demo) verdict() error {
 		// What never comes is counted below.
 		_ = a.fleet.WaitFor(ctx, func(s stratumtest.FleetStats) bool {
 			select {
-			case <-d.daemon.ended:
+			case <-d.daemon.Ended:
 				return s.Disconnected == s.Miners // answers come no more, but all have to notice
 			default:
 				return s.Unanswered == 0

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"syscall"
@@ -44,7 +45,7 @@ func TestClosedOutput(t *testing.T) {
 	cmd.Stdout = write
 	err = cmd.Run()
 	write.Close()
-	if _, failed := err.(*exec.ExitError); !failed || cmd.ProcessState.ExitCode() != 1 {
+	if _, failed := errors.AsType[*exec.ExitError](err); !failed || cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("it ended with %v", err)
 	}
 	if left, _ := os.ReadDir(temp); len(left) > 0 {

@@ -110,7 +110,7 @@ func TestStormOfBadWorkers(t *testing.T) {
 				return took[len(took)-1]
 			}
 			var served, told atomic.Int64
-			cpu, began := p.CpuTime(), time.Now()
+			cpu, began := p.CPUTime(), time.Now()
 			stop := everySecond(bad, func(i int) {
 				l := testkit.LogIn(p.Addr, fmt.Sprintf("%s.bad%d", accounts[i%len(accounts)], i%bad), "raw/1.0")
 				l.Close()
@@ -127,7 +127,7 @@ func TestStormOfBadWorkers(t *testing.T) {
 			both.Go(func() { quiet = logins(storm, "at the control daemon", control) })
 			both.Wait()
 			n := stop()
-			used := (p.CpuTime() - cpu).Seconds() / time.Since(began).Seconds()
+			used := (p.CPUTime() - cpu).Seconds() / time.Since(began).Seconds()
 			t.Logf("%d bad connections in %v, of which %d were told by the pool and %d were at the backup; the daemon used %.2f CPUs",
 				n, time.Since(began).Round(time.Millisecond), told.Load(), served.Load(), used)
 			if longest > quiet+time.Second {

@@ -14,7 +14,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// The load of performance.md: shares without end while all miners are moved
+// The load of docs/reliability.md: shares without end while all miners are moved
 // to and fro. None is unanswered, none goes to a pool that does not know its
 // job, nobody is disconnected.
 func TestLoadSwitchesCostNoShare(t *testing.T) {

@@ -244,11 +244,11 @@ func (c *torture) deadIPs(time.Duration) func() {
 	return func() { c.machine.setHosts(c.schedule) }
 }
 
-// mountSmall gives an empty file system of 8 MB.
-func mountSmall(t *testing.T) string {
+// mountSmall gives an empty file system of so many megabytes.
+func mountSmall(t *testing.T, megabytes int) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
 		t.Fatalf("a file system of its own is needed (root): %v", err)
 	}
 	t.Cleanup(func() {

@@ -94,7 +94,9 @@ const tortureAccounts, tortureMiners = 4, 25
 // newTorture starts everything, with all miners mining.
 func newTorture(t *testing.T, seed uint64) (*torture, string) {
 	t.Helper()
-	small := mountSmall(t)
+	// A server that writes for half an hour needs this much: one that has used up
+	// its disk by itself, outside of that fault, would be gone for good.
+	small := mountSmall(t, 128)
 	ensemble, err := zktest.StartEnsemble(3, small)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -23,7 +24,7 @@ import (
 )
 
 // olderVariable makes the test binary an older switcher: on SIGUSR2 it leaves
-// a runtime.json of only the fields that protocol.md has, and becomes the
+// a runtime.json of only the fields that docs/protocol.md has, and becomes the
 // binary whose path is the variable's value.
 const olderVariable = "STRATUM_SWITCHER_TEST_OLDER"
 
@@ -479,7 +480,7 @@ func TestUpgradeStateRefused(t *testing.T) {
 			p, inherited := startWithState(t, daemontest.FileConfig(btc), c.prepare)
 			p.WaitLog("resume: .*" + c.want + ".*starting anew")
 			inherited.SetReadDeadline(time.Now().Add(testkit.LongWait))
-			if n, err := inherited.Read(make([]byte, 1)); err != io.EOF {
+			if n, err := inherited.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Errorf("the inherited connection is not closed: %d, %v", n, err)
 			}
 			testkit.WantNewMiner(t, p.Addr, "alice")
@@ -504,7 +505,7 @@ func TestUpgradeStateNonsense(t *testing.T) {
 	})
 	p.WaitLog("upgraded version=one sessions=0 lost=3")
 	inherited.SetReadDeadline(time.Now().Add(testkit.LongWait))
-	if _, err := inherited.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := inherited.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the inherited connection is not closed: %v", err)
 	}
 	testkit.WantNewMiner(t, p.Addr, "alice")

@@ -1,9 +1,8 @@
 #!/bin/sh
 # Installs what the tests need, where it is missing: a ZooKeeper server with
-# Java, supervisor, systemd, cmake, Chromium and ss (Debian and its kin), and staticcheck.
+# Java, supervisor, systemd, cmake, man, Chromium and ss (Debian and its kin), and Stratum
+# programs by others (npm).
 set -eu
-
-staticcheck_version=v0.8.2
 
 if [ "$(id -u)" = 0 ]; then
 	root=
@@ -26,6 +25,7 @@ want supervisord supervisor
 want /lib/systemd/systemd systemd
 want cmake cmake
 want make make
+want man man-db
 want unshare util-linux
 want useradd passwd
 want /bin/kill procps
@@ -47,14 +47,6 @@ if [ -n "$packages" ]; then
 	$root apt-get update -q
 	# shellcheck disable=SC2086 # a list of words
 	$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
-fi
-
-gobin=$(go env GOBIN)
-[ -n "$gobin" ] || gobin=$(go env GOPATH)/bin
-if ! "$gobin/staticcheck" -version 2>/dev/null | grep -qF "($(echo $staticcheck_version | sed 's/^v//'))" &&
-	! go version -m "$gobin/staticcheck" 2>/dev/null | grep -qF "$staticcheck_version"; then
-	echo "installing: staticcheck $staticcheck_version in $gobin"
-	go install "honnef.co/go/tools/cmd/staticcheck@$staticcheck_version"
 fi
 
 # Stratum programs by others, for tests only: internal/thirdparty.

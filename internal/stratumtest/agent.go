@@ -123,7 +123,7 @@ func (a *Agent) Close() {
 
 // Register registers a worker under a session id.
 func (a *Agent) Register(session uint16, clientAgent, worker string) error {
-	b := appendAgentHeader(nil, agentRegister, 2+len(clientAgent)+1+len(worker)+1)
+	b := agentMessageHead(agentRegister, 2+len(clientAgent)+1+len(worker)+1)
 	b = binary.LittleEndian.AppendUint16(b, session)
 	b = append(b, clientAgent...)
 	b = append(b, 0)
@@ -133,7 +133,7 @@ func (a *Agent) Register(session uint16, clientAgent, worker string) error {
 
 // Unregister takes a worker's session id back.
 func (a *Agent) Unregister(session uint16) error {
-	b := appendAgentHeader(nil, agentUnregister, 2)
+	b := agentMessageHead(agentUnregister, 2)
 	return a.send(binary.LittleEndian.AppendUint16(b, session))
 }
 
@@ -169,7 +169,7 @@ func (a *Agent) submit(session uint16, job byte, nonce uint32) error {
 	}
 	a.stats.Submitted++
 	kind := []byte{agentSubmit, agentSubmitTime, agentSubmitMask, agentSubmitTimeMask}[a.sequence%4]
-	b := appendAgentHeader(nil, kind, agentShareSize(kind)-4)
+	b := agentMessageHead(kind, agentShareSize(kind)-4)
 	b = append(b, job)
 	b = binary.LittleEndian.AppendUint16(b, session)
 	b = binary.LittleEndian.AppendUint32(b, a.sequence)

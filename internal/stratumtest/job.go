@@ -63,11 +63,11 @@ func newBitcoinJob(seq uint64, id string, zeroBits int, clean bool, size int) *p
 	w.Coinb2 = coinbaseEnd(random[28:40], 0)
 
 	j := &poolJob{seq: seq, id: id, bits: zeroBits, clean: clean, work: w}
-	if missing := size - len(appendNotify(nil, w, clean)); missing > 0 {
+	if missing := size - len(notifyLine(w, clean)); missing > 0 {
 		w.Coinb2 = coinbaseEnd(random[28:40], max(1, missing/2-15))
 	}
-	j.line = appendNotify(nil, w, clean)
-	j.lineClean = appendNotify(nil, w, true)
+	j.line = notifyLine(w, clean)
+	j.lineClean = notifyLine(w, true)
 	return j
 }
 
@@ -110,7 +110,8 @@ func coinbaseEnd(payTo []byte, padding int) []byte {
 	return append(b, 0, 0, 0, 0) // lock time
 }
 
-func appendNotify(b []byte, w *Work, clean bool) []byte {
+func notifyLine(w *Work, clean bool) []byte {
+	var b []byte
 	b = append(b, `{"id":null,"method":"mining.notify","params":["`...)
 	b = append(b, w.ID...)
 	b = append(b, `","`...)

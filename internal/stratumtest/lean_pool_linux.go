@@ -141,7 +141,7 @@ func (k *leanLink) line(line []byte) {
 		k.answer(id, "true")
 	case bytes.Contains(line, []byte(`"mining.subscribe"`)):
 		// The session's ID, which is the extranonce of what follows:
-		// protocol.md, "Handshake with the pool".
+		// docs/protocol.md, "Handshake with the pool".
 		k.subscribed = append(append(append(append([]byte(`{"id":`), id...), `,"result":[[],"`...), leanParam(line, 1)...),
 			`",8],"error":null}`+"\n"...)
 	case bytes.Contains(line, []byte(`"mining.authorize"`)):

@@ -79,7 +79,7 @@ func (c *poolConn) agentJob(j *poolJob, forceClean bool) []byte {
 	c.agentJobs[byte(number)] = j
 	w := *j.work
 	w.ID = strconv.Itoa(number)
-	return appendNotify(nil, &w, j.clean || forceClean)
+	return notifyLine(&w, j.clean || forceClean)
 }
 
 // agentNonce is what a share for a job has for a nonce: a simulated agent does
@@ -91,8 +91,8 @@ func agentNonce(j *poolJob) uint32 {
 
 var errAgent = errors.New("bad agent message")
 
-func appendAgentHeader(b []byte, kind byte, bodyLength int) []byte {
-	b = append(b, agentMagic, kind)
+func agentMessageHead(kind byte, bodyLength int) []byte {
+	b := []byte{agentMagic, kind}
 	return binary.LittleEndian.AppendUint16(b, uint16(4+bodyLength))
 }
 
@@ -197,7 +197,7 @@ func (c *poolConn) submitAgent(msg []byte) {
 	if modes.NoShareAnswers || !c.answersShares {
 		return
 	}
-	answer := appendAgentHeader(nil, agentSubmitAnswer, 6)
+	answer := agentMessageHead(agentSubmitAnswer, 6)
 	answer = binary.LittleEndian.AppendUint16(answer, index)
 	c.sendAfter(modes.AnswerDelay, binary.LittleEndian.AppendUint32(answer, status))
 }

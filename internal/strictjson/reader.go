@@ -14,8 +14,6 @@ import (
 type Error struct {
 	Line, Column int
 	Err          error
-	// Truncated says that the text ends before its JSON value does.
-	Truncated bool
 }
 
 func (e *Error) Error() string {
@@ -79,7 +77,8 @@ func trimByteOrderMark(text []byte) ([]byte, error) {
 	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
 }
 
-// syntaxError adds the place to an error of the decoder.
+// syntaxError adds the place to an error of the decoder, and says it in words of
+// those who write such files.
 func syntaxError(text []byte, err error) *Error {
 	at := len(text)
 	syntax, ok := errors.AsType[*json.SyntaxError](err)
@@ -87,9 +86,7 @@ func syntaxError(text []byte, err error) *Error {
 	if ok && !truncated {
 		at = min(max(int(syntax.Offset)-1, 0), len(text))
 	}
-	e := errorAt(text, at, err)
-	e.Truncated = truncated
-	return e
+	return errorAt(text, at, errors.New(explain(text, at, err.Error(), truncated)))
 }
 
 func errorAt(text []byte, offset int, err error) *Error {

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestNearestKey(t *testing.T) {
+	var known []string
+	for _, s := range configSettings {
+		known = append(known, s.key)
+	}
+	for key, want := range map[string]string{
+		"ListenAdress":                "ListenAddr",
+		"zkbrokers":                   "ZKBroker",
+		"MaxSesions":                  "MaxSessions",
+		"DrainSecond":                 "DrainSeconds",
+		"HTTPDebug":                   "EnableHTTPDebug",
+		"Coins":                       "",
+		"x":                           "",
+		"":                            "",
+		strings.Repeat("ZKBroker", 9): "",
+	} {
+		if got := nearestKey(key, known); got != want {
+			t.Errorf("%q: did you mean %q, want %q", key, got, want)
+		}
+	}
+}

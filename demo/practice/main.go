@@ -1,0 +1,127 @@
+// Practice is what a first switch is tried with: two simulated pools and three
+// simulated miners, for a switcher that you start and operate yourself. It says
+// at which pool the miners are whenever that changes.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+const miners = 3
+
+func main() {
+	var o options
+	flag.StringVar(&o.btc, "btc", "127.0.0.1:3333", "`address` of the simulated btc pool")
+	flag.StringVar(&o.bcc, "bcc", "127.0.0.1:3334", "`address` of the simulated bcc pool")
+	flag.StringVar(&o.switcher, "switcher", "127.0.0.1:18080", "`address` of the switcher")
+	flag.StringVar(&o.account, "account", "alice", "the miners' sub-account")
+	flag.Parse()
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if err := run(ctx, o, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "practice:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	btc, bcc, switcher, account string
+}
+
+// run keeps pools and miners going until ctx ends.
+func run(ctx context.Context, o options, out io.Writer) error {
+	for _, p := range []struct{ name, addr string }{{"btc", o.btc}, {"bcc", o.bcc}} {
+		pool, err := stratumtest.NewPool(stratumtest.PoolOptions{
+			Name: p.name, Addr: p.addr, ShareBits: 8, JobInterval: 2 * time.Second, CleanEvery: 1 << 30, VersionMask: 0x1fffe000,
+		})
+		if err != nil {
+			return fmt.Errorf("%s pool: %w", p.name, err)
+		}
+		defer pool.Close()
+		fmt.Fprintf(out, "A simulated %s pool listens at %s.\n", p.name, pool.Addr())
+	}
+	fmt.Fprintf(out, "Miners %s.rig1 to %s.rig%d connect to %s.\n", o.account, o.account, miners, o.switcher)
+
+	crew := make([]*stratumtest.Miner, miners)
+	defer func() {
+		for _, m := range crew {
+			if m != nil {
+				m.Close()
+			}
+		}
+	}()
+	tick := time.NewTicker(time.Second / 4)
+	defer tick.Stop()
+	var said string
+	for {
+		connect(crew, o)
+		if now := situation(crew); now != said {
+			said = now
+			fmt.Fprintf(out, "%s  %s\n", time.Now().Format(time.TimeOnly), now)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// connect replaces the miners that have no connection, like miners in the field.
+func connect(crew []*stratumtest.Miner, o options) {
+	for i, m := range crew {
+		if m != nil {
+			select {
+			case <-m.Done():
+				m.Close()
+			default:
+				continue
+			}
+		}
+		crew[i] = nil
+		m, err := stratumtest.NewMiner(stratumtest.MinerOptions{
+			Addr: o.switcher, Worker: fmt.Sprintf("%s.rig%d", o.account, i+1), Configure: 0x1fffe000, Rate: 2,
+		})
+		if err == nil {
+			crew[i] = m
+		}
+	}
+}
+
+// situation is where the miners are, in words.
+func situation(crew []*stratumtest.Miner) string {
+	var connected, btc, bcc int
+	var refused string
+	for _, m := range crew {
+		if m == nil {
+			continue
+		}
+		st := m.Stats()
+		if st.AuthorizeError != "" {
+			refused = st.AuthorizeError
+		}
+		connected++
+		switch st.Pool {
+		case "btc":
+			btc++
+		case "bcc":
+			bcc++
+		}
+	}
+	switch {
+	case refused != "":
+		return "a miner is refused: " + refused
+	case connected == 0:
+		return "no miner can connect: is the switcher running?"
+	}
+	return fmt.Sprintf("%d miners connected, %d mine btc, %d mine bcc", connected, btc, bcc)
+}

@@ -1,0 +1,156 @@
+// Package child runs a program as a child process and follows the lines of its
+// standard error. The demo, the bench and the tests of the built daemon start
+// daemons by it.
+//
+// A Process may be used by any goroutine. Whoever starts one ends it.
+package child
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// maxLine bounds a line. What is longer is read and forgotten, with all after it.
+const maxLine = 1 << 20
+
+// Process is a program that was started.
+type Process struct {
+	Cmd   *exec.Cmd
+	Ended chan struct{} // closed when the process has ended and all its lines are read
+	Err   error         // of Cmd.Wait; valid once Ended is closed
+
+	keep int // lines; 0: all
+
+	mu    sync.Mutex // guards the following fields
+	lines []string   // the last of them
+	first int        // the number of lines[0]
+	more  chan struct{}
+}
+
+// Start starts cmd, whose Stderr is not set, and follows it. keep is how many of
+// its last lines are kept, 0 for all.
+func Start(cmd *exec.Cmd, keep int) (*Process, error) {
+	p := &Process{Cmd: cmd, Ended: make(chan struct{}), keep: keep, more: make(chan struct{})}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go p.follow(stderr)
+	return p, nil
+}
+
+// StartUnheard is Start for a program whose standard error goes elsewhere.
+func StartUnheard(cmd *exec.Cmd) (*Process, error) {
+	p := &Process{Cmd: cmd, Ended: make(chan struct{}), more: make(chan struct{})}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go p.wait()
+	return p, nil
+}
+
+// follow reads the lines to their end, which is the process's end.
+func (p *Process) follow(stderr io.Reader) {
+	lines := bufio.NewScanner(stderr)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		p.mu.Lock()
+		p.lines = append(p.lines, lines.Text())
+		if p.keep > 0 && len(p.lines) > p.keep {
+			p.lines = p.lines[1:]
+			p.first++
+		}
+		close(p.more)
+		p.more = make(chan struct{})
+		p.mu.Unlock()
+	}
+	_, _ = io.Copy(io.Discard, stderr)
+	p.wait()
+}
+
+func (p *Process) wait() {
+	p.Err = p.Cmd.Wait()
+	close(p.Ended)
+}
+
+// PID is the process's.
+func (p *Process) PID() int { return p.Cmd.Process.Pid }
+
+// HasEnded reports whether the process has ended.
+func (p *Process) HasEnded() bool {
+	select {
+	case <-p.Ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// Logged is the number of the next line.
+func (p *Process) Logged() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.first + len(p.lines)
+}
+
+// Lines are the lines from number n on, as far as they are kept.
+func (p *Process) Lines(n int) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.lines[min(max(0, n-p.first), len(p.lines)):])
+}
+
+// Tail is the last n lines as one text.
+func (p *Process) Tail(n int) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.lines[max(0, len(p.lines)-n):], "\n")
+}
+
+// ErrEnded: the process has ended without the line that was waited for.
+var ErrEnded = errors.New("it has ended")
+
+// WaitLine waits for a line, from number n on, that matches, and returns its
+// submatches. The error has the end of the log.
+func (p *Process) WaitLine(ctx context.Context, n int, pattern *regexp.Regexp) ([]string, error) {
+	for {
+		p.mu.Lock()
+		for n = max(n, p.first); n < p.first+len(p.lines); n++ {
+			if m := pattern.FindStringSubmatch(p.lines[n-p.first]); m != nil {
+				p.mu.Unlock()
+				return m, nil
+			}
+		}
+		more := p.more
+		p.mu.Unlock()
+		select {
+		case <-more:
+		case <-p.Ended:
+			if p.Logged() > n {
+				continue // lines that came last
+			}
+			return nil, p.Failed(ErrEnded)
+		case <-ctx.Done():
+			return nil, p.Failed(fmt.Errorf("no line in its log like %q: %w", pattern, ctx.Err()))
+		}
+	}
+}
+
+// failedLines is how many lines an error has.
+const failedLines = 20
+
+// Failed adds the end of the log to an error.
+func (p *Process) Failed(err error) error {
+	return fmt.Errorf("%w; its log ends with\n%s", err, p.Tail(failedLines))
+}

@@ -1,0 +1,317 @@
+package daemontest
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/child"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+)
+
+// DaemonCover: see "make cover". A process writes what it has run when it ends
+// in good order, so not before an upgrade.
+var DaemonCover = flag.String("daemon-cover", "", "have the daemon leave coverage data in this directory")
+
+// Build builds the daemon once for each version text and returns the
+// path of the binary.
+func Build(t testing.TB, version string) string {
+	t.Helper()
+	Builds.Mu.Lock()
+	defer Builds.Mu.Unlock()
+	if path := Builds.Paths[version]; path != "" {
+		return path
+	}
+	if Builds.Dir == "" {
+		dir, err := os.MkdirTemp("", "stratumSwitcher-test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		Builds.Dir = dir
+		testkit.Cleanups = append(testkit.Cleanups, func() { os.RemoveAll(dir) })
+	}
+	path := filepath.Join(Builds.Dir, "stratumSwitcher-"+version)
+	args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
+	if RaceDetector {
+		args = append(args, "-race")
+	}
+	if *DaemonCover != "" {
+		args = append(args, "-cover", "-covermode=atomic")
+	}
+	if out, err := exec.Command("go", append(args, Package)...).CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	Builds.Paths[version] = path
+	return path
+}
+
+var Builds = struct {
+	Mu    sync.Mutex
+	Dir   string
+	Paths map[string]string
+}{Paths: make(map[string]string)}
+
+// Daemon is the built daemon, running.
+type Daemon struct {
+	T      testing.TB
+	Dir    string // working directory: config.json, coins.json
+	Binary string
+	Env    []string            // beside the test's own
+	User   *syscall.Credential // nil: the test's own
+	// Inherit are files that it has open from the beginning, from 3 up.
+	Inherit []*os.File
+	Stderr  *os.File // nil: its lines are read, see WaitLog
+	Addr    string   // it listens at
+
+	*child.Process // nil before it is started
+}
+
+// Start runs the daemon in a directory of its own.
+func Start(t testing.TB, c *Config, coins map[string]string, args ...string) *Daemon {
+	t.Helper()
+	p := New(t, t.TempDir())
+	p.WriteConfig(c)
+	p.SetCoins(coins)
+	p.Start(append([]string{"-logtostderr", "-v=1"}, args...)...)
+	return p
+}
+
+// New prepares a daemon that will run in dir.
+func New(t testing.TB, dir string) *Daemon {
+	t.Helper()
+	p := Foreign(t, dir, filepath.Join(t.TempDir(), "stratumSwitcher"))
+	p.Install(Build(t, "one"))
+	return p
+}
+
+// Foreign prepares a daemon that is started by running binary, whatever that is,
+// in dir.
+func Foreign(t testing.TB, dir, binary string) *Daemon {
+	return &Daemon{T: t, Dir: dir, Binary: binary}
+}
+
+// Start runs p.binary and waits until it listens.
+func (p *Daemon) Start(args ...string) {
+	p.T.Helper()
+	p.StartQuietly(args...)
+	p.Addr = p.WaitLog(`listening addr=(\S+)`)[1]
+}
+
+// StartQuietly is Start for a daemon that does not log to standard error.
+func (p *Daemon) StartQuietly(args ...string) {
+	t := p.T
+	t.Helper()
+	cmd := exec.Command(p.Binary, args...)
+	cmd.Dir = p.Dir
+	// With the race detector a process sleeps for a second at its end, so each
+	// preflight would.
+	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), p.Env...)
+	if *DaemonCover != "" {
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+*DaemonCover)
+	}
+	cmd.ExtraFiles = p.Inherit
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.User}
+	p.Run(cmd)
+}
+
+// Run starts the daemon by a command that is ready to be started.
+func (p *Daemon) Run(cmd *exec.Cmd) {
+	p.T.Helper()
+	var err error
+	if p.Stderr != nil {
+		cmd.Stderr = p.Stderr
+		p.Process, err = child.StartUnheard(cmd)
+	} else {
+		p.Process, err = child.Start(cmd, 0)
+	}
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	p.T.Cleanup(p.Kill)
+}
+
+// Kill ends the daemon, and logs its last lines if the test has failed.
+func (p *Daemon) Kill() {
+	if *DaemonCover != "" {
+		p.Cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.Ended:
+		case <-time.After(10 * time.Second):
+		}
+	}
+	p.Cmd.Process.Kill()
+	<-p.Ended
+	if p.T.Failed() {
+		p.T.Logf("the daemon's last lines:\n%s", p.Tail(60))
+	}
+}
+
+func (p *Daemon) Signal(sig syscall.Signal) {
+	p.T.Helper()
+	if err := p.Cmd.Process.Signal(sig); err != nil {
+		p.T.Fatal(err)
+	}
+}
+
+// Install puts a binary in place as a deploy does, by rename.
+func (p *Daemon) Install(from string) {
+	p.T.Helper()
+	content, err := os.ReadFile(from)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	p.Replace(p.Binary, content, 0o755)
+}
+
+func (p *Daemon) Replace(path string, content []byte, mode os.FileMode) {
+	p.T.Helper()
+	// A process started by another test meanwhile would have the file open for
+	// writing until its exec, and a binary could not be run: "text file busy".
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path+".new", content, mode)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		p.T.Fatal(err)
+	}
+}
+
+// WriteConfig writes config.json: a Config or anything else that has its JSON shape.
+func (p *Daemon) WriteConfig(c any) {
+	p.T.Helper()
+	content, err := json.Marshal(c)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	p.Replace(filepath.Join(p.Dir, "config.json"), content, 0o644)
+}
+
+func (p *Daemon) SetCoins(coins map[string]string) {
+	p.T.Helper()
+	content, err := json.Marshal(coins)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	p.Replace(filepath.Join(p.Dir, "coins.json"), content, 0o644)
+}
+
+// Log is the log so far.
+func (p *Daemon) Log() []string { return p.Lines(0) }
+
+// WaitLog waits for a line that matches, anywhere in the log.
+func (p *Daemon) WaitLog(pattern string) []string {
+	p.T.Helper()
+	return p.WaitLogFrom(0, pattern)
+}
+
+// WaitLogFrom is WaitLog for lines after the first n.
+func (p *Daemon) WaitLogFrom(n int, pattern string) []string {
+	p.T.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	m, err := p.WaitLine(ctx, n, regexp.MustCompile(pattern))
+	if err != nil {
+		p.T.Fatalf("no line in the log like %q: %v", pattern, err)
+	}
+	return m
+}
+
+// LogLines is the first group of all lines so far that match.
+func (p *Daemon) LogLines(pattern string) []string {
+	re := regexp.MustCompile(pattern)
+	var found []string
+	for _, line := range p.Lines(0) {
+		if m := re.FindStringSubmatch(line); m != nil {
+			found = append(found, m[1])
+		}
+	}
+	return found
+}
+
+// Upgrade sends SIGUSR2 and returns the summary line's figures.
+func (p *Daemon) Upgrade() (sessions, lost, pause string) {
+	p.T.Helper()
+	n := p.Logged()
+	p.Signal(syscall.SIGUSR2)
+	m := p.WaitLogFrom(n, `upgraded version=\S+ sessions=(\d+) lost=(\d+).* pause_ms=(\S+)|upgrade (?:refused|undone)(.*)`)
+	if m[1] == "" {
+		p.T.Fatalf("upgrade refused: %s", m[0])
+	}
+	return m[1], m[2], m[3]
+}
+
+// Descriptors counts the daemon's open files.
+func (p *Daemon) Descriptors() int {
+	p.T.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Cmd.Process.Pid))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	return len(entries)
+}
+
+// WatchDescriptors counts the daemon's open files as fast as it can. The
+// function returned ends that and gives the most there were.
+func (p *Daemon) WatchDescriptors() func() (most, looks int) {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	most, looks := 0, 0
+	path := fmt.Sprintf("/proc/%d/fd", p.Cmd.Process.Pid)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			// The size of the directory is the number of its entries, since
+			// Linux 6.2; counting takes too long to see a peak.
+			if info, err := os.Stat(path); err == nil {
+				n := int(info.Size())
+				if n == 0 {
+					entries, _ := os.ReadDir(path)
+					n = len(entries)
+				}
+				most = max(most, n)
+				looks++
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+	}()
+	return func() (int, int) {
+		close(stop)
+		<-ended
+		return most, looks
+	}
+}
+
+// Comm is the daemon's name as ps and killall see it.
+func (p *Daemon) Comm() string {
+	p.T.Helper()
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.Cmd.Process.Pid))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	return strings.TrimSpace(string(name))
+}
+
+// CheckNoTemporary wants no unfinished state file left.
+func (p *Daemon) CheckNoTemporary() {
+	p.T.Helper()
+	left, err := filepath.Glob(filepath.Join(p.Dir, "runtime.json.*"))
+	if err != nil || len(left) > 0 {
+		p.T.Errorf("left behind: %q, %v", left, err)
+	}
+}

@@ -1,0 +1,156 @@
+package daemontest
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// LeakSettle is how long what is left of many sessions may take to be gone: the
+// memory is given back by a sweep.
+const LeakSettle = 40 * time.Second
+
+// AwaitSettled is eventually with that patience.
+func AwaitSettled(t *testing.T, what func() string) {
+	t.Helper()
+	for end := time.Now().Add(LeakSettle); ; time.Sleep(20 * time.Millisecond) {
+		left := what()
+		if left == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("left behind: %s", left)
+		}
+	}
+}
+
+// DebugText is what the daemon's HTTP listener says.
+func DebugText(t *testing.T, debug, what string) string {
+	t.Helper()
+	res, err := http.Get("http://" + debug + what)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Figure is the number in text that the pattern finds.
+func Figure(t *testing.T, text, pattern string) int {
+	t.Helper()
+	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("nothing like %q in %.2000q", pattern, text)
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(n)
+}
+
+// HeapBytes is what a daemon's heap holds after a collection.
+func HeapBytes(t *testing.T, debug string) int {
+	t.Helper()
+	// Twice: what a first collection finds to have finalizers goes in the next.
+	DebugText(t, debug, "/debug/pprof/heap?gc=1&debug=1")
+	return Figure(t, DebugText(t, debug, "/debug/pprof/heap?gc=1&debug=1"), HeapInUse)
+}
+
+const HeapInUse = `(?m)^# HeapAlloc = (\d+)`
+
+// CPUTime is what the daemon has used so far.
+func (p *Daemon) CPUTime() time.Duration {
+	p.T.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Cmd.Process.Pid))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+2:]))
+	var ticks int
+	for _, f := range fields[11:13] { // utime, stime
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			p.T.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+var Seed = flag.Uint64("seed", 0, "of the random tests; 0: by the clock")
+
+// Usage is what a process holds.
+type Usage struct {
+	Descriptors, Goroutines int
+	Private                 int // KB
+}
+
+func (u Usage) String() string {
+	return fmt.Sprintf("%d descriptors, %d goroutines, %d KB private", u.Descriptors, u.Goroutines, u.Private)
+}
+
+var (
+	GoroutinesOf = regexp.MustCompile(`goroutine profile: total (\d+)`)
+	PrivateOf    = regexp.MustCompile(`(?m)^Private_(?:Clean|Dirty): +(\d+) kB`)
+)
+
+func (p *Daemon) Usage(debug string) (u Usage) {
+	p.T.Helper()
+	// A client of its own: what it asks by is among the descriptors, and other
+	// tests must not close it meanwhile.
+	var transport http.Transport
+	defer transport.CloseIdleConnections()
+	client := http.Client{Transport: &transport}
+	res, err := client.Get("http://" + debug + "/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	if m := GoroutinesOf.FindSubmatch(text); m != nil {
+		u.Goroutines, _ = strconv.Atoi(string(m[1]))
+	}
+	u.Descriptors = p.Descriptors()
+	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.Cmd.Process.Pid))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	for _, m := range PrivateOf.FindAllSubmatch(rollup, -1) {
+		n, _ := strconv.Atoi(string(m[1]))
+		u.Private += n
+	}
+	return u
+}
+
+var PeakOf = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB`)
+
+// PeakMemory is the most memory the process had since its start, in KB.
+func (p *Daemon) PeakMemory() int {
+	p.T.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	m := PeakOf.FindSubmatch(status)
+	if m == nil {
+		p.T.Fatalf("no peak in %s", status)
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	return n
+}

@@ -1,0 +1,207 @@
+package testkit
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// StartMiners starts n miners of an account that mine slowly, and waits until
+// they mine.
+func StartMiners(t testing.TB, addr, account string, n int) []*stratumtest.Miner {
+	t.Helper()
+	var miners []*stratumtest.Miner
+	for i := range n {
+		miners = append(miners, StartMiner(t, stratumtest.MinerOptions{
+			Addr: addr, Worker: account + ".w" + strconv.Itoa(i), Rate: 20, Configure: 0x1fffe000,
+		}))
+	}
+	for _, m := range miners {
+		WantAccepted(t, m, 1)
+	}
+	return miners
+}
+
+// WantAccepted waits for n more accepted shares.
+func WantAccepted(t testing.TB, m *stratumtest.Miner, n uint64) {
+	t.Helper()
+	before := m.Stats().Accepted
+	err := m.WaitFor(LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Accepted >= before+n || st.Disconnected })
+	if st := m.Stats(); err != nil || st.Disconnected {
+		t.Fatalf("miner %s: %v; %+v", m.Worker(), err, st)
+	}
+}
+
+// WantMining wants all miners to go on, at the named pool if one is given.
+func WantMining(t testing.TB, miners []*stratumtest.Miner, pool string) {
+	t.Helper()
+	for _, m := range miners {
+		if pool != "" {
+			err := m.WaitFor(LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Pool == pool || st.Disconnected })
+			if err != nil {
+				t.Fatalf("miner %s is not with pool %s: %+v", m.Worker(), pool, m.Stats())
+			}
+		}
+		WantAccepted(t, m, 2)
+		CheckMiner(t, m)
+	}
+}
+
+// WantMiningAfterLoss is wantMining for miners whose pool went away: shares
+// under way at that moment are answered with an error.
+func WantMiningAfterLoss(t testing.TB, miners []*stratumtest.Miner, pool string) {
+	t.Helper()
+	for _, m := range miners {
+		err := m.WaitFor(LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Pool == pool || st.Disconnected })
+		if err != nil {
+			t.Fatalf("miner %s is not with pool %s: %+v", m.Worker(), pool, m.Stats())
+		}
+		WantAccepted(t, m, 2)
+		if st := m.Stats(); len(st.Violations) > 0 || st.Rejected != st.RejectedByCode[20] || st.Doubled > 0 || st.Unknown > 0 {
+			t.Errorf("miner %s: %+v", m.Worker(), st)
+		}
+	}
+}
+
+// WantNewMiner wants a new connection to be served.
+func WantNewMiner(t testing.TB, addr, account string) {
+	t.Helper()
+	m, err := stratumtest.NewMiner(stratumtest.MinerOptions{Addr: addr, Worker: account + ".new", Rate: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	WantAccepted(t, m, 1)
+	CheckMiner(t, m)
+}
+
+func WaitUntil(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(LongWait); !condition(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// upgradeWait is how long these tests wait for what should happen at once: a
+// daemon with race detector on a busy machine takes its time.
+const LongWait = 25 * time.Second
+
+func LongWaitContext(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), LongWait)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// CheckFleet fails the test if a miner lost its connection or a share, or got
+// answers doubled or in another order.
+func CheckFleet(t *testing.T, f *stratumtest.Fleet, miners int) {
+	t.Helper()
+	f.SetRate(0)
+	if err := f.WaitFor(LongWaitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
+		t.Error(err)
+	}
+	st := f.Stats()
+	if st.Miners != miners || st.DialErrors > 0 || st.Disconnected > 0 || st.Rejected > 0 || st.Doubled > 0 || st.OutOfOrder > 0 ||
+		st.Unknown > 0 || st.Violations > 0 || st.Accepted != st.Submitted {
+		t.Errorf("%+v", st)
+	}
+	t.Logf("%d miners, %d shares, slowest answer %v", st.Miners, st.Accepted, f.Latency.Quantile(1))
+}
+
+// MineOn submits a share now and then and reads what comes, until the
+// connection ends. Shares must be accepted.
+func (l *Login) MineOn(pause time.Duration, failed func(string)) (stop func()) {
+	var all sync.WaitGroup
+	ended := make(chan struct{})
+	job, lost := make(chan string, 1), false
+	job <- l.Pool + "-0"
+	all.Go(func() {
+		for {
+			line, err := l.R.ReadString('\n')
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			if err != nil {
+				failed("closed: " + err.Error())
+				return
+			}
+			switch {
+			case strings.Contains(line, `"mining.notify"`):
+				_, rest, _ := strings.Cut(line, `"params":["`)
+				id, _, _ := strings.Cut(rest, `"`)
+				<-job
+				job <- id
+			case !strings.HasPrefix(line, `{"id":null`) && !strings.Contains(line, `"result":true`) && !lost:
+				lost = true
+				failed(strings.TrimSpace(line))
+			}
+		}
+	})
+	all.Go(func() {
+		for i := 3; ; i++ {
+			select {
+			case <-ended:
+				return
+			case <-time.After(pause):
+			}
+			id := <-job
+			job <- id
+			fmt.Fprintln(l.Nc, ShareLine(fmt.Sprint(i), id))
+		}
+	})
+	return func() { close(ended); l.Close(); all.Wait() }
+}
+
+// FleetOf is a fleet that is authorized, behind the daemon.
+func FleetOf(t *testing.T, addr, account string, n int, rate float64, miner stratumtest.MinerOptions) *stratumtest.Fleet {
+	t.Helper()
+	f := stratumtest.NewFleet(stratumtest.FleetOptions{
+		N: n, Addr: addr, WorkerName: WorkerNames(account), SharesPerSecond: rate, Miner: miner,
+	})
+	t.Cleanup(f.Close)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	if err := f.WaitAuthorized(ctx); err != nil {
+		t.Fatalf("miners of %s: %v; %v", account, err, f.DialErrors())
+	}
+	return f
+}
+
+// SettleFleet stops the shares and wants all answered.
+func SettleFleet(t *testing.T, f *stratumtest.Fleet) stratumtest.FleetStats {
+	t.Helper()
+	f.SetRate(0)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := f.WaitFor(ctx, func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
+		t.Errorf("%d shares unanswered", f.Stats().Unanswered)
+	}
+	st := f.Stats()
+	if st.Disconnected > 0 || st.Doubled > 0 || st.Unknown > 0 || st.Violations > 0 || st.DialErrors > 0 {
+		t.Errorf("disconnected %d, doubled %d, unknown %d, violations %q", st.Disconnected, st.Doubled, st.Unknown, st.SomeViolations)
+	}
+	return st
+}
+
+// MetricsSum adds up all series of a metric.
+func MetricsSum(text, name string) (sum float64) {
+	for line := range strings.Lines(text) {
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if base, _, _ := strings.Cut(series, "{"); base == name {
+			v, _ := strconv.ParseFloat(value, 64)
+			sum += v
+		}
+	}
+	return sum
+}

@@ -1,0 +1,69 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
+)
+
+// DialFrom connects from an address of this host.
+func DialFrom(t testing.TB, source, addr string) *net.TCPConn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: Wait}
+	nc, err := d.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return nc.(*net.TCPConn)
+}
+
+// IsOpen asks for something and says whether there is an answer. A refused
+// connection is closed or reset.
+func IsOpen(t testing.TB, nc net.Conn) bool {
+	t.Helper()
+	nc.SetDeadline(time.Now().Add(Wait))
+	if _, err := io.WriteString(nc, `{"id":1,"method":"mining.extranonce.subscribe","params":[]}`+"\n"); err != nil {
+		return false
+	}
+	_, err := nc.Read(make([]byte, 100))
+	if IsTimeout(err) {
+		t.Fatal("neither an answer nor the end")
+	}
+	return err == nil
+}
+
+// IsTimeout says whether a deadline has passed.
+func IsTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// UnusedAddr is an address where nothing listens.
+func UnusedAddr(t testing.TB) string {
+	t.Helper()
+	addr, err := testport.Addr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+func LongContext(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
