@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"syscall"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 	"github.com/golang/glog"
 )
 
@@ -34,9 +33,6 @@ func main() {
 // run is the program: it returns when a signal ends it, or with the reason why
 // it can not work. The log is nil if there is none yet.
 func run(args []string) (*processLog, error) {
-	if len(args) == 1 && args[0] == "-tunnel" {
-		return nil, tunnel.Serve(tunnel.ControlFD, version)
-	}
 	configPath := flag.String("config", "./config.json", "configuration `file`")
 	runtimePath := flag.String("runtime", "", "state `file` of an upgrade, given by the process that is replaced")
 	check := flag.Bool("check", false, "check the configuration and exit")
