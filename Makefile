@@ -46,11 +46,12 @@ unit:
 # Tests of load, memory and time are not parallel: they run alone, before all that
 # mostly wait and run side by side, more of them than there are cores. Packages run
 # one after the other for the same reason.
-E2E_UNIT := -run '$(shell grep -l '^//go:build.*e2e' *_test.go | xargs grep -ho '^func Test[A-Za-z0-9_]*' | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')'
+E2E_FILES := $(shell grep -l '^//go:build.*e2e' *_test.go internal/*/*_test.go)
+E2E_UNIT  := -run '$(shell grep -ho '^func Test[A-Za-z0-9_]*' $(E2E_FILES) | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')' $(sort $(patsubst ././,.,$(addprefix ./,$(dir $(E2E_FILES)))))
 e2e:
 	./scripts/install-test-tools.sh
 	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m ./e2e
-	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m $(E2E_UNIT) .
+	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m -p 1 $(E2E_UNIT)
 
 test-portable:
 	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' . ./internal/relay
@@ -113,6 +114,8 @@ cover:
 	chmod 777 $(COVER)/daemon
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 30m -cover -covermode=atomic -run '$(COVER_RUN)' . ./e2e -args \
 		-test.gocoverdir=$(COVER)/unit -daemon-cover $(COVER)/daemon
+	$(GO) test -tags e2e -count=1 -timeout 10m -cover -covermode=atomic -run '$(COVER_RUN)' ./internal/coins -args \
+		-test.gocoverdir=$(COVER)/unit
 	$(GO) tool covdata textfmt -i=$(COVER)/unit,$(COVER)/daemon -o $(COVER)/profile
 	$(GO) tool cover -func $(COVER)/profile >$(COVER)/functions.txt
 	@tail -n 1 $(COVER)/functions.txt
@@ -141,7 +144,7 @@ package:
 # The unit and the other files name their paths; they are written for /usr.
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/stratumSwitcher $(DESTDIR)$(PREFIX)/lib/systemd/system
-	install -d $(DESTDIR)$(PREFIX)/share/stratumSwitcher
+	install -d $(DESTDIR)$(PREFIX)/share/stratumSwitcher $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 755 stratumSwitcher $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 deploy/clean-logs $(DESTDIR)$(PREFIX)/lib/stratumSwitcher/
 	install -m 644 config.default.json $(DESTDIR)$(PREFIX)/share/stratumSwitcher/
@@ -151,6 +154,9 @@ install: build
 	done
 	sed 's,/usr/bin/,$(PREFIX)/bin/,' deploy/supervisor.conf >$(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
 	chmod 644 $(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
+	sed 's,/usr/share/,$(PREFIX)/share/,' deploy/stratumSwitcher.8 >$(DESTDIR)$(PREFIX)/share/man/man8/stratumSwitcher.8
+	chmod 644 $(DESTDIR)$(PREFIX)/share/man/man8/stratumSwitcher.8
+	./scripts/operator-docs.sh $(DESTDIR)$(PREFIX)/share/doc/stratumswitcher
 
 clean:
 	rm -rf stratumSwitcher build

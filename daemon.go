@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/golang/glog"
 )
 
@@ -19,7 +20,7 @@ type daemon struct {
 
 	config  *Config
 	manager *sessionManager
-	coins   CoinSource
+	coins   coins.Source
 	status  *statusServer
 }
 
@@ -52,6 +53,7 @@ func (d *daemon) start(configPath string) error {
 	d.manager.sizes.start(sizesFile, nil)
 	d.coins.Start(d.manager)
 	d.manager.serve(ln)
+	go warnOfUnknownNames(d.manager.pools, lookupIPs, glog.Warningf)
 	return d.run()
 }
 
