@@ -1,0 +1,87 @@
+//go:build linux && e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+)
+
+// hashrateOf is a hashrate in the JSON of the status page.
+type hashrateOf struct {
+	Rate    *float64 `json:"rate"`
+	AtLeast bool     `json:"at_least"`
+}
+
+func (h hashrateOf) near(want float64) bool {
+	return h.Rate != nil && !h.AtLeast && math.Abs(*h.Rate-want) < 0.15*want
+}
+
+// An upgrade interrupts no hashrate: averages go on with what was before, and the
+// shares after it still count with their difficulty, which the pool told only
+// once.
+func TestUpgradeKeepsHashrates(t *testing.T) {
+	pool := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 6})
+	c := daemontest.FileConfig(pool)
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
+	p := daemontest.Start(t, c, map[string]string{"alice": "btc"})
+	const shares, perShare = 20.0, 64.0 // a second, hashes
+	miner := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.1", Rate: shares})
+	testkit.WaitPool(t, miner, "btc")
+	began := time.Now()
+	get := func(path string, into any) {
+		t.Helper()
+		reply, err := http.Get("http://" + c.HTTPDebugListenAddr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reply.Body.Close()
+		if err := json.NewDecoder(reply.Body).Decode(into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(when string) {
+		t.Helper()
+		var accounts struct {
+			Accounts []struct{ Hashrate map[string]hashrateOf }
+		}
+		get("/api/accounts", &accounts)
+		var found struct {
+			Miners []struct {
+				Recent  hashrateOf `json:"hashrate_15m"`
+				Average hashrateOf `json:"hashrate_session"`
+				Unknown int        `json:"unknown"`
+			}
+		}
+		get("/api/search?q=alice.1", &found)
+		if len(accounts.Accounts) != 1 || len(found.Miners) != 1 {
+			t.Fatalf("%s: %+v %+v", when, accounts, found)
+		}
+		for _, window := range []string{"1m", "15m", "1h", "24h"} {
+			if h := accounts.Accounts[0].Hashrate[window]; !h.near(shares * perShare) {
+				t.Errorf("%s the sub-account's hashrate over %s is %v", when, window, text(h))
+			}
+		}
+		if m := found.Miners[0]; !m.Recent.near(shares*perShare) || !m.Average.near(shares*perShare) || m.Unknown > 0 {
+			t.Errorf("%s the miner has %v and %v, %d unknown", when, text(m.Recent), text(m.Average), m.Unknown)
+		}
+	}
+	time.Sleep(time.Until(began.Add(12 * time.Second)))
+	check("before the upgrade")
+	p.GoodUpgrade()
+	time.Sleep(11 * time.Second)
+	check("after the upgrade")
+	testkit.CheckMiner(t, miner)
+}
+
+func text(v any) string {
+	b, _ := json.Marshal(v)
+	return string(b)
+}
