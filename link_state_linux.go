@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // What a link is in runtime.json, and back. The link in use and former ones have
@@ -21,13 +22,13 @@ var errLinkTooEarly = errors.New("it has a connection to a pool before its miner
 func (l *link) state(m *sessionManager) linkState {
 	st := linkState{
 		FD: -1, Coin: l.pool.coin, Pool: m.otherPool(l.pool), Link: l.tag, Suffixed: l.suffixed,
-		Own: l.own.state(), Rules: l.rules.state(), Noted: !l.restJobs,
+		Own: l.own.State(), Rules: l.rules.state(), Noted: !l.restJobs,
 		FormerAnswers: l.formerAnswers, NoDifficulty: l.difficultyDue != nil,
 	}
 	if l.address != nil {
 		st.Address = l.address.text
 	}
-	st.Jobs, st.Renamed = l.jobs.state()
+	st.Jobs, st.Renamed = l.jobs.State()
 	if l.open() {
 		st.FD, st.Partial, st.Unsent = l.socket.FD(), l.socket.Unconsumed(), l.socket.Unsent()
 	}
@@ -37,8 +38,8 @@ func (l *link) state(m *sessionManager) linkState {
 // link makes the link that st describes, to p, without its connection.
 func (st *linkState) link(p *pool) *link {
 	l := &link{
-		pool: p, tag: st.Link, suffixed: st.Suffixed, own: st.Own.requests(), rules: st.Rules.rules(p),
-		jobs: newJobTable(st.Jobs, st.Renamed), restJobs: !st.Noted, formerAnswers: st.FormerAnswers,
+		pool: p, tag: st.Link, suffixed: st.Suffixed, own: st.Own.Requests(), rules: st.Rules.rules(p),
+		jobs: stratum.NewJobTable(st.Jobs, st.Renamed), restJobs: !st.Noted, formerAnswers: st.FormerAnswers,
 	}
 	for _, a := range p.addresses {
 		if a.text == st.Address {

@@ -1,6 +1,10 @@
 package main
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
+)
 
 // shareCounts counts shares, of a coin or a sub-account. They count from the
 // start of the process. Shares that no pool answers are counted as submitted
@@ -26,13 +30,13 @@ func (s *Session) countShare(p *pool) {
 }
 
 // countVerdict notes a pool's answer to a share.
-func (s *Session) countVerdict(tag linkTag, line []byte) {
-	sc := scanPoolLine(line)
-	s.countShareAnswer(tag, accepts(sc.value(line, memberResult), sc.value(line, memberError)))
+func (s *Session) countVerdict(tag stratum.LinkTag, line []byte) {
+	sc := stratum.ScanPoolLine(line)
+	s.countShareAnswer(tag, stratum.Accepts(sc.Value(line, stratum.MemberResult), sc.Value(line, stratum.MemberError)))
 }
 
 // countShareAnswer notes that a pool has answered a share.
-func (s *Session) countShareAnswer(tag linkTag, accepted bool) {
+func (s *Session) countShareAnswer(tag stratum.LinkTag, accepted bool) {
 	s.countVerdictOf(s.linkTagged(tag), accepted)
 }
 
@@ -50,16 +54,4 @@ func (s *Session) countVerdictOf(from *link, accepted bool) {
 	s.shares.refused++
 	s.account.shares.refused.Add(1)
 	from.pool.shares.refused.Add(1)
-}
-
-// accepts reports whether an answer means that a share was accepted. Some pools
-// answer with more than true.
-func accepts(result, e []byte) bool {
-	switch string(result) {
-	case "true":
-		return true
-	case "", "null", "false":
-		return false
-	}
-	return noError(e)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // Sessions may only be read on their loops. A walk visits all of them there, a
@@ -277,7 +278,7 @@ func (s *Session) found() foundMiner {
 		f.Session = fmt.Sprintf("%08x", s.id)
 	}
 	if s.subscription != nil {
-		f.Agent = strings.Map(printable, journal.Clip(s.subscription.UserAgent, journal.MaxText))
+		f.Agent = strings.Map(stratum.Printable, journal.Clip(s.subscription.UserAgent, journal.MaxText))
 	}
 	if s.auth != nil {
 		f.Worker = journal.Clip(s.auth.name.String(), journal.MaxText)
