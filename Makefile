@@ -46,11 +46,12 @@ unit:
 # Tests of load, memory and time are not parallel: they run alone, before all that
 # mostly wait and run side by side, more of them than there are cores. Packages run
 # one after the other for the same reason.
-E2E_UNIT := -run '$(shell grep -l '^//go:build.*e2e' *_test.go | xargs grep -ho '^func Test[A-Za-z0-9_]*' | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')'
+E2E_FILES := $(shell grep -l '^//go:build.*e2e' *_test.go internal/*/*_test.go)
+E2E_UNIT  := -run '$(shell grep -ho '^func Test[A-Za-z0-9_]*' $(E2E_FILES) | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')' $(sort $(patsubst ././,.,$(addprefix ./,$(dir $(E2E_FILES)))))
 e2e:
 	./scripts/install-test-tools.sh
 	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m ./e2e
-	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m $(E2E_UNIT) .
+	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m -p 1 $(E2E_UNIT)
 
 test-portable:
 	$(GO) test -count=1 -timeout 5m -tags portable_relay -run 'TestRelay|TestSession' . ./internal/relay
@@ -113,6 +114,8 @@ cover:
 	chmod 777 $(COVER)/daemon
 	$(GO) test -tags e2e -count=1 -p 1 -timeout 30m -cover -covermode=atomic -run '$(COVER_RUN)' . ./e2e -args \
 		-test.gocoverdir=$(COVER)/unit -daemon-cover $(COVER)/daemon
+	$(GO) test -tags e2e -count=1 -timeout 10m -cover -covermode=atomic -run '$(COVER_RUN)' ./internal/coins -args \
+		-test.gocoverdir=$(COVER)/unit
 	$(GO) tool covdata textfmt -i=$(COVER)/unit,$(COVER)/daemon -o $(COVER)/profile
 	$(GO) tool cover -func $(COVER)/profile >$(COVER)/functions.txt
 	@tail -n 1 $(COVER)/functions.txt

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
@@ -18,14 +19,12 @@ import (
 // that it is to have later. Warnings are about what starts but does nothing.
 func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, err error) {
 	if len(c.ZKBroker) > 0 {
-		opts := zkOptionsOf(c)
-		err = opts.complete()
+		err = zkOptionsOf(c).Check()
 	} else {
-		var content *coinFileContent
-		if content, err = readCoinFile(c.CoinFile, coinFileRulesOf(c)); err == nil {
-			for _, warning := range content.warnings {
-				warnings = append(warnings, "warning: coin file "+c.CoinFile+": "+warning)
-			}
+		var useless []string
+		useless, err = coins.CheckFile(c.CoinFile, coinFileRulesOf(c))
+		for _, warning := range useless {
+			warnings = append(warnings, "warning: coin file "+c.CoinFile+": "+warning)
 		}
 		if before != nil && errors.Is(err, regularfile.ErrTooSlow) {
 			// The next process goes on with the coins of this one.

@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // startError is what the daemon's start says, nil if it serves.
@@ -51,7 +53,7 @@ func coinFileVariants(t *testing.T) (dir string, names []string) {
 		"good": `{"*": "btc"}`, "bom": "\ufeff{\"*\": \"btc\"}", "useless": `{"a.b": "x", "": "btc"}`, "slash": `{"a/b": "btc"}`,
 		"empty": ``, "torn": `{"*": `, "list": `[]`, "utf16": "\xff\xfe{\x00}\x00", "no coin": `{"a": ""}`, "twice": `{"a": "btc", "a": "btc"}`,
 	} {
-		writeCoinFile(t, filepath.Join(dir, name), content)
+		testkit.WriteFile(t, filepath.Join(dir, name), content)
 		names = append(names, name)
 	}
 	mustDo(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))
@@ -59,7 +61,7 @@ func coinFileVariants(t *testing.T) (dir string, names []string) {
 	mustDo(t, os.Symlink("good", filepath.Join(dir, "link")))
 	mustDo(t, os.Symlink(os.DevNull, filepath.Join(dir, "device")))
 	mustDo(t, os.WriteFile(filepath.Join(dir, "huge"), nil, 0o600))
-	mustDo(t, os.Truncate(filepath.Join(dir, "huge"), coinFileLimit+1))
+	mustDo(t, os.Truncate(filepath.Join(dir, "huge"), coins.MaxFileSize+1))
 	names = append(names, "folder", "loop", "link", "device", "huge", "absent", "absent/coins.json", "good/coins.json")
 	slices.Sort(names)
 	return dir, names

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
@@ -352,18 +353,18 @@ func (c *Config) checkPools(p *configProblems) {
 	} else if len(c.StratumServerMap) == 0 {
 		p.add("StratumServerMap", "is {}, must be "+wantCoins)
 	}
-	coins := make([]string, 0, len(c.StratumServerMap))
+	names := make([]string, 0, len(c.StratumServerMap))
 	for coin := range c.StratumServerMap {
-		coins = append(coins, coin)
+		names = append(names, coin)
 	}
-	slices.Sort(coins)
-	for _, coin := range coins {
+	slices.Sort(names)
+	for _, coin := range names {
 		pool, key := c.StratumServerMap[coin], joinKey("StratumServerMap", coin)
 		if coin == "" || strings.ContainsFunc(coin, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 			p.add(key, "has the coin name "+strconv.Quote(coin)+", must be "+wantCoinName)
 		}
-		if len(coin) > zkMaxCoin {
-			p.add(joinKey("StratumServerMap", strictjson.Shorten(coin)), fmt.Sprintf("has a coin name of %d bytes, must be one of at most %d: no sub-account could have it", len(coin), zkMaxCoin))
+		if len(coin) > coins.MaxCoin {
+			p.add(joinKey("StratumServerMap", strictjson.Shorten(coin)), fmt.Sprintf("has a coin name of %d bytes, must be one of at most %d: no sub-account could have it", len(coin), coins.MaxCoin))
 		}
 		if pool.URL == "" {
 			p.add(key+".URL", "is missing or empty, must be "+wantAddr)
@@ -425,7 +426,7 @@ func (c *Config) usesCaseIndex() bool {
 
 // zkDir reports a directory that ZooKeeper cannot have.
 func (p *configProblems) zkDir(key, dir string) {
-	if checkZKDir(dir) != nil {
+	if coins.CheckDir(dir) != nil {
 		p.value(key, dir, wantZKDir)
 	}
 }

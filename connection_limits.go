@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hostaddr"
 	"github.com/golang/glog"
 )
 
@@ -35,7 +36,7 @@ type connectionLimits struct {
 	refused [refusals]refusalCount
 
 	mu       sync.Mutex
-	sessions map[netip.Addr]int // by limitKey; empty while perIP is off
+	sessions map[netip.Addr]int // by hostaddr.Key; empty while perIP is off
 	rate     tokenBucket        // connections that may be accepted now
 }
 
@@ -47,23 +48,10 @@ func newConnectionLimits(c *Config) *connectionLimits {
 	}
 }
 
-// limitKey is the address or network that counts as one. An IPv6 host usually
-// has a whole /64 to itself and could use another address for every connection.
-func limitKey(addr netip.Addr) netip.Addr {
-	if addr = addr.Unmap(); addr.Is4() {
-		return addr
-	}
-	network, err := addr.Prefix(64) // drops the zone
-	if err != nil {
-		return addr
-	}
-	return network.Addr()
-}
-
 // enter counts a session of addr if one more is allowed, and reports whether it
 // is.
 func (l *connectionLimits) enter(addr netip.Addr) bool {
-	key := limitKey(addr)
+	key := hostaddr.Key(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sessions[key] >= l.perIP {
@@ -77,11 +65,11 @@ func (l *connectionLimits) enter(addr netip.Addr) bool {
 func (l *connectionLimits) enterAnyway(addr netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sessions[limitKey(addr)]++
+	l.sessions[hostaddr.Key(addr)]++
 }
 
 func (l *connectionLimits) leave(addr netip.Addr) {
-	key := limitKey(addr)
+	key := hostaddr.Key(addr)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sessions[key]--; l.sessions[key] <= 0 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -136,26 +135,6 @@ func TestConnectionRate(t *testing.T) {
 	}
 	if n := sw.refusalCounts()["rate"]; n != int64(40-open) {
 		t.Errorf("%d refused, want %d", n, 40-open)
-	}
-}
-
-func TestConnectionLimitKey(t *testing.T) {
-	for addr, want := range map[string]string{
-		"192.0.2.1":             "192.0.2.1",
-		"::ffff:192.0.2.1":      "192.0.2.1",
-		"2001:db8::1":           "2001:db8::",
-		"2001:db8:0:0:ffff::1":  "2001:db8::",
-		"2001:db8:0:1::1":       "2001:db8:0:1::",
-		"fe80::1%eth0":          "fe80::",
-		"fe80::2":               "fe80::",
-		"2001:db8::192.0.2.255": "2001:db8::",
-	} {
-		if got := limitKey(netip.MustParseAddr(addr)).String(); got != want {
-			t.Errorf("%s counts as %s, want %s", addr, got, want)
-		}
-	}
-	if key := limitKey(netip.Addr{}); key.IsValid() {
-		t.Errorf("no address counts as %s", key)
 	}
 }
 

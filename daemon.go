@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/golang/glog"
 )
 
@@ -19,7 +20,7 @@ type daemon struct {
 
 	config  *Config
 	manager *sessionManager
-	coins   CoinSource
+	coins   coins.Source
 	status  *statusServer
 }
 

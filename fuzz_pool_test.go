@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net"
-	"path"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +13,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// What pools and ZooKeeper say, as fuzz targets; see fuzz_test.go for miners.
+// What pools say, as fuzz targets; see fuzz_test.go for miners.
 
 // FuzzPoolLine: what is read of single lines of a pool.
 func FuzzPoolLine(f *testing.F) {
@@ -112,32 +111,5 @@ func FuzzPoolHandshake(f *testing.F) {
 			}
 			return sw.sessionCount() == 0 && sw.coins.open("alice") == 0
 		})
-	})
-}
-
-// FuzzZooKeeperValue: whatever stands in a node is a coin's name, a
-// sub-account's or nothing.
-func FuzzZooKeeperValue(f *testing.F) {
-	for _, seed := range []string{"", "btc", " btc\n", "b\x00c", "\xff", "../x", "a/b", ".", strings.Repeat("x", 200), "\u009b2J",
-		`{"ChainType":"bitcoin","Coins":["btc"],"IPs":["192.0.2.2"],"HostName":"vm","ListenAddr":"127.0.0.1:18080"}`, `{"HostName":1}`, "\ufffd", "\U0001f600"} {
-		f.Add([]byte(seed))
-	}
-	const dir = "/stratumSwitcher/btcbcc/"
-	f.Fuzz(func(t *testing.T, value []byte) {
-		if coin, err := parseCoin(value); err == nil &&
-			(len(coin) > zkMaxCoin || strings.ContainsFunc(coin, unicode.IsControl) || strings.TrimSpace(coin) != coin) {
-			t.Fatalf("coin %q", coin)
-		}
-		c := &idClaimer{hostName: "vm"}
-		if c.formerlyOurs(zkNode{Value: value, Owner: 1}, 0, false) && !json.Valid(value) || c.formerlyOurs(zkNode{Value: value, Owner: 1}, 2, false) {
-			t.Fatalf("%q is taken for our own", value)
-		}
-		name := strings.TrimSpace(string(value))
-		if !validSubAccount(name) {
-			return
-		}
-		if node := dir + name; path.Clean(node) != node || path.Dir(node)+"/" != dir || len(name) > zkMaxName {
-			t.Fatalf("sub-account %q is node %s", name, path.Clean(node))
-		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
@@ -249,7 +250,7 @@ func FuzzWorkerName(f *testing.F) {
 			}
 			// What the coin source takes for a sub-account is a node of the
 			// directory, and none elsewhere.
-			if !validSubAccount(w.Account) {
+			if !coins.ValidSubAccount(w.Account) {
 				if w.Account != "" && !strings.Contains(w.Account, "/") && len(w.Account) < 32 {
 					t.Fatalf("%s: sub-account %q is refused", c, w.Account)
 				}

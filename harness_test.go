@@ -4,17 +4,18 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// memoryCoins is a CoinSource for tests: coins are set by the test.
+// memoryCoins is a coins.Source for tests: coins are set by the test.
 type memoryCoins struct {
 	mu     sync.Mutex
-	sink   CoinSink
+	sink   coins.Sink
 	coins  map[string]string
 	users  map[string]int
 	asked  int
-	held   []*coinQuery // while hold is set
+	held   []*coins.Query // while hold is set
 	hold   bool
 	server uint8 // 0: no server ID is given out at Start
 }
@@ -23,7 +24,7 @@ func newMemoryCoins(coins map[string]string) *memoryCoins {
 	return &memoryCoins{coins: coins, users: make(map[string]int), server: 1}
 }
 
-func (c *memoryCoins) Start(sink CoinSink) {
+func (c *memoryCoins) Start(sink coins.Sink) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sink = sink
@@ -32,7 +33,7 @@ func (c *memoryCoins) Start(sink CoinSink) {
 	}
 }
 
-func (c *memoryCoins) Lookup(q *coinQuery) {
+func (c *memoryCoins) Lookup(q *coins.Query) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked++
@@ -43,17 +44,17 @@ func (c *memoryCoins) Lookup(q *coinQuery) {
 	c.reply(q)
 }
 
-func (c *memoryCoins) reply(q *coinQuery) {
+func (c *memoryCoins) reply(q *coins.Query) {
 	coin, ok := c.coins[q.Account]
 	if !ok {
-		q.Reply("", "", errUnknownSubAccount)
+		q.Reply("", "", coins.ErrUnknownSubAccount)
 		return
 	}
 	c.users[q.Account]++
 	q.Reply(q.Account, coin, nil)
 }
 
-func (c *memoryCoins) Cancel(q *coinQuery) {
+func (c *memoryCoins) Cancel(q *coins.Query) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, held := range c.held {

@@ -11,9 +11,11 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
 // Texts of miners and pools made to do harm in a log, a terminal, a page, a
@@ -31,21 +33,22 @@ var logLine = regexp.MustCompile(`^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ [a-z_]
 // Nothing that miners and pools say makes lines of the log, controls of a
 // terminal, markup, series of metrics or nodes elsewhere.
 func TestInjection(t *testing.T) {
-	server := zkServer(t)
-	admin := newZKAdmin(t, server.Addr())
-	opts := zkTestOptions(server.Addr())
-	admin.put(opts.CoinDir+"/alice", "btc")
-	admin.put(opts.CoinDir+"/bad", "bad")
-	admin.put(opts.AutoRegDir+"/x", "")
-	admin.remove(opts.AutoRegDir + "/x")
-	root := admin.children("/zookeeper")
+	server := zktest.Shared(t)
+	admin := zktest.NewAdmin(t, server.Addr())
+	root := fmt.Sprintf("/injection%d", zktest.Roots.Add(1))
+	coinDir, idDir, regDir := root+"/coins", root+"/ids/", root+"/autoreg"
+	admin.Put(coinDir+"/alice", "btc")
+	admin.Put(coinDir+"/bad", "bad")
+	admin.Put(regDir+"/x", "")
+	admin.Remove(regDir + "/x")
+	system := admin.Children("/zookeeper")
 
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 	bad := testkit.StartScriptedPool(t)
 	c := daemontest.FileConfig(btc)
 	c.CoinFile, c.ZKBroker = "", []string{server.Addr()}
 	c.StratumServerMap["bad"] = daemontest.PoolConfig{URL: bad.Addr()}
-	c.ZKSwitcherWatchDir, c.ZKServerIDAssignDir, c.ZKAutoRegWatchDir = opts.CoinDir, opts.ServerIDDir, opts.AutoRegDir
+	c.ZKSwitcherWatchDir, c.ZKServerIDAssignDir, c.ZKAutoRegWatchDir = coinDir, idDir, regDir
 	c.ZKUserCaseInsensitiveIndex = ""
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
 	p := daemontest.Start(t, c, nil, "-v=3")
@@ -78,19 +81,19 @@ func TestInjection(t *testing.T) {
 	}
 	// What is left of the names are sub-accounts that nobody knows.
 	var names []string
-	admin.await("registrations", func() bool { names = admin.children(opts.AutoRegDir); return len(names) >= 8 })
+	admin.Await("registrations", func() bool { names = admin.Children(regDir); return len(names) >= 8 })
 	for _, name := range names {
-		if !validSubAccount(name) || filterWorker(name) != name {
+		if !coins.ValidSubAccount(name) || filterWorker(name) != name {
 			t.Errorf("registration of %q", name)
 		}
-		node, _ := admin.get(opts.AutoRegDir + "/" + name)
+		node, _ := admin.Get(regDir + "/" + name)
 		var request struct{ Worker string }
 		if json.Unmarshal(node.Value, &request) != nil || filterWorker(request.Worker) != request.Worker {
 			t.Errorf("registration %s: %.200q", name, node.Value)
 		}
 	}
-	if now := admin.children("/zookeeper"); !slices.Equal(now, root) {
-		t.Errorf("/zookeeper has %q, had %q", now, root)
+	if now := admin.Children("/zookeeper"); !slices.Equal(now, system) {
+		t.Errorf("/zookeeper has %q, had %q", now, system)
 	}
 
 	web := "http://" + c.HTTPDebugListenAddr

@@ -13,6 +13,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
 var shortSessionsFlag = flag.Int("short-sessions", 20000, "how many short sessions must leave nothing behind")
@@ -38,20 +39,20 @@ type leakScene struct {
 	p      *daemontest.Daemon
 	debug  string
 	pool   *stratumtest.Pool
-	admin  *zkAdmin
+	admin  *zktest.Admin
 	config *daemontest.Config
 	broker func(word string) (string, error)
 	forced int // collections forced until the last run began
 }
 
 func startLeakScene(t *testing.T) *leakScene {
-	server := zkServer(t)
-	s := &leakScene{t: t, admin: newZKAdmin(t, server.Addr()), pool: shortPool(t), broker: server.FourLetters}
+	server := zktest.Shared(t)
+	s := &leakScene{t: t, admin: zktest.NewAdmin(t, server.Addr()), pool: shortPool(t), broker: server.FourLetters}
 	s.config = shortConfig(daemontest.ZKConfig(server.Addr(), s.pool))
 	s.debug = testkit.UnusedAddr(t)
 	s.config.EnableHTTPDebug, s.config.HTTPDebugListenAddr = true, s.debug
 	for i := range testkit.ShortAccounts {
-		s.admin.put(path.Join(s.config.ZKSwitcherWatchDir, fmt.Sprintf("user%d", i)), "btc")
+		s.admin.Put(path.Join(s.config.ZKSwitcherWatchDir, fmt.Sprintf("user%d", i)), "btc")
 	}
 	s.p = daemontest.Start(t, s.config, nil)
 	s.p.WaitLog(`server_id=\d+`)
@@ -96,7 +97,7 @@ func (s *leakScene) left() string {
 	if n := s.pool.Stats().Connections; n != 0 {
 		return fmt.Sprintf("%d connections to the pool", n)
 	}
-	if names := s.admin.children(s.config.ZKAutoRegWatchDir); len(names) > 0 {
+	if names := s.admin.Children(s.config.ZKAutoRegWatchDir); len(names) > 0 {
 		return fmt.Sprintf("requests to register %q", names)
 	}
 	if daemontest.Figure(s.t, daemontest.DebugText(s.t, s.debug, "/debug/pprof/heap?debug=1"), forcedGCs) <= s.forced {

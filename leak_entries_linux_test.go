@@ -8,12 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
 // entries counts what the switcher has a map or list for.
-func entries(m *sessionManager, s *zkCoinSource, recorder *statusRecorder) map[string]int {
+func entries(m *sessionManager, s *coins.ZooKeeper, recorder *statusRecorder) map[string]int {
 	n := make(map[string]int)
 	m.mu.Lock()
 	n["sessions"], n["sub-accounts"], n["waiting for the server ID"] = len(m.sessions), m.accounts.size(), len(m.waitingID)
@@ -42,37 +44,24 @@ func entries(m *sessionManager, s *zkCoinSource, recorder *statusRecorder) map[s
 	n["rates"] = len(recorder.rates)
 	recorder.mu.Unlock()
 
-	s.queries.mu.Lock()
-	n["queries"] = len(s.queries.open)
-	s.queries.mu.Unlock()
-	s.conn.mu.Lock()
-	n["watches"] = len(s.conn.armed)
-	s.conn.mu.Unlock()
-	done := make(chan struct{})
-	s.mail.post(func() {
-		n["coins known"], n["names by case"] = len(s.accounts), len(s.index)
-		n["queries for a coin"], n["queries for a name"] = len(s.place), len(s.indexPlace)
-		n["registrations"], n["requests to the broker"] = len(s.registrations), len(s.urgent)+len(s.bulk)+s.busy
-		close(done)
-	})
-	<-done
+	maps.Copy(n, s.Entries())
 	return n
 }
 
 // After short sessions of all kinds each map and list is as long as before.
 func TestShortSessionsLeaveNoEntries(t *testing.T) {
-	server := zkServer(t)
-	admin := newZKAdmin(t, server.Addr())
+	server := zktest.Shared(t)
+	admin := zktest.NewAdmin(t, server.Addr())
 	pool := shortPool(t)
 	c := ownConfig(t, shortConfig(daemontest.ZKConfig(server.Addr(), pool)))
 	for i := range testkit.ShortAccounts {
-		admin.put(fmt.Sprintf("%suser%d", c.ZKSwitcherWatchDir, i), "btc")
+		admin.Put(fmt.Sprintf("%suser%d", c.ZKSwitcherWatchDir, i), "btc")
 	}
-	coins, err := newCoinSource(c, nil)
+	source, err := newCoinSource(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := newSessionManager(c, coins)
+	m, err := newSessionManager(c, source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,13 +70,13 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.start()
-	coins.Start(m)
+	source.Start(m)
 	m.serve(ln)
 	t.Cleanup(func() {
 		m.close()
-		coins.Close()
+		source.Close()
 	})
-	source, recorder := coins.(*zkCoinSource), newStatusRecorder(m)
+	zk, recorder := source.(*coins.ZooKeeper), newStatusRecorder(m)
 
 	run := func(n, firstRegistered int) {
 		t.Helper()
@@ -100,7 +89,7 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 		}
 		short.Finish(t)
 		daemontest.AwaitSettled(t, func() string {
-			if now := entries(m, source, recorder); now["sub-accounts"]+now["sockets"]+now["registrations"] > 0 {
+			if now := entries(m, zk, recorder); now["sub-accounts"]+now["sockets"]+now["registrations"] > 0 {
 				return fmt.Sprint(now)
 			}
 			return ""
@@ -113,7 +102,7 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	run(2000, 0)
 	var before map[string]int
 	daemontest.AwaitSettled(t, func() string {
-		if before = entries(m, source, recorder); before["coins known"] != testkit.ShortAccounts {
+		if before = entries(m, zk, recorder); before["coins known"] != testkit.ShortAccounts {
 			return fmt.Sprint(before)
 		}
 		return ""
@@ -126,7 +115,7 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	}
 	run(4000, 1000)
 	daemontest.AwaitSettled(t, func() string {
-		if now := entries(m, source, recorder); !maps.Equal(now, before) {
+		if now := entries(m, zk, recorder); !maps.Equal(now, before) {
 			return fmt.Sprintf("%v, before %v", now, before)
 		}
 		return ""

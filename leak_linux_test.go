@@ -12,20 +12,21 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
 // registrar is the service that registers sub-accounts: it gives those whose
 // names begin with "reg" a coin, and takes all registered ones back in the end.
 type registrar struct {
 	t          *testing.T
-	admin      *zkAdmin
+	admin      *zktest.Admin
 	config     *Config
 	stop       chan struct{}
 	ended      sync.WaitGroup
 	registered map[string]bool
 }
 
-func startRegistrar(t *testing.T, admin *zkAdmin, c *Config) *registrar {
+func startRegistrar(t *testing.T, admin *zktest.Admin, c *Config) *registrar {
 	r := &registrar{t: t, admin: admin, config: c, stop: make(chan struct{}), registered: make(map[string]bool)}
 	r.ended.Go(r.run)
 	return r
@@ -40,18 +41,12 @@ func (r *registrar) run() {
 			return
 		case <-tick.C:
 		}
-		names, err := r.admin.conn.children(strings.TrimSuffix(r.config.ZKAutoRegWatchDir, "/"))
-		if err != nil {
-			continue // not made yet
-		}
-		for _, name := range names {
+		for _, name := range r.admin.Children(r.config.ZKAutoRegWatchDir) {
 			if !strings.HasPrefix(name, "reg") || r.registered[name] {
 				continue
 			}
-			if err := r.admin.conn.create(r.config.ZKSwitcherWatchDir+name, []byte("btc"), false); err != nil {
-				r.t.Errorf("registering %s: %v", name, err)
-			}
-			r.admin.conn.remove(r.config.ZKAutoRegWatchDir+name, -1) // may be gone
+			r.admin.Put(r.config.ZKSwitcherWatchDir+name, "btc")
+			_ = r.admin.TryRemove(r.config.ZKAutoRegWatchDir + name) // may be gone
 			r.registered[name] = true
 		}
 	}
@@ -62,7 +57,7 @@ func (r *registrar) takeBack() {
 	close(r.stop)
 	r.ended.Wait()
 	for name := range r.registered {
-		r.admin.remove(r.config.ZKSwitcherWatchDir + name)
+		r.admin.Remove(r.config.ZKSwitcherWatchDir + name)
 	}
 }
 

@@ -84,3 +84,27 @@ func FuzzProxyHeader(f *testing.F) {
 		}
 	})
 }
+
+// The coin source is told the miner's address, behind a trusted proxy the one
+// that the proxy tells.
+func TestQueriesHaveTheMinersAddress(t *testing.T) {
+	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 3})
+	coins := newMemoryCoins(map[string]string{"alice": "btc"})
+	coins.hold = true
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc}, func(c *Config) { c.TrustedProxies = []string{"127.0.0.1"} })
+	for i, test := range []struct{ header, addr string }{{"", "127.0.0.1"}, {proxyV1Header, "12.34.56.78"}, {proxyV2Header, "12.34.56.78"}} {
+		r := stratumtest.DialRaw(t, sw.addr)
+		r.Send(test.header + rawSubscribe + "\n" + rawAuthorize + "\n")
+		eventually(t, "asked", func() bool {
+			coins.mu.Lock()
+			defer coins.mu.Unlock()
+			return len(coins.held) == i+1
+		})
+		coins.mu.Lock()
+		got := coins.held[i].Addr.String()
+		coins.mu.Unlock()
+		if got != test.addr {
+			t.Errorf("the coin source is told %s, want %s", got, test.addr)
+		}
+	}
+}

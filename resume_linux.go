@@ -17,6 +17,7 @@ import (
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -175,7 +176,7 @@ func (s *Session) begin() {
 // lookupEstablished asks for the coin of a resumed session, because it may have
 // changed during the upgrade. The session keeps relaying.
 func (m *sessionManager) lookupEstablished(s *Session) {
-	q := &coinQuery{Account: s.account.name, SessionID: s.id, Worker: s.auth.name.String(), Established: true}
+	q := &coins.Query{Account: s.account.name, SessionID: s.id, Worker: s.auth.name.String(), Established: true}
 	q.Reply = func(account, coin string, err error) {
 		if err == nil {
 			m.CoinChanged(account, coin)
@@ -186,7 +187,7 @@ func (m *sessionManager) lookupEstablished(s *Session) {
 	m.coins.Lookup(q)
 }
 
-func (s *Session) coinConfirmed(q *coinQuery, account string, err error) {
+func (s *Session) coinConfirmed(q *coins.Query, account string, err error) {
 	switch {
 	case err != nil:
 		s.manager.limitedLog.Warningf("coin not known after the upgrade", "%s coin not known after the upgrade: %v", s, err)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
@@ -204,7 +205,7 @@ const (
 )
 
 func (m *sessionManager) coinSourceStatus() coinSourceStatus {
-	if zk, ok := m.coins.(*zkCoinSource); ok {
+	if zk, ok := m.coins.(*coins.ZooKeeper); ok {
 		st := zk.Status()
 		return coinSourceStatus{coinSourceZooKeeper, st.Connected, st.LastContact, st.Watches, st.Missed, st.Unreadable, st.IDTaken}
 	}

@@ -80,7 +80,7 @@ func (a *subAccount) count(coin string, by int) {
 // none.
 func (m *sessionManager) wantedPool(s *Session) *pool { return m.pools[m.accounts.wanted(s.account)] }
 
-// CoinChanged implements CoinSink: the account's miners are moved.
+// CoinChanged implements coins.Sink: the account's miners are moved.
 func (m *sessionManager) CoinChanged(account, coin string) {
 	p := m.pools[coin]
 	c := m.accounts.change(account, coin, p != nil)

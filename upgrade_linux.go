@@ -19,6 +19,7 @@ import (
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
@@ -82,8 +83,8 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 		return nil, err
 	}
 	owner, limitedLogs := func() int64 { return 0 }, []*journal.LogLimits{&d.manager.limitedLog}
-	if zk, ok := d.coins.(*zkCoinSource); ok {
-		limitedLogs = append(limitedLogs, &zk.limitedLog)
+	if zk, ok := d.coins.(*coins.ZooKeeper); ok {
+		limitedLogs = append(limitedLogs, zk.LogLimits())
 		owner = func() int64 {
 			_, id := zk.ServerIDNode()
 			return id

@@ -9,53 +9,59 @@ import (
 	"strings"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/golang/glog"
 )
 
 // This file is the door for coins: it makes the source that the configuration
 // names. What the source reports goes to the session manager, which is its
-// CoinSink.
+// coins.Sink.
 
-// newCoinSource makes the source of coins that the configuration names. st is
-// what a former process left, or nil at a start.
-func newCoinSource(c *Config, st *runtimeState) (CoinSource, error) {
+// newCoinSource makes the source of coins that the configuration names. st is the
+// state that a former process left, or nil at a start.
+func newCoinSource(c *Config, st *runtimeState) (coins.Source, error) {
 	if len(c.ZKBroker) > 0 {
 		opts := zkOptionsOf(c)
 		if st != nil {
 			opts.PreviousServerID, opts.PreviousOwner = st.ServerID, st.ServerIDOwner
 		}
-		return newZKCoinSource(opts)
+		return coins.NewZooKeeper(opts)
 	}
 	if st != nil {
 		// The former configuration serves on if this one names another file,
 		// which seems wrong. If it does not, there is no better one.
 		if st.Config != nil && st.Config.CoinFile != c.CoinFile {
-			if err := checkCoinFolder(c.CoinFile); err != nil {
+			if err := coins.CheckFolder(c.CoinFile); err != nil {
 				return nil, err
 			}
 		}
-		return resumeFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c), st.Wanted), nil
+		return coins.ResumeFile(c.CoinFile, c.ServerID, coinFileRulesOf(c), st.Wanted), nil
 	}
-	return newFileCoinSource(c.CoinFile, c.ServerID, coinFileRulesOf(c))
+	return coins.NewFile(c.CoinFile, c.ServerID, coinFileRulesOf(c))
 }
 
-// coinFileRulesOf is what a coin file has to agree with.
-func coinFileRulesOf(c *Config) coinFileRules {
+// coinFileRulesOf returns what the configuration requires of a coin file.
+func coinFileRulesOf(c *Config) coins.FileRules {
 	known := make(map[string]bool, len(c.StratumServerMap))
 	for coin := range c.StratumServerMap {
 		known[coin] = true
 	}
-	return coinFileRules{lowerCase: c.StratumServerCaseInsensitive, known: known}
+	return coins.FileRules{
+		LowerCase:      c.StratumServerCaseInsensitive,
+		Coins:          known,
+		FilterName:     filterWorker,
+		NameCharacters: "letters, digits and _:|^/-",
+	}
 }
 
-// zkOptionsOf are the options of the source in ZooKeeper.
-func zkOptionsOf(c *Config) zkOptions {
+// zkOptionsOf returns the options of the source in ZooKeeper.
+func zkOptionsOf(c *Config) coins.ZooKeeperOptions {
 	host, err := os.Hostname()
 	if err != nil {
 		glog.Warningf("host name: %v", err)
 	}
 	// What is not used is not given, as it need not be valid.
-	opts := zkOptions{
+	opts := coins.ZooKeeperOptions{
 		Brokers:        c.ZKBroker,
 		CoinDir:        c.ZKSwitcherWatchDir,
 		ServerIDDir:    c.ZKServerIDAssignDir,
@@ -64,7 +70,7 @@ func zkOptionsOf(c *Config) zkOptions {
 		SessionTimeout: time.Duration(c.ZKSessionTimeoutSeconds) * time.Second,
 		AuditEvery:     time.Duration(c.ZKAuditSeconds) * time.Second,
 		FixedServerID:  c.ServerID,
-		Metadata: zkMetadata{
+		Metadata: coins.Metadata{
 			ChainType:  c.ChainType,
 			Coins:      slices.Sorted(maps.Keys(c.StratumServerMap)),
 			IPs:        hostAddresses(),
@@ -81,8 +87,8 @@ func zkOptionsOf(c *Config) zkOptions {
 	return opts
 }
 
-// hostAddresses are the machine's own addresses but the loopback ones, for the
-// reader of a server ID's node.
+// hostAddresses returns the machine's addresses, without loopback and link-local ones.
+// They are written to the server ID's node for people who read it.
 func hostAddresses() []string {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
@@ -97,8 +103,8 @@ func hostAddresses() []string {
 	return ips
 }
 
-// coinSourceName says where coins come from, for operators. A relative CoinFile
-// is looked for in the working directory, so the whole path is told.
+// coinSourceName says to operators where coins come from. It names the whole path of a
+// CoinFile, because a relative one is relative to the working directory.
 func coinSourceName(c *Config) string {
 	if len(c.ZKBroker) > 0 {
 		return "zookeeper:" + strings.Join(c.ZKBroker, ",")

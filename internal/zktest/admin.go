@@ -2,6 +2,7 @@ package zktest
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,12 +14,16 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// adminWait is how long an Admin waits for what ZooKeeper should do at once.
-const adminWait = 15 * time.Second
-
-// electionWait is how long an ensemble may be without a leader: a minute, when one
-// of its servers is frozen while another starts on a busy machine.
-const electionWait = time.Minute
+const (
+	// adminWait is how long an Admin waits for what ZooKeeper should do at once.
+	adminWait = 15 * time.Second
+	// adminElectionWait is how long a request is repeated. An ensemble may be without
+	// a leader for as long, for instance while a server starts on a busy machine.
+	adminElectionWait = 60 * time.Second
+	// adminRequestWait bounds one request: the client library may never answer one
+	// that it was given while it had no connection.
+	adminRequestWait = 5 * time.Second
+)
 
 // NoRead is all that a node's permissions can allow, except reading it.
 const NoRead = zk.PermAll &^ zk.PermRead
@@ -58,31 +63,45 @@ func StartProxy(t testing.TB, addr string) *Proxy {
 
 // Node is a node's content.
 type Node struct {
-	Value []byte
+	Value   []byte
+	Version int32
 	// Owner is the session an ephemeral node belongs to, or 0.
 	Owner int64
 }
 
 // Admin is a client that plays the operator and the other services. All methods
-// but CreateEphemeral wait while it is not connected.
+// but CreateEphemeral and TryRemove wait while it is not connected, and end the
+// test if that takes too long.
+//
+// A request that is not answered in time is given up together with its
+// connection, so ephemeral nodes end with it.
 type Admin struct {
-	t    testing.TB
+	t     testing.TB
+	addrs []string
+
+	mu   sync.Mutex
 	conn *zk.Conn
 }
 
 // NewAdmin connects to one of the servers at addrs, until the end of the test.
 func NewAdmin(t testing.TB, addrs ...string) *Admin {
 	t.Helper()
-	conn, events, err := zk.Connect(addrs, 10*time.Second, zk.WithLogInfo(false), zk.WithLogger(silent{}))
+	a := &Admin{t: t, addrs: addrs}
+	conn, events, err := a.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(conn.Close)
+	a.conn = conn
+	t.Cleanup(func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.conn.Close()
+	})
 	for limit := time.After(adminWait); ; {
 		select {
 		case e := <-events:
 			if e.State == zk.StateHasSession {
-				return &Admin{t, conn}
+				return a
 			}
 		case <-limit:
 			t.Fatal("no connection")
@@ -90,31 +109,78 @@ func NewAdmin(t testing.TB, addrs ...string) *Admin {
 	}
 }
 
+func (a *Admin) dial() (*zk.Conn, <-chan zk.Event, error) {
+	return zk.Connect(a.addrs, 10*time.Second, zk.WithLogInfo(false), zk.WithLogger(silent{}))
+}
+
 // silent is a log that nobody reads.
 type silent struct{}
 
 func (silent) Printf(string, ...any) {}
 
+// errAdminLate is the error of a request that was not answered in time.
+var errAdminLate = fmt.Errorf("zktest: no answer within %v", adminRequestWait)
+
+// request makes one request within adminRequestWait. A late one goes on, so its
+// results are returned and not written to variables of the caller.
+func request[Result any](a *Admin, do func(*zk.Conn) (Result, error)) (Result, error) {
+	type answer struct {
+		result Result
+		err    error
+	}
+	a.mu.Lock()
+	conn := a.conn
+	a.mu.Unlock()
+	answered := make(chan answer, 1)
+	go func() {
+		result, err := do(conn)
+		answered <- answer{result, err}
+	}()
+	limit := time.NewTimer(adminRequestWait)
+	defer limit.Stop()
+	select {
+	case r := <-answered:
+		return r.result, r.err
+	case <-limit.C:
+		a.reconnect(conn)
+		var none Result
+		return none, errAdminLate
+	}
+}
+
+// reconnect gives up a connection on which a request hangs.
+func (a *Admin) reconnect(hangs *zk.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn != hangs {
+		return
+	}
+	if conn, _, err := a.dial(); err == nil {
+		a.conn = conn
+		go hangs.Close()
+	}
+}
+
 // Put creates or changes a node, with its parents.
 func (a *Admin) Put(path, value string) {
 	a.t.Helper()
-	a.retry(func() error {
-		_, err := a.conn.Set(path, []byte(value), -1)
+	a.retry(func(conn *zk.Conn) error {
+		_, err := conn.Set(path, []byte(value), -1)
 		if errors.Is(err, zk.ErrNoNode) {
-			if err = a.makeParents(path); err == nil {
-				_, err = a.conn.Create(path, []byte(value), 0, zk.WorldACL(zk.PermAll))
+			if err = makeParents(conn, path); err == nil {
+				_, err = conn.Create(path, []byte(value), 0, zk.WorldACL(zk.PermAll))
 			}
 		}
 		return err
 	})
 }
 
-func (a *Admin) makeParents(path string) error {
+func makeParents(conn *zk.Conn, path string) error {
 	for i := 1; i < len(path); i++ {
 		if path[i] != '/' {
 			continue
 		}
-		if _, err := a.conn.Create(path[:i], nil, 0, zk.WorldACL(zk.PermAll)); err != nil && !errors.Is(err, zk.ErrNodeExists) {
+		if _, err := conn.Create(path[:i], nil, 0, zk.WorldACL(zk.PermAll)); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 			return err
 		}
 	}
@@ -123,50 +189,85 @@ func (a *Admin) makeParents(path string) error {
 
 // CreateEphemeral creates a node that goes with the client's session. It is tried once.
 func (a *Admin) CreateEphemeral(path string, value []byte) error {
-	_, err := a.conn.Create(path, value, zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
+	_, err := request(a, func(conn *zk.Conn) (string, error) {
+		return conn.Create(path, value, zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
+	})
 	return err
+}
+
+// Create creates a node with what everybody may do with it.
+func (a *Admin) Create(path, value string, permissions int32) {
+	a.t.Helper()
+	a.retry(func(conn *zk.Conn) error {
+		_, err := conn.Create(path, []byte(value), 0, zk.WorldACL(permissions))
+		return err
+	})
 }
 
 // Remove deletes a node.
 func (a *Admin) Remove(path string) {
 	a.t.Helper()
-	a.retry(func() error { return a.conn.Delete(path, -1) })
+	var tries atomic.Int32
+	a.retry(func(conn *zk.Conn) error {
+		err := conn.Delete(path, -1)
+		if tries.Add(1) > 1 && errors.Is(err, zk.ErrNoNode) {
+			return nil // deleted by a request whose answer was lost
+		}
+		return err
+	})
+}
+
+// Exists says whether there is a node, whether or not it can be read.
+func (a *Admin) Exists(path string) bool {
+	a.t.Helper()
+	return retry(a, func(conn *zk.Conn) (bool, error) {
+		exists, _, err := conn.Exists(path)
+		return exists, err
+	})
+}
+
+// TryRemove deletes a node. It is tried once and may be called from any goroutine.
+func (a *Admin) TryRemove(path string) error {
+	_, err := request(a, func(conn *zk.Conn) (struct{}, error) { return struct{}{}, conn.Delete(path, -1) })
+	return err
 }
 
 // Get reads a node, if it exists.
 func (a *Admin) Get(path string) (node Node, exists bool) {
 	a.t.Helper()
-	a.retry(func() error {
-		value, stat, err := a.conn.Get(path)
+	found := retry(a, func(conn *zk.Conn) (*Node, error) {
+		value, stat, err := conn.Get(path)
 		if errors.Is(err, zk.ErrNoNode) {
-			return nil
+			return nil, nil
 		}
-		if err == nil {
-			node, exists = Node{value, stat.EphemeralOwner}, true
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return &Node{value, stat.Version, stat.EphemeralOwner}, nil
 	})
-	return node, exists
+	if found == nil {
+		return Node{}, false
+	}
+	return *found, true
 }
 
 // Children lists the nodes below dir.
-func (a *Admin) Children(dir string) (names []string) {
+func (a *Admin) Children(dir string) []string {
 	a.t.Helper()
-	a.retry(func() (err error) {
-		names, _, err = a.conn.Children(strings.TrimSuffix(dir, "/"))
+	return retry(a, func(conn *zk.Conn) ([]string, error) {
+		names, _, err := conn.Children(strings.TrimSuffix(dir, "/"))
 		if errors.Is(err, zk.ErrNoNode) {
-			return nil
+			return nil, nil
 		}
-		return err
+		return names, err
 	})
-	return names
 }
 
 // Allow sets what everybody may do with a node.
 func (a *Admin) Allow(path string, permissions int32) {
 	a.t.Helper()
-	a.retry(func() error {
-		_, err := a.conn.SetACL(path, zk.WorldACL(permissions), -1)
+	a.retry(func(conn *zk.Conn) error {
+		_, err := conn.SetACL(path, zk.WorldACL(permissions), -1)
 		return err
 	})
 }
@@ -181,15 +282,21 @@ func (a *Admin) Await(what string, done func() bool) {
 	}
 }
 
-// retry lets the client reconnect.
-func (a *Admin) retry(request func() error) {
+func (a *Admin) retry(do func(*zk.Conn) error) {
 	a.t.Helper()
-	for limit := time.Now().Add(electionWait); ; time.Sleep(10 * time.Millisecond) {
-		err := request()
+	retry(a, func(conn *zk.Conn) (struct{}, error) { return struct{}{}, do(conn) })
+}
+
+// retry lets the client reconnect.
+func retry[Result any](a *Admin, do func(*zk.Conn) (Result, error)) Result {
+	a.t.Helper()
+	for limit := time.Now().Add(adminElectionWait); ; time.Sleep(10 * time.Millisecond) {
+		result, err := request(a, do)
 		if err == nil {
-			return
+			return result
 		}
-		away := errors.Is(err, zk.ErrConnectionClosed) || errors.Is(err, zk.ErrNoServer) || errors.Is(err, zk.ErrSessionExpired) || errors.Is(err, zk.ErrSessionMoved)
+		away := errors.Is(err, zk.ErrConnectionClosed) || errors.Is(err, zk.ErrNoServer) || errors.Is(err, zk.ErrSessionExpired) ||
+			errors.Is(err, zk.ErrSessionMoved) || errors.Is(err, errAdminLate)
 		if !away || time.Now().After(limit) {
 			a.t.Fatal(err)
 		}

@@ -1,0 +1,262 @@
+//go:build e2e
+
+package coins
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/samuel/go-zookeeper/zk"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
+)
+
+// zkFixedOptions returns options with the server ID 7, and the path of its node.
+func zkFixedOptions(addr string) (ZooKeeperOptions, string) {
+	opts := zkTestOptions(addr)
+	opts.FixedServerID = 7
+	return opts, opts.ServerIDDir + "7"
+}
+
+// A fixed server ID is reported at once, and its node is claimed.
+func TestZKFixedServerIDIsClaimed(t *testing.T) {
+	server := zktest.Shared(t)
+	opts, path := zkFixedOptions(server.Addr())
+	admin := zktest.NewAdmin(t, server.Addr())
+	s, sink := startZK(t, opts)
+	if id := sink.wantID(t); id != 7 {
+		t.Errorf("got %d", id)
+	}
+	admin.Await("claimed", func() bool { _, exists := admin.Get(path); return exists })
+	node, _ := admin.Get(path)
+	if node.Owner == 0 || !strings.Contains(string(node.Value), `"HostName":"host"`) {
+		t.Errorf("node %s of %x", node.Value, node.Owner)
+	}
+	awaitTrue(t, "known", func() bool {
+		known, owner := s.ServerIDNode()
+		return known == path && owner == node.Owner
+	})
+
+	// After a deletion by mistake the node is claimed again, and nothing is reported.
+	admin.Remove(path)
+	admin.Await("claimed again", func() bool { _, exists := admin.Get(path); return exists })
+	if len(sink.ids) != 0 || s.Status().IDTaken {
+		t.Error("the ID changed, or is taken")
+	}
+	s.Close()
+	if _, exists := admin.Get(path); exists {
+		t.Error("the node is left")
+	}
+}
+
+// An automatic server ID is never the fixed one of another switcher.
+func TestZKFixedServerIDIsNotTaken(t *testing.T) {
+	server := zktest.Shared(t)
+	opts, path := zkFixedOptions(server.Addr())
+	admin := zktest.NewAdmin(t, server.Addr())
+	for id := 1; id <= zkMaxServerID; id++ {
+		if id != 7 {
+			admin.Put(opts.ServerIDDir+strconv.Itoa(id), "taken")
+		}
+	}
+	startZK(t, opts)
+	admin.Await("claimed", func() bool { _, exists := admin.Get(path); return exists })
+	opts.FixedServerID = 0
+	other, sink := startZK(t, opts)
+	awaitTrue(t, "all found taken", func() bool {
+		warned := make(chan bool)
+		other.mail.post(func() { warned <- other.serverID.warned })
+		return <-warned
+	})
+	if len(sink.ids) != 0 {
+		t.Errorf("got ID %d", <-sink.ids)
+	}
+}
+
+// A fixed ID is used even if another process has it. That is reported after a session
+// timeout, until the other process has gone.
+func TestZKFixedServerIDHeldByAnother(t *testing.T) {
+	server := zktest.Shared(t)
+	for _, c := range []struct {
+		name      string
+		ephemeral bool
+		change    func(*ZooKeeperOptions)
+	}{
+		{"another host's", true, func(o *ZooKeeperOptions) { o.Metadata.HostName = "elsewhere" }},
+		{"of the same host", true, func(*ZooKeeperOptions) {}},
+		{"made by hand", false, func(*ZooKeeperOptions) {}},
+		{"another's, after an upgrade", true, func(o *ZooKeeperOptions) { o.PreviousServerID, o.PreviousOwner = 7, 12345 }},
+		{"another port's, after an upgrade from an older program", true, func(o *ZooKeeperOptions) { o.PreviousServerID, o.Metadata.ListenAddr = 7, "0.0.0.0:2" }},
+		{"after an upgrade that changed the ID", true, func(o *ZooKeeperOptions) { o.PreviousServerID, o.PreviousOwner = 8, 12345 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			admin := zktest.NewAdmin(t, server.Addr())
+			opts, path := zkFixedOptions(server.Addr())
+			opts.SessionTimeout = time.Second
+			var remove func()
+			if c.ephemeral {
+				first, _ := startZK(t, opts)
+				remove = first.Close
+			} else {
+				admin.Put(path, "reserved")
+				remove = func() { admin.Remove(path) }
+			}
+			admin.Await("held", func() bool { _, exists := admin.Get(path); return exists })
+			holder, _ := admin.Get(path)
+
+			c.change(&opts)
+			begun := time.Now()
+			s, sink := startZK(t, opts)
+			if id := sink.wantID(t); id != 7 || time.Since(begun) > 500*time.Millisecond {
+				t.Errorf("got ID %d after %v", id, time.Since(begun))
+			}
+			awaitTrue(t, "told", func() bool { return s.Status().IDTaken })
+			if took := time.Since(begun); took < opts.SessionTimeout || took > 4*opts.SessionTimeout {
+				t.Errorf("told after %v", took)
+			}
+			if now, _ := admin.Get(path); now.Owner != holder.Owner {
+				t.Error("the node was taken away")
+			}
+			if node, _ := s.ServerIDNode(); node != "" {
+				t.Errorf("thought to be ours: %s", node)
+			}
+			remove()
+			awaitTrue(t, "ours alone", func() bool {
+				node, _ := s.ServerIDNode()
+				return node == path && !s.Status().IDTaken
+			})
+			if len(sink.ids) != 0 {
+				t.Error("the ID changed")
+			}
+		})
+	}
+}
+
+// The node of a process that crashed stays for a while, and nothing is reported.
+func TestZKFixedServerIDAfterACrash(t *testing.T) {
+	server := zktest.Shared(t)
+	proxy := zktest.StartProxy(t, server.Addr())
+	opts, path := zkFixedOptions(proxy.Addr())
+	opts.SessionTimeout = 2 * time.Second
+	admin := zktest.NewAdmin(t, server.Addr())
+	startZK(t, opts)
+	admin.Await("held", func() bool { _, exists := admin.Get(path); return exists })
+	proxy.Cut() // its session is not closed, only not heard of any more
+
+	opts.Brokers = []string{server.Addr()}
+	s, _ := startZK(t, opts)
+	for {
+		if s.Status().IDTaken {
+			t.Fatal("a node left behind is taken for somebody else's")
+		}
+		if node, _ := s.ServerIDNode(); node != "" {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if node, _ := admin.Get(path); node.Owner != s.conn.sessionID() {
+		t.Errorf("the node belongs to %x", node.Owner)
+	}
+}
+
+// Without permission to claim it, a fixed ID is used with one warning, and it is
+// claimed when the permission is given.
+func TestZKFixedServerIDWithoutRights(t *testing.T) {
+	server := zktest.Shared(t)
+	opts, path := zkFixedOptions(server.Addr())
+	admin := zktest.NewAdmin(t, server.Addr())
+	dir := strings.TrimSuffix(opts.ServerIDDir, "/")
+	admin.Put(opts.CoinDir+"/alice", "btc")
+	admin.Put(dir, "")
+	admin.Allow(dir, zk.PermAll&^zk.PermCreate)
+	s, sink := startZK(t, opts)
+	if id := sink.wantID(t); id != 7 {
+		t.Errorf("got %d", id)
+	}
+	wantLookup(t, s, "alice", "btc")
+	awaitTrue(t, "warned", func() bool {
+		warned := make(chan bool)
+		s.mail.post(func() { warned <- s.serverID.warned })
+		return <-warned
+	})
+	admin.Allow(dir, zk.PermAll)
+	admin.Await("claimed", func() bool { _, exists := admin.Get(path); return exists })
+	if s.Status().IDTaken {
+		t.Error("taken for somebody else's")
+	}
+}
+
+// In an upgrade the node passes to the next process without a moment in which another
+// one could have it.
+func TestZKFixedServerIDTakeover(t *testing.T) {
+	server := zktest.Shared(t)
+	for _, c := range []struct {
+		name   string
+		before uint8 // ServerID before the upgrade
+		known  bool  // the state tells the node's owner
+		after  uint8
+	}{
+		{"fixed", 7, true, 7},
+		{"fixed, owner unknown", 7, false, 7},
+		{"automatic to fixed", 0, true, 0},
+		{"fixed to automatic", 7, true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			proxy := zktest.StartProxy(t, server.Addr())
+			opts, _ := zkFixedOptions(proxy.Addr())
+			opts.SessionTimeout = time.Second
+			opts.FixedServerID = c.before
+			admin := zktest.NewAdmin(t, server.Addr())
+			before, sink := startZK(t, opts)
+			id := sink.wantID(t)
+			path := opts.ServerIDDir + strconv.Itoa(int(id))
+			awaitTrue(t, "claimed", func() bool { node, _ := before.ServerIDNode(); return node == path })
+			_, owner := before.ServerIDNode()
+			rival := compete(zktest.NewAdmin(t, server.Addr()), path)
+
+			proxy.Cut()
+			opts.Brokers = []string{server.Addr()}
+			opts.FixedServerID, opts.PreviousServerID = c.after, id
+			if c.before == 0 {
+				opts.FixedServerID = id
+			}
+			if c.known {
+				opts.PreviousOwner = owner
+			}
+			after, sink := startZK(t, opts)
+			if got := sink.wantID(t); got != id {
+				t.Errorf("got ID %d, want %d", got, id)
+			}
+			awaitTrue(t, "taken over", func() bool { node, now := after.ServerIDNode(); return node == path && now != owner })
+			admin.Await("the old session expired", func() bool {
+				sessions, err := server.FourLetters("dump")
+				return err == nil && !strings.Contains(sessions, "0x"+strconv.FormatInt(owner, 16)+"\n")
+			})
+			rival.end()
+			if rival.got || after.Status().IDTaken {
+				t.Errorf("somebody else got the ID: %v", rival.got)
+			}
+			if node, _ := admin.Get(path); node.Owner != after.conn.sessionID() {
+				t.Errorf("the node belongs to %x", node.Owner)
+			}
+		})
+	}
+}
+
+// In former versions the directory had no meaning beside a ServerID, so an impossible
+// one must not keep the switcher from serving.
+func TestZKFixedServerIDBadDirectory(t *testing.T) {
+	opts, _ := zkFixedOptions("127.0.0.1:1")
+	opts.ServerIDDir = "unused with a ServerID/"
+	s, sink := startZK(t, opts)
+	if id := sink.wantID(t); id != 7 {
+		t.Errorf("got %d", id)
+	}
+	if s.opts.ServerIDDir != "" {
+		t.Errorf("claimed in %q", s.opts.ServerIDDir)
+	}
+}

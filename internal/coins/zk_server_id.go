@@ -1,0 +1,376 @@
+package coins
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+)
+
+const (
+	zkMaxServerID = 255
+	// zkNoFreeIDWait is the pause while all server IDs are taken.
+	zkNoFreeIDWait = 3 * time.Second
+	// zkTakenEvery is how often it is logged that another process holds a fixed ID.
+	zkTakenEvery = 10 * time.Minute
+)
+
+var errNoFreeServerID = fmt.Errorf("all server IDs from 1 to %d are taken", zkMaxServerID)
+
+// zkServerID keeps this process's server ID, which is an ephemeral node. It belongs to
+// the owner.
+type zkServerID struct {
+	source *ZooKeeper
+	// id is what the sink was given, or 0 if that has not happened yet.
+	id   uint8
+	path string
+	// previous is the ID that is claimed first: the last one held, or one whose
+	// creation was not answered. lastOwner is the session that held it.
+	previous  uint8
+	lastOwner int64
+	busy      bool
+	again     bool
+	warned    bool
+	timer     *time.Timer // calls check
+
+	// The fields below are for a fixed ID, which is used even if its node cannot be
+	// claimed.
+
+	// owned says that the node is ours.
+	owned bool
+	// takenSince is when another process was first found to have the node, and
+	// takenTold when that was last logged.
+	takenSince, takenTold time.Time
+	refusedWait           time.Duration
+}
+
+// idClaim is the result of a claim. tried and session may be set even if it failed.
+type idClaim struct {
+	tried   uint8
+	session int64
+	// holder is the node because of which a claim has failed with errZKNodeExists, if
+	// it could be read.
+	holder zkNode
+}
+
+// ServerIDNode returns the node of this process's server ID and the session that owns
+// it, for the process that takes it over in an upgrade. The path is empty if there is
+// no such node. Any goroutine may call it.
+func (s *ZooKeeper) ServerIDNode() (path string, ephemeralOwner int64) {
+	s.idMu.Lock()
+	defer s.idMu.Unlock()
+	return s.idPath, s.idOwner
+}
+
+// begin reports a fixed ID at once. Its node is claimed later.
+func (n *zkServerID) begin() {
+	s := n.source
+	id := s.opts.FixedServerID
+	if id == 0 {
+		return
+	}
+	if n.previous != id {
+		n.previous, n.lastOwner = id, 0
+	}
+	n.id = id
+	if s.opts.ServerIDDir != "" {
+		n.path = s.opts.ServerIDDir + strconv.Itoa(int(id))
+	}
+	s.sink.ServerIDClaimed(id)
+}
+
+// check claims a node unless this process has one.
+func (n *zkServerID) check() {
+	s := n.source
+	fixed := s.opts.FixedServerID != 0
+	if !s.connected || fixed && n.path == "" {
+		return
+	}
+	if n.busy {
+		n.again = true
+		return
+	}
+	n.busy = true
+	// That a fixed ID was reported does not mean that its node was ours.
+	held, previous, owner := n.id != 0 && !fixed || n.owned, n.previous, n.lastOwner
+	claimer := &idClaimer{conn: s.conn, dir: s.opts.ServerIDDir, value: s.metadata, hostName: s.opts.Metadata.HostName}
+	if fixed {
+		// Only an upgrade may take over the node of another process.
+		held = held || s.opts.PreviousServerID != s.opts.FixedServerID
+		claimer.listenAddr = s.opts.Metadata.ListenAddr
+	}
+	s.do(true, func() func() {
+		var claim idClaim
+		var err error
+		if fixed {
+			claim, err = claimer.claimPrevious(previous, owner, held)
+		} else {
+			claim, err = claimer.claim(previous, owner, held)
+		}
+		return func() { n.claimed(claim, err) }
+	})
+}
+
+// checkLater calls check after a pause.
+func (n *zkServerID) checkLater(wait time.Duration) {
+	if n.timer != nil {
+		n.timer.Stop()
+	}
+	n.timer = n.source.after(wait, n.check)
+}
+
+func (n *zkServerID) claimed(claim idClaim, err error) {
+	s := n.source
+	n.busy = false
+	again := n.again
+	n.again = false
+	if claim.tried != 0 {
+		n.previous, n.lastOwner = claim.tried, claim.session
+	}
+	switch {
+	case err == nil:
+		n.hold(claim)
+	case errors.Is(err, errZKAway):
+		if s.connected {
+			n.checkLater(zkRetryWait)
+		}
+	case s.opts.FixedServerID == 0:
+		if !n.warned {
+			glog.Warningf("zookeeper: claiming a server ID in %s: %v, trying again", s.opts.ServerIDDir, err)
+			n.warned = true
+		}
+		n.checkLater(zkNoFreeIDWait)
+	case errors.Is(err, errZKNodeExists):
+		n.heldByOther(claim.holder)
+	default:
+		if !n.warned {
+			glog.Warningf("zookeeper: server ID %d is used without being claimed, so that others may take it too: %s: %v", n.id, n.path, err)
+			n.warned = true
+		}
+		n.refusedWait = min(max(2*n.refusedWait, zkNoFreeIDWait), zkUnreadMost)
+		n.checkLater(n.refusedWait)
+	}
+	if again {
+		n.check()
+	}
+}
+
+// heldByOther handles a fixed ID's node that another process has. A former process may
+// have left it, which ZooKeeper notices within the session timeout, so nothing is
+// logged before that.
+func (n *zkServerID) heldByOther(holder zkNode) {
+	s := n.source
+	n.disown()
+	if holder.changed == 0 {
+		n.checkLater(zkRetryWait) // it was created just now and was not read
+		return
+	}
+	now := time.Now()
+	if n.takenSince.IsZero() {
+		n.takenSince = now
+	}
+	// ZooKeeper looks for expired sessions at intervals, twice in the shortest session
+	// timeout that it grants.
+	timeout := s.conn.sessionTimeout()
+	if wait := n.takenSince.Add(timeout + max(timeout/10, min(timeout/2, 2*time.Second))).Sub(now); wait > 0 {
+		n.checkLater(wait)
+		return
+	}
+	s.idTaken.Store(true)
+	if now.Sub(n.takenTold) >= zkTakenEvery {
+		n.takenTold = now
+		s.limitedLog.Errorf("server ID held by others", "zookeeper: server ID %d is held by somebody else, %s: miners of both are given the same extranonces, "+
+			"give one of them another ServerID", n.id, describeHolder(holder))
+	}
+	n.checkLater(zkTakenEvery)
+}
+
+// describeHolder says who has a server ID's node, as far as that is written in it.
+func describeHolder(holder zkNode) string {
+	if holder.Owner == 0 {
+		return "whose node is not ephemeral: it was made by hand, and is to be deleted if nobody else uses the ID"
+	}
+	var content Metadata
+	if json.Unmarshal(holder.Value, &content) != nil {
+		return fmt.Sprintf("session 0x%x", holder.Owner)
+	}
+	return fmt.Sprintf("host %q listening at %q, session 0x%x", journal.Clip(content.HostName, journal.MaxField),
+		journal.Clip(content.ListenAddr, journal.MaxField), holder.Owner)
+}
+
+// disown records that the node is not ours.
+func (n *zkServerID) disown() {
+	s := n.source
+	n.owned = false
+	s.idMu.Lock()
+	s.idPath, s.idOwner = "", 0
+	s.idMu.Unlock()
+}
+
+func (n *zkServerID) hold(claim idClaim) {
+	s := n.source
+	n.warned, n.refusedWait = false, 0
+	n.path = s.opts.ServerIDDir + strconv.Itoa(int(claim.tried))
+	s.idMu.Lock()
+	s.idPath, s.idOwner = n.path, claim.session
+	s.idMu.Unlock()
+	if s.opts.FixedServerID != 0 {
+		if s.idTaken.Swap(false) {
+			s.limitedLog.Infof("server ID held by nobody", "zookeeper: server ID %d is held by nobody else any more", n.id)
+		}
+		if !n.owned {
+			glog.V(1).Infof("zookeeper: server ID %d is claimed", n.id)
+		}
+		n.owned, n.takenSince, n.takenTold = true, time.Time{}, time.Time{}
+	}
+	if claim.tried == n.id {
+		return
+	}
+	before := n.id
+	if before == 0 {
+		before = s.opts.PreviousServerID
+	}
+	if before != 0 && before != claim.tried {
+		s.limitedLog.Errorf("server ID taken", "zookeeper: server ID %d was taken by somebody else, this is server %d now", before, claim.tried)
+	} else {
+		s.limitedLog.Infof("server ID claimed", "zookeeper: this is server %d", claim.tried)
+	}
+	n.id = claim.tried
+	s.sink.ServerIDClaimed(n.id)
+}
+
+// idClaimer makes the requests of a claim, in a worker.
+type idClaimer struct {
+	conn     *zkConn
+	dir      string
+	value    []byte
+	hostName string
+	// listenAddr, if it is set, has to be the same in a node of our own, as the host's
+	// name has to be.
+	listenAddr string
+}
+
+// claim claims the previous ID if there is one and its node is free or ours, and any
+// other ID if not. held says that this process itself held the previous one, in the
+// session owner, and did not inherit it.
+func (c *idClaimer) claim(previous uint8, owner int64, held bool) (idClaim, error) {
+	if previous != 0 {
+		claim, err := c.claimPrevious(previous, owner, held)
+		if !errors.Is(err, errZKNodeExists) {
+			return claim, err
+		}
+	}
+	names, err := c.conn.children(c.dir[:max(len(c.dir)-1, 1)])
+	if errors.Is(err, errZKNoNode) {
+		err = makeParents(c.conn, c.dir)
+	}
+	if err != nil {
+		return idClaim{}, err
+	}
+	taken := make(map[string]bool, len(names))
+	for _, name := range names {
+		taken[name] = true
+	}
+	// The search does not begin at 1, because an ID that another process has just lost
+	// may still be in use by its miners.
+	first := rand.IntN(zkMaxServerID)
+	for i := range zkMaxServerID {
+		id := uint8((first+i)%zkMaxServerID + 1)
+		if taken[strconv.Itoa(int(id))] {
+			continue
+		}
+		claim, err := c.create(id)
+		if !errors.Is(err, errZKNodeExists) {
+			return claim, err
+		}
+	}
+	return idClaim{}, errNoFreeServerID
+}
+
+// create makes the node of a free ID and watches it.
+func (c *idClaimer) create(id uint8) (idClaim, error) {
+	node := c.dir + strconv.Itoa(int(id))
+	session := c.conn.sessionID()
+	err := c.conn.create(node, c.value, true)
+	if errors.Is(err, errZKNoNode) {
+		if err = makeParents(c.conn, node); err == nil {
+			err = c.conn.create(node, c.value, true)
+		}
+	}
+	if err != nil {
+		// The node may exist although the answer was lost.
+		if errors.Is(err, errZKAway) {
+			return idClaim{tried: id, session: session}, err
+		}
+		return idClaim{}, err
+	}
+	return c.watched(id)
+}
+
+// watched sets a watch on a node that was just created, and checks that it is ours.
+func (c *idClaimer) watched(id uint8) (idClaim, error) {
+	session := c.conn.sessionID()
+	node, err := c.conn.watch(c.dir + strconv.Itoa(int(id)))
+	if err == nil && node.Owner != session || errors.Is(err, errZKNoNode) {
+		err = errZKAway // lost between the two requests: claim again
+	}
+	return idClaim{tried: id, session: session}, err
+}
+
+// claimPrevious claims the ID that this process had. It fails with errZKNodeExists if
+// another process has the node.
+func (c *idClaimer) claimPrevious(id uint8, owner int64, held bool) (idClaim, error) {
+	path := c.dir + strconv.Itoa(int(id))
+	node, err := c.conn.watch(path)
+	if errors.Is(err, errZKNoNode) {
+		return c.create(id)
+	}
+	if err != nil {
+		return idClaim{}, err
+	}
+	session := c.conn.sessionID()
+	if node.Owner == session {
+		return idClaim{tried: id, session: session}, nil
+	}
+	if !c.formerlyOurs(node, owner, held) {
+		return idClaim{holder: node}, errZKNodeExists
+	}
+	// If another process replaces the node at this moment, its node has version 0 as
+	// well. Raising the version first makes them different.
+	raised, err := c.conn.set(path, node.Value, node.Version)
+	if err == nil && raised.Owner != node.Owner {
+		err = errZKNodeExists
+	}
+	if err == nil {
+		err = c.conn.replace(path, raised.Version, c.value)
+	}
+	switch {
+	case errors.Is(err, errZKNoNode):
+		return c.create(id)
+	case errors.Is(err, errZKBadVersion):
+		return idClaim{}, errZKAway // claim again
+	case err != nil:
+		return idClaim{}, err
+	}
+	return c.watched(id)
+}
+
+// formerlyOurs reports whether a former session of this process, or this process
+// before an upgrade, left a node behind.
+func (c *idClaimer) formerlyOurs(node zkNode, owner int64, held bool) bool {
+	if owner != 0 {
+		return node.Owner == owner
+	}
+	if held || node.Owner == 0 || c.hostName == "" {
+		return false
+	}
+	var content Metadata
+	return json.Unmarshal(node.Value, &content) == nil && content.HostName == c.hostName &&
+		(c.listenAddr == "" || content.ListenAddr == c.listenAddr)
+}

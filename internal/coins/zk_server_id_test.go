@@ -1,0 +1,257 @@
+//go:build e2e
+
+package coins
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
+)
+
+func TestZKServerIDNode(t *testing.T) {
+	server := zktest.Shared(t)
+	opts := zkTestOptions(server.Addr())
+	admin := zktest.NewAdmin(t, server.Addr())
+	s, sink := startZK(t, opts)
+	id := sink.wantID(t)
+	path, owner := s.ServerIDNode()
+	if want := opts.ServerIDDir + strconv.Itoa(int(id)); path != want || owner == 0 {
+		t.Fatalf("got %s of %d, want %s", path, owner, want)
+	}
+	node, exists := admin.Get(path)
+	if !exists || node.Owner != owner {
+		t.Fatalf("owner %d, want %d", node.Owner, owner)
+	}
+	want := `{"ChainType":"bitcoin","Coins":["btc"],"IPs":["127.0.0.1"],"HostName":"host","ListenAddr":"0.0.0.0:1"}`
+	if string(node.Value) != want {
+		t.Errorf("content %s, want %s", node.Value, want)
+	}
+
+	// Deleted by mistake: the same one again.
+	admin.Remove(path)
+	admin.Await("ID claimed again", func() bool { _, exists := admin.Get(path); return exists })
+	if len(sink.ids) != 0 {
+		t.Error("the ID changed")
+	}
+}
+
+func TestZKServerIDFixed(t *testing.T) {
+	proxy := zktest.StartProxy(t, zktest.Shared(t).Addr())
+	proxy.Cut()
+	opts := zkTestOptions(proxy.Addr())
+	opts.FixedServerID, opts.ServerIDDir = 7, ""
+	s, sink := startZK(t, opts)
+	if id := sink.wantID(t); id != 7 {
+		t.Errorf("got %d", id)
+	}
+	if path, _ := s.ServerIDNode(); path != "" {
+		t.Errorf("there is a node %s", path)
+	}
+}
+
+func TestZKServerIDsOfTenAreDifferent(t *testing.T) {
+	server := zktest.Shared(t)
+	opts := zkTestOptions(server.Addr())
+	admin := zktest.NewAdmin(t, server.Addr())
+	// With few left, they are sure to get into each other's way.
+	for id := 1; id <= zkMaxServerID-11; id++ {
+		admin.Put(opts.ServerIDDir+strconv.Itoa(id), "taken")
+	}
+	var sinks []*coinRecorder
+	for range 10 {
+		_, sink := startZK(t, opts)
+		sinks = append(sinks, sink)
+	}
+	ids := make(map[uint8]bool)
+	for _, sink := range sinks {
+		id := sink.wantID(t)
+		if ids[id] || id <= zkMaxServerID-11 {
+			t.Errorf("ID %d is taken", id)
+		}
+		ids[id] = true
+	}
+}
+
+func TestZKServerIDAllTaken(t *testing.T) {
+	server := zktest.Shared(t)
+	opts := zkTestOptions(server.Addr())
+	admin := zktest.NewAdmin(t, server.Addr())
+	for id := 1; id <= zkMaxServerID; id++ {
+		admin.Put(opts.ServerIDDir+strconv.Itoa(id), "taken")
+	}
+	s, sink := startZK(t, opts)
+	admin.Put(opts.CoinDir+"/alice", "btc")
+	wantLookup(t, s, "alice", "btc") // goes on without
+	awaitTrue(t, "all found taken", func() bool {
+		warned := make(chan bool)
+		s.mail.post(func() { warned <- s.serverID.warned })
+		return <-warned
+	})
+	admin.Remove(opts.ServerIDDir + "99")
+	if id := sink.wantID(t); id != 99 {
+		t.Errorf("got %d, want 99", id)
+	}
+}
+
+func TestZKServerIDLostToSomebodyElse(t *testing.T) {
+	server := zktest.Shared(t)
+	proxy := zktest.StartProxy(t, server.Addr())
+	opts := zkTestOptions(proxy.Addr())
+	opts.SessionTimeout = time.Second
+	admin := zktest.NewAdmin(t, server.Addr())
+	s, sink := startZK(t, opts)
+	id := sink.wantID(t)
+	path, _ := s.ServerIDNode()
+	proxy.Cut()
+	// The broker frees the ID by itself when the session has expired.
+	admin.Await("ID free", func() bool { _, exists := admin.Get(path); return !exists })
+	admin.Put(path, "taken")
+	proxy.Restore()
+	other := sink.wantID(t)
+	if other == id {
+		t.Errorf("still %d", id)
+	}
+	if node, _ := admin.Get(path); string(node.Value) != "taken" {
+		t.Errorf("the other's node is %q", node.Value)
+	}
+}
+
+// competitor tries to claim an ID without a pause, as another instance might.
+type competitor struct {
+	stop  chan struct{}
+	ended sync.WaitGroup
+	got   bool
+	tries int
+}
+
+func compete(admin *zktest.Admin, path string) *competitor {
+	c := &competitor{stop: make(chan struct{})}
+	c.ended.Add(1)
+	go func() {
+		defer c.ended.Done()
+		for {
+			select {
+			case <-c.stop:
+				return
+			default:
+			}
+			c.tries++
+			if admin.CreateEphemeral(path, []byte("competitor")) == nil {
+				c.got = true
+			}
+		}
+	}()
+	return c
+}
+
+func (c *competitor) end() {
+	close(c.stop)
+	c.ended.Wait()
+}
+
+func TestZKServerIDTakeover(t *testing.T) {
+	server := zktest.Shared(t)
+	for _, known := range []bool{true, false} {
+		t.Run("owner known "+strconv.FormatBool(known), func(t *testing.T) {
+			proxy := zktest.StartProxy(t, server.Addr())
+			opts := zkTestOptions(proxy.Addr())
+			opts.SessionTimeout = time.Second
+			admin := zktest.NewAdmin(t, server.Addr())
+			before, sink := startZK(t, opts)
+			id := sink.wantID(t)
+			path, owner := before.ServerIDNode()
+			other := compete(zktest.NewAdmin(t, server.Addr()), path)
+
+			// An exec cuts the old connection, but does not end its session.
+			proxy.Cut()
+			opts.Brokers = []string{server.Addr()}
+			opts.PreviousServerID = id
+			if known {
+				opts.PreviousOwner = owner
+			}
+			after, sink := startZK(t, opts)
+			if got := sink.wantID(t); got != id {
+				t.Errorf("got ID %d, want %d", got, id)
+			}
+			_, newOwner := after.ServerIDNode()
+			if newOwner == owner {
+				t.Error("still owned by the former session")
+			}
+			// The end of the old session changes nothing.
+			admin.Await("the old session expired", func() bool {
+				sessions, err := server.FourLetters("dump")
+				return err == nil && !strings.Contains(sessions, "0x"+strconv.FormatInt(owner, 16)+"\n")
+			})
+			other.end()
+			if other.got || other.tries == 0 {
+				t.Errorf("somebody else got the ID in one of %d tries", other.tries)
+			}
+			if node, _ := admin.Get(path); node.Owner != newOwner {
+				t.Errorf("the node belongs to %d, want %d", node.Owner, newOwner)
+			}
+		})
+	}
+}
+
+func TestZKServerIDTakeoverOfNothing(t *testing.T) {
+	server := zktest.Shared(t)
+	opts := zkTestOptions(server.Addr())
+	opts.PreviousServerID, opts.PreviousOwner = 42, 12345
+	_, sink := startZK(t, opts)
+	if id := sink.wantID(t); id != 42 {
+		t.Errorf("got ID %d, want 42", id)
+	}
+}
+
+func TestZKServerIDTakeoverRefused(t *testing.T) {
+	server := zktest.Shared(t)
+	admin := zktest.NewAdmin(t, server.Addr())
+	for name, change := range map[string]func(*ZooKeeperOptions){
+		"other owner": func(o *ZooKeeperOptions) { o.PreviousOwner = 12345 },
+		"other host":  func(o *ZooKeeperOptions) { o.Metadata.HostName = "another" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts := zkTestOptions(server.Addr())
+			s, sink := startZK(t, opts)
+			id := sink.wantID(t)
+			path, owner := s.ServerIDNode()
+			change(&opts)
+			opts.PreviousServerID = id
+			_, sink = startZK(t, opts)
+			if other := sink.wantID(t); other == id {
+				t.Errorf("took ID %d from its owner", id)
+			}
+			if node, _ := admin.Get(path); node.Owner != owner {
+				t.Error("the node changed hands")
+			}
+		})
+	}
+}
+
+// The node of a former session of the same process may outlive it for a while. The
+// process must not give up its ID because of that.
+func TestZKServerIDStaleNodeOfOurOwn(t *testing.T) {
+	server := zktest.Shared(t)
+	opts := zkTestOptions(server.Addr())
+	admin := zktest.NewAdmin(t, server.Addr())
+	s, sink := startZK(t, opts)
+	id := sink.wantID(t)
+	path, ours := s.ServerIDNode()
+	next := dialTest(t, server.Addr())
+
+	content, err := json.Marshal(opts.Metadata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimer := &idClaimer{conn: next, dir: opts.ServerIDDir, value: content}
+	owner := func() int64 { node, _ := admin.Get(path); return node.Owner }
+	claim, err := claimer.claim(id, ours, true)
+	if err != nil || claim.tried != id || owner() != next.sessionID() {
+		t.Fatalf("got %+v, %v", claim, err)
+	}
+}
