@@ -9,11 +9,11 @@ import (
 	"github.com/golang/glog"
 )
 
-// accountBook has the sub-accounts with miners here. It guards them: whoever
-// reads or changes a subAccount beside its name and its share counts does so in
-// a method of the book, or with mu held. Any goroutine may use it.
+// accountBook has the sub-accounts with miners here. A subAccount, except for
+// its name and share counts, is only read or changed by methods of the book or
+// with mu held. Any goroutine may use the book.
 type accountBook struct {
-	health  *health // is told how many sub-accounts there are
+	health  *health // gets the number of sub-accounts
 	monitor *monitor
 
 	mu       sync.Mutex
@@ -24,7 +24,7 @@ func newAccountBook(h *health, mon *monitor) *accountBook {
 	return &accountBook{health: h, monitor: mon, accounts: make(map[string]*subAccount)}
 }
 
-// get returns the sub-account, and makes it if it is new. mu is held.
+// get returns the sub-account and creates it if needed. mu is held.
 func (b *accountBook) get(name, wanted string) *subAccount {
 	a := b.accounts[name]
 	if a == nil {
@@ -35,8 +35,8 @@ func (b *accountBook) get(name, wanted string) *subAccount {
 	return a
 }
 
-// expect makes ready for a session that is about to join, so that coin changes
-// from now on are not missed.
+// expect prepares for a session that is about to join, so that it misses no
+// coin change from now on.
 func (b *accountBook) expect(name, coin string) *subAccount {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -45,7 +45,7 @@ func (b *accountBook) expect(name, coin string) *subAccount {
 	return a
 }
 
-// forget takes back expect for a session that went away.
+// forget undoes expect for a session that has gone.
 func (b *accountBook) forget(a *subAccount) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,7 +96,7 @@ func (b *accountBook) wanted(a *subAccount) string {
 	return a.wanted
 }
 
-// linked counts a session's new link. from is the pool before, or nil.
+// linked counts a session's new link. from is the previous pool, or nil.
 func (b *accountBook) linked(s *Session, from *pool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,8 +111,8 @@ func (b *accountBook) linked(s *Session, from *pool) {
 	}
 }
 
-// finishRun tells of the end of a switch when no miner is left on another coin.
-// mu is held.
+// finishRun logs the end of a switch once no miner is left on another coin. mu
+// is held.
 func (b *accountBook) finishRun(a *subAccount) {
 	if a.run == nil || a.mining[a.run.coin] < len(a.sessions) {
 		return
@@ -123,7 +123,7 @@ func (b *accountBook) finishRun(a *subAccount) {
 	a.run = nil
 }
 
-// linkFailed counts a link that could not be had for the switch under way.
+// linkFailed counts a failed try for the switch under way.
 func (b *accountBook) linkFailed(a *subAccount) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -132,8 +132,8 @@ func (b *accountBook) linkFailed(a *subAccount) {
 	}
 }
 
-// trouble notes what happened to a link of the account, and reports whether the
-// log and the events should have it: that is once in alertEvery.
+// trouble notes what happened to a link of the account. It reports whether that
+// should be logged, which is the case once in alertEvery.
 func (b *accountBook) trouble(a *subAccount, about blame, err error) (alert bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -148,14 +148,15 @@ func (b *accountBook) trouble(a *subAccount, about blame, err error) (alert bool
 // coinChange is what a change of an account's coin means for its miners.
 type coinChange struct {
 	account  *subAccount
-	from     string // the coin before, empty if there was none
+	from     string // the previous coin; empty if there was none
 	moves    bool   // a switch begins
 	sessions []*Session
 }
 
-// change notes the account's coin. It returns nil if nobody of it is here or
-// nothing has changed. A switch begins if the coin has a pool and miners are not
-// there yet: after an entry was deleted and made again nobody has to move.
+// change notes the account's new coin. It returns nil if the account has no
+// miners here or nothing has changed. A switch begins if the coin has a pool
+// and miners are not there yet; if an entry was deleted and created again with
+// the same coin, nobody has to move.
 func (b *accountBook) change(name, coin string, hasPool bool) *coinChange {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -175,8 +176,9 @@ func (b *accountBook) change(name, coin string, hasPool bool) *coinChange {
 	return c
 }
 
-// resume makes a session of the process before one of its account's. wanted and
-// switched are what that process knew of the account's coin and its last change.
+// resume makes a session of the previous process one of its account's. wanted
+// and switched are what that process knew of the account's coin and its last
+// change.
 func (b *accountBook) resume(s *Session, name, wanted string, switched int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -203,7 +205,8 @@ func (b *accountBook) all() []*subAccount {
 	return slices.Collect(maps.Values(b.accounts))
 }
 
-// state tells the next process each account's coin and when that changed last.
+// state returns each account's coin and when it last changed, for the next
+// process.
 func (b *accountBook) state() (wanted map[string]string, switched map[string]int64) {
 	wanted, switched = make(map[string]string), make(map[string]int64)
 	b.mu.Lock()

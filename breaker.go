@@ -7,12 +7,12 @@ import (
 
 const (
 	breakerFailures = 3 // in a row, until an address is taken out
-	breakerProbes   = 3 // sessions that may try an address at a time while it is out
+	breakerProbes   = 3 // sessions that may probe an address at the same time while it is out
 
 	breakerPauseFirst = time.Second
-	// breakerPauseSilent bounds the pause of an address that does not answer. It
-	// is short enough for a pool that is back to be noticed before the miners
-	// that wait for it are given up.
+	// breakerPauseSilent bounds the pause of an address that does not answer.
+	// It is short enough that a pool that has recovered is noticed before the
+	// waiting miners give up.
 	breakerPauseSilent = 5 * time.Second
 	// breakerPauseKicks bounds the pause of an address that answers and then
 	// ends its links: each probe there costs a miner a job and a reconnect.
@@ -37,37 +37,37 @@ func (s breakerState) String() string { return breakerNames[s] }
 // value is closed. It has no lock of its own; health guards it.
 //
 // Miners that have been served, which means by a stable link anywhere, have
-// pauses of their own. Others, whose workers the pool may not serve, can come by
-// the dozen under ever new names; what they find must not keep those away that
-// were served.
+// pauses of their own. Pools may refuse the other miners, which can come by the
+// dozen under ever new names, so their failures must not keep served miners
+// away.
 type breaker struct {
 	isOpen bool
 	served breakerPause
 	others breakerPause
 	probes int // under way
-	// Probes of sessions that may not have all the places.
+	// Probes of sessions that may not take all the places.
 	ofSuspects int // a worker or an account that failed there lately
 	ofOthers   int // established miners
 }
 
-// breakerPause is when probing begins, and how long the pause before it was; a
-// stable link sets that back to zero.
+// breakerPause is when probing begins, and how long the pause before it was. A
+// stable link resets last to zero.
 type breakerPause struct {
 	until time.Time
 	last  time.Duration
 }
 
-// begin starts a pause: twice the last one, at most most, with jitter from half
-// to once and a half of it.
+// begin starts a pause twice as long as the last one, limited by most, with a
+// jitter of 50 to 150 percent.
 func (p *breakerPause) begin(now time.Time, most time.Duration) {
 	p.last = min(max(2*p.last, breakerPauseFirst), most)
 	p.until = now.Add(p.last/2 + rand.N(p.last))
 }
 
-// state is what miners may do that have not been served.
+// state is the state for miners that have not been served.
 func (b *breaker) state(now time.Time) breakerState { return b.stateFor(false, now) }
 
-// stateFor is what miners may do that have been served, or others.
+// stateFor is the state for miners that have been served, or for others.
 func (b *breaker) stateFor(served bool, now time.Time) breakerState {
 	pause := &b.others
 	if served {
@@ -82,8 +82,8 @@ func (b *breaker) stateFor(served bool, now time.Time) breakerState {
 	return breakerProbing
 }
 
-// trip opens the breaker, or has the next pause of those begin who may probe.
-// Those who have a pause keep it, since what fails then began before. It
+// trip opens the breaker, or starts the next pause if the last one is over. A
+// pause that is running is kept, because what fails during it began earlier. It
 // reports whether the breaker was closed.
 func (b *breaker) trip(now time.Time, most time.Duration) (opened bool) {
 	if !b.isOpen {
@@ -100,8 +100,8 @@ func (b *breaker) trip(now time.Time, most time.Duration) (opened bool) {
 	return false
 }
 
-// tripOthers does so for those that have not been served: one of them has
-// failed. The others may probe.
+// tripOthers is trip for a failure of a miner that has not been served. Served
+// miners may still probe.
 func (b *breaker) tripOthers(now time.Time, most time.Duration) (opened bool) {
 	opened = !b.isOpen
 	if opened || !now.Before(b.others.until) {
@@ -111,15 +111,15 @@ func (b *breaker) tripOthers(now time.Time, most time.Duration) (opened bool) {
 	return opened
 }
 
-// close lets everybody through. The pauses of before are kept until a link is
-// stable. It reports whether the breaker was open.
+// close lets everybody through. The lengths of the last pauses are kept until a
+// link is stable. It reports whether the breaker was open.
 func (b *breaker) close() (was bool) {
 	was = b.isOpen
 	b.isOpen = false
 	return was
 }
 
-// forgetPauses has the next pause be a first one.
+// forgetPauses makes the next pause as short as a first one.
 func (b *breaker) forgetPauses() { b.served.last, b.others.last = 0, 0 }
 
 // probeClass says which places of the probes a session may take.
@@ -127,16 +127,16 @@ type probeClass uint8
 
 const (
 	probeNone    probeClass = iota // the breaker was closed: not a probe
-	probeNew                       // a new miner: all places
-	probeOther                     // an established miner: all but one, and one in any case
-	probeSuspect                   // failed there lately: one
+	probeNew                       // a new miner: may take any place
+	probeOther                     // an established miner: all places but one, and always at least one
+	probeSuspect                   // failed there lately: one place
 )
 
-// mayProbe says whether there is a place for a probe.
+// mayProbe reports whether there is a place for a probe.
 func (b *breaker) mayProbe(class probeClass) bool {
 	switch {
 	case class == probeOther && b.ofOthers == 0:
-		// New miners may hold all places for as long as a handshake may take.
+		// New miners may hold all places for the whole time of a handshake.
 		return true
 	case b.probes >= breakerProbes:
 		return false
@@ -164,12 +164,12 @@ func (b *breaker) countProbe(class probeClass, by int) {
 	b.probes += by
 }
 
-// failureRow collects who failed somewhere, one after the other, with nothing
-// in between that speaks for the place. The zero value is empty.
+// failureRow collects who failed at an address one after the other, with no
+// success in between. The zero value is empty.
 type failureRow struct {
 	entries [breakerFailures]failureEntry
 	n       int // distinct ones in entries
-	count   int // failures, those of the same party included
+	count   int // failures, including repeated ones of the same party
 }
 
 type failureEntry struct {

@@ -42,9 +42,9 @@ type Config struct {
 	ZKBroker []string
 
 	// ZKServerIDAssignDir is where server IDs are claimed: a free one if
-	// ServerID is 0, else that one, so that others see it is taken. With a
-	// ServerID it may be empty: nothing is claimed.
-	// Default: /stratumSwitcher/bitcoin_swid/.
+	// ServerID is 0, otherwise that one, so that others see that it is taken.
+	// With a ServerID it may be empty; then nothing is claimed. Default:
+	// /stratumSwitcher/bitcoin_swid/.
 	//
 	// This and the three directories below are absolute paths that end in /.
 	ZKServerIDAssignDir string
@@ -53,7 +53,7 @@ type Config struct {
 	// Default: /stratumSwitcher/btcbcc/.
 	ZKSwitcherWatchDir string
 
-	// ZKAutoRegWatchDir is where registrations are asked for; used if
+	// ZKAutoRegWatchDir is where registrations are requested if
 	// EnableUserAutoReg is set. Default: /stratumSwitcher/bitcoin_autoreg/.
 	ZKAutoRegWatchDir string
 
@@ -62,15 +62,16 @@ type Config struct {
 	// Default: /stratumSwitcher/bitcoin_case/.
 	ZKUserCaseInsensitiveIndex string
 
-	// EnableUserAutoReg has unknown sub-accounts registered. Default: true.
+	// EnableUserAutoReg turns the registration of unknown sub-accounts on.
+	// Default: true.
 	EnableUserAutoReg bool
 
 	// AutoRegMaxWaitUsers is how many new users may wait for their
 	// registration at a time, at least 1. Default: 50.
 	AutoRegMaxWaitUsers int
 
-	// StratumServerCaseInsensitive has sub-account names lower-cased; the
-	// case index is not used then. Default: false.
+	// StratumServerCaseInsensitive lower-cases sub-account names. The case
+	// index is not used then. Default: false.
 	StratumServerCaseInsensitive bool
 
 	// EnableHTTPDebug starts the HTTP listener (metrics, status page, health,
@@ -87,22 +88,22 @@ type Config struct {
 	// kept for shares still on their way. 0: not at all. Default: 5.
 	DrainSeconds int
 
-	// PoolIdleSeconds (0-86400) is how long a pool may say nothing before its
-	// link is taken for dead. 0: for ever. Default: 120.
+	// PoolIdleSeconds (0-86400) is how long a pool may be silent before its
+	// link counts as dead. 0: for ever. Default: 120.
 	PoolIdleSeconds int
 
 	// ExtraNonce2Size (1-8) is how many bytes miners may count in if there are
-	// coins with ExtraNonce "pool". 0, the default: 4, or if all are such, the
-	// largest of 8, 4, 3 and 2 for which all pools have room.
+	// coins with ExtraNonce "pool". 0, the default: 4 or, if all coins are like
+	// that, the largest of 8, 4, 3 and 2 for which all pools have room.
 	ExtraNonce2Size int `json:",omitempty"`
 
-	// TrustedProxies are the networks or addresses of load balancers that tell
-	// the miner's own address by the PROXY protocol. Default: none.
+	// TrustedProxies are the networks or addresses of load balancers that
+	// report the miner's address by the PROXY protocol. Default: none.
 	TrustedProxies []string `json:",omitempty"`
 
-	// AgentUserAgents are what the user agents of further agents that speak
-	// BTCAgent's protocol begin with, in any case, besides "btccom-agent/".
-	// Default: none.
+	// AgentUserAgents are prefixes, in any case, of the user agents of programs
+	// that speak BTCAgent's protocol, in addition to "btccom-agent/". Default:
+	// none.
 	AgentUserAgents []string `json:",omitempty"`
 
 	// MaxPoolDials (1-10000) is how many pool handshakes may be under way at
@@ -110,24 +111,23 @@ type Config struct {
 	MaxPoolDials int
 
 	// MaxPoolDialsPerSecond (0-1000000) is how many pool handshakes may be
-	// begun in a second. 0: as many as MaxPoolDials lets through.
-	// Default: 20000.
+	// begun in a second. 0: limited by MaxPoolDials only. Default: 20000.
 	MaxPoolDialsPerSecond int
 
 	// MaxSessions (0-10000000) is how many miners' connections may be open at a
-	// time. 0, the default: as many as descriptors allow, which is never
-	// exceeded.
+	// time. 0, the default: as many as descriptors allow, which always is the
+	// upper limit.
 	MaxSessions int `json:",omitempty"`
 
 	// MaxSessionsPerIP (0-10000000) is how many of them may come from one IPv4
-	// address or one IPv6 /64. Addresses of TrustedProxies are not limited,
-	// those that they tell are. 0, the default: off.
+	// address or one IPv6 /64. Addresses of TrustedProxies are exempt; the
+	// client addresses that they report are counted. 0, the default: off.
 	MaxSessionsPerIP int `json:",omitempty"`
 
 	// MaxConnectsPerSecond (0-1000000) is how many connections may become
-	// sessions in a second, after as many at once. 0, the default: off. When a
-	// network comes back, all miners do in the same second, and to refuse them
-	// would cost their work.
+	// sessions per second, with bursts of up to one second's worth. 0, the
+	// default: off, because all miners reconnect within the same second after a
+	// network outage, and refusing them would cost their work.
 	MaxConnectsPerSecond int `json:",omitempty"`
 
 	// ZKSessionTimeoutSeconds (1-120) is how long ZooKeeper keeps a claimed
@@ -135,13 +135,13 @@ type Config struct {
 	ZKSessionTimeoutSeconds int
 
 	// ZKAuditSeconds (0-86400) is how often all watched nodes are read again,
-	// for changes that no watch told. 0: off. Default: 300.
+	// for changes for which no watch fired. 0: off. Default: 300.
 	ZKAuditSeconds int
 }
 
 // StratumServerInfo is one coin's pool.
 type StratumServerInfo struct {
-	// URL is the pool's host:port. It has to be given.
+	// URL is the pool's host:port. It is required.
 	URL string
 
 	// UserSuffix is tried after the sub-account's name, with an underscore
@@ -157,20 +157,20 @@ type StratumServerInfo struct {
 	// for ChainType bitcoin.
 	ExtraNonce string `json:",omitempty"`
 
-	// Worker is how this pool's workers are named: text with {account},
+	// Worker is the template for worker names at this pool, with {account},
 	// {miner} (the part after the dot) and {suffix}. Default: empty,
 	// account.miner, then account_SUFFIX.miner.
 	Worker string `json:",omitempty"`
 
-	// Password takes the place of the miners' passwords. Default: empty, the
-	// miner's own.
+	// Password replaces the miners' passwords. Default: empty, which keeps the
+	// miners' own.
 	Password string `json:",omitempty"`
 }
 
 // chainTypeNames are the values ChainType may have.
 var chainTypeNames = []string{"bitcoin", "decred-normal", "decred-gominer", "ethereum"}
 
-// What is allowed, as messages put it.
+// Allowed values, as messages describe them.
 const (
 	wantCoins    = `an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`
 	wantCoin     = `an object, such as {"URL": "127.0.0.1:3333", "UserSuffix": "btc"}`
@@ -235,8 +235,8 @@ func loadConfig(path string) (*Config, error) {
 	return c, nil
 }
 
-// parseConfig decodes and checks a configuration. The error has all that is
-// wrong with it, one line each, below a line with their number if there are several.
+// parseConfig decodes and checks a configuration. The error lists all mistakes,
+// one per line, below a line with their number if there are several.
 func parseConfig(text []byte) (*Config, error) {
 	root, err := strictjson.Parse(text)
 	if err != nil {
@@ -251,7 +251,7 @@ func parseConfig(text []byte) (*Config, error) {
 	if c.CoinFile != "" && !given["ZKBroker"] {
 		c.ZKBroker = []string{}
 	}
-	// Checked before, so that messages have the values as written.
+	// The check comes first, so that messages show the values as written.
 	c.check(&p)
 	switch len(p.errs) {
 	case 0:
@@ -264,7 +264,7 @@ func parseConfig(text []byte) (*Config, error) {
 	return c, nil
 }
 
-// normalise brings values that may be written in several ways to one form.
+// normalise converts values that may be written in several ways to one form.
 func (c *Config) normalise() {
 	c.ChainType = strings.ToLower(c.ChainType)
 	for coin, pool := range c.StratumServerMap {
@@ -309,8 +309,8 @@ const (
 	extranonceOfPool    = "pool"
 )
 
-// brokerAddr adds the port, which the ZooKeeper client always allowed to be
-// left out.
+// brokerAddr adds the default port, because the ZooKeeper client has always
+// allowed it to be left out.
 func brokerAddr(broker string) string {
 	if broker == "" || strings.Contains(broker, ":") {
 		return broker
@@ -318,8 +318,8 @@ func brokerAddr(broker string) string {
 	return broker + ":2181"
 }
 
-// check reports every value that can not work. Values that nothing uses are
-// not looked at: they did no harm in existing files.
+// check reports every value that cannot work. Unused values are not checked,
+// because they do no harm in existing files.
 func (c *Config) check(p *configProblems) {
 	if !slices.Contains(chainTypeNames, strings.ToLower(c.ChainType)) {
 		p.value("ChainType", c.ChainType, "one of "+strings.Join(chainTypeNames, ", "))
@@ -418,13 +418,13 @@ func (c *Config) checkCoinSource(p *configProblems) {
 	}
 }
 
-// usesCaseIndex says whether names are looked up in the case index. It is in
-// ZooKeeper, and names that are lower-cased need none.
+// usesCaseIndex reports whether names are looked up in the case index. It is in
+// ZooKeeper, and lower-cased names do not need it.
 func (c *Config) usesCaseIndex() bool {
 	return len(c.ZKBroker) > 0 && !c.StratumServerCaseInsensitive && c.ZKUserCaseInsensitiveIndex != ""
 }
 
-// zkDir reports a directory that ZooKeeper can not have.
+// zkDir reports a directory that ZooKeeper cannot have.
 func (p *configProblems) zkDir(key, dir string) {
 	if coins.CheckDir(dir) != nil {
 		p.value(key, dir, wantZKDir)
@@ -440,8 +440,8 @@ func checkPoolURL(url string) error {
 	return checkHostPort(addr, false)
 }
 
-// checkHostPort checks an address to listen at or to connect to. Only the
-// first may leave the host out or have port 0.
+// checkHostPort checks an address to listen at or to connect to. Only an
+// address to listen at may omit the host or have port 0.
 func checkHostPort(addr string, listen bool) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -464,8 +464,8 @@ func checkHostPort(addr string, listen bool) error {
 	return nil
 }
 
-// isHost tells an IP address or a host name from anything else. Underscores
-// are not proper in host names but common in those of containers.
+// isHost reports whether a text is an IP address or a host name. Underscores
+// are not allowed in host names but common in those of containers.
 func isHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true

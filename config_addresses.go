@@ -47,11 +47,11 @@ type listenAddress struct {
 	host string // as written, in lower case
 	ip   netip.Addr
 	port string // without leading zeros
-	all  bool   // addresses of this machine: of both families, or of IPv4 for 0.0.0.0
+	all  bool   // addresses of this machine: of both families, or IPv4 only for 0.0.0.0
 }
 
-// listenNetwork is the network to listen on: an IPv4 address, 0.0.0.0 too, stands
-// for IPv4 alone. Without an address, and for [::], it is both families.
+// listenNetwork is the network to listen on. An IPv4 address, including
+// 0.0.0.0, means IPv4 only; [::] or no address means both families.
 func listenNetwork(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -66,7 +66,7 @@ func listenNetwork(addr string) string {
 // only4 reports whether the address stands for all of IPv4 and nothing else.
 func (a listenAddress) only4() bool { return a.all && a.ip.Is4() }
 
-// parseListenAddress takes addresses to listen at and to connect to.
+// parseListenAddress parses an address to listen at or to connect to.
 func parseListenAddress(addr string) (a listenAddress, ok bool) {
 	if checkHostPort(addr, true) != nil {
 		return a, false
@@ -89,7 +89,8 @@ func parseListenAddress(addr string) (a listenAddress, ok bool) {
 	return a, true
 }
 
-// overlaps says that two addresses can not be listened at at the same time.
+// overlaps reports whether two addresses cannot be listened at at the same
+// time.
 func (a listenAddress) overlaps(b listenAddress) bool {
 	if a.port == "0" || a.port != b.port {
 		return false
@@ -108,15 +109,15 @@ func (a listenAddress) sameHost(b listenAddress) bool {
 	return a.host == b.host
 }
 
-// reachedBy says that a connection to a pool's URL ends at this address. Other
-// names than localhost are not looked up.
+// reachedBy reports whether a connection to a pool's URL ends at this address.
+// Names other than localhost are not looked up.
 func (a listenAddress) reachedBy(url string) bool {
 	to, ok := parseListenAddress(trimScheme(url))
 	if !ok || to.port != a.port {
 		return false
 	}
 	if to.all {
-		// To connect to no address in particular is to connect to loopback.
+		// A connection to an unspecified address goes to loopback.
 		to.ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		if strings.Contains(to.host, ":") {
 			to.ip = netip.IPv6Loopback()
@@ -131,14 +132,14 @@ func (a listenAddress) reachedBy(url string) bool {
 	return a.sameHost(to)
 }
 
-// isOwnAddress says that an address is this machine's.
+// isOwnAddress reports whether an address is this machine's.
 func isOwnAddress(ip netip.Addr) bool {
 	if ip.IsLoopback() {
 		return true
 	}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return false // it is looked for another mistake, not for this one
+		return false // if the addresses are unknown, do not report a mistake
 	}
 	for _, addr := range addrs {
 		if n, ok := addr.(*net.IPNet); ok {

@@ -10,11 +10,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
-// The file is read into a tree that remembers lines, and the tree into a Config
-// by the tables below: so one run reports all mistakes, each with its key.
+// The file is parsed into a tree that remembers line numbers, and the tables
+// below convert the tree into a Config. So one run reports all mistakes, each
+// with its key.
 
-// configProblems collects what is wrong with a file: the first problem of a
-// key, since further ones mostly follow from it.
+// configProblems collects the mistakes in a file, but only the first one of
+// each key, because further ones mostly follow from it.
 type configProblems struct {
 	errs []error
 	keys []string
@@ -45,7 +46,7 @@ func (p *configProblems) wrongType(key string, v *strictjson.Node, want string) 
 	p.add(key, "is "+v.Written()+", must be "+want)
 }
 
-// setter puts a value that is not null into a T.
+// setter stores a value that is not null in a T.
 type setter[T any] func(dst *T, key string, v *strictjson.Node, p *configProblems)
 
 // setting is one key and where its value goes.
@@ -102,13 +103,13 @@ var poolSettings = []setting[StratumServerInfo]{
 	{"BackupURLs", listSetter(func(s *StratumServerInfo) *[]string { return &s.BackupURLs }, wantBackups, wantAddr)},
 }
 
-// decodeObject puts what an object gives into dst, and returns the keys it
-// has a value for. A null leaves dst as it is.
+// decodeObject stores an object's values in dst and returns the keys that have
+// a value. A null leaves dst unchanged.
 func decodeObject[T any](dst *T, settings []setting[T], path string, object *strictjson.Node, p *configProblems) (given map[string]bool) {
 	lines := make(map[string]int)
 	given = make(map[string]bool)
 	for _, m := range object.Members {
-		// Case was never looked at in keys.
+		// Keys have always been case-insensitive.
 		i := slices.IndexFunc(settings, func(s setting[T]) bool { return strings.EqualFold(s.key, m.Key) })
 		if i < 0 {
 			known := make([]string, len(settings))
@@ -211,7 +212,7 @@ func listSetter[T any](field func(*T) *[]string, want, wantItem string) setter[T
 	}
 }
 
-// joinKey gives the full path of a key, with unusual ones quoted.
+// joinKey returns the full path of a key and quotes unusual keys.
 func joinKey(path, key string) string {
 	if key == "" || strings.ContainsAny(key, ".[] ") || strconv.Quote(key) != `"`+key+`"` {
 		key = strconv.Quote(key)

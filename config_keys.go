@@ -2,12 +2,12 @@ package main
 
 import "strings"
 
-// Keys that are longer than this are compared with none: the known ones are shorter,
-// and a comparison costs the product of both lengths.
+// maxComparedKey is the longest key for which a similar one is searched. Known
+// keys are shorter, and a comparison costs the product of both lengths.
 const maxComparedKey = 64
 
-// unknownKeyHint says what helps with a key that is none of the known ones: the
-// one that was probably meant, or all of them if they are few.
+// unknownKeyHint suggests what an unknown key may have been meant to be: the
+// most similar known key, or all of them if they are few.
 func unknownKeyHint(key string, known []string) string {
 	if strings.HasPrefix(key, "_") || strings.HasPrefix(key, "//") || strings.HasPrefix(key, "#") {
 		return ", and there are no comments"
@@ -22,9 +22,9 @@ func unknownKeyHint(key string, known []string) string {
 	return ", all are in the table of keys in README.md"
 }
 
-// nearestKey returns the known key that a mistyped one probably stands for, empty
-// if none is near: a third of its letters may differ, or it lacks a part of a
-// known one, at least four letters long, or has one too many.
+// nearestKey returns the known key that a mistyped key is most similar to, or
+// the empty string. Up to a third of the letters may differ; or one key may
+// contain the other, if that has at least four letters.
 func nearestKey(key string, known []string) (nearest string) {
 	if len(key) > maxComparedKey {
 		return ""
@@ -47,7 +47,8 @@ func nearestKey(key string, known []string) (nearest string) {
 	return ""
 }
 
-// editDistance counts the bytes to insert, drop or change on the way from a to b.
+// editDistance is the number of bytes to insert, drop or change to turn a into
+// b.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -11,8 +11,8 @@ import (
 	"github.com/golang/glog"
 )
 
-// What is turned away before it costs a session. A connection over a limit is
-// closed at once; the miner's own failover or its next try does the rest.
+// Connections over a limit are closed at once, before they cost a session. The
+// miner's own failover or its next try does the rest.
 
 // refusal says why a connection was turned away.
 type refusal uint8
@@ -28,7 +28,8 @@ var refusalNames = [refusals]string{"full", "per_ip", "rate"}
 
 func (r refusal) String() string { return refusalNames[r] }
 
-// connectionLimits keeps the books of the limits. Any goroutine may use it.
+// connectionLimits counts connections against the limits. Any goroutine may use
+// it.
 type connectionLimits struct {
 	perIP int // 0: off
 
@@ -36,7 +37,7 @@ type connectionLimits struct {
 
 	mu       sync.Mutex
 	sessions map[netip.Addr]int // by hostaddr.Key; empty while perIP is off
-	rate     tokenBucket        // connections that may come now
+	rate     tokenBucket        // connections that may be accepted now
 }
 
 func newConnectionLimits(c *Config) *connectionLimits {
@@ -47,7 +48,8 @@ func newConnectionLimits(c *Config) *connectionLimits {
 	}
 }
 
-// enter counts a session of addr in, if there may be one more.
+// enter counts a session of addr if one more is allowed, and reports whether it
+// is.
 func (l *connectionLimits) enter(addr netip.Addr) bool {
 	key := hostaddr.Key(addr)
 	l.mu.Lock()
@@ -59,7 +61,7 @@ func (l *connectionLimits) enter(addr netip.Addr) bool {
 	return true
 }
 
-// enterAnyway is enter for a session that stands already.
+// enterAnyway counts a session that exists already, whatever the limit.
 func (l *connectionLimits) enterAnyway(addr netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,15 +77,15 @@ func (l *connectionLimits) leave(addr netip.Addr) {
 	}
 }
 
-// takeToken says whether the rate lets one more connection in.
+// takeToken reports whether the rate lets one more connection in.
 func (l *connectionLimits) takeToken(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rate.take(now)
 }
 
-// refusalCount counts one reason's refusals. The log has a line now and then,
-// not one for each.
+// refusalCount counts the refusals for one reason. The log has one line for
+// many of them.
 type refusalCount struct {
 	total atomic.Int64
 
@@ -93,7 +95,8 @@ type refusalCount struct {
 	logged   time.Time
 }
 
-// due takes what is to be logged, 0 if the last line is too fresh.
+// due returns how many refusals the next log line should report, or 0 if the
+// last line is too recent.
 func (c *refusalCount) due(now time.Time) (n int64, last netip.AddrPort) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,7 +120,7 @@ func (m *sessionManager) turnedAway(why refusal, addr netip.AddrPort) {
 }
 
 // logRefusals writes the reason's line if one is due. The sweeps call it too,
-// so that the end of a flood is not left out.
+// so that the end of a flood is logged as well.
 func (m *sessionManager) logRefusals(why refusal) {
 	n, last := m.limits.refused[why].due(time.Now())
 	if n == 0 {
@@ -134,7 +137,7 @@ func (m *sessionManager) logRefusals(why refusal) {
 	}
 }
 
-// refusalCounts are all refusals by the names of their reasons.
+// refusalCounts returns the number of refusals by the name of their reason.
 func (m *sessionManager) refusalCounts() map[string]int64 {
 	counts := make(map[string]int64, refusals)
 	for why := range m.limits.refused {
@@ -143,13 +146,13 @@ func (m *sessionManager) refusalCounts() map[string]int64 {
 	return counts
 }
 
-// admission is what a connection that was let in is counted in.
+// admission records where an admitted connection is counted.
 type admission struct {
 	perIP bool // MaxSessionsPerIP
 }
 
-// admit counts a new connection in, or turns it away. What the address's limit
-// refuses takes no room and no token from others.
+// admit counts a new connection or turns it away. Connections refused by the
+// limit per address take neither room nor tokens from others.
 func (m *sessionManager) admit(addr netip.AddrPort) (a admission, ok bool) {
 	if m.limits.perIP > 0 && !m.trusts(addr.Addr()) {
 		if !m.limits.enter(addr.Addr()) {
@@ -171,7 +174,7 @@ func (m *sessionManager) admit(addr netip.AddrPort) (a admission, ok bool) {
 	return a, true
 }
 
-// dismiss takes back what admit has counted.
+// dismiss undoes the counting of admit.
 func (m *sessionManager) dismiss(a admission, addr netip.AddrPort) {
 	m.admitted.Add(-1)
 	if a.perIP {
@@ -179,8 +182,8 @@ func (m *sessionManager) dismiss(a admission, addr netip.AddrPort) {
 	}
 }
 
-// admitProxied counts in the address that a trusted proxy has told. Without a
-// limit there is nothing to count.
+// admitProxied counts the client address that a trusted proxy has reported.
+// Without a limit there is nothing to count.
 func (m *sessionManager) admitProxied(s *Session) bool {
 	if m.limits.perIP == 0 {
 		return true
@@ -193,11 +196,12 @@ func (m *sessionManager) admitProxied(s *Session) bool {
 	return true
 }
 
-// admitResumed counts in a session of the process before, whatever the limits
-// are now: an established miner stays. One at the address of a trusted proxy
-// is that proxy itself, which the limit is not for, unless a proxy has told
-// that address. peer is the other end of the miner's connection; it is not valid
-// if the miner has gone meanwhile, which the loop finds out.
+// admitResumed counts a session of the previous process, whatever the limits
+// are now, because an established miner stays. A session at the address of a
+// trusted proxy is exempt from the limit per address, unless a proxy reported
+// that address as its client's. peer is the other end of the miner's
+// connection. It is not valid if the miner has gone meanwhile, which the loop
+// will find out.
 func (m *sessionManager) admitResumed(s *Session, peer netip.Addr) {
 	m.admitted.Add(1)
 	if m.limits.perIP == 0 {
@@ -210,8 +214,8 @@ func (m *sessionManager) admitResumed(s *Session, peer netip.Addr) {
 	s.admission.perIP = true
 }
 
-// mayDrain says whether there is a descriptor for a link that is no longer in
-// use. New links come first.
+// mayDrain reports whether there are enough descriptors to keep a link that is
+// no longer in use. New links come first.
 func (m *sessionManager) mayDrain() bool {
 	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
 }

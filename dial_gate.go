@@ -15,19 +15,19 @@ type dialGate struct {
 	size int
 
 	mu        sync.Mutex
-	held      int // may be above size: each address has a share of its own
+	held      int // may exceed size: each address has a share of its own
 	addresses map[*endpoint]*gateAddress
-	turns     []*gateAddress // those with waiting tickets, next one first
-	rate      tokenBucket    // tickets that may be given now; no limit: as many as there are
+	turns     []*gateAddress // addresses with waiting tickets, in the order of their turns
+	rate      tokenBucket    // how many tickets may be granted now
 	timer     *time.Timer    // set while only the rate holds tickets back
 }
 
 // gateAddress is what waits for, and holds, tickets to dial one address.
 type gateAddress struct {
 	at       *endpoint
-	held     int // excused ones do not count
+	held     int // excused tickets not included
 	excused  int
-	suspects int       // that are held, excused or not
+	suspects int       // suspects' tickets that are held, excused or not
 	tickets  list.List // held, the oldest first
 	lanes    [laneCount]fairQueue
 	turn     int // in laneOrder
@@ -35,22 +35,23 @@ type gateAddress struct {
 }
 
 const (
-	// slowAfter is when a try takes longer than it should, at the latest. Where
-	// another has been faster within fastKeep, it is this try that is slow and
-	// not the pool: then its ticket does not count any more, so that those that
-	// the pool lets wait do not keep others from it. Where the pool is much
-	// faster than that, a try is slow that takes slowFactor times as long, so
-	// that hundreds of them that come together are not waited for one gateful
-	// after the other.
+	// A try is slow after slowAfter at the latest. If another try at the
+	// address was faster within fastKeep, the pool is not slow, only this try
+	// is: its ticket is excused and no longer counts, so that miners that the
+	// pool keeps waiting do not keep others from it. Where the pool is much
+	// faster than slowAfter, a try is slow when it takes slowFactor times as
+	// long as the fast one, but not before slowLeast. Hundreds of slow miners
+	// that arrive together are then excused sooner.
 	slowAfter  = time.Second
 	slowLeast  = slowAfter / 5
 	slowFactor = 4
 	fastKeep   = 3 * time.Second
 
-	// shareOfSize is the part of the gate's size that every address has.
+	// Every address may hold a shareOfSize-th part of the gate's size in any
+	// case.
 	shareOfSize = 8
 
-	// maxExcused bounds the tickets that do not count, as a multiple of the
+	// maxExcused bounds an address's excused tickets, as a multiple of the
 	// gate's size.
 	maxExcused = 8
 )
@@ -62,12 +63,13 @@ const (
 	laneNew       gateLane = iota // a miner's first link
 	laneReconnect                 // its link was lost
 	laneSwitch                    // its coin changed, or it moves to another address
-	laneSuspect                   // its links failed there lately, whatever it is for
+	laneSuspect                   // links of the worker failed there lately, whatever this one is for
 	laneCount
 )
 
-// laneOrder has new miners and reconnects take turns, and every fourth ticket go
-// to a switch. A lane without waiting tickets leaves its turn to the next.
+// laneOrder gives every fourth ticket to a switch and lets new miners and
+// reconnects take turns at the others. A lane without waiting tickets passes
+// its turn on to the next.
 var laneOrder = [...]gateLane{laneNew, laneReconnect, laneSwitch, laneNew, laneReconnect, laneNew, laneSwitch, laneReconnect}
 
 // dialTicket is the right to prepare one pool link, or the place in the queue
@@ -76,7 +78,7 @@ type dialTicket struct {
 	account *subAccount
 	address *gateAddress
 	lane    gateLane
-	granted func() // called once when a waiting ticket's turn has come
+	granted func() // called once, when a waiting ticket is granted
 	state   ticketState
 	since   time.Time     // when it was granted
 	place   *list.Element // among the address's tickets
@@ -101,9 +103,9 @@ func newDialGate(size, rate int) *dialGate {
 	}
 }
 
-// acquire returns a ticket to dial an address and whether it is held already.
-// If not, granted is called, from any goroutine, when it is; granted must not
-// block.
+// acquire returns a ticket to dial an address and reports whether it was
+// granted at once. If not, granted is called later, from any goroutine; it must
+// not block.
 func (g *dialGate) acquire(at *endpoint, account *subAccount, lane gateLane, granted func()) (*dialTicket, bool) {
 	g.mu.Lock()
 	a := g.addresses[at]
@@ -157,7 +159,8 @@ func (g *dialGate) release(t *dialTicket) {
 	}
 }
 
-// served is release for a link that is ready.
+// served releases the ticket of a link that is ready, and notes how fast that
+// was.
 func (g *dialGate) served(t *dialTicket) {
 	if t != nil {
 		g.mu.Lock()
@@ -170,7 +173,8 @@ func (g *dialGate) served(t *dialTicket) {
 	}
 }
 
-// excuse has slow tickets not count any more, if others were fast lately.
+// excuse stops counting slow tickets of an address where others were fast
+// lately.
 func (g *dialGate) excuse(a *gateAddress) {
 	now := time.Now()
 	if now.UnixNano()-a.at.fastAt.Load() >= int64(fastKeep) {
@@ -199,7 +203,8 @@ func (g *dialGate) forget(a *gateAddress) {
 	}
 }
 
-// grant gives out what tickets there are.
+// grant gives out the tickets that are available and returns them. g.mu is
+// held.
 func (g *dialGate) grant() []*dialTicket {
 	var granted []*dialTicket
 	for skipped := 0; skipped < len(g.turns); {
@@ -224,7 +229,7 @@ func (g *dialGate) grant() []*dialTicket {
 		}
 		t := a.take(g.suspectsAllowed())
 		g.turns = append(g.turns[1:], a)
-		if t == nil { // only suspects wait, and they have their part
+		if t == nil { // only suspects wait, and they hold as many as they may
 			g.rate.giveBack()
 			skipped++
 			continue
@@ -236,9 +241,9 @@ func (g *dialGate) grant() []*dialTicket {
 	return granted
 }
 
-// allows says whether an address may have one more ticket: those of its own share
-// always; another one while there are some left for addresses that come after it,
-// unless none of these wants any.
+// allows reports whether an address may have one more ticket. It always may
+// within its own share. Beyond that it must leave some for other addresses,
+// unless no other address wants any.
 func (g *dialGate) allows(a *gateAddress) bool {
 	free := g.size - g.held
 	switch {
@@ -252,10 +257,10 @@ func (g *dialGate) allows(a *gateAddress) bool {
 	return 3*free > a.held
 }
 
-// share is how many tickets, suspects' aside, an address may hold although others
-// hold the whole gate. With a single one, a pool that answers most miners at once would serve
-// them one at a time behind those that it lets wait, for as long as an address
-// that does not answer holds the rest.
+// share is how many tickets, not counting suspects', an address may hold even
+// while others hold the whole gate. If it were one, a pool that answers most
+// miners at once would have to serve them one by one, behind those that it
+// keeps waiting, as long as an address that does not answer holds the rest.
 func (g *dialGate) share() int { return max(1, g.size/shareOfSize) }
 
 // waitingAccounts is how many sub-accounts wait for a ticket. One that waits
@@ -272,7 +277,7 @@ func (g *dialGate) waitingAccounts() int {
 	return n
 }
 
-// wakeLater sees that waiting tickets are given when the rate allows it.
+// wakeLater arranges for waiting tickets to be granted when the rate allows it.
 func (g *dialGate) wakeLater() {
 	g.wakeIn(g.rate.refill() + time.Millisecond)
 }
@@ -293,7 +298,7 @@ func (g *dialGate) timePassed() {
 	}
 }
 
-// waits says that somebody wants a ticket for the address.
+// waits reports whether somebody wants a ticket for the address.
 func (a *gateAddress) waits() bool {
 	for i := range a.lanes {
 		if a.lanes[i].trim() {
@@ -303,8 +308,8 @@ func (a *gateAddress) waits() bool {
 	return false
 }
 
-// suspectsAllowed is how many tickets suspects may hold at an address: a quarter
-// of the gate, or of the address's share while others hold the rest.
+// suspectsAllowed is how many tickets suspects may hold at an address: a
+// quarter of the gate, or of the address's share while the gate is full.
 func (g *dialGate) suspectsAllowed() int {
 	if g.held >= g.size {
 		return max(1, g.share()/4)
@@ -312,9 +317,9 @@ func (g *dialGate) suspectsAllowed() int {
 	return max(1, g.size/4)
 }
 
-// take returns the next waiting ticket as a held one. Suspects come after all
-// others and hold at most as many as are allowed to them; if only such wait that
-// may not have one, it returns nil.
+// take grants the next waiting ticket. Suspects come after all others and hold
+// at most the given number; take returns nil if only suspects wait that may not
+// have one.
 func (a *gateAddress) take(suspects int) *dialTicket {
 	var t *dialTicket
 	for range laneOrder {
@@ -340,7 +345,7 @@ func (a *gateAddress) take(suspects int) *dialTicket {
 // fairQueue holds waiting tickets; sub-accounts take turns.
 type fairQueue struct {
 	waiting map[*subAccount][]*dialTicket
-	turns   []*subAccount // with waiting tickets, next one first
+	turns   []*subAccount // sub-accounts with waiting tickets, in the order of their turns
 }
 
 func (q *fairQueue) push(t *dialTicket) {
@@ -354,7 +359,8 @@ func (q *fairQueue) push(t *dialTicket) {
 	q.waiting[t.account] = append(queue, t)
 }
 
-// trim drops released tickets in front and reports whether one waits.
+// trim drops released tickets from the front and reports whether a ticket still
+// waits.
 func (q *fairQueue) trim() bool {
 	for len(q.turns) > 0 {
 		account := q.turns[0]

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -157,5 +158,39 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 	if n := strings.Count(string(text), "\n"); n > 200 {
 		t.Errorf("README.md has %d lines; reference belongs in docs", n)
+	}
+}
+
+// TestArchitectureMap: docs/architecture.md names each product file and folder,
+// and no file or folder that is gone.
+func TestArchitectureMap(t *testing.T) {
+	text, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var patterns []string
+	for _, m := range regexp.MustCompile("`([\\w./*-]+(?:\\.go|/))`").FindAllStringSubmatch(string(text), -1) {
+		pattern := strings.TrimSuffix(m[1], "/")
+		patterns = append(patterns, pattern)
+		if found, err := filepath.Glob(pattern); err != nil || len(found) == 0 && !strings.HasSuffix(pattern, "doc.go") {
+			t.Errorf("%s is named, but not there: %v", m[1], err)
+		}
+	}
+	var files []string
+	for _, glob := range []string{"*.go", "internal/*"} {
+		found, err := filepath.Glob(glob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	if len(files) < 50 {
+		t.Fatalf("only %d files found", len(files))
+	}
+	for _, file := range files {
+		named := func(pattern string) bool { ok, _ := filepath.Match(pattern, file); return ok }
+		if !strings.HasSuffix(file, "_test.go") && !slices.ContainsFunc(patterns, named) {
+			t.Errorf("%s is not named", file)
+		}
 	}
 }

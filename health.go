@@ -9,45 +9,45 @@ import (
 )
 
 const (
-	// stableAfter is how long a link lasts until it is stable. One accepted
-	// share makes it so at once.
+	// stableAfter is how long a link must last to count as stable. An accepted
+	// share makes it stable at once.
 	stableAfter = 30 * time.Second
 
-	// faresWellWindow is how far back what was heard at an address speaks for
-	// it: tries may fail within milliseconds, and pools may say nothing for
-	// seconds.
+	// faresWellWindow is how old the last sign of life of an address may be to
+	// count in its favour. A row of tries may fail within milliseconds, while a
+	// healthy pool may send nothing for seconds.
 	faresWellWindow = 10 * time.Second
 
-	// quietWindow is the same where pools answer or end tries at once: jobs may
-	// come once a minute only.
+	// quietWindow replaces faresWellWindow where the pool answers or ends tries
+	// at once, because its jobs may come only once a minute.
 	quietWindow = time.Minute
 
-	// answeredWithin is how long a try takes at most that the pool has not let
-	// wait for its whole time, which is poolHandshakeTimeout.
+	// answeredWithin is the longest a try may take to count as answered. Tries
+	// that the pool leaves unanswered take poolHandshakeTimeout.
 	answeredWithin = poolHandshakeTimeout / 2
 
-	// readySpeaks is how long a link that got ready, and has not been lost,
-	// speaks for an address where others get no answer to mining.authorize.
+	// readySpeaks is how long a ready link that has not been lost counts in
+	// favour of an address where other tries get no answer to mining.authorize.
 	readySpeaks = 30 * time.Second
 )
 
 // health judges what failed pool links prove, and about whom: an address, a
-// worker, an account, a user agent, this machine, or nobody. Sessions tell it
-// of their tries by attempt, and ask it whom they may dial. Its methods may be
-// called from any goroutine.
+// worker, an account, a user agent, this machine, or nobody. Sessions report
+// their tries through attempt and ask mayDial before they dial. Its methods may
+// be called from any goroutine.
 //
 // An address is an IP and a port. All coins and names that lead to it share
 // what is known of it.
 type health struct {
 	now func() time.Time
 
-	// lookedUp is told from another goroutine when a name could not be looked up
-	// any more or can be again (turned; err is nil then), or has other IPs. It must
-	// not block.
+	// lookedUp is called from another goroutine when look-ups of a name begin
+	// to fail, when they work again (turned is true and err nil), or when the
+	// name has other IPs. It must not block.
 	lookedUp func(a *poolAddress, turned bool, err error)
 
-	// accountsHere is how many sub-accounts have miners here: with few of them,
-	// fewer can fail.
+	// accountsHere is how many sub-accounts have miners here. Where there are
+	// few, failures are counted by worker instead; see decisive.
 	accountsHere atomic.Int64
 
 	mu        sync.Mutex
@@ -64,16 +64,16 @@ func newHealth() *health {
 type endpoint struct {
 	addr netip.AddrPort
 
-	// heardAt and jobAt are when stable links last received something, and
-	// links a job; Unix nanoseconds.
+	// heardAt is when a stable link last received something, jobAt when any
+	// link last received a job, in Unix nanoseconds.
 	heardAt, jobAt atomic.Int64
-	// fastAt is when a link was ready soon last, in Unix nanoseconds, and
-	// fastTook how long that took: for the dial gate.
+	// fastAt is when a link last became ready quickly, in Unix nanoseconds, and
+	// fastTook how long it took. The dial gate uses both.
 	fastAt, fastTook atomic.Int64
 
 	// health.mu guards the following.
 	breaker  breaker
-	mismatch breaker // gives another extranonce: for coins whose pool must not
+	mismatch breaker // open if the pool gives another extranonce; only for coins whose pool must not
 	ports    shortage
 
 	refusals     failureRow // did not connect
@@ -84,17 +84,17 @@ type endpoint struct {
 	kicked       failureRow // lost before they were stable, by account
 	kickedWorker failureRow
 	mismatches   failureRow // gave another extranonce, by worker
-	userAgents   []string   // that have subscribed there, the latest last
+	userAgents   []string   // user agents that have subscribed there, the latest last
 
 	readyAt       time.Time // the last link that became ready
-	tookAt        time.Time // the last one whose extranonce the pool took
-	stableReadyAt time.Time // the same of links that became stable
+	tookAt        time.Time // the last link whose extranonce the pool took
+	stableReadyAt time.Time // the last link that became ready and later stable
 	lostAt        time.Time // the last stable link that the pool ended
-	kickedAt      time.Time // the last link that it ended before that
+	kickedAt      time.Time // the last link that the pool ended before it was stable
 	kicks         bool      // it was taken out because it ended links, and no link there has been stable since
 	connectedAt   time.Time
 	sockets       int // connections of ours
-	stable        int // of them, links that are stable
+	stable        int // how many of these are stable links
 }
 
 // maxUserAgents bounds how many user agents of an address are known.
@@ -102,7 +102,7 @@ const maxUserAgents = 32
 
 func (e *endpoint) String() string { return e.addr.String() }
 
-// endpoint returns the one of an address, made if it is new.
+// endpoint returns the endpoint of an address and creates it if needed.
 func (h *health) endpoint(addr netip.AddrPort) *endpoint {
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	h.mu.Lock()
@@ -118,8 +118,8 @@ func (h *health) endpoint(addr netip.AddrPort) *endpoint {
 	return e
 }
 
-// maxEndpoints is when addresses are forgotten that are not in use: a name may
-// get other IPs every few seconds for years.
+// maxEndpoints is the number of addresses from which unused ones are forgotten:
+// a name may change its IPs every few seconds for years.
 const maxEndpoints = 1024
 
 func (h *health) forgetUnused() {
@@ -135,8 +135,8 @@ type dialer struct {
 	account   *subAccount
 	worker    string // with its account's name
 	userAgent string
-	new       bool // a miner that has had no link yet
-	served    bool // it has had a stable link, here or elsewhere
+	new       bool // the miner has had no link yet
+	served    bool // the miner has had a stable link, here or elsewhere
 	session   bool // the coin's pool must take the session's extranonce
 }
 
@@ -146,7 +146,7 @@ type obstacle uint8
 const (
 	obstacleNone      obstacle = iota
 	obstacleWorker             // this worker's links fail there
-	obstacleUserAgent          // this user agent's do
+	obstacleUserAgent          // this user agent's links fail there
 	obstacleOut                // the address is out
 	obstaclePorts              // no local port is free
 	obstacleMachine            // no descriptors
@@ -157,12 +157,12 @@ type verdict struct {
 	obstacle obstacle
 	probe    probeClass
 	suspect  bool      // the account fails there: another address is better
-	unproven bool      // it has ended links of all, and none there is stable yet
+	unproven bool      // it was taken out for ending links, and none there is stable yet
 	refused  bool      // the worker was refused there lately
 	answer   *response // of obstacleUserAgent: what the pool said, or nil
 }
 
-// mayDial says whether an address may be dialled for d now.
+// mayDial judges whether d may dial an address now.
 func (h *health) mayDial(d *dialer, e *endpoint) verdict {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -204,15 +204,15 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 	return v
 }
 
-// accountSuspect says that several workers of the account failed there and
-// none is stable.
+// accountSuspect reports whether several workers of the account failed there
+// and none is stable.
 func (h *health) accountSuspect(d *dialer, e *endpoint, now time.Time) bool {
 	r := h.records.get(recordKey{e, recordAccount, d.account.name}, now)
 	return r != nil && r.suspect && now.Before(r.until) && d.account.stableAt.count(e) == 0
 }
 
-// suspect says that the worker, or all its account, failed there lately: it
-// waits behind others.
+// suspect reports whether the worker, or its whole account, failed there
+// lately. Suspects wait behind others.
 func (h *health) suspect(d *dialer, e *endpoint) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -237,9 +237,9 @@ func (h *health) probeClassOf(d *dialer, e *endpoint, now time.Time) probeClass 
 	return probeOther
 }
 
-// state is an address's, for those who look: the worst of what it is to
-// anybody is not of interest, so a wrong extranonce counts only where the
-// coin's pool must not give one.
+// state is an address's state as the page and the metrics show it. A wrong
+// extranonce counts only if session is set, for coins whose pool must take the
+// session's.
 func (h *health) state(e *endpoint, session bool) breakerState {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -253,8 +253,9 @@ func (h *health) state(e *endpoint, session bool) breakerState {
 }
 
 // begin starts a try at an address. It returns nil if the address may not be
-// dialled. override: an established miner's own pause replaces the worker's.
-// The attempt ends by lost, failed or abandon.
+// dialled. override ignores the pauses of the worker and the user agent,
+// because an established miner has a pause of its own. The attempt ends by
+// stable, failed or abandon.
 func (h *health) begin(d *dialer, e *endpoint, override bool) *attempt {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -269,7 +270,8 @@ func (h *health) begin(d *dialer, e *endpoint, override bool) *attempt {
 	return a
 }
 
-// personal says that the address is well, but not for this miner.
+// personal reports whether the obstacle concerns this miner only and not the
+// address.
 func (o obstacle) personal() bool { return o == obstacleWorker || o == obstacleUserAgent }
 
 // linkTally counts an account's stable links by address. Few accounts have
@@ -319,10 +321,10 @@ const (
 	portsPauseMost = time.Second
 )
 
-// over says that there is no shortage now.
+// over reports whether there is no shortage now.
 func (s *shortage) over(now time.Time) bool { return !now.Before(s.until) }
 
-// hit has the next pause begin.
+// hit starts the next pause, unless one is running.
 func (s *shortage) hit(now time.Time, most time.Duration) {
 	if now.Before(s.until) {
 		return
@@ -333,7 +335,7 @@ func (s *shortage) hit(now time.Time, most time.Duration) {
 
 func (s *shortage) end() { s.until, s.pause = time.Time{}, 0 }
 
-// tellNow says whether a shortage is to be told again.
+// tellNow reports whether the shortage should be logged again.
 func (s *shortage) tellNow(now time.Time) bool {
 	if now.Sub(s.told) < alertEvery {
 		return false

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// evidence is what a try to get a pool link, or a link, ended with.
+// evidence is how a try to get a pool link, or a link that was not stable yet,
+// ended.
 type evidence uint8
 
 const (
@@ -22,8 +23,8 @@ const (
 	evidenceSubscribe
 	// evidenceSubscribeError: mining.subscribe was answered with an error.
 	evidenceSubscribeError
-	// evidenceExtranonce: another extranonce than the session's, where the
-	// pool must take that.
+	// evidenceExtranonce: the pool gave another extranonce than the session's,
+	// which it has to take.
 	evidenceExtranonce
 	// evidenceRefused: mining.authorize was answered with a refusal.
 	evidenceRefused
@@ -33,8 +34,8 @@ const (
 	evidenceNoJob
 	// evidenceUnstable: lost before it was stable.
 	evidenceUnstable
-	// evidenceTry: noise, a line without end, client.reconnect, a job that can
-	// not be translated: it says nothing about anybody.
+	// evidenceTry: noise, a line without end, client.reconnect, a job that
+	// cannot be translated: it says nothing about anybody.
 	evidenceTry
 	evidenceKinds
 )
@@ -68,7 +69,7 @@ func (b blame) String() string { return blameNames[b] }
 type finding struct {
 	blame    blame
 	takenOut bool // the address was in use until now
-	tell     bool // a shortage that has not been told for a while
+	tell     bool // a shortage that has not been logged for a while
 }
 
 // attempt is one try to get a link, and then that link until it is stable. It
@@ -138,14 +139,14 @@ func (a *attempt) ready() (back bool) {
 	return back
 }
 
-// mayBeStable says that the link has lasted long enough to be stable.
+// mayBeStable reports whether the link has lasted long enough to be stable.
 func (a *attempt) mayBeStable() bool { return a.health.now().Sub(a.readyAt) >= stableAfter }
 
-// stable notes that the link has proved to be one; accepted: by a share that the
-// pool took just now. That puts the address back in, as a link that gets ready
-// does: others, whose links end soon there, may have had it taken out since. It
-// reports whether the address was out. The session tells of the link's end by
-// health.stableEnded.
+// stable notes that the link is stable; accepted means that a share accepted
+// just now made it so. That puts the address back in use, as a link that
+// becomes ready does, because it may have been taken out since by others whose
+// links end soon. It reports whether the address was out. From then on the
+// session reports the link's end to health.stableEnded.
 func (a *attempt) stable(accepted bool) (back bool) {
 	h, e := a.health, a.at
 	h.mu.Lock()
@@ -178,8 +179,8 @@ func (h *health) stableEnded(account *subAccount, e *endpoint, byPool bool) {
 	}
 }
 
-// stableTaken notes a link that was stable in the process before.
-// session: the pool has taken the session's extranonce.
+// stableTaken notes a link that was stable in the previous process. session:
+// the pool has taken the session's extranonce.
 func (h *health) stableTaken(account *subAccount, e *endpoint, session bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -205,8 +206,9 @@ func (a *attempt) endProbe() {
 	a.probe = probeNone
 }
 
-// failed ends the try, or the link that was not stable yet, with what it
-// proves. answer is the pool's, of evidenceSubscribeError.
+// failed ends the try, or the link that was not stable yet, and returns what
+// that proves. answer is the pool's answer for evidenceSubscribeError,
+// otherwise nil.
 func (a *attempt) failed(ev evidence, answer *response) finding {
 	h, e := a.health, a.at
 	h.mu.Lock()
@@ -218,16 +220,18 @@ func (a *attempt) failed(ev evidence, answer *response) finding {
 	f := a.judge(ev, answer, now)
 	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.ofSome() &&
 		(ev != evidenceAuthorize || a.dialer.served) {
-		// While an address is out, whoever probes it speaks for all, but for a
-		// worker that may never have been welcome: of such it takes a row. It may
-		// have been a probe for the extranonce only, or others found the address
-		// well meanwhile.
+		// While an address is out, one failed probe counts for everybody,
+		// unless the worker may never have been welcome there: then it takes a
+		// row of failures. The breaker may have closed meanwhile because others
+		// found the address well, or may never have been open because the probe
+		// was for the extranonce only.
 		a.trip(ev, now)
 	}
 	return f
 }
 
-// ofSome says that others may be served where a try ended like this.
+// ofSome reports whether a pool may serve others although it ended a try like
+// this.
 func (e evidence) ofSome() bool {
 	switch e {
 	case evidenceSession, evidenceRefused, evidenceSubscribeError, evidenceExtranonce:
@@ -236,10 +240,10 @@ func (e evidence) ofSome() bool {
 	return false
 }
 
-// trip takes the address out, or has the next pause begin there: not for miners
-// that were served if one failed that never was, although the pool took its
-// connection. The pool may dislike no more than that miner. It reports whether
-// the address was in use until now.
+// trip takes the address out, or starts its next pause. If the pool took the
+// connection of a miner that was never served and then dropped it, the pause is
+// not for miners that were served: the pool may dislike that miner only. It
+// reports whether the address was in use until now.
 func (a *attempt) trip(ev evidence, now time.Time) (opened bool) {
 	if !a.dialer.served && ev.mayBeOfMiner() {
 		return a.at.breaker.tripOthers(now, pauseMost(ev))
@@ -247,8 +251,8 @@ func (a *attempt) trip(ev evidence, now time.Time) (opened bool) {
 	return a.at.breaker.trip(now, pauseMost(ev))
 }
 
-// mayBeOfMiner says that the pool has taken the connection: what it disliked may
-// be the miner.
+// mayBeOfMiner reports whether the pool took the connection first, so that the
+// miner may be what it disliked.
 func (e evidence) mayBeOfMiner() bool {
 	switch e {
 	case evidenceSubscribe, evidenceAuthorize, evidenceNoJob, evidenceUnstable, evidenceTry:
@@ -284,7 +288,7 @@ func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
 	case evidenceExtranonce:
 		return a.judgeExtranonce(entry, now)
 	case evidenceRefused:
-		// The pause of a worker is not for those that are answered.
+		// A refusal is an answer, so it starts no pause.
 		r := h.records.touch(recordKey{e, recordWorker, d.worker}, now)
 		r.failed, r.unserved, r.refused = now, now, now
 		return finding{blame: blameWorker}
@@ -326,8 +330,8 @@ func (h *health) remember(kind recordKind, e *endpoint, name string, began, now 
 	return r
 }
 
-// judgeSubscribe holds the failure against the user agent first. It is the
-// address's if three user agents, or all there are, failed in a row.
+// judgeSubscribe holds the failure against the user agent first, and against
+// the address if three user agents in a row, or all known ones, failed.
 func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *response, now time.Time) finding {
 	h, e := a.health, a.at
 	e.unsubscribed.add(now, entry, sameUserAgentFailed)
@@ -339,7 +343,7 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *respon
 			h.remember(recordUserAgent, e, entry.userAgent, a.began, now)
 		}
 	}
-	known := e.unsubscribed.n // user agents there are
+	known := e.unsubscribed.n // how many user agents are known there
 	for _, ua := range e.userAgents {
 		if !slices.ContainsFunc(e.unsubscribed.entries[:e.unsubscribed.n], func(f failureEntry) bool { return f.userAgent == ua }) {
 			known++
@@ -348,7 +352,7 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *respon
 	if e.unsubscribed.count < breakerFailures || e.unsubscribed.n < min(breakerFailures, known) || h.faresWell(e, e.unsubscribed.began(), now, a.answeredSoon(now), a.answeredSoon(now)) {
 		return finding{blame: blameUserAgent}
 	}
-	// It is nobody else's fault, then.
+	// The address is at fault, so the user agents are not.
 	for _, f := range e.unsubscribed.entries[:e.unsubscribed.n] {
 		h.records.forget(recordKey{e, recordUserAgent, f.userAgent})
 	}
@@ -356,9 +360,9 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *respon
 }
 
 // judgeExtranonce holds another extranonce against the address at once, as most
-// pools that give one give it to all. A pool that has links which took theirs is
-// another matter: it may find one session's extranonce in use, or treat one kind
-// of miner differently. It is out only if that happens to three workers in a row
+// pools that give one give it to all. A pool that has accepted the extranonces
+// of other links may find one session's in use or treat one kind of miner
+// differently. It is taken out only if this happens to three workers in a row
 // and nobody fares well.
 func (a *attempt) judgeExtranonce(entry failureEntry, now time.Time) finding {
 	h, e := a.health, a.at
@@ -382,13 +386,14 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 	again := known != nil && known.failed.Before(a.began)
 	h.remember(recordWorker, e, entry.worker, a.began, now)
 	if again {
-		// That a worker fails once more says nothing new about the address.
+		// Another failure of the same worker says nothing new about the
+		// address.
 		return finding{blame: blameWorker}
 	}
 	if a.began.Before(e.lostAt) {
-		// The pool has ended links since the try began, and perhaps all of them
-		// once: a try that it did not answer ends with them. Those that follow
-		// tell whether it is out.
+		// The pool has ended stable links since the try began, perhaps all its
+		// connections at once and this one among them. Later tries show whether
+		// it is out.
 		return finding{blame: blameWorker}
 	}
 	e.byAccount.add(now, entry, sameAccountFailed)
@@ -410,14 +415,14 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 	return f
 }
 
-// judgeUnstable holds the end of a link that had begun well against nobody but
-// the worker, or against the address.
+// judgeUnstable holds the early end of a ready link against the worker, or
+// against the address if a row of others lost theirs too.
 func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	h, e := a.health, a.at
 	h.remember(recordWorker, e, entry.worker, a.began, now).unserved = time.Time{}
 	e.kickedAt = now
 	if a.began.Before(e.lostAt) {
-		// It may have ended with all others when the pool ended its links once.
+		// The pool may have ended all its links at once, this one among them.
 		return finding{blame: blameWorker}
 	}
 	e.kicked.add(now, entry, sameAccountFailed)
@@ -432,8 +437,8 @@ func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	return f
 }
 
-// decisive is the row by accounts, or the one by workers if there are fewer
-// accounts here than it takes.
+// decisive returns the row by accounts, or the row by workers if there are not
+// enough accounts here to fill a row.
 func (h *health) decisive(byAccount, byWorker *failureRow) *failureRow {
 	if h.accountsHere.Load() < breakerFailures {
 		return byWorker
@@ -441,14 +446,15 @@ func (h *health) decisive(byAccount, byWorker *failureRow) *failureRow {
 	return byAccount
 }
 
-// answeredSoon says that the pool did not let the try wait for its whole time.
+// answeredSoon reports whether the pool ended the try well before its timeout.
 func (a *attempt) answeredSoon(now time.Time) bool { return now.Sub(a.began) < answeredWithin }
 
-// faresWell says that others have done well at an address since a row of
+// faresWell reports whether others have done well at an address since a row of
 // failures began: a stable link has received something, or a link that became
-// stable got ready. ready: one that is not stable yet speaks for it too, because
-// what failed comes before that. soon: the pool has said or done something about
-// the tries, so it is there, and stable links may be quiet for longer.
+// stable got ready. With ready, a link that is ready but not stable yet counts
+// too, because the failures happened at an earlier step. With soon, the pool
+// reacted to the tries, so it is alive, and stable links may have been quiet
+// for longer.
 func (h *health) faresWell(e *endpoint, began, now time.Time, ready, soon bool) bool {
 	since, window := began, faresWellWindow
 	if soon {
@@ -458,8 +464,8 @@ func (h *health) faresWell(e *endpoint, began, now time.Time, ready, soon bool) 
 		since = from
 	}
 	if e.stable == 0 && since.Before(e.lostAt) {
-		// Those that heard something before that are gone. As long as there are
-		// stable links, the loss of others says nothing about them.
+		// The links that heard something before the loss are gone. While stable
+		// links remain, the loss of others says nothing about them.
 		since = e.lostAt
 	}
 	if ready && e.readyAt.After(e.lostAt) && e.readyAt.After(e.kickedAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
@@ -468,8 +474,9 @@ func (h *health) faresWell(e *endpoint, began, now time.Time, ready, soon bool) 
 	return e.heardAt.Load() > since.UnixNano() || e.stableReadyAt.After(since)
 }
 
-// idle notes that a link gets no jobs although it should. The address is out
-// if none of its links gets any. It reports whether it was in use until now.
+// idle notes that a link gets no jobs although it should. The address is taken
+// out if none of its links gets any. It reports whether it was in use until
+// now.
 func (h *health) idle(e *endpoint, limit time.Duration) (takenOut bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -45,18 +45,19 @@ type healthRecord struct {
 	pause  time.Duration
 	until  time.Time // of the pause
 
-	// unserved is the last failure before the link was ready, if none has been
-	// ready since. Who was served and then lost the link is not suspect.
+	// unserved is the last failure before a link was ready, if no link has been
+	// ready since. A worker that was served and then lost its link is not
+	// suspect.
 	unserved time.Time
-	refused  time.Time // workers: the last refusal, under the same condition
+	refused  time.Time // workers: the last refusal, if no link has been ready since
 
 	row     failureRow // accounts: different workers that failed
-	suspect bool       // accounts: that many did
+	suspect bool       // accounts: a full row of workers failed
 	answer  *response  // user agents: the pool's error to mining.subscribe, if it gave one
 }
 
 // fail notes a failure of a try that began at began. Failures of tries that
-// were under way together are one: the pause doubles once.
+// were under way together double the pause only once.
 func (r *healthRecord) fail(began, now time.Time) {
 	if r.pause == 0 || began.After(r.failed) {
 		r.pause = min(max(2*r.pause, recordPauseFirst), recordPauseMost)
@@ -65,7 +66,7 @@ func (r *healthRecord) fail(began, now time.Time) {
 	r.failed = now
 }
 
-// mayTryAnew says whether a new connection may try although the pause is not
+// mayTryAnew reports whether a new connection may try although the pause is not
 // over.
 func (r *healthRecord) mayTryAnew(now time.Time) bool {
 	return !now.Before(r.until) || now.Sub(r.failed) >= min(r.pause, newMinerPauseMost)
@@ -92,7 +93,7 @@ func (b *recordBook) get(key recordKey, now time.Time) *healthRecord {
 	return r
 }
 
-// touch returns a record, made if there was none.
+// touch returns a record and creates it if needed.
 func (b *recordBook) touch(key recordKey, now time.Time) *healthRecord {
 	b.expire(now)
 	if at := b.byKey[key]; at != nil {

@@ -15,13 +15,13 @@ import (
 	"github.com/golang/glog"
 )
 
-// Log files are named, linked, begun and continued as the log library does it,
-// but what goes wrong with them ends nothing.
+// Log files are named, linked, begun and continued as by the log library, but
+// problems with them do not end the process.
 
 const (
 	logStamp = "20060102-150405" // of a file's name, local time
 
-	// logFileLook is how often a file is looked for at its place.
+	// logFileLook is how often the log checks that its file is still in place.
 	logFileLook = time.Second
 
 	// logDirRetry is how often a directory that could not be used is tried again.
@@ -31,7 +31,7 @@ const (
 // logFile is the logOutput for the lines of one severity and above. It belongs
 // to its queue's goroutine.
 type logFile struct {
-	severity string // as in the file's name
+	severity string // spelled as in the file's name
 	dir      string // -log_dir; empty: the directory for temporary files
 	links    string // -log_link; may be empty
 	program  string // this and the next two are parts of the files' names
@@ -48,7 +48,7 @@ type logFile struct {
 	size     uint64
 	made     time.Time
 	looked   time.Time
-	away     bool      // the file is not in dir
+	away     bool      // the file is not in dir but in the directory for temporary files
 	retryDir time.Time // when dir is tried again
 }
 
@@ -66,7 +66,7 @@ func newLogFile(severity, dir, links string, warn func(format string, args ...an
 	return f
 }
 
-// nameRune makes any text fit for a file's name.
+// nameRune replaces runes that do not fit into a file's name.
 func nameRune(r rune) rune {
 	switch {
 	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
@@ -92,8 +92,8 @@ func (f *logFile) write(lines []byte) (int, error) {
 	return n, f.broken(err)
 }
 
-// broken gives up a file that fails for another reason than a full disk: at the
-// next try there may be a better one.
+// broken gives up a file that fails for another reason than a full disk, so
+// that the next try can use another one.
 func (f *logFile) broken(err error) error {
 	if err != nil && !isDiskFull(err) {
 		f.close()
@@ -105,7 +105,8 @@ func isDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// ready sees that there is an open file for n more bytes, in its place.
+// ready makes sure that a file is open, in place, and has room for n more
+// bytes.
 func (f *logFile) ready(n int) error {
 	now := f.now()
 	if f.file != nil && now.Sub(f.looked).Abs() >= logFileLook {
@@ -135,19 +136,20 @@ func (f *logFile) ready(n int) error {
 	return nil
 }
 
-// inPlace says whether the file is still where it was made: somebody may have
-// moved or removed it, or its directory.
+// inPlace reports whether the file is still where it was created. Somebody may
+// have moved or removed it or its directory.
 func (f *logFile) inPlace() bool {
 	there, err := os.Lstat(f.path)
 	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist) // else it can not be told
+		return !errors.Is(err, fs.ErrNotExist) // after other errors, assume that it is in place
 	}
 	own, err := f.file.Stat()
 	return err == nil && os.SameFile(there, own)
 }
 
-// find makes a file in the configured directory or, if that is no use, in the
-// one for temporary files. A full disk is no reason to fill another.
+// find creates a file in the configured directory or, if that cannot be used,
+// in the one for temporary files. If the disk is full it does not, so as not to
+// fill another disk.
 func (f *logFile) find(now time.Time) (file *os.File, path string, away bool, err error) {
 	if f.dir == "" {
 		file, path, err = f.create(os.TempDir(), now)
@@ -170,7 +172,7 @@ func (f *logFile) dirFailed(err error, now time.Time) {
 	}
 }
 
-// use goes on in a new file.
+// use continues the log in a new file.
 func (f *logFile) use(file *os.File, path string, away bool, now time.Time) {
 	if f.file != nil {
 		_, _ = fmt.Fprintf(f.file, "Next log: %s\n\nCONTINUED IN NEXT FILE\n", path) // the disk may be full
@@ -186,8 +188,9 @@ func (f *logFile) use(file *os.File, path string, away bool, now time.Time) {
 		f.host, runtime.Compiler, runtime.Version(), runtime.GOOS, runtime.GOARCH, f.previous)
 }
 
-// create makes a file and the links to it. Nothing that is there is written to:
-// in a directory that is everybody's it could be a link to something else.
+// create creates a file and the links to it. It never writes to an existing
+// file, which could be a link to something else if others may write to the
+// directory.
 func (f *logFile) create(dir string, now time.Time) (*os.File, string, error) {
 	rest := fmt.Sprintf("%s.%s.%s.log.%s.%s", f.program, f.host, f.user, f.severity, now.Format(logStamp))
 	suffix := fmt.Sprintf(".%d", os.Getpid())
@@ -195,7 +198,7 @@ func (f *logFile) create(dir string, now time.Time) (*os.File, string, error) {
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | os.O_APPEND
 	file, err := os.OpenFile(path, flags, 0o666)
 	if errors.Is(err, fs.ErrExist) {
-		// After an upgrade the pid is the same, in a container always.
+		// The pid is the same after an upgrade, and always in a container.
 		if err = renameAside(dir, rest, suffix); err == nil {
 			file, err = os.OpenFile(path, flags, 0o666)
 		}
@@ -211,14 +214,15 @@ func (f *logFile) create(dir string, now time.Time) (*os.File, string, error) {
 	return file, path, nil
 }
 
-// relink makes a symbolic link. It is a convenience: that there is none, as on
-// some systems, matters to nobody.
+// relink makes a symbolic link. Links are only a convenience and some systems
+// have none, so errors are ignored.
 func relink(link, target string) {
 	_ = os.Remove(link)
 	_ = os.Symlink(target, link)
 }
 
-// renameAside moves REST.PID, of a former program with this pid, to REST.N.PID.
+// renameAside renames REST.PID, the file of a former program with the same pid,
+// to REST.N.PID.
 func renameAside(dir, rest, suffix string) error {
 	const most = 1000 // starts in one second
 	for n := 1; n <= most; n++ {

@@ -14,7 +14,8 @@ import (
 
 const (
 	// maxLogQueue bounds the bytes that wait for one output. Twice as many can
-	// be in memory, because the writer may be at work on as many.
+	// be in memory, because the writer may be writing another batch of that
+	// size.
 	maxLogQueue = 1 << 20
 
 	// logBuffer and logBufferTime bound what -logbuflevel may hold back. They
@@ -22,8 +23,9 @@ const (
 	logBuffer     = 256 << 10
 	logBufferTime = 30 * time.Second
 
-	// maxLogWrite is the most that is written in one call. A pipe takes so much
-	// as a whole or not at all, so what a blocked writer has written is known.
+	// maxLogWrite is the most that is written in one call. A pipe accepts that
+	// much completely or not at all, so it is known what a blocked writer has
+	// written.
 	maxLogWrite = 4 << 10
 
 	logRetry = time.Second // after an error
@@ -32,23 +34,23 @@ const (
 // logOutput is where the lines of one queue go.
 type logOutput interface {
 	// write is called with whole lines by the queue's goroutine only, and may
-	// block. It returns how many bytes it took, whole lines too; the rest is
-	// given again.
+	// block. It returns how many bytes it took, also in whole lines; it will be
+	// called again with the rest.
 	write(lines []byte) (int, error)
 }
 
 // logQueue stands between the program and one output of the log. push never
-// waits: lines for which there is no room are dropped and counted, and a line in
-// their place says how many are missing. The goroutine run, which may be blocked
-// by the output for any length of time, is the only one that writes.
+// waits: if there is no room, lines are dropped and counted, and a line in
+// their place says how many are missing. Only the goroutine run writes, and the
+// output may block it for any length of time.
 type logQueue struct {
 	output   logOutput
-	troubled func(err error) // hears of errors, once a minute; may be nil
+	troubled func(err error) // called for errors, at most once a minute; may be nil
 	retry    time.Duration
 	lost     atomic.Int64 // lines that were dropped, ever
 
 	wake  chan struct{}
-	hurry chan struct{} // cuts the pause before a retry short
+	hurry chan struct{} // ends the pause before a retry early
 
 	mu      sync.Mutex
 	pending []byte
@@ -56,8 +58,8 @@ type logQueue struct {
 	dropped int           // lines that should follow pending
 	held    *time.Timer   // wakes the writer for lines that -logbuflevel holds back
 	writing int           // lines that the writer has taken and not written yet
-	telling int           // dropped lines of which the end of the writer's batch tells
-	failed  error         // of the last write; nil if that went well
+	telling int           // dropped lines that the end of the writer's batch reports
+	failed  error         // error of the last write, or nil
 	tries   int           // writes so far
 	since   time.Time     // when the write under way began; zero if none is
 	changed chan struct{} // closed at the next change; nil if nobody waits
@@ -77,8 +79,9 @@ func newLogQueue(output logOutput) *logQueue {
 func (q *logQueue) push(line []byte, urgent bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// Once a line was dropped all that follow are, until the writer takes what
-	// is there: the line that tells of it must be in the right place.
+	// After one line was dropped, all others are too until the writer takes the
+	// pending ones, so that the line that reports the gap is in the right
+	// place.
 	if q.dropped > 0 || len(q.pending)+len(line) > maxLogQueue {
 		q.dropped++
 		q.lost.Add(1)
@@ -117,7 +120,7 @@ func (q *logQueue) run() {
 	}
 }
 
-// take gives the writer all that is pending.
+// take gives the writer all pending lines.
 func (q *logQueue) take() []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -136,7 +139,7 @@ func (q *logQueue) take() []byte {
 	return batch
 }
 
-// writeOut writes all of batch, however often it takes.
+// writeOut writes all of batch, with as many calls and retries as needed.
 func (q *logQueue) writeOut(batch []byte) {
 	for len(batch) > 0 {
 		q.begin()
@@ -173,7 +176,7 @@ func (q *logQueue) begin() {
 	q.since = time.Now()
 }
 
-// inWrite is for how long the write under way has been.
+// inWrite is how long the write under way has taken so far.
 func (q *logQueue) inWrite() time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -198,7 +201,7 @@ func firstLines(lines []byte, limit int) []byte {
 	return lines
 }
 
-// change tells those in drain. q.mu is held.
+// change wakes the callers of drain. q.mu is held.
 func (q *logQueue) change() {
 	if q.changed != nil {
 		close(q.changed)
@@ -206,8 +209,8 @@ func (q *logQueue) change() {
 	}
 }
 
-// drain waits until all is written, or can not be at the moment, or until the
-// deadline.
+// drain waits until everything is written, the output fails, or the deadline
+// has passed.
 func (q *logQueue) drain(deadline <-chan struct{}) {
 	signalOnce(q.wake)
 	q.mu.Lock()
@@ -235,13 +238,13 @@ func (q *logQueue) drain(deadline <-chan struct{}) {
 	}
 }
 
-// outputHandover is what the next program is told of one output.
+// outputHandover is what the next program learns about one output.
 type outputHandover struct {
-	Missing int   // lines that were not written, of which nothing tells yet
-	Lost    int64 // all that were ever left out
+	Missing int   // lines that were not written and are not reported yet
+	Lost    int64 // all lines that were ever dropped
 }
 
-// handover tells what a process that ends now leaves out.
+// handover returns what a process that ends now would leave unwritten.
 func (q *logQueue) handover() outputHandover {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -249,7 +252,8 @@ func (q *logQueue) handover() outputHandover {
 	return outputHandover{Missing: unsent + q.telling + q.dropped, Lost: q.lost.Load() + int64(unsent)}
 }
 
-// takeHandover has the queue begin with what the former program's left out.
+// takeHandover makes the queue begin with a report of the lines that the former
+// program left out.
 func (q *logQueue) takeHandover(h outputHandover) {
 	q.lost.Add(max(0, h.Lost))
 	if h.Missing > 0 {
@@ -257,21 +261,22 @@ func (q *logQueue) takeHandover(h outputHandover) {
 	}
 }
 
-// missingLines is the line that stands for those that were left out.
+// missingLines is the line that reports the lines that were left out.
 func missingLines(n int, why string) []byte {
 	return formatLogLine('W', "log: %d lines are missing here: %s", n, why)
 }
 
-// formatLogLine makes a line as the log library does, for what can not go through it
-// because it is about one output only.
+// formatLogLine formats a line like the log library. It is for lines that go to
+// one output only, which the library cannot do.
 func formatLogLine(severity byte, format string, args ...any) []byte {
 	_, source, at, _ := runtime.Caller(1)
 	line := fmt.Appendf(nil, "%c%s %7d %s:%d] ", severity, time.Now().Format("0102 15:04:05.000000"), os.Getpid(), filepath.Base(source), at)
 	return append(fmt.Appendf(line, format, args...), '\n')
 }
 
-// lineWriter writes to files that may take part of a line only. What it says
-// was taken are whole lines; it remembers how much of the next is there already.
+// lineWriter writes to files that may accept only part of a line. It reports
+// whole lines as written and remembers how much of the next line is written
+// already.
 type lineWriter struct{ part int }
 
 func (w *lineWriter) write(to io.Writer, lines []byte) (int, error) {

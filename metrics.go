@@ -14,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics for Prometheus. Values of labels are names of this program and of its
-// configuration; miners can not choose any.
+// Metrics for Prometheus. Values of labels come from this program and its
+// configuration only; miners cannot choose any.
 
 const (
 	maxScrapes    = 4 // at a time
@@ -80,7 +80,7 @@ var (
 	descLost         = desc("last_upgrade_lost_sessions", "Sessions that the last upgrade could not take over.")
 )
 
-// metricsHandler serves a registry of its own.
+// metricsHandler serves the metrics from a registry of its own.
 func (s *statusServer) metricsHandler() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -105,18 +105,18 @@ func (l metricsLog) Println(v ...any) {
 	l.limits.Errorf("metrics", "metrics: %s", strings.TrimSpace(fmt.Sprintln(v...)))
 }
 
-// metricsCollector makes the metrics when they are asked for.
+// metricsCollector makes the metrics on each scrape.
 type metricsCollector struct{ server *statusServer }
 
-// Describe says nothing, which makes the collector an unchecked one; a test
-// sees to what it gives.
+// Describe sends nothing, which makes the collector an unchecked one. A test
+// checks its metrics instead.
 func (c *metricsCollector) Describe(chan<- *prometheus.Desc) {}
 
 func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	s, m := c.server, c.server.manager
 	mon := m.monitor
 	add := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels []string) {
-		for i := range labels { // a former process's coins were not checked here
+		for i := range labels { // coins of a former process were not checked by this one
 			labels[i] = strings.ToValidUTF8(labels[i], "?")
 		}
 		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
@@ -177,13 +177,13 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	c.collectPools(gauge, count)
 }
 
-// addMetric gives one value.
+// addMetric adds one value.
 type addMetric func(d *prometheus.Desc, v float64, labels ...string)
 
 func (c *metricsCollector) collectSessions(gauge, count addMetric) {
 	v := c.server.surveyor.get()
 	if v.at.IsZero() {
-		return // the relay has not answered yet
+		return // no survey has been made yet
 	}
 	gauge(descDelay, v.delay.Seconds())
 	gauge(descSurveyAge, time.Since(v.at).Seconds())
@@ -220,7 +220,8 @@ func (c *metricsCollector) collectSessions(gauge, count addMetric) {
 	}
 }
 
-// collectPools adds up former pools of a coin at the same address.
+// collectPools adds the values of former pools of a coin to those of its pool
+// at the same address.
 func (c *metricsCollector) collectPools(gauge, count addMetric) {
 	m := c.server.manager
 	for coin, shares := range m.sharesByCoin() {
@@ -275,7 +276,7 @@ func (c *metricsCollector) collectPools(gauge, count addMetric) {
 	}
 }
 
-// ipState gives one value for each state that an IP can have.
+// ipState adds one value for each state that an IP can have.
 func ipState(gauge addMetric, key [2]string, state string) {
 	for _, name := range breakerNames {
 		gauge(descIPBreaker, oneIf(name == state), key[0], key[1], name)
@@ -289,9 +290,10 @@ func oneIf(condition bool) float64 {
 	return 0
 }
 
-// cachedCollector bounds what a costly collector costs: where the kernel can
-// only list descriptors one by one, counting ten thousands takes milliseconds.
-// What was collected serves for a thousand times as long as that took.
+// cachedCollector bounds the cost of an expensive collector: where the kernel
+// can only list descriptors one by one, counting tens of thousands takes
+// milliseconds. Collected values are reused for a thousand times as long as
+// collecting them took.
 type cachedCollector struct {
 	prometheus.Collector
 

@@ -2,7 +2,7 @@ package main
 
 import "os"
 
-// openDescriptors counts this process's open files, -1 if it can not be told
+// openDescriptors counts this process's open files, -1 if it cannot be told
 // cheaply. Since Linux 6.2 the directory's size is the number.
 func openDescriptors() int {
 	info, err := os.Stat("/proc/self/fd")

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// resolveTimeout bounds a name look-up, resolveKeep is how long its
-	// outcome serves, and resolveRetry how long one without an outcome does.
+	// resolveTimeout bounds a name look-up. Its IPs are used for resolveKeep
+	// without another look-up; a name without IPs is looked up again after
+	// resolveRetry.
 	resolveTimeout = 5 * time.Second
 	resolveKeep    = 30 * time.Second
 	resolveRetry   = time.Second
@@ -21,8 +22,8 @@ const (
 	// refreshEvery is how often a name is looked up while all its IPs are out.
 	refreshEvery = 2 * time.Second
 
-	// resolveServes is how long an outcome may still be used while the name is
-	// looked up again.
+	// resolveServes is how long the IPs may still be used after that while the
+	// name is looked up again.
 	resolveServes = 5 * time.Minute
 
 	maxPoolIPs = 32 // of one name
@@ -31,10 +32,10 @@ const (
 // pool is one coin's entry of StratumServerMap.
 type pool struct {
 	coin      string
-	suffix    string         // for worker names that are not known without
+	suffix    string         // second try for worker names that the pool refuses without it
 	addresses []*poolAddress // URL, then BackupURLs
 
-	ownExtranonce bool   // the pool picks it
+	ownExtranonce bool   // the pool picks the extranonce ("pool" coins)
 	worker        string // template of names; empty: none
 	password      string // for all workers; empty: the miners' own
 
@@ -43,7 +44,7 @@ type pool struct {
 }
 
 // newPools makes the pools of a configuration. Coins with the same address
-// share it, and what h knows of its IPs.
+// share its poolAddress.
 func newPools(c *Config, h *health) (map[string]*pool, error) {
 	known := make(map[string]*poolAddress)
 	address := func(key, text string) (*poolAddress, error) {
@@ -80,21 +81,21 @@ func newPools(c *Config, h *health) (map[string]*pool, error) {
 	return pools, nil
 }
 
-// has says whether a is one of the pool's addresses.
+// has reports whether a is one of the pool's addresses.
 func (p *pool) has(a *poolAddress) bool { return slices.Contains(p.addresses, a) }
 
-// sameAs says whether links to p are links to q.
+// sameAs reports whether a link to p can serve as a link to q.
 func (p *pool) sameAs(q *pool) bool {
 	return p.suffix == q.suffix && p.ownExtranonce == q.ownExtranonce && p.worker == q.worker && p.password == q.password && slices.EqualFunc(p.addresses, q.addresses, func(a, b *poolAddress) bool { return a.text == b.text })
 }
 
-// leadsTo says whether one of the pool's addresses has e among its IPs.
+// leadsTo reports whether one of the pool's addresses has e among its IPs.
 func (p *pool) leadsTo(e *endpoint) bool {
 	return slices.ContainsFunc(p.addresses, func(a *poolAddress) bool { return a.leadsTo(e) })
 }
 
-// poolAddress is a pool's host and port. Host names are looked up once for all
-// sessions that want them at the time.
+// poolAddress is a pool's host and port. A host name is looked up once for all
+// sessions that want it at the same time.
 type poolAddress struct {
 	text   string
 	host   string
@@ -103,7 +104,7 @@ type poolAddress struct {
 	named  bool // host is no literal address
 
 	mu        sync.Mutex
-	ips       []*endpoint // of the last look-up that worked; never changed in place
+	ips       []*endpoint // of the last successful look-up; never changed in place
 	until     time.Time   // how long ips serve
 	waiting   []func()
 	lookupErr error     // of the last look-up
@@ -128,9 +129,9 @@ func newPoolAddress(hostPort string, h *health) (*poolAddress, error) {
 	return a, nil
 }
 
-// current gives the address's IPs in the order in which they should be tried,
-// and whether they were looked up lately. None are known of a name that was
-// never found.
+// current returns the address's IPs in the order in which to try them, and
+// whether they were looked up lately. There are none for a name that was never
+// found.
 func (a *poolAddress) current() (ips []*endpoint, fresh bool) {
 	a.mu.Lock()
 	ips, fresh = a.ips, !a.named || time.Now().Before(a.until)
@@ -138,10 +139,10 @@ func (a *poolAddress) current() (ips []*endpoint, fresh bool) {
 	return a.health.inOrder(ips), fresh
 }
 
-// usable is current for those that want to dial. wait: the name has to be
-// looked up first. Otherwise that is done beside: what was found some minutes ago
-// serves for the moment, and a name server that does not answer keeps nobody
-// from a backup.
+// usable is current for callers that want to dial. wait means that the name has
+// to be looked up first. IPs that are a few minutes old are used while the name
+// is looked up in the background, so that a name server that does not answer
+// keeps nobody from dialling.
 func (a *poolAddress) usable() (ips []*endpoint, wait bool) {
 	ips, fresh := a.current()
 	if fresh {
@@ -165,7 +166,7 @@ func (a *poolAddress) leadsTo(e *endpoint) bool {
 }
 
 // resolve looks the name up and then calls done, from another goroutine; done
-// must not block. Those that ask meanwhile share the look-up.
+// must not block. Callers during a look-up share it.
 func (a *poolAddress) resolve(done func()) {
 	a.mu.Lock()
 	a.waiting = append(a.waiting, done)
@@ -176,9 +177,9 @@ func (a *poolAddress) resolve(done func()) {
 	}
 }
 
-// refresh looks the name up although what is known of it still serves, as none
-// of its IPs can be used: the pool may have moved. Nobody waits for that, and it
-// is done at most once in refreshEvery.
+// refresh looks the name up in the background before its IPs are due, because
+// none of them can be used and the pool may have moved. It does so at most once
+// in refreshEvery.
 func (a *poolAddress) refresh() {
 	a.mu.Lock()
 	now := time.Now()
@@ -192,7 +193,7 @@ func (a *poolAddress) refresh() {
 	}
 }
 
-// lookup asks the resolver. If that fails, the IPs of before serve on: a name
+// lookup asks the resolver. If that fails, the previous IPs stay in use: a name
 // server that is away for a moment is no reason to lose a pool.
 func (a *poolAddress) lookup() {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
@@ -229,7 +230,8 @@ func (a *poolAddress) lookup() {
 	}
 }
 
-// state is the best of the address's IPs' states: that is where links go.
+// state is the best state of the address's IPs, because links go to the best
+// one.
 func (a *poolAddress) state(session bool) breakerState {
 	a.mu.Lock()
 	ips, failed := a.ips, a.lookupErr != nil
@@ -238,7 +240,7 @@ func (a *poolAddress) state(session bool) breakerState {
 		if failed {
 			return breakerOpen
 		}
-		return breakerClosed // it was not looked up yet
+		return breakerClosed // the name was not looked up yet
 	}
 	best := breakerOpen
 	for _, e := range ips {
@@ -259,8 +261,8 @@ func (a *poolAddress) lookupError() error {
 	return a.lookupErr
 }
 
-// resolveAgain has the next user of the name look it up, however long ago that
-// was done: none of its IPs answers.
+// resolveAgain makes the IPs due for a new look-up after resolveRetry, because
+// none of them answers.
 func (a *poolAddress) resolveAgain() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 )
 
 // raceDelay is how long one of a name's IPs may take to connect before the next
-// one is tried beside it.
+// one is tried in parallel.
 const raceDelay = 500 * time.Millisecond
 
 // poolDial connects to the first of a pool address's IPs that takes the
@@ -29,8 +29,8 @@ type dialTry struct {
 	socket  *relay.Socket
 }
 
-// next begins to connect to the next IP, and later to the one after it. It
-// reports false when none is left and none is under way.
+// next starts a connection to the next IP and arranges for the one after it to
+// follow. It reports false when no IP is left and no try is under way.
 func (d *poolDial) next() bool {
 	s := d.link.session
 	s.loop.StopTimer(d.timer)
@@ -40,7 +40,7 @@ func (d *poolDial) next() bool {
 		d.ips = d.ips[1:]
 		a := s.manager.health.begin(&d.link.dialer, e, d.link.override)
 		if a == nil {
-			continue // others probe it
+			continue // others are probing it
 		}
 		sock, err := s.loop.Dial(e.addr, s)
 		if err != nil {
@@ -62,9 +62,9 @@ func (d *poolDial) next() bool {
 	return true
 }
 
-// waited has the next IP join those that have not answered yet. When all had
-// their turn, those that failed or could not be dialled have another: a name's
-// silent IP must not keep the miner from one that is back.
+// waited starts a try at the next IP beside those that have not answered yet.
+// After the last one, the IPs that failed or could not be dialled get another
+// turn: a silent IP must not keep the miner from one that has recovered.
 func (d *poolDial) waited() {
 	if len(d.ips) == 0 {
 		d.ips = d.nowDiallable()
@@ -74,7 +74,8 @@ func (d *poolDial) waited() {
 	}
 }
 
-// nowDiallable gives the address's IPs that may be dialled and are not already.
+// nowDiallable returns the address's IPs that may be dialled and have no try
+// under way.
 func (d *poolDial) nowDiallable() (ips []*endpoint) {
 	k := d.link
 	all, _ := k.address.current()
@@ -89,7 +90,7 @@ func (d *poolDial) nowDiallable() (ips []*endpoint) {
 	return ips
 }
 
-// owns says that sock is one that is being connected.
+// owns reports whether sock is the socket of a try under way.
 func (d *poolDial) owns(sock *relay.Socket) bool {
 	for _, t := range d.tries {
 		if t.socket == sock {
@@ -99,8 +100,8 @@ func (d *poolDial) owns(sock *relay.Socket) bool {
 	return false
 }
 
-// connected notes the outcome for one IP. The first that connects is the
-// link's; the others are given up.
+// connected notes the outcome for one IP. The first connection becomes the
+// link's; the other tries are given up.
 func (d *poolDial) connected(sock *relay.Socket, err error) {
 	var try dialTry
 	for i, t := range d.tries {
@@ -122,7 +123,7 @@ func (d *poolDial) connected(sock *relay.Socket, err error) {
 	d.link.connected(try)
 }
 
-// failed tells what it proves that an IP did not connect.
+// failed reports to health that an IP did not connect.
 func (d *poolDial) failed(a *attempt, err error) {
 	m := d.link.session.manager
 	ev := dialEvidence(err, a.at.addr)

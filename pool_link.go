@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// poolHandshakeTimeout is for all of a link's preparation, dial included.
+	// poolHandshakeTimeout bounds the whole preparation of a link, dial
+	// included.
 	poolHandshakeTimeout = 10 * time.Second
 
 	// firstJobGrace is how long the answer to a miner's authorization waits
@@ -20,8 +21,8 @@ const (
 	// mining.authorize at pools that pick their own extranonce.
 	authorizeGap = 10 * time.Millisecond
 
-	// maxChanges is how many other extranonces a pool may pick before its link
-	// is ready: for each, all it has sent is gone through again.
+	// maxChanges is how often a pool may change its extranonce before its link
+	// is ready. Each change costs a pass over all lines it has sent.
 	maxChanges = 8
 
 	// maxJunkLines is how many lines that are not JSON a pool may send before
@@ -40,18 +41,18 @@ var (
 )
 
 // poolLink prepares one connection to a pool: dial, subscribe with the
-// session's extranonce, authorize, first job. It is used for the first connect,
-// for switches and reconnects alike. It belongs to its session, which it tells
-// by linkReady or linkFailed, once.
+// session's extranonce, authorize, first job. First connects, switches and
+// reconnects all use it. It belongs to its session and calls the session's
+// linkReady or linkFailed once.
 type poolLink struct {
 	session  *Session
 	pool     *pool
 	address  *poolAddress
 	dialer   dialer
-	override bool // the session's own pause replaces the worker's
+	override bool // ignore the worker's pause, because the session has its own
 
 	dial    *poolDial     // until one of the address's IPs is connected
-	attempt *attempt      // from then on
+	attempt *attempt      // set once connected
 	socket  *relay.Socket // of attempt
 
 	deadline *relay.Timer
@@ -59,7 +60,7 @@ type poolLink struct {
 	pending  linkPending
 	done     bool
 
-	suffixed    bool // the name that was sent last has the suffix
+	suffixed    bool // the last name sent has the suffix
 	rolling     bool // the pool knows version rolling
 	allowedMask uint32
 	answer      *response // to mining.authorize
@@ -68,11 +69,12 @@ type poolLink struct {
 	configureID uint32 // of the requests whose answers the link waits for
 	subscribeID uint32
 	authorizeID uint32 // of the last try
-	// capabilitiesID is of the request for answers to an agent's shares; 0: none.
+	// capabilitiesID is the request for answers to an agent's shares; 0 if
+	// there is none.
 	capabilitiesID uint32
 	junk           []byte // the first line that was not JSON
 	junkLines      int
-	introduced     bool // the pool was told of all workers
+	introduced     bool // the pool was sent all workers
 
 	subscribedAt time.Time    // when mining.subscribe was sent
 	gap          *relay.Timer // until mining.authorize is sent
@@ -83,13 +85,13 @@ type poolLink struct {
 	translate *translation
 	rules     *lineRules // nil: lines go on as they are
 	changes   int        // of the extranonce
-	own       bool       // the miner has to be told the pool's extranonce
+	own       bool       // the miner must be given the pool's extranonce
 
 	early   []byte // lines for the miner, in order
 	hasJob  bool
-	noGrace bool // the grace has run out
+	noGrace bool // firstJobGrace has run out
 
-	difficulty bool // the pool has told one
+	difficulty bool // the pool has sent one
 }
 
 // linkPending are the answers a link waits for.
@@ -114,17 +116,17 @@ func (k *poolLink) start(ips []*endpoint) {
 	}
 }
 
-// connected goes on with the first IP that took the connection.
+// connected continues with the first IP that accepted the connection.
 func (k *poolLink) connected(try dialTry) {
 	k.dial, k.attempt, k.socket = nil, try.attempt, try.socket
 	k.sendHandshake()
 }
 
-// sendHandshake begins the handshake. A pool that takes the session's extranonce
-// gets all requests in one packet. Others get one after the other, as a miner
-// would send them: there are some that refuse a worker before subscribe is
-// answered, and some that ignore suggestions before authorize is (docs/protocol.md,
-// "Handshake with the pool").
+// sendHandshake begins the handshake. A pool that takes the session's
+// extranonce gets all requests in one packet. Others get one after the other,
+// as a miner would send them: some refuse a worker before they have answered
+// subscribe, and some ignore suggestions before they have answered authorize
+// (docs/protocol.md, "Handshake with the pool").
 func (k *poolLink) sendHandshake() {
 	s := k.session
 	s.lookAhead()
@@ -166,9 +168,9 @@ func (k *poolLink) appendAuthorize(b []byte) []byte {
 	return appendRequest(b, ownIDText(k.authorizeID), auth.method, append([][]byte{quote(name)}, k.pool.passwordFor(auth.rest)...)...)
 }
 
-// authorizeNext sends mining.authorize after mining.subscribe has been answered.
-// Some pools refuse a worker that comes within a few milliseconds of subscribe,
-// so one at a nearby pool waits for a moment.
+// authorizeNext sends mining.authorize after mining.subscribe has been
+// answered. Some pools refuse a worker that comes within a few milliseconds of
+// subscribe, so authorize to a nearby pool waits for a moment.
 func (k *poolLink) authorizeNext() {
 	s := k.session
 	if wait := authorizeGap - time.Since(k.subscribedAt); wait > 0 {
@@ -178,8 +180,8 @@ func (k *poolLink) authorizeNext() {
 	k.socket.Write(k.appendAuthorize(nil))
 }
 
-// received consumes lines until the link is ready; what follows is the
-// session's.
+// received consumes lines until the link is ready. The session reads the lines
+// after that.
 func (k *poolLink) received(b []byte) int {
 	used := 0
 	for !k.done {
@@ -244,8 +246,8 @@ func (k *poolLink) line(line []byte) {
 	case lineSetExtranonce:
 		k.extranonceChanged(line)
 	case lineReconnect:
-		// The miner must stay here, so only a pool that names no other place
-		// may be meant to go on with.
+		// The miner must stay with this pool, so the link can continue only if
+		// the pool names no other host.
 		if namesHost(line) {
 			k.fail(errPoolReconnect)
 		}
@@ -264,7 +266,7 @@ func (k *poolLink) keep(line []byte) {
 	k.early = append(k.early, line...)
 }
 
-// progress sees whether the link is ready.
+// progress checks whether the link is ready.
 func (k *poolLink) progress() {
 	if k.done || k.pending&(pendingSubscribe|pendingAuthorize) != 0 {
 		return
@@ -295,8 +297,8 @@ func (k *poolLink) ready() {
 	k.session.linkReady(k)
 }
 
-// untranslatable reports why a job that has come can not be changed for the
-// miner, if so.
+// untranslatable returns an error if a job that was received cannot be
+// translated for the miner.
 func (k *poolLink) untranslatable() error {
 	if k.translate == nil || !k.hasJob {
 		return nil
@@ -314,7 +316,7 @@ func (k *poolLink) untranslatable() error {
 	return nil
 }
 
-// unanswered are the own requests whose answers may still come.
+// unanswered returns the switcher's own requests whose answers may still come.
 func (k *poolLink) unanswered() *ownRequests {
 	if k.pending&pendingConfigure != 0 {
 		k.requests.expectConfigure(k.configureID)
@@ -325,8 +327,9 @@ func (k *poolLink) unanswered() *ownRequests {
 	return k.requests
 }
 
-// greeting is what the pool has said to the miner so far, in order. With
-// clean, the first job drops all jobs before it: they are another pool's.
+// greeting is what the pool has said to the miner so far, in order. With clean,
+// the first job gets its clean flag set, because the miner's jobs are another
+// pool's.
 func (k *poolLink) greeting(clean bool) []byte {
 	s := k.session
 	out := make([]byte, 0, len(k.early)+64)

@@ -13,7 +13,7 @@ func (k *poolLink) answerLine(line []byte) {
 	s := k.session
 	id, ok := ownIDOf(r.ID)
 	if !ok {
-		// ETHProxy pools send jobs as answers nobody asked for.
+		// ETHProxy pools send jobs as answers to no request.
 		if s.manager.chain == chainEthereum && len(r.Result) > 0 && r.Result[0] == '[' {
 			if !k.hasJob {
 				k.hasJob = true
@@ -115,16 +115,16 @@ func (k *poolLink) extranonceChanged(line []byte) {
 	}
 }
 
-// configured reads the pool's answer to mining.configure. A pool that knows
-// no version rolling allows no bit.
+// configured reads the pool's answer to mining.configure. A pool without
+// version rolling allows no bit.
 func (k *poolLink) configured(r *response) {
 	if rolling, allowed := rollingOf(r); rolling {
 		k.rolling, k.allowedMask = true, allowed
 	}
 }
 
-// rollingOf reads from an answer to mining.configure whether the pool knows
-// version rolling, and which bits it allows.
+// rollingOf reads from an answer to mining.configure whether the pool supports
+// version rolling and which bits it allows.
 func rollingOf(r *response) (rolling bool, allowed uint32) {
 	var result map[string]json.RawMessage
 	if len(r.Result) == 0 || wireJSON.Unmarshal(r.Result, &result) != nil {
@@ -146,7 +146,7 @@ func (k *poolLink) authorized(r *response) {
 	}
 	if noError(r.Error) && string(r.Result) != "false" {
 		if isNull(r.Result) {
-			// P2Pool says no more than that there is no error. Not all miners
+			// P2Pool answers with neither an error nor a result. Not all miners
 			// take that for consent.
 			r.Result = json.RawMessage("true")
 		}

@@ -10,28 +10,28 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// refusedError: the pool does not know the worker, with and without suffix.
+// refusedError: the pool refused the worker both with and without suffix.
 type refusedError struct{ answer *response }
 
 func (e *refusedError) Error() string {
 	return fmt.Sprintf("pool refused the worker: %s", clip(orNull(e.answer.Error)))
 }
 
-// subscribeError: the pool does not take the user agent, or nobody at all.
+// subscribeError: the pool refused the user agent, or refuses everybody.
 type subscribeError struct{ answer *response }
 
 func (e *subscribeError) Error() string {
 	return fmt.Sprintf("pool refused to subscribe: %s", clip(e.answer.Error))
 }
 
-// extranonceError: the pool gives another extranonce than the session's, at a
-// coin whose pool must take that.
+// extranonceError: the pool gave another extranonce than the session's, which
+// the coin's pool must take.
 type extranonceError struct{ err error }
 
 func (e *extranonceError) Error() string { return e.err.Error() }
 
-// notConnected ends the link because no IP is left to try. What that proves
-// has been told for each of them.
+// notConnected ends the link because no IP is left to try. Each failed IP has
+// been reported to health already.
 func (k *poolLink) notConnected() {
 	d := k.dial
 	k.close()
@@ -62,8 +62,8 @@ func (k *poolLink) noise(line []byte) {
 	}
 }
 
-// lostBy is why the link failed that ended with err: what the pool said instead
-// of JSON, if there was such a line.
+// lostBy returns why a link that ended with err failed. If the pool sent a line
+// that is not JSON, the reason is that line.
 func (k *poolLink) lostBy(err error) error {
 	if k.junk == nil {
 		return err
@@ -85,13 +85,13 @@ func namesHost(line []byte) bool {
 	return host != ""
 }
 
-// fail ends the link, tells what that proves, and tells the session.
+// fail ends the link and reports it to health and to the session.
 func (k *poolLink) fail(err error) {
 	if k.done {
 		return
 	}
 	s := k.session
-	if k.dial != nil { // nothing has connected in time
+	if k.dial != nil { // no IP has connected in time
 		for _, t := range k.dial.tries {
 			f := t.attempt.failed(evidenceConnect, nil)
 			k.dial.failure, k.dial.found = err, f
@@ -134,7 +134,7 @@ func (k *poolLink) evidenceOf(err error) (evidence, error) {
 	case !errors.Is(err, errPoolTimeout) && !isHangUp(err):
 		return evidenceTry, err
 	case k.refusal != nil && k.answer == nil:
-		// It has answered, whatever became of the name with the suffix.
+		// The pool did answer: it refused the name without the suffix.
 		return evidenceRefused, &refusedError{k.refusal}
 	case k.pending&pendingSubscribe != 0:
 		return evidenceSubscribe, fmt.Errorf("before mining.subscribe was answered: %w", err)
@@ -146,7 +146,7 @@ func (k *poolLink) evidenceOf(err error) (evidence, error) {
 	return evidenceUnstable, err
 }
 
-// isHangUp says that the pool has closed or reset the connection.
+// isHangUp reports whether the pool has closed or reset the connection.
 func isHangUp(err error) bool {
 	var errno syscall.Errno
 	return errors.Is(err, relay.ErrPeerClosed) || errors.Is(err, io.EOF) || errors.As(err, &errno)

@@ -8,11 +8,11 @@ import (
 	"os"
 )
 
-// The preflight of an upgrade: before a process gives its place away, it has the
-// program that is to take it check the configuration and say what it is. This
-// file has what the two tell each other; preflight_linux.go runs the program.
+// The preflight of an upgrade: before a process is replaced, it runs the new
+// program to check the configuration and to identify itself. This file has the
+// messages between the two; preflight_linux.go runs the program.
 
-// upgradeContext is what a process that wants to be replaced tells the
+// upgradeContext is what a process that wants to be replaced passes to the
 // preflight of its successor, in the environment.
 type upgradeContext struct {
 	StateVersion int // of the state file to come
@@ -22,21 +22,22 @@ type upgradeContext struct {
 	AnswerFD     int `json:",omitempty"` // where a preflightAnswer goes; 0: older programs want none
 }
 
-// preflightAnswer is what a program says of itself when it has passed the
-// preflight, as JSON in one line.
+// preflightAnswer is what a program says about itself after it has passed the
+// preflight, as one line of JSON.
 type preflightAnswer struct {
 	Name         string
 	Version      string
-	StateVersion int // the newest it reads
+	StateVersion int // the newest version that it reads
 	PID          int
 }
 
 const programName = "stratumSwitcher"
 
-// check sees whether the answer is that of a program which can take this one's
-// place. pid is the process that was started: if another one answers, the new
-// program would not get this process's pid and parent, and a script would keep
-// all connections open beside it.
+// check returns an error unless the answer is that of a program that can
+// replace this one. pid is the process that was started. If another process
+// answers, a script has started the program as its child: it would not get this
+// process's pid and parent, and the script would keep all connections open
+// beside it.
 func (a *preflightAnswer) check(pid int) error {
 	switch {
 	case a.Name != programName:
@@ -51,7 +52,7 @@ func (a *preflightAnswer) check(pid int) error {
 	return nil
 }
 
-// answer tells the process that wants to be replaced what this program is.
+// answer identifies this program to the process that wants to be replaced.
 func (u *upgradeContext) answer() error {
 	if u.AnswerFD <= 2 {
 		return nil
@@ -70,7 +71,8 @@ func (u *upgradeContext) answer() error {
 
 const upgradeContextVariable = "STRATUM_SWITCHER_PREFLIGHT"
 
-// preflightContext is the context of a preflight, nil if this is none.
+// preflightContext returns the context if this process is a preflight,
+// otherwise nil.
 func preflightContext() (*upgradeContext, error) {
 	text, ok := os.LookupEnv(upgradeContextVariable)
 	if !ok {
@@ -83,8 +85,8 @@ func preflightContext() (*upgradeContext, error) {
 	return &c, nil
 }
 
-// check sees whether a process with configuration c could take the place of
-// the one that c is the context of.
+// check returns an error if a process with configuration c could not replace
+// the process that runs the preflight.
 func (u *upgradeContext) check(c *Config) error {
 	if c.ChainType != u.ChainType {
 		return fmt.Errorf("ChainType is %q, must be %q as before: an upgrade can not change it", c.ChainType, u.ChainType)

@@ -23,32 +23,35 @@ import (
 const (
 	preflightTimeout = 10 * time.Second
 
-	// answerTimeout is for an answer that is in the pipe already.
+	// answerTimeout bounds the wait for an answer, which should be in the pipe
+	// already.
 	answerTimeout = time.Second
 
 	// preflightAnswerFD is where the new program writes its answer.
 	preflightAnswerFD = 4
 
-	// maxPreflightOutput bounds what of a failed preflight's output is kept.
+	// maxPreflightOutput bounds how much of a failed preflight's output is
+	// kept.
 	maxPreflightOutput = 4096
 
-	// maxScript bounds a script that stands in the program's place.
+	// maxScript bounds the size of a script in the program's place.
 	maxScript = 1 << 20
 
 	// upgradeFDs is how many descriptors an upgrade may need for a moment.
 	upgradeFDs = 16
 )
 
-// newProgram is the file that is about to be run: in the preflight, and then
-// for good.
+// newProgram is the file that an upgrade runs, first in the preflight and then
+// as the new process.
 //
 // A program is run by its open descriptor both times: what passed the preflight
-// is what is started, whatever happens to the path meanwhile. A script can not
-// be, because its interpreter opens it again by the name that it is given, and
-// many scripts look for their neighbours by that name. It is run by its path,
-// and compared with what passed the preflight directly before. Between the two
-// it can be exchanged only within microseconds. What it runs may of course
-// change as well: whoever puts a script there answers for that.
+// is what is started, whatever happens to the path meanwhile. A script cannot
+// be run this way, because its interpreter opens it again by name, and many
+// scripts look for neighbouring files by that name. It is run by its path,
+// directly after a comparison with what passed the preflight, so it can be
+// replaced in between only within microseconds. The programs that it runs may
+// change as well; that is the responsibility of whoever installs a script
+// there.
 type newProgram struct {
 	file   *os.File
 	path   string // for exec
@@ -56,7 +59,7 @@ type newProgram struct {
 }
 
 func openProgram(path string) (*newProgram, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO does not hold it up
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // O_NONBLOCK: do not wait for the writer of a FIFO
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +104,7 @@ func readScript(file *os.File) ([]byte, error) {
 	return script, err
 }
 
-// unchanged says whether a script is still what passed the preflight.
+// unchanged reports whether a script is still what passed the preflight.
 func (p *newProgram) unchanged() error {
 	if p.script == nil {
 		return nil
@@ -131,10 +134,11 @@ func (p *newProgram) unchanged() error {
 
 func (p *newProgram) close() { p.file.Close() }
 
-// preflight runs the new program with -check, and sees that the new process
-// will be able to open what it needs. An exit status is not enough: many
-// programs have a good one. It has to answer, by a descriptor that it inherits
-// as it will inherit the miners' connections, in the process that was started.
+// preflight runs the new program with -check, which also makes sure that the
+// new process will be able to open what it needs. A good exit status is not
+// enough, because many other programs end with one: the program has to answer
+// from the process that was started, through a descriptor that it inherits as
+// it will inherit the miners' connections.
 func (u *upgrader) preflight(program *newProgram) error {
 	if err := checkDescriptorRoom(); err != nil {
 		return err
@@ -161,8 +165,8 @@ func (u *upgrader) preflight(program *newProgram) error {
 		return err
 	}
 	var output limitedBuffer
-	// In the child the descriptor gets a number of its own: its number here may
-	// be one that the child uses for a pipe on its way to exec.
+	// The descriptor gets another number in the child, because the child may
+	// use its number here for a pipe on its way to exec.
 	path := "/proc/self/fd/3"
 	if program.script != nil {
 		path = program.path
@@ -173,7 +177,7 @@ func (u *upgrader) preflight(program *newProgram) error {
 	cmd.Env = append(os.Environ(), upgradeContextVariable+"="+string(env))
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.WaitDelay = time.Second
-	// A new process group: a signal from the terminal is not for it.
+	// A new process group, so that signals from the terminal do not reach it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := runPreflight(ctx, cmd); err != nil {
 		if errors.Is(err, errPreflightStuck) {
@@ -199,8 +203,8 @@ func (u *upgrader) preflight(program *newProgram) error {
 	return nil
 }
 
-// readPreflightAnswer reads what the new program wrote before it ended. A child
-// that it left behind may hold the descriptor open.
+// readPreflightAnswer reads what the new program wrote before it ended. It uses
+// a deadline, because a child left behind may hold the descriptor open.
 func readPreflightAnswer(r *os.File) (*preflightAnswer, error) {
 	if err := r.SetReadDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return nil, err
@@ -216,12 +220,12 @@ func readPreflightAnswer(r *os.File) (*preflightAnswer, error) {
 	return &answer, nil
 }
 
-// errNoAnswer is also what becomes of older builds, and of a script that closes
-// the descriptors which it inherits.
+// errNoAnswer is also the result for older builds, and for a script that closes
+// the descriptors it inherits.
 var errNoAnswer = errors.New("it ended well but did not answer: not " + programName + ", or a build too old to upgrade to (stop this one and start that)")
 
 // cancelOnStop calls cancel when a signal to stop comes, and leaves the signal
-// for its receiver. The function returned ends that.
+// for its receiver. The returned function ends that.
 func (u *upgrader) cancelOnStop(cancel func()) func() {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -244,8 +248,8 @@ func (l *limitedBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// checkStateDirectory finds out before anything is stopped whether the state
-// can be written, not how much of it.
+// checkStateDirectory checks, before anything is stopped, whether a state file
+// can be created. It does not check whether there is enough space.
 func (u *upgrader) checkStateDirectory() error {
 	f, err := os.CreateTemp(filepath.Dir(u.state), filepath.Base(u.state)+".*")
 	if err != nil {
@@ -262,8 +266,9 @@ func (u *upgrader) checkStateDirectory() error {
 	return nil
 }
 
-// checkDescriptorRoom: with the limit lowered below what is open, the new
-// process could keep its connections but open nothing else.
+// checkDescriptorRoom refuses an upgrade if the descriptor limit was lowered
+// below what is open: the new process would keep its connections but could open
+// nothing else.
 func checkDescriptorRoom() error {
 	highest := 0
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -285,17 +290,17 @@ func checkDescriptorRoom() error {
 // preflightEnd is how long a preflight that was killed may take to end.
 const preflightEnd = 2 * time.Second
 
-// errPreflightStuck: a process that waits for a file system may not be ended by
-// anything until that answers. This process would not get away from it either:
-// exec ends the threads that wait there first.
+// errPreflightStuck: nothing may be able to end a process that waits for a file
+// system until that answers. An upgrade would be stuck too, because exec first
+// has to end the threads that wait there.
 var errPreflightStuck = errors.New("it can not be ended, as a file that it reads is on a file system that does not answer")
 
-// runPreflight is cmd.Run for a command that ctx kills. It does not wait for
-// one that can not be killed, whose output must not be touched then.
+// runPreflight is cmd.Run for a command that ctx kills. It does not wait for a
+// process that cannot be killed; the caller must not read the output then.
 func runPreflight(ctx context.Context, cmd *exec.Cmd) error {
 	ended := make(chan error, 1)
 	go func() {
-		// Not even this returns while the program itself can not be read.
+		// Even Start does not return while the program file cannot be read.
 		err := cmd.Start()
 		if err == nil {
 			err = cmd.Wait()

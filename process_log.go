@@ -17,30 +17,34 @@ import (
 	"github.com/golang/glog"
 )
 
-// No loop and no signal ever waits for the log. The log library writes to its
-// files and to standard error itself, waits for them, and ends the process if a
-// write fails. So it is told to log to standard error, which then is a pipe that
-// is always emptied, and what its flags ask for is done here:
+// No loop and no signal ever waits for the log. The log library itself would
+// write to its files and to standard error, wait for them, and end the process
+// if a write fails. So it is set to log to standard error, which is replaced by
+// a pipe that is always emptied, and this file does what the library's flags
+// ask for:
 //
 //	glog → pipe → processLog.read → one logQueue for each output → logOutput
 //
-// Descriptor 2 stays what it was, for what the Go runtime says of a panic.
+// Descriptor 2 stays unchanged, for the Go runtime's report of a panic.
 
 const (
-	// logDrainTime is how long the queues are emptied for before the process
-	// ends or is replaced. Of the latter, logFrozenTime is while nothing is relayed.
+	// logDrainTime is how long the process waits for the queues to empty before
+	// it ends or is replaced. Before a replacement, logFrozenTime of it falls
+	// into the time when nothing is relayed.
 	logDrainTime  = 100 * time.Millisecond
 	logFrozenTime = 20 * time.Millisecond
 
-	// logHangTime is how long a write to a file may take before an upgrade.
+	// logHangTime is how long a write to a file may take before it prevents an
+	// upgrade.
 	logHangTime = time.Second
 
-	// logHandoverVariable has what the next program is to know of this one's log.
+	// logHandoverVariable is the environment variable that tells the next
+	// program about this one's log.
 	logHandoverVariable = "STRATUM_SWITCHER_LOG"
 )
 
-// logSeverities are those with files, as in their names. A line is in the
-// files of its severity and of all below.
+// logSeverities are the severities that have files, spelled as in the files'
+// names. A line is in the files of its severity and of all lower ones.
 var logSeverities = [...]string{"INFO", "WARNING", "ERROR"}
 
 const severityWarning = 1 // an index of logSeverities
@@ -77,22 +81,22 @@ func readLogFlags() (f logFlags, err error) {
 	return f, err
 }
 
-// processLog takes the lines of the log to where the flags want them. A nil one
-// is a log that the library writes itself, as in tests.
+// processLog takes the lines of the log to the outputs that the flags name.
+// With a nil processLog, as in tests, the library writes the log itself.
 type processLog struct {
 	flags  logFlags
-	pipe   *os.File // to be written to
+	pipe   *os.File // the end that the library writes to
 	stderr *logQueue
 	files  []*logQueue // by severity; none with -logtostderr
-	marker []byte      // a line that only drain writes
+	marker []byte      // a line that only drain writes, to learn that all before it was read
 
 	mu    sync.Mutex
-	seen  chan struct{} // closed when the marker's line has come; nil if it is not awaited
+	seen  chan struct{} // closed when the marker has been read; nil if nobody waits for it
 	entry int           // severity of the entry whose lines are read; reader only
 }
 
-// newProcessLog makes a log that writes to stderr and to files. The flags are
-// not looked at any more.
+// newProcessLog makes a log that writes to stderr and to files as flags says.
+// Later changes of the flags have no effect.
 func newProcessLog(flags logFlags, stderr io.Writer) (p *processLog, from *os.File, err error) {
 	from, to, err := os.Pipe()
 	if err != nil {
@@ -130,9 +134,10 @@ func startLog() (*processLog, error) {
 		return nil, err
 	}
 	os.Stderr = p.pipe
-	glog.CopyStandardLogTo(logSeverities[severityWarning]) // what libraries print
-	// Writing to standard output or error without a reader would end the
-	// process. With a receiver of the signal it is an error like others.
+	glog.CopyStandardLogTo(logSeverities[severityWarning]) // what libraries log through the standard package
+	// A write to standard output or error without a reader would end the
+	// process by SIGPIPE. If the signal has a receiver, the write fails like
+	// any other.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ignoreTerminal()
 	p.takeHandover()
@@ -140,7 +145,7 @@ func startLog() (*processLog, error) {
 	return p, nil
 }
 
-// start runs the log, with what comes from the pipe.
+// start starts the goroutines that read from the pipe and write to the outputs.
 func (p *processLog) start(from *os.File) {
 	for _, q := range p.queues() {
 		go q.run()
@@ -186,8 +191,8 @@ func (p *processLog) read(from *os.File) {
 	}
 }
 
-// line takes a line to its outputs. Lines without a head belong to the entry
-// before.
+// line passes a line to its outputs. Lines without a head belong to the
+// previous entry.
 func (p *processLog) line(line []byte) {
 	if bytes.Equal(line, p.marker) {
 		p.mu.Lock()
@@ -213,7 +218,7 @@ func (p *processLog) toFiles(severity int, line []byte) {
 	}
 }
 
-// warn writes about the log files to standard error.
+// warn reports a problem with the log files on standard error.
 func (p *processLog) warn(format string, args ...any) {
 	p.stderr.push(formatLogLine('W', format, args...), true)
 }
@@ -239,8 +244,8 @@ func lineSeverity(line []byte) (severity int, ok bool) {
 	return severity, severity >= 0
 }
 
-// drain waits until all that was logged is written, as far as that is possible
-// within limit.
+// drain waits until everything logged so far is written, but no longer than
+// limit.
 func (p *processLog) drain(limit time.Duration) {
 	if p == nil {
 		return
@@ -264,16 +269,17 @@ func (p *processLog) drain(limit time.Duration) {
 	drained.Wait()
 }
 
-// mayReplace says whether the process can become another program. The kernel
-// ends its threads first, and one that waits for a disk that hangs, as during a
-// snapshot, it can not end: nothing would be relayed until the disk goes on. A
-// writer of standard error that is blocked does not matter.
+// mayReplace reports whether the process can become another program. The kernel
+// ends the process's threads first, but it cannot end a thread that waits for a
+// disk that hangs, as during a snapshot, and nothing would be relayed until the
+// disk responds. A blocked writer of standard error does not matter.
 func (p *processLog) mayReplace() error {
 	if p == nil {
 		return nil
 	}
 	for i, q := range p.files {
-		// The write that is under way now has to end; others may follow.
+		// The write that is under way now has to end. Later ones need not be
+		// waited for.
 		for began := time.Now(); ; time.Sleep(time.Millisecond) {
 			took, waited := q.inWrite(), time.Since(began)
 			if took == 0 || took < waited {
@@ -287,12 +293,12 @@ func (p *processLog) mayReplace() error {
 	return nil
 }
 
-// end is the log's last work. err, if there is one, is why the process ends:
-// standard error gets it as it is.
+// end finishes the log. If err is not nil, it is why the process ends, and is
+// written to standard error.
 func (p *processLog) end(err error) {
 	switch {
 	case p != nil && err != nil:
-		p.drain(logDrainTime / 2) // what was logged before comes before
+		p.drain(logDrainTime / 2) // earlier log lines come first
 		p.stderr.push(fmt.Appendf(nil, "stratumSwitcher: %v\n", err), true)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "stratumSwitcher:", err)
@@ -300,7 +306,7 @@ func (p *processLog) end(err error) {
 	p.drain(logDrainTime / 2)
 }
 
-// lostLines are how many lines each output has left out.
+// lostLines returns how many lines each output has dropped.
 func (p *processLog) lostLines() map[string]int64 {
 	lost := make(map[string]int64)
 	if p != nil {
@@ -311,8 +317,8 @@ func (p *processLog) lostLines() map[string]int64 {
 	return lost
 }
 
-// handover empties the queues for a short time and gives the variable of the
-// environment that has the next program tell what is missing.
+// handover waits a short time for the queues to empty and returns the
+// environment variable by which the next program learns what is missing.
 func (p *processLog) handover() []string {
 	if p == nil {
 		return nil
@@ -335,7 +341,7 @@ func (p *processLog) handover() []string {
 	return []string{logHandoverVariable + "=" + string(text)}
 }
 
-// takeHandover reads what the former program has left.
+// takeHandover reads the former program's handover.
 func (p *processLog) takeHandover() {
 	text, ok := os.LookupEnv(logHandoverVariable)
 	if !ok {

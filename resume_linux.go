@@ -21,12 +21,13 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// The second half of an upgrade: the new process takes over what the state
-// file of the former one names. See upgrade_linux.go for the first.
+// The second half of an upgrade: the new process takes over what the former
+// process's state file names. The first half is in upgrade_linux.go.
 
 // resume takes over all sessions of st. The loops must not be running. A
-// session that can not be resumed is logged and costs no other. Each loop's
-// sessions are taken over by a goroutine, as nothing is relayed meanwhile.
+// session that cannot be resumed is logged and does no harm to others. Each
+// loop's sessions are taken over by a goroutine of their own to keep the pause
+// short.
 func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setServerID(st.ServerID)
 	m.former = maps.Clone(m.pools)
@@ -54,7 +55,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setNextIndex(st.NextIndex)
 	m.resumed = st
 	m.lostInUpgrade = st.unreadable + st.dropped + int(lost.Load())
-	m.tidy.burst = int64(len(st.SessionDatas)) // they leave garbage like new ones
+	m.tidy.burst = int64(len(st.SessionDatas)) // they leave as much garbage as new ones
 }
 
 // resumeOne takes over the session that ss describes.
@@ -72,8 +73,9 @@ func (m *sessionManager) resumeOne(l *sessionLoop, st *runtimeState, ss *session
 	return nil
 }
 
-// otherPool describes p if it is not what the configuration says of its coin,
-// nor was when this process began: the next one could not know of it.
+// otherPool describes p if it is not the pool that the configuration has for
+// its coin, so that the next process could not know it. Otherwise it returns
+// nil.
 func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
 	if m.pools[p.coin] == p {
 		return nil
@@ -88,15 +90,15 @@ func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
 	return server
 }
 
-// formerPool is the pool a session of the former process was connected to:
-// server, or if that is nil, what the former configuration said of the coin.
-// It is the coin's pool of now only if the address is still the same.
+// formerPool returns the pool that a session of the former process was
+// connected to: server or, if that is nil, the coin's pool in the former
+// configuration. It is the coin's present pool only if that is still the same.
 func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *pool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	former := m.former[coin]
 	if server != nil {
-		// As JSON, no two different servers look the same.
+		// Different servers differ in their JSON too.
 		text, err := json.Marshal(server)
 		if err != nil {
 			glog.Errorf("resume: former pool: %v", err)
@@ -125,8 +127,8 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 	return former
 }
 
-// connectedPool is the pool at the other end of a connection, for sessions of
-// an older switcher whose coin has gone from the configuration.
+// connectedPool returns a pool for the other end of a connection, for sessions
+// of an older switcher whose coin is no longer in the configuration.
 func (m *sessionManager) connectedPool(coin string, fd int) *pool {
 	addr, err := relay.PeerAddr(fd)
 	if err != nil {
@@ -135,8 +137,8 @@ func (m *sessionManager) connectedPool(coin string, fd int) *pool {
 	return m.formerPool(coin, &StratumServerInfo{URL: addr.String(), UserSuffix: coin})
 }
 
-// resumeAccount puts a resumed session into its sub-account, with the coin
-// that was wanted last: the coin source may take its time.
+// resumeAccount puts a resumed session into its sub-account, with the last
+// known coin, because the coin source may need some time.
 func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *sessionState) {
 	name := ss.Account
 	if name == "" {
@@ -153,7 +155,7 @@ func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *session
 	s.takeEndpoint()
 }
 
-// begin goes on with a resumed session on its loop.
+// begin continues a resumed session on its loop.
 func (s *Session) begin() {
 	switch s.phase {
 	case phaseRouting:
@@ -165,14 +167,14 @@ func (s *Session) begin() {
 		}
 	case phaseReconnecting:
 		s.manager.lookupEstablished(s)
-		if s.linking == nil { // else the pool was lost a moment ago
+		if s.linking == nil { // otherwise the pool was lost a moment ago
 			s.reconnect()
 		}
 	}
 }
 
-// lookupEstablished asks for the coin of a resumed session, which may have
-// changed during the upgrade. The session relays meanwhile.
+// lookupEstablished asks for the coin of a resumed session, because it may have
+// changed during the upgrade. The session keeps relaying.
 func (m *sessionManager) lookupEstablished(s *Session) {
 	q := &coins.Query{Account: s.account.name, SessionID: s.id, Worker: s.auth.name.String(), Established: true}
 	q.Reply = func(account, coin string, err error) {
@@ -199,7 +201,7 @@ func (s *Session) coinConfirmed(q *coins.Query, account string, err error) {
 	}
 }
 
-// goOn lets the resumed sessions work. The loops are running.
+// goOn starts the resumed sessions. The loops must be running.
 func (m *sessionManager) goOn() {
 	for _, l := range m.loops {
 		l.Post(func() {
@@ -210,9 +212,8 @@ func (m *sessionManager) goOn() {
 	}
 }
 
-// logResumed prints how the upgrade went, with the times when all relayed
-// again: its one summary line, and which
-// coins have gone from the configuration.
+// logResumed logs the upgrade in one summary line, with its times, and then the
+// coins that are no longer in the configuration.
 func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	st := m.resumed
 	phases := make(map[string]int)
@@ -246,7 +247,8 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	st.SessionDatas = nil // not needed any more
 }
 
-// monotonicClock is the system's, in nanoseconds; 0 if it can not be had.
+// monotonicClock reads the system's monotonic clock in nanoseconds. It returns
+// 0 if that fails.
 func monotonicClock() int64 {
 	var at unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &at); err != nil {
@@ -255,8 +257,8 @@ func monotonicClock() int64 {
 	return at.Nano()
 }
 
-// nameProcess gives the process its name back, as ps, pkill and killall see
-// it: exec by descriptor has made it a number.
+// nameProcess restores the process's name as ps, pkill and killall see it,
+// because exec by descriptor has set it to a number.
 func nameProcess() {
 	if err := os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0); err != nil {
 		glog.Warningf("process name: %v", err)
@@ -264,8 +266,8 @@ func nameProcess() {
 }
 
 // resume takes the place of the process that wrote the state file, and serves
-// until a signal ends it. The miners come first: what is wrong with files or
-// listeners is logged and costs no connection.
+// until a signal ends it. The miners come first: problems with files or
+// listeners are logged and cost no connection.
 func (d *daemon) resume(configPath, runtimePath string) error {
 	// Garbage can wait until the miners are served.
 	percent := debug.SetGCPercent(-1)
@@ -274,7 +276,7 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	nameProcess()
 	began := monotonicClock()
 	st, err := readRuntimeState(runtimePath)
-	removeState(runtimePath) // it holds passwords, and nobody reads it again
+	removeState(runtimePath) // it holds passwords and is not needed again
 	if err != nil {
 		glog.Errorf("resume: %v; starting anew, miners have to connect again", err)
 		if d.config, err = loadConfig(configPath); err == nil {
@@ -319,7 +321,7 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	defer d.manager.close()
 	collect()
 	d.manager.sizes.start(sizesFile, st.Sizes)
-	d.manager.goOn() // first, so that no coin changes before
+	d.manager.goOn() // before the coin source starts, so that no coin changes earlier
 	d.coins.Start(d.manager)
 	ln, err := d.listen(st)
 	if err != nil {
@@ -328,7 +330,8 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	d.manager.serve(ln)
 	d.manager.logResumed(relaying, clock)
 	if frozen := st.FrozenClock; frozen != 0 {
-		// By the same clock as frozen_ms of the line "upgrade exec".
+		// These times use the same clock as frozen_ms in the line "upgrade
+		// exec".
 		since := func(at int64) int64 { return (at - frozen) / int64(time.Millisecond) }
 		glog.V(1).Infof("upgrade steps began_ms=%d read_ms=%d prepared_ms=%d relaying_ms=%d", since(began), since(read), since(prepared), since(clock))
 	}
@@ -339,8 +342,8 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	return d.run()
 }
 
-// lastGoodConfig has the former process's configuration serve on because of
-// why, which it returns if that configuration is not there or no good either.
+// lastGoodConfig keeps the former process's configuration in use because of the
+// error why. It returns why if that configuration is missing or invalid too.
 func (d *daemon) lastGoodConfig(st *runtimeState, why error) error {
 	if st.Config == nil {
 		return why
@@ -349,7 +352,8 @@ func (d *daemon) lastGoodConfig(st *runtimeState, why error) error {
 	if err != nil {
 		return why
 	}
-	// The state file may say anything.
+	// The state file may hold anything, so it is checked like a configuration
+	// file.
 	config, err := parseConfig(text)
 	if err != nil {
 		glog.Errorf("resume: the last good configuration: %v", err)
@@ -360,8 +364,8 @@ func (d *daemon) lastGoodConfig(st *runtimeState, why error) error {
 	return nil
 }
 
-// dropUnsound drops the sessions that have descriptors which are not theirs
-// beyond doubt. Nothing of st may have been used before.
+// dropUnsound drops the sessions whose descriptors are not certainly theirs. It
+// must be called before anything of st is used.
 func (d *daemon) dropUnsound(st *runtimeState) {
 	const mostLines = 20
 	dropped := checkDescriptors(st, d.config.ListenAddr)
@@ -375,7 +379,8 @@ func (d *daemon) dropUnsound(st *runtimeState) {
 	st.dropped = len(dropped)
 }
 
-// prepare makes what can be made of the configuration without the sessions.
+// prepare sets up everything that depends on the configuration only and not on
+// the sessions.
 func (d *daemon) prepare(st *runtimeState) error {
 	var err error
 	if d.coins, err = newCoinSource(d.config, st); err != nil {
@@ -389,9 +394,9 @@ func (d *daemon) prepare(st *runtimeState) error {
 	return nil
 }
 
-// listen takes over the former process's listener, or opens one at a changed
-// address before that one is closed. If the new address can not be had, the
-// former one serves on.
+// listen takes over the former process's listener. If the configured address
+// has changed, it opens a new listener before it closes that one; if that
+// fails, the former one stays in use.
 func (d *daemon) listen(st *runtimeState) (*relay.Listener, error) {
 	want := d.config.ListenAddr
 	if st.ListenAddr == "" {
@@ -429,8 +434,9 @@ func (d *daemon) listen(st *runtimeState) (*relay.Listener, error) {
 	return ln, nil
 }
 
-// listenAnew is for the miners of an older switcher, which has closed its
-// listener. They are worth more than a quick end if the address is taken.
+// listenAnew opens a listener after an upgrade from an older switcher, which
+// has closed its own. If the address is taken it keeps trying, because ending
+// the process would disconnect the miners.
 func (d *daemon) listenAnew() (*relay.Listener, error) {
 	const retry = 500 * time.Millisecond
 	logged := false
@@ -451,8 +457,8 @@ func (d *daemon) listenAnew() (*relay.Listener, error) {
 	}
 }
 
-// takeEndpoint notes where an inherited link leads to. It has served until now,
-// so it is stable.
+// takeEndpoint notes the endpoint of an inherited link. The link has served
+// until now, so it counts as stable.
 func (s *Session) takeEndpoint() {
 	s.served = true
 	if !s.link.open() {

@@ -14,11 +14,11 @@ import (
 	jsoniter "github.com/json-iterator/go"
 )
 
-// How runtimeState becomes a file, and a file it. Nothing is relayed
-// meanwhile, so sessions, which are nearly all of it, are encoded and decoded
-// by all processors.
+// How a runtimeState is written to a file and read back. Nothing is relayed
+// meanwhile, so sessions, which make up nearly all of it, are encoded and
+// decoded on all processors.
 
-// maxRuntimeFile bounds what is read: 100,000 agents' worth.
+// maxRuntimeFile bounds what is read. It is enough for 100,000 agents.
 const maxRuntimeFile = 1 << 30
 
 // writeStateFile writes the file whole or not at all, readable by this user
@@ -47,8 +47,8 @@ func writeStateFile(path string, parts [][]byte) (err error) {
 	return err
 }
 
-// readRuntimeState reads and checks the file. Only a regular file of this user
-// that nobody else may write is taken.
+// readRuntimeState reads and checks the file. It accepts only a regular file of
+// this user that nobody else may write.
 func readRuntimeState(path string) (*runtimeState, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|openNoFollow, 0)
 	if err != nil {
@@ -84,13 +84,13 @@ func readRuntimeState(path string) (*runtimeState, error) {
 // runtimeFile is where the state is written, in the working directory.
 const runtimeFile = "runtime.json"
 
-// removeStaleState removes a state file that nobody came to read, because the
-// process was ended in the middle of an upgrade.
+// removeStaleState removes a state file that was never read because the process
+// ended in the middle of an upgrade.
 func removeStaleState() { removeState(runtimeFile) }
 
-// removeState removes a state file, because it holds passwords. What is no
-// file that a process of this user could have left stays, and so does one of
-// another name: processes leave none, but -runtime takes any file's.
+// removeState removes a state file, because it holds passwords. It keeps files
+// that no process of this user can have written, and files of another name,
+// which only an operator can have given to -runtime.
 func removeState(path string) {
 	if filepath.Base(path) != runtimeFile {
 		return
@@ -122,13 +122,13 @@ const (
 	// sessionsNone is how a state without sessions begins.
 	sessionsNone = "\"SessionDatas\":[]"
 
-	// sessionSize is how long most are, in bytes.
+	// sessionSize is the length of most sessions, in bytes.
 	sessionSize = 1024
 )
 
-// encodeState is st as JSON, in parts that follow each other. Each session and
-// the frame around them have a checksum, so that a broken byte costs no more
-// than the session it is in; see runtime_salvage.go.
+// encodeState returns st as JSON, in consecutive parts. Each session and the
+// frame around them have a checksum, so that a broken byte costs only the
+// session that it is in; see runtime_salvage.go.
 func encodeState(st *runtimeState) ([][]byte, error) {
 	frame, err := encodeFrame(st)
 	if err != nil || len(st.SessionDatas) == 0 {
@@ -159,8 +159,8 @@ func encodeState(st *runtimeState) ([][]byte, error) {
 	return parts, errors.Join(errs...)
 }
 
-// encodeFrame is st without its sessions as JSON, with a spare copy of what a
-// process can not do without.
+// encodeFrame returns st without its sessions as JSON, with a spare copy of the
+// essential fields.
 func encodeFrame(st *runtimeState) ([]byte, error) {
 	rest := *st
 	rest.SessionDatas = []sessionState{}
@@ -184,7 +184,8 @@ const (
 	spareLine   = ",\n" + spareMember
 )
 
-// decodeState reads what encodeState wrote, or any other JSON of that content.
+// decodeState reads what encodeState wrote, or any other JSON with the same
+// members.
 func decodeState(content []byte) (*runtimeState, error) {
 	if st := decodeLines(content); st != nil {
 		return st, nil
@@ -206,9 +207,9 @@ func decodeState(content []byte) (*runtimeState, error) {
 	return nil, errors.New("it is damaged or cut off")
 }
 
-// decodeLines is decodeState if the sessions have lines of their own, and
-// nothing is wrong with any; else it returns nil. No string in JSON has a line
-// end in it, so what is a session in each line is so in the whole.
+// decodeLines is decodeState for files in which each session has a line of its
+// own. It returns nil if the file is not of that form or any part is damaged.
+// Strings in JSON contain no line ends, so the lines can be decoded separately.
 func decodeLines(content []byte) *runtimeState {
 	before, sessions, ok := bytes.Cut(content, []byte(sessionsBegin))
 	if !ok {
@@ -239,8 +240,8 @@ func decodeLines(content []byte) *runtimeState {
 	return st
 }
 
-// decodeFrame decodes what comes before and after the sessions; nil: it can not
-// be, or its checksum says otherwise.
+// decodeFrame decodes what comes before and after the sessions. It returns nil
+// if that is not valid JSON or its checksum is wrong.
 func decodeFrame(before, after []byte) *runtimeState {
 	sealed := false
 	if end := bytes.LastIndex(after, []byte(spareLine)); end >= 0 {
@@ -257,10 +258,10 @@ func decodeFrame(before, after []byte) *runtimeState {
 	return &st
 }
 
-// processors is in how many parts n items are worked on.
+// processors is the number of parts in which n items are processed.
 func processors(n int) int { return max(1, min(n, runtime.GOMAXPROCS(0))) }
 
-// inParallel divides n items into parts and works on all parts at once.
+// inParallel divides n items into parts and works on all of them in parallel.
 func inParallel(parts, n int, work func(part, from, to int)) {
 	var wg sync.WaitGroup
 	for part := range parts {

@@ -8,13 +8,13 @@ import (
 )
 
 // A state file is all that is left of thousands of connections, so a broken
-// byte must not cost them all. A session whose record is broken is dropped
-// alone; if it is the frame around the sessions, its spare copy takes its
-// place. What has no checksum, because an older build wrote it, is taken if it
-// can be decoded.
+// byte must not cost them all. If a session's record is broken, only that
+// session is dropped. If the frame around the sessions is broken, its spare
+// copy is used. Parts without a checksum, written by an older build, are
+// accepted if they can be decoded.
 
-// A seal is the last member of an object: the checksum of the object as it is
-// without it.
+// A seal is the last member of an object: the checksum of the object without
+// this member.
 const (
 	sealBegin  = ",\"Sum\":\""
 	sealDigits = 8
@@ -24,7 +24,7 @@ const (
 
 var sealTable = crc32.MakeTable(crc32.Castagnoli)
 
-// seal puts a seal on the object that b ends with, which begins at begin.
+// seal adds a seal to the last object of b, which begins at begin.
 func seal(b []byte, begin int) []byte {
 	sum := crc32.Checksum(b[begin:], sealTable)
 	b = append(b[:len(b)-1], sealBegin...)
@@ -34,7 +34,7 @@ func seal(b []byte, begin int) []byte {
 	return append(b, sealEnd...)
 }
 
-// sealHolds says whether an object's checksum is right, or it has none.
+// sealHolds reports whether an object's checksum is right or missing.
 func sealHolds(object []byte) bool {
 	at := len(object) - sealSize
 	if at < 0 || string(object[at:at+len(sealBegin)]) != sealBegin || !bytes.HasSuffix(object, []byte(sealEnd)) {
@@ -45,19 +45,18 @@ func sealHolds(object []byte) bool {
 	return err == nil && sum == uint32(want)
 }
 
-// hasSeal says whether an object ends with a seal that is right.
+// hasSeal reports whether an object ends with a correct seal.
 func hasSeal(object []byte) bool {
 	at := len(object) - sealSize
 	return at >= 0 && bytes.HasPrefix(object[at:], []byte(sealBegin)) && sealHolds(object)
 }
 
-// recordBegin is how the line of a session begins. A miner may have sent the
-// same text within one of its requests, so it counts only after a line end, or
-// if what begins there has a seal that is right.
+// recordBegin is the beginning of a session's line. A miner may have sent the
+// same text in one of its requests, so it counts only after a line end or if
+// the object that begins there has a correct seal.
 const recordBegin = "{\"SessionID\":"
 
-// isSealed says whether a file is in the form that encodeState writes, more or
-// less.
+// isSealed reports whether a file looks like one written by encodeState.
 func isSealed(content []byte) bool {
 	return bytes.Contains(content, []byte("\n"+recordBegin)) && bytes.Contains(content, []byte(sealBegin)) ||
 		bytes.Contains(content, []byte(spareMember+spareBegin)) || endsAsWritten(content)
@@ -66,15 +65,16 @@ func isSealed(content []byte) bool {
 // spareBegin is how the spare copy begins.
 const spareBegin = "{\"Action\":"
 
-// salvageState reads what can be read of a damaged file in the form that
-// encodeState writes, now or before it had seals; nil: nothing, or the file is
-// cut off.
+// salvageState reads the intact parts of a damaged file that encodeState wrote,
+// with or without seals. It returns nil if there are none or the file is cut
+// off.
 func salvageState(content []byte) *runtimeState {
 	st := salvageFrame(content)
 	if st == nil {
 		return nil
 	}
-	// What comes before the first session and after the last is no session.
+	// The frame before the first session and after the last contains no
+	// session.
 	begin := bytes.Index(content, []byte(sessionsBegin))
 	if begin >= 0 {
 		begin += len(sessionsBegin)
@@ -100,14 +100,14 @@ func salvageState(content []byte) *runtimeState {
 	return st
 }
 
-// salvageLine reads the session of a line. If the line end after a session is
-// broken, there are two.
+// salvageLine reads the session of a line, or two if the line end between them
+// is broken.
 func salvageLine(line []byte) []sessionState {
 	var one sessionState
 	if bytes.HasPrefix(line, []byte(recordBegin)) && sealHolds(line) && wireJSON.Unmarshal(line, &one) == nil {
 		return []sessionState{one}
 	}
-	const tries = 64 // a miner may have filled its request with such text
+	const tries = 64 // bounds the work if a miner filled its request with such text
 	var records []sessionState
 	for range tries {
 		begin := bytes.Index(line, []byte(recordBegin))
@@ -134,7 +134,8 @@ func salvageLine(line []byte) []sessionState {
 	return records
 }
 
-// salvageFrame reads what is around the sessions, or its spare copy.
+// salvageFrame reads the frame around the sessions or, if that is broken, its
+// spare copy.
 func salvageFrame(content []byte) *runtimeState {
 	if !isSealed(content) {
 		return salvageOlderFrame(content)
@@ -142,7 +143,8 @@ func salvageFrame(content []byte) *runtimeState {
 	if !endsAsWritten(content) {
 		return nil
 	}
-	// One broken byte can not hide all marks of the spare copy.
+	// The spare copy is marked more than once, so one broken byte cannot hide
+	// it.
 	marks := []int{bytes.LastIndexByte(content, '\n') + 1, bytes.LastIndex(content, []byte(",\n")) + 2, bytes.LastIndex(content, []byte(spareMember+spareBegin))}
 	for _, at := range marks {
 		if at < 2 {
@@ -170,8 +172,8 @@ func salvageFrame(content []byte) *runtimeState {
 	return nil
 }
 
-// salvageOlderFrame is salvageFrame for the files of builds that wrote no seals.
-// Without a frame the configuration and the listener still can be found.
+// salvageOlderFrame is salvageFrame for files of builds that wrote no seals. If
+// the frame is broken, it still looks for the configuration and the listener.
 func salvageOlderFrame(content []byte) *runtimeState {
 	begin, end := bytes.Index(content, []byte(sessionsBegin)), bytes.LastIndex(content, []byte(sessionsEnd))
 	if begin < 0 || end < begin {
@@ -186,8 +188,8 @@ func salvageOlderFrame(content []byte) *runtimeState {
 	return &runtimeState{Action: runtimeAction, Version: runtimeVersion}
 }
 
-// endsAsWritten says whether the end of a file is there: what encodeState ends
-// with, but for one byte.
+// endsAsWritten reports whether a file has the ending that encodeState writes,
+// with at most one wrong byte.
 func endsAsWritten(content []byte) bool {
 	const form = sealBegin + "00000000" + sealEnd + "}"
 	if len(content) < len(form) {
@@ -205,7 +207,7 @@ func endsAsWritten(content []byte) bool {
 
 var descriptorMember = regexp.MustCompile(`"(?:ClientConnFD|ServerConnFD|FD)":(\d{1,9})\b`)
 
-// descriptorsIn are the descriptors that a broken record seems to name.
+// descriptorsIn returns the descriptors that a broken record seems to name.
 func descriptorsIn(record []byte) []int {
 	var fds []int
 	for _, m := range descriptorMember.FindAllSubmatch(record, -1) {

@@ -8,9 +8,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
-// runtimeState is runtime.json: all that a process hands to the one that takes
-// its place. The fields that docs/protocol.md, "runtime.json" names are written and
-// read by older switchers too; a file with only those is resumed.
+// runtimeState is runtime.json: everything that a process hands to its
+// successor. Older switchers write and read the fields that docs/protocol.md,
+// "runtime.json" lists; a file with only these can be resumed.
 type runtimeState struct {
 	Action       string // "upgrade"
 	ServerID     uint8
@@ -19,17 +19,17 @@ type runtimeState struct {
 	// Version is 0 in files of older switchers.
 	Version  int       `json:",omitempty"`
 	FrozenAt time.Time // when relaying stopped
-	// FrozenClock is FrozenAt by the system's monotonic clock, in nanoseconds:
-	// it goes on from process to process and nobody sets it.
+	// FrozenClock is FrozenAt by the system's monotonic clock in nanoseconds,
+	// which is the same for both processes and cannot be set.
 	FrozenClock int64  `json:",omitempty"`
 	ChainType   string `json:",omitempty"`
 
-	// Config is the configuration that was in use. It serves on if the file
-	// has turned bad.
+	// Config is the configuration that was in use. The next process uses it if
+	// the file has become invalid.
 	Config *Config `json:",omitempty"`
 
-	// ListenFD is the open listener, ListenAddr what it was configured as.
-	// A file without a listener has no ListenAddr.
+	// ListenFD is the open listener and ListenAddr its configured address,
+	// which is empty if there is no listener.
 	ListenFD   int    `json:",omitempty"`
 	ListenAddr string `json:",omitempty"`
 
@@ -37,22 +37,22 @@ type runtimeState struct {
 	ServerIDOwner int64             `json:",omitempty"`
 	NextIndex     uint              `json:",omitempty"`
 	Wanted        map[string]string `json:",omitempty"` // coin by sub-account
-	Switched      map[string]int64  `json:",omitempty"` // when that changed, Unix seconds
+	Switched      map[string]int64  `json:",omitempty"` // when that last changed, Unix seconds
 	Upgrades      int               `json:",omitempty"` // since the first start
 	Sizes         map[string]int    `json:",omitempty"` // of extranonce2, by pool address
 
-	// Binary is the path that upgrades are taken from, if it is not the name
-	// that this program was started by: a script may stand in its place.
+	// Binary is the path from which upgrades are loaded, if it differs from the
+	// name that this program was started by, as with a script in its place.
 	Binary string `json:",omitempty"`
 
-	// Monitor is what the status page has shown.
+	// Monitor is the history that the status page shows.
 	Monitor *monitorState `json:",omitempty"`
 
-	// Descriptors are all connections that the sessions name. They tell what
-	// to close if a session's own record turns out to be unreadable.
+	// Descriptors lists all connections that the sessions name, so that those
+	// of a session with an unreadable record can be closed.
 	Descriptors []int `json:",omitempty"`
 
-	unreadable int   // sessions whose records were
+	unreadable int   // sessions whose records were unreadable
 	dropped    int   // sessions whose descriptors were not sound
 	orphans    []int // descriptors that may be theirs
 }
@@ -72,25 +72,26 @@ type sessionState struct {
 	StratumAuthorizeRequest *requestState
 	VersionMask             uint32
 
-	// What follows is not in files of older switchers, whose sessions relay.
+	// Files of older switchers lack the following fields; their sessions all
+	// relay.
 
 	Phase       string        `json:",omitempty"` // sessionPhase
 	Age         time.Duration `json:",omitempty"` // of an unfinished handshake
 	Started     bool          `json:",omitempty"`
 	Proxied     bool          `json:",omitempty"`
-	ClientAddr  string        `json:",omitempty"` // as a proxy may have told it
+	ClientAddr  string        `json:",omitempty"` // possibly as reported by a proxy
 	BadLines    int           `json:",omitempty"`
 	Lines       int           `json:",omitempty"` // of an unfinished handshake
 	HasID       bool          `json:",omitempty"`
 	Protocol    minerProtocol `json:",omitempty"`
 	Account     string        `json:",omitempty"`
 	SentMask    uint32        `json:",omitempty"`
-	Extranonce  bool          `json:",omitempty"` // may be given a new one
+	Extranonce  bool          `json:",omitempty"` // the miner may be given a new one
 	Suffixed    bool          `json:",omitempty"`
 	PoolAddress string        `json:",omitempty"` // of StratumServerMap
 
-	// Pool is where the session mines, if that is no longer what
-	// StratumServerMap says of its coin.
+	// Pool is the session's pool if StratumServerMap no longer has it for the
+	// coin.
 	Pool *StratumServerInfo `json:",omitempty"`
 
 	Since  int64     `json:",omitempty"` // when it connected, Unix seconds
@@ -98,17 +99,17 @@ type sessionState struct {
 	Share  int64     `json:",omitempty"` // when the last one came, Unix seconds
 
 	Owed         int       `json:",omitempty"`
-	OwnAnswers   int       `json:",omitempty"` // to ids of builds that used words
+	OwnAnswers   int       `json:",omitempty"` // to requests of builds whose ids were words
 	Own          *ownState `json:",omitempty"`
-	NoDifficulty bool      `json:",omitempty"` // from this link; the miner is to be told the default
+	NoDifficulty bool      `json:",omitempty"` // the link has sent none, so the miner has to be given the default
 	Suggestions  []requestState
 	Workers      []requestState
 	Agent        [][]byte          `json:",omitempty"` // register messages
 	AgentShares  *agentSharesState `json:",omitempty"`
-	WantsAnswers bool              `json:",omitempty"` // to an agent's shares, as long as it has not subscribed
-	Jobs         []string          `json:",omitempty"` // as the miner was told, in order
+	WantsAnswers bool              `json:",omitempty"` // to an agent's shares, before it has subscribed
+	Jobs         []string          `json:",omitempty"` // IDs as the miner knows them, in order
 	RenamedJobs  []jobState        `json:",omitempty"` // those of them that the pool calls otherwise
-	JobsNoted    bool              `json:",omitempty"` // Jobs has all jobs that count, also without former links
+	JobsNoted    bool              `json:",omitempty"` // Jobs has all jobs of the link, also if there are no former links
 	RestJobs     bool              `json:",omitempty"`
 	Drains       []linkState       `json:",omitempty"`
 	Shape        extranonceShape
@@ -123,7 +124,7 @@ type sessionState struct {
 	PoolUnsent   []byte           `json:",omitempty"`
 }
 
-// descriptors are those that the session names.
+// descriptors returns the descriptors that the session names.
 func (ss *sessionState) descriptors() []int {
 	fds := []int{ss.ClientConnFD}
 	if ss.ServerConnFD != -1 {
@@ -180,7 +181,7 @@ type agentLinkState struct {
 // formerState is a formerTranslation in runtime.json.
 type formerState struct {
 	Translate *translation
-	Noted     bool // Jobs are all jobs of it
+	Noted     bool // Jobs has all its jobs
 	Jobs      []string
 }
 
@@ -197,8 +198,8 @@ type heldState struct {
 	Line []byte
 }
 
-// linkState is a link in runtime.json: as it stands for a former one, and as
-// sessionState.setLink spreads it over a session for the one in use.
+// linkState is a link in runtime.json. A former link is written in this form;
+// sessionState.setLink spreads the link in use over the session's own fields.
 type linkState struct {
 	FD       int // -1: it was lost
 	Coin     string
@@ -208,7 +209,7 @@ type linkState struct {
 	Suffixed bool      `json:",omitempty"`
 	Own      *ownState `json:",omitempty"`
 	Rules    *rulesState
-	Noted    bool // Jobs are all jobs of the link; else jobs nobody noted are too
+	Noted    bool // Jobs has all jobs of the link; otherwise unrecorded jobs are its own too
 	Jobs     []string
 	Renamed  []jobState `json:",omitempty"` // those of Jobs that the pool calls otherwise
 	Partial  []byte
@@ -218,8 +219,8 @@ type linkState struct {
 	NoDifficulty  bool `json:",omitempty"` // of the link in use only
 }
 
-// pause is how long nothing has been relayed; negative: unknown. clock is the
-// monotonic one's time.
+// pause is how long nothing has been relayed, negative if unknown. clock is the
+// present time of the monotonic clock.
 func (st *runtimeState) pause(now time.Time, clock int64) time.Duration {
 	switch {
 	case st.FrozenClock != 0 && clock >= st.FrozenClock:
@@ -230,8 +231,9 @@ func (st *runtimeState) pause(now time.Time, clock int64) time.Duration {
 	return now.Sub(st.FrozenAt)
 }
 
-// notAfter makes times that are later than now, because the clock was set back
-// meanwhile, now. Else they would be the latest ones for as long.
+// notAfter replaces times later than now by now. If the clock was set back
+// meanwhile, they would otherwise remain the latest ones until it has caught
+// up.
 func (st *runtimeState) notAfter(now time.Time) {
 	latest := now.Unix()
 	for i := range st.SessionDatas {
@@ -253,7 +255,7 @@ func (st *runtimeState) notAfter(now time.Time) {
 			e.Last = now
 		}
 	}
-	// Samples have to be in order.
+	// Samples must be in chronological order.
 	st.Monitor.History = slices.DeleteFunc(st.Monitor.History, func(s journal.Sample) bool { return s.At > latest })
 }
 

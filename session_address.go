@@ -22,13 +22,13 @@ func (s *Session) dialer(p *pool) dialer {
 type choice struct {
 	address  *poolAddress
 	ips      []*endpoint // that may be dialled, in order
-	override bool        // although the worker's pause there is not over
+	override bool        // dial although the worker's pause there is not over
 	lookUp   *poolAddress
 
 	obstacle obstacle
 	at       *poolAddress // of obstacle
 	cause    error        // of obstacle, if it is known
-	answer   *response    // of the pool, to others with this user agent
+	answer   *response    // the pool's answer to others with this user agent
 }
 
 func (c *choice) err() error {
@@ -51,10 +51,10 @@ func (c *choice) err() error {
 	return errPoolsDown
 }
 
-// choose picks the address for the next try. The pool's order counts, but one
-// in use goes before one that may only be probed, and both before one where the
-// account's other workers fail. Addresses that have failed since the last pause
-// come in only if there is no other.
+// choose picks the address for the next try. It follows the pool's order, but
+// an address in use comes before one that may only be probed, and both before
+// one where the account's other workers fail. Addresses that have failed since
+// the last pause are considered only if there is no other.
 func (s *Session) choose(l *linking) choice {
 	if len(l.passed) > 0 {
 		if c := s.chooseFrom(l, true); c.address != nil || c.lookUp != nil {
@@ -65,7 +65,7 @@ func (s *Session) choose(l *linking) choice {
 	return s.chooseFrom(l, false)
 }
 
-// hasUntried says whether there is an address that has not failed since the
+// hasUntried reports whether there is an address that has not failed since the
 // last pause and may be dialled.
 func (s *Session) hasUntried(l *linking) bool {
 	if l.only != nil {
@@ -81,7 +81,7 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 	if l.only != nil {
 		addresses = []*poolAddress{l.only}
 	}
-	// An established miner's tries have pauses of their own, and an end.
+	// An established miner has pauses of its own and a limited number of tries.
 	mayOverride := !untried && !l.once && s.phase != phaseRouting
 	var best choice
 	bestRank := rankNone
@@ -92,7 +92,7 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 		ips, wait := a.usable()
 		if wait {
 			if bestRank == rankInUse {
-				continue // no need to know it now
+				continue // an address in use is known, so this look-up can wait
 			}
 			return choice{lookUp: a}
 		}
@@ -117,7 +117,7 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 			a.refresh()
 		}
 		if rank == rankInUse && bestRank == rankProbe && refused {
-			continue // a backup that refuses the worker is no reason not to probe
+			continue // probe rather than go to a backup that refuses the worker
 		}
 		if rank > bestRank || bestRank == rankNone && (best.at == nil || c.obstacle.sooner(best.obstacle)) {
 			c.override = rank == rankOverride
@@ -130,8 +130,8 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 	return best
 }
 
-// sooner says that o is the better reason to give than other: one that is about
-// this miner before one about the address.
+// sooner reports whether o is a better reason to give than other. Reasons about
+// this miner come before those about the address.
 func (o obstacle) sooner(other obstacle) bool { return o < other }
 
 // addressRank orders the addresses that may be dialled.
@@ -139,9 +139,9 @@ type addressRank uint8
 
 const (
 	rankNone     addressRank = iota // may not be dialled
-	rankOverride                    // only because the session has a pause of its own
+	rankOverride                    // only because the session's own pause replaces the worker's
 	rankSuspect                     // the account's workers fail there
-	rankProbe                       // it is out, and probed
+	rankProbe                       // the address is out and may be probed
 	rankInUse
 )
 
@@ -159,9 +159,9 @@ func (v *verdict) rank(mayOverride bool) addressRank {
 	return rankInUse
 }
 
-// leaveEndpoint ends the session's part in what is known of the address it has
-// a link to, before the link ends or is retired. lost: the pool ended it. It
-// reports whether the link was lost before it was stable.
+// leaveEndpoint reports to health that the link ends or is retired. lost means
+// that the pool ended it. It returns true if the link was lost before it was
+// stable.
 func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
 	if s.link == nil {
 		return false
@@ -182,7 +182,8 @@ func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
 	return false
 }
 
-// becomeStable notes that the link has proved to be one; accepted: by a share.
+// becomeStable notes that the link is stable; accepted means that an accepted
+// share made it so.
 func (s *Session) becomeStable(accepted bool) {
 	if s.link.trial.stable(accepted) {
 		s.manager.poolBack(s.link.endpoint)
@@ -209,11 +210,12 @@ func (s *Session) gotJob() {
 	}
 }
 
-// heardEvery bounds how often links write to what all of an address share.
+// heardEvery bounds how often a link writes to the endpoint that all links to
+// the address share.
 const heardEvery = 50 * time.Millisecond
 
-// linkFound notes what the failure of a link at e was found to prove: counters,
-// and what operators have to be told.
+// linkFound records what the failure of a link at e was found to prove: it
+// counts it and logs what operators need to know.
 func (m *sessionManager) linkFound(p *pool, a *poolAddress, e *endpoint, ev evidence, f finding, err error) {
 	counts := p.linksTo(a)
 	counts.blamed[f.blame].Add(1)
@@ -228,8 +230,8 @@ func (m *sessionManager) linkFound(p *pool, a *poolAddress, e *endpoint, ev evid
 	}
 }
 
-// nameLookedUp tells that a pool's name can not be looked up any more, or again.
-// Sessions that wait for it try what has been found.
+// nameLookedUp logs that look-ups of a pool's name have begun to fail or work
+// again. Sessions that wait for it then try the IPs found.
 func (m *sessionManager) nameLookedUp(a *poolAddress, turned bool, err error) {
 	switch {
 	case err != nil:
@@ -243,7 +245,7 @@ func (m *sessionManager) nameLookedUp(a *poolAddress, turned bool, err error) {
 	m.tryAhead(func(p *pool) bool { return p.has(a) })
 }
 
-// takenOut tells that an address is not dialled for a while.
+// takenOut logs that an address is not dialled for a while.
 func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err error) {
 	at := a.text
 	if at != e.String() {
@@ -254,7 +256,7 @@ func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err erro
 	a.resolveAgain()
 }
 
-// tellShortage tells what of this machine is used up and what helps.
+// tellShortage logs what this machine has run out of and what helps.
 func (m *sessionManager) tellShortage(e *endpoint, ev evidence, err error) {
 	switch ev {
 	case evidencePorts:

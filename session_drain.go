@@ -7,13 +7,13 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// maxDrainOwed is how much longer than DrainSeconds a link stays that still
-// owes answers.
+// maxDrainOwed is how much longer than DrainSeconds a link that still owes
+// answers is kept.
 const maxDrainOwed = 10 * time.Second
 
-// maxDrains is how many former links a session may keep open, after as many
-// switches within DrainSeconds; maxLostDrains is how many there may be with
-// those that were lost or closed, of which only the jobs are known.
+// maxDrains is how many former links a session may keep open after several
+// switches within DrainSeconds. maxLostDrains is how many it may have including
+// those that were lost or closed, of which only the jobs are kept.
 const (
 	maxDrains     = 4
 	maxLostDrains = 16
@@ -24,22 +24,22 @@ const (
 // dropped. If the link is lost, the drain stays without a socket: shares for its
 // jobs are answered with an error, because any other pool can only refuse them.
 //
-// A share goes to the link that gave its job. Where two pools use the same ID,
-// the miner was told another one for the later link's job (job_table.go). Shares
-// for jobs that no link is known to have given go to the link in use.
+// A share goes to the link that gave its job. Where two pools use the same job
+// ID, the miner was given another ID for the later link's job (job_table.go).
+// Shares for jobs that no link is known to have given go to the link in use.
 type drain struct {
 	*link
 	session   *Session
 	timer     *relay.Timer
-	ending    bool // the link goes as soon as no answer is owed
-	premature bool // that is before its time: the jobs stay known when it has gone
-	extended  bool // for the sake of what the miner had sent
+	ending    bool // close the link as soon as no answer is owed
+	premature bool // it ends before its time, so its jobs are kept
+	extended  bool // kept longer for shares that the miner had already sent
 }
 
-// retireLink ends the use of the session's link, before next takes its place.
-// A link whose connection is open drains. Of one that was lost the jobs stay
-// known; they are next's if that goes to the same pool, which may still know
-// them.
+// retireLink takes the session's link out of use before next takes its place. A
+// link whose connection is open becomes a drain. If it was lost, its jobs are
+// kept; they become next's jobs if next leads to the same pool, which may still
+// know them.
 func (s *Session) retireLink(next *link) {
 	old := s.link
 	if old == nil {
@@ -64,11 +64,12 @@ func (s *Session) retireLink(next *link) {
 	}
 	s.keepDrain(old, linger)
 	s.manager.draining.Add(1)
-	old.socket.Resume() // if it was held back, answers wait in it
+	old.socket.Resume() // if it was paused, answers wait in the kernel
 }
 
 // spareDescriptors closes the link just retired if descriptors are short, as
-// soon as it owes no answers. Its jobs are still not the next pool's.
+// soon as it owes no answers. Its jobs are kept, since they are not the next
+// pool's.
 func (s *Session) spareDescriptors() {
 	if len(s.drains) > 0 && !s.manager.mayDrain() {
 		s.drains[len(s.drains)-1].endEarly()
@@ -98,8 +99,8 @@ func (s *Session) limitDrains() {
 	}
 }
 
-// takeJobs makes the former link's jobs those of the link in use, which goes to
-// the same pool.
+// takeJobs moves the former link's jobs to the link in use, which leads to the
+// same pool.
 func (s *Session) takeJobs(d *drain) {
 	later := s.drains[slices.Index(s.drains, d)+1:]
 	s.link.jobs.before(&d.jobs, func(id []byte) bool {
@@ -109,8 +110,9 @@ func (s *Session) takeJobs(d *drain) {
 	d.jobs, d.restJobs = jobTable{}, false
 }
 
-// numbersJobs says that pools count the jobs of each connection anew, as sserver
-// does for agents: a former connection's numbers mean nothing on the next one.
+// numbersJobs reports whether pools number the jobs of each connection from the
+// start, as sserver does for agents. Numbers of a former connection then mean
+// nothing on the next one.
 func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain != chainEthereum }
 
 // end closes the former link, and forgets it.
@@ -142,7 +144,8 @@ func (d *drain) lose() {
 	d.close()
 }
 
-// endEarly loses the former link, as soon as it owes no answers.
+// endEarly closes the former link before its time, as soon as it owes no
+// answers.
 func (d *drain) endEarly() {
 	switch {
 	case !d.open() || d.ending:
@@ -171,7 +174,7 @@ func (s *Session) endDrains() {
 	}
 }
 
-// drainOf is the former link that sock is, or nil.
+// drainOf returns the drain whose socket is sock, or nil.
 func (s *Session) drainOf(sock *relay.Socket) *drain {
 	for _, d := range s.drains {
 		if d.socket == sock {
@@ -181,9 +184,9 @@ func (s *Session) drainOf(sock *relay.Socket) *drain {
 	return nil
 }
 
-// expire finishes the drain when its time is over. While the miner is not read
-// from, because its pool is lost, shares for the former pool may wait in the
-// kernel; after a stop of the process as well.
+// expire finishes the drain when its time is over. Shares for the former pool
+// may wait in the kernel while the miner is not read because its pool is lost,
+// or after the process was stopped for a while.
 func (d *drain) expire() {
 	s := d.session
 	reconnecting := s.phase == phaseReconnecting
@@ -209,9 +212,9 @@ func (d *drain) finish() {
 	d.timer = d.session.loop.After(maxDrainOwed, d.end)
 }
 
-// clearWay ends former links to an address that the session is on its way back
-// to, as far as they owe nothing: it would see the same extranonce twice. Those
-// to other addresses of the pool stay.
+// clearWay ends former links that owe nothing and lead to an address that the
+// session is about to return to, because the pool would see the same extranonce
+// twice. Links to other addresses of the pool stay.
 func (s *Session) clearWay(p *pool, a *poolAddress) {
 	for _, d := range slices.Clone(s.drains) {
 		if d.leadsTo(p, a) {
@@ -220,9 +223,9 @@ func (s *Session) clearWay(p *pool, a *poolAddress) {
 	}
 }
 
-// finishDrainsTo ends former links to the address that the link in use leads to:
-// shares for their jobs are its own again. What was lost of the pool may be
-// known at any of its addresses.
+// finishDrainsTo ends former links to the address of the link in use, which
+// takes shares for their jobs from now on. Jobs of lost links may be known at
+// any address of the pool.
 func (s *Session) finishDrainsTo(l *link) {
 	p, a := l.pool, l.address
 	for _, d := range slices.Clone(s.drains) {
@@ -240,9 +243,9 @@ func (s *Session) finishDrainsTo(l *link) {
 	}
 }
 
-// routeShare sends a share for a former link's job there, and one for a job that
-// the miner knows by another ID than the pool to the pool with the latter. It
-// reports whether the share was one of these.
+// routeShare sends a share for a former link's job to that link. If the miner
+// knows the job by another ID than the pool, the share gets the pool's ID back.
+// It reports whether the share was one of these.
 func (s *Session) routeShare(line []byte) bool {
 	if len(s.drains) == 0 && s.link.jobs.renamed == 0 {
 		return false
@@ -275,8 +278,8 @@ func (s *Session) routeShare(line []byte) bool {
 	return true
 }
 
-// formerLinkGiving is the former link that gave the job, and what its pool calls
-// it if that is something else. It is nil if none of those there are did.
+// formerLinkGiving returns the former link that gave the job, or nil, and the
+// pool's ID for the job if the miner knows it by another one.
 func (s *Session) formerLinkGiving(id []byte) (former *link, own []byte) {
 	for _, d := range slices.Backward(s.drains) {
 		if own, ok := d.jobs.find(id); ok {

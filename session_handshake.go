@@ -12,29 +12,29 @@ import (
 )
 
 // The handshake with the miner: docs/protocol.md, "Handshake with the miner".
-// Answers go out in request order, and nothing unasked comes before the
-// answer to the authorization: some miners take whatever line comes next for
-// the answer they wait for.
+// Answers go out in request order, and nothing unasked comes before the answer
+// to the authorization: some miners take any line that comes next for the
+// answer they wait for.
 
 const (
 	firstByteTimeout = 15 * time.Second
 	authorizeTimeout = 60 * time.Second
 
 	// maxBadLines is how many lines that are not JSON a miner may send before
-	// it is closed.
+	// its connection is closed.
 	maxBadLines = 5
 	// maxLeading is how many bytes of white space, a byte-order mark or NUL
 	// may come before a miner's first line.
 	maxLeading = 16
 	// maxHandshakeLines is how many lines a miner may send before it is
-	// authorized; ten are many. Each costs far more than a line that is relayed,
-	// so that a few strangers with 64 KB of them at a time kept all others
-	// waiting.
+	// authorized; real miners send fewer than ten. Each costs far more than a
+	// relayed line: without the limit, a few strangers that send 64 KB of them
+	// at a time keep all others waiting.
 	maxHandshakeLines = 200
 	// maxExtensions is how many extensions of one mining.configure are
 	// answered. BIP 310 has four.
 	maxExtensions = 64
-	// maxSuggestions bounds what is remembered for the pools.
+	// maxSuggestions bounds the suggestions that are remembered for the pools.
 	maxSuggestions = 4
 )
 
@@ -47,7 +47,7 @@ type handshake struct {
 	badLines int
 	leading  int // bytes before the first line
 	lines    int
-	// wantsAnswers: an agent has asked for answers to its shares.
+	// wantsAnswers is set if an agent asked for answers to its shares.
 	wantsAnswers bool
 	timer        *relay.Timer
 	out          []byte // answers to the requests of one read
@@ -66,7 +66,7 @@ func (s *Session) beginHandshake() {
 	s.handshake.timer = s.loop.After(s.manager.timing.firstByte, s.handshakeTimeout)
 }
 
-// backToHandshake lets a refused miner try another worker name.
+// backToHandshake lets a miner that its pool refused try another worker name.
 func (s *Session) backToHandshake() {
 	s.phase = phaseHandshaking
 	s.auth = nil
@@ -100,7 +100,7 @@ func (s *Session) handshakeTimeout() {
 	s.close("not authorized in time")
 }
 
-// handshakeReceived consumes requests until the miner has to wait.
+// handshakeReceived consumes requests until one has to wait.
 func (s *Session) handshakeReceived(b []byte) int {
 	h := s.handshake
 	used := 0
@@ -154,7 +154,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 			return len(b)
 		}
 		if h.held {
-			break // this line is read again
+			break // this line is read again later
 		}
 		used += len(line)
 	}
@@ -162,7 +162,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 		s.miner.Write(h.out)
 		h.out = nil
 		if s.phase == phaseHandshaking && !h.held && s.miner.Congested() {
-			s.miner.Pause(false) // it has to take its answers first
+			s.miner.Pause(false) // the miner has to take its answers first
 		}
 	}
 	return used
@@ -178,7 +178,7 @@ func isLeading(c byte) bool {
 	return false
 }
 
-// notStratum says what the first bytes of a connection are instead.
+// notStratum describes the first bytes of a connection that are not Stratum.
 func notStratum(b []byte) string {
 	for _, method := range []string{"GET ", "HEAD ", "POST ", "PUT ", "OPTIONS ", "CONNECT "} {
 		if bytes.HasPrefix(b, []byte(method)) {
@@ -188,8 +188,8 @@ func notStratum(b []byte) string {
 	return fmt.Sprintf("not Stratum: first byte %#02x", b[0])
 }
 
-// answer queues a result, answerError an error, for the miner. They are
-// written together when the read's requests are done.
+// answer queues a result, answerError an error, for the miner. All answers to
+// one read are written together.
 func (s *Session) answer(id json.RawMessage, result []byte) {
 	s.handshake.out = s.dialect().appendResult(s.handshake.out, id, result)
 }
@@ -244,14 +244,15 @@ func (s *Session) handshakeLine(line []byte) {
 		s.handleAuthorize(r)
 	case "mining.submit", "eth_submitWork":
 		s.answerError(r, errUnauthorized)
-	case "": // an answer to something nobody asked
+	case "": // an answer to no request
 	default:
 		s.handleOther(r)
 	}
 }
 
-// handleOther deals with requests that change nothing but may be waited for.
-// Without an id no answer is expected, and one would be taken for another's.
+// handleOther answers requests that change nothing but that the miner may wait
+// for. A request without an id gets no answer, because the miner would take it
+// for the answer to another request.
 func (s *Session) handleOther(r *request) {
 	switch r.Method {
 	case "mining.extranonce.subscribe":
@@ -278,7 +279,7 @@ func (s *Session) handleOther(r *request) {
 	}
 }
 
-// remember keeps a suggestion for the pools; the last of each kind counts.
+// remember keeps the latest suggestion of each kind for the pools.
 func (s *Session) remember(r *request) {
 	if len(r.Params) == 0 || r.Params[0] != '[' || len(r.Params) > 200 {
 		return
@@ -294,9 +295,8 @@ func (s *Session) remember(r *request) {
 	}
 }
 
-// handleConfigure answers BIP 310's mining.configure. A version mask is
-// granted as asked for; what the pool allows of it follows after the
-// authorization.
+// handleConfigure answers BIP 310's mining.configure. A version mask is granted
+// as requested; the bits that the pool allows follow after the authorization.
 func (s *Session) handleConfigure(r *request) {
 	if s.manager.chain != chainBitcoin {
 		if !r.isNotification() {
@@ -312,7 +312,8 @@ func (s *Session) handleConfigure(r *request) {
 	s.answer(r.ID, result)
 }
 
-// requestedMask is the mask of BIP 310's version-rolling; without one, all bits.
+// requestedMask is the mask requested by BIP 310's version-rolling, or all bits
+// if there is none.
 func requestedMask(options map[string]json.RawMessage) (uint32, bool) {
 	raw, ok := options["version-rolling.mask"]
 	if !ok {
@@ -359,7 +360,7 @@ func (s *Session) subscribe(sub *subscription) bool {
 	return true
 }
 
-// extranonceKnown goes on with a request that was held.
+// extranonceKnown resumes a handshake that was held.
 func (s *Session) extranonceKnown() {
 	if s.phase == phaseHandshaking && s.handshake.held {
 		s.handshake.held = false
@@ -393,7 +394,7 @@ func (s *Session) handleAuthorize(r *request) {
 	s.manager.route(s)
 }
 
-// coinFound goes on when the coin source has answered.
+// coinFound continues routing when the coin source has answered.
 func (s *Session) coinFound(account *subAccount, err error) {
 	if s.phase != phaseRouting || s.query == nil {
 		s.manager.dropPending(account)

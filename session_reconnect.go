@@ -8,8 +8,9 @@ import (
 	"github.com/golang/glog"
 )
 
-// maxRenewals is how often in a minute a pool's client.reconnect is heeded: one
-// that says so on every connection would be dialled without end.
+// maxRenewals is how many client.reconnect requests of a pool are followed in a
+// minute. A pool that sends one on every connection would otherwise be dialled
+// without end.
 const maxRenewals = 5
 
 func (s *Session) mayRenew() bool {
@@ -23,8 +24,9 @@ func (s *Session) mayRenew() bool {
 	return true
 }
 
-// renew replaces the link by one to another address of the same pool, or to
-// the same one again. The session goes on with the old link until then.
+// renew replaces the link by a new one to the same pool: to the address only,
+// or to any if it is nil. The session keeps the old link until the new one is
+// ready.
 func (s *Session) renew(only *poolAddress) {
 	if s.phase == phaseRelaying {
 		s.phase = phaseSwitching
@@ -33,8 +35,8 @@ func (s *Session) renew(only *poolAddress) {
 	}
 }
 
-// renewElsewhere is renew for a link that is of no use: to another address, if
-// one is well.
+// renewElsewhere is renew for a link that is of no use. It prefers another
+// address if one can be dialled.
 func (s *Session) renewElsewhere() {
 	if s.phase == phaseRelaying {
 		s.phase = phaseSwitching
@@ -43,9 +45,9 @@ func (s *Session) renewElsewhere() {
 	}
 }
 
-// poolLost pauses the miner and gets it a new link, to the coin it should mine
-// or, as long as that one's pool can not be had, to the one it mined. If the
-// link was not stable yet, that is one more of the miner's tries.
+// poolLost pauses the miner and prepares a new link to the coin it should mine
+// or, while that coin's pool is unavailable, to the coin it mined. If the lost
+// link was not stable yet, it counts as one of the miner's tries.
 func (s *Session) poolLost(err error) {
 	glog.V(2).Infof("%s pool lost coin=%q: %v", s, s.link.pool.coin, err)
 	unstable := s.leaveEndpoint(true)
@@ -69,7 +71,7 @@ func (s *Session) poolLost(err error) {
 		s.stopLinking()
 		s.reconnect()
 	case s.linking.retry != nil:
-		// A switch was waiting for its next try: now it is urgent.
+		// A switch was waiting for its next try, which is now urgent.
 		s.loop.StopTimer(s.linking.retry)
 		s.linking.restart(int(s.unstable))
 		s.retryAfter(s.reconnectPause())
@@ -79,14 +81,14 @@ func (s *Session) poolLost(err error) {
 	}
 }
 
-// restart counts tries anew, because the link in use was lost.
+// restart resets the count of tries, because the link in use was lost.
 func (l *linking) restart(tries int) {
 	l.tries, l.waits, l.began, l.outSince = tries, 0, time.Now(), time.Time{}
 }
 
 // reconnect begins to prepare a new link after a short jitter: the pool may
-// have closed all its miners at this moment. After a link that was not stable,
-// another address is better, and the pause grows.
+// have closed all its miners' connections at this moment. After a link that was
+// not stable, another address is preferred and the pause grows.
 func (s *Session) reconnect() {
 	p := s.manager.wantedPool(s)
 	if p == nil {
@@ -112,16 +114,15 @@ func (s *Session) reconnectPause() time.Duration {
 	return backoff(int(s.unstable), timing.reconnectFirst, timing.reconnectMost)
 }
 
-// avoid has the next try go to another address than the one that was lost, if
-// one is well.
+// avoid makes the next try go to another address than a, if one can be dialled.
 func (l *linking) avoid(a *poolAddress) {
 	if l.pool.has(a) {
 		l.passed = []*poolAddress{a}
 	}
 }
 
-// reconnectPool is the pool for the next try: the wanted coin's and the last
-// one's in turn.
+// reconnectPool is the pool for the next try. The wanted coin's pool and the
+// last one take turns.
 func (s *Session) reconnectPool(l *linking) *pool {
 	wanted := s.manager.wantedPool(s)
 	if wanted == nil || l.pool == wanted {

@@ -5,14 +5,13 @@ import (
 	"slices"
 )
 
-// A session keeps the ids of the miner's requests that are not answered yet,
-// in request order and with the link each went to. So an answer reaches the
-// miner once and in the right order also when requests of one id are under way
-// at two pools, and requests that went down with a pool are answered with an
-// error instead of never.
+// A session keeps the ids of the miner's unanswered requests in order, each
+// with the link that it went to. So each answer reaches the miner once and in
+// order, even if requests with the same id are under way at two pools, and
+// requests that were lost with a pool are answered with an error.
 
 const (
-	// maxRequestID is the longest id that is kept; answers to others are
+	// maxRequestID is the longest id that is kept. Answers to longer ids are
 	// passed on as they come.
 	maxRequestID = 64
 
@@ -20,21 +19,23 @@ const (
 	maxRequests = 16 << 10
 
 	// maxHeld bounds the bytes of answers that wait for another pool's. Beyond
-	// it order is given up: a pool could answer one request without end.
+	// it the order is given up, because a pool could answer one request without
+	// end.
 	maxHeld = 64 << 10
 )
 
 var errPoolConnectionLost = &stratumError{20, "Pool connection lost"}
 
-// requestQueue holds requests as tag, length of the id with shareBit, id. The
-// memory of an empty queue is kept for the next request.
+// requestQueue holds each request as its link tag, the length of its id
+// combined with shareBit, and the id. An empty queue keeps its memory for the
+// next request.
 type requestQueue struct{ b []byte }
 
 // shareBit marks the length of a share's id.
 const shareBit = 0x80
 
-// push keeps a request. If there is no room, the oldest requests that are no
-// shares go: some pools never answer them.
+// push adds a request. If there is no room, the oldest requests other than
+// shares are dropped, because some pools never answer them.
 func (q *requestQueue) push(tag linkTag, id []byte, share bool) {
 	if len(id) == 0 || len(id) > maxRequestID {
 		return
@@ -50,8 +51,9 @@ func (q *requestQueue) push(tag linkTag, id []byte, share bool) {
 	q.b = append(q.b, id...)
 }
 
-// dropOthers makes room for so many bytes, by the oldest requests that are no
-// shares. It reports whether there were enough of them; if not, all stay.
+// dropOthers makes room for need bytes by dropping the oldest requests that are
+// not shares. It reports whether there were enough of them; if not, it drops
+// none.
 func (q *requestQueue) dropOthers(need int) bool {
 	room := 0
 	for at := 0; at < len(q.b) && room < need; at += 2 + int(q.b[at+1]&^shareBit) {
@@ -74,9 +76,9 @@ func (q *requestQueue) dropOthers(need int) bool {
 	return true
 }
 
-// find returns where the first request of this link and id stands, -1 if there
-// is none, and whether another link's request of the same id comes before it.
-// If none has the id as it is written, that is one whose id has its value.
+// find returns the position of the link's first request with this id, or -1,
+// and whether another link's request with the same id comes before it. If no id
+// is spelled the same, an id of the same value matches.
 func (q *requestQueue) find(tag linkTag, id []byte) (at int, after bool) {
 	for at = 0; at < len(q.b); {
 		size := int(q.b[at+1] &^ shareBit)
@@ -104,17 +106,17 @@ func (q *requestQueue) findValue(tag linkTag, id []byte) (at int, after bool) {
 	return -1, false
 }
 
-// id is the id of the request that stands at at.
+// id is the id of the request at position at.
 func (q *requestQueue) id(at int) []byte { return q.b[at+2 : at+2+int(q.b[at+1]&^shareBit)] }
 
-// remove drops the request that stands at at and reports whether it was a share.
+// remove drops the request at position at and reports whether it was a share.
 func (q *requestQueue) remove(at int) (share bool) {
 	size := q.b[at+1]
 	q.b = append(q.b[:at], q.b[at+2+int(size&^shareBit):]...)
 	return size&shareBit != 0
 }
 
-// shares is how many shares of a link are there.
+// shares is how many of the link's shares are unanswered.
 func (q *requestQueue) shares(tag linkTag) int {
 	n := 0
 	for at := 0; at < len(q.b); at += 2 + int(q.b[at+1]&^shareBit) {
@@ -125,7 +127,8 @@ func (q *requestQueue) shares(tag linkTag) int {
 	return n
 }
 
-// valid says whether b, from a state file, is the content of a queue.
+// validRequests reports whether b, from a state file, is the content of a
+// queue.
 func validRequests(b []byte) bool {
 	at := 0
 	for at < len(b) {
@@ -145,9 +148,9 @@ type heldAnswer struct {
 	line []byte
 }
 
-// answered notes an answer of a link. It returns the line as the miner gets it
-// now, with the id that the miner sent; nil if it is kept, was never asked for
-// at a former link, or answers a request of the switcher.
+// answered notes an answer that a link received. It returns the line to send to
+// the miner, with the miner's own id. It returns nil if the answer has to wait,
+// answers no request of a former link, or answers a request of the switcher.
 func (s *Session) answered(from *link, line []byte, sc *scannedLine) []byte {
 	id, tag, own := sc.id(line), from.tag, from.own
 	var alias []byte
@@ -187,7 +190,7 @@ func (s *Session) answered(from *link, line []byte, sc *scannedLine) []byte {
 		*sc = scanPoolLine(line)
 	}
 	if at < 0 {
-		return line // there was no room to keep the request
+		return line // the request was dropped for lack of room
 	}
 	if after && s.heldBytes()+len(line) <= maxHeld {
 		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
@@ -227,14 +230,16 @@ func (s *Session) releaseHeld() {
 	}
 }
 
-// failRequests answers what a link that has ended will not answer.
+// failRequests answers the requests that an ended link can no longer answer
+// with errors.
 func (s *Session) failRequests(ended *link) {
 	tag, own := ended.tag, ended.own
 	s.failAgentShares(tag)
 	if len(s.requests.b) == 0 {
 		return
 	}
-	// Answers that have come but wait are the link's own.
+	// Requests whose answers have come but have to wait keep the pool's
+	// answers.
 	held := make(map[string]int)
 	for _, h := range s.held {
 		if h.tag == tag {
@@ -256,8 +261,9 @@ func (s *Session) failRequests(ended *link) {
 		}
 		server := s.manager.ids.server()
 		if _, after := q.find(tag, id); after {
-			// The miner has to hear of another link's request first.
-			q.b[at+1] &^= shareBit // this is no pool's verdict
+			// The answer to another link's request with this id has to come
+			// first.
+			q.b[at+1] &^= shareBit // a pool did not judge this share
 			line := s.dialect().appendError(nil, own.minersID(id), errPoolConnectionLost, server)
 			s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), line})
 			at = next

@@ -5,10 +5,10 @@ import (
 )
 
 // linkReady makes the prepared link the session's link. The order of its steps
-// matters: the former link is out of the way before the new one's jobs are
-// noted, because only then is it known which job IDs are taken; and the miner is
-// told everything in one write before either side is read on, so that no line
-// of the pool gets in between.
+// matters. The former link is retired before the new link's jobs are noted,
+// because only then is it known which job IDs are taken. The miner gets
+// everything in one write before either side is read again, so that no line of
+// the pool gets in between.
 func (s *Session) linkReady(k *poolLink) {
 	first, former := s.phase == phaseRouting, s.pool()
 	s.preparationDone(k)
@@ -40,7 +40,7 @@ func (s *Session) preparationDone(k *poolLink) {
 	}
 }
 
-// useLink puts next in the place of the link in use.
+// useLink makes next the link in use.
 func (s *Session) useLink(next *link) {
 	s.leaveEndpoint(false)
 	s.difficultyTold()
@@ -50,9 +50,10 @@ func (s *Session) useLink(next *link) {
 	s.spareDescriptors()
 }
 
-// introduction is all that the miner is told of a new link: the answer to its
-// authorization if it waits for one, the version mask and the extranonce if they
-// changed, then what the pool has said, difficulty and job.
+// introduction returns everything that the miner is sent about a new link: the
+// answer to its authorization if it waits for one, the version mask and the
+// extranonce if they changed, then the pool's own lines with difficulty and
+// job.
 func (s *Session) introduction(k *poolLink, first bool) []byte {
 	var out []byte
 	if first && s.agent == nil {
@@ -60,30 +61,30 @@ func (s *Session) introduction(k *poolLink, first bool) []byte {
 	}
 	if s.askedMask != 0 {
 		if mask := s.askedMask & k.allowedMask; first || mask != s.sentMask {
-			if !s.configureAhead { // else the answer to that tells it
+			if !s.configureAhead { // otherwise the answer to mining.configure has the mask
 				out = appendVersionMask(out, mask)
 			}
 			s.sentMask = mask
 		}
 	}
 	if first && s.agent != nil {
-		// Some agents heed the mask only until they have this answer.
+		// Some agents ignore a mask that comes after this answer.
 		out = s.dialect().appendForwarded(out, s.auth.id, k.answer)
 	}
 	out = s.tellExtranonce(out, k.given, k.own)
 	return append(out, k.greeting(!first)...)
 }
 
-// expectDifficulty sees to it that a miner that comes from another link is told
-// a difficulty.
+// expectDifficulty makes sure that a miner that comes from another link gets a
+// difficulty.
 func (s *Session) expectDifficulty(k *poolLink, first bool) {
 	if !first && !k.difficulty {
 		s.awaitDifficulty()
 	}
 }
 
-// relay lets lines go between the miner and the link in use. words are the
-// first that the miner gets.
+// relay starts to pass lines between the miner and the link in use. The miner
+// gets words first.
 func (s *Session) relay(words []byte) {
 	s.phase = phaseRelaying
 	s.endHandshake()
@@ -96,8 +97,8 @@ func (s *Session) relay(words []byte) {
 	}
 }
 
-// switchTo moves the miner to another coin's pool. Until a link to that pool
-// is ready, the miner goes on where it is.
+// switchTo moves the miner to another coin's pool. Until a link to that pool is
+// ready, the miner keeps its present link.
 func (s *Session) switchTo(p *pool) {
 	switch s.phase {
 	case phaseRouting:
@@ -125,8 +126,8 @@ func (s *Session) switchTo(p *pool) {
 	}
 }
 
-// stay gives up a switch under way: its coin is not wanted any more, and there
-// is no other to go to.
+// stay gives up a switch under way, because its coin is no longer wanted and no
+// other coin with a pool is.
 func (s *Session) stay() {
 	if s.linking == nil || s.linking.pool == s.pool() {
 		return

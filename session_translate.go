@@ -11,27 +11,27 @@ import (
 	"github.com/golang/glog"
 )
 
-// Lines of pools that pick their own extranonce are changed on the way: see
-// extranonce.go. This is done on the bytes of the line.
+// Lines to and from pools that pick their own extranonce are translated, as
+// extranonce.go explains. This works on the bytes of the line.
 
 var errAgentPool = errors.New("agents need a pool that takes the session's extranonce")
 
-// lineRules are how the lines of one link are changed. A nil one stands for
-// lines that go on as they are.
+// lineRules say how the lines of one link are changed. With nil rules, lines
+// pass unchanged.
 type lineRules struct {
 	pool      *pool
 	suffixed  bool
-	translate *translation // nil: the extranonce is the miner's own
-	dropBits  bool         // the pool knows no version rolling, the miner does
+	translate *translation // nil: the miner uses the pool's extranonce unchanged
+	dropBits  bool         // the miner rolls the version, but the pool does not allow it
 	next      *translation // from the next job on
-	changed   bool         // next is to be used, also if nil
+	changed   bool         // use next from the next job on, even if it is nil
 
-	// After a change, shares for jobs that are not in jobs are of a former
+	// After a change, shares for jobs that are not in jobs belong to a former
 	// translation.
 	former []formerTranslation // the oldest first
-	jobs   jobSet              // nil: no such shares are expected
+	jobs   jobSet              // nil: the extranonce has not changed
 
-	// The last name that was replaced, and by what: raw JSON.
+	// The last worker name that was replaced and its replacement, as raw JSON.
 	name, renamed []byte
 }
 
@@ -39,18 +39,18 @@ type lineRules struct {
 // extranonce.
 type formerTranslation struct {
 	translate *translation
-	jobs      jobSet // nil: all that the later ones have not
+	jobs      jobSet // nil: all jobs that no later translation has
 }
 
 const (
 	// maxFormer is how many former translations a link keeps.
 	maxFormer = 8
-	// formerJobs is the number of jobs after which they are forgotten: by then
-	// a share for a job of before is stale anywhere.
+	// formerJobs is the number of new jobs after which former translations are
+	// forgotten, because shares for older jobs are stale at any pool by then.
 	formerJobs = 32
 )
 
-// linkRules gives the rules for a link that is ready.
+// linkRules returns the rules for a link that is ready.
 func linkRules(p *pool, suffixed bool, t *translation, dropBits bool) *lineRules {
 	if t == nil && !p.renames() && !dropBits {
 		return nil
@@ -58,7 +58,7 @@ func linkRules(p *pool, suffixed bool, t *translation, dropBits bool) *lineRules
 	return &lineRules{pool: p, suffixed: suffixed, translate: t, dropBits: dropBits}
 }
 
-// state and rules carry the rules through an upgrade. Both take nil.
+// state and rules carry the rules through an upgrade. Both accept nil.
 func (r *lineRules) state() *rulesState {
 	if r == nil {
 		return nil
@@ -93,14 +93,14 @@ func (st *rulesState) rules(p *pool) *lineRules {
 	return r
 }
 
-// jobError says that a job can not be changed for the miner, whose shares would
-// all be wrong.
+// jobError is the error for a job that cannot be translated; all shares for it
+// would be invalid.
 func jobError(line []byte) error {
 	return fmt.Errorf("pool sent a job that can not be understood: %s", clip(bytes.TrimSpace(line)))
 }
 
-// job appends a job as the miner gets it to out. It reports whether the line
-// could be understood.
+// job appends to out a job as the miner gets it. It reports whether the line
+// could be parsed.
 func (r *lineRules) job(out, line []byte) ([]byte, bool) {
 	if r.changed {
 		if len(r.former) == maxFormer {
@@ -120,8 +120,8 @@ func (r *lineRules) job(out, line []byte) ([]byte, bool) {
 	return r.translate.appendJob(out, line)
 }
 
-// share appends a share as the pool gets it to out. It reports whether the line
-// could be understood.
+// share appends to out a share as the pool gets it. It reports whether the line
+// could be parsed.
 func (r *lineRules) share(s *Session, out, line []byte) ([]byte, bool) {
 	var rename func([]byte) []byte
 	if r.pool.renames() && (s.manager.chain != chainEthereum || namesWorker(line)) {
@@ -142,7 +142,8 @@ func (r *lineRules) share(s *Session, out, line []byte) ([]byte, bool) {
 	return out, true
 }
 
-// translationOf is the one that a share's job was made with.
+// translationOf returns the translation that was in use when the share's job
+// was given.
 func (r *lineRules) translationOf(share []byte) *translation {
 	if len(r.former) == 0 {
 		return r.translate
@@ -159,13 +160,13 @@ func (r *lineRules) translationOf(share []byte) *translation {
 	return r.former[0].translate
 }
 
-// namesWorker says whether a share begins with the worker's name, which
+// namesWorker reports whether a share begins with the worker's name, which
 // eth_submitWork does not.
 func namesWorker(share []byte) bool { return string(lineMethod(share)) == "mining.submit" }
 
-// cutVersionBits removes the sixth parameter of mining.submit, which is BIP
-// 310's: a pool that knows no version rolling may refuse it. The miner was told
-// a mask without bits, so it says nothing.
+// cutVersionBits removes the sixth parameter of mining.submit, the version bits
+// of BIP 310, because a pool without version rolling may refuse it. Nothing is
+// lost: the miner was given an empty mask.
 func cutVersionBits(line []byte) []byte {
 	var nonce, bits span
 	if !findParams(line, nil, nil, nil, nil, &nonce, &bits) {
@@ -189,8 +190,8 @@ func (r *lineRules) rename(s *Session, raw []byte) []byte {
 	return r.renamed
 }
 
-// writeShare sends a share to a link, changed by its rules. It reports whether the share
-// could be understood; if not, nothing is sent.
+// writeShare sends a share to a link, changed by the link's rules. It reports
+// whether the share could be parsed; if not, nothing is sent.
 func (s *Session) writeShare(to *link, line []byte) (ok bool) {
 	if s.loop.scratch, ok = to.rules.share(s, s.loop.scratch[:0], line); ok {
 		to.socket.Write(s.loop.scratch)
@@ -198,9 +199,9 @@ func (s *Session) writeShare(to *link, line []byte) (ok bool) {
 	return ok
 }
 
-// writeJob sends the miner a job by the link's rules, by another ID than the
-// pool's if told is not nil. A job that cannot be translated is an error, and
-// nothing is sent.
+// writeJob sends the miner a job, changed by the link's rules, with the ID told
+// in place of the pool's if told is not nil. If the job cannot be translated,
+// it returns an error and sends nothing.
 func (s *Session) writeJob(line, told []byte) error {
 	out := s.loop.scratch[:0]
 	if s.link.rules != nil {
@@ -220,8 +221,9 @@ func (s *Session) writeJob(line, told []byte) error {
 	return nil
 }
 
-// translationFor decides how to live with the extranonce a pool gave. own says
-// that the miner has to be told the pool's, because the size leaves no room.
+// translationFor decides how to use the extranonce that a pool gave. own means
+// that the miner has to be given the pool's extranonce, because its size leaves
+// no room for a translation.
 func (s *Session) translationFor(p *pool, given *givenExtranonce) (t *translation, own bool, err error) {
 	shape := s.shape.of(s.manager.chain, s.id)
 	if !p.ownExtranonce {
@@ -249,9 +251,9 @@ func appendSetExtranonce(b []byte, g givenExtranonce) []byte {
 	return fmt.Appendf(b, `{"id":null,"method":"mining.set_extranonce","params":["%s",%d]}`+"\n", g.Extranonce1, g.Size)
 }
 
-// tellExtranonce appends what the miner must be told so that it mines with the
-// right extranonce: given by the pool if own is set, else its first one. Mostly
-// that is nothing.
+// tellExtranonce appends the line that makes the miner use the right
+// extranonce: the pool's if own is set, otherwise its first one. Usually
+// nothing is needed.
 func (s *Session) tellExtranonce(b []byte, given *givenExtranonce, own bool) []byte {
 	if own {
 		if s.ownGiven == nil || *s.ownGiven != *given {
@@ -268,8 +270,8 @@ func (s *Session) tellExtranonce(b []byte, given *givenExtranonce, own bool) []b
 	return b
 }
 
-// extranonceChanged handles a pool's mining.set_extranonce while it is mined
-// at. It reports why the link is no use any more, if so.
+// extranonceChanged handles mining.set_extranonce from the pool of the link in
+// use. It returns an error if the link cannot be used any more.
 func (s *Session) extranonceChanged(line []byte) error {
 	if s.link.rules == nil || !s.link.rules.pool.ownExtranonce {
 		return s.extranonceRefused(line)

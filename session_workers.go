@@ -6,23 +6,24 @@ import (
 	"strings"
 )
 
-// One connection may authorize several workers. The first decides sub-account
-// and coin. The others are authorized at the pool as they come, and again at
-// each pool the session moves to.
+// One connection may authorize several workers. The first one determines the
+// sub-account and thus the coin. Further workers are authorized at the pool as
+// they come, and again at each pool that the session moves to.
 
-// maxWorkers bounds how many further workers a session remembers. There are
-// proxies that bring a farm's miners on one connection.
+// maxWorkers bounds how many further workers a session remembers. Some proxies
+// carry all miners of a farm on one connection.
 const maxWorkers = 4096
 
 // maxWorkerBytes bounds the bytes of their names and passwords: 128 for each.
 const maxWorkerBytes = 128 * maxWorkers
 
-// maxWorkersParams bounds the parameters beside the name that are kept of all of
-// them. One, the password, is usual; each costs more than its bytes.
+// maxWorkersParams bounds the parameters besides the names that are kept for
+// all of them. One each, the password, is usual; each costs more memory than
+// its bytes.
 const maxWorkersParams = 2 * maxWorkers
 
-// maxWorkerParams is how many parameters of mining.authorize beside the name
-// are passed on. One, the password, is usual; each costs more than its bytes.
+// maxWorkerParams is how many parameters of one mining.authorize besides the
+// name are passed on.
 const maxWorkerParams = 16
 
 // furtherParams are the parameters of mining.authorize after the name.
@@ -40,7 +41,8 @@ type extraWorker struct {
 	rest   [][]byte
 }
 
-// indexKey tells a session's workers apart: their sub-account is the same.
+// indexKey identifies a worker within its session, where all have the same
+// sub-account.
 func (w *extraWorker) indexKey() string {
 	if w.name.Sent != "" {
 		return w.name.Sent
@@ -48,8 +50,8 @@ func (w *extraWorker) indexKey() string {
 	return w.name.Miner
 }
 
-// size is what a pool is told of the worker. The sub-account is kept once, but
-// stands in each request.
+// size is the length of what a pool is sent for the worker. It includes the
+// sub-account, which is kept only once but is in each request.
 func (w *extraWorker) size() int {
 	n := len(w.name.Account) + len(w.name.Miner) + len(w.name.Sent)
 	for _, p := range w.rest {
@@ -58,9 +60,8 @@ func (w *extraWorker) size() int {
 	return n
 }
 
-// authorizeExtra handles a mining.authorize after the first. It reports
-// whether it understood the request; if not, the line goes to the pool as any
-// other.
+// authorizeExtra handles a mining.authorize after the first. It reports whether
+// it understood the request; if not, the line goes to the pool like any other.
 func (s *Session) authorizeExtra(line []byte) bool {
 	r, err := parseRequest(line)
 	if err != nil {
@@ -95,9 +96,10 @@ func (s *Session) authorizeExtra(line []byte) bool {
 	return true
 }
 
-// isFirstWorker says that the pool knows w by the name that it has authorized
-// on this connection already, as with a template that has no {miner}. There are
-// pools that close when they are asked again.
+// isFirstWorker reports whether the pool knows w by the name that it has
+// already authorized on this connection, as with a template that has no
+// {miner}. Some pools close the connection if the same name is authorized
+// again.
 func (s *Session) isFirstWorker(w *extraWorker, p *pool, suffixed bool) bool {
 	return p.workerFor(w.name, suffixed) == p.workerFor(s.auth.name, suffixed)
 }
@@ -122,8 +124,8 @@ func (s *Session) parseExtra(r *request) (*extraWorker, *stratumError) {
 	return &extraWorker{method: r.Method, name: workerName{s.account.name, name.Miner, name.Sent}, rest: furtherParams(params)}, nil
 }
 
-// sameAccount compares a name with the session's sub-account, in any case if
-// names are kept so.
+// sameAccount compares a name with the session's sub-account, ignoring case
+// where names are case-insensitive.
 func (s *Session) sameAccount(name string) bool {
 	c := s.manager.config
 	if c.StratumServerCaseInsensitive || c.usesCaseIndex() {
@@ -132,8 +134,8 @@ func (s *Session) sameAccount(name string) bool {
 	return name == s.account.name
 }
 
-// workerIndex finds a session's further workers by their names, and knows what
-// they take. Sessions without such workers have none.
+// workerIndex finds a session's further workers by their names and counts the
+// memory they take. It is nil for sessions without further workers.
 type workerIndex struct {
 	at     map[string]int // in the session's list, by indexKey
 	bytes  int
@@ -185,8 +187,8 @@ func (w *extraWorker) appendAuthorize(b, id []byte, p *pool, suffixed bool) []by
 	return appendRequest(b, id, w.method, append([][]byte{quote(name)}, p.passwordFor(w.rest)...)...)
 }
 
-// introduce tells the new pool of all but the first worker, before any share
-// of theirs can come.
+// introduce authorizes the further workers at the new pool before their first
+// shares can reach it.
 func (k *poolLink) introduce() {
 	k.introduced = true
 	s := k.session
@@ -219,7 +221,7 @@ func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
 	}
 	id, ok := k.requests.issue()
 	if !ok {
-		return b // the miner has named so many that the pool knows them all
+		return b // no id is left: the miner uses them all
 	}
 	k.requests.expect(id)
 	return w.appendAuthorize(b, ownIDText(id), k.pool, k.suffixed)

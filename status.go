@@ -30,11 +30,11 @@ const (
 	httpIdle        = 15 * time.Second
 	httpHeader      = 16 << 10
 
-	// maxProfileSeconds bounds what is asked of /debug/pprof/.
+	// maxProfileSeconds bounds the duration of profiles from /debug/pprof/.
 	maxProfileSeconds = 120
 )
 
-// statusServer is the HTTP listener for operators. It changes nothing.
+// statusServer is the HTTP listener for operators. It is read-only.
 type statusServer struct {
 	manager   *sessionManager
 	surveyor  surveyor
@@ -51,7 +51,8 @@ type statusServer struct {
 	stopped chan struct{} // closed when record has returned
 }
 
-// startStatus listens if the configuration says so; the result may be nil.
+// startStatus starts the listener if it is configured; otherwise the result is
+// nil.
 func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 	if !c.EnableHTTPDebug {
 		return nil, nil
@@ -107,7 +108,7 @@ func (s *statusServer) serve(ln net.Listener) {
 	}
 }
 
-// close takes nil.
+// close is a no-op on nil.
 func (s *statusServer) close() {
 	if s == nil {
 		return
@@ -122,7 +123,7 @@ func (s *statusServer) close() {
 	<-s.stopped
 }
 
-// handler has all paths. All of them only look.
+// handler serves all paths. All of them are read-only.
 func (s *statusServer) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", servePage)
@@ -142,8 +143,8 @@ func (s *statusServer) handler() http.Handler {
 	return s.guard(mux)
 }
 
-// guard sets what holds for all answers, and turns away what a browser was
-// tricked into asking.
+// guard sets the headers and deadlines of all answers, and refuses requests
+// that a browser was tricked into making.
 func (s *statusServer) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -152,7 +153,7 @@ func (s *statusServer) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		// A name that leads to the loopback address may be any web site's.
+		// Any web site can have a name that leads to the loopback address.
 		if s.loopback && !isLoopbackHost(r.Host) {
 			http.Error(w, "this listener is for loopback addresses: ask for localhost", http.StatusForbidden)
 			return
@@ -204,8 +205,8 @@ func (l httpLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// serveHealth says whether the process works: nothing but a restart helps if a
-// loop does not.
+// serveHealth answers whether the process works. If a loop does not, only a
+// restart helps.
 func (s *statusServer) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	if reason := s.watch.stalled(); reason != "" {
 		http.Error(w, reason, http.StatusServiceUnavailable)
@@ -214,7 +215,7 @@ func (s *statusServer) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// serveReady says whether new miners will get to a pool.
+// serveReady answers whether new miners will get to a pool.
 func (s *statusServer) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if reason := s.notReady(); reason != "" {
 		http.Error(w, reason, http.StatusServiceUnavailable)
@@ -239,7 +240,8 @@ func (p *pool) tried() bool {
 	return false
 }
 
-// notReady is why new miners can not be served, empty if they can.
+// notReady returns why new miners cannot be served, or the empty string if they
+// can.
 func (s *statusServer) notReady() string {
 	if reason := s.watch.stalled(); reason != "" {
 		return reason
@@ -260,15 +262,15 @@ func (s *statusServer) notReady() string {
 var statusPage string
 
 // pagePolicy allows the page's own script and style, by their hashes, and
-// requests to where it came from.
+// requests to its own origin.
 var pagePolicy = sync.OnceValue(func() string {
 	return "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; " +
 		"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'" +
 		"; style-src " + elementHash(statusPage, "style") + "; script-src " + elementHash(statusPage, "script")
 })
 
-// elementHash is the hash of the only element of that name, as policies write
-// it.
+// elementHash is the hash of the page's only element of that name, in the form
+// that policies use.
 func elementHash(page, name string) string {
 	_, rest, _ := strings.Cut(page, "<"+name+">")
 	text, _, _ := strings.Cut(rest, "</"+name+">")

@@ -14,8 +14,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
-// The JSON behind the status page. Times are Unix seconds; texts may come from
-// miners and pools, and are to be shown as they are.
+// The JSON behind the status page. Times are Unix seconds. Texts may come from
+// miners and pools and must be shown as plain text.
 
 const (
 	maxAccountRows = 500
@@ -53,7 +53,7 @@ type statusReply struct {
 
 	Sessions    int              `json:"sessions"`
 	SessionsMax int              `json:"sessions_max"`
-	PortsShort  map[string]int   `json:"local_ports_short,omitempty"` // coins with fewer, and how many they have
+	PortsShort  map[string]int   `json:"local_ports_short,omitempty"` // local ports of coins that have too few
 	Phases      map[string]int   `json:"phases"`
 	Surveyed    int64            `json:"surveyed"` // when sessions were counted; 0: never
 	Accounts    int              `json:"accounts"`
@@ -77,8 +77,8 @@ type sourceReply struct {
 	IDTaken     bool   `json:"server_id_taken"`
 }
 
-// coinStatus is one coin's pool. A coin whose pool was another before an
-// upgrade, and has miners there, comes twice.
+// coinStatus is one coin's pool. A coin appears twice if an upgrade changed its
+// pool while miners are still at the former one.
 type coinStatus struct {
 	Coin      string         `json:"coin"`
 	Former    bool           `json:"former,omitempty"`
@@ -98,10 +98,10 @@ type addressReply struct {
 	Failures int64  `json:"failures"`
 	Lost     int64  `json:"lost"`
 
-	// IPs are those of a name that has several, with the state of each.
+	// IPs lists the IPs of a name that has several, with their states.
 	IPs []ipReply `json:"ips,omitempty"`
-	// Blamed counts failures and links that ended soon after they began, by whom
-	// they were held against.
+	// Blamed counts failed tries and links that ended early, by the party
+	// blamed for them.
 	Blamed map[string]int64 `json:"blamed,omitempty"`
 }
 
@@ -176,7 +176,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, &reply)
 }
 
-// ipStates are the states of a name's IPs; nil if there are not several.
+// ipStates returns the states of a name's IPs, or nil if it has fewer than two.
 func (a *poolAddress) ipStates(session bool) []ipReply {
 	ips, _ := a.current()
 	if len(ips) < 2 {
@@ -229,8 +229,8 @@ func (m *sessionManager) upgrades() int {
 	return m.resumed.Upgrades
 }
 
-// accountRow is one sub-account. Rate and Refused are null while there is
-// nothing to tell them from.
+// accountRow is one sub-account. Rate and Refused are null until there are
+// shares to compute them from.
 type accountRow struct {
 	Account     string         `json:"account"`
 	Wanted      string         `json:"wanted"` // empty: its entry is gone
@@ -242,10 +242,10 @@ type accountRow struct {
 	Moving      bool           `json:"moving,omitempty"`
 	LastError   string         `json:"last_error"`
 	LastErrorAt int64          `json:"last_error_at"`
-	LastErrorOf string         `json:"last_error_about"` // whom it was held against
+	LastErrorOf string         `json:"last_error_about"` // the party blamed for it
 }
 
-// accountTable keeps the rows for a moment, for all that ask.
+// accountTable keeps the rows for a moment and serves all requests from them.
 type accountTable struct {
 	mu   sync.Mutex
 	made time.Time
@@ -302,7 +302,7 @@ func (m *sessionManager) appendAccountRows(rows []accountRow, accounts []*subAcc
 
 // accountOrders are what the rows can be sorted by.
 var accountOrders = map[string]func(a, b *accountRow) int{
-	"account":  func(a, b *accountRow) int { return 0 }, // the order of rows that are equal otherwise
+	"account":  func(a, b *accountRow) int { return 0 }, // the rows are in this order already
 	"wanted":   func(a, b *accountRow) int { return strings.Compare(a.Wanted, b.Wanted) },
 	"miners":   func(a, b *accountRow) int { return cmp.Compare(a.Miners, b.Miners) },
 	"rate":     func(a, b *accountRow) int { return cmp.Compare(orMinus(a.Rate), orMinus(b.Rate)) },

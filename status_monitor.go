@@ -13,8 +13,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// monitor is what the manager and its sessions note for operators, beside the
-// log: events, counters, the charts' past. Any goroutine may use it.
+// monitor collects what operators see besides the log: events, counters and the
+// history of the charts. Any goroutine may use it.
 type monitor struct {
 	events  journal.Events
 	history journal.History
@@ -26,20 +26,20 @@ type monitor struct {
 
 	switches       *prometheus.CounterVec // by the new coin
 	switchSeconds  prometheus.Histogram
-	switchesNoPool atomic.Int64 // the new coin is not in StratumServerMap, or none
+	switchesNoPool atomic.Int64 // the new coin is not in StratumServerMap, or the entry is gone
 
 	upgradesFailed atomic.Int64
 	upgradePause   atomic.Int64 // ns of the last upgrade; -1: unknown
 	upgraded       atomic.Int64 // when, Unix seconds
 }
 
-// dropReason says why a line did not go on to the other side.
+// dropReason is why a line was not passed on.
 type dropReason uint8
 
 const (
-	dropFormerPool dropReason = iota // of a pool that the miner has left
-	dropTooLong                      // ends the connection too
-	dropNotJSON                      // of a miner or a pool
+	dropFormerPool dropReason = iota // from a pool that the miner has left
+	dropTooLong                      // the connection is closed too
+	dropNotJSON                      // from a miner or a pool
 	dropReasons
 )
 
@@ -80,7 +80,8 @@ func (mon *monitor) switchBegins(account, from, to string, miners int, known boo
 	}
 }
 
-// switchCut notes that the coin changed again before all had moved. It takes nil.
+// switchCut notes that the coin changed again before all miners had moved. It
+// is a no-op if run is nil.
 func (mon *monitor) switchCut(account string, run *switchRun) {
 	if run != nil {
 		mon.events.Amend(journal.Note, run.key(account), countMiners(run.moved)+" moved, then the coin changed again")
@@ -109,8 +110,8 @@ func (mon *monitor) switchDone(account string, run *switchRun) {
 	mon.events.Amend(journal.Good, run.key(account), detail)
 }
 
-// takenOut notes that an address is not dialled for a while, back that it is
-// in use again.
+// takenOut notes that an address is not dialled for a while, and back that it
+// is in use again.
 func (mon *monitor) takenOut(coin, pool string, err error) {
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Failover, What: "pool taken out", Coin: coin, Pool: pool, About: blameAddress.String()}, err.Error())
 }
@@ -119,12 +120,13 @@ func (mon *monitor) back(at fmt.Stringer) {
 	mon.events.Add(journal.Good, journal.Key{Kind: journal.Failover, What: "pool is back", Pool: at.String()}, "")
 }
 
-// short notes that something of this machine is used up.
+// short notes that this machine has run out of descriptors, buffers or local
+// ports.
 func (mon *monitor) short(pool string, err error) {
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Process, What: "machine short", Pool: pool, About: blameMachine.String()}, err.Error())
 }
 
-// tooLong counts err's line if that is what err says.
+// tooLong counts a dropped line if err says that it was too long.
 func (mon *monitor) tooLong(err error) {
 	if errors.Is(err, relay.ErrLineTooLong) {
 		mon.dropped[dropTooLong].Add(1)
@@ -139,17 +141,17 @@ func (mon *monitor) refusal(account, reason, why string) {
 // linkCounts counts links to one address of one coin's pool.
 type linkCounts struct {
 	dials  atomic.Int64
-	taken  atomic.Bool // links of the process before lead there
+	taken  atomic.Bool // links of the previous process lead there
 	lost   atomic.Int64
 	failed [linkFailures]atomic.Int64
-	blamed [blames]atomic.Int64 // failures and unstable links, by whom they were held against
+	blamed [blames]atomic.Int64 // failures and unstable links by the party blamed
 }
 
 // tried reports whether a link was attempted or taken over, so that something is
 // known of the address.
 func (c *linkCounts) tried() bool { return c.dials.Load() > 0 || c.taken.Load() }
 
-// linkFailure is why a pool link could not be had.
+// linkFailure is why a try to get a pool link failed.
 type linkFailure uint8
 
 const (
@@ -177,7 +179,8 @@ func linkFailureOf(err error) linkFailure {
 	return linkBadHandshake
 }
 
-// linksTo are the counts of one of the pool's addresses. Others' go nowhere.
+// linksTo returns the counts of one of the pool's addresses. What is counted
+// for another address is lost.
 func (p *pool) linksTo(a *poolAddress) *linkCounts {
 	for i, known := range p.addresses {
 		if known == a {
@@ -187,7 +190,7 @@ func (p *pool) linksTo(a *poolAddress) *linkCounts {
 	return new(linkCounts)
 }
 
-// monitorState is what of the monitor an upgrade hands on.
+// monitorState is the part of a monitor that an upgrade hands on.
 type monitorState struct {
 	Events  []journal.Event
 	History []journal.Sample

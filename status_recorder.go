@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// recordEvery is how often the coin source is looked at; charts and rates
-	// move on each journal.HistoryStep.
+	// recordEvery is how often the coin source is checked. Charts and rates
+	// advance every journal.HistoryStep.
 	recordEvery = time.Second
 
-	// What is older weighs less: to the e-th part after these times.
+	// Older values weigh less: their weight falls to 1/e in these times.
 	rateSpan    = time.Minute
 	refusalSpan = 10 * time.Minute
 )
 
-// statusRecorder looks at the counters now and then, for charts and for rates. The
-// goroutine record owns it, except for rates.
+// statusRecorder samples the counters for charts and rates. The goroutine
+// record owns it, except for rates.
 type statusRecorder struct {
 	manager   *sessionManager
 	last      time.Time
@@ -39,9 +39,9 @@ func (c *shareCounts) totals() shareTotals {
 	return shareTotals{c.submitted.Load(), c.accepted.Load(), c.refused.Load()}
 }
 
-// shareRate is how one sub-account's shares come, as averages of which the
-// past weighs less and less. They are exact from the start if shares come
-// evenly, because the weights are counted too.
+// shareRate holds exponential averages of one sub-account's shares. Because the
+// weights are summed too, evenly spaced shares give the right rate from the
+// start.
 type shareRate struct {
 	before            shareTotals
 	submitted, weight float64 // shares and seconds
@@ -87,7 +87,7 @@ func (s *statusServer) record() {
 	}
 }
 
-// noteCoins notes when the coin source comes or goes.
+// noteCoins notes when the coin source connects or disconnects.
 func (r *statusRecorder) noteCoins() {
 	source := r.manager.coinSourceStatus()
 	if source.IDTaken != r.idTaken {
@@ -109,7 +109,7 @@ func (r *statusRecorder) noteCoins() {
 	}
 }
 
-// step adds to the charts and moves the rates on.
+// step adds a sample to the charts and updates the rates.
 func (r *statusRecorder) step(v *survey, now time.Time) {
 	elapsed := now.Sub(r.last)
 	r.last = now
@@ -145,8 +145,8 @@ func (r *statusRecorder) step(v *survey, now time.Time) {
 	r.rates = rates // accounts without miners are forgotten
 }
 
-// rate gives the shares a minute and the refused ones of a hundred, NaN where
-// there is nothing to tell from.
+// rate returns the shares per minute and the percentage of refused shares, NaN
+// where there are no shares to compute them from.
 func (r *statusRecorder) rate(a *subAccount) (perMinute, refused float64) {
 	perMinute, refused = math.NaN(), math.NaN()
 	rate := r.rates[a]
@@ -173,7 +173,8 @@ func (m *sessionManager) sharesByCoin() map[string]shareTotals {
 	return totals
 }
 
-// allPools are the pools there are sessions or may be sessions at.
+// allPools returns the pools of the configuration and those of a former one
+// that still have sessions.
 func (m *sessionManager) allPools() []*pool {
 	pools := make([]*pool, 0, len(m.pools))
 	for _, p := range m.pools {
@@ -193,8 +194,8 @@ type coinSourceStatus struct {
 	Connected   bool
 	LastContact time.Time // zero: never, or of no meaning
 	Watches     int
-	Missed      int64 // changes that no watch told
-	Unreadable  int64 // sub-accounts' nodes that can not be read
+	Missed      int64 // changes for which no watch fired
+	Unreadable  int64 // sub-accounts' nodes that cannot be read
 	IDTaken     bool  // the fixed server ID is held by somebody else
 }
 

@@ -13,15 +13,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
-// Sessions may be looked at on their loops only. A walk passes over all of
-// them there, some at a time, so that no share waits for long; a survey is the
-// walk that counts them, made once however many readers there are.
+// Sessions may only be read on their loops. A walk visits all of them there, a
+// few at a time, so that no share waits for long. A survey is a walk that
+// counts them; all readers share its result.
 
 const (
-	// walkBatch is how many sessions are looked at between other events.
+	// walkBatch is how many sessions are visited between other events.
 	walkBatch = 256
 
-	// walkWait bounds the wait for the loops, which stand still during an
+	// walkWait bounds the wait for the loops, which are stopped during an
 	// upgrade.
 	walkWait = 2 * time.Second
 
@@ -32,12 +32,12 @@ const (
 
 var errLoopsBusy = errors.New("the relay does not answer at the moment")
 
-// walk calls begin on each loop, then visit for all its sessions. part tells
-// the loops apart; what is done for different parts is concurrent.
+// walk calls begin on each loop, then visit for each of its sessions. part is
+// the number of the loop; calls for different parts run concurrently.
 //
-// If the loops do not finish in time, or stop is closed, walk returns false,
-// and visits may still be under way: then what they write to must not be
-// looked at.
+// If the loops do not finish in time, or stop is closed, walk returns false.
+// Visits may then still be under way, so the caller must not read what they
+// write.
 func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *sessionLoop), visit func(part int, s *Session)) bool {
 	done := make(chan struct{}, len(m.loops))
 	var abandoned atomic.Bool
@@ -94,7 +94,7 @@ type survey struct {
 	groups     map[sessionGroup]int
 	fromMiners uint64 // bytes
 	fromPools  uint64
-	delay      time.Duration // until the slowest loop had time for it
+	delay      time.Duration // how long the slowest loop took to begin
 }
 
 // byPhase adds up the groups.
@@ -108,8 +108,8 @@ func (v *survey) byPhase() (counts [phaseClosed]int) {
 // surveyPart is one loop's share of a survey.
 type surveyPart struct {
 	groups     map[sessionGroup]int
-	last       sessionGroup // of the session before: mostly the same
-	count      int          // of last, not in groups yet
+	last       sessionGroup // of the previous session; mostly the same
+	count      int          // sessions of last that are not in groups yet
 	fromMiners uint64
 	fromPools  uint64
 	delay      time.Duration
@@ -130,7 +130,7 @@ func (p *surveyPart) flush() {
 	}
 }
 
-// takeSurvey makes a survey; nil if the loops are busy.
+// takeSurvey makes a survey. It returns nil if the loops are too busy.
 func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 	began := time.Now()
 	parts := make([]surveyPart, len(m.loops))
@@ -173,8 +173,8 @@ type surveyor struct {
 	tried time.Time
 }
 
-// get returns a survey that is not older than surveyKeep, or the last one
-// there was if the loops are busy.
+// get returns a survey not older than surveyKeep, or the last one if the loops
+// are too busy.
 func (v *surveyor) get() *survey {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -189,8 +189,8 @@ func (v *surveyor) get() *survey {
 	return v.last
 }
 
-// foundMiner is a session as a search shows it. Worker, Agent and what names
-// follow are the miner's own words.
+// foundMiner is a session as a search shows it. Worker, Agent and the further
+// names come from the miner.
 type foundMiner struct {
 	Session   string   `json:"session"`
 	Address   string   `json:"address"`
@@ -213,8 +213,8 @@ type foundMiner struct {
 // maxFoundWorkers bounds how many further workers of a connection are shown.
 const maxFoundWorkers = 20
 
-// search finds sessions whose address, worker or session ID has text in it.
-// more says that there are others.
+// search finds sessions whose address, worker or session ID contains text. more
+// says that there are others.
 func (m *sessionManager) search(stop <-chan struct{}, text string) (found []foundMiner, more bool, err error) {
 	text = strings.ToLower(strings.TrimSpace(text))
 	id, idErr := strconv.ParseUint(text, 16, 32)
@@ -250,7 +250,7 @@ func (m *sessionManager) search(stop <-chan struct{}, text string) (found []foun
 	return found, more, nil
 }
 
-// matches says whether text, in lower case, is part of the session's workers
+// matches reports whether text, in lower case, is part of the session's workers
 // or address.
 func (s *Session) matches(text string) bool {
 	if s.auth != nil && containsFold(s.auth.name.String(), text) {

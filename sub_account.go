@@ -8,29 +8,29 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
-// subAccount is what the manager knows of one sub-account with miners here.
-// Its fields but name and shares are guarded by the book's mu.
+// subAccount is what the manager knows about one sub-account with miners here.
+// The book's mu guards all fields except name and shares.
 type subAccount struct {
 	name   string
 	shares shareCounts
 
-	wanted   string // the coin by the coin source; empty if its entry is gone
+	wanted   string // the coin source's latest coin; empty if the entry is gone
 	sessions []*Session
 	pending  int            // sessions about to join
 	mining   map[string]int // sessions with a pool link, by coin
 
-	lastSwitch  time.Time // when wanted changed last
+	lastSwitch  time.Time // when wanted last changed
 	lastError   string    // of the last pool link that failed
 	lastErrorAt time.Time
-	lastErrorOf blame     // whom it was held against
-	lastFailed  time.Time // when that was logged
+	lastErrorOf blame     // the party blamed for it
+	lastFailed  time.Time // when a failure was last logged
 	run         *switchRun
 
 	stableAt linkTally // guarded by health.mu
 }
 
-// switchRun is one move of a sub-account's miners to another coin, for the
-// log: it has a line when it begins and one when the last miner has moved.
+// switchRun is one move of a sub-account's miners to another coin. The log has
+// a line when it begins and one when the last miner has moved.
 type switchRun struct {
 	from   string
 	coin   string
@@ -42,7 +42,7 @@ type switchRun struct {
 // alertEvery bounds how often a sub-account's failing links are logged.
 const alertEvery = time.Minute
 
-// dropPending takes back expect for a session that went away.
+// dropPending undoes expect for a session that has gone.
 func (m *sessionManager) dropPending(a *subAccount) {
 	if a == nil {
 		return
@@ -120,14 +120,15 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 	}
 }
 
-// linked counts a session's new link. from is the pool before, or nil.
+// linked counts a session's new link. from is the previous pool, or nil.
 func (m *sessionManager) linked(s *Session, from *pool) {
 	m.linksMade.Add(1)
 	m.accounts.linked(s, from)
 }
 
-// linkFailed notes at its sub-account a pool link that could not be had. The
-// log has a line for an account now and then, not one for each of its miners.
+// linkFailed notes a failed try to get a pool link at the session's
+// sub-account. The log gets at most one line per account in alertEvery, not one
+// for each miner.
 func (m *sessionManager) linkFailed(s *Session, l *linking, err error, f finding) {
 	m.linksFailed.Add(1)
 	m.monitor.tooLong(err)
@@ -135,7 +136,8 @@ func (m *sessionManager) linkFailed(s *Session, l *linking, err error, f finding
 	m.accountTrouble(s, l.pool, l.address, f.blame, "link failed", err)
 }
 
-// poolLost notes an established link that ended. unstable: soon after it began.
+// poolLost notes an established link that ended; unstable means that it ended
+// soon after it began.
 func (m *sessionManager) poolLost(s *Session, err error, unstable bool) {
 	m.linksLost.Add(1)
 	s.link.pool.linksTo(s.link.address).lost.Add(1)
@@ -147,14 +149,14 @@ func (m *sessionManager) poolLost(s *Session, err error, unstable bool) {
 	m.accountTrouble(s, s.link.pool, s.link.address, blameNobody, what, err)
 }
 
-// accountTrouble notes what happened to a link at the session's sub-account,
-// and whom it was held against.
+// accountTrouble notes at the session's sub-account what happened to a link and
+// who is to blame.
 func (m *sessionManager) accountTrouble(s *Session, p *pool, at *poolAddress, about blame, what string, err error) {
 	a := s.account
 	if !m.accounts.trouble(a, about, err) {
 		return
 	}
-	where := "-" // no address may be tried
+	where := "-" // no address could be tried
 	if at != nil {
 		where = at.text
 	}

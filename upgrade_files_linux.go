@@ -12,10 +12,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
-// An upgrade opens, runs and writes files, and the kernel may keep a caller that
-// does so for ever: the server of a network file system is away, a disk is
-// frozen for a snapshot. The goroutine that upgrades is also the one that hears
-// of signals, and in part of an upgrade nothing is relayed. So it never waits
+// An upgrade opens, runs and writes files, and the kernel may block these calls
+// for ever, for instance if the server of a network file system is gone or a
+// disk is frozen for a snapshot. The goroutine that upgrades also receives the
+// signals, and nothing is relayed during part of an upgrade, so it never waits
 // for a file itself.
 
 // stateFileWait is how long the state file may take while nothing is relayed.
@@ -23,18 +23,18 @@ const stateFileWait = 5 * time.Second
 
 // fileSteps are what upgrades do with files.
 type fileSteps struct {
-	// stuck counts the steps that were given up and have not ended. Until they
-	// have there is no upgrade: their thread would hold up exec, and what they
-	// do in the end could spoil a later one.
+	// stuck counts the steps that were given up and have not ended. There is no
+	// upgrade until they have: their threads would hold up exec, and what they
+	// do in the end could spoil a later upgrade.
 	stuck atomic.Int32
 }
 
-// errStopped: a signal to stop came meanwhile.
+// errStopped: a signal to stop came during the step.
 var errStopped = errors.New("a signal ended it")
 
 // inStep does work in a goroutine of its own. It gives up after wait, or when a
-// signal to stop comes, which it leaves for its receiver. What comes of the work
-// after that is given to late, which may be nil.
+// signal to stop comes, which it leaves for its receiver. If the work ends
+// after that, its result goes to late, which may be nil.
 func inStep[T any](u *upgrader, what string, wait time.Duration, work func() (T, error), late func(T)) (T, error) {
 	type result struct {
 		value T
@@ -77,6 +77,6 @@ func inStep[T any](u *upgrader, what string, wait time.Duration, work func() (T,
 func leaveSignal(c chan os.Signal, sig os.Signal) {
 	select {
 	case c <- sig:
-	default: // full of others like it
+	default: // the channel is full of signals to stop
 	}
 }

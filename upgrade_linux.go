@@ -24,19 +24,19 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
-// Hot upgrade: on SIGUSR2 the process replaces itself by its binary as it is
-// on disk now, in the same pid and with every connection. Until exec succeeds
-// everything can be undone, and is: a bad binary or configuration changes
-// nothing.
+// Hot upgrade: on SIGUSR2 the process replaces itself by the binary that is on
+// disk now, with the same pid and all connections. Until exec succeeds,
+// everything can be undone and is undone on failure: a bad binary or
+// configuration changes nothing.
 //
 //	preflight → stop accepting → freeze the loops → write the state → exec
 //
 // The listener stays open meanwhile, so that new connections wait in the
-// kernel. preflight_linux.go has the preflight, resume_linux.go what the new
-// process does.
+// kernel. The preflight is in preflight_linux.go; resume_linux.go has what the
+// new process does.
 
-// upgradeSystem is what an upgrade needs of the world, so that tests can have
-// it fail at each step.
+// upgradeSystem holds the system calls of an upgrade, so that tests can make
+// each step fail.
 type upgradeSystem struct {
 	exec  func(path string, args, env []string) error
 	write func(path string, state [][]byte) error
@@ -61,17 +61,17 @@ type upgrader struct {
 	files         fileSteps
 }
 
-// newUpgrader notes where the binary is. It must be called at start, before
-// a deploy can change that.
+// newUpgrader notes the path of the binary. It must be called at start, before
+// a deploy can change it.
 func newUpgrader(d *daemon) (*upgrader, error) {
 	binary, err := os.Args[0], error(nil)
 	if d.binary != "" {
-		binary = d.binary // os.Args[0] is what the script there has run
+		binary = d.binary // os.Args[0] is the program that the script there has run
 	}
 	if !strings.Contains(binary, "/") {
 		binary, err = exec.LookPath(binary)
 	}
-	// A path is taken as it is: in the middle of a deploy there may be no file.
+	// The path is not checked: in the middle of a deploy there may be no file.
 	if err == nil {
 		binary, err = filepath.Abs(binary)
 	}
@@ -100,7 +100,7 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 
 func notifyUpgrade(c chan os.Signal) { signal.Notify(c, syscall.SIGUSR2) }
 
-// upgrade returns only if it was refused or undone, with the reason.
+// upgrade returns only if the upgrade was refused or undone, with the reason.
 func (u *upgrader) upgrade() error {
 	began := u.system.now()
 	glog.Infof("upgrade begins binary=%s version=%s", u.binary, version)
@@ -121,12 +121,12 @@ func (u *upgrader) upgrade() error {
 	for _, l := range u.limitedLogs {
 		l.Tell()
 	}
-	u.log.drain(logDrainTime - logFrozenTime) // so that little is left for later
+	u.log.drain(logDrainTime - logFrozenTime) // so that little is left to write while nothing is relayed
 	if err := u.log.mayReplace(); err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
 
-	// To collect the garbage of an upgrade would only make the pause longer.
+	// Collecting the garbage of an upgrade would only make the pause longer.
 	percent := debug.SetGCPercent(-1)
 	u.manager.freeze()
 	err = u.replace(program)
@@ -140,7 +140,7 @@ func (u *upgrader) upgrade() error {
 func (u *upgrader) replace(program *newProgram) error {
 	st, fds := u.capture()
 	captured := u.system.now()
-	state, err := encodeState(st) // which reads what changes as soon as this returns
+	state, err := encodeState(st) // it reads sessions, which change as soon as this returns
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
@@ -166,9 +166,9 @@ func (u *upgrader) replace(program *newProgram) error {
 	glog.V(1).Infof("upgrade exec sessions=%d captured_ms=%d written_ms=%d frozen_ms=%d", len(st.SessionDatas),
 		captured.Sub(st.FrozenAt).Milliseconds(), written.Sub(st.FrozenAt).Milliseconds(), u.system.now().Sub(st.FrozenAt).Milliseconds())
 
-	// Signals that do no more than ask for something would end the new program
-	// before it is ready for them, or the shell of a script on the way to it. One
-	// that asks to stop has its plain effect from here on.
+	// SIGUSR1, SIGUSR2 and SIGHUP are ignored from here on, because they would
+	// end the new program before it handles them, or the shell of a script that
+	// runs it. Signals to stop have their default effect.
 	signal.Ignore(syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGUSR1)
 	defer func() {
 		signal.Reset(syscall.SIGUSR1)
@@ -179,7 +179,7 @@ func (u *upgrader) replace(program *newProgram) error {
 	}()
 	defer defaultActions(syscall.SIGTERM, syscall.SIGINT)()
 	time.Sleep(handlerGrace)
-	signal.Stop(u.stop) // unlike Reset, this loses no signal that has come
+	signal.Stop(u.stop) // unlike Reset, Stop loses no signal that has already come
 	defer signal.Notify(u.stop, syscall.SIGTERM, syscall.SIGINT)
 	select {
 	case sig := <-u.stop:
@@ -194,19 +194,19 @@ func (u *upgrader) replace(program *newProgram) error {
 	return u.system.exec(program.path, u.nextArgs(), append(os.Environ(), u.log.handover()...))
 }
 
-// handlerGrace is for a thread that was in the runtime's signal handler when
-// the handler was taken away, to tell the signal's receiver.
+// handlerGrace is how long a thread that was in the runtime's signal handler
+// when the handler was removed gets to deliver its signal.
 const handlerGrace = time.Millisecond
 
-// defaultActions has the kernel itself end the process on these signals, and
-// returns what undoes that. Without a receiver the runtime's handler would end
-// the process too, but it takes a moment to; exec in another thread meanwhile
-// ends the handler's thread, and the signal would be lost.
+// defaultActions makes the kernel itself end the process on these signals, and
+// returns a function that undoes that. The runtime's handler would end the
+// process too if there is no receiver, but not at once: an exec in another
+// thread would end the handler's thread first, and the signal would be lost.
 func defaultActions(signals ...syscall.Signal) (undo func()) {
-	// The kernel's struct sigaction, whatever its layout: zeros are the default
-	// action, and what was there is only put back.
+	// The kernel's struct sigaction. Its layout does not matter: all zeros is
+	// the default action, and the old value is only restored.
 	type action [64]byte
-	const setSize = 8 // of a signal set in it
+	const setSize = 8 // of its signal set
 	former := make(map[syscall.Signal]*action)
 	for _, sig := range signals {
 		var plain, was action
@@ -221,7 +221,8 @@ func defaultActions(signals ...syscall.Signal) (undo func()) {
 	}
 }
 
-// nextArgs are the new process's arguments: this one's, and the state file.
+// nextArgs returns the new process's arguments: those of this process, and the
+// state file.
 func (u *upgrader) nextArgs() []string {
 	args := append([]string{os.Args[0]}, withoutFlag(u.args, "runtime")...)
 	return append(args, "-runtime="+u.state)
@@ -254,7 +255,7 @@ func (m *sessionManager) freeze() {
 	m.frozen.Store(true)
 }
 
-// thaw goes on as if freeze had not been.
+// thaw undoes freeze.
 func (m *sessionManager) thaw() {
 	m.frozen.Store(false)
 	for _, l := range m.loops {
@@ -264,7 +265,7 @@ func (m *sessionManager) thaw() {
 	m.accepted.Go(m.acceptMiners)
 }
 
-// capture describes everything for the next process, and names the
+// capture describes the whole state for the next process and returns the
 // descriptors that it inherits.
 func (u *upgrader) capture() (*runtimeState, []int) {
 	m := u.manager
@@ -288,7 +289,8 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 	if m.resumed != nil {
 		st.Upgrades = m.resumed.Upgrades
 		if st.ServerIDOwner == 0 {
-			// Not taken over yet: the node is still the former process's.
+			// The node is not taken over yet and still belongs to the former
+			// process.
 			st.ServerIDOwner = m.resumed.ServerIDOwner
 		}
 	}

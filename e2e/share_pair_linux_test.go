@@ -11,12 +11,21 @@ import (
 
 // sharePair compares how long shares take at a daemon under faults with how long
 // they take at a control daemon, which has the same load in the same moments and
-// no faults. A machine that is busy with other things delays both.
+// no faults.
+//
+// A machine that is busy with other things delays both, but now and then only
+// one of them, by chance. So a fault that has delayed a share is repeated: what
+// the fault causes comes again.
 type sharePair struct {
 	t *testing.T
 	// These return how long the slowest share took since their last call.
 	faulted, control func() time.Duration
-	windows          []shareWindow
+	// limit is how long a share may take where the control's slowest took control.
+	limit func(control time.Duration) time.Duration
+
+	windows []shareWindow
+	late    int // windows in which a share took too long
+	again   int // those of them in a row that were of the same fault
 }
 
 // shareWindow is a span in which both daemons were measured.
@@ -25,34 +34,61 @@ type shareWindow struct {
 	faulted, control time.Duration
 }
 
+const (
+	// lateInARow is how often a fault has to delay shares, one time after the
+	// other, to count as the cause.
+	lateInARow = 3
+	// lateOneIn bounds how many windows may be late by chance.
+	lateOneIn = 20
+)
+
 // begin forgets what was measured so far: the next window begins here.
 func (p *sharePair) begin() {
 	p.faulted()
 	p.control()
 }
 
-// end ends a window. The next one begins.
-func (p *sharePair) end(what string) {
-	p.windows = append(p.windows, shareWindow{what, p.faulted(), p.control()})
+// end ends a window of a fault; the next one begins. It reports whether the fault
+// is to be repeated, because a share took too long. The window before counts for
+// the control too: what delays both daemons may do so on different sides of a
+// window's end.
+func (p *sharePair) end(what string) (repeat bool) {
+	p.t.Helper()
+	w := shareWindow{what, p.faulted(), p.control()}
+	beside, same := w.control, false
+	if n := len(p.windows); n > 0 {
+		beside, same = max(beside, p.windows[n-1].control), p.windows[n-1].what == what
+	}
+	p.windows = append(p.windows, w)
+	if w.faulted <= p.limit(beside) {
+		p.again = 0
+		return false
+	}
+	if !same {
+		p.again = 0
+	}
+	p.late++
+	p.again++
+	p.t.Logf("%s: a share took %v, at the control daemon %v at most", what, w.faulted, beside)
+	if p.again == lateInARow {
+		p.t.Errorf("%s delays shares: %d times in a row", what, p.again)
+		p.again = 0
+		return false
+	}
+	return true
 }
 
-// check wants no share under faults to take longer than limit makes of the
-// control's slowest one of that window or of the one before or after it: what
-// delays both daemons may do so on different sides of a window's end.
-func (p *sharePair) check(limit func(control time.Duration) time.Duration) {
+// check logs what was measured, and wants few windows to have been late.
+func (p *sharePair) check() {
 	p.t.Helper()
-	var faulted, control, more time.Duration
-	for i, w := range p.windows {
-		beside := w.control
-		for _, near := range p.windows[max(0, i-1):min(len(p.windows), i+2)] {
-			beside = max(beside, near.control)
-		}
-		faulted, control, more = max(faulted, w.faulted), max(control, w.control), max(more, w.faulted-beside)
-		if w.faulted > limit(beside) {
-			p.t.Errorf("%s: a share took %v, at the control daemon %v at most", w.what, w.faulted, beside)
-		}
+	var faulted, control time.Duration
+	for _, w := range p.windows {
+		faulted, control = max(faulted, w.faulted), max(control, w.control)
 	}
-	p.t.Logf("slowest share %v, at the control daemon %v; in %d windows at most %v more", faulted, control, len(p.windows), more)
+	p.t.Logf("slowest share %v, at the control daemon %v; late in %d of %d windows", faulted, control, p.late, len(p.windows))
+	if most := 2 + len(p.windows)/lateOneIn; p.late > most {
+		p.t.Errorf("shares were late in %d of %d windows, more than %d", p.late, len(p.windows), most)
+	}
 }
 
 // slowestOf returns a function that returns how long the slowest share of some

@@ -144,7 +144,10 @@ func TestZKFaults(t *testing.T) {
 	}
 	before := quiet()
 
-	shares := &sharePair{t: t, faulted: slowestOf(f.fleets), control: slowestOf(f.control.fleets)}
+	shares := &sharePair{
+		t: t, faulted: slowestOf(f.fleets), control: slowestOf(f.control.fleets),
+		limit: func(control time.Duration) time.Duration { return control + 100*time.Millisecond },
+	}
 	shares.begin()
 	did := make(map[string]int)
 	end := time.Now().Add(time.Duration(*zkFaultSeconds) * time.Second)
@@ -161,9 +164,10 @@ func TestZKFaults(t *testing.T) {
 			if rounds > 0 && f.rng.IntN(4) == 0 {
 				lasts += 4 * time.Second
 			}
-			f.run(kind, lasts)
-			did[zkFaultKinds[kind].name]++
-			shares.end(zkFaultKinds[kind].name)
+			for repeat := true; repeat; repeat = shares.end(zkFaultKinds[kind].name) {
+				f.run(kind, lasts)
+				did[zkFaultKinds[kind].name]++
+			}
 		}
 		logged := f.p.Logged()
 		f.p.GoodUpgrade()
@@ -180,7 +184,7 @@ func TestZKFaults(t *testing.T) {
 	after, peak := quiet(), f.p.PeakMemory()
 	t.Logf("did %v", did)
 	t.Logf("before: %v; after: %v; at most %d KB", before, after, peak)
-	shares.check(func(control time.Duration) time.Duration { return control + 100*time.Millisecond })
+	shares.check()
 	if after.Descriptors > before.Descriptors+2 || after.Goroutines > before.Goroutines+3 {
 		t.Errorf("before: %v; after: %v", before, after)
 	}
