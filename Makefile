@@ -144,7 +144,7 @@ package:
 # The unit and the other files name their paths; they are written for /usr.
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/stratumSwitcher $(DESTDIR)$(PREFIX)/lib/systemd/system
-	install -d $(DESTDIR)$(PREFIX)/share/stratumSwitcher
+	install -d $(DESTDIR)$(PREFIX)/share/stratumSwitcher $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 755 stratumSwitcher $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 deploy/clean-logs $(DESTDIR)$(PREFIX)/lib/stratumSwitcher/
 	install -m 644 config.default.json $(DESTDIR)$(PREFIX)/share/stratumSwitcher/
@@ -154,6 +154,9 @@ install: build
 	done
 	sed 's,/usr/bin/,$(PREFIX)/bin/,' deploy/supervisor.conf >$(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
 	chmod 644 $(DESTDIR)$(PREFIX)/share/stratumSwitcher/supervisor.conf
+	sed 's,/usr/share/,$(PREFIX)/share/,' deploy/stratumSwitcher.8 >$(DESTDIR)$(PREFIX)/share/man/man8/stratumSwitcher.8
+	chmod 644 $(DESTDIR)$(PREFIX)/share/man/man8/stratumSwitcher.8
+	./scripts/operator-docs.sh $(DESTDIR)$(PREFIX)/share/doc/stratumswitcher
 
 clean:
 	rm -rf stratumSwitcher build

@@ -53,6 +53,7 @@ func (d *daemon) start(configPath string) error {
 	d.manager.sizes.start(sizesFile, nil)
 	d.coins.Start(d.manager)
 	d.manager.serve(ln)
+	go warnOfUnknownNames(d.manager.pools, lookupIPs, glog.Warningf)
 	return d.run()
 }
 

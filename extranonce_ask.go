@@ -1,23 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net"
-	"time"
 
 	"github.com/golang/glog"
 )
 
-const (
-	// askTimeout is for connecting to one IP and its answer.
-	askTimeout = 3 * time.Second
-	// maxAskedIPs bounds how many of a name's IPs are asked, one after the other.
-	maxAskedIPs = 4
-)
+// maxAskedIPs bounds how many of a name's IPs are asked, one after the other.
+const maxAskedIPs = 4
 
 var errNotAskedNow = errors.New("it may not be dialled now")
 
@@ -90,48 +82,27 @@ func (v *sizeSurvey) askIP(e *endpoint) (int, error) {
 	return size, err
 }
 
-// askSize dials addr, subscribes and reads the answer. The connection ends with
-// a reset, which frees the local port at once.
-func askSize(ctx context.Context, addr string, connected func()) (int, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	conn.(*net.TCPConn).SetLinger(0)
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	connected()
-	if _, err := conn.Write(appendRequest(nil, ownIDText(firstOwnID), "mining.subscribe", quote(defaultUserAgent))); err != nil {
-		return 0, fmt.Errorf("mining.subscribe: %w", err)
-	}
-	return readGivenSize(conn)
+// askSize subscribes at addr and gives the size of extranonce2 that the pool
+// answers.
+func askSize(ctx context.Context, addr string, connected func()) (size int, err error) {
+	subscribe := appendRequest(nil, ownIDText(firstOwnID), "mining.subscribe", quote(defaultUserAgent))
+	err = askPool(ctx, addr, subscribe, connected, takeGivenSize(&size))
+	return size, err
 }
 
-// readGivenSize reads the answer to mining.subscribe, the only request there
-// was. A pool may send other lines before it.
-func readGivenSize(from io.Reader) (int, error) {
-	lines := bufio.NewReaderSize(io.LimitReader(from, maxEarly), maxPoolLine)
-	for {
-		line, err := lines.ReadSlice('\n')
-		if err != nil {
-			return 0, fmt.Errorf("answer to mining.subscribe: %w", err)
-		}
-		if poolLineKind(line) != lineAnswer {
-			continue
-		}
-		r, err := parseResponse(line)
-		if err != nil {
-			continue // a banner
-		}
+// takeGivenSize reads the answer to mining.subscribe, the only request there
+// was, whatever id it comes under.
+func takeGivenSize(size *int) func(*response) (done bool, err error) {
+	return func(r *response) (bool, error) {
 		if !isNull(r.Error) && isNull(r.Result) {
-			return 0, &subscribeError{r}
+			return true, &subscribeError{r}
 		}
 		given, err := parseGiven(r.Result)
 		if err != nil {
-			return 0, err
+			return true, err
 		}
 		glog.V(2).Infof("extranonce2 size told: %d", given.Size)
-		return given.Size, nil
+		*size = given.Size
+		return true, nil
 	}
 }

@@ -231,7 +231,8 @@ func TestExtranonceSizesHostileAnswers(t *testing.T) {
 		"line too long":  {strings.Repeat("x", maxPoolLine+1), "answer to mining.subscribe: bufio: buffer full"},
 		"lines for ever": {strings.Repeat(difficultyLine+"\n", maxEarly/len(difficultyLine)) + fmt.Sprintf(readyLine, 8) + "\n", "answer to mining.subscribe: EOF"},
 	} {
-		_, err := readGivenSize(strings.NewReader(c.text))
+		var size int
+		err := readAnswers(strings.NewReader(c.text), takeGivenSize(&size))
 		if got := fmt.Sprint(err); (c.want != "" || err != nil) && got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -301,7 +302,8 @@ func FuzzGivenSize(f *testing.F) {
 	f.Add([]byte(fmt.Sprintf(readyLine, 8) + "\n"))
 	f.Add([]byte("Welcome!\n" + difficultyLine + "\n" + `{"id":1,"result":[1,"",2e9]}` + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		size, err := readGivenSize(bytes.NewReader(text))
+		var size int
+		err := readAnswers(bytes.NewReader(text), takeGivenSize(&size))
 		if size < 0 || size > maxGivenSize || err != nil && size != 0 {
 			t.Errorf("size %d, %v", size, err)
 		}

@@ -18,28 +18,29 @@ type linkTag uint8
 // It belongs to its session's loop. Whoever sets socket to nil closes it.
 type link struct {
 	pool     *pool
-	address  *poolAddress  // nil if the process before did not tell it
+	address  *poolAddress  // nil if the previous process did not hand it over
 	socket   *relay.Socket // nil: the connection is lost
 	tag      linkTag
 	suffixed bool       // the pool knows the workers by names with its suffix
-	rules    *lineRules // nil: lines go on as they are
+	rules    *lineRules // nil: lines pass unchanged
 	own      *ownRequests
 
-	// jobs are the latest that the pool gave. restJobs: jobs that no link is
-	// known to have given came from this one, because it was the only one then.
+	// jobs are the latest jobs that the pool gave. restJobs: jobs that nobody
+	// recorded came from this link, because it was the only one then.
 	jobs     jobTable
 	restJobs bool
 
-	// What follows counts only while the link is in use.
+	// The following fields are only used while the link is in use.
 
 	endpoint *endpoint // the IP that it leads to
 	trial    *attempt  // nil once the link is stable
 	jobSeen  uint32    // when the last job came, by the manager's clock
 
-	// formerAnswers counts answers still to come, on a link taken over from an
-	// earlier build, to requests with that build's own ids.
+	// formerAnswers is for a link taken over from an earlier build: it counts
+	// the outstanding answers to that build's own requests.
 	formerAnswers int
-	// difficultyDue runs while the pool has not told a difficulty, if it has to.
+	// difficultyDue runs until the pool sends a difficulty, if the miner needs
+	// one.
 	difficultyDue *relay.Timer
 }
 
@@ -63,15 +64,16 @@ func (l *link) open() bool { return l != nil && l.socket != nil }
 // leads reports whether sock is the link's connection.
 func (l *link) leads(sock *relay.Socket) bool { return l.open() && l.socket == sock }
 
-// leadsTo reports whether the link goes to an address of p. Of a link taken
-// over from the process before only the pool may be known.
+// leadsTo reports whether the link goes to an address of p. For a link taken
+// over from the previous process, only the pool may be known.
 func (l *link) leadsTo(p *pool, a *poolAddress) bool {
 	return l.address == a || l.address == nil && l.pool == p
 }
 
-// disconnect ends the connection. sharesOwed: the pool has shares to answer.
-// A reset frees the local port at once, but may keep the pool from reading what
-// it was sent last, so it is not used then.
+// disconnect ends the connection. If the pool still has shares to answer
+// (sharesOwed), it closes the connection in the ordinary way. Otherwise it
+// resets it, which frees the local port at once but may keep the pool from
+// reading the last bytes.
 func (l *link) disconnect(sharesOwed bool) {
 	if !l.open() {
 		return
@@ -98,13 +100,14 @@ func (s *Session) owes(l *link) bool {
 	return s.agent.owes(l.tag) || s.requests.shares(l.tag) > 0
 }
 
-// mayOwe is owes for a link that is about to be disconnected. Nobody knows it of
-// an agent that asked for no answers to its binary shares.
+// mayOwe is owes for a link that is about to be disconnected. It is true for an
+// agent that asked for no answers to its binary shares, because then nobody
+// knows.
 func (s *Session) mayOwe(l *link) bool {
 	return s.agent != nil && !s.agent.wantsAnswers || s.owes(l)
 }
 
-// linkTagged is the link with this tag, the one in use if no former link has it.
+// linkTagged returns the former link with this tag, or else the link in use.
 func (s *Session) linkTagged(tag linkTag) *link {
 	for _, d := range s.drains {
 		if d.tag == tag {

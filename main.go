@@ -4,8 +4,10 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -34,9 +36,16 @@ func run(args []string) (*processLog, error) {
 	configPath := flag.String("config", "./config.json", "configuration `file`")
 	runtimePath := flag.String("runtime", "", "state `file` of an upgrade, given by the process that is replaced")
 	check := flag.Bool("check", false, "check the configuration and exit")
+	askPools := flag.Bool("pools", false, "with -check: also ask each pool address what it gives")
 	showVersion := flag.Bool("version", false, "print the version and exit")
-	if err := flag.CommandLine.Parse(args); err != nil {
-		return nil, err
+	flag.CommandLine.Init(programName, flag.ContinueOnError)
+	flag.CommandLine.SetOutput(io.Discard) // a mistake is told in one line
+	switch err := flag.CommandLine.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		printUsage(os.Stdout, flag.CommandLine)
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w; -help lists the flags", err)
 	}
 	switch {
 	case flag.NArg() > 0:
@@ -50,7 +59,9 @@ func run(args []string) (*processLog, error) {
 		if err := flag.Set("logtostderr", "true"); err != nil {
 			return nil, err
 		}
-		return nil, checkConfig(*configPath)
+		return nil, checkConfig(*configPath, *askPools)
+	case *askPools:
+		return nil, errors.New("-pools goes with -check")
 	}
 	log, err := startLog()
 	if err != nil {
@@ -74,9 +85,9 @@ func run(args []string) (*processLog, error) {
 	return log, d.start(*configPath)
 }
 
-// checkConfig is -check. As the preflight of an upgrade it also tries what the
-// running process can not do for its successor.
-func checkConfig(path string) error {
+// checkConfig is -check, and with askPools -check -pools. As the preflight of an
+// upgrade it also tries what the running process can not do for its successor.
+func checkConfig(path string, askPools bool) error {
 	config, err := loadConfig(path)
 	if err != nil {
 		return err
@@ -97,6 +108,11 @@ func checkConfig(path string) error {
 	}
 	if before != nil {
 		if err := before.answer(); err != nil {
+			return err
+		}
+	}
+	if askPools {
+		if err := checkPools(os.Stdout, config); err != nil {
 			return err
 		}
 	}

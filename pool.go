@@ -198,15 +198,12 @@ func (a *poolAddress) refresh() {
 func (a *poolAddress) lookup() {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", a.host)
+	found, err := lookupIPs(ctx, a.host)
 	var ips []*endpoint
-	for _, ip := range found[:min(len(found), maxPoolIPs)] {
+	for _, ip := range found {
 		if e := a.health.endpoint(netip.AddrPortFrom(ip, a.port)); !slices.Contains(ips, e) {
 			ips = append(ips, e)
 		}
-	}
-	if err == nil && len(ips) == 0 {
-		err = fmt.Errorf("%s has no address", a.host)
 	}
 	a.mu.Lock()
 	moved := err == nil && slices.ContainsFunc(ips, func(e *endpoint) bool { return !slices.Contains(a.ips, e) })

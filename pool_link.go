@@ -133,8 +133,7 @@ func (k *poolLink) sendHandshake() {
 	var b []byte
 	if s.askedMask != 0 {
 		k.configureID, _ = k.requests.issue()
-		b = appendRequest(b, ownIDText(k.configureID), "mining.configure",
-			[]byte(`["version-rolling"]`), fmt.Appendf(nil, `{"version-rolling.mask":"%08x"}`, s.askedMask))
+		b = appendConfigure(b, k.configureID, s.askedMask)
 		k.pending |= pendingConfigure
 	}
 	params := s.manager.chain.poolSubscribeParams(s.subscription, s.id, s.addr.Addr())

@@ -60,10 +60,10 @@ type Session struct {
 	account      *subAccount
 	accountSlot  int // in account.sessions; guarded by the book's mu
 	query        *coins.Query
-	interest     bool // a successful reply of the coin source is not taken back
+	interest     bool // the interest in a coin source's successful reply is not given back yet
 
 	// askedMask is the version mask the miner was granted, 0 without version
-	// rolling; sentMask is what it was last told.
+	// rolling; sentMask is the last one it was sent.
 	askedMask uint32
 	sentMask  uint32
 	// configureAhead: a mining.configure that waits to be read was heeded when the
@@ -73,11 +73,11 @@ type Session struct {
 	// agent is set for BTCAgents; workers are all workers but the first.
 	agent   *agentWorkers
 	workers []*extraWorker
-	// workerIndex is nil as long as there are none.
+	// workerIndex is nil while there are none.
 	workerIndex *workerIndex
 
 	shape    extranonceShape  // what the miner was given
-	ownGiven *givenExtranonce // by a pool, which the miner was told of; or nil
+	ownGiven *givenExtranonce // the pool's extranonce that the miner was given, or nil
 
 	// suggestions are the miner's mining.suggest_* requests, for each pool.
 	suggestions []suggestion

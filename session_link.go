@@ -13,16 +13,17 @@ import (
 
 var (
 	errPoolsDown = errors.New("no address of the pool answers")
-	// errOwnLinksFail: the pool is well, but ends or refuses this miner's links.
+	// errOwnLinksFail: the pool works for others, but ends or refuses this
+	// miner's links.
 	errOwnLinksFail = errors.New("the pool's addresses do not keep this miner's links")
 )
 
-// errNameNotSendable: the pool has to be told the name as the miner wrote it.
+// errNameNotSendable: the pool needs the name exactly as the miner wrote it.
 var errNameNotSendable = errors.New("the worker's name is not valid UTF-8, and this pool has to be told it as it is")
 
 const (
-	// maxReconnects is how often a lost pool is tried before the miner is
-	// closed, so that its own failover can act.
+	// maxReconnects is how many tries to get a lost pool back may fail before
+	// the miner is closed, so that its own failover can act.
 	maxReconnects = 10
 
 	// noPoolTimeout is how long a miner without a link waits while all addresses
@@ -36,26 +37,27 @@ const (
 )
 
 // linking is the preparation of a session's next pool link: for the first
-// connect, a switch, or a reconnect. An address is chosen, then it waits for a
-// dial ticket, then for the link's handshake, then perhaps for the next try.
+// connect, a switch, or a reconnect. Each try chooses an address, waits for a
+// dial ticket and then for the link's handshake. If it fails, another may
+// follow after a pause.
 type linking struct {
 	pool     *pool
-	only     *poolAddress   // the one to take; nil: any of the pool's
-	once     bool           // if it fails, the session stays where it is
+	only     *poolAddress   // the only address allowed; nil: any of the pool's
+	once     bool           // after a failure the session keeps its present link
 	address  *poolAddress   // chosen for this try
 	ips      []*endpoint    // of address, in order
 	override bool           // this try replaces the worker's pause by the session's own
-	passed   []*poolAddress // that failed since the last pause
-	tries    int            // that failed, of all addresses
-	waits    int            // times that no address could be dialled
-	chosen   int            // times an address was chosen since the last pause
+	passed   []*poolAddress // addresses that failed since the last pause
+	tries    int            // failed tries, all addresses together
+	waits    int            // how often no address could be dialled
+	chosen   int            // how often an address was chosen since the last pause
 	ticket   *dialTicket
 	link     *poolLink
 	retry    *relay.Timer
 	due      time.Time // when the next try is, or would have been
-	ahead    bool      // the try under way is out of turn: its pool is back
+	ahead    bool      // the try under way is an extra one, because its pool is back
 	began    time.Time
-	outSince time.Time // since then no address could be dialled
+	outSince time.Time // no address could be dialled since then
 	stopped  bool
 }
 
@@ -80,16 +82,16 @@ func (s *Session) stopLinking() {
 	s.manager.gate.release(l.ticket)
 }
 
-// retryAfter has the next try follow after a pause.
+// retryAfter starts the next try after a pause.
 func (s *Session) retryAfter(pause time.Duration) {
 	l := s.linking
 	l.due = time.Now().Add(pause)
 	l.retry = s.loop.After(pause, s.tryLink)
 }
 
-// tryAhead makes a try at once, as a pool that is waited for is back. If it
-// fails, the one that was due follows all the same: a pool that comes and goes
-// must not use up the tries that a miner has.
+// tryAhead makes a try at once, because a pool that the session waits for is
+// back. If this attempt fails, the attempt already scheduled still runs, so
+// that a pool that comes and goes does not use up the miner's tries.
 func (s *Session) tryAhead() {
 	l := s.linking
 	s.loop.StopTimer(l.retry)
@@ -106,8 +108,8 @@ func (s *Session) tryLink() {
 	s.nextAddress(l)
 }
 
-// nextAddress chooses an address and waits for the turn to dial it. A name that
-// was not looked up lately is looked up first.
+// nextAddress chooses an address and waits for the turn to dial it. It first
+// looks up a name that was not looked up lately.
 func (s *Session) nextAddress(l *linking) {
 	if s.agent != nil && l.pool.ownExtranonce {
 		s.linkFailed(errAgentPool, finding{blame: blameSession}, evidenceSession)
@@ -147,8 +149,8 @@ func (s *Session) nextAddress(l *linking) {
 	}
 }
 
-// maxChoices bounds how often a session chooses again because what it had
-// chosen was out when its turn came.
+// maxChoices bounds how often a session chooses again because its chosen
+// address was out when its turn came.
 const maxChoices = 8
 
 func (s *Session) lane(d *dialer, e *endpoint) gateLane {
@@ -185,8 +187,8 @@ func (s *Session) dialPool(l *linking) {
 	l.link.start(ips)
 }
 
-// linkFailed decides about the next try. The link is closed already, and what
-// its failure proves is noted.
+// linkFailed decides about the next try. The failed link is closed already and
+// has been reported to health.
 func (s *Session) linkFailed(err error, f finding, ev evidence) {
 	l := s.linking
 	l.link = nil
@@ -232,13 +234,14 @@ func (s *Session) linkFailed(err error, f finding, ev evidence) {
 	}
 }
 
-// notDialled decides about the next try when no address may be dialled: that
-// is none of the miner's tries.
+// notDialled decides about the next try when no address may be dialled, which
+// does not count as one of the miner's tries.
 func (s *Session) notDialled(l *linking, c *choice) {
 	err := c.err()
 	s.manager.linkFailed(s, l, err, finding{})
 	if c.obstacle == obstacleWorker {
-		// The addresses are well: this miner's links fail, and it has no other.
+		// The addresses work for others, but this miner's links fail there, and
+		// it has no other address.
 		if s.phase == phaseRouting {
 			s.linking = nil
 			s.refuse(errConnectFailed, err.Error())
@@ -257,8 +260,8 @@ func (s *Session) notDialled(l *linking, c *choice) {
 	s.waitForPool(l, err)
 }
 
-// waitForPool has the next try follow when an address may be back, unless the
-// miner has waited for too long.
+// waitForPool schedules the next try for when an address may be back, unless
+// the miner has waited too long.
 func (s *Session) waitForPool(l *linking, err error) {
 	timing := &s.manager.timing
 	l.waits++
@@ -288,8 +291,8 @@ func (s *Session) waitForPool(l *linking, err error) {
 	}
 }
 
-// backToDue has the try that was due follow, if the one that failed was out of
-// turn.
+// backToDue waits for the try that was scheduled anyway, if the one that failed
+// was an extra one. It reports whether it was.
 func (s *Session) backToDue(l *linking) bool {
 	ahead := l.ahead
 	l.ahead = false
@@ -325,8 +328,8 @@ func (s *Session) tryAnotherPool(l *linking) {
 	l.pool, l.only, l.once, l.passed = s.reconnectPool(l), nil, false, nil
 }
 
-// isOwnFault says that a pool that does what it should can not serve this
-// session. Others may still be well there.
+// isOwnFault reports whether the pool did nothing wrong but cannot serve this
+// session. Other sessions may work there.
 func isOwnFault(err error) bool {
 	var size *sizeError
 	return errors.As(err, &size) || errors.Is(err, errAgentPool)
@@ -353,8 +356,8 @@ func (s *Session) passRefusal(answer *response, why error) {
 	s.backToHandshake()
 }
 
-// backoff is the pause after a number of failed tries: doubling from first to
-// most, with jitter from half to once and a half of it.
+// backoff is the pause after a number of failed tries. It doubles from first to
+// most, with a jitter of 50 to 150 percent.
 func backoff(tries int, first, most time.Duration) time.Duration {
 	d := first << min(tries-1, 20)
 	if d > most || d <= 0 {

@@ -20,8 +20,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// fdReserve is how many descriptors are kept for all but sessions: log files,
-// ZooKeeper, HTTP, and what an upgrade needs for a moment.
+// fdReserve is how many descriptors are reserved for everything except
+// sessions: log files, ZooKeeper, HTTP, and the short needs of an upgrade.
 const fdReserve = 72
 
 // timing has the waits of sessions. It is a field so that tests need not wait.
@@ -55,7 +55,7 @@ type sessionManager struct {
 	sizes     *sizeSurvey      // nil: the plan has the size
 	proxies   []netip.Prefix   // TrustedProxies
 	pools     map[string]*pool // by coin
-	former    map[string]*pool // of the process before, by coin; see formerPool
+	former    map[string]*pool // of the previous process, by coin; see formerPool
 	health    *health
 	accounts  *accountBook
 	coins     coins.Source
@@ -77,15 +77,15 @@ type sessionManager struct {
 	tidy        memoryTidy   // belongs to the first loop
 	admitted    atomic.Int64 // miners' connections, from accept to close
 	draining    atomic.Int64
-	// portsToPools is how many connections the local ports allow to all pools
-	// together; 0: not known.
+	// portsToPools is how many connections to all pools together the local
+	// ports allow; 0 if unknown.
 	portsToPools atomic.Int64
 	linksMade    atomic.Int64
 	linksFailed  atomic.Int64
 	linksLost    atomic.Int64
 
-	// notUnderstood counts lines that should have been changed on the way and
-	// were not passed on.
+	// notUnderstood counts lines that were dropped because they could not be
+	// translated.
 	notUnderstood atomic.Int64
 
 	resumed       *runtimeState          // of the former process; nil without one
@@ -93,7 +93,7 @@ type sessionManager struct {
 	lostInUpgrade int
 	frozenAt      time.Time
 	frozenClock   int64
-	frozen        atomic.Bool // the loops stand still for an upgrade
+	frozen        atomic.Bool // the loops are stopped for an upgrade
 
 	listener *relay.Listener
 	accepted sync.WaitGroup // the accept loop
@@ -105,7 +105,7 @@ type sessionManager struct {
 }
 
 // newSessionManager makes a manager and its loops. start runs them, serve
-// accepts miners. The caller closes it, and the coin source.
+// accepts miners. The caller closes both the manager and the coin source.
 func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) {
 	chain, err := parseChainType(c.ChainType)
 	if err != nil {
@@ -249,7 +249,7 @@ func (m *sessionManager) add(s *Session) {
 	m.sessions = append(m.sessions, s)
 }
 
-// remove takes a closed session out of all books.
+// remove takes a closed session out of all lists and counts.
 func (m *sessionManager) remove(s *Session) {
 	m.dismiss(s.admission, s.addr)
 	m.leaveAccount(s)
@@ -284,8 +284,8 @@ func (m *sessionManager) route(s *Session) {
 	m.coins.Lookup(s.query)
 }
 
-// serverIDOrWait says whether the server ID is known. If not, the session is
-// told when it is.
+// serverIDOrWait reports whether the server ID is known. If not, the session is
+// woken when it is.
 func (m *sessionManager) serverIDOrWait(s *Session) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -316,7 +316,7 @@ func (m *sessionManager) ServerIDClaimed(id uint8) {
 	m.wakeWaiting()
 }
 
-// wakeWaiting has the sessions that wait for their extranonce look again.
+// wakeWaiting makes the sessions that wait for their extranonce try again.
 func (m *sessionManager) wakeWaiting() {
 	m.mu.Lock()
 	waiting := m.waitingID
@@ -327,7 +327,7 @@ func (m *sessionManager) wakeWaiting() {
 	}
 }
 
-// planNow is the plan for a session that subscribes now.
+// planNow returns the plan for a session that subscribes now.
 func (m *sessionManager) planNow() extranoncePlan {
 	plan := m.plan
 	if m.sizes != nil {
@@ -365,7 +365,7 @@ func (m *sessionManager) closeLoops() {
 	}
 }
 
-// stopLoops stops all loops side by side.
+// stopLoops stops all loops in parallel.
 func (m *sessionManager) stopLoops() {
 	var stopped []<-chan struct{}
 	for _, l := range m.loops {

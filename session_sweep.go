@@ -8,9 +8,9 @@ import (
 	"github.com/golang/glog"
 )
 
-// Now and then each loop looks through its sessions for what no event tells:
+// Each loop regularly checks its sessions for conditions that no event reports:
 // pools that have gone silent, and sessions on a backup address whose first
-// choice may be well again.
+// choice may work again.
 
 const (
 	sweepEvery = 2 * time.Second
@@ -50,8 +50,8 @@ func (m *sessionManager) sweep(l *sessionLoop) {
 	}
 }
 
-// look does what is due for one session. budget holds how many more sessions
-// may move back to an address in this round.
+// look does what is due for one session. budget is how many more sessions may
+// move back to each address in this round.
 func (s *Session) look(budget map[*poolAddress]int) {
 	if s.phase != phaseRelaying && s.phase != phaseSwitching {
 		return
@@ -59,8 +59,8 @@ func (s *Session) look(budget map[*poolAddress]int) {
 	if s.link.trial != nil && s.link.trial.mayBeStable() {
 		s.becomeStable(false)
 	}
-	// What came while the process was stopped, or the machine slept, may not
-	// have been read yet.
+	// Bytes that came while the process was stopped or the machine slept may
+	// not have been read yet.
 	limit := uint32(s.manager.config.PoolIdleSeconds)
 	if silent := s.manager.clock() - s.link.jobSeen; limit > 0 && silent > limit && !s.link.socket.HasMore() {
 		s.getsNoJobs(silent, limit)
@@ -72,7 +72,7 @@ func (s *Session) look(budget map[*poolAddress]int) {
 }
 
 // getsNoJobs renews a link that has been silent for longer than limit seconds.
-// The miner goes on with it until the new one is ready. If none can be had in
+// The miner keeps it until the new one is ready. If none is ready within
 // idleGrace, the link counts as lost, so that the miner's own failover can act.
 func (s *Session) getsNoJobs(silent, limit uint32) {
 	m := s.manager
@@ -89,8 +89,8 @@ func (s *Session) getsNoJobs(silent, limit uint32) {
 // memoryTidy gives memory back to the system when a burst of new links is over:
 // handshakes leave garbage, and an idle process has no reason to collect it.
 type memoryTidy struct {
-	seen  int64 // links made, at the last look
-	burst int64 // of them and of resumed sessions, since the last tidying
+	seen  int64 // links made until the last check
+	burst int64 // new links and resumed sessions since memory was last given back
 }
 
 // tidyAfter is how many new links make a burst.
@@ -106,9 +106,9 @@ func (t *memoryTidy) look(links, draining int64) {
 	}
 }
 
-// failBack moves the session to a better address of its pool, if that one is
-// well for this worker or may be probed. budget holds how many more sessions may
-// go where.
+// failBack moves the session to a better address of its pool, if that address
+// works for this worker or may be probed. budget is how many more sessions may
+// move to each address.
 func (s *Session) failBack(budget map[*poolAddress]int) {
 	h, d := s.manager.health, s.dialer(s.link.pool)
 	for _, a := range s.link.pool.addresses {
@@ -147,7 +147,7 @@ func (s *Session) failBack(budget map[*poolAddress]int) {
 	}
 }
 
-// poolBack has sessions that wait for an address try it at once.
+// poolBack makes sessions that wait for an address try it at once.
 func (m *sessionManager) poolBack(e *endpoint) {
 	m.limitedLog.Infof("pool back", "pool back pool=%s", e)
 	m.monitor.back(e)
@@ -155,12 +155,13 @@ func (m *sessionManager) poolBack(e *endpoint) {
 	m.tryAhead(func(p *pool) bool { return p.leadsTo(e) })
 }
 
-// tryAhead has sessions that wait for one of some pools try at once.
+// tryAhead makes sessions that wait for one of the selected pools try at once.
 func (m *sessionManager) tryAhead(waited func(*pool) bool) {
 	for _, l := range m.loops {
 		l.Post(func() {
 			for _, s := range l.allSessions() {
-				// A miner whose last links all ended soon waits for its own sake.
+				// If a miner's last links all ended soon, its own pause must
+				// run out first.
 				if w := s.linking; w != nil && w.retry != nil && s.unstable < 2 && waited(w.pool) {
 					s.tryAhead()
 				}

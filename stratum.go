@@ -248,6 +248,12 @@ func appendRequest(b, id []byte, method string, params ...[]byte) []byte {
 	return append(b, "]}\n"...)
 }
 
+// appendConfigure appends BIP 310's mining.configure for version rolling to b.
+func appendConfigure(b []byte, id, mask uint32) []byte {
+	return appendRequest(b, ownIDText(id), "mining.configure",
+		[]byte(`["version-rolling"]`), fmt.Appendf(nil, `{"version-rolling.mask":"%08x"}`, mask))
+}
+
 // appendVersionMask appends BIP 310's mining.set_version_mask to b.
 func appendVersionMask(b []byte, mask uint32) []byte {
 	return fmt.Appendf(b, `{"id":null,"method":"mining.set_version_mask","params":["%08x"]}`+"\n", mask)

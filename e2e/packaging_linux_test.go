@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -106,7 +107,10 @@ func TestPackageContent(t *testing.T) {
 	list := command(t, "", "dpkg-deb", "-c", deb)
 	for _, want := range []string{
 		`-rwxr-xr-x root/root .* \./usr/bin/stratumSwitcher`,
-		`-rw-r--r-- root/root .* \./etc/stratumSwitcher/config\.json`,
+		`-rw-r----- root/root .* \./etc/stratumSwitcher/config\.json`,
+		`-rw-r--r-- root/root .* \./usr/share/doc/stratumswitcher/copyright`,
+		`-rw-r--r-- root/root .* \./usr/share/doc/stratumswitcher/changelog\.gz`,
+		`-rw-r--r-- root/root .* \./usr/share/man/man8/stratumSwitcher\.8\.gz`,
 		`-rw-r--r-- root/root .* \./usr/lib/systemd/system/stratumSwitcher\.service`,
 		`-rw-r--r-- root/root .* \./usr/share/stratumSwitcher/supervisor\.conf`,
 		`-rwxr-xr-x root/root .* \./etc/cron\.daily/stratumswitcher`,
@@ -119,10 +123,79 @@ func TestPackageContent(t *testing.T) {
 			t.Errorf("not in the package: %s\n%s", want, list)
 		}
 	}
+	if page := regexp.MustCompile(`(?m)/doc/.*/(architecture|protocol|handshakes|CONTRIBUTING)\.md$`).FindString(list); page != "" {
+		t.Errorf("a page for developers: %s", page)
+	}
 	for line := range strings.Lines(list) {
 		if !strings.Contains(line, " root/root ") || line[0] != 'l' && (line[5] == 'w' || line[8] == 'w') {
 			t.Errorf("not root's alone: %s", line)
 		}
+	}
+}
+
+// What Debian wants of a package: its licence, a manual page, no symbols, a
+// description of the right form, and pages whose links lead somewhere.
+func TestPackageForm(t *testing.T) {
+	needTools(t, "man", "dpkg-deb")
+	deb := buildPackage(t, "v1.0.0-rc2")
+	dir := filepath.Join(t.TempDir(), "package")
+	command(t, "", "dpkg-deb", "-R", deb, dir)
+	doc := filepath.Join(dir, "usr/share/doc/stratumswitcher")
+
+	licence, err := os.ReadFile("LICENSE")
+	testkit.Must(t, err)
+	copyright, err := os.ReadFile(filepath.Join(doc, "copyright"))
+	testkit.Must(t, err)
+	words := func(text []byte) string {
+		return strings.Join(strings.Fields(strings.ReplaceAll(string(text), "\n .\n", "\n\n")), " ")
+	}
+	_, terms, _ := strings.Cut(words(licence), "authors ")
+	if !strings.HasPrefix(string(copyright), "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n") || !strings.Contains(words(copyright), terms) {
+		t.Errorf("copyright does not have the terms of LICENSE:\n%s", copyright)
+	}
+
+	page := command(t, "", "man", "-l", "--warnings", filepath.Join(dir, "usr/share/man/man8/stratumSwitcher.8.gz"))
+	if strings.Contains(page, "warning") || !strings.Contains(page, "NAME") || !strings.Contains(page, "-pools") {
+		t.Errorf("manual page:\n%s", page)
+	}
+
+	program, err := elf.Open(filepath.Join(dir, "usr/bin/stratumSwitcher"))
+	testkit.Must(t, err)
+	defer program.Close()
+	if program.Section(".symtab") != nil || program.Section(".debug_info") != nil {
+		t.Error("the program has symbols")
+	}
+
+	lines := strings.Split(strings.TrimSpace(command(t, "", "dpkg-deb", "-f", deb, "Description")), "\n")
+	if len(lines) < 3 || len(lines[0]) > 80 || strings.HasSuffix(lines[0], ".") {
+		t.Errorf("description: %q", lines)
+	}
+	for _, line := range lines[1:] {
+		if len(line) > 80 || line[0] != ' ' || line == " " {
+			t.Errorf("description: %q", line)
+		}
+	}
+
+	links := 0
+	pages, err := filepath.Glob(filepath.Join(doc, "*.md"))
+	testkit.Must(t, err)
+	more, err := filepath.Glob(filepath.Join(doc, "docs/*.md"))
+	testkit.Must(t, err)
+	for _, page := range append(pages, more...) {
+		text, err := os.ReadFile(page)
+		testkit.Must(t, err)
+		for _, m := range regexp.MustCompile(`\]\(([^)\s#]+)`).FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			links++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s links to %s, which is not in the package", page, m[1])
+			}
+		}
+	}
+	if links < 30 {
+		t.Errorf("only %d links", links)
 	}
 }
 
@@ -196,6 +269,9 @@ func installPackage(t testing.TB, init ...string) *installed {
 	if got := in.run(`stat -c '%U %G %a' /var/lib/stratumSwitcher /var/log/stratumSwitcher`); got != strings.Repeat("stratumswitcher stratumswitcher 750\n", 2)[:len(got)] || got == "" {
 		t.Errorf("directories: %s", got)
 	}
+	if got := in.run(`stat -c '%U %G %a' /etc/stratumSwitcher/config.json`); got != "root stratumswitcher 640" {
+		t.Errorf("config.json: %s", got)
+	}
 	in.run(`printf %s "$1" >/etc/stratumSwitcher/config.json; echo '{"alice": "btc"}' >/var/lib/stratumSwitcher/coins.json
 		cd /var/lib/stratumSwitcher && stratumSwitcher -config /etc/stratumSwitcher/config.json -check`, in.config)
 	return in
@@ -256,6 +332,9 @@ func (in *installed) upgradePackage(pid string) {
 		in.t.Errorf("the operator's configuration is lost:\n%s", got)
 	}
 	in.run(`test -f /etc/stratumSwitcher/config.json.dpkg-dist`)
+	if got := in.run(`stat -c '%U %G %a' /etc/stratumSwitcher/config.json`); got != "root stratumswitcher 640" {
+		in.t.Errorf("config.json after the upgrade: %s", got)
+	}
 }
 
 // removePackage removes and purges it while it runs as pid.
@@ -427,6 +506,9 @@ func TestMakeInstall(t *testing.T) {
 		"lib/systemd/system/stratumSwitcher.service":      "ExecStart=/opt/switcher/bin/stratumSwitcher -config",
 		"lib/systemd/system/stratumSwitcher-logs.service": "ExecStart=/opt/switcher/lib/stratumSwitcher/clean-logs",
 		"lib/systemd/system/stratumSwitcher-logs.timer":   "",
+		"share/man/man8/stratumSwitcher.8":                "/opt/switcher/share/doc/stratumswitcher/README.md",
+		"share/doc/stratumswitcher/docs/configuration.md": "",
+		"share/doc/stratumswitcher/copyright":             "",
 	} {
 		content, err := os.ReadFile(filepath.Join(dir, "opt/switcher", path))
 		if err != nil {
@@ -436,7 +518,7 @@ func TestMakeInstall(t *testing.T) {
 		if !bytes.Contains(content, []byte(want)) {
 			t.Errorf("%s has no %q", path, want)
 		}
-		if !strings.HasPrefix(path, "bin/") && bytes.Contains(content, []byte("=/usr/")) {
+		if !strings.HasPrefix(path, "bin/") && !strings.HasPrefix(path, "share/doc/") && bytes.Contains(content, []byte("=/usr/")) {
 			t.Errorf("%s names another path", path)
 		}
 	}

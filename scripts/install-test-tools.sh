@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need, where it is missing: a ZooKeeper server with
-# Java, supervisor, systemd, cmake, Chromium and ss (Debian and its kin), and Stratum
+# Java, supervisor, systemd, cmake, man, Chromium and ss (Debian and its kin), and Stratum
 # programs by others (npm).
 set -eu
 
@@ -25,6 +25,7 @@ want supervisord supervisor
 want /lib/systemd/systemd systemd
 want cmake cmake
 want make make
+want man man-db
 want unshare util-linux
 want useradd passwd
 want /bin/kill procps

@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// poolCheckTimeout bounds all that is done for one address.
+	poolCheckTimeout = 10 * time.Second
+	// poolChecksAtOnce is how many addresses are asked at a time.
+	poolChecksAtOnce = 8
+	// configureWait is how long an answer to mining.configure may take after that
+	// to mining.subscribe. Many pools never give one.
+	configureWait = time.Second
+	// usualMask is the version mask that most miners ask for.
+	usualMask = 0x1fffe000
+)
+
+// The requests of a check, in order.
+const (
+	checkConfigureID = firstOwnID + iota
+	checkSubscribeID
+)
+
+// poolCheck is -check -pools: it asks each pool of a configuration as the
+// switcher would for a miner that has not been authorized yet.
+type poolCheck struct {
+	chain     chainType
+	sessionID uint32
+	shape     extranonceShape // of miners
+	lookup    func(ctx context.Context, host string) ([]netip.Addr, error)
+	timeout   time.Duration // for an address
+	ipTimeout time.Duration // for one of its IPs
+}
+
+// checkedAddress is one address of StratumServerMap. Coins that would ask it the
+// same share it.
+type checkedAddress struct {
+	keys          []string // in the configuration
+	at            *poolAddress
+	ownExtranonce bool
+	main          bool // some coin has it as URL
+}
+
+// checkPools asks all pools of a configuration and prints what they give.
+func checkPools(out io.Writer, c *Config) error {
+	addresses, err := checkedAddresses(c)
+	if err != nil {
+		return err
+	}
+	q, err := newPoolCheck(c)
+	if err != nil {
+		return err
+	}
+	return q.run(out, addresses)
+}
+
+// newPoolCheck makes the check of a configuration. It asks under a session ID
+// that comes last at a server, so it is no miner's.
+func newPoolCheck(c *Config) (*poolCheck, error) {
+	chain, err := parseChainType(c.ChainType)
+	if err != nil {
+		return nil, err
+	}
+	id := uint32(c.ServerID)<<chain.indexBits() | (1<<chain.indexBits() - 1)
+	plan := planExtranonce(c)
+	if plan.width == poolOnlyWidth && c.ExtraNonce2Size == 0 {
+		plan.size = minerSizes[len(minerSizes)-1] // what the pool gives decides
+	}
+	return &poolCheck{
+		chain: chain, sessionID: id, shape: plan.shapeFor(id, false),
+		lookup: lookupIPs, timeout: poolCheckTimeout, ipTimeout: askTimeout,
+	}, nil
+}
+
+// checkedAddresses are those of a configuration by coin, each coin's in order.
+func checkedAddresses(c *Config) ([]*checkedAddress, error) {
+	pools, err := newPools(c, newHealth())
+	if err != nil {
+		return nil, err
+	}
+	type question struct {
+		at  *poolAddress
+		own bool
+	}
+	known := make(map[question]*checkedAddress)
+	var all []*checkedAddress
+	for _, coin := range slices.Sorted(maps.Keys(pools)) {
+		p := pools[coin]
+		for i, at := range p.addresses {
+			key := coin + ".URL"
+			if i > 0 {
+				key = fmt.Sprintf("%s.BackupURLs[%d]", coin, i-1)
+			}
+			q := question{at, p.ownExtranonce}
+			if known[q] == nil {
+				known[q] = &checkedAddress{at: at, ownExtranonce: p.ownExtranonce}
+				all = append(all, known[q])
+			}
+			known[q].keys = append(known[q].keys, key)
+			known[q].main = known[q].main || i == 0
+		}
+	}
+	return all, nil
+}
+
+// run prints a line for each address, in order, and fails if one that is the URL
+// of a coin does. A coin whose backup fails has a pool still.
+func (q *poolCheck) run(out io.Writer, addresses []*checkedAddress) error {
+	turns := make(chan struct{}, poolChecksAtOnce)
+	type outcome struct {
+		text string
+		err  error
+	}
+	outcomes := make([]chan outcome, len(addresses))
+	for i := range addresses {
+		outcomes[i] = make(chan outcome, 1)
+	}
+	go func() {
+		for i, a := range addresses {
+			turns <- struct{}{}
+			go func() {
+				defer func() { <-turns }()
+				text, err := q.check(a)
+				outcomes[i] <- outcome{text, err}
+			}()
+		}
+	}()
+	failed := 0
+	for i, a := range addresses {
+		o := <-outcomes[i]
+		verdict := o.text
+		if o.err != nil {
+			verdict = "fails: " + o.err.Error()
+			if a.main {
+				failed++
+			}
+		}
+		fmt.Fprintf(out, "%s %s: %s\n", strings.Join(a.keys, ", "), a.at.text, verdict)
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d pool addresses fail, each the URL of a coin", failed, len(addresses))
+	}
+	return nil
+}
+
+// check looks an address up and asks its IPs one after the other, until one
+// answers.
+func (q *poolCheck) check(a *checkedAddress) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), q.timeout)
+	defer cancel()
+	began := time.Now()
+	var ips []netip.Addr
+	if a.at.named {
+		lookup, cancel := context.WithTimeout(ctx, min(resolveTimeout, q.timeout))
+		defer cancel()
+		var err error
+		if ips, err = q.lookup(lookup, a.at.host); err != nil {
+			return "", errors.New(lookupProblem(err))
+		}
+	} else {
+		ip, err := netip.ParseAddr(a.at.host)
+		if err != nil {
+			return "", err
+		}
+		ips = []netip.Addr{ip}
+	}
+	var problems []string
+	for _, ip := range ips[:min(len(ips), maxAskedIPs)] {
+		given, err := q.ask(ctx, a, netip.AddrPortFrom(ip.Unmap(), a.at.port))
+		if err == nil {
+			text := fmt.Sprintf("%s, answered in %d ms", ipsText(ips, ip, a.at.named), time.Since(began).Milliseconds())
+			return strings.Join(append([]string{text, given}, problems...), "; "), nil
+		}
+		problem := err.Error()
+		if a.at.named {
+			problem = ip.String() + " " + problem
+		}
+		problems = append(problems, problem)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return "", errors.New(strings.Join(problems, "; "))
+}
+
+// ipsText names the IP that answered, and the others.
+func ipsText(ips []netip.Addr, answered netip.Addr, named bool) string {
+	if !named || len(ips) == 1 {
+		return "IP " + answered.String()
+	}
+	all := make([]string, 0, len(ips))
+	for _, ip := range ips {
+		all = append(all, ip.String())
+	}
+	return fmt.Sprintf("IPs %s, of which %s", strings.Join(all, " "), answered)
+}
+
+// ask asks one IP and says what it gives.
+func (q *poolCheck) ask(ctx context.Context, a *checkedAddress, ip netip.AddrPort) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.ipTimeout)
+	defer cancel()
+	d := poolCheckDialogue{check: q, ownExtranonce: a.ownExtranonce, subscribed: func() { time.AfterFunc(configureWait, cancel) }}
+	connected := false
+	err := askPool(ctx, ip.String(), q.requests(a.ownExtranonce), func() { connected = true }, d.answered)
+	if d.given != "" {
+		return d.given + ", " + d.rolling(), nil // without an answer to mining.configure
+	}
+	return "", askProblem(err, connected, q.ipTimeout)
+}
+
+// requests are what a miner's link would begin with, without a worker.
+func (q *poolCheck) requests(ownExtranonce bool) []byte {
+	var b []byte
+	if q.chain == chainBitcoin {
+		b = appendConfigure(b, checkConfigureID, usualMask)
+	}
+	params := q.chain.poolSubscribeParams(&subscription{}, q.sessionID, netip.IPv4Unspecified())
+	if ownExtranonce {
+		params = params[:1]
+	}
+	return appendRequest(b, ownIDText(checkSubscribeID), "mining.subscribe", params...)
+}
+
+// poolCheckDialogue is what one IP has answered so far.
+type poolCheckDialogue struct {
+	check         *poolCheck
+	ownExtranonce bool
+	subscribed    func()    // told when mining.subscribe is answered
+	given         string    // what the pool gives, in words; empty: not answered
+	configured    *response // answer to mining.configure
+}
+
+// answered reads one answer. It is done when both requests are answered.
+func (d *poolCheckDialogue) answered(r *response) (bool, error) {
+	id, ok := ownIDOf(r.ID)
+	switch {
+	case !ok:
+		return false, nil
+	case id == checkConfigureID:
+		d.configured = r
+	case id == checkSubscribeID && d.given == "":
+		if !noError(r.Error) {
+			return true, &subscribeError{r}
+		}
+		given, err := d.check.given(r, d.ownExtranonce)
+		if err != nil {
+			return true, err
+		}
+		d.given = given
+		d.subscribed()
+	}
+	return d.given != "" && (d.configured != nil || d.check.chain != chainBitcoin), nil
+}
+
+// given says what the answer to mining.subscribe gives, or why miners of this
+// configuration could not mine with it.
+func (q *poolCheck) given(r *response, ownExtranonce bool) (string, error) {
+	if !ownExtranonce {
+		if err := q.chain.checkPoolSubscribe(&subscription{}, q.sessionID, r.Result); err != nil {
+			return "", err
+		}
+		if q.chain != chainBitcoin {
+			return "takes the switcher's extranonce", nil
+		}
+	}
+	given, err := parseGiven(r.Result)
+	if err != nil {
+		if !ownExtranonce && q.shape.X == "" {
+			return "takes the switcher's extranonce, does not tell a size of extranonce2", nil
+		}
+		return "", err
+	}
+	if !ownExtranonce {
+		_, err = q.shape.fill(given.Size)
+		return fmt.Sprintf("takes the switcher's extranonce, extranonce2 of %d bytes", given.Size), err
+	}
+	_, err = q.shape.translate(given.Extranonce1, given.Size)
+	if small, ok := errors.AsType[*sizeError](err); ok {
+		err = fmt.Errorf("gives extranonce2 of %d bytes, miners here need %d", small.given, small.needed)
+	}
+	return fmt.Sprintf("picks extranonce1 of %d bytes, extranonce2 of %d bytes", len(given.Extranonce1)/2, given.Size), err
+}
+
+// rolling says whether the pool knows version rolling.
+func (d *poolCheckDialogue) rolling() string {
+	switch {
+	case d.check.chain != chainBitcoin:
+		return "no version rolling on this chain"
+	case d.configured == nil:
+		return "no answer to mining.configure (version rolling unknown)"
+	}
+	if rolling, mask := rollingOf(d.configured); rolling {
+		return fmt.Sprintf("version rolling with mask %08x", mask)
+	}
+	return "no version rolling"
+}
+
+// askProblem says in words why an IP did not answer.
+func askProblem(err error, connected bool, timeout time.Duration) error {
+	late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+	switch {
+	case late && !connected:
+		return fmt.Errorf("does not take a connection within %v", timeout)
+	case late:
+		return fmt.Errorf("takes the connection but does not answer mining.subscribe within %v", timeout)
+	case errors.Is(err, io.EOF), connected && errors.Is(err, syscall.ECONNRESET):
+		return errors.New("closes the connection without an answer to mining.subscribe: is it a Stratum port, without TLS?")
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && !connected {
+		return e.Err
+	}
+	return err
+}
