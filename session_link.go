@@ -292,7 +292,7 @@ func (s *Session) waitForPool(l *linking, err error) {
 }
 
 // backToDue waits for the try that was scheduled anyway, if the one that failed
-// was an extra one. It reports whether it was.
+// was an extra one. It reports whether it waits.
 func (s *Session) backToDue(l *linking) bool {
 	ahead := l.ahead
 	l.ahead = false
