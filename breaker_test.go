@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // down has an address refuse connections until it is taken out.
@@ -203,7 +205,7 @@ func TestPoolPicksAddressesInOrder(t *testing.T) {
 	}
 	s := &Session{
 		manager: &sessionManager{health: lab.h}, account: &subAccount{name: "a"},
-		auth: &authorization{name: workerName{Account: "a", Miner: ".1"}}, phase: phaseReconnecting,
+		auth: &authorization{name: stratum.WorkerName{Account: "a", Miner: ".1"}}, phase: phaseReconnecting,
 	}
 	var begun []*attempt
 	want := func(index int, wantProbe bool) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
@@ -297,7 +298,7 @@ func (c *Config) normalise() {
 const stratumScheme = "stratum+tcp://"
 
 func trimScheme(url string) string {
-	if hasPrefixFold(url, stratumScheme) {
+	if stratum.HasPrefixFold(url, stratumScheme) {
 		return url[len(stratumScheme):]
 	}
 	return url
@@ -374,7 +375,7 @@ func (c *Config) checkPools(p *configProblems) {
 		switch {
 		case pool.ExtraNonce != "" && pool.ExtraNonce != extranonceOfSession && pool.ExtraNonce != extranonceOfPool:
 			p.add(key+".ExtraNonce", "is "+strconv.Quote(pool.ExtraNonce)+`, must be "session" or "pool"`)
-		case pool.ExtraNonce == extranonceOfPool && strings.ToLower(c.ChainType) != chainBitcoin.String():
+		case pool.ExtraNonce == extranonceOfPool && strings.ToLower(c.ChainType) != stratum.Bitcoin.String():
 			p.add(key+".ExtraNonce", `is "pool", must be "session" with ChainType `+c.ChainType)
 		}
 		if err := checkWorkerTemplate(pool.Worker); err != nil {

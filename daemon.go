@@ -3,8 +3,9 @@ package main
 import (
 	"os"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 )
 
 // daemon holds what the running program consists of.

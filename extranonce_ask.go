@@ -6,6 +6,8 @@ import (
 	"net"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // maxAskedIPs bounds how many of a name's IPs are asked, one after the other.
@@ -41,7 +43,7 @@ func (v *sizeSurvey) ask(a *poolAddress) (size int, err error) {
 // it is well, what happens here is not held against it: miners need more of a
 // pool than this, and tell of it themselves.
 func (v *sizeSurvey) askIP(e *endpoint) (int, error) {
-	d := dialer{account: v.account, userAgent: defaultUserAgent}
+	d := dialer{account: v.account, userAgent: stratum.DefaultUserAgent}
 	h, gate := v.manager.health, v.manager.gate
 	if h.mayDial(&d, e).obstacle != obstacleNone {
 		return 0, errNotAskedNow
@@ -85,19 +87,19 @@ func (v *sizeSurvey) askIP(e *endpoint) (int, error) {
 // askSize subscribes at addr and gives the size of extranonce2 that the pool
 // answers.
 func askSize(ctx context.Context, addr string, connected func()) (size int, err error) {
-	subscribe := appendRequest(nil, ownIDText(firstOwnID), "mining.subscribe", quote(defaultUserAgent))
+	subscribe := stratum.AppendRequest(nil, stratum.OwnIDText(stratum.FirstOwnID), "mining.subscribe", stratum.Quote(stratum.DefaultUserAgent))
 	err = askPool(ctx, addr, subscribe, connected, takeGivenSize(&size))
 	return size, err
 }
 
 // takeGivenSize reads the answer to mining.subscribe, the only request there
 // was, whatever id it comes under.
-func takeGivenSize(size *int) func(*response) (done bool, err error) {
-	return func(r *response) (bool, error) {
-		if !isNull(r.Error) && isNull(r.Result) {
+func takeGivenSize(size *int) func(*stratum.Response) (done bool, err error) {
+	return func(r *stratum.Response) (bool, error) {
+		if !stratum.IsNull(r.Error) && stratum.IsNull(r.Result) {
 			return true, &subscribeError{r}
 		}
-		given, err := parseGiven(r.Result)
+		given, err := stratum.ParseGiven(r.Result)
 		if err != nil {
 			return true, err
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -262,14 +263,14 @@ func TestSessionExtranonce2Size(t *testing.T) {
 	for _, c := range []struct {
 		session bool
 		set     int
-		shape   extranonceShape // of the first miner
+		shape   stratum.Shape // of the first miner
 	}{
-		{false, 0, extranonceShape{"80", 3}},
-		{false, 1, extranonceShape{"80", 1}},
-		{false, 7, extranonceShape{"80", 7}},
-		{true, 0, extranonceShape{"01000080", 4}},
-		{true, 2, extranonceShape{"01000080", 2}},
-		{true, 8, extranonceShape{"01000080", 8}},
+		{false, 0, stratum.Shape{X: "80", Size: 3}},
+		{false, 1, stratum.Shape{X: "80", Size: 1}},
+		{false, 7, stratum.Shape{X: "80", Size: 7}},
+		{true, 0, stratum.Shape{X: "01000080", Size: 4}},
+		{true, 2, stratum.Shape{X: "01000080", Size: 2}},
+		{true, 8, stratum.Shape{X: "01000080", Size: 8}},
 	} {
 		t.Run(fmt.Sprintf("session=%v,set=%d", c.session, c.set), func(t *testing.T) {
 			t.Parallel()
@@ -314,7 +315,7 @@ func TestSessionExtranonce2Size(t *testing.T) {
 // With session pools only, nothing changes: not a byte, whatever is set.
 func TestSessionOnlySessionPools(t *testing.T) {
 	plan := planExtranonce(&Config{StratumServerMap: map[string]StratumServerInfo{"a": {}, "b": {ExtraNonce: ""}}, ExtraNonce2Size: 4})
-	if plan != (extranoncePlan{}) || plan.shapeFor(0x01000080, false) != (extranonceShape{}) {
+	if plan != (extranoncePlan{}) || plan.shapeFor(0x01000080, false) != (stratum.Shape{}) {
 		t.Errorf("plan %+v", plan)
 	}
 	sc, link := startScene(t, "bitcoin", func(c *Config) { c.ExtraNonce2Size = 2 }, "btc", "bcc")
@@ -358,24 +359,24 @@ func TestSessionRollingLater(t *testing.T) {
 func TestTranslationForFormerShapes(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{ownPool(t, "own", 4, 8)}, nil)
 	session, own := &pool{}, &pool{ownExtranonce: true}
-	x := givenExtranonce{"01000080", 8}
+	x := stratum.GivenExtranonce{Extranonce1: "01000080", Size: 8}
 	for _, c := range []struct {
-		shape extranonceShape
+		shape stratum.Shape
 		pool  *pool
-		given givenExtranonce
-		want  *translation
+		given stratum.GivenExtranonce
+		want  *stratum.Translation
 		err   string
 	}{
-		{extranonceShape{}, session, x, nil, ""},
-		{extranonceShape{}, own, givenExtranonce{"aa", 12}, &translation{Coinb1: "aa", Before: "01000080", Digits: 16}, ""},
-		{extranonceShape{}, own, givenExtranonce{"aa", 8}, nil, "pool gives extranonce2 size 8, this session needs 12"},
-		{extranonceShape{"01000080", 4}, session, x, &translation{Coinb2: "00000000", After: "00000000", Digits: 8}, ""},
-		{extranonceShape{"01000080", 8}, session, x, nil, ""},
-		{extranonceShape{"01000080", 4}, own, givenExtranonce{"", 9}, &translation{Coinb1: "00", Before: "0001000080", Digits: 8}, ""},
+		{stratum.Shape{}, session, x, nil, ""},
+		{stratum.Shape{}, own, stratum.GivenExtranonce{Extranonce1: "aa", Size: 12}, &stratum.Translation{Coinb1: "aa", Before: "01000080", Digits: 16}, ""},
+		{stratum.Shape{}, own, stratum.GivenExtranonce{Extranonce1: "aa", Size: 8}, nil, "pool gives extranonce2 size 8, this session needs 12"},
+		{stratum.Shape{X: "01000080", Size: 4}, session, x, &stratum.Translation{Coinb2: "00000000", After: "00000000", Digits: 8}, ""},
+		{stratum.Shape{X: "01000080", Size: 8}, session, x, nil, ""},
+		{stratum.Shape{X: "01000080", Size: 4}, own, stratum.GivenExtranonce{Extranonce1: "", Size: 9}, &stratum.Translation{Coinb1: "00", Before: "0001000080", Digits: 8}, ""},
 		// X is a byte, but the session pool takes the whole session ID.
-		{extranonceShape{"80", 3}, session, x, &translation{Coinb1: "0100008000000000", Before: "0000000080", Digits: 6}, ""},
-		{extranonceShape{"80", 3}, own, givenExtranonce{"f0", 4}, &translation{Coinb1: "f0", Before: "80", Digits: 6}, ""},
-		{extranonceShape{"80", 8}, session, x, nil, "pool gives extranonce2 size 8, this session needs 9"},
+		{stratum.Shape{X: "80", Size: 3}, session, x, &stratum.Translation{Coinb1: "0100008000000000", Before: "0000000080", Digits: 6}, ""},
+		{stratum.Shape{X: "80", Size: 3}, own, stratum.GivenExtranonce{Extranonce1: "f0", Size: 4}, &stratum.Translation{Coinb1: "f0", Before: "80", Digits: 6}, ""},
+		{stratum.Shape{X: "80", Size: 8}, session, x, nil, "pool gives extranonce2 size 8, this session needs 9"},
 	} {
 		s := &Session{manager: sw.sessionManager, id: 0x01000080, shape: c.shape}
 		got, own, err := s.translationFor(c.pool, &c.given)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -52,12 +53,12 @@ func (s *ownScene) handshake(p string, size int, between, after []string) {
 	if withOwnID(subscribe, 0) != withOwnID(`{"id":0,"method":"mining.subscribe","params":["raw/1.0"]}`, 0) {
 		s.t.Errorf("pool got %s", subscribe)
 	}
-	s.pool.SendLine(fmt.Sprintf(`{"id":%s,"result":[[["mining.notify","x"]],"%s",%d],"error":null}`, lineID([]byte(subscribe)), p, size))
+	s.pool.SendLine(fmt.Sprintf(`{"id":%s,"result":[[["mining.notify","x"]],"%s",%d],"error":null}`, stratum.LineID([]byte(subscribe)), p, size))
 	authorize := s.pool.ExpectMethod("mining.authorize")
 	for _, line := range between {
 		s.pool.SendLine(line)
 	}
-	s.pool.SendLine(goodAnswer(string(lineID([]byte(authorize)))))
+	s.pool.SendLine(goodAnswer(string(stratum.LineID([]byte(authorize)))))
 	for _, line := range after {
 		s.pool.SendLine(line)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 const (
@@ -99,7 +101,7 @@ func (v *sizeSurvey) start(path string, known map[string]int) {
 	}
 	v.mu.Lock()
 	for text := range v.addresses {
-		if size, ok := kept[text]; ok && size >= 0 && size <= maxGivenSize {
+		if size, ok := kept[text]; ok && size >= 0 && size <= stratum.MaxGivenSize {
 			v.given[text] = size
 		}
 	}

@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // sizesFile keeps the sizes that pool addresses gave over restarts: a pool that
@@ -31,7 +33,7 @@ func readSizes(path string) map[string]int {
 			return nil, err
 		}
 		var sizes map[string]int
-		return sizes, wireJSON.Unmarshal(text, &sizes)
+		return sizes, stratum.JSON.Unmarshal(text, &sizes)
 	})
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -67,7 +69,7 @@ func (v *sizeSurvey) keepFile() {
 
 // writeSizes writes the file whole or not at all.
 func writeSizes(path string, sizes map[string]int) (err error) {
-	text, err := wireJSON.Marshal(sizes)
+	text, err := stratum.JSON.Marshal(sizes)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -228,7 +229,7 @@ func TestExtranonceSizesHostileAnswers(t *testing.T) {
 		"too large":      {fmt.Sprintf(readyLine, 33) + "\n", "pool gave extranonce2 size 33"},
 		"negative":       {fmt.Sprintf(readyLine, -1) + "\n", "pool gave extranonce2 size -1"},
 		"not an array":   {`{"id":1,"result":true}` + "\n", "pool answered subscribe with true"},
-		"line too long":  {strings.Repeat("x", maxPoolLine+1), "answer to mining.subscribe: bufio: buffer full"},
+		"line too long":  {strings.Repeat("x", stratum.MaxPoolLine+1), "answer to mining.subscribe: bufio: buffer full"},
 		"lines for ever": {strings.Repeat(difficultyLine+"\n", maxEarly/len(difficultyLine)) + fmt.Sprintf(readyLine, 8) + "\n", "answer to mining.subscribe: EOF"},
 	} {
 		var size int
@@ -304,7 +305,7 @@ func FuzzGivenSize(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var size int
 		err := readAnswers(bytes.NewReader(text), takeGivenSize(&size))
-		if size < 0 || size > maxGivenSize || err != nil && size != 0 {
+		if size < 0 || size > stratum.MaxGivenSize || err != nil && size != 0 {
 			t.Errorf("size %d, %v", size, err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -231,14 +232,14 @@ func TestSessionWorkerTemplate(t *testing.T) {
 }
 
 func TestTranslationSurvivesOddLines(t *testing.T) {
-	tr := &translation{Coinb1: "aabb00", Coinb2: "ee", Before: "0011", After: "22", Digits: 6}
+	tr := &stratum.Translation{Coinb1: "aabb00", Coinb2: "ee", Before: "0011", After: "22", Digits: 6}
 	jobs := map[string]string{
 		`{"id":null,"method":"mining.notify","params":["1","p","c1","c2",[],true]}`:                  `{"id":null,"method":"mining.notify","params":["1","p","c1aabb00","eec2",[],true]}`,
 		`{ "params" : [ "1" ,"p" , "c1" , "c2" , [ ] , true ] , "method" : "mining.notify" }`:        `{ "params" : [ "1" ,"p" , "c1aabb00" , "eec2" , [ ] , true ] , "method" : "mining.notify" }`,
 		`{"id":"params","method":"mining.notify","params":["\"]","\\","\u0063","",["params"],true]}`: `{"id":"params","method":"mining.notify","params":["\"]","\\","\u0063aabb00","ee",["params"],true]}`,
 	}
 	for line, want := range jobs {
-		got, ok := tr.appendJob(nil, []byte(line))
+		got, ok := tr.AppendJob(nil, []byte(line))
 		if !ok || string(got) != want {
 			t.Errorf("%s\n became %v %s\n    want %s", line, ok, got, want)
 		}
@@ -248,14 +249,14 @@ func TestTranslationSurvivesOddLines(t *testing.T) {
 		`{"params": [ "w", "j", "\u0030a0b0c", "t", "n" ], "id":1,"method":"mining.submit"}`: `{"params": [ "W", "j", "00110a0b0c22", "t", "n" ], "id":1,"method":"mining.submit"}`,
 	}
 	for line, want := range shares {
-		got, ok := tr.appendShare(nil, []byte(line), func([]byte) []byte { return []byte("W") })
+		got, ok := tr.AppendShare(nil, []byte(line), func([]byte) []byte { return []byte("W") })
 		if !ok || string(got) != want {
 			t.Errorf("%s\n became %v %s\n    want %s", line, ok, got, want)
 		}
 	}
 	for _, line := range []string{"", "{}", `{"params":[]}`, `{"params":["w","j",7]}`, `{"params":["w","j","0a0b"]}`, `{"params":["w","j","0a0b0c`, `{"params":{"a":1}}`} {
 		out := []byte("before")
-		if got, ok := tr.appendShare(out, []byte(line), nil); ok || string(got) != "before" {
+		if got, ok := tr.AppendShare(out, []byte(line), nil); ok || string(got) != "before" {
 			t.Errorf("%s was understood: %s", line, got)
 		}
 	}

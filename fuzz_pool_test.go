@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
@@ -23,17 +24,17 @@ func FuzzPoolLine(f *testing.F) {
 		f.Add([]byte(line))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		if id := lineID(line); !bytes.Contains(line, id) && !json.Valid(id) {
+		if id := stratum.LineID(line); !bytes.Contains(line, id) && !json.Valid(id) {
 			t.Fatalf("id %q is not of the line", id)
 		}
-		jobs := make(jobSet)
-		jobs.note(line)
+		jobs := make(stratum.JobSet)
+		jobs.Note(line)
 		for id := range jobs {
-			if len(id) > maxJobID {
+			if len(id) > stratum.MaxJobID {
 				t.Fatalf("an ID of %d bytes is noted", len(id))
 			}
 		}
-		for _, text := range [][]byte{clip(line), clip(answerJobID(line))} {
+		for _, text := range [][]byte{stratum.Clip(line), stratum.Clip(stratum.AnswerJobID(line))} {
 			if len(text) > 4*130 || bytes.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) }) {
 				t.Fatalf("for messages: %q", text)
 			}
@@ -41,19 +42,19 @@ func FuzzPoolLine(f *testing.F) {
 		if given, err := extranonceOf(line); err == nil && (len(given.Extranonce1) > 64 || given.Size < 0 || given.Size > 32) {
 			t.Fatalf("extranonce %+v", given)
 		}
-		r, err := parseResponse(line)
+		r, err := stratum.ParseResponse(line)
 		if err != nil {
 			return
 		}
-		if given, err := parseGiven(r.Result); err == nil {
+		if given, err := stratum.ParseGiven(r.Result); err == nil {
 			if len(given.Extranonce1) > 64 || given.Size < 0 || given.Size > 32 {
 				t.Fatalf("extranonce %+v", given)
 			}
-			checkAnswer(t, appendSetExtranonce(nil, *given))
+			checkAnswer(t, stratum.AppendSetExtranonce(nil, *given))
 		}
 		new(poolLink).configured(r)
-		if !isNull(r.Error) {
-			checkAnswer(t, append(rpc2Error(r.Error), '\n'))
+		if !stratum.IsNull(r.Error) {
+			checkAnswer(t, stratum.DialectRPC2.AppendForwarded(nil, nil, r))
 			_ = (&refusedError{r}).Error()
 		}
 	})
@@ -75,7 +76,7 @@ func FuzzPoolHandshake(f *testing.F) {
 		c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: pool.Addr(), ExtraNonce: extranonceOfPool}}
 	})
 	f.Fuzz(func(t *testing.T, data, pieces []byte, ready bool) {
-		if len(data) > 4*maxMinerLine {
+		if len(data) > 4*stratum.MaxMinerLine {
 			return
 		}
 		sw.health.forgetAll()

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // handshakeFailure is why a miner's handshake failed. It is not the code of a
@@ -42,27 +43,27 @@ var handshakeFailureNames = [handshakeFailures]string{
 func (f handshakeFailure) String() string { return handshakeFailureNames[f] }
 
 // handshakeFailureOf is the failure that a miner was told of by e.
-func handshakeFailureOf(e *stratumError) handshakeFailure {
+func handshakeFailureOf(e *stratum.Error) handshakeFailure {
 	switch e.Code {
-	case errNeedSubscribed.Code:
+	case stratum.ErrNeedSubscribed.Code:
 		return failNotSubscribed
-	case errDuplicateSubscribed.Code:
+	case stratum.ErrDuplicateSubscribed.Code:
 		return failSubscribedTwice
-	case errTooFewParams.Code:
+	case stratum.ErrTooFewParams.Code:
 		return failTooFewParams
-	case errWorkerNotString.Code:
+	case stratum.ErrWorkerNotString.Code:
 		return failWorkerNotString
-	case errEmptySubAccount.Code:
+	case stratum.ErrEmptySubAccount.Code:
 		return failNoSubAccount
-	case errInvalidSubAccount.Code:
+	case stratum.ErrInvalidSubAccount.Code:
 		return failUnknownSubAccount
-	case errServerNotFound.Code:
+	case stratum.ErrServerNotFound.Code:
 		return failCoinWithoutPool
-	case errConnectFailed.Code:
+	case stratum.ErrConnectFailed.Code:
 		return failNoPoolLink
-	case errUnauthorized.Code:
+	case stratum.ErrUnauthorized.Code:
 		return failShareTooEarly
-	case errUnknownMethod.Code:
+	case stratum.ErrUnknownMethod.Code:
 		return failUnknownMethod
 	}
 	return failOther

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -64,7 +65,7 @@ func handshakeCases(t testing.TB) []handshakeCase {
 // withOwnID gives a line that is sent to a pool, or answers such a one, the n-th
 // own id of its link.
 func withOwnID(line string, n int) string {
-	return regexp.MustCompile(`"id":\d+`).ReplaceAllString(line, fmt.Sprintf(`"id":%d`, firstOwnID+n))
+	return regexp.MustCompile(`"id":\d+`).ReplaceAllString(line, fmt.Sprintf(`"id":%d`, stratum.FirstOwnID+n))
 }
 
 // startScripted runs a switcher for handshake tests: alice and dave mine btc

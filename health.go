@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 const (
@@ -156,10 +158,10 @@ const (
 type verdict struct {
 	obstacle obstacle
 	probe    probeClass
-	suspect  bool      // the account fails there: another address is better
-	unproven bool      // it was taken out for ending links, and none there is stable yet
-	refused  bool      // the worker was refused there lately
-	answer   *response // of obstacleUserAgent: what the pool said, or nil
+	suspect  bool              // the account fails there: another address is better
+	unproven bool              // it was taken out for ending links, and none there is stable yet
+	refused  bool              // the worker was refused there lately
+	answer   *stratum.Response // of obstacleUserAgent: what the pool said, or nil
 }
 
 // mayDial judges whether d may dial an address now.

@@ -3,6 +3,8 @@ package main
 import (
 	"slices"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // evidence is how a try to get a pool link, or a link that was not stable yet,
@@ -209,7 +211,7 @@ func (a *attempt) endProbe() {
 // failed ends the try, or the link that was not stable yet, and returns what
 // that proves. answer is the pool's answer for evidenceSubscribeError,
 // otherwise nil.
-func (a *attempt) failed(ev evidence, answer *response) finding {
+func (a *attempt) failed(ev evidence, answer *stratum.Response) finding {
 	h, e := a.health, a.at
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -268,7 +270,7 @@ func pauseMost(ev evidence) time.Duration {
 	return breakerPauseSilent
 }
 
-func (a *attempt) judge(ev evidence, answer *response, now time.Time) finding {
+func (a *attempt) judge(ev evidence, answer *stratum.Response, now time.Time) finding {
 	h, e, d := a.health, a.at, &a.dialer
 	entry := failureEntry{account: d.account.name, worker: d.worker, userAgent: d.userAgent, began: a.began}
 	switch ev {
@@ -332,7 +334,7 @@ func (h *health) remember(kind recordKind, e *endpoint, name string, began, now 
 
 // judgeSubscribe holds the failure against the user agent first, and against
 // the address if three user agents in a row, or all known ones, failed.
-func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *response, now time.Time) finding {
+func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *stratum.Response, now time.Time) finding {
 	h, e := a.health, a.at
 	e.unsubscribed.add(now, entry, sameUserAgentFailed)
 	if ev == evidenceSubscribeError {

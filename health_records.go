@@ -3,6 +3,8 @@ package main
 import (
 	"container/list"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 const (
@@ -51,9 +53,9 @@ type healthRecord struct {
 	unserved time.Time
 	refused  time.Time // workers: the last refusal, if no link has been ready since
 
-	row     failureRow // accounts: different workers that failed
-	suspect bool       // accounts: a full row of workers failed
-	answer  *response  // user agents: the pool's error to mining.subscribe, if it gave one
+	row     failureRow        // accounts: different workers that failed
+	suspect bool              // accounts: a full row of workers failed
+	answer  *stratum.Response // user agents: the pool's error to mining.subscribe, if it gave one
 }
 
 // fail notes a failure of a try that began at began. Failures of tries that

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // forgetAll has every address be as if nothing had failed there.
@@ -65,7 +67,7 @@ func (lab *healthLab) dialer(who string) *dialer {
 		}
 	}
 	d.worker = who
-	name := splitWorker(who).Account
+	name := stratum.SplitWorker(who).Account
 	if lab.accounts[name] == nil {
 		lab.accounts[name] = &subAccount{name: name}
 	}

@@ -13,12 +13,13 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// What is done for each line. None of it may allocate, apart from setClean and
+// What is done for each line. None of it may allocate, apart from stratum.SetClean and
 // the handshake, which happen once a link:
 //
-//	go test -run '^$' -bench HotPath .
+//	go test -run '^$' -bench HotPath . ./internal/stratum
 
 var (
 	benchShare  = []byte(`{"id":4711,"method":"mining.submit","params":["alice.w1234","btc-815","0000000000a1b2c3","69201234","deadbeef","1fffe000"]}` + "\n")
@@ -128,96 +129,11 @@ func BenchmarkHotPathRelay(b *testing.B) {
 					}
 					expect(miner, c.fromPool)
 				}
-				if s.phase != phaseRelaying || len(s.requests.b) > 0 {
-					b.Fatalf("phase %s, %d bytes of requests left", s.phase, len(s.requests.b))
+				if s.phase != phaseRelaying || s.requests.Size() > 0 {
+					b.Fatalf("phase %s, %d bytes of requests left", s.phase, s.requests.Size())
 				}
 			})
 		}
-	}
-}
-
-// BenchmarkHotPathScan finds members of lines.
-func BenchmarkHotPathScan(b *testing.B) {
-	lines := []struct {
-		name string
-		line []byte
-	}{{"share", benchShare}, {"answer", benchAnswer}, {"job", benchJob}}
-	scans := []struct {
-		name string
-		do   func(line []byte)
-	}{
-		{"memberValue", func(line []byte) { memberValue(line, memberResult) }},
-		{"lineMethod", func(line []byte) { lineMethod(line) }},
-		{"lineID", func(line []byte) { lineID(line) }},
-		{"poolLineKind", func(line []byte) { poolLineKind(line) }},
-		{"minerLineKind", func(line []byte) { minerLineKind(line) }},
-	}
-	for _, scan := range scans {
-		for _, l := range lines {
-			b.Run(scan.name+"/"+l.name, func(b *testing.B) {
-				b.ReportAllocs()
-				b.SetBytes(int64(len(l.line)))
-				for b.Loop() {
-					scan.do(l.line)
-				}
-			})
-		}
-	}
-}
-
-// BenchmarkHotPathRequests keeps requests until they are answered, with as
-// many others under way.
-func BenchmarkHotPathRequests(b *testing.B) {
-	for _, waiting := range []int{0, 1, 10, 100} {
-		b.Run(fmt.Sprintf("push find remove/%d waiting", waiting), func(b *testing.B) {
-			var q requestQueue
-			for i := range waiting {
-				q.pushShare(1, fmt.Appendf(nil, "%d", 100000+i), 0)
-			}
-			id := []byte("4711")
-			b.ReportAllocs()
-			for b.Loop() {
-				q.pushShare(1, id, 0)
-				at, after := q.find(1, id)
-				if at < 0 || after {
-					b.Fatalf("found at %d, after another %t", at, after)
-				}
-				if _, share := q.remove(at); !share {
-					b.Fatalf("found at %d, after another %t", at, after)
-				}
-			}
-		})
-	}
-}
-
-// BenchmarkHotPathHandshake is for what comes once a connection; it decodes,
-// so it allocates.
-func BenchmarkHotPathHandshake(b *testing.B) {
-	for _, text := range []string{
-		`{"id":1,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000","version-rolling.min-bit-count":2}]}`,
-		`{"id":2,"method":"mining.subscribe","params":["cgminer/4.12.0"]}`,
-		`{"id":3,"method":"mining.authorize","params":["alice.w1234","x"]}`,
-	} {
-		line := []byte(text + "\n")
-		b.Run("parseRequest/"+strings.TrimPrefix(string(lineMethod(line)), "mining."), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := parseRequest(line); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-	clean := benchNotify("btc-816", 1400, true)
-	for name, job := range map[string][]byte{"other job": benchJob, "clean job": clean} {
-		b.Run("setClean/"+name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if len(setClean(chainBitcoin, job)) == 0 {
-					b.Fatal("no line")
-				}
-			}
-		})
 	}
 }
 
@@ -229,7 +145,11 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		"share and answer":       func() { s.minerReceived(benchShare); s.poolReceived(benchAnswer) },
 		"ten shares and answers": func() { s.minerReceived(shares); s.poolReceived(answers) },
 		"job":                    func() { s.poolReceived(benchJob) },
-		"kinds":                  func() { poolLineKind(benchAnswer); poolLineKind(benchJob); minerLineKind(benchShare) },
+		"kinds": func() {
+			stratum.PoolLineKind(benchAnswer)
+			stratum.PoolLineKind(benchJob)
+			stratum.MinerLineKind(benchShare)
+		},
 	} {
 		if n := testing.AllocsPerRun(100, relay); n > 0 {
 			t.Errorf("%s: %v allocations", name, n)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
@@ -83,12 +84,12 @@ func TestInjection(t *testing.T) {
 	var names []string
 	admin.Await("registrations", func() bool { names = admin.Children(regDir); return len(names) >= 8 })
 	for _, name := range names {
-		if !coins.ValidSubAccount(name) || filterWorker(name) != name {
+		if !coins.ValidSubAccount(name) || stratum.FilterWorker(name) != name {
 			t.Errorf("registration of %q", name)
 		}
 		node, _ := admin.Get(regDir + "/" + name)
 		var request struct{ Worker string }
-		if json.Unmarshal(node.Value, &request) != nil || filterWorker(request.Worker) != request.Worker {
+		if json.Unmarshal(node.Value, &request) != nil || stratum.FilterWorker(request.Worker) != request.Worker {
 			t.Errorf("registration %s: %.200q", name, node.Value)
 		}
 	}

@@ -3,11 +3,8 @@ package main
 import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
-
-// linkTag tells a session's links apart. Requests that wait for an answer carry
-// the tag of the link they went to.
-type linkTag uint8
 
 // link is an established connection to a pool and everything that holds for it
 // alone: how lines are changed on the way, which requests the switcher itself
@@ -23,16 +20,16 @@ type link struct {
 	pool     *pool
 	address  *poolAddress  // nil if the previous process did not hand it over
 	socket   *relay.Socket // nil: the connection is lost
-	tag      linkTag
+	tag      stratum.LinkTag
 	suffixed bool       // the pool knows the workers by names with its suffix
 	heard    bool       // the pool has told a difficulty, or may have told the process before
 	restJobs bool       // see jobs
 	rules    *lineRules // nil: lines pass unchanged
-	own      *ownRequests
+	own      *stratum.OwnRequests
 
 	// jobs are the latest jobs that the pool gave. restJobs: jobs that nobody
 	// recorded came from this link, because it was the only one then.
-	jobs jobTable
+	jobs stratum.JobTable
 	work hashrate.Link // the difficulties that they were given with
 
 	// The following fields are only used while the link is in use.
@@ -102,7 +99,7 @@ func (s *Session) pool() *pool {
 // owes reports whether a pool has shares to answer. Other requests are never
 // answered by some pools.
 func (s *Session) owes(l *link) bool {
-	return s.agent.owes(l.tag) || s.requests.shares(l.tag) > 0
+	return s.agent.owes(l.tag) || s.requests.Shares(l.tag) > 0
 }
 
 // mayOwe is owes for a link that is about to be disconnected. It is true for an
@@ -113,7 +110,7 @@ func (s *Session) mayOwe(l *link) bool {
 }
 
 // linkTagged returns the former link with this tag, or else the link in use.
-func (s *Session) linkTagged(tag linkTag) *link {
+func (s *Session) linkTagged(tag stratum.LinkTag) *link {
 	for _, d := range s.drains {
 		if d.tag == tag {
 			return d.link

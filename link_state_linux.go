@@ -8,6 +8,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // What a link is in runtime.json, and back. The link in use and former ones have
@@ -22,13 +23,13 @@ var errLinkTooEarly = errors.New("it has a connection to a pool before its miner
 func (l *link) state(m *sessionManager, now uint32) linkState {
 	st := linkState{
 		FD: -1, Coin: l.pool.coin, Pool: m.otherPool(l.pool), Link: l.tag, Suffixed: l.suffixed,
-		Own: l.own.state(), Rules: l.rules.state(), Noted: !l.restJobs,
+		Own: l.own.State(), Rules: l.rules.state(), Noted: !l.restJobs,
 		FormerAnswers: int(l.formerAnswers), NoDifficulty: l.difficultyDue != nil,
 	}
 	if l.address != nil {
 		st.Address = l.address.text
 	}
-	st.Jobs, st.Renamed, st.Generations = l.jobs.state()
+	st.Jobs, st.Renamed, st.Generations = l.jobs.State()
 	st.Work = l.work.State(now)
 	if l.open() {
 		st.FD, st.Partial, st.Unsent = l.socket.FD(), l.socket.Unconsumed(), l.socket.Unsent()
@@ -62,9 +63,9 @@ func (st *linkState) link(p *pool, now uint32) *link {
 		work.Job(now)
 	}
 	l := &link{
-		pool: p, tag: st.Link, suffixed: st.Suffixed, own: st.Own.requests(), rules: st.Rules.rules(p),
+		pool: p, tag: st.Link, suffixed: st.Suffixed, own: st.Own.Requests(), rules: st.Rules.rules(p),
 		work: work, heard: !st.NoDifficulty,
-		jobs: newJobTable(st.Jobs, st.Renamed, st.Generations, work.Latest()), restJobs: !st.Noted, formerAnswers: int32(st.FormerAnswers),
+		jobs: stratum.NewJobTable(st.Jobs, st.Renamed, st.Generations, work.Latest()), restJobs: !st.Noted, formerAnswers: int32(st.FormerAnswers),
 	}
 	for _, a := range p.addresses {
 		if a.text == st.Address {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -62,7 +63,7 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 			io.WriteString(r.Conn(), text)
 		})
 	}
-	unfinished := `{"id":3,"method":"` + strings.Repeat("u", maxMinerLine-100)
+	unfinished := `{"id":3,"method":"` + strings.Repeat("u", stratum.MaxMinerLine-100)
 
 	var quiet, loud []*stratumtest.Raw
 	for range strangers {
@@ -89,7 +90,7 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 		for w := range maxWorkers {
 			fmt.Fprintf(&text, `{"id":"w","method":"mining.authorize","params":["account%d.w%d","%s"%s]}`+"\n", i, w, strings.Repeat("p", 200), strings.Repeat(",1", 20))
 		}
-		for id := range maxRequests / 6 {
+		for id := range stratum.MaxRequests / 6 {
 			fmt.Fprintf(&text, `{"id":%d,"method":"mining.submit","params":["account%d.1","nojob","0","0","0"]}`+"\n", 1000+id, i)
 		}
 		text.WriteString(unfinished)

@@ -9,24 +9,25 @@ import (
 	"testing"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 const (
 	// What one read of a peer may leave unconsumed, or be answered with: no
 	// answer of the switcher is longer than four times what it answers.
-	boundMinerRead = maxMinerLine + relay.ReadChunk
-	boundPoolRead  = maxPoolLine + relay.ReadChunk
+	boundMinerRead = stratum.MaxMinerLine + relay.ReadChunk
+	boundPoolRead  = stratum.MaxPoolLine + relay.ReadChunk
 	boundAnswers   = 4 * boundMinerRead
-	boundIdentity  = 4*maxMinerLine + 8<<10 // user agent, name, passwords, the session itself
+	boundIdentity  = 4*stratum.MaxMinerLine + 8<<10 // user agent, name, passwords, the session itself
 
 	boundStranger = boundMinerRead + boundAnswers + boundIdentity
 	boundWorkers  = maxWorkerBytes + maxWorkers*(256+64) + maxWorkersParams*48
-	boundRequests = maxRequests + maxHeld + maxRequests/3*224 // and an error held for each
+	boundRequests = stratum.MaxRequests + maxHeld + stratum.MaxRequests/3*224 // and an error held for each
 	boundMiner    = boundMinerRead + relay.MaxUnsent + boundPoolRead + boundMinerRead + boundIdentity + boundWorkers + boundRequests
 	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxRegistered + (1+maxDrains+1)*maxAgentShares*8 // 64 bytes for each of 65,536 miners; and what waits on each link
-	boundJobs     = maxDrainJobs * (2*maxJobID + 4)
+	boundJobs     = stratum.MaxDrainJobs * (2*stratum.MaxJobID + 4)
 	boundDrain    = boundPoolRead + relay.MaxUnsent + 2*boundJobs // its own, and those of the link after it
-	boundDial     = boundPoolRead + relay.MaxUnsent + 2*maxEarly + maxPoolLine
+	boundDial     = boundPoolRead + relay.MaxUnsent + 2*maxEarly + stratum.MaxPoolLine
 )
 
 // The document has the figures that the code makes.

@@ -5,40 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
-
-func TestSameID(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		same bool
-	}{
-		{`7`, `7`, true}, {`7`, `"7"`, true}, {`7`, `7.0`, true}, {`7`, `"7.00"`, true}, {`7`, `0.7e1`, true}, {`1000`, `1e3`, true}, {`1000`, `1E+3`, true},
-		{`0`, `-0`, true}, {`0`, `0.0`, true}, {`1.50`, `1.5`, true}, {`-1`, `-1.0`, true}, {`2147400001`, `2.147400001e+09`, true},
-		{`123456789012345678`, `123456789012345679`, false}, {`99999999999999999999999`, `99999999999999999999999`, true},
-		{`99999999999999999999999`, `99999999999999999999998`, false}, {`7`, `8`, false}, {`7`, `-7`, false}, {`7`, `70`, false}, {`7`, `07`, false}, {`7`, `"x"`, false},
-		{`"a"`, `a`, true}, {`"a/b"`, `"a\/b"`, true}, {`"é"`, `"\u00e9"`, true}, {`"a"`, `"b"`, false}, {`""`, `"`, false}, {`"1e99999999"`, `1`, false},
-		{`[1,"2"]`, `[1, "2"]`, true}, {`{"a":1}`, `{ "a": 1 }`, true}, {`[1]`, `{"a":1}`, false}, {`[1]`, `1`, false}, {`true`, `"true"`, true},
-	} {
-		if sameID([]byte(c.a), []byte(c.b)) != c.same || sameID([]byte(c.b), []byte(c.a)) != c.same {
-			t.Errorf("%s and %s: not %v", c.a, c.b, c.same)
-		}
-	}
-}
-
-// Each id is given out once, and none beyond 31 bits.
-func TestOwnRequestsRunOut(t *testing.T) {
-	o := newOwnRequests()
-	for want := uint32(firstOwnID); want != lastOwnID+1; want++ {
-		if id, ok := o.issue(); id != want || !ok {
-			t.Fatalf("id %d, %v, want %d", id, ok, want)
-		}
-	}
-	if id, ok := o.issue(); ok {
-		t.Errorf("one more: %d", id)
-	}
-}
 
 // The scene's own ids are 2147400000 for subscribe, ...1 for the suggestion and
 // ...2 for authorize. The suggestion stays without an answer.
@@ -71,7 +41,7 @@ func TestMinerUsesOwnIDs(t *testing.T) {
 			method = "mining.get_transactions"
 		}
 		miner.SendLine(requestLine(id, method))
-		link.ExpectLine(requestLine(fmt.Sprint(firstOwnID+3+i), method))
+		link.ExpectLine(requestLine(fmt.Sprint(stratum.FirstOwnID+3+i), method))
 	}
 	// The value of one that is under way as an alias.
 	miner.SendLine(requestLine("2147400004", "mining.submit"))

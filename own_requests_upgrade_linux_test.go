@@ -6,42 +6,44 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // A link taken over from a build whose own ids were words still has its answers
 // kept from the miner.
 func TestResumeLinkWithFormerIDs(t *testing.T) {
-	var st *ownState
-	if o := st.requests(); o == nil || o.next != firstOwnID {
-		t.Errorf("own requests %+v", o)
+	var st *stratum.OwnRequestsState
+	if id, ok := st.Requests().Issue(); id != stratum.FirstOwnID || !ok {
+		t.Errorf("the first own id is %d, %v", id, ok)
 	}
-	o := newOwnRequests()
-	id, _ := o.issue()
-	o.expect(id)
+	o := stratum.NewOwnRequests()
+	id, _ := o.Issue()
+	o.Expect(id)
 	s := &Session{}
 	if wire, ok := s.wireID(&link{own: o, tag: 1}, []byte("2147400000")); !ok || string(wire) != "2147400001" {
 		t.Fatalf("sent as %s, %v", wire, ok)
 	}
-	text, err := json.Marshal(o.state())
+	text, err := json.Marshal(o.State())
 	if err == nil {
 		err = json.Unmarshal(text, &st)
 	}
-	if got := st.requests(); err != nil || !reflect.DeepEqual(got, o) {
+	if got := st.Requests(); err != nil || !reflect.DeepEqual(got, o) {
 		t.Errorf("%s: %+v, want %+v: %v", text, got, o, err)
 	}
 
 	b, _, _ := benchSession(t, true)
 	b.link.formerAnswers = 2
 	before := b.miner.Backlog()
-	for _, id := range []string{formerSuggest, formerWorker} {
+	for _, id := range []string{stratum.FormerSuggest, stratum.FormerWorker} {
 		line := []byte(goodAnswer(id) + "\n")
-		sc := scanPoolLine(line)
+		sc := stratum.ScanPoolLine(line)
 		if b.plainPoolLine(line, &sc, func() {}) || b.miner.Backlog() != before {
 			t.Errorf("the miner gets the answer to %s", id)
 		}
 	}
-	line := []byte(goodAnswer(formerSuggest) + "\n") // the miner's own from now on
-	if sc := scanPoolLine(line); !b.plainPoolLine(line, &sc, func() {}) {
+	line := []byte(goodAnswer(stratum.FormerSuggest) + "\n") // the miner's own from now on
+	if sc := stratum.ScanPoolLine(line); !b.plainPoolLine(line, &sc, func() {}) {
 		t.Error("the miner's own answer is kept from it")
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // askTimeout is for connecting to one IP and its answer.
@@ -16,7 +18,7 @@ const askTimeout = 3 * time.Second
 // hands the pool's answers to answered until that is done with them. No worker
 // is ever named. The connection ends with a reset, which frees the local port
 // at once.
-func askPool(ctx context.Context, addr string, requests []byte, connected func(), answered func(*response) (done bool, err error)) error {
+func askPool(ctx context.Context, addr string, requests []byte, connected func(), answered func(*stratum.Response) (done bool, err error)) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return err
@@ -35,17 +37,17 @@ func askPool(ctx context.Context, addr string, requests []byte, connected func()
 // readAnswers hands answers to answered until that is done with them. A pool may
 // send other lines between them, and a banner before, but not more than maxEarly
 // bytes in all.
-func readAnswers(from io.Reader, answered func(*response) (done bool, err error)) error {
-	lines := bufio.NewReaderSize(io.LimitReader(from, maxEarly), maxPoolLine)
+func readAnswers(from io.Reader, answered func(*stratum.Response) (done bool, err error)) error {
+	lines := bufio.NewReaderSize(io.LimitReader(from, maxEarly), stratum.MaxPoolLine)
 	for {
 		line, err := lines.ReadSlice('\n')
 		if err != nil {
 			return fmt.Errorf("answer to mining.subscribe: %w", err)
 		}
-		if poolLineKind(line) != lineAnswer {
+		if stratum.PoolLineKind(line) != stratum.KindAnswer {
 			continue
 		}
-		r, err := parseResponse(line)
+		r, err := stratum.ParseResponse(line)
 		if err != nil {
 			continue // a banner
 		}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 const (
@@ -29,16 +31,16 @@ const (
 
 // The requests of a check, in order.
 const (
-	checkConfigureID = firstOwnID + iota
+	checkConfigureID = stratum.FirstOwnID + iota
 	checkSubscribeID
 )
 
 // poolCheck is -check -pools: it asks each pool of a configuration as the
 // switcher would for a miner that has not been authorized yet.
 type poolCheck struct {
-	chain     chainType
+	chain     stratum.Chain
 	sessionID uint32
-	shape     extranonceShape // of miners
+	shape     stratum.Shape // of miners
 	lookup    func(ctx context.Context, host string) ([]netip.Addr, error)
 	timeout   time.Duration // for an address
 	ipTimeout time.Duration // for one of its IPs
@@ -69,11 +71,11 @@ func checkPools(out io.Writer, c *Config) error {
 // newPoolCheck makes the check of a configuration. It asks under a session ID
 // that comes last at a server, so it is no miner's.
 func newPoolCheck(c *Config) (*poolCheck, error) {
-	chain, err := parseChainType(c.ChainType)
+	chain, err := stratum.ParseChain(c.ChainType)
 	if err != nil {
 		return nil, err
 	}
-	id := uint32(c.ServerID)<<chain.indexBits() | (1<<chain.indexBits() - 1)
+	id := uint32(c.ServerID)<<chain.IndexBits() | (1<<chain.IndexBits() - 1)
 	plan := planExtranonce(c)
 	if plan.width == poolOnlyWidth && c.ExtraNonce2Size == 0 {
 		plan.size = minerSizes[len(minerSizes)-1] // what the pool gives decides
@@ -223,35 +225,35 @@ func (q *poolCheck) ask(ctx context.Context, a *checkedAddress, ip netip.AddrPor
 // requests are what a miner's link would begin with, without a worker.
 func (q *poolCheck) requests(ownExtranonce bool) []byte {
 	var b []byte
-	if q.chain == chainBitcoin {
-		b = appendConfigure(b, checkConfigureID, usualMask)
+	if q.chain == stratum.Bitcoin {
+		b = stratum.AppendConfigure(b, checkConfigureID, usualMask)
 	}
-	params := q.chain.poolSubscribeParams(&subscription{}, q.sessionID, netip.IPv4Unspecified())
+	params := q.chain.PoolSubscribeParams(&stratum.Subscription{}, q.sessionID, netip.IPv4Unspecified())
 	if ownExtranonce {
 		params = params[:1]
 	}
-	return appendRequest(b, ownIDText(checkSubscribeID), "mining.subscribe", params...)
+	return stratum.AppendRequest(b, stratum.OwnIDText(checkSubscribeID), "mining.subscribe", params...)
 }
 
 // poolCheckDialogue is what one IP has answered so far.
 type poolCheckDialogue struct {
 	check         *poolCheck
 	ownExtranonce bool
-	subscribed    func()    // told when mining.subscribe is answered
-	given         string    // what the pool gives, in words; empty: not answered
-	configured    *response // answer to mining.configure
+	subscribed    func()            // told when mining.subscribe is answered
+	given         string            // what the pool gives, in words; empty: not answered
+	configured    *stratum.Response // answer to mining.configure
 }
 
 // answered reads one answer. It is done when both requests are answered.
-func (d *poolCheckDialogue) answered(r *response) (bool, error) {
-	id, ok := ownIDOf(r.ID)
+func (d *poolCheckDialogue) answered(r *stratum.Response) (bool, error) {
+	id, ok := stratum.OwnIDOf(r.ID)
 	switch {
 	case !ok:
 		return false, nil
 	case id == checkConfigureID:
 		d.configured = r
 	case id == checkSubscribeID && d.given == "":
-		if !noError(r.Error) {
+		if !stratum.NoError(r.Error) {
 			return true, &subscribeError{r}
 		}
 		given, err := d.check.given(r, d.ownExtranonce)
@@ -261,21 +263,21 @@ func (d *poolCheckDialogue) answered(r *response) (bool, error) {
 		d.given = given
 		d.subscribed()
 	}
-	return d.given != "" && (d.configured != nil || d.check.chain != chainBitcoin), nil
+	return d.given != "" && (d.configured != nil || d.check.chain != stratum.Bitcoin), nil
 }
 
 // given says what the answer to mining.subscribe gives, or why miners of this
 // configuration could not mine with it.
-func (q *poolCheck) given(r *response, ownExtranonce bool) (string, error) {
+func (q *poolCheck) given(r *stratum.Response, ownExtranonce bool) (string, error) {
 	if !ownExtranonce {
-		if err := q.chain.checkPoolSubscribe(&subscription{}, q.sessionID, r.Result); err != nil {
+		if err := q.chain.CheckPoolSubscribe(&stratum.Subscription{}, q.sessionID, r.Result); err != nil {
 			return "", err
 		}
-		if q.chain != chainBitcoin {
+		if q.chain != stratum.Bitcoin {
 			return "takes the switcher's extranonce", nil
 		}
 	}
-	given, err := parseGiven(r.Result)
+	given, err := stratum.ParseGiven(r.Result)
 	if err != nil {
 		if !ownExtranonce && q.shape.X == "" {
 			return "takes the switcher's extranonce, does not tell a size of extranonce2", nil
@@ -283,12 +285,12 @@ func (q *poolCheck) given(r *response, ownExtranonce bool) (string, error) {
 		return "", err
 	}
 	if !ownExtranonce {
-		_, err = q.shape.fill(given.Size)
+		_, err = q.shape.Fill(given.Size)
 		return fmt.Sprintf("takes the switcher's extranonce, extranonce2 of %d bytes", given.Size), err
 	}
-	_, err = q.shape.translate(given.Extranonce1, given.Size)
-	if small, ok := errors.AsType[*sizeError](err); ok {
-		err = fmt.Errorf("gives extranonce2 of %d bytes, miners here need %d", small.given, small.needed)
+	_, err = q.shape.Translate(given.Extranonce1, given.Size)
+	if small, ok := errors.AsType[*stratum.SizeError](err); ok {
+		err = fmt.Errorf("gives extranonce2 of %d bytes, miners here need %d", small.Given, small.Needed)
 	}
 	return fmt.Sprintf("picks extranonce1 of %d bytes, extranonce2 of %d bytes", len(given.Extranonce1)/2, given.Size), err
 }
@@ -296,7 +298,7 @@ func (q *poolCheck) given(r *response, ownExtranonce bool) (string, error) {
 // rolling says whether the pool knows version rolling.
 func (d *poolCheckDialogue) rolling() string {
 	switch {
-	case d.check.chain != chainBitcoin:
+	case d.check.chain != stratum.Bitcoin:
 		return "no version rolling on this chain"
 	case d.configured == nil:
 		return "no answer to mining.configure (version rolling unknown)"

@@ -219,7 +219,7 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 			l.Call(func() {
 				for _, s := range l.allSessions() {
 					held = s.heldBytes()
-					ids, _, _ := s.link.jobs.state()
+					ids, _, _ := s.link.jobs.State()
 					for _, id := range ids {
 						jobs += len(id)
 						if strings.HasPrefix(id, "short-") {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 const (
@@ -31,7 +32,7 @@ const (
 	maxJunkLines = 5
 
 	// maxEarly bounds what a pool may send before its link is ready.
-	maxEarly = 2 * maxPoolLine
+	maxEarly = 2 * stratum.MaxPoolLine
 )
 
 var (
@@ -64,9 +65,9 @@ type poolLink struct {
 	suffixed    bool // the last name sent has the suffix
 	rolling     bool // the pool knows version rolling
 	allowedMask uint32
-	answer      *response // to mining.authorize
-	refusal     *response // the last one to mining.authorize
-	requests    *ownRequests
+	answer      *stratum.Response // to mining.authorize
+	refusal     *stratum.Response // the last one to mining.authorize
+	requests    *stratum.OwnRequests
 	configureID uint32 // of the requests whose answers the link waits for
 	subscribeID uint32
 	authorizeID uint32 // of the last try
@@ -82,8 +83,8 @@ type poolLink struct {
 
 	answersShares bool // the pool says that it answers an agent's binary shares
 
-	given     *givenExtranonce // what the pool answered to subscribe
-	translate *translation
+	given     *stratum.GivenExtranonce // what the pool answered to subscribe
+	translate *stratum.Translation
 	rules     *lineRules // nil: lines go on as they are
 	changes   int        // of the extranonce
 	own       bool       // the miner must be given the pool's extranonce
@@ -109,7 +110,7 @@ const (
 // without waiting for the answers.
 func (k *poolLink) start(ips []*endpoint) {
 	s := k.session
-	k.requests = newOwnRequests()
+	k.requests = stratum.NewOwnRequests()
 	k.deadline = s.loop.After(s.manager.timing.poolHandshake, func() { k.fail(errPoolTimeout) })
 	k.dial = &poolDial{link: k, ips: ips}
 	if !k.dial.next() {
@@ -133,17 +134,17 @@ func (k *poolLink) sendHandshake() {
 	s.lookAhead()
 	var b []byte
 	if s.askedMask != 0 {
-		k.configureID, _ = k.requests.issue()
-		b = appendConfigure(b, k.configureID, s.askedMask)
+		k.configureID, _ = k.requests.Issue()
+		b = stratum.AppendConfigure(b, k.configureID, s.askedMask)
 		k.pending |= pendingConfigure
 	}
-	params := s.manager.chain.poolSubscribeParams(s.subscription, s.id, s.addr.Addr())
+	params := s.manager.chain.PoolSubscribeParams(s.subscription, s.id, s.addr.Addr())
 	if k.pool.ownExtranonce {
 		params = params[:1] // as an ordinary miner would
 	}
-	k.subscribeID, _ = k.requests.issue()
+	k.subscribeID, _ = k.requests.Issue()
 	k.subscribedAt = time.Now()
-	b = appendRequest(b, ownIDText(k.subscribeID), "mining.subscribe", params...)
+	b = stratum.AppendRequest(b, stratum.OwnIDText(k.subscribeID), "mining.subscribe", params...)
 	k.pending |= pendingSubscribe | pendingAuthorize
 	if !k.pool.ownExtranonce {
 		b = k.appendSuggestions(b)
@@ -154,9 +155,9 @@ func (k *poolLink) sendHandshake() {
 
 func (k *poolLink) appendSuggestions(b []byte) []byte {
 	for _, suggestion := range k.session.suggestions {
-		id, _ := k.requests.issue()
-		b = fmt.Appendf(b, `{"id":%d,"method":%s,"params":%s}`+"\n", id, quote(suggestion.method), suggestion.params)
-		k.requests.expect(id)
+		id, _ := k.requests.Issue()
+		b = fmt.Appendf(b, `{"id":%d,"method":%s,"params":%s}`+"\n", id, stratum.Quote(suggestion.method), suggestion.params)
+		k.requests.Expect(id)
 	}
 	return b
 }
@@ -164,8 +165,8 @@ func (k *poolLink) appendSuggestions(b []byte) []byte {
 func (k *poolLink) appendAuthorize(b []byte) []byte {
 	auth := k.session.auth
 	name := k.pool.workerFor(auth.name, k.suffixed)
-	k.authorizeID, _ = k.requests.issue()
-	return appendRequest(b, ownIDText(k.authorizeID), auth.method, append([][]byte{quote(name)}, k.pool.passwordFor(auth.rest)...)...)
+	k.authorizeID, _ = k.requests.Issue()
+	return stratum.AppendRequest(b, stratum.OwnIDText(k.authorizeID), auth.method, append([][]byte{stratum.Quote(name)}, k.pool.passwordFor(auth.rest)...)...)
 }
 
 // authorizeNext sends mining.authorize after mining.subscribe has been
@@ -187,7 +188,7 @@ func (k *poolLink) received(b []byte) int {
 	for !k.done {
 		line, err := k.next(b[used:])
 		if line == nil {
-			if err == nil && len(b)-used >= maxPoolLine {
+			if err == nil && len(b)-used >= stratum.MaxPoolLine {
 				err = relay.ErrLineTooLong
 			}
 			if err != nil {
@@ -203,49 +204,49 @@ func (k *poolLink) received(b []byte) int {
 
 func (k *poolLink) next(b []byte) ([]byte, error) {
 	if k.session.agent != nil {
-		return nextAgentMessage(b)
+		return stratum.NextAgentMessage(b)
 	}
-	return nextLine(b), nil
+	return stratum.NextLine(b), nil
 }
 
 func (k *poolLink) line(line []byte) {
-	if line[0] == agentMagic {
+	if line[0] == stratum.AgentMagic {
 		k.keep(line)
 		return
 	}
-	sc := scanPoolLine(line)
-	if !sc.whole || sc.odd {
-		canonical, err := canonicalLine(line)
+	sc := stratum.ScanPoolLine(line)
+	if !sc.Whole || sc.Odd {
+		canonical, err := stratum.CanonicalLine(line)
 		if err != nil {
 			k.noise(line)
 			return
 		}
 		line = canonical
-		sc = scanPoolLine(line)
+		sc = stratum.ScanPoolLine(line)
 	}
-	switch kind := sc.poolKind(line); kind {
-	case lineJob:
+	switch kind := sc.PoolKind(line); kind {
+	case stratum.KindJob:
 		if !k.hasJob {
 			k.hasJob = true
 		}
 		k.keep(line)
-	case lineDifficulty, lineTarget:
+	case stratum.KindDifficulty, stratum.KindTarget:
 		k.difficulty = true
 		k.keep(line)
-	case lineAnswer:
+	case stratum.KindAnswer:
 		k.answerLine(line)
-	case lineVersionMask:
-		r, err := parseRequest(line)
+	case stratum.KindVersionMask:
+		r, err := stratum.ParseRequest(line)
 		if err != nil {
 			k.fail(errPoolNoise)
 			return
 		}
-		if mask, ok := versionMaskOf(r); ok {
+		if mask, ok := stratum.VersionMaskOf(r); ok {
 			k.rolling, k.allowedMask = true, mask
 		}
-	case lineSetExtranonce:
+	case stratum.KindSetExtranonce:
 		k.extranonceChanged(line)
-	case lineReconnect:
+	case stratum.KindReconnect:
 		// The miner must stay with this pool, so the link can continue only if
 		// the pool names no other host.
 		if namesHost(line) {
@@ -306,10 +307,10 @@ func (k *poolLink) untranslatable() error {
 	for rest := k.early; len(rest) > 0; {
 		line := k.session.nextMessage(rest)
 		rest = rest[len(line):]
-		if line[0] == agentMagic || poolLineKind(line) != lineJob {
+		if line[0] == stratum.AgentMagic || stratum.PoolLineKind(line) != stratum.KindJob {
 			continue
 		}
-		if _, ok := k.translate.appendJob(nil, line); !ok {
+		if _, ok := k.translate.AppendJob(nil, line); !ok {
 			return jobError(line)
 		}
 	}
@@ -317,12 +318,12 @@ func (k *poolLink) untranslatable() error {
 }
 
 // unanswered returns the switcher's own requests whose answers may still come.
-func (k *poolLink) unanswered() *ownRequests {
+func (k *poolLink) unanswered() *stratum.OwnRequests {
 	if k.pending&pendingConfigure != 0 {
-		k.requests.expectConfigure(k.configureID)
+		k.requests.ExpectConfigure(k.configureID)
 	}
 	if k.pending&pendingCapabilities != 0 {
-		k.requests.expectCapabilities(k.capabilitiesID)
+		k.requests.ExpectCapabilities(k.capabilitiesID)
 	}
 	return k.requests
 }
@@ -336,22 +337,22 @@ func (k *poolLink) greeting(clean bool) []byte {
 	for rest := k.early; len(rest) > 0; {
 		line := s.nextMessage(rest)
 		rest = rest[len(line):]
-		if line[0] == agentMagic {
+		if line[0] == stratum.AgentMagic {
 			if line[1] == hashrate.AgentDifficulty {
 				s.agentDifficultyHeard(line)
 			}
 			out = append(out, line...)
 			continue
 		}
-		sc := scanPoolLine(line)
-		switch kind := sc.poolKind(line); kind {
-		case lineDifficulty, lineTarget:
+		sc := stratum.ScanPoolLine(line)
+		switch kind := sc.PoolKind(line); kind {
+		case stratum.KindDifficulty, stratum.KindTarget:
 			s.link.difficultyHeard(kind, line, s.now())
-		case lineJob:
+		case stratum.KindJob:
 			s.jobHeard(line)
 			told := s.jobNoted(line, &sc)
 			if clean {
-				line = setClean(k.session.manager.chain, line)
+				line = stratum.SetClean(k.session.manager.chain, line)
 				clean = false
 			}
 			from := len(out)
@@ -361,22 +362,13 @@ func (k *poolLink) greeting(clean bool) []byte {
 				out = append(out, line...)
 			}
 			if told != nil {
-				out = append(out[:from], putJobID(out[from:], 0, told)...)
+				out = append(out[:from], stratum.PutJobID(out[from:], 0, told)...)
 			}
 			continue
-		case lineAnswer:
+		case stratum.KindAnswer:
 			s.answerJobNoted(line)
 		}
 		out = append(out, line...)
 	}
 	return out
-}
-
-// versionMaskOf reads mining.set_version_mask.
-func versionMaskOf(r *request) (uint32, bool) {
-	params := r.paramList()
-	if len(params) == 0 {
-		return 0, false
-	}
-	return parseMask(params[0])
 }

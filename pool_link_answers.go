@@ -2,19 +2,21 @@ package main
 
 import (
 	"encoding/json"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 func (k *poolLink) answerLine(line []byte) {
-	r, err := parseResponse(line)
+	r, err := stratum.ParseResponse(line)
 	if err != nil {
 		k.noise(line)
 		return
 	}
 	s := k.session
-	id, ok := ownIDOf(r.ID)
+	id, ok := stratum.OwnIDOf(r.ID)
 	if !ok {
 		// ETHProxy pools send jobs as answers to no request.
-		if s.manager.chain == chainEthereum && len(r.Result) > 0 && r.Result[0] == '[' {
+		if s.manager.chain == stratum.Ethereum && len(r.Result) > 0 && r.Result[0] == '[' {
 			if !k.hasJob {
 				k.hasJob = true
 			}
@@ -31,7 +33,7 @@ func (k *poolLink) answerLine(line []byte) {
 			return
 		}
 		k.pending &^= pendingSubscribe
-		if !noError(r.Error) {
+		if !stratum.NoError(r.Error) {
 			k.fail(&subscribeError{r})
 		} else if err := k.subscribed(r.Result); err != nil {
 			k.fail(err)
@@ -46,10 +48,10 @@ func (k *poolLink) answerLine(line []byte) {
 	default:
 		if k.pending&pendingCapabilities != 0 && id == k.capabilitiesID {
 			k.pending &^= pendingCapabilities
-			k.answersShares = hasSubmitAnswers(r)
+			k.answersShares = stratum.HasSubmitAnswers(r)
 			return
 		}
-		k.requests.take(r.ID)
+		k.requests.Take(r.ID)
 	}
 }
 
@@ -58,14 +60,14 @@ func (k *poolLink) answerLine(line []byte) {
 func (k *poolLink) subscribed(result json.RawMessage) error {
 	s := k.session
 	if !k.pool.ownExtranonce {
-		if err := s.manager.chain.checkPoolSubscribe(s.subscription, s.id, result); err != nil {
+		if err := s.manager.chain.CheckPoolSubscribe(s.subscription, s.id, result); err != nil {
 			return &extranonceError{err}
 		}
 		if s.shape.X == "" {
 			return nil
 		}
 	}
-	given, err := parseGiven(result)
+	given, err := stratum.ParseGiven(result)
 	if err != nil {
 		return err
 	}
@@ -73,7 +75,7 @@ func (k *poolLink) subscribed(result json.RawMessage) error {
 }
 
 // take notes the pool's extranonce.
-func (k *poolLink) take(given *givenExtranonce) error {
+func (k *poolLink) take(given *stratum.GivenExtranonce) error {
 	k.session.lookAhead()
 	if k.pool.ownExtranonce {
 		k.session.manager.sizes.saw(k.address, given.Size)
@@ -107,9 +109,9 @@ func (k *poolLink) extranonceChanged(line []byte) {
 	kept := k.early
 	k.early, k.hasJob = nil, false
 	for len(kept) > 0 {
-		line := nextLine(kept)
+		line := stratum.NextLine(kept)
 		kept = kept[len(line):]
-		if poolLineKind(line) != lineJob {
+		if stratum.PoolLineKind(line) != stratum.KindJob {
 			k.keep(line)
 		}
 	}
@@ -117,7 +119,7 @@ func (k *poolLink) extranonceChanged(line []byte) {
 
 // configured reads the pool's answer to mining.configure. A pool without
 // version rolling allows no bit.
-func (k *poolLink) configured(r *response) {
+func (k *poolLink) configured(r *stratum.Response) {
 	if rolling, allowed := rollingOf(r); rolling {
 		k.rolling, k.allowedMask = true, allowed
 	}
@@ -125,14 +127,14 @@ func (k *poolLink) configured(r *response) {
 
 // rollingOf reads from an answer to mining.configure whether the pool supports
 // version rolling and which bits it allows.
-func rollingOf(r *response) (rolling bool, allowed uint32) {
+func rollingOf(r *stratum.Response) (rolling bool, allowed uint32) {
 	var result map[string]json.RawMessage
-	if len(r.Result) == 0 || wireJSON.Unmarshal(r.Result, &result) != nil {
+	if len(r.Result) == 0 || stratum.JSON.Unmarshal(r.Result, &result) != nil {
 		return false, 0
 	}
 	switch string(result["version-rolling"]) {
 	case "true", "1", `"true"`:
-		allowed, _ = parseMask(result["version-rolling.mask"])
+		allowed, _ = stratum.ParseMask(result["version-rolling.mask"])
 		return true, allowed
 	}
 	return false, 0
@@ -140,12 +142,12 @@ func rollingOf(r *response) (rolling bool, allowed uint32) {
 
 // authorized reads the pool's answer to mining.authorize. A refused name is
 // tried once more with the coin's suffix.
-func (k *poolLink) authorized(r *response) {
+func (k *poolLink) authorized(r *stratum.Response) {
 	if k.pending&pendingAuthorize == 0 {
 		return
 	}
-	if noError(r.Error) && string(r.Result) != "false" {
-		if isNull(r.Result) {
+	if stratum.NoError(r.Error) && string(r.Result) != "false" {
+		if stratum.IsNull(r.Result) {
 			// P2Pool answers with neither an error nor a result. Not all miners
 			// take that for consent.
 			r.Result = json.RawMessage("true")

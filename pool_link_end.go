@@ -8,20 +8,21 @@ import (
 	"syscall"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // refusedError: the pool refused the worker both with and without suffix.
-type refusedError struct{ answer *response }
+type refusedError struct{ answer *stratum.Response }
 
 func (e *refusedError) Error() string {
-	return fmt.Sprintf("pool refused the worker: %s", clip(orNull(e.answer.Error)))
+	return fmt.Sprintf("pool refused the worker: %s", stratum.Clip(stratum.OrNull(e.answer.Error)))
 }
 
 // subscribeError: the pool refused the user agent, or refuses everybody.
-type subscribeError struct{ answer *response }
+type subscribeError struct{ answer *stratum.Response }
 
 func (e *subscribeError) Error() string {
-	return fmt.Sprintf("pool refused to subscribe: %s", clip(e.answer.Error))
+	return fmt.Sprintf("pool refused to subscribe: %s", stratum.Clip(e.answer.Error))
 }
 
 // extranonceError: the pool gave another extranonce than the session's, which
@@ -50,7 +51,7 @@ func (k *poolLink) notConnected() {
 // noise deals with a line that is not JSON. A banner or some junk before the
 // answers is no fault; the answer of a web server is.
 func (k *poolLink) noise(line []byte) {
-	line = bytes.Trim(line, lineJunk)
+	line = bytes.Trim(line, stratum.LineJunk)
 	if len(line) == 0 {
 		return
 	}
@@ -68,20 +69,20 @@ func (k *poolLink) lostBy(err error) error {
 	if k.junk == nil {
 		return err
 	}
-	return fmt.Errorf("%w: %q", errPoolNoise, clip(k.junk))
+	return fmt.Errorf("%w: %q", errPoolNoise, stratum.Clip(k.junk))
 }
 
 // namesHost reports whether client.reconnect names where to go.
 func namesHost(line []byte) bool {
-	r, err := parseRequest(line)
+	r, err := stratum.ParseRequest(line)
 	if err != nil {
 		return false
 	}
-	params := r.paramList()
+	params := r.ParamList()
 	if len(params) == 0 {
 		return false
 	}
-	host, _ := jsonString(params[0])
+	host, _ := stratum.JsonString(params[0])
 	return host != ""
 }
 
@@ -103,7 +104,7 @@ func (k *poolLink) fail(err error) {
 		return
 	}
 	ev, err := k.evidenceOf(err)
-	var answer *response
+	var answer *stratum.Response
 	var refused *subscribeError
 	if errors.As(err, &refused) {
 		answer = refused.answer

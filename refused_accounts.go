@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // maxRefusedAccounts bounds how many sub-accounts have lines of their own. Any
@@ -72,7 +74,7 @@ func (a *refusedAccount) line(account string, now time.Time) string {
 	n := a.count
 	a.count, a.logged = 0, now
 	if account == "" {
-		return fmt.Sprintf("refused code=%d miners=%d last=%s: coins of further sub-accounts, such as %q, are not in StratumServerMap", errServerNotFound.Code, n, a.last.Addr(), a.coin)
+		return fmt.Sprintf("refused code=%d miners=%d last=%s: coins of further sub-accounts, such as %q, are not in StratumServerMap", stratum.ErrServerNotFound.Code, n, a.last.Addr(), a.coin)
 	}
-	return fmt.Sprintf("refused code=%d account=%q miners=%d last=%s: its coin %q is not in StratumServerMap: correct the entry of the sub-account, or add the coin", errServerNotFound.Code, account, n, a.last.Addr(), a.coin)
+	return fmt.Sprintf("refused code=%d account=%q miners=%d last=%s: its coin %q is not in StratumServerMap: correct the entry of the sub-account, or add the coin", stratum.ErrServerNotFound.Code, account, n, a.last.Addr(), a.coin)
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/golang/glog"
 	jsoniter "github.com/json-iterator/go"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // How a runtimeState is written to a file and read back. Nothing is relayed
@@ -136,13 +138,13 @@ func encodeState(st *runtimeState) ([][]byte, error) {
 	}
 	before, after, ok := bytes.Cut(frame, []byte(sessionsNone))
 	if !ok {
-		whole, err := wireJSON.Marshal(st)
+		whole, err := stratum.JSON.Marshal(st)
 		return [][]byte{whole}, err
 	}
 	parts := make([][]byte, processors(len(st.SessionDatas)))
 	errs := make([]error, len(parts))
 	inParallel(len(parts), len(st.SessionDatas), func(part, from, to int) {
-		stream := jsoniter.NewStream(wireJSON, nil, sessionSize*(to-from))
+		stream := jsoniter.NewStream(stratum.JSON, nil, sessionSize*(to-from))
 		for i := from; i < to; i++ {
 			if i > 0 {
 				stream.WriteRaw(sessionsNext)
@@ -164,12 +166,12 @@ func encodeState(st *runtimeState) ([][]byte, error) {
 func encodeFrame(st *runtimeState) ([]byte, error) {
 	rest := *st
 	rest.SessionDatas = []sessionState{}
-	frame, err := wireJSON.Marshal(&rest)
+	frame, err := stratum.JSON.Marshal(&rest)
 	if err != nil {
 		return nil, err
 	}
 	rest.SessionDatas, rest.Wanted, rest.Switched, rest.Monitor, rest.Descriptors = nil, nil, nil, nil, nil
-	spare, err := wireJSON.Marshal(&rest)
+	spare, err := stratum.JSON.Marshal(&rest)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +194,7 @@ func decodeState(content []byte) (*runtimeState, error) {
 	}
 	var st runtimeState
 	if !isSealed(content) {
-		err := wireJSON.Unmarshal(content, &st)
+		err := stratum.JSON.Unmarshal(content, &st)
 		if err == nil {
 			return &st, nil
 		}
@@ -229,7 +231,7 @@ func decodeLines(content []byte) *runtimeState {
 	inParallel(len(good), len(lines), func(part, from, to int) {
 		good[part] = true
 		for i := from; i < to && good[part]; i++ {
-			good[part] = sealHolds(lines[i]) && wireJSON.Unmarshal(lines[i], &st.SessionDatas[i]) == nil
+			good[part] = sealHolds(lines[i]) && stratum.JSON.Unmarshal(lines[i], &st.SessionDatas[i]) == nil
 		}
 	})
 	for _, ok := range good {
@@ -252,7 +254,7 @@ func decodeFrame(before, after []byte) *runtimeState {
 	}
 	frame := bytes.Join([][]byte{before, after}, []byte(sessionsNone))
 	var st runtimeState
-	if sealed && !hasSeal(frame) || wireJSON.Unmarshal(frame, &st) != nil {
+	if sealed && !hasSeal(frame) || stratum.JSON.Unmarshal(frame, &st) != nil {
 		return nil
 	}
 	return &st

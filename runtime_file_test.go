@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // manySessions is a state with sessions whose strings have in them what the
@@ -46,7 +48,7 @@ func TestStateFileIsOneJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 		var plain runtimeState
-		if err := wireJSON.Unmarshal(content, &plain); err != nil {
+		if err := stratum.JSON.Unmarshal(content, &plain); err != nil {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(got, &plain) {

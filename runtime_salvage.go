@@ -5,6 +5,8 @@ import (
 	"hash/crc32"
 	"regexp"
 	"strconv"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // A state file is all that is left of thousands of connections, so a broken
@@ -104,7 +106,7 @@ func salvageState(content []byte) *runtimeState {
 // is broken.
 func salvageLine(line []byte) []sessionState {
 	var one sessionState
-	if bytes.HasPrefix(line, []byte(recordBegin)) && sealHolds(line) && wireJSON.Unmarshal(line, &one) == nil {
+	if bytes.HasPrefix(line, []byte(recordBegin)) && sealHolds(line) && stratum.JSON.Unmarshal(line, &one) == nil {
 		return []sessionState{one}
 	}
 	const tries = 64 // bounds the work if a miner filled its request with such text
@@ -123,7 +125,7 @@ func salvageLine(line []byte) []sessionState {
 			}
 			at += next + sealSize
 			var ss sessionState
-			if object := line[:at]; hasSeal(object) && wireJSON.Unmarshal(object, &ss) == nil {
+			if object := line[:at]; hasSeal(object) && stratum.JSON.Unmarshal(object, &ss) == nil {
 				records = append(records, ss)
 				used = at
 				break
@@ -156,7 +158,7 @@ func salvageFrame(content []byte) *runtimeState {
 			frame = bytes.Join([][]byte{frame[:begin], frame[end+len(sessionsEnd):]}, []byte(sessionsNone))
 		}
 		var st runtimeState
-		if hasSeal(frame) && wireJSON.Unmarshal(frame, &st) == nil {
+		if hasSeal(frame) && stratum.JSON.Unmarshal(frame, &st) == nil {
 			return &st
 		}
 	}
@@ -165,7 +167,7 @@ func salvageFrame(content []byte) *runtimeState {
 			continue
 		}
 		var st runtimeState
-		if spare := content[at+len(spareMember) : len(content)-1]; hasSeal(spare) && wireJSON.Unmarshal(spare, &st) == nil {
+		if spare := content[at+len(spareMember) : len(content)-1]; hasSeal(spare) && stratum.JSON.Unmarshal(spare, &st) == nil {
 			return &st
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // runtimeState is runtime.json: everything that a process hands to its
@@ -79,20 +80,20 @@ type sessionState struct {
 	// Files of older switchers lack the following fields; their sessions all
 	// relay.
 
-	Phase       string        `json:",omitempty"` // sessionPhase
-	Age         time.Duration `json:",omitempty"` // of an unfinished handshake
-	Started     bool          `json:",omitempty"`
-	Proxied     bool          `json:",omitempty"`
-	ClientAddr  string        `json:",omitempty"` // possibly as reported by a proxy
-	BadLines    int           `json:",omitempty"`
-	Lines       int           `json:",omitempty"` // of an unfinished handshake
-	HasID       bool          `json:",omitempty"`
-	Protocol    minerProtocol `json:",omitempty"`
-	Account     string        `json:",omitempty"`
-	SentMask    uint32        `json:",omitempty"`
-	Extranonce  bool          `json:",omitempty"` // the miner may be given a new one
-	Suffixed    bool          `json:",omitempty"`
-	PoolAddress string        `json:",omitempty"` // of StratumServerMap
+	Phase       string           `json:",omitempty"` // sessionPhase
+	Age         time.Duration    `json:",omitempty"` // of an unfinished handshake
+	Started     bool             `json:",omitempty"`
+	Proxied     bool             `json:",omitempty"`
+	ClientAddr  string           `json:",omitempty"` // possibly as reported by a proxy
+	BadLines    int              `json:",omitempty"`
+	Lines       int              `json:",omitempty"` // of an unfinished handshake
+	HasID       bool             `json:",omitempty"`
+	Protocol    stratum.Protocol `json:",omitempty"`
+	Account     string           `json:",omitempty"`
+	SentMask    uint32           `json:",omitempty"`
+	Extranonce  bool             `json:",omitempty"` // the miner may be given a new one
+	Suffixed    bool             `json:",omitempty"`
+	PoolAddress string           `json:",omitempty"` // of StratumServerMap
 
 	// Pool is the session's pool if StratumServerMap no longer has it for the
 	// coin.
@@ -110,30 +111,30 @@ type sessionState struct {
 	AgentMiners []byte               `json:",omitempty"` // as in linkState
 	ShareWork   []byte               `json:",omitempty"` // generations of Requests, in their order
 
-	Owed         int       `json:",omitempty"`
-	OwnAnswers   int       `json:",omitempty"` // to requests of builds whose ids were words
-	Own          *ownState `json:",omitempty"`
-	NoDifficulty bool      `json:",omitempty"` // the link has sent none, so the miner has to be given the default
+	Owed         int                       `json:",omitempty"`
+	OwnAnswers   int                       `json:",omitempty"` // to requests of builds whose ids were words
+	Own          *stratum.OwnRequestsState `json:",omitempty"`
+	NoDifficulty bool                      `json:",omitempty"` // the link has sent none, so the miner has to be given the default
 	Suggestions  []requestState
 	Workers      []requestState
-	Agent        [][]byte          `json:",omitempty"` // register messages
-	AgentShares  *agentSharesState `json:",omitempty"`
-	WantsAnswers bool              `json:",omitempty"` // to an agent's shares, before it has subscribed
-	Jobs         []string          `json:",omitempty"` // IDs as the miner knows them, in order
-	RenamedJobs  []jobState        `json:",omitempty"` // those of them that the pool calls otherwise
-	JobsNoted    bool              `json:",omitempty"` // Jobs has all jobs of the link, also if there are no former links
-	RestJobs     bool              `json:",omitempty"`
-	Drains       []linkState       `json:",omitempty"`
-	Shape        extranonceShape
-	OwnGiven     *givenExtranonce `json:",omitempty"`
-	Rules        *rulesState      `json:",omitempty"`
-	Link         linkTag          `json:",omitempty"`
-	Requests     []byte           `json:",omitempty"` // requestQueue
-	Held         []heldState      `json:",omitempty"`
-	MinerPartial []byte           `json:",omitempty"`
-	MinerUnsent  []byte           `json:",omitempty"`
-	PoolPartial  []byte           `json:",omitempty"`
-	PoolUnsent   []byte           `json:",omitempty"`
+	Agent        [][]byte             `json:",omitempty"` // register messages
+	AgentShares  *agentSharesState    `json:",omitempty"`
+	WantsAnswers bool                 `json:",omitempty"` // to an agent's shares, before it has subscribed
+	Jobs         []string             `json:",omitempty"` // IDs as the miner knows them, in order
+	RenamedJobs  []stratum.RenamedJob `json:",omitempty"` // those of them that the pool calls otherwise
+	JobsNoted    bool                 `json:",omitempty"` // Jobs has all jobs of the link, also if there are no former links
+	RestJobs     bool                 `json:",omitempty"`
+	Drains       []linkState          `json:",omitempty"`
+	Shape        stratum.Shape
+	OwnGiven     *stratum.GivenExtranonce `json:",omitempty"`
+	Rules        *rulesState              `json:",omitempty"`
+	Link         stratum.LinkTag          `json:",omitempty"`
+	Requests     []byte                   `json:",omitempty"` // stratum.RequestQueue
+	Held         []heldState              `json:",omitempty"`
+	MinerPartial []byte                   `json:",omitempty"`
+	MinerUnsent  []byte                   `json:",omitempty"`
+	PoolPartial  []byte                   `json:",omitempty"`
+	PoolUnsent   []byte                   `json:",omitempty"`
 }
 
 // descriptors returns the descriptors that the session names.
@@ -156,14 +157,14 @@ type requestState struct {
 	Method string          `json:"method"`
 	Params json.RawMessage `json:"params"`
 	Worker string          `json:"worker,omitempty"`
-	Sent   string          `json:"sent,omitempty"` // workerName.Sent
+	Sent   string          `json:"sent,omitempty"` // stratum.WorkerName.Sent
 }
 
 // rulesState is a link's lineRules in runtime.json.
 type rulesState struct {
 	Suffixed  bool
-	Translate *translation
-	Next      *translation
+	Translate *stratum.Translation
+	Next      *stratum.Translation
 	Changed   bool
 	DropBits  bool
 	Former    []formerState
@@ -182,7 +183,7 @@ type agentSharesState struct {
 
 // agentLinkState is an agentLink in runtime.json.
 type agentLinkState struct {
-	Link    linkTag
+	Link    stratum.LinkTag
 	Answers bool
 	Proved  bool
 	Next    uint16
@@ -192,20 +193,14 @@ type agentLinkState struct {
 
 // formerState is a formerTranslation in runtime.json.
 type formerState struct {
-	Translate *translation
+	Translate *stratum.Translation
 	Noted     bool // Jobs has all its jobs
 	Jobs      []string
 }
 
-// ownState is a link's ownRequests in runtime.json.
-type ownState struct {
-	Next    uint32
-	Pending []ownRequest `json:",omitempty"`
-}
-
 // heldState is a heldAnswer in runtime.json.
 type heldState struct {
-	Link linkTag
+	Link stratum.LinkTag
 	ID   []byte
 	Line []byte
 }
@@ -217,13 +212,13 @@ type linkState struct {
 	Coin     string
 	Pool     *StratumServerInfo `json:",omitempty"` // as in sessionState
 	Address  string             `json:",omitempty"`
-	Link     linkTag
-	Suffixed bool      `json:",omitempty"`
-	Own      *ownState `json:",omitempty"`
+	Link     stratum.LinkTag
+	Suffixed bool                      `json:",omitempty"`
+	Own      *stratum.OwnRequestsState `json:",omitempty"`
 	Rules    *rulesState
 	Noted    bool // Jobs has all jobs of the link; otherwise unrecorded jobs are its own too
 	Jobs     []string
-	Renamed  []jobState `json:",omitempty"` // those of Jobs that the pool calls otherwise
+	Renamed  []stratum.RenamedJob `json:",omitempty"` // those of Jobs that the pool calls otherwise
 	Partial  []byte
 	Unsent   []byte
 

@@ -10,6 +10,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // sessionPhase says what a session is doing. See docs/architecture.md.
@@ -56,7 +57,7 @@ type Session struct {
 	hasID bool
 
 	handshake    *handshake // nil once relaying
-	subscription *subscription
+	subscription *stratum.Subscription
 	auth         *authorization
 	account      *subAccount
 	accountSlot  int // in account.sessions; guarded by the book's mu
@@ -77,8 +78,8 @@ type Session struct {
 	// workerIndex is nil while there are none.
 	workerIndex *workerIndex
 
-	shape    extranonceShape  // what the miner was given
-	ownGiven *givenExtranonce // the pool's extranonce that the miner was given, or nil
+	shape    stratum.Shape            // what the miner was given
+	ownGiven *stratum.GivenExtranonce // the pool's extranonce that the miner was given, or nil
 
 	// suggestions are the miner's mining.suggest_* requests, for each pool.
 	suggestions []suggestion
@@ -97,7 +98,7 @@ type Session struct {
 	renewedAt uint32 // by the manager's clock
 
 	shares   hashrate.Miner
-	requests requestQueue // not answered yet
+	requests stratum.RequestQueue // not answered yet
 	held     []heldAnswer
 }
 
@@ -158,19 +159,19 @@ func (s *Session) close(why string) {
 
 // refuse answers the miner's authorization with an error and closes the
 // connection, so that the miner's own failover can act.
-func (s *Session) refuse(e *stratumError, why string) {
+func (s *Session) refuse(e *stratum.Error, why string) {
 	s.manager.monitor.refused(s.auth.name.Account, handshakeFailureOf(e), why)
 	glog.V(2).Infof("%s refused code=%d: %s", s, e.Code, why)
-	s.miner.Write(s.dialect().appendError(nil, s.auth.id, e, s.manager.ids.server()))
+	s.miner.Write(s.dialect().AppendError(nil, s.auth.id, e, s.manager.ids.server()))
 	s.close(e.Text)
 }
 
 // dialect is how this miner's answers look.
-func (s *Session) dialect() dialect {
-	if s.subscription != nil && s.subscription.Protocol == protocolETHProxy {
-		return dialectRPC2
+func (s *Session) dialect() stratum.Dialect {
+	if s.subscription != nil && s.subscription.Protocol == stratum.ProtocolETHProxy {
+		return stratum.DialectRPC2
 	}
-	return dialectStratum
+	return stratum.DialectStratum
 }
 
 // SocketConnected implements relay.Owner.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // dialer says on whose behalf the session dials p's addresses.
@@ -26,9 +27,9 @@ type choice struct {
 	lookUp   *poolAddress
 
 	obstacle obstacle
-	at       *poolAddress // of obstacle
-	cause    error        // of obstacle, if it is known
-	answer   *response    // the pool's answer to others with this user agent
+	at       *poolAddress      // of obstacle
+	cause    error             // of obstacle, if it is known
+	answer   *stratum.Response // the pool's answer to others with this user agent
 }
 
 func (c *choice) err() error {

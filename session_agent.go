@@ -4,33 +4,19 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // BTCAgents carry many miners on one connection. After the authorization they
 // and their pools send binary messages beside JSON lines: 0x7F, type, length of
 // the whole message (2 bytes, little-endian), body (docs/protocol.md, "Agents").
 
-const (
-	agentMagic  = 0x7f
-	agentHeader = 4
+// maxRegistered bounds the bytes of remembered register messages of one agent:
+// room for 65536 miners with names of usual length.
+const maxRegistered = 4 << 20
 
-	agentRegister   = 0x01
-	agentSubmit     = 0x02
-	agentSubmitTime = 0x03
-	agentUnregister = 0x04
-	agentAnswer     = 0x10
-	agentSubmitMask = 0x12 // and two more up to agentSubmitLast
-	agentSubmitLast = 0x14
-
-	// maxRegistered bounds the bytes of remembered register messages of one
-	// agent: room for 65536 miners with names of usual length.
-	maxRegistered = 4 << 20
-)
-
-var (
-	errAgentMessage  = errors.New("binary message of impossible length")
-	errAgentRegister = errors.New("too many registered workers")
-)
+var errAgentRegister = errors.New("too many registered workers")
 
 // agentWorkers is what an agent's session has besides that of a miner: the
 // register messages of its miners, which a new pool has to be told, as they
@@ -54,13 +40,13 @@ func newAgentWorkers() *agentWorkers { return &agentWorkers{messages: make(map[u
 
 // remember keeps what a register or unregister message says.
 func (w *agentWorkers) remember(message []byte) error {
-	if len(message) < agentHeader+2 {
-		return errAgentMessage
+	if len(message) < stratum.AgentHeader+2 {
+		return stratum.ErrAgentMessage
 	}
-	id := binary.LittleEndian.Uint16(message[agentHeader:])
+	id := binary.LittleEndian.Uint16(message[stratum.AgentHeader:])
 	old := w.messages[id]
 	w.size -= len(old)
-	if message[1] == agentUnregister {
+	if message[1] == stratum.AgentUnregister {
 		delete(w.messages, id)
 		for _, l := range w.links {
 			l.miners.Forget(id)
@@ -84,30 +70,6 @@ func (w *agentWorkers) appendAll(b []byte) []byte {
 	return b
 }
 
-// isAgentSubmit says that the pool answers a message of this type.
-func isAgentSubmit(kind byte) bool {
-	return kind == agentSubmit || kind == agentSubmitTime || kind >= agentSubmitMask && kind <= agentSubmitLast
-}
-
-// nextAgentMessage returns the first complete message or line of b, nil if
-// there is none yet.
-func nextAgentMessage(b []byte) ([]byte, error) {
-	if len(b) == 0 || b[0] != agentMagic {
-		return nextLine(b), nil
-	}
-	if len(b) < agentHeader {
-		return nil, nil
-	}
-	size := int(binary.LittleEndian.Uint16(b[2:]))
-	if size < agentHeader {
-		return nil, errAgentMessage
-	}
-	if len(b) < size {
-		return nil, nil
-	}
-	return b[:size], nil
-}
-
 // completeEnd is where the last complete line or message of b ends.
 func (s *Session) completeEnd(b []byte) (int, error) {
 	if s.agent == nil {
@@ -115,7 +77,7 @@ func (s *Session) completeEnd(b []byte) (int, error) {
 	}
 	end := 0
 	for {
-		message, err := nextAgentMessage(b[end:])
+		message, err := stratum.NextAgentMessage(b[end:])
 		if err != nil || message == nil {
 			return end, err
 		}
@@ -126,8 +88,8 @@ func (s *Session) completeEnd(b []byte) (int, error) {
 // nextMessage is the first line or message of b, which begins with a complete
 // one.
 func (s *Session) nextMessage(b []byte) []byte {
-	if s.agent == nil || b[0] != agentMagic {
-		return nextLine(b)
+	if s.agent == nil || b[0] != stratum.AgentMagic {
+		return stratum.NextLine(b)
 	}
 	return b[:binary.LittleEndian.Uint16(b[2:])]
 }
@@ -137,14 +99,14 @@ func (s *Session) nextMessage(b []byte) []byte {
 // and is called if not.
 func (s *Session) agentToPool(message []byte, flush func()) (asItIs bool, err error) {
 	switch kind := message[1]; {
-	case kind == agentRegister || kind == agentUnregister:
+	case kind == stratum.AgentRegister || kind == stratum.AgentUnregister:
 		if err := s.agent.remember(message); err != nil {
 			return true, err
 		}
 		if k := s.preparing(); k != nil && k.introduced {
 			k.socket.Write(message)
 		}
-	case isAgentSubmit(kind):
+	case stratum.IsAgentSubmit(kind):
 		return s.agentShare(message, flush), nil
 	}
 	return true, nil

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -17,7 +18,7 @@ import (
 // allRegistrations are as many register messages as an agent may have.
 func allRegistrations() []byte {
 	message := make([]byte, maxRegistered>>16)
-	message[0], message[1] = agentMagic, agentRegister
+	message[0], message[1] = stratum.AgentMagic, stratum.AgentRegister
 	binary.LittleEndian.PutUint16(message[2:], uint16(len(message)))
 	copy(message[6:], "agent\x00"+strings.Repeat("w", len(message)-13))
 	var all []byte
@@ -66,7 +67,7 @@ func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
 	if len(told) != 1<<16 {
 		t.Errorf("%d workers told to the pool", len(told))
 	}
-	submit := agentMessage(agentSubmit, 1, "\x01\x00\x00\x00")
+	submit := agentMessage(stratum.AgentSubmit, 1, "\x01\x00\x00\x00")
 	agent.Send(submit)
 	if got := string(link.Read(len(submit))); got != submit {
 		t.Errorf("the pool got %q", got)

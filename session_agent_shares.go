@@ -2,11 +2,10 @@ package main
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"slices"
-	"strconv"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // An agent that has asked for it gets an answer to each binary share: its number
@@ -16,12 +15,6 @@ import (
 // agent's number on its way. A pool that does not answer is made up for.
 
 const (
-	agentAnswerSize = agentHeader + 2 + 4
-
-	// agentShareHead is what each of a bitcoin agent's shares begins with: the
-	// header, the job (1) and the miner's session (2).
-	agentShareHead = agentHeader + 1 + 2
-
 	// maxAgentShares bounds the shares of a link that wait for an answer, which
 	// have only 16 bits for their numbers, and the answers that wait for others.
 	maxAgentShares = 1 << 15
@@ -31,25 +24,9 @@ const (
 	agentSilence = 10
 )
 
-// agentStatus is the outcome of a share as sserver and BTCAgent have it.
-type agentStatus uint32
-
-const (
-	statusAccept       agentStatus = 1798084231
-	statusAcceptStale  agentStatus = 950395421
-	statusSolved       agentStatus = 1422486894
-	statusSolvedStale  agentStatus = 1713984938
-	statusUnauthorized agentStatus = 24
-	statusUnknown      agentStatus = 2147483647
-)
-
-func (st agentStatus) accepted() bool {
-	return st == statusAccept || st == statusAcceptStale || st == statusSolved || st == statusSolvedStale
-}
-
 // agentLink is what one pool connection owes an agent.
 type agentLink struct {
-	tag     linkTag
+	tag     stratum.LinkTag
 	answers bool   // the pool says that it answers shares
 	proved  bool   // it has
 	next    uint16 // the pool's number of the next share
@@ -70,11 +47,11 @@ type agentWaiting struct {
 
 type agentHeld struct {
 	Number uint32
-	Status agentStatus
+	Status stratum.AgentStatus
 }
 
 // open begins a link. It is a no-op on nil.
-func (w *agentWorkers) open(tag linkTag, answers bool) {
+func (w *agentWorkers) open(tag stratum.LinkTag, answers bool) {
 	if w == nil {
 		return
 	}
@@ -85,7 +62,7 @@ func (w *agentWorkers) open(tag linkTag, answers bool) {
 }
 
 // link is the one with this tag; nil if there is none, as on a nil agent.
-func (w *agentWorkers) link(tag linkTag) *agentLink {
+func (w *agentWorkers) link(tag stratum.LinkTag) *agentLink {
 	if w != nil {
 		for _, l := range w.links {
 			if l.tag == tag {
@@ -97,7 +74,7 @@ func (w *agentWorkers) link(tag linkTag) *agentLink {
 }
 
 // owes says that the link has shares to answer.
-func (w *agentWorkers) owes(tag linkTag) bool {
+func (w *agentWorkers) owes(tag stratum.LinkTag) bool {
 	l := w.link(tag)
 	return l != nil && len(l.waiting) > 0
 }
@@ -123,7 +100,7 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 	w := s.agent
 	number := w.next
 	w.next++
-	session, ok := s.agentShareSession(message)
+	session, ok := s.manager.chain.AgentShareSession(message)
 	if !ok {
 		s.countShare(s.link)
 		return true // the pool can make nothing of it, and does not count it
@@ -132,11 +109,11 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 		// The miner has left. sserver does not answer its shares, nor count them.
 		flush()
 		s.countShare(s.link)
-		s.answerAgent(&w.own, number, statusUnauthorized)
+		s.answerAgent(&w.own, number, stratum.StatusUnauthorized)
 		return false
 	}
 	var buf [2 * 32]byte
-	job := s.agentShareJob(buf[:0], message) // before it gets the pool's number
+	job := s.manager.chain.AgentShareJob(buf[:0], message) // before it gets the pool's number
 	to := s.routeAgentShare(message, job)
 	s.countShare(to)
 	if to == s.link {
@@ -145,7 +122,7 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 	}
 	flush()
 	if !to.open() {
-		s.answerAgent(&w.own, number, statusUnknown)
+		s.answerAgent(&w.own, number, stratum.StatusUnknown)
 		return false
 	}
 	to.socket.Write(message)
@@ -157,55 +134,20 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 // share the number that this pool has for the job.
 func (s *Session) routeAgentShare(message, job []byte) (to *link) {
 	to = s.link
-	if len(s.drains) == 0 && to.jobs.renamed == 0 {
+	if len(s.drains) == 0 && to.jobs.Unrenamed() {
 		return to
 	}
-	own, here := to.jobs.find(job)
+	own, here := to.jobs.Find(job)
 	if !here {
 		var former *link
 		if former, own = s.formerLinkGiving(job); former != nil {
 			to = former
 		}
 	}
-	if number, ok := jobNumber(own); ok {
-		message[agentHeader] = number
+	if number, ok := stratum.JobNumber(own); ok {
+		message[stratum.AgentHeader] = number
 	}
 	return to
-}
-
-// agentShareSession is the agent's session for the miner of a share.
-func (s *Session) agentShareSession(message []byte) (session uint16, ok bool) {
-	at := agentHeader + 1
-	if s.manager.chain == chainEthereum {
-		at = agentHeader
-	}
-	if len(message) < agentShareHead {
-		return 0, false
-	}
-	return binary.LittleEndian.Uint16(message[at:]), true
-}
-
-// agentShareJob appends the ID of a share's job to b. An ethereum agent's share
-// has the session (2), a nonce (8), the job, which is a hash, and with the last
-// type another hash.
-func (s *Session) agentShareJob(b, message []byte) []byte {
-	if s.manager.chain != chainEthereum {
-		return strconv.AppendUint(b, uint64(message[agentHeader]), 10)
-	}
-	end := len(message)
-	if message[1] == agentSubmitLast {
-		end -= 32
-	}
-	if end < agentHeader+10 || end > agentHeader+10+32 {
-		return b
-	}
-	return hex.AppendEncode(b, message[agentHeader+10:end])
-}
-
-// jobNumber reads a job's ID as agents do.
-func jobNumber(id []byte) (byte, bool) {
-	n, err := strconv.ParseUint(string(id), 10, 8)
-	return byte(n), err == nil
 }
 
 // agentShareSent notes a share that a link has been sent.
@@ -220,7 +162,7 @@ func (s *Session) agentShareSent(to *link, number uint32, d hashrate.Difficulty)
 	}
 	if l == nil {
 		s.countUnanswered(to)
-		s.answerAgent(&s.agent.own, number, statusAccept)
+		s.answerAgent(&s.agent.own, number, stratum.StatusAccept)
 		return
 	}
 	if l.answers && !l.proved && len(l.waiting) > 0 && s.manager.clock()-l.since >= agentSilence {
@@ -230,12 +172,12 @@ func (s *Session) agentShareSent(to *link, number uint32, d hashrate.Difficulty)
 				s.countUnanswered(to)
 			}
 		}
-		s.giveUpAnswers(l, statusAccept)
+		s.giveUpAnswers(l, stratum.StatusAccept)
 	}
 	if !l.answers {
 		s.countUnanswered(to)
 		// What an agent tells its miners if it gets no answers.
-		s.answerAgent(l, number, statusAccept)
+		s.answerAgent(l, number, stratum.StatusAccept)
 		return
 	}
 	if len(l.waiting) == 0 {
@@ -246,7 +188,7 @@ func (s *Session) agentShareSent(to *link, number uint32, d hashrate.Difficulty)
 		l.waiting[0].Answered = true
 		l.trim()
 		s.countUnanswered(to)
-		s.answerAgent(l, first, statusAccept)
+		s.answerAgent(l, first, stratum.StatusAccept)
 	}
 }
 
@@ -267,10 +209,10 @@ func (s *Session) agentAnswered(from *link, answer []byte) bool {
 		return true
 	}
 	l := s.agent.link(from.tag)
-	if l == nil || len(answer) != agentAnswerSize {
+	if l == nil || len(answer) != stratum.AgentAnswerSize {
 		return false
 	}
-	number, status := answer[agentHeader:][:2], agentStatus(binary.LittleEndian.Uint32(answer[agentHeader+2:]))
+	number, status := answer[stratum.AgentHeader:][:2], stratum.AgentStatus(binary.LittleEndian.Uint32(answer[stratum.AgentHeader+2:]))
 	at := len(l.waiting) - int(l.next-binary.LittleEndian.Uint16(number))
 	if at < 0 || at >= len(l.waiting) || l.waiting[at].Answered {
 		return false
@@ -278,7 +220,7 @@ func (s *Session) agentAnswered(from *link, answer []byte) bool {
 	l.proved = true
 	share := &l.waiting[at]
 	share.Answered = true
-	if status.accepted() {
+	if status.Accepted() {
 		s.countAccepted(from, share.Difficulty)
 	} else {
 		s.countRefused(from, share.Difficulty, hashrate.RefusalOfCode(int(status)))
@@ -293,7 +235,7 @@ func (s *Session) agentAnswered(from *link, answer []byte) bool {
 	return true
 }
 
-func (w *agentWorkers) hold(l *agentLink, number uint32, status agentStatus) {
+func (w *agentWorkers) hold(l *agentLink, number uint32, status stratum.AgentStatus) {
 	l.held = append(l.held, agentHeld{number, status})
 	w.holding++
 }
@@ -315,7 +257,7 @@ func (s *Session) releaseAgentAnswers() {
 		if first == nil || w.follows(first, first.held[0].Number) {
 			break
 		}
-		out = appendAgentAnswer(out, first.held[0].Number, first.held[0].Status)
+		out = stratum.AppendAgentAnswer(out, first.held[0].Number, first.held[0].Status)
 		first.held = first.held[1:]
 		w.holding--
 	}
@@ -326,15 +268,15 @@ func (s *Session) releaseAgentAnswers() {
 
 // failAgentShares answers the shares that a link which has ended will not
 // answer. It is a no-op for other miners.
-func (s *Session) failAgentShares(tag linkTag) {
+func (s *Session) failAgentShares(tag stratum.LinkTag) {
 	if l := s.agent.link(tag); l != nil {
 		l.answers = false
-		s.giveUpAnswers(l, statusUnknown)
+		s.giveUpAnswers(l, stratum.StatusUnknown)
 	}
 }
 
 // giveUpAnswers answers the shares that wait at a link in place of its pool.
-func (s *Session) giveUpAnswers(l *agentLink, status agentStatus) {
+func (s *Session) giveUpAnswers(l *agentLink, status stratum.AgentStatus) {
 	waiting := l.waiting
 	l.waiting = nil
 	var out []byte
@@ -344,7 +286,7 @@ func (s *Session) giveUpAnswers(l *agentLink, status agentStatus) {
 		case s.agent.follows(l, share.Number):
 			s.agent.hold(l, share.Number, status)
 		default:
-			out = appendAgentAnswer(out, share.Number, status)
+			out = stratum.AppendAgentAnswer(out, share.Number, status)
 		}
 	}
 	if len(out) > 0 {
@@ -355,7 +297,7 @@ func (s *Session) giveUpAnswers(l *agentLink, status agentStatus) {
 
 // answerAgent answers a share in place of a pool; l is the link that it was sent
 // to, or the agent's own.
-func (s *Session) answerAgent(l *agentLink, number uint32, status agentStatus) {
+func (s *Session) answerAgent(l *agentLink, number uint32, status stratum.AgentStatus) {
 	if !s.agent.wantsAnswers {
 		return
 	}
@@ -363,11 +305,5 @@ func (s *Session) answerAgent(l *agentLink, number uint32, status agentStatus) {
 		s.agent.hold(l, number, status)
 		return
 	}
-	s.miner.Write(appendAgentAnswer(nil, number, status))
-}
-
-func appendAgentAnswer(b []byte, number uint32, status agentStatus) []byte {
-	b = append(b, agentMagic, agentAnswer, agentAnswerSize, 0)
-	b = binary.LittleEndian.AppendUint16(b, uint16(number))
-	return binary.LittleEndian.AppendUint32(b, uint32(status))
+	s.miner.Write(stratum.AppendAgentAnswer(nil, number, status))
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -283,7 +284,7 @@ func TestSessionFurtherWorkers(t *testing.T) {
 
 // agentMessage is a binary message of an agent.
 func agentMessage(kind byte, session uint16, body string) string {
-	b := []byte{agentMagic, kind, 0, 0}
+	b := []byte{stratum.AgentMagic, kind, 0, 0}
 	b = binary.LittleEndian.AppendUint16(b, session)
 	b = append(b, body...)
 	binary.LittleEndian.PutUint16(b[2:], uint16(len(b)))
@@ -309,7 +310,7 @@ func FuzzAgentMessages(f *testing.F) {
 				t.Fatal("empty message")
 			}
 			at += len(message)
-			if message[0] == agentMagic && (message[1] == agentRegister || message[1] == agentUnregister) && s.agent.remember(message) != nil {
+			if message[0] == stratum.AgentMagic && (message[1] == stratum.AgentRegister || message[1] == stratum.AgentUnregister) && s.agent.remember(message) != nil {
 				return
 			}
 		}
@@ -319,7 +320,7 @@ func FuzzAgentMessages(f *testing.F) {
 		if size != s.agent.size {
 			t.Errorf("%d bytes are counted as %d", size, s.agent.size)
 		}
-		if next, nextErr := nextAgentMessage(b[end:]); next != nil || (err == nil) != (nextErr == nil) {
+		if next, nextErr := stratum.NextAgentMessage(b[end:]); next != nil || (err == nil) != (nextErr == nil) {
 			t.Errorf("%d bytes left out, %v, %v", len(next), err, nextErr)
 		}
 	})

@@ -1,6 +1,10 @@
 package main
 
-import "time"
+import (
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
+)
 
 // difficultyGrace is how long a pool may take to tell the difficulty after the
 // first job of a link.
@@ -12,7 +16,7 @@ const difficultyGrace = time.Second
 // Agents get the difficulty of each of their miners by binary messages, and
 // Ethereum's protocols have no such default.
 func (s *Session) awaitDifficulty() {
-	if s.agent != nil || s.manager.chain == chainEthereum {
+	if s.agent != nil || s.manager.chain == stratum.Ethereum {
 		return
 	}
 	s.link.difficultyDue = s.loop.After(difficultyGrace, func() {

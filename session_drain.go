@@ -6,6 +6,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // maxDrainOwed is how much longer than DrainSeconds a link that still owes
@@ -26,7 +27,7 @@ const (
 // jobs are answered with an error, because any other pool can only refuse them.
 //
 // A share goes to the link that gave its job. Where two pools use the same job
-// ID, the miner was given another ID for the later link's job (job_table.go).
+// ID, the miner was given another ID for the later link's job (session_jobs.go).
 // Shares for jobs that no link is known to have given go to the link in use.
 type drain struct {
 	*link
@@ -104,19 +105,19 @@ func (s *Session) limitDrains() {
 // same pool.
 func (s *Session) takeJobs(d *drain) {
 	later := s.drains[slices.Index(s.drains, d)+1:]
-	s.link.jobs.before(&d.jobs, func(id []byte) bool {
-		return slices.ContainsFunc(later, func(other *drain) bool { return other.jobs.has(id) })
+	s.link.jobs.Before(&d.jobs, func(id []byte) bool {
+		return slices.ContainsFunc(later, func(other *drain) bool { return other.jobs.Has(id) })
 	}, func(g hashrate.Generation) hashrate.Generation {
 		return s.link.work.Adopt(d.work.Difficulty(g), s.now())
 	})
 	s.link.restJobs = s.link.restJobs || d.restJobs
-	d.jobs, d.restJobs = jobTable{}, false
+	d.jobs, d.restJobs = stratum.JobTable{}, false
 }
 
 // numbersJobs reports whether pools number the jobs of each connection from the
 // start, as sserver does for agents. Numbers of a former connection then mean
 // nothing on the next one.
-func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain != chainEthereum }
+func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain != stratum.Ethereum }
 
 // end closes the former link, and forgets it.
 func (d *drain) end() {
@@ -250,15 +251,15 @@ func (s *Session) finishDrainsTo(l *link) {
 // knows the job by another ID than the pool, the share gets the pool's ID back.
 // It reports whether the share was one of these.
 func (s *Session) routeShare(line []byte) bool {
-	if len(s.drains) == 0 && s.link.jobs.renamed == 0 {
+	if len(s.drains) == 0 && s.link.jobs.Unrenamed() {
 		return false
 	}
-	at, _, ok := jobIDSpan(line, 1)
+	at, _, ok := stratum.JobIDSpan(line, 1)
 	if !ok {
 		return false
 	}
-	id := plainID(line[at.start:at.end])
-	poolJob, ok := s.link.jobs.find(id)
+	id := stratum.PlainID(line[at.Start:at.End])
+	poolJob, ok := s.link.jobs.Find(id)
 	if ok {
 		if poolJob == nil {
 			return false
@@ -273,7 +274,7 @@ func (s *Session) routeShare(line []byte) bool {
 	}
 	s.countShare(former)
 	if !former.open() {
-		s.requests.pushShare(former.tag, lineID(line), 0)
+		s.requests.PushShare(former.tag, stratum.LineID(line), 0)
 		s.failRequests(former)
 		return true
 	}
@@ -285,7 +286,7 @@ func (s *Session) routeShare(line []byte) bool {
 // pool's ID for the job if the miner knows it by another one.
 func (s *Session) formerLinkGiving(id []byte) (former *link, own []byte) {
 	for _, d := range slices.Backward(s.drains) {
-		if own, ok := d.jobs.find(id); ok {
+		if own, ok := d.jobs.Find(id); ok {
 			return d.link, own
 		}
 	}
@@ -304,15 +305,15 @@ func (s *Session) formerLinkGiving(id []byte) (former *link, own []byte) {
 func (d *drain) received(b []byte) int {
 	s := d.session
 	end, err := s.completeEnd(b)
-	if err != nil || end == 0 && len(b) > maxPoolLine {
+	if err != nil || end == 0 && len(b) > stratum.MaxPoolLine {
 		d.lose()
 		return 0
 	}
 	for at := 0; at < end; {
 		line := s.nextMessage(b[at:end])
 		at += len(line)
-		if line[0] == agentMagic {
-			if line[1] == agentAnswer {
+		if line[0] == stratum.AgentMagic {
+			if line[1] == stratum.AgentAnswer {
 				if s.agentAnswered(d.link, line) {
 					s.miner.Write(line)
 				}

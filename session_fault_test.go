@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -482,7 +483,7 @@ func TestSessionPoolLost(t *testing.T) {
 	})
 	t.Run("pool sends a line without end", func(t *testing.T) {
 		sw, m, btc, _ := start(t)
-		btc.Broadcast(strings.Repeat("x", 2*maxPoolLine))
+		btc.Broadcast(strings.Repeat("x", 2*stratum.MaxPoolLine))
 		eventually(t, "the link is renewed", func() bool {
 			return sw.linksLost.Load() == 1 && btc.Stats().ConnectionsTotal == 2
 		})

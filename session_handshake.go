@@ -9,6 +9,7 @@ import (
 	"github.com/golang/glog"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // The handshake with the miner: docs/protocol.md, "Handshake with the miner".
@@ -57,7 +58,7 @@ type handshake struct {
 type authorization struct {
 	id     json.RawMessage
 	method string
-	name   workerName
+	name   stratum.WorkerName
 	rest   [][]byte // the parameters after the worker name, JSON
 }
 
@@ -93,7 +94,7 @@ func (s *Session) handshakeTimeout() {
 		return
 	}
 	if s.phase == phaseRouting {
-		s.refuse(errConnectFailed, "no pool in time")
+		s.refuse(stratum.ErrConnectFailed, "no pool in time")
 		return
 	}
 	s.manager.monitor.handshakeFailed(failUnauthorized)
@@ -140,9 +141,9 @@ func (s *Session) handshakeReceived(b []byte) int {
 		h.started = true
 	}
 	for s.phase == phaseHandshaking && !h.held {
-		line := nextLine(b[used:])
-		if line == nil || len(line) > maxMinerLine {
-			if len(b)-used > maxMinerLine {
+		line := stratum.NextLine(b[used:])
+		if line == nil || len(line) > stratum.MaxMinerLine {
+			if len(b)-used > stratum.MaxMinerLine {
 				s.manager.monitor.handshakeFailed(failLineTooLong)
 				s.close(relay.ErrLineTooLong.Error())
 				return len(b)
@@ -191,16 +192,16 @@ func notStratum(b []byte) string {
 // answer queues a result, answerError an error, for the miner. All answers to
 // one read are written together.
 func (s *Session) answer(id json.RawMessage, result []byte) {
-	s.handshake.out = s.dialect().appendResult(s.handshake.out, id, result)
+	s.handshake.out = s.dialect().AppendResult(s.handshake.out, id, result)
 }
 
-func (s *Session) answerError(r *request, e *stratumError) {
+func (s *Session) answerError(r *stratum.Request, e *stratum.Error) {
 	d := s.dialect()
-	if s.manager.chain == chainEthereum && s.subscription == nil && bytes.HasPrefix([]byte(r.Method), []byte("eth_")) {
-		d = dialectRPC2
+	if s.manager.chain == stratum.Ethereum && s.subscription == nil && bytes.HasPrefix([]byte(r.Method), []byte("eth_")) {
+		d = stratum.DialectRPC2
 	}
 	s.manager.monitor.handshakeFailed(handshakeFailureOf(e))
-	s.handshake.out = d.appendError(s.handshake.out, r.ID, e, s.manager.ids.server())
+	s.handshake.out = d.AppendError(s.handshake.out, r.ID, e, s.manager.ids.server())
 }
 
 func (s *Session) handshakeLine(line []byte) {
@@ -210,9 +211,9 @@ func (s *Session) handshakeLine(line []byte) {
 		s.close("too many requests before authorization")
 		return
 	}
-	r, err := parseRequest(line)
+	r, err := stratum.ParseRequest(line)
 	if err != nil {
-		if len(bytes.Trim(line, lineJunk)) == 0 {
+		if len(bytes.Trim(line, stratum.LineJunk)) == 0 {
 			return
 		}
 		h.out = append(h.out, s.refuseLine(line, err)...)
@@ -234,16 +235,16 @@ func (s *Session) handshakeLine(line []byte) {
 	case "mining.authorize":
 		s.handleAuthorize(r)
 	case "eth_submitLogin":
-		if s.manager.chain != chainEthereum {
-			s.answerError(r, errUnknownMethod)
+		if s.manager.chain != stratum.Ethereum {
+			s.answerError(r, stratum.ErrUnknownMethod)
 			return
 		}
-		if s.subscription == nil && !s.subscribe(ethProxySubscription()) {
+		if s.subscription == nil && !s.subscribe(stratum.ETHProxySubscription()) {
 			return
 		}
 		s.handleAuthorize(r)
 	case "mining.submit", "eth_submitWork":
-		s.answerError(r, errUnauthorized)
+		s.answerError(r, stratum.ErrUnauthorized)
 	case "": // an answer to no request
 	default:
 		s.handleOther(r)
@@ -253,7 +254,7 @@ func (s *Session) handshakeLine(line []byte) {
 // handleOther answers requests that change nothing but that the miner may wait
 // for. A request without an id gets no answer, because the miner would take it
 // for the answer to another request.
-func (s *Session) handleOther(r *request) {
+func (s *Session) handleOther(r *stratum.Request) {
 	switch r.Method {
 	case "mining.extranonce.subscribe":
 		s.wantsExtranonce = true
@@ -264,23 +265,23 @@ func (s *Session) handleOther(r *request) {
 		s.answerCapabilities(r)
 		return
 	case "mining.get_transactions":
-		if !r.isNotification() {
+		if !r.IsNotification() {
 			s.answer(r.ID, []byte("[]"))
 		}
 		return
 	default:
-		if !r.isNotification() {
-			s.answerError(r, errUnknownMethod)
+		if !r.IsNotification() {
+			s.answerError(r, stratum.ErrUnknownMethod)
 		}
 		return
 	}
-	if !r.isNotification() {
+	if !r.IsNotification() {
 		s.answer(r.ID, []byte("true"))
 	}
 }
 
 // remember keeps the latest suggestion of each kind for the pools.
-func (s *Session) remember(r *request) {
+func (s *Session) remember(r *stratum.Request) {
 	if len(r.Params) == 0 || r.Params[0] != '[' || len(r.Params) > 200 {
 		return
 	}
@@ -297,10 +298,10 @@ func (s *Session) remember(r *request) {
 
 // handleConfigure answers BIP 310's mining.configure. A version mask is granted
 // as requested; the bits that the pool allows follow after the authorization.
-func (s *Session) handleConfigure(r *request) {
-	if s.manager.chain != chainBitcoin {
-		if !r.isNotification() {
-			s.answerError(r, errUnknownMethod)
+func (s *Session) handleConfigure(r *stratum.Request) {
+	if s.manager.chain != stratum.Bitcoin {
+		if !r.IsNotification() {
+			s.answerError(r, stratum.ErrUnknownMethod)
 		}
 		return
 	}
@@ -319,18 +320,18 @@ func requestedMask(options map[string]json.RawMessage) (uint32, bool) {
 	if !ok {
 		return anyBits, true
 	}
-	return parseMask(raw)
+	return stratum.ParseMask(raw)
 }
 
-func (s *Session) handleSubscribe(r *request) {
+func (s *Session) handleSubscribe(r *stratum.Request) {
 	if s.subscription != nil {
-		s.answerError(r, errDuplicateSubscribed)
+		s.answerError(r, stratum.ErrDuplicateSubscribed)
 		return
 	}
-	if s.subscribe(s.manager.newSubscription(r.paramList())) {
-		result := s.manager.chain.subscribeResult(s.subscription, s.id)
+	if s.subscribe(s.manager.newSubscription(r.ParamList())) {
+		result := s.manager.chain.SubscribeResult(s.subscription, s.id)
 		if s.shape.X != "" {
-			result = s.shape.result()
+			result = s.shape.Result()
 		}
 		s.answer(r.ID, result)
 	}
@@ -338,8 +339,8 @@ func (s *Session) handleSubscribe(r *request) {
 
 // subscribe gives the session its ID. If the server ID or the size of its
 // extranonce2 is not known yet, the request is held and read again when it is.
-func (s *Session) subscribe(sub *subscription) bool {
-	if !s.manager.serverIDOrWait(s) || !s.manager.sizeOrWait(s, sub.isAgent()) {
+func (s *Session) subscribe(sub *stratum.Subscription) bool {
+	if !s.manager.serverIDOrWait(s) || !s.manager.sizeOrWait(s, sub.IsAgent()) {
 		s.handshake.held = true
 		s.miner.Pause(true)
 		return false
@@ -352,8 +353,8 @@ func (s *Session) subscribe(sub *subscription) bool {
 	}
 	s.id, s.hasID = id, true
 	s.subscription = sub
-	s.shape = s.manager.planNow().shapeFor(id, sub.isAgent())
-	if sub.isAgent() {
+	s.shape = s.manager.planNow().shapeFor(id, sub.IsAgent())
+	if sub.IsAgent() {
 		s.agent = newAgentWorkers()
 		s.agent.wantsAnswers = s.handshake.wantsAnswers
 	}
@@ -368,24 +369,24 @@ func (s *Session) extranonceKnown() {
 	}
 }
 
-func (s *Session) handleAuthorize(r *request) {
+func (s *Session) handleAuthorize(r *stratum.Request) {
 	if s.subscription == nil {
-		s.answerError(r, errNeedSubscribed)
+		s.answerError(r, stratum.ErrNeedSubscribed)
 		return
 	}
-	params := r.paramList()
+	params := r.ParamList()
 	if len(params) == 0 {
-		s.answerError(r, errTooFewParams)
+		s.answerError(r, stratum.ErrTooFewParams)
 		return
 	}
-	full, ok := jsonString(params[0])
+	full, ok := stratum.JsonString(params[0])
 	if !ok {
-		s.answerError(r, errWorkerNotString)
+		s.answerError(r, stratum.ErrWorkerNotString)
 		return
 	}
-	name := s.manager.chain.parseWorker(full, r.Worker)
+	name := s.manager.chain.ParseWorker(full, r.Worker)
 	if name.Account == "" {
-		s.answerError(r, errEmptySubAccount)
+		s.answerError(r, stratum.ErrEmptySubAccount)
 		return
 	}
 	s.auth = &authorization{id: r.ID, method: r.Method, name: name, rest: furtherParams(params)}
@@ -402,7 +403,7 @@ func (s *Session) coinFound(account *subAccount, err error) {
 	}
 	s.query = nil
 	if err != nil {
-		s.refuse(errInvalidSubAccount, err.Error())
+		s.refuse(stratum.ErrInvalidSubAccount, err.Error())
 		return
 	}
 	s.auth.name.Account = account.name
@@ -413,7 +414,7 @@ func (s *Session) coinFound(account *subAccount, err error) {
 		if line := s.manager.refusedAccounts.note(account.name, wanted, s.addr, time.Now()); line != "" {
 			s.manager.limitedLog.Errorf("refused for a coin without a pool", "%s", line)
 		}
-		s.refuse(errServerNotFound, fmt.Sprintf("coin %q is not in StratumServerMap", wanted))
+		s.refuse(stratum.ErrServerNotFound, fmt.Sprintf("coin %q is not in StratumServerMap", wanted))
 		return
 	}
 	s.connect(p)

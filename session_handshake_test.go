@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -346,7 +347,7 @@ func TestSessionHandshakeServerIDETHProxy(t *testing.T) {
 		`{"id":2147400001,"method":"eth_submitLogin","params":["alice"]}`)
 }
 
-// A line may have maxMinerLine bytes and no more, with its end or before it.
+// A line may have stratum.MaxMinerLine bytes and no more, with its end or before it.
 func TestSessionHandshakeLineLimit(t *testing.T) {
 	padded := func(n int) string {
 		line := `{"id":1,"method":"mining.get_transactions","params":[""]}`
@@ -354,13 +355,13 @@ func TestSessionHandshakeLineLimit(t *testing.T) {
 	}
 	sw, _, _ := startScripted(t, "bitcoin", nil)
 	miner := stratumtest.DialRaw(t, sw.addr)
-	miner.Send(padded(maxMinerLine) + padded(100))
+	miner.Send(padded(stratum.MaxMinerLine) + padded(100))
 	expectLines(miner, `{"id":1,"result":[],"error":null}`, `{"id":1,"result":[],"error":null}`)
-	miner.Send(padded(maxMinerLine + 1))
+	miner.Send(padded(stratum.MaxMinerLine + 1))
 	miner.ExpectClosed()
 
 	miner = stratumtest.DialRaw(t, sw.addr)
-	miner.Send("{" + strings.Repeat("[", maxMinerLine))
+	miner.Send("{" + strings.Repeat("[", stratum.MaxMinerLine))
 	miner.ExpectClosed()
 	eventually(t, "sessions end", func() bool { return sw.sessionCount() == 0 })
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -32,13 +33,13 @@ func TestSessionLineLimit(t *testing.T) {
 	} {
 		t.Run(stage.name, func(t *testing.T) {
 			r := stage.dial(t)
-			r.Send(pad(maxMinerLine))
+			r.Send(pad(stratum.MaxMinerLine))
 			r.ExpectLine(`{"id":5,"result":true,"error":null}`)
-			r.Send(pad(maxMinerLine + 1))
+			r.Send(pad(stratum.MaxMinerLine + 1))
 			r.ExpectClosed()
 
 			r = stage.dial(t)
-			r.Send(`{"id":5,` + strings.Repeat(" ", maxMinerLine-8))
+			r.Send(`{"id":5,` + strings.Repeat(" ", stratum.MaxMinerLine-8))
 			r.Send(" ")
 			r.ExpectClosed()
 
@@ -149,7 +150,7 @@ func TestSessionJSONBombs(t *testing.T) {
 		n := (size - len(inner)) / (len(open) + len(end))
 		return strings.Repeat(open, n) + inner + strings.Repeat(end, n)
 	}
-	const room = maxMinerLine - 200
+	const room = stratum.MaxMinerLine - 200
 	for name, line := range map[string]string{
 		"arrays as parameters":  `{"id":1,"method":"mining.authorize","params":` + deep("[", "", "]", room) + `}`,
 		"objects as parameters": `{"id":1,"method":"mining.configure","params":` + deep(`{"a":`, "1", "}", room) + `}`,

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -321,7 +322,7 @@ func TestSessionMinerNeverReads(t *testing.T) {
 		}
 		waitAccepted(t, good, 1)
 	}
-	if limit := 4 * maxPoolLine; most > limit {
+	if limit := 4 * stratum.MaxPoolLine; most > limit {
 		t.Errorf("%d bytes waited for a miner, want at most %d", most, limit)
 	}
 	if most == 0 {

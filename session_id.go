@@ -13,7 +13,7 @@ const firstSessionIndex = 128
 
 var errSessionIDsUsedUp = errors.New("all session IDs of this server are in use")
 
-// sessionIDs hands out session IDs: serverID << indexBits | index. The ID is
+// sessionIDs hands out session IDs: serverID << IndexBits | index. The ID is
 // the miner's extranonce, so no two live sessions of all servers share one
 // (docs/protocol.md, "Session ID and extranonce").
 type sessionIDs struct {

@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	"github.com/bits-and-blooms/bitset"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-func newTestIDs(chain chainType, server uint8) *sessionIDs {
-	ids := newSessionIDs(chain.indexBits(), chain.indexStep())
+func newTestIDs(chain stratum.Chain, server uint8) *sessionIDs {
+	ids := newSessionIDs(chain.IndexBits(), chain.IndexStep())
 	ids.setServerID(server)
 	return ids
 }
@@ -25,7 +27,7 @@ func wantIDs(t *testing.T, ids *sessionIDs, want ...uint32) {
 }
 
 func TestSessionIDsOfBitcoin(t *testing.T) {
-	ids := newTestIDs(chainBitcoin, 0x2a)
+	ids := newTestIDs(stratum.Bitcoin, 0x2a)
 	wantIDs(t, ids, 0x2a000080, 0x2a000081, 0x2a000082)
 	ids.free(0x2a000081) // not handed out again at once
 	wantIDs(t, ids, 0x2a000083)
@@ -37,14 +39,14 @@ func TestSessionIDsOfBitcoin(t *testing.T) {
 }
 
 func TestSessionIDsOfDecred(t *testing.T) {
-	for _, chain := range []chainType{chainDecredNormal, chainDecredGominer} {
+	for _, chain := range []stratum.Chain{stratum.DecredNormal, stratum.DecredGominer} {
 		wantIDs(t, newTestIDs(chain, 0xff), 0xff000080, 0xff000081)
 	}
 }
 
 // Ethereum jumps 256 ahead after each, skips used ones, and wraps at 16 bits.
 func TestSessionIDsOfEthereum(t *testing.T) {
-	ids := newTestIDs(chainEthereum, 0x12)
+	ids := newTestIDs(stratum.Ethereum, 0x12)
 	wantIDs(t, ids, 0x120080, 0x120181, 0x120282)
 	if err := ids.take(0x120383); err != nil {
 		t.Fatal(err)
@@ -55,10 +57,10 @@ func TestSessionIDsOfEthereum(t *testing.T) {
 }
 
 func TestSessionIDsUsedUp(t *testing.T) {
-	for _, chain := range []chainType{chainEthereum, chainBitcoin} {
+	for _, chain := range []stratum.Chain{stratum.Ethereum, stratum.Bitcoin} {
 		ids := newTestIDs(chain, 7)
 		bits := uint(16)
-		if chain == chainBitcoin {
+		if chain == stratum.Bitcoin {
 			bits = 24
 			// All but the last are in use already, for time's sake.
 			ids.used = bitset.New(1<<24 - 1000).Complement()
@@ -92,7 +94,7 @@ func TestSessionIDsUsedUp(t *testing.T) {
 }
 
 func TestSessionIDsTakeAndFree(t *testing.T) {
-	ids := newTestIDs(chainBitcoin, 1)
+	ids := newTestIDs(stratum.Bitcoin, 1)
 	take := func(id uint32, ok bool) {
 		t.Helper()
 		if err := ids.take(id); (err == nil) != ok {
@@ -117,7 +119,7 @@ func TestSessionIDsTakeAndFree(t *testing.T) {
 // IDs in use when the server ID changes stay in use, and are known again if
 // the old server ID comes back.
 func TestSessionIDsServerIDChange(t *testing.T) {
-	ids := newTestIDs(chainBitcoin, 1)
+	ids := newTestIDs(stratum.Bitcoin, 1)
 	if ids.server() != 1 {
 		t.Fatalf("server ID %d", ids.server())
 	}
@@ -151,7 +153,7 @@ func TestSessionIDsTakenBeforeServerID(t *testing.T) {
 }
 
 func TestSessionIDsRace(t *testing.T) {
-	ids := newTestIDs(chainEthereum, 1)
+	ids := newTestIDs(stratum.Ethereum, 1)
 	var mu sync.Mutex
 	live := make(map[uint32]bool)
 	var all sync.WaitGroup
@@ -175,5 +177,53 @@ func TestSessionIDsRace(t *testing.T) {
 	all.Wait()
 	if ids.inUse != 0 || ids.used.Count() != 0 {
 		t.Errorf("%d, by the set %d, still in use", ids.inUse, ids.used.Count())
+	}
+}
+
+// Session IDs are the server ID above the index, which begins at 128.
+func TestSessionBits(t *testing.T) {
+	for _, tc := range []struct {
+		chain  stratum.Chain
+		server uint8
+		want   []uint32
+	}{
+		{stratum.Bitcoin, 1, []uint32{0x01000080, 0x01000081, 0x01000082}},
+		{stratum.DecredNormal, 2, []uint32{0x02000080, 0x02000081}},
+		{stratum.DecredGominer, 255, []uint32{0xff000080, 0xff000081}},
+		{stratum.Ethereum, 1, []uint32{0x010080, 0x010181, 0x010282}},
+		{stratum.Ethereum, 255, []uint32{0xff0080, 0xff0181}},
+	} {
+		ids := newSessionIDs(tc.chain.IndexBits(), tc.chain.IndexStep())
+		ids.setServerID(tc.server)
+		for _, want := range tc.want {
+			if got, err := ids.allocate(); err != nil || got != want {
+				t.Errorf("%s server %d: session %08x, %v, want %08x", tc.chain, tc.server, got, err, want)
+			}
+		}
+	}
+}
+
+// All Ethereum sessions of a server are different though the index jumps, and
+// so are the extranonces.
+func TestSessionBitsWrap(t *testing.T) {
+	ids := newSessionIDs(stratum.Ethereum.IndexBits(), stratum.Ethereum.IndexStep())
+	ids.setServerID(7)
+	seen := make(map[string]bool)
+	for range 1 << 16 {
+		id, err := ids.allocate()
+		if err != nil {
+			t.Fatalf("after %d: %v", len(seen), err)
+		}
+		if id>>16 != 7 {
+			t.Fatalf("session %08x is not of server 7", id)
+		}
+		if x := stratum.Ethereum.Extranonce(id); seen[x] {
+			t.Fatalf("extranonce %s twice", x)
+		} else {
+			seen[x] = true
+		}
+	}
+	if id, err := ids.allocate(); err == nil {
+		t.Errorf("one more session: %08x", id)
 	}
 }

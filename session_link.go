@@ -9,6 +9,7 @@ import (
 	"github.com/golang/glog"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 var (
@@ -115,7 +116,7 @@ func (s *Session) nextAddress(l *linking) {
 		s.linkFailed(errAgentPool, finding{blame: blameSession}, evidenceSession)
 		return
 	}
-	if l.pool.ownExtranonce && !s.auth.name.sendable() {
+	if l.pool.ownExtranonce && !s.auth.name.Sendable() {
 		s.linkFailed(errNameNotSendable, finding{blame: blameSession}, evidenceSession)
 		return
 	}
@@ -223,10 +224,10 @@ func (s *Session) linkFailed(err error, f finding, ev evidence) {
 			return
 		}
 		if errors.Is(err, errNameNotSendable) {
-			s.refuse(errEmptySubAccount, err.Error())
+			s.refuse(stratum.ErrEmptySubAccount, err.Error())
 			return
 		}
-		s.refuse(errConnectFailed, err.Error())
+		s.refuse(stratum.ErrConnectFailed, err.Error())
 	case phaseSwitching:
 		s.switchLater(l)
 	case phaseReconnecting:
@@ -244,7 +245,7 @@ func (s *Session) notDialled(l *linking, c *choice) {
 		// it has no other address.
 		if s.phase == phaseRouting {
 			s.linking = nil
-			s.refuse(errConnectFailed, err.Error())
+			s.refuse(stratum.ErrConnectFailed, err.Error())
 			return
 		}
 		if l.once {
@@ -278,7 +279,7 @@ func (s *Session) waitForPool(l *linking, err error) {
 			return
 		}
 		s.linking = nil
-		s.refuse(errConnectFailed, err.Error())
+		s.refuse(stratum.ErrConnectFailed, err.Error())
 	case phaseSwitching:
 		s.switchLater(l)
 	case phaseReconnecting:
@@ -331,12 +332,12 @@ func (s *Session) tryAnotherPool(l *linking) {
 // isOwnFault reports whether the pool did nothing wrong but cannot serve this
 // session. Other sessions may work there.
 func isOwnFault(err error) bool {
-	var size *sizeError
+	var size *stratum.SizeError
 	return errors.As(err, &size) || errors.Is(err, errAgentPool)
 }
 
 // answerIn is the pool's own answer that an error stands for, or nil.
-func answerIn(err error) *response {
+func answerIn(err error) *stratum.Response {
 	var refused *refusedError
 	var subscribe *subscribeError
 	switch {
@@ -350,9 +351,9 @@ func answerIn(err error) *response {
 
 // passRefusal gives the miner the pool's own answer to its authorization, or
 // to mining.subscribe.
-func (s *Session) passRefusal(answer *response, why error) {
+func (s *Session) passRefusal(answer *stratum.Response, why error) {
 	s.manager.monitor.refused(s.account.name, failRefused, why.Error())
-	s.miner.Write(s.dialect().appendForwarded(nil, s.auth.id, answer))
+	s.miner.Write(s.dialect().AppendForwarded(nil, s.auth.id, answer))
 	s.backToHandshake()
 }
 

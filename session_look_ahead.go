@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // Some miners send mining.extranonce.subscribe or mining.configure right behind
@@ -19,16 +21,16 @@ func (s *Session) lookAhead() {
 		return
 	}
 	for rest := s.miner.Peek(maxLookAhead); ; {
-		line := nextLine(rest)
+		line := stratum.NextLine(rest)
 		if line == nil {
 			return
 		}
 		rest = rest[len(line):]
-		switch string(lineMethod(line)) {
+		switch string(stratum.LineMethod(line)) {
 		case "mining.extranonce.subscribe":
 			s.wantsExtranonce = true
 		case "mining.configure":
-			if r, err := parseRequest(line); err == nil && s.askedMask == 0 {
+			if r, err := stratum.ParseRequest(line); err == nil && s.askedMask == 0 {
 				s.noteConfigure(r)
 				s.configureAhead = s.askedMask != 0
 			}
@@ -37,8 +39,8 @@ func (s *Session) lookAhead() {
 }
 
 // noteConfigure remembers what a mining.configure asks for, without an answer.
-func (s *Session) noteConfigure(r *request) {
-	if s.manager.chain == chainBitcoin {
+func (s *Session) noteConfigure(r *stratum.Request) {
+	if s.manager.chain == stratum.Bitcoin {
 		s.configure(r, 0)
 	}
 }
@@ -48,8 +50,8 @@ func (s *Session) noteConfigure(r *request) {
 // pool allows; otherwise it goes to the pool. It reports whether the request is
 // done with.
 func (s *Session) configureLate(line []byte) bool {
-	r, err := parseRequest(line)
-	if err != nil || s.manager.chain != chainBitcoin {
+	r, err := stratum.ParseRequest(line)
+	if err != nil || s.manager.chain != stratum.Bitcoin {
 		return false
 	}
 	if !s.configureAhead {
@@ -60,26 +62,26 @@ func (s *Session) configureLate(line []byte) bool {
 	s.configureAhead = false
 	result, e := s.configure(r, s.sentMask)
 	switch {
-	case r.isNotification():
+	case r.IsNotification():
 	case e != nil:
-		s.miner.Write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
+		s.miner.Write(s.dialect().AppendError(nil, r.ID, e, s.manager.ids.server()))
 	default:
-		s.miner.Write(s.dialect().appendResult(nil, r.ID, result))
+		s.miner.Write(s.dialect().AppendResult(nil, r.ID, result))
 	}
 	return true
 }
 
 // configure reads BIP 310's mining.configure, remembers what it asks for and
 // gives the result that grants at most the version bits of allowed.
-func (s *Session) configure(r *request, allowed uint32) (result []byte, e *stratumError) {
-	params := r.paramList()
+func (s *Session) configure(r *stratum.Request, allowed uint32) (result []byte, e *stratum.Error) {
+	params := r.ParamList()
 	var extensions []string
-	if len(params) == 0 || isNull(params[0]) || wireJSON.Unmarshal(params[0], &extensions) != nil {
-		return nil, errTooFewParams
+	if len(params) == 0 || stratum.IsNull(params[0]) || stratum.JSON.Unmarshal(params[0], &extensions) != nil {
+		return nil, stratum.ErrTooFewParams
 	}
 	options := map[string]json.RawMessage{}
 	if len(params) > 1 {
-		if wireJSON.Unmarshal(params[1], &options) != nil {
+		if stratum.JSON.Unmarshal(params[1], &options) != nil {
 			options = nil
 		}
 	}
@@ -88,7 +90,7 @@ func (s *Session) configure(r *request, allowed uint32) (result []byte, e *strat
 		if len(result) > 1 {
 			result = append(result, ',')
 		}
-		result = append(result, quote(extension)...)
+		result = append(result, stratum.Quote(extension)...)
 		result = append(result, ':')
 		switch extension {
 		case "version-rolling":
@@ -119,7 +121,7 @@ const anyBits = 0xffffffff
 // configuredLate tells the miner what the pool says of version rolling when the
 // link is in use already.
 func (s *Session) configuredLate(line []byte) {
-	r, err := parseResponse(line)
+	r, err := stratum.ParseResponse(line)
 	if err != nil || s.askedMask == 0 {
 		return
 	}
@@ -132,6 +134,6 @@ func (s *Session) configuredLate(line []byte) {
 	}
 	if mask := s.askedMask & allowed; mask != s.sentMask {
 		s.sentMask = mask
-		s.miner.Write(appendVersionMask(nil, mask))
+		s.miner.Write(stratum.AppendVersionMask(nil, mask))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -21,12 +22,12 @@ func TestSessionOwnPoolIsAskedInTurn(t *testing.T) {
 	link := p.Next()
 	subscribe := link.ExpectMethod("mining.subscribe")
 	expectQuiet(t, link)
-	link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"aaaaaaaa",4],"error":null}`, lineID([]byte(subscribe))))
+	link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"aaaaaaaa",4],"error":null}`, stratum.LineID([]byte(subscribe))))
 	authorize := link.ExpectMethod("mining.authorize")
 	expectQuiet(t, link)
-	link.SendLine(goodAnswer(string(lineID([]byte(authorize)))))
+	link.SendLine(goodAnswer(string(stratum.LineID([]byte(authorize)))))
 	suggestion := link.ExpectMethod("mining.suggest_difficulty")
-	link.SendLine(goodAnswer(string(lineID([]byte(suggestion)))))
+	link.SendLine(goodAnswer(string(stratum.LineID([]byte(suggestion)))))
 	link.SendLine(ownJob("j", "01", "02", true))
 	miner.Line(stratumtest.Patience)
 	miner.ExpectLine(`{"id":7,"result":true,"error":null}`)
@@ -67,7 +68,7 @@ func TestSessionLooksAhead(t *testing.T) {
 		link := p.Next()
 		if together {
 			asked := link.ExpectMethod("mining.configure")
-			link.SendLine(fmt.Sprintf(`{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"00ffe000"},"error":null}`, lineID([]byte(asked))))
+			link.SendLine(fmt.Sprintf(`{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"00ffe000"},"error":null}`, stratum.LineID([]byte(asked))))
 		}
 		subscribe := link.ExpectMethod("mining.subscribe")
 		if !together {
@@ -75,9 +76,9 @@ func TestSessionLooksAhead(t *testing.T) {
 			eventually(t, "the request waits", func() bool { return sw.waitingBytes() > 0 })
 		}
 		// There is no room for the miner's own extranonce: it must take the pool's.
-		link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"aaaaaaaa",3],"error":null}`, lineID([]byte(subscribe))))
+		link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"aaaaaaaa",3],"error":null}`, stratum.LineID([]byte(subscribe))))
 		authorize := link.ExpectMethod("mining.authorize")
-		link.SendLine(goodAnswer(string(lineID([]byte(authorize)))))
+		link.SendLine(goodAnswer(string(stratum.LineID([]byte(authorize)))))
 		link.SendLine(ownJob("j", "01", "02", true))
 		miner.Line(stratumtest.Patience)
 		miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
@@ -113,15 +114,15 @@ func TestSessionConfigureLate(t *testing.T) {
 	const configure = `{"id":9,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`
 	sc.miner.SendLine(configure)
 	asked := btc.ExpectMethod("mining.configure")
-	answer := fmt.Sprintf(`{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}`, lineID([]byte(asked)))
+	answer := fmt.Sprintf(`{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}`, stratum.LineID([]byte(asked)))
 	btc.SendLine(answer)
 	sc.miner.ExpectLine(answer)
 
 	sc.sw.coins.set("alice", "bcc")
 	bcc := sc.pools["bcc"].Next()
-	id := lineID([]byte(bcc.ExpectMethod("mining.configure")))
-	subscribe := lineID([]byte(bcc.ExpectMethod("mining.subscribe")))
-	authorize := lineID([]byte(bcc.ExpectMethod("mining.authorize")))
+	id := stratum.LineID([]byte(bcc.ExpectMethod("mining.configure")))
+	subscribe := stratum.LineID([]byte(bcc.ExpectMethod("mining.subscribe")))
+	authorize := stratum.LineID([]byte(bcc.ExpectMethod("mining.authorize")))
 	bcc.Send(joinLines(fmt.Sprintf(`{"id":%s,"result":[[],"01000080",8],"error":null}`, subscribe), goodAnswer(string(authorize)), jobLine("bcc-1", false)))
 	sc.miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`) // after the grace
 	sc.miner.ExpectMethod("mining.notify")

@@ -4,10 +4,11 @@ import (
 	"slices"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // sessionLimits is what the relay's loops hold for a session's sockets.
-var sessionLimits = relay.Limits{Kept: maxPoolLine, Bulk: maxRegistered}
+var sessionLimits = relay.Limits{Kept: stratum.MaxPoolLine, Bulk: maxRegistered}
 
 // sessionLoop is a loop with what its sessions share. Its fields belong to the
 // loop's goroutine.

@@ -18,6 +18,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // fdReserve is how many descriptors are reserved for everything except
@@ -50,7 +51,7 @@ var defaultTiming = timing{
 type sessionManager struct {
 	config    *Config
 	made      time.Time
-	chain     chainType
+	chain     stratum.Chain
 	plan      extranoncePlan
 	sizes     *sizeSurvey      // nil: the plan has the size
 	proxies   []netip.Prefix   // TrustedProxies
@@ -108,7 +109,7 @@ type sessionManager struct {
 // newSessionManager makes a manager and its loops. start runs them, serve
 // accepts miners. The caller closes both the manager and the coin source.
 func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) {
-	chain, err := parseChainType(c.ChainType)
+	chain, err := stratum.ParseChain(c.ChainType)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 		pools:     pools,
 		health:    health,
 		coins:     source,
-		ids:       newSessionIDs(chain.indexBits(), chain.indexStep()),
+		ids:       newSessionIDs(chain.IndexBits(), chain.IndexStep()),
 		gate:      newDialGate(c.MaxPoolDials, c.MaxPoolDialsPerSecond),
 		drainTime: time.Duration(c.DrainSeconds) * time.Second,
 		timing:    defaultTiming,

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"strings"
 	"testing"
 
@@ -100,83 +98,5 @@ func TestOddPoolLines(t *testing.T) {
 		}
 		sc.share(btc, "5", "btc-1")
 		sc.answered(btc, "5")
-	}
-}
-
-// What the byte scanner and a JSON decoder read of a line that is passed on is
-// the same.
-func FuzzOneReading(f *testing.F) {
-	for _, line := range append(fuzzLines(f), `{"id":1,"id":2,"method":"a","method":"b","params":["w","j"],"params":["x",7]}`, `{"\u0069d":1,"method":"\u0061","params":["\u0062","\\"]}`,
-		`{"Id":1,"METHOD":"a","x":{"params":[]},"params":[1.0,null]}`, "\ufeff{\"id\":1}\x00", `{"method":"a","paramſ":[1]}`, `{"id":1,"method":null,"params":[[[[[[[[[["a"]]]]]]]]]]}`) {
-		f.Add([]byte(line))
-	}
-	f.Fuzz(func(t *testing.T, line []byte) {
-		if bytes.IndexByte(line, '\n') >= 0 {
-			return
-		}
-		sc := scanMinerLine(line)
-		passed := line
-		if !sc.whole || sc.odd || !sc.hasMethodName(line) {
-			var err error
-			if passed, err = canonicalLine(line); err != nil {
-				return
-			}
-			sc = scanPoolLine(passed)
-			if !sc.whole || sc.odd && !bytes.ContainsFunc(passed, func(r rune) bool { return r == '\\' || r > 0x7e }) {
-				t.Fatalf("%q is still odd: %q", line, passed)
-			}
-		}
-		checkReading(t, passed, &sc)
-		// Nor may a pool's line be read in two ways.
-		if sc := scanPoolLine(line); sc.whole && !sc.odd && json.Valid(line) {
-			checkReading(t, line, &sc)
-		}
-	})
-}
-
-// checkReading compares a scan with what two decoders read, one that minds the
-// case of names and one that does not.
-func checkReading(t *testing.T, line []byte, sc *scannedLine) {
-	t.Helper()
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(line, &members); err != nil {
-		t.Fatalf("%q is passed on, but no JSON: %v", line, err)
-	}
-	var folded struct{ ID, Method, Params, Worker json.RawMessage }
-	if err := json.Unmarshal(line, &folded); err != nil {
-		t.Fatalf("%q: %v", line, err)
-	}
-	for m, got := range map[lineMember]json.RawMessage{
-		memberID: folded.ID, memberMethod: folded.Method, memberParams: folded.Params, memberWorker: folded.Worker,
-	} {
-		name, scanned := memberNames[m], sc.value(line, m)
-		if !bytes.Equal(scanned, members[name]) || !bytes.Equal(orNull(scanned), orNull(got)) {
-			t.Fatalf("%q: %s is %q to the scanner, %q and %q to decoders", line, name, scanned, members[name], got)
-		}
-	}
-	r, err := parseRequest(line)
-	if err != nil {
-		t.Fatalf("%q: %v", line, err)
-	}
-	if method := sc.method(line); string(method) != r.Method && bytes.IndexByte(method, '\\') < 0 {
-		t.Fatalf("%q: method %q and %q", line, method, r.Method)
-	}
-	params := r.paramList()
-	for n, scanned := range [][]byte{scalarParam(line, 0), shareJobID(line)} { // the worker, the job ID
-		if n >= len(params) {
-			if scanned != nil {
-				t.Fatalf("%q: parameter %d is %q, but there are %d", line, n, scanned, len(params))
-			}
-			continue
-		}
-		want := string(params[n])
-		if text, ok := jsonString(params[n]); ok {
-			want = text
-		} else if !isNumber(params[n]) {
-			want = ""
-		}
-		if got := plainID(scanned); string(got) != want {
-			t.Fatalf("%q: parameter %d is %q, want %q", line, n, got, want)
-		}
 	}
 }

@@ -8,81 +8,13 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // Relaying looks at lines without decoding them. Nearly all of them go on as
 // they are, all lines of one read in one write. Only a few methods, found by
 // scanning bytes, are read in full. Odd lines, which other readers may
-// understand in another way, go on in canonical form; see decode.go.
-
-// lineKind is what a byte scan tells of a line.
-type lineKind uint8
-
-const (
-	lineAnswer lineKind = iota // no method
-	lineJob
-	lineDifficulty
-	lineTarget
-	lineVersionMask
-	lineSetExtranonce
-	lineReconnect
-	lineShare
-	lineOther
-)
-
-func poolLineKind(line []byte) lineKind {
-	sc := scanPoolLine(line)
-	return sc.poolKind(line)
-}
-
-func (sc *scannedLine) poolKind(line []byte) lineKind {
-	if sc.isDecorated(line) {
-		return lineAnswer
-	}
-	switch string(sc.method(line)) {
-	case "":
-		return lineAnswer
-	case "mining.notify":
-		return lineJob
-	case "mining.set_difficulty":
-		return lineDifficulty
-	case "mining.set_target":
-		return lineTarget
-	case "mining.set_version_mask":
-		return lineVersionMask
-	case "mining.set_extranonce":
-		return lineSetExtranonce
-	case "client.reconnect":
-		return lineReconnect
-	}
-	return lineOther
-}
-
-// isDecorated reports whether a line with a method is an answer all the same:
-// some pools repeat the request in it.
-func (sc *scannedLine) isDecorated(line []byte) bool {
-	if sc.members[memberMethod].end == 0 || sc.id(line) == nil {
-		return false
-	}
-	return sc.has(line, memberResult) ||
-		sc.members[memberParams].end == 0 && (sc.members[memberResult].end > 0 || sc.members[memberError].end > 0)
-}
-
-func minerLineKind(line []byte) lineKind {
-	sc := scanMinerLine(line)
-	return sc.minerKind(line)
-}
-
-func (sc *scannedLine) minerKind(line []byte) lineKind {
-	if sc.members[memberMethod].end == 0 {
-		return lineAnswer
-	}
-	switch string(sc.method(line)) {
-	case "mining.submit", "eth_submitWork":
-		return lineShare
-	}
-	return lineOther
-}
+// understand in another way, go on in canonical form; see stratum.CanonicalLine.
 
 // minerReceived passes complete lines of the miner to the pool.
 func (s *Session) minerReceived(b []byte) int {
@@ -90,7 +22,7 @@ func (s *Session) minerReceived(b []byte) int {
 		return 0 // paused: they wait for the next link
 	}
 	end, err := s.completeEnd(b)
-	if err == nil && len(b)-end > maxMinerLine && !s.isAgentBody(b[end:]) {
+	if err == nil && len(b)-end > stratum.MaxMinerLine && !s.isAgentBody(b[end:]) {
 		err = relay.ErrLineTooLong
 	}
 	if err != nil {
@@ -121,26 +53,26 @@ func (s *Session) minerReceived(b []byte) int {
 
 // isAgentBody says that b is part of a binary message, whose length is bounded
 // by its two bytes.
-func (s *Session) isAgentBody(b []byte) bool { return s.agent != nil && b[0] == agentMagic }
+func (s *Session) isAgentBody(b []byte) bool { return s.agent != nil && b[0] == stratum.AgentMagic }
 
 // minerLine looks at one line or message and reports whether it goes to the
 // pool as it is. flush writes the lines before it, and is called if not.
 func (s *Session) minerLine(line []byte, flush func()) bool {
-	if s.agent != nil && line[0] == agentMagic {
+	if s.agent != nil && line[0] == stratum.AgentMagic {
 		asItIs, err := s.agentToPool(line, flush)
 		if err != nil {
 			s.close(err.Error())
 		}
 		return asItIs
 	}
-	if len(line) > maxMinerLine {
+	if len(line) > stratum.MaxMinerLine {
 		s.manager.monitor.tooLong(relay.ErrLineTooLong)
 		s.close(relay.ErrLineTooLong.Error())
 		return false
 	}
-	var sc scannedLine
-	sc.scan(line, true)
-	if !sc.whole || sc.odd || !sc.hasMethodName(line) {
+	var sc stratum.ScannedLine
+	sc.Scan(line, true)
+	if !sc.Whole || sc.Odd || !sc.HasMethodName(line) {
 		flush()
 		s.oddMinerLine(line)
 		return false
@@ -148,30 +80,24 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 	return s.plainMinerLine(line, &sc, flush)
 }
 
-// hasMethodName reports whether the method, if there is one, is a text.
-func (sc *scannedLine) hasMethodName(line []byte) bool {
-	at := sc.members[memberMethod]
-	return at.end == 0 || line[at.start] == '"'
-}
-
 // plainMinerLine is minerLine for lines that are read in one way only.
-func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) bool {
-	id := sc.id(line)
-	switch sc.minerKind(line) {
-	case lineAnswer:
+func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush func()) bool {
+	id := sc.ID(line)
+	switch sc.MinerKind(line) {
+	case stratum.KindAnswer:
 		return true
-	case lineShare:
+	case stratum.KindShare:
 		if s.routeShare(line) {
 			flush()
 			return false
 		}
 		s.countShare(s.link)
-		if s.link.rules != nil || s.link.own.find(id) >= 0 {
+		if s.link.rules != nil || s.link.own.Find(id) >= 0 {
 			flush()
 			s.sendShare(s.link, line, nil)
 			return false
 		}
-		s.requests.pushShare(s.link.tag, id, s.link.generationOf(line))
+		s.requests.PushShare(s.link.tag, id, s.link.generationOf(line))
 		return true
 	}
 	flush()
@@ -180,12 +106,12 @@ func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) boo
 	}
 	wire, ok := s.wireID(s.link, id)
 	if !ok {
-		s.miner.Write(s.dialect().appendError(nil, id, errTooMany, s.manager.ids.server()))
+		s.miner.Write(s.dialect().AppendError(nil, id, stratum.ErrTooMany, s.manager.ids.server()))
 		return false
 	}
-	s.requests.push(s.link.tag, wire)
+	s.requests.Push(s.link.tag, wire)
 	if !bytes.Equal(wire, id) {
-		line = withID(line, sc.members[memberID], wire)
+		line = stratum.WithID(line, sc.Members[stratum.MemberID], wire)
 	}
 	s.link.socket.Write(line)
 	return false
@@ -196,65 +122,65 @@ func (s *Session) plainMinerLine(line []byte, sc *scannedLine, flush func()) boo
 func (s *Session) sendShare(to *link, line, poolJob []byte) {
 	generation := to.generationOf(line)
 	if poolJob != nil {
-		line = putJobID(bytes.Clone(line), 1, poolJob)
+		line = stratum.PutJobID(bytes.Clone(line), 1, poolJob)
 	}
-	sc := scanPoolLine(line)
-	id := sc.id(line)
+	sc := stratum.ScanPoolLine(line)
+	id := sc.ID(line)
 	wire, ok := s.wireID(to, id)
 	if !ok {
-		s.refuseShare(to, id, generation, errTooMany)
+		s.refuseShare(to, id, generation, stratum.ErrTooMany)
 		return
 	}
 	aliased := !bytes.Equal(wire, id)
 	if aliased {
-		line = withID(line, sc.members[memberID], wire)
+		line = stratum.WithID(line, sc.Members[stratum.MemberID], wire)
 	}
 	switch {
 	case to.rules == nil:
 		to.socket.Write(line)
 	case !s.writeShare(to, line):
 		if aliased {
-			to.own.take(wire)
+			to.own.Take(wire)
 		}
 		s.manager.notUnderstood.Add(1)
-		s.refuseShare(to, id, generation, errNotUnderstood)
+		s.refuseShare(to, id, generation, stratum.ErrNotUnderstood)
 		return
 	}
-	s.requests.pushShare(to.tag, wire, generation)
+	s.requests.PushShare(to.tag, wire, generation)
 }
 
 // refuseShare answers a share that no pool gets.
-func (s *Session) refuseShare(to *link, id []byte, generation hashrate.Generation, e *stratumError) {
+func (s *Session) refuseShare(to *link, id []byte, generation hashrate.Generation, e *stratum.Error) {
 	s.countRefused(to, to.work.Difficulty(generation), hashrate.RefusalOther)
 	if len(id) > 0 {
-		s.miner.Write(s.dialect().appendError(nil, id, e, s.manager.ids.server()))
+		s.miner.Write(s.dialect().AppendError(nil, id, e, s.manager.ids.server()))
 	}
 }
 
 // minerSpecial handles a request that the switcher answers itself or
 // remembers. It reports whether the line is done with.
 func (s *Session) minerSpecial(line []byte) bool {
-	switch string(lineMethod(line)) {
+	switch string(stratum.LineMethod(line)) {
 	case "mining.extranonce.subscribe":
-		r, err := parseRequest(line)
+		r, err := stratum.ParseRequest(line)
 		if err != nil {
 			return false
 		}
 		s.wantsExtranonce = true
-		if !r.isNotification() {
-			s.miner.Write(s.dialect().appendResult(nil, r.ID, []byte("true")))
+		if !r.IsNotification() {
+			s.miner.Write(s.dialect().AppendResult(nil, r.ID, []byte("true")))
 		}
 		return true
 	case "mining.suggest_difficulty", "mining.suggest_target":
-		if r, err := parseRequest(line); err == nil {
+		if r, err := stratum.ParseRequest(line); err == nil {
 			s.remember(r)
 		}
 	case "mining.subscribe":
-		r, err := parseRequest(line)
+		r, err := stratum.ParseRequest(line)
 		if err != nil {
 			return false
 		}
-		s.miner.Write(s.dialect().appendError(nil, r.ID, errDuplicateSubscribed, s.manager.ids.server()))
+		s.miner.Write(s.dialect().AppendError(nil, r.ID, stratum.ErrDuplicateSubscribed, s.manager.ids.server()))
 		return true
 	case "mining.authorize", "eth_submitLogin":
 		return s.authorizeExtra(line)
@@ -265,8 +191,8 @@ func (s *Session) minerSpecial(line []byte) bool {
 	case "mining.get_transactions":
 		return s.askTransactions(line)
 	default:
-		if r, err := parseRequest(line); err == nil && resembles(r.Method) {
-			s.miner.Write(s.dialect().appendError(nil, r.ID, errUnknownMethod, s.manager.ids.server()))
+		if r, err := stratum.ParseRequest(line); err == nil && stratum.Resembles(r.Method) {
+			s.miner.Write(s.dialect().AppendError(nil, r.ID, stratum.ErrUnknownMethod, s.manager.ids.server()))
 			return true
 		}
 	}
@@ -276,7 +202,7 @@ func (s *Session) minerSpecial(line []byte) bool {
 // poolReceived passes complete lines of the pool to the miner.
 func (s *Session) poolReceived(b []byte) int {
 	end, err := s.completeEnd(b)
-	if err == nil && len(b)-end > maxPoolLine {
+	if err == nil && len(b)-end > stratum.MaxPoolLine {
 		err = relay.ErrLineTooLong
 	}
 	if err != nil {
@@ -305,11 +231,11 @@ func (s *Session) poolReceived(b []byte) int {
 // poolLine looks at one line or message and reports whether it goes to the
 // miner as it is. flush writes the lines before it, and is called if not.
 func (s *Session) poolLine(line []byte, flush func()) bool {
-	if s.agent != nil && line[0] == agentMagic {
+	if s.agent != nil && line[0] == stratum.AgentMagic {
 		if line[1] == hashrate.AgentDifficulty {
 			s.agentDifficultyHeard(line)
 		}
-		if line[1] != agentAnswer {
+		if line[1] != stratum.AgentAnswer {
 			return true
 		}
 		now := s.agentAnswered(s.link, line)
@@ -323,21 +249,21 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		s.releaseAgentAnswers()
 		return false
 	}
-	var sc scannedLine
-	sc.scan(line, false)
-	if !sc.whole || sc.odd {
+	var sc stratum.ScannedLine
+	sc.Scan(line, false)
+	if !sc.Whole || sc.Odd {
 		flush()
 		odd := line
 		if line = s.oddPoolLine(s.link, line); line == nil {
-			switch kind := sc.poolKind(odd); {
-			case kind == lineSetExtranonce:
+			switch kind := sc.PoolKind(odd); {
+			case kind == stratum.KindSetExtranonce:
 				s.poolLost(errPoolNoise) // it may have meant another extranonce
-			case kind == lineJob && s.link.rules != nil:
+			case kind == stratum.KindJob && s.link.rules != nil:
 				s.poolLost(jobError(odd))
 			}
 			return false
 		}
-		sc = scanPoolLine(line)
+		sc = stratum.ScanPoolLine(line)
 		if s.plainPoolLine(line, &sc, func() {}) {
 			s.miner.Write(line)
 		}
@@ -349,24 +275,24 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 // formerAnswer is a line of a former link as the miner gets it now, nil if it
 // gets none.
 func (s *Session) formerAnswer(former *link, line []byte) []byte {
-	sc := scanPoolLine(line)
-	if !sc.whole || sc.odd {
+	sc := stratum.ScanPoolLine(line)
+	if !sc.Whole || sc.Odd {
 		if line = s.oddPoolLine(former, line); line == nil {
 			return nil
 		}
-		sc = scanPoolLine(line)
+		sc = stratum.ScanPoolLine(line)
 	}
-	if sc.poolKind(line) != lineAnswer {
+	if sc.PoolKind(line) != stratum.KindAnswer {
 		return nil
 	}
 	return s.answered(former, s.plainAnswer(line, &sc), &sc)
 }
 
 // plainPoolLine is poolLine for lines that are read in one way only.
-func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool {
-	switch kind := sc.poolKind(line); kind {
-	case lineAnswer:
-		if s.link.formerAnswers > 0 && isFormerOwnID(sc.id(line)) {
+func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func()) bool {
+	switch kind := sc.PoolKind(line); kind {
+	case stratum.KindAnswer:
+		if s.link.formerAnswers > 0 && isFormerOwnID(sc.ID(line)) {
 			s.link.formerAnswers--
 			flush()
 			return false
@@ -382,7 +308,7 @@ func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool
 			s.releaseHeld()
 			return false
 		}
-	case lineJob:
+	case stratum.KindJob:
 		s.gotJob()
 		s.jobHeard(line)
 		if told := s.jobNoted(line, sc); told != nil || s.link.rules != nil {
@@ -392,10 +318,10 @@ func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool
 			}
 			return false
 		}
-	case lineDifficulty, lineTarget:
+	case stratum.KindDifficulty, stratum.KindTarget:
 		s.link.difficultyHeard(kind, line, s.now())
 		s.difficultyTold()
-	case lineVersionMask, lineSetExtranonce, lineReconnect:
+	case stratum.KindVersionMask, stratum.KindSetExtranonce, stratum.KindReconnect:
 		flush()
 		s.poolSpecial(kind, line)
 		return false
@@ -407,35 +333,35 @@ func (s *Session) plainPoolLine(line []byte, sc *scannedLine, flush func()) bool
 // link taken over from it.
 func isFormerOwnID(id []byte) bool {
 	switch string(id) {
-	case formerConfigure, formerSuggest, formerWorker:
+	case stratum.FormerConfigure, stratum.FormerSuggest, stratum.FormerWorker:
 		return true
 	}
 	return false
 }
 
 // poolSpecial handles what a pool may not simply tell the miner.
-func (s *Session) poolSpecial(kind lineKind, line []byte) {
+func (s *Session) poolSpecial(kind stratum.Kind, line []byte) {
 	switch kind {
-	case lineVersionMask:
-		r, err := parseRequest(line)
+	case stratum.KindVersionMask:
+		r, err := stratum.ParseRequest(line)
 		if err != nil {
 			return
 		}
-		if mask, ok := versionMaskOf(r); ok && s.askedMask != 0 {
+		if mask, ok := stratum.VersionMaskOf(r); ok && s.askedMask != 0 {
 			s.sentMask = s.askedMask & mask
-			s.miner.Write(appendVersionMask(nil, s.sentMask))
+			s.miner.Write(stratum.AppendVersionMask(nil, s.sentMask))
 			if s.link.rules != nil {
 				s.link.rules.dropBits = false // it knows version rolling after all
 			}
 		}
-	case lineReconnect:
+	case stratum.KindReconnect:
 		if !s.mayRenew() {
 			return
 		}
 		// The miner must stay here; the link is what gets renewed.
 		glog.V(2).Infof("%s pool asked to reconnect coin=%q", s, s.link.pool.coin)
 		s.renew(nil)
-	case lineSetExtranonce:
+	case stratum.KindSetExtranonce:
 		if err := s.extranonceChanged(line); err != nil {
 			s.poolLost(err)
 		}
@@ -446,7 +372,7 @@ func (s *Session) poolSpecial(kind lineKind, line []byte) {
 // would refuse every share.
 func (s *Session) extranonceRefused(line []byte) error {
 	if glog.V(1) {
-		s.manager.limitedLog.Infof("extranonce changed", "%s pool changed the extranonce: %q", s, clip(bytes.TrimSpace(line)))
+		s.manager.limitedLog.Infof("extranonce changed", "%s pool changed the extranonce: %q", s, stratum.Clip(bytes.TrimSpace(line)))
 	}
-	return fmt.Errorf("pool changed the extranonce: %q", clip(bytes.TrimSpace(line)))
+	return fmt.Errorf("pool changed the extranonce: %q", stratum.Clip(bytes.TrimSpace(line)))
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"slices"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // A session keeps the ids of the miner's unanswered requests in order, each
@@ -12,163 +12,15 @@ import (
 // order, even if requests with the same id are under way at two pools, and
 // requests that were lost with a pool are answered with an error.
 
-const (
-	// maxRequestID is the longest id that is kept. Answers to longer ids are
-	// passed on as they come.
-	maxRequestID = 64
-
-	// maxRequests bounds the bytes of the ids kept of one session.
-	maxRequests = 16 << 10
-
-	// maxHeld bounds the bytes of answers that wait for another pool's. Beyond
-	// it the order is given up, because a pool could answer one request without
-	// end.
-	maxHeld = 64 << 10
-)
-
-var errPoolConnectionLost = &stratumError{20, "Pool connection lost"}
-
-// requestQueue holds each request as its link tag, the length of its id combined
-// with shareBit, the generation of the difficulty of a share's job, and the id. An
-// empty queue keeps its memory for the next request.
-type requestQueue struct{ b []byte }
-
-// requestHead is the size of what stands before an id.
-const requestHead = 3
-
-// shareBit marks the length of a share's id.
-const shareBit = 0x80
-
-// push adds a request. If there is no room, the oldest requests other than
-// shares are dropped, because some pools never answer them.
-func (q *requestQueue) push(tag linkTag, id []byte) { q.add(tag, id, 0, 0) }
-
-// pushShare adds a share, with the generation of its job's difficulty.
-func (q *requestQueue) pushShare(tag linkTag, id []byte, generation hashrate.Generation) {
-	q.add(tag, id, shareBit, generation)
-}
-
-func (q *requestQueue) add(tag linkTag, id []byte, mark byte, generation hashrate.Generation) {
-	if len(id) == 0 || len(id) > maxRequestID {
-		return
-	}
-	if need := len(q.b) + requestHead + len(id) - maxRequests; need > 0 && !q.dropOthers(need) {
-		return
-	}
-	q.b = append(q.b, byte(tag), byte(len(id))|mark, byte(generation))
-	q.b = append(q.b, id...)
-}
-
-// dropOthers makes room for need bytes by dropping the oldest requests that are
-// not shares. It reports whether there were enough of them; if not, it drops
-// none.
-func (q *requestQueue) dropOthers(need int) bool {
-	room := 0
-	for at := 0; at < len(q.b) && room < need; at = q.after(at) {
-		if q.b[at+1]&shareBit == 0 {
-			room += q.after(at) - at
-		}
-	}
-	if room < need {
-		return false
-	}
-	for at := 0; need > 0; {
-		size := q.after(at) - at
-		if q.b[at+1]&shareBit != 0 {
-			at += size
-			continue
-		}
-		q.remove(at)
-		need -= size
-	}
-	return true
-}
-
-// find returns the position of the link's first request with this id, or -1,
-// and whether another link's request with the same id comes before it. If no id
-// is spelled the same, an id of the same value matches.
-func (q *requestQueue) find(tag linkTag, id []byte) (at int, after bool) {
-	for at = 0; at < len(q.b); at = q.after(at) {
-		if int(q.b[at+1]&^shareBit) == len(id) && bytes.Equal(q.id(at), id) {
-			if linkTag(q.b[at]) == tag {
-				return at, after
-			}
-			after = true
-		}
-	}
-	return q.findValue(tag, id)
-}
-
-func (q *requestQueue) findValue(tag linkTag, id []byte) (at int, after bool) {
-	for at = 0; at < len(q.b); at = q.after(at) {
-		if !sameID(q.id(at), id) {
-			continue
-		}
-		if linkTag(q.b[at]) == tag {
-			return at, after
-		}
-		after = true
-	}
-	return -1, false
-}
-
-// after is the position behind the request at position at.
-func (q *requestQueue) after(at int) int { return at + requestHead + int(q.b[at+1]&^shareBit) }
-
-// id is the id of the request at position at.
-func (q *requestQueue) id(at int) []byte { return q.b[at+requestHead : q.after(at)] }
-
-// remove drops the request at position at. It reports whether that was a share,
-// and the generation of its job's difficulty.
-func (q *requestQueue) remove(at int) (generation hashrate.Generation, share bool) {
-	share, generation = q.b[at+1]&shareBit != 0, hashrate.Generation(q.b[at+2])
-	q.b = append(q.b[:at], q.b[q.after(at):]...)
-	return generation, share
-}
-
-// shares is how many of the link's shares are unanswered.
-func (q *requestQueue) shares(tag linkTag) int {
-	n := 0
-	for at := 0; at < len(q.b); at = q.after(at) {
-		if linkTag(q.b[at]) == tag && q.b[at+1]&shareBit != 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// state is the queue as state files have it: tag, length with shareBit and id of
-// each request, as builds without generations know it, and the generations.
-func (q *requestQueue) state() (requests, generations []byte) {
-	for at := 0; at < len(q.b); at = q.after(at) {
-		requests = append(append(requests, q.b[at], q.b[at+1]), q.id(at)...)
-		generations = append(generations, q.b[at+2])
-	}
-	return requests, generations
-}
-
-// newRequestQueue makes the queue that a state file describes, an empty one if it
-// is not sound. Without generations the difficulties are not known.
-func newRequestQueue(requests, generations []byte) (q requestQueue) {
-	for n := 0; len(requests) > 0; n++ {
-		if len(requests) < 2 || len(requests) < 2+int(requests[1]&^shareBit) {
-			return requestQueue{}
-		}
-		size := 2 + int(requests[1]&^shareBit)
-		g := byte(0)
-		if n < len(generations) {
-			g = generations[n]
-		}
-		q.b = append(append(q.b, requests[0], requests[1], g), requests[2:size]...)
-		requests = requests[size:]
-	}
-	return q
-}
+// maxHeld bounds the bytes of answers that wait for another pool's. Beyond
+// it the order is given up, because a pool could answer one request without
+// end.
+const maxHeld = 64 << 10
 
 // heldAnswer waits for the answer to an earlier request with the same id at
 // another pool.
 type heldAnswer struct {
-	tag  linkTag
+	tag  stratum.LinkTag
 	id   []byte
 	line []byte
 }
@@ -176,10 +28,10 @@ type heldAnswer struct {
 // answered notes an answer that a link received. It returns the line to send to
 // the miner, with the miner's own id. It returns nil if the answer has to wait,
 // answers no request of a former link, or answers a request of the switcher.
-func (s *Session) answered(from *link, line []byte, sc *scannedLine) []byte {
-	id, tag, own := sc.id(line), from.tag, from.own
+func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []byte {
+	id, tag, own := sc.ID(line), from.tag, from.own
 	var alias []byte
-	if r, ok := own.take(id); ok {
+	if r, ok := own.Take(id); ok {
 		if r.Alias == nil {
 			if r.Configure && from == s.link {
 				s.configuredLate(line)
@@ -189,30 +41,30 @@ func (s *Session) answered(from *link, line []byte, sc *scannedLine) []byte {
 			}
 			return nil
 		}
-		id, alias = ownIDText(r.ID), r.Alias
+		id, alias = stratum.OwnIDText(r.ID), r.Alias
 	}
 	at, after := -1, false
 	if len(id) > 0 {
-		at, after = s.requests.find(tag, id)
+		at, after = s.requests.Find(tag, id)
 	}
-	if from == s.link && s.manager.chain == chainEthereum && answerJobID(line) != nil {
+	if from == s.link && s.manager.chain == stratum.Ethereum && stratum.AnswerJobID(line) != nil {
 		s.gotJob()
 		s.answerJobNoted(line)
 	}
 	if at < 0 && alias == nil {
 		// ETHProxy pools send jobs as answers, and long ids are not kept.
-		if (from == s.link || len(id) > maxRequestID) && !own.issued(id) {
+		if (from == s.link || len(id) > stratum.MaxRequestID) && !own.Issued(id) {
 			return line
 		}
 		return nil
 	}
-	if at >= 0 && alias == nil && !bytes.Equal(s.requests.id(at), id) {
-		id = bytes.Clone(s.requests.id(at))
+	if at >= 0 && alias == nil && !bytes.Equal(s.requests.ID(at), id) {
+		id = bytes.Clone(s.requests.ID(at))
 		alias = id
 	}
 	if alias != nil {
-		line = withID(line, sc.members[memberID], alias)
-		*sc = scanPoolLine(line)
+		line = stratum.WithID(line, sc.Members[stratum.MemberID], alias)
+		*sc = stratum.ScanPoolLine(line)
 	}
 	if at < 0 {
 		return line // the request was dropped for lack of room
@@ -221,7 +73,7 @@ func (s *Session) answered(from *link, line []byte, sc *scannedLine) []byte {
 		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
 		return nil
 	}
-	if generation, share := s.requests.remove(at); share {
+	if generation, share := s.requests.Remove(at); share {
 		s.countAnswer(from, generation, line, sc)
 	}
 	return line
@@ -239,14 +91,14 @@ func (s *Session) heldBytes() int {
 func (s *Session) releaseHeld() {
 	for i := 0; i < len(s.held); {
 		h := s.held[i]
-		at, after := s.requests.find(h.tag, h.id)
+		at, after := s.requests.Find(h.tag, h.id)
 		if after {
 			i++
 			continue
 		}
 		if at >= 0 {
-			if generation, share := s.requests.remove(at); share {
-				sc := scanPoolLine(h.line)
+			if generation, share := s.requests.Remove(at); share {
+				sc := stratum.ScanPoolLine(h.line)
 				s.countAnswer(s.linkTagged(h.tag), generation, h.line, &sc)
 			}
 			s.miner.Write(h.line)
@@ -261,7 +113,7 @@ func (s *Session) releaseHeld() {
 func (s *Session) failRequests(ended *link) {
 	tag, own := ended.tag, ended.own
 	s.failAgentShares(tag)
-	if len(s.requests.b) == 0 {
+	if s.requests.Size() == 0 {
 		return
 	}
 	// Requests whose answers have come but have to wait keep the pool's
@@ -273,9 +125,9 @@ func (s *Session) failRequests(ended *link) {
 		}
 	}
 	var out []byte
-	for q, at := &s.requests, 0; at < len(q.b); {
-		next, id := q.after(at), q.id(at)
-		if linkTag(q.b[at]) != tag {
+	for q, at := &s.requests, 0; at < q.Size(); {
+		of, id, next := q.At(at)
+		if of != tag {
 			at = next
 			continue
 		}
@@ -285,20 +137,34 @@ func (s *Session) failRequests(ended *link) {
 			continue
 		}
 		server := s.manager.ids.server()
-		if _, after := q.find(tag, id); after {
+		if _, after := q.Find(tag, id); after {
 			// The answer to another link's request with this id has to come
 			// first.
-			q.b[at+1] &^= shareBit // a pool did not judge this share
-			line := s.dialect().appendError(nil, own.minersID(id), errPoolConnectionLost, server)
+			q.ClearShare(at) // a pool did not judge this share
+			line := s.dialect().AppendError(nil, own.MinersID(id), stratum.ErrPoolConnectionLost, server)
 			s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), line})
 			at = next
 			continue
 		}
-		out = s.dialect().appendError(out, own.minersID(id), errPoolConnectionLost, server)
-		q.remove(at)
+		out = s.dialect().AppendError(out, own.MinersID(id), stratum.ErrPoolConnectionLost, server)
+		q.Remove(at)
 	}
 	s.miner.Write(out)
 	if len(s.held) > 0 {
 		s.releaseHeld()
 	}
+}
+
+// wireID returns the id under which a miner's request goes to a link: mostly the
+// miner's own, but another one while a request of the switcher with the same
+// value is not answered. It reports false if no id is left.
+func (s *Session) wireID(to *link, id []byte) ([]byte, bool) {
+	o := to.own
+	if !o.Has(id) {
+		return id, true
+	}
+	return o.Alias(id, func(fresh []byte) bool {
+		at, _ := s.requests.Find(to.tag, fresh)
+		return at >= 0 // the miner has one of this value under way
+	})
 }

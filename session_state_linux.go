@@ -15,6 +15,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // What a session is in runtime.json, and back. Its loop must not be running.
@@ -48,7 +49,7 @@ func (s *Session) state(fds *[]int) sessionState {
 	if s.subscription != nil {
 		st.Protocol = s.subscription.Protocol
 		st.StratumSubscribeRequest = &requestState{ID: json.RawMessage("null"), Method: "mining.subscribe",
-			Params: joinParams([][]byte{quote(s.subscription.UserAgent), quote(s.subscription.ProtocolText)})}
+			Params: joinParams([][]byte{stratum.Quote(s.subscription.UserAgent), stratum.Quote(s.subscription.ProtocolText)})}
 	}
 	if s.auth != nil {
 		st.StratumAuthorizeRequest = workerState(s.auth.id, s.auth.method, s.auth.name, s.auth.rest)
@@ -90,9 +91,9 @@ func joinParams(params [][]byte) json.RawMessage {
 	return append(b, ']')
 }
 
-func workerState(id json.RawMessage, method string, name workerName, rest [][]byte) *requestState {
-	params := append([][]byte{quote(name.String())}, rest...)
-	return &requestState{ID: orNull(id), Method: method, Params: joinParams(params), Sent: name.Sent}
+func workerState(id json.RawMessage, method string, name stratum.WorkerName, rest [][]byte) *requestState {
+	params := append([][]byte{stratum.Quote(name.String())}, rest...)
+	return &requestState{ID: stratum.OrNull(id), Method: method, Params: joinParams(params), Sent: name.Sent}
 }
 
 // resumeSession makes the session that st describes. On an error all its
@@ -143,14 +144,14 @@ func resumeSession(m *sessionManager, l *sessionLoop, st *sessionState, version 
 // checkShapes sees that the sizes in a state file are such as pools and miners
 // can have.
 func (ss *sessionState) checkShapes() error {
-	shapes := []givenExtranonce{{ss.Shape.X, ss.Shape.Size}}
+	shapes := []stratum.GivenExtranonce{{Extranonce1: ss.Shape.X, Size: ss.Shape.Size}}
 	if ss.OwnGiven != nil {
 		shapes = append(shapes, *ss.OwnGiven)
 	}
 	for _, shape := range shapes {
 		if shape.Size < 0 || shape.Size > maxExtranonce2 || len(shape.Extranonce1) > maxExtranonce1 ||
-			!isHex([]byte(shape.Extranonce1), len(shape.Extranonce1)) {
-			return fmt.Errorf("extranonce %q with %d bytes to count in", clip([]byte(shape.Extranonce1)), shape.Size)
+			!stratum.IsHex([]byte(shape.Extranonce1), len(shape.Extranonce1)) {
+			return fmt.Errorf("extranonce %q with %d bytes to count in", stratum.Clip([]byte(shape.Extranonce1)), shape.Size)
 		}
 	}
 	return nil
@@ -180,11 +181,11 @@ func takeDescriptor(fd, version int) error {
 func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhase) error {
 	chain := s.manager.chain
 	// Names of older switchers are the miners' own.
-	parse := chain.parseWorker
+	parse := chain.ParseWorker
 	if version == 0 {
 		s.hasID = true
 	} else {
-		parse = func(full, _ string) workerName { return splitWorker(full) }
+		parse = func(full, _ string) stratum.WorkerName { return stratum.SplitWorker(full) }
 		i := slices.Index(phaseNames[:], st.Phase)
 		if i < 0 || sessionPhase(i) == phaseClosed {
 			return fmt.Errorf("unknown phase %q", st.Phase)
@@ -192,16 +193,16 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 		*phase = sessionPhase(i)
 	}
 	if r := st.StratumSubscribeRequest; r != nil {
-		s.subscription = s.manager.newSubscription((&request{Params: r.Params}).paramList())
+		s.subscription = s.manager.newSubscription((&stratum.Request{Params: r.Params}).ParamList())
 		// An agent stays one, whatever the configuration says by now.
-		s.subscription.agent = s.subscription.agent || st.AgentShares != nil
+		s.subscription.ListedAgent = s.subscription.ListedAgent || st.AgentShares != nil
 		if version > 0 {
 			s.subscription.Protocol = st.Protocol
-		} else if chain == chainEthereum && st.StratumAuthorizeRequest != nil &&
-			st.StratumAuthorizeRequest.Method == "eth_submitLogin" && hasPrefixFold(s.subscription.ProtocolText, "ETHProxy") {
-			s.subscription = ethProxySubscription()
+		} else if chain == stratum.Ethereum && st.StratumAuthorizeRequest != nil &&
+			st.StratumAuthorizeRequest.Method == "eth_submitLogin" && stratum.HasPrefixFold(s.subscription.ProtocolText, "ETHProxy") {
+			s.subscription = stratum.ETHProxySubscription()
 		}
-		if s.subscription.isAgent() {
+		if s.subscription.IsAgent() {
 			s.agent = newAgentWorkers()
 			s.agent.restore(st, s.manager.clock())
 		}
@@ -227,8 +228,8 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 		s.suggestions = append(s.suggestions, suggestion{r.Method, r.Params})
 	}
 	for _, message := range st.Agent {
-		if s.agent == nil || len(message) < agentHeader {
-			return errAgentMessage
+		if s.agent == nil || len(message) < stratum.AgentHeader {
+			return stratum.ErrAgentMessage
 		}
 		if err := s.agent.remember(message); err != nil {
 			return err
@@ -245,14 +246,14 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 	return nil
 }
 
-func workerOf(parse func(full, worker string) workerName, r *requestState) (*extraWorker, error) {
-	params := (&request{Params: r.Params}).paramList()
+func workerOf(parse func(full, worker string) stratum.WorkerName, r *requestState) (*extraWorker, error) {
+	params := (&stratum.Request{Params: r.Params}).ParamList()
 	if len(params) == 0 {
-		return nil, errTooFewParams
+		return nil, stratum.ErrTooFewParams
 	}
-	full, ok := jsonString(params[0])
+	full, ok := stratum.JsonString(params[0])
 	if !ok {
-		return nil, errWorkerNotString
+		return nil, stratum.ErrWorkerNotString
 	}
 	w := &extraWorker{method: r.Method, name: parse(full, r.Worker)}
 	if r.Sent != "" {
@@ -356,7 +357,7 @@ func (s *Session) sharesState(st *sessionState) {
 	st.Miner = &miner
 	st.Shares = [3]uint32{totals.Submitted, totals.Accepted, totals.RefusedShares()}
 	st.Share = s.lastShare()
-	st.Requests, st.ShareWork = s.requests.state()
+	st.Requests, st.ShareWork = s.requests.State()
 }
 
 // restoreShares reads that. Of a file of an earlier build there is no work: it
@@ -373,7 +374,7 @@ func (s *Session) restoreShares(st *sessionState) {
 		}
 		s.shares = past.Miner(now)
 	}
-	s.requests = newRequestQueue(st.Requests, st.ShareWork)
+	s.requests = stratum.NewRequestQueue(st.Requests, st.ShareWork)
 }
 
 // sharesState is what the next process has to know of an agent's shares, and how

@@ -2,6 +2,8 @@ package main
 
 import (
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // linkReady makes the prepared link the session's link. The order of its steps
@@ -57,19 +59,19 @@ func (s *Session) useLink(next *link) {
 func (s *Session) introduction(k *poolLink, first bool) []byte {
 	var out []byte
 	if first && s.agent == nil {
-		out = s.dialect().appendForwarded(out, s.auth.id, k.answer)
+		out = s.dialect().AppendForwarded(out, s.auth.id, k.answer)
 	}
 	if s.askedMask != 0 {
 		if mask := s.askedMask & k.allowedMask; first || mask != s.sentMask {
 			if !s.configureAhead { // otherwise the answer to mining.configure has the mask
-				out = appendVersionMask(out, mask)
+				out = stratum.AppendVersionMask(out, mask)
 			}
 			s.sentMask = mask
 		}
 	}
 	if first && s.agent != nil {
 		// Some agents ignore a mask that comes after this answer.
-		out = s.dialect().appendForwarded(out, s.auth.id, k.answer)
+		out = s.dialect().AppendForwarded(out, s.auth.id, k.answer)
 	}
 	out = s.tellExtranonce(out, k.given, k.own)
 	return append(out, k.greeting(!first)...)

@@ -9,10 +9,12 @@ import (
 	"strings"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // Lines to and from pools that pick their own extranonce are translated, as
-// extranonce.go explains. This works on the bytes of the line.
+// stratum.Translation explains. This works on the bytes of the line.
 
 var errAgentPool = errors.New("agents need a pool that takes the session's extranonce")
 
@@ -21,15 +23,15 @@ var errAgentPool = errors.New("agents need a pool that takes the session's extra
 type lineRules struct {
 	pool      *pool
 	suffixed  bool
-	translate *translation // nil: the miner uses the pool's extranonce unchanged
-	dropBits  bool         // the miner rolls the version, but the pool does not allow it
-	next      *translation // from the next job on
-	changed   bool         // use next from the next job on, even if it is nil
+	translate *stratum.Translation // nil: the miner uses the pool's extranonce unchanged
+	dropBits  bool                 // the miner rolls the version, but the pool does not allow it
+	next      *stratum.Translation // from the next job on
+	changed   bool                 // use next from the next job on, even if it is nil
 
 	// After a change, shares for jobs that are not in jobs belong to a former
 	// translation.
 	former []formerTranslation // the oldest first
-	jobs   jobSet              // nil: the extranonce has not changed
+	jobs   stratum.JobSet      // nil: the extranonce has not changed
 
 	// The last worker name that was replaced and its replacement, as raw JSON.
 	name, renamed []byte
@@ -38,8 +40,8 @@ type lineRules struct {
 // formerTranslation is what a link used before its pool picked another
 // extranonce.
 type formerTranslation struct {
-	translate *translation
-	jobs      jobSet // nil: all jobs that no later translation has
+	translate *stratum.Translation
+	jobs      stratum.JobSet // nil: all jobs that no later translation has
 }
 
 const (
@@ -51,7 +53,7 @@ const (
 )
 
 // linkRules returns the rules for a link that is ready.
-func linkRules(p *pool, suffixed bool, t *translation, dropBits bool) *lineRules {
+func linkRules(p *pool, suffixed bool, t *stratum.Translation, dropBits bool) *lineRules {
 	if t == nil && !p.renames() && !dropBits {
 		return nil
 	}
@@ -83,12 +85,12 @@ func (st *rulesState) rules(p *pool) *lineRules {
 	for _, f := range st.Former {
 		former := formerTranslation{translate: f.Translate}
 		if f.Noted {
-			former.jobs = newJobSet(f.Jobs)
+			former.jobs = stratum.NewJobSet(f.Jobs)
 		}
 		r.former = append(r.former, former)
 	}
 	if len(r.former) > 0 {
-		r.jobs = newJobSet(st.Jobs)
+		r.jobs = stratum.NewJobSet(st.Jobs)
 	}
 	return r
 }
@@ -96,7 +98,7 @@ func (st *rulesState) rules(p *pool) *lineRules {
 // jobError is the error for a job that cannot be translated; all shares for it
 // would be invalid.
 func jobError(line []byte) error {
-	return fmt.Errorf("pool sent a job that can not be understood: %s", clip(bytes.TrimSpace(line)))
+	return fmt.Errorf("pool sent a job that can not be understood: %s", stratum.Clip(bytes.TrimSpace(line)))
 }
 
 // job appends to out a job as the miner gets it. It reports whether the line
@@ -107,24 +109,24 @@ func (r *lineRules) job(out, line []byte) ([]byte, bool) {
 			r.former = slices.Delete(r.former, 0, 1)
 		}
 		r.former = append(r.former, formerTranslation{r.translate, r.jobs})
-		r.translate, r.next, r.changed, r.jobs = r.next, nil, false, make(jobSet)
+		r.translate, r.next, r.changed, r.jobs = r.next, nil, false, make(stratum.JobSet)
 	}
 	if r.jobs != nil {
-		if r.jobs.note(line); len(r.jobs) >= formerJobs {
+		if r.jobs.Note(line); len(r.jobs) >= formerJobs {
 			r.former, r.jobs = nil, nil
 		}
 	}
 	if r.translate == nil {
 		return append(out, line...), true
 	}
-	return r.translate.appendJob(out, line)
+	return r.translate.AppendJob(out, line)
 }
 
 // share appends to out a share as the pool gets it. It reports whether the line
 // could be parsed.
 func (r *lineRules) share(s *Session, out, line []byte) ([]byte, bool) {
 	var rename func([]byte) []byte
-	if r.pool.renames() && (s.manager.chain != chainEthereum || namesWorker(line)) {
+	if r.pool.renames() && (s.manager.chain != stratum.Ethereum || stratum.NamesWorker(line)) {
 		rename = func(raw []byte) []byte { return r.rename(s, raw) }
 	}
 	t := r.translationOf(line)
@@ -132,60 +134,45 @@ func (r *lineRules) share(s *Session, out, line []byte) ([]byte, bool) {
 		out = append(out, line...)
 	} else {
 		var ok bool
-		if out, ok = t.appendShare(out, line, rename); !ok {
+		if out, ok = t.AppendShare(out, line, rename); !ok {
 			return out, false
 		}
 	}
 	if r.dropBits {
-		out = cutVersionBits(out)
+		out = stratum.CutVersionBits(out)
 	}
 	return out, true
 }
 
 // translationOf returns the translation that was in use when the share's job
 // was given.
-func (r *lineRules) translationOf(share []byte) *translation {
+func (r *lineRules) translationOf(share []byte) *stratum.Translation {
 	if len(r.former) == 0 {
 		return r.translate
 	}
-	id := plainID(shareJobID(share))
-	if r.jobs.has(id) {
+	id := stratum.PlainID(stratum.ShareJobID(share))
+	if r.jobs.Has(id) {
 		return r.translate
 	}
 	for _, f := range slices.Backward(r.former) {
-		if f.jobs == nil || f.jobs.has(id) {
+		if f.jobs == nil || f.jobs.Has(id) {
 			return f.translate
 		}
 	}
 	return r.former[0].translate
 }
 
-// namesWorker reports whether a share begins with the worker's name, which
-// eth_submitWork does not.
-func namesWorker(share []byte) bool { return string(lineMethod(share)) == "mining.submit" }
-
-// cutVersionBits removes the sixth parameter of mining.submit, the version bits
-// of BIP 310, because a pool without version rolling may refuse it. Nothing is
-// lost: the miner was given an empty mask.
-func cutVersionBits(line []byte) []byte {
-	var nonce, bits span
-	if !findParams(line, nil, nil, nil, nil, &nonce, &bits) {
-		return line
-	}
-	return append(line[:nonce.end+1], line[bits.end+1:]...)
-}
-
 func (r *lineRules) rename(s *Session, raw []byte) []byte {
 	if r.name != nil && bytes.Equal(raw, r.name) {
 		return r.renamed
 	}
-	text, ok := jsonString(fmt.Appendf(nil, `"%s"`, raw))
+	text, ok := stratum.JsonString(fmt.Appendf(nil, `"%s"`, raw))
 	if !ok {
 		return raw
 	}
-	name := s.manager.chain.parseWorker(text, "")
+	name := s.manager.chain.ParseWorker(text, "")
 	name.Account = s.account.name
-	renamed := quote(r.pool.workerFor(name, r.suffixed))
+	renamed := stratum.Quote(r.pool.workerFor(name, r.suffixed))
 	r.name, r.renamed = bytes.Clone(raw), renamed[1:len(renamed)-1]
 	return r.renamed
 }
@@ -214,7 +201,7 @@ func (s *Session) writeJob(line, told []byte) error {
 		out = append(out, line...)
 	}
 	if told != nil {
-		out = putJobID(out, 0, told)
+		out = stratum.PutJobID(out, 0, told)
 	}
 	s.loop.scratch = out
 	s.miner.Write(out)
@@ -224,48 +211,43 @@ func (s *Session) writeJob(line, told []byte) error {
 // translationFor decides how to use the extranonce that a pool gave. own means
 // that the miner has to be given the pool's extranonce, because its size leaves
 // no room for a translation.
-func (s *Session) translationFor(p *pool, given *givenExtranonce) (t *translation, own bool, err error) {
-	shape := s.shape.of(s.manager.chain, s.id)
+func (s *Session) translationFor(p *pool, given *stratum.GivenExtranonce) (t *stratum.Translation, own bool, err error) {
+	shape := s.shape.Of(s.manager.chain, s.id)
 	if !p.ownExtranonce {
 		if strings.EqualFold(given.Extranonce1, shape.X) {
-			t, err = shape.fill(given.Size)
+			t, err = shape.Fill(given.Size)
 		} else {
 			// The session ID: when the miner was given a part of it as X,
 			// there were no such pools.
-			t, err = shape.translate(given.Extranonce1, given.Size)
+			t, err = shape.Translate(given.Extranonce1, given.Size)
 		}
 		return t, false, err
 	}
 	if s.agent != nil {
 		return nil, false, errAgentPool
 	}
-	t, err = shape.translate(given.Extranonce1, given.Size)
+	t, err = shape.Translate(given.Extranonce1, given.Size)
 	if err != nil && s.wantsExtranonce && given.Size > 0 {
 		return nil, true, nil
 	}
 	return t, false, err
 }
 
-// appendSetExtranonce appends mining.set_extranonce to b.
-func appendSetExtranonce(b []byte, g givenExtranonce) []byte {
-	return fmt.Appendf(b, `{"id":null,"method":"mining.set_extranonce","params":["%s",%d]}`+"\n", g.Extranonce1, g.Size)
-}
-
 // tellExtranonce appends the line that makes the miner use the right
 // extranonce: the pool's if own is set, otherwise its first one. Usually
 // nothing is needed.
-func (s *Session) tellExtranonce(b []byte, given *givenExtranonce, own bool) []byte {
+func (s *Session) tellExtranonce(b []byte, given *stratum.GivenExtranonce, own bool) []byte {
 	if own {
 		if s.ownGiven == nil || *s.ownGiven != *given {
 			s.ownGiven = given
-			b = appendSetExtranonce(b, *given)
+			b = stratum.AppendSetExtranonce(b, *given)
 		}
 		return b
 	}
 	if s.ownGiven != nil {
 		s.ownGiven = nil
-		shape := s.shape.of(s.manager.chain, s.id)
-		b = appendSetExtranonce(b, givenExtranonce{shape.X, shape.Size})
+		shape := s.shape.Of(s.manager.chain, s.id)
+		b = stratum.AppendSetExtranonce(b, stratum.GivenExtranonce{Extranonce1: shape.X, Size: shape.Size})
 	}
 	return b
 }
@@ -292,14 +274,14 @@ func (s *Session) extranonceChanged(line []byte) error {
 }
 
 // extranonceOf reads mining.set_extranonce.
-func extranonceOf(line []byte) (*givenExtranonce, error) {
-	r, err := parseRequest(line)
+func extranonceOf(line []byte) (*stratum.GivenExtranonce, error) {
+	r, err := stratum.ParseRequest(line)
 	if err != nil {
 		return nil, errPoolNoise
 	}
-	params := r.paramList()
+	params := r.ParamList()
 	if len(params) < 2 {
-		return nil, fmt.Errorf("pool sent %s", clip(bytes.TrimSpace(line)))
+		return nil, fmt.Errorf("pool sent %s", stratum.Clip(bytes.TrimSpace(line)))
 	}
-	return newGiven(params[0], params[1])
+	return stratum.NewGiven(params[0], params[1])
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -99,25 +100,25 @@ func TestSetCleanForms(t *testing.T) {
 	const eight = `"j","00","01","02",[],"20000000","1703a30c","5e9a5c3b"`
 	job := func(params string) string { return `{"id":null,"method":"mining.notify","params":[` + params + "]}\n" }
 	for _, c := range []struct {
-		chain       chainType
+		chain       stratum.Chain
 		params, out string
 	}{
-		{chainBitcoin, eight, eight + `,true`},
-		{chainBitcoin, eight + `,0`, eight + `,true`},
-		{chainBitcoin, eight + `,1`, eight + `,true`},
-		{chainBitcoin, eight + `,null`, eight + `,true`},
-		{chainBitcoin, eight + `,"false"`, eight + `,true`},
-		{chainBitcoin, eight + `,false,"more"`, eight + `,true,"more"`},
-		{chainBitcoin, eight + `,0,false`, eight + `,true,false`},
-		{chainBitcoin, eight + `,"x",7`, eight + `,"x",7`},
-		{chainDecredNormal, eight + `, 0 `, eight + `, true `},
-		{chainEthereum, `"j","seed","header",false`, `"j","seed","header",true`},
-		{chainEthereum, `"j","seed","header"`, `"j","seed","header",true`},
-		{chainEthereum, `"j","seed","header",0`, `"j","seed","header",true`},
-		{chainEthereum, `"j","header","seed","target"`, `"j","header","seed","target",true`},
-		{chainEthereum, `"j","header","seed","target",false,12345`, `"j","header","seed","target",true,12345`},
+		{stratum.Bitcoin, eight, eight + `,true`},
+		{stratum.Bitcoin, eight + `,0`, eight + `,true`},
+		{stratum.Bitcoin, eight + `,1`, eight + `,true`},
+		{stratum.Bitcoin, eight + `,null`, eight + `,true`},
+		{stratum.Bitcoin, eight + `,"false"`, eight + `,true`},
+		{stratum.Bitcoin, eight + `,false,"more"`, eight + `,true,"more"`},
+		{stratum.Bitcoin, eight + `,0,false`, eight + `,true,false`},
+		{stratum.Bitcoin, eight + `,"x",7`, eight + `,"x",7`},
+		{stratum.DecredNormal, eight + `, 0 `, eight + `, true `},
+		{stratum.Ethereum, `"j","seed","header",false`, `"j","seed","header",true`},
+		{stratum.Ethereum, `"j","seed","header"`, `"j","seed","header",true`},
+		{stratum.Ethereum, `"j","seed","header",0`, `"j","seed","header",true`},
+		{stratum.Ethereum, `"j","header","seed","target"`, `"j","header","seed","target",true`},
+		{stratum.Ethereum, `"j","header","seed","target",false,12345`, `"j","header","seed","target",true,12345`},
 	} {
-		if got := string(setClean(c.chain, []byte(job(c.params)))); got != job(c.out) {
+		if got := string(stratum.SetClean(c.chain, []byte(job(c.params)))); got != job(c.out) {
 			t.Errorf("%s: %s became %s", c.chain, c.params, got)
 		}
 	}

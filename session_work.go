@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // What a link's pool says of difficulty, and which difficulty a share's job has.
@@ -13,10 +14,10 @@ const minTargetDigits = 58
 
 // difficultyHeard notes the difficulty that the link's pool has told, by
 // mining.set_difficulty or mining.set_target.
-func (l *link) difficultyHeard(kind lineKind, line []byte, now uint32) {
+func (l *link) difficultyHeard(kind stratum.Kind, line []byte, now uint32) {
 	l.heard = true
-	value := scalarParam(line, 0)
-	if kind == lineTarget {
+	value := stratum.ScalarParam(line, 0)
+	if kind == stratum.KindTarget {
 		l.work.Tell(hashrate.FromTarget(value), now)
 		return
 	}
@@ -27,12 +28,12 @@ func (l *link) difficultyHeard(kind lineKind, line []byte, now uint32) {
 // It comes before the job is noted.
 func (s *Session) jobHeard(line []byte) {
 	l := s.link
-	if s.manager.chain == chainEthereum {
-		if target := scalarParam(line, 3); len(target) >= minTargetDigits {
+	if s.manager.chain == stratum.Ethereum {
+		if target := stratum.ScalarParam(line, 3); len(target) >= minTargetDigits {
 			l.targetHeard(target, s.now())
 			return
 		}
-		if s.subscription.Protocol != protocolEthereumStratum {
+		if s.subscription.Protocol != stratum.ProtocolEthereumStratum {
 			return
 		}
 	}
@@ -55,15 +56,15 @@ func (l *link) generationOf(line []byte) hashrate.Generation {
 	if l.work.Settled() {
 		return l.work.Latest()
 	}
-	at, _, ok := jobIDSpan(line, 1)
+	at, _, ok := stratum.JobIDSpan(line, 1)
 	if !ok {
 		return l.work.Latest()
 	}
-	return l.generationOfJob(plainID(line[at.start:at.end]))
+	return l.generationOfJob(stratum.PlainID(line[at.Start:at.End]))
 }
 
 func (l *link) generationOfJob(id []byte) hashrate.Generation {
-	if g, ok := l.jobs.generation(id); ok {
+	if g, ok := l.jobs.Generation(id); ok {
 		return g
 	}
 	return l.work.Latest()
@@ -91,7 +92,7 @@ func (s *Session) agentDifficulty(to *link, session uint16, job []byte) hashrate
 		return hashrate.Unknown
 	}
 	unit := hashrate.UnitBitcoin
-	if s.manager.chain == chainEthereum {
+	if s.manager.chain == stratum.Ethereum {
 		unit = hashrate.UnitEthereum
 	}
 	g := to.work.Latest()
@@ -113,9 +114,9 @@ func (s *Session) forgetDifficulties() {
 	}
 }
 
-// unit is what a miner and its pools mean by difficulty 1.
-func (c chainType) unit(s *subscription) hashrate.Unit {
-	if c == chainEthereum && (s == nil || s.Protocol != protocolEthereumStratum) {
+// unitOf is what a miner and its pools mean by difficulty 1.
+func unitOf(c stratum.Chain, s *stratum.Subscription) hashrate.Unit {
+	if c == stratum.Ethereum && (s == nil || s.Protocol != stratum.ProtocolEthereumStratum) {
 		return hashrate.UnitEthereum
 	}
 	return hashrate.UnitBitcoin

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -112,10 +113,10 @@ func TestWorkOfThePoolsDefault(t *testing.T) {
 // from a build that did not know any.
 func TestWorkInTheStateOfALink(t *testing.T) {
 	p := &pool{coin: "btc", addresses: []*poolAddress{{text: "pool:1"}}, links: make([]linkCounts, 1)}
-	l := &link{pool: p, address: p.addresses[0], tag: 3, heard: true, own: newOwnRequests()}
+	l := &link{pool: p, address: p.addresses[0], tag: 3, heard: true, own: stratum.NewOwnRequests()}
 	for i, d := range []hashrate.Difficulty{4, 4, 64} {
 		l.work.Tell(d, 100)
-		l.jobs.add(fmt.Append(nil, i), nil, l.work.Job(100), maxLinkJobs)
+		l.jobs.Add(fmt.Append(nil, i), nil, l.work.Job(100), stratum.MaxLinkJobs)
 	}
 	l.work.Tell(1024, 110) // for the job after
 	m := &sessionManager{pools: map[string]*pool{"btc": p}}
@@ -139,7 +140,7 @@ func TestWorkInTheStateOfALink(t *testing.T) {
 			t.Errorf("job %d has difficulty %v, want %v", id, got, want)
 		}
 	}
-	again.jobs.add([]byte("new"), nil, again.work.Job(8), maxLinkJobs)
+	again.jobs.Add([]byte("new"), nil, again.work.Job(8), stratum.MaxLinkJobs)
 	if got := again.work.Difficulty(again.generationOfJob([]byte("new"))); got != 1024 {
 		t.Errorf("the next job has difficulty %v", got)
 	}
@@ -158,7 +159,7 @@ func TestWorkInTheStateOfALink(t *testing.T) {
 		t.Errorf("a build without difficulties told %v, heard %v", d, older.heard)
 	}
 	older.work.Tell(32, 9)
-	older.jobs.add([]byte("new"), nil, older.work.Job(9), maxLinkJobs)
+	older.jobs.Add([]byte("new"), nil, older.work.Job(9), stratum.MaxLinkJobs)
 	for id, want := range map[string]hashrate.Difficulty{"2": hashrate.Unknown, "new": 32} {
 		if d := older.work.Difficulty(older.generationOfJob([]byte(id))); d != want {
 			t.Errorf("after an older build job %s has difficulty %v, want %v", id, d, want)

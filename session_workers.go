@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // One connection may authorize several workers. The first one determines the
@@ -37,7 +39,7 @@ func furtherParams(params []json.RawMessage) (rest [][]byte) {
 // extraWorker is a further worker of a connection.
 type extraWorker struct {
 	method string
-	name   workerName
+	name   stratum.WorkerName
 	rest   [][]byte
 }
 
@@ -63,33 +65,33 @@ func (w *extraWorker) size() int {
 // authorizeExtra handles a mining.authorize after the first. It reports whether
 // it understood the request; if not, the line goes to the pool like any other.
 func (s *Session) authorizeExtra(line []byte) bool {
-	r, err := parseRequest(line)
+	r, err := stratum.ParseRequest(line)
 	if err != nil {
 		return false
 	}
 	w, e := s.parseExtra(r)
 	if e != nil {
-		s.miner.Write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
+		s.miner.Write(s.dialect().AppendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
 	if !s.rememberWorker(w) {
-		e := &stratumError{errInvalidSubAccount.Code, fmt.Sprintf("Too Many Workers (%d on one connection)", maxWorkers)}
-		s.miner.Write(s.dialect().appendError(nil, r.ID, e, s.manager.ids.server()))
+		e := &stratum.Error{Code: stratum.ErrInvalidSubAccount.Code, Text: fmt.Sprintf("Too Many Workers (%d on one connection)", maxWorkers)}
+		s.miner.Write(s.dialect().AppendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
 	if s.isFirstWorker(w, s.link.pool, s.link.suffixed) {
-		if !r.isNotification() {
-			s.miner.Write(s.dialect().appendResult(nil, r.ID, []byte("true")))
+		if !r.IsNotification() {
+			s.miner.Write(s.dialect().AppendResult(nil, r.ID, []byte("true")))
 		}
 		return true
 	}
 	wire, ok := s.wireID(s.link, r.ID)
 	if !ok {
-		s.miner.Write(s.dialect().appendError(nil, r.ID, errTooMany, s.manager.ids.server()))
+		s.miner.Write(s.dialect().AppendError(nil, r.ID, stratum.ErrTooMany, s.manager.ids.server()))
 		return true
 	}
-	s.requests.push(s.link.tag, wire)
-	s.link.socket.Write(w.appendAuthorize(nil, orNull(wire), s.link.pool, s.link.suffixed))
+	s.requests.Push(s.link.tag, wire)
+	s.link.socket.Write(w.appendAuthorize(nil, stratum.OrNull(wire), s.link.pool, s.link.suffixed))
 	if k := s.preparing(); k != nil && k.introduced {
 		k.introduceWorker(w)
 	}
@@ -104,24 +106,24 @@ func (s *Session) isFirstWorker(w *extraWorker, p *pool, suffixed bool) bool {
 	return p.workerFor(w.name, suffixed) == p.workerFor(s.auth.name, suffixed)
 }
 
-func (s *Session) parseExtra(r *request) (*extraWorker, *stratumError) {
-	params := r.paramList()
+func (s *Session) parseExtra(r *stratum.Request) (*extraWorker, *stratum.Error) {
+	params := r.ParamList()
 	if len(params) == 0 {
-		return nil, errTooFewParams
+		return nil, stratum.ErrTooFewParams
 	}
-	full, ok := jsonString(params[0])
+	full, ok := stratum.JsonString(params[0])
 	if !ok {
-		return nil, errWorkerNotString
+		return nil, stratum.ErrWorkerNotString
 	}
-	name := s.manager.chain.parseWorker(full, r.Worker)
+	name := s.manager.chain.ParseWorker(full, r.Worker)
 	if name.Account == "" {
-		return nil, errEmptySubAccount
+		return nil, stratum.ErrEmptySubAccount
 	}
 	if !s.sameAccount(name.Account) {
-		return nil, &stratumError{errInvalidSubAccount.Code,
-			fmt.Sprintf("%s (this connection is for %s)", errInvalidSubAccount.Text, s.account.name)}
+		return nil, &stratum.Error{Code: stratum.ErrInvalidSubAccount.Code,
+			Text: fmt.Sprintf("%s (this connection is for %s)", stratum.ErrInvalidSubAccount.Text, s.account.name)}
 	}
-	return &extraWorker{method: r.Method, name: workerName{s.account.name, name.Miner, name.Sent}, rest: furtherParams(params)}, nil
+	return &extraWorker{method: r.Method, name: stratum.WorkerName{Account: s.account.name, Miner: name.Miner, Sent: name.Sent}, rest: furtherParams(params)}, nil
 }
 
 // sameAccount compares a name with the session's sub-account, ignoring case
@@ -184,7 +186,7 @@ func (s *Session) rememberWorker(w *extraWorker) bool {
 // that the pool wants.
 func (w *extraWorker) appendAuthorize(b, id []byte, p *pool, suffixed bool) []byte {
 	name := p.workerFor(w.name, suffixed)
-	return appendRequest(b, id, w.method, append([][]byte{quote(name)}, p.passwordFor(w.rest)...)...)
+	return stratum.AppendRequest(b, id, w.method, append([][]byte{stratum.Quote(name)}, p.passwordFor(w.rest)...)...)
 }
 
 // introduce authorizes the further workers at the new pool before their first
@@ -219,10 +221,10 @@ func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
 	if k.session.isFirstWorker(w, k.pool, k.suffixed) {
 		return b
 	}
-	id, ok := k.requests.issue()
+	id, ok := k.requests.Issue()
 	if !ok {
 		return b // no id is left: the miner uses them all
 	}
-	k.requests.expect(id)
-	return w.appendAuthorize(b, ownIDText(id), k.pool, k.suffixed)
+	k.requests.Expect(id)
+	return w.appendAuthorize(b, stratum.OwnIDText(id), k.pool, k.suffixed)
 }

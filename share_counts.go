@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // Each share is counted three times: for its session, its sub-account and the
@@ -25,9 +26,9 @@ func (s *Session) countShare(to *link) {
 
 // countAnswer notes a pool's answer to a share. generation is that of the
 // share's job.
-func (s *Session) countAnswer(from *link, generation hashrate.Generation, line []byte, sc *scannedLine) {
-	e := sc.value(line, memberError)
-	if accepts(sc.value(line, memberResult), e) {
+func (s *Session) countAnswer(from *link, generation hashrate.Generation, line []byte, sc *stratum.ScannedLine) {
+	e := sc.Value(line, stratum.MemberError)
+	if stratum.Accepts(sc.Value(line, stratum.MemberResult), e) {
 		s.countAccepted(from, from.work.Difficulty(generation))
 		return
 	}
@@ -86,16 +87,4 @@ func (p *pool) totals() (t hashrate.Totals) {
 		t = t.Plus(p.links[i].shares.Totals())
 	}
 	return t
-}
-
-// accepts reports whether an answer means that a share was accepted. Some pools
-// answer with more than true.
-func accepts(result, e []byte) bool {
-	switch string(result) {
-	case "true":
-		return true
-	case "", "null", "false":
-		return false
-	}
-	return noError(e)
 }

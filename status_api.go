@@ -13,6 +13,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // The JSON behind the status page. Times are Unix seconds. Texts may come from
@@ -29,7 +30,7 @@ const (
 )
 
 func writeJSON(w http.ResponseWriter, value any) {
-	content, err := wireJSON.Marshal(value)
+	content, err := stratum.JSON.Marshal(value)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // Sessions may only be read on their loops. A walk visits all of them there, a
@@ -286,7 +287,7 @@ func (s *Session) found() foundMiner {
 		f.Session = fmt.Sprintf("%08x", s.id)
 	}
 	if s.subscription != nil {
-		f.Agent = strings.Map(printable, journal.Clip(s.subscription.UserAgent, journal.MaxText))
+		f.Agent = strings.Map(stratum.Printable, journal.Clip(s.subscription.UserAgent, journal.MaxText))
 	}
 	if s.auth != nil {
 		f.Worker = journal.Clip(s.auth.name.String(), journal.MaxText)
@@ -303,7 +304,7 @@ func (s *Session) found() foundMiner {
 	if s.link != nil {
 		f.Coin, f.Pool = s.link.pool.coin, s.link.address.text
 		if d := s.link.work.Current(); d.Known() && s.agent == nil {
-			difficulty := d.In(s.manager.chain.unit(s.subscription))
+			difficulty := d.In(unitOf(s.manager.chain, s.subscription))
 			f.Difficulty = &difficulty
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
@@ -390,12 +391,12 @@ func TestEventsAndHistoryOutliveAnUpgrade(t *testing.T) {
 		l.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: "silent"}, "once more")
 	}
 	all := l.All()
-	state, err := wireJSON.Marshal(&runtimeState{Monitor: &monitorState{Events: all, History: []journal.Sample{{At: 5, Coins: map[string]journal.Point{"btc": {Sessions: 1, Submitted: 2, Refused: 3}}}}}})
+	state, err := stratum.JSON.Marshal(&runtimeState{Monitor: &monitorState{Events: all, History: []journal.Sample{{At: 5, Coins: map[string]journal.Point{"btc": {Sessions: 1, Submitted: 2, Refused: 3}}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var st runtimeState
-	if err := wireJSON.Unmarshal(state, &st); err != nil {
+	if err := stratum.JSON.Unmarshal(state, &st); err != nil {
 		t.Fatal(err)
 	}
 	mon := newMonitor()

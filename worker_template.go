@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // checkWorkerTemplate says what is wrong with a coin's Worker. An empty one is
@@ -37,9 +39,9 @@ func checkWorkerTemplate(template string) error {
 // workerFor is a worker's name at the pool. It is the name by which the miner
 // knows it, unless the pool has a template or needs its suffix. A pool that picks
 // its own extranonce gets it as the miner wrote it, in templates too.
-func (p *pool) workerFor(name workerName, suffixed bool) string {
+func (p *pool) workerFor(name stratum.WorkerName, suffixed bool) string {
 	if p.ownExtranonce {
-		name = splitWorker(name.asSent())
+		name = stratum.SplitWorker(name.AsSent())
 	}
 	switch {
 	case p.worker != "":
@@ -49,7 +51,7 @@ func (p *pool) workerFor(name workerName, suffixed bool) string {
 			"{suffix}", p.suffix,
 		).Replace(p.worker)
 	case suffixed:
-		return name.withSuffix(p.suffix)
+		return name.WithSuffix(p.suffix)
 	}
 	return name.String()
 }
@@ -59,7 +61,7 @@ func (p *pool) passwordFor(rest [][]byte) [][]byte {
 	if p.password == "" {
 		return rest
 	}
-	out := [][]byte{quote(p.password)}
+	out := [][]byte{stratum.Quote(p.password)}
 	if len(rest) > 1 {
 		out = append(out, rest[1:]...)
 	}

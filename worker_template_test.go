@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -40,19 +41,19 @@ func TestCheckWorkerTemplate(t *testing.T) {
 }
 
 func TestWorkerFor(t *testing.T) {
-	name := workerName{Account: "alice", Miner: ".rig.1"}
+	name := stratum.WorkerName{Account: "alice", Miner: ".rig.1"}
 	for _, c := range []struct {
 		pool     *pool
 		suffixed bool
-		name     workerName
+		name     stratum.WorkerName
 		want     string
 	}{
 		{&pool{suffix: "btc"}, false, name, "alice.rig.1"},
 		{&pool{suffix: "btc"}, true, name, "alice_btc.rig.1"},
 		{&pool{suffix: "btc", worker: "{account}_{suffix}.{miner}"}, false, name, "alice_btc.rig.1"},
 		{&pool{worker: "wallet"}, false, name, "wallet"},
-		{&pool{worker: "bc1q.{miner}"}, false, workerName{Account: "alice"}, "bc1q."},
-		{&pool{worker: "{miner}{account}", suffix: "{account}"}, false, workerName{Account: "{miner}", Miner: "."}, "{miner}"},
+		{&pool{worker: "bc1q.{miner}"}, false, stratum.WorkerName{Account: "alice"}, "bc1q."},
+		{&pool{worker: "{miner}{account}", suffix: "{account}"}, false, stratum.WorkerName{Account: "{miner}", Miner: "."}, "{miner}"},
 		{&pool{worker: "{suffix}", suffix: "{account}"}, false, name, "{account}"},
 	} {
 		if got := c.pool.workerFor(c.name, c.suffixed); got != c.want {
@@ -71,7 +72,7 @@ func FuzzWorkerTemplate(f *testing.F) {
 		}
 		// What is in the parts stays as it is.
 		p := pool{worker: template, suffix: suffix}
-		got := p.workerFor(workerName{Account: account, Miner: "." + miner}, false)
+		got := p.workerFor(stratum.WorkerName{Account: account, Miner: "." + miner}, false)
 		if template == "" {
 			if got != account+"."+miner {
 				t.Fatalf("%q", got)
@@ -91,11 +92,11 @@ func FuzzWorkerTemplate(f *testing.F) {
 			t.Fatalf("template %q gave %q, want %q", template, got, want)
 		}
 		plain := pool{worker: template, suffix: "s"}
-		if name := plain.workerFor(workerName{Account: "a", Miner: ".m"}, false); strings.ContainsAny(name, "{}\n") {
+		if name := plain.workerFor(stratum.WorkerName{Account: "a", Miner: ".m"}, false); strings.ContainsAny(name, "{}\n") {
 			t.Fatalf("template %q gave %q", template, name)
 		}
-		if text, ok := jsonString(quote(got)); !ok || text != strings.ToValidUTF8(got, "\ufffd") && strings.ToValidUTF8(got, "") == got {
-			t.Fatalf("%q is quoted as %s", got, quote(got))
+		if text, ok := stratum.JsonString(stratum.Quote(got)); !ok || text != strings.ToValidUTF8(got, "\ufffd") && strings.ToValidUTF8(got, "") == got {
+			t.Fatalf("%q is quoted as %s", got, stratum.Quote(got))
 		}
 	})
 }
@@ -141,7 +142,7 @@ func TestSessionWorkersRenamed(t *testing.T) {
 			m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: workers[0], Manual: true, CheatHash: true})
 			waitPool(t, m, "own")
 			for i, worker := range workers[1:] {
-				if err := m.Send(fmt.Sprintf(`{"id":"w","method":"mining.authorize","params":[%s,"x"]}`+"\n", quote(worker))); err != nil {
+				if err := m.Send(fmt.Sprintf(`{"id":"w","method":"mining.authorize","params":[%s,"x"]}`+"\n", stratum.Quote(worker))); err != nil {
 					t.Fatal(err)
 				}
 				err := m.WaitFor(waitContext(t), func(st stratumtest.MinerStats) bool { return st.Unknown == uint64(i+1) })

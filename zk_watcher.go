@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // This file is the door for coins: it makes the source that the configuration
@@ -49,7 +51,7 @@ func coinFileRulesOf(c *Config) coins.FileRules {
 	return coins.FileRules{
 		LowerCase:      c.StratumServerCaseInsensitive,
 		Coins:          known,
-		FilterName:     filterWorker,
+		FilterName:     stratum.FilterWorker,
 		NameCharacters: "letters, digits and _:|^/-",
 	}
 }

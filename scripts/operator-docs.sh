@@ -15,7 +15,7 @@ for page in README.md CHANGELOG.md SECURITY.md docs/*.md; do
 	if echo "${name%.md}" | grep -qxE "$developers"; then
 		continue
 	fi
-	sed -E -e "s,\[([^]]*)\]\(((\.\./|docs/)?($developers)\.md)(#[^)]*)?\),\1 (\`\2\` in the source),g" \
+	sed -E -e "s,\[([^]]*)\]\(((\.\./|docs/)?($developers)\.md)(#[^)]*)?\),\1 (in the source),g" \
 		-e 's,\[([^]]*)\]\((\.\./deploy/|bench/results)[^)]*\),\1,g' \
 		-e 's,\]\((\.\./)?LICENSE\),](\1copyright),g' "$page" >"$out/$page"
 	chmod 644 "$out/$page"

@@ -1,4 +1,4 @@
-package main
+package stratum
 
 import (
 	"bytes"
@@ -14,8 +14,8 @@ import (
 
 var (
 	errNotJSON   = errors.New("not a JSON object")
-	errArray     = errors.New("a JSON array")
-	errAmbiguous = errors.New("a line that can be read in more than one way")
+	ErrArray     = errors.New("a JSON array")
+	ErrAmbiguous = errors.New("a line that can be read in more than one way")
 )
 
 // decodedLine is a line's object, as a JSON decoder reads it: of members with
@@ -25,19 +25,19 @@ type decodedLine struct {
 	others []byte // all other members, as sent, each after a comma
 }
 
-// lineJunk are bytes that some programs put before or after a line's object:
+// LineJunk are bytes that some programs put before or after a line's object:
 // white space, the end of a C string and the marks of UTF-8.
-const lineJunk = " \t\r\n\x00\ufeff"
+const LineJunk = " \t\r\n\x00\ufeff"
 
 // decodeLine reads a line of one JSON object. The result shares no memory with
 // line.
 func decodeLine(line []byte) (*decodedLine, error) {
-	line = bytes.Trim(line, lineJunk)
+	line = bytes.Trim(line, LineJunk)
 	if len(line) == 0 || line[0] != '{' && line[0] != '[' || !json.Valid(line) {
 		return nil, errNotJSON
 	}
 	if line[0] == '[' {
-		return nil, errArray
+		return nil, ErrArray
 	}
 	line = bytes.Clone(line)
 	var d decodedLine
@@ -45,7 +45,7 @@ func decodeLine(line []byte) (*decodedLine, error) {
 		name := i
 		end := valueEnd(line, i)
 		start := spaceEnd(line, spaceEnd(line, end)+1)
-		text, ok := jsonString(line[name:end])
+		text, ok := JsonString(line[name:end])
 		if !ok {
 			return nil, errNotJSON
 		}
@@ -55,7 +55,7 @@ func decodeLine(line []byte) (*decodedLine, error) {
 			d.values[which] = line[start:i:i]
 		case bytes.IndexByte([]byte(text), 0) >= 0:
 			// A reader of C strings takes the name for a shorter one.
-			return nil, errAmbiguous
+			return nil, ErrAmbiguous
 		default:
 			d.others = append(append(d.others, ','), line[name:i]...)
 		}
@@ -68,8 +68,8 @@ func decodeLine(line []byte) (*decodedLine, error) {
 }
 
 // notNull returns a member's value, nil if it is absent or null.
-func (d *decodedLine) notNull(m lineMember) json.RawMessage {
-	if raw := d.values[m]; !isNull(raw) {
+func (d *decodedLine) notNull(m Member) json.RawMessage {
+	if raw := d.values[m]; !IsNull(raw) {
 		return raw
 	}
 	return nil
@@ -77,13 +77,13 @@ func (d *decodedLine) notNull(m lineMember) json.RawMessage {
 
 // method returns the method's name, empty if there is none.
 func (d *decodedLine) method() (string, error) {
-	raw := d.values[memberMethod]
-	if isNull(raw) {
+	raw := d.values[MemberMethod]
+	if IsNull(raw) {
 		return "", nil
 	}
-	name, ok := jsonString(raw)
+	name, ok := JsonString(raw)
 	if !ok || bytes.IndexByte([]byte(name), 0) >= 0 {
-		return "", errAmbiguous
+		return "", ErrAmbiguous
 	}
 	return name, nil
 }
@@ -96,15 +96,15 @@ func (d *decodedLine) appendCanonical(b []byte) ([]byte, error) {
 	}
 	b = append(b, '{')
 	for m, raw := range d.values {
-		switch lineMember(m) {
-		case memberMethod:
+		switch Member(m) {
+		case MemberMethod:
 			if raw != nil {
 				raw = quotePlain(method)
 			}
-			if isNull(d.values[m]) {
+			if IsNull(d.values[m]) {
 				raw = nil
 			}
-		case memberParams, memberWorker:
+		case MemberParams, MemberWorker:
 			if raw, err = withoutEscapes(raw); err != nil {
 				return b, err
 			}
@@ -142,9 +142,9 @@ func withoutEscapes(raw json.RawMessage) (json.RawMessage, error) {
 			continue
 		}
 		end := valueEnd(raw, i)
-		text, ok := jsonString(raw[i:end])
+		text, ok := JsonString(raw[i:end])
 		if !ok || bytes.IndexByte([]byte(text), 0) >= 0 {
-			return nil, errAmbiguous
+			return nil, ErrAmbiguous
 		}
 		out = append(out, quotePlain(text)...)
 		i = end
@@ -158,13 +158,13 @@ func quotePlain(s string) []byte {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if e.Encode(s) != nil {
-		return quote(s)
+		return Quote(s)
 	}
 	return slices.Clip(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
-// canonicalLine returns an odd line in canonical form.
-func canonicalLine(line []byte) ([]byte, error) {
+// CanonicalLine returns an odd line in canonical form.
+func CanonicalLine(line []byte) ([]byte, error) {
 	d, err := decodeLine(line)
 	if err != nil {
 		return nil, err

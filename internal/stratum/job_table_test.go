@@ -1,4 +1,4 @@
-package main
+package stratum
 
 import (
 	"fmt"
@@ -32,77 +32,63 @@ func TestOtherJobID(t *testing.T) {
 		{id: "", want: "0"},
 		{id: `a\"1`, want: `a\"10`},
 	} {
-		got := otherJobID([]byte(c.id), c.number, func(id []byte) bool {
+		got := OtherJobID([]byte(c.id), c.number, func(id []byte) bool {
 			return strings.Contains(" "+c.taken+" ", " "+string(id)+" ")
 		})
 		if string(got) != c.want {
 			t.Errorf("%q, number %v, taken %s: %q, want %q", c.id, c.number, c.taken, got, c.want)
 		}
 	}
-	if got := otherJobID([]byte("1"), false, func([]byte) bool { return true }); got != nil {
+	if got := OtherJobID([]byte("1"), false, func([]byte) bool { return true }); got != nil {
 		t.Errorf("all are taken: %q", got)
-	}
-	agent := newAgentWorkers()
-	seen := make(map[string]bool)
-	for range lastJobNumber - firstJobNumber + 1 {
-		id := string(agent.otherJobID([]byte("3"), func(id []byte) bool { return seen[string(id)] }))
-		if n, ok := jobNumber([]byte(id)); !ok || n < firstJobNumber || seen[id] {
-			t.Fatalf("an agent is told job %q", id)
-		}
-		seen[id] = true
-	}
-	for _, id := range []string{"3", "256", "x"} {
-		if got := agent.otherJobID([]byte(id), func(id []byte) bool { return seen[string(id)] }); got != nil {
-			t.Errorf("an agent is told %q for %q", got, id)
-		}
 	}
 }
 
 // The table finds the latest jobs, by both their IDs, and forgets the oldest.
 func TestJobTable(t *testing.T) {
-	var table jobTable
-	for i := range 3 * maxLinkJobs {
+	var table JobTable
+	for i := range 3 * MaxLinkJobs {
 		var own []byte
 		if i%3 == 0 {
 			own = fmt.Append(nil, i)
 		}
-		table.add(fmt.Appendf(nil, "told-%d", i), own, hashrate.Generation(i), maxLinkJobs)
-		table.add(fmt.Appendf(nil, "told-%d", i), own, hashrate.Generation(i), maxLinkJobs) // told again
+		table.Add(fmt.Appendf(nil, "told-%d", i), own, hashrate.Generation(i), MaxLinkJobs)
+		table.Add(fmt.Appendf(nil, "told-%d", i), own, hashrate.Generation(i), MaxLinkJobs) // told again
 	}
-	check := func(table *jobTable) {
+	check := func(table *JobTable) {
 		t.Helper()
 		renamed := 0
-		for i := range 3 * maxLinkJobs {
-			own, ok := table.find(fmt.Appendf(nil, "told-%d", i))
-			if ok != (i >= 2*maxLinkJobs) || ok && (own != nil) != (i%3 == 0) || own != nil && string(own) != fmt.Sprint(i) {
+		for i := range 3 * MaxLinkJobs {
+			own, ok := table.Find(fmt.Appendf(nil, "told-%d", i))
+			if ok != (i >= 2*MaxLinkJobs) || ok && (own != nil) != (i%3 == 0) || own != nil && string(own) != fmt.Sprint(i) {
 				t.Errorf("job %d: %q, %v", i, own, ok)
 			}
 			if ok && own != nil {
 				renamed++
 			}
 		}
-		if table.count != maxLinkJobs || table.renamed != renamed {
+		if table.count != MaxLinkJobs || table.renamed != renamed {
 			t.Errorf("%d jobs, %d renamed, want %d", table.count, table.renamed, renamed)
 		}
 	}
 	check(&table)
-	ids, renamed, generations := table.state()
-	again := newJobTable(ids, renamed, generations, 0)
+	ids, renamed, generations := table.State()
+	again := NewJobTable(ids, renamed, generations, 0)
 	check(&again)
-	if told := table.toldFor(fmt.Append(nil, 3*maxLinkJobs-3)); string(told) != fmt.Sprintf("told-%d", 3*maxLinkJobs-3) {
+	if told := table.ToldFor(fmt.Append(nil, 3*MaxLinkJobs-3)); string(told) != fmt.Sprintf("told-%d", 3*MaxLinkJobs-3) {
 		t.Errorf("told as %q", told)
 	}
-	later := newJobTable([]string{"told-40", "new"}, nil, nil, 7)
-	later.before(&table, func(id []byte) bool { return string(id) == "told-41" }, func(g hashrate.Generation) hashrate.Generation { return g + 1 })
+	later := NewJobTable([]string{"told-40", "new"}, nil, nil, 7)
+	later.Before(&table, func(id []byte) bool { return string(id) == "told-41" }, func(g hashrate.Generation) hashrate.Generation { return g + 1 })
 	for id, want := range map[string]hashrate.Generation{"told-39": 40, "told-40": 7, "new": 7} {
-		if g, ok := later.generation([]byte(id)); !ok || g != want {
+		if g, ok := later.Generation([]byte(id)); !ok || g != want {
 			t.Errorf("job %s has generation %d, %v, want %d", id, g, ok, want)
 		}
 	}
-	if own, ok := later.find([]byte("told-40")); !ok || own != nil {
+	if own, ok := later.Find([]byte("told-40")); !ok || own != nil {
 		t.Errorf("a later job counts less than an earlier one: %q, %v", own, ok)
 	}
-	if later.has([]byte("told-41")) || !later.has([]byte("told-42")) || !later.has([]byte("new")) {
+	if later.Has([]byte("told-41")) || !later.Has([]byte("told-42")) || !later.Has([]byte("new")) {
 		t.Error("the wrong jobs were taken over")
 	}
 }
@@ -128,11 +114,11 @@ func TestJobIDSpan(t *testing.T) {
 		{`{"params":{}}`, 0, "", ""},
 		{`{"id":1}`, 0, "", ""},
 	} {
-		at, _, ok := jobIDSpan([]byte(c.line), c.n)
-		if ok != (c.id != "") || ok && c.line[at.start:at.end] != c.id {
+		at, _, ok := JobIDSpan([]byte(c.line), c.n)
+		if ok != (c.id != "") || ok && c.line[at.Start:at.End] != c.id {
 			t.Errorf("%s: %v, %v", c.line, at, ok)
 		}
-		if got := string(putJobID([]byte(c.line), c.n, []byte("x"))); ok && got != c.put {
+		if got := string(PutJobID([]byte(c.line), c.n, []byte("x"))); ok && got != c.put {
 			t.Errorf("%s: %s, want %s", c.line, got, c.put)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package stratum
 
 import (
 	"encoding/json"
@@ -20,7 +20,7 @@ func TestParseRequest(t *testing.T) {
 		{`{"id":{"a":"}"},"method":"a\u002eb","worker":"w\"1"}`, `{"a":"}"}`, "a.b", ``, `w"1`},
 		{`{"id":1,"method":null,"worker":null,"more":[{"method":"y"}]}`, `1`, "", ``, ""},
 	} {
-		r, err := parseRequest([]byte(tc.line))
+		r, err := ParseRequest([]byte(tc.line))
 		if err != nil {
 			t.Errorf("%s: %v", tc.line, err)
 			continue
@@ -34,7 +34,7 @@ func TestParseRequest(t *testing.T) {
 		`{'id':1}`, `{"id":1,}`, `{"id":1}x`, `{"method":5}`, `{"method":{}}`, `{"method":"a\u0000"}`, `{"method\u0000":"a"}`, "{\"id\":\"\x01\"}", `{"id":"\x"}`, `{"id":nul}`,
 		strings.Repeat(`{"id":`, 20000) + `1` + strings.Repeat(`}`, 20000),
 	} {
-		if r, err := parseRequest([]byte(line)); err == nil {
+		if r, err := ParseRequest([]byte(line)); err == nil {
 			t.Errorf("%.50q: %+v", line, r)
 		}
 	}
@@ -43,11 +43,11 @@ func TestParseRequest(t *testing.T) {
 // What was parsed does not change with the buffer it came from.
 func TestParseRequestCopies(t *testing.T) {
 	line := []byte(`{"id":"abc","method":"mining.authorize","params":["alice","x",null],"worker":"rig1"}`)
-	r, err := parseRequest(line)
+	r, err := ParseRequest(line)
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := r.paramList()
+	list := r.ParamList()
 	for i := range line {
 		line[i] = 'z'
 	}
@@ -71,8 +71,8 @@ func TestIsNotification(t *testing.T) {
 	for line, want := range map[string]bool{
 		`{}`: true, `{"id":null}`: true, `{"id": null }`: true, `{"id":0}`: false, `{"id":""}`: false, `{"id":false}`: false, `{"id":{}}`: false, `{"id":"null"}`: false,
 	} {
-		r, err := parseRequest([]byte(line))
-		if err != nil || r.isNotification() != want {
+		r, err := ParseRequest([]byte(line))
+		if err != nil || r.IsNotification() != want {
 			t.Errorf("%s: %v, %v", line, r, err)
 		}
 	}
@@ -80,7 +80,7 @@ func TestIsNotification(t *testing.T) {
 
 func TestQuote(t *testing.T) {
 	for _, s := range []string{"", "a", `"`, `\`, "\n\r\t\b\f\x00\x1f\x7f", "é矿😀", "</script>&", "\u2028\u2029"} {
-		b := quote(s)
+		b := Quote(s)
 		var got string
 		if err := json.Unmarshal(b, &got); err != nil || got != s {
 			t.Errorf("%q: %s", s, b)
@@ -89,27 +89,27 @@ func TestQuote(t *testing.T) {
 			t.Errorf("%q has a line end: %q", s, b)
 		}
 	}
-	if b := quote("\xff\xc0\xed\xa0\x80"); !json.Valid(b) || strings.ToValidUTF8(string(b), "?") != string(b) {
+	if b := Quote("\xff\xc0\xed\xa0\x80"); !json.Valid(b) || strings.ToValidUTF8(string(b), "?") != string(b) {
 		t.Errorf("not UTF-8: %q", b)
 	}
 }
 
 func TestAnswers(t *testing.T) {
-	e := &stratumError{101, `Need "x"`}
+	e := &Error{101, `Need "x"`}
 	for _, tc := range []struct {
-		d                dialect
+		d                Dialect
 		id, result, fail string
 	}{
-		{dialectStratum, `1`, `{"id":1,"result":[1],"error":null}`, `{"id":1,"result":null,"error":[101,"Need \"x\"",255]}`},
-		{dialectStratum, ``, `{"id":null,"result":[1],"error":null}`, `{"id":null,"result":null,"error":[101,"Need \"x\"",255]}`},
-		{dialectStratum, `"a\u00e9"`, `{"id":"a\u00e9","result":[1],"error":null}`, `{"id":"a\u00e9","result":null,"error":[101,"Need \"x\"",255]}`},
-		{dialectRPC2, `1`, `{"id":1,"jsonrpc":"2.0","result":[1]}`, `{"id":1,"jsonrpc":"2.0","error":{"code":101,"message":"Need \"x\"","data":255}}`},
-		{dialectRPC2, ``, `{"id":null,"jsonrpc":"2.0","result":[1]}`, `{"id":null,"jsonrpc":"2.0","error":{"code":101,"message":"Need \"x\"","data":255}}`},
+		{DialectStratum, `1`, `{"id":1,"result":[1],"error":null}`, `{"id":1,"result":null,"error":[101,"Need \"x\"",255]}`},
+		{DialectStratum, ``, `{"id":null,"result":[1],"error":null}`, `{"id":null,"result":null,"error":[101,"Need \"x\"",255]}`},
+		{DialectStratum, `"a\u00e9"`, `{"id":"a\u00e9","result":[1],"error":null}`, `{"id":"a\u00e9","result":null,"error":[101,"Need \"x\"",255]}`},
+		{DialectRPC2, `1`, `{"id":1,"jsonrpc":"2.0","result":[1]}`, `{"id":1,"jsonrpc":"2.0","error":{"code":101,"message":"Need \"x\"","data":255}}`},
+		{DialectRPC2, ``, `{"id":null,"jsonrpc":"2.0","result":[1]}`, `{"id":null,"jsonrpc":"2.0","error":{"code":101,"message":"Need \"x\"","data":255}}`},
 	} {
-		if got := string(tc.d.appendResult([]byte("<"), json.RawMessage(tc.id), []byte("[1]"))); got != "<"+tc.result+"\n" {
+		if got := string(tc.d.AppendResult([]byte("<"), json.RawMessage(tc.id), []byte("[1]"))); got != "<"+tc.result+"\n" {
 			t.Errorf("result %s", got)
 		}
-		if got := string(tc.d.appendError([]byte("<"), json.RawMessage(tc.id), e, 255)); got != "<"+tc.fail+"\n" {
+		if got := string(tc.d.AppendError([]byte("<"), json.RawMessage(tc.id), e, 255)); got != "<"+tc.fail+"\n" {
 			t.Errorf("error %s", got)
 		}
 	}
@@ -132,15 +132,15 @@ func TestAppendForwarded(t *testing.T) {
 		{`{"id":"auth","error":["no"]}`, `"result":null,"error":["no"]`, `"error":{"code":24,"message":"[\"no\"]","data":null}`},
 		{`{"id":"auth","error":24}`, `"result":null,"error":24`, `"error":{"code":24,"message":"24","data":null}`},
 	} {
-		r, err := parseResponse([]byte(tc.answer))
+		r, err := ParseResponse([]byte(tc.answer))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, id := range []string{`7`, `"m"`, `{"a":1}`} {
-			if got, want := string(dialectStratum.appendForwarded(nil, json.RawMessage(id), r)), `{"id":`+id+`,`+tc.stratum+"}\n"; got != want {
+			if got, want := string(DialectStratum.AppendForwarded(nil, json.RawMessage(id), r)), `{"id":`+id+`,`+tc.stratum+"}\n"; got != want {
 				t.Errorf("%s\n got %swant %s", tc.answer, got, want)
 			}
-			got, want := string(dialectRPC2.appendForwarded(nil, json.RawMessage(id), r)), `{"id":`+id+`,"jsonrpc":"2.0",`+tc.rpc2+"}\n"
+			got, want := string(DialectRPC2.AppendForwarded(nil, json.RawMessage(id), r)), `{"id":`+id+`,"jsonrpc":"2.0",`+tc.rpc2+"}\n"
 			if got != want {
 				t.Errorf("%s\n got %swant %s", tc.answer, got, want)
 			}
@@ -164,7 +164,7 @@ func TestAppendRequest(t *testing.T) {
 		for _, p := range tc.params {
 			params = append(params, []byte(p))
 		}
-		if got := string(appendRequest([]byte("<"), []byte(`"auth"`), `a"b`, params...)); got != "<"+tc.want+"\n" {
+		if got := string(AppendRequest([]byte("<"), []byte(`"auth"`), `a"b`, params...)); got != "<"+tc.want+"\n" {
 			t.Errorf("got %s", got)
 		}
 	}
@@ -175,16 +175,16 @@ func TestParseMask(t *testing.T) {
 		`"1fffe000"`: 0x1fffe000, `"1FFFE000"`: 0x1fffe000, `"00000000"`: 0, `"0"`: 0, `"ffffffff"`: 0xffffffff, `"e000"`: 0xe000, `"00ffe000"`: 0x00ffe000,
 		`"0x1fffe000"`: 0x1fffe000, `"0XE000"`: 0xe000, `536862720`: 0x1fffe000, `0`: 0, `4294967295`: 0xffffffff, `"000000001fffe000"`: 0x1fffe000,
 	} {
-		if got, ok := parseMask([]byte(text)); !ok || got != want {
+		if got, ok := ParseMask([]byte(text)); !ok || got != want {
 			t.Errorf("%q: %08x, %v", text, got, ok)
 		}
 	}
 	for _, text := range []string{"", " ", "xyz", "0x", "0x0xe000", "-1", "+1", "1fffe000 ", "1_0", "100000000", "ffffffffffffffff", "1.0", "１"} {
-		if got, ok := parseMask(quote(text)); ok {
+		if got, ok := ParseMask(Quote(text)); ok {
 			t.Errorf("%q: %08x", text, got)
 		}
 	}
-	if got := string(appendVersionMask(nil, 0xe000)); got != `{"id":null,"method":"mining.set_version_mask","params":["0000e000"]}`+"\n" {
+	if got := string(AppendVersionMask(nil, 0xe000)); got != `{"id":null,"method":"mining.set_version_mask","params":["0000e000"]}`+"\n" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -196,25 +196,25 @@ func TestFilterWorker(t *testing.T) {
 		if strings.ContainsRune(keep, c) {
 			want = string(c)
 		}
-		if got := filterWorker(string(c)); got != want {
+		if got := FilterWorker(string(c)); got != want {
 			t.Errorf("%q: %q", c, got)
 		}
 	}
-	if got := filterWorker(keep); got != keep {
+	if got := FilterWorker(keep); got != keep {
 		t.Errorf("got %q", got)
 	}
 }
 
 func TestSplitWorker(t *testing.T) {
-	for full, want := range map[string]workerName{
+	for full, want := range map[string]WorkerName{
 		"": {}, ".": {Miner: "."}, "a": {Account: "a"}, "a.": {Account: "a", Miner: "."}, "a.b": {Account: "a", Miner: ".b"},
 		"a.b.c": {Account: "a", Miner: ".b.c"}, ".b": {Miner: ".b"}, "a/b.c/d": {Account: "a/b", Miner: ".c/d"},
 	} {
-		got := splitWorker(full)
+		got := SplitWorker(full)
 		if got != want || got.String() != full {
 			t.Errorf("%q: %+v", full, got)
 		}
-		if s := got.withSuffix("btc"); s != want.Account+"_btc"+want.Miner {
+		if s := got.WithSuffix("btc"); s != want.Account+"_btc"+want.Miner {
 			t.Errorf("%q with suffix: %q", full, s)
 		}
 	}
@@ -242,7 +242,7 @@ func TestLineMethod(t *testing.T) {
 		``:                                                           "",
 		`{"jsonrpc":"2.0","method":"eth_submitWork","worker":"rig"}`: "eth_submitWork",
 	} {
-		if got := string(lineMethod([]byte(line))); got != want {
+		if got := string(LineMethod([]byte(line))); got != want {
 			t.Errorf("%s: %q, want %q", line, got, want)
 		}
 	}
@@ -276,7 +276,7 @@ func TestStringParam(t *testing.T) {
 		{``, nil},
 	} {
 		for n := 0; n <= len(tc.want); n++ {
-			got := scalarParam([]byte(tc.line), n)
+			got := ScalarParam([]byte(tc.line), n)
 			switch {
 			case n == len(tc.want) && got != nil:
 				t.Errorf("%s: parameter %d is %q", tc.line, n, got)
@@ -302,7 +302,7 @@ func TestSetClean(t *testing.T) {
 		``:                                                                                        ``,
 	} {
 		in := []byte(line)
-		if got := string(setClean(chainBitcoin, in)); got != want {
+		if got := string(SetClean(Bitcoin, in)); got != want {
 			t.Errorf("%s\n got %s\nwant %s", line, got, want)
 		}
 		if string(in) != line {
@@ -313,7 +313,7 @@ func TestSetClean(t *testing.T) {
 
 func TestNextLine(t *testing.T) {
 	for in, want := range map[string]string{"": "", "a": "", "\n": "\n", "a\n": "a\n", "a\nb\n": "a\n", "\na": "\n", "a\r\nb": "a\r\n"} {
-		if got := string(nextLine([]byte(in))); got != want {
+		if got := string(NextLine([]byte(in))); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package stratum
 
 import (
 	"bytes"
@@ -12,16 +12,16 @@ import (
 // another value is not one, so that the switcher and any JSON decoder read the
 // same.
 
-// lineMember names the members of a line that the switcher looks at.
-type lineMember uint8
+// Member names the members of a line that the switcher looks at.
+type Member uint8
 
 const (
-	memberID lineMember = iota
-	memberMethod
-	memberParams
-	memberWorker
-	memberResult
-	memberError
+	MemberID Member = iota
+	MemberMethod
+	MemberParams
+	MemberWorker
+	MemberResult
+	MemberError
 	memberCount
 )
 
@@ -29,111 +29,111 @@ var memberNames = [memberCount]string{"id", "method", "params", "worker", "resul
 
 // memberNamed returns the member with this name, memberCount if it is none that
 // is looked at.
-func memberNamed(name []byte) lineMember {
+func memberNamed(name []byte) Member {
 	switch string(name) {
 	case "id":
-		return memberID
+		return MemberID
 	case "method":
-		return memberMethod
+		return MemberMethod
 	case "params":
-		return memberParams
+		return MemberParams
 	case "worker":
-		return memberWorker
+		return MemberWorker
 	case "result":
-		return memberResult
+		return MemberResult
 	case "error":
-		return memberError
+		return MemberError
 	}
 	return memberCount
 }
 
 // memberLike is memberNamed in any case: decoders that do not mind the case
 // take such a member for the real one.
-func memberLike(name string) lineMember {
+func memberLike(name string) Member {
 	for m, known := range memberNames {
 		if strings.EqualFold(name, known) {
-			return lineMember(m)
+			return Member(m)
 		}
 	}
 	return memberCount
 }
 
-// span is a part of a line; for strings found by findParams it is the inside.
+// span is a part of a line; for strings found by FindParams it is the inside.
 // The zero value stands for a part that is not there.
-type span struct{ start, end int }
+type span struct{ Start, End int }
 
-// scannedLine is what one pass over a line finds.
-type scannedLine struct {
-	members [memberCount]span // raw values; the last of each name
+// ScannedLine is what one pass over a line finds.
+type ScannedLine struct {
+	Members [memberCount]span // raw values; the last of each name
 
-	// whole reports that the line is one JSON object, as far as that was
+	// Whole reports that the line is one JSON object, as far as that was
 	// looked at.
-	whole bool
+	Whole bool
 
-	// odd reports that other readers may find other members: a name is
+	// Odd reports that other readers may find other members: a name is
 	// written with an escape or in another case, or comes twice. For a
 	// miner's line also an escape or an object anywhere.
-	odd bool
+	Odd bool
 }
 
-// value returns the raw value of a member, nil if it is absent.
-func (sc *scannedLine) value(line []byte, m lineMember) []byte {
-	at := sc.members[m]
-	return line[at.start:at.end:at.end]
+// Value returns the raw value of a member, nil if it is absent.
+func (sc *ScannedLine) Value(line []byte, m Member) []byte {
+	at := sc.Members[m]
+	return line[at.Start:at.End:at.End]
 }
 
-// method returns the method's name, empty if there is none.
-func (sc *scannedLine) method(line []byte) []byte {
-	at := sc.members[memberMethod]
-	if at.end-at.start < 2 || line[at.start] != '"' {
+// Method returns the method's name, empty if there is none.
+func (sc *ScannedLine) Method(line []byte) []byte {
+	at := sc.Members[MemberMethod]
+	if at.End-at.Start < 2 || line[at.Start] != '"' {
 		return nil
 	}
-	return line[at.start+1 : at.end-1]
+	return line[at.Start+1 : at.End-1]
 }
 
-// id returns the raw id, nil if it is absent or null.
-func (sc *scannedLine) id(line []byte) []byte {
-	id := sc.value(line, memberID)
+// ID returns the raw id, nil if it is absent or null.
+func (sc *ScannedLine) ID(line []byte) []byte {
+	id := sc.Value(line, MemberID)
 	if len(id) == 0 || id[0] == 'n' {
 		return nil
 	}
 	return id
 }
 
-// has reports whether a member is there and not null.
-func (sc *scannedLine) has(line []byte, m lineMember) bool {
-	at := sc.members[m]
-	return at.end > 0 && line[at.start] != 'n'
+// Has reports whether a member is there and not null.
+func (sc *ScannedLine) Has(line []byte, m Member) bool {
+	at := sc.Members[m]
+	return at.End > 0 && line[at.Start] != 'n'
 }
 
-// scanMinerLine looks at a line of a miner completely: one that is whole and
+// ScanMinerLine looks at a line of a miner completely: one that is whole and
 // not odd is JSON without escapes, with no object inside, that has each member
 // once.
-func scanMinerLine(line []byte) (sc scannedLine) {
-	sc.scan(line, true)
+func ScanMinerLine(line []byte) (sc ScannedLine) {
+	sc.Scan(line, true)
 	return sc
 }
 
-// scanPoolLine looks at a line of a pool. Escapes and objects in its values are
+// ScanPoolLine looks at a line of a pool. Escapes and objects in its values are
 // no fault, and values inside others are only passed over.
-func scanPoolLine(line []byte) (sc scannedLine) {
-	sc.scan(line, false)
+func ScanPoolLine(line []byte) (sc ScannedLine) {
+	sc.Scan(line, false)
 	return sc
 }
 
-func (sc *scannedLine) scan(line []byte, strict bool) {
+func (sc *ScannedLine) Scan(line []byte, strict bool) {
 	if strict && !isPlainText(line) {
-		sc.odd = true
+		sc.Odd = true
 		strict = false
 	}
 	i := spaceEnd(line, 0)
 	if i == len(line) || line[i] != '{' {
 		return
 	}
-	sc.odd = sc.odd || strict && i > 0
+	sc.Odd = sc.Odd || strict && i > 0
 	i = spaceEnd(line, i+1)
 	if i < len(line) && line[i] == '}' {
-		sc.whole = spaceEnd(line, i+1) == len(line)
+		sc.Whole = spaceEnd(line, i+1) == len(line)
 		return
 	}
 	for i < len(line) && line[i] == '"' {
@@ -151,22 +151,22 @@ func (sc *scannedLine) scan(line []byte, strict bool) {
 		}
 		if strict {
 			if i = plainValueEnd(line, start, 0); i < 0 {
-				sc.odd = true // or no JSON
+				sc.Odd = true // or no JSON
 				return
 			}
 		} else if i = valueEnd(line, start); i < 0 {
 			return
 		}
 		if which < memberCount {
-			sc.odd = sc.odd || sc.members[which].end > 0 || which == memberMethod && !strict && bytes.IndexByte(line[start:i], '\\') >= 0
-			sc.members[which] = span{start, i}
+			sc.Odd = sc.Odd || sc.Members[which].End > 0 || which == MemberMethod && !strict && bytes.IndexByte(line[start:i], '\\') >= 0
+			sc.Members[which] = span{start, i}
 		}
 		i = spaceEnd(line, i)
 		if i == len(line) {
 			return
 		}
 		if line[i] == '}' {
-			sc.whole = spaceEnd(line, i+1) == len(line)
+			sc.Whole = spaceEnd(line, i+1) == len(line)
 			return
 		}
 		if line[i] != ',' {
@@ -178,19 +178,19 @@ func (sc *scannedLine) scan(line []byte, strict bool) {
 
 // name returns which member the name is that begins with the quote at i, and
 // where it ends, -1 if it does not. It notes names that are odd.
-func (sc *scannedLine) name(line []byte, i int) (which lineMember, end int) {
+func (sc *ScannedLine) name(line []byte, i int) (which Member, end int) {
 	if rest := line[i+1:]; len(rest) > 7 { // the usual ones, at once
 		switch {
 		case string(rest[:3]) == `id"`:
-			return memberID, i + 4
+			return MemberID, i + 4
 		case string(rest[:7]) == `method"`:
-			return memberMethod, i + 8
+			return MemberMethod, i + 8
 		case string(rest[:7]) == `params"`:
-			return memberParams, i + 8
+			return MemberParams, i + 8
 		case string(rest[:7]) == `result"`:
-			return memberResult, i + 8
+			return MemberResult, i + 8
 		case string(rest[:6]) == `error"`:
-			return memberError, i + 7
+			return MemberError, i + 7
 		}
 	}
 	if end = stringEnd(line[i:]); end < 0 {
@@ -199,7 +199,7 @@ func (sc *scannedLine) name(line []byte, i int) (which lineMember, end int) {
 	name := line[i+1 : i+end]
 	which = memberNamed(name)
 	if which == memberCount && (!isPlainName(name) || len(name) < 7 && memberLike(string(name)) < memberCount) {
-		sc.odd = true
+		sc.Odd = true
 	}
 	return which, i + end + 1
 }
@@ -409,91 +409,25 @@ func digits(b []byte) int {
 
 // memberValue returns the line from a member's value on, nil if the line is
 // not an object or has none.
-func memberValue(line []byte, m lineMember) []byte {
-	sc := scanPoolLine(line)
-	if at := sc.members[m]; at.end > 0 {
-		return line[at.start:]
+func memberValue(line []byte, m Member) []byte {
+	sc := ScanPoolLine(line)
+	if at := sc.Members[m]; at.End > 0 {
+		return line[at.Start:]
 	}
 	return nil
 }
 
-// lineMethod finds the value of a line's "method" member, nil if it has none.
-func lineMethod(line []byte) []byte {
-	sc := scanPoolLine(line)
-	return sc.method(line)
+// LineMethod finds the value of a line's "method" member, nil if it has none.
+func LineMethod(line []byte) []byte {
+	sc := ScanPoolLine(line)
+	return sc.Method(line)
 }
 
-// lineID finds the raw value of a line's "id" member; nil if there is none or
+// LineID finds the raw value of a line's "id" member; nil if there is none or
 // it is null.
-func lineID(line []byte) []byte {
-	sc := scanPoolLine(line)
-	return sc.id(line)
-}
-
-// scalarParam finds the n-th parameter of a line; see scalarElement.
-func scalarParam(line []byte, n int) []byte {
-	return scalarElement(memberValue(line, memberParams), n)
-}
-
-// scalarElement finds the n-th element of the JSON array b begins with: a
-// string without its quotes, or a number. Escapes are left as they are.
-func scalarElement(b []byte, n int) []byte {
-	if len(b) == 0 || b[0] != '[' {
-		return nil
-	}
-	for i := spaceEnd(b, 1); i < len(b); n-- {
-		end := valueEnd(b, i)
-		if end < 0 {
-			return nil
-		}
-		if n == 0 {
-			switch c := b[i]; {
-			case c == '"':
-				return b[i+1 : end-1]
-			case c == '-' || c >= '0' && c <= '9':
-				return b[i:end]
-			}
-			return nil
-		}
-		if i = spaceEnd(b, end); i == len(b) || b[i] != ',' {
-			return nil
-		}
-		i = spaceEnd(b, i+1)
-	}
-	return nil
-}
-
-// findParams finds the first parameters of a line and sets the spans that are
-// not nil; these have to be strings.
-func findParams(line []byte, spans ...*span) bool {
-	b := memberValue(line, memberParams)
-	if len(b) == 0 || b[0] != '[' {
-		return false
-	}
-	at := len(line) - len(b)
-	i := spaceEnd(line, at+1)
-	for n, want := range spans {
-		if n > 0 {
-			if line[i] != ',' {
-				return false
-			}
-			i = spaceEnd(line, i+1)
-		}
-		if i == len(line) || want != nil && line[i] != '"' {
-			return false
-		}
-		end := valueEnd(line, i)
-		if end < 0 {
-			return false
-		}
-		if want != nil {
-			*want = span{i + 1, end - 1}
-		}
-		if i = spaceEnd(line, end); i == len(line) || line[i] != ',' && line[i] != ']' {
-			return false
-		}
-	}
-	return true
+func LineID(line []byte) []byte {
+	sc := ScanPoolLine(line)
+	return sc.ID(line)
 }
 
 // stringEnd is the index of the quote that ends the JSON string b begins with.

@@ -1,0 +1,115 @@
+package stratum
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"strconv"
+)
+
+const (
+	AgentMagic  = 0x7f
+	AgentHeader = 4
+
+	AgentRegister   = 0x01
+	AgentSubmit     = 0x02
+	AgentSubmitTime = 0x03
+	AgentUnregister = 0x04
+	AgentAnswer     = 0x10
+	AgentSubmitMask = 0x12 // and two more up to AgentSubmitLast
+	AgentSubmitLast = 0x14
+
+	AgentAnswerSize = AgentHeader + 2 + 4
+
+	// agentShareHead is what each of a bitcoin agent's shares begins with: the
+	// header, the job (1) and the miner's session (2).
+	agentShareHead = AgentHeader + 1 + 2
+)
+
+var (
+	ErrAgentMessage = errors.New("binary message of impossible length")
+)
+
+// IsAgentSubmit says that the pool answers a message of this type.
+func IsAgentSubmit(kind byte) bool {
+	return kind == AgentSubmit || kind == AgentSubmitTime || kind >= AgentSubmitMask && kind <= AgentSubmitLast
+}
+
+// NextAgentMessage returns the first complete message or line of b, nil if
+// there is none yet.
+func NextAgentMessage(b []byte) ([]byte, error) {
+	if len(b) == 0 || b[0] != AgentMagic {
+		return NextLine(b), nil
+	}
+	if len(b) < AgentHeader {
+		return nil, nil
+	}
+	size := int(binary.LittleEndian.Uint16(b[2:]))
+	if size < AgentHeader {
+		return nil, ErrAgentMessage
+	}
+	if len(b) < size {
+		return nil, nil
+	}
+	return b[:size], nil
+}
+
+// AgentStatus is the outcome of a share as sserver and BTCAgent have it.
+type AgentStatus uint32
+
+const (
+	StatusAccept       AgentStatus = 1798084231
+	StatusAcceptStale  AgentStatus = 950395421
+	StatusSolved       AgentStatus = 1422486894
+	StatusSolvedStale  AgentStatus = 1713984938
+	StatusUnauthorized AgentStatus = 24
+	StatusUnknown      AgentStatus = 2147483647
+)
+
+func (st AgentStatus) Accepted() bool {
+	return st == StatusAccept || st == StatusAcceptStale || st == StatusSolved || st == StatusSolvedStale
+}
+
+// JobNumber reads a job's ID as agents do.
+func JobNumber(id []byte) (byte, bool) {
+	n, err := strconv.ParseUint(string(id), 10, 8)
+	return byte(n), err == nil
+}
+
+func AppendAgentAnswer(b []byte, number uint32, status AgentStatus) []byte {
+	b = append(b, AgentMagic, AgentAnswer, AgentAnswerSize, 0)
+	b = binary.LittleEndian.AppendUint16(b, uint16(number))
+	return binary.LittleEndian.AppendUint32(b, uint32(status))
+}
+
+// AgentShareSession is the agent's session for the miner of a share.
+func (c Chain) AgentShareSession(message []byte) (session uint16, ok bool) {
+	at := AgentHeader + 1
+	if c == Ethereum {
+		at = AgentHeader
+	}
+	if len(message) < agentShareHead {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint16(message[at:]), true
+}
+
+// AgentShareJob appends the ID of a share's job to b. An ethereum agent's share
+// has the session (2), a nonce (8), the job, which is a hash, and with the last
+// type another hash.
+func (c Chain) AgentShareJob(b, message []byte) []byte {
+	if len(message) < agentShareHead {
+		return b
+	}
+	if c != Ethereum {
+		return strconv.AppendUint(b, uint64(message[AgentHeader]), 10)
+	}
+	end := len(message)
+	if message[1] == AgentSubmitLast {
+		end -= 32
+	}
+	if end < AgentHeader+10 || end > AgentHeader+10+32 {
+		return b
+	}
+	return hex.AppendEncode(b, message[AgentHeader+10:end])
+}

@@ -1,0 +1,51 @@
+package stratum
+
+import (
+	"encoding/json"
+	"slices"
+)
+
+const (
+	agentCapabilities = `{"capabilities":["verrol","subres"]}`
+	capSubmitAnswers  = "subres"
+)
+
+// poolCapabilitiesRequest asks a pool for answers to shares: in the form, a list
+// in the list, that sserver heeds.
+var poolCapabilitiesRequest = []byte(`["verrol","subres"]`)
+
+// AppendCapabilities appends an answer of the form that sserver gives.
+func AppendCapabilities(b []byte, id json.RawMessage) []byte {
+	b = append(b, `{"id":`...)
+	b = append(b, OrNull(id)...)
+	return append(b, `,"result":`+agentCapabilities+"}\n"...)
+}
+
+func AppendPoolCapabilities(b []byte, id uint32) []byte {
+	return AppendRequest(b, OwnIDText(id), "agent.get_capabilities", poolCapabilitiesRequest)
+}
+
+// AsksForAnswers reads the parameters of agent.get_capabilities: a list of
+// texts, by itself or in a list.
+func AsksForAnswers(r *Request) bool {
+	for _, p := range r.ParamList() {
+		if text, _ := JsonString(p); text == capSubmitAnswers || namesSubmitAnswers(p) {
+			return true
+		}
+	}
+	return false
+}
+
+func namesSubmitAnswers(list json.RawMessage) bool {
+	var names []json.RawMessage
+	return len(list) > 0 && list[0] == '[' && JSON.Unmarshal(list, &names) == nil &&
+		slices.ContainsFunc(names, func(raw json.RawMessage) bool { text, _ := JsonString(raw); return text == capSubmitAnswers })
+}
+
+// HasSubmitAnswers says whether the pool answers binary shares, by its answer.
+func HasSubmitAnswers(r *Response) bool {
+	var result struct {
+		Capabilities json.RawMessage `json:"capabilities"`
+	}
+	return len(r.Result) > 0 && r.Result[0] == '{' && JSON.Unmarshal(r.Result, &result) == nil && namesSubmitAnswers(result.Capabilities)
+}

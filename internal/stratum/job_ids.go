@@ -1,0 +1,29 @@
+package stratum
+
+// JobSet are IDs of jobs that a link gave.
+type JobSet map[string]struct{}
+
+// Note adds the job of a mining.notify line, or of an ETHProxy pool's answer.
+func (j JobSet) Note(line []byte) {
+	id := JobID(line)
+	if id == nil {
+		id = AnswerJobID(line)
+	}
+	if id != nil && len(id) <= MaxJobID && len(j) < MaxDrainJobs {
+		j[string(PlainID(id))] = struct{}{}
+	}
+}
+
+// Has says whether an ID without escapes is in the set.
+func (j JobSet) Has(id []byte) bool {
+	_, ok := j[string(id)]
+	return ok
+}
+
+func NewJobSet(ids []string) JobSet {
+	jobs := make(JobSet, len(ids))
+	for _, id := range ids {
+		jobs[id] = struct{}{}
+	}
+	return jobs
+}

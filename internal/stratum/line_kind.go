@@ -1,0 +1,105 @@
+package stratum
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Kind is what a byte scan tells of a line.
+type Kind uint8
+
+const (
+	KindAnswer Kind = iota // no method
+	KindJob
+	KindDifficulty
+	KindTarget
+	KindVersionMask
+	KindSetExtranonce
+	KindReconnect
+	KindShare
+	KindOther
+)
+
+func PoolLineKind(line []byte) Kind {
+	sc := ScanPoolLine(line)
+	return sc.PoolKind(line)
+}
+
+func (sc *ScannedLine) PoolKind(line []byte) Kind {
+	if sc.IsDecorated(line) {
+		return KindAnswer
+	}
+	switch string(sc.Method(line)) {
+	case "":
+		return KindAnswer
+	case "mining.notify":
+		return KindJob
+	case "mining.set_difficulty":
+		return KindDifficulty
+	case "mining.set_target":
+		return KindTarget
+	case "mining.set_version_mask":
+		return KindVersionMask
+	case "mining.set_extranonce":
+		return KindSetExtranonce
+	case "client.reconnect":
+		return KindReconnect
+	}
+	return KindOther
+}
+
+// IsDecorated reports whether a line with a method is an answer all the same:
+// some pools repeat the request in it.
+func (sc *ScannedLine) IsDecorated(line []byte) bool {
+	if sc.Members[MemberMethod].End == 0 || sc.ID(line) == nil {
+		return false
+	}
+	return sc.Has(line, MemberResult) ||
+		sc.Members[MemberParams].End == 0 && (sc.Members[MemberResult].End > 0 || sc.Members[MemberError].End > 0)
+}
+
+func MinerLineKind(line []byte) Kind {
+	sc := ScanMinerLine(line)
+	return sc.MinerKind(line)
+}
+
+func (sc *ScannedLine) MinerKind(line []byte) Kind {
+	if sc.Members[MemberMethod].End == 0 {
+		return KindAnswer
+	}
+	switch string(sc.Method(line)) {
+	case "mining.submit", "eth_submitWork":
+		return KindShare
+	}
+	return KindOther
+}
+
+// HasMethodName reports whether the method, if there is one, is a text.
+func (sc *ScannedLine) HasMethodName(line []byte) bool {
+	at := sc.Members[MemberMethod]
+	return at.End == 0 || line[at.Start] == '"'
+}
+
+// Resembles reports whether a pool may take a method for one that the switcher
+// has rules for: ckpool, for one, compares only the beginning, in any case.
+func Resembles(method string) bool {
+	method = strings.TrimSpace(method)
+	for _, known := range []string{"mining.auth", "mining.submit", "mining.subscribe", "eth_submitLogin", "eth_submitWork"} {
+		if HasPrefixFold(method, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// NamesWorker reports whether a share begins with the worker's name, which
+// eth_submitWork does not.
+func NamesWorker(share []byte) bool { return string(LineMethod(share)) == "mining.submit" }
+
+// NextLine returns the first line of b with its "\n", or nil.
+func NextLine(b []byte) []byte {
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		return b[:i+1]
+	}
+	return nil
+}

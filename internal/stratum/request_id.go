@@ -1,0 +1,103 @@
+package stratum
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+)
+
+// number is an id's value: mantissa times ten to the exponent, with no zero at
+// the mantissa's end.
+type number struct {
+	mantissa uint64
+	exponent int
+	negative bool
+}
+
+// numberOf reads an id that is a number, or a text of one. Numbers too large to
+// be compared exactly have none.
+func numberOf(raw []byte) (n number, ok bool) {
+	if len(raw) > 2 && raw[0] == '"' && raw[len(raw)-1] == '"' {
+		raw = raw[1 : len(raw)-1]
+	}
+	if len(raw) > MaxRequestID || !isNumber(raw) {
+		return n, false
+	}
+	i := 0
+	if raw[0] == '-' {
+		n.negative, i = true, 1
+	}
+	fraction := false
+	for ; i < len(raw) && raw[i]|0x20 != 'e'; i++ {
+		if raw[i] == '.' {
+			fraction = true
+			continue
+		}
+		if n.mantissa > (1<<64-10)/10 {
+			return n, false
+		}
+		n.mantissa = n.mantissa*10 + uint64(raw[i]-'0')
+		if fraction {
+			n.exponent--
+		}
+	}
+	if i < len(raw) {
+		if len(raw)-i > 5 {
+			return n, false
+		}
+		exponent, err := strconv.Atoi(string(raw[i+1:]))
+		if err != nil {
+			return n, false
+		}
+		n.exponent += exponent
+	}
+	if n.mantissa == 0 {
+		return number{}, true
+	}
+	for n.mantissa%10 == 0 {
+		n.mantissa /= 10
+		n.exponent++
+	}
+	return n, true
+}
+
+// SameID reports whether two ids have the same value, however they are written:
+// pools answer 7 with "7" or 7.0, texts without their quotes or with other
+// escapes, and lists with other spaces.
+func SameID(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	if n, ok := numberOf(a); ok {
+		m, ok := numberOf(b)
+		return ok && n == m
+	}
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
+	if isList := a[0] == '[' || a[0] == '{'; isList || b[0] == '[' || b[0] == '{' {
+		return a[0] == b[0] && bytes.Equal(compact(a), compact(b))
+	}
+	return bytes.Equal(idText(a), idText(b))
+}
+
+func compact(raw []byte) []byte {
+	var b bytes.Buffer
+	if json.Compact(&b, raw) != nil {
+		return raw
+	}
+	return b.Bytes()
+}
+
+// idText is an id without quotes and escapes.
+func idText(raw []byte) []byte {
+	if len(raw) < 2 || raw[0] != '"' {
+		return raw
+	}
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		if text, ok := JsonString(raw); ok {
+			return []byte(text)
+		}
+	}
+	return raw[1 : len(raw)-1]
+}

@@ -1,0 +1,34 @@
+package stratum
+
+import "testing"
+
+func TestSameID(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{`7`, `7`, true}, {`7`, `"7"`, true}, {`7`, `7.0`, true}, {`7`, `"7.00"`, true}, {`7`, `0.7e1`, true}, {`1000`, `1e3`, true}, {`1000`, `1E+3`, true},
+		{`0`, `-0`, true}, {`0`, `0.0`, true}, {`1.50`, `1.5`, true}, {`-1`, `-1.0`, true}, {`2147400001`, `2.147400001e+09`, true},
+		{`123456789012345678`, `123456789012345679`, false}, {`99999999999999999999999`, `99999999999999999999999`, true},
+		{`99999999999999999999999`, `99999999999999999999998`, false}, {`7`, `8`, false}, {`7`, `-7`, false}, {`7`, `70`, false}, {`7`, `07`, false}, {`7`, `"x"`, false},
+		{`"a"`, `a`, true}, {`"a/b"`, `"a\/b"`, true}, {`"é"`, `"\u00e9"`, true}, {`"a"`, `"b"`, false}, {`""`, `"`, false}, {`"1e99999999"`, `1`, false},
+		{`[1,"2"]`, `[1, "2"]`, true}, {`{"a":1}`, `{ "a": 1 }`, true}, {`[1]`, `{"a":1}`, false}, {`[1]`, `1`, false}, {`true`, `"true"`, true},
+	} {
+		if SameID([]byte(c.a), []byte(c.b)) != c.same || SameID([]byte(c.b), []byte(c.a)) != c.same {
+			t.Errorf("%s and %s: not %v", c.a, c.b, c.same)
+		}
+	}
+}
+
+// Each id is given out once, and none beyond 31 bits.
+func TestOwnRequestsRunOut(t *testing.T) {
+	o := NewOwnRequests()
+	for want := uint32(FirstOwnID); want != LastOwnID+1; want++ {
+		if id, ok := o.Issue(); id != want || !ok {
+			t.Fatalf("id %d, %v, want %d", id, ok, want)
+		}
+	}
+	if id, ok := o.Issue(); ok {
+		t.Errorf("one more: %d", id)
+	}
+}

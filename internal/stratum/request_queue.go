@@ -1,0 +1,168 @@
+package stratum
+
+import (
+	"bytes"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+)
+
+const (
+	// MaxRequestID is the longest id that is kept. Answers to longer ids are
+	// passed on as they come.
+	MaxRequestID = 64
+
+	// MaxRequests bounds the bytes of the ids kept of one session.
+	MaxRequests = 16 << 10
+)
+
+// RequestQueue holds each request as its link tag, the length of its id
+// combined with shareBit, the generation of the difficulty of a share's job, and
+// the id. An empty queue keeps its memory for the next request.
+type RequestQueue struct{ b []byte }
+
+// requestHead is the size of what stands before an id.
+const requestHead = 3
+
+// shareBit marks the length of a share's id.
+const shareBit = 0x80
+
+// Push adds a request. If there is no room, the oldest requests other than
+// shares are dropped, because some pools never answer them.
+func (q *RequestQueue) Push(tag LinkTag, id []byte) { q.add(tag, id, 0, 0) }
+
+// PushShare adds a share, with the generation of its job's difficulty.
+func (q *RequestQueue) PushShare(tag LinkTag, id []byte, generation hashrate.Generation) {
+	q.add(tag, id, shareBit, generation)
+}
+
+func (q *RequestQueue) add(tag LinkTag, id []byte, mark byte, generation hashrate.Generation) {
+	if len(id) == 0 || len(id) > MaxRequestID {
+		return
+	}
+	if need := len(q.b) + requestHead + len(id) - MaxRequests; need > 0 && !q.dropOthers(need) {
+		return
+	}
+	q.b = append(q.b, byte(tag), byte(len(id))|mark, byte(generation))
+	q.b = append(q.b, id...)
+}
+
+// dropOthers makes room for need bytes by dropping the oldest requests that are
+// not shares. It reports whether there were enough of them; if not, it drops
+// none.
+func (q *RequestQueue) dropOthers(need int) bool {
+	room := 0
+	for at := 0; at < len(q.b) && room < need; at = q.after(at) {
+		if q.b[at+1]&shareBit == 0 {
+			room += q.after(at) - at
+		}
+	}
+	if room < need {
+		return false
+	}
+	for at := 0; need > 0; {
+		size := q.after(at) - at
+		if q.b[at+1]&shareBit != 0 {
+			at += size
+			continue
+		}
+		q.Remove(at)
+		need -= size
+	}
+	return true
+}
+
+// Find returns the position of the link's first request with this id, or -1,
+// and whether another link's request with the same id comes before it. If no id
+// is spelled the same, an id of the same value matches.
+func (q *RequestQueue) Find(tag LinkTag, id []byte) (at int, after bool) {
+	for at = 0; at < len(q.b); at = q.after(at) {
+		if int(q.b[at+1]&^shareBit) == len(id) && bytes.Equal(q.ID(at), id) {
+			if LinkTag(q.b[at]) == tag {
+				return at, after
+			}
+			after = true
+		}
+	}
+	return q.findValue(tag, id)
+}
+
+func (q *RequestQueue) findValue(tag LinkTag, id []byte) (at int, after bool) {
+	for at = 0; at < len(q.b); at = q.after(at) {
+		if !SameID(q.ID(at), id) {
+			continue
+		}
+		if LinkTag(q.b[at]) == tag {
+			return at, after
+		}
+		after = true
+	}
+	return -1, false
+}
+
+// after is the position behind the request at position at.
+func (q *RequestQueue) after(at int) int { return at + requestHead + int(q.b[at+1]&^shareBit) }
+
+// ID is the id of the request at position at.
+func (q *RequestQueue) ID(at int) []byte { return q.b[at+requestHead : q.after(at)] }
+
+// Remove drops the request at position at. It reports whether that was a share,
+// and the generation of its job's difficulty.
+func (q *RequestQueue) Remove(at int) (generation hashrate.Generation, share bool) {
+	share, generation = q.b[at+1]&shareBit != 0, hashrate.Generation(q.b[at+2])
+	q.b = append(q.b[:at], q.b[q.after(at):]...)
+	return generation, share
+}
+
+// Shares is how many of the link's shares are unanswered.
+func (q *RequestQueue) Shares(tag LinkTag) int {
+	n := 0
+	for at := 0; at < len(q.b); at = q.after(at) {
+		if LinkTag(q.b[at]) == tag && q.b[at+1]&shareBit != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Size is the end of what at may be given.
+func (q *RequestQueue) Size() int { return len(q.b) }
+
+// At reads the request that stands at i, and where the next one stands.
+func (q *RequestQueue) At(i int) (tag LinkTag, id []byte, next int) {
+	return LinkTag(q.b[i]), q.ID(i), q.after(i)
+}
+
+// ClearShare has the request that stands at at count as no share any more.
+func (q *RequestQueue) ClearShare(at int) { q.b[at+1] &^= shareBit }
+
+// State is the queue as state files have it: tag, length with shareBit and id of
+// each request, as builds without generations know it, and the generations.
+func (q *RequestQueue) State() (requests, generations []byte) {
+	for at := 0; at < len(q.b); at = q.after(at) {
+		requests = append(append(requests, q.b[at], q.b[at+1]), q.ID(at)...)
+		generations = append(generations, q.b[at+2])
+	}
+	return requests, generations
+}
+
+// NewRequestQueue makes the queue that a state file describes, an empty one if it
+// is not sound. Without generations the difficulties are not known.
+func NewRequestQueue(requests, generations []byte) (q RequestQueue) {
+	for n := 0; len(requests) > 0; n++ {
+		if len(requests) < 2 || len(requests) < 2+int(requests[1]&^shareBit) {
+			return RequestQueue{}
+		}
+		size := 2 + int(requests[1]&^shareBit)
+		g := byte(0)
+		if n < len(generations) {
+			g = generations[n]
+		}
+		q.b = append(append(q.b, requests[0], requests[1], g), requests[2:size]...)
+		requests = requests[size:]
+	}
+	return q
+}
+
+// LinkTag tells a session's links apart. Requests that wait for an answer carry
+// the tag of the link they went to.
+type LinkTag uint8

@@ -1,0 +1,187 @@
+package stratum
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	jsoniter "github.com/json-iterator/go"
+)
+
+// Limits of what a peer may send in one line, "\n" included.
+const (
+	MaxMinerLine = 16 << 10
+	MaxPoolLine  = 256 << 10
+)
+
+var JSON = jsoniter.ConfigCompatibleWithStandardLibrary
+
+// Request is a line with a method, from a miner or as notification of a pool.
+// ID, Params and the elements of Params are the sender's own bytes.
+type Request struct {
+	ID     json.RawMessage
+	Method string
+	Params json.RawMessage
+	// Worker is the miner's name beside the account in Ethereum protocols.
+	Worker string
+}
+
+// Response is an answer of a pool. Result and Error are as sent.
+type Response struct {
+	ID     json.RawMessage
+	Result json.RawMessage
+	Error  json.RawMessage
+}
+
+// ParseRequest decodes one line. The result shares no memory with line.
+func ParseRequest(line []byte) (*Request, error) {
+	m, err := decodeLine(line)
+	if err != nil {
+		return nil, err
+	}
+	r := &Request{ID: m.notNull(MemberID), Params: m.notNull(MemberParams)}
+	if r.Method, err = m.method(); err != nil {
+		return nil, err
+	}
+	if raw := m.values[MemberWorker]; len(raw) > 0 {
+		if text, ok := JsonString(raw); ok {
+			r.Worker = text
+		} else if isNumber(raw) {
+			r.Worker = string(raw) // some miners number their rigs
+		}
+	}
+	return r, nil
+}
+
+func ParseResponse(line []byte) (*Response, error) {
+	m, err := decodeLine(line)
+	if err != nil {
+		return nil, err
+	}
+	return &Response{ID: m.notNull(MemberID), Result: m.notNull(MemberResult), Error: m.notNull(MemberError)}, nil
+}
+
+// ParamList splits the parameters; anything but an array has none.
+func (r *Request) ParamList() []json.RawMessage {
+	var list []json.RawMessage
+	if len(r.Params) == 0 || r.Params[0] != '[' || JSON.Unmarshal(r.Params, &list) != nil {
+		return nil
+	}
+	for i := range list {
+		list[i] = OrNull(list[i]) // the decoder leaves null elements empty
+	}
+	return list
+}
+
+// IsNotification says that the sender expects no answer.
+func (r *Request) IsNotification() bool { return len(r.ID) == 0 || string(r.ID) == "null" }
+
+// JsonString returns the string that raw is, if it is one.
+func JsonString(raw json.RawMessage) (string, bool) {
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", false
+	}
+	var s string
+	if JSON.Unmarshal(raw, &s) != nil {
+		return "", false
+	}
+	return s, true
+}
+
+// Quote returns s as a JSON string.
+func Quote(s string) []byte {
+	b, err := JSON.Marshal(s)
+	if err != nil {
+		return []byte(`""`)
+	}
+	return b
+}
+
+// NoError says that raw, an answer's error, stands for none. Pools write that in
+// several ways.
+func NoError(raw json.RawMessage) bool {
+	switch string(bytes.Map(dropSpace, raw)) {
+	case "", "null", "false", "0", `""`, "[]", "{}":
+		return true
+	}
+	return false
+}
+
+func dropSpace(r rune) rune {
+	if r == ' ' || r == '\t' {
+		return -1
+	}
+	return r
+}
+
+// isTrue says that raw is the JSON value true.
+func isTrue(raw json.RawMessage) bool { return string(raw) == "true" }
+
+// IsNull says that raw is absent or null.
+func IsNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
+// OrNull gives absent values their JSON form.
+func OrNull(raw json.RawMessage) []byte {
+	if len(raw) == 0 {
+		return []byte("null")
+	}
+	return raw
+}
+
+// AppendRequest appends a request to b. id is JSON, params the inside of the array.
+func AppendRequest(b, id []byte, method string, params ...[]byte) []byte {
+	b = append(b, `{"id":`...)
+	b = append(b, id...)
+	b = append(b, `,"method":`...)
+	b = append(b, Quote(method)...)
+	b = append(b, `,"params":[`...)
+	b = append(b, bytes.Join(params, []byte(","))...)
+	return append(b, "]}\n"...)
+}
+
+// AppendConfigure appends BIP 310's mining.configure for version rolling to b.
+func AppendConfigure(b []byte, id, mask uint32) []byte {
+	return AppendRequest(b, OwnIDText(id), "mining.configure",
+		[]byte(`["version-rolling"]`), fmt.Appendf(nil, `{"version-rolling.mask":"%08x"}`, mask))
+}
+
+// AppendVersionMask appends BIP 310's mining.set_version_mask to b.
+func AppendVersionMask(b []byte, mask uint32) []byte {
+	return fmt.Appendf(b, `{"id":null,"method":"mining.set_version_mask","params":["%08x"]}`+"\n", mask)
+}
+
+// ParseMask reads a version mask: a text of hex digits, with or without 0x and
+// leading zeros, or a number.
+func ParseMask(raw json.RawMessage) (uint32, bool) {
+	text, base := string(raw), 10
+	if s, ok := JsonString(raw); ok {
+		text, base = s, 16
+		if HasPrefixFold(text, "0x") {
+			text = text[2:]
+		}
+	}
+	mask, err := strconv.ParseUint(text, base, 32)
+	return uint32(mask), err == nil
+}
+
+// Accepts reports whether an answer means that a share was accepted. Some pools
+// answer with more than true.
+func Accepts(result, e []byte) bool {
+	switch string(result) {
+	case "true":
+		return true
+	case "", "null", "false":
+		return false
+	}
+	return NoError(e)
+}
+
+// VersionMaskOf reads mining.set_version_mask.
+func VersionMaskOf(r *Request) (uint32, bool) {
+	params := r.ParamList()
+	if len(params) == 0 {
+		return 0, false
+	}
+	return ParseMask(params[0])
+}

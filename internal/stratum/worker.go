@@ -1,0 +1,84 @@
+package stratum
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// WorkerName is a worker's full name in its parts: Account is up to the first
+// dot, Miner the rest with the dot. Both have only the characters by which
+// sub-accounts are found (docs/protocol.md, "Worker names").
+type WorkerName struct {
+	Account string
+	Miner   string
+
+	// Sent is the name as the miner wrote it. It is what pools that pick their own
+	// extranonce are told: to drop a character there would credit somebody else.
+	// Empty if it is Account and Miner, as it is for names from older state files.
+	Sent string
+}
+
+func (w WorkerName) String() string { return w.Account + w.Miner }
+
+// AsSent is the name as the miner wrote it.
+func (w WorkerName) AsSent() string {
+	if w.Sent != "" {
+		return w.Sent
+	}
+	return w.String()
+}
+
+// Sendable says that the name can be written in JSON as the miner wrote it.
+func (w WorkerName) Sendable() bool {
+	return utf8.ValidString(w.Sent) && !strings.ContainsRune(w.Sent, utf8.RuneError)
+}
+
+// WithSuffix is the name a pool that keeps its coins' users apart knows.
+func (w WorkerName) WithSuffix(suffix string) string { return w.Account + "_" + suffix + w.Miner }
+
+// FilterWorker drops the characters that no worker name may have.
+func FilterWorker(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("._:|^/-", r):
+			return r
+		}
+		return -1
+	}, name)
+}
+
+func SplitWorker(full string) WorkerName {
+	if dot := strings.IndexByte(full, '.'); dot >= 0 {
+		return WorkerName{Account: full[:dot], Miner: full[dot:]}
+	}
+	return WorkerName{Account: full}
+}
+
+// ParseWorker reads a worker name as sent, with Ethereum's separate worker.
+func (c Chain) ParseWorker(name, worker string) WorkerName {
+	sent := name
+	name = FilterWorker(name)
+	if c == Ethereum {
+		if worker = FilterWorker(worker); worker != "" {
+			name += "." + worker
+		}
+		name = dropAddress(name)
+	}
+	w := SplitWorker(name)
+	if c == Bitcoin && sent != name { // the chain of pools that are told it
+		w.Sent = sent
+	}
+	return w
+}
+
+// ethAddressLen is the length of "0x" and 40 hex digits.
+const ethAddressLen = 42
+
+// dropAddress drops a leading Ethereum address and the dot after it, for
+// miners that can only be configured as address.account.miner.
+func dropAddress(name string) string {
+	if strings.IndexByte(name, '.') == ethAddressLen && HasPrefixFold(name, "0x") {
+		return name[ethAddressLen+1:]
+	}
+	return name
+}
