@@ -278,17 +278,6 @@ type accountWork struct {
 	totals hashrate.Totals
 }
 
-// lostInMinute is the work of a sub-account's shares that were refused in the last
-// minute, in hashes, as of the last step.
-func (b *rateBook) lostInMinute(name string) float64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if a := b.accounts[name]; a != nil {
-		return a.averages.LostInMinute() * float64(hashrate.UnitBitcoin)
-	}
-	return 0
-}
-
 // dayChart is the past of the coins' hashrates: the values of each coin end
 // together, some begin later.
 type dayChart struct {
