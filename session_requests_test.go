@@ -162,7 +162,7 @@ func TestRequestsBeyondTheLimit(t *testing.T) {
 	for i := range n {
 		sc.share(btc, id(i), "btc-1")
 	}
-	kept := stratum.MaxRequests / len(`12`+`10000`)
+	kept := stratum.MaxRequests / len(`123`+`10000`) // tag, size and work of each
 	for _, i := range []int{n - 1, 0, n - 2, kept + 1} {
 		sc.answered(btc, id(i))
 	}
