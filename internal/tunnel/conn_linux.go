@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -206,10 +207,10 @@ func (c *conn) moveIn() bool {
 	switch {
 	case err == nil:
 		return true
-	case err == errAgain:
+	case errors.Is(err, errAgain):
 		c.records = false
 		return false
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		c.peerEnd = true
 		return false
 	}

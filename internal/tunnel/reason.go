@@ -77,7 +77,7 @@ func reasonOf(err error) Reason {
 	var invalid x509.CertificateInvalidError
 	var op *net.OpError
 	switch {
-	case err == nil || err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+	case err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return Closed
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return Timeout

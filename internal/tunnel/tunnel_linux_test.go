@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -41,7 +42,7 @@ func TestServer(t *testing.T) {
 	if err := m.tls.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := m.plain.Read(b); n != 0 || err != io.EOF {
+	if n, err := m.plain.Read(b); n != 0 || !errors.Is(err, io.EOF) {
 		t.Fatalf("%d, %v", n, err)
 	}
 	if _, err := m.plain.Write([]byte("after\n")); err != nil {
@@ -53,7 +54,7 @@ func TestServer(t *testing.T) {
 	if err := m.plain.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := m.tls.Read(b); n != 0 || err != io.EOF {
+	if n, err := m.tls.Read(b); n != 0 || !errors.Is(err, io.EOF) {
 		t.Fatalf("%d, %v", n, err)
 	}
 	if e := m.watcher.awaitEnd(t); e.Reason != Closed || !e.Ready {
@@ -248,7 +249,7 @@ func TestClient(t *testing.T) {
 			if e.Reason != c.want || e.Ready {
 				t.Errorf("%v, want %v", e, c.want)
 			}
-			if n, err := plain.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			if n, err := plain.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("%d, %v", n, err)
 			}
 			t.Log(e)
