@@ -39,7 +39,7 @@ func (l *link) state(m *sessionManager, now uint32) linkState {
 
 // linkState describes one of the session's links for the next process.
 func (s *Session) linkState(l *link) linkState {
-	st := l.state(s.manager, s.now())
+	st := l.state(s.manager, s.manager.clock())
 	if miners := s.agent.link(l.tag); miners != nil {
 		st.AgentMiners = miners.miners.State()
 	}
@@ -107,7 +107,7 @@ func (s *Session) restoreLink(st linkState) error {
 	if p == nil {
 		return fmt.Errorf("nothing is known of its coin %q", st.Coin)
 	}
-	s.link = st.link(p, s.now())
+	s.link = st.link(p, s.manager.clock())
 	if s.link.address == nil {
 		s.link.address = p.addresses[0]
 	}
@@ -119,7 +119,7 @@ func (s *Session) restoreLink(st linkState) error {
 // restoreDrain makes a former link from a state file. sock is its connection, nil
 // if that was lost.
 func (s *Session) restoreDrain(p *pool, sock *relay.Socket, st *linkState) {
-	d := &drain{link: st.link(p, s.now()), session: s}
+	d := &drain{link: st.link(p, s.manager.clock()), session: s}
 	d.socket = sock
 	s.agent.takeMiners(d.link, st.AgentMiners)
 	d.timer = s.loop.After(s.manager.drainTime, d.expire)

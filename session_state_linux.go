@@ -352,7 +352,7 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 
 // sharesState writes what is known of the miner's shares.
 func (s *Session) sharesState(st *sessionState) {
-	now, totals := s.now(), s.shares.Totals()
+	now, totals := s.manager.clock(), s.shares.Totals()
 	miner := s.shares.State(now)
 	st.Miner = &miner
 	st.Shares = [3]uint32{totals.Submitted, totals.Accepted, totals.RefusedShares()}
@@ -363,7 +363,7 @@ func (s *Session) sharesState(st *sessionState) {
 // restoreShares reads that. Of a file of an earlier build there is no work: it
 // is counted from now on, and the shares before are of unknown difficulty.
 func (s *Session) restoreShares(st *sessionState) {
-	now := s.now()
+	now := s.manager.clock()
 	if st.Miner != nil {
 		s.shares = st.Miner.Miner(now)
 	} else {

@@ -67,7 +67,7 @@ func (s *Session) lastShare() int64 {
 	if t.Submitted == 0 {
 		return 0
 	}
-	return time.Now().Unix() - int64(s.now()-t.Last)
+	return time.Now().Unix() - int64(s.manager.clock()-t.Last)
 }
 
 // shares are the counts of the pool address that the link leads to. Of one whose

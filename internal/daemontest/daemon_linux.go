@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -140,7 +141,8 @@ func (p *Daemon) Run(cmd *exec.Cmd) {
 	p.T.Cleanup(p.Kill)
 }
 
-// Kill ends the daemon, and logs its last lines if the test has failed.
+// Kill ends the daemon, and logs its last lines if the test has failed. A data
+// race that the daemon has told of fails the test.
 func (p *Daemon) Kill() {
 	if *DaemonCover != "" {
 		p.Cmd.Process.Signal(syscall.SIGTERM)
@@ -151,6 +153,9 @@ func (p *Daemon) Kill() {
 	}
 	p.Cmd.Process.Kill()
 	<-p.Ended
+	if lines := p.Lines(0); slices.Contains(lines, "WARNING: DATA RACE") {
+		p.T.Errorf("the race detector has found something:\n%s", strings.Join(lines[slices.Index(lines, "WARNING: DATA RACE"):], "\n"))
+	}
 	if p.T.Failed() {
 		p.T.Logf("the daemon's last lines:\n%s", p.Tail(60))
 	}
