@@ -42,32 +42,23 @@ var handshakeFailureNames = [handshakeFailures]string{
 
 func (f handshakeFailure) String() string { return handshakeFailureNames[f] }
 
-// handshakeFailureOf is the failure that a miner was told of by e.
-func handshakeFailureOf(e *stratum.Error) handshakeFailure {
-	switch e.Code {
-	case stratum.ErrNeedSubscribed.Code:
-		return failNotSubscribed
-	case stratum.ErrDuplicateSubscribed.Code:
-		return failSubscribedTwice
-	case stratum.ErrTooFewParams.Code:
-		return failTooFewParams
-	case stratum.ErrWorkerNotString.Code:
-		return failWorkerNotString
-	case stratum.ErrEmptySubAccount.Code:
-		return failNoSubAccount
-	case stratum.ErrInvalidSubAccount.Code:
-		return failUnknownSubAccount
-	case stratum.ErrServerNotFound.Code:
-		return failCoinWithoutPool
-	case stratum.ErrConnectFailed.Code:
-		return failNoPoolLink
-	case stratum.ErrUnauthorized.Code:
-		return failShareTooEarly
-	case stratum.ErrUnknownMethod.Code:
-		return failUnknownMethod
-	}
-	return failOther
+// toldFailures are the failures that a miner is told of, by the codes of their errors.
+var toldFailures = map[int]handshakeFailure{
+	stratum.ErrNeedSubscribed.Code:      failNotSubscribed,
+	stratum.ErrDuplicateSubscribed.Code: failSubscribedTwice,
+	stratum.ErrTooFewParams.Code:        failTooFewParams,
+	stratum.ErrWorkerNotString.Code:     failWorkerNotString,
+	stratum.ErrEmptySubAccount.Code:     failNoSubAccount,
+	stratum.ErrInvalidSubAccount.Code:   failUnknownSubAccount,
+	stratum.ErrServerNotFound.Code:      failCoinWithoutPool,
+	stratum.ErrConnectFailed.Code:       failNoPoolLink,
+	stratum.ErrUnauthorized.Code:        failShareTooEarly,
+	stratum.ErrUnknownMethod.Code:       failUnknownMethod,
 }
+
+// handshakeFailureOf is the failure that a miner was told of by e; failOther for
+// an error that is not in toldFailures.
+func handshakeFailureOf(e *stratum.Error) handshakeFailure { return toldFailures[e.Code] }
 
 // handshakeFailureCounts are the failed handshakes by reason.
 type handshakeFailureCounts [handshakeFailures]atomic.Int64
