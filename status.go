@@ -3,9 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	_ "embed"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log"
@@ -256,33 +253,6 @@ func (s *statusServer) notReady() string {
 		return "no server ID yet"
 	}
 	return ""
-}
-
-//go:embed status.html
-var statusPage string
-
-// pagePolicy allows the page's own script and style, by their hashes, and
-// requests to its own origin.
-var pagePolicy = sync.OnceValue(func() string {
-	return "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; " +
-		"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'" +
-		"; style-src " + elementHash(statusPage, "style") + "; script-src " + elementHash(statusPage, "script")
-})
-
-// elementHash is the hash of the page's only element of that name, in the form
-// that policies use.
-func elementHash(page, name string) string {
-	_, rest, _ := strings.Cut(page, "<"+name+">")
-	text, _, _ := strings.Cut(rest, "</"+name+">")
-	sum := sha256.Sum256([]byte(text))
-	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-}
-
-func servePage(w http.ResponseWriter, _ *http.Request) {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", pagePolicy())
-	_, _ = w.Write([]byte(statusPage)) // a reader that went away is no error
 }
 
 // limitedListener accepts no more connections than it has places for. Others
