@@ -9,14 +9,16 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
-// checkStart tries what a start with configuration c would do: what it accepts
-// starts here and now, and what it refuses would be refused by the start in the
-// same words. For the preflight of an upgrade, before is the context of the
-// process to be replaced, whose addresses are left alone; else it is nil.
+// checkStart tries what a start with configuration c would do, in the same order
+// (loadConfig, daemon.prepare, listeners). A configuration that it accepts starts
+// here and now; if it refuses one, the start would refuse it in the same words.
+// For the preflight of an upgrade, before describes the process to be replaced,
+// whose addresses are left alone; otherwise before is nil.
 //
-// There is one exception, which is told in notes: an address that is in use.
-// Mostly the running switcher uses it, and its operator checks a configuration
-// that it is to have later. Warnings are about what starts but does nothing.
+// An address that is in use is the one exception: it is mentioned in notes. In
+// most cases the running switcher uses it, and its operator checks a
+// configuration for later. Warnings are about settings that start but have no
+// effect.
 func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, err error) {
 	if len(c.ZKBroker) > 0 {
 		err = zkOptionsOf(c).Check()
@@ -27,7 +29,7 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 			warnings = append(warnings, "warning: coin file "+c.CoinFile+": "+warning)
 		}
 		if before != nil && errors.Is(err, regularfile.ErrTooSlow) {
-			// The next process goes on with the coins of this one.
+			// The next process continues with the coins of this one.
 			warnings, err = append(warnings, "warning: "+err.Error()), nil
 		}
 	}
@@ -35,11 +37,11 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 		return nil, nil, err
 	}
 	raiseDescriptorLimit()
-	room, err := sessionRoom(c, descriptorLimit())
+	pools, err := newPools(c, newHealth())
 	if err != nil {
 		return nil, nil, err
 	}
-	pools, err := newPools(c, newHealth())
+	room, err := sessionRoom(c, descriptorLimit())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -79,7 +81,7 @@ func tryListeners(c *Config) (notes []string, err error) {
 		return nil, err
 	}
 	if ln != nil {
-		// It may be our own listener that uses the address.
+		// The listener opened above may be what uses the address.
 		ln.Close()
 		if tryHTTP(c) == nil {
 			return nil, err

@@ -1,45 +1,80 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
-// checkOwnAddresses refuses pools that are this switcher itself, and an HTTP
-// listener at the miners' port. Neither can ever work.
-func (c *Config) checkOwnAddresses(p *configProblems) {
-	own, ok := parseListenAddress(c.ListenAddr)
-	if !ok || own.port == "0" {
-		return
-	}
-	if c.EnableHTTPDebug {
-		if http, ok := parseListenAddress(c.HTTPDebugListenAddr); ok && http.overlaps(own) {
-			p.add("HTTPDebugListenAddr", fmt.Sprintf("is %q, where miners connect (ListenAddr is %q), must have another port or address",
-				strictjson.Shorten(c.HTTPDebugListenAddr), strictjson.Shorten(c.ListenAddr)))
+// checkHostPort checks an address to listen at or to connect to. Only an
+// address to listen at may omit the host or have port 0.
+func checkHostPort(addr string, listen bool) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		if e, ok := errors.AsType[*net.AddrError](err); ok {
+			return errors.New(e.Err)
 		}
+		return err
 	}
-	for _, coin := range slices.Sorted(maps.Keys(c.StratumServerMap)) {
-		pool := c.StratumServerMap[coin]
-		key := joinKey("StratumServerMap", coin)
-		if own.reachedBy(pool.URL) {
-			p.add(key+".URL", c.ownAddressProblem(pool.URL))
-		}
-		for i, backup := range pool.BackupURLs {
-			if own.reachedBy(backup) {
-				p.add(fmt.Sprintf("%s.BackupURLs[%d]", key, i), c.ownAddressProblem(backup))
-			}
-		}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 && !listen {
+		return fmt.Errorf("bad port %q", port)
 	}
+	switch {
+	case host == "" && listen:
+		return nil
+	case host == "":
+		return errors.New("no host")
+	case !isHost(host):
+		return fmt.Errorf("bad host %q", host)
+	}
+	return nil
 }
 
-func (c *Config) ownAddressProblem(url string) string {
-	return fmt.Sprintf("is %q, where this switcher itself listens (ListenAddr is %q), must be a pool's address", strictjson.Shorten(url), strictjson.Shorten(c.ListenAddr))
+// isHost reports whether a text is an IP address or a host name. Underscores
+// are not allowed in host names but common in those of containers.
+func isHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
+	for _, label := range labels {
+		bad := strings.ContainsFunc(label, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		})
+		if label == "" || len(label) > 63 || bad {
+			return false
+		}
+	}
+	// 10.0.0.256 and 10.0.0 are mistyped addresses, not names.
+	_, err := strconv.ParseUint(labels[len(labels)-1], 10, 64)
+	return err != nil && len(host) <= 253
+}
+
+// brokerAddr adds the default port, because the ZooKeeper client has always
+// allowed it to be left out.
+func brokerAddr(broker string) string {
+	if broker == "" || strings.Contains(broker, ":") {
+		return broker
+	}
+	return broker + ":2181"
+}
+
+// clashesWithListenAddr reports whether addr and ListenAddr cannot be listened at
+// at the same time.
+func (c *Config) clashesWithListenAddr(addr string) bool {
+	miners, ok := parseListenAddress(c.ListenAddr)
+	other, ok2 := parseListenAddress(addr)
+	return ok && ok2 && other.overlaps(miners)
+}
+
+// leadsBackHere reports whether a connection to addr ends at
+// ListenAddr. A pool at such an address would be this switcher itself.
+func (c *Config) leadsBackHere(addr string) bool {
+	miners, ok := parseListenAddress(c.ListenAddr)
+	return ok && miners.port != "0" && miners.reachedBy(addr)
 }
 
 // listenAddress is an address to listen at.
@@ -109,10 +144,10 @@ func (a listenAddress) sameHost(b listenAddress) bool {
 	return a.host == b.host
 }
 
-// reachedBy reports whether a connection to a pool's URL ends at this address.
-// Names other than localhost are not looked up.
-func (a listenAddress) reachedBy(url string) bool {
-	to, ok := parseListenAddress(trimScheme(url))
+// reachedBy reports whether a connection to addr ends at this address. Names
+// other than localhost are not looked up.
+func (a listenAddress) reachedBy(addr string) bool {
+	to, ok := parseListenAddress(addr)
 	if !ok || to.port != a.port {
 		return false
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,11 +11,11 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
-// The file is parsed into a tree that remembers line numbers, and the tables
-// below convert the tree into a Config. So one run reports all mistakes, each
-// with its key.
+// The file is parsed into a tree that remembers line numbers. The tables
+// configKeys and poolKeys convert the tree into a Config and check it. One run
+// reports all mistakes, each with its key.
 
-// configProblems collects the mistakes in a file, but only the first one of
+// configProblems collects the mistakes in a file. It keeps only the first one of
 // each key, because further ones mostly follow from it.
 type configProblems struct {
 	errs []error
@@ -46,169 +47,149 @@ func (p *configProblems) wrongType(key string, v *strictjson.Node, want string) 
 	p.add(key, "is "+v.Written()+", must be "+want)
 }
 
-// setter stores a value that is not null in a T.
-type setter[T any] func(dst *T, key string, v *strictjson.Node, p *configProblems)
+// configKey is a key that an object of the configuration may have. T holds the
+// object's values.
+type configKey[T any] struct {
+	name  string
+	value keyValue[T]
 
-// setting is one key and where its value goes.
-type setting[T any] struct {
-	key string
-	set setter[T]
+	// check reports a value that cannot work although it has the right type and
+	// range. It may look at other values too. nil means that there is none.
+	check func(of *T, key string, p *configProblems)
 }
 
-// configSettings are the known keys.
-var configSettings = []setting[Config]{
-	{"ServerID", func(c *Config, key string, v *strictjson.Node, p *configProblems) {
-		id := 0
-		intInto(v, &id, 0, 255, key, "a whole number 0-255 (0: claim a free one in ZooKeeper)", p)
-		c.ServerID = uint8(id)
-	}},
-	{"ChainType", stringSetter(func(c *Config) *string { return &c.ChainType }, "a string, one of "+strings.Join(chainTypeNames, ", "))},
-	{"ListenAddr", stringSetter(func(c *Config) *string { return &c.ListenAddr }, wantListen)},
-	{"StratumServerMap", setPools},
-	{"ZKBroker", listSetter(func(c *Config) *[]string { return &c.ZKBroker }, wantBrokers, wantBroker)},
-	{"ZKServerIDAssignDir", stringSetter(func(c *Config) *string { return &c.ZKServerIDAssignDir }, wantZKDir)},
-	{"ZKSwitcherWatchDir", stringSetter(func(c *Config) *string { return &c.ZKSwitcherWatchDir }, wantZKDir)},
-	{"ZKAutoRegWatchDir", stringSetter(func(c *Config) *string { return &c.ZKAutoRegWatchDir }, wantZKDir)},
-	{"ZKUserCaseInsensitiveIndex", stringSetter(func(c *Config) *string { return &c.ZKUserCaseInsensitiveIndex }, wantZKDir+`, or "" (off)`)},
-	{"EnableUserAutoReg", boolSetter(func(c *Config) *bool { return &c.EnableUserAutoReg })},
-	{"AutoRegMaxWaitUsers", func(c *Config, key string, v *strictjson.Node, p *configProblems) {
-		// The lower limit depends on EnableUserAutoReg.
-		intInto(v, &c.AutoRegMaxWaitUsers, -1<<31, 1<<31-1, key, "a whole number, at least 1", p)
-	}},
-	{"StratumServerCaseInsensitive", boolSetter(func(c *Config) *bool { return &c.StratumServerCaseInsensitive })},
-	{"EnableHTTPDebug", boolSetter(func(c *Config) *bool { return &c.EnableHTTPDebug })},
-	{"HTTPDebugListenAddr", stringSetter(func(c *Config) *string { return &c.HTTPDebugListenAddr }, wantHTTP)},
-	{"CoinFile", stringSetter(func(c *Config) *string { return &c.CoinFile }, `a file name, such as "coins.json"`)},
-	{"DrainSeconds", intSetter(func(c *Config) *int { return &c.DrainSeconds }, 0, 600, " (0: off)")},
-	{"PoolIdleSeconds", intSetter(func(c *Config) *int { return &c.PoolIdleSeconds }, 0, 86400, " (0: off)")},
-	{"MaxPoolDials", intSetter(func(c *Config) *int { return &c.MaxPoolDials }, 1, 10000, "")},
-	{"TrustedProxies", listSetter(func(c *Config) *[]string { return &c.TrustedProxies }, `a list of networks, such as ["10.0.0.0/8"]`, `a network, such as "10.0.0.0/8"`)},
-	{"AgentUserAgents", listSetter(func(c *Config) *[]string { return &c.AgentUserAgents }, `a list of beginnings of user agents, such as ["farm-agent/"]`, `the beginning of a user agent, such as "farm-agent/"`)},
-	{"ExtraNonce2Size", intSetter(func(c *Config) *int { return &c.ExtraNonce2Size }, 0, 8, " (0: as fits)")},
-	{"MaxPoolDialsPerSecond", intSetter(func(c *Config) *int { return &c.MaxPoolDialsPerSecond }, 0, 1000000, " (0: off)")},
-	{"MaxSessions", intSetter(func(c *Config) *int { return &c.MaxSessions }, 0, 10000000, " (0: as many as descriptors allow)")},
-	{"MaxSessionsPerIP", intSetter(func(c *Config) *int { return &c.MaxSessionsPerIP }, 0, 10000000, " (0: off)")},
-	{"MaxConnectsPerSecond", intSetter(func(c *Config) *int { return &c.MaxConnectsPerSecond }, 0, 1000000, " (0: off)")},
-	{"ZKSessionTimeoutSeconds", intSetter(func(c *Config) *int { return &c.ZKSessionTimeoutSeconds }, 1, 120, "")},
-	{"ZKAuditSeconds", intSetter(func(c *Config) *int { return &c.ZKAuditSeconds }, 0, 86400, " (0: off)")},
+// keyValue says which default a key has and how its value is decoded.
+type keyValue[T any] struct {
+	setDefault func(*T)
+	decode     func(dst *T, key string, v *strictjson.Node, p *configProblems)
+	want       string // allowed values, as messages describe them
 }
 
-// poolSettings are the known keys of an entry of StratumServerMap.
-var poolSettings = []setting[StratumServerInfo]{
-	{"URL", stringSetter(func(s *StratumServerInfo) *string { return &s.URL }, wantAddr)},
-	{"UserSuffix", stringSetter(func(s *StratumServerInfo) *string { return &s.UserSuffix }, "a string")},
-	{"ExtraNonce", stringSetter(func(s *StratumServerInfo) *string { return &s.ExtraNonce }, `"session" or "pool"`)},
-	{"Worker", stringSetter(func(s *StratumServerInfo) *string { return &s.Worker }, "text with {account}, {miner} and {suffix}")},
-	{"Password", stringSetter(func(s *StratumServerInfo) *string { return &s.Password }, "a string")},
-	{"BackupURLs", listSetter(func(s *StratumServerInfo) *[]string { return &s.BackupURLs }, wantBackups, wantAddr)},
+// setDefaults gives every key its default.
+func setDefaults[T any](dst *T, keys []configKey[T]) {
+	for _, k := range keys {
+		k.value.setDefault(dst)
+	}
+}
+
+// checkObject runs the checks of all keys. path is the key of the object itself,
+// or empty for the whole file.
+func checkObject[T any](of *T, keys []configKey[T], path string, p *configProblems) {
+	for _, k := range keys {
+		if k.check != nil {
+			k.check(of, joinKey(path, k.name), p)
+		}
+	}
 }
 
 // decodeObject stores an object's values in dst and returns the keys that have
 // a value. A null leaves dst unchanged.
-func decodeObject[T any](dst *T, settings []setting[T], path string, object *strictjson.Node, p *configProblems) (given map[string]bool) {
+func decodeObject[T any](dst *T, keys []configKey[T], path string, object *strictjson.Node, p *configProblems) (given map[string]bool) {
 	lines := make(map[string]int)
 	given = make(map[string]bool)
 	for _, m := range object.Members {
 		// Keys have always been case-insensitive.
-		i := slices.IndexFunc(settings, func(s setting[T]) bool { return strings.EqualFold(s.key, m.Key) })
+		i := slices.IndexFunc(keys, func(k configKey[T]) bool { return strings.EqualFold(k.name, m.Key) })
 		if i < 0 {
-			known := make([]string, len(settings))
-			for i, s := range settings {
-				known[i] = s.key
+			known := make([]string, len(keys))
+			for i, k := range keys {
+				known[i] = k.name
 			}
 			p.add(joinKey(path, m.Key), fmt.Sprintf("(line %d, value %s) is not a known key%s", m.Line, m.Value.Written(), unknownKeyHint(m.Key, known)))
 			continue
 		}
-		s := settings[i]
-		key := joinKey(path, s.key)
-		if first, ok := lines[s.key]; ok {
+		k := keys[i]
+		key := joinKey(path, k.name)
+		if first, ok := lines[k.name]; ok {
 			p.add(key, fmt.Sprintf("is given twice, in lines %d and %d, must be given once", first, m.Line))
 			continue
 		}
-		lines[s.key] = m.Line
+		lines[k.name] = m.Line
 		if m.Value.Kind != strictjson.Null {
-			given[s.key] = true
-			s.set(dst, key, m.Value, p)
+			given[k.name] = true
+			k.value.decode(dst, key, m.Value, p)
 		}
 	}
 	return given
 }
 
-func setPools(c *Config, key string, v *strictjson.Node, p *configProblems) {
-	if v.Kind != strictjson.Object {
-		p.wrongType(key, v, wantCoins)
-		return
-	}
-	c.StratumServerMap = make(map[string]StratumServerInfo)
-	lines := make(map[string]int)
-	for _, m := range v.Members {
-		coinKey := joinKey(key, m.Key)
-		if first, ok := lines[m.Key]; ok {
-			p.add(coinKey, fmt.Sprintf("is given twice, in lines %d and %d, must be given once", first, m.Line))
-			continue
-		}
-		lines[m.Key] = m.Line
-		var pool StratumServerInfo
-		if m.Value.Kind == strictjson.Object {
-			decodeObject(&pool, poolSettings, coinKey, m.Value, p)
-		} else {
-			p.wrongType(coinKey, m.Value, wantCoin)
-		}
-		c.StratumServerMap[m.Key] = pool
-	}
-}
-
-func stringSetter[T any](field func(*T) *string, want string) setter[T] {
-	return func(dst *T, key string, v *strictjson.Node, p *configProblems) {
-		if v.Kind != strictjson.String {
-			p.wrongType(key, v, want)
-			return
-		}
-		*field(dst) = v.Text
-	}
-}
-
-func boolSetter[T any](field func(*T) *bool) setter[T] {
-	return func(dst *T, key string, v *strictjson.Node, p *configProblems) {
-		if v.Kind != strictjson.Bool {
-			p.wrongType(key, v, "true or false")
-			return
-		}
-		*field(dst) = string(v.Raw) == "true"
-	}
-}
-
-func intSetter[T any](field func(*T) *int, min, max int, note string) setter[T] {
-	want := fmt.Sprintf("a whole number %d-%d%s", min, max, note)
-	return func(dst *T, key string, v *strictjson.Node, p *configProblems) {
-		intInto(v, field(dst), min, max, key, want, p)
-	}
-}
-
-func intInto(v *strictjson.Node, dst *int, min, max int, key, want string, p *configProblems) {
-	n, err := strconv.Atoi(v.Text)
-	if v.Kind != strictjson.Number || err != nil || n < min || n > max {
-		p.wrongType(key, v, want)
-		return
-	}
-	*dst = n
-}
-
-func listSetter[T any](field func(*T) *[]string, want, wantItem string) setter[T] {
-	return func(dst *T, key string, v *strictjson.Node, p *configProblems) {
-		if v.Kind != strictjson.Array {
-			p.wrongType(key, v, want)
-			return
-		}
-		list := make([]string, len(v.Items))
-		for i, item := range v.Items {
-			if item.Kind != strictjson.String {
-				p.wrongType(fmt.Sprintf("%s[%d]", key, i), item, wantItem)
-				continue
+// textValue is a string.
+func textValue[T any](field func(*T) *string, fallback, want string) keyValue[T] {
+	return keyValue[T]{
+		setDefault: func(dst *T) { *field(dst) = fallback },
+		decode: func(dst *T, key string, v *strictjson.Node, p *configProblems) {
+			if v.Kind != strictjson.String {
+				p.wrongType(key, v, want)
+				return
 			}
-			list[i] = item.Text
-		}
-		*field(dst) = list
+			*field(dst) = v.Text
+		},
+		want: want,
+	}
+}
+
+// boolValue is true or false.
+func boolValue[T any](field func(*T) *bool, fallback bool) keyValue[T] {
+	const want = "true or false"
+	return keyValue[T]{
+		setDefault: func(dst *T) { *field(dst) = fallback },
+		decode: func(dst *T, key string, v *strictjson.Node, p *configProblems) {
+			if v.Kind != strictjson.Bool {
+				p.wrongType(key, v, want)
+				return
+			}
+			*field(dst) = string(v.Raw) == "true"
+		},
+		want: want,
+	}
+}
+
+// numberValue is a whole number from lowest to highest. The note follows that range
+// in messages.
+func numberValue[T any, N int | uint8](field func(*T) *N, fallback N, lowest, highest int, note string) keyValue[T] {
+	return wholeNumber(field, fallback, lowest, highest, fmt.Sprintf("a whole number %d-%d%s", lowest, highest, note))
+}
+
+// anyNumberValue is a whole number whose range is left to the check.
+func anyNumberValue[T any](field func(*T) *int, fallback int, want string) keyValue[T] {
+	return wholeNumber(field, fallback, math.MinInt32, math.MaxInt32, want)
+}
+
+func wholeNumber[T any, N int | uint8](field func(*T) *N, fallback N, lowest, highest int, want string) keyValue[T] {
+	return keyValue[T]{
+		setDefault: func(dst *T) { *field(dst) = fallback },
+		decode: func(dst *T, key string, v *strictjson.Node, p *configProblems) {
+			n, err := strconv.Atoi(v.Text)
+			if v.Kind != strictjson.Number || err != nil || n < lowest || n > highest {
+				p.wrongType(key, v, want)
+				return
+			}
+			*field(dst) = N(n)
+		},
+		want: want,
+	}
+}
+
+// listValue is a list of strings. want describes the list, wantItem an item.
+func listValue[T any](field func(*T) *[]string, fallback []string, want, wantItem string) keyValue[T] {
+	return keyValue[T]{
+		setDefault: func(dst *T) { *field(dst) = slices.Clone(fallback) },
+		decode: func(dst *T, key string, v *strictjson.Node, p *configProblems) {
+			if v.Kind != strictjson.Array {
+				p.wrongType(key, v, want)
+				return
+			}
+			items := make([]string, len(v.Items))
+			for i, item := range v.Items {
+				if item.Kind != strictjson.String {
+					p.wrongType(fmt.Sprintf("%s[%d]", key, i), item, wantItem)
+					continue
+				}
+				items[i] = item.Text
+			}
+			*field(dst) = items
+		},
+		want: want,
 	}
 }
 

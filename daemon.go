@@ -32,14 +32,10 @@ func (d *daemon) start(configPath string) error {
 		return err
 	}
 	removeStaleState()
-	if d.coins, err = newCoinSource(d.config, nil); err != nil {
+	if err = d.prepare(nil); err != nil {
 		return err
 	}
 	defer d.coins.Close()
-	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
-		return err
-	}
-	d.manager.log = d.log
 	ln, err := listen(d.config.ListenAddr)
 	if err != nil {
 		return err
@@ -56,6 +52,22 @@ func (d *daemon) start(configPath string) error {
 	d.manager.serve(ln)
 	go warnOfUnknownNames(d.manager.pools, lookupIPs, glog.Warningf)
 	return d.run()
+}
+
+// prepare sets up everything that depends on the configuration only and not on
+// the sessions. st is the state that a former process left, or nil at a start.
+// checkStart checks the same things in the same order.
+func (d *daemon) prepare(st *runtimeState) error {
+	var err error
+	if d.coins, err = newCoinSource(d.config, st); err != nil {
+		return err
+	}
+	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
+		d.coins.Close()
+		return err
+	}
+	d.manager.log = d.log
+	return nil
 }
 
 // run waits for signals.

@@ -382,21 +382,6 @@ func (d *daemon) dropUnsound(st *runtimeState) {
 	st.dropped = len(dropped)
 }
 
-// prepare sets up everything that depends on the configuration only and not on
-// the sessions.
-func (d *daemon) prepare(st *runtimeState) error {
-	var err error
-	if d.coins, err = newCoinSource(d.config, st); err != nil {
-		return err
-	}
-	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
-		d.coins.Close()
-		return err
-	}
-	d.manager.log = d.log
-	return nil
-}
-
 // listen takes over the former process's listener. If the configured address
 // has changed, it opens a new listener before it closes that one; if that
 // fails, the former one stays in use.

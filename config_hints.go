@@ -2,12 +2,13 @@ package main
 
 import "strings"
 
-// maxComparedKey is the longest key for which a similar one is searched. Known
-// keys are shorter, and a comparison costs the product of both lengths.
+// maxComparedKey is the length of the longest key for which a similar one is
+// searched. Known keys are shorter, and a comparison costs the product of both
+// lengths.
 const maxComparedKey = 64
 
-// unknownKeyHint suggests what an unknown key may have been meant to be: the
-// most similar known key, or all of them if they are few.
+// unknownKeyHint suggests the known key that an unknown one was probably meant to
+// be, or lists all known keys if they are few.
 func unknownKeyHint(key string, known []string) string {
 	if strings.HasPrefix(key, "_") || strings.HasPrefix(key, "//") || strings.HasPrefix(key, "#") {
 		return ", and there are no comments"
@@ -19,12 +20,12 @@ func unknownKeyHint(key string, known []string) string {
 	if len(known) <= few {
 		return ", must be one of " + strings.Join(known, ", ")
 	}
-	return ", all are in the table of keys in README.md"
+	return "; all keys are listed in docs/configuration.md"
 }
 
-// nearestKey returns the known key that a mistyped key is most similar to, or
-// the empty string. Up to a third of the letters may differ; or one key may
-// contain the other, if that has at least four letters.
+// nearestKey returns the known key that is most similar to a mistyped one, or the
+// empty string if there is none. In similar keys up to a third of the letters
+// differ, or one key contains the other and that one has at least four letters.
 func nearestKey(key string, known []string) (nearest string) {
 	if len(key) > maxComparedKey {
 		return ""
@@ -47,8 +48,8 @@ func nearestKey(key string, known []string) (nearest string) {
 	return ""
 }
 
-// editDistance is the number of bytes to insert, drop or change to turn a into
-// b.
+// editDistance returns how many bytes have to be inserted, removed or changed to
+// turn a into b.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

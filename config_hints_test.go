@@ -7,8 +7,8 @@ import (
 
 func TestNearestKey(t *testing.T) {
 	var known []string
-	for _, s := range configSettings {
-		known = append(known, s.key)
+	for _, k := range configKeys {
+		known = append(known, k.name)
 	}
 	for key, want := range map[string]string{
 		"ListenAdress":                "ListenAddr",
@@ -22,7 +22,7 @@ func TestNearestKey(t *testing.T) {
 		strings.Repeat("ZKBroker", 9): "",
 	} {
 		if got := nearestKey(key, known); got != want {
-			t.Errorf("%q: did you mean %q, want %q", key, got, want)
+			t.Errorf("the key nearest to %q is %q, want %q", key, got, want)
 		}
 	}
 }
