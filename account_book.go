@@ -17,12 +17,15 @@ type accountBook struct {
 	monitor *monitor
 	rates   *rateBook
 
-	mu       sync.Mutex
-	accounts map[string]*subAccount // by name
+	span time.Duration // costSpan; less in tests
+
+	mu          sync.Mutex
+	accounts    map[string]*subAccount // by name
+	writtenDown bool                   // for an upgrade: the next process tells what switches cost
 }
 
 func newAccountBook(h *health, mon *monitor, rates *rateBook) *accountBook {
-	return &accountBook{health: h, monitor: mon, rates: rates, accounts: make(map[string]*subAccount)}
+	return &accountBook{health: h, monitor: mon, rates: rates, span: costSpan, accounts: make(map[string]*subAccount)}
 }
 
 // get returns the sub-account and creates it if needed. mu is held.
@@ -77,6 +80,9 @@ func (b *accountBook) leave(s *Session) {
 	if s.link != nil {
 		a.count(s.link.pool.coin, -1)
 	}
+	if len(a.sessions) == 0 {
+		b.cutRun(a, "the last miner left")
+	}
 	b.finishRun(a)
 	b.dropIfUnused(a)
 	s.account = nil
@@ -119,10 +125,13 @@ func (b *accountBook) finishRun(a *subAccount) {
 	if a.run == nil || a.mining[a.run.coin] < len(a.sessions) {
 		return
 	}
-	glog.V(1).Infof("switch account=%q to=%q miners=%d failed_links=%d ms=%d: done",
-		a.name, a.run.coin, a.run.moved, a.run.failed, time.Since(a.run.began).Milliseconds())
-	b.monitor.switchDone(a.name, a.run)
-	a.run = nil
+	r := a.run
+	a.run, r.took = nil, max(1, time.Since(r.began))
+	glog.V(1).Infof("switch account=%q to=%q miners=%d failed_links=%d ms=%d: done", a.name, r.coin, r.moved, r.failed, r.took.Milliseconds())
+	b.monitor.switchDone(a.name, r)
+	if r.after > 0 {
+		b.endCost(a)
+	}
 }
 
 // linkFailed counts a failed try for the switch under way.
@@ -169,11 +178,9 @@ func (b *accountBook) change(name, coin string, hasPool bool) *coinChange {
 	c := &coinChange{account: a, from: a.wanted, sessions: slices.Clone(a.sessions)}
 	c.moves = hasPool && a.mining[coin] < len(a.sessions)
 	a.wanted = coin
-	b.monitor.switchCut(a.name, a.run)
-	a.run = nil
+	b.cutRun(a, "the coin changed again")
 	if c.moves {
-		a.lastSwitch = time.Now()
-		a.run = &switchRun{from: c.from, coin: coin, began: a.lastSwitch}
+		b.beginRun(a, c.from, coin)
 	}
 	return c
 }

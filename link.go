@@ -46,11 +46,14 @@ type link struct {
 	difficultyDue *relay.Timer
 }
 
+// firstTag is that of a session's first link.
+const firstTag stratum.LinkTag = 1
+
 // newLink makes the link in use out of a prepared one.
 func (s *Session) newLink(k *poolLink) *link {
 	n := &link{
 		pool: k.pool, address: k.address, socket: k.socket, suffixed: k.suffixed, rules: k.rules, own: k.unanswered(),
-		tag:      1,
+		tag:      firstTag,
 		endpoint: k.attempt.at, trial: k.attempt, jobSeen: s.manager.clock(),
 	}
 	if s.link != nil {

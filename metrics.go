@@ -95,6 +95,9 @@ func (s *statusServer) metricsHandler() http.Handler {
 		&metricsCollector{s},
 		s.manager.monitor.switches,
 		s.manager.monitor.switchSeconds,
+		s.manager.monitor.switchMoved,
+		s.manager.monitor.switchLate,
+		s.manager.monitor.switchLost,
 	)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog:            metricsLog{&s.manager.limitedLog},

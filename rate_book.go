@@ -278,6 +278,18 @@ type accountWork struct {
 	totals hashrate.Totals
 }
 
+// lostBefore is the work of an account's shares that was refused in the last
+// minute, in units of difficulty, and how much of the minute that is for.
+func (b *rateBook) lostBefore(account string) (work float64, of time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.accounts[account]
+	if a == nil {
+		return 0, 0
+	}
+	return a.averages.LostBefore(b.clock(), a.shares.Totals())
+}
+
 // dayChart is the past of the coins' hashrates: the values of each coin end
 // together, some begin later.
 type dayChart struct {

@@ -54,6 +54,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 		})
 	}
 	taken.Wait()
+	m.accounts.resumeSwitches(st.Switches, m.pools, st.pause(time.Now(), monotonicClock()))
 	m.ids.setNextIndex(st.NextIndex)
 	m.resumed = st
 	m.lostInUpgrade = st.unreadable + st.dropped + int(lost.Load())
@@ -242,7 +243,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 		pause = fmt.Sprint(lasted.Milliseconds())
 	}
 	kept := st.unreadable + st.dropped + len(st.SessionDatas) - m.lostInUpgrade
-	m.monitor.resumed(st, kept, m.lostInUpgrade, now, lasted)
+	m.monitor.resumed(st, kept, m.lostInUpgrade, now, lasted, m.accounts.goesOn)
 	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s", version, kept, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
 		m.limitedLog.Warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)

@@ -53,6 +53,9 @@ type runtimeState struct {
 	// Rates are the hashrates so far.
 	Rates *ratesState `json:",omitempty"`
 
+	// Switches are those whose cost is not known yet, by sub-account.
+	Switches map[string]switchState `json:",omitempty"`
+
 	// Descriptors lists all connections that the sessions name, so that those
 	// of a session with an unreadable record can be closed.
 	Descriptors []int `json:",omitempty"`

@@ -42,6 +42,7 @@ type agentLink struct {
 type agentWaiting struct {
 	Number     uint32 // the agent's
 	Answered   bool
+	Late       bool                `json:",omitempty"` // for a job of a pool that the agent has left
 	Difficulty hashrate.Difficulty `json:",omitempty"`
 }
 
@@ -114,54 +115,60 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 	}
 	var buf [2 * 32]byte
 	job := s.manager.chain.AgentShareJob(buf[:0], message) // before it gets the pool's number
-	to := s.routeAgentShare(message, job)
+	to, late := s.routeAgentShare(message, job)
 	s.countShare(to)
 	if to == s.link {
-		s.agentShareSent(to, number, s.agentDifficulty(to, session, job))
+		s.agentShareSent(to, number, late, s.agentDifficulty(to, session, job))
 		return true
 	}
 	flush()
 	if !to.open() {
+		if late {
+			s.countLate(lateLost)
+		}
 		s.answerAgent(&w.own, number, stratum.StatusUnknown)
 		return false
 	}
 	to.socket.Write(message)
-	s.agentShareSent(to, number, s.agentDifficulty(to, session, job))
+	s.agentShareSent(to, number, late, s.agentDifficulty(to, session, job))
 	return false
 }
 
 // routeAgentShare finds the link whose pool gave a share's job, and gives the
-// share the number that this pool has for the job.
-func (s *Session) routeAgentShare(message, job []byte) (to *link) {
+// share the number that this pool has for the job. late is true for a job of a
+// pool that the agent has left.
+func (s *Session) routeAgentShare(message, job []byte) (to *link, late bool) {
 	to = s.link
-	if len(s.drains) == 0 && to.jobs.Unrenamed() {
-		return to
+	if len(s.drains) == 0 && to.jobs.Unrenamed() && !s.countsLate() {
+		return to, false
 	}
 	own, here := to.jobs.Find(job)
 	if !here {
 		var former *link
 		if former, own = s.formerLinkGiving(job); former != nil {
-			to = former
+			to, late = former, s.lateMark(former) != 0
+		} else {
+			late = s.countsLate()
 		}
 	}
 	if number, ok := stratum.JobNumber(own); ok {
 		message[stratum.AgentHeader] = number
 	}
-	return to
+	return to, late
 }
 
 // agentShareSent notes a share that a link has been sent.
-func (s *Session) agentShareSent(to *link, number uint32, d hashrate.Difficulty) {
+func (s *Session) agentShareSent(to *link, number uint32, late bool, d hashrate.Difficulty) {
 	l := s.agent.link(to.tag)
 	if l != nil {
 		l.next++
 	}
 	if !s.agent.wantsAnswers {
-		s.countUnanswered(to)
+		s.countUnanswered(to, late)
 		return
 	}
 	if l == nil {
-		s.countUnanswered(to)
+		s.countUnanswered(to, late)
 		s.answerAgent(&s.agent.own, number, stratum.StatusAccept)
 		return
 	}
@@ -169,13 +176,13 @@ func (s *Session) agentShareSent(to *link, number uint32, d hashrate.Difficulty)
 		l.answers = false
 		for _, share := range l.waiting {
 			if !share.Answered {
-				s.countUnanswered(to)
+				s.countUnanswered(to, share.Late)
 			}
 		}
 		s.giveUpAnswers(l, stratum.StatusAccept)
 	}
 	if !l.answers {
-		s.countUnanswered(to)
+		s.countUnanswered(to, late)
 		// What an agent tells its miners if it gets no answers.
 		s.answerAgent(l, number, stratum.StatusAccept)
 		return
@@ -183,12 +190,12 @@ func (s *Session) agentShareSent(to *link, number uint32, d hashrate.Difficulty)
 	if len(l.waiting) == 0 {
 		l.since = s.manager.clock()
 	}
-	if l.waiting = append(l.waiting, agentWaiting{number, false, d}); len(l.waiting) > maxAgentShares {
-		first := l.waiting[0].Number
+	if l.waiting = append(l.waiting, agentWaiting{number, false, late, d}); len(l.waiting) > maxAgentShares {
+		first := l.waiting[0]
 		l.waiting[0].Answered = true
 		l.trim()
-		s.countUnanswered(to)
-		s.answerAgent(l, first, stratum.StatusAccept)
+		s.countUnanswered(to, first.Late)
+		s.answerAgent(l, first.Number, stratum.StatusAccept)
 	}
 }
 
@@ -220,6 +227,9 @@ func (s *Session) agentAnswered(from *link, answer []byte) bool {
 	l.proved = true
 	share := &l.waiting[at]
 	share.Answered = true
+	if share.Late {
+		s.countJudged(from, status.Accepted())
+	}
 	if status.Accepted() {
 		s.countAccepted(from, share.Difficulty)
 	} else {
@@ -271,6 +281,11 @@ func (s *Session) releaseAgentAnswers() {
 func (s *Session) failAgentShares(tag stratum.LinkTag) {
 	if l := s.agent.link(tag); l != nil {
 		l.answers = false
+		for _, share := range l.waiting {
+			if share.Late && !share.Answered {
+				s.countLate(lateLost)
+			}
+		}
 		s.giveUpAnswers(l, stratum.StatusUnknown)
 	}
 }

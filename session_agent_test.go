@@ -207,6 +207,11 @@ func TestSessionAgentLateShares(t *testing.T) {
 			t.Errorf("pool %s: %+v %q", p.Name(), ps, p.Faults())
 		}
 	}
+	sw.accounts.mu.Lock()
+	defer sw.accounts.mu.Unlock()
+	if late := sw.accounts.accounts["agent"].costing.Load().lateOf(); late != [lateEnds]uint64{lateFormerAccepted: 12} {
+		t.Errorf("late shares: %v", late)
+	}
 }
 
 // Forks of the agent name themselves otherwise. Who is no agent is not told that

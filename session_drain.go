@@ -251,7 +251,7 @@ func (s *Session) finishDrainsTo(l *link) {
 // knows the job by another ID than the pool, the share gets the pool's ID back.
 // It reports whether the share was one of these.
 func (s *Session) routeShare(line []byte) bool {
-	if len(s.drains) == 0 && s.link.jobs.Unrenamed() {
+	if len(s.drains) == 0 && s.link.jobs.Unrenamed() && !s.countsLate() {
 		return false
 	}
 	at, _, ok := stratum.JobIDSpan(line, 1)
@@ -265,20 +265,26 @@ func (s *Session) routeShare(line []byte) bool {
 			return false
 		}
 		s.countShare(s.link)
-		s.sendShare(s.link, line, poolJob)
+		s.sendShare(s.link, line, poolJob, 0)
 		return true
 	}
 	former, poolJob := s.formerLinkGiving(id)
 	if former == nil {
-		return false
+		if !s.countsLate() {
+			return false
+		}
+		s.countShare(s.link)
+		s.sendShare(s.link, line, nil, lateShare)
+		return true
 	}
 	s.countShare(former)
+	mark := s.lateMark(former)
 	if !former.open() {
-		s.requests.PushShare(former.tag, stratum.LineID(line), 0)
+		s.requests.PushShare(former.tag, stratum.LineID(line), mark)
 		s.failRequests(former)
 		return true
 	}
-	s.sendShare(former, line, poolJob)
+	s.sendShare(former, line, poolJob, mark)
 	return true
 }
 

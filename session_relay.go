@@ -94,7 +94,7 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 		s.countShare(s.link)
 		if s.link.rules != nil || s.link.own.Find(id) >= 0 {
 			flush()
-			s.sendShare(s.link, line, nil)
+			s.sendShare(s.link, line, nil, 0)
 			return false
 		}
 		s.requests.PushShare(s.link.tag, id, s.link.generationOf(line))
@@ -119,8 +119,9 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 
 // sendShare sends a share to a link by its rules, and expects its answer. The
 // share gets the pool's own ID of its job, poolJob, if the miner knows another.
-func (s *Session) sendShare(to *link, line, poolJob []byte) {
-	generation := to.generationOf(line)
+// late is lateShare for one of a job of a pool that the miner has left.
+func (s *Session) sendShare(to *link, line, poolJob []byte, late hashrate.Generation) {
+	generation := to.generationOf(line) | late
 	if poolJob != nil {
 		line = stratum.PutJobID(bytes.Clone(line), 1, poolJob)
 	}
@@ -151,6 +152,9 @@ func (s *Session) sendShare(to *link, line, poolJob []byte) {
 
 // refuseShare answers a share that no pool gets.
 func (s *Session) refuseShare(to *link, id []byte, generation hashrate.Generation, e *stratum.Error) {
+	if generation&lateShare != 0 {
+		s.countLate(lateLost)
+	}
 	s.countRefused(to, to.work.Difficulty(generation), hashrate.RefusalOther)
 	if len(id) > 0 {
 		s.miner.Write(s.dialect().AppendError(nil, id, e, s.manager.ids.server()))

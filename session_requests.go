@@ -140,14 +140,15 @@ func (s *Session) failRequests(ended *link) {
 		if _, after := q.Find(tag, id); after {
 			// The answer to another link's request with this id has to come
 			// first.
-			q.ClearShare(at) // a pool did not judge this share
+			s.countUnjudged(q.ClearShare(at)) // no pool has judged this share
 			line := s.dialect().AppendError(nil, own.MinersID(id), stratum.ErrPoolConnectionLost, server)
 			s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), line})
 			at = next
 			continue
 		}
 		out = s.dialect().AppendError(out, own.MinersID(id), stratum.ErrPoolConnectionLost, server)
-		q.Remove(at)
+		generation, share := q.Remove(at)
+		s.countUnjudged(generation, share)
 	}
 	s.miner.Write(out)
 	if len(s.held) > 0 {

@@ -28,7 +28,11 @@ func (s *Session) countShare(to *link) {
 // share's job.
 func (s *Session) countAnswer(from *link, generation hashrate.Generation, line []byte, sc *stratum.ScannedLine) {
 	e := sc.Value(line, stratum.MemberError)
-	if stratum.Accepts(sc.Value(line, stratum.MemberResult), e) {
+	accepted := stratum.Accepts(sc.Value(line, stratum.MemberResult), e)
+	if generation&lateShare != 0 {
+		s.countJudged(from, accepted)
+	}
+	if accepted {
 		s.countAccepted(from, from.work.Difficulty(generation))
 		return
 	}
@@ -55,7 +59,10 @@ func (s *Session) countRefused(from *link, d hashrate.Difficulty, why hashrate.R
 
 // countUnanswered notes that a link's pool will never say what it makes of a
 // share that it has got.
-func (s *Session) countUnanswered(from *link) {
+func (s *Session) countUnanswered(from *link, late bool) {
+	if late {
+		s.countLate(lateUnanswered)
+	}
 	s.shares.Unanswered()
 	s.account.shares.Unanswered()
 	from.shares().Unanswered()

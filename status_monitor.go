@@ -27,7 +27,10 @@ type monitor struct {
 
 	switches       *prometheus.CounterVec // by the new coin
 	switchSeconds  prometheus.Histogram
-	switchesNoPool atomic.Int64 // the new coin is not in StratumServerMap, or the entry is gone
+	switchMoved    *prometheus.CounterVec // miners, by the new coin
+	switchLate     *prometheus.CounterVec // shares, by the new coin and where they ended
+	switchLost     *prometheus.CounterVec // hashes, by the new coin and the minute
+	switchesNoPool atomic.Int64           // the new coin is not in StratumServerMap, or the entry is gone
 
 	upgradesFailed atomic.Int64
 	upgradePause   atomic.Int64 // ns of the last upgrade; -1: unknown
@@ -57,6 +60,18 @@ func newMonitor() *monitor {
 			Help:    "Time from a coin change to the last of the sub-account's miners having moved.",
 			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300},
 		}),
+		switchMoved: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stratum_switcher_switch_moved_miners_total",
+			Help: "Miners that switches have moved, by the new coin.",
+		}, []string{"coin"}),
+		switchLate: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stratum_switcher_switch_late_shares_total",
+			Help: "Shares that came after a miner's switch for a job of the pool before, by the new coin and where they ended.",
+		}, []string{"coin", "ended"}),
+		switchLost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stratum_switcher_switch_refused_work_total",
+			Help: "Work in hashes that pools refused of sub-accounts that switched, by the new coin, in the minute before the change of the coin and in the minute after.",
+		}, []string{"coin", "minute"}),
 	}
 	mon.upgradePause.Store(-1)
 	return mon
@@ -77,15 +92,8 @@ func (mon *monitor) switchBegins(account, from, to string, miners int, known boo
 	case miners == 0:
 	default:
 		mon.switches.WithLabelValues(to).Inc()
+		mon.addCost(&switchCost{switchRun: &switchRun{coin: to}}) // so that the series begin at 0
 		mon.events.Add(journal.Note, key, countMiners(miners)+" to move")
-	}
-}
-
-// switchCut notes that the coin changed again before all miners had moved. It
-// is a no-op if run is nil.
-func (mon *monitor) switchCut(account string, run *switchRun) {
-	if run != nil {
-		mon.events.Amend(journal.Note, run.key(account), countMiners(run.moved)+" moved, then the coin changed again")
 	}
 }
 
@@ -102,13 +110,30 @@ func countMiners(n int) string {
 
 // switchDone notes that the last miner has moved.
 func (mon *monitor) switchDone(account string, run *switchRun) {
-	took := time.Since(run.began)
-	mon.switchSeconds.Observe(took.Seconds())
-	detail := fmt.Sprintf("%s moved in %d ms", countMiners(run.moved), took.Milliseconds())
-	if run.failed > 0 {
-		detail += fmt.Sprintf(", %d links failed meanwhile", run.failed)
+	mon.switchSeconds.Observe(run.took.Seconds())
+	mon.switchMoved.WithLabelValues(run.coin).Add(float64(run.moved))
+	mon.events.Amend(journal.Good, run.key(account), run.movedText())
+}
+
+// switchCost notes what a switch has cost, whether all miners have moved or not.
+func (mon *monitor) switchCost(account string, c *switchCost) {
+	mon.addCost(c)
+	level := journal.Good
+	if c.took == 0 {
+		level = journal.Note
 	}
-	mon.events.Amend(journal.Good, run.key(account), detail)
+	mon.events.Amend(level, c.key(account), c.text())
+}
+
+func (mon *monitor) addCost(c *switchCost) {
+	if c.took == 0 {
+		mon.switchMoved.WithLabelValues(c.coin).Add(float64(c.moved))
+	}
+	for end, n := range c.lateCounts {
+		mon.switchLate.WithLabelValues(c.coin, lateEnd(end).String()).Add(float64(n))
+	}
+	mon.switchLost.WithLabelValues(c.coin, "before").Add(c.lostBefore)
+	mon.switchLost.WithLabelValues(c.coin, "after").Add(c.lostAfter)
 }
 
 // takenOut notes that an address is not dialled for a while, and back that it
@@ -204,11 +229,12 @@ func (mon *monitor) state() *monitorState {
 }
 
 // resumed takes over what the former process has noted, and notes the upgrade.
-// pause is negative if it is not known.
-func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time, pause time.Duration) {
+// pause is negative if it is not known. goesOn tells the switches that this process
+// goes on with.
+func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time, pause time.Duration, goesOn func(journal.Key) bool) {
 	if past := st.Monitor; past != nil {
 		for i := range past.Events {
-			if e := &past.Events[i]; e.Kind == journal.Switch && e.Level == journal.Note {
+			if e := &past.Events[i]; e.Kind == journal.Switch && e.Level == journal.Note && !goesOn(e.Key) {
 				e.Detail += "; the switcher was upgraded meanwhile"
 				e.Level = journal.Good
 			}

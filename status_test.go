@@ -29,12 +29,18 @@ func startStatusOf(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool) 
 	m := startSwitcher(t, coins, pools, func(c *Config) {
 		c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
 	})
+	return m, statusOf(t, m)
+}
+
+// statusOf serves the status of a switcher that is configured to.
+func statusOf(t testing.TB, m *testSwitcher) *testStatus {
+	t.Helper()
 	s, err := startStatus(m.config, m.sessionManager)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.close)
-	return m, &testStatus{s, t}
+	return &testStatus{s, t}
 }
 
 func (s *testStatus) url(path string) string { return "http://" + s.addr.String() + path }
@@ -400,7 +406,7 @@ func TestEventsAndHistoryOutliveAnUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	mon := newMonitor()
-	mon.resumed(&st, 10, 0, time.Now(), time.Since(st.FrozenAt))
+	mon.resumed(&st, 10, 0, time.Now(), time.Since(st.FrozenAt), func(journal.Key) bool { return false })
 	after := mon.events.All()
 	if len(after) != len(all)+1 || after[0].What != "upgraded" || after[1].Detail != "once more" || after[1].Count != 3 || after[1].Key != all[0].Key {
 		t.Errorf("%d events after the upgrade, first %+v", len(after), after[:2])

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/golang/glog"
@@ -10,7 +11,7 @@ import (
 )
 
 // subAccount is what the manager knows about one sub-account with miners here.
-// The book's mu guards all fields except name and shares.
+// The book's mu guards all fields except name, shares and costing.
 type subAccount struct {
 	name   string
 	shares *hashrate.Counter // the book of hashrates has it
@@ -23,21 +24,14 @@ type subAccount struct {
 	lastSwitch  time.Time // when wanted last changed
 	lastError   string    // of the last pool link that failed
 	lastErrorAt time.Time
-	lastErrorOf blame     // the party blamed for it
-	lastFailed  time.Time // when a failure was last logged
-	run         *switchRun
+	lastErrorOf blame      // the party blamed for it
+	lastFailed  time.Time  // when a failure was last logged
+	run         *switchRun // whose miners have not all moved
+
+	// costing is the switch whose cost is being counted. Any goroutine may read it.
+	costing atomic.Pointer[switchRun]
 
 	stableAt linkTally // guarded by health.mu
-}
-
-// switchRun is one move of a sub-account's miners to another coin. The log has
-// a line when it begins and one when the last miner has moved.
-type switchRun struct {
-	from   string
-	coin   string
-	began  time.Time
-	moved  int
-	failed int // links
 }
 
 // alertEvery bounds how often a sub-account's failing links are logged.

@@ -258,6 +258,7 @@ func (m *sessionManager) freeze() {
 // thaw undoes freeze.
 func (m *sessionManager) thaw() {
 	m.frozen.Store(false)
+	m.accounts.goOn()
 	for _, l := range m.loops {
 		l.Start()
 	}
@@ -270,6 +271,7 @@ func (m *sessionManager) thaw() {
 func (u *upgrader) capture() (*runtimeState, []int) {
 	m := u.manager
 	fds := []int{m.listener.FD()}
+	switches := m.accounts.switches() // before the events, which tell of those that are over
 	st := &runtimeState{
 		Action:        runtimeAction,
 		Version:       runtimeVersion,
@@ -286,6 +288,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		Monitor:       m.monitor.state(),
 		Rates:         m.rates.state(),
 		Sizes:         m.sizes.state(),
+		Switches:      switches,
 	}
 	if m.resumed != nil {
 		st.Upgrades = m.resumed.Upgrades

@@ -144,6 +144,16 @@ func (a *Averages) LostInMinute() float64 {
 	return sum(a.lost[:], shapes[Minute].bucket, time.Minute, a.began, a.now)
 }
 
+// LostBefore is the work of refused shares in the last minute before a moment at
+// which the counter's totals are t, and how much of the minute that is for: a
+// counter may be younger. It changes nothing, so that all averages stay at the
+// same time.
+func (a *Averages) LostBefore(now time.Duration, t Totals) (work float64, of time.Duration) {
+	then := *a
+	then.Advance(now, t)
+	return then.LostInMinute(), min(time.Minute, then.now-then.began)
+}
+
 // Absorb adds the past of another, which ends. Both have to be advanced to the
 // same time. So the work of a sub-account that has left is still in the sum of all.
 func (a *Averages) Absorb(other *Averages) {

@@ -58,25 +58,30 @@ func rate(hashes, seconds float64, unknown bool) Rate {
 	return r
 }
 
-var prefixes = [...]string{"H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s", "ZH/s", "YH/s"}
+var prefixes = [...]string{"H", "kH", "MH", "GH", "TH", "PH", "EH", "ZH", "YH"}
 
 // Format writes a hashrate with three digits: 12.3 TH/s.
-func Format(perSecond float64) string {
-	if math.IsNaN(perSecond) || math.IsInf(perSecond, 0) || perSecond < 0 {
+func Format(perSecond float64) string { return format(perSecond, "/s") }
+
+// FormatWork writes work in hashes with three digits: 12.3 TH.
+func FormatWork(hashes float64) string { return format(hashes, "") }
+
+func format(hashes float64, per string) string {
+	if math.IsNaN(hashes) || math.IsInf(hashes, 0) || hashes < 0 {
 		return "unknown"
 	}
 	i := 0
 	// What would be rounded up to 1000 has the next prefix.
-	for perSecond >= 999.5 && i < len(prefixes)-1 {
-		perSecond /= 1000
+	for hashes >= 999.5 && i < len(prefixes)-1 {
+		hashes /= 1000
 		i++
 	}
 	places := 2
 	switch {
-	case i == 0 && perSecond == math.Trunc(perSecond), perSecond >= 99.95:
+	case i == 0 && hashes == math.Trunc(hashes), hashes >= 99.95:
 		places = 0
-	case perSecond >= 9.995:
+	case hashes >= 9.995:
 		places = 1
 	}
-	return strconv.FormatFloat(perSecond, 'f', places, 64) + " " + prefixes[i]
+	return strconv.FormatFloat(hashes, 'f', places, 64) + " " + prefixes[i] + per
 }

@@ -19,6 +19,9 @@ func TestFormat(t *testing.T) {
 			t.Errorf("%v: %q, must be %q", c.perSecond, got, c.want)
 		}
 	}
+	if got := FormatWork(12.3e12); got != "12.3 TH" {
+		t.Errorf("work: %q", got)
+	}
 }
 
 func TestRate(t *testing.T) {

@@ -30,7 +30,8 @@ const shareBit = 0x80
 // shares are dropped, because some pools never answer them.
 func (q *RequestQueue) Push(tag LinkTag, id []byte) { q.add(tag, id, 0, 0) }
 
-// PushShare adds a share, with the generation of its job's difficulty.
+// PushShare adds a share, with the generation of its job's difficulty, beside whose
+// seven bits there may be a mark of the caller's.
 func (q *RequestQueue) PushShare(tag LinkTag, id []byte, generation hashrate.Generation) {
 	q.add(tag, id, shareBit, generation)
 }
@@ -132,8 +133,13 @@ func (q *RequestQueue) At(i int) (tag LinkTag, id []byte, next int) {
 	return LinkTag(q.b[i]), q.ID(i), q.after(i)
 }
 
-// ClearShare has the request that stands at at count as no share any more.
-func (q *RequestQueue) ClearShare(at int) { q.b[at+1] &^= shareBit }
+// ClearShare has the request that stands at at count as no share any more. It
+// returns what Remove would.
+func (q *RequestQueue) ClearShare(at int) (generation hashrate.Generation, share bool) {
+	share, generation = q.b[at+1]&shareBit != 0, hashrate.Generation(q.b[at+2])
+	q.b[at+1] &^= shareBit
+	return generation, share
+}
 
 // State is the queue as state files have it: tag, length with shareBit and id of
 // each request, as builds without generations know it, and the generations.

@@ -1,0 +1,367 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+)
+
+// costSpan is how long before and after a change of the coin refused work is
+// compared.
+const costSpan = time.Minute
+
+// switchRun is one move of a sub-account's miners to another coin, and what it
+// costs. It begins with the change of the coin. Its cost is told when all miners
+// have moved and costSpan is over, or before that when the coin changes again or
+// the last miner leaves. The log has a line when it begins, when the last miner
+// has moved, and when its cost is known.
+//
+// The book's mu guards all fields but late and those that never change.
+type switchRun struct {
+	from  string
+	coin  string
+	began time.Time
+
+	moved  int
+	failed int           // links
+	took   time.Duration // until the last miner had moved; 0: some have not
+	cut    string        // why it ended before its time; empty: it did not
+
+	late [lateEnds]atomic.Uint64 // loops count here
+
+	// Work is in units of difficulty. lostBase is what of the account's counter is
+	// not the switch's; less than zero if the process before has counted a part.
+	lostBefore, lostAfter float64
+	lostBase              float64
+	before, after         time.Duration // that these are for; after is 0 until they are known
+
+	timer *time.Timer // runs until costSpan is over
+}
+
+// lateEnd is where a share ended that a miner sent after its switch, for a job of
+// the pool before.
+type lateEnd uint8
+
+const (
+	lateFormerAccepted lateEnd = iota
+	lateFormerRefused
+	lateNewAccepted // by the new pool, which was given it because no link to the former one is left
+	lateNewRefused
+	lateLost       // its connection ended before the answer
+	lateUnanswered // agents' pools may answer nothing
+	lateEnds
+)
+
+// lateEndNames are those that metrics and events have; lateEndTexts follow a
+// number.
+var (
+	lateEndNames = [lateEnds]string{"former_accepted", "former_refused", "new_accepted", "new_refused", "lost", "unanswered"}
+	lateEndTexts = [lateEnds]string{
+		"accepted by the former pool", "refused by the former pool", "accepted by the new pool", "refused by the new pool",
+		"lost with a connection", "without an answer",
+	}
+)
+
+func (e lateEnd) String() string { return lateEndNames[e] }
+
+// lateShare marks a share that waits for its answer as late, beside the seven
+// bits of its job's generation.
+const lateShare hashrate.Generation = 1 << 7
+
+// countLate notes where a late share has ended. Those of a link to another
+// address of the same coin cost no switch.
+func (s *Session) countLate(end lateEnd) {
+	if r := s.account.costing.Load(); r != nil {
+		r.late[end].Add(1)
+	}
+}
+
+// countJudged is countLate for a share that a link's pool has judged.
+func (s *Session) countJudged(from *link, accepted bool) {
+	end := lateFormerRefused
+	if from == s.link {
+		end = lateNewRefused
+	}
+	if accepted {
+		end--
+	}
+	s.countLate(end)
+}
+
+// countUnjudged is countLate for a request that its link does not answer any more,
+// if it is a late share.
+func (s *Session) countUnjudged(generation hashrate.Generation, share bool) {
+	if share && generation&lateShare != 0 {
+		s.countLate(lateLost)
+	}
+}
+
+// countsLate reports whether shares for unknown jobs may be late ones, so that the
+// job of each has to be looked for. It is so for a minute after a switch.
+func (s *Session) countsLate() bool {
+	return s.account.costing.Load() != nil && s.link.tag != firstTag && !s.link.restJobs
+}
+
+// lateMark is the mark of a share for a former link's job.
+func (s *Session) lateMark(to *link) hashrate.Generation {
+	if to.pool == s.link.pool {
+		return 0
+	}
+	return lateShare
+}
+
+// beginRun begins a switch. b.mu is held.
+func (b *accountBook) beginRun(a *subAccount, from, coin string) {
+	r := &switchRun{from: from, coin: coin, began: time.Now()}
+	r.lostBefore, r.before = b.rates.lostBefore(a.name)
+	r.lostBase = a.shares.Totals().LostWork()
+	a.lastSwitch, a.run = r.began, r
+	b.follow(a, r)
+}
+
+// follow counts what a switch costs until its time is over. b.mu is held.
+func (b *accountBook) follow(a *subAccount, r *switchRun) {
+	a.costing.Store(r)
+	r.timer = time.AfterFunc(time.Until(r.began.Add(b.span)), func() { b.spanOver(a, r) })
+}
+
+// spanOver notes the work that was refused since a switch began.
+func (b *accountBook) spanOver(a *subAccount, r *switchRun) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a.costing.Load() != r || b.writtenDown {
+		return
+	}
+	b.noteLost(a, r, b.span)
+	if a.run != r {
+		b.endCost(a)
+	}
+}
+
+// noteLost notes the work refused in the time since the switch began, if that is
+// not done yet. b.mu is held.
+func (b *accountBook) noteLost(a *subAccount, r *switchRun, after time.Duration) {
+	if r.after == 0 {
+		r.after, r.lostAfter = after, max(0, a.shares.Totals().LostWork()-r.lostBase)
+	}
+}
+
+// cutRun ends a switch before its time. It is a no-op if there is none whose cost
+// is not told. b.mu is held.
+func (b *accountBook) cutRun(a *subAccount, why string) {
+	r := a.costing.Load()
+	if r == nil {
+		return
+	}
+	r.cut = why
+	a.run = nil
+	b.noteLost(a, r, max(1, min(time.Since(r.began), b.span)))
+	b.endCost(a)
+}
+
+// endCost tells what a switch has cost. b.mu is held.
+func (b *accountBook) endCost(a *subAccount) {
+	r := a.costing.Swap(nil)
+	r.timer.Stop()
+	c := r.cost()
+	glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d failed_links=%d ms=%s late=%d%s refused_work_before=%s refused_work_after=%s seconds_before=%.0f seconds_after=%.0f: cost%s",
+		a.name, r.from, r.coin, r.moved, r.failed, r.milliseconds(), c.lateShares(), c.lateFields(),
+		hashrate.FormatWork(c.lostBefore), hashrate.FormatWork(c.lostAfter), r.before.Seconds(), r.after.Seconds(), c.cutText())
+	b.monitor.switchCost(a.name, c)
+}
+
+// milliseconds is how long it took until the last miner had moved.
+func (r *switchRun) milliseconds() string {
+	if r.took == 0 {
+		return "-"
+	}
+	return fmt.Sprint(r.took.Milliseconds())
+}
+
+// switchCost is what a switch has cost when it is told. Work is in hashes.
+type switchCost struct {
+	*switchRun
+	lateCounts            [lateEnds]uint64
+	lostBefore, lostAfter float64
+}
+
+func (r *switchRun) cost() *switchCost {
+	c := &switchCost{switchRun: r, lostBefore: r.lostBefore * float64(hashrate.UnitBitcoin), lostAfter: r.lostAfter * float64(hashrate.UnitBitcoin)}
+	for end := range r.late {
+		c.lateCounts[end] = r.late[end].Load()
+	}
+	return c
+}
+
+func (c *switchCost) lateShares() (n uint64) {
+	for _, count := range c.lateCounts {
+		n += count
+	}
+	return n
+}
+
+// lateFields are the late shares by their ends, for the log.
+func (c *switchCost) lateFields() string {
+	var b strings.Builder
+	for end, n := range c.lateCounts {
+		if n > 0 {
+			fmt.Fprintf(&b, " late_%s=%d", lateEnd(end), n)
+		}
+	}
+	return b.String()
+}
+
+func (c *switchCost) cutText() string {
+	if c.cut == "" {
+		return ""
+	}
+	return ", " + c.cut
+}
+
+// movedText says how many miners have moved.
+func (r *switchRun) movedText() string {
+	text := countMiners(r.moved) + " moved"
+	if r.took > 0 {
+		text += fmt.Sprintf(" in %d ms", r.took.Milliseconds())
+	}
+	if r.failed > 0 {
+		text += fmt.Sprintf(", %d links failed meanwhile", r.failed)
+	}
+	return text
+}
+
+// text is the cost in words.
+func (c *switchCost) text() string {
+	var b strings.Builder
+	b.WriteString(c.movedText())
+	if c.cut != "" {
+		b.WriteString(", then " + c.cut)
+	}
+	if c.lateShares() == 0 {
+		b.WriteString("; no late shares")
+	} else {
+		b.WriteString("; late shares: ")
+		first := true
+		for end, n := range c.lateCounts {
+			if n == 0 {
+				continue
+			}
+			if !first {
+				b.WriteString(", ")
+			}
+			first = false
+			fmt.Fprintf(&b, "%d %s", n, lateEndTexts[end])
+		}
+	}
+	fmt.Fprintf(&b, "; refused work: %s in the %s after, %s in the %s before",
+		hashrate.FormatWork(c.lostAfter), spanText(c.after), hashrate.FormatWork(c.lostBefore), spanText(c.before))
+	return b.String()
+}
+
+func spanText(d time.Duration) string {
+	if d == costSpan {
+		return "minute"
+	}
+	return fmt.Sprintf("%.0f s", d.Seconds())
+}
+
+// switchState is a switchRun in runtime.json.
+type switchState struct {
+	From, Coin    string
+	Age           time.Duration // since the coin changed
+	Took          time.Duration `json:",omitempty"`
+	Moved, Failed int
+	Late          []uint64      // by lateEnd
+	LostBefore    float64       // in units of difficulty
+	Before        time.Duration // that this is for
+	LostAfter     float64       // until now, or in costSpan if After says so
+	After         time.Duration `json:",omitempty"`
+}
+
+// sound reports whether a state file's switch can be one.
+func (st *switchState) sound() bool {
+	return min(st.Age, st.Took, st.Before, st.After) >= 0 && min(st.Moved, st.Failed) >= 0 && min(st.LostBefore, st.LostAfter) >= 0
+}
+
+// switches describes the switches whose cost is not told, for the next process.
+// From now on this one tells none, until goOn.
+func (b *accountBook) switches() map[string]switchState {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.writtenDown = true
+	all := make(map[string]switchState)
+	for name, a := range b.accounts {
+		r := a.costing.Load()
+		if r == nil {
+			continue
+		}
+		st := switchState{
+			From: r.from, Coin: r.coin, Age: time.Since(r.began), Took: r.took, Moved: r.moved, Failed: r.failed,
+			LostBefore: r.lostBefore, Before: r.before, LostAfter: r.lostAfter, After: r.after,
+		}
+		if r.after == 0 {
+			st.LostAfter = max(0, a.shares.Totals().LostWork()-r.lostBase)
+		}
+		for end := range r.late {
+			st.Late = append(st.Late, r.late[end].Load())
+		}
+		all[name] = st
+	}
+	return all
+}
+
+// goOn tells costs again after an upgrade that was undone.
+func (b *accountBook) goOn() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.writtenDown = false
+	for _, a := range b.accounts {
+		if r := a.costing.Load(); r != nil && r.after == 0 {
+			r.timer.Reset(max(0, time.Until(r.began.Add(b.span))))
+		}
+	}
+}
+
+// resumeSwitches goes on with the switches of the process before, whose miners
+// have been taken over. pause is how long ago that one stopped.
+func (b *accountBook) resumeSwitches(all map[string]switchState, pools map[string]*pool, pause time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, st := range all {
+		a := b.accounts[name]
+		if a == nil || !st.sound() || a.costing.Load() != nil {
+			continue
+		}
+		r := &switchRun{
+			from: st.From, coin: st.Coin, began: time.Now().Add(-min(st.Age, absentKept) - max(0, pause)), moved: st.Moved, failed: st.Failed,
+			took: st.Took, lostBefore: st.LostBefore, before: st.Before, lostAfter: st.LostAfter, after: st.After,
+		}
+		r.lostBase = a.shares.Totals().LostWork() - st.LostAfter
+		for end, n := range st.Late[:min(len(st.Late), int(lateEnds))] {
+			r.late[end].Store(n)
+		}
+		b.follow(a, r)
+		switch {
+		case r.took > 0:
+		case pools[r.coin] == nil || a.wanted != r.coin:
+			b.cutRun(a, "the configuration changed")
+		default:
+			a.run = r
+			b.finishRun(a)
+		}
+	}
+}
+
+// goesOn reports whether the event of a switch is of one under way.
+func (b *accountBook) goesOn(k journal.Key) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.accounts[k.Account]
+	return a != nil && a.run != nil && a.run.key(k.Account) == k
+}
