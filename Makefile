@@ -20,7 +20,7 @@ help:
 	@echo "make torture  the random tests for long: SEED= MINUTES= (30), both optional"
 	@echo "make lint     gofmt, go vet, linters, known vulnerabilities, builds for: $(CROSS)"
 	@echo "make cover    print how much of the daemon the tests run, the built daemon included"
-	@echo "make demo     show a switch between two simulated pools"
+	@echo "make demo     show a switch, an outage and an upgrade with simulated pools (DEMO='-times 0': until Ctrl-C)"
 	@echo "make practice two simulated pools and three miners for a switcher of your own"
 	@echo "make bench    measure the cost, beside HAProxy and nginx (installs them)"
 	@echo "make package  build a Debian package in ./build (needs cmake)"
@@ -130,10 +130,11 @@ practice:
 	@$(GO) build -o build/practice ./demo/practice
 	@exec build/practice
 
+# DEMO holds flags; build/demo -help lists them.
 demo:
 	@mkdir -p build
 	@$(GO) build -o build/demo ./demo
-	@exec build/demo
+	@exec build/demo $(DEMO)
 
 package:
 	cmake -S . -B build

@@ -20,38 +20,73 @@ const (
 	tailLines     = 20
 )
 
-// buildDaemon builds the switcher in dir.
-func buildDaemon(ctx context.Context, dir string) (binary string, err error) {
-	binary = filepath.Join(dir, "stratumSwitcher")
+// versions are those of the switcher that upgrades alternate between.
+var versions = [2]string{"demo-1", "demo-2"}
+
+func executable(dir, name string) string {
 	if runtime.GOOS == "windows" {
-		binary += ".exe"
+		name += ".exe"
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, daemonPackage)
+	return filepath.Join(dir, name)
+}
+
+// buildDaemon builds a version of the switcher in dir, in a file of the
+// version's name.
+func buildDaemon(ctx context.Context, dir, version string) error {
+	// The version is given, so the state of the checkout does not matter.
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false",
+		"-ldflags", "-X main.version="+version, "-o", executable(dir, version), daemonPackage)
 	// What an interrupted build leaves behind goes with the directory.
 	cmd.Env = append(os.Environ(), "GOTMPDIR="+dir)
 	inOwnGroup(cmd)
 	cmd.Cancel = func() error { return interrupt(cmd.Process) }
 	cmd.WaitDelay = stopLimit
 	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the switcher: %w\n%s", err, output)
+		return fmt.Errorf("building the switcher: %w\n%s", err, output)
 	}
-	return binary, nil
+	return nil
 }
 
 // daemon is the switcher as a child process.
-type daemon struct{ *child.Process }
+type daemon struct {
+	*child.Process
+	dir     string // its working directory, with its binary
+	version int    // of versions
+}
 
-func startDaemon(binary, config string) (*daemon, error) {
-	cmd := exec.Command(binary, "-config", config, "-logtostderr", "-v", "1")
+// startDaemon starts the first version.
+func startDaemon(dir, config string) (*daemon, error) {
+	d := &daemon{dir: dir}
+	if err := d.install(0); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(d.binary(), "-config", config, "-logtostderr", "-v", "1")
+	cmd.Dir = dir
 	inOwnGroup(cmd)
 	p, err := child.Start(cmd, tailLines)
 	if err != nil {
 		return nil, fmt.Errorf("starting the switcher: %w", err)
 	}
-	return &daemon{p}, nil
+	d.Process = p
+	return d, nil
 }
 
-var listening = regexp.MustCompile(`listening addr=(\S+)`)
+func (d *daemon) binary() string { return executable(d.dir, "stratumSwitcher") }
+
+// install puts a version in the place of the one that was there.
+func (d *daemon) install(version int) error {
+	next := executable(d.dir, "next")
+	if err := os.Link(executable(d.dir, versions[version]), next); err != nil {
+		return err
+	}
+	d.version = version
+	return os.Rename(next, d.binary())
+}
+
+var (
+	listening = regexp.MustCompile(`listening addr=(\S+)`)
+	upgraded  = regexp.MustCompile(`(upgraded) version=(\S+) sessions=(\d+) lost=\d+.* pause_ms=(\S+)|upgrade (?:refused|undone|failed).*`)
+)
 
 // waitListening returns the address miners connect to.
 func (d *daemon) waitListening(ctx context.Context, limit time.Duration) (string, error) {
@@ -67,6 +102,30 @@ func (d *daemon) waitListening(ctx context.Context, limit time.Duration) (string
 		return "", err
 	}
 	return m[1], nil
+}
+
+// upgrade has the process take the other version over. sessions and pause, in
+// milliseconds, are as its log has them.
+func (d *daemon) upgrade(ctx context.Context, limit time.Duration) (sessions, pause string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := d.install(1 - d.version); err != nil {
+		return "", "", err
+	}
+	logged := d.Logged()
+	if err := signalUpgrade(d.Cmd.Process); err != nil {
+		return "", "", err
+	}
+	m, err := d.WaitLine(ctx, logged, upgraded)
+	switch {
+	case errors.Is(err, child.ErrEnded):
+		return "", "", d.unexpectedEnd()
+	case err != nil:
+		return "", "", err
+	case m[1] == "" || m[2] != versions[d.version]:
+		return "", "", fmt.Errorf("the switcher's log says %q", m[0])
+	}
+	return m[3], m[4], nil
 }
 
 func (d *daemon) unexpectedEnd() error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
 const (
@@ -20,9 +21,9 @@ const (
 	// something is wrong.
 	startLimit  = 20 * time.Second
 	switchLimit = 20 * time.Second
-	// answerLimit is for the last shares' answers at the end.
-	answerLimit = 3 * time.Second
-
+	// backLimit is for a pool that is back: the switcher asks for it every few
+	// seconds.
+	backLimit    = 30 * time.Second
 	refreshEvery = 100 * time.Millisecond
 )
 
@@ -34,11 +35,18 @@ type demo struct {
 	began  time.Time
 	parent int
 
-	btc, bcc *stratumtest.Pool
-	bccDown  bool
-	daemon   *daemon
-	accounts []*account
-	switches int
+	btc, backup, bcc *site // backup is btc's
+	daemon           *daemon
+	accounts         []*account
+	switches         int
+	outages          int
+	upgrades         int
+
+	// Shares that are lost with a pool are no fault of the switcher's, which answers
+	// them all.
+	failing    bool   // there is an outage now
+	lostBefore uint64 // lostAnswers before it
+	lost       uint64 // shares lost in outages that are over
 }
 
 // account is one sub-account and its miners.
@@ -53,18 +61,23 @@ type account struct {
 // start gets pools, daemon and miners going.
 func (d *demo) start(ctx context.Context) error {
 	d.parent = os.Getppid()
-	d.screen.event("Building the switcher ...")
-	binary, err := buildDaemon(ctx, d.dir)
-	if err != nil {
-		return err
+	d.screen.event("Building the switcher, in two versions: %s and %s ...", versions[0], versions[1])
+	for _, version := range versions {
+		if err := buildDaemon(ctx, d.dir, version); err != nil {
+			return err
+		}
 	}
-	if d.btc, err = newPool("btc"); err != nil {
-		return err
+	for _, s := range []struct {
+		site **site
+		name string
+	}{{&d.btc, "btc"}, {&d.backup, "btc-backup"}, {&d.bcc, "bcc"}} {
+		var err error
+		if *s.site, err = newSite(s.name); err != nil {
+			return err
+		}
 	}
-	if d.bcc, err = newPool("bcc"); err != nil {
-		return err
-	}
-	d.screen.event("Two simulated pools: btc at %s, bcc at %s. They check every share's work.", d.btc.Addr(), d.bcc.Addr())
+	d.screen.event("Simulated pools that check each share's work: btc at %s, its backup at %s, bcc at %s.",
+		d.btc.Addr(), d.backup.Addr(), d.bcc.Addr())
 
 	for _, name := range []string{"alice", "bob", "carol"} {
 		d.accounts = append(d.accounts, &account{name: name, coin: "btc"})
@@ -72,19 +85,24 @@ func (d *demo) start(ctx context.Context) error {
 	if err := d.writeCoins(); err != nil {
 		return err
 	}
-	config, err := d.writeConfig()
+	page, err := testport.Addr()
 	if err != nil {
 		return err
 	}
-	if d.daemon, err = startDaemon(binary, config); err != nil {
+	config, err := d.writeConfig(page)
+	if err != nil {
+		return err
+	}
+	if d.daemon, err = startDaemon(d.dir, config); err != nil {
 		return err
 	}
 	addr, err := d.daemon.waitListening(ctx, startLimit)
 	if err != nil {
 		return err
 	}
-	d.screen.event("The switcher listens at %s (process %d). The coin of each sub-account stands in %s.",
+	d.screen.event("The switcher listens at %s (process %d). %s has the coin of each sub-account.",
 		addr, d.daemon.PID(), filepath.Base(d.coinFile()))
+	d.screen.event("Its status page is http://%s/ as long as the demo runs.", page)
 
 	for _, a := range d.accounts {
 		a.fleet = stratumtest.NewFleet(stratumtest.FleetOptions{
@@ -100,23 +118,11 @@ func (d *demo) start(ctx context.Context) error {
 	}
 	return d.until(ctx, startLimit, "all miners mining", func() bool {
 		for _, a := range d.accounts {
-			if !a.allOn(a.coin) {
+			if !a.allAt(a.coin) {
 				return false
 			}
 		}
 		return true
-	})
-}
-
-// newPool starts a pool. Its jobs never make each other stale, so that every
-// refused share would be the switcher's doing.
-func newPool(name string) (*stratumtest.Pool, error) {
-	return stratumtest.NewPool(stratumtest.PoolOptions{
-		Name:        name,
-		ShareBits:   8,
-		JobInterval: 2 * time.Second,
-		CleanEvery:  1 << 30,
-		VersionMask: 0x1fffe000,
 	})
 }
 
@@ -139,15 +145,17 @@ func (d *demo) writeCoins() error {
 	return os.Rename(next, d.coinFile())
 }
 
-func (d *demo) writeConfig() (path string, err error) {
+func (d *demo) writeConfig(page string) (path string, err error) {
 	text, err := json.MarshalIndent(map[string]any{
-		"ServerID":   1,
-		"ChainType":  "bitcoin",
-		"ListenAddr": "127.0.0.1:0",
-		"CoinFile":   d.coinFile(),
+		"ServerID":            1,
+		"ChainType":           "bitcoin",
+		"ListenAddr":          "127.0.0.1:0",
+		"CoinFile":            d.coinFile(),
+		"EnableHTTPDebug":     true,
+		"HTTPDebugListenAddr": page,
 		"StratumServerMap": map[string]any{
-			"btc": map[string]string{"URL": d.btc.Addr()},
-			"bcc": map[string]string{"URL": d.bcc.Addr()},
+			"btc": map[string]any{"URL": d.btc.Addr(), "BackupURLs": []string{d.backup.Addr()}},
+			"bcc": map[string]any{"URL": d.bcc.Addr()},
 		},
 	}, "", "    ")
 	if err != nil {
@@ -157,15 +165,15 @@ func (d *demo) writeConfig() (path string, err error) {
 	return path, os.WriteFile(path, append(text, '\n'), 0o600)
 }
 
-// allOn says whether all miners of the account have a job of one pool.
-func (a *account) allOn(coin string) bool {
-	return a.fleet.Stats().ByPool[coin] == minersPerAccount
+// allAt reports whether all miners of the account have a job of one pool.
+func (a *account) allAt(pool string) bool {
+	return a.fleet.Stats().ByPool[pool] == minersPerAccount
 }
 
 // arrived is when the last miner got its first job of the pool it is with.
-func (a *account) arrived(coin string) time.Time {
+func (a *account) arrived(pool string) time.Time {
 	var last time.Time
-	for _, t := range a.fleet.Moved(coin) {
+	for _, t := range a.fleet.Moved(pool) {
 		if t.After(last) {
 			last = t
 		}
@@ -204,51 +212,10 @@ func (d *demo) until(ctx context.Context, limit time.Duration, what string, cond
 	}
 }
 
-// pause refreshes the screen for a while.
-func (d *demo) pause(ctx context.Context, length time.Duration) error {
+// wait refreshes the screen for a while.
+func (d *demo) wait(ctx context.Context, length time.Duration) error {
 	end := time.Now().Add(length)
 	return d.until(ctx, length+time.Minute, "end of a pause", func() bool { return !time.Now().Before(end) })
-}
-
-// verdict waits for the last answers, or for the miners to notice that the
-// switcher has ended, and says whether any of them has a reason to complain.
-func (d *demo) verdict() error {
-	ctx, cancel := context.WithTimeout(context.Background(), answerLimit)
-	defer cancel()
-	var sum stratumtest.FleetStats
-	var miners int
-	var details []string
-	for _, a := range d.accounts {
-		a.fleet.SetRate(0)
-	}
-	for _, a := range d.accounts {
-		// What never comes is counted below.
-		_ = a.fleet.WaitFor(ctx, func(s stratumtest.FleetStats) bool {
-			select {
-			case <-d.daemon.Ended:
-				return s.Disconnected == s.Miners // answers come no more, but all have to notice
-			default:
-				return s.Unanswered == 0
-			}
-		})
-		s := a.fleet.Stats()
-		miners += s.Miners
-		sum.Accepted += s.Accepted
-		sum.Rejected += s.Rejected
-		sum.Unanswered += s.Unanswered
-		sum.Disconnected += s.Disconnected + s.DialErrors
-		sum.Violations += s.Violations
-		details = append(details, s.SomeViolations...)
-	}
-	d.screen.refresh(d.table())
-	d.screen.event("In %v: %d switches, %d miners, %d shares accepted, %d refused, %d never answered, %d connections lost.",
-		time.Since(d.began).Round(time.Second), d.switches, miners, sum.Accepted, sum.Rejected, sum.Unanswered, sum.Disconnected)
-	d.screen.finish(d.table())
-	if sum.Rejected+sum.Unanswered+sum.Violations == 0 && sum.Disconnected == 0 {
-		return nil
-	}
-	return fmt.Errorf("%d connections lost, %d shares refused, %d never answered, %d surprises for the miners %q; the switcher's log ends with\n%s",
-		sum.Disconnected, sum.Rejected, sum.Unanswered, sum.Violations, details, d.daemon.logTail())
 }
 
 // close ends all that runs, in the order in which nobody complains.
@@ -261,9 +228,9 @@ func (d *demo) close() {
 	if d.daemon != nil {
 		d.daemon.close()
 	}
-	for _, p := range []*stratumtest.Pool{d.btc, d.bcc} {
-		if p != nil {
-			p.Close()
+	for _, s := range []*site{d.btc, d.backup, d.bcc} {
+		if s != nil {
+			s.Close()
 		}
 	}
 }

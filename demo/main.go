@@ -1,6 +1,7 @@
 // The demo shows what the switcher does, with nothing but Go installed: it
-// runs the real daemon between simulated pools and miners, changes coins as an
-// operator would, and shows that no miner notices more than a new job.
+// runs the real daemon between simulated pools and miners, changes a coin, lets
+// a pool fail and upgrades the program, and shows that no miner loses its
+// connection. It ends by itself, with status 1 if a miner has a complaint.
 package main
 
 import (
@@ -16,9 +17,9 @@ import (
 
 func main() {
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 0, "end after this many `switches`; 0: at Ctrl-C")
-	flag.DurationVar(&o.interval, "interval", 4*time.Second, "pause between switches")
-	flag.DurationVar(&o.outage, "outage", 4*time.Second, "how long the bcc pool is down in the third round")
+	flag.IntVar(&o.times, "times", 1, "how many `times` the story is told; 0: until Ctrl-C")
+	flag.DurationVar(&o.pause, "pause", 4*time.Second, "`time` between two steps")
+	flag.DurationVar(&o.outage, "outage", 4*time.Second, "how long the miners stay at the backup before the btc pool is back")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "demo: unexpected argument %q\n", flag.Arg(0))
@@ -38,12 +39,12 @@ func main() {
 
 // options are the flags.
 type options struct {
-	rounds   int
-	interval time.Duration
-	outage   time.Duration
+	times  int
+	pause  time.Duration
+	outage time.Duration
 }
 
-// run plays the demo until ctx ends or all rounds are played. It leaves
+// run plays the demo until ctx ends or the story is told. It leaves
 // neither processes nor files behind. The error says what went wrong, be it
 // in the demo or with the miners.
 func run(ctx context.Context, o options, out *screen) (err error) {
@@ -63,7 +64,7 @@ func run(ctx context.Context, o options, out *screen) (err error) {
 	}
 	playErr := d.play(ctx)
 	if ctx.Err() != nil {
-		playErr = nil // a signal is how the demo normally ends
+		playErr = nil // Ctrl-C is no complaint of a miner
 	}
 	return errors.Join(playErr, d.verdict())
 }

@@ -85,26 +85,35 @@ func (s *screen) write(text string) {
 	}
 }
 
-// table is the state of things, one line per sub-account.
+// table is the state of things: a line for each sub-account and each pool.
 func (d *demo) table() []string {
 	lines := []string{
 		"",
-		"                  miners  miners    shares   shares  connections  last switch",
-		"sub-account  coin on btc  on bcc  accepted  refused         lost         took",
+		"                  miners at   miners at  miners    shares  connections  last switch",
+		"sub-account  coin       btc  its backup  at bcc  accepted         lost         took",
 	}
+	miners := make(map[string]int)
 	for _, a := range d.accounts {
 		if a.fleet == nil {
 			continue
 		}
 		s := a.fleet.Stats()
-		lines = append(lines, fmt.Sprintf("%-11s  %-4s %6d  %6d  %8d  %7d  %11d  %11s",
-			a.name, a.coin, s.ByPool["btc"], s.ByPool["bcc"], s.Accepted, s.Rejected, s.Disconnected, a.lastSwitch()))
+		for pool, n := range s.ByPool {
+			miners[pool] += n
+		}
+		lines = append(lines, fmt.Sprintf("%-11s  %-4s %9d  %10d  %6d  %8d  %11d  %11s",
+			a.name, a.coin, s.ByPool[d.btc.Name()], s.ByPool[d.backup.Name()], s.ByPool[d.bcc.Name()],
+			s.Accepted, s.Disconnected, a.lastSwitch()))
 	}
-	bcc := "up"
-	if d.bccDown {
-		bcc = "DOWN"
+	now := time.Now()
+	for _, s := range []*site{d.btc, d.backup, d.bcc} {
+		state := "up"
+		if s.down {
+			state = "DOWN"
+		}
+		lines = append(lines, fmt.Sprintf("pool %-10s  %-4s  %2d miners  %9s", s.Name(), state, miners[s.Name()], hashrateText(s.hashrate(now))))
 	}
-	return append(lines, "pools: btc up, bcc "+bcc)
+	return lines
 }
 
 func (a *account) lastSwitch() string {

@@ -6,118 +6,129 @@ import (
 	"time"
 )
 
-// round is one step of the story.
-type round struct {
-	account string
-	coin    string
-	outage  bool // the coin's pool is down when the order comes
-}
-
-// story begins and ends with everybody on btc, so that it can be told again.
-// In the outage nobody mines at the pool that goes down: what is to be seen is
-// a switch that cannot be made.
-var story = []round{
-	{account: "bob", coin: "bcc"},
-	{account: "bob", coin: "btc"},
-	{account: "alice", coin: "bcc", outage: true},
-	{account: "carol", coin: "bcc"},
-	{account: "alice", coin: "btc"},
-	{account: "carol", coin: "btc"},
-}
-
-// play tells the story until ctx ends or the rounds are over.
+// play tells the story as often as wanted, or until ctx ends. It begins and ends
+// with everybody at btc.
 func (d *demo) play(ctx context.Context) error {
-	d.screen.event("%d miners of alice, bob and carol mine btc. Now coins are switched; Ctrl-C ends it.", minersPerAccount*len(d.accounts))
-	d.screen.event("A switch takes from saving the file to the last miner's new job; the switcher gives editors 100 ms of that.")
-	d.screen.showTable(d.table())
-	for n := 0; d.rounds == 0 || n < d.rounds; n++ {
-		if err := d.pause(ctx, d.interval); err != nil {
-			return err
-		}
-		r := story[n%len(story)]
-		play := d.playSwitch
-		if r.outage {
-			play = d.playOutage
-		}
-		if err := play(ctx, d.account(r.account), r.coin); err != nil {
-			return err
-		}
-		d.switches++
-		d.screen.showTable(d.table())
+	d.screen.event("%d miners of alice, bob and carol mine btc. Ctrl-C ends the demo at any time.", minersPerAccount*len(d.accounts))
+	bob := d.accounts[1]
+	story := []func(context.Context) error{
+		func(ctx context.Context) error { return d.playSwitch(ctx, bob, "bcc") },
+		d.playOutage,
+		d.playUpgrade,
+		func(ctx context.Context) error { return d.playSwitch(ctx, bob, "btc") },
 	}
-	// Shares of the last switch's old pool are still to be answered.
-	return d.pause(ctx, min(d.interval, time.Second))
-}
-
-func (d *demo) account(name string) *account {
-	for _, a := range d.accounts {
-		if a.name == name {
-			return a
+	for n := 0; d.times == 0 || n < d.times; n++ {
+		for _, step := range story {
+			if err := d.wait(ctx, d.pause); err != nil {
+				return err
+			}
+			d.screen.showTable(d.table())
+			if err := step(ctx); err != nil {
+				return err
+			}
 		}
 	}
-	panic("demo: no account " + name)
+	// The last switch is to be seen, and its late shares to be answered.
+	return d.wait(ctx, d.pause)
 }
 
-// order writes the coin file and returns when that was.
-func (d *demo) order(a *account, coin string) (time.Time, error) {
-	a.coin, a.switching, a.took = coin, true, 0
-	at := time.Now()
-	return at, d.writeCoins()
-}
-
-// awaitMove waits until the account's miners have followed an order.
-func (d *demo) awaitMove(ctx context.Context, a *account, ordered time.Time) error {
-	what := fmt.Sprintf("%s's miners on %s", a.name, a.coin)
-	if err := d.until(ctx, switchLimit, what, func() bool { return a.allOn(a.coin) }); err != nil {
-		return err
-	}
-	a.switching, a.took = false, a.arrived(a.coin).Sub(ordered)
-	return nil
-}
-
+// playSwitch changes a sub-account's coin.
 func (d *demo) playSwitch(ctx context.Context, a *account, coin string) error {
-	d.screen.event("%s shall mine %s: the coin file is saved.", a.name, coin)
-	ordered, err := d.order(a, coin)
-	if err != nil {
+	d.screen.event("Switch: %s shall mine %s. The coin file is saved.", a.name, coin)
+	a.coin, a.switching, a.took = coin, true, 0
+	ordered := time.Now()
+	if err := d.writeCoins(); err != nil {
 		return err
 	}
-	if err := d.awaitMove(ctx, a, ordered); err != nil {
+	what := fmt.Sprintf("%s's miners at %s", a.name, coin)
+	if err := d.until(ctx, switchLimit, what, func() bool { return a.allAt(coin) }); err != nil {
 		return err
 	}
-	d.screen.event("  All %d miners of %s have a job of %s after %d ms. None of them had to reconnect.",
+	a.switching, a.took = false, a.arrived(coin).Sub(ordered)
+	d.switches++
+	d.screen.event("  All %d miners of %s have a job of %s after %d ms, 100 of which the switcher gives editors.",
 		minersPerAccount, a.name, coin, a.took.Milliseconds())
 	return nil
 }
 
-func (d *demo) playOutage(ctx context.Context, a *account, coin string) error {
-	from := a.coin
-	d.screen.event("Something goes wrong: the %s pool goes down. Nobody mines there at the moment.", coin)
-	d.bcc.Close()
-	d.bccDown = true
-	d.screen.event("%s shall mine %s, although it is down: the coin file is saved.", a.name, coin)
-	ordered, err := d.order(a, coin)
-	if err != nil {
+// playOutage lets the btc pool fail under its miners, and come back.
+func (d *demo) playOutage(ctx context.Context) error {
+	var there []*account
+	for _, a := range d.accounts {
+		if a.coin == "btc" {
+			there = append(there, a)
+		}
+	}
+	miners := minersPerAccount * len(there)
+	d.lostBefore, d.failing = d.lostAnswers(), true
+	d.outages++
+	d.screen.event("Outage: the btc pool fails, with %d miners at it.", miners)
+	failed := time.Now()
+	d.btc.Close()
+	d.btc.down = true
+	if err := d.untilAt(ctx, switchLimit, there, d.backup); err != nil {
 		return err
 	}
-	if err := d.pause(ctx, d.outage); err != nil {
+	d.screen.event("  All of them have a job of the backup after %d ms. None had to connect again.", since(failed, there, d.backup))
+	if err := d.wait(ctx, d.outage); err != nil {
 		return err
 	}
-	if !a.allOn(from) {
-		return fmt.Errorf("%s's miners left %s for a pool that is down", a.name, from)
-	}
-	d.screen.event("  The switcher cannot reach it, so %s's miners stay on %s and lose nothing.", a.name, from)
+	d.lost = d.lostWithPool()
+	d.failing = false
+	d.screen.event("  %d shares that were on their way were refused, since the backup does not know the failed pool's jobs.", d.lost)
 	d.screen.showTable(d.table())
 
-	d.screen.event("The %s pool is back.", coin)
-	if err := d.bcc.Restart(); err != nil {
+	d.screen.event("The btc pool is back.")
+	if err := d.btc.Restart(); err != nil {
 		return err
 	}
 	back := time.Now()
-	d.bccDown = false
-	if err := d.awaitMove(ctx, a, ordered); err != nil {
+	d.btc.down = false
+	if err := d.untilAt(ctx, backLimit, there, d.btc); err != nil {
 		return err
 	}
-	d.screen.event("  The switcher kept trying: all miners of %s are on %s, %d ms after it came back.",
-		a.name, coin, a.arrived(coin).Sub(back).Milliseconds())
+	d.screen.event("  The switcher has noticed, and all %d miners are back at it after %d ms.", miners, since(back, there, d.btc))
+	return nil
+}
+
+// untilAt waits until all miners of some sub-accounts are at a pool.
+func (d *demo) untilAt(ctx context.Context, limit time.Duration, accounts []*account, s *site) error {
+	return d.until(ctx, limit, "all miners at "+s.Name(), func() bool {
+		for _, a := range accounts {
+			if !a.allAt(s.Name()) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// since is how many milliseconds after a moment the last miner of some
+// sub-accounts got its first job of a pool.
+func since(moment time.Time, accounts []*account, s *site) int64 {
+	var last time.Time
+	for _, a := range accounts {
+		if t := a.arrived(s.Name()); t.After(last) {
+			last = t
+		}
+	}
+	return last.Sub(moment).Milliseconds()
+}
+
+// playUpgrade replaces the program.
+func (d *demo) playUpgrade(ctx context.Context) error {
+	if !upgrades {
+		d.screen.event("Upgrade: the switcher can replace its own program on Linux only.")
+		return nil
+	}
+	d.screen.event("Upgrade: version %s takes the place of %s on the disk, and the process gets SIGUSR2.",
+		versions[1-d.daemon.version], versions[d.daemon.version])
+	sessions, pause, err := d.daemon.upgrade(ctx, switchLimit)
+	if err != nil {
+		return err
+	}
+	d.upgrades++
+	d.screen.event("  Process %d is version %s now and has all %s connections. No miner's line waited longer than %s ms.",
+		d.daemon.PID(), versions[d.daemon.version], sessions, pause)
 	return nil
 }

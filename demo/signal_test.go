@@ -3,9 +3,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"syscall"
 	"testing"
 )
@@ -14,9 +18,30 @@ import (
 
 func TestTerminationSignal(t *testing.T) {
 	t.Parallel()
-	p := play(t, nil, "-interval", "300ms")
+	p := play(t, nil, "-pause", "300ms")
 	p.until("shall mine")
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.end(0)
+}
+
+// The page is there while the demo runs.
+func TestStatusPage(t *testing.T) {
+	t.Parallel()
+	p := play(t, nil, "-times", "0", "-pause", "1m")
+	p.until("21 miners of")
+	page := regexp.MustCompile(`status page is (\S+)`).FindStringSubmatch(p.said.String())[1]
+	reply, err := http.Get(page + "api/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(reply.Body)
+	reply.Body.Close()
+	if err != nil || !bytes.Contains(text, []byte(`"version":"demo-1"`)) {
+		t.Errorf("the page at %s says %q, %v", page, text, err)
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
 	p.end(0)
