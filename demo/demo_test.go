@@ -117,7 +117,7 @@ func TestStory(t *testing.T) {
 		"a job of the backup after",
 		"14 miners are back",
 		"bob have a job of btc after",
-		"21 miners, 2 switches, 1 outages, ",
+		"21 miners, switches: 2, outages: 1, ",
 		" 0 refused otherwise, 0 never answered; 0 connections lost",
 		"Passed: ",
 	}

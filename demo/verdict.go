@@ -51,8 +51,8 @@ func (d *demo) verdict() error {
 	lost := d.lostWithPool()
 	refused := sum.Rejected - lost
 	d.screen.refresh(d.table())
-	d.screen.event("%d miners, %d switches, %d outages, %d upgrades in %v:", miners, d.switches, d.outages, d.upgrades,
-		time.Since(d.began).Round(time.Second))
+	d.screen.event("In %v: %d miners, switches: %d, outages: %d, upgrades: %d.", time.Since(d.began).Round(time.Second),
+		miners, d.switches, d.outages, d.upgrades)
 	d.screen.event("  %d shares accepted, %d lost with a failed pool, %d refused otherwise, %d never answered; %d connections lost.",
 		sum.Accepted, lost, refused, sum.Unanswered, sum.Disconnected)
 	if refused+sum.Unanswered+sum.Violations == 0 && sum.Disconnected == 0 {
