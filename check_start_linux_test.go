@@ -12,7 +12,7 @@ import (
 )
 
 // A preflight that does not end is waited for no longer than it may take, also
-// if it can not be killed.
+// if it cannot be killed.
 func TestPreflightThatCanNotBeKilled(t *testing.T) {
 	for _, killable := range []bool{true, false} {
 		t.Run(fmt.Sprint(killable), func(t *testing.T) {

@@ -162,7 +162,7 @@ func TestConnectionLimitsOfProxiedMiners(t *testing.T) {
 		{"127.0.0.2", "", true},
 		{"127.0.0.2", proxyV2Local, true},
 		{"127.0.0.2", "PROXY UNKNOWN\r\n", true},
-		// Others can not make up addresses, and are counted by their own.
+		// Others cannot make up addresses, and are counted by their own.
 		{"127.0.0.3", "", true},
 		{"127.0.0.3", "", true},
 		{"127.0.0.3", "", false},

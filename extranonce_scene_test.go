@@ -159,7 +159,7 @@ func TestSessionSetExtranonceRelaying(t *testing.T) {
 	s.share(14, "z", "80aabbcc")
 }
 
-// What can not be used costs the link, not the miner.
+// What cannot be used costs the link, not the miner.
 func TestSessionSetExtranonceMalformed(t *testing.T) {
 	for _, line := range []string{
 		`{"id":null,"method":"mining.set_extranonce","params":[]}`,

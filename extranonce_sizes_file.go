@@ -44,7 +44,7 @@ func readSizes(path string) map[string]int {
 	return sizes
 }
 
-// keepFile writes the file after each change. That it can not be written is told
+// keepFile writes the file after each change. That it cannot be written is told
 // once: all that is lost is what a restart would know of pools that are out.
 func (v *sizeSurvey) keepFile() {
 	defer close(v.written)

@@ -30,7 +30,7 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 	if n := pool.Stats().ConnectionsTotal; n != 2 {
 		t.Errorf("%d connections after the upgrade", n)
 	}
-	// A new address is asked by the new program. The file can not be what told
+	// A new address is asked by the new program. The file cannot be what told
 	// the other's size.
 	testkit.Must(t, os.Remove(filepath.Join(p.Dir, sizesFile)))
 	c = daemontest.FileConfig(pool, other)
@@ -62,7 +62,7 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 	}
 }
 
-// A directory that can not be written to is told once, and is no reason for
+// A directory that cannot be written to is told once, and is no reason for
 // anything else to fail.
 func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
 	pool := ownPool(t, "own", 4, 8)

@@ -24,12 +24,12 @@ import (
 // inheritedSocket says why descriptor fd is not a TCP socket that the former
 // process left; nil if it is one.
 //
-// The check can not mistake what this process has opened: that is
+// The check cannot mistake what this process has opened: that is
 // close-on-exec, as everything is that Go's runtime and library and this
 // program open, and a descriptor with that flag does not survive exec.
 func inheritedSocket(fd int) error {
 	if fd <= 2 {
-		return errors.New("it can not be a connection's")
+		return errors.New("it cannot be a connection's")
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	if err != nil {
@@ -215,7 +215,7 @@ func (c *descriptorCheck) note(fd int, seen descriptorSeen) {
 	}
 }
 
-// verdict says why a session can not be resumed; nil if it can.
+// verdict says why a session cannot be resumed; nil if it can.
 func (c *descriptorCheck) verdict(ss *sessionState) error {
 	for _, fd := range ss.descriptors() {
 		seen := c.seen[fd]
@@ -227,7 +227,7 @@ func (c *descriptorCheck) verdict(ss *sessionState) error {
 		}
 	}
 	if c.st.Version == 0 && ss.ServerConnFD < 0 {
-		return fmt.Errorf("descriptor %d: it can not be a connection's", ss.ServerConnFD)
+		return fmt.Errorf("descriptor %d: it cannot be a connection's", ss.ServerConnFD)
 	}
 	return nil
 }

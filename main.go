@@ -31,7 +31,7 @@ func main() {
 }
 
 // run is the program: it returns when a signal ends it, or with the reason why
-// it can not work. The log is nil if there is none yet.
+// it cannot work. The log is nil if there is none yet.
 func run(args []string) (*processLog, error) {
 	configPath := flag.String("config", "./config.json", "configuration `file`")
 	runtimePath := flag.String("runtime", "", "state `file` of an upgrade, given by the process that is replaced")
@@ -86,7 +86,7 @@ func run(args []string) (*processLog, error) {
 }
 
 // checkConfig is -check, and with askPools -check -pools. As the preflight of an
-// upgrade it also tries what the running process can not do for its successor.
+// upgrade it also tries what the running process cannot do for its successor.
 func checkConfig(path string, askPools bool) error {
 	config, err := loadConfig(path)
 	if err != nil {

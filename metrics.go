@@ -77,7 +77,7 @@ var (
 	descWatches = desc("coin_source_watches", "Watches set in ZooKeeper.")
 
 	descMissed     = desc("coin_source_missed_changes_total", "Changes of nodes in ZooKeeper that no watch told, and that were found by reading them again.")
-	descUnreadable = desc("coin_source_unreadable_nodes", "Sub-accounts' nodes in ZooKeeper that can not be read: their coins are not followed.")
+	descUnreadable = desc("coin_source_unreadable_nodes", "Sub-accounts' nodes in ZooKeeper that cannot be read: their coins are not followed.")
 	descIDTaken    = desc("server_id_taken", "Whether the ServerID of the configuration is held by somebody else in ZooKeeper, so that both give miners the same extranonces.")
 
 	descUpgrades     = desc("upgrades_total", "Hot upgrades since the service was first started.")

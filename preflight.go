@@ -89,7 +89,7 @@ func preflightContext() (*upgradeContext, error) {
 // the process that runs the preflight.
 func (u *upgradeContext) check(c *Config) error {
 	if c.ChainType != u.ChainType {
-		return fmt.Errorf("ChainType is %q, must be %q as before: an upgrade can not change it", c.ChainType, u.ChainType)
+		return fmt.Errorf("ChainType is %q, must be %q as before: an upgrade cannot change it", c.ChainType, u.ChainType)
 	}
 	if u.StateVersion > runtimeVersion {
 		return fmt.Errorf("this program is too old: it reads state files up to version %d, not %d", runtimeVersion, u.StateVersion)

@@ -254,7 +254,7 @@ func (l *limitedBuffer) Write(p []byte) (int, error) {
 func (u *upgrader) checkStateDirectory() error {
 	f, err := os.CreateTemp(filepath.Dir(u.state), filepath.Base(u.state)+".*")
 	if err != nil {
-		return fmt.Errorf("the state file can not be written: %w", err)
+		return fmt.Errorf("the state file cannot be written: %w", err)
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(make([]byte, 4096))
@@ -262,7 +262,7 @@ func (u *upgrader) checkStateDirectory() error {
 		err = closeErr
 	}
 	if err != nil {
-		return fmt.Errorf("the state file can not be written: %w", err)
+		return fmt.Errorf("the state file cannot be written: %w", err)
 	}
 	return nil
 }
@@ -294,7 +294,7 @@ const preflightEnd = 2 * time.Second
 // errPreflightStuck: nothing may be able to end a process that waits for a file
 // system until that answers. An upgrade would be stuck too, because exec first
 // has to end the threads that wait there.
-var errPreflightStuck = errors.New("it can not be ended, as a file that it reads is on a file system that does not answer")
+var errPreflightStuck = errors.New("it cannot be ended, as a file that it reads is on a file system that does not answer")
 
 // runPreflight is cmd.Run for a command that ctx kills. It does not wait for a
 // process that cannot be killed; the caller must not read the output then.

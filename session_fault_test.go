@@ -414,7 +414,7 @@ func TestSessionPoolLost(t *testing.T) {
 		lost := sw.linksLost.Load()
 		btc.CloseConnections()
 		eventually(t, "the loss is counted", func() bool { return sw.linksLost.Load() == lost+1 })
-		// bcc can not be had: back to btc.
+		// bcc cannot be had: back to btc.
 		waitConnections(t, btc, 1)
 		waitAccepted(t, m, 3)
 		heal(t, bcc)

@@ -62,7 +62,7 @@ func (m *testSwitcher) wantNothingLeft(t *testing.T) {
 	t.Errorf("not given back: %s", last)
 }
 
-// descriptors counts this process's, 0 where that can not be told.
+// descriptors counts this process's, 0 where that cannot be told.
 func descriptors() int {
 	fds, _ := os.ReadDir("/proc/self/fd")
 	return len(fds)

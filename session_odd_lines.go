@@ -30,7 +30,7 @@ func (s *Session) oddMinerLine(line []byte) {
 	s.manager.monitor.dropped[dropNotJSON].Add(1)
 }
 
-// refuseLine is the answer to a line that can not be read, nil if there is none.
+// refuseLine is the answer to a line that cannot be read, nil if there is none.
 func (s *Session) refuseLine(line []byte, err error) []byte {
 	switch {
 	case errors.Is(err, stratum.ErrArray):

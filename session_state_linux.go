@@ -273,7 +273,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 		// Of a miner that has gone meanwhile there is none; the loop finds out.
 		s.addr, _ = relay.PeerAddr(st.ClientConnFD)
 	}
-	left := st.descriptors() // restore closes what it can not take
+	left := st.descriptors() // restore closes what it cannot take
 	take := func(fd int, partial, unsent []byte) (*relay.Socket, error) {
 		left = slices.DeleteFunc(left, func(other int) bool { return other == fd })
 		return s.loop.Restore(fd, s, partial, unsent)

@@ -98,7 +98,7 @@ func (st *rulesState) rules(p *pool) *lineRules {
 // jobError is the error for a job that cannot be translated; all shares for it
 // would be invalid.
 func jobError(line []byte) error {
-	return fmt.Errorf("pool sent a job that can not be understood: %s", stratum.Clip(bytes.TrimSpace(line)))
+	return fmt.Errorf("pool sent a job that cannot be understood: %s", stratum.Clip(bytes.TrimSpace(line)))
 }
 
 // job appends to out a job as the miner gets it. It reports whether the line

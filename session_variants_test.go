@@ -124,7 +124,7 @@ func TestSetCleanForms(t *testing.T) {
 	}
 }
 
-// A job that can not be translated is a fault of the link: the miner gets none
+// A job that cannot be translated is a fault of the link: the miner gets none
 // of it, and a new link.
 func TestJobNotUnderstood(t *testing.T) {
 	for _, line := range []string{

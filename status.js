@@ -94,7 +94,7 @@ function showStatus(s) {
     [source.connected ? "known" : "away", "coins, by " + (source.kind === "file" ? "coin file" : "ZooKeeper"),
       source.kind === "file" ? "read again when it changes" :
         source.server_id_taken ? "somebody else has server ID " + s.server_id + " too" :
-        source.unreadable_nodes ? plural(source.unreadable_nodes, "node") + " can not be read" :
+        source.unreadable_nodes ? plural(source.unreadable_nodes, "node") + " cannot be read" :
         source.last_contact ? "heard of " + span(s.now - source.last_contact) + " ago" : "never heard of"],
     [count(turnedAway), "handshakes failed", s.descriptors >= 0 ? count(s.descriptors) + " of " + count(s.descriptors_limit) + " descriptors" : "limit " + count(s.descriptors_limit) + " descriptors"],
   ];

@@ -425,7 +425,7 @@ func TestTakeoverStateWithoutConfig(t *testing.T) {
 	}
 }
 
-// TestResumeClosesAll: a session that can not be resumed leaves no descriptor
+// TestResumeClosesAll: a session that cannot be resumed leaves no descriptor
 // open, wherever it fails.
 func TestResumeClosesAll(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc"})}, nil)

@@ -112,7 +112,7 @@ func (c *chaos) step() {
 	}
 	n := c.rng.IntN(100 + c.machineSteps)
 	if far, ok := p.(*farPool); ok && far.frozen {
-		n %= 58 // it can not be told anything
+		n %= 58 // it cannot be told anything
 	} else if n >= 58 && n < 96 {
 		c.troubled = time.Now()
 	}

@@ -129,7 +129,7 @@ func TestCheckMeansStartsOfTheProcess(t *testing.T) {
 		{name: "unused directory", change: map[string]any{"ZKBroker": zooKeeper, "CoinFile": "", "ServerID": 3, "ZKServerIDAssignDir": "swid"}},
 		{name: "unused registration", change: map[string]any{"ZKBroker": zooKeeper, "CoinFile": "", "EnableUserAutoReg": false, "ZKAutoRegWatchDir": "x"}},
 		{name: "unused index", change: map[string]any{"ZKBroker": zooKeeper, "CoinFile": "", "StratumServerCaseInsensitive": true, "ZKUserCaseInsensitiveIndex": "x"}},
-		{name: "folder that can not be listed", change: map[string]any{"CoinFile": "closed/coins.json"}, prepare: func(dir string) error {
+		{name: "folder that cannot be listed", change: map[string]any{"CoinFile": "closed/coins.json"}, prepare: func(dir string) error {
 			closed := filepath.Join(dir, "closed")
 			return errors.Join(os.Mkdir(closed, 0o755), os.WriteFile(filepath.Join(closed, "coins.json"), []byte(`{"*":"btc"}`), 0o644), os.Chmod(closed, 0o111))
 		}},

@@ -386,7 +386,7 @@ func TestPackageUnderSystemd(t *testing.T) {
 	in.upgradePackage(pid)
 	in.checkMining(miners, "btc")
 
-	// One that can not work is refused, and whoever installs it is told.
+	// One that cannot work is refused, and whoever installs it is told.
 	in.run(`echo '{}' >/etc/stratumSwitcher/config.json`)
 	if out := in.run(`dpkg -i --force-depends --force-downgrade --force-confold "$1" 2>&1`, in.old); !strings.Contains(out, "process "+pid+" did not take the new version") {
 		t.Errorf("nothing is said of the refused upgrade:\n%s", out)

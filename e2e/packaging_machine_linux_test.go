@@ -44,7 +44,7 @@ exec unshare --cgroup --pid --uts --ipc --fork --kill-child sh -c "$inner" sh "$
 `
 
 // The inner half: this system's files, with changes kept in memory. What is
-// the kernel's can not be written to.
+// the kernel's cannot be written to.
 const machineInner = `
 set -eu
 shared=$1

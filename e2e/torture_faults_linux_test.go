@@ -85,7 +85,7 @@ func (c *torture) poolSlow(time.Duration) func() {
 	return func() { p.SetModes(stratumtest.Modes{}); c.troubled = time.Now() }
 }
 
-// check is for what tests of servers can not go on without.
+// check is for what tests of servers cannot go on without.
 func (c *torture) check(err error) {
 	c.t.Helper()
 	if err != nil {

@@ -443,7 +443,7 @@ func startWithState(t *testing.T, c *daemontest.Config, prepare func(path string
 	return p, inherited
 }
 
-// TestUpgradeStateRefused: a state file that can not be trusted or read is not
+// TestUpgradeStateRefused: a state file that cannot be trusted or read is not
 // used; the process begins anew and keeps nothing open.
 func TestUpgradeStateRefused(t *testing.T) {
 	btc, _ := testkit.TwoPools(t)
@@ -490,7 +490,7 @@ func TestUpgradeStateRefused(t *testing.T) {
 	}
 }
 
-// TestUpgradeStateNonsense: sessions that can not be are logged, and cost
+// TestUpgradeStateNonsense: sessions that cannot be are logged, and cost
 // nothing else.
 func TestUpgradeStateNonsense(t *testing.T) {
 	btc, _ := testkit.TwoPools(t)

@@ -105,7 +105,7 @@ func TestUpgradeRefused(t *testing.T) {
 		{name: "too old for the state", spoil: func() { p.Script(`echo '{"Name":"stratumSwitcher","Version":"1"}' >&4`) }, want: "reads state files up to version 0"},
 		{name: "a script that runs it as a child", spoil: func() { p.Script(daemontest.Build(t, "two") + ` "$@"; exit $?`) }, want: "has to run the program by exec"},
 		{name: "a script that closes descriptors", spoil: func() { p.Script("exec " + daemontest.Build(t, "two") + ` "$@" 4>&-`) }, want: "preflight answer"},
-		{name: "a build that can not answer", spoil: func() {
+		{name: "a build that cannot answer", spoil: func() {
 			p.Script("unset " + upgradeContextVariable + "; exec " + daemontest.Build(t, "two") + ` "$@"`)
 		}, want: "stop this one and start that"},
 		{name: "a script without its interpreter", spoil: func() { p.Replace(p.Binary, []byte("#!/no/such/shell\n"), 0o755) }, want: "preflight"},
@@ -115,7 +115,7 @@ func TestUpgradeRefused(t *testing.T) {
 		{name: "not JSON", spoil: func() { p.Replace(p.Path("config.json"), []byte(`{"ServerID": 1`), 0o644) }, want: "preflight"},
 		{name: "empty configuration", spoil: func() { p.Replace(p.Path("config.json"), nil, 0o644) }, want: "preflight"},
 		{name: "unknown chain", spoil: config(func(c *daemontest.Config) { c.ChainType = "dogecoin" }), want: "ChainType"},
-		{name: "another chain", spoil: config(func(c *daemontest.Config) { c.ChainType = "ethereum" }), want: "can not change it"},
+		{name: "another chain", spoil: config(func(c *daemontest.Config) { c.ChainType = "ethereum" }), want: "cannot change it"},
 		{name: "no pools", spoil: config(func(c *daemontest.Config) { c.StratumServerMap = map[string]daemontest.PoolConfig{} }), want: "StratumServerMap"},
 		{name: "port in use", spoil: config(func(c *daemontest.Config) { c.ListenAddr = busy.Addr().String() }), want: "address already in use"},
 		{name: "foreign address", spoil: config(func(c *daemontest.Config) { c.ListenAddr = "192.0.2.1:18080" }), want: "ListenAddr"},

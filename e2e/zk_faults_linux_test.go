@@ -18,7 +18,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-var zkFaultSeconds = flag.Int("zk-fault-seconds", 8, "how long something else than ZooKeeper answers at its port, and nodes can not be read")
+var zkFaultSeconds = flag.Int("zk-fault-seconds", 8, "how long something else than ZooKeeper answers at its port, and nodes cannot be read")
 
 // zkFaults has what TestZKFaults does, and to whom.
 type zkFaults struct {
@@ -95,7 +95,7 @@ func saysAtOnce(text string) func(net.Conn) {
 	}
 }
 
-// Something else answers at ZooKeeper's port, and nodes can not be read for a
+// Something else answers at ZooKeeper's port, and nodes cannot be read for a
 // while, as miners mine and coins change. No miner is lost and no share waits for
 // it, coins are followed when it is over, and memory stays as it was.
 func TestZKFaults(t *testing.T) {

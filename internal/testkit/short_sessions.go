@@ -134,7 +134,7 @@ func (s *ShortSessions) Work() {
 
 func (s *ShortSessions) One(i int, v *Visit, buffer []byte) error {
 	// Each address has ports of its own: those of the last minute's
-	// connections can not be used again.
+	// connections cannot be used again.
 	from := &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i/250%16), byte(1+i%250))}
 	dialer := net.Dialer{LocalAddr: from, KeepAliveConfig: net.KeepAliveConfig{Enable: false}}
 	nc, err := dialer.Dial("tcp4", s.Addr)
