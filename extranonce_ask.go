@@ -38,10 +38,10 @@ func (v *sizeSurvey) ask(a *poolAddress) (size int, err error) {
 	return size, err
 }
 
-// askIP asks one IP, if health and the dial gate let it. While the IP is out,
-// the try is one of its probes, and a failed one has the next pause begin. While
-// it is well, what happens here is not held against it: miners need more of a
-// pool than this, and tell of it themselves.
+// askIP asks one IP if health and the dial gate allow it. While the IP is out,
+// the try is one of its probes, and a failure begins the next pause. Otherwise a
+// failure is not held against the IP: miners' links show more about a pool than
+// this question does.
 func (v *sizeSurvey) askIP(e *endpoint) (int, error) {
 	d := dialer{account: v.account, userAgent: stratum.DefaultUserAgent}
 	h, gate := v.manager.health, v.manager.gate
@@ -84,16 +84,16 @@ func (v *sizeSurvey) askIP(e *endpoint) (int, error) {
 	return size, err
 }
 
-// askSize subscribes at addr and gives the size of extranonce2 that the pool
-// answers.
+// askSize subscribes at addr and returns the extranonce2 size in the pool's
+// answer.
 func askSize(ctx context.Context, addr string, connected func()) (size int, err error) {
 	subscribe := stratum.AppendRequest(nil, stratum.OwnIDText(stratum.FirstOwnID), "mining.subscribe", stratum.Quote(stratum.DefaultUserAgent))
 	err = askPool(ctx, addr, subscribe, connected, takeGivenSize(&size))
 	return size, err
 }
 
-// takeGivenSize reads the answer to mining.subscribe, the only request there
-// was, whatever id it comes under.
+// takeGivenSize reads the answer to mining.subscribe. The answer's id does not
+// matter, because there was no other request.
 func takeGivenSize(size *int) func(*stratum.Response) (done bool, err error) {
 	return func(r *stratum.Response) (bool, error) {
 		if !stratum.IsNull(r.Error) && stratum.IsNull(r.Result) {

@@ -6,24 +6,25 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// extranoncePlan is which shape new miners get, by the configuration.
+// extranoncePlan says which extranonce shape new miners get with this
+// configuration.
 type extranoncePlan struct {
-	width int // bytes of X; 0: the chain's own shape
-	size  int
+	width int // bytes of the miner's extranonce1; 0: all miners get the chain's usual shape
+	size  int // bytes of extranonce2
 }
 
 const (
-	// With pools of both kinds X stays the session ID, and half of what
-	// session pools count in is left for the miner.
+	// With pools of both kinds, extranonce1 stays the session ID. The miner gets
+	// half of the bytes that session pools leave for extranonce2.
 	mixedSize = 4
-	// With pools that pick their own extranonce only, X need not tell miners
-	// apart: one byte for X and three for the miner fit pools that give 4. The
-	// size is what sizeSurvey begins with.
+	// If all pools pick the extranonce, the miner's extranonce1 need not be
+	// unique. One byte for it and three for extranonce2 fit pools that give 4.
+	// sizeSurvey begins with this size.
 	poolOnlyWidth = 1
 	poolOnlySize  = 3
 )
 
-// planExtranonce decides by the pools' kinds.
+// planExtranonce decides according to who picks the extranonce at each pool.
 func planExtranonce(c *Config) extranoncePlan {
 	own, session := 0, 0
 	for _, server := range c.StratumServerMap {
@@ -48,8 +49,8 @@ func planExtranonce(c *Config) extranoncePlan {
 	return plan
 }
 
-// sizeWarning is about a configured size that not every miner can count in;
-// empty if there is nothing to say.
+// sizeWarning warns of a configured size that some miner programs cannot use. It
+// returns an empty string if there is nothing to warn of.
 func sizeWarning(c *Config) string {
 	if planExtranonce(c).width == 0 || c.ExtraNonce2Size == 0 || c.ExtraNonce2Size >= mixedSize {
 		return ""
@@ -57,8 +58,8 @@ func sizeWarning(c *Config) string {
 	return fmt.Sprintf("ExtraNonce2Size is %d: some miner programs and marketplaces need 4 or more, see docs/pools.md", c.ExtraNonce2Size)
 }
 
-// shapeFor is the shape of a new session. Agents have their own way of dividing
-// the work among their miners and keep the chain's.
+// shapeFor returns the shape of a new session. Agents divide the work among their
+// miners in their own way, so they keep the chain's usual shape.
 func (p extranoncePlan) shapeFor(id uint32, agent bool) stratum.Shape {
 	if p.width == 0 || agent {
 		return stratum.Shape{}

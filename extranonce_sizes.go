@@ -14,33 +14,36 @@ import (
 )
 
 const (
-	// assumedGiven is the extranonce2 size that a pool address counts as giving
-	// until it has answered: the smallest that is common.
+	// assumedGiven is the extranonce2 size assumed for a pool address that has not
+	// answered. It is the smallest common size.
 	assumedGiven = 4
 
-	// askWait is how long new miners wait at the start for the addresses that
-	// have not answered.
+	// askWait is how long new miners wait at the start for addresses that have
+	// not answered yet.
 	askWait = 2 * time.Second
 
-	// An address that does not answer is asked again after growing pauses.
+	// The pauses after which an address that does not answer is asked again grow
+	// from askPauseFirst to askPauseMost.
 	askPauseFirst = time.Second
 	askPauseMost  = time.Minute
 )
 
-// minerSizes are the extranonce2 sizes a miner may be given, the best first.
-// Some miner programs know only 2, 4 and 8 (docs/pools.md); 3 is for pools that
-// give 4, so that one byte is left to tell miners apart.
+// minerSizes are the extranonce2 sizes that a miner may be given, the best one
+// first. Some miner programs know only 2, 4 and 8 (docs/pools.md). 3 is for pools
+// that give 4: one byte is then left to tell miners apart.
 var minerSizes = [...]int{8, 4, 3, 2}
 
-// sizeSurvey finds out which extranonce2 size each pool address gives, if all
-// coins have pools that pick the extranonce. New miners get the largest size
-// that fits all of them. It owns its goroutines, one for each address and one
-// that writes the file; close ends them. The other methods may be called from
-// any goroutine, do not block, and do nothing on nil: with pools of other kinds,
-// or a configured size, there is no survey.
+// sizeSurvey finds out which extranonce2 size each pool address gives. New miners
+// get the largest size that fits all addresses. There is a survey only if all
+// coins have pools that pick the extranonce and no size is configured; otherwise
+// it is nil, and its methods do nothing.
+//
+// The survey owns its goroutines: one for each address and one that writes the
+// file. close ends them. The other methods may be called from any goroutine and
+// do not block.
 type sizeSurvey struct {
 	manager   *sessionManager
-	account   *subAccount // takes part in the dial gate's turns; no miner's
+	account   *subAccount // stands for the survey at the dial gate; no miner belongs to it
 	addresses map[string]*surveyedAddress
 	path      string // of the file; empty: sizes are not kept
 	onSettled func()
@@ -56,8 +59,8 @@ type sizeSurvey struct {
 	started bool
 
 	mu        sync.Mutex
-	given     map[string]int // by address, as far as known
-	unsettled int            // addresses that have not been asked once
+	given     map[string]int // the known sizes by address
+	unsettled int            // addresses whose first try has not ended
 }
 
 // surveyedAddress is one address that is asked.
@@ -87,9 +90,9 @@ func newSizeSurvey(m *sessionManager) *sizeSurvey {
 	return v
 }
 
-// start begins to ask. The file at path has the sizes of a former run; known,
-// if not nil, has those of the process that this one replaces, which has asked
-// already. Only what is not in known is asked at once.
+// start begins to ask. The file at path has the sizes of a former run. After an
+// upgrade, known has the sizes that the former process had found; addresses that
+// are missing there are asked at once. At a plain start, known is nil.
 func (v *sizeSurvey) start(path string, known map[string]int) {
 	if v == nil {
 		return
@@ -126,7 +129,7 @@ func (v *sizeSurvey) start(path string, known map[string]int) {
 	time.AfterFunc(askWait, v.settle)
 }
 
-// close ends the survey. A file system that does not answer is not waited for.
+// close ends the survey. It waits at most a second for the file system.
 func (v *sizeSurvey) close() {
 	if v == nil {
 		return
@@ -148,12 +151,13 @@ func (v *sizeSurvey) settle() {
 	}
 }
 
-// minersWait says that new miners have to wait for the addresses' answers.
+// minersWait reports whether new miners have to wait for the addresses' answers.
 func (v *sizeSurvey) minersWait() bool { return v != nil && !v.settled.Load() }
 
-// saw notes the size that a link was given. Only an answer to the survey makes
-// an address's size larger: several servers behind one address may give
-// different sizes, and the smallest fits all of them.
+// saw records the size that a link was given. It can only make an address's size
+// smaller, because several servers behind one address may give different sizes
+// and the smallest fits all of them. Only an answer to the survey can make it
+// larger.
 func (v *sizeSurvey) saw(a *poolAddress, size int) {
 	if v != nil {
 		v.note(a.text, size, false)
@@ -165,7 +169,7 @@ func (v *sizeSurvey) note(text string, size int, asked bool) {
 	defer v.mu.Unlock()
 	a := v.addresses[text]
 	if a == nil {
-		return // of a former configuration
+		return // the address belongs to a former configuration
 	}
 	a.told.Store(true)
 	former, known := v.given[text]
@@ -183,8 +187,8 @@ func (v *sizeSurvey) note(text string, size int, asked bool) {
 	}
 }
 
-// decide sets the size for new miners. Addresses whose size has no room for any
-// miner do not count: a smaller size would not help there.
+// decide sets the size for new miners. It ignores addresses whose size has no
+// room for any miner, because a smaller size would not help there.
 func (v *sizeSurvey) decide() {
 	sizes := make([]int, 0, len(v.addresses))
 	for text := range v.addresses {
@@ -200,8 +204,8 @@ func (v *sizeSurvey) decide() {
 	}
 }
 
-// sizeThatFits is the largest size for miners that leaves each pool, by the
-// sizes they give, room for the byte that tells miners apart.
+// sizeThatFits returns the largest size for miners with which each of the given
+// sizes still has room for the byte that tells miners apart.
 func sizeThatFits(given []int) int {
 	for _, size := range minerSizes {
 		fits := func(g int) bool { return g >= poolOnlyWidth+size }
@@ -213,7 +217,7 @@ func sizeThatFits(given []int) int {
 	return poolOnlySize
 }
 
-// state is what is known, for the next process; nil if that is nothing.
+// state returns the known sizes for the next process, or nil without a survey.
 func (v *sizeSurvey) state() map[string]int {
 	if v == nil {
 		return nil
@@ -227,15 +231,15 @@ func (v *sizeSurvey) state() map[string]int {
 	return known
 }
 
-// back has the addresses that lead to e asked again, as it was out: it may be
-// another program now.
+// back asks the addresses that lead to e again, because e was out and may be
+// served by another program now.
 func (v *sizeSurvey) back(e *endpoint) {
 	if v == nil {
 		return
 	}
 	for _, a := range v.addresses {
 		if a.leadsTo(e) {
-			a.told.Store(false) // until it has answered again
+			a.told.Store(false)
 			select {
 			case a.again <- struct{}{}:
 			default:
@@ -244,7 +248,8 @@ func (v *sizeSurvey) back(e *endpoint) {
 	}
 }
 
-// keepAsking asks an address until its size is known, and again when it is back.
+// keepAsking asks an address until its size is known, and again each time when
+// the address comes back.
 func (v *sizeSurvey) keepAsking(a *surveyedAddress, now bool) {
 	if now {
 		v.askAndNote(a)
@@ -259,7 +264,7 @@ func (v *sizeSurvey) keepAsking(a *surveyedAddress, now bool) {
 		select {
 		case <-due:
 		case <-a.again:
-			// One that comes and goes is not asked more often than that.
+			// This pause bounds the questions to an address that comes and goes.
 			select {
 			case <-time.After(askPauseFirst/2 + rand.N(askPauseFirst)):
 			case <-v.ctx.Done():
@@ -290,8 +295,8 @@ func (v *sizeSurvey) askAndNote(a *surveyedAddress) bool {
 	return true
 }
 
-// askedOnce notes the outcome of an address's first try. With the last one, the
-// wait of new miners is over.
+// askedOnce counts an address's first try as ended. After the last address, new
+// miners no longer have to wait.
 func (v *sizeSurvey) askedOnce() {
 	v.mu.Lock()
 	v.unsettled--

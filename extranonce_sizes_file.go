@@ -12,17 +12,17 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// sizesFile keeps the sizes that pool addresses gave over restarts: a pool that
-// is out at the start counts with what it gave before. It is in the working
-// directory, as an upgrade's state file is, because a configuration's directory
-// often may not be written to.
+// sizesFile keeps the sizes that pool addresses gave, so that after a restart a
+// pool that is out counts with the size it gave before. Like the state file of an
+// upgrade, it is in the working directory, because the configuration's directory
+// is often read-only.
 const sizesFile = "extranonce-sizes.json"
 
-// maxSizesFile bounds what is read of it.
+// maxSizesFile bounds the size of the file.
 const maxSizesFile = 1 << 20
 
-// readSizes reads the sizes by address. Without a good file none are known,
-// which is no reason not to start.
+// readSizes reads the sizes by address. If there is no valid file, it returns
+// nil: the program starts without knowing any size.
 func readSizes(path string) map[string]int {
 	sizes, err := regularfile.InTime(regularfile.Wait, func() (map[string]int, error) {
 		text, info, err := regularfile.Read(path, maxSizesFile)
@@ -37,15 +37,15 @@ func readSizes(path string) map[string]int {
 	})
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			glog.Warningf("extranonce2 sizes of before are not known: %s: %v", path, err)
+			glog.Warningf("extranonce2 sizes of the last run are not known: %s: %v", path, err)
 		}
 		return nil
 	}
 	return sizes
 }
 
-// keepFile writes the file after each change. That it cannot be written is told
-// once: all that is lost is what a restart would know of pools that are out.
+// keepFile writes the file after each change. It logs only the first failure,
+// because all that is lost are the sizes of pools that are out at a restart.
 func (v *sizeSurvey) keepFile() {
 	defer close(v.written)
 	told := false
@@ -67,13 +67,14 @@ func (v *sizeSurvey) keepFile() {
 	}
 }
 
-// writeSizes writes the file whole or not at all.
+// writeSizes writes the whole file or leaves it unchanged.
 func writeSizes(path string, sizes map[string]int) (err error) {
 	text, err := stratum.JSON.Marshal(sizes)
 	if err != nil {
 		return err
 	}
-	// One name, so that a process that ends here leaves one file at most.
+	// The name is always the same, so that a process that ends here leaves at most
+	// one such file behind.
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|openNoFollow, 0o600)
 	if err != nil {

@@ -74,7 +74,7 @@ func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
 	// Root may write anywhere, but not replace a folder by a file.
 	testkit.Must(t, os.MkdirAll(filepath.Join(p.Dir, sizesFile, "x"), 0o700))
 	p.Start("-logtostderr")
-	p.WaitLog("extranonce2 sizes of before are not known")
+	p.WaitLog("extranonce2 sizes of the last run are not known")
 	p.WaitLog("extranonce2 sizes are not kept for the next start")
 	wantSize(t, p.Addr, 4)
 }

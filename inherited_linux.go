@@ -17,16 +17,16 @@ import (
 
 // A state file names descriptors by number, and a number alone proves nothing.
 // Older switchers duplicate each connection and forget the duplicate, which
-// their garbage collector may close before exec. The number is then dead, or
-// belongs to another connection, or by now to this process itself. So every
-// number is checked before any descriptor is used or closed.
+// their garbage collector may close before exec. The number may then be unused,
+// or belong to another connection, or to something that this process has opened.
+// So every number is checked before any descriptor is used or closed.
 
-// inheritedSocket says why descriptor fd is not a TCP socket that the former
-// process left; nil if it is one.
+// inheritedSocket returns nil if descriptor fd is a TCP socket that the former
+// process left, otherwise the reason why it is not.
 //
-// The check cannot mistake what this process has opened: that is
-// close-on-exec, as everything is that Go's runtime and library and this
-// program open, and a descriptor with that flag does not survive exec.
+// The check recognises what this process has opened by the close-on-exec flag:
+// Go's runtime and library and this program set it on everything they open, and
+// a descriptor with that flag does not survive exec.
 func inheritedSocket(fd int) error {
 	if fd <= 2 {
 		return errors.New("it cannot be a connection's")
@@ -38,9 +38,9 @@ func inheritedSocket(fd int) error {
 	if flags&unix.FD_CLOEXEC != 0 {
 		return errors.New("it is this process's own")
 	}
-	// Other stream sockets, such as Unix ones, have another protocol. Listeners
-	// of Go's library are of Multipath TCP where the kernel has that, and so are
-	// the connections of peers that use it.
+	// Other stream sockets, such as Unix ones, have another protocol. Where the
+	// kernel has Multipath TCP, Go's library uses it for listeners, and
+	// connections use it if the peer does.
 	if protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil {
 		return err
 	} else if protocol != unix.IPPROTO_TCP && protocol != unix.IPPROTO_MPTCP {
@@ -49,12 +49,13 @@ func inheritedSocket(fd int) error {
 	return nil
 }
 
-// inheritedConnection says why descriptor fd is not a TCP connection that the
-// former process left; nil if it is one. The connection may lead anywhere:
-// ListenAddr and the pools may have changed since it was made.
+// inheritedConnection returns nil if descriptor fd is a TCP connection that the
+// former process left, otherwise the reason why it is not. The peer does not
+// matter, because ListenAddr and the pools may have changed.
 //
-// mayHaveEnded also accepts a connection that was reset meanwhile. Its loop
-// finds that out, and a lost pool then does not cost the miner.
+// With mayHaveEnded, a connection that was reset meanwhile is accepted too. The
+// session's loop will notice the reset, and a lost pool then does not cost the
+// miner its connection.
 func inheritedConnection(fd int, mayHaveEnded bool) error {
 	if err := inheritedSocket(fd); err != nil {
 		return err
@@ -76,8 +77,8 @@ func listens(fd int) bool {
 	return err == nil && listening != 0
 }
 
-// wasConnected tells a TCP socket whose connection has ended from one that
-// never had any: something was received.
+// wasConnected reports whether a closed TCP socket had a connection, which it has
+// received segments on.
 func wasConnected(fd int) bool {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err == nil && info.State == tcpClose && info.Segs_in > 0
@@ -86,8 +87,8 @@ func wasConnected(fd int) bool {
 // tcpClose is the kernel's TCP_CLOSE.
 const tcpClose = 7
 
-// inheritedListener says why descriptor fd is not a listener that the former
-// process left; nil if it is one.
+// inheritedListener returns nil if descriptor fd is a listener that the former
+// process left, otherwise the reason why it is not.
 func inheritedListener(fd int) error {
 	if err := inheritedSocket(fd); err != nil {
 		return err
@@ -98,7 +99,7 @@ func inheritedListener(fd int) error {
 	return nil
 }
 
-// socketID tells whether two descriptors are the same socket.
+// socketID is the same for two descriptors of the same socket.
 type socketID struct{ dev, inode uint64 }
 
 func socketIDOf(fd int) (socketID, error) {
@@ -109,27 +110,27 @@ func socketIDOf(fd int) (socketID, error) {
 	return socketID{uint64(st.Dev), st.Ino}, nil
 }
 
-// descriptorCheck is the outcome of looking at all descriptors of a state.
+// descriptorCheck holds what was found about all descriptors of a state file.
 type descriptorCheck struct {
 	st    *runtimeState
 	seen  map[int]descriptorSeen
-	named map[socketID]int // how often
+	named map[socketID]int // how often the state file names the socket
 }
 
-// descriptorSeen is what a number has turned out to be.
+// descriptorSeen is what was found about one descriptor.
 type descriptorSeen struct {
 	id  socketID
-	err error // why it is no connection
+	err error // why it is not a connection
 }
 
-// checkDescriptors drops the sessions from st whose descriptors are not theirs
-// beyond doubt, and returns why, one error for each. What is left can be
-// resumed. A listener that is none is looked for, and forgotten if there is
-// none.
+// checkDescriptors drops every session from st whose descriptors are not
+// certainly its own. It returns one error for each, with the reason. The sessions
+// that are left can be resumed. If the descriptor of the listener is wrong, the
+// right one is searched for; if there is none, st has no listener afterwards.
 //
-// The good half of a dropped session, and a socket that several name, are
-// closed, so that no peer waits for ever. Nothing else is: it may belong to a
-// supervisor.
+// The valid connection of a dropped session, and a socket that several sessions
+// name, are closed, so that no peer waits forever. Other descriptors stay open,
+// because they may belong to a supervisor.
 func checkDescriptors(st *runtimeState, listenAddr string) []error {
 	c := &descriptorCheck{st: st, seen: make(map[int]descriptorSeen, 2*len(st.SessionDatas)),
 		named: make(map[socketID]int, 2*len(st.SessionDatas))}
@@ -137,7 +138,7 @@ func checkDescriptors(st *runtimeState, listenAddr string) []error {
 		c.listener(listenAddr)
 	}
 	c.lookAtAll()
-	// All have been looked at. Only now some are closed.
+	// Nothing is closed before all descriptors have been looked at.
 	var dropped []error
 	unused := make(map[int]bool)
 	kept := st.SessionDatas[:0]
@@ -170,8 +171,8 @@ func checkDescriptors(st *runtimeState, listenAddr string) []error {
 	return dropped
 }
 
-// lookAtAll looks at what the sessions name, by all processors: nothing is
-// relayed meanwhile.
+// lookAtAll looks at all descriptors that sessions name. It uses all processors,
+// because nothing is relayed meanwhile.
 func (c *descriptorCheck) lookAtAll() {
 	type found struct {
 		fd   int
@@ -197,9 +198,10 @@ func (c *descriptorCheck) lookAtAll() {
 
 // look checks a descriptor that a session names.
 func (c *descriptorCheck) look(fd int) descriptorSeen {
-	// Only state files of this program's own kind can be trusted to have named
-	// a connection that has gone since. Nor does this program duplicate any, so
-	// that its numbers alone tell sockets apart.
+	// In a state file of this program, a descriptor without a peer is a
+	// connection that has ended since. In files of older switchers it may be
+	// anything. This program also never duplicates a connection, so different
+	// numbers are different sockets.
 	ours := c.st.Version > 0
 	seen := descriptorSeen{id: socketID{inode: uint64(fd)}, err: inheritedConnection(fd, ours)}
 	if seen.err == nil && !ours {
@@ -215,7 +217,7 @@ func (c *descriptorCheck) note(fd int, seen descriptorSeen) {
 	}
 }
 
-// verdict says why a session cannot be resumed; nil if it can.
+// verdict returns nil if a session can be resumed, otherwise the reason why not.
 func (c *descriptorCheck) verdict(ss *sessionState) error {
 	for _, fd := range ss.descriptors() {
 		seen := c.seen[fd]
@@ -233,8 +235,9 @@ func (c *descriptorCheck) verdict(ss *sessionState) error {
 }
 
 // listener checks the former process's listener. If its number is wrong or
-// not known, the listener itself is still open: nobody else could listen at its
-// address, and miners would wait in its queue. So it is looked for.
+// unknown, the listener is still open under another number: nobody else could
+// listen at its address, and miners would wait in its queue. So it is searched
+// for.
 func (c *descriptorCheck) listener(addr string) {
 	st := c.st
 	if st.ListenAddr != "" {
@@ -242,7 +245,7 @@ func (c *descriptorCheck) listener(addr string) {
 			return
 		}
 		if inheritedConnection(st.ListenFD, true) == nil {
-			// Named here and by a session, it is nobody's.
+			// If a session names this connection too, neither can have it.
 			c.note(st.ListenFD, c.look(st.ListenFD))
 		}
 	}
@@ -255,11 +258,11 @@ func (c *descriptorCheck) listener(addr string) {
 	st.ListenFD, st.ListenAddr = 0, ""
 }
 
-// closeOrphans closes connections of sessions whose records were unreadable.
+// closeOrphans closes the connections of sessions whose records were unreadable.
 func (c *descriptorCheck) closeOrphans() {
 	for _, fd := range c.st.orphans {
 		if _, ok := c.seen[fd]; ok {
-			continue // another session has named it
+			continue // a readable session names it
 		}
 		if inheritedConnection(fd, true) == nil {
 			unix.Close(fd)
@@ -267,9 +270,9 @@ func (c *descriptorCheck) closeOrphans() {
 	}
 }
 
-// closeDuplicates closes the other descriptors of sockets that sessions name.
-// An older switcher whose upgrade failed has left some, and with one of them
-// open a connection would outlive its session.
+// closeDuplicates closes further descriptors of sockets that sessions name. An
+// older switcher leaves some when an upgrade fails, and they would keep a
+// connection open after its session has ended.
 func (c *descriptorCheck) closeDuplicates() {
 	for _, fd := range openFiles() {
 		if _, ok := c.seen[fd]; ok || inheritedSocket(fd) != nil {
@@ -281,8 +284,7 @@ func (c *descriptorCheck) closeDuplicates() {
 	}
 }
 
-// findListener finds the inherited TCP socket that listens at an address;
-// negative: there is none.
+// findListener returns the inherited TCP socket that listens at an address, or -1.
 func findListener(addr string) int {
 	for _, fd := range openFiles() {
 		if inheritedListener(fd) != nil {
@@ -295,9 +297,9 @@ func findListener(addr string) int {
 	return -1
 }
 
-// isListenAddr says whether a listener bound to local was asked for as addr,
-// a ListenAddr. Port 0 there stands for any port, and a host name for any
-// address: nothing is looked up here.
+// isListenAddr reports whether a listener that is bound to local may have been
+// opened with the ListenAddr addr. Port 0 in addr matches any port, and a host
+// name matches any address, because names are not looked up here.
 func isListenAddr(local netip.AddrPort, addr string) bool {
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -315,8 +317,8 @@ func isListenAddr(local netip.AddrPort, addr string) bool {
 }
 
 // closeInherited closes the connections and the listener that a former process
-// left, when nothing of its state could be read: miners then connect again
-// instead of waiting for ever, and the address can be listened at.
+// left when its state could not be read. Miners then connect again instead of
+// waiting forever, and the address is free to listen at.
 func closeInherited(listenAddr string) {
 	for _, fd := range openFiles() {
 		if inheritedConnection(fd, true) == nil {
@@ -328,7 +330,7 @@ func closeInherited(listenAddr string) {
 	}
 }
 
-// openFiles are the numbers of all open files.
+// openFiles returns the numbers of all open descriptors.
 func openFiles() []int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

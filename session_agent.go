@@ -8,37 +8,39 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// BTCAgents carry many miners on one connection. After the authorization they
-// and their pools send binary messages beside JSON lines: 0x7F, type, length of
-// the whole message (2 bytes, little-endian), body (docs/protocol.md, "Agents").
+// A BTCAgent carries many miners on one connection. After the authorization, it
+// and its pools send binary messages as well as JSON lines. A message is 0x7F,
+// the type, the length of the whole message (2 bytes, little-endian) and the
+// body (docs/protocol.md, "Agents").
 
-// maxRegistered bounds the bytes of remembered register messages of one agent:
-// room for 65536 miners with names of usual length.
+// maxRegistered bounds the bytes of the register messages that are kept for one
+// agent. It has room for 65536 miners with names of usual length.
 const maxRegistered = 4 << 20
 
 var errAgentRegister = errors.New("too many registered workers")
 
-// agentWorkers is what an agent's session has besides that of a miner: the
-// register messages of its miners, which a new pool has to be told, as they
-// came, in one piece each; and the answers to its binary shares.
+// agentWorkers is what only the session of an agent has: the register messages
+// of the agent's miners, which each new pool is sent unchanged, and the answers
+// to the agent's binary shares.
 type agentWorkers struct {
-	messages   map[uint16][]byte // by the agent's own session id
-	size       int
-	registered bool // some worker was, at some time
+	messages   map[uint16][]byte // register messages by the number that the agent gave the miner
+	size       int               // bytes of all messages
+	registered bool              // the agent has registered a miner at some time
 
-	// wantsAnswers: it has asked for answers to its binary shares, and was told
-	// that it gets them.
+	// wantsAnswers is set when the agent has asked for answers to its binary
+	// shares. It was promised that it gets them.
 	wantsAnswers bool
-	next         uint32       // its number of its next share
-	links        []*agentLink // that have shares to answer, or answers that wait
-	own          agentLink    // for answers in place of pools that were lost
+	next         uint32       // the agent's number of its next share
+	links        []*agentLink // links that have shares to answer or answers that wait
+	own          agentLink    // the switcher's answers to shares that no pool will answer
 	holding      int          // how many answers wait
-	lastJob      int          // the last number it was told for a job in place of the pool's
+	lastJob      int          // the last number given to a job in place of the pool's number
 }
 
 func newAgentWorkers() *agentWorkers { return &agentWorkers{messages: make(map[uint16][]byte)} }
 
-// remember keeps what a register or unregister message says.
+// remember keeps a register message, or drops the one that an unregister message
+// revokes.
 func (w *agentWorkers) remember(message []byte) error {
 	if len(message) < stratum.AgentHeader+2 {
 		return stratum.ErrAgentMessage
@@ -70,7 +72,7 @@ func (w *agentWorkers) appendAll(b []byte) []byte {
 	return b
 }
 
-// completeEnd is where the last complete line or message of b ends.
+// completeEnd returns where the last complete line or message of b ends.
 func (s *Session) completeEnd(b []byte) (int, error) {
 	if s.agent == nil {
 		return bytes.LastIndexByte(b, '\n') + 1, nil
@@ -85,8 +87,7 @@ func (s *Session) completeEnd(b []byte) (int, error) {
 	}
 }
 
-// nextMessage is the first line or message of b, which begins with a complete
-// one.
+// nextMessage returns the first line or message of b, which must be complete.
 func (s *Session) nextMessage(b []byte) []byte {
 	if s.agent == nil || b[0] != stratum.AgentMagic {
 		return stratum.NextLine(b)
@@ -94,9 +95,9 @@ func (s *Session) nextMessage(b []byte) []byte {
 	return b[:binary.LittleEndian.Uint16(b[2:])]
 }
 
-// agentToPool deals with an agent's binary message. It reports whether the
-// message goes to the pool in use as it is. flush writes what came before it,
-// and is called if not.
+// agentToPool handles an agent's binary message. It reports whether the message
+// goes to the pool in use unchanged. If not, it first calls flush, which writes
+// what came before the message.
 func (s *Session) agentToPool(message []byte, flush func()) (asItIs bool, err error) {
 	switch kind := message[1]; {
 	case kind == stratum.AgentRegister || kind == stratum.AgentUnregister:

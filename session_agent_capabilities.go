@@ -9,16 +9,16 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Agents ask what the pool can do by agent.get_capabilities, before they
-// subscribe and again after their authorization. They are answered here, as no
-// pool is known yet the first time: all that sserver can do. A pool answers
-// binary shares ("subres") only if it was asked after the authorization, so the
-// switcher asks each pool on its own once the agent has.
+// Agents ask by agent.get_capabilities what the pool can do, before they
+// subscribe and again after their authorization. No pool is known the first time,
+// so the switcher answers with everything that sserver can do. A pool answers
+// binary shares ("subres") only if it was asked after the authorization. The
+// switcher therefore asks each pool once the agent has asked.
 
-// answerCapabilities answers before the authorization.
+// answerCapabilities answers agent.get_capabilities before the authorization.
 func (s *Session) answerCapabilities(r *stratum.Request) {
 	if s.subscription != nil && s.agent == nil {
-		// It would send binary messages, which only an agent may.
+		// The answer would invite binary messages, which only agents may send.
 		glog.V(1).Infof("%s asks agent.get_capabilities, but user agent %q is not in AgentUserAgents", s, stratum.Clip([]byte(s.subscription.UserAgent)))
 		if !r.IsNotification() {
 			s.answerError(r, stratum.ErrUnknownMethod)
@@ -36,8 +36,9 @@ func (s *Session) answerCapabilities(r *stratum.Request) {
 	}
 }
 
-// askCapabilities answers an authorized agent, and asks the pool if the agent
-// has not asked before. It reports whether the line is done with.
+// askCapabilities answers agent.get_capabilities of an authorized agent. If it is
+// the agent's first request for answers, the pool is asked too. It reports
+// whether the line was handled.
 func (s *Session) askCapabilities(line []byte) bool {
 	r, err := stratum.ParseRequest(line)
 	if err != nil || s.agent == nil {
@@ -59,7 +60,7 @@ func (s *Session) askCapabilities(line []byte) bool {
 	return true
 }
 
-// askCapabilities asks the pool for answers to the agent's shares.
+// askCapabilities asks the pool whether it answers the agent's binary shares.
 func (k *poolLink) askCapabilities() {
 	var ok bool
 	if k.capabilitiesID, ok = k.requests.Issue(); ok {
@@ -68,15 +69,15 @@ func (k *poolLink) askCapabilities() {
 	}
 }
 
-// capabilities notes the pool's answer. It is a no-op on nil.
+// capabilities records the pool's answer. It is a no-op on nil.
 func (l *agentLink) capabilities(line []byte) {
 	if r, err := stratum.ParseResponse(line); err == nil && l != nil {
 		l.answers = stratum.HasSubmitAnswers(r)
 	}
 }
 
-// askTransactions passes mining.get_transactions on with the pool's own job ID,
-// if the miner knows another. It reports whether it did.
+// askTransactions passes mining.get_transactions on with the pool's ID of the job
+// if the miner knows the job by another ID. It reports whether it did that.
 func (s *Session) askTransactions(line []byte) bool {
 	at, _, ok := stratum.JobIDSpan(line, 0)
 	if !ok || s.link.jobs.Unrenamed() {
@@ -92,7 +93,7 @@ func (s *Session) askTransactions(line []byte) bool {
 	return true
 }
 
-// NewSubscription reads the parameters of mining.subscribe.
+// newSubscription reads the parameters of mining.subscribe.
 func (m *sessionManager) newSubscription(params []json.RawMessage) *stratum.Subscription {
 	sub := m.chain.NewSubscription(params)
 	sub.ListedAgent = slices.ContainsFunc(m.config.AgentUserAgents, func(prefix string) bool { return stratum.HasPrefixFold(sub.UserAgent, prefix) })

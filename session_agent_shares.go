@@ -8,19 +8,21 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// An agent that has asked for it gets an answer to each binary share: its number
-// (2 bytes) and a status (4). The number is that of the share among all that the
-// agent has sent on this connection, and the pool counts those that it has got on
-// its own, so that after a switch the two differ: each answer is given the
-// agent's number on its way. A pool that does not answer is made up for.
+// An agent that has asked for answers gets one for each binary share: the
+// share's number (2 bytes) and a status (4 bytes). The agent counts all shares
+// of its connection, while a pool counts only those that it received. After a
+// switch the two numbers differ, so each answer gets the agent's number before it
+// is passed on. If a pool does not answer, the switcher answers in its place.
 
 const (
-	// maxAgentShares bounds the shares of a link that wait for an answer, which
-	// have only 16 bits for their numbers, and the answers that wait for others.
+	// maxAgentShares bounds the shares of a link that wait for an answer, because
+	// their numbers have only 16 bits. It also bounds the answers that wait for
+	// other answers.
 	maxAgentShares = 1 << 15
 
-	// agentSilence is after how many seconds without an answer to its first share
-	// a pool that has said that it answers is taken for one that does not.
+	// agentSilence is how many seconds a pool that promised answers may leave its
+	// first share unanswered. After that, it counts as a pool that does not
+	// answer.
 	agentSilence = 10
 )
 
@@ -28,21 +30,21 @@ const (
 type agentLink struct {
 	tag     stratum.LinkTag
 	answers bool   // the pool says that it answers shares
-	proved  bool   // it has
+	proved  bool   // the pool has answered a share
 	next    uint16 // the pool's number of the next share
-	since   uint32 // by the manager's clock: the first of waiting was sent then
+	since   uint32 // when the first of waiting was sent, by the manager's clock
 
-	// waiting are the last shares that were sent, up to next. The first one is
-	// not answered.
+	// waiting has the last shares that were sent, up to next. The first one is
+	// unanswered.
 	waiting []agentWaiting
-	miners  hashrate.AgentMiners // their difficulties
+	miners  hashrate.AgentMiners // the miners' difficulties
 	held    []agentHeld          // answers that wait for those to earlier shares at other pools
 }
 
 type agentWaiting struct {
-	Number     uint32 // the agent's
+	Number     uint32 // as the agent counts
 	Answered   bool
-	Late       bool                `json:",omitempty"` // for a job of a pool that the agent has left
+	Late       bool                `json:",omitempty"` // the job is of a pool that the agent has left
 	Difficulty hashrate.Difficulty `json:",omitempty"`
 }
 
@@ -51,7 +53,7 @@ type agentHeld struct {
 	Status stratum.AgentStatus
 }
 
-// open begins a link. It is a no-op on nil.
+// open adds a link. It is a no-op on nil.
 func (w *agentWorkers) open(tag stratum.LinkTag, answers bool) {
 	if w == nil {
 		return
@@ -62,7 +64,7 @@ func (w *agentWorkers) open(tag stratum.LinkTag, answers bool) {
 	w.links = append(w.links, &agentLink{tag: tag, answers: answers})
 }
 
-// link is the one with this tag; nil if there is none, as on a nil agent.
+// link returns the link with this tag, or nil. It returns nil on nil.
 func (w *agentWorkers) link(tag stratum.LinkTag) *agentLink {
 	if w != nil {
 		for _, l := range w.links {
@@ -74,14 +76,14 @@ func (w *agentWorkers) link(tag stratum.LinkTag) *agentLink {
 	return nil
 }
 
-// owes says that the link has shares to answer.
+// owes reports whether the link has shares to answer.
 func (w *agentWorkers) owes(tag stratum.LinkTag) bool {
 	l := w.link(tag)
 	return l != nil && len(l.waiting) > 0
 }
 
-// follows says that another link has an earlier share to answer first. Order is
-// given up when too many answers wait already.
+// follows reports whether another link has to answer an earlier share first. It
+// returns false when too many answers wait, and the order is no longer kept.
 func (w *agentWorkers) follows(l *agentLink, number uint32) bool {
 	if w.holding >= maxAgentShares {
 		return false
@@ -95,8 +97,8 @@ func (w *agentWorkers) follows(l *agentLink, number uint32) bool {
 }
 
 // agentShare sends an agent's binary share to the pool that gave its job. It
-// reports whether that is the one in use, which gets it as it is; flush writes
-// what came before it, and is called if not.
+// reports whether the share goes to the pool in use unchanged; the caller then
+// sends it. If not, agentShare first calls flush, which writes what came before.
 func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 	w := s.agent
 	number := w.next
@@ -104,10 +106,10 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 	session, ok := s.manager.chain.AgentShareSession(message)
 	if !ok {
 		s.countShare(s.link)
-		return true // the pool can make nothing of it, and does not count it
+		return true // the pool cannot read this share and does not count it
 	}
 	if _, known := w.messages[session]; !known && w.registered {
-		// The miner has left. sserver does not answer its shares, nor count them.
+		// The miner has left. sserver neither answers nor counts its shares.
 		flush()
 		s.countShare(s.link)
 		s.answerAgent(&w.own, number, stratum.StatusUnauthorized)
@@ -134,8 +136,8 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 	return false
 }
 
-// routeAgentShare finds the link whose pool gave a share's job, and gives the
-// share the number that this pool has for the job. late is true for a job of a
+// routeAgentShare returns the link whose pool gave the share's job, and puts that
+// pool's number of the job into the share. late is true for a job of a
 // pool that the agent has left.
 func (s *Session) routeAgentShare(message, job []byte) (to *link, late bool) {
 	to = s.link
@@ -157,7 +159,7 @@ func (s *Session) routeAgentShare(message, job []byte) (to *link, late bool) {
 	return to, late
 }
 
-// agentShareSent notes a share that a link has been sent.
+// agentShareSent records a share that was sent on a link.
 func (s *Session) agentShareSent(to *link, number uint32, late bool, d hashrate.Difficulty) {
 	l := s.agent.link(to.tag)
 	if l != nil {
@@ -183,7 +185,7 @@ func (s *Session) agentShareSent(to *link, number uint32, late bool, d hashrate.
 	}
 	if !l.answers {
 		s.countUnanswered(to, late)
-		// What an agent tells its miners if it gets no answers.
+		// An agent that gets no answers tells its miners the same.
 		s.answerAgent(l, number, stratum.StatusAccept)
 		return
 	}
@@ -199,7 +201,7 @@ func (s *Session) agentShareSent(to *link, number uint32, late bool, d hashrate.
 	}
 }
 
-// trim drops the shares in front that are answered.
+// trim drops the answered shares at the front of waiting.
 func (l *agentLink) trim() {
 	n := 0
 	for n < len(l.waiting) && l.waiting[n].Answered {
@@ -208,9 +210,10 @@ func (l *agentLink) trim() {
 	l.waiting = l.waiting[n:]
 }
 
-// agentAnswered puts the agent's own number into a pool's answer to a share. It
-// reports whether the answer may go to the agent now: it is kept if an earlier
-// share at another pool is not answered, and dropped if nothing was asked.
+// agentAnswered puts the agent's number of the share into a pool's answer. It
+// reports whether the answer may go to the agent now. If an earlier share at
+// another pool is unanswered, the answer is held; if it answers no share, it is
+// dropped.
 func (s *Session) agentAnswered(from *link, answer []byte) bool {
 	if !s.agent.wantsAnswers {
 		return true
@@ -250,7 +253,7 @@ func (w *agentWorkers) hold(l *agentLink, number uint32, status stratum.AgentSta
 	w.holding++
 }
 
-// releaseAgentAnswers sends the answers whose turn has come.
+// releaseAgentAnswers sends the held answers that no longer have to wait.
 func (s *Session) releaseAgentAnswers() {
 	w := s.agent
 	var out []byte
@@ -276,8 +279,8 @@ func (s *Session) releaseAgentAnswers() {
 	}
 }
 
-// failAgentShares answers the shares that a link which has ended will not
-// answer. It is a no-op for other miners.
+// failAgentShares answers the shares that an ended link leaves unanswered. It is
+// a no-op for miners that are not agents.
 func (s *Session) failAgentShares(tag stratum.LinkTag) {
 	if l := s.agent.link(tag); l != nil {
 		l.answers = false
@@ -290,7 +293,7 @@ func (s *Session) failAgentShares(tag stratum.LinkTag) {
 	}
 }
 
-// giveUpAnswers answers the shares that wait at a link in place of its pool.
+// giveUpAnswers answers all unanswered shares of a link in place of its pool.
 func (s *Session) giveUpAnswers(l *agentLink, status stratum.AgentStatus) {
 	waiting := l.waiting
 	l.waiting = nil
@@ -310,8 +313,8 @@ func (s *Session) giveUpAnswers(l *agentLink, status stratum.AgentStatus) {
 	s.releaseAgentAnswers()
 }
 
-// answerAgent answers a share in place of a pool; l is the link that it was sent
-// to, or the agent's own.
+// answerAgent answers a share in place of a pool. l is the link that the share was
+// sent on, or agentWorkers.own if it was sent nowhere.
 func (s *Session) answerAgent(l *agentLink, number uint32, status stratum.AgentStatus) {
 	if !s.agent.wantsAnswers {
 		return

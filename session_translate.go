@@ -13,8 +13,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Lines to and from pools that pick their own extranonce are translated, as
-// stratum.Translation explains. This works on the bytes of the line.
+// Lines to and from pools that pick the extranonce are translated, as
+// stratum.Translation explains. The translation works on the bytes of the line.
 
 var errAgentPool = errors.New("agents need a pool that takes the session's extranonce")
 
@@ -25,7 +25,7 @@ type lineRules struct {
 	suffixed  bool
 	translate *stratum.Translation // nil: the miner uses the pool's extranonce unchanged
 	dropBits  bool                 // the miner rolls the version, but the pool does not allow it
-	next      *stratum.Translation // from the next job on
+	next      *stratum.Translation // used from the next job on if changed is set
 	changed   bool                 // use next from the next job on, even if it is nil
 
 	// After a change, shares for jobs that are not in jobs belong to a former
@@ -41,7 +41,7 @@ type lineRules struct {
 // extranonce.
 type formerTranslation struct {
 	translate *stratum.Translation
-	jobs      stratum.JobSet // nil: all jobs that no later translation has
+	jobs      stratum.JobSet // nil: every job that belongs to no later translation
 }
 
 const (
@@ -217,8 +217,8 @@ func (s *Session) translationFor(p *pool, given *stratum.GivenExtranonce) (t *st
 		if strings.EqualFold(given.Extranonce1, shape.X) {
 			t, err = shape.Fill(given.Size)
 		} else {
-			// The session ID: when the miner was given a part of it as X,
-			// there were no such pools.
+			// The pool took the whole session ID, of which the miner has only a
+			// part as its extranonce1: there were no such pools when it connected.
 			t, err = shape.Translate(given.Extranonce1, given.Size)
 		}
 		return t, false, err
@@ -233,9 +233,9 @@ func (s *Session) translationFor(p *pool, given *stratum.GivenExtranonce) (t *st
 	return t, false, err
 }
 
-// tellExtranonce appends the line that makes the miner use the right
-// extranonce: the pool's if own is set, otherwise its first one. Usually
-// nothing is needed.
+// tellExtranonce appends the line that makes the miner use the right extranonce:
+// the pool's if own is set, otherwise the one from its handshake. In most cases
+// the miner already uses it and nothing is appended.
 func (s *Session) tellExtranonce(b []byte, given *stratum.GivenExtranonce, own bool) []byte {
 	if own {
 		if s.ownGiven == nil || *s.ownGiven != *given {
