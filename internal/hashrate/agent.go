@@ -5,18 +5,19 @@ import (
 	"math"
 )
 
-// An agent carries many miners on one connection, and its pool tells each of them
-// a difficulty of its own: 0x7F, type 0x05, length of the message (2 bytes, little-
-// endian), the power of two that is the difficulty (1), number of miners (2), their
-// sessions (2 each). So btcpool writes it (src/StratumMessageDispatcher.cc).
+// An agent carries many miners on one connection, and its pool sets the difficulty
+// of each of them. btcpool sends this message (src/StratumMessageDispatcher.cc):
+// 0x7F, type 0x05, length of the message (2 bytes, little-endian), exponent of the
+// difficulty, which is a power of two (1 byte), number of miners (2 bytes), session
+// of each miner (2 bytes each).
 
-// AgentDifficulty is the type of that message.
+// AgentDifficulty is the type of this message.
 const AgentDifficulty = 0x05
 
 const agentDifficultyHead = 4 + 1 + 2
 
-// ReadAgentDifficulty reads such a message: the power of two, and the miners'
-// sessions, two bytes each.
+// ReadAgentDifficulty reads this message. power is the exponent, and sessions has
+// two bytes for each miner.
 func ReadAgentDifficulty(message []byte) (power uint8, sessions []byte, ok bool) {
 	if len(message) < agentDifficultyHead || message[1] != AgentDifficulty {
 		return 0, nil, false
@@ -29,32 +30,33 @@ func ReadAgentDifficulty(message []byte) (power uint8, sessions []byte, ok bool)
 	return message[4], sessions[:2*count], true
 }
 
-// agentPower is a difficulty as agents are told it, plus one; 0 is none.
+// agentPower is the exponent of an agent's difficulty plus one. 0 means that the
+// pool has set none.
 type agentPower uint8
 
-// difficulty is that of a power in the unit of the chain: btcpool counts hashes
-// on Ethereum, also for agents.
+// difficulty converts the exponent from the unit of the chain. On Ethereum,
+// btcpool counts in hashes, also for agents.
 func (p agentPower) difficulty(u Unit) Difficulty {
 	return bounded(math.Ldexp(float64(u)/hashesPerUnit, int(p)-1))
 }
 
 // agentMiner is one miner behind an agent.
 type agentMiner struct {
-	power  agentPower // for jobs of the generation since and later
-	former agentPower // for those before; the same if none of them counts any more
+	power  agentPower // difficulty of jobs of the generation since and later
+	former agentPower // difficulty of earlier jobs; equal to power if these no longer count
 	since  Generation
 }
 
-// AgentMiners knows the difficulties of the miners behind an agent, on one pool
+// AgentMiners holds the difficulties of the miners behind an agent on one pool
 // link. The generations of their jobs are those of the link's [Link]. The zero
-// value is ready; each miner takes 5 bytes and what the map needs.
+// value is ready to use. Each miner takes 5 bytes and what the map needs.
 type AgentMiners struct {
 	miners  map[uint16]agentMiner
 	settled Generation // when settle was called last
 }
 
-// Tell notes a message of the pool. Miners for which known says no are left out,
-// so that a pool cannot fill the memory. It reports whether the message was sound.
+// Tell applies a message of the pool. It skips miners that are not known, so that
+// a pool cannot fill the memory. It reports whether the message was valid.
 func (a *AgentMiners) Tell(message []byte, known func(session uint16) bool, l *Link, now uint32) bool {
 	exponent, sessions, ok := ReadAgentDifficulty(message)
 	if !ok {
@@ -83,8 +85,9 @@ func (a *AgentMiners) Tell(message []byte, known func(session uint16) bool, l *L
 	return true
 }
 
-// settle ends changes that were made long before generation g, so that the seven
-// bits of a generation never mean an earlier or later one.
+// settle forgets the former difficulties of miners whose difficulty changed long
+// before generation g. A generation has only seven bits, and an old one would
+// otherwise be taken for a new one.
 func (a *AgentMiners) settle(g Generation) {
 	a.settled = g
 	for session, m := range a.miners {
@@ -98,14 +101,15 @@ func (a *AgentMiners) settle(g Generation) {
 // Forget drops a miner that the agent has unregistered.
 func (a *AgentMiners) Forget(session uint16) { delete(a.miners, session) }
 
-// Settled reports whether the job of a miner's share need not be looked for.
+// Settled reports whether all shares of a miner have the same difficulty, so that
+// the caller need not look for a share's job.
 func (a *AgentMiners) Settled(session uint16, l *Link) bool {
 	m, told := a.miners[session]
 	return told && m.former == m.power || !told && l.Settled()
 }
 
-// Difficulty is that of a miner's share for a job of generation g. A miner that
-// was told none of its own has the link's.
+// Difficulty returns the difficulty of a miner's share for a job of generation g.
+// If the pool has set none for this miner, it is the link's difficulty.
 func (a *AgentMiners) Difficulty(session uint16, g Generation, l *Link, u Unit) Difficulty {
 	m := a.miners[session]
 	power := m.power
@@ -118,8 +122,8 @@ func (a *AgentMiners) Difficulty(session uint16, g Generation, l *Link, u Unit) 
 	return power.difficulty(u)
 }
 
-// agentMinerSize is how many bytes State has for a miner: session (2), power,
-// former, since.
+// agentMinerSize is how many bytes State writes for a miner: session (2 bytes),
+// power, former and since (1 byte each).
 const agentMinerSize = 5
 
 // State describes the miners for the next process.
@@ -132,8 +136,8 @@ func (a *AgentMiners) State() []byte {
 	return b
 }
 
-// NewAgentMiners makes what State has described, for the link that was saved
-// with it. Whatever else b holds is left out.
+// NewAgentMiners restores what State has written. l is the link that was saved
+// together with it. An incomplete record at the end of b is ignored.
 func NewAgentMiners(b []byte, l *Link) AgentMiners {
 	a := AgentMiners{settled: l.number}
 	for ; len(b) >= agentMinerSize; b = b[agentMinerSize:] {

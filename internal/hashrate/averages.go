@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Window is a time that hashrates are averages over.
+// Window is a period over which hashrates are averaged.
 type Window uint8
 
 const (
@@ -21,11 +21,12 @@ var windowNames = [Windows]string{"1m", "15m", "1h", "24h"}
 
 func (w Window) String() string { return windowNames[w] }
 
-// shape is how a window is divided into buckets, the latest of which is being
-// filled. There is one more than fills the window, as that seldom begins with one.
+// shape says how a window is divided into buckets. The latest bucket is being
+// filled. There is one bucket more than the window is long, because the window
+// rarely begins at the boundary of a bucket.
 type shape struct {
 	length, bucket time.Duration
-	first, count   int // in the memory of all buckets
+	first, count   int // the window's buckets among those of all windows
 }
 
 var shapes = [Windows]shape{
@@ -37,31 +38,31 @@ var shapes = [Windows]shape{
 
 const (
 	bucketsOfAll = 36 + 25
-	bucketsLost  = 7 // as Minute has
+	bucketsLost  = 7 // the same as for Minute
 )
 
-// Length is the window's time.
+// Length returns how long the window is.
 func (w Window) Length() time.Duration { return shapes[w].length }
 
-// Averages makes hashrates of a [Counter]'s totals, over each window that ends
-// now. They are right as soon as there is a share: a window that is longer than
-// the time since the beginning counts as that time.
+// Averages computes hashrates from a [Counter]'s totals, for each window that ends
+// now. They are right from the first share on: while a window is longer than the
+// time since the beginning, that time is used instead.
 //
-// Whoever owns it calls Advance every few seconds; each hashrate is as of the
-// last call. Times are those of a clock which all Averages have in common, which
-// begins at any moment, goes on evenly, and goes on over upgrades. It takes 328
-// bytes.
+// Its owner calls Advance every few seconds, and each hashrate is as of the last
+// call. All Averages use the same clock. It may begin at any moment, runs evenly
+// and continues over upgrades. An Averages takes 328 bytes.
 type Averages struct {
 	began   time.Duration // by the common clock
 	now     time.Duration
-	unknown time.Duration // when there was a share of unknown difficulty last
-	vague   bool          // there was one
+	unknown time.Duration // when the last share of unknown difficulty was seen
+	vague   bool          // there was a share of unknown difficulty
 	last    seen
 	work    [bucketsOfAll]float32
 	lost    [bucketsLost]float32 // work of refused shares, for the last minute
 }
 
-// seen is what of a counter's totals is looked at, as of the last call.
+// seen holds the parts of a counter's totals that Averages uses, as of the last
+// call of Advance.
 type seen struct {
 	work, lost float64
 	unknown    uint64
@@ -69,13 +70,15 @@ type seen struct {
 
 func (t *Totals) seen() seen { return seen{t.Work, t.LostWork(), t.Unknown} }
 
-// NewAverages begins at now. What the totals say already is not counted.
+// NewAverages returns averages that begin at now. Work that is already in the
+// totals does not count.
 func NewAverages(now time.Duration, t Totals) *Averages {
 	return &Averages{began: now, now: now, last: t.seen()}
 }
 
-// Advance notes the totals at now. Work since the last call counts as done evenly
-// over that time. Times that are not after the last one only add to it.
+// Advance records the totals at now. Work since the last call counts as done evenly
+// over the time between. If now is not later than at the last call, the work is
+// added to the latest bucket.
 func (a *Averages) Advance(now time.Duration, t Totals) {
 	from := a.now
 	if now < from {
@@ -92,8 +95,8 @@ func (a *Averages) Advance(now time.Duration, t Totals) {
 	spread(a.lost[:], shapes[Minute].bucket, from, now, after.lost-before.lost)
 }
 
-// spread adds work that was done evenly between from and to. Buckets are used in
-// turn: bucket n holds the time from n times width on.
+// spread adds work that was done evenly between from and to. The buckets are a
+// ring: the time from n*width on is in bucket n modulo their number.
 func spread(buckets []float32, width, from, to time.Duration, work float64) {
 	if work < 0 || math.IsNaN(work) {
 		work = 0
@@ -107,15 +110,15 @@ func spread(buckets []float32, width, from, to time.Duration, work float64) {
 		begin, end := time.Duration(n)*width, time.Duration(n+1)*width
 		at := n % count
 		if begin > from {
-			buckets[at] = 0 // it held an earlier time
+			buckets[at] = 0 // this bucket was last used for an earlier time
 		}
 		part := min(end, to) - max(begin, from)
 		buckets[at] += float32(work * float64(part) / float64(to-from))
 	}
 }
 
-// sum is the work of the last length of the time from began to now. Of a bucket
-// that this begins in, a part counts that is as large as its time.
+// sum returns the work of the last part, of the given length, of the time from
+// began to now. The bucket in which this part begins counts in proportion.
 func sum(buckets []float32, width, length, began, now time.Duration) (work float64) {
 	from := max(began, now-length)
 	last, count := int64(now/width), int64(len(buckets))
@@ -130,7 +133,7 @@ func sum(buckets []float32, width, length, began, now time.Duration) (work float
 	return work
 }
 
-// Rate is the hashrate over a window.
+// Rate returns the hashrate over a window.
 func (a *Averages) Rate(w Window) Rate {
 	s := shapes[w]
 	work := sum(a.work[s.first:][:s.count], s.bucket, s.length, a.began, a.now)
@@ -138,7 +141,7 @@ func (a *Averages) Rate(w Window) Rate {
 	return rate(work*hashesPerUnit, min(s.length, a.now-a.began).Seconds(), vague)
 }
 
-// LostInMinute is the work of refused shares in the last minute, in units of
+// LostInMinute returns the work of refused shares in the last minute, in units of
 // difficulty.
 func (a *Averages) LostInMinute() float64 {
 	return sum(a.lost[:], shapes[Minute].bucket, time.Minute, a.began, a.now)
@@ -154,10 +157,11 @@ func (a *Averages) LostBefore(now time.Duration, t Totals) (work float64, of tim
 	return then.LostInMinute(), min(time.Minute, then.now-then.began)
 }
 
-// Absorb adds the past of another, which ends. Both have to be advanced to the
-// same time. So the work of a sub-account that has left is still in the sum of all.
+// Absorb adds the past of other averages, which are no longer used afterwards.
+// Both have to be advanced to the same time. This keeps the work of a sub-account
+// that has left in the sum of all sub-accounts.
 func (a *Averages) Absorb(other *Averages) {
-	for i := range a.work { // the same bucket of both is for the same time
+	for i := range a.work { // the same bucket stands for the same time in both
 		a.work[i] += other.work[i]
 	}
 	for i := range a.lost {
@@ -169,7 +173,7 @@ func (a *Averages) Absorb(other *Averages) {
 	}
 }
 
-// AveragesState is an Averages in a state file. Times are as by the common clock.
+// AveragesState is an Averages in a state file. Its times are of the common clock.
 type AveragesState struct {
 	Began, Now time.Duration
 	Unknown    *time.Duration `json:",omitempty"`
@@ -191,8 +195,8 @@ func (a *Averages) State() AveragesState {
 	return st
 }
 
-// Averages are those that a state file describes, whose counter begins anew with
-// totals t. A state that cannot be is as good as none: they begin at now then.
+// Averages restores the averages that a state file describes. t has the totals of
+// the new process's counter. If the state is invalid, the averages begin at now.
 func (st *AveragesState) Averages(now time.Duration, t Totals) *Averages {
 	a := NewAverages(now, t)
 	if len(st.Buckets) != 4*(bucketsOfAll+bucketsLost) || st.Began < 0 || st.Began > st.Now || st.Now > now {

@@ -7,33 +7,33 @@ import (
 )
 
 const (
-	// ChartStep and ChartPoints are the chart of a day.
+	// ChartPoints steps of ChartStep make the chart of a day.
 	ChartStep   = 5 * time.Minute
 	ChartPoints = 288
 )
 
-// Chart is the past of one coin's hashrate, for a chart of the last 24 hours. It
-// is advanced beside the coin's [Averages], by the same clock, and takes 1.2 KB.
+// Chart holds one coin's hashrate of the last 24 hours. It is advanced together
+// with the coin's [Averages], with the same clock, and takes 1.2 KB.
 type Chart struct {
 	began, now time.Duration
-	work       float64 // of the last call
+	work       float64 // total work as of the last call of Advance
 	buckets    [ChartPoints + 1]float32
 }
 
-// NewChart begins at now.
+// NewChart returns a chart that begins at now.
 func NewChart(now time.Duration, t Totals) *Chart {
 	return &Chart{began: now, now: now, work: t.Work}
 }
 
-// Advance notes the totals at now.
+// Advance records the totals at now.
 func (c *Chart) Advance(now time.Duration, t Totals) {
 	now = max(now, c.now)
 	spread(c.buckets[:], ChartStep, c.now, now, t.Work-c.work)
 	c.now, c.work = now, t.Work
 }
 
-// Points are the hashrates of the steps, the oldest first; the last one is that
-// of the step which is not over. end is when the last one ends.
+// Points returns the hashrates of the steps, the oldest first. The last one is of
+// the step that is not over yet; end is when that step's data ends.
 func (c *Chart) Points() (perSecond []float64, end time.Duration) {
 	last := int64(c.now / ChartStep)
 	for n := max(last-ChartPoints, int64(c.began/ChartStep)); n <= last; n++ {
@@ -61,7 +61,8 @@ func (c *Chart) State() ChartState {
 	return st
 }
 
-// Chart is the one that a state file describes, or an empty one that begins now.
+// Chart restores the chart that a state file describes. If the state is invalid,
+// the chart is empty and begins at now.
 func (st *ChartState) Chart(now time.Duration, t Totals) *Chart {
 	c := NewChart(now, t)
 	if len(st.Buckets) != 4*len(c.buckets) || st.Began < 0 || st.Began > st.Now || st.Now > now {

@@ -10,13 +10,13 @@ import (
 type Counter struct {
 	submitted atomic.Uint64
 	accepted  atomic.Uint64
-	unknown   atomic.Uint64 // shares of which work or verdict is unknown
+	unknown   atomic.Uint64 // shares whose work or verdict is unknown
 	refused   [Refusals]atomic.Uint64
 	work      atomicSum // of the accepted shares, in units of difficulty
 	lost      [Refusals]atomicSum
 }
 
-// Submit counts a share on its way to a pool.
+// Submit counts a share that is sent to a pool.
 func (c *Counter) Submit() { c.submitted.Add(1) }
 
 // Accept counts a share that a pool has accepted.
@@ -37,19 +37,19 @@ func (c *Counter) Refuse(d Difficulty, r Refusal) {
 	}
 }
 
-// Unanswered counts a share of which no pool will say whether it is good.
+// Unanswered counts a share that no pool will accept or refuse.
 func (c *Counter) Unanswered() { c.unknown.Add(1) }
 
-// Totals are the counts at one moment. Work is in units of difficulty, which are
-// 2^32 hashes.
+// Totals are the counts of a Counter at one moment. Work is in units of
+// difficulty, which are 2^32 hashes.
 type Totals struct {
 	Submitted, Accepted, Unknown uint64
 	Refused                      [Refusals]uint64
 	Work                         float64           // of the accepted shares of known difficulty
-	Lost                         [Refusals]float64 // work of the refused ones
+	Lost                         [Refusals]float64 // work of the refused shares
 }
 
-// Totals are the counts.
+// Totals returns the present counts.
 func (c *Counter) Totals() Totals {
 	t := Totals{Submitted: c.submitted.Load(), Accepted: c.accepted.Load(), Unknown: c.unknown.Load(), Work: c.work.load()}
 	for r := range Refusals {
@@ -58,7 +58,7 @@ func (c *Counter) Totals() Totals {
 	return t
 }
 
-// Plus adds up the counts of two.
+// Plus returns the sums of t and o.
 func (t Totals) Plus(o Totals) Totals {
 	t.Submitted += o.Submitted
 	t.Accepted += o.Accepted
@@ -71,7 +71,7 @@ func (t Totals) Plus(o Totals) Totals {
 	return t
 }
 
-// RefusedShares is how many shares were refused, for any reason.
+// RefusedShares returns how many shares were refused, for any reason.
 func (t Totals) RefusedShares() (n uint64) {
 	for _, refused := range t.Refused {
 		n += refused
@@ -79,7 +79,7 @@ func (t Totals) RefusedShares() (n uint64) {
 	return n
 }
 
-// LostWork is the work of all refused shares.
+// LostWork returns the work of all refused shares.
 func (t Totals) LostWork() (work float64) {
 	for _, lost := range t.Lost {
 		work += lost
@@ -87,7 +87,7 @@ func (t Totals) LostWork() (work float64) {
 	return work
 }
 
-// atomicSum is a float64 that goroutines add to.
+// atomicSum is a float64 to which any goroutine may add.
 type atomicSum struct{ bits atomic.Uint64 }
 
 func (s *atomicSum) load() float64 { return math.Float64frombits(s.bits.Load()) }

@@ -6,25 +6,25 @@ import (
 	"strconv"
 )
 
-// Difficulty is what one share stands for, in units of 2^32 hashes: this is
-// difficulty 1 for bitcoin, for decred and for NiceHash's Ethereum protocol.
-// Ethereum's other protocols count in hashes; see [Unit]. Four bytes hold every
-// difficulty that pools use to seven digits, and powers of two exactly.
+// Difficulty is the expected work of one share, in units of 2^32 hashes. This is
+// difficulty 1 on bitcoin and decred and in NiceHash's Ethereum protocol.
+// Ethereum's other protocols count in hashes; see [Unit]. A float32 holds every
+// difficulty that pools use with seven digits, and powers of two exactly.
 //
 // The zero value is [Unknown].
 type Difficulty float32
 
-// Unknown is the difficulty of a share of which nobody has said it. It is not
-// a difficulty of zero: work done at it is not added up but counted apart.
+// Unknown is the difficulty of a share whose difficulty no pool has set. It does
+// not mean zero work: such shares are counted separately.
 const Unknown Difficulty = 0
 
 const (
 	// hashesPerUnit is how many hashes difficulty 1 takes on average.
 	hashesPerUnit = 1 << 32
 
-	// minDifficulty is about half a hash: what is easier takes no work.
-	// maxDifficulty is far beyond any network's, so that a pool cannot make
-	// sums of work meaningless by one line.
+	// minDifficulty is half a hash: anything easier takes no work.
+	// maxDifficulty is far beyond that of any network. It keeps a pool from
+	// making sums of work meaningless with a single line.
 	minDifficulty = 0x1p-33
 	maxDifficulty = 0x1p63
 )
@@ -34,17 +34,18 @@ type Unit float64
 
 const (
 	UnitBitcoin  Unit = hashesPerUnit
-	UnitDecred   Unit = hashesPerUnit // its easiest target is 2^224, as bitcoin's is but for the last bits
-	UnitEthereum Unit = 1             // but for NiceHash's protocol, which counts as bitcoin does
+	UnitDecred   Unit = hashesPerUnit // the easiest target is 2^224, nearly the same as bitcoin's
+	UnitEthereum Unit = 1             // except in NiceHash's protocol, which uses bitcoin's unit
 )
 
-// Known reports whether d is a difficulty.
+// Known reports whether d is not [Unknown].
 func (d Difficulty) Known() bool { return d != Unknown }
 
-// Hashes is how many hashes such a share takes on average, 0 if unknown.
+// Hashes returns how many hashes such a share takes on average, or 0 if that is
+// unknown.
 func (d Difficulty) Hashes() float64 { return float64(d) * hashesPerUnit }
 
-// In is the difficulty in the unit of a chain, 0 if unknown.
+// In returns the difficulty in the unit of a chain, or 0 if it is unknown.
 func (d Difficulty) In(u Unit) float64 { return d.Hashes() / float64(u) }
 
 func (d Difficulty) String() string {
@@ -54,8 +55,8 @@ func (d Difficulty) String() string {
 	return strconv.FormatFloat(float64(d), 'g', -1, 32)
 }
 
-// bounded makes a Difficulty of a number from outside, Unknown of one that
-// cannot be meant.
+// bounded converts a number from outside to a Difficulty. Numbers beyond the
+// limits become Unknown.
 func bounded(v float64) Difficulty {
 	if !(v >= minDifficulty && v <= maxDifficulty) { // false for NaN too
 		return Unknown
@@ -63,15 +64,15 @@ func bounded(v float64) Difficulty {
 	return Difficulty(v)
 }
 
-// Restored is a Difficulty of a state file.
+// Restored converts a number from a state file to a Difficulty.
 func Restored(v float32) Difficulty { return bounded(float64(v)) }
 
-// maxNumber is the longest number that is read.
+// maxNumber is the length in bytes of the longest number that is read.
 const maxNumber = 64
 
 // ParseDifficulty reads the parameter of mining.set_difficulty: a JSON number, or
-// a text that is one, with or without its quotes. All else is [Unknown]. So are
-// texts in hexadecimal, which some chains' pools send.
+// a string that contains one, with or without its quotes. Everything else is
+// [Unknown], including the hexadecimal strings that pools of some chains send.
 func ParseDifficulty(value []byte) Difficulty {
 	v, ok := parseNumber(unquoted(value))
 	if !ok {
@@ -80,7 +81,7 @@ func ParseDifficulty(value []byte) Difficulty {
 	return bounded(v)
 }
 
-// unquoted is a value without white space and quotes around it.
+// unquoted returns a value without surrounding white space and quotes.
 func unquoted(b []byte) []byte {
 	b = bytes.TrimSpace(b)
 	if len(b) >= 2 && b[0] == '"' && b[len(b)-1] == '"' {
@@ -89,8 +90,8 @@ func unquoted(b []byte) []byte {
 	return b
 }
 
-// parseNumber reads a JSON number without allocating, as strconv does only if
-// nothing is wrong with it. It may be off in the last digits of a float64.
+// parseNumber reads a JSON number without allocating; strconv allocates an error
+// for each number that is invalid. The last digits of the result may be wrong.
 func parseNumber(b []byte) (v float64, ok bool) {
 	if len(b) == 0 || len(b) > maxNumber {
 		return 0, false
@@ -128,14 +129,14 @@ func parseNumber(b []byte) (v float64, ok bool) {
 	return v, true
 }
 
-// decimal is a number as it is read: mantissa times ten to the exponent.
+// decimal is a number that is being read: mantissa * 10^exponent.
 type decimal struct {
 	mantissa uint64
 	exponent int
 }
 
-// digits adds the digits that b begins with and returns how many there are.
-// Those that do not fit the mantissa only count as places.
+// digits appends the leading digits of b to n and returns how many there are.
+// Digits that do not fit into the mantissa only change the exponent.
 func (n *decimal) digits(b []byte, fraction bool) int {
 	i := 0
 	for ; i < len(b) && b[i] >= '0' && b[i] <= '9'; i++ {
@@ -154,13 +155,13 @@ func (n *decimal) digits(b []byte, fraction bool) int {
 
 func (n *decimal) value() float64 {
 	if n.exponent < 0 {
-		return float64(n.mantissa) / math.Pow10(-n.exponent) // 0 if that is infinite
+		return float64(n.mantissa) / math.Pow10(-n.exponent) // 0 if the power is infinite
 	}
 	return float64(n.mantissa) * math.Pow10(n.exponent)
 }
 
-// parseExponent reads what follows the e. What is beyond a float64 is as good as
-// any number that is.
+// parseExponent reads what follows the e. It cuts off large exponents at 1000,
+// which is out of a float64's range anyway.
 func parseExponent(b []byte) (exponent int, ok bool) {
 	negative := len(b) > 0 && b[0] == '-'
 	if len(b) > 0 && (b[0] == '-' || b[0] == '+') {

@@ -9,11 +9,12 @@ import (
 type Knowledge uint8
 
 const (
-	// KnownWholly: the difficulty of every share is known.
+	// KnownWholly means that the difficulty of every share is known.
 	KnownWholly Knowledge = iota
-	// KnownPartly: there are shares of unknown difficulty besides.
+	// KnownPartly means that some shares have an unknown difficulty.
 	KnownPartly
-	// KnownNot: nothing is known, which is not the same as no work.
+	// KnownNot means that nothing is known. It does not mean that there is no
+	// work.
 	KnownNot
 )
 
@@ -27,7 +28,7 @@ type Rate struct {
 	Knowledge Knowledge
 }
 
-// Value is the rate, and whether there is one.
+// Value returns the rate. It reports false if nothing is known.
 func (r Rate) Value() (perSecond float64, ok bool) {
 	return r.PerSecond, r.Knowledge != KnownNot
 }
@@ -42,8 +43,8 @@ func (r Rate) String() string {
 	return Format(r.PerSecond)
 }
 
-// rate is what is known of so much work in so many seconds, unknown saying
-// whether there were shares of unknown difficulty.
+// rate returns the hashrate of that many hashes in that many seconds. unknown
+// says that there were also shares of unknown difficulty.
 func rate(hashes, seconds float64, unknown bool) Rate {
 	r := Rate{}
 	if seconds > 0 && hashes > 0 {
@@ -60,7 +61,7 @@ func rate(hashes, seconds float64, unknown bool) Rate {
 
 var prefixes = [...]string{"H", "kH", "MH", "GH", "TH", "PH", "EH", "ZH", "YH"}
 
-// Format writes a hashrate with three digits: 12.3 TH/s.
+// Format writes a hashrate with three digits, such as 12.3 TH/s.
 func Format(perSecond float64) string { return format(perSecond, "/s") }
 
 // FormatWork writes work in hashes with three digits: 12.3 TH.
@@ -71,7 +72,7 @@ func format(hashes float64, per string) string {
 		return "unknown"
 	}
 	i := 0
-	// What would be rounded up to 1000 has the next prefix.
+	// A number that would be rounded up to 1000 gets the next prefix.
 	for hashes >= 999.5 && i < len(prefixes)-1 {
 		hashes /= 1000
 		i++

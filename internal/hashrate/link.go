@@ -1,61 +1,61 @@
 package hashrate
 
-// Generation numbers the difficulties of one link in the order in which jobs
-// were given with them, modulo 128. It is what a job and a share that waits for
-// its answer remember: seven bits in place of a difficulty.
+// Generation numbers the difficulties of one link in the order in which its jobs
+// used them, modulo 128. A job, and a share that waits for its answer, stores
+// these seven bits instead of a difficulty.
 type Generation uint8
 
 const (
 	generationMask = 0x7f
 
-	// formerKept is how many former difficulties of a link are known at a time.
+	// formerKept is how many former difficulties of a link are kept.
 	formerKept = 32
 
-	// FormerSeconds is how long after a change jobs of the former difficulty
-	// count with it. Miners work on for two minutes at most with a job that is
-	// not the last (cgminer's --expiry).
+	// FormerSeconds is how long after a change shares may still arrive for jobs of
+	// the former difficulty. Miners work on a job that is not the latest for at
+	// most two minutes (cgminer's --expiry).
 	FormerSeconds = 120
 )
 
-// Link knows which difficulty the jobs of one pool link were given with. A new
-// difficulty is for the jobs after it, so that shares for jobs before count with
-// the one before, as the pool counts them.
+// Link knows which difficulty each job of one pool link has. A new difficulty
+// applies to later jobs only. Shares for earlier jobs count with the earlier
+// difficulty, as they do at the pool.
 //
-// As long as all jobs have the same difficulty, a Link is 16 bytes. After a change
-// it has 144 more until Sweep finds that no share can need them any more.
+// While all jobs have the same difficulty, a Link takes 16 bytes. After a change
+// it takes 144 bytes more until Sweep finds that no share can need them.
 //
-// The zero value is a link whose pool has told no difficulty. A former link keeps
-// its Link, for late shares.
+// The zero value is a link whose pool has set no difficulty. A former link keeps
+// its Link for late shares.
 type Link struct {
-	next   Difficulty // for jobs from now on
+	next   Difficulty // of jobs from now on
 	number Generation // of next
-	used   bool       // a job was given with next
+	used   bool       // a job has the difficulty next
 	former *formerDifficulties
 }
 
-// formerDifficulties are those before a link's present one.
+// formerDifficulties are the difficulties before a link's present one.
 type formerDifficulties struct {
-	since uint32 // when jobs began to be given with the present one, or it was told
-	count uint8  // of the difficulties known
+	since uint32 // when the first job with the present difficulty came or, before that, when the pool set it
+	count uint8  // how many difficulties are known
 	ring  [formerKept]Difficulty
 }
 
-// Tell notes that the pool has told a difficulty for the jobs that follow; now is
-// in seconds, by any clock. [Unknown] is what the pool told if nobody can read it.
+// Tell records that the pool has set a difficulty for the jobs that follow. now is
+// in seconds, by any clock. d is [Unknown] if the pool's text was not understood.
 func (l *Link) Tell(d Difficulty, now uint32) {
 	if d == l.next {
 		return
 	}
 	if !l.used {
-		l.next = d // the one before was for no job
+		l.next = d // no job has the previous difficulty
 		return
 	}
 	l.Divide(now)
 	l.next = d
 }
 
-// Divide begins a new generation at the same difficulty, because something else
-// changed for the jobs that follow. It returns the generation of those.
+// Divide begins a new generation with the same difficulty, because something else
+// changes with the next job. It returns the generation of the jobs that follow.
 func (l *Link) Divide(now uint32) Generation {
 	if !l.used {
 		return l.number
@@ -72,12 +72,12 @@ func (l *Link) Divide(now uint32) Generation {
 	return l.number
 }
 
-// Told reports whether jobs from now on have a known difficulty. Bitcoin's,
-// decred's and NiceHash's protocols have 1 where the pool tells none.
+// Told reports whether jobs from now on have a known difficulty. In bitcoin's,
+// decred's and NiceHash's protocols the difficulty is 1 until the pool sets one.
 func (l *Link) Told() bool { return l.next.Known() }
 
-// Job notes that the pool has given a job, and returns what the job has to
-// remember. A job that is given again has the difficulty it is given with last.
+// Job records that the pool has sent a job, and returns the job's generation. A job
+// that is sent again has the difficulty of the last time.
 func (l *Link) Job(now uint32) Generation {
 	if !l.used {
 		l.used = true
@@ -88,12 +88,12 @@ func (l *Link) Job(now uint32) Generation {
 	return l.number
 }
 
-// Settled reports whether all jobs of the link have one difficulty, so that the
-// job of a share need not be looked for: it is that of Latest.
+// Settled reports whether all jobs of the link have the same difficulty. The caller
+// then need not look for a share's job, and Latest is its generation.
 func (l *Link) Settled() bool { return l.former == nil }
 
-// Latest is the generation of the latest job, for shares of which the job is not
-// known.
+// Latest returns the generation of the latest job. It is used for shares whose job
+// is not known.
 func (l *Link) Latest() Generation {
 	if !l.used && l.former != nil && l.former.count > 0 {
 		return (l.number - 1) & generationMask
@@ -101,7 +101,8 @@ func (l *Link) Latest() Generation {
 	return l.number
 }
 
-// Difficulty is that of a job's generation; [Unknown] also if it was forgotten.
+// Difficulty returns the difficulty of a generation. It is [Unknown] if the
+// generation was forgotten.
 func (l *Link) Difficulty(g Generation) Difficulty {
 	back := (l.number - g) & generationMask
 	switch {
@@ -113,11 +114,11 @@ func (l *Link) Difficulty(g Generation) Difficulty {
 	return l.former.ring[g%formerKept]
 }
 
-// Current is the difficulty of the latest job.
+// Current returns the difficulty of the latest job.
 func (l *Link) Current() Difficulty { return l.Difficulty(l.Latest()) }
 
-// Adopt makes room for a job of an earlier link to the same pool, which had this
-// difficulty there, and returns the generation that the job has here.
+// Adopt returns the generation for a job that an earlier link to the same pool had
+// with this difficulty. It adds the difficulty to the former ones if needed.
 func (l *Link) Adopt(d Difficulty, now uint32) Generation {
 	if d == l.next {
 		return l.number
@@ -136,11 +137,11 @@ func (l *Link) Adopt(d Difficulty, now uint32) Generation {
 		f.count++
 		f.ring[g%formerKept] = d
 	}
-	return g // Unknown if there was no room
+	return g // its difficulty is Unknown if there was no room
 }
 
-// Sweep forgets former difficulties when no share needs them any more. waiting
-// says that the link has shares to answer.
+// Sweep forgets the former difficulties when no share needs them any more. waiting
+// says that shares of the link are unanswered.
 func (l *Link) Sweep(now uint32, waiting bool) {
 	if l.former != nil && l.used && !waiting && now-l.former.since >= FormerSeconds {
 		l.former = nil
@@ -152,11 +153,12 @@ type LinkState struct {
 	Difficulty float32   `json:",omitempty"`
 	Number     uint8     `json:",omitempty"`
 	Used       bool      `json:",omitempty"`
-	Former     []float32 `json:",omitempty"` // the latest first
+	Former     []float32 `json:",omitempty"` // former difficulties, the latest first
 	Age        uint32    `json:",omitempty"` // seconds since the change
 }
 
-// State describes the link for the next process; nil if there is nothing to say.
+// State describes the link for the next process. It returns nil for the zero
+// value.
 func (l *Link) State(now uint32) *LinkState {
 	if *l == (Link{}) {
 		return nil
@@ -171,8 +173,8 @@ func (l *Link) State(now uint32) *LinkState {
 	return st
 }
 
-// Link is the link that a state file describes, whatever is in it. It is a no-op
-// on nil.
+// Link restores the link that a state file describes. Any content is accepted. On
+// nil it returns the zero value.
 func (st *LinkState) Link(now uint32) (l Link) {
 	if st == nil {
 		return l

@@ -3,33 +3,33 @@ package hashrate
 import "math"
 
 const (
-	// MinerWindow is the time that a miner's recent hashrate is an average over.
-	MinerWindow = 15 * 60 // seconds
+	// MinerWindow is how many seconds a miner's recent hashrate covers.
+	MinerWindow = 15 * 60
 
-	// minerSpan is after how many seconds a share weighs the e-th part: after
-	// MinerWindow only 5 % of the weight is older.
+	// minerSpan is how many seconds it takes until the weight of a share has
+	// fallen to 1/e. Shares older than MinerWindow make up only 5 % of all weight.
 	minerSpan = MinerWindow / 3
 )
 
-// Miner counts the shares of one session, in 56 bytes. Its times are in seconds
-// by any clock that goes on evenly.
+// Miner counts the shares of one session. It takes 56 bytes. Its times are in
+// seconds, by any clock that runs evenly.
 type Miner struct {
-	work   float64 // difficulty of the accepted shares, added up
-	recent float32 // the same with weights that fall as shares get older
-	at     uint32  // recent is as of then
-	since  uint32  // the miner connected, or counting began
+	work   float64 // sum of the accepted shares' difficulties
+	recent float32 // the same sum with weights that fall as shares get older
+	at     uint32  // the time that recent is for
+	since  uint32  // when the miner connected, or counting began
 
 	last      uint32 // when the last share was submitted
 	submitted uint32
 	accepted  uint32
-	unknown   uint32 // shares of which work or verdict is unknown
+	unknown   uint32 // shares whose work or verdict is unknown
 	refused   [Refusals]uint32
 }
 
-// NewMiner begins to count.
+// NewMiner returns a Miner that begins to count at now.
 func NewMiner(now uint32) Miner { return Miner{at: now, since: now} }
 
-// Submit counts a share on its way to a pool.
+// Submit counts a share that is sent to a pool.
 func (m *Miner) Submit(now uint32) {
 	m.submitted++
 	m.last = now
@@ -50,18 +50,18 @@ func (m *Miner) Accept(d Difficulty, now uint32) {
 // Refuse counts a share that a pool has refused.
 func (m *Miner) Refuse(r Refusal) { m.refused[r]++ }
 
-// Unanswered counts a share of which no pool will say whether it is good, as with
-// agents that want no answers.
+// Unanswered counts a share that no pool will accept or refuse, such as a share of
+// an agent that wants no answers.
 func (m *Miner) Unanswered() { m.unknown++ }
 
 // MinerTotals are a miner's counts.
 type MinerTotals struct {
 	Submitted, Accepted, Unknown uint32
 	Refused                      [Refusals]uint32
-	Last                         uint32 // when the last share was submitted; of no meaning without one
+	Last                         uint32 // when the last share was submitted; meaningless if there was none
 }
 
-// RefusedShares is how many shares were refused, for any reason.
+// RefusedShares returns how many shares were refused, for any reason.
 func (t MinerTotals) RefusedShares() (n uint32) {
 	for _, refused := range t.Refused {
 		n += refused
@@ -69,13 +69,13 @@ func (t MinerTotals) RefusedShares() (n uint32) {
 	return n
 }
 
-// Totals are the miner's counts.
+// Totals returns the miner's present counts.
 func (m *Miner) Totals() MinerTotals {
 	return MinerTotals{m.submitted, m.accepted, m.unknown, m.refused, m.last}
 }
 
-// Recent is the hashrate of the last MinerWindow. It is right from the start,
-// because the weight of the time before the miner came is left out.
+// Recent returns the hashrate of the last MinerWindow. It is right from the start,
+// because the time before the miner connected has no weight.
 func (m *Miner) Recent(now uint32) Rate {
 	age := now - m.since
 	if age == 0 {
@@ -86,12 +86,12 @@ func (m *Miner) Recent(now uint32) Rate {
 	return rate(hashes, seconds, m.unknown > 0)
 }
 
-// Average is the hashrate since the miner connected.
+// Average returns the hashrate since the miner connected.
 func (m *Miner) Average(now uint32) Rate {
 	return rate(m.work*hashesPerUnit, float64(max(1, now-m.since)), m.unknown > 0)
 }
 
-// decayTable has the weights that are left after 0, 1, 2, … seconds.
+// decayTable has the weights of shares that are 0, 1, 2, … seconds old.
 var decayTable = func() (t [64]float32) {
 	for i := range t {
 		t[i] = float32(math.Exp(-float64(i) / minerSpan))
@@ -99,7 +99,7 @@ var decayTable = func() (t [64]float32) {
 	return t
 }()
 
-// decay is the weight that is left after so many seconds.
+// decay returns the weight of a share that is so many seconds old.
 func decay(seconds uint32) float32 {
 	if seconds < uint32(len(decayTable)) {
 		return decayTable[seconds]
@@ -107,8 +107,8 @@ func decay(seconds uint32) float32 {
 	return float32(math.Exp(-float64(seconds) / minerSpan))
 }
 
-// MinerState is a Miner in a state file. Times are ages, as the next process has
-// another clock.
+// MinerState is a Miner in a state file. Its times are ages, because the next
+// process has another clock.
 type MinerState struct {
 	Work, Recent float64          `json:",omitempty"`
 	Age, Last    uint32           `json:",omitempty"` // seconds since it connected, and since its last share
@@ -124,7 +124,7 @@ func (m *Miner) State(now uint32) MinerState {
 	}
 }
 
-// Miner is the miner that a state file describes.
+// Miner restores the miner that a state file describes.
 func (st *MinerState) Miner(now uint32) Miner {
 	m := Miner{at: now, since: now - st.Age, last: now - st.Last, refused: st.Refused}
 	m.submitted, m.accepted, m.unknown = st.Counts[0], st.Counts[1], st.Counts[2]
@@ -137,5 +137,5 @@ func (st *MinerState) Miner(now uint32) Miner {
 	return m
 }
 
-// sane reports whether a sum of a state file can be one.
+// sane reports whether a number from a state file can be a sum of work.
 func sane(v float64) bool { return v >= 0 && v <= math.MaxFloat64 }

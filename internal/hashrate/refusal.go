@@ -6,9 +6,9 @@ import "bytes"
 type Refusal uint8
 
 const (
-	RefusalStale         Refusal = iota // its job is over, or the pool does not know it
-	RefusalDuplicate                    // it was sent before
-	RefusalLowDifficulty                // its hash is above the target
+	RefusalStale         Refusal = iota // the job is over, or the pool does not know it
+	RefusalDuplicate                    // the share was sent before
+	RefusalLowDifficulty                // the hash is above the target
 	RefusalUnauthorized                 // the pool does not know the worker
 	RefusalOther
 	Refusals
@@ -16,12 +16,12 @@ const (
 
 var refusalNames = [Refusals]string{"stale", "duplicate", "low_difficulty", "unauthorized", "other"}
 
-// String is the name that metrics have.
+// String returns the name that is used in metrics.
 func (r Refusal) String() string { return refusalNames[r] }
 
-// RefusalOfCode tells the reason from an error code, as an agent's answer has it.
-// 20 to 25 are Stratum's own; 36 and 37 are btcpool's for jobs that are not there
-// and that are over (StratumStatus in its Stratum.h).
+// RefusalOfCode returns the reason that an error code stands for, such as the code
+// in an agent's answer. 20 to 25 are Stratum's own codes. btcpool uses 36 for jobs
+// that do not exist and 37 for jobs that are over (StratumStatus in its Stratum.h).
 func RefusalOfCode(code int) Refusal {
 	switch code {
 	case 21, 36, 37:
@@ -36,16 +36,17 @@ func RefusalOfCode(code int) Refusal {
 	return RefusalOther
 }
 
-// refusalText is a part of a pool's message, in lower case, that tells the reason.
+// refusalText is a part of a pool's message, in lower case, and the reason that it
+// stands for.
 type refusalText struct {
 	text    []byte
 	meaning Refusal
 }
 
-// refusalTexts are looked for in this order. A text counts more than the code:
-// many pools have only 20 or -1, and some use a code for what it does not mean.
+// refusalTexts are searched for in this order. A text counts more than the code,
+// because many pools send only 20 or -1, and some use codes wrongly.
 //
-// Where they are from, by project and file:
+// These are the projects and files that the texts come from:
 //
 //	btcpool, src/Stratum.cc                "Job not found (=stale)", "Stale share", "Duplicate share",
 //	                                       "Low difficulty", "Unauthorized worker", "Time too new"
@@ -87,15 +88,15 @@ var refusalTexts = []refusalText{
 	{[]byte("bad-version"), RefusalOther},
 }
 
-// maxReason is how much of a pool's message is looked at.
+// maxReason is how many bytes of a pool's message are searched.
 const maxReason = 160
 
-// rejectReason begins the member that ckpool has beside the error.
+// rejectReason is the name of a member that ckpool sends in addition to the error.
 var rejectReason = []byte(`"reject-reason"`)
 
-// RefusalOf tells why a pool refused a share: from the value of the answer's
-// error, which is a list, an object, a text or nothing, and where that says
-// nothing from another member of the answer, which is line.
+// RefusalOf returns why a pool refused a share. e is the value of the answer's
+// error: a list, an object, a string or nothing. If it gives no reason, another
+// member of the answer, line, may give one.
 func RefusalOf(e, line []byte) Refusal {
 	e = e[:min(len(e), maxReason)]
 	if r, ok := refusalOfText(e); ok {
@@ -115,7 +116,7 @@ func RefusalOf(e, line []byte) Refusal {
 	return RefusalOther
 }
 
-// refusalOfText looks for known texts in at most maxReason bytes.
+// refusalOfText searches b, which has at most maxReason bytes, for known texts.
 func refusalOfText(b []byte) (Refusal, bool) {
 	var buf [maxReason]byte
 	lower := buf[:copy(buf[:], b)]
@@ -129,7 +130,7 @@ func refusalOfText(b []byte) (Refusal, bool) {
 			return refusalTexts[i].meaning, true
 		}
 	}
-	// "Job 'N' not found" has something in between.
+	// In "Job 'N' not found", the ID stands between the two parts.
 	if at := bytes.Index(lower, jobWord); at >= 0 && bytes.Contains(lower[at:], notFound) {
 		return RefusalStale, true
 	}
@@ -142,8 +143,8 @@ var (
 	codeName = []byte(`"code"`)
 )
 
-// errorCode is the code of an error: the first of a list, or the member of that
-// name. It is 0 if there is none, also where a pool writes it as a text.
+// errorCode returns the code of an error: the first element of a list, or the
+// member "code" of an object. It returns 0 if there is none or if it is a string.
 func errorCode(e []byte) int {
 	e = bytes.TrimLeft(e, " \t")
 	switch {

@@ -2,16 +2,16 @@ package hashrate
 
 import "math"
 
-// Targets are numbers of 256 bits that a share's hash may not exceed, in
-// hexadecimal with the highest digit first. Leading zeros may be left out: pools
-// write 58 digits for old Ethereum miners.
+// A target is a 256-bit number that a share's hash must not exceed. It is written
+// in hexadecimal, with the highest digit first. Leading zeros may be left out:
+// pools send 58 digits to old Ethereum miners.
 
 const targetDigits = 64
 
 // FromTarget reads the target of mining.set_target, with or without quotes and
-// 0x. Difficulty 1 is the target 0xffff<<208, as everywhere but on Ethereum.
+// 0x. As on all chains except Ethereum, the target 0xffff<<208 is difficulty 1.
 func FromTarget(value []byte) Difficulty {
-	// The bits below the first 64 do not matter to a float32.
+	// A float32 has no room for more than the first 64 bits.
 	top, shift, ok := parseTarget(value)
 	if !ok {
 		return Unknown
@@ -29,8 +29,8 @@ func FromEthereumTarget(value []byte) Difficulty {
 	return bounded(math.Ldexp(1/float64(top), 256-32-shift))
 }
 
-// parseTarget reads a target as top times two to the shift, rounded down. It is
-// not ok if the target is zero, too long or no number.
+// parseTarget reads a target as top * 2^shift, rounded down. It reports false if
+// the target is zero, too long or not a number.
 func parseTarget(value []byte) (top uint64, shift int, ok bool) {
 	b := unquoted(value)
 	if len(b) > 2 && b[0] == '0' && (b[1] == 'x' || b[1] == 'X') {
