@@ -200,6 +200,17 @@ func (b *accountBook) resume(s *Session, name, wanted string, switched int64) {
 	a.count(s.link.pool.coin, 1)
 }
 
+// sessionsOf returns a sub-account and its sessions, nil if it has none here.
+func (b *accountBook) sessionsOf(name string) (*subAccount, []*Session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.accounts[name]
+	if a == nil || len(a.sessions) == 0 {
+		return nil, nil
+	}
+	return a, slices.Clone(a.sessions)
+}
+
 // size is how many sub-accounts have miners here.
 func (b *accountBook) size() int {
 	b.mu.Lock()

@@ -114,7 +114,7 @@ func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
 	if !older && (status.PauseMS < 0 || status.PauseMS > 60000) || older && d > 0 && status.PauseMS != -1 {
 		t.Errorf("pause of %d ms", int64(status.PauseMS))
 	}
-	var found struct{ Miners []foundMiner }
+	var found struct{ Miners []shownMiner }
 	getJSON(t, web+"/api/search?q=alice", &found)
 	for _, m := range found.Miners {
 		if m.Since > latest || m.LastShare > latest {

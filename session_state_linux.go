@@ -23,22 +23,26 @@ import (
 // state describes a session for the next process, and adds the descriptors it
 // names to fds.
 func (s *Session) state(fds *[]int) sessionState {
+	shown := s.snapshot(s.manager.clock())
 	st := sessionState{
-		SessionID:    s.id,
-		ClientAddr:   s.addr.String(),
-		HasID:        s.hasID,
+		SessionID:    shown.id,
+		ClientAddr:   shown.addr.String(),
+		HasID:        shown.hasID,
 		ClientConnFD: s.miner.FD(),
 		ServerConnFD: -1,
 		VersionMask:  s.askedMask,
 		SentMask:     s.sentMask,
-		Phase:        s.phase.String(),
+		Phase:        shown.phase.String(),
 		Extranonce:   s.wantsExtranonce,
 		Shape:        s.shape,
 		OwnGiven:     s.ownGiven,
 		MinerPartial: s.miner.Unconsumed(),
 		MinerUnsent:  s.miner.Unsent(),
 		JobsNoted:    true,
-		Since:        s.since,
+		Since:        shown.since,
+		Account:      shown.account,
+		Share:        shown.lastShare,
+		Shares:       [3]uint32{shown.shares.Submitted, shown.shares.Accepted, shown.shares.RefusedShares()},
 	}
 	s.sharesState(&st)
 	if h := s.handshake; h != nil {
@@ -59,9 +63,6 @@ func (s *Session) state(fds *[]int) sessionState {
 	}
 	for _, suggestion := range s.suggestions {
 		st.Suggestions = append(st.Suggestions, requestState{ID: json.RawMessage("null"), Method: suggestion.method, Params: suggestion.params})
-	}
-	if s.account != nil {
-		st.Account = s.account.name
 	}
 	if s.agent != nil {
 		st.Agent = slices.Collect(maps.Values(s.agent.messages))
@@ -352,11 +353,8 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 
 // sharesState writes what is known of the miner's shares.
 func (s *Session) sharesState(st *sessionState) {
-	now, totals := s.manager.clock(), s.shares.Totals()
-	miner := s.shares.State(now)
+	miner := s.shares.State(s.manager.clock())
 	st.Miner = &miner
-	st.Shares = [3]uint32{totals.Submitted, totals.Accepted, totals.RefusedShares()}
-	st.Share = s.lastShare()
 	st.Requests, st.ShareWork = s.requests.State()
 }
 

@@ -88,7 +88,7 @@ func TestWorkIsThatOfTheJob(t *testing.T) {
 	if err != nil || len(found) != 1 {
 		t.Fatal(found, err)
 	}
-	if f := found[0]; f.Accepted != 8 || f.Refused != 3 || f.Reasons["stale"] != 1 || f.Unknown != 1 || f.Recent.Rate == nil || !f.Recent.AtLeast || f.Difficulty != nil {
+	if f := found[0].shown(); f.Accepted != 8 || f.Refused != 3 || f.Reasons["stale"] != 1 || f.Unknown != 1 || f.Recent.Rate == nil || !f.Recent.AtLeast || f.Difficulty != nil {
 		t.Errorf("the miner: %+v", f)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,14 +34,16 @@ const (
 
 // statusServer is the HTTP listener for operators. It is read-only.
 type statusServer struct {
-	manager   *sessionManager
-	surveyor  surveyor
-	recorder  *statusRecorder
-	accounts  accountTable
-	searching sync.Mutex
-	watch     *loopWatch
-	loopback  bool // listening for this machine only
-	addr      net.Addr
+	manager  *sessionManager
+	host     string // the machine's name; empty: not known
+	surveyor surveyor
+	recorder *statusRecorder
+	accounts accountTable
+	miners   minerLists
+	searches searcher
+	watch    *loopWatch
+	loopback bool // listening for this machine only
+	addr     net.Addr
 
 	http    *http.Server
 	served  chan struct{} // closed when serve has returned
@@ -87,8 +90,11 @@ func listenHTTP(c *Config) (net.Listener, error) {
 
 func newStatusServer(m *sessionManager) *statusServer {
 	stop := make(chan struct{})
+	host, _ := os.Hostname() // the page shows none then
 	return &statusServer{
 		manager:  m,
+		host:     host,
+		searches: searcher{turns: newTokenBucket(1, searchBurst)},
 		surveyor: surveyor{manager: m, stop: stop, last: &survey{}},
 		recorder: newStatusRecorder(m),
 		watch:    newLoopWatch(m),
@@ -129,6 +135,7 @@ func (s *statusServer) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.HandleFunc("GET /api/status", s.serveStatus)
 	mux.HandleFunc("GET /api/accounts", s.serveAccounts)
+	mux.HandleFunc("GET /api/miners", s.serveMiners)
 	mux.HandleFunc("GET /api/search", s.serveSearch)
 	mux.HandleFunc("GET /api/events", s.serveEvents)
 	mux.HandleFunc("GET /api/history", s.serveHistory)

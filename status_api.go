@@ -6,13 +6,13 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/natural"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
@@ -42,6 +42,8 @@ func writeJSON(w http.ResponseWriter, value any) {
 // statusReply is /api/status.
 type statusReply struct {
 	Now         int64  `json:"now"`
+	Host        string `json:"host"`       // the machine's name; empty: not known
+	UTCOffset   int    `json:"utc_offset"` // of the switcher's local time, in which its log is; seconds
 	Version     string `json:"version"`
 	Chain       string `json:"chain"`
 	Listen      string `json:"listen"`
@@ -126,7 +128,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	v := s.surveyor.get()
 	source := m.coinSourceStatus()
 	reply := statusReply{
-		Now: time.Now().Unix(), Version: version, Chain: m.chain.String(), Listen: m.config.ListenAddr,
+		Now: time.Now().Unix(), Host: s.host, UTCOffset: utcOffset(), Version: version, Chain: m.chain.String(), Listen: m.config.ListenAddr,
 		ServerID: int(m.ids.server()), Started: m.made.Unix(), NotReady: s.notReady(),
 		LastUpgrade: m.monitor.upgraded.Load(), PauseMS: m.monitor.pauseMS(), Upgrades: m.upgrades(),
 		SessionsMax: m.sessionsMax(), PortsShort: portShortages(m.pools, m.sessionsMax()), Phases: make(map[string]int), Surveyed: v.unix(),
@@ -190,6 +192,11 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		return cmp.Or(strings.Compare(a.Coin, b.Coin), boolCompare(a.Former, b.Former))
 	})
 	writeJSON(w, &reply)
+}
+
+func utcOffset() int {
+	_, offset := time.Now().Zone()
+	return offset
 }
 
 // ipStates returns the states of a name's IPs, or nil if it has fewer than two.
@@ -326,8 +333,8 @@ func (m *sessionManager) appendAccountRows(rows []accountRow, accounts []*subAcc
 
 // accountOrders are what the rows can be sorted by.
 var accountOrders = map[string]func(a, b *accountRow) int{
-	"account":  func(a, b *accountRow) int { return 0 }, // the rows are in this order already
-	"wanted":   func(a, b *accountRow) int { return strings.Compare(a.Wanted, b.Wanted) },
+	"account":  compareAccounts,
+	"wanted":   func(a, b *accountRow) int { return natural.Compare(a.Wanted, b.Wanted) },
 	"miners":   func(a, b *accountRow) int { return cmp.Compare(a.Miners, b.Miners) },
 	"rate":     func(a, b *accountRow) int { return cmp.Compare(orMinus(a.Rate), orMinus(b.Rate)) },
 	"hashrate": func(a, b *accountRow) int { return cmp.Compare(a.hashrate(), b.hashrate()) },
@@ -338,6 +345,8 @@ var accountOrders = map[string]func(a, b *accountRow) int{
 		return cmp.Compare(a.Miners-a.Mining[a.Wanted], b.Miners-b.Mining[b.Wanted])
 	},
 }
+
+func compareAccounts(a, b *accountRow) int { return natural.Compare(a.Account, b.Account) }
 
 // hashrate is what the row is sorted by: what is not known comes behind all else.
 func (r *accountRow) hashrate() float64 {
@@ -366,14 +375,9 @@ func (s *statusServer) serveAccounts(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "filter: too long", http.StatusBadRequest)
 		return
 	}
-	limit := maxAccountRows
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxAccountRows {
-			http.Error(w, "limit: from 1 to "+strconv.Itoa(maxAccountRows), http.StatusBadRequest)
-			return
-		}
-		limit = n
+	limit, ok := numberIn(w, q.Get("limit"), "limit", 1, maxAccountRows, maxAccountRows)
+	if !ok {
+		return
 	}
 	direction := 1
 	if q.Get("desc") == "1" {
@@ -387,33 +391,10 @@ func (s *statusServer) serveAccounts(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	slices.SortFunc(rows, func(a, b *accountRow) int {
-		if order == "account" {
-			return direction * strings.Compare(a.Account, b.Account)
-		}
-		return cmp.Or(direction*compare(a, b), strings.Compare(a.Account, b.Account))
+		return cmp.Or(direction*compare(a, b), compareAccounts(a, b))
 	})
 	matching := len(rows)
 	writeJSON(w, map[string]any{"accounts": rows[:min(limit, matching)], "matching": matching, "total": len(all)})
-}
-
-// serveSearch looks for miners, one search at a time.
-func (s *statusServer) serveSearch(w http.ResponseWriter, r *http.Request) {
-	text := strings.TrimSpace(r.URL.Query().Get("q"))
-	if text == "" || len(text) > maxQuery {
-		http.Error(w, "q: a part of a worker's name or of an address, or a session ID", http.StatusBadRequest)
-		return
-	}
-	s.searching.Lock()
-	found, more, err := s.manager.search(s.stop, text)
-	s.searching.Unlock()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	if found == nil {
-		found = []foundMiner{}
-	}
-	writeJSON(w, map[string]any{"miners": found, "more": more})
 }
 
 // eventReply is one event as the page gets it.

@@ -74,6 +74,7 @@ func (s *statusServer) record() {
 			return
 		case now := <-tick.C:
 			s.recorder.noteCoins()
+			s.miners.forget()
 			if now.Sub(s.recorder.last) >= journal.HistoryStep-recordEvery/2 {
 				s.recorder.step(s.surveyor.get(), now)
 			}

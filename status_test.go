@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -171,7 +172,7 @@ func TestStatusShowsWhatMinersDo(t *testing.T) {
 	}
 
 	var found struct {
-		Miners []foundMiner
+		Miners []shownMiner
 		More   bool
 	}
 	id := alice.Extranonce1()
@@ -203,6 +204,9 @@ func TestStatusShowsWhatMinersDo(t *testing.T) {
 
 	var status statusReply
 	s.json("/api/status", &status)
+	if host, _ := os.Hostname(); status.Host != host || status.UTCOffset%60 != 0 {
+		t.Errorf("host %q, %d s from UTC", status.Host, status.UTCOffset)
+	}
 	if status.Sessions < 2 || status.Phases["relaying"] != 2 || !status.Ready || status.ServerID != 1 || len(status.Coins) != 2 ||
 		status.Coins[0].Coin != "bcc" || status.Coins[0].Sessions != 2 || status.Coins[0].Pools[0].Breaker != "closed" {
 		t.Errorf("status %+v", status)
@@ -275,6 +279,15 @@ func TestStatusOnlyAnswersWhatItShould(t *testing.T) {
 		{"GET", "/api/accounts?sort=password", "", 400},
 		{"GET", "/api/accounts?limit=501", "", 400},
 		{"GET", "/api/accounts?filter=" + strings.Repeat("x", 201), "", 400},
+		{"GET", "/api/miners", "", 400},
+		{"GET", "/api/miners?account=nobody", "", 404},
+		{"GET", "/api/miners?account=nobody&sort=password", "", 400},
+		{"GET", "/api/miners?account=nobody&limit=0", "", 400},
+		{"GET", "/api/miners?account=nobody&limit=501", "", 400},
+		{"GET", "/api/miners?account=nobody&offset=-1", "", 400},
+		{"GET", "/api/miners?account=nobody&offset=99999999999999999999", "", 400},
+		{"GET", "/api/miners?account=" + strings.Repeat("x", 201), "", 400},
+		{"POST", "/api/miners?account=nobody", "", 405},
 		{"GET", "/api/search", "", 400},
 		{"GET", "/api/search?q=" + strings.Repeat("x", 201), "", 400},
 		{"GET", "/api/events?kind=x", "", 400},

@@ -41,7 +41,7 @@ func TestStatusAfterUpgrade(t *testing.T) {
 			t.Fatalf("%s: %v: %s", path, err, content)
 		}
 	}
-	var before, after struct{ Miners []foundMiner }
+	var before, after struct{ Miners []shownMiner }
 	var status statusReply
 	var events struct{ Events []eventReply }
 	get("http://"+p.WaitLog(`http addr=(\S+)`)[1], "/api/search?q=alice", &before)

@@ -1,0 +1,52 @@
+package natural
+
+import (
+	"cmp"
+	"strings"
+)
+
+// Compare returns -1, 0 or 1 as a comes before b, is b, or comes after b. Digits
+// in a row are compared as a number of any length, and letters of ASCII without
+// regard to case. Names that are equal then are ordered by their bytes, so that
+// only the same name compares as 0.
+func Compare(a, b string) int {
+	i, j := 0, 0
+	for i < len(a) && j < len(b) {
+		if isDigit(a[i]) && isDigit(b[j]) {
+			m, n := digits(a[i:]), digits(b[j:])
+			if c := compareNumbers(a[i:i+m], b[j:j+n]); c != 0 {
+				return c
+			}
+			i, j = i+m, j+n
+			continue
+		}
+		if c := cmp.Compare(lower(a[i]), lower(b[j])); c != 0 {
+			return c
+		}
+		i, j = i+1, j+1
+	}
+	return cmp.Or(cmp.Compare(len(a)-i, len(b)-j), strings.Compare(a, b))
+}
+
+// compareNumbers compares numbers written in digits, by value.
+func compareNumbers(a, b string) int {
+	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+}
+
+// digits is how many digits s begins with.
+func digits(s string) (n int) {
+	for n < len(s) && isDigit(s[n]) {
+		n++
+	}
+	return n
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
