@@ -46,7 +46,7 @@ func (d *demo) playSwitch(ctx context.Context, a *account, coin string) error {
 	}
 	a.switching, a.took = false, a.arrived(coin).Sub(ordered)
 	d.switches++
-	d.screen.event("  All %d miners of %s have a job of %s after %d ms, 100 of which the switcher gives editors.",
+	d.screen.event("  All %d miners of %s have a job of %s after %d ms. None of them had to connect again.",
 		minersPerAccount, a.name, coin, a.took.Milliseconds())
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,9 +118,21 @@ exit 1
 // in it.
 func startMachine(t testing.TB, shared string, init ...string) *machine {
 	t.Helper()
+	return startMachineIn(t, []string{"--mount"}, shared, init...)
+}
+
+// startMachineAlone starts one with a network of its own.
+func startMachineAlone(t testing.TB, shared string, init ...string) *machine {
+	t.Helper()
+	return startMachineIn(t, []string{"--mount", "--net"}, shared, init...)
+}
+
+func startMachineIn(t testing.TB, namespaces []string, shared string, init ...string) *machine {
+	t.Helper()
 	needTools(t, "unshare", "nsenter", "useradd", init[0])
 	m := &machine{t: t, id: fmt.Sprintf("stratumSwitcher-test-%d-%d", os.Getpid(), time.Now().UnixNano()), out: new(bytes.Buffer)}
-	line := asRoot(append([]string{"unshare", "--mount", "sh", "-c", machineOuter, "sh", t.TempDir(), m.id, machineInner, shared}, init...)...)
+	line := slices.Concat([]string{"unshare"}, namespaces, []string{"sh", "-c", machineOuter, "sh", t.TempDir(), m.id, machineInner, shared}, init)
+	line = asRoot(line...)
 	m.cmd = exec.Command(line[0], line[1:]...)
 	r, w, err := os.Pipe()
 	if err != nil {

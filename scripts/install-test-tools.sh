@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need, where it is missing: a ZooKeeper server with
-# Java, supervisor, systemd, cmake, man, Chromium and ss (Debian and its kin), and Stratum
+# Java, supervisor, systemd, cmake, man, Chromium, curl and ss (Debian and its kin), and Stratum
 # programs by others (npm).
 set -eu
 
@@ -30,6 +30,7 @@ want unshare util-linux
 want useradd passwd
 want /bin/kill procps
 want ss iproute2
+want curl curl
 want node nodejs
 want npm npm
 want chromium chromium

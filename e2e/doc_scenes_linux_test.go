@@ -1,0 +1,243 @@
+//go:build linux && e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// docScene is a story in which commands of the pages are typed, in a machine of
+// its own with a copy of the source.
+type docScene struct {
+	name  string
+	init  []string // the machine's
+	steps []docStep
+}
+
+// docStep is one of these: a block of a page, as it is written; the same in
+// another terminal, whose output is in terminal.log; or what the page leaves to
+// its reader, and what the test looks at.
+type docStep struct {
+	page, block string
+	terminal    string
+	script      string
+}
+
+func typed(page, block string) docStep { return docStep{page: page, block: block} }
+
+func inTerminal(name, page, block string) docStep {
+	return docStep{page: page, block: block, terminal: name}
+}
+
+func meanwhile(script string) docStep { return docStep{script: script} }
+
+// await waits for a line in a terminal's output.
+func await(terminal, pattern string) docStep { return awaitIn(terminal+".log", pattern) }
+
+func awaitIn(file, pattern string) docStep {
+	return docStep{script: "await '" + pattern + "' " + file}
+}
+
+const (
+	btcMiners = "3 miners connected, 3 mine btc, 0 mine bcc"
+	bccMiners = "3 miners connected, 0 mine btc, 3 mine bcc"
+)
+
+// docStart is before every scene.
+const docStart = `
+cd /mnt/shared/source
+ip link set lo up
+await() {
+	for try in $(seq 900); do
+		if grep -q "$1" "$2" 2>/dev/null; then return; fi
+		sleep 0.1
+	done
+	echo "not seen in $2: $1"
+	tail -n 40 ./*.log
+	exit 1
+}
+`
+
+// operatorsFile is what an operator makes of config.json in an editor.
+const operatorsFile = `
+cat >/usr/local/bin/editor <<'EDITED'
+#!/bin/sh
+cat >"$1" <<END
+{
+    "ServerID": 1,
+    "ListenAddr": "127.0.0.1:18080",
+    "CoinFile": "/etc/stratumSwitcher/coins.json",
+    "EnableHTTPDebug": true,
+    "StratumServerMap": {
+        "btc": {"URL": "127.0.0.1:3333"},
+        "bcc": {"URL": "127.0.0.1:3334"}
+    }
+}
+END
+echo '{"alice": "btc"}' >/etc/stratumSwitcher/coins.json
+chmod 644 /etc/stratumSwitcher/coins.json
+EDITED
+chmod 755 /usr/local/bin/editor
+`
+
+var (
+	idle    = []string{"sleep", "infinity"}
+	systemd = []string{"/lib/systemd/systemd", "--system", "--unit=machine.target", "--log-target=console"}
+)
+
+var docScenes = []docScene{
+	{"QuickStart", idle, []docStep{
+		typed("README.md", "make build\n"),
+		inTerminal("practice", "README.md", "make practice\n"),
+		inTerminal("switcher", "README.md", "./stratumSwitcher -logtostderr"),
+		await("practice", btcMiners),
+		typed("README.md", `echo '{"alice": "bcc"}'`),
+		await("practice", bccMiners),
+		await("switcher", `to="bcc" miners=3 .*: done`),
+		typed("docs/pools.md", "./stratumSwitcher -check\n"),
+		typed("docs/pools.md", "pool=127.0.0.1/3333\n"),
+		meanwhile("mount -o remount,bind,rw /proc/sys"), // of this machine's network
+		typed("docs/switching.md", "sysctl -w net.ipv4.ip_local_port_range"),
+	}},
+	{"Contributor", idle, []docStep{
+		typed("CONTRIBUTING.md", "make build "),
+		typed("CONTRIBUTING.md", "go test -race"),
+		typed("README.md", "make demo "),
+	}},
+	{"ZooKeeper", idle, []docStep{
+		typed("docs/zookeeper.md", "make build\n"),
+		meanwhile(`sed -i 's/"ServerID": 0/"ServerID": 182/' config.json`), // as on the page on configuration
+		typed("docs/zookeeper.md", "apt-get install zookeeper"),
+		typed("docs/zookeeper.md", "export PATH"),
+		inTerminal("practice", "README.md", "make practice\n"),
+		inTerminal("switcher", "docs/zookeeper.md", "./stratumSwitcher -logtostderr"),
+		await("practice", btcMiners),
+		typed("docs/zookeeper.md", "zkCli.sh -server 127.0.0.1:2181 set"),
+		await("practice", bccMiners),
+		await("switcher", `to="bcc" miners=3 .*: done`),
+		typed("docs/configuration.md", "zkCli.sh -server 127.0.0.1:2181 create /stratumSwitcher/btcbcc/bob btc\n"),
+		typed("docs/configuration.md", "zkCli.sh -server 127.0.0.1:2181 ls /stratumSwitcher/bitcoin_swid\n"),
+		typed("docs/configuration.md", "zkCli.sh -server 127.0.0.1:2181 create /stratumSwitcher/bitcoin_case\n"),
+		meanwhile("build/practice -account dave -btc 127.0.0.1:3343 -bcc 127.0.0.1:3344 >dave.log 2>&1 &"),
+		await("switcher", `registration of account="dave" begins`),
+		typed("docs/configuration.md", "zkCli.sh -server 127.0.0.1:2181 get /stratumSwitcher/bitcoin_autoreg/dave\n"),
+		await("switcher", `account="dave"`),
+		meanwhile("build/practice -account BOB -btc 127.0.0.1:3353 -bcc 127.0.0.1:3354 >bob.log 2>&1 &"),
+		await("bob", "3 miners connected"),
+		typed("docs/zookeeper.md", "/usr/share/zookeeper/bin/zkServer.sh stop"),
+	}},
+	{"Package", systemd, []docStep{
+		inTerminal("practice", "README.md", "make practice\n"),
+		meanwhile(operatorsFile),
+		typed("docs/install.md", "make package\n"),
+		typed("docs/install.md", "editor /etc/stratumSwitcher/config.json\nstratumSwitcher"),
+		typed("docs/install.md", "systemctl enable --now stratumSwitcher\n"),
+		await("practice", btcMiners),
+		typed("docs/operating.md", "stratumSwitcher -config /etc/stratumSwitcher/config.json -check -pools"),
+		typed("docs/install.md", "mkdir -p /etc/systemd/system"),
+		typed("docs/install.md", "systemctl reload stratumSwitcher\n"),
+		awaitIn("/var/log/stratumSwitcher/stratumSwitcher.INFO", "upgraded version="),
+		typed("docs/install.md", "echo 'days=14'"),
+		meanwhile("systemctl start supervisor"), // a new package starts it
+		typed("docs/install.md", "apt-get install supervisor"),
+		meanwhile(`sleep 7; supervisorctl status stratumSwitcher | grep RUNNING`), // startsecs
+		typed("docs/install.md", "supervisorctl signal USR2"),
+		typed("README.md", "supervisorctl signal USR2"),
+		typed("docs/upgrading.md", "supervisorctl signal USR2"),
+		typed("docs/upgrading.md", "curl -s -o /dev/null"),
+		typed("docs/install.md", "apt-get install ./build/stratumswitcher_"),
+		typed("docs/install.md", "apt-get remove"),
+		typed("docs/install.md", "apt-get purge"),
+	}},
+	{"ByHand", systemd, []docStep{
+		inTerminal("practice", "README.md", "make practice\n"),
+		meanwhile(operatorsFile),
+		typed("docs/install.md", "make install\nuseradd"),
+		typed("docs/install.md", "systemctl daemon-reload\nsystemctl enable"),
+		await("practice", btcMiners),
+		typed("docs/install.md", "make install\nsystemctl daemon-reload"),
+		awaitIn("/var/log/stratumSwitcher/stratumSwitcher.INFO", "upgraded version="),
+		typed("docs/install.md", "systemctl disable --now stratumSwitcher stratumSwitcher-logs.timer"),
+		meanwhile(`! find / -xdev -iname '*stratumswitcher*' -newer /usr/local/bin/editor -not -path '/mnt/*' -not -path '/root/*' 2>/dev/null | grep .`),
+	}},
+}
+
+// TestDocCommands plays the scenes.
+func TestDocCommands(t *testing.T) {
+	t.Parallel()
+	blocks := docBlocks(t)
+	for _, s := range docScenes {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			out, err := s.play(t, blocks)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			t.Log(out)
+			for _, wrong := range []string{"KeeperErrorCode", "Node does not exist", "Node already exists"} {
+				if strings.Contains(out, wrong) {
+					t.Errorf("%q in\n%s", wrong, out)
+				}
+			}
+		})
+	}
+}
+
+// script is the scene as a shell script. Each of its commands must end well.
+func (s docScene) script(t testing.TB, blocks []docBlock) string {
+	t.Helper()
+	var script strings.Builder
+	script.WriteString(docStart)
+	for _, step := range s.steps {
+		text := step.script
+		if step.page != "" {
+			text = blocks[findBlock(t, blocks, step.page, step.block)].toRun()
+		}
+		if step.terminal != "" {
+			text = "(" + text + ") >" + step.terminal + ".log 2>&1 </dev/null &"
+		}
+		script.WriteString(text + "\n")
+	}
+	return script.String()
+}
+
+func (s docScene) play(t *testing.T, blocks []docBlock) (string, error) {
+	t.Helper()
+	shared := t.TempDir()
+	source := filepath.Join(shared, "source")
+	command(t, "", "cp", "-r", ".", source)
+	for _, name := range []string{"config.json", "coins.json", "stratumSwitcher", "build"} {
+		if err := os.RemoveAll(filepath.Join(source, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := s.script(t, blocks)
+	m := startMachineAlone(t, shared, s.init...)
+	if s.init[0] == systemd[0] {
+		m.expect("active", `systemctl is-active machine.target`)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	defer cancel()
+	line := asRoot(append([]string{"nsenter", "-t", m.pid, "-m", "-n", "-p", "-u", "-i", "-C", "-r", "-w", "env", "-i"}, append(docEnv(t), "sh", "-exc", script)...)...)
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
+	cmd.Stdin = strings.NewReader(strings.Repeat("y\n", 100_000)) // apt-get asks
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// docEnv is the environment of the scenes: of a root that has Go.
+func docEnv(t testing.TB) []string {
+	t.Helper()
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" + strings.TrimSpace(command(t, "", "go", "env", "GOROOT")) + "/bin", "HOME=/root"}
+	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOFLAGS", "GOTOOLCHAIN"} {
+		env = append(env, name+"="+strings.TrimSpace(command(t, "", "go", "env", name)))
+	}
+	return env
+}
