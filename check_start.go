@@ -36,6 +36,12 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := checkEventFile(c); err != nil {
+		if before == nil || !errors.Is(err, regularfile.ErrTooSlow) {
+			return nil, nil, err
+		}
+		warnings = append(warnings, "warning: "+err.Error()) // its events are lost, and no more
+	}
 	raiseDescriptorLimit()
 	pools, err := newPools(c, newHealth())
 	if err != nil {

@@ -81,6 +81,10 @@ type Config struct {
 	// Default: none.
 	CoinFile string `json:",omitempty"`
 
+	// EventFile is the file that events are written to, one JSON object a line.
+	// Default: none.
+	EventFile string `json:",omitempty"`
+
 	// DrainSeconds (0-600) is how long the link to the previous pool is kept
 	// after a switch for shares that are still on their way. 0 disables this.
 	// Default: 5.
@@ -163,6 +167,7 @@ var configKeys = []configKey[Config]{
 	{"EnableHTTPDebug", boolValue(func(c *Config) *bool { return &c.EnableHTTPDebug }, false), nil},
 	{"HTTPDebugListenAddr", textValue(func(c *Config) *string { return &c.HTTPDebugListenAddr }, "127.0.0.1:6060", wantHTTP), (*Config).checkHTTPAddr},
 	{"CoinFile", textValue(func(c *Config) *string { return &c.CoinFile }, "", `a file name, such as "coins.json"`), (*Config).checkCoinFile},
+	{"EventFile", textValue(func(c *Config) *string { return &c.EventFile }, "", `a file name, such as "events.json"`), (*Config).checkEventFileName},
 	{"DrainSeconds", numberValue(func(c *Config) *int { return &c.DrainSeconds }, 5, 0, 600, " (0: off)"), nil},
 	{"PoolIdleSeconds", numberValue(func(c *Config) *int { return &c.PoolIdleSeconds }, 120, 0, 86400, " (0: off)"), nil},
 	{"ExtraNonce2Size", numberValue(func(c *Config) *int { return &c.ExtraNonce2Size }, 0, 0, 8, " (0: as fits)"), nil},
@@ -251,6 +256,12 @@ func (c *Config) checkHTTPAddr(key string, p *configProblems) {
 func (c *Config) checkCoinFile(key string, p *configProblems) {
 	if c.CoinFile != "" && c.usesZooKeeper() {
 		p.add(key, fmt.Sprintf("is %q beside ZKBroker, must be left out, or ZKBroker must be: coins come from one of them", strictjson.Shorten(c.CoinFile)))
+	}
+}
+
+func (c *Config) checkEventFileName(key string, p *configProblems) {
+	if c.EventFile != "" && c.EventFile == c.CoinFile {
+		p.add(key, fmt.Sprintf("is %q, which is the CoinFile too, must be another file", strictjson.Shorten(c.EventFile)))
 	}
 }
 

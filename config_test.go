@@ -27,6 +27,8 @@ var badConfigs = map[string]string{
 	"comment-key":           `_comment (line 3, value "our farm") is not a known key, and there are no comments`,
 	"drain-seconds":         `DrainSeconds is 601, must be a whole number 0-600 (0: off)`,
 	"duplicate-key":         `ServerID is given twice, in lines 3 and 4, must be given once`,
+	"event-file-type":       `EventFile is ["events.json"], must be a file name, such as "events.json"`,
+	"event-file":            `EventFile is "coins.json", which is the CoinFile too, must be another file`,
 	"empty-pools":           `StratumServerMap is {}, must be an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`,
 	"empty":                 `line 1 column 1: the file is empty`,
 	"http-debug-addr":       `HTTPDebugListenAddr is "6060" (missing port in address), must be "host:port" with port 0-65535, such as "127.0.0.1:6060"`,

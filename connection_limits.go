@@ -9,6 +9,7 @@ import (
 
 	"github.com/golang/glog"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hostaddr"
 )
 
@@ -117,6 +118,9 @@ func (m *sessionManager) turnedAway(why refusal, addr netip.AddrPort) {
 	c.last = addr
 	c.mu.Unlock()
 	m.monitor.refusal("", why.String(), "last from "+addr.Addr().String())
+	if m.monitor.file != nil {
+		m.monitor.record(eventfile.Event{Kind: eventfile.KindRefusal, What: why.String(), Miner: addr.String()})
+	}
 	m.logRefusals(why)
 }
 

@@ -36,6 +36,7 @@ func (d *daemon) start(configPath string) error {
 		return err
 	}
 	defer d.coins.Close()
+	defer d.manager.openEvents(nil)()
 	ln, err := listen(d.config.ListenAddr)
 	if err != nil {
 		return err
@@ -62,7 +63,13 @@ func (d *daemon) prepare(st *runtimeState) error {
 	if d.coins, err = newCoinSource(d.config, st); err != nil {
 		return err
 	}
-	if d.manager, err = newSessionManager(d.config, d.coins); err != nil {
+	if st == nil { // miners that are there already need no file of events
+		err = checkEventFile(d.config)
+	}
+	if err == nil {
+		d.manager, err = newSessionManager(d.config, d.coins)
+	}
+	if err != nil {
 		d.coins.Close()
 		return err
 	}

@@ -85,6 +85,12 @@ func (mon *monitor) handshakeFailed(f handshakeFailure) {
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: f.String()}, "")
 }
 
+// handshakeFailed is the monitor's for this session.
+func (s *Session) handshakeFailed(f handshakeFailure) {
+	s.manager.monitor.handshakeFailed(f)
+	s.recordRefused(f, "")
+}
+
 // refused counts a miner that is refused after it has named its sub-account,
 // and notes it for the events.
 func (mon *monitor) refused(account string, f handshakeFailure, why string) {

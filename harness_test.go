@@ -127,6 +127,7 @@ func startSwitcher(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, 
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(m.openEvents(nil))
 	m.start()
 	coins.Start(m)
 	m.serve(ln)

@@ -69,6 +69,14 @@ func (l *link) open() bool { return l != nil && l.socket != nil }
 // leads reports whether sock is the link's connection.
 func (l *link) leads(sock *relay.Socket) bool { return l.open() && l.socket == sock }
 
+// where is the text of the link's address; empty if nobody knows it.
+func (l *link) where() string {
+	if l.address == nil {
+		return ""
+	}
+	return l.address.text
+}
+
 // leadsTo reports whether the link goes to an address of p. For a link taken
 // over from the previous process, only the pool may be known.
 func (l *link) leadsTo(p *pool, a *poolAddress) bool {

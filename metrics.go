@@ -68,6 +68,7 @@ var (
 	descDropped    = desc("lines_dropped_total", "Lines that did not go on to the other side.", "reason")
 
 	descLogLost     = desc("log_lines_dropped_total", "Lines that an output of the log left out: there was no room, or it could not be written to.", "output")
+	descEvents      = desc("event_file_events_total", "Events that were written to EventFile, and that were lost: there was no room, or they were too many.", "result")
 	descLoopStalled = desc("loop_stalled", "1 while a relay loop stands still for more than 5 s, as /healthz says.")
 
 	descNoPool = desc("switches_without_pool_total", "Coin changes to no coin or to one that is not in StratumServerMap: the miners stay where they are.")
@@ -158,6 +159,10 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for output, n := range m.log.lostLines() {
 		count(descLogLost, float64(n), output)
+	}
+	if mon.file != nil {
+		count(descEvents, float64(mon.file.Written()), "written")
+		count(descEvents, float64(mon.file.Lost()), "lost")
 	}
 	gauge(descLoopStalled, oneIf(s.watch.stalled() != ""))
 	count(descNoPool, float64(mon.switchesNoPool.Load()))

@@ -15,6 +15,7 @@ import (
 var conditional = []string{
 	"stratum_switcher_coin_source_contact_age_seconds",
 	"stratum_switcher_coin_source_watches",
+	"stratum_switcher_event_file_events_total",
 	"stratum_switcher_last_upgrade_pause_seconds",
 	"stratum_switcher_log_lines_dropped_total",
 	"stratum_switcher_pool_ip_breaker_state",

@@ -317,6 +317,7 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 		return err
 	}
 	defer d.coins.Close()
+	defer d.manager.openEvents(st.Events)()
 	prepared := monotonicClock()
 	st.notAfter(time.Now())
 	d.manager.resume(st)

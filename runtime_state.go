@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
@@ -52,6 +53,9 @@ type runtimeState struct {
 
 	// Rates are the hashrates so far.
 	Rates *ratesState `json:",omitempty"`
+
+	// Events are the counts of EventFile.
+	Events *eventfile.State `json:",omitempty"`
 
 	// Switches are those whose cost is not known yet, by sub-account.
 	Switches map[string]switchState `json:",omitempty"`

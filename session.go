@@ -141,6 +141,7 @@ func (s *Session) close(why string) {
 	}
 	glog.V(2).Infof("%s closed phase=%s: %s", s, s.phase, why)
 	s.phase = phaseClosed
+	s.recordGone(why)
 	s.endHandshake()
 	if s.query != nil {
 		s.manager.coins.Cancel(s.query)
@@ -161,6 +162,7 @@ func (s *Session) close(why string) {
 // connection, so that the miner's own failover can act.
 func (s *Session) refuse(e *stratum.Error, why string) {
 	s.manager.monitor.refused(s.auth.name.Account, handshakeFailureOf(e), why)
+	s.recordRefused(handshakeFailureOf(e), why)
 	glog.V(2).Infof("%s refused code=%d: %s", s, e.Code, why)
 	s.miner.Write(s.dialect().AppendError(nil, s.auth.id, e, s.manager.ids.server()))
 	s.close(e.Text)

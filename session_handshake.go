@@ -85,7 +85,7 @@ func (s *Session) endHandshake() {
 func (s *Session) handshakeTimeout() {
 	h := s.handshake
 	if !h.started {
-		s.manager.monitor.handshakeFailed(failSilent)
+		s.handshakeFailed(failSilent)
 		s.close("sent nothing")
 		return
 	}
@@ -97,7 +97,7 @@ func (s *Session) handshakeTimeout() {
 		s.refuse(stratum.ErrConnectFailed, "no pool in time")
 		return
 	}
-	s.manager.monitor.handshakeFailed(failUnauthorized)
+	s.handshakeFailed(failUnauthorized)
 	s.close("not authorized in time")
 }
 
@@ -109,7 +109,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 		n, err := s.takeProxyHeader(b)
 		switch {
 		case err != nil:
-			s.manager.monitor.handshakeFailed(failNotStratum)
+			s.handshakeFailed(failNotStratum)
 			s.close(err.Error())
 			return len(b)
 		case n < 0:
@@ -134,7 +134,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 			return used
 		}
 		if b[used] != '{' {
-			s.manager.monitor.handshakeFailed(failNotStratum)
+			s.handshakeFailed(failNotStratum)
 			s.close(notStratum(b[used:]))
 			return len(b)
 		}
@@ -144,7 +144,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 		line := stratum.NextLine(b[used:])
 		if line == nil || len(line) > stratum.MaxMinerLine {
 			if len(b)-used > stratum.MaxMinerLine {
-				s.manager.monitor.handshakeFailed(failLineTooLong)
+				s.handshakeFailed(failLineTooLong)
 				s.close(relay.ErrLineTooLong.Error())
 				return len(b)
 			}
@@ -200,14 +200,14 @@ func (s *Session) answerError(r *stratum.Request, e *stratum.Error) {
 	if s.manager.chain == stratum.Ethereum && s.subscription == nil && bytes.HasPrefix([]byte(r.Method), []byte("eth_")) {
 		d = stratum.DialectRPC2
 	}
-	s.manager.monitor.handshakeFailed(handshakeFailureOf(e))
+	s.handshakeFailed(handshakeFailureOf(e))
 	s.handshake.out = d.AppendError(s.handshake.out, r.ID, e, s.manager.ids.server())
 }
 
 func (s *Session) handshakeLine(line []byte) {
 	h := s.handshake
 	if h.lines++; h.lines > maxHandshakeLines {
-		s.manager.monitor.handshakeFailed(failTooMany)
+		s.handshakeFailed(failTooMany)
 		s.close("too many requests before authorization")
 		return
 	}
@@ -219,7 +219,7 @@ func (s *Session) handshakeLine(line []byte) {
 		h.out = append(h.out, s.refuseLine(line, err)...)
 		s.manager.monitor.dropped[dropNotJSON].Add(1)
 		if h.badLines++; h.badLines > maxBadLines {
-			s.manager.monitor.handshakeFailed(failNotStratum)
+			s.handshakeFailed(failNotStratum)
 			s.close("lines that are not JSON")
 		}
 		return

@@ -353,6 +353,7 @@ func answerIn(err error) *stratum.Response {
 // to mining.subscribe.
 func (s *Session) passRefusal(answer *stratum.Response, why error) {
 	s.manager.monitor.refused(s.account.name, failRefused, why.Error())
+	s.recordRefused(failRefused, why.Error())
 	s.miner.Write(s.dialect().AppendForwarded(nil, s.auth.id, answer))
 	s.backToHandshake()
 }

@@ -20,6 +20,9 @@ func (s *Session) linkReady(k *poolLink) {
 	s.expectDifficulty(k, first)
 	s.relay(words)
 	s.manager.linked(s, former)
+	if first {
+		s.recordConnected()
+	}
 	glog.V(2).Infof("%s mining coin=%q pool=%s", s, k.pool.coin, s.link.address.text)
 	if wanted := s.manager.wantedPool(s); wanted != nil && wanted != s.link.pool {
 		s.switchTo(wanted)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
@@ -19,6 +20,7 @@ import (
 type monitor struct {
 	events  journal.Events
 	history journal.History
+	file    *eventfile.File // EventFile; nil without one
 
 	listening   atomic.Bool
 	connections atomic.Int64 // miners that were let in
@@ -80,6 +82,7 @@ func newMonitor() *monitor {
 // switchBegins notes a coin change. known says that the coin has a pool.
 func (mon *monitor) switchBegins(account, from, to string, miners int, known bool) {
 	key := journal.Key{Kind: journal.Switch, What: "coin changed", Account: account, Coin: from, To: to}
+	defer func() { mon.recordSwitch(&key, miners) }()
 	switch {
 	case to == "":
 		mon.switchesNoPool.Add(1)
@@ -112,12 +115,14 @@ func countMiners(n int) string {
 func (mon *monitor) switchDone(account string, run *switchRun) {
 	mon.switchSeconds.Observe(run.took.Seconds())
 	mon.switchMoved.WithLabelValues(run.coin).Add(float64(run.moved))
+	mon.recordMoved(account, run)
 	mon.events.Amend(journal.Good, run.key(account), run.movedText())
 }
 
 // switchCost notes what a switch has cost, whether all miners have moved or not.
 func (mon *monitor) switchCost(account string, c *switchCost) {
 	mon.addCost(c)
+	mon.recordCost(account, c)
 	level := journal.Good
 	if c.took == 0 {
 		level = journal.Note
@@ -139,10 +144,12 @@ func (mon *monitor) addCost(c *switchCost) {
 // takenOut notes that an address is not dialled for a while, and back that it
 // is in use again.
 func (mon *monitor) takenOut(coin, pool string, err error) {
+	mon.record(eventfile.Event{Kind: eventfile.KindFailover, What: "taken out", Coin: coin, Pool: pool, Detail: err.Error()})
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Failover, What: "pool taken out", Coin: coin, Pool: pool, About: blameAddress.String()}, err.Error())
 }
 
 func (mon *monitor) back(at fmt.Stringer) {
+	mon.record(eventfile.Event{Kind: eventfile.KindFailover, What: "back", Pool: at.String()})
 	mon.events.Add(journal.Good, journal.Key{Kind: journal.Failover, What: "pool is back", Pool: at.String()}, "")
 }
 
@@ -245,17 +252,21 @@ func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time,
 	}
 	mon.upgraded.Store(now.Unix())
 	level, detail := journal.Good, fmt.Sprintf("version %s, %d sessions", version, sessions)
+	e := eventfile.Event{Kind: eventfile.KindUpgrade, What: "upgraded", Detail: "version " + version, Miners: eventfile.Of(sessions), Missing: eventfile.Of(lost)}
 	if lost > 0 {
 		level, detail = journal.Bad, fmt.Sprintf("%s, %d lost", detail, lost)
 	}
 	if pause >= 0 {
 		mon.upgradePause.Store(int64(pause))
+		e.Seconds = eventfile.Of(pause.Seconds())
 		detail += fmt.Sprintf(", pause %d ms", pause.Milliseconds())
 	}
+	mon.record(e)
 	mon.events.Add(level, journal.Key{Kind: journal.Process, What: "upgraded"}, detail)
 }
 
 func (mon *monitor) upgradeFailed(err error) {
 	mon.upgradesFailed.Add(1)
+	mon.record(eventfile.Event{Kind: eventfile.KindUpgrade, What: "failed", Detail: err.Error()})
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Process, What: "upgrade failed"}, err.Error())
 }

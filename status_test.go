@@ -25,10 +25,13 @@ type testStatus struct {
 	t testing.TB
 }
 
-func startStatusOf(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool) (*testSwitcher, *testStatus) {
+func startStatusOf(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, change ...func(*Config)) (*testSwitcher, *testStatus) {
 	t.Helper()
 	m := startSwitcher(t, coins, pools, func(c *Config) {
 		c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
+		for _, f := range change {
+			f(c)
+		}
 	})
 	return m, statusOf(t, m)
 }

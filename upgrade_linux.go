@@ -121,7 +121,9 @@ func (u *upgrader) upgrade() error {
 	for _, l := range u.limitedLogs {
 		l.Tell()
 	}
-	u.log.drain(logDrainTime - logFrozenTime) // so that little is left to write while nothing is relayed
+	// Little must be left to write while nothing is relayed.
+	u.log.drain(logDrainTime - logFrozenTime)
+	u.manager.monitor.file.Drain(eventsDrainTime)
 	if err := u.log.mayReplace(); err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
@@ -272,6 +274,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 	m := u.manager
 	fds := []int{m.listener.FD()}
 	switches := m.accounts.switches() // before the events, which tell of those that are over
+	m.monitor.file.Drain(logFrozenTime)
 	st := &runtimeState{
 		Action:        runtimeAction,
 		Version:       runtimeVersion,
@@ -289,6 +292,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		Rates:         m.rates.state(),
 		Sizes:         m.sizes.state(),
 		Switches:      switches,
+		Events:        m.monitor.file.State(),
 	}
 	if m.resumed != nil {
 		st.Upgrades = m.resumed.Upgrades

@@ -23,6 +23,7 @@ type Config struct {
 	EnableHTTPDebug              bool
 	HTTPDebugListenAddr          string
 	CoinFile                     string `json:",omitempty"`
+	EventFile                    string `json:",omitempty"`
 	DrainSeconds                 int
 	PoolIdleSeconds              int
 	ExtraNonce2Size              int      `json:",omitempty"`

@@ -74,6 +74,9 @@ func (m *Miner) Totals() MinerTotals {
 	return MinerTotals{m.submitted, m.accepted, m.unknown, m.refused, m.last}
 }
 
+// Work returns the work of the accepted shares of known difficulty, in hashes.
+func (m *Miner) Work() float64 { return m.work * hashesPerUnit }
+
 // Recent returns the hashrate of the last MinerWindow. It is right from the start,
 // because the time before the miner connected has no weight.
 func (m *Miner) Recent(now uint32) Rate {

@@ -1,0 +1,156 @@
+//go:build linux && e2e
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+)
+
+// fileEvents reads an event file, whose lines must all be whole.
+func fileEvents(t *testing.T, path string) (events []eventfile.Event) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(content) {
+		if line[len(line)-1] != '\n' {
+			break // it is being written
+		}
+		var e eventfile.Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			t.Fatalf("line %q: %v", line, err)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+func countEvents(events []eventfile.Event, kind eventfile.Kind, what string) (n int) {
+	for _, e := range events {
+		if e.Kind == kind && (what == "" || e.What == what) {
+			n++
+		}
+	}
+	return n
+}
+
+// Upgrades lose no event, the file may be moved away, and a full disk loses
+// events, says how many, and costs no miner anything. A switch in the middle of
+// which the program is upgraded is one.
+func TestEventFile(t *testing.T) {
+	btc, bcc := testkit.TwoPools(t)
+	disk := tmpfs(t, "256k")
+	path := filepath.Join(disk, "events.json")
+	c := daemontest.FileConfig(btc, bcc)
+	c.EventFile = path
+	coins := map[string]string{"alice": "btc", "bob": "btc"}
+	p := daemontest.Start(t, c, coins)
+	miners := testkit.StartMiners(t, p.Addr, "alice", 20)
+	await := func(what string, path string, kind eventfile.Kind, which string, n int) []eventfile.Event {
+		t.Helper()
+		var events []eventfile.Event
+		testkit.Eventually(t, what, func() bool {
+			events = fileEvents(t, path)
+			return countEvents(events, kind, which) >= n
+		})
+		return events
+	}
+	await("all are connected", path, eventfile.KindConnected, "", 20)
+
+	// One after the other, so that each upgrade has events before and after it.
+	for i := range 3 {
+		coins["alice"] = []string{"bcc", "btc"}[i%2]
+		p.SetCoins(coins)
+		await("the switch begins", path, eventfile.KindSwitch, "begins", i+1)
+		p.GoodUpgrade()
+		await("all have moved", path, eventfile.KindSwitch, "moved", i+1)
+	}
+	events := await("the upgrades are noted", path, eventfile.KindUpgrade, "upgraded", 3)
+	if n := countEvents(events, eventfile.KindLost, ""); n > 0 {
+		t.Errorf("%d lines say that events are missing", n)
+	}
+	if n := countEvents(events, eventfile.KindSwitch, "cost"); n != 2 {
+		t.Errorf("%d switches have told their cost, want the 2 that the next one has cut", n)
+	}
+	moved := 0
+	for _, e := range events {
+		switch {
+		case e.Kind == eventfile.KindUpgrade && (*e.Miners != 20 || *e.Missing != 0 || e.Seconds == nil):
+			t.Errorf("upgrade: %+v", e)
+		case e.Kind == eventfile.KindSwitch && e.What == "moved":
+			moved++
+			if *e.Miners != 20 || *e.Seconds <= 0 {
+				t.Errorf("switch %d: %d miners in %v s", moved, *e.Miners, *e.Seconds)
+			}
+		}
+	}
+
+	// Moved away, as by logrotate.
+	away := filepath.Join(disk, "events.json.1")
+	if err := os.Rename(path, away); err != nil {
+		t.Fatal(err)
+	}
+	before := len(events)
+	var crew []*stratumtest.Miner
+	testkit.Eventually(t, "the file is made anew", func() bool {
+		crew = append(crew, testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.1", Manual: true}))
+		testkit.WaitPool(t, crew[len(crew)-1], "btc")
+		return countEvents(fileEvents(t, path), eventfile.KindConnected, "") > 0
+	})
+	testkit.Eventually(t, "each is in one of the files", func() bool {
+		return countEvents(fileEvents(t, away)[before:], eventfile.KindConnected, "")+countEvents(fileEvents(t, path), eventfile.KindConnected, "") == len(crew)
+	})
+
+	// A full disk, also over an upgrade.
+	filler := filepath.Join(disk, "filler")
+	if err := fillDisk(filler); err != nil {
+		t.Fatal(err)
+	}
+	gone := 0
+	for range 40 { // more than there is room for behind the last line
+		m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.2", Manual: true})
+		testkit.WaitPool(t, m, "btc")
+		m.Close()
+		gone++
+	}
+	p.WaitLog(`event file: .*no space left on device; events are lost`)
+	p.GoodUpgrade()
+	for _, m := range miners {
+		testkit.WantAccepted(t, m, 1)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.3", Manual: true})
+	testkit.WaitPool(t, m, "btc")
+	var lost uint64
+	testkit.Eventually(t, "the file says what is missing", func() bool {
+		lost = 0
+		events = fileEvents(t, path)
+		for _, e := range events {
+			lost += e.Count
+		}
+		return lost > 0 && events[len(events)-1].Worker == "bob.3"
+	})
+	m.Close()
+	for _, m := range append(miners, crew...) {
+		m.Close()
+	}
+	// Every miner that came has gone, and what is not in the file is counted.
+	testkit.Eventually(t, "each event is there or counted", func() bool {
+		all := append(fileEvents(t, away), fileEvents(t, path)...)
+		there := countEvents(all, eventfile.KindConnected, "") + countEvents(all, eventfile.KindGone, "") + countEvents(all, eventfile.KindUpgrade, "")
+		return there+int(lost) == 2*(20+len(crew)+gone+1)+4
+	})
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
+)
+
+// EventFile: what happens, for other programs; docs/events.md has the fields.
+// Without one nothing is put together.
+
+const (
+	// eventsDrainTime is how long the process waits for events to be written before
+	// it is replaced, eventsEndTime before it ends: all its miners go then.
+	eventsDrainTime = logDrainTime - logFrozenTime
+	eventsEndTime   = time.Second
+)
+
+// checkEventFile reports why nothing could be written to the EventFile of a
+// configuration, if that is a mistake and not a full disk.
+func checkEventFile(c *Config) error {
+	if c.EventFile == "" {
+		return nil
+	}
+	_, err := regularfile.InTime(regularfile.Wait, func() (struct{}, error) { return struct{}{}, eventfile.Check(c.EventFile) })
+	if err != nil {
+		return fmt.Errorf("EventFile %q: %w", c.EventFile, err)
+	}
+	return nil
+}
+
+// openEvents begins to write events; before is what the process before has
+// counted. Nothing may run yet. The caller ends it after all that has events.
+func (m *sessionManager) openEvents(before *eventfile.State) (end func()) {
+	if m.config.EventFile == "" {
+		return func() {}
+	}
+	f := eventfile.Open(m.config.EventFile, func(err error) { m.limitedLog.Warningf("event file", "%v; events are lost", err) })
+	f.Resume(before)
+	m.monitor.file = f
+	return func() { f.Close(eventsEndTime) }
+}
+
+// record writes an event.
+func (mon *monitor) record(e eventfile.Event) { mon.file.Add(e) }
+
+// recordSwitch writes what switchBegins has noted.
+func (mon *monitor) recordSwitch(key *journal.Key, miners int) {
+	what := key.What
+	if what == "coin changed" {
+		what = "begins"
+	}
+	mon.record(eventfile.Event{Kind: eventfile.KindSwitch, What: what, Account: key.Account, Coin: key.Coin, To: key.To, Miners: eventfile.Of(miners)})
+}
+
+// recordMoved writes that the last miner has moved.
+func (mon *monitor) recordMoved(account string, r *switchRun) {
+	if mon.file != nil {
+		mon.record(r.event(account, "moved"))
+	}
+}
+
+// recordCost writes what a switch has cost.
+func (mon *monitor) recordCost(account string, c *switchCost) {
+	if mon.file == nil {
+		return
+	}
+	e := c.event(account, "cost")
+	e.Detail = c.cut
+	e.Cost = &eventfile.Cost{
+		Late:          make(map[string]uint64, lateEnds),
+		RefusedBefore: c.lostBefore, RefusedAfter: c.lostAfter, Before: c.before.Seconds(), After: c.after.Seconds(),
+	}
+	for end, n := range c.lateCounts {
+		e.Cost.Late[lateEnd(end).String()] = n
+	}
+	mon.record(e)
+}
+
+func (r *switchRun) event(account, what string) eventfile.Event {
+	e := eventfile.Event{Kind: eventfile.KindSwitch, What: what, Account: account, Coin: r.from, To: r.coin, Miners: eventfile.Of(r.moved)}
+	if r.took > 0 {
+		e.Seconds = eventfile.Of(r.took.Seconds())
+	}
+	return e
+}
+
+// event is one about this miner.
+func (s *Session) event(kind eventfile.Kind, what string) eventfile.Event {
+	e := eventfile.Event{Kind: kind, What: what, Miner: s.addr.String()}
+	if s.hasID {
+		e.Session = fmt.Sprintf("%08x", s.id)
+	}
+	if s.subscription != nil {
+		e.Agent = s.subscription.UserAgent
+	}
+	if s.auth != nil {
+		e.Worker, e.Account = s.auth.name.String(), s.auth.name.Account
+	}
+	if s.account != nil {
+		e.Account = s.account.name
+	}
+	if s.link != nil {
+		e.Coin, e.Pool = s.link.pool.coin, s.link.where()
+	}
+	return e
+}
+
+func (s *Session) recordRefused(f handshakeFailure, why string) {
+	if s.manager.monitor.file == nil {
+		return
+	}
+	e := s.event(eventfile.KindRefusal, f.String())
+	e.Detail = why
+	s.manager.monitor.record(e)
+}
+
+// recordConnected writes that the miner has its first pool link.
+func (s *Session) recordConnected() {
+	if s.manager.monitor.file != nil {
+		s.manager.monitor.record(s.event(eventfile.KindConnected, ""))
+	}
+}
+
+// recordGone writes that a miner that had a pool link has left.
+func (s *Session) recordGone(why string) {
+	if s.manager.monitor.file == nil || s.link == nil {
+		return
+	}
+	e, counted := s.event(eventfile.KindGone, ""), s.shares.Totals()
+	e.Detail = why
+	e.Seconds = eventfile.Of(float64(max(0, time.Now().Unix()-s.since)))
+	e.Totals = &eventfile.Totals{
+		Submitted: uint64(counted.Submitted), Accepted: uint64(counted.Accepted), Unknown: uint64(counted.Unknown),
+		Refused: make(map[string]uint64, hashrate.Refusals), Work: s.shares.Work(),
+	}
+	for why, n := range counted.Refused {
+		e.Totals.Refused[hashrate.Refusal(why).String()] = uint64(n)
+	}
+	s.manager.monitor.record(e)
+}

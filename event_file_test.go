@@ -1,0 +1,135 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// readEvents reads an event file.
+func readEvents(t testing.TB, path string) (events []eventfile.Event) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(content) {
+		var e eventfile.Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			t.Fatalf("line %q: %v", line, err)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// What happens to miners and sub-accounts is in the file, with its figures.
+func TestEventsOfMinersAndSwitches(t *testing.T) {
+	btc, bcc := twoPools(t)
+	coins := newMemoryCoins(map[string]string{"alice": "btc", "lost": "xyz"})
+	path := filepath.Join(t.TempDir(), "events.json")
+	m, s := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc}, func(c *Config) { c.EventFile = path })
+	file := m.monitor.file
+
+	alice := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.rig1", UserAgent: "cgminer/4.11", Manual: true, Password: "secret"})
+	waitPool(t, alice, "btc")
+	for range 3 {
+		if code, err := alice.Submit(waitContext(t), nil); code != 0 || err != nil {
+			t.Fatal(code, err)
+		}
+	}
+	bcc.SetModes(stratumtest.Modes{RejectShares: true})
+	coins.set("alice", "bcc")
+	waitPool(t, alice, "bcc")
+	if code, err := alice.Submit(waitContext(t), nil); code == 0 || err != nil {
+		t.Fatal(code, err)
+	}
+	eventually(t, "all have moved", func() bool { return m.switchEvent(t, "btc", "bcc", "moved in").Count == 1 })
+	coins.set("alice", "")
+	alice.Close()
+	lost := stratumtest.DialRaw(t, m.addr)
+	lost.SendLine(rawSubscribe)
+	lost.SendLine(`{"id":2,"method":"mining.authorize","params":["lost.1","x"]}`)
+	lost.Line(stratumtest.Patience)
+	lost.Line(stratumtest.Patience)
+	lost.ExpectClosed()
+	eventually(t, "the miners have left", func() bool { return m.sessionCount() == 0 })
+	m.monitor.upgradeFailed(errors.New("no such binary"))
+	file.Drain(10 * time.Second)
+
+	events := readEvents(t, path)
+	find := func(kind eventfile.Kind, what string) eventfile.Event {
+		t.Helper()
+		for _, e := range events {
+			if e.Kind == kind && e.What == what {
+				return e
+			}
+		}
+		t.Fatalf("there is no event %s %q in %+v", kind, what, events)
+		return eventfile.Event{}
+	}
+	if e := find(eventfile.KindConnected, ""); e.Account != "alice" || e.Worker != "alice.rig1" || len(e.Session) != 8 || e.Agent != "cgminer/4.11" || e.Coin != "btc" || e.Pool != btc.Addr() || e.Miner == "" {
+		t.Errorf("connected: %+v", e)
+	}
+	if e := find(eventfile.KindSwitch, "begins"); e.Account != "alice" || e.Coin != "btc" || e.To != "bcc" || *e.Miners != 1 {
+		t.Errorf("switch begins: %+v", e)
+	}
+	if e := find(eventfile.KindSwitch, "moved"); e.Account != "alice" || e.To != "bcc" || *e.Miners != 1 || *e.Seconds <= 0 {
+		t.Errorf("switch moved: %+v", e)
+	}
+	if e := find(eventfile.KindSwitch, "cost"); e.Cost == nil || *e.Miners != 1 || e.Cost.RefusedAfter <= 0 || e.Cost.RefusedBefore != 0 || len(e.Cost.Late) != int(lateEnds) || e.Detail == "" {
+		t.Errorf("switch cost: %+v %+v", e, e.Cost)
+	}
+	find(eventfile.KindSwitch, "coin deleted")
+	if e := find(eventfile.KindGone, ""); e.Worker != "alice.rig1" || e.Coin != "bcc" || e.Totals == nil || e.Totals.Submitted != 4 || e.Totals.Accepted != 3 || e.Totals.Work <= 0 || e.Seconds == nil || e.Detail == "" {
+		t.Errorf("gone: %+v %+v", e, e.Totals)
+	} else if n := e.Totals.Refused["low_difficulty"] + e.Totals.Refused["stale"] + e.Totals.Refused["other"] + e.Totals.Refused["duplicate"] + e.Totals.Refused["unauthorized"]; n != 1 {
+		t.Errorf("gone: refused %v", e.Totals.Refused)
+	}
+	if e := find(eventfile.KindRefusal, "coin_without_pool"); e.Worker != "lost.1" || e.Miner == "" {
+		t.Errorf("refusal: %+v", e)
+	}
+	if e := find(eventfile.KindUpgrade, "failed"); e.Detail != "no such binary" {
+		t.Errorf("upgrade failed: %+v", e)
+	}
+	if content, _ := os.ReadFile(path); bytes.Contains(content, []byte("secret")) {
+		t.Error("a password is in the file")
+	}
+	s.metric(`stratum_switcher_event_file_events_total{result="written"}`, atLeast(float64(len(events))))
+	s.metric(`stratum_switcher_event_file_events_total{result="lost"}`, is(0))
+}
+
+// -check and the start refuse the same files in the same words.
+func TestEventFileIsChecked(t *testing.T) {
+	dir := t.TempDir()
+	config := func(eventFile string) string {
+		path := filepath.Join(dir, "config.json")
+		coins, err := json.Marshal(filepath.Join(dir, "coins.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := json.Marshal(eventFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := `{"ListenAddr": "127.0.0.1:0", "StratumServerMap": {"btc": {"URL": "127.0.0.1:3333"}}, "CoinFile": ` + string(coins) + `, "EventFile": ` + string(name) + `}`
+		mustDo(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	mustDo(t, os.WriteFile(filepath.Join(dir, "coins.json"), []byte(`{"alice": "btc"}`), 0o600))
+	for _, bad := range []string{dir, filepath.Join(dir, "no", "events.json"), os.DevNull} {
+		if err := wantCheckIsStart(t, config(bad)); err == nil {
+			t.Errorf("%s is not refused", bad)
+		}
+	}
+	if err := wantCheckIsStart(t, config(filepath.Join(dir, "events.json"))); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,95 @@
+package eventfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// mode lets no stranger read the file: it has names and addresses of miners.
+const mode = 0o640
+
+var errNotRegular = errors.New("not a regular file")
+
+// disk is the real place of files.
+type disk struct{}
+
+func (disk) stat(path string) (os.FileInfo, error) { return os.Stat(path) }
+
+// open opens a file to add lines to. What a process that was killed has left of a
+// line is ended.
+func (disk) open(path string) (file, error) {
+	f, err := openToAdd(path, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	if err := endLine(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// openToAdd opens a regular file. At anything else it does not block.
+func openToAdd(path string, how int) (*os.File, error) {
+	if there, err := os.Stat(path); err == nil && !there.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w", path, errNotRegular)
+	}
+	f, err := os.OpenFile(path, how|os.O_APPEND|syscall.O_NONBLOCK, mode)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: %w", path, errNotRegular) // it took the file's place meanwhile
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func endLine(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	var last [1]byte
+	if _, err := f.ReadAt(last[:], info.Size()-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	_, err = f.Write([]byte{'\n'})
+	return err
+}
+
+// Check reports why a file could not be written to that a mistake is the reason
+// of: there is no such folder, it is no regular file, it belongs to others. What
+// may pass, such as a full disk, is no error. It leaves nothing behind, and may
+// hang with its file system.
+func Check(path string) error {
+	f, err := openToAdd(path, os.O_WRONLY)
+	if err == nil {
+		return f.Close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		folder := filepath.Dir(path)
+		f, err = os.CreateTemp(folder, ".stratumSwitcher-check-*")
+		if err == nil {
+			f.Close()
+			return os.Remove(f.Name())
+		}
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = fmt.Errorf("folder %s: %w", folder, e.Err)
+		}
+	}
+	switch {
+	case errors.Is(err, errNotRegular), errors.Is(err, syscall.EISDIR), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR),
+		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return err
+	}
+	return nil
+}

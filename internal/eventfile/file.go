@@ -1,0 +1,370 @@
+// Package eventfile writes what happens to a file from which other programs read
+// one JSON object a line.
+//
+// Nothing that happens to the file matters to the switcher: Add never waits and
+// never fails. Events for which there is no room, because the disk is full or
+// hangs or there are too many, are lost, and counted. The next line that can be
+// written says how many they were.
+package eventfile
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxQueue bounds the bytes that wait to be written. Twice as many can be in
+	// memory, because the writer may be at work on as many.
+	maxQueue = 2 << 20
+
+	// keptQueue is how much memory an empty queue keeps.
+	keptQueue = 64 << 10
+
+	// Of each kind there may be perSecond events in the long run, and burst at a
+	// time: so many as miners that a farm connects at once.
+	perSecond = 200
+	burst     = 10_000
+
+	// lookEvery is how often the file is looked for at its place.
+	lookEvery = time.Second
+
+	// tellEvery is how often the owner hears that the file cannot be written.
+	tellEvery = time.Minute
+)
+
+// File is an event file. Any goroutine may use it; one of its own, which may be
+// blocked by the disk for any length of time, is the only one that touches the
+// file. All methods are no-ops on nil, which stands for no event file.
+type File struct {
+	path     string
+	troubled func(err error)
+	now      func() time.Time
+	place    place
+
+	written atomic.Uint64
+	lost    atomic.Uint64
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	pending []byte
+	lines   int    // in pending
+	missing uint64 // events lost of which no line tells yet
+	rates   map[Kind]*allowance
+	taken   int           // lines that the writer has taken
+	idle    chan struct{} // closed when all is written; nil if nobody waits
+	closed  bool
+
+	// The fields below belong to run.
+
+	file   file
+	looked time.Time
+	told   time.Time
+	spare  []byte
+}
+
+// file is the open file, and place where it is found; in tests a disk that is full.
+type file interface {
+	io.WriteCloser
+	Stat() (os.FileInfo, error)
+	Truncate(size int64) error
+}
+
+type place interface {
+	open(path string) (file, error)
+	stat(path string) (os.FileInfo, error)
+}
+
+// Open begins to write to a file, which is made when there is an event. troubled
+// hears once a minute, on another goroutine, why events are lost; it may be nil.
+func Open(path string, troubled func(err error)) *File {
+	return open(path, troubled, disk{}, time.Now)
+}
+
+func open(path string, troubled func(err error), p place, now func() time.Time) *File {
+	f := &File{path: path, troubled: troubled, now: now, place: p, wake: make(chan struct{}, 1), rates: make(map[Kind]*allowance)}
+	go f.run()
+	return f
+}
+
+// Add writes an event, with the time of now if it has none.
+func (f *File) Add(e Event) {
+	if f == nil {
+		return
+	}
+	now := f.now()
+	f.mu.Lock()
+	allowed := f.allow(e.Kind, now)
+	f.mu.Unlock()
+	if !allowed {
+		return
+	}
+	if e.Time.IsZero() {
+		e.Time = now
+	}
+	e.Time = e.Time.UTC()
+	e.clip()
+	line, err := json.Marshal(&e)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil || f.closed || len(f.pending)+len(line) >= maxQueue { // there is no JSON for NaN
+		f.lose(1)
+		return
+	}
+	f.pending = append(append(f.pending, line...), '\n')
+	f.lines++
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// lose counts events that are not written. f.mu is held.
+func (f *File) lose(n int) {
+	f.missing += uint64(n)
+	f.lost.Add(uint64(n))
+}
+
+// allowance is how many events of a kind there may be.
+type allowance struct {
+	left  float64
+	since time.Time
+}
+
+// allow takes one event from its kind's allowance. f.mu is held.
+func (f *File) allow(kind Kind, now time.Time) bool {
+	a := f.rates[kind]
+	if a == nil {
+		a = &allowance{burst, now}
+		f.rates[kind] = a // kinds are constants of the program: there are few
+	}
+	if elapsed := now.Sub(a.since); elapsed > 0 {
+		a.left = min(burst, a.left+elapsed.Seconds()*perSecond)
+	}
+	a.since = now
+	if a.left < 1 {
+		f.lose(1)
+		return false
+	}
+	a.left--
+	return true
+}
+
+// Written is how many events were written, Lost how many were not.
+func (f *File) Written() uint64 {
+	if f == nil {
+		return 0
+	}
+	return f.written.Load()
+}
+
+func (f *File) Lost() uint64 {
+	if f == nil {
+		return 0
+	}
+	return f.lost.Load()
+}
+
+// Drain waits until all events are written or lost, but not for longer than most.
+func (f *File) Drain(most time.Duration) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	if f.lines == 0 && f.taken == 0 {
+		f.mu.Unlock()
+		return
+	}
+	if f.idle == nil {
+		f.idle = make(chan struct{})
+	}
+	idle := f.idle
+	f.mu.Unlock()
+	select {
+	case <-idle:
+	case <-time.After(most):
+	}
+}
+
+// State is what the next process has to know of an event file. Events that are not
+// written when it is made are missing for that process.
+type State struct {
+	Written, Lost uint64
+	Missing       uint64 `json:",omitempty"` // no line tells of them yet
+}
+
+// State describes the file for the process that takes over; nil without a file.
+func (f *File) State() *State {
+	if f == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	waiting := uint64(f.lines + f.taken)
+	return &State{Written: f.written.Load(), Lost: f.lost.Load() + waiting, Missing: f.missing + waiting}
+}
+
+// Resume goes on with the counts of the process before. It is a no-op without a
+// state.
+func (f *File) Resume(st *State) {
+	if f == nil || st == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.written.Add(st.Written)
+	f.lost.Add(st.Lost)
+	f.missing += st.Missing
+}
+
+// Close ends the file as Drain does. Events that are added later are lost.
+func (f *File) Close(most time.Duration) {
+	if f == nil {
+		return
+	}
+	f.Drain(most)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.closed = true
+		close(f.wake)
+	}
+}
+
+// run writes what is added, until Close.
+func (f *File) run() {
+	for range f.wake {
+		for {
+			batch, lines := f.take()
+			if lines == 0 {
+				break
+			}
+			f.write(batch)
+			if cap(batch) <= keptQueue {
+				f.spare = batch
+			}
+		}
+	}
+	if f.file != nil {
+		f.file.Close()
+	}
+}
+
+// take gives the writer all that is pending.
+func (f *File) take() (batch []byte, lines int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	batch, lines = f.pending, f.lines
+	f.pending, f.lines, f.spare = f.spare[:0], 0, nil
+	f.taken = lines
+	if lines == 0 && f.idle != nil {
+		close(f.idle)
+		f.idle = nil
+	}
+	return batch, lines
+}
+
+// write writes lines, or loses them. A line before them tells of those that were
+// lost earlier.
+func (f *File) write(lines []byte) {
+	f.mu.Lock()
+	missing := f.missing
+	f.mu.Unlock()
+	if missing > 0 {
+		if err := f.tell(missing); err != nil {
+			f.failed(lines, err)
+			return
+		}
+		f.mu.Lock()
+		f.missing -= missing // there may be more by now
+		f.mu.Unlock()
+	}
+	n, err := f.tryWrite(lines)
+	f.written.Add(uint64(bytes.Count(lines[:n], []byte{'\n'})))
+	if err != nil {
+		f.failed(lines[n:], err)
+	}
+}
+
+// tell writes that so many events are missing.
+func (f *File) tell(missing uint64) error {
+	line, err := json.Marshal(&Event{Time: f.now().UTC(), Kind: KindLost, Count: missing})
+	if err == nil {
+		_, err = f.tryWrite(append(line, '\n'))
+	}
+	return err
+}
+
+// failed counts lines that could not be written.
+func (f *File) failed(lines []byte, err error) {
+	f.mu.Lock()
+	f.lose(bytes.Count(lines, []byte{'\n'}))
+	f.mu.Unlock()
+	if now := f.now(); f.troubled != nil && (f.told.IsZero() || now.Sub(f.told) >= tellEvery) {
+		f.told = now
+		f.troubled(fmt.Errorf("event file: %w", err))
+	}
+}
+
+// tryWrite returns how many bytes of whole lines were written.
+func (f *File) tryWrite(lines []byte) (int, error) {
+	if err := f.ready(); err != nil {
+		return 0, err
+	}
+	n, err := f.file.Write(lines)
+	if err == nil {
+		return n, nil
+	}
+	whole := bytes.LastIndexByte(lines[:n], '\n') + 1
+	if whole < n {
+		f.cut(int64(n - whole))
+	}
+	f.file.Close() // there may be a better one at the next event
+	f.file = nil
+	return whole, err
+}
+
+// cut takes back the part of a line for which there was no room. If that fails,
+// the next file that is opened ends the line.
+func (f *File) cut(part int64) {
+	if info, err := f.file.Stat(); err == nil {
+		_ = f.file.Truncate(info.Size() - part)
+	}
+}
+
+// ready sees that the file at its place is open: somebody may have moved or
+// removed it.
+func (f *File) ready() error {
+	now := f.now()
+	if f.file != nil && now.Sub(f.looked).Abs() >= lookEvery {
+		f.looked = now
+		if !f.inPlace() {
+			f.file.Close()
+			f.file = nil
+		}
+	}
+	if f.file != nil {
+		return nil
+	}
+	opened, err := f.place.open(f.path)
+	if err != nil {
+		return err
+	}
+	f.file, f.looked = opened, now
+	return nil
+}
+
+func (f *File) inPlace() bool {
+	there, err := f.place.stat(f.path)
+	if err != nil {
+		return !errors.Is(err, os.ErrNotExist) // else it cannot be told
+	}
+	own, err := f.file.Stat()
+	return err == nil && os.SameFile(there, own)
+}
