@@ -16,13 +16,13 @@ const (
 	AgentSubmitTime = 0x03
 	AgentUnregister = 0x04
 	AgentAnswer     = 0x10
-	AgentSubmitMask = 0x12 // and two more up to AgentSubmitLast
+	AgentSubmitMask = 0x12 // the types up to AgentSubmitLast are submits too
 	AgentSubmitLast = 0x14
 
 	AgentAnswerSize = AgentHeader + 2 + 4
 
-	// agentShareHead is what each of a bitcoin agent's shares begins with: the
-	// header, the job (1) and the miner's session (2).
+	// agentShareHead is the size of what each share of a bitcoin agent begins
+	// with: the header, the job (1 byte) and the miner's session (2 bytes).
 	agentShareHead = AgentHeader + 1 + 2
 )
 
@@ -30,13 +30,13 @@ var (
 	ErrAgentMessage = errors.New("binary message of impossible length")
 )
 
-// IsAgentSubmit says that the pool answers a message of this type.
+// IsAgentSubmit reports whether messages of this type are shares.
 func IsAgentSubmit(kind byte) bool {
 	return kind == AgentSubmit || kind == AgentSubmitTime || kind >= AgentSubmitMask && kind <= AgentSubmitLast
 }
 
-// NextAgentMessage returns the first complete message or line of b, nil if
-// there is none yet.
+// NextAgentMessage returns the first message or line of b. It returns nil if that
+// is not complete yet.
 func NextAgentMessage(b []byte) ([]byte, error) {
 	if len(b) == 0 || b[0] != AgentMagic {
 		return NextLine(b), nil
@@ -54,7 +54,7 @@ func NextAgentMessage(b []byte) ([]byte, error) {
 	return b[:size], nil
 }
 
-// AgentStatus is the outcome of a share as sserver and BTCAgent have it.
+// AgentStatus is the outcome of a share, with the values of sserver and BTCAgent.
 type AgentStatus uint32
 
 const (
@@ -70,7 +70,7 @@ func (st AgentStatus) Accepted() bool {
 	return st == StatusAccept || st == StatusAcceptStale || st == StatusSolved || st == StatusSolvedStale
 }
 
-// JobNumber reads a job's ID as agents do.
+// JobNumber reads a job ID as agents do: as a number of one byte.
 func JobNumber(id []byte) (byte, bool) {
 	n, err := strconv.ParseUint(string(id), 10, 8)
 	return byte(n), err == nil
@@ -82,7 +82,8 @@ func AppendAgentAnswer(b []byte, number uint32, status AgentStatus) []byte {
 	return binary.LittleEndian.AppendUint32(b, uint32(status))
 }
 
-// AgentShareSession is the agent's session for the miner of a share.
+// AgentShareSession returns the number by which the agent knows the miner of a
+// share.
 func (c Chain) AgentShareSession(message []byte) (session uint16, ok bool) {
 	at := AgentHeader + 1
 	if c == Ethereum {
@@ -94,9 +95,9 @@ func (c Chain) AgentShareSession(message []byte) (session uint16, ok bool) {
 	return binary.LittleEndian.Uint16(message[at:]), true
 }
 
-// AgentShareJob appends the ID of a share's job to b. An ethereum agent's share
-// has the session (2), a nonce (8), the job, which is a hash, and with the last
-// type another hash.
+// AgentShareJob appends the ID of a share's job to b. The share of an ethereum
+// agent has the session (2 bytes), a nonce (8 bytes) and the job, which is a hash.
+// In the type AgentSubmitLast, another hash follows.
 func (c Chain) AgentShareJob(b, message []byte) []byte {
 	if len(message) < agentShareHead {
 		return b

@@ -10,11 +10,12 @@ const (
 	capSubmitAnswers  = "subres"
 )
 
-// poolCapabilitiesRequest asks a pool for answers to shares: in the form, a list
-// in the list, that sserver heeds.
+// poolCapabilitiesRequest asks a pool for answers to shares. sserver accepts it
+// only in this form: as a list inside the list of parameters.
 var poolCapabilitiesRequest = []byte(`["verrol","subres"]`)
 
-// AppendCapabilities appends an answer of the form that sserver gives.
+// AppendCapabilities appends the answer to agent.get_capabilities, in sserver's
+// form.
 func AppendCapabilities(b []byte, id json.RawMessage) []byte {
 	b = append(b, `{"id":`...)
 	b = append(b, OrNull(id)...)
@@ -25,8 +26,8 @@ func AppendPoolCapabilities(b []byte, id uint32) []byte {
 	return AppendRequest(b, OwnIDText(id), "agent.get_capabilities", poolCapabilitiesRequest)
 }
 
-// AsksForAnswers reads the parameters of agent.get_capabilities: a list of
-// texts, by itself or in a list.
+// AsksForAnswers reports whether an agent.get_capabilities request asks for answers
+// to shares. The capabilities are the parameters, or a list inside them.
 func AsksForAnswers(r *Request) bool {
 	for _, p := range r.ParamList() {
 		if text, _ := JsonString(p); text == capSubmitAnswers || namesSubmitAnswers(p) {
@@ -42,7 +43,8 @@ func namesSubmitAnswers(list json.RawMessage) bool {
 		slices.ContainsFunc(names, func(raw json.RawMessage) bool { text, _ := JsonString(raw); return text == capSubmitAnswers })
 }
 
-// HasSubmitAnswers says whether the pool answers binary shares, by its answer.
+// HasSubmitAnswers reports whether a pool's answer to agent.get_capabilities says
+// that the pool answers binary shares.
 func HasSubmitAnswers(r *Response) bool {
 	var result struct {
 		Capabilities json.RawMessage `json:"capabilities"`

@@ -11,11 +11,11 @@ import (
 	"unicode/utf8"
 )
 
-// ownExtranonceHint says what helps when a pool does not give miners the
-// extranonce that the switcher has asked for.
+// ownExtranonceHint says what to do about a pool that does not take the extranonce
+// that the switcher has sent.
 const ownExtranonceHint = `set "ExtraNonce": "pool" for this coin`
 
-// Chain is a family of coins with one way of Stratum.
+// Chain is a family of coins that use Stratum in the same way.
 type Chain uint8
 
 const (
@@ -34,7 +34,7 @@ var chainNames = [...]string{
 
 func (c Chain) String() string { return chainNames[c] }
 
-// ParseChain reads a configuration's ChainType, in any case.
+// ParseChain reads a configuration's ChainType. Upper and lower case are the same.
 func ParseChain(name string) (Chain, error) {
 	for c, known := range chainNames {
 		if strings.EqualFold(name, known) {
@@ -44,13 +44,13 @@ func ParseChain(name string) (Chain, error) {
 	return 0, fmt.Errorf("unknown chain type %q", name)
 }
 
-// Protocol is what a miner speaks. All chains but Ethereum have only
+// Protocol is the protocol of a miner. All chains except Ethereum have only
 // ProtocolStratum.
 type Protocol uint8
 
 const (
 	ProtocolStratum         Protocol = iota
-	ProtocolEthereumStratum          // NiceHash's, with extranonce
+	ProtocolEthereumStratum          // NiceHash's protocol, with an extranonce
 	ProtocolETHProxy                 // getwork methods over TCP, JSON-RPC 2.0
 )
 
@@ -63,7 +63,7 @@ const (
 	ethereumStratum1   = "EthereumStratum/1.0.0"
 )
 
-// IndexBits is how many low bits of a session ID count sessions.
+// IndexBits returns how many low bits of a session ID are the session's index.
 func (c Chain) IndexBits() uint {
 	if c == Ethereum {
 		return 16
@@ -71,7 +71,7 @@ func (c Chain) IndexBits() uint {
 	return 24
 }
 
-// IndexStep is how far session indexes skip after each allocation.
+// IndexStep returns how many indexes are skipped after each allocation.
 func (c Chain) IndexStep() uint {
 	if c == Ethereum {
 		return 256
@@ -79,7 +79,7 @@ func (c Chain) IndexStep() uint {
 	return 0
 }
 
-// Extranonce is the text of a session ID as the miner gets it.
+// Extranonce returns a session ID as the extranonce that the miner gets.
 func (c Chain) Extranonce(id uint32) string {
 	switch c {
 	case DecredNormal:
@@ -92,7 +92,7 @@ func (c Chain) Extranonce(id uint32) string {
 	return fmt.Sprintf("%08x", id)
 }
 
-// poolExtranonce is the text of a session ID as pools get it.
+// poolExtranonce returns a session ID as the extranonce that pools get.
 func (c Chain) poolExtranonce(id uint32) string {
 	if c == Ethereum {
 		return c.Extranonce(id)
@@ -100,17 +100,17 @@ func (c Chain) poolExtranonce(id uint32) string {
 	return fmt.Sprintf("%08x", id)
 }
 
-// Subscription is what a miner said at mining.subscribe.
+// Subscription holds what a miner sent with mining.subscribe.
 type Subscription struct {
-	UserAgent string   // as sent; empty if none
-	Protocol  Protocol // how it is spoken to
-	// ProtocolText is an Ethereum miner's own name of its protocol.
+	UserAgent string // as sent; empty if there was none
+	Protocol  Protocol
+	// ProtocolText is the name by which an Ethereum miner calls its protocol.
 	ProtocolText string
 	ListedAgent  bool // the user agent is one of AgentUserAgents
 }
 
-// IsAgent says that the miner is a BTCAgent, which carries many miners on one
-// connection.
+// IsAgent reports whether the miner is a BTCAgent, which carries many miners on
+// one connection.
 func (s *Subscription) IsAgent() bool {
 	return s.ListedAgent || HasPrefixFold(s.UserAgent, agentPrefix)
 }
@@ -137,13 +137,14 @@ func (c Chain) NewSubscription(params []json.RawMessage) *Subscription {
 	return &s
 }
 
-// ETHProxySubscription stands for the mining.subscribe that ETHProxy miners do
-// not send.
+// ETHProxySubscription is the subscription of ETHProxy miners, which do not send
+// mining.subscribe.
 func ETHProxySubscription() *Subscription {
 	return &Subscription{UserAgent: "ETHProxy", Protocol: ProtocolETHProxy, ProtocolText: "ETHProxy/1.0.0"}
 }
 
-// shortExtranonce is the extranonce NiceHash gives its miners' 2 bytes of.
+// shortExtranonce returns the extranonce for a miner. NiceHash takes only the
+// first 2 bytes.
 func (c Chain) shortExtranonce(s *Subscription, id uint32) string {
 	x := c.Extranonce(id)
 	if HasPrefixFold(s.UserAgent, nicehashPrefix) {
@@ -152,7 +153,7 @@ func (c Chain) shortExtranonce(s *Subscription, id uint32) string {
 	return x
 }
 
-// SubscribeResult is the result of the miner's mining.subscribe.
+// SubscribeResult returns the result of the miner's mining.subscribe.
 func (c Chain) SubscribeResult(s *Subscription, id uint32) []byte {
 	x := c.Extranonce(id)
 	if c != Ethereum {
@@ -164,7 +165,7 @@ func (c Chain) SubscribeResult(s *Subscription, id uint32) []byte {
 	return []byte("true")
 }
 
-// PoolSubscribeParams are the parameters of mining.subscribe to a pool.
+// PoolSubscribeParams returns the parameters of mining.subscribe to a pool.
 func (c Chain) PoolSubscribeParams(s *Subscription, id uint32, miner netip.Addr) [][]byte {
 	userAgent := s.UserAgent
 	if userAgent == "" {
@@ -181,7 +182,7 @@ func (c Chain) PoolSubscribeParams(s *Subscription, id uint32, miner netip.Addr)
 	return append(params, Quote(c.poolExtranonce(id)), fmt.Appendf(nil, "%d", ipv4Number(miner)))
 }
 
-// ipv4Number is an IPv4 address as a big-endian number, 0 for IPv6.
+// ipv4Number returns an IPv4 address as a big-endian number, or 0 for IPv6.
 func ipv4Number(a netip.Addr) uint32 {
 	if a = a.Unmap(); !a.Is4() {
 		return 0
@@ -190,9 +191,8 @@ func ipv4Number(a netip.Addr) uint32 {
 	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 }
 
-// CheckPoolSubscribe tells whether a pool took the session's extranonce. The
-// error names what was wanted and what came: with another extranonce all
-// shares would be invalid.
+// CheckPoolSubscribe returns nil if a pool took the session's extranonce. With
+// another extranonce all shares would be invalid. The error gives both.
 func (c Chain) CheckPoolSubscribe(s *Subscription, id uint32, result json.RawMessage) error {
 	want := c.Extranonce(id)
 	if c == Ethereum && s.Protocol != ProtocolEthereumStratum {
@@ -227,11 +227,11 @@ func (c Chain) CheckPoolSubscribe(s *Subscription, id uint32, result json.RawMes
 	return nil
 }
 
-// Extranonce2Size is the number of bytes a miner may count in.
+// Extranonce2Size is the usual size of extranonce2 in bytes.
 const Extranonce2Size = 8
 
-// Clip bounds text of a peer for messages, and takes from it what a terminal
-// would obey: JSON may hold control characters from U+0080 on as they are.
+// Clip shortens a peer's text for messages and replaces control characters, which
+// a terminal might obey. JSON may contain those from U+0080 on without an escape.
 func Clip(b []byte) []byte {
 	clipped := b
 	if len(b) > 120 {
@@ -240,7 +240,7 @@ func Clip(b []byte) []byte {
 	return bytes.Map(Printable, clipped)
 }
 
-// Printable has a question mark for what a terminal would not show.
+// Printable returns r, or a question mark if r is not printable.
 func Printable(r rune) rune {
 	if unicode.IsPrint(r) && r != utf8.RuneError {
 		return r

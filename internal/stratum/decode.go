@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// Decoding reads lines that the byte scanners do not: those of the handshakes,
-// and odd ones, which other readers may understand in another way. Odd lines
-// are sent on in one canonical form only: first the members that the switcher
-// looks at, each once and without escapes, then the others as they came.
+// Two kinds of lines are decoded instead of scanned: those of the handshakes, and
+// odd lines, which other readers may understand differently. An odd line is passed
+// on in canonical form only: first the members that the switcher looks at, each
+// once and without escapes, then the other members unchanged.
 
 var (
 	errNotJSON   = errors.New("not a JSON object")
@@ -18,19 +18,19 @@ var (
 	ErrAmbiguous = errors.New("a line that can be read in more than one way")
 )
 
-// decodedLine is a line's object, as a JSON decoder reads it: of members with
-// the same name the last one counts.
+// decodedLine is a line's object as a JSON decoder reads it. If several members
+// have the same name, the last one counts.
 type decodedLine struct {
 	values [memberCount]json.RawMessage
-	others []byte // all other members, as sent, each after a comma
+	others []byte // all other members as they were sent, each after a comma
 }
 
-// LineJunk are bytes that some programs put before or after a line's object:
-// white space, the end of a C string and the marks of UTF-8.
+// LineJunk has what some programs send before or after a line's object: white
+// space, the end of a C string and a byte-order mark.
 const LineJunk = " \t\r\n\x00\ufeff"
 
-// decodeLine reads a line of one JSON object. The result shares no memory with
-// line.
+// decodeLine reads a line that is one JSON object. The result shares no memory
+// with line.
 func decodeLine(line []byte) (*decodedLine, error) {
 	line = bytes.Trim(line, LineJunk)
 	if len(line) == 0 || line[0] != '{' && line[0] != '[' || !json.Valid(line) {
@@ -54,7 +54,7 @@ func decodeLine(line []byte) (*decodedLine, error) {
 		case which < memberCount:
 			d.values[which] = line[start:i:i]
 		case bytes.IndexByte([]byte(text), 0) >= 0:
-			// A reader of C strings takes the name for a shorter one.
+			// In C, the name ends before the NUL.
 			return nil, ErrAmbiguous
 		default:
 			d.others = append(append(d.others, ','), line[name:i]...)
@@ -67,7 +67,7 @@ func decodeLine(line []byte) (*decodedLine, error) {
 	return &d, nil
 }
 
-// notNull returns a member's value, nil if it is absent or null.
+// notNull returns a member's value, or nil if it is absent or null.
 func (d *decodedLine) notNull(m Member) json.RawMessage {
 	if raw := d.values[m]; !IsNull(raw) {
 		return raw
@@ -75,7 +75,7 @@ func (d *decodedLine) notNull(m Member) json.RawMessage {
 	return nil
 }
 
-// method returns the method's name, empty if there is none.
+// method returns the method's name. It is empty if there is none.
 func (d *decodedLine) method() (string, error) {
 	raw := d.values[MemberMethod]
 	if IsNull(raw) {
@@ -128,8 +128,8 @@ func (d *decodedLine) appendCanonical(b []byte) ([]byte, error) {
 	return append(b, '}', '\n'), nil
 }
 
-// withoutEscapes writes the strings in a JSON value with as few escapes as can
-// be. Numbers and all else keep their text.
+// withoutEscapes writes the strings in a JSON value with as few escapes as
+// possible. Everything else stays unchanged.
 func withoutEscapes(raw json.RawMessage) (json.RawMessage, error) {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw, nil
@@ -152,7 +152,7 @@ func withoutEscapes(raw json.RawMessage) (json.RawMessage, error) {
 	return out, nil
 }
 
-// quotePlain is quote without the escapes that only HTML needs.
+// quotePlain is Quote without the escapes that only HTML needs.
 func quotePlain(s string) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

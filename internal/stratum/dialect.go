@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Dialect is how answers to a miner look.
+// Dialect is the form of the answers to a miner.
 type Dialect uint8
 
 const (
@@ -37,7 +37,7 @@ func (d Dialect) AppendError(b []byte, id json.RawMessage, e *Error, serverID ui
 	return fmt.Appendf(b, `,"result":null,"error":[%d,%s,%d]}`+"\n", e.Code, Quote(e.Text), serverID)
 }
 
-// AppendForwarded appends a pool's answer to b under the miner's own id.
+// AppendForwarded appends a pool's answer to b, with the miner's id.
 func (d Dialect) AppendForwarded(b []byte, id json.RawMessage, r *Response) []byte {
 	b = append(b, `{"id":`...)
 	b = append(b, OrNull(id)...)
@@ -63,8 +63,8 @@ func (d Dialect) AppendForwarded(b []byte, id json.RawMessage, r *Response) []by
 	return append(b, "}\n"...)
 }
 
-// rpc2Error turns a pool's [code, text, data] into JSON-RPC 2.0's object. Of
-// an error of any other form it makes the message.
+// rpc2Error converts a pool's [code, text, data] to the object of JSON-RPC 2.0. An
+// error of any other form becomes the message of that object.
 func rpc2Error(raw json.RawMessage) []byte {
 	if raw[0] == '{' {
 		return raw

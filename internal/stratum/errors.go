@@ -2,7 +2,7 @@ package stratum
 
 import "fmt"
 
-// Error is an error a miner is told: docs/protocol.md, "Errors".
+// Error is an error that is sent to miners (docs/protocol.md, "Errors").
 type Error struct {
 	Code int
 	Text string
@@ -20,7 +20,7 @@ var (
 	ErrServerNotFound      = &Error{301, "Stratum Server Not Found"}
 	ErrConnectFailed       = &Error{302, "Connect Stratum Server Failed"}
 
-	// The codes every Stratum V1 pool uses for these.
+	// Every Stratum V1 pool uses these codes.
 	ErrUnauthorized  = &Error{24, "Unauthorized worker"}
 	ErrUnknownMethod = &Error{20, "Unknown method"}
 

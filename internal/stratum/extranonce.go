@@ -8,28 +8,29 @@ import (
 )
 
 // A miner's coinbase is coinb1 + extranonce1 + extranonce2 + coinb2. The miner
-// keeps the extranonce1 X and the size m of extranonce2 that it was given when
-// it subscribed. Pools built for a switcher take X as their own. Others give an
-// extranonce1 P and a size s; then jobs and shares are translated:
+// keeps the extranonce1 X and the extranonce2 size m that it was given when it
+// subscribed. Pools that were built for a switcher use X too. Other pools give an
+// extranonce1 P and an extranonce2 size s. For these, jobs and shares are
+// translated:
 //
 //	to the miner   coinb1' = coinb1 + P + padding
 //	to the pool    extranonce2' = padding + X + extranonce2
 //
-// with a padding of s - len(X) - m zero bytes, so that the coinbase, and with
-// it the hash, is the same on both sides. A pool that took X and wants more
-// than m bytes gets the rest as zeros:
+// The padding has s - len(X) - m zero bytes. The coinbase, and with it the hash,
+// is then the same on both sides. If a pool uses X but wants an extranonce2 longer
+// than m bytes, the rest is zeros:
 //
 //	to the miner   coinb2' = zeros + coinb2
 //	to the pool    extranonce2' = extranonce2 + zeros
 
-// Shape is what a miner was given at its subscribe. The zero value
-// stands for the chain's own: the whole session ID and Extranonce2Size.
+// Shape is what a miner was given when it subscribed. The zero value stands for
+// the chain's usual shape: the whole session ID and Extranonce2Size.
 type Shape struct {
 	X    string // extranonce1, hex
 	Size int    // of extranonce2, bytes
 }
 
-// Of gives the zero shape its meaning.
+// Of returns the shape, with the chain's usual shape in place of the zero value.
 func (e Shape) Of(chain Chain, id uint32) Shape {
 	if e.X == "" {
 		return Shape{X: chain.Extranonce(id), Size: Extranonce2Size}
@@ -37,29 +38,29 @@ func (e Shape) Of(chain Chain, id uint32) Shape {
 	return e
 }
 
-// Result is the result of the miner's mining.subscribe.
+// Result returns the result of the miner's mining.subscribe.
 func (e Shape) Result() []byte {
 	return fmt.Appendf(nil, `[[["mining.set_difficulty","%s"],["mining.notify","%s"]],"%s",%d]`, e.X, e.X, e.X, e.Size)
 }
 
-// Translation is how the lines of one link are changed. All texts are hex.
+// Translation says how the lines of one link are changed. All strings are hex.
 type Translation struct {
 	Coinb1 string // appended to coinb1
 	Coinb2 string // put before coinb2
 	Before string // put before the miner's extranonce2
-	After  string // appended to it
-	Digits int    // of the miner's extranonce2
+	After  string // appended to the miner's extranonce2
+	Digits int    // number of hex digits of the miner's extranonce2
 }
 
-// SizeError: the pool's extranonce2 has no room for the session.
+// SizeError means that the pool's extranonce2 is too small for the session.
 type SizeError struct{ Given, Needed int }
 
 func (e *SizeError) Error() string {
 	return fmt.Sprintf("pool gives extranonce2 size %d, this session needs %d", e.Given, e.Needed)
 }
 
-// Translate gives the translation for a pool that picked extranonce1 p, hex,
-// and the size of extranonce2.
+// Translate returns the translation for a pool that has picked the extranonce1 p,
+// in hex, and the size of extranonce2.
 func (e Shape) Translate(p string, size int) (*Translation, error) {
 	needed := len(e.X)/2 + e.Size
 	if size < needed {
@@ -69,8 +70,9 @@ func (e Shape) Translate(p string, size int) (*Translation, error) {
 	return &Translation{Coinb1: p + padding, Before: padding + e.X, Digits: 2 * e.Size}, nil
 }
 
-// Fill gives the translation for a pool that took the session's extranonce and
-// counts in more bytes than the miner; nil if none is needed.
+// Fill returns the translation for a pool that took the session's extranonce and
+// whose extranonce2 is larger than the miner's. It returns nil if both have the
+// same size.
 func (e Shape) Fill(size int) (*Translation, error) {
 	if size < e.Size {
 		return nil, &SizeError{size, e.Size}
@@ -82,16 +84,16 @@ func (e Shape) Fill(size int) (*Translation, error) {
 	return &Translation{Coinb2: zeros, After: zeros, Digits: 2 * e.Size}, nil
 }
 
-// MaxGivenSize is the largest extranonce2 that is taken from a pool.
+// MaxGivenSize is the largest extranonce2 size that is accepted from a pool.
 const MaxGivenSize = 32
 
-// GivenExtranonce is what a pool answered to mining.subscribe.
+// GivenExtranonce is the extranonce that a pool has picked for a link.
 type GivenExtranonce struct {
 	Extranonce1 string // hex
 	Size        int    // of extranonce2
 }
 
-// ParseGiven reads result[1] and result[2].
+// ParseGiven reads the result of mining.subscribe: its second and third elements.
 func ParseGiven(result json.RawMessage) (*GivenExtranonce, error) {
 	var parts []json.RawMessage
 	if JSON.Unmarshal(result, &parts) != nil || len(parts) < 3 {
@@ -117,8 +119,8 @@ func NewGiven(extranonce1, size json.RawMessage) (*GivenExtranonce, error) {
 	return &a, nil
 }
 
-// AppendJob appends a mining.notify line to out as the miner gets it. It
-// reports whether the line could be understood; if not, nothing is appended.
+// AppendJob appends a mining.notify line to out, translated for the miner. It
+// reports whether the line was understood; if not, it appends nothing.
 func (t *Translation) AppendJob(out, line []byte) ([]byte, bool) {
 	var c1, c2 span
 	if !FindParams(line, nil, nil, &c1, &c2) {
@@ -131,10 +133,10 @@ func (t *Translation) AppendJob(out, line []byte) ([]byte, bool) {
 	return append(out, line[c2.Start:]...), true
 }
 
-// AppendShare appends a mining.submit line to out as the pool gets it. rename,
-// if not nil, gives the worker's name, as JSON without quotes, that the pool
-// knows. It reports whether the line could be understood; if not, nothing is
-// appended. A nil translation only renames.
+// AppendShare appends a mining.submit line to out, translated for the pool. If
+// rename is not nil, it returns the worker's name as the pool knows it, as JSON
+// without quotes. AppendShare reports whether the line was understood; if not, it
+// appends nothing. A nil Translation only renames the worker.
 func (t *Translation) AppendShare(out, line []byte, rename func(raw []byte) []byte) ([]byte, bool) {
 	var worker, e2 span
 	if !FindParams(line, &worker, nil, &e2) {
@@ -143,7 +145,7 @@ func (t *Translation) AppendShare(out, line []byte, rename func(raw []byte) []by
 	count := line[e2.Start:e2.End]
 	if t != nil && !IsHex(count, t.Digits) {
 		text, _ := JsonString(line[e2.Start-1 : e2.End+1])
-		if count = []byte(text); !IsHex(count, t.Digits) { // it was written with escapes
+		if count = []byte(text); !IsHex(count, t.Digits) { // escapes are undone now
 			return out, false
 		}
 	}

@@ -1,15 +1,14 @@
 package stratum
 
-// cleanParam is where mining.notify has its clean flag: the ninth parameter of
-// bitcoin's and decred's jobs. Ethereum pools have it after the third or later.
+// The clean flag is the ninth parameter of mining.notify on bitcoin and decred. On
+// ethereum it is the fourth parameter or a later one.
 const (
 	cleanParam    = 8
 	cleanParamEth = 3
 )
 
-// SetClean returns a mining.notify line with its clean flag true, whatever form
-// it has: some pools write it as a number, leave it out, or have other
-// parameters after it.
+// SetClean returns a mining.notify line with its clean flag set to true. Some
+// pools write the flag as a number, leave it out, or put other parameters after it.
 func SetClean(chain Chain, job []byte) []byte {
 	sc := ScanPoolLine(job)
 	params := sc.Members[MemberParams]

@@ -1,9 +1,9 @@
 package stratum
 
-// JobSet are IDs of jobs that a link gave.
+// JobSet holds the IDs of jobs of a link.
 type JobSet map[string]struct{}
 
-// Note adds the job of a mining.notify line, or of an ETHProxy pool's answer.
+// Note adds the job of a mining.notify line or of an ETHProxy pool's answer.
 func (j JobSet) Note(line []byte) {
 	id := JobID(line)
 	if id == nil {
@@ -14,7 +14,7 @@ func (j JobSet) Note(line []byte) {
 	}
 }
 
-// Has says whether an ID without escapes is in the set.
+// Has reports whether the set has an ID. The ID must have no escapes.
 func (j JobSet) Has(id []byte) bool {
 	_, ok := j[string(id)]
 	return ok

@@ -7,38 +7,40 @@ import (
 )
 
 const (
-	// MaxLinkJobs is how many jobs of a link are remembered: a share for an
-	// older one is stale at any pool.
+	// MaxLinkJobs is how many jobs of a link are remembered. A share for an older
+	// job is stale at any pool.
 	MaxLinkJobs = 16
 
-	// MaxDrainJobs is how many there may be while former links drain. It bounds
-	// what a pool that sends jobs without end makes the switcher remember.
+	// MaxDrainJobs is how many jobs are remembered while former links drain. It
+	// bounds the memory that a pool can use by sending jobs without end.
 	MaxDrainJobs = 1024
 
-	// MaxJobID is the longest job ID that is remembered. Pools' IDs are hashes at
-	// most; a hostile one's could be as long as a line.
+	// MaxJobID is the length of the longest job ID that is remembered. The longest
+	// IDs of real pools are hashes; those of a hostile pool may be as long as a
+	// line.
 	MaxJobID = 128
 )
 
-// JobTable holds the latest jobs of a link, by the IDs that the miner was told.
-// These are the pool's own, except where another link had given the miner the
-// same one. The table belongs to its session, or to a former link.
+// JobTable holds the latest jobs of a link by the IDs that the miner knows. These
+// are the pool's IDs, except where the miner already had the same ID from another
+// link. The table belongs to its session or to a former link.
 //
-// All IDs stand in one piece of memory that is used again, so that a job costs
-// no allocation: the sizes of both IDs, the generation of the difficulty that the
-// job was given with, the ID told without its escapes, then the pool's as it was
-// sent, which is left out if the miner was told the same.
+// All IDs are in one piece of memory that is reused, so that a job costs no
+// allocation. Each job is stored as the lengths of both IDs, the generation of its
+// difficulty, the miner's ID without escapes, and the pool's ID as it was sent.
+// The pool's ID is left out if the miner knows the job by it.
 type JobTable struct {
 	b       []byte
 	count   int
-	last    int // where the latest job stands
+	last    int // position of the latest job
 	renamed int // how many jobs the miner knows by another ID than the pool
 }
 
-// jobHead is the size of what stands before a job's IDs.
+// jobHead is the size of what is stored before a job's IDs.
 const jobHead = 3
 
-// Add notes the latest job. own is nil if the miner was told the pool's own ID.
+// Add adds the latest job. told is the ID that the miner knows. own is the pool's
+// ID, or nil if it is the same.
 func (t *JobTable) Add(told, own []byte, generation hashrate.Generation, limit int) {
 	if len(told) > MaxJobID+2 || len(own) > MaxJobID {
 		return
@@ -46,13 +48,13 @@ func (t *JobTable) Add(told, own []byte, generation hashrate.Generation, limit i
 	if last := t.b[t.last:]; len(last) == jobHead+len(told)+len(own) && int(last[0]) == len(told) &&
 		string(last[jobHead:jobHead+len(told)]) == string(told) && string(last[jobHead+len(told):]) == string(own) {
 		last[2] = byte(generation)
-		return // told again
+		return // the pool has repeated its latest job
 	}
 	if t.count >= limit {
 		t.drop(t.count + 1 - limit)
 	}
 	if limit == MaxLinkJobs && cap(t.b) > MaxLinkJobs*(MaxJobID+jobHead+2)*2 {
-		t.b = bytes.Clone(t.b) // grown while links drained
+		t.b = bytes.Clone(t.b) // it has grown while links drained
 	}
 	t.last = len(t.b)
 	t.b = append(t.b, byte(len(told)), byte(len(own)), byte(generation))
@@ -64,17 +66,17 @@ func (t *JobTable) Add(told, own []byte, generation hashrate.Generation, limit i
 	}
 }
 
-// at reads the job that stands at i, and where the next one stands.
+// at reads the job at position i. next is the position of the next job.
 func (t *JobTable) at(i int) (told, own []byte, next int) {
 	told = t.b[i+jobHead:][:t.b[i]]
 	own = t.b[i+jobHead+len(told):][:t.b[i+1]]
 	return told, own, i + jobHead + len(told) + len(own)
 }
 
-// generationAt is that of the difficulty of the job that stands at i.
+// generationAt returns the generation of the job at position i.
 func (t *JobTable) generationAt(i int) hashrate.Generation { return hashrate.Generation(t.b[i+2]) }
 
-// Generation is that of the difficulty of the job that the miner knows by id.
+// Generation returns the generation of the job that the miner knows by id.
 func (t *JobTable) Generation(id []byte) (g hashrate.Generation, ok bool) {
 	for i := 0; i < len(t.b); {
 		told, _, next := t.at(i)
@@ -101,8 +103,8 @@ func (t *JobTable) drop(n int) {
 	t.last -= end
 }
 
-// Find says whether the miner was told of a job by this ID, which has no
-// escapes, and what the pool calls it if that is something else.
+// Find reports whether the miner knows a job by this ID, which must have no
+// escapes. own is the pool's ID of the job, or nil if it is the same.
 func (t *JobTable) Find(id []byte) (own []byte, ok bool) {
 	for i := 0; i < len(t.b); {
 		told, given, next := t.at(i)
@@ -117,8 +119,8 @@ func (t *JobTable) Find(id []byte) (own []byte, ok bool) {
 	return own, ok
 }
 
-// Unrenamed reports whether the miner knows all jobs by the pool's own IDs, as is
-// mostly so.
+// Unrenamed reports whether the miner knows all jobs by the pool's IDs. This is
+// the usual case.
 func (t *JobTable) Unrenamed() bool { return t.renamed == 0 }
 
 func (t *JobTable) Has(id []byte) bool {
@@ -126,7 +128,8 @@ func (t *JobTable) Has(id []byte) bool {
 	return ok
 }
 
-// ToldFor is the other ID by which the miner knows the pool's job, or nil.
+// ToldFor returns the ID by which the miner knows the pool's job own. It returns
+// nil if that is the pool's ID.
 func (t *JobTable) ToldFor(own []byte) (told []byte) {
 	for i := 0; i < len(t.b); {
 		id, given, next := t.at(i)
@@ -141,8 +144,8 @@ func (t *JobTable) ToldFor(own []byte) (told []byte) {
 // RenamedJob is a job in runtime.json whose ID was changed.
 type RenamedJob struct{ Told, Own []byte }
 
-// State gives the IDs that the miner was told, in order, those of them that the
-// pool does not know, and the generation of each.
+// State returns the IDs that the miner knows, in order, those of them that differ
+// from the pool's, and the generation of each job.
 func (t *JobTable) State() (ids []string, renamed []RenamedJob, generations []byte) {
 	for i := 0; i < len(t.b); {
 		told, own, next := t.at(i)
@@ -156,8 +159,8 @@ func (t *JobTable) State() (ids []string, renamed []RenamedJob, generations []by
 	return ids, renamed, generations
 }
 
-// NewJobTable makes what State has described. Jobs without a generation, as in
-// files of earlier builds, have latest.
+// NewJobTable restores what State has returned. Files of earlier builds have no
+// generations; their jobs get the generation latest.
 func NewJobTable(ids []string, renamed []RenamedJob, generations []byte, latest hashrate.Generation) (t JobTable) {
 	for i, id := range ids {
 		g := latest
@@ -175,9 +178,9 @@ func NewJobTable(ids []string, renamed []RenamedJob, generations []byte, latest 
 	return t
 }
 
-// Before puts the jobs of an earlier link to the same pool in front, except
-// those that another link has given the miner since. adopted is the generation
-// that one of the earlier link's has here.
+// Before puts the jobs of an earlier link to the same pool before those of t. It
+// leaves out jobs whose ID another link has given to the miner since, as given
+// reports. adopted converts a generation of the earlier link to one of t's link.
 func (t *JobTable) Before(earlier *JobTable, given func(id []byte) bool, adopted func(hashrate.Generation) hashrate.Generation) {
 	var all JobTable
 	for _, from := range []*JobTable{earlier, t} {
@@ -195,9 +198,9 @@ func (t *JobTable) Before(earlier *JobTable, given func(id []byte) bool, adopted
 	*t = all
 }
 
-// OtherJobID makes an ID of the same kind that is not taken: one or two more
-// characters of those that the pool's IDs are made of. It is nil if all of them
-// are taken.
+// OtherJobID returns an ID of the same kind that is not taken. It appends one or
+// two characters of the kind that the pool's IDs consist of. It returns nil if all
+// of these IDs are taken.
 func OtherJobID(id []byte, number bool, taken func(id []byte) bool) []byte {
 	more := alphabetOf(id)
 	if number && string(id) == "0" {
@@ -222,7 +225,7 @@ func OtherJobID(id []byte, number bool, taken func(id []byte) bool) []byte {
 	return nil
 }
 
-// alphabetOf gives the characters of IDs like this one.
+// alphabetOf returns the characters that IDs like this one consist of.
 func alphabetOf(id []byte) string {
 	var digit, lower, upper, beyondHex bool
 	for _, c := range id {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Kind is what a byte scan tells of a line.
+// Kind is the kind of a line, as a byte scan finds it.
 type Kind uint8
 
 const (
@@ -48,8 +48,8 @@ func (sc *ScannedLine) PoolKind(line []byte) Kind {
 	return KindOther
 }
 
-// IsDecorated reports whether a line with a method is an answer all the same:
-// some pools repeat the request in it.
+// IsDecorated reports whether a line is an answer although it has a method. Some
+// pools repeat the request in their answer.
 func (sc *ScannedLine) IsDecorated(line []byte) bool {
 	if sc.Members[MemberMethod].End == 0 || sc.ID(line) == nil {
 		return false
@@ -74,14 +74,14 @@ func (sc *ScannedLine) MinerKind(line []byte) Kind {
 	return KindOther
 }
 
-// HasMethodName reports whether the method, if there is one, is a text.
+// HasMethodName reports whether the method, if there is one, is a string.
 func (sc *ScannedLine) HasMethodName(line []byte) bool {
 	at := sc.Members[MemberMethod]
 	return at.End == 0 || line[at.Start] == '"'
 }
 
-// Resembles reports whether a pool may take a method for one that the switcher
-// has rules for: ckpool, for one, compares only the beginning, in any case.
+// Resembles reports whether a pool may take a method for one that the switcher has
+// rules for. For instance, ckpool compares only the beginning and ignores the case.
 func Resembles(method string) bool {
 	method = strings.TrimSpace(method)
 	for _, known := range []string{"mining.auth", "mining.submit", "mining.subscribe", "eth_submitLogin", "eth_submitWork"} {
@@ -92,8 +92,8 @@ func Resembles(method string) bool {
 	return false
 }
 
-// NamesWorker reports whether a share begins with the worker's name, which
-// eth_submitWork does not.
+// NamesWorker reports whether the first parameter of a share is the worker's name.
+// This is not so for eth_submitWork.
 func NamesWorker(share []byte) bool { return string(LineMethod(share)) == "mining.submit" }
 
 // NextLine returns the first line of b with its "\n", or nil.

@@ -5,42 +5,45 @@ import (
 	"strconv"
 )
 
-// The switcher's own requests to a pool carry integers that miners do not use:
-// many pools refuse ids of any other kind, and echo them in forms of their own.
+// The ids of the switcher's own requests to a pool are integers that miners do not
+// use. Many pools refuse ids that are not integers, or change them in the answer.
 
 const (
 	FirstOwnID = 2_147_400_000
 	LastOwnID  = 1<<31 - 1
 )
 
-// maxAliases bounds how many requests of a miner wait under own ids on a link.
+// maxAliases bounds how many unanswered requests of a miner have one of the
+// switcher's ids on a link.
 const maxAliases = 256
 
-// The own ids of earlier builds. Links taken over from them may still owe
-// answers to these.
+// Earlier builds used these ids for their own requests. Links that were taken over
+// from them may still owe answers to these.
 const (
 	FormerConfigure = `"configure"`
 	FormerSuggest   = `"suggest"`
 	FormerWorker    = `"worker"`
 )
 
-// OwnRequests are a link's own requests without an answer yet. Each id is used
-// once on a link. A nil one has none.
+// OwnRequests holds the unanswered requests of a link that have one of the
+// switcher's ids. Each id is used once on a link. A nil OwnRequests has none.
 type OwnRequests struct {
 	next    uint32
 	pending []OwnRequest
-	aliases int // how many of them are a miner's
+	aliases int // how many of pending are a miner's requests
 }
 
-// OwnRequest is a request under an own id: the switcher's, or a miner's whose
-// id is that of an unanswered own one.
+// OwnRequest is a request with one of the switcher's ids. It is the switcher's own
+// request, or a miner's request that came with the id of an unanswered one of
+// these.
 type OwnRequest struct {
 	ID    uint32
 	Alias []byte `json:",omitempty"` // the miner's id; nil: the miner gets no answer
 
-	// Capabilities: the answer says whether the pool answers an agent's shares.
+	// Capabilities means that the answer says whether the pool answers an agent's
+	// shares.
 	Capabilities bool `json:",omitempty"`
-	// Configure: the answer says which version bits may be rolled.
+	// Configure means that the answer says which version bits may be rolled.
 	Configure bool `json:",omitempty"`
 }
 
@@ -52,7 +55,7 @@ type OwnRequestsState struct {
 	Pending []OwnRequest `json:",omitempty"`
 }
 
-// State gives the requests the form in which an upgrade takes them along.
+// State returns the requests in the form of runtime.json.
 func (o *OwnRequests) State() *OwnRequestsState {
 	if o == nil {
 		return nil
@@ -60,11 +63,12 @@ func (o *OwnRequests) State() *OwnRequestsState {
 	return &OwnRequestsState{o.next, o.pending}
 }
 
-// Requests is the reverse of State. On nil it gives requests of a new link.
+// Requests restores what State has returned. On nil it returns the requests of a
+// new link.
 func (st *OwnRequestsState) Requests() *OwnRequests {
 	o := NewOwnRequests()
 	if st == nil {
-		return o // a link of an earlier build, whose ids were words
+		return o // the link is from an earlier build, whose ids were words
 	}
 	o.next = max(st.Next, FirstOwnID)
 	o.pending = st.Pending
@@ -76,8 +80,8 @@ func (st *OwnRequestsState) Requests() *OwnRequests {
 	return o
 }
 
-// Issue returns an id for one request whose answer the caller waits for itself.
-// Without one left it reports false.
+// Issue returns an id for one request. The caller itself waits for the answer.
+// Issue reports false if no id is left.
 func (o *OwnRequests) Issue() (uint32, bool) {
 	if o.next > LastOwnID {
 		return 0, false
@@ -86,7 +90,8 @@ func (o *OwnRequests) Issue() (uint32, bool) {
 	return o.next - 1, true
 }
 
-// Issued reports whether id was given out, be its request answered or not.
+// Issued reports whether an id was used on the link. Its request may be answered
+// already.
 func (o *OwnRequests) Issued(raw []byte) bool {
 	if o == nil || o.next == FirstOwnID || len(raw) < 10 {
 		return false
@@ -95,21 +100,21 @@ func (o *OwnRequests) Issued(raw []byte) bool {
 	return ok && id < o.next
 }
 
-// Expect notes that the answer to id is still to come, and not for the miner.
+// Expect records that the request with this id is unanswered. Its answer is not
+// for the miner.
 func (o *OwnRequests) Expect(id uint32) { o.pending = append(o.pending, OwnRequest{ID: id}) }
 
-// ExpectCapabilities is expect for agent.get_capabilities.
+// ExpectCapabilities is Expect for agent.get_capabilities.
 func (o *OwnRequests) ExpectCapabilities(id uint32) {
 	o.pending = append(o.pending, OwnRequest{ID: id, Capabilities: true})
 }
 
-// ExpectConfigure is expect for mining.configure.
+// ExpectConfigure is Expect for mining.configure.
 func (o *OwnRequests) ExpectConfigure(id uint32) {
 	o.pending = append(o.pending, OwnRequest{ID: id, Configure: true})
 }
 
-// Take removes the request that raw answers. It reports false if that is none
-// of the own ones.
+// Take removes the request with the id raw. It reports false if there is none.
 func (o *OwnRequests) Take(raw []byte) (r OwnRequest, ok bool) {
 	at := o.Find(raw)
 	if at < 0 {
@@ -125,8 +130,7 @@ func (o *OwnRequests) Take(raw []byte) (r OwnRequest, ok bool) {
 	return r, true
 }
 
-// Find returns where the request with the value of raw stands, -1 if there is
-// none.
+// Find returns the index of the request whose id has the value of raw, or -1.
 func (o *OwnRequests) Find(raw []byte) int {
 	if o == nil || len(o.pending) == 0 {
 		return -1
@@ -143,11 +147,11 @@ func (o *OwnRequests) Find(raw []byte) int {
 	return -1
 }
 
-// Has reports whether the request with the value of raw is not answered yet.
+// Has reports whether a request whose id has the value of raw is unanswered.
 func (o *OwnRequests) Has(raw []byte) bool { return o.Find(raw) >= 0 }
 
-// Alias gives a miner's request another id on the link, which is none of the
-// taken ones. It reports false if no id is left.
+// Alias returns another id for a miner's request on the link. It skips ids that
+// are taken, and reports false if no id is left.
 func (o *OwnRequests) Alias(id []byte, taken func(fresh []byte) bool) ([]byte, bool) {
 	if o.aliases == maxAliases || len(id) > MaxRequestID {
 		return nil, false
@@ -167,8 +171,7 @@ func (o *OwnRequests) Alias(id []byte, taken func(fresh []byte) bool) ([]byte, b
 	}
 }
 
-// MinersID returns the id that the miner gave to the request that went out under
-// this one.
+// MinersID returns the miner's id of a request that was sent with this id.
 func (o *OwnRequests) MinersID(id []byte) []byte {
 	if at := o.Find(id); at >= 0 && o.pending[at].Alias != nil {
 		return o.pending[at].Alias
@@ -176,7 +179,7 @@ func (o *OwnRequests) MinersID(id []byte) []byte {
 	return id
 }
 
-// OwnIDOf reads an own id in whatever form a pool has given it.
+// OwnIDOf reads one of the switcher's ids in any form in which a pool may send it.
 func OwnIDOf(raw []byte) (uint32, bool) {
 	n, ok := numberOf(raw)
 	if !ok || n.negative {
@@ -191,5 +194,5 @@ func OwnIDOf(raw []byte) (uint32, bool) {
 	return uint32(n.mantissa), true
 }
 
-// OwnIDText is the id as it stands in a request.
+// OwnIDText returns the id as it is written in a request.
 func OwnIDText(id uint32) []byte { return strconv.AppendUint(nil, uint64(id), 10) }

@@ -6,16 +6,16 @@ import (
 	"strconv"
 )
 
-// number is an id's value: mantissa times ten to the exponent, with no zero at
-// the mantissa's end.
+// number is the value of an id: mantissa * 10^exponent. The mantissa does not end
+// in zero.
 type number struct {
 	mantissa uint64
 	exponent int
 	negative bool
 }
 
-// numberOf reads an id that is a number, or a text of one. Numbers too large to
-// be compared exactly have none.
+// numberOf reads an id that is a number or a string with a number. It reports
+// false for numbers that are too large to be compared exactly.
 func numberOf(raw []byte) (n number, ok bool) {
 	if len(raw) > 2 && raw[0] == '"' && raw[len(raw)-1] == '"' {
 		raw = raw[1 : len(raw)-1]
@@ -61,9 +61,9 @@ func numberOf(raw []byte) (n number, ok bool) {
 	return n, true
 }
 
-// SameID reports whether two ids have the same value, however they are written:
-// pools answer 7 with "7" or 7.0, texts without their quotes or with other
-// escapes, and lists with other spaces.
+// SameID reports whether two ids have the same value. Pools may change how an id is
+// written: they answer 7 with "7" or 7.0, strings without their quotes or with
+// other escapes, and lists with other spaces.
 func SameID(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -89,7 +89,7 @@ func compact(raw []byte) []byte {
 	return b.Bytes()
 }
 
-// idText is an id without quotes and escapes.
+// idText returns an id without quotes and escapes.
 func idText(raw []byte) []byte {
 	if len(raw) < 2 || raw[0] != '"' {
 		return raw

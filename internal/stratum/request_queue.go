@@ -7,31 +7,32 @@ import (
 )
 
 const (
-	// MaxRequestID is the longest id that is kept. Answers to longer ids are
-	// passed on as they come.
+	// MaxRequestID is the length of the longest id that is kept. Answers with
+	// longer ids are passed on without further checks.
 	MaxRequestID = 64
 
-	// MaxRequests bounds the bytes of the ids kept of one session.
+	// MaxRequests bounds the bytes that the queue of one session may use.
 	MaxRequests = 16 << 10
 )
 
-// RequestQueue holds each request as its link tag, the length of its id
-// combined with shareBit, the generation of the difficulty of a share's job, and
-// the id. An empty queue keeps its memory for the next request.
+// RequestQueue holds the unanswered requests of a session. Each request is stored
+// as the tag of its link, the length of its id combined with shareBit, the
+// generation of a share's job, and the id. An empty queue keeps its memory for the
+// next request.
 type RequestQueue struct{ b []byte }
 
-// requestHead is the size of what stands before an id.
+// requestHead is the size of what is stored before an id.
 const requestHead = 3
 
-// shareBit marks the length of a share's id.
+// shareBit is set in the length of an id if the request is a share.
 const shareBit = 0x80
 
 // Push adds a request. If there is no room, the oldest requests other than
 // shares are dropped, because some pools never answer them.
 func (q *RequestQueue) Push(tag LinkTag, id []byte) { q.add(tag, id, 0, 0) }
 
-// PushShare adds a share, with the generation of its job's difficulty, beside whose
-// seven bits there may be a mark of the caller's.
+// PushShare adds a share with the generation of its job. A generation has seven
+// bits; the caller may use the eighth for a mark.
 func (q *RequestQueue) PushShare(tag LinkTag, id []byte, generation hashrate.Generation) {
 	q.add(tag, id, shareBit, generation)
 }
@@ -48,8 +49,7 @@ func (q *RequestQueue) add(tag LinkTag, id []byte, mark byte, generation hashrat
 }
 
 // dropOthers makes room for need bytes by dropping the oldest requests that are
-// not shares. It reports whether there were enough of them; if not, it drops
-// none.
+// not shares. If these are too few, it drops none and reports false.
 func (q *RequestQueue) dropOthers(need int) bool {
 	room := 0
 	for at := 0; at < len(q.b) && room < need; at = q.after(at) {
@@ -72,9 +72,9 @@ func (q *RequestQueue) dropOthers(need int) bool {
 	return true
 }
 
-// Find returns the position of the link's first request with this id, or -1,
-// and whether another link's request with the same id comes before it. If no id
-// is spelled the same, an id of the same value matches.
+// Find returns the position of the link's first request with this id, or -1. after
+// reports whether another link's request with the same id comes before it. If no
+// id is written the same way, an id of the same value matches.
 func (q *RequestQueue) Find(tag LinkTag, id []byte) (at int, after bool) {
 	for at = 0; at < len(q.b); at = q.after(at) {
 		if int(q.b[at+1]&^shareBit) == len(id) && bytes.Equal(q.ID(at), id) {
@@ -100,21 +100,21 @@ func (q *RequestQueue) findValue(tag LinkTag, id []byte) (at int, after bool) {
 	return -1, false
 }
 
-// after is the position behind the request at position at.
+// after returns the position of the request that follows the one at position at.
 func (q *RequestQueue) after(at int) int { return at + requestHead + int(q.b[at+1]&^shareBit) }
 
-// ID is the id of the request at position at.
+// ID returns the id of the request at position at.
 func (q *RequestQueue) ID(at int) []byte { return q.b[at+requestHead : q.after(at)] }
 
-// Remove drops the request at position at. It reports whether that was a share,
-// and the generation of its job's difficulty.
+// Remove removes the request at position at. It reports whether that was a share,
+// and returns the generation of the share's job.
 func (q *RequestQueue) Remove(at int) (generation hashrate.Generation, share bool) {
 	share, generation = q.b[at+1]&shareBit != 0, hashrate.Generation(q.b[at+2])
 	q.b = append(q.b[:at], q.b[q.after(at):]...)
 	return generation, share
 }
 
-// Shares is how many of the link's shares are unanswered.
+// Shares returns how many of the link's shares are unanswered.
 func (q *RequestQueue) Shares(tag LinkTag) int {
 	n := 0
 	for at := 0; at < len(q.b); at = q.after(at) {
@@ -125,16 +125,16 @@ func (q *RequestQueue) Shares(tag LinkTag) int {
 	return n
 }
 
-// Size is the end of what at may be given.
+// Size returns the position after the last request.
 func (q *RequestQueue) Size() int { return len(q.b) }
 
-// At reads the request that stands at i, and where the next one stands.
+// At reads the request at position i. next is the position of the next request.
 func (q *RequestQueue) At(i int) (tag LinkTag, id []byte, next int) {
 	return LinkTag(q.b[i]), q.ID(i), q.after(i)
 }
 
-// ClearShare has the request that stands at at count as no share any more. It
-// returns what Remove would.
+// ClearShare makes the request at position at count as one that is not a share. It
+// returns what Remove would return.
 func (q *RequestQueue) ClearShare(at int) (generation hashrate.Generation, share bool) {
 	share, generation = q.b[at+1]&shareBit != 0, hashrate.Generation(q.b[at+2])
 	q.b[at+1] &^= shareBit
@@ -151,8 +151,9 @@ func (q *RequestQueue) State() (requests, generations []byte) {
 	return requests, generations
 }
 
-// NewRequestQueue makes the queue that a state file describes, an empty one if it
-// is not sound. Without generations the difficulties are not known.
+// NewRequestQueue restores the queue that a state file describes. It returns an
+// empty queue if the description is invalid. Requests without a generation get
+// generation 0.
 func NewRequestQueue(requests, generations []byte) (q RequestQueue) {
 	for n := 0; len(requests) > 0; n++ {
 		if len(requests) < 2 || len(requests) < 2+int(requests[1]&^shareBit) {
@@ -169,6 +170,6 @@ func NewRequestQueue(requests, generations []byte) (q RequestQueue) {
 	return q
 }
 
-// LinkTag tells a session's links apart. Requests that wait for an answer carry
-// the tag of the link they went to.
+// LinkTag identifies one of a session's links. Unanswered requests carry the tag of
+// the link that they were sent on.
 type LinkTag uint8

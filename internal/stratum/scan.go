@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// Byte scanners: members and parameters of a line, found without decoding it.
-// Members are those of the line's own object. What looks like one inside
-// another value is not one, so that the switcher and any JSON decoder read the
-// same.
+// The byte scanners find the members and parameters of a line without decoding
+// it. They find only the members of the line's own object and ignore those of
+// objects inside it, so that they agree with any JSON decoder.
 
 // Member names the members of a line that the switcher looks at.
 type Member uint8
@@ -27,8 +26,8 @@ const (
 
 var memberNames = [memberCount]string{"id", "method", "params", "worker", "result", "error"}
 
-// memberNamed returns the member with this name, memberCount if it is none that
-// is looked at.
+// memberNamed returns the member with this name. It returns memberCount for all
+// other names.
 func memberNamed(name []byte) Member {
 	switch string(name) {
 	case "id":
@@ -47,8 +46,8 @@ func memberNamed(name []byte) Member {
 	return memberCount
 }
 
-// memberLike is memberNamed in any case: decoders that do not mind the case
-// take such a member for the real one.
+// memberLike is memberNamed without regard to case: some decoders ignore the case
+// of names.
 func memberLike(name string) Member {
 	for m, known := range memberNames {
 		if strings.EqualFold(name, known) {
@@ -58,31 +57,31 @@ func memberLike(name string) Member {
 	return memberCount
 }
 
-// span is a part of a line; for strings found by FindParams it is the inside.
-// The zero value stands for a part that is not there.
+// span is the position of a part of a line. FindParams returns strings without
+// their quotes. The zero value means that there is no such part.
 type span struct{ Start, End int }
 
 // ScannedLine is what one pass over a line finds.
 type ScannedLine struct {
-	Members [memberCount]span // raw values; the last of each name
+	Members [memberCount]span // positions of the raw values; the last one of each name
 
-	// Whole reports that the line is one JSON object, as far as that was
-	// looked at.
+	// Whole is set if the line is one JSON object, as far as the scan has
+	// checked.
 	Whole bool
 
-	// Odd reports that other readers may find other members: a name is
-	// written with an escape or in another case, or comes twice. For a
-	// miner's line also an escape or an object anywhere.
+	// Odd is set if other readers may find other members, because a name has an
+	// escape, is written in another case, or comes twice. A miner's line is also
+	// odd if it has an escape or another object anywhere.
 	Odd bool
 }
 
-// Value returns the raw value of a member, nil if it is absent.
+// Value returns the raw value of a member. It is empty if the member is absent.
 func (sc *ScannedLine) Value(line []byte, m Member) []byte {
 	at := sc.Members[m]
 	return line[at.Start:at.End:at.End]
 }
 
-// Method returns the method's name, empty if there is none.
+// Method returns the method's name. It is empty if there is none.
 func (sc *ScannedLine) Method(line []byte) []byte {
 	at := sc.Members[MemberMethod]
 	if at.End-at.Start < 2 || line[at.Start] != '"' {
@@ -91,7 +90,7 @@ func (sc *ScannedLine) Method(line []byte) []byte {
 	return line[at.Start+1 : at.End-1]
 }
 
-// ID returns the raw id, nil if it is absent or null.
+// ID returns the raw id, or nil if it is absent or null.
 func (sc *ScannedLine) ID(line []byte) []byte {
 	id := sc.Value(line, MemberID)
 	if len(id) == 0 || id[0] == 'n' {
@@ -100,22 +99,22 @@ func (sc *ScannedLine) ID(line []byte) []byte {
 	return id
 }
 
-// Has reports whether a member is there and not null.
+// Has reports whether the line has a member and it is not null.
 func (sc *ScannedLine) Has(line []byte, m Member) bool {
 	at := sc.Members[m]
 	return at.End > 0 && line[at.Start] != 'n'
 }
 
-// ScanMinerLine looks at a line of a miner completely: one that is whole and
-// not odd is JSON without escapes, with no object inside, that has each member
-// once.
+// ScanMinerLine checks a miner's line completely. If the result is whole and not
+// odd, the line is valid JSON that has each member once, no escapes and no further
+// object.
 func ScanMinerLine(line []byte) (sc ScannedLine) {
 	sc.Scan(line, true)
 	return sc
 }
 
-// ScanPoolLine looks at a line of a pool. Escapes and objects in its values are
-// no fault, and values inside others are only passed over.
+// ScanPoolLine scans a pool's line. Its values may have escapes and objects, and
+// the content of arrays and objects is not checked.
 func ScanPoolLine(line []byte) (sc ScannedLine) {
 	sc.Scan(line, false)
 	return sc
@@ -151,7 +150,7 @@ func (sc *ScannedLine) Scan(line []byte, strict bool) {
 		}
 		if strict {
 			if i = plainValueEnd(line, start, 0); i < 0 {
-				sc.Odd = true // or no JSON
+				sc.Odd = true // or it is not JSON
 				return
 			}
 		} else if i = valueEnd(line, start); i < 0 {
@@ -176,10 +175,10 @@ func (sc *ScannedLine) Scan(line []byte, strict bool) {
 	}
 }
 
-// name returns which member the name is that begins with the quote at i, and
-// where it ends, -1 if it does not. It notes names that are odd.
+// name returns the member whose name begins with the quote at i, and where the name
+// ends. end is -1 if the name does not end. An odd name sets sc.Odd.
 func (sc *ScannedLine) name(line []byte, i int) (which Member, end int) {
-	if rest := line[i+1:]; len(rest) > 7 { // the usual ones, at once
+	if rest := line[i+1:]; len(rest) > 7 { // a quick way for the usual names
 		switch {
 		case string(rest[:3]) == `id"`:
 			return MemberID, i + 4
@@ -204,8 +203,8 @@ func (sc *ScannedLine) name(line []byte, i int) (which Member, end int) {
 	return which, i + end + 1
 }
 
-// isPlainName reports whether a member's name is ASCII without escapes. Beyond
-// ASCII there are letters that some decoders take for others.
+// isPlainName reports whether a member's name is ASCII without escapes. Some
+// decoders regard certain other letters as equal to ASCII letters.
 func isPlainName(name []byte) bool {
 	for _, c := range name {
 		if c < ' ' || c >= 0x80 || c == '\\' {
@@ -215,8 +214,8 @@ func isPlainName(name []byte) bool {
 	return true
 }
 
-// isPlainText reports whether a line, but for its end, has neither control
-// characters nor backslashes.
+// isPlainText reports whether a line has neither control characters nor
+// backslashes. The line end does not count.
 func isPlainText(line []byte) bool {
 	const each = 0x0101010101010101
 	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
@@ -246,8 +245,7 @@ func isPlainText(line []byte) bool {
 	return true
 }
 
-// spaceEnd returns the index of the first byte from i on that is no white
-// space.
+// spaceEnd returns the index of the first byte from i on that is not white space.
 func spaceEnd(line []byte, i int) int {
 	for i < len(line) && line[i] <= ' ' && (line[i] == ' ' || line[i] == '\t' || line[i] == '\r' || line[i] == '\n') {
 		i++
@@ -258,8 +256,8 @@ func spaceEnd(line []byte, i int) int {
 // maxPlainDepth is how deep the arrays of a plain line may be nested.
 const maxPlainDepth = 8
 
-// plainValueEnd returns where the JSON value that begins at i ends, -1 if it is
-// none or has an object. The line is plain text.
+// plainValueEnd returns where the JSON value that begins at i ends. It returns -1
+// if the value is invalid or has an object. The line must be plain text.
 func plainValueEnd(line []byte, i, depth int) int {
 	switch line[i] {
 	case '"':
@@ -280,7 +278,7 @@ func plainValueEnd(line []byte, i, depth int) int {
 		return i + 1
 	}
 	for i < len(line) {
-		if line[i] == '"' { // nearly all are texts
+		if line[i] == '"' { // nearly all elements are strings
 			if i = quoteAfter(line, i+1) + 1; i == 0 {
 				return -1
 			}
@@ -301,8 +299,8 @@ func plainValueEnd(line []byte, i, depth int) int {
 	return -1
 }
 
-// valueEnd returns where the JSON value that begins at i ends, -1 if that is
-// not to be found. What is inside arrays and objects is not checked.
+// valueEnd returns where the JSON value that begins at i ends, or -1 if it does not
+// end. The content of arrays and objects is not checked.
 func valueEnd(line []byte, i int) int {
 	end := -1
 	switch line[i] {
@@ -319,8 +317,8 @@ func valueEnd(line []byte, i int) int {
 	return i + end + 1
 }
 
-// quoteAfter returns where the first quote from i on is, -1 if there is none.
-// Most texts are short: for these it is faster than a call of bytes.IndexByte.
+// quoteAfter returns the index of the first quote from i on, or -1. For short
+// strings, which most are, it is faster than bytes.IndexByte.
 func quoteAfter(line []byte, i int) int {
 	const each = 0x0101010101010101
 	for range 3 {
@@ -340,15 +338,15 @@ func quoteAfter(line []byte, i int) int {
 	return i + n
 }
 
-// scalarEnd returns where the number, true, false or null that begins at i
-// ends, -1 if it is none of these.
+// scalarEnd returns where the number, true, false or null that begins at i ends. It
+// returns -1 if it is none of these.
 func scalarEnd(line []byte, i int) int {
 	end := i
 	for end < len(line) && line[end] >= '0' && line[end] <= '9' {
 		end++
 	}
 	if end > i && end < len(line) && (line[i] != '0' || end == i+1) && (line[end] == ',' || line[end] == '}' || line[end] == ']') {
-		return end // a whole number, as nearly all are
+		return end // a whole number, like nearly all scalars
 	}
 	for end < len(line) && line[end] > ' ' && line[end] != ',' && line[end] != '}' && line[end] != ']' {
 		end++
@@ -398,7 +396,7 @@ func isNumber(b []byte) bool {
 	return len(b) > 0 && digits(b) == len(b)
 }
 
-// digits is how many digits b begins with.
+// digits returns how many digits b begins with.
 func digits(b []byte) int {
 	n := 0
 	for n < len(b) && b[n] >= '0' && b[n] <= '9' {
@@ -407,8 +405,8 @@ func digits(b []byte) int {
 	return n
 }
 
-// memberValue returns the line from a member's value on, nil if the line is
-// not an object or has none.
+// memberValue returns the line from a member's value on. It returns nil if the line
+// is not an object or does not have the member.
 func memberValue(line []byte, m Member) []byte {
 	sc := ScanPoolLine(line)
 	if at := sc.Members[m]; at.End > 0 {
@@ -417,20 +415,21 @@ func memberValue(line []byte, m Member) []byte {
 	return nil
 }
 
-// LineMethod finds the value of a line's "method" member, nil if it has none.
+// LineMethod returns the value of a line's "method" member, or nil.
 func LineMethod(line []byte) []byte {
 	sc := ScanPoolLine(line)
 	return sc.Method(line)
 }
 
-// LineID finds the raw value of a line's "id" member; nil if there is none or
-// it is null.
+// LineID returns the raw value of a line's "id" member, or nil if it is absent or
+// null.
 func LineID(line []byte) []byte {
 	sc := ScanPoolLine(line)
 	return sc.ID(line)
 }
 
-// stringEnd is the index of the quote that ends the JSON string b begins with.
+// stringEnd returns the index of the quote that ends the JSON string at the
+// beginning of b, or -1.
 func stringEnd(b []byte) int {
 	for i := 1; i < len(b); i++ {
 		if i = quoteAfter(b, i); i < 0 {
@@ -443,8 +442,8 @@ func stringEnd(b []byte) int {
 	return -1
 }
 
-// isEscaped reports whether the quote at i, inside the string b begins with, has
-// an odd number of backslashes before it.
+// isEscaped reports whether an odd number of backslashes stands before the quote at
+// i. b begins with the string.
 func isEscaped(b []byte, i int) bool {
 	slash := i
 	for slash > 1 && b[slash-1] == '\\' {
@@ -453,8 +452,8 @@ func isEscaped(b []byte, i int) bool {
 	return (i-slash)%2 == 1
 }
 
-// arrayEnd is the index of the bracket that ends the JSON array or object that
-// b begins with.
+// arrayEnd returns the index of the bracket that ends the JSON array or object at
+// the beginning of b, or -1.
 func arrayEnd(b []byte) int {
 	depth := 0
 	for i := 0; i < len(b); i++ {

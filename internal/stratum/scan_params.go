@@ -6,13 +6,15 @@ import (
 	"slices"
 )
 
-// ScalarParam finds the n-th parameter of a line; see scalarElement.
+// ScalarParam returns the n-th parameter of a line, counted from 0. See
+// scalarElement.
 func ScalarParam(line []byte, n int) []byte {
 	return scalarElement(memberValue(line, MemberParams), n)
 }
 
-// scalarElement finds the n-th element of the JSON array b begins with: a
-// string without its quotes, or a number. Escapes are left as they are.
+// scalarElement returns the n-th element of the JSON array at the beginning of b if
+// it is a string or a number. A string comes without its quotes but with its
+// escapes.
 func scalarElement(b []byte, n int) []byte {
 	if len(b) == 0 || b[0] != '[' {
 		return nil
@@ -39,8 +41,9 @@ func scalarElement(b []byte, n int) []byte {
 	return nil
 }
 
-// FindParams finds the first parameters of a line and sets the spans that are
-// not nil; these have to be strings.
+// FindParams finds the first parameters of a line, one for each span. It sets the
+// spans that are not nil; these parameters have to be strings. It reports whether
+// all were found.
 func FindParams(line []byte, spans ...*span) bool {
 	b := memberValue(line, MemberParams)
 	if len(b) == 0 || b[0] != '[' {
@@ -72,8 +75,8 @@ func FindParams(line []byte, spans ...*span) bool {
 	return true
 }
 
-// JobIDSpan finds the n-th parameter of a line, counted from 0, if it is a
-// string or a number: the inside of the one, the digits of the other.
+// JobIDSpan finds the n-th parameter of a line, counted from 0, if it is a string
+// or a number. The span of a string does not include the quotes.
 func JobIDSpan(line []byte, n int) (id span, number, ok bool) {
 	b := memberValue(line, MemberParams)
 	if len(b) == 0 || b[0] != '[' {
@@ -108,7 +111,7 @@ func JobIDSpan(line []byte, n int) (id span, number, ok bool) {
 	}
 }
 
-// PutJobID puts another ID in the place of a line's n-th parameter.
+// PutJobID replaces the n-th parameter of a line, a job ID, by another ID.
 func PutJobID(line []byte, n int, id []byte) []byte {
 	at, _, ok := JobIDSpan(line, n)
 	if !ok {
@@ -117,8 +120,8 @@ func PutJobID(line []byte, n int, id []byte) []byte {
 	return slices.Replace(line, at.Start, at.End, id...)
 }
 
-// UsualJobID finds the job ID of a line that is written as nearly all are; nil if
-// it is not. It costs less than JobIDSpan.
+// UsualJobID returns the job ID of a line if it is written in the usual form, as
+// nearly all are, otherwise nil. It costs less than JobIDSpan.
 func UsualJobID(line []byte, params span) []byte {
 	start := params.Start + 2
 	if params.End <= start || line[start-2] != '[' || line[start-1] != '"' {
@@ -136,7 +139,8 @@ func UsualJobID(line []byte, params span) []byte {
 	return line[start:end]
 }
 
-// PlainID undoes the escapes of a job ID: pool and miner may differ in them.
+// PlainID undoes the escapes of a job ID, because pool and miner may use different
+// ones.
 func PlainID(raw []byte) []byte {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw
@@ -147,22 +151,23 @@ func PlainID(raw []byte) []byte {
 	return raw
 }
 
-// JobID is the first parameter of a mining.notify line, ShareJobID the second
-// of a mining.submit line: raw JSON strings without their quotes, or numbers.
+// JobID returns the job ID of a mining.notify line: a raw JSON string without its
+// quotes, or a number.
 func JobID(line []byte) []byte { return ScalarParam(line, 0) }
 
+// ShareJobID returns the job ID of a mining.submit line, in the same form.
 func ShareJobID(line []byte) []byte { return ScalarParam(line, 1) }
 
-// AnswerJobID is what ETHProxy has for a job ID: the header, first in an answer
-// that is a list. Shares have it where others have the job ID.
+// AnswerJobID returns what ETHProxy uses as a job ID: the header, which is the
+// first element of an answer that is a list. Shares have it in place of a job ID.
 func AnswerJobID(line []byte) []byte { return scalarElement(memberValue(line, MemberResult), 0) }
 
-// AnswerTarget is the target of the job in an ETHProxy pool's answer.
+// AnswerTarget returns the target of the job in an ETHProxy pool's answer.
 func AnswerTarget(line []byte) []byte { return scalarElement(memberValue(line, MemberResult), 2) }
 
-// CutVersionBits removes the sixth parameter of mining.submit, the version bits
-// of BIP 310, because a pool without version rolling may refuse it. Nothing is
-// lost: the miner was given an empty mask.
+// CutVersionBits removes the sixth parameter of mining.submit, the version bits of
+// BIP 310, because a pool without version rolling may refuse it. The bits do not
+// matter, because the miner was given an empty mask.
 func CutVersionBits(line []byte) []byte {
 	var nonce, bits span
 	if !FindParams(line, nil, nil, nil, nil, &nonce, &bits) {
@@ -171,7 +176,7 @@ func CutVersionBits(line []byte) []byte {
 	return append(line[:nonce.End+1], line[bits.End+1:]...)
 }
 
-// replaceSpan returns a copy of line with other text in the place of a part.
+// replaceSpan returns a copy of line in which text replaces a part.
 func replaceSpan(line []byte, at span, text string) []byte {
 	out := make([]byte, 0, len(line)+len(text))
 	out = append(out, line[:at.Start]...)
@@ -182,7 +187,7 @@ func replaceSpan(line []byte, at span, text string) []byte {
 // WithID returns a copy of the line with another id.
 func WithID(line []byte, at span, id []byte) []byte { return replaceSpan(line, at, string(id)) }
 
-// LooseID finds the id of a line that is not JSON.
+// LooseID finds the id of a line that is not valid JSON.
 func LooseID(line []byte) (span, bool) {
 	const key = `"id"`
 	start := bytes.Index(line, []byte(key))

@@ -9,7 +9,7 @@ import (
 	jsoniter "github.com/json-iterator/go"
 )
 
-// Limits of what a peer may send in one line, "\n" included.
+// A line of a peer may have this many bytes, including "\n".
 const (
 	MaxMinerLine = 16 << 10
 	MaxPoolLine  = 256 << 10
@@ -17,17 +17,18 @@ const (
 
 var JSON = jsoniter.ConfigCompatibleWithStandardLibrary
 
-// Request is a line with a method, from a miner or as notification of a pool.
-// ID, Params and the elements of Params are the sender's own bytes.
+// Request is a line with a method: a miner's request or a pool's notification.
+// ID, Params and the elements of Params are unchanged bytes of the sender.
 type Request struct {
 	ID     json.RawMessage
 	Method string
 	Params json.RawMessage
-	// Worker is the miner's name beside the account in Ethereum protocols.
+	// Worker is the name of the miner, which Ethereum protocols send separately
+	// from the account.
 	Worker string
 }
 
-// Response is an answer of a pool. Result and Error are as sent.
+// Response is an answer of a pool. Result and Error are unchanged bytes.
 type Response struct {
 	ID     json.RawMessage
 	Result json.RawMessage
@@ -48,7 +49,7 @@ func ParseRequest(line []byte) (*Request, error) {
 		if text, ok := JsonString(raw); ok {
 			r.Worker = text
 		} else if isNumber(raw) {
-			r.Worker = string(raw) // some miners number their rigs
+			r.Worker = string(raw) // some miners send numbers as names
 		}
 	}
 	return r, nil
@@ -62,7 +63,7 @@ func ParseResponse(line []byte) (*Response, error) {
 	return &Response{ID: m.notNull(MemberID), Result: m.notNull(MemberResult), Error: m.notNull(MemberError)}, nil
 }
 
-// ParamList splits the parameters; anything but an array has none.
+// ParamList splits the parameters. It returns nil if they are not an array.
 func (r *Request) ParamList() []json.RawMessage {
 	var list []json.RawMessage
 	if len(r.Params) == 0 || r.Params[0] != '[' || JSON.Unmarshal(r.Params, &list) != nil {
@@ -74,7 +75,7 @@ func (r *Request) ParamList() []json.RawMessage {
 	return list
 }
 
-// IsNotification says that the sender expects no answer.
+// IsNotification reports whether the sender expects no answer.
 func (r *Request) IsNotification() bool { return len(r.ID) == 0 || string(r.ID) == "null" }
 
 // JsonString returns the string that raw is, if it is one.
@@ -98,8 +99,8 @@ func Quote(s string) []byte {
 	return b
 }
 
-// NoError says that raw, an answer's error, stands for none. Pools write that in
-// several ways.
+// NoError reports whether raw, the error of an answer, means that there is none.
+// Pools write that in several ways.
 func NoError(raw json.RawMessage) bool {
 	switch string(bytes.Map(dropSpace, raw)) {
 	case "", "null", "false", "0", `""`, "[]", "{}":
@@ -115,13 +116,13 @@ func dropSpace(r rune) rune {
 	return r
 }
 
-// isTrue says that raw is the JSON value true.
+// isTrue reports whether raw is the JSON value true.
 func isTrue(raw json.RawMessage) bool { return string(raw) == "true" }
 
-// IsNull says that raw is absent or null.
+// IsNull reports whether raw is absent or null.
 func IsNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
-// OrNull gives absent values their JSON form.
+// OrNull returns raw, or null if it is absent.
 func OrNull(raw json.RawMessage) []byte {
 	if len(raw) == 0 {
 		return []byte("null")
@@ -129,7 +130,7 @@ func OrNull(raw json.RawMessage) []byte {
 	return raw
 }
 
-// AppendRequest appends a request to b. id is JSON, params the inside of the array.
+// AppendRequest appends a request to b. id and each of params are JSON.
 func AppendRequest(b, id []byte, method string, params ...[]byte) []byte {
 	b = append(b, `{"id":`...)
 	b = append(b, id...)
@@ -151,8 +152,8 @@ func AppendVersionMask(b []byte, mask uint32) []byte {
 	return fmt.Appendf(b, `{"id":null,"method":"mining.set_version_mask","params":["%08x"]}`+"\n", mask)
 }
 
-// ParseMask reads a version mask: a text of hex digits, with or without 0x and
-// leading zeros, or a number.
+// ParseMask reads a version mask. It is a number, or a string of hex digits with or
+// without 0x and leading zeros.
 func ParseMask(raw json.RawMessage) (uint32, bool) {
 	text, base := string(raw), 10
 	if s, ok := JsonString(raw); ok {
@@ -166,7 +167,7 @@ func ParseMask(raw json.RawMessage) (uint32, bool) {
 }
 
 // Accepts reports whether an answer means that a share was accepted. Some pools
-// answer with more than true.
+// send another result than true.
 func Accepts(result, e []byte) bool {
 	switch string(result) {
 	case "true":

@@ -5,22 +5,23 @@ import (
 	"unicode/utf8"
 )
 
-// WorkerName is a worker's full name in its parts: Account is up to the first
-// dot, Miner the rest with the dot. Both have only the characters by which
-// sub-accounts are found (docs/protocol.md, "Worker names").
+// WorkerName is a worker's full name in its parts: Account is what stands before
+// the first dot, and Miner is the rest with the dot. Both have only the characters
+// that names of sub-accounts may have (docs/protocol.md, "Worker names").
 type WorkerName struct {
 	Account string
 	Miner   string
 
-	// Sent is the name as the miner wrote it. It is what pools that pick their own
-	// extranonce are told: to drop a character there would credit somebody else.
-	// Empty if it is Account and Miner, as it is for names from older state files.
+	// Sent is the name as the miner wrote it. Pools that pick the extranonce get
+	// this name, because with a character dropped they would credit somebody else.
+	// It is empty if it is the same as Account and Miner, and for names from older
+	// state files.
 	Sent string
 }
 
 func (w WorkerName) String() string { return w.Account + w.Miner }
 
-// AsSent is the name as the miner wrote it.
+// AsSent returns the name as the miner wrote it.
 func (w WorkerName) AsSent() string {
 	if w.Sent != "" {
 		return w.Sent
@@ -28,12 +29,13 @@ func (w WorkerName) AsSent() string {
 	return w.String()
 }
 
-// Sendable says that the name can be written in JSON as the miner wrote it.
+// Sendable reports whether JSON can express the name exactly as the miner wrote it.
 func (w WorkerName) Sendable() bool {
 	return utf8.ValidString(w.Sent) && !strings.ContainsRune(w.Sent, utf8.RuneError)
 }
 
-// WithSuffix is the name a pool that keeps its coins' users apart knows.
+// WithSuffix returns the name with a suffix after the account. Pools that keep the
+// users of their coins apart know workers by this name.
 func (w WorkerName) WithSuffix(suffix string) string { return w.Account + "_" + suffix + w.Miner }
 
 // FilterWorker drops the characters that no worker name may have.
@@ -54,7 +56,8 @@ func SplitWorker(full string) WorkerName {
 	return WorkerName{Account: full}
 }
 
-// ParseWorker reads a worker name as sent, with Ethereum's separate worker.
+// ParseWorker reads a worker name as it was sent. worker is Ethereum's separate
+// name of the miner.
 func (c Chain) ParseWorker(name, worker string) WorkerName {
 	sent := name
 	name = FilterWorker(name)
@@ -65,7 +68,7 @@ func (c Chain) ParseWorker(name, worker string) WorkerName {
 		name = dropAddress(name)
 	}
 	w := SplitWorker(name)
-	if c == Bitcoin && sent != name { // the chain of pools that are told it
+	if c == Bitcoin && sent != name { // only bitcoin has pools that need Sent
 		w.Sent = sent
 	}
 	return w
@@ -74,8 +77,8 @@ func (c Chain) ParseWorker(name, worker string) WorkerName {
 // ethAddressLen is the length of "0x" and 40 hex digits.
 const ethAddressLen = 42
 
-// dropAddress drops a leading Ethereum address and the dot after it, for
-// miners that can only be configured as address.account.miner.
+// dropAddress drops a leading Ethereum address and the dot after it. Some miners
+// can only be configured as address.account.miner.
 func dropAddress(name string) string {
 	if strings.IndexByte(name, '.') == ethAddressLen && HasPrefixFold(name, "0x") {
 		return name[ethAddressLen+1:]
