@@ -33,9 +33,9 @@ type drain struct {
 	*link
 	session   *Session
 	timer     *relay.Timer
-	ending    bool // close the link as soon as no answer is owed
-	premature bool // it ends before its time, so its jobs are kept
-	extended  bool // kept longer for shares that the miner had already sent
+	ending    bool // the link is closed as soon as it owes no answers
+	premature bool // the link ends before its time, so its jobs are kept
+	extended  bool // the link is kept longer for shares that the miner had already sent
 }
 
 // retireLink takes the session's link out of use before next takes its place. A
@@ -78,7 +78,7 @@ func (s *Session) spareDescriptors() {
 	}
 }
 
-// keepDrain adds the latest former link.
+// keepDrain adds former, the latest former link, to the drains.
 func (s *Session) keepDrain(former *link, linger time.Duration) {
 	if len(s.drains) == maxLostDrains {
 		s.drains[0].end()
@@ -119,7 +119,7 @@ func (s *Session) takeJobs(d *drain) {
 // nothing on the next one.
 func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain != stratum.Ethereum }
 
-// end closes the former link, and forgets it.
+// end closes the former link and forgets it.
 func (d *drain) end() {
 	s := d.session
 	s.loop.StopTimer(d.timer)
@@ -169,7 +169,7 @@ func (d *drain) close() {
 	d.session.failRequests(d.link)
 }
 
-// owes reports whether the former pool has shares to answer.
+// owes reports whether the former pool has yet to answer shares.
 func (d *drain) owes() bool { return d.session.owes(d.link) }
 
 func (s *Session) endDrains() {
@@ -202,7 +202,7 @@ func (d *drain) expire() {
 	d.finish()
 }
 
-// finish ends the drain, as soon as no answer is owed.
+// finish ends the drain as soon as it owes no answers.
 func (d *drain) finish() {
 	if d.ending {
 		return

@@ -11,15 +11,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Relaying looks at lines without decoding them. Nearly all of them go on as
-// they are, all lines of one read in one write. Only a few methods, found by
-// scanning bytes, are read in full. Odd lines, which other readers may
-// understand in another way, go on in canonical form; see stratum.CanonicalLine.
+// The relay looks at lines without decoding them. It passes nearly all of them on
+// unchanged, all lines of one read in one write. Only the lines of a few methods are
+// decoded. Odd lines, which other readers may understand differently, are passed on
+// in canonical form; see stratum.CanonicalLine.
 
 // minerReceived passes complete lines of the miner to the pool.
 func (s *Session) minerReceived(b []byte) int {
 	if !s.link.open() {
-		return 0 // paused: they wait for the next link
+		return 0 // the lines wait for the next link
 	}
 	end, err := s.completeEnd(b)
 	if err == nil && len(b)-end > stratum.MaxMinerLine && !s.isAgentBody(b[end:]) {
@@ -43,20 +43,20 @@ func (s *Session) minerReceived(b []byte) int {
 		at = next
 	}
 	s.link.socket.Write(b[from:end])
-	// Answers of the switcher itself may pile up: a miner that does not take
-	// them is not read until it does.
+	// Answers of the switcher itself may pile up if the miner does not read them.
+	// The miner is not read until it does.
 	if s.link.socket.Congested() || s.miner.Backlog() > relay.MaxUnsent/2 {
 		s.miner.Pause(false)
 	}
 	return end
 }
 
-// isAgentBody says that b is part of a binary message, whose length is bounded
-// by its two bytes.
+// isAgentBody reports whether b is part of a binary message. The two bytes of its
+// length bound it.
 func (s *Session) isAgentBody(b []byte) bool { return s.agent != nil && b[0] == stratum.AgentMagic }
 
-// minerLine looks at one line or message and reports whether it goes to the
-// pool as it is. flush writes the lines before it, and is called if not.
+// minerLine looks at one line or message and reports whether it goes to the pool
+// unchanged. If not, it first calls flush, which writes the lines before it.
 func (s *Session) minerLine(line []byte, flush func()) bool {
 	if s.agent != nil && line[0] == stratum.AgentMagic {
 		asItIs, err := s.agentToPool(line, flush)
@@ -80,7 +80,8 @@ func (s *Session) minerLine(line []byte, flush func()) bool {
 	return s.plainMinerLine(line, &sc, flush)
 }
 
-// plainMinerLine is minerLine for lines that are read in one way only.
+// plainMinerLine is minerLine for lines that all readers understand in the same
+// way.
 func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush func()) bool {
 	id := sc.ID(line)
 	switch sc.MinerKind(line) {
@@ -117,8 +118,9 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 	return false
 }
 
-// sendShare sends a share to a link by its rules, and expects its answer. The
-// share gets the pool's own ID of its job, poolJob, if the miner knows another.
+// sendShare sends a share on a link, changed by the link's rules, and expects its
+// answer. poolJob is the pool's ID of the share's job, or nil if the miner knows the
+// job by the same ID.
 // late is lateShare for one of a job of a pool that the miner has left.
 func (s *Session) sendShare(to *link, line, poolJob []byte, late hashrate.Generation) {
 	generation := to.generationOf(line) | late
@@ -150,7 +152,7 @@ func (s *Session) sendShare(to *link, line, poolJob []byte, late hashrate.Genera
 	s.requests.PushShare(to.tag, wire, generation)
 }
 
-// refuseShare answers a share that no pool gets.
+// refuseShare answers a share that is sent to no pool.
 func (s *Session) refuseShare(to *link, id []byte, generation hashrate.Generation, e *stratum.Error) {
 	if generation&lateShare != 0 {
 		s.countLate(lateLost)
@@ -161,8 +163,8 @@ func (s *Session) refuseShare(to *link, id []byte, generation hashrate.Generatio
 	}
 }
 
-// minerSpecial handles a request that the switcher answers itself or
-// remembers. It reports whether the line is done with.
+// minerSpecial handles a request that the switcher answers itself or remembers. It
+// reports whether the line was handled and must not go to the pool.
 func (s *Session) minerSpecial(line []byte) bool {
 	switch string(stratum.LineMethod(line)) {
 	case "mining.extranonce.subscribe":
@@ -221,7 +223,7 @@ func (s *Session) poolReceived(b []byte) int {
 			from = next
 		}
 		if s.link != used || !used.open() {
-			return len(b) // the link is gone
+			return len(b) // the link has ended or was replaced
 		}
 		at = next
 	}
@@ -232,8 +234,8 @@ func (s *Session) poolReceived(b []byte) int {
 	return end
 }
 
-// poolLine looks at one line or message and reports whether it goes to the
-// miner as it is. flush writes the lines before it, and is called if not.
+// poolLine looks at one line or message and reports whether it goes to the miner
+// unchanged. If not, it first calls flush, which writes the lines before it.
 func (s *Session) poolLine(line []byte, flush func()) bool {
 	if s.agent != nil && line[0] == stratum.AgentMagic {
 		if line[1] == hashrate.AgentDifficulty {
@@ -261,7 +263,7 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 		if line = s.oddPoolLine(s.link, line); line == nil {
 			switch kind := sc.PoolKind(odd); {
 			case kind == stratum.KindSetExtranonce:
-				s.poolLost(errPoolNoise) // it may have meant another extranonce
+				s.poolLost(errPoolNoise) // the extranonce may have changed
 			case kind == stratum.KindJob && s.link.rules != nil:
 				s.poolLost(jobError(odd))
 			}
@@ -276,8 +278,8 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 	return s.plainPoolLine(line, &sc, flush)
 }
 
-// formerAnswer is a line of a former link as the miner gets it now, nil if it
-// gets none.
+// formerAnswer returns a line of a former link as the miner gets it now, or nil if
+// the miner does not get it.
 func (s *Session) formerAnswer(former *link, line []byte) []byte {
 	sc := stratum.ScanPoolLine(line)
 	if !sc.Whole || sc.Odd {
@@ -292,7 +294,7 @@ func (s *Session) formerAnswer(former *link, line []byte) []byte {
 	return s.answered(former, s.plainAnswer(line, &sc), &sc)
 }
 
-// plainPoolLine is poolLine for lines that are read in one way only.
+// plainPoolLine is poolLine for lines that all readers understand in the same way.
 func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func()) bool {
 	switch kind := sc.PoolKind(line); kind {
 	case stratum.KindAnswer:
@@ -333,8 +335,9 @@ func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func
 	return true
 }
 
-// isFormerOwnID recognises answers to requests that an earlier build sent on a
-// link taken over from it.
+// isFormerOwnID reports whether an answer has an id that earlier builds used for
+// their own requests. Such a request may be unanswered on a link that was taken over
+// in an upgrade.
 func isFormerOwnID(id []byte) bool {
 	switch string(id) {
 	case stratum.FormerConfigure, stratum.FormerSuggest, stratum.FormerWorker:
@@ -343,7 +346,7 @@ func isFormerOwnID(id []byte) bool {
 	return false
 }
 
-// poolSpecial handles what a pool may not simply tell the miner.
+// poolSpecial handles the notifications that must not reach the miner unchanged.
 func (s *Session) poolSpecial(kind stratum.Kind, line []byte) {
 	switch kind {
 	case stratum.KindVersionMask:
@@ -355,14 +358,14 @@ func (s *Session) poolSpecial(kind stratum.Kind, line []byte) {
 			s.sentMask = s.askedMask & mask
 			s.miner.Write(stratum.AppendVersionMask(nil, s.sentMask))
 			if s.link.rules != nil {
-				s.link.rules.dropBits = false // it knows version rolling after all
+				s.link.rules.dropBits = false // the pool supports version rolling after all
 			}
 		}
 	case stratum.KindReconnect:
 		if !s.mayRenew() {
 			return
 		}
-		// The miner must stay here; the link is what gets renewed.
+		// The miner must stay at the switcher, so only the link is renewed.
 		glog.V(2).Infof("%s pool asked to reconnect coin=%q", s, s.link.pool.coin)
 		s.renew(nil)
 	case stratum.KindSetExtranonce:
@@ -372,8 +375,8 @@ func (s *Session) poolSpecial(kind stratum.Kind, line []byte) {
 	}
 }
 
-// extranonceRefused: a pool that wants another extranonce than the session's
-// would refuse every share.
+// extranonceRefused logs that a pool has changed the extranonce, and returns the
+// error. Such a pool would refuse every share.
 func (s *Session) extranonceRefused(line []byte) error {
 	if glog.V(1) {
 		s.manager.limitedLog.Infof("extranonce changed", "%s pool changed the extranonce: %q", s, stratum.Clip(bytes.TrimSpace(line)))

@@ -7,13 +7,13 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// A session keeps the ids of the miner's unanswered requests in order, each
-// with the link that it went to. So each answer reaches the miner once and in
-// order, even if requests with the same id are under way at two pools, and
-// requests that were lost with a pool are answered with an error.
+// A session keeps the ids of the miner's unanswered requests in order, each with
+// the link that it was sent on. Each answer therefore reaches the miner once and in
+// order, even if two pools have requests with the same id. Requests that were lost
+// with a pool are answered with an error.
 
-// maxHeld bounds the bytes of answers that wait for another pool's. Beyond
-// it the order is given up, because a pool could answer one request without
+// maxHeld bounds the bytes of answers that wait for an answer of another pool.
+// Beyond it the order is given up, because a pool could answer one request without
 // end.
 const maxHeld = 64 << 10
 
@@ -25,9 +25,10 @@ type heldAnswer struct {
 	line []byte
 }
 
-// answered notes an answer that a link received. It returns the line to send to
-// the miner, with the miner's own id. It returns nil if the answer has to wait,
-// answers no request of a former link, or answers a request of the switcher.
+// answered handles an answer that a link received. It returns the line to send to
+// the miner, with the miner's own id. It returns nil if the answer has to wait, if
+// it is for a request of the switcher, or if it came on a former link and answers no
+// request.
 func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []byte {
 	id, tag, own := sc.ID(line), from.tag, from.own
 	var alias []byte
@@ -67,7 +68,7 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 		*sc = stratum.ScanPoolLine(line)
 	}
 	if at < 0 {
-		return line // the request was dropped for lack of room
+		return line // the queue had no room for the request
 	}
 	if after && s.heldBytes()+len(line) <= maxHeld {
 		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
@@ -87,7 +88,7 @@ func (s *Session) heldBytes() int {
 	return n
 }
 
-// releaseHeld sends the answers whose turn has come.
+// releaseHeld sends the held answers that no longer have to wait.
 func (s *Session) releaseHeld() {
 	for i := 0; i < len(s.held); {
 		h := s.held[i]
@@ -108,16 +109,14 @@ func (s *Session) releaseHeld() {
 	}
 }
 
-// failRequests answers the requests that an ended link can no longer answer
-// with errors.
+// failRequests answers with an error each request that was lost with an ended link.
 func (s *Session) failRequests(ended *link) {
 	tag, own := ended.tag, ended.own
 	s.failAgentShares(tag)
 	if s.requests.Size() == 0 {
 		return
 	}
-	// Requests whose answers have come but have to wait keep the pool's
-	// answers.
+	// Requests whose answers are held get these later.
 	held := make(map[string]int)
 	for _, h := range s.held {
 		if h.tag == tag {
@@ -156,9 +155,9 @@ func (s *Session) failRequests(ended *link) {
 	}
 }
 
-// wireID returns the id under which a miner's request goes to a link: mostly the
-// miner's own, but another one while a request of the switcher with the same
-// value is not answered. It reports false if no id is left.
+// wireID returns the id with which a miner's request is sent on a link. Usually that
+// is the miner's id. It is another one while a request of the switcher with the same
+// id is unanswered. wireID reports false if no id is left.
 func (s *Session) wireID(to *link, id []byte) ([]byte, bool) {
 	o := to.own
 	if !o.Has(id) {
@@ -166,6 +165,6 @@ func (s *Session) wireID(to *link, id []byte) ([]byte, bool) {
 	}
 	return o.Alias(id, func(fresh []byte) bool {
 		at, _ := s.requests.Find(to.tag, fresh)
-		return at >= 0 // the miner has one of this value under way
+		return at >= 0 // an unanswered request of the miner has this id
 	})
 }
