@@ -7,9 +7,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// handshakeFailure is why a miner's handshake failed. It is not the code of a
-// Stratum error: a miner that says nothing, or that its pool refuses, gets none
-// of ours.
+// handshakeFailure is the reason why a miner's handshake failed. It is not the code
+// of a Stratum error, because a miner that stays silent or is refused by its pool
+// gets no error of the switcher.
 type handshakeFailure uint8
 
 const (
@@ -33,7 +33,7 @@ const (
 	handshakeFailures
 )
 
-// The names in metrics, in the API and in events.
+// handshakeFailureNames are used in metrics, in the API and in events.
 var handshakeFailureNames = [handshakeFailures]string{
 	"other", "not_subscribed", "subscribed_twice", "too_few_params", "worker_not_a_string", "no_sub_account",
 	"unknown_sub_account", "coin_without_pool", "no_pool_link", "share_before_authorize", "unknown_method",
@@ -42,7 +42,7 @@ var handshakeFailureNames = [handshakeFailures]string{
 
 func (f handshakeFailure) String() string { return handshakeFailureNames[f] }
 
-// toldFailures are the failures that a miner is told of, by the codes of their errors.
+// toldFailures has the failures for which miners get an error, by its code.
 var toldFailures = map[int]handshakeFailure{
 	stratum.ErrNeedSubscribed.Code:      failNotSubscribed,
 	stratum.ErrDuplicateSubscribed.Code: failSubscribedTwice,
@@ -56,14 +56,14 @@ var toldFailures = map[int]handshakeFailure{
 	stratum.ErrUnknownMethod.Code:       failUnknownMethod,
 }
 
-// handshakeFailureOf is the failure that a miner was told of by e; failOther for
-// an error that is not in toldFailures.
+// handshakeFailureOf returns the failure that the error e stands for. It is
+// failOther for errors that are not in toldFailures.
 func handshakeFailureOf(e *stratum.Error) handshakeFailure { return toldFailures[e.Code] }
 
-// handshakeFailureCounts are the failed handshakes by reason.
+// handshakeFailureCounts counts failed handshakes by reason.
 type handshakeFailureCounts [handshakeFailures]atomic.Int64
 
-// byName gives the counts under the names of their reasons.
+// byName returns the counts by the names of their reasons.
 func (c *handshakeFailureCounts) byName() map[string]int64 {
 	counts := make(map[string]int64, handshakeFailures)
 	for f := range handshakeFailures {
@@ -72,8 +72,8 @@ func (c *handshakeFailureCounts) byName() map[string]int64 {
 	return counts
 }
 
-// handshakeFailed counts a failed handshake, and notes it for the events if the
-// miner has not named its sub-account. The others' events come from refused.
+// handshakeFailed counts a failed handshake. If the miner has not named its
+// sub-account, it also adds an event; otherwise refused does that.
 func (mon *monitor) handshakeFailed(f handshakeFailure) {
 	mon.failures[f].Add(1)
 	switch f {
@@ -85,14 +85,15 @@ func (mon *monitor) handshakeFailed(f handshakeFailure) {
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: f.String()}, "")
 }
 
-// handshakeFailed is the monitor's for this session.
+// handshakeFailed counts a failed handshake of this session's miner, and records
+// it for the file of events.
 func (s *Session) handshakeFailed(f handshakeFailure) {
 	s.manager.monitor.handshakeFailed(f)
 	s.recordRefused(f, "")
 }
 
-// refused counts a miner that is refused after it has named its sub-account,
-// and notes it for the events.
+// refused counts a miner that is refused after it has named its sub-account, and
+// adds an event.
 func (mon *monitor) refused(account string, f handshakeFailure, why string) {
 	mon.handshakeFailed(f)
 	mon.refusal(account, f.String(), why)

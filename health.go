@@ -62,7 +62,7 @@ func newHealth() *health {
 	return &health{now: time.Now, lookedUp: func(*poolAddress, bool, error) {}, endpoints: make(map[netip.AddrPort]*endpoint)}
 }
 
-// endpoint is what is known of one IP and port.
+// endpoint holds what is known about one IP and port.
 type endpoint struct {
 	addr netip.AddrPort
 
@@ -93,10 +93,10 @@ type endpoint struct {
 	stableReadyAt time.Time // the last link that became ready and later stable
 	lostAt        time.Time // the last stable link that the pool ended
 	kickedAt      time.Time // the last link that the pool ended before it was stable
-	kicks         bool      // it was taken out because it ended links, and no link there has been stable since
-	connectedAt   time.Time
-	sockets       int // connections of ours
-	stable        int // how many of these are stable links
+	kicks         bool      // the address was taken out because it ended links, and no link there has been stable since
+	connectedAt   time.Time // when an address last accepted a connection
+	sockets       int       // how many connections the switcher has there
+	stable        int       // how many of these are stable links
 }
 
 // maxUserAgents bounds how many user agents of an address are known.

@@ -7,37 +7,44 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// evidence is how a try to get a pool link, or a link that was not stable yet,
-// ended.
+// evidence says how a try to get a pool link failed, or how a link ended before it
+// was stable.
 type evidence uint8
 
 const (
-	// evidenceMachine: no descriptors or buffers (EMFILE, ENFILE, ENOBUFS, ENOMEM).
+	// evidenceMachine means that this machine had no descriptors or buffers
+	// (EMFILE, ENFILE, ENOBUFS, ENOMEM).
 	evidenceMachine evidence = iota
-	// evidencePorts: all local ports that may lead to the address are in use.
+	// evidencePorts means that all local ports for the address were in use.
 	evidencePorts
-	// evidenceSession: the pool is well, but no use to this session: its
-	// extranonce has another size, or it takes no agents.
+	// evidenceSession means that the pool works but cannot serve this session: its
+	// extranonce has another size, or it does not accept agents.
 	evidenceSession
-	// evidenceConnect: refused, unreachable, or no connection in time.
+	// evidenceConnect means that the connection was refused, or was not
+	// established in time.
 	evidenceConnect
-	// evidenceSubscribe: closed or silent before mining.subscribe was answered.
+	// evidenceSubscribe means that the pool closed the connection or was silent
+	// before it answered mining.subscribe.
 	evidenceSubscribe
-	// evidenceSubscribeError: mining.subscribe was answered with an error.
+	// evidenceSubscribeError means that the pool answered mining.subscribe with an
+	// error.
 	evidenceSubscribeError
-	// evidenceExtranonce: the pool gave another extranonce than the session's,
-	// which it has to take.
+	// evidenceExtranonce means that the pool gave another extranonce than the
+	// session's, although it has to take that one.
 	evidenceExtranonce
-	// evidenceRefused: mining.authorize was answered with a refusal.
+	// evidenceRefused means that the pool refused mining.authorize.
 	evidenceRefused
-	// evidenceAuthorize: closed or silent before mining.authorize was answered.
+	// evidenceAuthorize means that the pool closed the connection or was silent
+	// before it answered mining.authorize.
 	evidenceAuthorize
-	// evidenceNoJob: authorized, but no job in time.
+	// evidenceNoJob means that the pool sent no job in time after the
+	// authorization.
 	evidenceNoJob
-	// evidenceUnstable: lost before it was stable.
+	// evidenceUnstable means that the link was lost before it was stable.
 	evidenceUnstable
-	// evidenceTry: noise, a line without end, client.reconnect, a job that
-	// cannot be translated: it says nothing about anybody.
+	// evidenceTry means that the pool sent noise, a line without end,
+	// client.reconnect, or a job that cannot be translated. This proves nothing
+	// about anybody.
 	evidenceTry
 	evidenceKinds
 )
@@ -49,7 +56,7 @@ var evidenceNames = [evidenceKinds]string{
 
 func (e evidence) String() string { return evidenceNames[e] }
 
-// blame is whom a failure is held against.
+// blame says whom a failure is held against.
 type blame uint8
 
 const (
@@ -67,15 +74,15 @@ var blameNames = [blames]string{"nobody", "machine", "session", "worker", "accou
 
 func (b blame) String() string { return blameNames[b] }
 
-// finding is what a failure was found to prove.
+// finding is what health concluded from a failure.
 type finding struct {
 	blame    blame
-	takenOut bool // the address was in use until now
-	tell     bool // a shortage that has not been logged for a while
+	takenOut bool // the failure has taken the address out
+	tell     bool // a shortage should be logged now
 }
 
 // attempt is one try to get a link, and then that link until it is stable. It
-// belongs to the session, which ends it by failed or abandon, or by stable.
+// belongs to the session, which ends it by stable, failed or abandon.
 type attempt struct {
 	health  *health
 	at      *endpoint
@@ -85,7 +92,7 @@ type attempt struct {
 	probe   probeClass
 }
 
-// connected notes that the address took the connection.
+// connected records that the address has accepted the connection.
 func (a *attempt) connected() {
 	h := a.health
 	h.mu.Lock()
@@ -96,7 +103,7 @@ func (a *attempt) connected() {
 	h.machine.end()
 }
 
-// subscribed notes that the pool took the user agent.
+// subscribed records that the pool has accepted the user agent.
 func (a *attempt) subscribed() {
 	h, e := a.health, a.at
 	h.mu.Lock()
@@ -113,7 +120,7 @@ func (a *attempt) subscribed() {
 	e.userAgents = append(e.userAgents, a.dialer.userAgent)
 }
 
-// ready notes that the link is in use. It reports whether the address was out
+// ready records that the link is in use. It reports whether the address was out
 // until now.
 func (a *attempt) ready() (back bool) {
 	h, e := a.health, a.at
@@ -144,11 +151,11 @@ func (a *attempt) ready() (back bool) {
 // mayBeStable reports whether the link has lasted long enough to be stable.
 func (a *attempt) mayBeStable() bool { return a.health.now().Sub(a.readyAt) >= stableAfter }
 
-// stable notes that the link is stable; accepted means that a share accepted
-// just now made it so. That puts the address back in use, as a link that
-// becomes ready does, because it may have been taken out since by others whose
-// links end soon. It reports whether the address was out. From then on the
-// session reports the link's end to health.stableEnded.
+// stable records that the link is stable. accepted means that a share was accepted
+// just now. Like a link that becomes ready, this puts the address back in use,
+// because others whose links ended soon may have taken it out since. stable reports
+// whether the address was out. From then on, the session reports the link's end to
+// health.stableEnded.
 func (a *attempt) stable(accepted bool) (back bool) {
 	h, e := a.health, a.at
 	h.mu.Lock()
@@ -169,7 +176,8 @@ func (a *attempt) stable(accepted bool) (back bool) {
 	return accepted && e.breaker.close()
 }
 
-// stableEnded notes the end of a stable link; byPool: the pool ended it.
+// stableEnded records the end of a stable link. byPool means that the pool ended
+// it.
 func (h *health) stableEnded(account *subAccount, e *endpoint, byPool bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -181,8 +189,8 @@ func (h *health) stableEnded(account *subAccount, e *endpoint, byPool bool) {
 	}
 }
 
-// stableTaken notes a link that was stable in the previous process. session:
-// the pool has taken the session's extranonce.
+// stableTaken records a link that was stable in the previous process. session means
+// that the pool has taken the session's extranonce.
 func (h *health) stableTaken(account *subAccount, e *endpoint, session bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -476,9 +484,9 @@ func (h *health) faresWell(e *endpoint, began, now time.Time, ready, soon bool) 
 	return e.heardAt.Load() > since.UnixNano() || e.stableReadyAt.After(since)
 }
 
-// idle notes that a link gets no jobs although it should. The address is taken
-// out if none of its links gets any. It reports whether it was in use until
-// now.
+// idle records that a link gets no jobs although it should. If no link of the
+// address gets any, the address is taken out. idle reports whether it was in use
+// until now.
 func (h *health) idle(e *endpoint, limit time.Duration) (takenOut bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,12 +11,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// What a link is in runtime.json, and back. The link in use and former ones have
-// the same shape, linkState. Older builds know the parts of the one in use as
-// members of its session, so they are written there.
+// This file converts links to their form in runtime.json, linkState, and back.
+// Older builds expect the parts of the link in use as members of its session, so
+// they are written there.
 
-// errLinkTooEarly: a state file names a pool's connection for a session that has
-// not got that far.
+// errLinkTooEarly means that a state file has a pool connection for a session
+// whose miner is not authorized yet.
 var errLinkTooEarly = errors.New("it has a connection to a pool before its miner is authorized")
 
 // state describes the link for the next process.
@@ -46,17 +46,16 @@ func (s *Session) linkState(l *link) linkState {
 	return st
 }
 
-// takeMiners notes what the process before knew of the difficulties of an agent's
-// miners at a link. It is a no-op on nil.
+// takeMiners restores the difficulties of an agent's miners on a link. It is a
+// no-op on nil.
 func (w *agentWorkers) takeMiners(l *link, state []byte) {
 	if known := w.link(l.tag); known != nil {
 		known.miners = hashrate.NewAgentMiners(state, &l.work)
 	}
 }
 
-// link makes the link that st describes, to p, without its connection. Earlier
-// builds do not tell what difficulty the pool has told: it is not known until the
-// pool tells it anew.
+// link restores the link to p that st describes, without its connection. Earlier
+// builds do not write the difficulty; it is unknown until the pool sends one.
 func (st *linkState) link(p *pool, now uint32) *link {
 	work := st.Work.Link(now)
 	if st.Work == nil && len(st.Jobs) > 0 {
@@ -75,7 +74,7 @@ func (st *linkState) link(p *pool, now uint32) *link {
 	return l
 }
 
-// setLink writes the link in use where older builds look for it.
+// setLink writes the link in use to the members where older builds expect it.
 func (ss *sessionState) setLink(st linkState) {
 	ss.ServerConnFD, ss.MiningCoin, ss.Pool, ss.PoolAddress = st.FD, st.Coin, st.Pool, st.Address
 	ss.Link, ss.Suffixed, ss.Own, ss.Rules = st.Link, st.Suffixed, st.Own, st.Rules
@@ -85,8 +84,8 @@ func (ss *sessionState) setLink(st linkState) {
 	ss.PoolPartial, ss.PoolUnsent = st.Partial, st.Unsent
 }
 
-// linkInUse is the link in use, as setLink or an older build has written it.
-// Older builds noted jobs only while there were former links.
+// linkInUse returns the link in use as setLink or an older build has written it.
+// Older builds recorded jobs only while there were former links.
 func (ss *sessionState) linkInUse() linkState {
 	return linkState{
 		FD: ss.ServerConnFD, Coin: ss.MiningCoin, Pool: ss.Pool, Address: ss.PoolAddress,
@@ -97,8 +96,7 @@ func (ss *sessionState) linkInUse() linkState {
 	}
 }
 
-// restoreLink makes the session's last link from a state file, without its
-// connection.
+// restoreLink restores the session's last link, without its connection.
 func (s *Session) restoreLink(st linkState) error {
 	p := s.manager.formerPool(st.Coin, st.Pool)
 	if p == nil && st.FD >= 0 {
@@ -116,8 +114,8 @@ func (s *Session) restoreLink(st linkState) error {
 	return nil
 }
 
-// restoreDrain makes a former link from a state file. sock is its connection, nil
-// if that was lost.
+// restoreDrain restores a former link. sock is its connection, or nil if that was
+// lost.
 func (s *Session) restoreDrain(p *pool, sock *relay.Socket, st *linkState) {
 	d := &drain{link: st.link(p, s.manager.clock()), session: s}
 	d.socket = sock

@@ -6,14 +6,14 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// difficultyGrace is how long a pool may take to tell the difficulty after the
-// first job of a link.
+// difficultyGrace is how long after the first job of a link a pool may take to set
+// the difficulty.
 const difficultyGrace = time.Second
 
-// awaitDifficulty sees that a miner that comes from another link is not left at
-// that one's difficulty, if its new pool tells none: by the protocol that is 1.
-// A miner's first link needs nothing, because 1 is where every miner begins.
-// Agents get the difficulty of each of their miners by binary messages, and
+// awaitDifficulty makes sure that a miner does not keep the difficulty of its
+// previous link if the new pool sets none. It then gets difficulty 1, the protocol's
+// default. A miner's first link does not need this, because every miner begins with
+// 1. Agents get the difficulty of each of their miners in binary messages, and
 // Ethereum's protocols have no such default.
 func (s *Session) awaitDifficulty() {
 	if s.agent != nil || s.manager.chain == stratum.Ethereum {
@@ -26,8 +26,8 @@ func (s *Session) awaitDifficulty() {
 	})
 }
 
-// difficultyTold ends that, as the link in use has told one or is in use no
-// more.
+// difficultyTold ends the wait of awaitDifficulty, because the pool has set a
+// difficulty or the link is no longer in use.
 func (s *Session) difficultyTold() {
 	if s.link != nil {
 		s.loop.StopTimer(s.link.difficultyDue)

@@ -7,8 +7,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// jobNoted notes a job of the link in use. It returns the ID to tell the miner
-// in place of the pool's, nil if that can stay, as it mostly does.
+// jobNoted records a job of the link in use. It returns the ID to tell the miner in
+// place of the pool's. Usually that is nil, and the pool's ID stays.
 func (s *Session) jobNoted(line []byte, sc *stratum.ScannedLine) (told []byte) {
 	g := s.link.work.Job(s.now())
 	if len(s.drains) == 0 && s.link.jobs.Unrenamed() {
@@ -37,8 +37,8 @@ func (s *Session) jobNoted(line []byte, sc *stratum.ScannedLine) (told []byte) {
 	return nil
 }
 
-// answerJobNoted notes the job in an ETHProxy pool's answer, if there is one.
-// Its ID is its hash, so that no other pool has the same.
+// answerJobNoted records the job in an ETHProxy pool's answer, if there is one. The
+// ID is the job's hash, so no other pool has the same.
 func (s *Session) answerJobNoted(line []byte) {
 	if id := stratum.AnswerJobID(line); id != nil {
 		s.link.targetHeard(stratum.AnswerTarget(line), s.now())
@@ -53,8 +53,8 @@ func (s *Session) jobLimit() int {
 	return stratum.MaxLinkJobs
 }
 
-// jobCollides says that the miner knows this ID as another pool's job, or as a
-// job of this pool that has another ID there.
+// jobCollides reports whether the miner knows another job by this ID: one of
+// another pool, or one of this pool that was renamed.
 func (s *Session) jobCollides(id, raw []byte) bool {
 	if own, ok := s.link.jobs.Find(id); ok && own != nil && !bytes.Equal(own, raw) {
 		return true
@@ -62,7 +62,7 @@ func (s *Session) jobCollides(id, raw []byte) bool {
 	return s.formerJob(id)
 }
 
-// formerJob says whether a former link gave the miner a job by this ID.
+// formerJob reports whether the miner knows a job of a former link by this ID.
 func (s *Session) formerJob(id []byte) bool {
 	for _, d := range s.drains {
 		if d.jobs.Has(id) {
@@ -72,8 +72,8 @@ func (s *Session) formerJob(id []byte) bool {
 	return false
 }
 
-// otherID is the ID to tell the miner for a job whose own is in use. A pool
-// that sends the job again is told of by the same one.
+// otherID returns another ID for a job whose ID is in use. If the pool sends the
+// job again, the result is the same.
 func (s *Session) otherID(raw []byte, number bool) []byte {
 	if told := s.link.jobs.ToldFor(raw); told != nil && !s.formerJob(told) {
 		if bytes.IndexByte(raw, '\\') < 0 {
@@ -90,16 +90,16 @@ func (s *Session) otherID(raw []byte, number bool) []byte {
 	return stratum.OtherJobID(raw, number, taken)
 }
 
-// jobNumbers are the job IDs that an agent can be told besides the pool's: its
-// shares have one byte for them, and it takes what begins with another
-// character for a job of its own.
+// Agents know the jobs that were renamed for them by numbers from firstJobNumber to
+// lastJobNumber. Their shares have one byte for the job, and they take an ID that is
+// not a number for a job of their own.
 const (
 	firstJobNumber = 10
 	lastJobNumber  = 255
 )
 
-// stratum.OtherJobID makes another number for a job that is known by one. Numbers are
-// used in turn, so that one is not soon used again.
+// otherJobID returns another number for a job whose ID is a number. Numbers are used
+// in turn, so that it takes long until one is used again.
 func (w *agentWorkers) otherJobID(id []byte, taken func(id []byte) bool) []byte {
 	if _, ok := stratum.JobNumber(id); !ok {
 		return nil

@@ -7,15 +7,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Some miners send mining.extranonce.subscribe or mining.configure right behind
-// mining.authorize. The miner is not read while its first pool link is prepared,
-// so these wait, but what they ask for is of use to that link already.
+// Some miners send mining.extranonce.subscribe or mining.configure directly after
+// mining.authorize. The miner is not read while its first pool link is prepared, so
+// these lines wait. What they ask for is useful for that link, however.
 
-// maxLookAhead bounds what is looked at of the lines that wait.
+// maxLookAhead bounds how many of the waiting bytes are looked at.
 const maxLookAhead = 4096
 
-// lookAhead heeds what waits to be read of a miner whose first link is prepared.
-// The requests are answered when they are read.
+// lookAhead looks at the lines of a miner that wait while its first link is
+// prepared. They are answered later, when they are read.
 func (s *Session) lookAhead() {
 	if s.phase != phaseRouting || s.agent != nil {
 		return
@@ -38,17 +38,17 @@ func (s *Session) lookAhead() {
 	}
 }
 
-// noteConfigure remembers what a mining.configure asks for, without an answer.
+// noteConfigure remembers what a mining.configure asks for and does not answer it.
 func (s *Session) noteConfigure(r *stratum.Request) {
 	if s.manager.chain == stratum.Bitcoin {
 		s.configure(r, 0)
 	}
 }
 
-// configureLate deals with a mining.configure after the authorization. Where
-// the link was prepared with it in sight, it is answered here, with what the
-// pool allows; otherwise it goes to the pool. It reports whether the request is
-// done with.
+// configureLate handles a mining.configure that comes after the authorization. If
+// lookAhead has seen it before the link was prepared, it is answered here with what
+// the pool allows. Otherwise it goes to the pool. configureLate reports whether it
+// has handled the request.
 func (s *Session) configureLate(line []byte) bool {
 	r, err := stratum.ParseRequest(line)
 	if err != nil || s.manager.chain != stratum.Bitcoin {
@@ -56,7 +56,7 @@ func (s *Session) configureLate(line []byte) bool {
 	}
 	if !s.configureAhead {
 		s.noteConfigure(r)
-		s.sentMask = anyBits // what the pool will answer is not known: the next one's mask is told
+		s.sentMask = anyBits // the pool's answer is not known, so the next mask is sent in any case
 		return false
 	}
 	s.configureAhead = false
@@ -71,8 +71,8 @@ func (s *Session) configureLate(line []byte) bool {
 	return true
 }
 
-// configure reads BIP 310's mining.configure, remembers what it asks for and
-// gives the result that grants at most the version bits of allowed.
+// configure reads BIP 310's mining.configure and remembers what it asks for. The
+// result grants at most the version bits of allowed.
 func (s *Session) configure(r *stratum.Request, allowed uint32) (result []byte, e *stratum.Error) {
 	params := r.ParamList()
 	var extensions []string
@@ -118,8 +118,8 @@ func (s *Session) configure(r *stratum.Request, allowed uint32) (result []byte, 
 // anyBits is a version mask without limits.
 const anyBits = 0xffffffff
 
-// configuredLate tells the miner what the pool says of version rolling when the
-// link is in use already.
+// configuredLate sends the miner the version mask from a pool's answer to
+// mining.configure that came when the link was already in use.
 func (s *Session) configuredLate(line []byte) {
 	r, err := stratum.ParseResponse(line)
 	if err != nil || s.askedMask == 0 {
@@ -127,7 +127,7 @@ func (s *Session) configuredLate(line []byte) {
 	}
 	rolling, allowed := rollingOf(r)
 	if !rolling {
-		return // that is what the miner was told
+		return // the miner was told the same
 	}
 	if s.link.rules != nil {
 		s.link.rules.dropBits = false

@@ -7,10 +7,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Odd lines are those that another reader may understand in another way. What
-// can be put in one plain form goes on in that form; see stratum.CanonicalLine.
+// Odd lines are lines that another reader may understand differently. They are
+// passed on in canonical form if they have one; see stratum.CanonicalLine.
 
-// oddMinerLine sends on an odd line in canonical form, or refuses it.
+// oddMinerLine passes an odd line on in canonical form, or refuses it.
 func (s *Session) oddMinerLine(line []byte) {
 	canonical, err := stratum.CanonicalLine(line)
 	if err == nil {
@@ -30,7 +30,8 @@ func (s *Session) oddMinerLine(line []byte) {
 	s.manager.monitor.dropped[dropNotJSON].Add(1)
 }
 
-// refuseLine is the answer to a line that cannot be read, nil if there is none.
+// refuseLine returns the answer to a line that cannot be read, or nil if it gets
+// none.
 func (s *Session) refuseLine(line []byte, err error) []byte {
 	switch {
 	case errors.Is(err, stratum.ErrArray):
@@ -41,11 +42,12 @@ func (s *Session) refuseLine(line []byte, err error) []byte {
 	return nil
 }
 
-// oddPoolLine is an odd line of a pool in canonical form, nil if it says nothing.
+// oddPoolLine returns an odd line of a pool in canonical form, or nil if it has
+// none.
 func (s *Session) oddPoolLine(from *link, line []byte) []byte {
 	canonical, err := stratum.CanonicalLine(line)
 	if err != nil {
-		// Some pools echo an id that is a text without its quotes.
+		// Some pools send a string id back without its quotes.
 		if at, ok := stratum.LooseID(line); ok {
 			if asked, _ := s.requests.Find(from.tag, line[at.Start:at.End]); asked >= 0 {
 				canonical, err = stratum.CanonicalLine(stratum.WithID(line, at, s.requests.ID(asked)))
@@ -61,8 +63,8 @@ func (s *Session) oddPoolLine(from *link, line []byte) []byte {
 	return nil
 }
 
-// plainAnswer is an answer without the request that some pools repeat in it: a
-// miner would take that for one of the pool's.
+// plainAnswer returns an answer without the request that some pools repeat in it. A
+// miner would take the answer for a request of the pool.
 func (s *Session) plainAnswer(line []byte, sc *stratum.ScannedLine) []byte {
 	if !sc.IsDecorated(line) {
 		return line

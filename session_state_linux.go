@@ -18,10 +18,11 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// What a session is in runtime.json, and back. Its loop must not be running.
+// This file converts sessions to their form in runtime.json and back. The loop of
+// the session must not be running.
 
-// state describes a session for the next process, and adds the descriptors it
-// names to fds.
+// state describes a session for the next process, and adds the session's
+// descriptors to fds.
 func (s *Session) state(fds *[]int) sessionState {
 	shown := s.snapshot(s.manager.clock())
 	st := sessionState{
@@ -142,8 +143,8 @@ func resumeSession(m *sessionManager, l *sessionLoop, st *sessionState, version 
 	return s, nil
 }
 
-// checkShapes sees that the sizes in a state file are such as pools and miners
-// can have.
+// checkShapes checks that pools and miners can have the extranonces of a state
+// file.
 func (ss *sessionState) checkShapes() error {
 	shapes := []stratum.GivenExtranonce{{Extranonce1: ss.Shape.X, Size: ss.Shape.Size}}
 	if ss.OwnGiven != nil {
@@ -163,13 +164,13 @@ const (
 	maxExtranonce2 = 32 // bytes
 )
 
-// takeDescriptor makes an inherited descriptor, which checkDescriptors has
-// seen, as the relay's own are. Those of older switchers block and lack the
-// options.
+// takeDescriptor prepares an inherited descriptor for the relay. checkDescriptors
+// has accepted it before. Descriptors of older switchers are in blocking mode and
+// lack the socket options.
 func takeDescriptor(fd, version int) error {
 	unix.CloseOnExec(fd)
 	if version > 0 {
-		return nil // it is one of the relay's own
+		return nil // the relay of the former process has prepared it
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("descriptor %d: %w", fd, err)
@@ -178,10 +179,11 @@ func takeDescriptor(fd, version int) error {
 	return nil
 }
 
-// takeIdentity reads what the miner said of itself, and the phase.
+// takeIdentity restores the miner's subscription and names, and returns the phase
+// in phase.
 func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhase) error {
 	chain := s.manager.chain
-	// Names of older switchers are the miners' own.
+	// Files of older switchers have the names as the miners sent them.
 	parse := chain.ParseWorker
 	if version == 0 {
 		s.hasID = true
@@ -195,7 +197,7 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 	}
 	if r := st.StratumSubscribeRequest; r != nil {
 		s.subscription = s.manager.newSubscription((&stratum.Request{Params: r.Params}).ParamList())
-		// An agent stays one, whatever the configuration says by now.
+		// An agent stays an agent, even if AgentUserAgents has changed.
 		s.subscription.ListedAgent = s.subscription.ListedAgent || st.AgentShares != nil
 		if version > 0 {
 			s.subscription.Protocol = st.Protocol
@@ -271,10 +273,10 @@ func workerOf(parse func(full, worker string) stratum.WorkerName, r *requestStat
 func (s *Session) takeSockets(st *sessionState) error {
 	var err error
 	if s.addr, err = netip.ParseAddrPort(st.ClientAddr); err != nil {
-		// Of a miner that has gone meanwhile there is none; the loop finds out.
+		// This fails if the miner has gone meanwhile, which the loop will notice.
 		s.addr, _ = relay.PeerAddr(st.ClientConnFD)
 	}
-	left := st.descriptors() // restore closes what it cannot take
+	left := st.descriptors() // Restore closes those that it cannot take
 	take := func(fd int, partial, unsent []byte) (*relay.Socket, error) {
 		left = slices.DeleteFunc(left, func(other int) bool { return other == fd })
 		return s.loop.Restore(fd, s, partial, unsent)
@@ -336,7 +338,7 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 	case phaseRouting, phaseReconnecting:
 		s.miner.Pause(true)
 	case phaseSwitching:
-		s.phase = phaseRelaying // the switch begins anew when the coin is known
+		s.phase = phaseRelaying // the switch starts again when the coin is known
 	}
 	if s.link.open() {
 		if st.NoDifficulty {
@@ -351,15 +353,16 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 	}
 }
 
-// sharesState writes what is known of the miner's shares.
+// sharesState writes the counts of the miner's shares to st.
 func (s *Session) sharesState(st *sessionState) {
 	miner := s.shares.State(s.manager.clock())
 	st.Miner = &miner
 	st.Requests, st.ShareWork = s.requests.State()
 }
 
-// restoreShares reads that. Of a file of an earlier build there is no work: it
-// is counted from now on, and the shares before are of unknown difficulty.
+// restoreShares restores what sharesState has written. Files of earlier builds do
+// not have the work; it is counted from now on, and earlier shares have an unknown
+// difficulty.
 func (s *Session) restoreShares(st *sessionState) {
 	now := s.manager.clock()
 	if st.Miner != nil {
@@ -375,8 +378,9 @@ func (s *Session) restoreShares(st *sessionState) {
 	s.requests = stratum.NewRequestQueue(st.Requests, st.ShareWork)
 }
 
-// sharesState is what the next process has to know of an agent's shares, and how
-// many the link in use owes answers to, which is all that older ones know.
+// sharesState returns what the next process has to know about an agent's shares.
+// owed is how many shares the link in use has to answer, which is all that older
+// builds know.
 func (w *agentWorkers) sharesState(inUse *link) (st *agentSharesState, owed int) {
 	st = &agentSharesState{Registered: w.registered, WantsAnswers: w.wantsAnswers, Next: w.next, LastJob: w.lastJob, Held: w.own.held}
 	for _, l := range w.links {
@@ -388,8 +392,9 @@ func (w *agentWorkers) sharesState(inUse *link) (st *agentSharesState, owed int)
 	return st, owed
 }
 
-// restore reads what the process before knew of an agent's shares. From an older
-// one it is not known; that told agents that their shares are not answered.
+// restore restores what the former process knew about an agent's shares. Older
+// builds write nothing about them, because they told agents that shares are not
+// answered.
 func (w *agentWorkers) restore(st *sessionState, now uint32) {
 	shares := st.AgentShares
 	if shares == nil {

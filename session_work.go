@@ -5,14 +5,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// What a link's pool says of difficulty, and which difficulty a share's job has.
-// internal/hashrate remembers it.
+// This file reads the difficulties that pools set, and finds the difficulty of a
+// share's job. internal/hashrate remembers both.
 
-// minTargetDigits is how many digits an Ethereum target has at least: pools
-// leave out leading zeros for old miners. NiceHash's jobs have a flag there.
+// minTargetDigits is the smallest number of digits of an Ethereum target. Pools
+// leave out leading zeros for old miners. In NiceHash's jobs the same parameter is
+// a flag.
 const minTargetDigits = 58
 
-// difficultyHeard notes the difficulty that the link's pool has told, by
+// difficultyHeard records the difficulty that the link's pool has set with
 // mining.set_difficulty or mining.set_target.
 func (l *link) difficultyHeard(kind stratum.Kind, line []byte, now uint32) {
 	l.heard = true
@@ -24,8 +25,8 @@ func (l *link) difficultyHeard(kind stratum.Kind, line []byte, now uint32) {
 	l.work.Tell(hashrate.ParseDifficulty(value), now)
 }
 
-// jobHeard notes what a job, or its not having one, says of its difficulty.
-// It comes before the job is noted.
+// jobHeard records the difficulty that a job brings with it, or the protocol's
+// default if the pool has set none. It is called before the job is recorded.
 func (s *Session) jobHeard(line []byte) {
 	l := s.link
 	if s.manager.chain == stratum.Ethereum {
@@ -37,13 +38,14 @@ func (s *Session) jobHeard(line []byte) {
 			return
 		}
 	}
-	// The protocols' default is 1. Agents' pools tell each miner's in binary.
+	// The default is 1. For agents, pools set the difficulty of each miner with a
+	// binary message.
 	if !l.heard && s.agent == nil && !l.work.Told() {
 		l.work.Tell(1, s.now())
 	}
 }
 
-// targetHeard notes the target of an Ethereum job, if it can be read.
+// targetHeard records the target of an Ethereum job, if it is valid.
 func (l *link) targetHeard(target []byte, now uint32) {
 	if d := hashrate.FromEthereumTarget(target); d.Known() {
 		l.work.Tell(d, now)
@@ -70,8 +72,8 @@ func (l *link) generationOfJob(id []byte) hashrate.Generation {
 	return l.work.Latest()
 }
 
-// agentDifficultyHeard notes the difficulty that the pool of the link in use has
-// told an agent for some of its miners.
+// agentDifficultyHeard records the difficulty that the pool of the link in use has
+// set for some of an agent's miners.
 func (s *Session) agentDifficultyHeard(message []byte) {
 	if l := s.agent.link(s.link.tag); l != nil {
 		l.miners.Tell(message, s.agent.knows, &s.link.work, s.now())
@@ -84,8 +86,8 @@ func (w *agentWorkers) knows(session uint16) bool {
 	return ok
 }
 
-// agentDifficulty is that of an agent's share for the job that its miner knows by
-// this ID.
+// agentDifficulty returns the difficulty of an agent's share for the job that its
+// miner knows by this ID.
 func (s *Session) agentDifficulty(to *link, session uint16, job []byte) hashrate.Difficulty {
 	l := s.agent.link(to.tag)
 	if l == nil {
@@ -102,7 +104,7 @@ func (s *Session) agentDifficulty(to *link, session uint16, job []byte) hashrate
 	return l.miners.Difficulty(session, g, &to.work, unit)
 }
 
-// forgetDifficulties drops former difficulties that no share can need any more.
+// forgetDifficulties drops the former difficulties that no share needs any more.
 func (s *Session) forgetDifficulties() {
 	if s.link != nil && !s.link.work.Settled() {
 		s.link.work.Sweep(s.now(), s.owes(s.link))
@@ -114,7 +116,7 @@ func (s *Session) forgetDifficulties() {
 	}
 }
 
-// unitOf is what a miner and its pools mean by difficulty 1.
+// unitOf returns the unit in which a miner and its pools count difficulty.
 func unitOf(c stratum.Chain, s *stratum.Subscription) hashrate.Unit {
 	if c == stratum.Ethereum && (s == nil || s.Protocol != stratum.ProtocolEthereumStratum) {
 		return hashrate.UnitEthereum
