@@ -1,69 +1,11 @@
-// Names of miners and texts of pools are hostile: they become text nodes or
-// text of attributes here, never markup.
-const SVG = "http://www.w3.org/2000/svg";
-const byID = (id) => document.getElementById(id);
-
-function el(name, attributes, ...children) {
-  const e = document.createElement(name);
-  return fill(e, attributes, children);
-}
-function svg(name, attributes, ...children) {
-  return fill(document.createElementNS(SVG, name), attributes, children);
-}
-function fill(e, attributes, children) {
-  for (const [key, value] of Object.entries(attributes || {})) {
-    if (key === "click") e.addEventListener("click", value);
-    else if (value !== undefined && value !== null) e.setAttribute(key, value);
-  }
-  for (const child of children) if (child !== null && child !== undefined) e.append(child instanceof Node ? child : String(child));
-  return e;
-}
-
-const number = new Intl.NumberFormat("en");
-const count = (n) => number.format(n);
-const plural = (n, one, many) => count(n) + " " + (n === 1 ? one : many || one + "s");
-let serverNow = 0;
-
-function span(seconds) {
-  seconds = Math.max(0, Math.round(seconds));
-  if (seconds < 60) return seconds + " s";
-  if (seconds < 3600) return Math.floor(seconds / 60) + " min";
-  if (seconds < 86400) return Math.floor(seconds / 3600) + " h " + Math.floor(seconds % 3600 / 60) + " min";
-  return Math.floor(seconds / 86400) + " d " + Math.floor(seconds % 86400 / 3600) + " h";
-}
-const moment = (unix) => new Date(unix * 1000).toLocaleString("sv");
-function ago(unix, never) {
-  if (!unix) return el("span", { class: "dim" }, never);
-  return el("span", { title: moment(unix) }, span(serverNow - unix) + " ago");
-}
-function percent(accepted, refused) {
-  const all = accepted + refused;
-  return all ? (100 * refused / all).toFixed(2) + " %" : "–";
-}
-// Hashrates come in hashes per second. The same as Format of internal/hashrate.
-const prefixes = ["H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s", "ZH/s", "YH/s"];
-function hashes(perSecond) {
-  let i = 0;
-  for (; perSecond >= 999.5 && i < prefixes.length - 1; i++) perSecond /= 1000;
-  const places = i === 0 && Number.isInteger(perSecond) || perSecond >= 99.95 ? 0 : perSecond >= 9.995 ? 1 : 2;
-  return perSecond.toFixed(places) + " " + prefixes[i];
-}
-// What is not known is shown as that, and not as zero.
-const hashrate = (r) => !r || r.rate === null ? "unknown" : (r.at_least ? "at least " : "") + hashes(r.rate);
-const windows = (h) => h ? Object.entries(h).map(([w, r]) => w + " " + hashrate(r)).join(", ") : "";
-const reasons = (r) => Object.entries(r).filter(([, n]) => n).sort((a, b) => b[1] - a[1]).map(([why, n]) => why.replace("_", " ") + " " + count(n)).join(", ");
-const rate = (v) => v === null || v === undefined ? "–" : v >= 100 ? count(Math.round(v)) : v.toFixed(1);
-
-async function get(path) {
-  const reply = await fetch(path, { signal: AbortSignal.timeout(8000) });
-  if (!reply.ok) throw new Error(path.split("?")[0] + ": " + (await reply.text()).trim());
-  return reply.json();
-}
-
 // Head, tiles and pools.
 
 function showStatus(s) {
   serverNow = s.now;
+  document.title = (s.ready ? "" : "not ready: ") + (s.host ? s.host + " – " : "") + "stratumSwitcher";
+  byID("host").textContent = s.host;
+  const here = zoneHere(), zoneName = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  byID("zone").textContent = "times in " + zone(here) + (zoneName && zoneName !== "UTC" ? " (" + zoneName + ")" : "") + (s.utc_offset !== here ? "; the switcher's log is in " + zone(s.utc_offset) : "");
   const ready = byID("ready");
   ready.textContent = s.ready ? "ready" : "not ready";
   ready.className = "badge " + (s.ready ? "good" : "bad");
@@ -96,9 +38,10 @@ function showStatus(s) {
         source.server_id_taken ? "somebody else has server ID " + s.server_id + " too" :
         source.unreadable_nodes ? plural(source.unreadable_nodes, "node") + " cannot be read" :
         source.last_contact ? "heard of " + span(s.now - source.last_contact) + " ago" : "never heard of"],
-    [count(turnedAway), "handshakes failed", s.descriptors >= 0 ? count(s.descriptors) + " of " + count(s.descriptors_limit) + " descriptors" : "limit " + count(s.descriptors_limit) + " descriptors"],
+    [count(turnedAway), "handshakes failed", Object.entries({ ...s.handshake_failures, ...s.refused_connections }).filter(([, n]) => n).sort((a, b) => b[1] - a[1]).slice(0, 3).map(([why, n]) => why.replaceAll("_", " ") + " " + count(n)).join(", ") || "nobody was turned away"],
+    [s.descriptors >= 0 ? count(s.descriptors) : "unknown", "open descriptors", "connections and files, of " + count(s.descriptors_limit) + " allowed; each miner takes two"],
   ];
-  byID("tiles").replaceChildren(...tiles.map(([value, label, more]) =>
+  refresh(byID("tiles"), ...tiles.map(([value, label, more]) =>
     el("div", { class: "tile" }, el("b", null, value), label, el("div", { class: "dim small" }, more))));
 
   const states = { closed: ["good", "up"], open: ["bad", "taken out"], probing: ["warn", "being tried"] };
@@ -124,7 +67,7 @@ function showStatus(s) {
       }
     });
   }
-  byID("pools").replaceChildren(
+  refresh(byID("pools"),
     el("thead", null, el("tr", null, ...["Coin", "Pool address", "Health"].map((t) => el("th", null, t)),
       ...["Miners", "Hashrate, 15 min", "Accepted", "Refused", "Dials", "Failed", "Lost"].map((t) => el("th", { class: "num" }, t)), el("th", null, "Held against"))),
     el("tbody", null, ...rows));
@@ -139,11 +82,11 @@ function showEvents(reply) {
     const text = [what, e.account, coins, e.pool, e.detail].filter(Boolean).join(" · ");
     const when = e.count > 1 ? el("span", { class: "badge", title: "the first at " + moment(e.first) }, "× " + count(e.count)) : null;
     return el("li", null,
-      el("span", { class: "dim", title: moment(e.last) }, moment(e.last).slice(5)),
+      el("time", { class: "dim", datetime: new Date(e.last * 1000).toISOString(), title: moment(e.last) + " " + zone(-60 * new Date(e.last * 1000).getTimezoneOffset()) }, moment(e.last).slice(5)),
       el("span", null, el("span", { class: "badge " + (e.level === "note" ? "" : e.level) }, e.kind)),
       el("span", { class: "text" }, text, when ? " " : null, when));
   });
-  byID("events").replaceChildren(...(items.length ? items : [el("li", { class: "dim" }, "none yet")]));
+  refresh(byID("events"), ...(items.length ? items : [el("li", { class: "dim" }, "none yet")]));
 }
 
 // What is asked for, and how often.
@@ -156,6 +99,8 @@ function setProblem(from, text) {
 const jobs = {
   status: { path: () => "api/status", show: showStatus, every: 2000 },
   accounts: { path: accountsPath, show: showAccounts, every: 3000 },
+  miners: { load: loadMiners, every: 3000 },
+  found: { load: loadFound, every: 5000 },
   events: { path: () => "api/events?kind=" + byID("kind").value, show: showEvents, every: 2000 },
   history: { path: () => "api/history", show: showHistory, every: 10000 },
 };
@@ -164,9 +109,17 @@ async function run(name) {
   clearTimeout(job.timer);
   const turn = job.turn = (job.turn || 0) + 1;
   try {
-    const reply = document.hidden ? null : await get(job.path());
-    if (turn !== job.turn) return; // asked again meanwhile
-    if (reply) job.show(reply);
+    const current = () => turn === job.turn; // not asked again meanwhile
+    if (document.hidden) {
+      // nobody looks
+    } else if (job.load) {
+      await job.load(current);
+    } else {
+      const reply = await get(job.path());
+      if (!current()) return;
+      job.show(reply);
+    }
+    if (!current()) return;
     setProblem(name + "-request", "");
   } catch (e) {
     if (turn !== job.turn) return;
@@ -174,21 +127,62 @@ async function run(name) {
   }
   job.timer = setTimeout(run, job.every, name);
 }
-let searches = 0;
-async function search(event) {
-  event.preventDefault();
-  const text = byID("query").value.trim(), turn = ++searches;
-  if (!text) { byID("found").replaceChildren(); return; }
-  try {
-    const reply = await get("api/search?" + new URLSearchParams({ q: text }));
-    if (turn === searches) showFound(reply);
-  } catch (e) {
-    if (turn === searches) byID("found").replaceChildren(el("div", { class: "empty" }, e.message));
-  }
-}
-byID("search").addEventListener("submit", search);
-byID("filter").addEventListener("input", () => run("accounts"));
+
+// What buttons do, by their data-do.
+const actions = {
+  "sort-accounts": (data) => {
+    reorder(accountOrder, data.sort);
+    run("accounts");
+  },
+  "open-account": (data) => {
+    const account = data.account;
+    if (!opened.delete(account)) openAccount(account);
+    remember();
+    showAccounts(accountsReply);
+    if (opened.has(account)) loadList(account);
+  },
+  "sort-miners": (data) => {
+    const list = opened.get(data.account);
+    reorder(list, data.sort);
+    list.offset = 0;
+    loadList(data.account);
+  },
+  silent: (data) => {
+    Object.assign(opened.get(data.account), { sort: "last_share", desc: false, offset: 0 });
+    loadList(data.account);
+  },
+  page: (data) => {
+    opened.get(data.account).offset = Number(data.offset);
+    loadList(data.account);
+  },
+  "open-miner": (data) => {
+    if (!openMiners.delete(data.miner)) openMiners.add(data.miner);
+    for (const account of opened.keys()) showMiners(account);
+    showFound(foundReply);
+  },
+};
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-do]");
+  if (button) actions[button.dataset.do](button.dataset);
+});
+
+let typing;
+byID("query").addEventListener("input", () => {
+  remember();
+  run("accounts");
+  clearTimeout(typing);
+  typing = setTimeout(run, 300, "found");
+});
 byID("kind").addEventListener("change", () => run("events"));
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.altKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.nodeName)) return;
+  event.preventDefault();
+  byID("query").focus();
+});
 document.addEventListener("visibilitychange", () => { if (!document.hidden) Object.keys(jobs).forEach(run); });
-window.addEventListener("resize", () => { if (lastHistory) showHistory(lastHistory); });
-run("status").then(() => { run("accounts"); run("events"); run("history"); });
+window.addEventListener("resize", () => {
+  if (lastHistory) showHistory(lastHistory);
+  measureScrolls();
+});
+recall();
+run("status").then(() => { run("accounts").then(() => run("miners")); run("found"); run("events"); run("history"); });

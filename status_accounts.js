@@ -1,63 +1,108 @@
-// Sub-accounts.
+// Sub-accounts, and the search for them and for miners.
 
-const columns = [
-  ["account", "Sub-account", 0], ["wanted", "Coin", 0], ["elsewhere", "Mining", 0], ["miners", "Miners", 1], ["hashrate", "Hashrate, 15 min", 1], ["rate", "Shares/min", 1],
-  ["refused", "Refused", 1], ["switched", "Last switch", 0], ["error", "Last error", 0],
+const accountColumns = [
+  ["account", "Sub-account"], ["hashrate", "Hashrate, 15 min", "num"], ["miners", "Miners", "num"], ["wanted", "Coin"], ["elsewhere", "Mining"],
+  ["refused", "Refused", "num"], ["rate", "Shares/min", "num"], ["switched", "Last switch"], ["error", "Last error"],
 ];
-let order = "hashrate", descending = true;
+// These begin with the largest, all others with the smallest.
+const largestFirst = new Set(["miners", "hashrate", "rate", "refused", "switched", "error", "elsewhere", "accepted", "difficulty", "since"]);
+const accountOrder = { sort: "hashrate", desc: true };
+let accountsReply = null;
+
+// headings are the heads of columns that can be sorted by. act says whose.
+function headings(columns, order, act, account) {
+  return el("thead", null, el("tr", null, ...columns.map(([key, title, css]) => {
+    const on = key === order.sort;
+    return el("th", { class: css, scope: "col", "aria-sort": on ? (order.desc ? "descending" : "ascending") : undefined },
+      el("button", { type: "button", "data-do": act, "data-sort": key, "data-account": account }, title, el("span", { class: "arrow", "aria-hidden": "true" }, on ? (order.desc ? " ↓" : " ↑") : "")));
+  })));
+}
+function reorder(order, key) {
+  order.desc = key === order.sort ? !order.desc : largestFirst.has(key);
+  order.sort = key;
+}
 
 function showAccounts(reply) {
-  byID("accounts-note").textContent = reply.accounts.length < reply.matching ? count(reply.accounts.length) + " of " + count(reply.matching) + " shown"
-    : reply.matching < reply.total ? count(reply.matching) + " of " + count(reply.total) : count(reply.total);
-  const head = columns.map(([key, title, numeric]) => el("th", { class: numeric ? "num" : undefined, "aria-sort": key === order ? (descending ? "descending" : "ascending") : undefined },
-    el("button", { click: () => sortBy(key) }, title + (key === order ? (descending ? " ↓" : " ↑") : ""))));
-  const rows = reply.accounts.map((a) => {
-    const elsewhere = a.miners - (a.mining[a.wanted] || 0);
-    const mining = Object.entries(a.mining).sort().map(([coin, n]) => Object.keys(a.mining).length === 1 && n === a.miners ? coin : coin + " " + count(n)).join(", ");
-    return el("tr", null,
-      el("td", { class: "name" }, a.account),
-      el("td", null, a.wanted || el("span", { class: "badge bad" }, "deleted")),
-      el("td", null, elsewhere > 0 ? el("span", { class: "badge warn" }, mining || "no pool") : mining || "–", a.moving ? " moving" : ""),
-      el("td", { class: "num" }, count(a.miners)),
-      el("td", { class: "num", title: windows(a.hashrate) }, hashrate(a.hashrate["15m"])),
-      el("td", { class: "num" }, rate(a.shares_per_minute)),
-      el("td", { class: "num", title: reasons(a.refused_by_reason) }, a.refused_percent === null ? "–" : a.refused_percent.toFixed(2) + " %"),
-      el("td", null, ago(a.last_switch, "–")),
-      el("td", { class: "wide small" }, a.last_error && a.last_error_about !== "nobody" ? el("span", { class: "badge" }, a.last_error_about.replace("_", " ")) : "", " ", a.last_error, a.last_error ? el("span", { class: "dim" }, " · ", ago(a.last_error_at, "")) : ""));
-  });
-  if (!rows.length) rows.push(el("tr", null, el("td", { class: "dim", colspan: columns.length }, reply.total ? "none with this name" : "no miners yet")));
-  const focused = byID("accounts").contains(document.activeElement);
-  byID("accounts").replaceChildren(el("thead", null, el("tr", null, ...head)), el("tbody", null, ...rows));
-  if (focused) byID("accounts").querySelector("th[aria-sort] button").focus();
+  accountsReply = reply;
+  const { accounts, matching, total } = reply;
+  byID("accounts-note").textContent = accounts.length < matching ? count(accounts.length) + " of " + plural(matching, "sub-account") + " shown: search for the others"
+    : matching < total ? count(matching) + " of " + plural(total, "sub-account") : plural(total, "sub-account");
+  const rows = accounts.flatMap((a) => opened.has(a.account) ? [accountRow(a, true), detailRow(a.account)] : [accountRow(a, false)]);
+  if (!rows.length) rows.push(el("tr", { "data-key": "none" }, el("td", { class: "dim", colspan: accountColumns.length }, total ? "No sub-account has this in its name." : "No miners yet.")));
+  refresh(byID("accounts"), headings(accountColumns, accountOrder, "sort-accounts"), el("tbody", null, ...rows));
+  for (const a of accounts) if (opened.has(a.account)) showMiners(a.account);
 }
-function sortBy(key) {
-  descending = key === order ? !descending : ["miners", "hashrate", "rate", "refused", "switched", "error", "elsewhere"].includes(key);
-  order = key;
-  run("accounts");
+
+function accountRow(a, isOpen) {
+  const elsewhere = a.miners - (a.mining[a.wanted] || 0);
+  const coins = Object.entries(a.mining).sort();
+  const mining = coins.map(([coin, n]) => coins.length === 1 && n === a.miners ? coin : coin + " " + count(n)).join(", ");
+  return el("tr", { "data-key": "a " + a.account },
+    el("td", { class: "name" }, opener("open-account", { "data-account": a.account }, isOpen, a.account)),
+    el("td", { class: "num", title: windows(a.hashrate) }, hashrate(a.hashrate["15m"])),
+    el("td", { class: "num" }, count(a.miners)),
+    el("td", null, a.wanted || el("span", { class: "badge bad" }, "deleted")),
+    el("td", null, elsewhere > 0 ? el("span", { class: "badge warn" }, mining || "no pool") : mining || "–", a.moving ? " moving" : ""),
+    el("td", { class: "num", title: reasons(a.refused_by_reason) }, a.refused_percent === null ? "–" : a.refused_percent.toFixed(2) + " %"),
+    el("td", { class: "num" }, rate(a.shares_per_minute)),
+    el("td", null, ago(a.last_switch, "–")),
+    el("td", { class: "wide small" }, a.last_error && a.last_error_about !== "nobody" ? el("span", { class: "badge" }, a.last_error_about.replace("_", " ")) : "", " ", a.last_error, a.last_error ? el("span", { class: "dim" }, " · ", ago(a.last_error_at, "")) : ""));
 }
-const accountsPath = () => "api/accounts?" + new URLSearchParams({ sort: order, desc: descending ? "1" : "0", filter: byID("filter").value.trim() });
 
-// Search.
+// opener is a name that opens and closes what belongs to it.
+function opener(act, attributes, isOpen, ...name) {
+  return el("button", { type: "button", class: "opener", "data-do": act, "aria-expanded": String(isOpen), ...attributes },
+    el("span", { class: "triangle", "aria-hidden": "true" }, isOpen ? "▾" : "▸"), el("span", null, ...name));
+}
 
-function showFound(reply) {
-  if (!reply.miners.length) {
-    byID("found").replaceChildren(el("div", { class: "empty" }, "No miner like this is connected."));
-    return;
+// detailRow is filled by showMiners, and left alone when the rows around it change.
+function detailRow(account) {
+  return el("tr", { class: "detail", "data-key": "d " + account },
+    el("td", { colspan: accountColumns.length }, el("div", { class: "inside", "data-keep": "", "data-miners": account })));
+}
+
+const searchText = () => byID("query").value.trim();
+const accountsPath = () => "api/accounts?" + new URLSearchParams({ sort: accountOrder.sort, desc: accountOrder.desc ? "1" : "0", filter: searchText() });
+
+// Miners that were searched, from two letters on.
+
+let foundReply = null, onlyFound = "";
+const searchesMiners = () => searchText().length > 1;
+async function loadFound(current) {
+  const text = searchText();
+  if (!searchesMiners()) return showFound(null);
+  let reply;
+  try {
+    reply = await get("api/search?" + new URLSearchParams({ q: text }));
+  } catch (e) {
+    reply = { miners: [], failed: e.message };
   }
-  const cards = reply.miners.map((m) => {
-    const facts = [
-      ["Sub-account", m.account || "–"], ["Address", m.address], ["Session", m.session], ["User agent", m.user_agent || "–"],
-      ["Connected", m.since ? ago(m.since, "") : "–"], ["Pool", m.coin ? m.coin + " at " + m.pool : "–"],
-      ["Hashrate", hashrate(m.hashrate_15m) + " over 15 min, " + hashrate(m.hashrate_session) + " since it connected"],
-      ["Difficulty", m.difficulty === null ? "unknown" : m.difficulty.toLocaleString("en", { maximumSignificantDigits: 6 })],
-      ["Shares", count(m.submitted) + " submitted, " + count(m.accepted) + " accepted, " + count(m.refused) + " refused" + (m.refused ? " (" + reasons(m.refused_by_reason) + ")" : "") + (m.unknown ? ", work of " + count(m.unknown) + " unknown" : "")], ["Last share", ago(m.last_share, "none yet")],
-    ];
-    if (m.other_workers) facts.push(["Workers too", m.other_workers.join(", ")]);
-    if (m.devices) facts.push(["Devices", count(m.devices)]);
-    if (m.next_coin) facts.push(["Moving to", m.next_coin]);
-    return el("div", { class: "miner" }, el("h3", null, m.worker || "not authorized", " ", el("span", { class: "badge " + (m.phase === "relaying" ? "good" : "warn") }, m.phase)),
-      el("dl", null, ...facts.flatMap(([k, v]) => [el("dt", null, k), el("dd", null, v)])));
-  });
-  const more = reply.more ? [el("div", { class: "empty" }, "There are more. Ask for something more exact.")] : [];
-  byID("found").replaceChildren(el("div", { class: "cards" }, ...cards), ...more);
+  if (current() && text === searchText()) showFound(reply);
+}
+function showFound(reply) {
+  foundReply = reply;
+  if (!reply) return refresh(byID("found"));
+  const miners = reply.miners;
+  if (miners.length === 1 && onlyFound !== minerKey(miners[0])) {
+    onlyFound = minerKey(miners[0]); // it is opened, once
+    openMiners.add(onlyFound);
+  }
+  const text = reply.failed || (miners.length ? (reply.more ? "The first " : "") + plural(miners.length, "miner") + " with this in name, address or session ID" + (reply.more ? ". There are more: ask for something more exact." : "") : "No miner like this is connected.");
+  refresh(byID("found"), el("div", { class: "summary", role: "status" }, text),
+    ...(miners.length ? scrolled("miners found", el("table", { class: "miners" },
+      el("thead", null, el("tr", null, ...foundColumns.map(([, title, css]) => el("th", { class: css, scope: "col" }, title)))),
+      el("tbody", null, ...miners.flatMap((m) => minerRows(m, foundColumns))))) : []));
+}
+
+// The address of the page says what is searched and opened, for bookmarks.
+function remember() {
+  const state = new URLSearchParams();
+  if (searchText()) state.set("find", searchText());
+  for (const account of opened.keys()) state.append("open", account);
+  history.replaceState(null, "", state.size ? "#" + state : location.pathname);
+}
+function recall() {
+  const state = new URLSearchParams(location.hash.slice(1));
+  byID("query").value = state.get("find") || "";
+  for (const account of state.getAll("open").slice(0, 20)) openAccount(account);
 }

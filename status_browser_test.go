@@ -3,238 +3,15 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
-
-// browser is a headless Chromium, driven by its DevTools protocol over a pair
-// of pipes: JSON messages, each ended by a zero byte.
-type browser struct {
-	t       testing.TB
-	to      *os.File
-	session string // of the one page
-
-	mu       sync.Mutex
-	nextID   int
-	waiting  map[int]chan devToolsMessage
-	problems []string // of the page's console
-	dead     bool
-}
-
-type devToolsMessage struct {
-	ID      int             `json:"id,omitempty"`
-	Session string          `json:"sessionId,omitempty"`
-	Method  string          `json:"method,omitempty"`
-	Params  json.RawMessage `json:"params,omitempty"`
-	Result  json.RawMessage `json:"result,omitempty"`
-	Error   *struct {
-		Message string `json:"message"`
-	} `json:"error,omitempty"`
-}
-
-func startBrowser(t testing.TB) *browser {
-	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatalf("%v; scripts/install-test-tools.sh installs it", err)
-	}
-	theirIn, to, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	from, theirOut, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-		"--user-data-dir="+dir, "--remote-debugging-pipe", "about:blank")
-	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // 3 and 4
-	cmd.Env = append(os.Environ(), "HOME="+dir, "TZ=UTC")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	theirIn.Close()
-	theirOut.Close()
-	b := &browser{t: t, to: to, waiting: make(map[int]chan devToolsMessage)}
-	ended := make(chan struct{})
-	go func() { defer close(ended); b.read(from) }()
-	t.Cleanup(func() {
-		to.Close()
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // all its processes
-		_ = cmd.Wait()
-		from.Close()
-		<-ended
-		if t.Failed() {
-			t.Logf("chromium: %s", stderr.Bytes())
-		}
-	})
-	var target struct{ TargetID string }
-	b.call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
-	var attached struct{ SessionID string }
-	b.call("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
-	b.session = attached.SessionID
-	for _, domain := range []string{"Page", "Runtime", "Log"} {
-		b.call(domain+".enable", nil, nil)
-	}
-	return b
-}
-
-// read takes answers to who waits for them, and notes what the console says.
-func (b *browser) read(from *os.File) {
-	r := bufio.NewReader(from)
-	for {
-		text, err := r.ReadBytes(0)
-		b.mu.Lock()
-		if err != nil {
-			b.dead = true
-			for id, c := range b.waiting {
-				close(c)
-				delete(b.waiting, id)
-			}
-			b.mu.Unlock()
-			return
-		}
-		var m devToolsMessage
-		switch err := json.Unmarshal(bytes.TrimSuffix(text, []byte{0}), &m); {
-		case err != nil:
-			b.problems = append(b.problems, err.Error())
-		case m.ID != 0:
-			if c := b.waiting[m.ID]; c != nil {
-				delete(b.waiting, m.ID)
-				c <- m
-			}
-		case m.Method == "Runtime.exceptionThrown", m.Method == "Log.entryAdded", m.Method == "Runtime.consoleAPICalled",
-			m.Method == "Page.javascriptDialogOpening":
-			b.problems = append(b.problems, m.Method+": "+string(m.Params))
-		}
-		b.mu.Unlock()
-	}
-}
-
-func (b *browser) call(method string, params, result any) {
-	b.t.Helper()
-	content, err := json.Marshal(params)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if params == nil {
-		content = []byte("{}")
-	}
-	answer := make(chan devToolsMessage, 1)
-	b.mu.Lock()
-	b.nextID++
-	id := b.nextID
-	if b.dead {
-		b.mu.Unlock()
-		b.t.Fatalf("%s: the browser has ended", method)
-	}
-	b.waiting[id] = answer
-	b.mu.Unlock()
-	message, err := json.Marshal(devToolsMessage{ID: id, Session: b.session, Method: method, Params: content})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if _, err := b.to.Write(append(message, 0)); err != nil {
-		b.t.Fatalf("%s: %v", method, err)
-	}
-	select {
-	case m, ok := <-answer:
-		switch {
-		case !ok:
-			b.t.Fatalf("%s: the browser has ended", method)
-		case m.Error != nil:
-			b.t.Fatalf("%s: %s", method, m.Error.Message)
-		case result != nil:
-			if err := json.Unmarshal(m.Result, result); err != nil {
-				b.t.Fatalf("%s: %v", method, err)
-			}
-		}
-	case <-time.After(20 * time.Second):
-		b.t.Fatalf("%s: no answer", method)
-	}
-}
-
-// eval gives the value of an expression in the page, as text.
-func (b *browser) eval(expression string) string {
-	b.t.Helper()
-	var reply struct {
-		Result struct {
-			Value any
-		}
-		ExceptionDetails *struct {
-			Text      string
-			Exception struct{ Description string }
-		}
-	}
-	b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &reply)
-	if e := reply.ExceptionDetails; e != nil {
-		b.t.Fatalf("%s: %s %s", expression, e.Text, e.Exception.Description)
-	}
-	return fmt.Sprint(reply.Result.Value)
-}
-
-// await waits until an expression is true.
-func (b *browser) await(what, expression string) {
-	b.t.Helper()
-	for end := time.Now().Add(testWait); b.eval("Boolean("+expression+")") != "true"; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			b.t.Fatalf("the page does not show %s; it says:\n%s", what, b.eval("document.body.innerText"))
-		}
-	}
-}
-
-func (b *browser) size(width, height int, dark bool) {
-	b.t.Helper()
-	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
-	scheme := "light"
-	if dark {
-		scheme = "dark"
-	}
-	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
-}
-
-// picture keeps a screenshot if STATUS_PICTURES names a directory.
-func (b *browser) picture(name string) {
-	b.t.Helper()
-	var reply struct{ Data string }
-	b.call("Page.captureScreenshot", map[string]any{"format": "png"}, &reply)
-	content, err := base64.StdEncoding.DecodeString(reply.Data)
-	if err != nil || len(content) < 1000 {
-		b.t.Fatalf("screenshot: %v, %d bytes", err, len(content))
-	}
-	if dir := os.Getenv("STATUS_PICTURES"); dir != "" {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
-			b.t.Fatal(err)
-		}
-	}
-}
-
-func (b *browser) checkConsole() {
-	b.t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, p := range b.problems {
-		b.t.Errorf("console: %s", p)
-	}
-}
 
 // hostileName is what the page must never take for markup.
 const hostileName = `<img src=x onerror="alert(1)"><script>document.title='owned'</script>`
@@ -257,34 +34,45 @@ func TestStatusPageInBrowser(t *testing.T) {
 	b.size(1200, 1500, false)
 	b.call("Page.navigate", map[string]any{"url": server.url("/")}, nil)
 	b.await("the miners", `document.querySelector("#accounts tbody")?.innerText.includes("alice")`)
-	b.await("a hostile sub-account as text", fmt.Sprintf(`[...document.querySelectorAll("#accounts td")].some((e) => e.textContent === %q)`, hostileName))
+	b.await("a hostile sub-account as text", fmt.Sprintf(`[...document.querySelectorAll("#accounts .opener")].some((e) => e.lastChild.textContent === %q)`, hostileName))
 	b.await("the pools", fmt.Sprintf(`document.querySelector("#pools tbody").innerText.includes(%q)`, btc.Addr()))
 	b.await("the charts", `document.querySelectorAll("#sessions-chart svg line").length > 3`)
 	m.rates.advance()
-	b.await("hashrates", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText === "bob" && /^[1-9].* k?H\/s$/.test(e.cells[4].innerText))`)
+	b.await("hashrates", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText.includes("bob") && /^[1-9].* k?H\/s$/.test(e.cells[1].innerText))`)
 	b.await("the charts of hashrates", `document.querySelectorAll("#hashrate-chart svg line").length > 3 && document.querySelectorAll("#day-chart svg path").length > 0`)
 	b.picture("page.png")
 
 	coins.set("alice", "bcc")
 	waitPool(t, alice, "bcc")
 	b.await("the switch", `[...document.querySelectorAll("#events li")].some((e) => /alice · btc → bcc · .*1 miner moved/.test(e.innerText))`)
-	b.await("the new coin", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText === "alice" && e.cells[1].innerText === "bcc" && e.cells[2].innerText === "bcc")`)
+	b.await("the new coin", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText.includes("alice") && e.cells[3].innerText === "bcc" && e.cells[4].innerText === "bcc")`)
 
-	b.eval(`(() => { document.getElementById("query").value = "BOB.rig"; document.getElementById("search").requestSubmit(); })()`)
-	b.await("the miner that was searched", `document.querySelector("#found .miner h3")?.innerText.includes("bob.rig1")`)
-	b.await("a hostile user agent as text", fmt.Sprintf(`[...document.querySelectorAll("#found dd")].some((e) => e.textContent === %q)`, hostileName))
+	b.search("BOB.rig")
+	b.await("the miner that was searched", `document.querySelector("#found .miners .opener")?.innerText.includes("bob.rig1")`)
+	b.await("the only one opened, and a hostile user agent as text", fmt.Sprintf(`[...document.querySelectorAll("#found dd")].some((e) => e.textContent === %q)`, hostileName))
+	b.await("no sub-account of this name", `document.querySelector("#accounts tbody").innerText.includes("No sub-account has this")`)
 	b.picture("search.png")
 
-	b.eval(`(() => { const f = document.getElementById("filter"); f.value = "ali"; f.dispatchEvent(new Event("input")); })()`)
-	b.await("the filtered sub-accounts", `document.querySelectorAll("#accounts tbody tr").length === 1`)
+	b.search("ali")
+	b.await("the filtered sub-accounts", `document.querySelectorAll("#accounts tbody tr").length === 1 && document.querySelector("#accounts tbody").innerText.includes("alice")`)
+	b.await("its miners", `document.querySelector("#found .miners .opener")?.innerText.includes("alice.rig1")`)
+	b.search("")
+	b.await("all sub-accounts again", `document.querySelectorAll("#accounts tbody tr").length === 3 && !document.querySelector("#found").firstChild`)
 	b.eval(`document.querySelector("#accounts th button").click()`)
 	b.await("another order", `document.querySelector("#accounts th[aria-sort=ascending]")?.innerText.startsWith("Sub-account")`)
 
 	if n := b.eval(`document.querySelectorAll("img, main script, iframe").length`); n != "0" {
 		t.Errorf("%s elements came from miners' names", n)
 	}
-	if title := b.eval(`document.title`); title != "stratumSwitcher" {
+	host, _ := os.Hostname()
+	if title := b.eval(`document.title`); title != host+" – stratumSwitcher" {
 		t.Errorf("title %q", title)
+	}
+	if zone := b.eval(`document.getElementById("zone").innerText`); zone != "times in UTC" && !strings.HasPrefix(zone, "times in UTC; the switcher's log is in UTC") {
+		t.Errorf("the times are said to be %q", zone)
+	}
+	if words := b.eval(`document.body.textContent`); !strings.Contains(words, "each miner takes two") || !strings.Contains(words, "What the system counts as open") {
+		t.Error("the page does not say what descriptors are")
 	}
 	b.size(1400, 1500, false)
 	b.await("the large layout", `innerWidth === 1400`)
@@ -298,6 +86,10 @@ func TestStatusPageInBrowser(t *testing.T) {
 	if light := b.eval(`getComputedStyle(document.body).backgroundColor`); light != "rgb(15, 19, 26)" {
 		t.Errorf("in dark mode the background is %s", light)
 	}
+	b.await("a word on tables that are wider", `[...document.querySelectorAll(".hint")].filter((e) => e.offsetHeight > 0 && e.innerText.includes("scroll sideways")).length === 2`)
+	if first := b.eval(`[...document.querySelectorAll("#accounts th")].filter((e) => e.getBoundingClientRect().right <= innerWidth).map((e) => e.innerText.trim()).join()`); !strings.HasPrefix(first, "Sub-account ↑,Hashrate, 15 min,Miners") {
+		t.Errorf("a phone shows first: %s", first)
+	}
 	b.picture("phone.png")
 	b.checkConsole()
 	checkMiner(t, alice)
@@ -305,4 +97,131 @@ func TestStatusPageInBrowser(t *testing.T) {
 	if !strings.Contains(pagePolicy(), "script-src 'sha256-") {
 		t.Errorf("policy %q", pagePolicy())
 	}
+}
+
+// search types into the page's search field.
+func (b *browser) search(text string) {
+	b.t.Helper()
+	b.eval(fmt.Sprintf(`(() => { const f = document.getElementById("query"); f.value = %q; f.dispatchEvent(new Event("input")); })()`, text))
+}
+
+// took does something in the page and measures the time until the page has
+// shown what is awaited.
+func (b *browser) took(what, do, until string) time.Duration {
+	b.t.Helper()
+	text := b.eval(fmt.Sprintf(`(async () => {
+		const began = performance.now(), frame = () => new Promise(requestAnimationFrame);
+		%s;
+		while (!(%s)) { if (performance.now() - began > 20000) return -1; await frame(); }
+		await frame(); await new Promise((done) => setTimeout(done)); // it has been painted
+		return performance.now() - began;
+	})()`, do, until))
+	ms, err := strconv.ParseFloat(text, 64)
+	if err != nil || ms < 0 {
+		b.t.Fatalf("%s: the page does not show it (%s)", what, text)
+	}
+	b.t.Logf("%-50s %6.0f ms", what, ms)
+	return time.Duration(ms * float64(time.Millisecond))
+}
+
+// A pause of a second would be felt. The bounds leave room for slow machines
+// that are busy with other tests; the figures are in the test's log.
+const interactionBound = 2 * time.Second
+
+func TestStatusPageWithManyMiners(t *testing.T) {
+	const miners, accounts = 500, 500
+	btc, bcc := twoPools(t)
+	m, server := startStatusOf(t, newMemoryCoins(map[string]string{"farm": "btc"}), []*stratumtest.Pool{btc, bcc})
+	fleet := stratumtest.NewFleet(stratumtest.FleetOptions{
+		N: miners, Addr: m.addr, WorkerName: func(i int) string { return fmt.Sprintf("farm.rig%d", i+1) },
+		Miner: stratumtest.MinerOptions{CheatHash: true, UserAgent: hostileName},
+	})
+	t.Cleanup(fleet.Close)
+	for i := range accounts - 1 {
+		account := m.accounts.expect(fmt.Sprintf("user%d", i+1), "btc")
+		defer m.dropPending(account)
+	}
+	eventually(t, "all miners at the pool", func() bool { return fleet.Stats().Authorized == miners })
+	fleet.SetRate(100)
+
+	b := startBrowser(t)
+	b.size(1400, 1500, false)
+	b.call("Page.navigate", map[string]any{"url": server.url("/")}, nil)
+	b.await("the sub-accounts", `document.querySelectorAll("#accounts tbody tr").length === 500`)
+	const first = `document.querySelector("#accounts tbody tr")`
+	head := func(i int) string {
+		return fmt.Sprintf(`document.querySelectorAll("#accounts > thead button")[%d].click()`, i)
+	}
+	list := func(i int) string {
+		return fmt.Sprintf(`document.querySelectorAll("[data-miners] thead button")[%d].click()`, i)
+	}
+	const firstMiner = `document.querySelector("[data-miners] tbody tr")?.cells`
+	for _, step := range []struct{ what, do, until string }{
+		{"500 sub-accounts sorted by name", head(0), first + `.innerText.includes("farm") && document.querySelectorAll("#accounts tbody tr")[10].innerText.includes("user10")`},
+		{"500 sub-accounts sorted by miners", head(2), `document.querySelector("#accounts th[aria-sort]").innerText.startsWith("Miners") && ` + first + `.innerText.includes("farm")`},
+		{"500 sub-accounts filtered", `document.getElementById("query").value = "user49"; document.getElementById("query").dispatchEvent(new Event("input"))`, `document.querySelectorAll("#accounts tbody tr").length === 11`},
+		{"the filter taken away", `document.getElementById("query").value = ""; document.getElementById("query").dispatchEvent(new Event("input"))`, `document.querySelectorAll("#accounts tbody tr").length === 500`},
+		{"a sub-account of 500 miners opened", first + `.querySelector("button").click()`, `document.querySelectorAll("[data-miners] tbody tr").length === 500`},
+		{"500 miners sorted by name, the last first", list(0), firstMiner + `[0].innerText.includes("rig500")`},
+		{"500 miners sorted by name again", list(0), firstMiner + `[0].innerText.endsWith("rig1") && document.querySelectorAll("[data-miners] tbody tr")[9].cells[0].innerText.endsWith("rig10")`},
+		{"500 miners sorted by accepted shares", list(4), `document.querySelector("[data-miners] th[aria-sort=descending]")?.innerText.startsWith("Accepted")`},
+		{"a miner opened", firstMiner + `[0].querySelector("button").click()`, `document.querySelectorAll("[data-miners] .facts").length === 1`},
+		{"a miner searched", `document.getElementById("query").value = "farm.rig123"; document.getElementById("query").dispatchEvent(new Event("input"))`, `document.querySelector("#found .facts")`},
+	} {
+		if took := b.took(step.what, step.do, step.until); took > interactionBound {
+			t.Errorf("%s took %v", step.what, took)
+		}
+	}
+	b.search("")
+	b.await("the opened sub-account, which has stayed open", `document.querySelectorAll("[data-miners] tbody > tr").length === 502`)
+
+	b.eval(list(0))
+	b.await("the order of names", firstMiner+`[0].innerText.endsWith("rig1")`)
+
+	// Refreshes keep what the reader does: what is opened, the focus, how far the
+	// list is scrolled, what is selected.
+	b.eval(`(() => {
+		const list = document.querySelector("[data-miners] .scroll");
+		list.scrollTop = 700;
+		const name = document.querySelectorAll("[data-miners] .opener")[20];
+		name.focus({ preventScroll: true });
+		window.kept = { list, name, text: name.innerText, shown: 0 };
+		getSelection().selectAllChildren(name.lastChild);
+		new MutationObserver(() => window.kept.shown++).observe(list, { subtree: true, childList: true, characterData: true });
+	})()`)
+	b.await("two refreshes", `window.kept.shown >= 2`)
+	b.await("the focus where it was", `document.activeElement === window.kept.name && window.kept.name.isConnected && document.querySelector("[data-miners] .scroll") === window.kept.list && window.kept.list.scrollTop === 700`)
+	if text := b.eval(`getSelection().toString()`); !strings.Contains(text, "rig") {
+		t.Errorf("the selection has become %q", text)
+	}
+	// By keyboard: Enter and the space bar press the button that has the focus.
+	b.eval(`window.kept.name.focus()`)
+	before := b.eval(`document.querySelectorAll("[data-miners] .facts").length`)
+	b.key("Enter")
+	b.await("another miner opened by Enter", `document.querySelectorAll("[data-miners] .facts").length === `+before+` + 1 && document.activeElement === window.kept.name`)
+	b.key(" ")
+	b.await("it closed by the space bar", `document.querySelectorAll("[data-miners] .facts").length === `+before)
+	b.key("/")
+	b.await("the search field", `document.activeElement.id === "query"`)
+
+	// What is opened is in the address, so a bookmark opens it.
+	if hash := b.eval(`location.hash`); hash != "#open=farm" {
+		t.Errorf("the page's address ends with %q", hash)
+	}
+	b.call("Page.reload", nil, nil)
+	b.await("the list again", `document.querySelectorAll("[data-miners] tbody tr").length === 500`)
+
+	b.size(360, 1800, true)
+	b.await("the phone's layout", `innerWidth === 360`)
+	if width := b.eval(`document.documentElement.scrollWidth`); width != "360" {
+		t.Errorf("on a phone 360 wide the page is %s wide", width)
+	}
+	if right := b.eval(`Math.round(document.querySelector("[data-miners]").getBoundingClientRect().right)`); right > "360" {
+		t.Errorf("the list of miners is as wide as the table around it: it ends at %s", right)
+	}
+	b.picture("phone-miners.png")
+	if n := b.eval(`document.querySelectorAll("img, main script, iframe").length`); n != "0" {
+		t.Errorf("%s elements came from miners' names", n)
+	}
+	b.checkConsole()
 }

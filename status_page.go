@@ -16,8 +16,12 @@ var (
 	pageMarkup string
 	//go:embed status.css
 	pageStyle string
+	//go:embed status_elements.js
+	pageElements string
 	//go:embed status_accounts.js
 	pageAccounts string
+	//go:embed status_miners.js
+	pageMiners string
 	//go:embed status_charts.js
 	pageCharts string
 	// pageScript comes last, because it starts the others.
@@ -28,7 +32,7 @@ var (
 
 // statusPage is the page as browsers get it.
 var statusPage = sync.OnceValue(func() string {
-	script := "\"use strict\";\n" + pageAccounts + pageCharts + pageScript
+	script := "\"use strict\";\n" + pageElements + pageMiners + pageAccounts + pageCharts + pageScript
 	return strings.NewReplacer(
 		"<style></style>", "<style>\n"+pageStyle+"</style>",
 		"<script></script>", "<script>\n"+script+"</script>",

@@ -1,0 +1,245 @@
+//go:build linux && e2e
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// browser is a headless Chromium, driven by its DevTools protocol over a pair
+// of pipes: JSON messages, each ended by a zero byte.
+type browser struct {
+	t       testing.TB
+	to      *os.File
+	session string // of the one page
+
+	mu       sync.Mutex
+	nextID   int
+	waiting  map[int]chan devToolsMessage
+	problems []string // of the page's console
+	dead     bool
+}
+
+type devToolsMessage struct {
+	ID      int             `json:"id,omitempty"`
+	Session string          `json:"sessionId,omitempty"`
+	Method  string          `json:"method,omitempty"`
+	Params  json.RawMessage `json:"params,omitempty"`
+	Result  json.RawMessage `json:"result,omitempty"`
+	Error   *struct {
+		Message string `json:"message"`
+	} `json:"error,omitempty"`
+}
+
+func startBrowser(t testing.TB) *browser {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatalf("%v; scripts/install-test-tools.sh installs it", err)
+	}
+	theirIn, to, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, theirOut, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+		"--user-data-dir="+dir, "--remote-debugging-pipe", "about:blank")
+	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // 3 and 4
+	cmd.Env = append(os.Environ(), "HOME="+dir, "TZ=UTC")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	theirIn.Close()
+	theirOut.Close()
+	b := &browser{t: t, to: to, waiting: make(map[int]chan devToolsMessage)}
+	ended := make(chan struct{})
+	go func() { defer close(ended); b.read(from) }()
+	t.Cleanup(func() {
+		to.Close()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // all its processes
+		_ = cmd.Wait()
+		from.Close()
+		<-ended
+		if t.Failed() {
+			t.Logf("chromium: %s", stderr.Bytes())
+		}
+	})
+	var target struct{ TargetID string }
+	b.call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	var attached struct{ SessionID string }
+	b.call("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
+	b.session = attached.SessionID
+	for _, domain := range []string{"Page", "Runtime", "Log"} {
+		b.call(domain+".enable", nil, nil)
+	}
+	return b
+}
+
+// read takes answers to who waits for them, and notes what the console says.
+func (b *browser) read(from *os.File) {
+	r := bufio.NewReader(from)
+	for {
+		text, err := r.ReadBytes(0)
+		b.mu.Lock()
+		if err != nil {
+			b.dead = true
+			for id, c := range b.waiting {
+				close(c)
+				delete(b.waiting, id)
+			}
+			b.mu.Unlock()
+			return
+		}
+		var m devToolsMessage
+		switch err := json.Unmarshal(bytes.TrimSuffix(text, []byte{0}), &m); {
+		case err != nil:
+			b.problems = append(b.problems, err.Error())
+		case m.ID != 0:
+			if c := b.waiting[m.ID]; c != nil {
+				delete(b.waiting, m.ID)
+				c <- m
+			}
+		case m.Method == "Runtime.exceptionThrown", m.Method == "Log.entryAdded", m.Method == "Runtime.consoleAPICalled",
+			m.Method == "Page.javascriptDialogOpening":
+			b.problems = append(b.problems, m.Method+": "+string(m.Params))
+		}
+		b.mu.Unlock()
+	}
+}
+
+func (b *browser) call(method string, params, result any) {
+	b.t.Helper()
+	content, err := json.Marshal(params)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if params == nil {
+		content = []byte("{}")
+	}
+	answer := make(chan devToolsMessage, 1)
+	b.mu.Lock()
+	b.nextID++
+	id := b.nextID
+	if b.dead {
+		b.mu.Unlock()
+		b.t.Fatalf("%s: the browser has ended", method)
+	}
+	b.waiting[id] = answer
+	b.mu.Unlock()
+	message, err := json.Marshal(devToolsMessage{ID: id, Session: b.session, Method: method, Params: content})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.to.Write(append(message, 0)); err != nil {
+		b.t.Fatalf("%s: %v", method, err)
+	}
+	select {
+	case m, ok := <-answer:
+		switch {
+		case !ok:
+			b.t.Fatalf("%s: the browser has ended", method)
+		case m.Error != nil:
+			b.t.Fatalf("%s: %s", method, m.Error.Message)
+		case result != nil:
+			if err := json.Unmarshal(m.Result, result); err != nil {
+				b.t.Fatalf("%s: %v", method, err)
+			}
+		}
+	case <-time.After(20 * time.Second):
+		b.t.Fatalf("%s: no answer", method)
+	}
+}
+
+// eval gives the value of an expression in the page, as text.
+func (b *browser) eval(expression string) string {
+	b.t.Helper()
+	var reply struct {
+		Result struct {
+			Value any
+		}
+		ExceptionDetails *struct {
+			Text      string
+			Exception struct{ Description string }
+		}
+	}
+	b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &reply)
+	if e := reply.ExceptionDetails; e != nil {
+		b.t.Fatalf("%s: %s %s", expression, e.Text, e.Exception.Description)
+	}
+	return fmt.Sprint(reply.Result.Value)
+}
+
+// await waits until an expression is true.
+func (b *browser) await(what, expression string) {
+	b.t.Helper()
+	for end := time.Now().Add(testWait); b.eval("Boolean("+expression+")") != "true"; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.t.Fatalf("the page does not show %s; it says:\n%s", what, b.eval("document.body.innerText"))
+		}
+	}
+}
+
+func (b *browser) size(width, height int, dark bool) {
+	b.t.Helper()
+	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
+	scheme := "light"
+	if dark {
+		scheme = "dark"
+	}
+	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+}
+
+// picture keeps a screenshot if STATUS_PICTURES names a directory.
+func (b *browser) picture(name string) {
+	b.t.Helper()
+	var reply struct{ Data string }
+	b.call("Page.captureScreenshot", map[string]any{"format": "png"}, &reply)
+	content, err := base64.StdEncoding.DecodeString(reply.Data)
+	if err != nil || len(content) < 1000 {
+		b.t.Fatalf("screenshot: %v, %d bytes", err, len(content))
+	}
+	if dir := os.Getenv("STATUS_PICTURES"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+func (b *browser) checkConsole() {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.problems {
+		b.t.Errorf("console: %s", p)
+	}
+}
+
+// key presses a key and lets it go.
+func (b *browser) key(key string) {
+	b.t.Helper()
+	text := key
+	if key == "Enter" {
+		text = "\r"
+	}
+	b.call("Input.dispatchKeyEvent", map[string]any{"type": "keyDown", "key": key, "text": text}, nil)
+	b.call("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": key}, nil)
+}

@@ -1,0 +1,108 @@
+// Lists of miners: those of opened sub-accounts, and those that were found.
+
+const minerColumns = [
+  ["worker", "Miner"], ["hashrate", "Hashrate, 15 min", "num"], ["last_share", "Last share"], ["refused", "Refused", "num"], ["accepted", "Accepted", "num"],
+  ["difficulty", "Difficulty", "num"], ["phase", "State"], ["coin", "Mining at"], ["since", "Connected"], ["address", "Address"], ["user_agent", "User agent"], ["session", "Session"],
+];
+const foundColumns = [minerColumns[0], ["account", "Sub-account"], ...minerColumns.slice(1)];
+const silentSeconds = 600;
+
+// opened has the opened sub-accounts, each with the order and part of its list,
+// and the last answer. openMiners has the keys of opened miners.
+const opened = new Map();
+const openMiners = new Set();
+const minerKey = (m) => m.session + " " + m.address;
+
+function openAccount(account) {
+  opened.set(account, { sort: "worker", desc: false, offset: 0, reply: null, failed: "" });
+}
+function minersPath(account) {
+  const list = opened.get(account);
+  return "api/miners?" + new URLSearchParams({ account, sort: list.sort, desc: list.desc ? "1" : "0", offset: list.offset });
+}
+
+// loadMiners asks for the lists that are shown, one after the other.
+async function loadMiners(current) {
+  const shown = (accountsReply ? accountsReply.accounts : []).map((a) => a.account).filter((a) => opened.has(a));
+  for (const account of shown) if (current()) await loadList(account);
+}
+async function loadList(account) {
+  const list = opened.get(account), path = minersPath(account);
+  let reply = null, failed = "";
+  try {
+    reply = await get(path);
+  } catch (e) {
+    failed = e.message;
+  }
+  if (opened.get(account) !== list || minersPath(account) !== path) return; // closed, or asked for otherwise
+  if (reply && list.offset > 0 && list.offset >= reply.total) {
+    list.offset = 0; // so many have left
+    return loadList(account);
+  }
+  list.failed = failed;
+  list.reply = reply || list.reply;
+  showMiners(account);
+}
+
+function showMiners(account) {
+  const list = opened.get(account);
+  const place = [...byID("accounts").querySelectorAll("[data-miners]")].find((e) => e.dataset.miners === account);
+  if (!place || !list) return;
+  const { reply, failed } = list;
+  if (!reply) return refresh(place, el("div", { class: "summary dim" }, failed || "…"));
+  const phases = Object.entries(reply.phases).sort((a, b) => b[1] - a[1]).map(([phase, n]) => count(n) + " " + phase).join(", ");
+  const last = reply.offset + reply.miners.length, parts = reply.total > reply.miners.length;
+  refresh(place,
+    el("div", { class: "summary" }, plural(reply.total, "miner") + ": " + phases, " ",
+      reply.silent ? el("button", { type: "button", class: "badge warn", "data-do": "silent", "data-account": account, title: "show them first" }, count(reply.silent) + " without a share for " + span(reply.silent_at)) : null,
+      failed ? el("span", { class: "badge bad" }, failed) : null,
+      parts ? el("span", { class: "pages" }, count(reply.offset + 1) + " to " + count(last) + " shown ",
+        turner(account, "previous", Math.max(0, reply.offset - reply.max_rows), reply.offset > 0), " ", turner(account, "next", last, last < reply.total)) : null),
+    ...scrolled("miners of " + account, el("table", { class: "miners" }, headings(minerColumns, list, "sort-miners", account),
+      el("tbody", null, ...reply.miners.flatMap((m) => minerRows(m, minerColumns))))));
+}
+function turner(account, title, offset, can) {
+  return el("button", { type: "button", class: "plain", "data-do": "page", "data-account": account, "data-offset": offset, disabled: can ? undefined : "" }, title);
+}
+
+const minerCells = {
+  worker: (m, short) => {
+    const prefix = m.account + ".", name = short && m.worker.toLowerCase().startsWith(prefix.toLowerCase()) && m.worker.length > prefix.length ? m.worker.slice(prefix.length) : m.worker;
+    return opener("open-miner", { "data-miner": minerKey(m), title: m.worker }, openMiners.has(minerKey(m)), name || "not authorized");
+  },
+  account: (m) => m.account || "–",
+  hashrate: (m) => hashrate(m.hashrate_15m),
+  last_share: (m) => isSilent(m) ? el("span", { class: "badge warn" }, ago(m.last_share, "none yet")) : ago(m.last_share, "none yet"),
+  refused: (m) => m.accepted + m.refused ? percent(m.accepted, m.refused) : "–",
+  accepted: (m) => count(m.accepted),
+  difficulty: (m) => m.difficulty === null ? "unknown" : precise.format(m.difficulty),
+  phase: (m) => el("span", { class: "badge " + (m.phase === "relaying" ? "good" : "warn") }, m.phase + (m.next_coin ? " to " + m.next_coin : "")),
+  coin: (m) => m.coin ? m.coin + " · " + m.pool : "–",
+  since: (m) => m.since ? ago(m.since, "") : "–",
+  address: (m) => m.address,
+  user_agent: (m) => m.user_agent || "–",
+  session: (m) => m.session,
+};
+const isSilent = (m) => m.coin && Math.max(m.last_share, m.since) > 0 && serverNow - Math.max(m.last_share, m.since) >= silentSeconds;
+
+// minerRows are a miner's row and, if it is opened, all that is known of it.
+function minerRows(m, columns) {
+  const key = minerKey(m), short = columns === minerColumns;
+  const rows = [el("tr", { "data-key": "m " + key }, ...columns.map(([name, , css]) => el("td", { class: name === "worker" ? "name" : css }, minerCells[name](m, short))))];
+  if (openMiners.has(key)) rows.push(el("tr", { class: "detail", "data-key": "f " + key }, el("td", { colspan: columns.length }, el("div", { class: "inside" }, minerFacts(m)))));
+  return rows;
+}
+function minerFacts(m) {
+  const facts = [
+    ["Worker", m.worker || "not authorized"], ["Sub-account", m.account || "–"], ["Address", m.address], ["Session", m.session], ["User agent", m.user_agent || "–"],
+    ["Connected", m.since ? [ago(m.since, ""), " (" + moment(m.since) + ")"] : "–"], ["Pool", m.coin ? m.coin + " at " + m.pool : "–"],
+    ["Hashrate", hashrate(m.hashrate_15m) + " over 15 min, " + hashrate(m.hashrate_session) + " since it connected"],
+    ["Difficulty", minerCells.difficulty(m)],
+    ["Shares", count(m.submitted) + " submitted, " + count(m.accepted) + " accepted, " + count(m.refused) + " refused" + (m.refused ? " (" + reasons(m.refused_by_reason) + ")" : "") + (m.unknown ? ", work of " + count(m.unknown) + " unknown" : "")],
+    ["Last share", m.last_share ? [ago(m.last_share, ""), " (" + moment(m.last_share) + ")"] : "none yet"],
+  ];
+  if (m.other_workers) facts.push(["Workers too", m.other_workers.join(", ")]);
+  if (m.devices) facts.push(["Devices", count(m.devices)]);
+  if (m.next_coin) facts.push(["Moving to", m.next_coin]);
+  return el("dl", { class: "facts" }, ...facts.flatMap(([k, v]) => [el("dt", null, k), el("dd", null, ...[v].flat())]));
+}
