@@ -2,7 +2,7 @@
 
 function showStatus(s) {
   serverNow = s.now;
-  document.title = (s.ready ? "" : "not ready: ") + (s.host ? s.host + " – " : "") + "stratumSwitcher";
+  titleText = (s.host ? s.host + " – " : "") + "stratumSwitcher";
   byID("host").textContent = s.host;
   const here = zoneHere(), zoneName = Intl.DateTimeFormat().resolvedOptions().timeZone;
   byID("zone").textContent = "times in " + zone(here) + (zoneName && zoneName !== "UTC" ? " (" + zoneName + ")" : "") + (s.utc_offset !== here ? "; the switcher's log is in " + zone(s.utc_offset) : "");
@@ -14,7 +14,7 @@ function showStatus(s) {
   about.push((s.upgrades ? "upgraded " : "started ") + span(s.now - s.started) + " ago");
   if (s.upgrades) about.push(plural(s.upgrades, "upgrade") + (s.pause_ms >= 0 ? ", last pause " + s.pause_ms + " ms" : ""));
   byID("about").textContent = about.join(" · ");
-  setProblem("status", s.ready ? (s.surveyed && s.now - s.surveyed > 10 ? "The relay has not answered for " + span(s.now - s.surveyed) + "." : "") : "Not ready: " + s.not_ready + ".");
+  setProblem("status", ...wrong(s));
 
   const current = s.coins.filter((c) => c.hashrate), quarter = current.map((c) => c.hashrate["15m"]);
   const allRates = { rate: quarter.some((r) => r.rate !== null) || !quarter.length ? quarter.reduce((sum, r) => sum + (r.rate || 0), 0) : null, at_least: quarter.some((r) => r.rate === null || r.at_least) };
@@ -92,9 +92,30 @@ function showEvents(reply) {
 // What is asked for, and how often.
 
 const problems = {};
-function setProblem(from, text) {
-  problems[from] = text;
-  byID("problem").textContent = Object.values(problems).filter(Boolean).join(" ");
+// setProblem says what is wrong from one point of view: a text or parts of one,
+// or a list of texts. The title counts them.
+let titleText = "stratumSwitcher";
+function setProblem(from, ...texts) {
+  problems[from] = texts.filter((t) => t && t.length);
+  const all = Object.values(problems).flat();
+  refresh(byID("problem"), ...all.map((t) => el("li", null, ...[t].flat())));
+  document.title = (all.length ? "(" + all.length + ") " : "") + titleText;
+}
+// wrong is what is wrong at the moment as far as the status tells.
+function wrong(s) {
+  const texts = [];
+  if (!s.ready) texts.push("Not ready: " + s.not_ready + ".");
+  else if (s.surveyed && s.now - s.surveyed > 10) texts.push("The relay has not answered for " + span(s.now - s.surveyed) + ".");
+  for (const c of s.coins) {
+    const out = c.pools.filter((p) => p.tried && p.breaker !== "closed").map((p) => p.address);
+    if (out.length && out.length === c.pools.length) texts.push(c.coin + ": no pool address answers (" + out.join(", ") + ").");
+    else if (out.length) texts.push(c.coin + ": " + out.join(", ") + (out.length === 1 ? " is" : " are") + " taken out; other addresses serve its miners.");
+  }
+  const without = (s.phases.reconnecting || 0) + (s.phases.routing || 0);
+  if (without > 1 && without * 20 >= s.sessions) texts.push(count(without) + " of " + plural(s.sessions, "miner") + " have no pool.");
+  if (s.coin_source.server_id_taken) texts.push("Somebody else has server ID " + s.server_id + " too: miners of both do the same work.");
+  if (s.sessions >= 0.9 * s.sessions_max) texts.push("Nearly full: " + count(s.sessions) + " of at most " + plural(s.sessions_max, "miner") + ".");
+  return texts;
 }
 const jobs = {
   status: { path: () => "api/status", show: showStatus, every: 2000 },
@@ -133,6 +154,11 @@ const actions = {
   "sort-accounts": (data) => {
     reorder(accountOrder, data.sort);
     run("accounts");
+  },
+  troubled: () => {
+    onlyTroubled = !onlyTroubled;
+    run("accounts");
+    byID("accounts").scrollIntoView({ block: "nearest" });
   },
   "open-account": (data) => {
     const account = data.account;

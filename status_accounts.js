@@ -7,7 +7,7 @@ const accountColumns = [
 // These begin with the largest, all others with the smallest.
 const largestFirst = new Set(["miners", "hashrate", "rate", "refused", "switched", "error", "elsewhere", "accepted", "difficulty", "since"]);
 const accountOrder = { sort: "hashrate", desc: true };
-let accountsReply = null;
+let accountsReply = null, onlyTroubled = false;
 
 // headings are the heads of columns that can be sorted by. act says whose.
 function headings(columns, order, act, account) {
@@ -24,11 +24,14 @@ function reorder(order, key) {
 
 function showAccounts(reply) {
   accountsReply = reply;
-  const { accounts, matching, total } = reply;
+  const { accounts, matching, total, troubled } = reply;
+  setProblem("troubled", troubled && !onlyTroubled ? [plural(troubled, "sub-account") + (troubled === 1 ? " has" : " have") + " trouble: ", el("button", { type: "button", "data-do": "troubled" }, "show " + (troubled === 1 ? "it" : "them"))] : "");
+  byID("troubled").setAttribute("aria-pressed", String(onlyTroubled));
+  byID("troubled").hidden = !troubled && !onlyTroubled;
   byID("accounts-note").textContent = accounts.length < matching ? count(accounts.length) + " of " + plural(matching, "sub-account") + " shown: search for the others"
     : matching < total ? count(matching) + " of " + plural(total, "sub-account") : plural(total, "sub-account");
   const rows = accounts.flatMap((a) => opened.has(a.account) ? [accountRow(a, true), detailRow(a.account)] : [accountRow(a, false)]);
-  if (!rows.length) rows.push(el("tr", { "data-key": "none" }, el("td", { class: "dim", colspan: accountColumns.length }, total ? "No sub-account has this in its name." : "No miners yet.")));
+  if (!rows.length) rows.push(el("tr", { "data-key": "none" }, el("td", { class: "dim", colspan: accountColumns.length }, !total ? "No miners yet." : onlyTroubled ? "No sub-account like this has trouble." : "No sub-account has this in its name.")));
   refresh(byID("accounts"), headings(accountColumns, accountOrder, "sort-accounts"), el("tbody", null, ...rows));
   for (const a of accounts) if (opened.has(a.account)) showMiners(a.account);
 }
@@ -38,7 +41,7 @@ function accountRow(a, isOpen) {
   const coins = Object.entries(a.mining).sort();
   const mining = coins.map(([coin, n]) => coins.length === 1 && n === a.miners ? coin : coin + " " + count(n)).join(", ");
   return el("tr", { "data-key": "a " + a.account },
-    el("td", { class: "name" }, opener("open-account", { "data-account": a.account }, isOpen, a.account)),
+    el("td", { class: "name" }, opener("open-account", { "data-account": a.account }, isOpen, a.account), ...(a.troubles || []).map((text) => el("div", { class: "trouble" }, text))),
     el("td", { class: "num", title: windows(a.hashrate) }, hashrate(a.hashrate["15m"])),
     el("td", { class: "num" }, count(a.miners)),
     el("td", null, a.wanted || el("span", { class: "badge bad" }, "deleted")),
@@ -62,7 +65,7 @@ function detailRow(account) {
 }
 
 const searchText = () => byID("query").value.trim();
-const accountsPath = () => "api/accounts?" + new URLSearchParams({ sort: accountOrder.sort, desc: accountOrder.desc ? "1" : "0", filter: searchText() });
+const accountsPath = () => "api/accounts?" + new URLSearchParams({ sort: accountOrder.sort, desc: accountOrder.desc ? "1" : "0", filter: searchText(), troubled: onlyTroubled ? "1" : "0" });
 
 // Miners that were searched, from two letters on.
 

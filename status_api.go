@@ -269,6 +269,9 @@ type accountRow struct {
 	LastError   string               `json:"last_error"`
 	LastErrorAt int64                `json:"last_error_at"`
 	LastErrorOf string               `json:"last_error_about"` // whom it was held against
+
+	// Troubles are what is wrong now, in words; see accountTroubles.
+	Troubles []string `json:"troubles,omitempty"`
 }
 
 // accountTable keeps the rows for a moment and serves all requests from them.
@@ -299,6 +302,7 @@ func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 	for i := range rows {
 		w := work[rows[i].Account]
 		rows[i].Hashrate, rows[i].Unknown, rows[i].Reasons = rateReplies(w.rates), w.totals.Unknown, refusalsOf(w.totals.Refused)
+		rows[i].Troubles = m.accountTroubles(&rows[i], w.rates, time.Now())
 	}
 	t.rows, t.made = rows, time.Now()
 	return rows
@@ -383,10 +387,14 @@ func (s *statusServer) serveAccounts(w http.ResponseWriter, r *http.Request) {
 	if q.Get("desc") == "1" {
 		direction = -1
 	}
-	all := s.accounts.get(s.manager, s.recorder)
+	all, troubled := s.accounts.get(s.manager, s.recorder), 0
 	rows := make([]*accountRow, 0, len(all))
 	for i := range all {
-		if filter == "" || containsFold(all[i].Account, filter) {
+		trouble := len(all[i].Troubles) > 0
+		if trouble {
+			troubled++
+		}
+		if (trouble || q.Get("troubled") != "1") && (filter == "" || containsFold(all[i].Account, filter)) {
 			rows = append(rows, &all[i])
 		}
 	}
@@ -394,7 +402,7 @@ func (s *statusServer) serveAccounts(w http.ResponseWriter, r *http.Request) {
 		return cmp.Or(direction*compare(a, b), compareAccounts(a, b))
 	})
 	matching := len(rows)
-	writeJSON(w, map[string]any{"accounts": rows[:min(limit, matching)], "matching": matching, "total": len(all)})
+	writeJSON(w, map[string]any{"accounts": rows[:min(limit, matching)], "matching": matching, "total": len(all), "troubled": troubled})
 }
 
 // eventReply is one event as the page gets it.

@@ -61,6 +61,16 @@ func TestStatusPageInBrowser(t *testing.T) {
 	b.eval(`document.querySelector("#accounts th button").click()`)
 	b.await("another order", `document.querySelector("#accounts th[aria-sort=ascending]")?.innerText.startsWith("Sub-account")`)
 
+	// What is wrong is at the top, and counted in the title.
+	coins.set("bob", "nocoin")
+	b.await("the trouble", `document.title.startsWith("(1) ") && document.getElementById("problem").innerText.includes("1 sub-account has trouble")`)
+	b.eval(`document.querySelector("#problem button").click()`)
+	b.await("the one with trouble", `document.querySelectorAll("#accounts tbody tr").length === 1 && document.querySelector("#accounts .trouble")?.innerText === "coin without a pool"`)
+	b.eval(`document.getElementById("troubled").click()`)
+	b.await("the others", `document.querySelectorAll("#accounts tbody tr").length === 3`)
+	coins.set("bob", "bcc")
+	b.await("the trouble's end", `!document.title.startsWith("(") && document.getElementById("troubled").hidden`)
+
 	if n := b.eval(`document.querySelectorAll("img, main script, iframe").length`); n != "0" {
 		t.Errorf("%s elements came from miners' names", n)
 	}

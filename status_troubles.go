@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
+)
+
+// What is wrong with a sub-account, for whoever looks for it among thousands.
+
+const (
+	// troubleRefused is from which percentage of refused shares on that is a
+	// trouble.
+	troubleRefused = 5
+
+	// troubleSwitch is how long after a change of coin miners elsewhere are none
+	// yet.
+	troubleSwitch = time.Minute
+)
+
+// accountTroubles says in words what is wrong with a sub-account at the moment. A
+// failed connection alone is none, because the next may be well.
+func (m *sessionManager) accountTroubles(r *accountRow, work rates, now time.Time) (troubles []string) {
+	if r.Miners == 0 {
+		return nil
+	}
+	elsewhere := 0
+	for coin, n := range r.Mining {
+		if coin != r.Wanted {
+			elsewhere += n
+		}
+	}
+	switch {
+	case r.Wanted == "":
+		troubles = append(troubles, "coin deleted")
+	case m.pools[r.Wanted] == nil:
+		troubles = append(troubles, "coin without a pool")
+	case elsewhere > 0 && now.Sub(time.Unix(r.LastSwitch, 0)) >= troubleSwitch:
+		troubles = append(troubles, countMiners(elsewhere)+" not at "+r.Wanted)
+	}
+	if r.Refused != nil && *r.Refused >= troubleRefused {
+		troubles = append(troubles, fmt.Sprintf("%.0f %% refused", *r.Refused))
+	}
+	if whollyKnown(work, hashrate.QuarterHour) == 0 && whollyKnown(work, hashrate.Hour) > 0 {
+		troubles = append(troubles, "no accepted share in 15 min")
+	}
+	return troubles
+}
+
+// whollyKnown is the hashrate in a window, -1 if not all of it is known.
+func whollyKnown(work rates, w hashrate.Window) float64 {
+	if v, ok := work[w].Value(); ok && work[w].Knowledge == hashrate.KnownWholly {
+		return v
+	}
+	return -1
+}
