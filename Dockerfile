@@ -20,5 +20,6 @@ USER 65532:65532
 WORKDIR /var/lib/stratumSwitcher
 EXPOSE 18080
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["/usr/bin/stratumSwitcher", "-config=/etc/stratumSwitcher/config.json", "-healthcheck"]
 ENTRYPOINT ["/usr/bin/stratumSwitcher", "-config=/etc/stratumSwitcher/config.json", "-logtostderr"]
 CMD ["-v=1"]

@@ -37,6 +37,7 @@ func run(args []string) (*processLog, error) {
 	runtimePath := flag.String("runtime", "", "state `file` of an upgrade, given by the process that is replaced")
 	check := flag.Bool("check", false, "check the configuration and exit")
 	askPools := flag.Bool("pools", false, "with -check: also ask each pool address what it gives")
+	health := flag.Bool("healthcheck", false, "ask the running process whether it works, and exit: for a container's health check")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.CommandLine.Init(programName, flag.ContinueOnError)
 	flag.CommandLine.SetOutput(io.Discard) // a mistake is told in one line
@@ -53,6 +54,8 @@ func run(args []string) (*processLog, error) {
 	case *showVersion:
 		fmt.Println(programName, version)
 		return nil, nil
+	case *health:
+		return nil, healthcheck(*configPath, os.Stdout)
 	case *check:
 		// What a check has to say is for whoever runs it, and must not depend on
 		// the room on the disk of the log.

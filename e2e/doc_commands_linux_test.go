@@ -20,6 +20,9 @@ var unrun = []struct{ page, block, reason string }{
 	{"docs/install.md", "docker build --build-arg", "needs a container engine and its registry; TestContainer runs what the image has"},
 	{"docs/install.md", "docker kill -s USR2 switcher", "needs a container engine; TestContainer sends the signal"},
 	{"docs/install.md", "docker create --name new", "needs a container engine"},
+	{"docs/install.md", "docker-compose -f deploy/compose.yml up", "needs a container engine and its registry; TestCompose runs the services without"},
+	{"docs/install.md", "docker-compose -f deploy/compose.yml exec", "needs a container engine; TestCompose makes this switch"},
+	{"docs/install.md", "docker-compose -f deploy/compose.yml stop", "needs a container engine"},
 	{"docs/pools.md", "make build\nswitcher=$PWD", "needs two real pools, an account there, and minerd"},
 }
 
@@ -45,6 +48,8 @@ var unrunInline = []struct{ page, command, reason string }{
 	{"CONTRIBUTING.md", "go test ./...", "make test runs them"},
 	{"SECURITY.md", "stratumSwitcher -version", "TestPackageUnderSystemd runs it"},
 	{"docs/install.md", "apt-get install --allow-downgrades", "needs an older package"},
+	{"docs/install.md", "docker ps", "needs a container engine"},
+	{"docs/install.md", "docker compose", "is a name"},
 	{"docs/performance.md", "go run ./bench", "takes minutes, and needs packages that make bench installs"},
 	{"docs/reliability.md", "go test -race -parallel 4 ./...", "make test runs them"},
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -175,7 +176,7 @@ func TestDocCommands(t *testing.T) {
 	for _, s := range docScenes {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			out, err := s.play(t, blocks)
+			out, err := playScript(t, s.init, s.script(t, blocks))
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
@@ -207,7 +208,8 @@ func (s docScene) script(t testing.TB, blocks []docBlock) string {
 	return script.String()
 }
 
-func (s docScene) play(t *testing.T, blocks []docBlock) (string, error) {
+// playScript runs a script in a machine of its own, with a copy of the source.
+func playScript(t *testing.T, init []string, script string) (string, error) {
 	t.Helper()
 	shared := t.TempDir()
 	source := filepath.Join(shared, "source")
@@ -217,14 +219,15 @@ func (s docScene) play(t *testing.T, blocks []docBlock) (string, error) {
 			t.Fatal(err)
 		}
 	}
-	script := s.script(t, blocks)
-	m := startMachineAlone(t, shared, s.init...)
-	if s.init[0] == systemd[0] {
+	m := startMachineAlone(t, shared, init...)
+	if init[0] == systemd[0] {
 		m.expect("active", `systemctl is-active machine.target`)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
-	line := asRoot(append([]string{"nsenter", "-t", m.pid, "-m", "-n", "-p", "-u", "-i", "-C", "-r", "-w", "env", "-i"}, append(docEnv(t), "sh", "-exc", script)...)...)
+	line := slices.Concat([]string{"nsenter", "-t", m.pid, "-m", "-n", "-p", "-u", "-i", "-C", "-r", "-w", "env", "-i"},
+		docEnv(t), []string{"sh", "-exc", script})
+	line = asRoot(line...)
 	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.Stdin = strings.NewReader(strings.Repeat("y\n", 100_000)) // apt-get asks
 	cmd.WaitDelay = time.Second

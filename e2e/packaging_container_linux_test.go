@@ -84,6 +84,7 @@ func TestContainer(t *testing.T) {
 	btc, bcc := testkit.TwoPools(t)
 	addr := testkit.UnusedAddr(t)
 	c := daemontest.FileConfig(btc, bcc)
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
 	c.ListenAddr, c.CoinFile = addr, "/etc/stratumSwitcher/coins.json"
 	content, err := json.Marshal(c)
 	if err != nil {
@@ -125,6 +126,15 @@ func TestContainer(t *testing.T) {
 	}
 	m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: "alice.1", Rate: 20})
 	testkit.WaitPool(t, m, "btc")
+	var health []string
+	_, check, _ := strings.Cut(last["HEALTHCHECK"], " CMD ")
+	if err := json.Unmarshal([]byte(check), &health); err != nil {
+		t.Fatalf("HEALTHCHECK %q: %v", last["HEALTHCHECK"], err)
+	}
+	line = asRoot(append([]string{"nsenter", "-t", inside, "-m", "-p", "-r", "-w"}, health...)...)
+	if out := command(t, "", line[0], line[1:]...); out != "ok\n" {
+		t.Errorf("HEALTHCHECK says %q", out)
+	}
 	line = asRoot("kill", "-USR2", inside)
 	command(t, "", line[0], line[1:]...)
 	p.WaitLog(`upgraded version=container sessions=1 lost=0`)

@@ -1,6 +1,7 @@
 // Practice is what a first switch is tried with: two simulated pools and three
 // simulated miners, for a switcher that you start and operate yourself. It says
-// at which pool the miners are whenever that changes.
+// at which pool the miners are whenever that changes. An empty address leaves the
+// pool, or the miners, to another process.
 package main
 
 import (
@@ -8,23 +9,36 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-const miners = 3
+const probeWait = 5 * time.Second
 
 func main() {
 	var o options
 	flag.StringVar(&o.btc, "btc", "127.0.0.1:3333", "`address` of the simulated btc pool")
 	flag.StringVar(&o.bcc, "bcc", "127.0.0.1:3334", "`address` of the simulated bcc pool")
 	flag.StringVar(&o.switcher, "switcher", "127.0.0.1:18080", "`address` of the switcher")
-	flag.StringVar(&o.account, "account", "alice", "the miners' sub-account")
+	flag.StringVar(&o.accounts, "account", "alice", "the miners' sub-account, or several with commas between")
+	flag.IntVar(&o.miners, "miners", 3, "`miners` of each sub-account")
+	probe := flag.String("probe", "", "connect to this `address` and exit, with status 1 if that fails: for a container's health check")
 	flag.Parse()
+	if *probe != "" {
+		conn, err := net.DialTimeout("tcp", *probe, probeWait)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "practice:", err)
+			os.Exit(1)
+		}
+		conn.Close()
+		return
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	if err := run(ctx, o, os.Stdout); err != nil {
@@ -34,12 +48,16 @@ func main() {
 }
 
 type options struct {
-	btc, bcc, switcher, account string
+	btc, bcc, switcher, accounts string
+	miners                       int // of each account
 }
 
 // run keeps pools and miners going until ctx ends.
 func run(ctx context.Context, o options, out io.Writer) error {
 	for _, p := range []struct{ name, addr string }{{"btc", o.btc}, {"bcc", o.bcc}} {
+		if p.addr == "" {
+			continue
+		}
 		pool, err := stratumtest.NewPool(stratumtest.PoolOptions{
 			Name: p.name, Addr: p.addr, ShareBits: 8, JobInterval: 2 * time.Second, CleanEvery: 1 << 30, VersionMask: 0x1fffe000,
 		})
@@ -49,9 +67,18 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		defer pool.Close()
 		fmt.Fprintf(out, "A simulated %s pool listens at %s.\n", p.name, pool.Addr())
 	}
-	fmt.Fprintf(out, "Miners %s.rig1 to %s.rig%d connect to %s.\n", o.account, o.account, miners, o.switcher)
-
-	crew := make([]*stratumtest.Miner, miners)
+	if o.switcher == "" {
+		<-ctx.Done()
+		return nil
+	}
+	var workers []string
+	for _, account := range strings.Split(o.accounts, ",") {
+		fmt.Fprintf(out, "Miners %s.rig1 to %s.rig%d connect to %s.\n", account, account, o.miners, o.switcher)
+		for i := range o.miners {
+			workers = append(workers, fmt.Sprintf("%s.rig%d", account, i+1))
+		}
+	}
+	crew := make([]*stratumtest.Miner, len(workers))
 	defer func() {
 		for _, m := range crew {
 			if m != nil {
@@ -63,7 +90,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	defer tick.Stop()
 	var said string
 	for {
-		connect(crew, o)
+		connect(crew, workers, o.switcher)
 		if now := situation(crew); now != said {
 			said = now
 			fmt.Fprintf(out, "%s  %s\n", time.Now().Format(time.TimeOnly), now)
@@ -77,7 +104,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 }
 
 // connect replaces the miners that have no connection, like miners in the field.
-func connect(crew []*stratumtest.Miner, o options) {
+func connect(crew []*stratumtest.Miner, workers []string, switcher string) {
 	for i, m := range crew {
 		if m != nil {
 			select {
@@ -89,7 +116,7 @@ func connect(crew []*stratumtest.Miner, o options) {
 		}
 		crew[i] = nil
 		m, err := stratumtest.NewMiner(stratumtest.MinerOptions{
-			Addr: o.switcher, Worker: fmt.Sprintf("%s.rig%d", o.account, i+1), Configure: 0x1fffe000, Rate: 2,
+			Addr: switcher, Worker: workers[i], Configure: 0x1fffe000, Rate: 2,
 		})
 		if err == nil {
 			crew[i] = m
