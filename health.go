@@ -41,7 +41,8 @@ const (
 // An address is an IP and a port. All coins and names that lead to it share
 // what is known of it.
 type health struct {
-	now func() time.Time
+	began time.Time // moments are counted from here
+	now   func() time.Time
 
 	// lookedUp is called from another goroutine when look-ups of a name begin
 	// to fail, when they work again (turned is true and err nil), or when the
@@ -59,15 +60,19 @@ type health struct {
 }
 
 func newHealth() *health {
-	return &health{now: time.Now, lookedUp: func(*poolAddress, bool, error) {}, endpoints: make(map[netip.AddrPort]*endpoint)}
+	return &health{began: time.Now(), now: time.Now, lookedUp: func(*poolAddress, bool, error) {}, endpoints: make(map[netip.AddrPort]*endpoint)}
 }
+
+// moment is a time as endpoints have it: nanoseconds since began, at least 1. It
+// takes no notice when somebody sets the clock.
+func (h *health) moment(t time.Time) int64 { return max(1, int64(t.Sub(h.began))) }
 
 // endpoint holds what is known about one IP and port.
 type endpoint struct {
 	addr netip.AddrPort
 
 	// heardAt is when a stable link last received something, jobAt when any
-	// link last received a job, in Unix nanoseconds.
+	// link last received a job: moments, 0 for never.
 	heardAt, jobAt atomic.Int64
 	// fastAt is when a link last became ready quickly, in Unix nanoseconds, and
 	// fastTook how long it took. The dial gate uses both.

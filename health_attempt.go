@@ -163,7 +163,7 @@ func (a *attempt) stable(accepted bool) (back bool) {
 	if a.readyAt.After(e.stableReadyAt) {
 		e.stableReadyAt = a.readyAt
 	}
-	e.heardAt.Store(h.now().UnixNano())
+	e.heardAt.Store(h.moment(h.now()))
 	e.kicked.reset()
 	e.kickedWorker.reset()
 	e.kicks = false
@@ -306,7 +306,7 @@ func (a *attempt) judge(ev evidence, answer *stratum.Response, now time.Time) fi
 		return a.judgeAuthorize(entry, now)
 	case evidenceNoJob:
 		h.remember(recordWorker, e, d.worker, a.began, now)
-		if e.jobAt.Load() >= a.began.UnixNano() {
+		if e.jobAt.Load() >= h.moment(a.began) {
 			return finding{blame: blameNobody}
 		}
 		return a.judgeAddress(&e.jobless, ev, entry, now)
@@ -481,7 +481,7 @@ func (h *health) faresWell(e *endpoint, began, now time.Time, ready, soon bool) 
 	if ready && e.readyAt.After(e.lostAt) && e.readyAt.After(e.kickedAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
 		return true
 	}
-	return e.heardAt.Load() > since.UnixNano() || e.stableReadyAt.After(since)
+	return e.heardAt.Load() > h.moment(since) || e.stableReadyAt.After(since)
 }
 
 // idle records that a link gets no jobs although it should. If no link of the
@@ -491,7 +491,7 @@ func (h *health) idle(e *endpoint, limit time.Duration) (takenOut bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
-	if now.UnixNano()-e.jobAt.Load() < int64(limit) {
+	if at := e.jobAt.Load(); at > 0 && h.moment(now)-at < int64(limit) {
 		return false
 	}
 	return e.breaker.trip(now, breakerPauseSilent)

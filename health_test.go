@@ -39,7 +39,7 @@ func newHealthLab(t *testing.T) *healthLab {
 		t: t, h: newHealth(), at: time.Unix(1_800_000_000, 0), accounts: make(map[string]*subAccount),
 		links: make(map[string]*attempt), begun: make(map[string]*attempt),
 	}
-	lab.h.now = func() time.Time { return lab.at }
+	lab.h.began, lab.h.now = lab.at, func() time.Time { return lab.at }
 	lab.h.accountsHere.Store(100)
 	return lab
 }
@@ -138,7 +138,7 @@ func (lab *healthLab) step(i int, st healthStep) {
 			a.stable(true)
 		}
 	case "heard":
-		e.heardAt.Store(lab.at.UnixNano())
+		e.heardAt.Store(lab.h.moment(lab.at))
 	case "kick":
 		a := lab.links[key]
 		delete(lab.links, key)
@@ -447,7 +447,7 @@ func TestHealthSequences(t *testing.T) {
 						lab.h.accountsHere.Store(1)
 					case "job":
 						lab.at = lab.at.Add(st.wait)
-						lab.endpoint(st.at).jobAt.Store(lab.at.UnixNano())
+						lab.endpoint(st.at).jobAt.Store(lab.h.moment(lab.at))
 					default:
 						lab.step(i, st)
 					}

@@ -99,6 +99,7 @@ func BenchmarkHotPathRelay(b *testing.B) {
 		{name: "share and answer", fromMiner: benchShare, fromPool: benchAnswer},
 		{name: "ten shares and answers", fromMiner: shares, fromPool: answers},
 		{name: "job", fromPool: benchJob},
+		{name: "two jobs", fromPool: append(benchNotify("btc-816", 1400, false), benchJob...)}, // neither is the one before
 	}
 	for _, c := range cases {
 		for _, still := range []bool{true, false} {

@@ -461,5 +461,5 @@ func (s *Session) takeEndpoint() {
 	s.link.pool.linksTo(s.link.address).taken.Store(true)
 	s.link.endpoint = s.manager.health.endpoint(addr)
 	s.manager.health.stableTaken(s.account, s.link.endpoint, !s.link.pool.ownExtranonce)
-	s.link.endpoint.jobAt.Store(time.Now().UnixNano())
+	s.link.endpoint.jobAt.Store(s.manager.health.moment(time.Now()))
 }

@@ -197,7 +197,7 @@ func (s *Session) becomeStable(accepted bool) {
 // heard notes that the link in use has received something.
 func (s *Session) heard() {
 	if e := s.link.endpoint; e != nil && s.link.trial == nil {
-		if now := s.loop.Time(); now-e.heardAt.Load() > int64(heardEvery) {
+		if now := s.manager.health.moment(s.loop.Now()); now-e.heardAt.Load() > int64(heardEvery) {
 			e.heardAt.Store(now)
 		}
 	}
@@ -205,9 +205,9 @@ func (s *Session) heard() {
 
 // gotJob notes that the link in use has received a job.
 func (s *Session) gotJob() {
-	s.link.jobSeen = s.manager.clock()
+	s.link.jobSeen = s.now()
 	if e := s.link.endpoint; e != nil {
-		e.jobAt.Store(s.loop.Time())
+		e.jobAt.Store(s.manager.health.moment(s.loop.Now()))
 	}
 }
 

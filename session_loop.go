@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
@@ -15,20 +16,25 @@ var sessionLimits = relay.Limits{Kept: stratum.MaxPoolLine, Bulk: maxRegistered}
 type sessionLoop struct {
 	*relay.Loop
 
+	madeAfter time.Duration // how much later than the manager it was made
+
 	// fromMiners and fromPools count the bytes that sessions took from either side.
 	fromMiners, fromPools uint64
 
 	sessions []*Session // its own, in no order; each knows its place as loopSlot
 
+	job stratum.RepeatedLine // the latest that a pool has sent
+
 	scratch []byte // for lines that sessions put together; the socket does not keep them
 }
 
-func newSessionLoop() (*sessionLoop, error) {
+// newSessionLoop makes a loop of a manager that was made then.
+func newSessionLoop(made time.Time) (*sessionLoop, error) {
 	l, err := relay.NewLoop(sessionLimits)
 	if err != nil {
 		return nil, err
 	}
-	return &sessionLoop{Loop: l}, nil
+	return &sessionLoop{Loop: l, madeAfter: l.Now().Sub(made) - l.Age()}, nil
 }
 
 func (l *sessionLoop) add(s *Session) {

@@ -150,7 +150,7 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 	}
 	m.measurePorts()
 	for range runtime.GOMAXPROCS(0) {
-		l, err := newSessionLoop()
+		l, err := newSessionLoop(m.made)
 		if err != nil {
 			for _, l := range m.loops {
 				l.Close()

@@ -217,9 +217,12 @@ func (s *Session) poolReceived(b []byte) int {
 	}
 	from, used := 0, s.link
 	for at := 0; at < end; {
-		line := s.nextMessage(b[at:end])
+		line, known := s.loop.job.Next(b[at:end])
+		if known == nil {
+			line = s.nextMessage(b[at:end])
+		}
 		next := at + len(line)
-		if !s.poolLine(line, func() { s.miner.Write(b[from:at]) }) {
+		if !s.poolLine(line, known, func() { s.miner.Write(b[from:at]) }) {
 			from = next
 		}
 		if s.link != used || !used.open() {
@@ -235,8 +238,12 @@ func (s *Session) poolReceived(b []byte) int {
 }
 
 // poolLine looks at one line or message and reports whether it goes to the miner
-// unchanged. If not, it first calls flush, which writes the lines before it.
-func (s *Session) poolLine(line []byte, flush func()) bool {
+// unchanged. If not, it first calls flush, which writes the lines before it. known
+// is what the line has been found to hold, or nil.
+func (s *Session) poolLine(line []byte, known *stratum.ScannedLine, flush func()) bool {
+	if known != nil {
+		return s.plainPoolLine(line, known, flush)
+	}
 	if s.agent != nil && line[0] == stratum.AgentMagic {
 		if line[1] == hashrate.AgentDifficulty {
 			s.agentDifficultyHeard(line)
@@ -274,6 +281,9 @@ func (s *Session) poolLine(line []byte, flush func()) bool {
 			s.miner.Write(line)
 		}
 		return false
+	}
+	if sc.PoolKind(line) == stratum.KindJob {
+		s.loop.job.Remember(line, &sc)
 	}
 	return s.plainPoolLine(line, &sc, flush)
 }

@@ -14,7 +14,7 @@ import (
 // now is the time of the events that are being handled, in seconds since the
 // manager was made. Loop only.
 func (s *Session) now() uint32 {
-	return uint32(s.loop.Now().Sub(s.manager.made) / time.Second)
+	return uint32((s.loop.Age() + s.loop.madeAfter) / time.Second)
 }
 
 // countShare notes a share on its way to a pool.

@@ -33,8 +33,10 @@ type core struct {
 
 	// The following fields belong to the loop's goroutine.
 
-	readAt time.Time // what Now returns during this round of events; zero if nobody has asked yet
-	spare  []func()  // the mailbox's other half
+	began  time.Time     // what passed is counted from here: that takes half as long as reading the time
+	passed time.Duration // until this round of events
+	asked  bool          // passed is of this round
+	spare  []func()      // the mailbox's other half
 	timers timerHeap
 	alarm  *time.Timer
 	armed  time.Time // when the alarm is set to ring; zero if it is not set
@@ -65,22 +67,24 @@ func (c *core) Call(f func()) {
 	<-done
 }
 
-// Time is about when the events that are being handled arrived, in Unix nanoseconds. It reads the
-// clock once per round of events. Loop goroutine only.
-func (c *core) Time() int64 { return c.Now().UnixNano() }
+// Now is about when the events that are being handled arrived. It reads the clock once per round of
+// events. It is for comparing with other times of this process only: it does not notice when
+// somebody sets the clock. Loop goroutine only.
+func (c *core) Now() time.Time { return c.began.Add(c.Age()) }
 
-// Now is Time with the system's monotonic clock, for what must not notice when somebody sets the
-// clock. Loop goroutine only.
-func (c *core) Now() time.Time {
-	if c.readAt.IsZero() {
-		c.readAt = time.Now()
+// Age is Now as the time since the loop was made, which costs less. Loop goroutine only.
+func (c *core) Age() time.Duration {
+	if !c.asked {
+		c.askAge()
 	}
-	return c.readAt
+	return c.passed
 }
 
-// BeginRound begins a round of events, for which Time reads the clock anew. The loop calls it; so do
+func (c *core) askAge() { c.passed, c.asked = time.Since(c.began), true }
+
+// BeginRound begins a round of events, for which Now reads the clock anew. The loop calls it; so do
 // benchmarks that stand in for a loop that is not running.
-func (c *core) BeginRound() { c.readAt = time.Time{} }
+func (c *core) BeginRound() { c.asked = false }
 
 // runMail calls the functions that were posted.
 func (c *core) runMail() {

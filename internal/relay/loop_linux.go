@@ -72,7 +72,7 @@ func NewLoop(limits Limits) (*Loop, error) {
 		stalled: make(map[*Socket]stall),
 	}
 	l.wake = l.writeWake
-	l.limits, l.stallLimit = limits, writeTimeout
+	l.limits, l.stallLimit, l.began = limits, writeTimeout, time.Now()
 	if err := l.control(unix.EPOLL_CTL_ADD, int32(wakefd), 0, unix.EPOLLIN|unix.EPOLLET); err != nil {
 		l.epoll.Close()
 		unix.Close(wakefd)
@@ -131,6 +131,7 @@ func (l *Loop) run() {
 	if err != nil {
 		panic("relay: epoll descriptor without poller: " + err.Error())
 	}
+	l.BeginRound()
 	l.runMail()
 	l.runTimers()
 	l.finishEvent()

@@ -4,6 +4,7 @@ package relay
 
 import (
 	"net/netip"
+	"time"
 )
 
 // This is the relay of systems without epoll: the same loops and sockets as in loop_linux.go, with one
@@ -26,7 +27,7 @@ type Loop struct {
 // NewLoop makes a loop that is not running yet. Close frees it.
 func NewLoop(limits Limits) (*Loop, error) {
 	l := &Loop{woken: make(chan struct{}, 1), sockets: make(map[*Socket]struct{})}
-	l.limits, l.stallLimit = limits, writeTimeout
+	l.limits, l.stallLimit, l.began = limits, writeTimeout, time.Now()
 	l.wake = func() {
 		select {
 		case l.woken <- struct{}{}:

@@ -120,7 +120,16 @@ func ScanPoolLine(line []byte) (sc ScannedLine) {
 	return sc
 }
 
+// Scan is ScanMinerLine if strict, or else ScanPoolLine, into a zero sc.
 func (sc *ScannedLine) Scan(line []byte, strict bool) {
+	if !sc.scanUsual(line, strict) {
+		*sc = ScannedLine{}
+		sc.scanAny(line, strict)
+	}
+}
+
+// scanAny is Scan for lines in any form.
+func (sc *ScannedLine) scanAny(line []byte, strict bool) {
 	if strict && !isPlainText(line) {
 		sc.Odd = true
 		strict = false

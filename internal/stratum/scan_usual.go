@@ -1,0 +1,184 @@
+package stratum
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// Nearly all lines are written in one of a few ways: each of the usual members
+// once, no white space but a single space after a colon or comma, texts without
+// backslashes. scanUsual reads these in one pass, and Scan reads all others.
+
+// The names of members with their quote and colon, as the bytes of a word.
+const (
+	wordID     = 'i' | 'd'<<8 | '"'<<16 | ':'<<24
+	wordMethod = 'm' | 'e'<<8 | 't'<<16 | 'h'<<24 | 'o'<<32 | 'd'<<40 | '"'<<48 | ':'<<56
+	wordParams = 'p' | 'a'<<8 | 'r'<<16 | 'a'<<24 | 'm'<<32 | 's'<<40 | '"'<<48 | ':'<<56
+	wordResult = 'r' | 'e'<<8 | 's'<<16 | 'u'<<24 | 'l'<<32 | 't'<<40 | '"'<<48 | ':'<<56
+	wordError  = 'e' | 'r'<<8 | 'r'<<16 | 'o'<<24 | 'r'<<32 | '"'<<40 | ':'<<48
+
+	wordTrue = 't' | 'r'<<8 | 'u'<<16 | 'e'<<24
+	wordNull = 'n' | 'u'<<8 | 'l'<<16 | 'l'<<24
+)
+
+// usualMargin is how many bytes of a line are left where a name or value begins,
+// so that words can be read without looking for the line's end. The last values
+// of a line are followed by `}` and a line end, so short ones are left to Scan.
+const usualMargin = 8
+
+// scanUsual is Scan for lines in the usual form. It reports false if the line is
+// not in it, and has changed sc then.
+func (sc *ScannedLine) scanUsual(line []byte, strict bool) bool {
+	if len(line) == 0 || line[0] != '{' {
+		return false
+	}
+	for i := 1; i+1+usualMargin <= len(line) && line[i] == '"'; {
+		var which Member
+		switch w := binary.LittleEndian.Uint64(line[i+1:]); {
+		case uint32(w) == wordID:
+			which, i = MemberID, i+5
+		case w == wordMethod:
+			which, i = MemberMethod, i+9
+		case w == wordParams:
+			which, i = MemberParams, i+9
+		case w == wordResult:
+			which, i = MemberResult, i+9
+		case w<<8>>8 == wordError:
+			which, i = MemberError, i+8
+		default:
+			return false
+		}
+		if sc.Members[which].End > 0 || i+1 >= len(line) {
+			return false
+		}
+		if line[i] == ' ' {
+			i++
+		}
+		start := i
+		switch c := line[i]; {
+		case c == '"':
+			i = usualText(line, i)
+		case c == '[':
+			if strict {
+				i = usualArray(line, i)
+			} else if i = arrayEnd(line[start:]); i >= 0 {
+				i += start + 1
+			}
+		default:
+			i = usualScalar(line, i)
+		}
+		if i < 0 || i+1 >= len(line) {
+			return false
+		}
+		sc.Members[which] = span{start, i}
+		switch {
+		case line[i] == ',':
+			if i++; line[i] == ' ' {
+				i++
+			}
+		case line[i] == '}' && i+2 == len(line) && line[i+1] == '\n':
+			sc.Whole = true
+			return true
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// usualScalar returns where the whole number, true or null that begins at i ends,
+// -1 if it is none of these or a line's last bytes.
+func usualScalar(line []byte, i int) int {
+	if line[i]-'0' <= 9 {
+		end := i + 1
+		for end < len(line) && line[end]-'0' <= 9 {
+			end++
+		}
+		if line[i] == '0' && end > i+1 || end == len(line) {
+			return -1
+		}
+		return ended(line, end)
+	}
+	if i+5 > len(line) {
+		return -1
+	}
+	switch w := binary.LittleEndian.Uint32(line[i:]); {
+	case w == wordTrue || w == wordNull:
+		return ended(line, i+4)
+	case w == 'f'|'a'<<8|'l'<<16|'s'<<24 && line[i+4] == 'e' && i+5 < len(line):
+		return ended(line, i+5)
+	}
+	return -1
+}
+
+// ended returns end if a value can end there, or else -1.
+func ended(line []byte, end int) int {
+	switch line[end] {
+	case ',', '}', ']':
+		return end
+	}
+	return -1
+}
+
+// usualText returns where the text that begins with the quote at i ends, -1 if it
+// has a backslash or a control character.
+func usualText(line []byte, i int) int {
+	for i++; i+8 <= len(line); i += 8 {
+		end, bad := textEnd(binary.LittleEndian.Uint64(line[i:]))
+		if bad {
+			return -1
+		}
+		if end != 0 {
+			return i + bits.TrailingZeros64(end)/8 + 1
+		}
+	}
+	// The line's last bytes, with zeros after them.
+	left := len(line) - i
+	if left <= 0 || len(line) < 8 {
+		return -1
+	}
+	end, bad := textEnd(binary.LittleEndian.Uint64(line[len(line)-8:]) >> (64 - 8*left))
+	if end == 0 || bad {
+		return -1
+	}
+	return i + bits.TrailingZeros64(end)/8 + 1
+}
+
+// textEnd looks at eight bytes of a text. The lowest bit of end is the highest of
+// the first quote; it is 0 if there is none. bad reports whether a backslash or a
+// control character comes before that.
+func textEnd(x uint64) (end uint64, bad bool) {
+	const each = 0x0101010101010101
+	quote, slash := x^each*'"', x^each*'\\'
+	end = (quote - each) &^ quote & (each * 0x80)
+	// Above the first byte that is meant, bits may be wrong: what counts is up to
+	// the first quote, or all if there is none.
+	other := ((x-each*' ')&^x | (slash-each)&^slash) & (each * 0x80)
+	return end, other&(end^(end-1)) != 0
+}
+
+// usualArray returns where the array of texts and scalars that begins at i ends,
+// -1 if something else is in it.
+func usualArray(line []byte, i int) int {
+	for i++; i < len(line); {
+		if line[i] == '"' {
+			i = usualText(line, i)
+		} else {
+			i = usualScalar(line, i)
+		}
+		if i < 0 || i+1 >= len(line) {
+			return -1
+		}
+		switch line[i] {
+		case ']':
+			return i + 1
+		case ',':
+			if i++; line[i] == ' ' {
+				i++
+			}
+		default:
+			return -1
+		}
+	}
+	return -1
+}
