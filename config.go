@@ -85,6 +85,10 @@ type Config struct {
 	// Default: none.
 	EventFile string `json:",omitempty"`
 
+	// ReconnectOnLostVersionRolling closes a miner that has lost version rolling
+	// by a switch, so that it negotiates it anew. Default: false.
+	ReconnectOnLostVersionRolling bool `json:",omitempty"`
+
 	// DrainSeconds (0-600) is how long the link to the previous pool is kept
 	// after a switch for shares that are still on their way. 0 disables this.
 	// Default: 5.
@@ -168,6 +172,7 @@ var configKeys = []configKey[Config]{
 	{"HTTPDebugListenAddr", textValue(func(c *Config) *string { return &c.HTTPDebugListenAddr }, "127.0.0.1:6060", wantHTTP), (*Config).checkHTTPAddr},
 	{"CoinFile", textValue(func(c *Config) *string { return &c.CoinFile }, "", `a file name, such as "coins.json"`), (*Config).checkCoinFile},
 	{"EventFile", textValue(func(c *Config) *string { return &c.EventFile }, "", `a file name, such as "events.json"`), (*Config).checkEventFileName},
+	{"ReconnectOnLostVersionRolling", boolValue(func(c *Config) *bool { return &c.ReconnectOnLostVersionRolling }, false), nil},
 	{"DrainSeconds", numberValue(func(c *Config) *int { return &c.DrainSeconds }, 5, 0, 600, " (0: off)"), nil},
 	{"PoolIdleSeconds", numberValue(func(c *Config) *int { return &c.PoolIdleSeconds }, 120, 0, 86400, " (0: off)"), nil},
 	{"ExtraNonce2Size", numberValue(func(c *Config) *int { return &c.ExtraNonce2Size }, 0, 0, 8, " (0: as fits)"), nil},

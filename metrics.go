@@ -14,6 +14,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // Metrics for Prometheus. Values of labels come from this program and its
@@ -36,6 +37,7 @@ var (
 
 	descSessions    = desc("sessions", "Miners' connections by what they do and the coin they mine; the coin is empty before there is a pool link.", "phase", "coin")
 	descPoolSession = desc("pool_sessions", "Sessions with a pool by the pool's address in use.", "coin", "pool")
+	descRolling     = desc("sessions_without_version_rolling", "Sessions that have lost version rolling: stopped (rolled over 100 shares, then none), narrower (mask than at the pool before).", "coin", "how")
 	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit, MaxSessions and the local ports to the pools allow.")
 	descPorts       = desc("coin_local_ports", "How many connections the local port range allows to a coin's addresses; 0: not known.", "coin")
 	descAccepted    = desc("sessions_total", "Miners' connections that were let in.")
@@ -48,24 +50,27 @@ var (
 
 	descFailures = desc("handshake_failures_total", "Handshakes of miners that failed, and errors that miners were answered in them.", "reason")
 
-	descDials      = desc("pool_dials_total", "Connections to pools that were begun.", "coin", "pool")
-	descLinkFails  = desc("pool_link_failures_total", "Pool links that could not be had.", "coin", "pool", "reason")
-	descLinksLost  = desc("pool_links_lost_total", "Pool links in use that ended.", "coin", "pool")
-	descBreaker    = desc("pool_breaker_state", "1 for the state of the address's breaker: closed (in use), open (not dialled), probing.", "coin", "pool", "state")
-	descIPBreaker  = desc("pool_ip_breaker_state", "1 for the state of one IP of a pool's name that has several: closed, open, probing.", "pool", "ip", "state")
-	descBlamed     = desc("pool_failures_by_blame_total", "Pool links that failed, or ended soon after they began, by whom it was held against: address, user_agent, account, worker, session, machine, nobody.", "coin", "pool", "about")
-	descNotAnswer  = desc("pool_links_failed_total", "All tries to get a pool link that failed, those without an address to dial included.")
-	descDialsWait  = desc("pool_dials_waiting", "Sub-accounts with sessions that wait for their turn to dial.")
-	descSubmitted  = desc("shares_submitted_total", "Shares that miners submitted.", "coin")
-	descSharesGood = desc("shares_accepted_total", "Shares that pools accepted. Agents' shares that a pool leaves unanswered are counted as submitted only.", "coin")
-	descSharesBad  = desc("shares_refused_total", "Shares that pools refused.", "coin")
-	descReasons    = desc("shares_refused_by_reason_total", "Shares that pools refused: stale, duplicate, low_difficulty, unauthorized, other.", "coin", "reason")
-	descUnknown    = desc("shares_unknown_total", "Shares whose difficulty is not known, or that no pool answers. The hashrate lacks their work.", "coin")
-	descWork       = desc("work_total", "Work of shares of known difficulty, in hashes, by what pools said of them: accepted, or why they refused them.", "coin", "result")
-	descHashrate   = desc("hashrate", "Hashes per second by accepted shares, as an average over the last 1m, 15m, 1h, 24h; absent while nothing is known.", "coin", "window")
-	descBytes      = desc("received_bytes_total", "Bytes taken from miners, and from the pools they mine at.", "from")
-	descUnchanged  = desc("lines_not_translated_total", "Jobs and shares that were not understood and did not go on.")
-	descDropped    = desc("lines_dropped_total", "Lines that did not go on to the other side.", "reason")
+	descDials         = desc("pool_dials_total", "Connections to pools that were begun.", "coin", "pool")
+	descLinkFails     = desc("pool_link_failures_total", "Pool links that could not be had.", "coin", "pool", "reason")
+	descLinksLost     = desc("pool_links_lost_total", "Pool links in use that ended.", "coin", "pool")
+	descPoolSubmitted = desc("pool_shares_submitted_total", "Shares that went to a pool's address.", "coin", "pool")
+	descPoolGood      = desc("pool_shares_accepted_total", "Shares that were accepted at a pool's address.", "coin", "pool")
+	descPoolBad       = desc("pool_shares_refused_total", "Shares that were refused at a pool's address.", "coin", "pool")
+	descBreaker       = desc("pool_breaker_state", "1 for the state of the address's breaker: closed (in use), open (not dialled), probing.", "coin", "pool", "state")
+	descIPBreaker     = desc("pool_ip_breaker_state", "1 for the state of one IP of a pool's name that has several: closed, open, probing.", "pool", "ip", "state")
+	descBlamed        = desc("pool_failures_by_blame_total", "Pool links that failed, or ended soon after they began, by whom it was held against: address, user_agent, account, worker, session, machine, nobody.", "coin", "pool", "about")
+	descNotAnswer     = desc("pool_links_failed_total", "All tries to get a pool link that failed, those without an address to dial included.")
+	descDialsWait     = desc("pool_dials_waiting", "Sub-accounts with sessions that wait for their turn to dial.")
+	descSubmitted     = desc("shares_submitted_total", "Shares that miners submitted.", "coin")
+	descSharesGood    = desc("shares_accepted_total", "Shares that pools accepted. Agents' shares that a pool leaves unanswered are counted as submitted only.", "coin")
+	descSharesBad     = desc("shares_refused_total", "Shares that pools refused.", "coin")
+	descReasons       = desc("shares_refused_by_reason_total", "Shares that pools refused: stale, duplicate, low_difficulty, unauthorized, other.", "coin", "reason")
+	descUnknown       = desc("shares_unknown_total", "Shares whose difficulty is not known, or that no pool answers. The hashrate lacks their work.", "coin")
+	descWork          = desc("work_total", "Work of shares of known difficulty, in hashes, by what pools said of them: accepted, or why they refused them.", "coin", "result")
+	descHashrate      = desc("hashrate", "Hashes per second by accepted shares, as an average over the last 1m, 15m, 1h, 24h; absent while nothing is known.", "coin", "window")
+	descBytes         = desc("received_bytes_total", "Bytes taken from miners, and from the pools they mine at.", "from")
+	descUnchanged     = desc("lines_not_translated_total", "Jobs and shares that were not understood and did not go on.")
+	descDropped       = desc("lines_dropped_total", "Lines that did not go on to the other side.", "reason")
 
 	descLogLost     = desc("log_lines_dropped_total", "Lines that an output of the log left out: there was no room, or it could not be written to.", "output")
 	descEvents      = desc("event_file_events_total", "Events that were written to EventFile, and that were lost: there was no room, or they were too many.", "result")
@@ -99,6 +104,8 @@ func (s *statusServer) metricsHandler() http.Handler {
 		s.manager.monitor.switchMoved,
 		s.manager.monitor.switchLate,
 		s.manager.monitor.switchLost,
+		s.manager.monitor.rollingLost,
+		s.manager.monitor.rollingClosed,
 	)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog:            metricsLog{&s.manager.limitedLog},
@@ -210,10 +217,12 @@ func (c *metricsCollector) collectSessions(gauge, count addMetric) {
 	}
 	sessions := map[phaseCoin]int{{phaseHandshaking, ""}: 0, {phaseRouting, ""}: 0}
 	atPool := make(map[[2]string]int)
+	without := make(map[string]*[stratum.RollingLosses]int)
 	for _, p := range c.server.manager.allPools() {
 		for phase := phaseRelaying; phase < phaseClosed; phase++ {
 			sessions[phaseCoin{phase, p.coin}] = 0
 		}
+		without[p.coin] = new([stratum.RollingLosses]int)
 		for _, a := range p.addresses {
 			atPool[[2]string{p.coin, a.text}] = 0
 		}
@@ -225,6 +234,14 @@ func (c *metricsCollector) collectSessions(gauge, count addMetric) {
 		}
 		sessions[phaseCoin{g.phase, g.pool.coin}] += n
 		atPool[[2]string{g.pool.coin, g.address.text}] += n
+		if lost := without[g.pool.coin]; lost != nil {
+			lost[g.rolling] += n
+		}
+	}
+	for coin, lost := range without {
+		for how := stratum.RollingStopped; how < stratum.RollingLosses; how++ {
+			gauge(descRolling, float64(lost[how]), coin, how.String())
+		}
 	}
 	for k, n := range sessions {
 		gauge(descSessions, float64(n), k.phase.String(), k.coin)
@@ -261,6 +278,7 @@ func (c *metricsCollector) collectPools(gauge, count addMetric) {
 		failed      [linkFailures]int64
 		blamed      [blames]int64
 		breaker     breakerState
+		shares      hashrate.Totals
 	}
 	all := make(map[[2]string]*links)
 	ips := make(map[[2]string]string) // states
@@ -274,6 +292,7 @@ func (c *metricsCollector) collectPools(gauge, count addMetric) {
 			}
 			l.dials += p.links[i].dials.Load()
 			l.lost += p.links[i].lost.Load()
+			l.shares = l.shares.Plus(p.links[i].shares.Totals())
 			for about := range l.blamed {
 				l.blamed[about] += p.links[i].blamed[about].Load()
 			}
@@ -288,6 +307,9 @@ func (c *metricsCollector) collectPools(gauge, count addMetric) {
 	for key, l := range all {
 		count(descDials, float64(l.dials), key[0], key[1])
 		count(descLinksLost, float64(l.lost), key[0], key[1])
+		count(descPoolSubmitted, float64(l.shares.Submitted), key[0], key[1])
+		count(descPoolGood, float64(l.shares.Accepted), key[0], key[1])
+		count(descPoolBad, float64(l.shares.RefusedShares()), key[0], key[1])
 		for reason, n := range l.failed {
 			count(descLinkFails, float64(n), key[0], key[1], linkFailureNames[reason])
 		}

@@ -19,6 +19,8 @@ var conditional = []string{
 	"stratum_switcher_last_upgrade_pause_seconds",
 	"stratum_switcher_log_lines_dropped_total",
 	"stratum_switcher_pool_ip_breaker_state",
+	"stratum_switcher_version_rolling_closed_total",
+	"stratum_switcher_version_rolling_losses_total",
 }
 
 var ownMetric = regexp.MustCompile(`\b(?:stratum_switcher|process)_[a-z_]+\b`)

@@ -98,6 +98,7 @@ type sessionState struct {
 	Protocol    stratum.Protocol `json:",omitempty"`
 	Account     string           `json:",omitempty"`
 	SentMask    uint32           `json:",omitempty"`
+	Rolling     stratum.Rolling  `json:",omitempty"`
 	Extranonce  bool             `json:",omitempty"` // the miner may be given a new one
 	Suffixed    bool             `json:",omitempty"`
 	PoolAddress string           `json:",omitempty"` // of StratumServerMap

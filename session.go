@@ -85,6 +85,7 @@ type Session struct {
 	suggestions []suggestion
 	// wantsExtranonce: the miner can take mining.set_extranonce.
 	wantsExtranonce bool
+	rolling         stratum.Rolling // what the miner makes of version rolling
 
 	// link is the one in use, or the last one if that was lost; nil before the
 	// first. drains are former links that may owe answers, the oldest first.

@@ -264,6 +264,7 @@ func (s *Session) routeShare(line []byte) bool {
 		if poolJob == nil {
 			return false
 		}
+		s.rolls(line)
 		s.countShare(s.link)
 		s.sendShare(s.link, line, poolJob, 0)
 		return true

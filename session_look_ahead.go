@@ -133,7 +133,7 @@ func (s *Session) configuredLate(line []byte) {
 		s.link.rules.dropBits = false
 	}
 	if mask := s.askedMask & allowed; mask != s.sentMask {
-		s.sentMask = mask
+		s.maskTold(mask)
 		s.miner.Write(stratum.AppendVersionMask(nil, mask))
 	}
 }

@@ -92,6 +92,7 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 			flush()
 			return false
 		}
+		s.rolls(line)
 		s.countShare(s.link)
 		if s.link.rules != nil || s.link.own.Find(id) >= 0 {
 			flush()
@@ -365,7 +366,7 @@ func (s *Session) poolSpecial(kind stratum.Kind, line []byte) {
 			return
 		}
 		if mask, ok := stratum.VersionMaskOf(r); ok && s.askedMask != 0 {
-			s.sentMask = s.askedMask & mask
+			s.maskTold(s.askedMask & mask)
 			s.miner.Write(stratum.AppendVersionMask(nil, s.sentMask))
 			if s.link.rules != nil {
 				s.link.rules.dropBits = false // the pool supports version rolling after all

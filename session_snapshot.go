@@ -37,6 +37,7 @@ type sessionSnapshot struct {
 	lastShare       int64 // Unix seconds; 0: none yet
 	recent, average hashrate.Rate
 	difficulty      *float64 // as its pool means it; nil: not known
+	rolling         stratum.RollingLoss
 }
 
 // snapshot describes the session. now is by the manager's clock. It is called on
@@ -45,6 +46,7 @@ func (s *Session) snapshot(now uint32) sessionSnapshot {
 	v := sessionSnapshot{
 		id: s.id, hasID: s.hasID, addr: s.addr, since: s.since, phase: s.phase,
 		shares: s.shares.Totals(), lastShare: s.lastShare(), recent: s.shares.Recent(now), average: s.shares.Average(now),
+		rolling: s.rolling.Loss(),
 	}
 	if s.auth != nil {
 		v.worker = s.auth.name
@@ -102,6 +104,8 @@ type shownMiner struct {
 	Recent     rateReply         `json:"hashrate_15m"`
 	Average    rateReply         `json:"hashrate_session"` // since it connected
 	Difficulty *float64          `json:"difficulty"`       // as its pool means it; null: not known
+
+	LostRolling string `json:"lost_version_rolling,omitempty"` // how; see coinStatus
 }
 
 // noSessionID is shown before a session has an ID.
@@ -117,6 +121,9 @@ func (v *sessionSnapshot) shown() shownMiner {
 		Submitted: v.shares.Submitted, Accepted: v.shares.Accepted, Refused: v.shares.RefusedShares(), LastShare: v.lastShare,
 		Unknown: v.shares.Unknown, Reasons: refusalsOf(v.shares.Refused),
 		Recent: rateReplyOf(v.recent), Average: rateReplyOf(v.average), Difficulty: v.difficulty,
+	}
+	if v.rolling != stratum.RollingKept {
+		m.LostRolling = v.rolling.String()
 	}
 	if v.hasID {
 		m.Session = fmt.Sprintf("%08x", v.id)

@@ -33,6 +33,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		ServerConnFD: -1,
 		VersionMask:  s.askedMask,
 		SentMask:     s.sentMask,
+		Rolling:      s.rolling,
 		Phase:        shown.phase.String(),
 		Extranonce:   s.wantsExtranonce,
 		Shape:        s.shape,
@@ -104,7 +105,7 @@ func resumeSession(m *sessionManager, l *sessionLoop, st *sessionState, version 
 	s := &Session{
 		manager: m, loop: l,
 		id: st.SessionID, hasID: st.HasID,
-		askedMask: st.VersionMask, sentMask: st.SentMask,
+		askedMask: st.VersionMask, sentMask: st.SentMask, rolling: st.Rolling,
 		wantsExtranonce: st.Extranonce,
 		since:           st.Since,
 	}

@@ -44,16 +44,24 @@ func (m *sessionManager) sweep(l *sessionLoop) {
 			glog.Error(line)
 		}
 	}
-	budget := make(map[*poolAddress]int)
+	budget := sweepBudget{failBack: make(map[*poolAddress]int), anew: rollingBatch}
 	for _, s := range l.allSessions() {
-		s.look(budget)
+		s.look(&budget)
 	}
 }
 
-// look does what is due for one session. budget is how many more sessions may
-// move back to each address in this round.
-func (s *Session) look(budget map[*poolAddress]int) {
+// sweepBudget is what one round may still do.
+type sweepBudget struct {
+	failBack map[*poolAddress]int // sessions that may move back to each address
+	anew     int                  // sessions that may be closed to negotiate anew
+}
+
+// look does what is due for one session.
+func (s *Session) look(budget *sweepBudget) {
 	s.forgetDifficulties()
+	if s.manager.clock()%rollingWatchEvery < uint32(sweepEvery/time.Second) {
+		s.rolling.Watch()
+	}
 	if s.phase != phaseRelaying && s.phase != phaseSwitching {
 		return
 	}
@@ -67,8 +75,11 @@ func (s *Session) look(budget map[*poolAddress]int) {
 		s.getsNoJobs(silent, limit)
 		return
 	}
+	if s.phase == phaseRelaying && s.manager.config.ReconnectOnLostVersionRolling && s.negotiateAnew(&budget.anew) {
+		return
+	}
 	if s.phase == phaseRelaying && s.link.trial == nil && s.link.address != s.link.pool.addresses[0] {
-		s.failBack(budget)
+		s.failBack(budget.failBack)
 	}
 }
 

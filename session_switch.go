@@ -13,6 +13,7 @@ import (
 // the pool gets in between.
 func (s *Session) linkReady(k *poolLink) {
 	first, former := s.phase == phaseRouting, s.pool()
+	s.rolling.Watch()
 	s.preparationDone(k)
 	s.useLink(s.newLink(k))
 	s.agent.open(s.link.tag, k.answersShares) // which the greeting tells of difficulties
@@ -69,7 +70,7 @@ func (s *Session) introduction(k *poolLink, first bool) []byte {
 			if !s.configureAhead { // otherwise the answer to mining.configure has the mask
 				out = stratum.AppendVersionMask(out, mask)
 			}
-			s.sentMask = mask
+			s.maskTold(mask)
 		}
 	}
 	if first && s.agent != nil {

@@ -50,13 +50,14 @@ function showStatus(s) {
     c.pools.forEach((p, i) => {
       const state = p.tried ? states[p.breaker] : ["dim", "not tried yet"];
       rows.push(el("tr", null,
-        el("td", null, i === 0 ? el("b", null, c.coin) : "", i === 0 && c.former ? " (former)" : ""),
+        el("td", null, i === 0 ? el("b", null, c.coin) : "", i === 0 && c.former ? " (former)" : "",
+          i === 0 && c.lost_version_rolling ? el("div", null, el("span", { class: "badge warn" }, plural(Object.values(c.lost_version_rolling).reduce((a, b) => a + b, 0), "miner") + " without version rolling")) : ""),
         el("td", null, p.address, " ", i > 0 ? el("span", { class: "dim small" }, "backup") : ""),
         el("td", null, el("span", { class: "badge " + state[0] }, state[1])),
         el("td", { class: "num" }, count(p.sessions)),
         el("td", { class: "num", title: windows(p.hashrate) }, hashrate(p.hashrate["15m"])),
-        el("td", { class: "num" }, i === 0 ? count(c.accepted) : ""),
-        el("td", { class: "num", title: i === 0 ? reasons(c.refused_by_reason) : undefined }, i === 0 ? percent(c.accepted, c.refused) : ""),
+        el("td", { class: "num", title: count(p.submitted) + " submitted" + (p.unknown ? ", work of " + count(p.unknown) + " unknown" : "") }, count(p.accepted)),
+        el("td", { class: "num", title: reasons(p.refused_by_reason) }, percent(p.accepted, p.refused)),
         el("td", { class: "num" }, count(p.dials)),
         el("td", { class: "num" }, count(p.failures)),
         el("td", { class: "num" }, count(p.lost)),

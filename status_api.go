@@ -97,6 +97,10 @@ type coinStatus struct {
 	Reasons  map[string]uint64    `json:"refused_by_reason"`
 	Hashrate map[string]rateReply `json:"hashrate,omitempty"`
 	Pools    []addressReply       `json:"pools"`
+
+	// LostRolling counts miners without version rolling that had it, by how they
+	// lost it.
+	LostRolling map[string]int `json:"lost_version_rolling,omitempty"`
 }
 
 type addressReply struct {
@@ -109,6 +113,13 @@ type addressReply struct {
 	Lost     int64  `json:"lost"`
 
 	Hashrate map[string]rateReply `json:"hashrate"` // by window
+
+	// The shares that went to this address; see coinStatus.
+	Submitted uint64            `json:"submitted"`
+	Accepted  uint64            `json:"accepted"`
+	Refused   uint64            `json:"refused"`
+	Unknown   uint64            `json:"unknown"`
+	Reasons   map[string]uint64 `json:"refused_by_reason"`
 
 	// IPs lists the IPs of a name that has several, with their states.
 	IPs []ipReply `json:"ips,omitempty"`
@@ -167,6 +178,9 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 				Hashrate: rateReplies(poolRates[poolKey{p.coin, a.text}]),
 				Dials:    p.links[i].dials.Load(), Failures: p.links[i].failures(), Lost: p.links[i].lost.Load(),
 			}
+			shares := p.links[i].shares.Totals()
+			row.Submitted, row.Accepted, row.Refused = shares.Submitted, shares.Accepted, shares.RefusedShares()
+			row.Unknown, row.Reasons = shares.Unknown, refusalsOf(shares.Refused)
 			for about := range blames {
 				if n := p.links[i].blamed[about].Load(); n > 0 {
 					if row.Blamed == nil {
@@ -176,8 +190,15 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 				}
 			}
 			for g, n := range v.groups {
-				if g.pool == p && g.address == a {
-					row.Sessions += n
+				if g.pool != p || g.address != a {
+					continue
+				}
+				row.Sessions += n
+				if g.rolling != stratum.RollingKept {
+					if c.LostRolling == nil {
+						c.LostRolling = make(map[string]int)
+					}
+					c.LostRolling[g.rolling.String()] += n
 				}
 			}
 			row.Tried = p.links[i].tried()

@@ -102,6 +102,7 @@ function minerFacts(m) {
     ["Last share", m.last_share ? [ago(m.last_share, ""), " (" + moment(m.last_share) + ")"] : "none yet"],
   ];
   if (m.other_workers) facts.push(["Workers too", m.other_workers.join(", ")]);
+  if (m.lost_version_rolling) facts.push(["Version rolling", m.lost_version_rolling === "narrower" ? "a narrower mask than at the pool before" : "lost: it rolled, and works on without"]);
   if (m.devices) facts.push(["Devices", count(m.devices)]);
   if (m.next_coin) facts.push(["Moving to", m.next_coin]);
   return el("dl", { class: "facts" }, ...facts.flatMap(([k, v]) => [el("dt", null, k), el("dd", null, ...[v].flat())]));

@@ -32,6 +32,8 @@ type monitor struct {
 	switchMoved    *prometheus.CounterVec // miners, by the new coin
 	switchLate     *prometheus.CounterVec // shares, by the new coin and where they ended
 	switchLost     *prometheus.CounterVec // hashes, by the new coin and the minute
+	rollingLost    *prometheus.CounterVec // miners, by the coin they mined then and how
+	rollingClosed  *prometheus.CounterVec // of them those that were closed, by coin
 	switchesNoPool atomic.Int64           // the new coin is not in StratumServerMap, or the entry is gone
 
 	upgradesFailed atomic.Int64
@@ -62,6 +64,14 @@ func newMonitor() *monitor {
 			Help:    "Time from a coin change to the last of the sub-account's miners having moved.",
 			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300},
 		}),
+		rollingLost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stratum_switcher_version_rolling_losses_total",
+			Help: "Miners that lost version rolling, by the coin that they mined then: stopped (rolled over 100 shares, then none), narrower (mask).",
+		}, []string{"coin", "how"}),
+		rollingClosed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stratum_switcher_version_rolling_closed_total",
+			Help: "Miners that were closed by ReconnectOnLostVersionRolling, by coin.",
+		}, []string{"coin"}),
 		switchMoved: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stratum_switcher_switch_moved_miners_total",
 			Help: "Miners that switches have moved, by the new coin.",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,7 @@ type sessionGroup struct {
 	phase   sessionPhase
 	pool    *pool
 	address *poolAddress
+	rolling stratum.RollingLoss
 }
 
 // survey is how many sessions of each group there are. It is not changed once
@@ -135,7 +137,7 @@ func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 	}, func(part int, s *Session) {
 		g := sessionGroup{phase: s.phase}
 		if s.phase >= phaseRelaying {
-			g.pool, g.address = s.link.pool, s.link.address
+			g.pool, g.address, g.rolling = s.link.pool, s.link.address, s.rolling.Loss()
 		}
 		parts[part].add(g)
 	})

@@ -8,34 +8,35 @@ import (
 // daemon's own Config; a test of package main keeps the two and their defaults
 // the same.
 type Config struct {
-	ServerID                     uint8
-	ChainType                    string
-	ListenAddr                   string
-	StratumServerMap             map[string]PoolConfig
-	ZKBroker                     []string
-	ZKServerIDAssignDir          string
-	ZKSwitcherWatchDir           string
-	ZKAutoRegWatchDir            string
-	ZKUserCaseInsensitiveIndex   string
-	EnableUserAutoReg            bool
-	AutoRegMaxWaitUsers          int
-	StratumServerCaseInsensitive bool
-	EnableHTTPDebug              bool
-	HTTPDebugListenAddr          string
-	CoinFile                     string `json:",omitempty"`
-	EventFile                    string `json:",omitempty"`
-	DrainSeconds                 int
-	PoolIdleSeconds              int
-	ExtraNonce2Size              int      `json:",omitempty"`
-	TrustedProxies               []string `json:",omitempty"`
-	AgentUserAgents              []string `json:",omitempty"`
-	MaxPoolDials                 int
-	MaxPoolDialsPerSecond        int
-	MaxSessions                  int `json:",omitempty"`
-	MaxSessionsPerIP             int `json:",omitempty"`
-	MaxConnectsPerSecond         int `json:",omitempty"`
-	ZKSessionTimeoutSeconds      int
-	ZKAuditSeconds               int
+	ServerID                      uint8
+	ChainType                     string
+	ListenAddr                    string
+	StratumServerMap              map[string]PoolConfig
+	ZKBroker                      []string
+	ZKServerIDAssignDir           string
+	ZKSwitcherWatchDir            string
+	ZKAutoRegWatchDir             string
+	ZKUserCaseInsensitiveIndex    string
+	EnableUserAutoReg             bool
+	AutoRegMaxWaitUsers           int
+	StratumServerCaseInsensitive  bool
+	EnableHTTPDebug               bool
+	HTTPDebugListenAddr           string
+	CoinFile                      string `json:",omitempty"`
+	EventFile                     string `json:",omitempty"`
+	ReconnectOnLostVersionRolling bool   `json:",omitempty"`
+	DrainSeconds                  int
+	PoolIdleSeconds               int
+	ExtraNonce2Size               int      `json:",omitempty"`
+	TrustedProxies                []string `json:",omitempty"`
+	AgentUserAgents               []string `json:",omitempty"`
+	MaxPoolDials                  int
+	MaxPoolDialsPerSecond         int
+	MaxSessions                   int `json:",omitempty"`
+	MaxSessionsPerIP              int `json:",omitempty"`
+	MaxConnectsPerSecond          int `json:",omitempty"`
+	ZKSessionTimeoutSeconds       int
+	ZKAuditSeconds                int
 }
 
 // PoolConfig is one coin's pool.

@@ -1,0 +1,106 @@
+package stratum
+
+import (
+	"fmt"
+	"testing"
+)
+
+func rolled(bits string) []byte {
+	if bits != "" {
+		bits = `,"` + bits + `"`
+	}
+	return fmt.Appendf(nil, `{"id":4,"method":"mining.submit","params":["alice.1","job","00000000","69201234","deadbeef"%s]}`+"\n", bits)
+}
+
+func TestRollingStops(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		bits  []string // of shares one after the other, from a miner that has proved that it rolls
+		stops bool
+	}{
+		{"no parameter", []string{"", "", ""}, true},
+		{"too few to tell", []string{"", ""}, false},
+		{"none set", append(make([]string, 0), repeated("00000000", 24)...), true},
+		{"none set by chance", append(repeated("00000000", 15), "00002000"), false},
+		{"now and then", []string{"", "", "00002000", "", "", "00002000"}, false},
+	} {
+		var r Rolling
+		for range 100 {
+			r.Share(rolled("1fffe000"))
+		}
+		r.Watch() // it has not proved it yet
+		for range 3 {
+			if r.Share(rolled("")) {
+				t.Errorf("%s: a miner of 100 shares has stopped", c.name)
+			}
+		}
+		if r.Share(rolled("00002000")); r.Looks() {
+			t.Errorf("%s: over 100 shares prove nothing", c.name)
+		}
+		r.Watch()
+		stopped := false
+		for _, bits := range c.bits {
+			stopped = r.Share(rolled(bits)) || stopped
+		}
+		if stopped != c.stops || (r.Loss() == RollingStopped) != c.stops {
+			t.Errorf("%s: stopped %v, %v", c.name, stopped, r.Loss())
+		}
+		if c.stops {
+			// It is told once, and begins again by a share that is rolled.
+			if r.Watch(); !r.Looks() || r.Share(rolled("")) {
+				t.Errorf("%s: it stops again", c.name)
+			}
+			if r.Share(rolled("00002000")); r.Loss() != RollingKept || r.Looks() {
+				t.Errorf("%s: it rolls again, but is %v", c.name, r.Loss())
+			}
+		}
+	}
+}
+
+func repeated(text string, n int) (all []string) {
+	for range n {
+		all = append(all, text)
+	}
+	return all
+}
+
+func TestRollingMask(t *testing.T) {
+	var r Rolling
+	for _, step := range []struct {
+		before, now uint32
+		narrower    bool
+		loss        RollingLoss
+	}{
+		{0x1fffe000, 0x1fffe000, false, RollingKept},
+		{0x1fffe000, 0x00ffe000, true, RollingNarrower},
+		{0x00ffe000, 0x00ffe000, false, RollingNarrower},
+		{0x00ffe000, 0x0000e000, false, RollingNarrower}, // it is known already
+		{0x0000e000, 0x1fffe000, false, RollingKept},
+		{0x1fffe000, 0, true, RollingNarrower},
+		{0, 0x1fffe000, false, RollingKept},
+	} {
+		if narrower := r.Mask(step.before, step.now); narrower != step.narrower || r.Loss() != step.loss {
+			t.Errorf("from %x to %x: narrower %v, %v", step.before, step.now, narrower, r.Loss())
+		}
+	}
+}
+
+// Any byte of a state file is a state that shares lead on from.
+func TestRollingAnyState(t *testing.T) {
+	for b := range 256 {
+		r := Rolling(b)
+		for range 200 {
+			r.Share(rolled(""))
+			r.Watch()
+		}
+		r.Mask(1, 3)
+		for range 200 {
+			r.Share(rolled("2000"))
+		}
+		if r.Looks() || r.Loss() != RollingKept {
+			t.Errorf("%d leads to %d", b, r)
+		}
+		r.Share([]byte("{"))
+		_ = r.Loss().String()
+	}
+}
