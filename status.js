@@ -32,7 +32,7 @@ function showStatus(s) {
     [count(s.accounts), s.accounts === 1 ? "sub-account" : "sub-accounts", "room for " + plural(s.sessions_max, "session") + Object.entries(s.local_ports_short || {}).sort().map(([coin, n]) => ", " + coin + " has local ports for " + count(n)).join("")],
     [hashrate(allRates), "hashrate, 15 min", current.filter((c) => c.hashrate["15m"].rate !== 0).map((c) => c.coin + " " + hashrate(c.hashrate["15m"])).join(", ") || "no accepted share yet"],
     [count(accepted), "shares accepted", percent(accepted, refused) + " refused, since the " + (s.upgrades ? "upgrade" : "start")],
-    [up + " of " + addresses, "pool addresses in use", up === addresses ? "all answer" : [untried && count(untried) + " not tried yet", up + untried < addresses && count(addresses - up - untried) + " taken out"].filter(Boolean).join(", ")],
+    [up + " of " + addresses, "pool addresses up", up === addresses ? "all answer" : [untried && count(untried) + " not tried yet", up + untried < addresses && count(addresses - up - untried) + " taken out"].filter(Boolean).join(", ")],
     [source.connected ? "known" : "away", "coins, by " + (source.kind === "file" ? "coin file" : "ZooKeeper"),
       source.kind === "file" ? "read again when it changes" :
         source.server_id_taken ? "somebody else has server ID " + s.server_id + " too" :

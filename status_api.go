@@ -292,7 +292,8 @@ type accountRow struct {
 	LastErrorOf string               `json:"last_error_about"` // whom it was held against
 
 	// Troubles are what is wrong now, in words; see accountTroubles.
-	Troubles []string `json:"troubles,omitempty"`
+	Troubles    []string `json:"troubles,omitempty"`
+	manyRefused bool
 }
 
 // accountTable keeps the rows for a moment and serves all requests from them.
@@ -315,8 +316,8 @@ func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 	}
 	r.mu.Lock()
 	for i := range rows {
-		rate, refused := r.rate(accounts[i])
-		rows[i].Rate, rows[i].Refused = known(rate), known(refused)
+		rate, refused, many := r.rate(accounts[i])
+		rows[i].Rate, rows[i].Refused, rows[i].manyRefused = known(rate), known(refused), many
 	}
 	r.mu.Unlock()
 	work := m.rates.accountRates()

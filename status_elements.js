@@ -64,7 +64,7 @@ function patch(old, made) {
     if (old.data !== made.data) old.data = made.data;
     return;
   }
-  for (const a of [...old.attributes]) if (!made.hasAttribute(a.name)) old.removeAttribute(a.name);
+  for (const a of [...old.attributes]) if (!made.hasAttribute(a.name) && a.name !== "style") old.removeAttribute(a.name);
   for (const a of made.attributes) if (old.getAttribute(a.name) !== a.value) old.setAttribute(a.name, a.value);
   if (!made.hasAttribute("data-keep")) patchChildren(old, [...made.childNodes]);
 }
@@ -77,7 +77,12 @@ function scrolled(label, table) {
 const scrollHint = "The table goes on to the right: scroll sideways →";
 function measureScrolls() {
   const boxes = [...document.querySelectorAll("[data-scrolls]")];
-  const wider = boxes.map((box) => box.scrollWidth > box.clientWidth + 1); // all measured before any is changed
+  // What is opened in a row is as wide as what can be seen of the table.
+  const widths = boxes.map((box) => box.clientWidth + "px"); // all measured before any is changed
+  boxes.forEach((box, i) => {
+    if (box.style.getPropertyValue("--visible") !== widths[i]) box.style.setProperty("--visible", widths[i]);
+  });
+  const wider = boxes.map((box) => box.scrollWidth > box.clientWidth + 1);
   boxes.forEach((box, i) => {
     if (box.previousElementSibling.hidden === wider[i]) box.previousElementSibling.hidden = !wider[i];
   });

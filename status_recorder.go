@@ -18,6 +18,10 @@ const (
 	// Older values weigh less: their weight falls to 1/e in these times.
 	rateSpan    = time.Minute
 	refusalSpan = 10 * time.Minute
+
+	// manyRefused is from how many refused shares on, in about refusalSpan, a
+	// percentage of them is no chance.
+	manyRefused = 5
 )
 
 // statusRecorder samples the counters for charts and rates. The goroutine
@@ -142,12 +146,13 @@ func (r *statusRecorder) step(v *survey, now time.Time) {
 }
 
 // rate returns the shares per minute and the percentage of refused shares, NaN
-// where there are no shares to compute them from.
-func (r *statusRecorder) rate(a *subAccount) (perMinute, refused float64) {
+// where there are no shares to compute them from. many says that so many were
+// refused that the percentage means something.
+func (r *statusRecorder) rate(a *subAccount) (perMinute, refused float64, many bool) {
 	perMinute, refused = math.NaN(), math.NaN()
 	rate := r.rates[a]
 	if rate == nil {
-		return perMinute, refused
+		return perMinute, refused, false
 	}
 	if rate.weight > 0 {
 		perMinute = rate.submitted * 60 / rate.weight
@@ -155,7 +160,7 @@ func (r *statusRecorder) rate(a *subAccount) (perMinute, refused float64) {
 	if answered := rate.accepted + rate.refused; answered > 0 {
 		refused = 100 * rate.refused / answered
 	}
-	return perMinute, refused
+	return perMinute, refused, rate.refused >= manyRefused
 }
 
 // allPools are the pools there are sessions or may be sessions at.

@@ -39,7 +39,7 @@ func (m *sessionManager) accountTroubles(r *accountRow, work rates, now time.Tim
 	case elsewhere > 0 && now.Sub(time.Unix(r.LastSwitch, 0)) >= troubleSwitch:
 		troubles = append(troubles, countMiners(elsewhere)+" not at "+r.Wanted)
 	}
-	if r.Refused != nil && *r.Refused >= troubleRefused {
+	if r.manyRefused && r.Refused != nil && *r.Refused >= troubleRefused {
 		troubles = append(troubles, fmt.Sprintf("%.0f %% refused", *r.Refused))
 	}
 	if whollyKnown(work, hashrate.QuarterHour) == 0 && whollyKnown(work, hashrate.Hour) > 0 {

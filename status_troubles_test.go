@@ -26,17 +26,18 @@ func TestAccountTroubles(t *testing.T) {
 		want []string
 	}{
 		"all is well":               {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}, Refused: &little}, well, nil},
-		"nobody is there":           {accountRow{Wanted: "", Refused: &much}, at(0, 5, hashrate.KnownWholly), nil},
+		"nobody is there":           {accountRow{Wanted: "", Refused: &much, manyRefused: true}, at(0, 5, hashrate.KnownWholly), nil},
 		"deleted":                   {accountRow{Miners: 2, Mining: map[string]int{"btc": 2}}, well, []string{"coin deleted"}},
 		"not configured":            {accountRow{Wanted: "ltc", Miners: 2, Mining: map[string]int{"btc": 2}}, well, []string{"coin without a pool"}},
 		"a switch goes on":          {accountRow{Wanted: "bcc", Miners: 9, Mining: map[string]int{"btc": 9}, LastSwitch: lately}, well, nil},
 		"a switch does not end":     {accountRow{Wanted: "bcc", Miners: 9, Mining: map[string]int{"btc": 1, "bcc": 8}, LastSwitch: long}, well, []string{"1 miner not at bcc"}},
 		"miners are just coming":    {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 7}, LastSwitch: long}, well, nil},
-		"refused":                   {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}, Refused: &much}, well, []string{"5 % refused"}},
+		"refused":                   {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}, Refused: &much, manyRefused: true}, well, []string{"5 % refused"}},
+		"a few are refused":         {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}, Refused: &much}, well, nil},
 		"no share":                  {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 5, hashrate.KnownWholly), []string{"no accepted share in 15 min"}},
 		"never a share":             {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 0, hashrate.KnownWholly), nil},
 		"shares of unknown hashes":  {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 5, hashrate.KnownPartly), nil},
-		"all that can be at a time": {accountRow{Miners: 9, Refused: &much}, at(0, 5, hashrate.KnownWholly), []string{"coin deleted", "5 % refused", "no accepted share in 15 min"}},
+		"all that can be at a time": {accountRow{Miners: 9, Refused: &much, manyRefused: true}, at(0, 5, hashrate.KnownWholly), []string{"coin deleted", "5 % refused", "no accepted share in 15 min"}},
 	} {
 		if got := m.accountTroubles(&tt.row, tt.work, now); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
