@@ -294,6 +294,14 @@ type accountRow struct {
 	// Troubles are what is wrong now, in words; see accountTroubles.
 	Troubles    []string `json:"troubles,omitempty"`
 	manyRefused bool
+
+	work accountWork // Hashrate and Reasons are made from it, of shown rows only
+}
+
+// shown is the row with all its fields.
+func (r accountRow) shown() accountRow {
+	r.Hashrate, r.Reasons = rateReplies(r.work.rates), refusalsOf(r.work.totals.Refused)
+	return r
 }
 
 // accountTable keeps the rows for a moment and serves all requests from them.
@@ -323,8 +331,8 @@ func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 	work := m.rates.accountRates()
 	for i := range rows {
 		w := work[rows[i].Account]
-		rows[i].Hashrate, rows[i].Unknown, rows[i].Reasons = rateReplies(w.rates), w.totals.Unknown, refusalsOf(w.totals.Refused)
-		rows[i].Troubles = m.accountTroubles(&rows[i], w.rates, time.Now())
+		rows[i].work, rows[i].Unknown = w, w.totals.Unknown
+		rows[i].Troubles = m.accountTroubles(&rows[i], time.Now())
 	}
 	t.rows, t.made = rows, time.Now()
 	return rows
@@ -376,7 +384,10 @@ func compareAccounts(a, b *accountRow) int { return natural.Compare(a.Account, b
 
 // hashrate is what the row is sorted by: what is not known comes behind all else.
 func (r *accountRow) hashrate() float64 {
-	return orMinus(r.Hashrate[hashrate.QuarterHour.String()].Rate)
+	if perSecond, known := r.work.rates[hashrate.QuarterHour].Value(); known {
+		return perSecond
+	}
+	return -1
 }
 
 func orMinus(v *float64) float64 {
@@ -420,11 +431,13 @@ func (s *statusServer) serveAccounts(w http.ResponseWriter, r *http.Request) {
 			rows = append(rows, &all[i])
 		}
 	}
-	slices.SortFunc(rows, func(a, b *accountRow) int {
+	matching, shown := len(rows), []accountRow{}
+	for _, row := range firstInOrder(rows, limit, func(a, b *accountRow) int {
 		return cmp.Or(direction*compare(a, b), compareAccounts(a, b))
-	})
-	matching := len(rows)
-	writeJSON(w, map[string]any{"accounts": rows[:min(limit, matching)], "matching": matching, "total": len(all), "troubled": troubled})
+	}) {
+		shown = append(shown, row.shown())
+	}
+	writeJSON(w, map[string]any{"accounts": shown, "matching": matching, "total": len(all), "troubled": troubled})
 }
 
 // eventReply is one event as the page gets it.

@@ -206,14 +206,35 @@ func (s *statusServer) serveMiners(w http.ResponseWriter, r *http.Request) {
 	if q.Get("desc") == "1" {
 		direction = -1
 	}
-	slices.SortFunc(rows, func(a, b *sessionSnapshot) int {
+	rows = firstInOrder(rows, offset+limit, func(a, b *sessionSnapshot) int {
 		return cmp.Or(direction*compare(a, b), compareWorkers(a, b), cmp.Compare(a.id, b.id), a.addr.Compare(b.addr))
 	})
-	rows = rows[min(offset, len(rows)):]
-	for _, v := range rows[:min(limit, len(rows))] {
+	for _, v := range rows[min(offset, len(rows)):] {
 		reply.Miners = append(reply.Miners, v.shown())
 	}
 	writeJSON(w, &reply)
+}
+
+// firstInOrder returns the first n rows in order, and spares the sorting of the
+// others if there are many. It may change the order of rows.
+func firstInOrder[T any](rows []T, n int, compare func(a, b T) int) []T {
+	if n > len(rows)/4 {
+		slices.SortFunc(rows, compare)
+		return rows[:min(n, len(rows))]
+	}
+	first := make([]T, 0, 2*n)
+	full := false // the first n are in order, and what comes after the n-th is not wanted
+	for _, r := range rows {
+		if full && compare(r, first[n-1]) >= 0 {
+			continue
+		}
+		if first = append(first, r); len(first) == 2*n {
+			slices.SortFunc(first, compare)
+			first, full = first[:n], true
+		}
+	}
+	slices.SortFunc(first, compare)
+	return first[:min(n, len(first))]
 }
 
 // numberIn reads a number of a query. ok is false if it is none or out of

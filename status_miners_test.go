@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -110,6 +112,21 @@ func TestMinerOrders(t *testing.T) {
 		}
 		if !slices.ContainsFunc(rows, func(v *sessionSnapshot) bool { return compare(rows[0], v) != 0 }) {
 			t.Errorf("%s does not tell the rows apart", name)
+		}
+	}
+}
+
+func TestFirstInOrder(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 2000 {
+		rows := make([]int, r.IntN(200))
+		for i := range rows {
+			rows[i] = r.IntN(100)
+		}
+		sorted := slices.Sorted(slices.Values(rows))
+		n := 1 + r.IntN(250)
+		if got := firstInOrder(slices.Clone(rows), n, cmp.Compare[int]); !slices.Equal(got, sorted[:min(n, len(rows))]) {
+			t.Fatalf("the first %d of %v: %v", n, rows, got)
 		}
 	}
 }

@@ -21,7 +21,7 @@ const (
 
 // accountTroubles says in words what is wrong with a sub-account at the moment. A
 // failed connection alone is none, because the next may be well.
-func (m *sessionManager) accountTroubles(r *accountRow, work rates, now time.Time) (troubles []string) {
+func (m *sessionManager) accountTroubles(r *accountRow, now time.Time) (troubles []string) {
 	if r.Miners == 0 {
 		return nil
 	}
@@ -42,7 +42,7 @@ func (m *sessionManager) accountTroubles(r *accountRow, work rates, now time.Tim
 	if r.manyRefused && r.Refused != nil && *r.Refused >= troubleRefused {
 		troubles = append(troubles, fmt.Sprintf("%.0f %% refused", *r.Refused))
 	}
-	if whollyKnown(work, hashrate.QuarterHour) == 0 && whollyKnown(work, hashrate.Hour) > 0 {
+	if whollyKnown(r.work.rates, hashrate.QuarterHour) == 0 && whollyKnown(r.work.rates, hashrate.Hour) > 0 {
 		troubles = append(troubles, "no accepted share in 15 min")
 	}
 	return troubles

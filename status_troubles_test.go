@@ -39,7 +39,8 @@ func TestAccountTroubles(t *testing.T) {
 		"shares of unknown hashes":  {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 5, hashrate.KnownPartly), nil},
 		"all that can be at a time": {accountRow{Miners: 9, Refused: &much, manyRefused: true}, at(0, 5, hashrate.KnownWholly), []string{"coin deleted", "5 % refused", "no accepted share in 15 min"}},
 	} {
-		if got := m.accountTroubles(&tt.row, tt.work, now); !slices.Equal(got, tt.want) {
+		tt.row.work.rates = tt.work
+		if got := m.accountTroubles(&tt.row, now); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}

@@ -69,7 +69,7 @@ func BenchmarkStatus9000(b *testing.B) {
 				ask("/metrics")
 			}
 			if page {
-				for _, path := range []string{"/", "/api/status", "/api/accounts?sort=miners&desc=1", "/api/events"} {
+				for _, path := range []string{"/", "/api/status", "/api/accounts?sort=miners&desc=1", "/api/events", "/api/miners?account=acct1"} {
 					ask(path)
 				}
 				if i%10 == 0 {
