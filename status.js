@@ -26,19 +26,19 @@ function showStatus(s) {
   }
   const phases = ["handshaking", "routing", "switching", "reconnecting"].filter((p) => s.phases[p]).map((p) => count(s.phases[p]) + " " + p);
   const turnedAway = Object.values(s.handshake_failures).reduce((a, b) => a + b, 0) + Object.values(s.refused_connections).reduce((a, b) => a + b, 0);
-  const source = s.coin_source;
+  const source = s.coin_source, since = s.upgrades ? "upgrade" : "start";
   const tiles = [
     [count(s.sessions), "miners", phases.join(", ") || "all relaying"],
     [count(s.accounts), s.accounts === 1 ? "sub-account" : "sub-accounts", "room for " + plural(s.sessions_max, "session") + Object.entries(s.local_ports_short || {}).sort().map(([coin, n]) => ", " + coin + " has local ports for " + count(n)).join("")],
     [hashrate(allRates), "hashrate, 15 min", current.filter((c) => c.hashrate["15m"].rate !== 0).map((c) => c.coin + " " + hashrate(c.hashrate["15m"])).join(", ") || "no accepted share yet"],
-    [count(accepted), "shares accepted", percent(accepted, refused) + " refused, since the " + (s.upgrades ? "upgrade" : "start")],
+    [count(accepted), "shares accepted", percent(accepted, refused) + " refused, since the " + since],
     [up + " of " + addresses, "pool addresses up", up === addresses ? "all answer" : [untried && count(untried) + " not tried yet", up + untried < addresses && count(addresses - up - untried) + " taken out"].filter(Boolean).join(", ")],
     [source.connected ? "known" : "away", "coins, by " + (source.kind === "file" ? "coin file" : "ZooKeeper"),
       source.kind === "file" ? "read again when it changes" :
         source.server_id_taken ? "somebody else has server ID " + s.server_id + " too" :
         source.unreadable_nodes ? plural(source.unreadable_nodes, "node") + " cannot be read" :
         source.last_contact ? "heard of " + span(s.now - source.last_contact) + " ago" : "never heard of"],
-    [count(turnedAway), "handshakes failed", Object.entries({ ...s.handshake_failures, ...s.refused_connections }).filter(([, n]) => n).sort((a, b) => b[1] - a[1]).slice(0, 3).map(([why, n]) => why.replaceAll("_", " ") + " " + count(n)).join(", ") || "nobody was turned away"],
+    [count(turnedAway), "handshakes failed since the " + since, Object.entries({ ...s.handshake_failures, ...s.refused_connections }).filter(([, n]) => n).sort((a, b) => b[1] - a[1]).slice(0, 3).map(([why, n]) => why.replaceAll("_", " ") + " " + count(n)).join(", ") || "nobody was turned away"],
     [s.descriptors >= 0 ? count(s.descriptors) : "unknown", "open descriptors", "connections and files, of " + count(s.descriptors_limit) + " allowed; each miner takes two"],
   ];
   refresh(byID("tiles"), ...tiles.map(([value, label, more]) =>

@@ -61,6 +61,22 @@ func TestStatusPageInBrowser(t *testing.T) {
 	b.eval(`document.querySelector("#accounts th button").click()`)
 	b.await("another order", `document.querySelector("#accounts th[aria-sort=ascending]")?.innerText.startsWith("Sub-account")`)
 
+	// A miner that has gone is missed in the opened list.
+	second := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.rig2"})
+	waitPool(t, second, "bcc")
+	b.eval(`document.querySelector("[data-do=open-account][data-account=alice]").click()`)
+	b.await("both miners", `document.querySelectorAll("[data-miners] .miners tbody tr:not(.detail)").length === 2`)
+	second.Close()
+	b.await("the one that has gone", `/^gone since this list was opened: rig2 \([0-9]+ s ago\)$/.test(document.querySelector("[data-miners] .gone")?.innerText)`)
+	b.eval(`document.querySelector("[data-do=open-account][data-account=alice]").click()`)
+	b.await("the closed list", `!document.querySelector("[data-miners]")`)
+
+	// A sub-account without miners, and with a hostile name, opens to nothing.
+	hostile := `[...document.querySelectorAll("[data-do=open-account]")].find((e) => e.dataset.account.startsWith("<img")).click()`
+	b.eval(hostile)
+	b.await("no miners", `document.querySelector("[data-miners] .summary")?.innerText.includes("no miner of this sub-account is connected")`)
+	b.eval(hostile)
+
 	// What is wrong is at the top, and counted in the title.
 	coins.set("bob", "nocoin")
 	b.await("the trouble", `document.title.startsWith("(1) ") && document.getElementById("problem").innerText.includes("1 sub-account has trouble")`)

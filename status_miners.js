@@ -14,7 +14,16 @@ const openMiners = new Set();
 const minerKey = (m) => m.session + " " + m.address;
 
 function openAccount(account) {
-  opened.set(account, { sort: "worker", desc: false, offset: 0, reply: null, failed: "" });
+  opened.set(account, { sort: "worker", desc: false, offset: 0, reply: null, failed: "", seen: new Set(), gone: new Map() });
+}
+// noteGone notes miners that were there before, as far as the whole list is known:
+// nobody else remembers who is missing.
+function noteGone(list, reply) {
+  if (reply.total !== reply.miners.length) return;
+  const here = new Set(reply.miners.map((m) => m.worker));
+  for (const worker of list.seen) if (!here.has(worker) && list.gone.size < 1000) list.gone.set(worker, serverNow);
+  for (const worker of here) list.gone.delete(worker);
+  list.seen = here;
 }
 function minersPath(account) {
   const list = opened.get(account);
@@ -39,6 +48,7 @@ async function loadList(account) {
     list.offset = 0; // so many have left
     return loadList(account);
   }
+  if (reply) noteGone(list, reply);
   list.failed = failed;
   list.reply = reply || list.reply;
   showMiners(account);
@@ -51,13 +61,17 @@ function showMiners(account) {
   const { reply, failed } = list;
   if (!reply) return refresh(place, el("div", { class: "summary dim" }, failed || "…"));
   const phases = Object.entries(reply.phases).sort((a, b) => b[1] - a[1]).map(([phase, n]) => count(n) + " " + phase).join(", ");
+  const gone = [...list.gone].sort((a, b) => b[1] - a[1]);
+  const row = accountsReply.accounts.find((a) => a.account === account);
   const last = reply.offset + reply.miners.length, parts = reply.total > reply.miners.length;
   refresh(place,
     el("div", { class: "summary" }, plural(reply.total, "miner") + ": " + phases, " ",
       reply.silent ? el("button", { type: "button", class: "badge warn", "data-do": "silent", "data-account": account, title: "show them first" }, count(reply.silent) + " without a share for " + span(reply.silent_at)) : null,
+      gone.length ? el("span", { class: "badge bad gone" }, "gone since this list was opened: " + gone.slice(0, 8).map(([worker, at]) => shortName(account, worker) + " (" + span(serverNow - at) + " ago)").join(", ") + (gone.length > 8 ? " and " + count(gone.length - 8) + " more" : "")) : null, " ",
       failed ? el("span", { class: "badge bad" }, failed) : null,
       parts ? el("span", { class: "pages" }, count(reply.offset + 1) + " to " + count(last) + " shown ",
-        turner(account, "previous", Math.max(0, reply.offset - reply.max_rows), reply.offset > 0), " ", turner(account, "next", last, last < reply.total)) : null),
+        turner(account, "previous", Math.max(0, reply.offset - reply.max_rows), reply.offset > 0), " ", turner(account, "next", last, last < reply.total)) : null,
+      row ? el("div", { class: "dim small" }, "Hashrate over " + windows(row.hashrate) + (reasons(row.refused_by_reason) ? ". Refused since the start: " + reasons(row.refused_by_reason) : "") + ".") : null),
     ...scrolled("miners of " + account, el("table", { class: "miners" }, headings(minerColumns, list, "sort-miners", account),
       el("tbody", null, ...reply.miners.flatMap((m) => minerRows(m, minerColumns))))));
 }
@@ -65,10 +79,14 @@ function turner(account, title, offset, can) {
   return el("button", { type: "button", class: "plain", "data-do": "page", "data-account": account, "data-offset": offset, disabled: can ? undefined : "" }, title);
 }
 
+// shortName is a worker's name without its sub-account.
+function shortName(account, worker) {
+  const prefix = account.toLowerCase() + ".";
+  return worker.toLowerCase().startsWith(prefix) && worker.length > prefix.length ? worker.slice(prefix.length) : worker;
+}
 const minerCells = {
   worker: (m, short) => {
-    const prefix = m.account + ".", name = short && m.worker.toLowerCase().startsWith(prefix.toLowerCase()) && m.worker.length > prefix.length ? m.worker.slice(prefix.length) : m.worker;
-    return opener("open-miner", { "data-miner": minerKey(m), title: m.worker }, openMiners.has(minerKey(m)), name || "not authorized");
+    return opener("open-miner", { "data-miner": minerKey(m), title: m.worker }, openMiners.has(minerKey(m)), (short ? shortName(m.account, m.worker) : m.worker) || "not authorized");
   },
   account: (m) => m.account || "–",
   hashrate: (m) => hashrate(m.hashrate_15m),
