@@ -9,6 +9,7 @@ import (
 	"os"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,6 +31,8 @@ type poolConn struct {
 	r    *bufio.Reader
 	done chan struct{} // closed by close
 	once sync.Once
+
+	heard atomic.Uint64 // lines and binary messages read so far
 
 	// Only the serve goroutine touches these.
 	configured       bool
@@ -93,6 +96,20 @@ func (c *poolConn) close() {
 	})
 }
 
+// owes reports whether answers wait to be sent.
+func (c *poolConn) owes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.delayed) > 0 || len(c.pending) > 0
+}
+
+// isReady reports whether the handshake is over.
+func (c *poolConn) isReady() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ready
+}
+
 // serve reads until the connection ends.
 func (c *poolConn) serve() {
 	defer c.p.wg.Done()
@@ -105,6 +122,7 @@ func (c *poolConn) serve() {
 		if err != nil {
 			return
 		}
+		c.heard.Add(1)
 		if first[0] == agentMagic {
 			if err = c.hearAgent(); err != nil {
 				return

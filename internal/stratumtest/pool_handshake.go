@@ -195,14 +195,19 @@ func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, b
 	return text, true
 }
 
-// lookAgainAfter is how long two connections may have the same extranonce: a
-// proxy that renews a connection keeps the former one until the new one is ready
-// and the answers that are on their way have come, which takes longer on a busy
-// machine.
-const lookAgainAfter = 750 * time.Millisecond
+// A proxy that renews a connection keeps the former one until the new one is ready
+// and the answers that are on their way have come. So two connections may have the
+// same extranonce until nothing has happened on the former one for lookTimes looks
+// in a row, or for mostLooks looks. A busy machine, which delays the end of a
+// connection, has fewer looks in a second too: a ticker drops those it is late for.
+const (
+	lookEvery = 50 * time.Millisecond
+	lookTimes = 15
+	mostLooks = 300
+)
 
-// claimExtranonce counts a fault if another live connection has the same one
-// and still has it lookAgainAfter later.
+// claimExtranonce counts a fault if another live connection has the same one and
+// keeps it without need.
 func (c *poolConn) claimExtranonce(extranonce string) {
 	if len(extranonce) < 8 {
 		return // too short to tell all connections apart
@@ -221,15 +226,28 @@ func (c *poolConn) claimExtranonce(extranonce string) {
 
 func (c *poolConn) lookAgain(other *poolConn, extranonce string) {
 	defer c.p.wg.Done()
-	t := time.NewTimer(lookAgainAfter)
-	defer t.Stop()
-	select {
-	case <-other.done:
-	case <-c.done:
-	case <-t.C:
-		c.p.count.duplicateExtranonces.Add(1)
-		c.p.fault(c, "extranonce %s is also that of connection %d", extranonce, other.id)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var heard uint64
+	for looks, silent := 0, 0; silent < lookTimes && looks < mostLooks; looks++ {
+		select {
+		case <-other.done:
+			return
+		case <-c.done:
+			return
+		case <-tick.C:
+		}
+		silent++
+		now := other.heard.Load()
+		if !c.isReady() {
+			now += c.heard.Load()
+		}
+		if now != heard || other.owes() || c.owes() {
+			heard, silent = now, 0
+		}
 	}
+	c.p.count.duplicateExtranonces.Add(1)
+	c.p.fault(c, "extranonce %s is also that of connection %d", extranonce, other.id)
 }
 
 func (c *poolConn) subscribeResult(extranonce, userAgent string) string {
