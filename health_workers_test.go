@@ -193,7 +193,6 @@ func TestDislikedUserAgentIsNobodyElsesTrouble(t *testing.T) {
 			}
 			accounts := append([]string{"alice"}, testkit.ManyAccounts("a", 4)...)
 			sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", addrs...))
-			sw.setTiming(func(tm *timing) { tm.poolHandshake = time.Second })
 			crew := testkit.GoodCrew(t, sw.addr, 20, accounts...)
 			bad := func(i int) string { return fmt.Sprintf("%s.%d", accounts[i%len(accounts)], i) }
 			stop := badCrowd(t, sw.addr, 20, 20*time.Millisecond, bad, "odd/1")

@@ -28,12 +28,13 @@ func (h hashrateOf) near(want float64) bool {
 // shares after it still count with their difficulty, which the pool told only
 // once.
 func TestUpgradeKeepsHashrates(t *testing.T) {
+	t.Parallel()
 	pool := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 6})
 	c := daemontest.FileConfig(pool)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
 	p := daemontest.Start(t, c, map[string]string{"alice": "btc"})
-	const shares, perShare = 20.0, 64.0 // a second, hashes
-	miner := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.1", Rate: shares})
+	const perShare = 64.0 // hashes
+	miner := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.1", Rate: 20})
 	testkit.WaitPool(t, miner, "btc")
 	began := time.Now()
 	get := func(path string, into any) {
@@ -49,6 +50,8 @@ func TestUpgradeKeepsHashrates(t *testing.T) {
 	}
 	check := func(when string) {
 		t.Helper()
+		// A miner on a busy machine finds fewer shares than it is meant to.
+		want := perShare * float64(miner.Stats().Accepted) / time.Since(began).Seconds()
 		var accounts struct {
 			Accounts []struct{ Hashrate map[string]hashrateOf }
 		}
@@ -65,12 +68,12 @@ func TestUpgradeKeepsHashrates(t *testing.T) {
 			t.Fatalf("%s: %+v %+v", when, accounts, found)
 		}
 		for _, window := range []string{"1m", "15m", "1h", "24h"} {
-			if h := accounts.Accounts[0].Hashrate[window]; !h.near(shares * perShare) {
-				t.Errorf("%s the sub-account's hashrate over %s is %v", when, window, text(h))
+			if h := accounts.Accounts[0].Hashrate[window]; !h.near(want) {
+				t.Errorf("%s the sub-account's hashrate over %s is %v, want about %.0f", when, window, text(h), want)
 			}
 		}
-		if m := found.Miners[0]; !m.Recent.near(shares*perShare) || !m.Average.near(shares*perShare) || m.Unknown > 0 {
-			t.Errorf("%s the miner has %v and %v, %d unknown", when, text(m.Recent), text(m.Average), m.Unknown)
+		if m := found.Miners[0]; !m.Recent.near(want) || !m.Average.near(want) || m.Unknown > 0 {
+			t.Errorf("%s the miner has %v and %v, want about %.0f; %d unknown", when, text(m.Recent), text(m.Average), want, m.Unknown)
 		}
 	}
 	time.Sleep(time.Until(began.Add(12 * time.Second)))

@@ -366,13 +366,22 @@ func RefusalAnswer(text string) string { return `{"id":2,"result":null,"error":`
 const ConnectFailed = `{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`
 
 // WantPrompt has a miner log in, which must be served within a second by the
-// pool named.
+// pool named. On a busy machine everything takes longer: a miner that logs in at the
+// same time at a pool of its own, without a switcher, tells how much. It has about a
+// fifth of the steps.
 func WantPrompt(t testing.TB, addr, worker, pool string) {
 	t.Helper()
+	direct := StartChoosyPool(t, "direct", nil)
+	control := make(chan time.Duration, 1)
+	go func() {
+		l := LogIn(direct.Addr(), worker, "stratumtest/1.0")
+		l.Close()
+		control <- l.Took
+	}()
 	l := LogIn(addr, worker, "stratumtest/1.0")
 	defer l.Close()
-	if l.Pool != pool || l.Took > time.Second {
-		t.Errorf("%s: pool %q after %v, answer %q; want %q within 1 s", worker, l.Pool, l.Took.Round(time.Millisecond), l.Answer, pool)
+	if limit := time.Second + 5*<-control; l.Pool != pool || l.Took > limit {
+		t.Errorf("%s: pool %q after %v, answer %q; want %q within %v", worker, l.Pool, l.Took.Round(time.Millisecond), l.Answer, pool, limit.Round(time.Millisecond))
 	}
 }
 
