@@ -10,7 +10,7 @@ LDFLAGS := -X main.version=$(VERSION)
 # The program runs on Linux; elsewhere it has to build.
 CROSS := darwin windows
 
-.PHONY: help build test unit e2e test-portable test-fuzz torture lint vulncheck cover bench demo practice package install clean
+.PHONY: help build test unit e2e test-main test-packages test-portable test-fuzz torture lint vulncheck cover bench demo practice package install clean
 
 help:
 	@echo "make build    build ./stratumSwitcher"
@@ -30,27 +30,34 @@ help:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o stratumSwitcher .
 
-# The relay for systems other than Linux is tested here too. Unit tests mostly
-# wait, so it and fuzzing go on beside them, when they leave time for it.
+# Tests mostly wait, so more of them run side by side than there are cores. Those of
+# load, memory and time are not parallel: they come first in their package.
+TESTS := $(GO) test -race -count=1 -parallel 8 -timeout 14m
+
+# First the tests of package main; the other packages, the relay of other systems and
+# fuzzing take what time they leave. Then the built daemon has the machine for itself.
 test:
 	./scripts/install-test-tools.sh
-	@$(MAKE) --no-print-directory -j3 --output-sync=target test-portable test-fuzz unit
-	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory -j4 --output-sync=target test-main test-packages test-portable test-fuzz
+	$(TESTS) -tags e2e ./e2e
+
+test-main:
+	$(TESTS) -tags e2e .
+
+test-packages:
+	nice -n 5 $(TESTS) -tags e2e $$($(GO) list ./... | sed '1d;/\/e2e$$/d')
 
 # What needs more than Go has the build tag e2e.
 unit:
-	$(GO) test -race -count=1 -parallel 4 -timeout 8m ./...
+	$(TESTS) ./...
 	@echo "unit tests passed; make e2e runs the tests of the built daemon: see e2e/doc.go"
 
-# Tests of load, memory and time are not parallel: they run alone, before all that
-# mostly wait and run side by side, more of them than there are cores. Packages run
-# one after the other for the same reason.
 E2E_FILES := $(shell grep -l '^//go:build.*e2e' *_test.go internal/*/*_test.go)
 E2E_UNIT  := -run '$(shell grep -ho '^func Test[A-Za-z0-9_]*' $(E2E_FILES) | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')' $(sort $(patsubst ././,.,$(addprefix ./,$(dir $(E2E_FILES)))))
 e2e:
 	./scripts/install-test-tools.sh
-	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m ./e2e
-	$(GO) test -tags e2e -race -count=1 -parallel 4 -timeout 14m -p 1 $(E2E_UNIT)
+	$(TESTS) -tags e2e ./e2e
+	$(TESTS) -tags e2e $(E2E_UNIT)
 
 test-portable:
 	nice -n 15 $(GO) test -count=1 -timeout 10m -tags portable_relay -run 'TestRelay|TestSession' . ./internal/relay

@@ -70,6 +70,7 @@ func coinFileVariants(t *testing.T) (dir string, names []string) {
 // A configuration passes -check if and only if the daemon starts with it, and
 // if it does not, both say why in the same words.
 func TestCheckMeansStarts(t *testing.T) {
+	t.Parallel()
 	const rounds = 400
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -55,6 +55,7 @@ func (st *runtimeState) shift(d time.Duration) {
 // and the pages show nothing that lies in the future or later than what came
 // after it.
 func TestUpgradeClockSet(t *testing.T) {
+	t.Parallel()
 	for name, d := range map[string]time.Duration{
 		"back by a day":       24 * time.Hour,
 		"back by 50 years":    50 * 365 * 24 * time.Hour,

@@ -15,6 +15,7 @@ import (
 
 // A share for a job of the pool that was left is translated for that pool.
 func TestSessionLateSharesOfOwnPools(t *testing.T) {
+	t.Parallel()
 	one, two := ownPool(t, "one", 4, 8), ownPool(t, "two", 7, 8)
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
 	pools := []*stratumtest.Pool{one, session, two}
@@ -49,6 +50,7 @@ func TestSessionLateSharesOfOwnPools(t *testing.T) {
 
 // Backups and the pool itself need not give the same sizes.
 func TestSessionOwnFailover(t *testing.T) {
+	t.Parallel()
 	first, tooSmall, backup := ownPool(t, "first", 4, 8), ownPool(t, "small", 4, 3), ownPool(t, "backup", 2, 5)
 	coins := newMemoryCoins(map[string]string{"alice": "first"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{first}, func(c *Config) {
@@ -84,6 +86,7 @@ func TestSessionOwnFailover(t *testing.T) {
 
 // A pool that comes back gives another extranonce.
 func TestSessionOwnPoolRestarts(t *testing.T) {
+	t.Parallel()
 	pool := ownPool(t, "own", 8, 7)
 	coins := newMemoryCoins(map[string]string{"alice": "own"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{pool}, withKinds(pool))
@@ -201,6 +204,7 @@ func TestSessionSmallPoolStaysOpen(t *testing.T) {
 // A miner at a pool's own extranonce is given whatever comes next: the pool's
 // new one, its own where that fits, another pool's own.
 func TestSessionOwnExtranonceGiven(t *testing.T) {
+	t.Parallel()
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
 	small, tiny, large := ownPool(t, "small", 4, 4), ownPool(t, "tiny", 0, 3), ownPool(t, "large", 8, 8)
 	pools := []*stratumtest.Pool{session, small, large, tiny}

@@ -16,6 +16,7 @@ import (
 // What a pool gave counts on when it is out, over restarts and upgrades. A miner
 // that is connected keeps what it was given.
 func TestExtranonceSizesAreKept(t *testing.T) {
+	t.Parallel()
 	pool, other := ownPool(t, "own", 4, 12), ownPool(t, "other", 4, 8)
 	c := daemontest.FileConfig(pool)
 	c.PoolsPick(pool)
@@ -65,6 +66,7 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 // A directory that cannot be written to is told once, and is no reason for
 // anything else to fail.
 func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
+	t.Parallel()
 	pool := ownPool(t, "own", 4, 8)
 	c := daemontest.FileConfig(pool)
 	c.PoolsPick(pool)
@@ -81,6 +83,7 @@ func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
 
 // An upgrade within the second that a pool has to tell its difficulty.
 func TestUpgradeDefaultDifficulty(t *testing.T) {
+	t.Parallel()
 	sc := &scene{t: t, pools: make(map[string]*testkit.ScriptedPool)}
 	c := daemontest.FileConfig()
 	for _, name := range []string{"btc", "bcc"} {

@@ -98,6 +98,7 @@ func TestExtranonceSizesAsked(t *testing.T) {
 // Miners wait for the answers, each address gets exactly one request, and what
 // else the pool says before it answers does no harm.
 func TestExtranonceSizesWait(t *testing.T) {
+	t.Parallel()
 	p, silent := testkit.StartScriptedPool(t), testkit.StartScriptedPool(t)
 	began := time.Now()
 	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, p.Addr())
@@ -134,6 +135,7 @@ func TestExtranonceSizesWait(t *testing.T) {
 // An address that was out is asked when it is back, also if its size is known.
 // A smaller size counts at once, a larger one only by the survey.
 func TestExtranonceSizesChange(t *testing.T) {
+	t.Parallel()
 	addr := unusedAddr(t)
 	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, addr)
 	wantSize(t, sw.addr, 3)

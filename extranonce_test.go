@@ -264,6 +264,7 @@ func TestTranslationSurvivesOddLines(t *testing.T) {
 
 // A miner that rolls versions can mine at a pool that does not know of it.
 func TestSessionPoolWithoutRolling(t *testing.T) {
+	t.Parallel()
 	for name, modes := range map[string]stratumtest.Modes{
 		"says so":   {NoVersionRolling: true},
 		"is silent": {IgnoreConfigure: true},

@@ -113,6 +113,7 @@ func checkProgram(t *testing.T, p *program) {
 // A miner that was not written here, at pools of all kinds, ours and one that
 // was not written here either.
 func TestThirdPartyPrograms(t *testing.T) {
+	t.Parallel()
 	js := startProgram(t, "pool.js", "js", "8", "3")
 	addr := "127.0.0.1:" + strings.Fields(js.wait(`^listening \d+$`, 1))[1]
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})

@@ -16,6 +16,7 @@ import (
 // Miners at pools of all kinds go on over upgrades, while pools rotate their
 // extranonce and coins change.
 func TestUpgradeOwnExtranonce(t *testing.T) {
+	t.Parallel()
 	for _, kinds := range []string{"both kinds", "pool only"} {
 		t.Run(kinds, func(t *testing.T) {
 			t.Parallel()
@@ -119,6 +120,7 @@ func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *ownScene, second *t
 // shares of before and after; then with an answer owed by the pool that was
 // left, and a late share for it.
 func TestUpgradeMidRotation(t *testing.T) {
+	t.Parallel()
 	p, s, second := startOwnProcess(t)
 	s.pool.SendLine(setExtranonce("bb", 6))
 	s.share(3, "a", "80aabbcc")
@@ -171,6 +173,7 @@ func TestUpgradeMidRotation(t *testing.T) {
 // A link's rules outlast what the configuration says of its coin, over as many
 // upgrades as there may be.
 func TestUpgradeFormerOwnPool(t *testing.T) {
+	t.Parallel()
 	p, s, _ := startOwnProcess(t)
 	p.SetCoins(map[string]string{"alice": "second"})
 	time.Sleep(10 * time.Millisecond)
@@ -197,6 +200,7 @@ func TestUpgradeFormerOwnPool(t *testing.T) {
 // With a session coin added to pool coins, miners keep their one byte, and
 // those that come get the session ID.
 func TestUpgradeToSessionPools(t *testing.T) {
+	t.Parallel()
 	own := ownPool(t, "own", 4, 8)
 	session := testkit.StartPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
 	c := daemontest.FileConfig(own)

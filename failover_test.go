@@ -101,6 +101,7 @@ func miningPool(t *testing.T, name, addr string) *stratumtest.Pool {
 // A new miner gets the first address that serves, whatever ails those before
 // it. No miner is refused for that.
 func TestFailoverInOrder(t *testing.T) {
+	t.Parallel()
 	second := miningPool(t, "second", "")
 	third := miningPool(t, "third", "")
 	dead := startDeadPool(t, "", false)
@@ -212,6 +213,7 @@ func TestFailoverAndBack(t *testing.T) {
 
 // A pool that says nothing for PoolIdleSeconds is as good as dead.
 func TestFailoverPoolIdle(t *testing.T) {
+	t.Parallel()
 	silent := startPool(t, stratumtest.PoolOptions{Name: "silent", ShareBits: 4})
 	lively := startPool(t, stratumtest.PoolOptions{Name: "lively", ShareBits: 4, JobInterval: 300 * time.Millisecond})
 	start := func(idle int, addrs ...string) (*testSwitcher, *stratumtest.Miner) {
@@ -286,6 +288,7 @@ func TestFailoverClientReconnect(t *testing.T) {
 // All addresses are down: a new miner is told so in time, one that waits is
 // served as soon as one of them is back.
 func TestFailoverAllDown(t *testing.T) {
+	t.Parallel()
 	addrs := []string{unusedAddr(t), unusedAddr(t)}
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), nil, backups(addrs...))
 	sw.setTiming(func(tm *timing) { tm.poolHandshake = 2 * time.Second })
@@ -344,6 +347,7 @@ func TestFailoverAllDown(t *testing.T) {
 // Miners of a pool that goes away and of one that is down for a switch do not
 // wait for their timers when it is back.
 func TestFailoverWaitingAreServedAtOnce(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc", "bob": "bcc"}), []*stratumtest.Pool{btc, bcc}, nil)
 	sw.setTiming(func(tm *timing) {

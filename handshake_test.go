@@ -197,6 +197,7 @@ func expectNoMore(t testing.TB, sw *testSwitcher, miner, link *stratumtest.Raw) 
 
 // TestSessionHandshakeDocument plays each transcript of docs/handshakes.md.
 func TestSessionHandshakeDocument(t *testing.T) {
+	t.Parallel()
 	cases := handshakeCases(t)
 	if len(cases) < 60 {
 		t.Errorf("only %d transcripts", len(cases))

@@ -34,6 +34,7 @@ var logLine = regexp.MustCompile(`^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ [a-z_]
 // Nothing that miners and pools say makes lines of the log, controls of a
 // terminal, markup, series of metrics or nodes elsewhere.
 func TestInjection(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	admin := zktest.NewAdmin(t, server.Addr())
 	root := fmt.Sprintf("/injection%d", zktest.Roots.Add(1))

@@ -50,6 +50,7 @@ func entries(m *sessionManager, s *coins.ZooKeeper, recorder *statusRecorder) ma
 
 // After short sessions of all kinds each map and list is as long as before.
 func TestShortSessionsLeaveNoEntries(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	admin := zktest.NewAdmin(t, server.Addr())
 	pool := shortPool(t)

@@ -15,6 +15,7 @@ import (
 // every module that go.mod requires has one,
 // except those that only the tools of "make lint" need.
 func TestLicences(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if out, err := exec.Command("./scripts/licences.sh", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -268,6 +268,7 @@ func TestLineSeverity(t *testing.T) {
 // What the product does not do: the library's Fatal and Exit would end the
 // process before the queues are empty.
 func TestNothingEndsTheProcessByTheLog(t *testing.T) {
+	t.Parallel()
 	ends := regexp.MustCompile(`glog\.(Fatal|Exit)|\blog\.(Fatal|Panic)`)
 	check := func(path string, source fs.DirEntry, err error) error {
 		switch {

@@ -28,6 +28,7 @@ var ownMetric = regexp.MustCompile(`\b(?:stratum_switcher|process)_[a-z_]+\b`)
 // Rules, dashboard and manual name no metric that does not exist, and the
 // manual names all that do.
 func TestMetricsNamesInFiles(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc, bcc})
 	miner := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"})

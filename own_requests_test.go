@@ -137,6 +137,7 @@ func TestAnswersInOtherForms(t *testing.T) {
 // A day of requests that the pool never answers: shares are counted and
 // answered as ever, and a drain ends in its time.
 func TestUnansweredRequests(t *testing.T) {
+	t.Parallel()
 	sc, btc := startScene(t, "bitcoin", func(c *Config) { c.DrainSeconds = 1 }, "btc", "bcc")
 	const n = 8640
 	var out strings.Builder

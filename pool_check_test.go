@@ -83,6 +83,7 @@ func TestCheckPools(t *testing.T) {
 // A pool that says nothing, too much or nonsense is given up in time, in words,
 // and does not hold up the others.
 func TestCheckPoolsHostile(t *testing.T) {
+	t.Parallel()
 	var pools [6]*testkit.ScriptedPool
 	for i := range pools {
 		pools[i] = testkit.StartScriptedPool(t)

@@ -17,6 +17,7 @@ import (
 // for a moment when the name is dialled: a miner need not wait for the silent
 // one when the other is back.
 func TestPoolDialTriesAnIPThatIsBack(t *testing.T) {
+	t.Parallel()
 	t.Run("out", func(t *testing.T) {
 		poolDialBack(t, func(sw *testSwitcher, live *endpoint, _ *stratumtest.Pool) func() {
 			sw.health.mu.Lock()

@@ -61,6 +61,7 @@ const (
 // A pool that is hostile before its link is ready: the miner is told, little is
 // kept meanwhile, and another pool's miner mines on.
 func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
+	t.Parallel()
 	notification := `{"id":null,"method":"client.show_message","params":["` + strings.Repeat("m", 900) + `"]}` + "\n"
 	for _, c := range []struct {
 		name, extranonce string
@@ -250,6 +251,7 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 
 // A miner's further workers have an end in number and in size.
 func TestHostileWorkers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, params string
 		known        func(n int) bool

@@ -11,6 +11,7 @@ import (
 
 // Tests that docs/reliability.md names are there.
 func TestReliabilityNamesTests(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("docs/reliability.md")
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,7 @@ func encoded(t *testing.T, st *runtimeState) []byte {
 
 // What is encoded in parallel is the same JSON for any reader.
 func TestStateFileIsOneJSON(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{0, 1, 2, 3, 1000} {
 		want := manySessions(n)
 		content := encoded(t, want)

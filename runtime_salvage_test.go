@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 )
@@ -15,40 +16,48 @@ func oneByteBroken(b byte, rng *rand.Rand) []byte {
 // TestStateFileDamaged: whichever byte is broken, one session is lost at most,
 // two if it was the line end between them, and what is left is as it was.
 func TestStateFileDamaged(t *testing.T) {
-	const seed = 20
-	rng := rand.New(rand.NewPCG(seed, 0))
+	t.Parallel()
 	for _, n := range []int{0, 1, 3} {
-		want := manySessions(n)
-		want.Config, want.ListenAddr, want.ListenFD, want.NextIndex = defaultConfig(), "127.0.0.1:18080", 9, 200
-		for i := range want.SessionDatas {
-			want.SessionDatas[i].ClientConnFD, want.SessionDatas[i].ServerConnFD = 10+2*i, 11+2*i
-			want.Descriptors = append(want.Descriptors, want.SessionDatas[i].descriptors()...)
-		}
-		content := encoded(t, want)
-		for at, b := range content {
-			for _, broken := range oneByteBroken(b, rng) {
-				if broken == b {
-					continue
-				}
-				damaged := bytes.Clone(content)
-				damaged[at] = broken
-				st, err := decodeState(damaged)
-				if err != nil {
-					t.Fatalf("%d sessions, byte %d is %q instead of %q: %v\n%s", n, at, broken, b, err, damaged[max(0, at-40):min(len(damaged), at+40)])
-				}
-				if len(st.SessionDatas) < n-1 {
-					t.Fatalf("%d sessions, byte %d is %q instead of %q: %d are left", n, at, broken, b, len(st.SessionDatas))
-				}
-				if st.ListenFD != 9 || st.ListenAddr != want.ListenAddr || st.ServerID != 3 || st.Version != runtimeVersion || st.Config == nil || st.NextIndex != 200 {
-					t.Fatalf("%d sessions, byte %d is %q instead of %q: got %+v", n, at, broken, b, st)
-				}
-				if lost := n - len(st.SessionDatas); lost > 0 && len(st.orphans) != 2*n {
-					t.Fatalf("byte %d is %q instead of %q: descriptors %v to close of %d lost sessions", at, broken, b, st.orphans, lost)
-				}
-				for _, ss := range st.SessionDatas {
-					if w := want.SessionDatas[ss.SessionID]; ss.Account != w.Account || ss.ClientConnFD != w.ClientConnFD || ss.ServerConnFD != w.ServerConnFD {
-						t.Fatalf("byte %d is %q instead of %q: session %+v", at, broken, b, ss)
-					}
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			stateFileDamaged(t, n)
+		})
+	}
+}
+
+func stateFileDamaged(t *testing.T, n int) {
+	const seed = 20
+	rng := rand.New(rand.NewPCG(seed, uint64(n)))
+	want := manySessions(n)
+	want.Config, want.ListenAddr, want.ListenFD, want.NextIndex = defaultConfig(), "127.0.0.1:18080", 9, 200
+	for i := range want.SessionDatas {
+		want.SessionDatas[i].ClientConnFD, want.SessionDatas[i].ServerConnFD = 10+2*i, 11+2*i
+		want.Descriptors = append(want.Descriptors, want.SessionDatas[i].descriptors()...)
+	}
+	content := encoded(t, want)
+	for at, b := range content {
+		for _, broken := range oneByteBroken(b, rng) {
+			if broken == b {
+				continue
+			}
+			damaged := bytes.Clone(content)
+			damaged[at] = broken
+			st, err := decodeState(damaged)
+			if err != nil {
+				t.Fatalf("%d sessions, byte %d is %q instead of %q: %v\n%s", n, at, broken, b, err, damaged[max(0, at-40):min(len(damaged), at+40)])
+			}
+			if len(st.SessionDatas) < n-1 {
+				t.Fatalf("%d sessions, byte %d is %q instead of %q: %d are left", n, at, broken, b, len(st.SessionDatas))
+			}
+			if st.ListenFD != 9 || st.ListenAddr != want.ListenAddr || st.ServerID != 3 || st.Version != runtimeVersion || st.Config == nil || st.NextIndex != 200 {
+				t.Fatalf("%d sessions, byte %d is %q instead of %q: got %+v", n, at, broken, b, st)
+			}
+			if lost := n - len(st.SessionDatas); lost > 0 && len(st.orphans) != 2*n {
+				t.Fatalf("byte %d is %q instead of %q: descriptors %v to close of %d lost sessions", at, broken, b, st.orphans, lost)
+			}
+			for _, ss := range st.SessionDatas {
+				if w := want.SessionDatas[ss.SessionID]; ss.Account != w.Account || ss.ClientConnFD != w.ClientConnFD || ss.ServerConnFD != w.ServerConnFD {
+					t.Fatalf("byte %d is %q instead of %q: session %+v", at, broken, b, ss)
 				}
 			}
 		}

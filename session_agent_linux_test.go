@@ -32,6 +32,7 @@ func allRegistrations() []byte {
 // An agent with as many workers as it may have is moved, also if the next pool
 // is slow to read of them.
 func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
+	t.Parallel()
 	btc, bcc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4}), testkit.StartScriptedPool(t)
 	// So that the kernel does not take all of it.
 	raw, err := bcc.Ln.(*net.TCPListener).SyscallConn()

@@ -12,6 +12,7 @@ import (
 )
 
 func TestSessionAgentKeepsItsWorkers(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	pools := map[string]*stratumtest.Pool{"btc": btc, "bcc": bcc}
 	coins := newMemoryCoins(map[string]string{"agent": "btc"})
@@ -113,6 +114,7 @@ func (sw *testSwitcher) counts(t *testing.T, account string) [3]uint64 {
 // A pool that does not answer binary shares is made up for, once the agent was
 // told that they are answered. Both kinds of agents get the version mask in time.
 func TestSessionAgentAtAPoolThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	for _, old := range []bool{false, true} {
 		t.Run(fmt.Sprintf("old %v", old), func(t *testing.T) {
 			btc, bcc := twoPools(t)
@@ -162,6 +164,7 @@ func TestSessionAgentAtAPoolThatDoesNotAnswer(t *testing.T) {
 // Late shares go to the pool of their job, and the answers to all come back
 // under the agent's numbers and in its order.
 func TestSessionAgentLateShares(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"agent": "btc"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
@@ -334,6 +337,7 @@ func FuzzAgentMessages(f *testing.F) {
 // A proxy may bring a farm's miners on one connection, and all of them are told
 // to the next pool.
 func TestSessionManyFurtherWorkers(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)

@@ -406,6 +406,7 @@ func TestDrainLostPool(t *testing.T) {
 // A miner is not read from while its pool is lost. A share it has sent meanwhile
 // still goes to the former pool whose job it is for, however long that took.
 func TestDrainOutlastsAReconnect(t *testing.T) {
+	t.Parallel()
 	const linger = 300 * time.Millisecond
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.sw.setTiming(func(tm *timing) { impatient(tm); tm.poolHandshake = testWait })

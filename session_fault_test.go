@@ -163,6 +163,7 @@ func threePools(t *testing.T) (sw *testSwitcher, m *stratumtest.Miner, btc, bcc,
 }
 
 func TestSessionLastCoinWins(t *testing.T) {
+	t.Parallel()
 	t.Run("another coin during a switch", func(t *testing.T) {
 		sw, m, _, bcc, _ := threePools(t)
 		bcc.SetModes(stratumtest.Modes{Hang: true})
@@ -375,6 +376,7 @@ func checkAfterLoss(t *testing.T, m *stratumtest.Miner, pools ...*stratumtest.Po
 }
 
 func TestSessionPoolLost(t *testing.T) {
+	t.Parallel()
 	start := func(t *testing.T) (*testSwitcher, *stratumtest.Miner, *stratumtest.Pool, *stratumtest.Pool) {
 		btc, bcc := twoPools(t)
 		sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc, bcc}, nil)
@@ -495,6 +497,7 @@ func TestSessionPoolLost(t *testing.T) {
 // long as noPool says, so that its own failover can act, and nothing of it is
 // left. The pool is dialled a few times only.
 func TestSessionPoolGoneForGood(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
@@ -536,6 +539,7 @@ func TestSessionPoolGoneForGood(t *testing.T) {
 // A pool that is there for moments only: the tries made because it seems to be
 // back do not count, so the miner is kept as long as with a pool that is away.
 func TestSessionPoolComesAndGoes(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc, bcc}, nil)
 	m := steadyMiner(t, sw, "alice.1")

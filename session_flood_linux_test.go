@@ -243,6 +243,7 @@ func TestFloodOfSlowPeers(t *testing.T) {
 // A miner that asks without end and takes no answer is not read from before it
 // does, in the handshake or mining, and closed when its time is up.
 func TestMinerThatTakesNoAnswers(t *testing.T) {
+	t.Parallel()
 	for _, mining := range []bool{false, true} {
 		t.Run(fmt.Sprintf("mining=%v", mining), func(t *testing.T) {
 			sw := startLimited(t, func(*Config) {})

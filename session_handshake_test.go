@@ -17,6 +17,7 @@ import (
 
 // Ids come back as sent, whatever they are.
 func TestSessionHandshakeIDs(t *testing.T) {
+	t.Parallel()
 	ids := []struct{ sent, back string }{
 		{`1`, `1`}, {`0`, `0`}, {`-7`, `-7`}, {`1.50`, `1.50`}, {`12345678901234567890123`, `12345678901234567890123`},
 		{`"abc"`, `"abc"`}, {`""`, `""`}, {`"1"`, `"1"`}, {`"a\"b\\\u00e9é\/"`, `"a\"b\\\u00e9é\/"`}, {`"auth"`, `"auth"`}, {`"subscribe"`, `"subscribe"`},
@@ -126,6 +127,7 @@ func TestSessionHandshakeMaskUnasked(t *testing.T) {
 
 // Each pool gets the whole handshake: at a switch, and when it was lost.
 func TestSessionHandshakeAtEachPool(t *testing.T) {
+	t.Parallel()
 	sw, btc, bcc := startScripted(t, "bitcoin", nil)
 	miner := stratumtest.DialRaw(t, sw.addr)
 	miner.Send(joinLines(
@@ -190,6 +192,7 @@ func TestSessionHandshakeEarlyRequests(t *testing.T) {
 
 // A pool without work for the moment is no reason to keep the miner waiting.
 func TestSessionHandshakeNoJob(t *testing.T) {
+	t.Parallel()
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
 	miner := stratumtest.DialRaw(t, sw.addr)
 	miner.Send(joinLines(textSubscribe, textAuthorize))

@@ -22,6 +22,7 @@ func pad(n int) string {
 }
 
 func TestSessionLineLimit(t *testing.T) {
+	t.Parallel()
 	sw, btc := startHostile(t)
 	for _, stage := range []struct {
 		name string

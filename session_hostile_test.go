@@ -225,6 +225,7 @@ func TestSessionSlowAndFastWriters(t *testing.T) {
 }
 
 func TestSessionDeadlines(t *testing.T) {
+	t.Parallel()
 	sw, _ := startHostile(t)
 	set := func(first, authorize time.Duration) {
 		sw.setTiming(func(tm *timing) { tm.firstByte, tm.authorize = first, authorize })
@@ -289,6 +290,7 @@ func TestSessionDeadlines(t *testing.T) {
 // A miner that takes nothing: the switcher keeps little for it, closes it after
 // the write timeout, and other miners notice nothing.
 func TestSessionMinerNeverReads(t *testing.T) {
+	t.Parallel()
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 60 << 10})
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, nil)
 	for _, l := range sw.loops {

@@ -110,6 +110,7 @@ func (m *testSwitcher) waitingBytes() (n int) {
 // A mining.configure after the authorization goes to the pool, and to each next
 // one. What a pool says of it late is told.
 func TestSessionConfigureLate(t *testing.T) {
+	t.Parallel()
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	const configure = `{"id":9,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`
 	sc.miner.SendLine(configure)

@@ -110,6 +110,7 @@ func TestWorkOfThePoolsDefault(t *testing.T) {
 // Ten miners of three rates over two coins, whose pools change the difficulty,
 // with switches in between: hashrates are those that the pools' own counts give.
 func TestHashratesOfSimulatedMiners(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc", "bob": "bcc", "carol": "btc"})
 	began := time.Now()

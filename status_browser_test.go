@@ -17,6 +17,7 @@ import (
 const hostileName = `<img src=x onerror="alert(1)"><script>document.title='owned'</script>`
 
 func TestStatusPageInBrowser(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc", "bob": "bcc", hostileName: "btc"})
 	m, server := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc})

@@ -117,6 +117,7 @@ func (s *testStatus) accountRows(query string) accountsReply {
 }
 
 func TestStatusShowsWhatMinersDo(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc", "bob": "bcc", "lost": "xyz"})
 	m, s := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc})
@@ -373,6 +374,7 @@ func TestReadinessWithoutZooKeeper(t *testing.T) {
 // Loops that stand still, as in an upgrade, keep no reader waiting for long,
 // and what was counted before is still told.
 func TestStatusWhileLoopsStandStill(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc, bcc})
 	miner := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"})

@@ -16,6 +16,7 @@ import (
 
 // What the page knows of miners and of the past goes through an upgrade.
 func TestStatusAfterUpgrade(t *testing.T) {
+	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	c := daemontest.FileConfig(btc, bcc)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"

@@ -60,6 +60,17 @@ func newTakeoverScene(t *testing.T, sessions int, ln net.Listener) *takeoverScen
 	return sc
 }
 
+// takeoverListener is where both ends of connections are made.
+func takeoverListener(t *testing.T, network string) net.Listener {
+	t.Helper()
+	ln, err := net.Listen(network, map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}[network])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
 // tcpPair returns both ends of a connection, the second one as a file.
 func tcpPair(t *testing.T, ln net.Listener) (far net.Conn, near *os.File) {
 	t.Helper()
@@ -217,17 +228,13 @@ func foreignFiles(t *testing.T) []*os.File {
 // with sound ones go on, of the others nobody hangs or gets what is not theirs,
 // and what does not belong to a session is left alone.
 func TestTakeoverDescriptors(t *testing.T) {
+	t.Parallel()
 	const seed = 20
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
 	for round := range takeoverRounds(200) {
-		rng := rand.New(rand.NewPCG(seed, uint64(round)))
-		if !t.Run(fmt.Sprint(round), func(t *testing.T) { takeOver(t, rng, ln) }) {
-			return
-		}
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			t.Parallel()
+			takeOver(t, rand.New(rand.NewPCG(seed, uint64(round))))
+		})
 	}
 }
 
@@ -239,9 +246,9 @@ func takeoverRounds(n int) int {
 	return n
 }
 
-func takeOver(t *testing.T, rng *rand.Rand, ln net.Listener) {
+func takeOver(t *testing.T, rng *rand.Rand) {
 	n := 2 + rng.IntN(5)
-	sc := newTakeoverScene(t, n, ln)
+	sc := newTakeoverScene(t, n, takeoverListener(t, "tcp4"))
 	connections := takeoverFirstFD + len(sc.files) // numbers below are sessions'
 	for _, f := range foreignFiles(t) {
 		sc.inherit(f)
@@ -339,16 +346,13 @@ func (sc *takeoverScene) ownState(listener int, addr string) []byte {
 // session at most. The process serves on, at the same listener, and ends when
 // it is asked to.
 func TestTakeoverDamagedState(t *testing.T) {
+	t.Parallel()
 	const seed, rounds, sessions = 21, 120, 5
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
 	for round := range takeoverRounds(rounds) {
-		rng := rand.New(rand.NewPCG(seed, uint64(round)))
-		if !t.Run(fmt.Sprint(round), func(t *testing.T) {
-			sc := newTakeoverScene(t, sessions, ln)
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(seed, uint64(round)))
+			sc := newTakeoverScene(t, sessions, takeoverListener(t, "tcp4"))
 			former, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -392,20 +396,15 @@ func TestTakeoverDamagedState(t *testing.T) {
 			if t.Failed() {
 				t.Logf("byte %d is %q instead of %q: %q", at, state[at], was, state[max(0, at-60):min(len(state), at+60)])
 			}
-		}) {
-			return
-		}
+		})
 	}
 }
 
 // TestTakeoverStateWithoutConfig: a state file without a configuration to go
 // back to is an error, no panic.
 func TestTakeoverStateWithoutConfig(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	t.Parallel()
+	ln := takeoverListener(t, "tcp4")
 	for _, config := range []string{`null`, `{}`, `{"StratumServerMap":{"btc":{"URL":"nowhere"}}}`} {
 		sc := newTakeoverScene(t, 1, ln)
 		path := filepath.Join(sc.p.Dir, runtimeFile)
@@ -429,12 +428,9 @@ func TestTakeoverStateWithoutConfig(t *testing.T) {
 // open, wherever it fails.
 func TestResumeClosesAll(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc"})}, nil)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	ln := takeoverListener(t, "tcp4")
 	for _, bad := range []string{"miner", "pool"} {
+		var err error
 		sc := newTakeoverScene(t, 1, ln)
 		ss := sc.sessions[0]
 		ss.HasID, ss.Phase = true, phaseRelaying.String()
@@ -476,16 +472,8 @@ func TestResumeClosesAll(t *testing.T) {
 // knows. One that was reset is no connection any more to an older switcher's
 // session; our own one's pool is connected again.
 func TestTakeoverSoundConnections(t *testing.T) {
-	four, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer four.Close()
-	six, err := net.Listen("tcp6", "[::1]:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer six.Close()
+	t.Parallel()
+	four, six := takeoverListener(t, "tcp4"), takeoverListener(t, "tcp6")
 	reset := func(conn net.Conn) {
 		conn.(*net.TCPConn).SetLinger(0)
 		conn.Close()

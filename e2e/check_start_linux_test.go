@@ -117,6 +117,7 @@ func (d *checkedDaemon) writeConfig(change map[string]any) {
 // What differs between a check and a start in the world rather than in the
 // configuration: files, folders, addresses and limits.
 func TestCheckMeansStartsOfTheProcess(t *testing.T) {
+	t.Parallel()
 	zooKeeper := []string{"127.0.0.1:1"}
 	for _, c := range []struct {
 		name    string
@@ -181,6 +182,7 @@ func TestCheckMeansStartsOfTheProcess(t *testing.T) {
 // A running switcher does not keep its operator from checking what it is to
 // have next.
 func TestCheckBesideTheRunningSwitcher(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	c := daemontest.FileConfig(btc)
 	c.ListenAddr = testkit.UnusedAddr(t)
@@ -210,6 +212,7 @@ func TestCheckBesideTheRunningSwitcher(t *testing.T) {
 
 // With StratumServerCaseInsensitive the case index is not looked at.
 func TestCaseIndexOrLowerCase(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	for _, lower := range []bool{true, false} {
 		t.Run(fmt.Sprint(lower), func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 // Sessions of the process before are counted, and stay whatever the limits.
 func TestUpgradeKeepsSessionsOverLoweredLimits(t *testing.T) {
+	t.Parallel()
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 	c := daemontest.FileConfig(btc)
 	c.TrustedProxies = []string{"127.0.0.9"}

@@ -10,6 +10,8 @@
 //	go test -tags e2e -race -run TestUpgrade ./e2e    some
 //	make torture SEED=… MINUTES=30                    the random tests for long
 //
+// Tests of load and time come first, one after the other. All others are parallel.
+//
 // internal/daemontest runs the daemon, internal/stratumtest simulates pools and
 // miners, internal/zktest runs ZooKeeper.
 package e2e

@@ -135,13 +135,7 @@ func (c *crowd) waitPool(pool string) {
 // waitShares waits until each miner has had n more shares accepted.
 func (c *crowd) waitShares(n uint64) {
 	c.t.Helper()
-	for _, m := range c.Miners() {
-		before := m.Stats().Accepted
-		err := m.WaitFor(testkit.WaitContext(c.t), func(st stratumtest.MinerStats) bool { return st.Accepted >= before+n || st.Disconnected })
-		if err != nil {
-			c.t.Fatal(err)
-		}
-	}
+	testkit.WantAllAccepted(c.t, c.Miners(), n)
 }
 
 // check wants nothing wrong with any miner: connected, own extranonce, moved as

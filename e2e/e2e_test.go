@@ -109,6 +109,7 @@ func TestE2EMinersFollowTheCoin(t *testing.T) {
 
 // With the broker away at start, miners wait for their answer.
 func TestE2EBrokerAwayAtStart(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
 	world := newZKWorld(t, server)
@@ -150,6 +151,7 @@ func TestE2EBrokerAwayAtStart(t *testing.T) {
 // The end on a signal: in time, status 0, and the server ID is free at once,
 // not when the session would have expired.
 func TestE2ESignals(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -194,6 +196,7 @@ func TestE2ESignals(t *testing.T) {
 }
 
 func TestE2EConfiguration(t *testing.T) {
+	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -278,6 +281,7 @@ func TestE2EConfiguration(t *testing.T) {
 
 // Without ZooKeeper: the coin file is followed while miners mine.
 func TestE2ECoinFile(t *testing.T) {
+	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	file := filepath.Join(t.TempDir(), "coins.json")
 	set := func(text string) {

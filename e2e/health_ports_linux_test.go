@@ -103,6 +103,7 @@ func (s *portScene) metrics() string {
 // ports than miners. No dial fails for want of one, as no link leaves its port
 // behind, and no share is lost.
 func TestMovesUseNoPortsUp(t *testing.T) {
+	t.Parallel()
 	const miners, ports = 150, 200
 	every, moves := 2*time.Second, 6
 	if *daemontest.Long {
@@ -153,6 +154,7 @@ func TestMovesUseNoPortsUp(t *testing.T) {
 // stay, new ones are refused after the time for a handshake, and are served as
 // soon as there are ports.
 func TestNoFreeLocalPort(t *testing.T) {
+	t.Parallel()
 	const ports = 40
 	s, pools := startPortScene(t, ports, map[string]string{"alice": "btc"}, map[string]func(*testkit.ChoosyPool){"btc": nil, "bcc": nil}, nil) // room for more sessions than one coin has ports
 	var stops []func()
@@ -213,6 +215,7 @@ func TestNoFreeLocalPort(t *testing.T) {
 // The daemon has no descriptors left for a while. No address is held to be out
 // for that, miners of before stay, and others are served when there are some.
 func TestNoFreeDescriptor(t *testing.T) {
+	t.Parallel()
 	pool := testkit.StartChoosyPool(t, "btc", nil)
 	c := daemontest.FileConfig()
 	c.StratumServerMap["btc"] = daemontest.PoolConfig{URL: pool.Addr()}

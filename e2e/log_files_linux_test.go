@@ -18,6 +18,7 @@ import (
 // Upgrades within one second want log files of the same names. None may end
 // the process or lose what the one before has logged.
 func TestUpgradesWithinASecondKeepTheirLogs(t *testing.T) {
+	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	logs := t.TempDir()
 	p := daemontest.New(t, t.TempDir())

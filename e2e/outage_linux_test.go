@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,18 +32,16 @@ type poolProcess struct {
 	out  *bufio.Reader  // its standard output
 }
 
-var builtPoolProcess = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "stratumSwitcher-poolproc")
-	if err != nil {
-		return "", err
-	}
-	testkit.Cleanups = append(testkit.Cleanups, func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "poolproc")
-	if out, err := exec.Command("go", "build", "-o", path, "./internal/stratumtest/poolproc").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
+func poolProcessBinary(t *testing.T) string {
+	t.Helper()
+	return testkit.SharedFile(t, "poolproc", func(dir string) (string, error) {
+		path := filepath.Join(dir, "poolproc")
+		if out, err := exec.Command("go", "build", "-o", path, "./internal/stratumtest/poolproc").CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build: %w\n%s", err, out)
+		}
+		return path, nil
+	})
+}
 
 func startPoolProcess(t *testing.T, in, name, addr string, args ...string) *poolProcess {
 	t.Helper()
@@ -56,17 +53,14 @@ func startPoolProcess(t *testing.T, in, name, addr string, args ...string) *pool
 
 func (p *poolProcess) start() {
 	p.t.Helper()
-	binary, err := builtPoolProcess()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	args := append([]string{binary, "-name", p.name, "-addr", p.addr}, p.args...)
+	args := append([]string{poolProcessBinary(p.t), "-name", p.name, "-addr", p.addr}, p.args...)
 	if p.in != "" {
 		args = append([]string{"ip", "netns", "exec", p.in}, args...)
 	}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.Stderr = os.Stderr
+	var err error
 	if p.life, err = p.cmd.StdinPipe(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -173,6 +167,7 @@ func cutOff(t *testing.T, p *poolProcess) {
 // A pool is killed, frozen or cut off: its miners are kept, go on at the
 // backup, and return. Without a backup they wait and go on when it is back.
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	const miners = 20
 	for _, o := range outages {
 		t.Run(o.name, func(t *testing.T) {

@@ -59,6 +59,7 @@ func childOf(t testing.TB, pid int) string {
 // The container: what the Dockerfile's last stage has and says, run with
 // nothing else in its root directory.
 func TestContainer(t *testing.T) {
+	t.Parallel()
 	needTools(t, "unshare")
 	last, all := dockerfile(t)
 	user, group, ok := strings.Cut(last["USER"], ":")

@@ -58,24 +58,15 @@ func asRoot(args ...string) []string {
 func buildPackage(t testing.TB, describe string) string {
 	t.Helper()
 	needTools(t, "cmake", "make", "dpkg-deb")
-	daemontest.Builds.Mu.Lock()
-	defer daemontest.Builds.Mu.Unlock()
-	if path := daemontest.Builds.Paths["package "+describe]; path != "" {
-		return path
-	}
-	dir, err := os.MkdirTemp("", "stratumSwitcher-package")
-	if err != nil {
-		t.Fatal(err)
-	}
-	testkit.Cleanups = append(testkit.Cleanups, func() { os.RemoveAll(dir) })
-	command(t, "", "cmake", "-S", ".", "-B", dir, "-DDESCRIBE="+describe)
-	command(t, "", "cmake", "--build", dir, "--target", "package")
-	found, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(found) != 1 {
-		t.Fatalf("packages: %q, %v", found, err)
-	}
-	daemontest.Builds.Paths["package "+describe] = found[0]
-	return found[0]
+	return testkit.SharedFile(t, "package "+describe, func(dir string) (string, error) {
+		command(t, "", "cmake", "-S", ".", "-B", dir, "-DDESCRIBE="+describe)
+		command(t, "", "cmake", "--build", dir, "--target", "package")
+		found, err := filepath.Glob(filepath.Join(dir, "*.deb"))
+		if err != nil || len(found) != 1 {
+			return "", fmt.Errorf("packages %q, %w", found, err)
+		}
+		return found[0], nil
+	})
 }
 
 // withOtherDefaults is a copy of a package that ships another config.json.
@@ -97,6 +88,7 @@ func withOtherDefaults(t testing.TB, deb string) string {
 }
 
 func TestPackageContent(t *testing.T) {
+	t.Parallel()
 	deb := buildPackage(t, "v1.0.0-rc2")
 	if got := strings.TrimSpace(command(t, "", "dpkg-deb", "-f", deb, "Version")); got != "1.0.0~rc2" {
 		t.Errorf("version %q", got)
@@ -136,6 +128,7 @@ func TestPackageContent(t *testing.T) {
 // What Debian wants of a package: its licence, a manual page, no symbols, a
 // description of the right form, and pages whose links lead somewhere.
 func TestPackageForm(t *testing.T) {
+	t.Parallel()
 	needTools(t, "man", "dpkg-deb")
 	deb := buildPackage(t, "v1.0.0-rc2")
 	dir := filepath.Join(t.TempDir(), "package")
@@ -201,6 +194,7 @@ func TestPackageForm(t *testing.T) {
 
 // The versions that git can describe become Debian versions in the same order.
 func TestPackageVersionOrder(t *testing.T) {
+	t.Parallel()
 	needTools(t, "cmake", "dpkg")
 	var versions []string
 	for _, describe := range []string{"abcdef0", "v1.2.3-rc1", "v1.2.3-rc1-2-gabcdef0", "v1.2.3", "v1.2.3-9-gfedcba0", "v1.2.3-10-gabcdef0-dirty", "v1.2.4"} {
@@ -354,6 +348,7 @@ func (in *installed) removePackage(pid string) {
 }
 
 func TestPackageUnderSystemd(t *testing.T) {
+	t.Parallel()
 	in := installPackage(t, "/lib/systemd/systemd", "--system", "--unit=machine.target", "--log-target=console")
 	if out := in.run(`systemd-analyze verify stratumSwitcher.service stratumSwitcher-logs.service stratumSwitcher-logs.timer 2>&1 | grep stratumSwitcher || true`); out != "" {
 		t.Errorf("systemd-analyze verify:\n%s", out)
@@ -416,6 +411,7 @@ func TestPackageUnderSystemd(t *testing.T) {
 }
 
 func TestPackageUnderSupervisor(t *testing.T) {
+	t.Parallel()
 	in := installPackage(t, "/usr/bin/supervisord", "-n", "-c", "/etc/supervisor/supervisord.conf")
 	in.expect("", `supervisorctl status`)
 	in.run(`cp /usr/share/stratumSwitcher/supervisor.conf /etc/supervisor/conf.d/stratumSwitcher.conf; supervisorctl reread; supervisorctl update`)
@@ -445,6 +441,7 @@ func TestPackageUnderSupervisor(t *testing.T) {
 }
 
 func TestCleanLogs(t *testing.T) {
+	t.Parallel()
 	needTools(t, "find", "du", "stat")
 	dir := t.TempDir()
 	name := func(severity string, pid int) string {
@@ -495,6 +492,7 @@ func TestCleanLogs(t *testing.T) {
 }
 
 func TestMakeInstall(t *testing.T) {
+	t.Parallel()
 	needTools(t, "make")
 	dir := t.TempDir()
 	command(t, "", "make", "install", "DESTDIR="+dir, "PREFIX=/opt/switcher")

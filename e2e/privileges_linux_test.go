@@ -41,6 +41,7 @@ func publicDir(t *testing.T) string {
 // working directory, upgrades included. Without the latter it goes on, and
 // refuses to be upgraded.
 func TestOrdinaryUser(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Fatal("becoming another user needs root")
 	}
@@ -95,6 +96,7 @@ func httpPatterns(t *testing.T) []string {
 // HTTP only looks: no path takes another method than GET and HEAD, not those of
 // pprof either, and none can be asked to go on for long.
 func TestHTTPTakesNoOtherMethods(t *testing.T) {
+	t.Parallel()
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc"})
 	c := daemontest.FileConfig(btc)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)

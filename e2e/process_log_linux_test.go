@@ -167,6 +167,7 @@ func (s *logScene) sayMuch(miners []*stratumtest.Miner) {
 // Standard error whose reader is gone, or does not read, costs no miner and no
 // share, whatever is logged there; health, upgrades and signals work as ever.
 func TestStandardErrorNobodyReads(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		gone bool // the reader, else it does not read

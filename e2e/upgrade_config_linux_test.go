@@ -20,6 +20,7 @@ import (
 // The new process listens at the new address before the old one is closed, and
 // serves who waits there.
 func TestUpgradeListenAddrChanged(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	c := daemontest.FileConfig(btc)
 	c.ListenAddr = testkit.UnusedAddr(t)
@@ -60,6 +61,7 @@ func TestUpgradeListenAddrChanged(t *testing.T) {
 
 // The new address is taken between the preflight and the start.
 func TestUpgradeListenAddrLost(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	c := daemontest.FileConfig(btc)
 	c.ListenAddr = testkit.UnusedAddr(t)
@@ -88,6 +90,7 @@ func TestUpgradeListenAddrLost(t *testing.T) {
 // A coin goes from the configuration: its miners stay, over further upgrades
 // too, and a lost pool is reconnected, until their coin is changed.
 func TestUpgradeCoinRemoved(t *testing.T) {
+	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	p := daemontest.Start(t, daemontest.FileConfig(btc, bcc), map[string]string{"alice": "bcc", "bob": "btc"})
 	alice, bob := testkit.StartMiners(t, p.Addr, "alice", 4), testkit.StartMiners(t, p.Addr, "bob", 2)
@@ -112,6 +115,7 @@ func TestUpgradeCoinRemoved(t *testing.T) {
 // A coin gets another pool that does not answer for a while: the miners stay
 // where they are, also over the next upgrade, and are switched then.
 func TestUpgradeCoinURLChanged(t *testing.T) {
+	t.Parallel()
 	btc, other := testkit.TwoPools(t)
 	c := daemontest.FileConfig(btc)
 	p := daemontest.Start(t, c, map[string]string{"*": "btc"})
@@ -135,6 +139,7 @@ func TestUpgradeCoinURLChanged(t *testing.T) {
 
 // The pool drops its miners, and coins change, while there is no program.
 func TestUpgradeEventsMeanwhile(t *testing.T) {
+	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	gone := testkit.StartPool(t, stratumtest.PoolOptions{Name: "gone", ShareBits: 4, VersionMask: 0x1fffe000})
 	p := daemontest.Start(t, daemontest.FileConfig(btc, bcc, gone), map[string]string{"alice": "btc", "bob": "btc", "carol": "gone"})
@@ -167,6 +172,7 @@ func TestUpgradeEventsMeanwhile(t *testing.T) {
 
 // The configuration turns bad between the preflight and the start.
 func TestUpgradeConfigSpoilt(t *testing.T) {
+	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	for _, c := range []struct{ name, content, want string }{
 		{"not JSON", `{"ChainType": "bitcoin",`, "SERVING WITH THE LAST GOOD CONFIGURATION"},

@@ -265,6 +265,7 @@ func TestUpgradeManySessions(t *testing.T) {
 // What the daemon was started with stays open, such as the file by which flock
 // sees that only one runs.
 func TestUpgradeKeepsInheritedDescriptors(t *testing.T) {
+	t.Parallel()
 	lock, err := os.Create(filepath.Join(t.TempDir(), "lock"))
 	if err != nil {
 		t.Fatal(err)

@@ -237,6 +237,7 @@ func startOlder(t *testing.T, c *daemontest.Config, coins map[string]string) *da
 }
 
 func TestUpgradeFromOlder(t *testing.T) {
+	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	gone := testkit.StartPool(t, stratumtest.PoolOptions{Name: "gone", ShareBits: 4})
 	c := daemontest.FileConfig(btc, bcc, gone)
@@ -333,6 +334,7 @@ func checkInherited(t *testing.T, p *daemontest.Daemon, connections int) {
 }
 
 func TestUpgradeFromOlderEthereum(t *testing.T) {
+	t.Parallel()
 	var pools []*stratumtest.Pool
 	for _, name := range []string{"eth", "etc"} {
 		pools = append(pools, testkit.StartPool(t, stratumtest.PoolOptions{Name: name, Chain: stratumtest.Ethereum, ShareBits: 4}))
@@ -382,6 +384,7 @@ func TestUpgradeFromOlderEthereum(t *testing.T) {
 // The address of the older switcher is in use when the new one begins: miners
 // are not given up for that.
 func TestUpgradeFromOlderPortTaken(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	c := daemontest.FileConfig(btc)
 	c.ListenAddr = testkit.UnusedAddr(t)
@@ -446,6 +449,7 @@ func startWithState(t *testing.T, c *daemontest.Config, prepare func(path string
 // TestUpgradeStateRefused: a state file that cannot be trusted or read is not
 // used; the process begins anew and keeps nothing open.
 func TestUpgradeStateRefused(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	const good = `{"Action":"upgrade","ServerID":1,"SessionDatas":[]}`
 	write := func(content string, mode os.FileMode) func(string) {
@@ -493,6 +497,7 @@ func TestUpgradeStateRefused(t *testing.T) {
 // TestUpgradeStateNonsense: sessions that cannot be are logged, and cost
 // nothing else.
 func TestUpgradeStateNonsense(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	p, inherited := startWithState(t, daemontest.FileConfig(btc), func(path string) {
 		content := `{"Action":"upgrade","ServerID":1,"Version":1,"SessionDatas":[

@@ -115,6 +115,7 @@ func inPhase(summary, phase string) string {
 // TestUpgradePhases carries a session in each phase over two upgrades, then
 // lets it go on to a mining miner.
 func TestUpgradePhases(t *testing.T) {
+	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	newPool := func(name string) *stratumtest.Pool {
 		return testkit.StartPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 4, VersionMask: 0x1fffe000})
@@ -329,6 +330,7 @@ func shake(t testing.TB, nc net.Conn) *bufio.Reader {
 // out of order, in either direction, over upgrades in which it still does not
 // take it.
 func TestUpgradeUnsent(t *testing.T) {
+	t.Parallel()
 	const total = 13 << 20 // more than the daemon's two sockets hold, with small ones here
 	pool := testkit.StartScriptedPool(t)
 	c := daemontest.FileConfig()

@@ -202,6 +202,7 @@ func fill(t *testing.T, path string, leave int64) {
 // TestUpgradeHardLimit: with a limit too low for the new process the old one
 // goes on.
 func TestUpgradeHardLimit(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	c := daemontest.FileConfig(btc)
 	c.MaxPoolDials = 350
@@ -231,6 +232,7 @@ func TestUpgradeHardLimit(t *testing.T) {
 
 // TestUpgradeSoftLimit: a soft limit lowered meanwhile is raised again.
 func TestUpgradeSoftLimit(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	p := daemontest.Start(t, daemontest.FileConfig(btc), map[string]string{"*": "btc"})
 	miners := testkit.StartMiners(t, p.Addr, "alice", 3)
@@ -260,6 +262,7 @@ func TestUpgradeSoftLimit(t *testing.T) {
 
 // TestUpgradeSignalledTwice: the second signal does no harm at any moment.
 func TestUpgradeSignalledTwice(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	p := daemontest.Start(t, daemontest.FileConfig(btc), map[string]string{"*": "btc"})
 	miners := testkit.StartMiners(t, p.Addr, "alice", 5)
@@ -287,6 +290,7 @@ func TestUpgradeSignalledTwice(t *testing.T) {
 // TestUpgradeTerminated: asked to stop at any moment of an upgrade, the
 // process ends, and leaves nothing behind.
 func TestUpgradeTerminated(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	ends := func(p *daemontest.Daemon, m *stratumtest.Miner) {
 		t.Helper()

@@ -18,6 +18,7 @@ import (
 // TestUpgradeByScript: a script that ends in the program may stand in its
 // place, and the next upgrade comes from the same place again.
 func TestUpgradeByScript(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	p := daemontest.Start(t, daemontest.FileConfig(btc), map[string]string{"*": "btc"})
 	miners := testkit.StartMiners(t, p.Addr, "alice", 3)
@@ -50,6 +51,7 @@ func TestUpgradeByScript(t *testing.T) {
 // TestSignalsNotUsed: signals that other daemons have a use for end nothing,
 // at no moment of an upgrade.
 func TestSignalsNotUsed(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	p := daemontest.Start(t, daemontest.FileConfig(btc), map[string]string{"*": "btc"})
 	miners := testkit.StartMiners(t, p.Addr, "alice", 3)
@@ -84,6 +86,7 @@ func TestSignalsNotUsed(t *testing.T) {
 // TestUpgradeHandshakeLines: an upgrade does not give a stranger another
 // handful of lines.
 func TestUpgradeHandshakeLines(t *testing.T) {
+	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
 	p := daemontest.Start(t, daemontest.FileConfig(btc), map[string]string{"*": "btc"})
 	raw := stratumtest.DialRaw(t, p.Addr)

@@ -64,6 +64,7 @@ func (r *rival) stop(t *testing.T) {
 // TestUpgradeServerID: the ID node goes from process to process without a
 // moment in which somebody else could have it.
 func TestUpgradeServerID(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	admin := zktest.NewAdmin(t, server.Addr())
 	btc, bcc := testkit.TwoPools(t)
@@ -126,6 +127,7 @@ func hexByte(id string) string {
 // TestUpgradeWithoutZooKeeper: sessions relay while ZooKeeper is away, those
 // that wait for it go on waiting, and changes made meanwhile are followed.
 func TestUpgradeWithoutZooKeeper(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	admin := zktest.NewAdmin(t, server.Addr())
 	proxy := zktest.StartProxy(t, server.Addr())
@@ -185,6 +187,7 @@ func TestUpgradeWithoutZooKeeper(t *testing.T) {
 // A fixed server ID's node goes from process to process as an automatic one's
 // does, also when the configuration goes from one to the other.
 func TestUpgradeFixedServerID(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	admin := zktest.NewAdmin(t, server.Addr())
 	btc, bcc := testkit.TwoPools(t)
@@ -225,6 +228,7 @@ func TestUpgradeFixedServerID(t *testing.T) {
 // Two switchers with one ServerID: the second serves, and log, metric and page
 // tell of it.
 func TestServerIDTakenIsShown(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	admin := zktest.NewAdmin(t, server.Addr())
 	btc, bcc := testkit.TwoPools(t)

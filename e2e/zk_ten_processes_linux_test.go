@@ -38,6 +38,7 @@ func (s *switcherOfTen) claimed(t *testing.T) {
 // nobody else notices. With ten IDs left all want the same ones, and the killed
 // one has to wait for its own.
 func TestTenProcessesServerIDs(t *testing.T) {
+	t.Parallel()
 	for name, taken := range map[string]int{"all free": 0, "ten left": zkMaxServerID - 10} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

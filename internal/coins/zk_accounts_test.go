@@ -13,6 +13,7 @@ import (
 )
 
 func TestZKCoinSetByOperatorIsSeen(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -41,6 +42,7 @@ func TestZKCoinSetByOperatorIsSeen(t *testing.T) {
 }
 
 func TestZKOddValues(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -65,6 +67,7 @@ func TestZKOddValues(t *testing.T) {
 }
 
 func TestZKUnknownNamesLeaveNothing(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -94,6 +97,7 @@ func TestZKUnknownNamesLeaveNothing(t *testing.T) {
 }
 
 func TestZKOneWatchForManyQueries(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -117,6 +121,7 @@ func TestZKOneWatchForManyQueries(t *testing.T) {
 }
 
 func TestZKHostileNames(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	opts.AutoReg, opts.AutoRegMaxWait = true, 50
@@ -150,6 +155,7 @@ func TestZKHostileNames(t *testing.T) {
 }
 
 func TestZKBrokerAwayAtStart(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
 	proxy.Cut()
@@ -251,6 +257,7 @@ func TestZKServerRestart(t *testing.T) {
 }
 
 func TestZKExpiredSession(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
 	opts := zkTestOptions(proxy.Addr())
@@ -308,6 +315,7 @@ func TestZKExpiredSession(t *testing.T) {
 }
 
 func TestZKHangingBroker(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
 	opts := zkTestOptions(proxy.Addr())
@@ -326,6 +334,7 @@ func TestZKHangingBroker(t *testing.T) {
 }
 
 func TestZKWatchesOutliveReconnects(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
 	opts := zkTestOptions(proxy.Addr())
@@ -349,6 +358,7 @@ func TestZKWatchesOutliveReconnects(t *testing.T) {
 }
 
 func TestZKCaseIndex(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
 	opts := zkTestOptions(proxy.Addr())
@@ -387,6 +397,7 @@ func TestZKCaseIndex(t *testing.T) {
 // While a connection is silent but not lost, miners of known sub-accounts are answered
 // with what was last read. Others wait.
 func TestZKCaseIndexSilent(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
 	opts := zkTestOptions(proxy.Addr())
@@ -433,6 +444,7 @@ func (s *ZooKeeper) hold() (reached <-chan struct{}, release func()) {
 }
 
 func TestZKCancelledQueryIsNotAnswered(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -473,6 +485,7 @@ func TestZKCancelledQueryIsNotAnswered(t *testing.T) {
 }
 
 func TestZKRelease(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -497,6 +510,7 @@ func TestZKRelease(t *testing.T) {
 }
 
 func TestZKClose(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	t.Run("connected", func(t *testing.T) {
 		opts := zkTestOptions(server.Addr())

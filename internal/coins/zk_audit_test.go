@@ -28,6 +28,7 @@ func (c *zkConn) heldWatches() (n int) {
 // ZooKeeper drops a watch without a word if its owner may not read the node when it
 // changes. The audit finds that change, and a new watch reports the next one.
 func TestZKAuditFindsLostWatches(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	node := func(opts ZooKeeperOptions) string { return opts.CoinDir + "/alice" }
 	for _, c := range []struct {
@@ -80,6 +81,7 @@ func TestZKAuditFindsLostWatches(t *testing.T) {
 
 // The audit also finds an entry that was created while nobody might read it.
 func TestZKAuditFindsNewNode(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	opts.AuditEvery = 300 * time.Millisecond
@@ -154,6 +156,7 @@ func TestZKAuditIsPaced(t *testing.T) {
 
 // Without the audit nothing is read.
 func TestZKAuditOff(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -169,6 +172,7 @@ func TestZKAuditOff(t *testing.T) {
 
 // The audit keeps nothing of sub-accounts that come and go.
 func TestZKAuditForgets(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	opts.AuditEvery = 500 * time.Millisecond
@@ -197,6 +201,7 @@ func TestZKAuditForgets(t *testing.T) {
 // A node that cannot be read is read again soon. Miners that wait for it are then
 // answered, and those that mine there are told of the change.
 func TestZKUnreadableNodes(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -236,6 +241,7 @@ func TestZKUnreadableNodes(t *testing.T) {
 
 // The pauses grow, and many such nodes cause one line in the log, and then one a minute.
 func TestZKUnreadablePauses(t *testing.T) {
+	t.Parallel()
 	s, err := NewZooKeeper(zkTestOptions("127.0.0.1:1"))
 	if err != nil {
 		t.Fatal(err)

@@ -49,6 +49,7 @@ func TestZKCloseLeavesNoGoroutines(t *testing.T) {
 }
 
 func TestZKEnsemble(t *testing.T) {
+	t.Parallel()
 	ensemble, err := zktest.StartEnsemble(3)
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +87,7 @@ func TestZKEnsemble(t *testing.T) {
 // Sub-accounts whose nodes are deleted while nobody mines there are forgotten, with
 // their watches. If they come back they are read again.
 func TestZKDeletedNodesLeaveNothing(t *testing.T) {
+	t.Parallel()
 	const accounts = 100
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())

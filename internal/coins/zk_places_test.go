@@ -40,6 +40,7 @@ func (s *ZooKeeper) waitingFor() []string {
 // Sixty strangers of one network have all places, and a real user still gets one: their
 // latest registration is given up.
 func TestZKRegistrationPlacesAreShared(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	for _, c := range []struct {
 		name     string
@@ -95,6 +96,7 @@ func TestZKRegistrationPlacesAreShared(t *testing.T) {
 // Each further user gets a place until the strangers have only a fifth. A user who
 // waits for the same sub-account as a stranger keeps the place for both.
 func TestZKRegistrationPlacesOfManyUsers(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	opts.AutoRegMaxWait = 10
@@ -133,6 +135,7 @@ func TestZKRegistrationPlacesOfManyUsers(t *testing.T) {
 
 // When all have gone, no place is counted as taken.
 func TestZKRegistrationPlacesAreGivenBack(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	opts.AutoRegMaxWait = 10

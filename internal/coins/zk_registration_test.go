@@ -17,6 +17,7 @@ func zkRegOptions(addr string) ZooKeeperOptions {
 }
 
 func TestZKRegistration(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -37,6 +38,7 @@ func TestZKRegistration(t *testing.T) {
 }
 
 func TestZKRegistrationRefused(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -49,6 +51,7 @@ func TestZKRegistrationRefused(t *testing.T) {
 
 // The deletion of the request is found even if no watch reports it.
 func TestZKRegistrationWatchLost(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -65,6 +68,7 @@ func TestZKRegistrationWatchLost(t *testing.T) {
 }
 
 func TestZKRegistrationCoinAppears(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -76,6 +80,7 @@ func TestZKRegistrationCoinAppears(t *testing.T) {
 }
 
 func TestZKRegistrationLimit(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	opts.AutoRegMaxWait = 2
@@ -115,6 +120,7 @@ func TestZKRegistrationLimit(t *testing.T) {
 }
 
 func TestZKRegistrationCancelAndAskAgain(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -134,6 +140,7 @@ func TestZKRegistrationCancelAndAskAgain(t *testing.T) {
 }
 
 func TestZKRegistrationTimeout(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	opts.AutoRegTimeout = 300 * time.Millisecond
@@ -147,6 +154,7 @@ func TestZKRegistrationTimeout(t *testing.T) {
 }
 
 func TestZKRegistrationOfAnotherInstance(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkRegOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -179,6 +187,7 @@ func TestZKRegistrationOfAnotherInstance(t *testing.T) {
 }
 
 func TestZKRegistrationOverReconnects(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	for name, timeout := range map[string]time.Duration{"same session": 20 * time.Second, "expired session": time.Second} {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 )
 
 func TestZKServerIDNode(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -41,6 +42,7 @@ func TestZKServerIDNode(t *testing.T) {
 }
 
 func TestZKServerIDFixed(t *testing.T) {
+	t.Parallel()
 	proxy := zktest.StartProxy(t, zktest.Shared(t).Addr())
 	proxy.Cut()
 	opts := zkTestOptions(proxy.Addr())
@@ -55,6 +57,7 @@ func TestZKServerIDFixed(t *testing.T) {
 }
 
 func TestZKServerIDsOfTenAreDifferent(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -78,6 +81,7 @@ func TestZKServerIDsOfTenAreDifferent(t *testing.T) {
 }
 
 func TestZKServerIDAllTaken(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
@@ -99,6 +103,7 @@ func TestZKServerIDAllTaken(t *testing.T) {
 }
 
 func TestZKServerIDLostToSomebodyElse(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
 	opts := zkTestOptions(proxy.Addr())
@@ -155,6 +160,7 @@ func (c *competitor) end() {
 }
 
 func TestZKServerIDTakeover(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	for _, known := range []bool{true, false} {
 		t.Run("owner known "+strconv.FormatBool(known), func(t *testing.T) {
@@ -199,6 +205,7 @@ func TestZKServerIDTakeover(t *testing.T) {
 }
 
 func TestZKServerIDTakeoverOfNothing(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	opts.PreviousServerID, opts.PreviousOwner = 42, 12345
@@ -209,6 +216,7 @@ func TestZKServerIDTakeoverOfNothing(t *testing.T) {
 }
 
 func TestZKServerIDTakeoverRefused(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	admin := zktest.NewAdmin(t, server.Addr())
 	for name, change := range map[string]func(*ZooKeeperOptions){
@@ -236,6 +244,7 @@ func TestZKServerIDTakeoverRefused(t *testing.T) {
 // The node of a former session of the same process may outlive it for a while. The
 // process must not give up its ID because of that.
 func TestZKServerIDStaleNodeOfOurOwn(t *testing.T) {
+	t.Parallel()
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())

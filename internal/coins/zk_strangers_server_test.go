@@ -111,6 +111,7 @@ func TestZKStrangers(t *testing.T) {
 // The answers of a real server pass the checks, for every operation, with and without
 // errors.
 func TestZKFramesOfARealServer(t *testing.T) {
+	t.Parallel()
 	conn := dialTest(t, zktest.Shared(t).Addr())
 	root := zkTestOptions("").CoinDir
 	put := func(path, value string) {

@@ -59,6 +59,7 @@ const zkGreetingText = "\x00\x00\x00\x25" + "\x00\x00\x00\x00" + "\x00\x00\x0f\x
 
 // No answer of a broker ends the process or makes it allocate more than it has received.
 func TestZKHostileAnswers(t *testing.T) {
+	t.Parallel()
 	const header = "nnnn" + "\x00\x00\x00\x00\x00\x00\x00\x01" + "\x00\x00\x00\x00" // number, transaction, no error
 	stat := strings.Repeat("\x00", zkStatSize)
 	get := func(c *zkConn) error { _, err := c.get("/a"); return err }
@@ -136,6 +137,7 @@ func TestZKHostileAnswers(t *testing.T) {
 
 // Events without a watch are not passed on, because nothing would bound their number.
 func TestZKUnaskedEvents(t *testing.T) {
+	t.Parallel()
 	const events = 10000
 	event := "\x00\x00\x00\x1e" + "\xff\xff\xff\xff" + "\xff\xff\xff\xff\xff\xff\xff\xff" + "\x00\x00\x00\x00" +
 		"\x00\x00\x00\x03" + "\x00\x00\x00\x03" + "\x00\x00\x00\x02/a"
@@ -164,6 +166,7 @@ func TestZKUnaskedEvents(t *testing.T) {
 // A broker may grant a longer session timeout than was asked for. It is not considered
 // dead before the library's first ping is due.
 func TestZKLongerSessionTimeout(t *testing.T) {
+	t.Parallel()
 	const ping = 0xfffffffe
 	pinged := make(chan bool, 100)
 	broker := startFakeBroker(t, func(conn net.Conn) {

@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -28,39 +27,21 @@ var DaemonCover = flag.String("daemon-cover", "", "have the daemon leave coverag
 // path of the binary.
 func Build(t testing.TB, version string) string {
 	t.Helper()
-	Builds.Mu.Lock()
-	defer Builds.Mu.Unlock()
-	if path := Builds.Paths[version]; path != "" {
-		return path
-	}
-	if Builds.Dir == "" {
-		dir, err := os.MkdirTemp("", "stratumSwitcher-test")
-		if err != nil {
-			t.Fatal(err)
+	return testkit.SharedFile(t, "stratumSwitcher-"+version, func(dir string) (string, error) {
+		path := filepath.Join(dir, "stratumSwitcher-"+version)
+		args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
+		if RaceDetector {
+			args = append(args, "-race")
 		}
-		Builds.Dir = dir
-		testkit.Cleanups = append(testkit.Cleanups, func() { os.RemoveAll(dir) })
-	}
-	path := filepath.Join(Builds.Dir, "stratumSwitcher-"+version)
-	args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
-	if RaceDetector {
-		args = append(args, "-race")
-	}
-	if *DaemonCover != "" {
-		args = append(args, "-cover", "-covermode=atomic")
-	}
-	if out, err := exec.Command("go", append(args, Package)...).CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	Builds.Paths[version] = path
-	return path
+		if *DaemonCover != "" {
+			args = append(args, "-cover", "-covermode=atomic")
+		}
+		if out, err := exec.Command("go", append(args, Package)...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build: %w\n%s", err, out)
+		}
+		return path, nil
+	})
 }
-
-var Builds = struct {
-	Mu    sync.Mutex
-	Dir   string
-	Paths map[string]string
-}{Paths: make(map[string]string)}
 
 // Daemon is the built daemon, running.
 type Daemon struct {

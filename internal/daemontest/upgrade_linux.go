@@ -6,8 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
@@ -69,31 +69,26 @@ func main() {
 }
 `
 
-var OtherBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "stratumSwitcher-test")
-	if err != nil {
-		return "", err
-	}
-	testkit.Cleanups = append(testkit.Cleanups, func() { os.RemoveAll(dir) })
-	source, path := filepath.Join(dir, "main.go"), filepath.Join(dir, "other")
-	if err := os.WriteFile(source, []byte(OtherBinarySource), 0o600); err != nil {
-		return "", err
-	}
-	if out, err := exec.Command("go", "build", "-o", path, source).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
+// OtherBinary builds that program once for all tests of the process.
+func OtherBinary(t testing.TB) string {
+	t.Helper()
+	return testkit.SharedFile(t, "other binary", func(dir string) (string, error) {
+		source, path := filepath.Join(dir, "main.go"), filepath.Join(dir, "other")
+		if err := os.WriteFile(source, []byte(OtherBinarySource), 0o600); err != nil {
+			return "", err
+		}
+		if out, err := exec.Command("go", "build", "-o", path, source).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build: %w\n%s", err, out)
+		}
+		return path, nil
+	})
+}
 
 // InstallOther puts a binary in place that behaves as said, and is version two
 // besides.
 func (p *Daemon) InstallOther(behaviour string) {
 	p.T.Helper()
-	path, err := OtherBinary()
-	if err != nil {
-		p.T.Fatal(err)
-	}
-	p.Install(path)
+	p.Install(OtherBinary(p.T))
 	p.Replace(filepath.Join(p.Dir, "behaviour"), []byte(behaviour+" "+Build(p.T, "two")), 0o644)
 }
 

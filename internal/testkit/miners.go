@@ -22,33 +22,50 @@ func StartMiners(t testing.TB, addr, account string, n int) []*stratumtest.Miner
 			Addr: addr, Worker: account + ".w" + strconv.Itoa(i), Rate: 20, Configure: 0x1fffe000,
 		}))
 	}
-	for _, m := range miners {
-		WantAccepted(t, m, 1)
-	}
+	WantAllAccepted(t, miners, 1)
 	return miners
 }
 
 // WantAccepted waits for n more accepted shares.
 func WantAccepted(t testing.TB, m *stratumtest.Miner, n uint64) {
 	t.Helper()
-	before := m.Stats().Accepted
-	err := m.WaitFor(LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Accepted >= before+n || st.Disconnected })
-	if st := m.Stats(); err != nil || st.Disconnected {
-		t.Fatalf("miner %s: %v; %+v", m.Worker(), err, st)
+	WantAllAccepted(t, []*stratumtest.Miner{m}, n)
+}
+
+// WantAllAccepted waits until each miner has n more accepted shares than now.
+func WantAllAccepted(t testing.TB, miners []*stratumtest.Miner, n uint64) {
+	t.Helper()
+	before := make([]uint64, len(miners))
+	for i, m := range miners {
+		before[i] = m.Stats().Accepted
+	}
+	for i, m := range miners {
+		err := m.WaitFor(LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Accepted >= before[i]+n || st.Disconnected })
+		if st := m.Stats(); err != nil || st.Disconnected {
+			t.Fatalf("miner %s: %v; %+v", m.Worker(), err, st)
+		}
+	}
+}
+
+// wantAllAt waits until all miners are with the pool.
+func wantAllAt(t testing.TB, miners []*stratumtest.Miner, pool string) {
+	t.Helper()
+	for _, m := range miners {
+		err := m.WaitFor(LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Pool == pool || st.Disconnected })
+		if err != nil {
+			t.Fatalf("miner %s is not with pool %s: %+v", m.Worker(), pool, m.Stats())
+		}
 	}
 }
 
 // WantMining wants all miners to go on, at the named pool if one is given.
 func WantMining(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	t.Helper()
+	if pool != "" {
+		wantAllAt(t, miners, pool)
+	}
+	WantAllAccepted(t, miners, 2)
 	for _, m := range miners {
-		if pool != "" {
-			err := m.WaitFor(LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Pool == pool || st.Disconnected })
-			if err != nil {
-				t.Fatalf("miner %s is not with pool %s: %+v", m.Worker(), pool, m.Stats())
-			}
-		}
-		WantAccepted(t, m, 2)
 		CheckMiner(t, m)
 	}
 }
@@ -57,12 +74,9 @@ func WantMining(t testing.TB, miners []*stratumtest.Miner, pool string) {
 // under way at that moment are answered with an error.
 func WantMiningAfterLoss(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	t.Helper()
+	wantAllAt(t, miners, pool)
+	WantAllAccepted(t, miners, 2)
 	for _, m := range miners {
-		err := m.WaitFor(LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Pool == pool || st.Disconnected })
-		if err != nil {
-			t.Fatalf("miner %s is not with pool %s: %+v", m.Worker(), pool, m.Stats())
-		}
-		WantAccepted(t, m, 2)
 		if st := m.Stats(); len(st.Violations) > 0 || st.Rejected != st.RejectedByCode[20] || st.Doubled > 0 || st.Unknown > 0 {
 			t.Errorf("miner %s: %+v", m.Worker(), st)
 		}

@@ -34,7 +34,7 @@ var Roots atomic.Int64
 var shared = sync.OnceValues(func() (*Server, error) {
 	server, err := Start()
 	if err == nil {
-		testkit.Cleanups = append(testkit.Cleanups, func() { server.Close() })
+		testkit.AtEnd(func() { server.Close() })
 	}
 	return server, err
 })

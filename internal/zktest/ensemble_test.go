@@ -23,6 +23,7 @@ func startEnsemble(t *testing.T) *Ensemble {
 }
 
 func TestEnsembleReplicates(t *testing.T) {
+	t.Parallel()
 	e := startEnsemble(t)
 	if _, err := e.Servers[0].CLI("create", "/a", "everywhere"); err != nil {
 		t.Fatal(err)
@@ -42,6 +43,7 @@ func TestEnsembleReplicates(t *testing.T) {
 // Another server leads when the leader is killed or hangs; it comes back as a
 // follower.
 func TestEnsembleElects(t *testing.T) {
+	t.Parallel()
 	e := startEnsemble(t)
 	for _, how := range []struct {
 		name       string

@@ -8,6 +8,7 @@ import (
 )
 
 func TestServerKeepsItsDataOverRestarts(t *testing.T) {
+	t.Parallel()
 	s, err := Start()
 	if err != nil {
 		t.Fatal(err)
