@@ -1,0 +1,226 @@
+package tunnel
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+var (
+	// ErrUnsupported is what everything returns on systems other than Linux.
+	ErrUnsupported = errors.New("TLS needs Linux")
+
+	// ErrBusy says that too many connections wait for the tunnel process.
+	ErrBusy = errors.New("too many connections wait for the tunnel process")
+
+	// ErrClosed says that the tunnel is being closed, or frozen for good.
+	ErrClosed = errors.New("the tunnel is closed")
+)
+
+// Owner is told what becomes of a connection. The calls come from a goroutine
+// of the tunnel, one at a time for each tunnel process; they must not block and
+// must not call back into the tunnel except for Conn.Reset. An owner that lives
+// on a loop posts them there.
+type Owner interface {
+	// TunnelReady says that the handshake is done. It is called at most once,
+	// before TunnelEnded.
+	TunnelReady(c *Conn, s Secured)
+
+	// TunnelEnded says that the connection is gone, or never came about. It is
+	// called exactly once for each connection, whatever happens, unless the
+	// tunnel is closed first.
+	TunnelEnded(c *Conn, e Ending)
+}
+
+// Secured describes a finished handshake.
+type Secured struct {
+	Version  uint16 // such as tls.VersionTLS13
+	Suite    uint16
+	Resumed  bool
+	NotAfter time.Time // end of the peer's certificate; zero if it has sent none
+}
+
+// Ending says how a connection ended.
+type Ending struct {
+	Reason Reason
+	Ready  bool   // the handshake had been done
+	Text   string // at most 200 printable bytes
+}
+
+func (e Ending) String() string {
+	if e.Text == "" {
+		return e.Reason.String()
+	}
+	return fmt.Sprintf("%v: %s", e.Reason, e.Text)
+}
+
+// ServerRequest asks for a TLS server on an accepted connection.
+type ServerRequest struct {
+	FD      int           // the TCP connection; it belongs to the tunnel from the call on
+	Address string        // the peer's, for the bound on half-open handshakes
+	Early   []byte        // what was read already, at most MaxEarly bytes
+	Timeout time.Duration // for the handshake
+}
+
+// ClientRequest asks for a TLS client on an established connection.
+type ClientRequest struct {
+	FD         int
+	Address    string // of the pool, for messages
+	ServerName string // to ask for, and to be found in the certificate
+	Trust      *Trust // nil: the system's certificates
+	Pins       []Fingerprint
+	NoVerify   bool // accept any certificate
+	Timeout    time.Duration
+}
+
+// Fingerprint is the SHA-256 of a certificate in DER form.
+type Fingerprint = digest
+
+// ParseFingerprint reads 64 hexadecimal digits, with or without colons, as
+// openssl x509 -fingerprint -sha256 prints them.
+func ParseFingerprint(s string) (Fingerprint, error) {
+	var f Fingerprint
+	b, err := hex.DecodeString(strings.ReplaceAll(s, ":", ""))
+	if err != nil || len(b) != len(f) {
+		return f, fmt.Errorf("fingerprint %q: a SHA-256 has 64 hexadecimal digits", s)
+	}
+	copy(f[:], b)
+	return f, nil
+}
+
+// Trust is a set of certificates that may have signed a pool's certificate.
+type Trust struct {
+	pem []byte
+	key digest
+}
+
+// LoadTrust reads the file of TLSCAFile.
+func LoadTrust(path string) (*Trust, error) {
+	b, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := parseTrust(b); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &Trust{b, sha256.Sum256(b)}, nil
+}
+
+func parseTrust(b []byte) (*x509.CertPool, error) {
+	pool, n := x509.NewCertPool(), 0
+	for rest := b; ; n++ {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("it holds a PEM block of type %q, not only certificates", plainText(block.Type))
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", n+1, err)
+		}
+		pool.AddCert(cert)
+	}
+	if n == 0 || bytes.Count(b, []byte("-----BEGIN ")) != n {
+		return nil, errors.New("it holds no PEM certificate, or a damaged one")
+	}
+	return pool, nil
+}
+
+// Report is what a tunnel process says of itself.
+type Report struct {
+	Resident, Private, Heap      uint64 // bytes; Private is what no other process shares
+	Goroutines                   uint64
+	Connections, Handshaking     uint64
+	Descriptors, DescriptorLimit uint64
+	Handshakes                   uint64          // done, since its start
+	Failed                       [reasons]uint64 // handshakes, by Reason
+}
+
+// Process describes a living tunnel process.
+type Process struct {
+	PID         int
+	Program     string
+	Current     bool // takes new connections
+	Connections int
+	Report      Report
+	Reported    time.Time // when the report came; zero: none yet
+}
+
+// Certificate is the outcome of loading the certificate that miners get.
+type Certificate struct {
+	Pair *Pair // in use; nil: none
+	Err  error // why the files' present content is not used; nil: it is
+}
+
+// Options are given once. All functions may be called from any goroutine of the
+// tunnel and must not block.
+type Options struct {
+	// Program is this program's version. A tunnel process of another one is
+	// replaced after an upgrade.
+	Program string
+
+	// Args is the command line of the child behind the program's name; nil
+	// means "-tunnel".
+	Args []string
+
+	CertFile, KeyFile string
+
+	// CheckEvery is how often the files are looked at; zero means 20 s.
+	CheckEvery time.Duration
+
+	// ReportEvery is how often tunnel processes are asked; zero means 10 s.
+	ReportEvery time.Duration
+
+	Logf        func(format string, args ...any) // what the operator should know; nil: nothing
+	Certificate func(Certificate)                // the certificate has changed, or could not be loaded; may be nil
+}
+
+// State is what the next program needs to go on after exec: for runtime.json.
+type State struct {
+	LastID    uint64
+	Processes []ProcessState `json:",omitempty"`
+	Waiting   []WaitingState `json:",omitempty"` // not handed over yet
+}
+
+// ProcessState is a tunnel process.
+type ProcessState struct {
+	PID, ControlFD, Protocol           int
+	Program                            string
+	Hello, Current, Certified, Retired bool
+	InFlight                           int
+	Resets                             []uint64 `json:",omitempty"` // not sent yet
+}
+
+// WaitingState is a connection that no process has yet.
+type WaitingState struct {
+	Message []byte
+	FDs     []int
+	Left    time.Duration
+	Trust   []byte `json:",omitempty"`
+}
+
+// Descriptors are those that must survive exec.
+func (s *State) Descriptors() []int {
+	var fds []int
+	for _, p := range s.Processes {
+		fds = append(fds, p.ControlFD)
+	}
+	for _, w := range s.Waiting {
+		fds = append(fds, w.FDs...)
+	}
+	return fds
+}
+
+// Ref names a connection across exec.
+type Ref struct {
+	Process int `json:",omitempty"` // its process's number; 0: it waits for one
+	ID      uint64
+}

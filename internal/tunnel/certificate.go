@@ -1,0 +1,123 @@
+package tunnel
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// maxPEM is the longest file of certificates or keys that is read. The system's
+// own collection has about 220 KB.
+const maxPEM = 1 << 20
+
+// Pair says what there is to say of a certificate and its key.
+type Pair struct {
+	Names               []string // that the certificate is for
+	NotBefore, NotAfter time.Time
+}
+
+// CheckPair loads the files of TLSCertFile and TLSKeyFile as the tunnel process
+// would. The error is for the operator: which file, and what is wrong with it.
+func CheckPair(certFile, keyFile string) (*Pair, error) {
+	certPEM, err := readFile(certFile)
+	if err != nil {
+		return nil, fmt.Errorf("TLSCertFile: %w", err)
+	}
+	keyPEM, err := readFile(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("TLSKeyFile: %w", err)
+	}
+	pair, err := parsePair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("TLSCertFile %s, TLSKeyFile %s: %w", certFile, keyFile, err)
+	}
+	return describe(pair.Leaf), nil
+}
+
+func describe(leaf *x509.Certificate) *Pair {
+	p := &Pair{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Names: append([]string(nil), leaf.DNSNames...)}
+	for _, ip := range leaf.IPAddresses {
+		p.Names = append(p.Names, ip.String())
+	}
+	return p
+}
+
+// Warning is what an operator should know of the pair, "" if it is fine: it has
+// expired, is not valid yet, or ends within so many days.
+func (p *Pair) Warning(now time.Time, days int) string {
+	left := p.NotAfter.Sub(now)
+	switch {
+	case left <= 0:
+		return fmt.Sprintf("the TLS certificate expired on %s: miners that check it cannot connect", p.NotAfter.UTC().Format(time.DateTime))
+	case now.Before(p.NotBefore):
+		return fmt.Sprintf("the TLS certificate is valid only from %s UTC: miners that check it cannot connect before", p.NotBefore.UTC().Format(time.DateTime))
+	case left < time.Duration(days)*24*time.Hour:
+		return fmt.Sprintf("the TLS certificate expires on %s UTC, in %d days", p.NotAfter.UTC().Format(time.DateTime), int(left.Hours()/24))
+	}
+	return ""
+}
+
+// parsePair checks that a certificate and a key are there and belong together.
+// Messages of crypto/tls are put into words that say what to do.
+func parsePair(certPEM, keyPEM []byte) (*tls.Certificate, error) {
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	switch {
+	case err == nil:
+	case strings.Contains(err.Error(), "does not match"):
+		return nil, errors.New("the key does not belong to the certificate; the server's own certificate must be the first in its file")
+	case strings.Contains(err.Error(), "in certificate input"), strings.Contains(err.Error(), "rather than a certificate"):
+		return nil, errors.New("the certificate file holds no PEM certificate")
+	case strings.Contains(err.Error(), "in key input"), strings.Contains(err.Error(), "rather than a key"):
+		return nil, errors.New("the key file holds no PEM private key that can be used (an encrypted key cannot)")
+	default:
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	if pair.Leaf == nil {
+		if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+			return nil, err
+		}
+	}
+	return &pair, nil
+}
+
+// openFile opens a regular file. A pipe or a terminal would block.
+func openFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readBounded(f)
+}
+
+func readBounded(f *os.File) ([]byte, error) {
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxPEM+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxPEM {
+		return nil, fmt.Errorf("%s is longer than %d bytes", f.Name(), maxPEM)
+	}
+	return b, nil
+}

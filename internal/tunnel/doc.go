@@ -1,0 +1,124 @@
+// Package tunnel lets TLS connections outlive an upgrade of the daemon.
+//
+// TLS state cannot pass through exec. So a child of the same binary, started as
+// "stratumSwitcher -tunnel", holds it: the daemon hands the child a connected TCP
+// socket and one end of a socketpair, and keeps the other end, an ordinary
+// stream socket that passes through exec like any other. The child does the
+// handshake and copies. It knows nothing of Stratum. Only Linux has this;
+// elsewhere New returns ErrUnsupported.
+//
+// # What it promises
+//
+//   - A child is started with the first connection, not before. Tunnel.Server and
+//     Tunnel.Client never block: without a child, or while 1,000 descriptors are
+//     on their way, connections wait, at most until their handshake's time is over.
+//   - The bytes of both directions pass unchanged and in order. A side that closes
+//     its writing half is passed on once all before it is through. Who does not
+//     read holds up the other side: for each connection the child keeps at most
+//     16 KB for the daemon, 64 KB for the peer and one record that is not whole
+//     (17 KB), and the kernel its usual socket buffers.
+//   - Once the daemon has closed, or closed its writing half, the peer has 30 s for
+//     what was written before.
+//   - TunnelEnded is called exactly once for every connection that Server or Client
+//     has accepted, also when the child dies, except after Close.
+//   - When a child dies, its connections are lost, and those not handed over yet
+//     go to the next one. The pause before a start grows from 100 ms to 30 s.
+//   - A child never outlives the daemon: it exits when its control socket ends,
+//     and takes no notice of SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, which
+//     somebody may send to the whole process group. After exec it is still the
+//     daemon's child, and is reaped by its number; no other child ever is.
+//   - Handshakes of TLS 1.2 and 1.3 only, within the time that the request gives.
+//     A handshake that computes holds one of GOMAXPROCS-1 tokens (at least one);
+//     one that waits for its peer holds none. So a storm of hellos leaves a
+//     processor to those who are connected. At most 4,096 handshakes of miners are
+//     open at a time, 1,024 of one address, about 25 KB each; the next is refused
+//     as Busy. Those of pools are not counted in, as the daemon bounds its dials.
+//   - Key exchange with miners is X25519, P-256 or P-384, and there are no session
+//     tickets: serve_linux.go says why. With pools it is what crypto/tls prefers.
+//   - Private keys are in the child only. The daemon opens the files of
+//     TLSCertFile and TLSKeyFile and passes the descriptors without reading the
+//     key. The child is not dumpable and has PR_SET_NO_NEW_PRIVS.
+//
+// Because descriptors are passed, the child needs no rights to files at all, and
+// whoever may open the files is the daemon's user: if the daemon runs as an
+// ordinary user, as packaged, that user must be able to read the key, also after
+// it was renewed. A process that has given up root after the start could still
+// hand on the files it has opened, but not renewed ones.
+//
+// # Which goroutine
+//
+// Owners are called from the goroutine that reads the child's control socket,
+// one for each child, so that the calls for a connection are never simultaneous.
+// A callback must not block, and of the tunnel it may only call Conn.Reset. A session on
+// a loop posts the call to its loop. The call may overtake or follow bytes and
+// ends on the pair: these are two sockets. An owner that has closed its end
+// still hears TunnelEnded, and ignores it.
+//
+// # What callers must not do
+//
+//   - Use or close a TCP descriptor that was handed over, or set options on it:
+//     TCP options are set before.
+//   - Set TCP options on the pair, or ask it for addresses.
+//   - Expect that a reset passes through the pair: Conn.Reset sends one, and
+//     Ending.Reason says that the peer has.
+//   - Reap children with wait4(-1), which would take the tunnel's.
+//   - Call Close or Freeze from an owner's callback.
+//
+// # Upgrade
+//
+// Before the loops are frozen the daemon calls Freeze, and then writes State and
+// each connection's Ref into its own state, clears close-on-exec of
+// State.Descriptors and of its ends of the pairs, and calls exec; Thaw undoes
+// Freeze if that fails. The new program calls Resume, which sets close-on-exec
+// again on what it takes over, Adopt for each connection, and Begin. A child of
+// the same program and protocol goes on; one of another program serves until a
+// new one has a certificate, then takes no more and ends with its last
+// connection. At most eight children live.
+//
+// # Protocol
+//
+// The control socket is a SOCK_SEQPACKET pair, descriptor 3 in the child: each
+// packet is one message. Numbers are big-endian; text is two bytes of length and
+// that many bytes. A message begins with
+//
+//	0  version of the protocol, 1
+//	1  kind
+//	2  0, 0
+//	4  number of the connection or certificate, 8 bytes
+//
+// and goes on, by kind, with exactly the fields below; one byte more or less makes
+// it malformed. Descriptors come with it as SCM_RIGHTS.
+//
+// From the daemon:
+//
+//	1  server       milliseconds for the handshake (4), text address (200 at most),
+//	                length (2) and bytes already read (16,384 at most);
+//	                descriptors: TCP connection, pair
+//	2  client       milliseconds (4), text address, text server name (255 at most),
+//	                1 if the certificate is not verified (1), SHA-256 of the trusted
+//	                PEM file or zeros (32), count (1) and SHA-256s of pinned
+//	                certificates (32 each, 8 at most);
+//	                descriptors: TCP connection, pair
+//	3  reset        the connection is to be reset
+//	4  certificate  descriptors: certificate file, key file
+//	5  trust        SHA-256 (32); descriptor: a PEM file
+//	6  retire       take no more, exit with the last connection
+//	7  ask          for a report
+//
+// From the child:
+//
+//	65 hello        protocol (2), pid (4), limit of descriptors (4), text program;
+//	                always the first
+//	66 received     count of descriptors received since the last such message (4)
+//	67 ready        TLS version (2), cipher suite (2), 1 if resumed (1), end of the
+//	                peer's certificate in Unix seconds or 0 (8)
+//	68 ended        1 if it had been ready (1), Reason (1), text (200 at most)
+//	69 certificate  Reason, 0 if it is in use (1), not before (8), not after (8), text:
+//	                its names, or what is wrong
+//	70 report       nine numbers of 8 bytes in the order of Report's fields, count
+//	                (1) of reasons and handshakes failed for each (8)
+//
+// "ready" and "ended" answer "server" and "client": ready at most once, then ended
+// exactly once. A program of another version of the protocol gives such a child
+// nothing new; one that changes the format must still read "ended" of the former.
+package tunnel

@@ -1,0 +1,290 @@
+package tunnel
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxHandshakeTime bounds what the daemon may allow.
+const maxHandshakeTime = time.Minute
+
+// open begins with a connection. Control goroutine only.
+func (s *server) open(m *message, fds []int) {
+	c := &conn{server: s, id: m.id, tcp: int32(fds[0]), pair: int32(fds[1]), early: m.early}
+	wait := m.deadline
+	if wait <= 0 || wait > maxHandshakeTime {
+		wait = maxHandshakeTime
+	}
+	h := &handshake{conn: c, ready: make(chan struct{}, 1), deadline: time.Now().Add(wait)}
+	c.half = h
+	config := s.config
+	reason, err := Internal, error(nil)
+	if m.kind == kindClient {
+		config, err = s.clientConfig(m)
+	}
+	if err == nil {
+		reason, err = s.admit(c, m)
+	}
+	if err != nil {
+		s.failed[reason].Add(1)
+		s.tell(&message{kind: kindEnded, id: m.id, reason: reason, text: plainText(err.Error())})
+		closeAll(fds)
+		return
+	}
+	if m.kind == kindServer {
+		c.secured = tls.Server((*wire)(c), config)
+	} else {
+		c.secured = tls.Client((*wire)(c), config)
+	}
+	c.loop = s.loops[s.next%len(s.loops)]
+	s.next++
+	c.loop.post(func() {
+		if err := c.loop.add(c); err != nil {
+			h.abort(Internal)
+		}
+		h.timer = time.AfterFunc(wait, func() { h.abort(Timeout) })
+		select {
+		case s.idle <- h:
+		default:
+			go s.shakeHands(h)
+		}
+	})
+}
+
+// admit counts a connection and its handshake, if there is room.
+func (s *server) admit(c *conn, m *message) (Reason, error) {
+	h := c.half
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.conns[m.id] != nil:
+		return Internal, errors.New("the connection's number is in use")
+	case s.retired:
+		return Busy, errors.New("the tunnel process takes no new connections")
+	}
+	if m.kind == kindClient {
+		s.conns[m.id] = c
+		s.clients++
+		return 0, nil
+	}
+	if s.handshaking >= maxHandshakes {
+		return Busy, errors.New("too many handshakes wait")
+	}
+	if s.byAddress[m.address] >= maxAddressHandshakes {
+		return Busy, errors.New("too many handshakes of this address wait")
+	}
+	s.conns[m.id] = c
+	s.handshaking++
+	h.server, h.address = true, m.address
+	s.byAddress[h.address]++
+	return 0, nil
+}
+
+// leave is the other end of admit's count of handshakes.
+func (s *server) leave(h *handshake) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !h.server {
+		s.clients--
+		return
+	}
+	s.handshaking--
+	if s.byAddress[h.address]--; s.byAddress[h.address] == 0 {
+		delete(s.byAddress, h.address)
+	}
+}
+
+func (s *server) forget(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c.id)
+	s.mu.Unlock()
+}
+
+// maxIdle bounds the goroutines that wait for the next handshake: their stacks
+// have grown already.
+const maxIdle = 4
+
+// shakeHands is the goroutine of one handshake after another.
+func (s *server) shakeHands(h *handshake) {
+	for {
+		h.run()
+		if s.waiting.Add(1) > maxIdle {
+			s.waiting.Add(-1)
+			return
+		}
+		h = <-s.idle
+		s.waiting.Add(-1)
+	}
+}
+
+// run is one handshake. It holds a token while it computes and none
+// while it waits for the peer, so that a storm leaves a processor to those who
+// are connected, and silent peers hold up nobody.
+func (h *handshake) run() {
+	s := h.conn.server
+	s.compute <- struct{}{}
+	err := h.shake()
+	<-s.compute
+	h.timer.Stop()
+	h.conn.loop.post(func() { h.conn.shaken(err) })
+}
+
+func (h *handshake) shake() (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			fmt.Fprintf(os.Stderr, "tunnel: handshake: %v\n%s", fault, debug.Stack())
+			err = errors.New("internal fault")
+		}
+	}()
+	return h.conn.secured.Handshake()
+}
+
+// pause waits for an event without the token.
+func (h *handshake) pause() error {
+	s := h.conn.server
+	<-s.compute
+	<-h.ready
+	s.compute <- struct{}{}
+	if why, ok := h.abortReason(); ok {
+		if why == Timeout {
+			return os.ErrDeadlineExceeded
+		}
+		return errors.New(why.String())
+	}
+	return nil
+}
+
+func (h *handshake) read(b []byte) (int, error) {
+	for {
+		n, errno := receive(h.conn.tcp, b)
+		switch {
+		case errno == unix.EAGAIN:
+		case errno != 0:
+			return 0, errno
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+		if err := h.pause(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (h *handshake) write(b []byte) (int, error) {
+	sent := 0
+	for sent < len(b) {
+		n, errno := send(h.conn.tcp, b[sent:])
+		sent += n
+		if errno == unix.EAGAIN {
+			if err := h.pause(); err != nil {
+				return sent, err
+			}
+		} else if errno != 0 {
+			return sent, errno
+		}
+	}
+	return sent, nil
+}
+
+// shaken goes on after the handshake, on the loop.
+func (c *conn) shaken(err error) {
+	h := c.half
+	s := c.server
+	s.leave(h)
+	c.half = nil
+	if why, ok := h.abortReason(); ok && err == nil {
+		err = errors.New(why.String())
+	}
+	if err != nil {
+		reason := reasonOf(err)
+		if why, ok := h.abortReason(); ok {
+			reason = why
+		}
+		s.failed[reason].Add(1)
+		unix.Shutdown(int(c.tcp), unix.SHUT_WR)
+		// What was not read would make a reset of the close, and the peer
+		// would not see the alert.
+		for range 4 {
+			if n, errno := receive(c.tcp, c.loop.buf); n <= 0 || errno != 0 {
+				break
+			}
+		}
+		text := plainText(err.Error())
+		var errno syscall.Errno
+		if reason == Closed && !errors.As(err, &errno) {
+			text = "closed during the handshake"
+		}
+		c.release(&message{kind: kindEnded, id: c.id, reason: reason, text: text})
+		return
+	}
+	s.handshakes.Add(1)
+	state := c.secured.ConnectionState()
+	ready := &message{kind: kindReady, id: c.id, version: state.Version, suite: state.CipherSuite, resumed: state.DidResume}
+	if len(state.PeerCertificates) > 0 {
+		ready.notAfter = state.PeerCertificates[0].NotAfter.Unix()
+	}
+	s.tell(ready)
+	c.peerBytes, c.records, c.pairBytes = true, true, true
+	c.pump()
+}
+
+// clientConfig is the configuration for a pool. Connections to the same pool
+// share it. Control goroutine only.
+func (s *server) clientConfig(m *message) (*tls.Config, error) {
+	key := fmt.Sprintf("%s %x %x %v", m.serverName, m.trust, m.pins, m.noVerify)
+	if config := s.configs[key]; config != nil {
+		return config, nil
+	}
+	config := &tls.Config{
+		MinVersion:                  tls.VersionTLS12,
+		DynamicRecordSizingDisabled: true,
+		ServerName:                  m.serverName,
+	}
+	switch {
+	case len(m.pins) > 0:
+		// The pin says more than names, dates and authorities.
+		config.InsecureSkipVerify = true
+		pins := slices.Clone(m.pins)
+		config.VerifyConnection = func(state tls.ConnectionState) error { return checkPins(pins, state.PeerCertificates) }
+	case m.noVerify:
+		config.InsecureSkipVerify = true
+	case m.trust != digest{}:
+		if config.RootCAs = s.trusts[m.trust]; config.RootCAs == nil {
+			return nil, errors.New("the certificates to trust are missing")
+		}
+	}
+	if m.serverName == "" {
+		if !config.InsecureSkipVerify {
+			return nil, errors.New("no server name")
+		}
+	}
+	if len(s.configs) >= maxClientConfigs {
+		clear(s.configs)
+	}
+	s.configs[key] = config
+	return config, nil
+}
+
+func checkPins(pins []digest, chain []*x509.Certificate) error {
+	if len(chain) == 0 {
+		return errFingerprint
+	}
+	sum := sha256.Sum256(chain[0].Raw)
+	if !slices.Contains(pins, sum) {
+		return fmt.Errorf("%w: its SHA-256 is %x", errFingerprint, sum)
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package tunnel
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lingerTime is how long a peer may take for the rest of what the daemon
+	// has written before it closed.
+	lingerTime  = 30 * time.Second
+	lingerCheck = 5 * time.Second
+
+	// chunk is the most that is taken from a side at once: one TLS record.
+	chunk = 16 << 10
+)
+
+// loop owns the connections that were dealt to it. Everything about them
+// happens on its goroutine, except a handshake, which has one of its own.
+//
+// Its buffer serves all its connections. A connection that waits for bytes has
+// no goroutine and no buffer but what crypto/tls keeps.
+type loop struct {
+	server *server
+	epoll  *os.File // in Go's poller, so that no thread waits in epoll_wait
+	epfd   int
+	wakefd int
+
+	mu     sync.Mutex
+	mail   []func()
+	waking bool
+
+	// The loop's goroutine only:
+	slots     []*conn
+	free      []int32
+	lastGen   uint32
+	events    []unix.EpollEvent
+	buf       []byte
+	unread    []*conn // have more to do, though no event will tell
+	lingering map[*conn]time.Time
+	alarmed   bool
+}
+
+func newLoop(s *server) (*loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	if err := unix.SetNonblock(epfd, true); err != nil {
+		return nil, fmt.Errorf("epoll descriptor: %w", err)
+	}
+	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	l := &loop{
+		server: s, epoll: os.NewFile(uintptr(epfd), "epoll"), epfd: epfd, wakefd: wakefd,
+		events: make([]unix.EpollEvent, 128), buf: make([]byte, chunk), lingering: make(map[*conn]time.Time),
+	}
+	return l, l.control(unix.EPOLL_CTL_ADD, int32(wakefd), -1, 0, unix.EPOLLIN|unix.EPOLLET)
+}
+
+// control names in the event the slot, and in mark the side and the generation.
+func (l *loop) control(op int, fd, slot int32, mark, events uint32) error {
+	ev := unix.EpollEvent{Events: events, Fd: slot, Pad: int32(mark)}
+	if err := unix.EpollCtl(l.epfd, op, int(fd), &ev); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// post has f called on the loop's goroutine. It does not block.
+func (l *loop) post(f func()) {
+	l.mu.Lock()
+	l.mail = append(l.mail, f)
+	wake := !l.waking
+	l.waking = true
+	l.mu.Unlock()
+	if wake {
+		one := [8]byte{0: 1}
+		unix.Write(l.wakefd, one[:]) // each write is an edge; the count is never read
+	}
+}
+
+func (l *loop) runMail() {
+	l.mu.Lock()
+	mail := l.mail
+	l.mail = nil
+	l.waking = false
+	l.mu.Unlock()
+	for _, f := range mail {
+		f()
+	}
+}
+
+func (l *loop) run() {
+	raw, err := l.epoll.SyscallConn()
+	if err != nil {
+		panic("tunnel: epoll descriptor without poller: " + err.Error())
+	}
+	l.runMail()
+	err = raw.Read(func(uintptr) bool {
+		for {
+			n := epollPoll(l.epfd, l.events)
+			if n == 0 && len(l.unread) == 0 {
+				return false
+			}
+			for i := range l.events[:n] {
+				l.handle(&l.events[i])
+			}
+			if len(l.unread) > 0 {
+				again := l.unread
+				l.unread = nil
+				for _, c := range again {
+					c.queued = false
+					c.pump()
+				}
+			}
+		}
+	})
+	panic("tunnel: waiting for events: " + err.Error())
+}
+
+func (l *loop) handle(ev *unix.EpollEvent) {
+	if ev.Fd < 0 {
+		l.runMail()
+		return
+	}
+	c := l.slots[ev.Fd]
+	if mark := uint32(ev.Pad); c != nil && c.gen == mark&^sidePair {
+		c.event(ev.Events, mark&sidePair != 0)
+	}
+}
+
+// sidePair tells in an event's mark the pair's events from those of the peer.
+const sidePair = 1
+
+// add watches both sides of a connection.
+func (l *loop) add(c *conn) error {
+	if n := len(l.free); n > 0 {
+		c.slot, l.free = l.free[n-1], l.free[:n-1]
+	} else {
+		c.slot = int32(len(l.slots))
+		l.slots = append(l.slots, nil)
+	}
+	l.lastGen += 2
+	c.gen = l.lastGen
+	l.slots[c.slot] = c
+	// TCP tells of room only after a write that found none.
+	if err := l.control(unix.EPOLL_CTL_ADD, c.tcp, c.slot, c.gen, peerEvents); err != nil {
+		return err
+	}
+	return l.control(unix.EPOLL_CTL_ADD, c.pair, c.slot, c.gen|sidePair, pairEvents)
+}
+
+const (
+	pairEvents = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	peerEvents = pairEvents | unix.EPOLLOUT
+)
+
+func (l *loop) remove(c *conn) {
+	if l.slots[c.slot] == c {
+		l.slots[c.slot] = nil
+		l.free = append(l.free, c.slot)
+	}
+	delete(l.lingering, c)
+}
+
+// linger notes a connection that has only its last bytes left to write.
+func (l *loop) linger(c *conn) {
+	if _, ok := l.lingering[c]; ok {
+		return
+	}
+	l.lingering[c] = time.Now()
+	l.setAlarm()
+}
+
+func (l *loop) setAlarm() {
+	if !l.alarmed {
+		l.alarmed = true
+		time.AfterFunc(lingerCheck, func() { l.post(l.checkLingering) })
+	}
+}
+
+func (l *loop) checkLingering() {
+	l.alarmed = false
+	for c, since := range l.lingering {
+		if time.Since(since) > lingerTime {
+			c.end(Reset, "the peer takes no data")
+		}
+	}
+	if len(l.lingering) > 0 {
+		l.setAlarm()
+	}
+}

@@ -1,0 +1,200 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pairFiles are the opened files of the certificate and its key. The daemon
+// opens them and never reads the key. Tunnel.mu guards all.
+type pairFiles struct {
+	serial    uint64
+	latest    *openPair // what the files were when they were opened last
+	good      *openPair // what a process has taken last; may be latest
+	err       error     // why latest is not in use
+	seen      string    // what the files looked like then
+	described *Pair
+}
+
+type openPair struct {
+	serial    uint64
+	cert, key *os.File
+}
+
+func (o *openPair) close() {
+	if o != nil {
+		o.cert.Close()
+		o.key.Close()
+	}
+}
+
+func (f *pairFiles) close() {
+	if f.latest != f.good {
+		f.latest.close()
+	}
+	f.good.close()
+	f.latest, f.good = nil, nil
+}
+
+// give sends a process the certificate: the last good one if there is one, so
+// that a process started in the middle of a renewal has it too.
+func (f *pairFiles) give(p *process) {
+	o := f.good
+	if o == nil {
+		o = f.latest
+	}
+	if o != nil {
+		o.send(p)
+	}
+}
+
+func (o *openPair) send(p *process) {
+	var fds []int
+	for _, file := range []*os.File{o.cert, o.key} {
+		fd, err := duplicate(file)
+		if err != nil {
+			closeAll(fds)
+			p.tunnel.options.Logf("certificate: %v", err)
+			return
+		}
+		fds = append(fds, fd)
+	}
+	p.enqueue(&request{message: &message{kind: kindCertificate, id: o.serial}, fds: fds})
+}
+
+func duplicate(f *os.File) (int, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	if controlErr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); controlErr != nil {
+		return -1, controlErr
+	}
+	return fd, err
+}
+
+// watchPair looks at the files from time to time, and again after they were no
+// good: a renewal may have been half done.
+func (t *Tunnel) watchPair(stop <-chan struct{}) {
+	tick := time.NewTicker(t.options.CheckEvery)
+	defer tick.Stop()
+	for {
+		t.checkPair()
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (t *Tunnel) checkPair() {
+	seen, err := t.lookAtPair()
+	t.mu.Lock()
+	same := err == nil && seen == t.pair.seen && t.pair.err == nil && t.pair.latest != nil
+	t.mu.Unlock()
+	if same {
+		return
+	}
+	var o *openPair
+	if err == nil {
+		o, err = t.openPair()
+	}
+	if err != nil {
+		t.pairFailed(err)
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		o.close()
+		return
+	}
+	t.pair.serial++
+	o.serial = t.pair.serial
+	if t.pair.latest != t.pair.good {
+		t.pair.latest.close()
+	}
+	t.pair.latest, t.pair.seen = o, seen
+	for _, p := range t.all {
+		if p.protocol == Protocol && !p.hungUp {
+			o.send(p)
+		}
+	}
+}
+
+// lookAtPair is a text that changes when one of the files does.
+func (t *Tunnel) lookAtPair() (string, error) {
+	seen := ""
+	for _, path := range []string{t.options.CertFile, t.options.KeyFile} {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			return "", &os.PathError{Op: "stat", Path: path, Err: err}
+		}
+		seen += fmt.Sprint(st.Dev, " ", st.Ino, " ", st.Size, " ", st.Mtim.Nano(), " ", st.Ctim.Nano(), " ")
+	}
+	return seen, nil
+}
+
+func (t *Tunnel) openPair() (*openPair, error) {
+	cert, err := openFile(t.options.CertFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := openFile(t.options.KeyFile)
+	if err != nil {
+		cert.Close()
+		return nil, err
+	}
+	return &openPair{cert: cert, key: key}, nil
+}
+
+// pairFailed tells of files that are no good, once for each reason.
+func (t *Tunnel) pairFailed(err error) {
+	t.mu.Lock()
+	known := t.pair.err != nil && t.pair.err.Error() == err.Error()
+	t.pair.err = err
+	use := t.pair.described
+	t.poke()
+	t.mu.Unlock()
+	if !known {
+		t.options.Certificate(Certificate{Pair: use, Err: err})
+	}
+}
+
+// certificateTaken is a process's answer to a certificate.
+func (t *Tunnel) certificateTaken(p *process, m *message) {
+	if m.reason != Closed {
+		t.mu.Lock()
+		latest := t.pair.latest != nil && t.pair.latest.serial == m.id
+		t.mu.Unlock()
+		if latest {
+			t.pairFailed(fmt.Errorf("%s, %s: %w", t.options.CertFile, t.options.KeyFile, errors.New(plainText(m.text))))
+		}
+		return
+	}
+	t.mu.Lock()
+	p.certified = true
+	latest := t.pair.latest
+	news := latest != nil && latest.serial == m.id && (t.pair.good != latest || t.pair.err != nil)
+	var said Certificate
+	if news {
+		if t.pair.good != latest {
+			t.pair.good.close()
+		}
+		t.pair.good, t.pair.err = latest, nil
+		t.pair.described = &Pair{Names: strings.Fields(m.text), NotBefore: time.Unix(m.notBefore, 0), NotAfter: time.Unix(m.notAfter, 0)}
+		said.Pair = t.pair.described
+	}
+	t.poke()
+	t.mu.Unlock()
+	if news {
+		t.options.Certificate(said)
+	}
+}

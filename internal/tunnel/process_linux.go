@@ -1,0 +1,308 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is one child. Two goroutines serve it, receive and send; receive also
+// reaps it. Tunnel.mu guards its fields but those that never change.
+type process struct {
+	tunnel    *Tunnel
+	pid       int
+	controlFD int
+	control   *control
+	started   time.Time
+	gone      chan struct{} // closed when it is reaped
+
+	program   string // what it was started as, or has said
+	protocol  int
+	hello     bool
+	certified bool // has a certificate, or has said that the files are no good
+	retired   bool
+	hungUp    bool // the control socket is closed
+	asked     bool
+	inFlight  int
+	conns     map[uint64]*Conn
+	trusts    map[digest]bool
+	out       []*request
+	report    Report
+	reported  time.Time
+
+	outNew chan struct{}
+	unsent chan struct{} // closed when send has returned: out is the receiver's
+}
+
+func newProcess(t *Tunnel, pid, controlFD int) (*process, error) {
+	c, err := newControl(controlFD)
+	if err != nil {
+		return nil, err
+	}
+	return &process{
+		tunnel: t, pid: pid, controlFD: controlFD, control: c, started: time.Now(), gone: make(chan struct{}),
+		conns: make(map[uint64]*Conn), trusts: make(map[digest]bool), outNew: make(chan struct{}, 1),
+	}, nil
+}
+
+// startProcess starts this program's own file, also if another has taken its
+// name meanwhile.
+func startProcess(t *Tunnel) (*process, error) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	childEnd := os.NewFile(uintptr(ends[1]), "child's end")
+	defer childEnd.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		unix.Close(ends[0])
+		return nil, err
+	}
+	defer null.Close()
+	child, err := os.StartProcess("/proc/self/exe", append([]string{os.Args[0]}, t.options.Args...), &os.ProcAttr{
+		Env:   environment(),
+		Files: []*os.File{null, null, os.Stderr, childEnd},
+	})
+	if err != nil {
+		unix.Close(ends[0])
+		return nil, err
+	}
+	pid := child.Pid
+	_ = child.Release() // it is reaped by its number, as after an upgrade
+	p, err := newProcess(t, pid, ends[0])
+	if err != nil {
+		unix.Close(ends[0])
+		return nil, err
+	}
+	p.program, p.protocol = t.options.Program, Protocol
+	return p, nil
+}
+
+// run starts the goroutines. t.mu is held.
+func (p *process) run() {
+	p.unsent = make(chan struct{})
+	p.tunnel.running.Go(p.receive)
+	p.tunnel.running.Go(p.send)
+	p.signal()
+}
+
+// enqueue has a message sent. t.mu is held.
+func (p *process) enqueue(r *request) {
+	p.out = append(p.out, r)
+	p.signal()
+}
+
+func (p *process) signal() {
+	select {
+	case p.outNew <- struct{}{}:
+	default:
+	}
+}
+
+// retire has the process end with its last connection. t.mu is held.
+func (p *process) retire() {
+	if !p.retired && p.protocol == Protocol {
+		p.enqueue(&request{message: &message{kind: kindRetire}})
+	}
+	p.retired = true
+}
+
+// hangUp closes the control socket, which ends the child. t.mu is held.
+func (p *process) hangUp() {
+	if !p.hungUp {
+		p.hungUp = true
+		p.control.file.Close()
+		p.signal()
+	}
+}
+
+// nextToSend is the first message that may be sent now, nil if there is none.
+func (p *process) nextToSend() (r *request, over bool) {
+	p.tunnel.mu.Lock()
+	defer p.tunnel.mu.Unlock()
+	if p.hungUp || p.tunnel.frozen {
+		return nil, true
+	}
+	if len(p.out) == 0 || p.inFlight+len(p.out[0].fds) > maxInFlight {
+		return nil, false
+	}
+	return p.out[0], false
+}
+
+// send sends what is in out, in order, until the process or the tunnel ends or
+// an upgrade begins.
+func (p *process) send() {
+	t := p.tunnel
+	defer close(p.unsent)
+	b := make([]byte, 0, maxMessage)
+	for {
+		r, over := p.nextToSend()
+		if over {
+			return
+		}
+		if r == nil {
+			<-p.outNew
+			continue
+		}
+		b = r.message.appendTo(b[:0])
+		err := p.control.send(b, r.fds)
+		switch {
+		case err == nil:
+			t.mu.Lock()
+			p.out[0] = nil
+			if p.out = p.out[1:]; len(p.out) == 0 {
+				p.out = nil
+			}
+			p.inFlight += len(r.fds)
+			if r.conn != nil {
+				r.conn.sent = true
+			}
+			t.mu.Unlock()
+			closeAll(r.fds)
+			r.fds = nil
+		case errors.Is(err, unix.ETOOMANYREFS):
+			time.Sleep(10 * time.Millisecond)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// an upgrade begins
+		default:
+			return // receive sees the process's end
+		}
+	}
+}
+
+// receive handles what the child says until its end, and then reaps it.
+func (p *process) receive() {
+	for {
+		b, fds, _, err := p.control.receive(nil)
+		closeAll(fds) // a child sends none
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return // an upgrade begins
+		}
+		if err != nil || len(b) == 0 {
+			break
+		}
+		m, err := decode(b)
+		if err != nil {
+			p.tunnel.options.Logf("tunnel process pid=%d: %v", p.pid, err)
+			break
+		}
+		p.handle(m)
+	}
+	p.over()
+}
+
+func (p *process) handle(m *message) {
+	t := p.tunnel
+	t.mu.Lock()
+	var conn *Conn
+	switch m.kind {
+	case kindHello:
+		p.hello, p.program, p.protocol = true, m.program, int(m.protocol)
+		t.poke()
+	case kindReceived:
+		// Numbers from outside: no more can be acknowledged than was sent.
+		p.inFlight = max(0, p.inFlight-int(min(m.count, maxInFlight)))
+		p.signal()
+	case kindReady:
+		conn = p.conns[m.id]
+	case kindEnded:
+		conn = p.conns[m.id]
+		delete(p.conns, m.id)
+	case kindReport:
+		p.report, p.reported, p.asked = m.report, time.Now(), false
+	}
+	t.mu.Unlock()
+	switch {
+	case m.kind == kindCertificateTaken:
+		t.certificateTaken(p, m)
+	case conn == nil:
+	case m.kind == kindReady:
+		s := Secured{Version: m.version, Suite: m.suite, Resumed: m.resumed}
+		if m.notAfter != 0 {
+			s.NotAfter = time.Unix(m.notAfter, 0)
+		}
+		conn.owner.TunnelReady(conn, s)
+	case m.kind == kindEnded:
+		conn.owner.TunnelEnded(conn, Ending{Reason: m.reason, Ready: m.ready, Text: plainText(m.text)})
+	}
+}
+
+// over is the end of a process, wanted or not.
+func (p *process) over() {
+	t := p.tunnel
+	t.mu.Lock()
+	p.hangUp()
+	t.mu.Unlock()
+	<-p.unsent
+	status := p.reap()
+
+	t.mu.Lock()
+	for i, q := range t.all {
+		if q == p {
+			t.all = append(t.all[:i], t.all[i+1:]...)
+			break
+		}
+	}
+	if t.current == p {
+		t.current = nil
+	}
+	lost := p.conns
+	p.conns = make(map[uint64]*Conn)
+	// What was not sent can go to another process.
+	var unsent []*request
+	for _, r := range p.out {
+		switch {
+		case r.conn != nil && lost[r.conn.id] != nil && !t.closed:
+			delete(lost, r.conn.id)
+			r.conn.process = nil
+			unsent = append(unsent, r)
+		default:
+			closeAll(r.fds)
+		}
+	}
+	p.out = nil
+	t.queue = append(unsent, t.queue...)
+	unwanted := !t.closed && (!p.retired || len(lost) > 0)
+	if unwanted {
+		if time.Since(p.started) > steadyTime {
+			t.pause = 0
+		}
+		t.grow()
+		t.options.Logf("tunnel process pid=%d ended unexpectedly (%s), TLS connections lost=%d", p.pid, status, len(lost))
+	}
+	t.poke()
+	t.mu.Unlock()
+	for _, c := range lost {
+		c.owner.TunnelEnded(c, Ending{Reason: Died, Text: "the tunnel process ended (" + status + ")"})
+	}
+}
+
+// reap waits for the child, which ends because its control socket has. One that
+// does not is killed. Its number cannot be another's before it is reaped; one
+// that is not our child at all is left alone.
+func (p *process) reap() (status string) {
+	defer close(p.gone)
+	var ws unix.WaitStatus
+	patience := time.Now().Add(2 * time.Second)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		pid, err := unix.Wait4(p.pid, &ws, unix.WNOHANG, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return err.Error()
+		case pid == p.pid && ws.Signaled():
+			return "by " + ws.Signal().String()
+		case pid == p.pid:
+			return fmt.Sprintf("with status %d", ws.ExitStatus())
+		}
+		if time.Now().After(patience) {
+			_ = unix.Kill(p.pid, unix.SIGKILL)
+		}
+		time.Sleep(pause)
+	}
+}

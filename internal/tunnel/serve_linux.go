@@ -1,0 +1,392 @@
+package tunnel
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ControlFD is the number under which the child finds its control socket.
+const ControlFD = 3
+
+const (
+	// maxHandshakes bounds the half-open handshakes of miners: each has a
+	// goroutine and the state of one handshake, 20 KB or so.
+	maxHandshakes = 4096
+
+	// maxAddressHandshakes bounds those of one address. A farm behind one
+	// address connects all its miners at once after an outage.
+	maxAddressHandshakes = 1024
+
+	// maxTrusts bounds the sets of certificates that are kept; the daemon sends
+	// again what has been dropped.
+	maxTrusts = 64
+
+	maxClientConfigs = 256
+)
+
+// server is the child: everything that holds TLS state.
+type server struct {
+	control *control
+	loops   []*loop
+	next    int // whose turn it is; the control goroutine only
+
+	certificate atomic.Pointer[tls.Certificate]
+	config      *tls.Config
+	compute     chan struct{} // one token for each handshake that computes
+
+	idle    chan *handshake // taken by goroutines that have done a handshake
+	waiting atomic.Int32    // how many they are
+
+	handshakes atomic.Uint64
+	failed     [reasons]atomic.Uint64
+
+	mu          sync.Mutex
+	conns       map[uint64]*conn
+	handshaking int // servers only
+	clients     int // client handshakes
+	byAddress   map[string]int
+	retired     bool
+
+	// Control goroutine only:
+	trusts  map[digest]*x509.CertPool
+	ages    []digest // keys of trusts, the oldest first
+	configs map[string]*tls.Config
+	tidied  uint64 // handshakes done when memory was given back last
+	before  uint64 // handshakes done at the last report
+
+	writing sync.Mutex // held while what was taken from out is sent
+
+	outMu sync.Mutex
+	out   [][]byte
+
+	outNew chan struct{}
+	empty  chan struct{} // closed when a retired child has no connection left
+	ended  sync.Once
+}
+
+// Serve is the child. It returns when the daemon is gone, or, after the daemon
+// has retired it, with its last connection; the process must then exit. It must
+// be called on the main goroutine, before anything else in the process.
+func Serve(controlFD int, program string) error {
+	// Whoever signals the daemon's process group means the daemon. Its end is
+	// this process's end.
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	if name, err := unix.BytePtrFromString("switcherTunnel"); err == nil {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
+	}
+	// No debugger and no core file shows a key, and nothing gains rights.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("PR_SET_DUMPABLE: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("PR_SET_NO_NEW_PRIVS: %w", err)
+	}
+	collectBySlack()
+	if t, err := unix.GetsockoptInt(controlFD, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || t != unix.SOCK_SEQPACKET {
+		return errors.New("-tunnel is how the switcher starts its own helper process; it cannot be started by hand")
+	}
+	c, err := newControl(controlFD)
+	if err != nil {
+		return err
+	}
+	s := &server{
+		control:   c,
+		compute:   make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+		conns:     make(map[uint64]*conn),
+		byAddress: make(map[string]int),
+		trusts:    make(map[digest]*x509.CertPool),
+		configs:   make(map[string]*tls.Config),
+		idle:      make(chan *handshake),
+		outNew:    make(chan struct{}, 1),
+		empty:     make(chan struct{}),
+	}
+	s.config = &tls.Config{
+		MinVersion:                  tls.VersionTLS12,
+		DynamicRecordSizingDisabled: true, // a line is small, and a write is a record
+		// Shares are public within minutes, so that a key exchange that withstands
+		// recording for decades is not worth a third more CPU per handshake.
+		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
+		// A miner connects again mostly because this process has ended, and its
+		// keys for tickets with it.
+		SessionTicketsDisabled: true,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if cert := s.certificate.Load(); cert != nil {
+				return cert, nil
+			}
+			return nil, errNoCertificate
+		},
+	}
+	for range runtime.GOMAXPROCS(0) {
+		l, err := newLoop(s)
+		if err != nil {
+			return err
+		}
+		s.loops = append(s.loops, l)
+		go l.run()
+	}
+	s.tell(&message{kind: kindHello, protocol: Protocol, pid: uint32(os.Getpid()), descriptors: uint32(descriptorLimit()), program: program})
+	failed := make(chan error, 2)
+	go func() { failed <- s.write() }()
+	go func() { failed <- s.read() }()
+	select {
+	case err = <-failed:
+	case <-s.empty:
+		// The daemon may be frozen; the last words then wait in the kernel.
+		err = s.writeQueued()
+	}
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
+		return nil // the daemon is gone, and has not read all
+	}
+	return err
+}
+
+func descriptorLimit() uint64 {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return 0
+	}
+	return limit.Cur
+}
+
+// tell queues a message for the daemon. It never blocks; each connection has at
+// most two, so that the queue is bounded by them.
+func (s *server) tell(m *message) {
+	b := m.appendTo(nil)
+	s.outMu.Lock()
+	s.out = append(s.out, b)
+	s.outMu.Unlock()
+	select {
+	case s.outNew <- struct{}{}:
+	default:
+	}
+}
+
+// write sends what tell has queued.
+func (s *server) write() error {
+	for range s.outNew {
+		if err := s.writeQueued(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *server) writeQueued() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.outMu.Lock()
+	out := s.out
+	s.out = nil
+	s.outMu.Unlock()
+	for _, b := range out {
+		if err := s.control.send(b, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read handles what the daemon sends until it is gone, which is no error.
+func (s *server) read() error {
+	received := uint32(0)
+	acknowledge := func() {
+		if received > 0 {
+			s.tell(&message{kind: kindReceived, count: received})
+			received = 0
+		}
+	}
+	for {
+		b, fds, lost, err := s.control.receive(acknowledge)
+		if err != nil {
+			return err
+		}
+		if len(b) == 0 {
+			closeAll(fds)
+			return nil
+		}
+		m, err := decode(b)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "tunnel: control socket: %v\n", err)
+			closeAll(fds)
+			continue
+		}
+		if received += uint32(m.kind.descriptors()); received >= 128 {
+			acknowledge()
+		}
+		if len(fds) != m.kind.descriptors() {
+			closeAll(fds)
+			s.refuseMessage(m, lost)
+			continue
+		}
+		s.handle(m, fds)
+	}
+}
+
+// refuseMessage answers a message whose descriptors did not come with it.
+func (s *server) refuseMessage(m *message, lost bool) {
+	reason, text := Internal, "the descriptors are missing"
+	if lost {
+		reason, text = Limit, "the tunnel process has no descriptors left"
+	}
+	switch m.kind {
+	case kindServer, kindClient:
+		s.failed[reason].Add(1)
+		s.tell(&message{kind: kindEnded, id: m.id, reason: reason, text: text})
+	case kindCertificate:
+		s.tell(&message{kind: kindCertificateTaken, id: m.id, reason: reason, text: text})
+	}
+}
+
+func (s *server) handle(m *message, fds []int) {
+	switch m.kind {
+	case kindServer, kindClient:
+		s.open(m, fds)
+	case kindReset:
+		s.mu.Lock()
+		c := s.conns[m.id]
+		s.mu.Unlock()
+		if c != nil {
+			c.loop.post(c.resetByDaemon)
+		}
+	case kindCertificate:
+		// A file system that does not answer holds up nothing else.
+		go s.takeCertificate(m.id, fds)
+	case kindTrust:
+		s.takeTrust(m.trust, fds[0])
+	case kindRetire:
+		s.mu.Lock()
+		s.retired = true
+		s.mu.Unlock()
+		s.endIfEmpty()
+	case kindAsk:
+		report := s.report()
+		s.tell(&message{kind: kindReport, report: report})
+		s.tidy(report.Handshakes)
+	}
+}
+
+func (s *server) endIfEmpty() {
+	s.mu.Lock()
+	over := s.retired && len(s.conns) == 0
+	s.mu.Unlock()
+	if over {
+		s.ended.Do(func() { close(s.empty) })
+	}
+}
+
+// takeCertificate reads a pair from opened files. One that is no good leaves the
+// last good one in use.
+func (s *server) takeCertificate(serial uint64, fds []int) {
+	answer := &message{kind: kindCertificateTaken, id: serial}
+	pair, err := readPair(fds)
+	if err != nil {
+		answer.reason, answer.text = BadCertificate, plainText(err.Error())
+		s.tell(answer)
+		return
+	}
+	answer.notBefore, answer.notAfter = pair.Leaf.NotBefore.Unix(), pair.Leaf.NotAfter.Unix()
+	names := describe(pair.Leaf).Names
+	answer.text = plainText(strings.Join(names, " "))
+	s.certificate.Store(pair)
+	s.tell(answer)
+}
+
+func readPair(fds []int) (*tls.Certificate, error) {
+	var parts [2][]byte
+	var first error
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), [...]string{"the certificate file", "the key file"}[i])
+		b, err := readBounded(f)
+		f.Close()
+		if err != nil && first == nil {
+			first = err
+		}
+		parts[i] = b
+	}
+	if first != nil {
+		return nil, first
+	}
+	return parsePair(parts[0], parts[1])
+}
+
+func (s *server) takeTrust(key digest, fd int) {
+	f := os.NewFile(uintptr(fd), "certificates to trust")
+	defer f.Close()
+	b, err := readBounded(f)
+	if err != nil {
+		return // who refers to it is told
+	}
+	pool, err := parseTrust(b)
+	if err != nil {
+		return
+	}
+	if i := slices.Index(s.ages, key); i >= 0 {
+		s.ages = slices.Delete(s.ages, i, i+1)
+	}
+	s.ages = append(s.ages, key)
+	s.trusts[key] = pool
+	if len(s.ages) > maxTrusts {
+		delete(s.trusts, s.ages[0])
+		s.ages = slices.Delete(s.ages, 0, 1)
+		clear(s.configs)
+	}
+}
+
+// heapSlack is how much garbage there may be. Handshakes leave it, connections
+// hardly any, so a share of what lives would be much with many connections and
+// make for constant collecting with few.
+const heapSlack = 8 << 20
+
+// collectBySlack sets the collector's percentage by what lives now.
+func collectBySlack() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	debug.SetGCPercent(int(min(max(heapSlack*100/max(live[0].Value.Uint64(), 1), 25), 200)))
+}
+
+// tidy gives the garbage of handshakes back to the system once a storm is over.
+func (s *server) tidy(handshakes uint64) {
+	quiet := handshakes == s.before
+	s.before = handshakes
+	if quiet && s.tidied != handshakes {
+		s.tidied = handshakes
+		go func() {
+			debug.FreeOSMemory()
+			collectBySlack()
+		}()
+		return
+	}
+	collectBySlack()
+}
+
+func (s *server) report() Report {
+	var r Report
+	r.Resident, r.Private = ownMemory()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	r.Heap, r.Goroutines = mem.HeapAlloc, uint64(runtime.NumGoroutine())
+	s.mu.Lock()
+	r.Connections, r.Handshaking = uint64(len(s.conns)), uint64(s.handshaking+s.clients)
+	s.mu.Unlock()
+	r.Descriptors, r.DescriptorLimit = 2*r.Connections, descriptorLimit()
+	r.Handshakes = s.handshakes.Load()
+	for i := range r.Failed {
+		r.Failed[i] = s.failed[i].Load()
+	}
+	return r
+}

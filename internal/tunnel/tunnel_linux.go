@@ -1,0 +1,413 @@
+package tunnel
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxProcesses is how many tunnel processes may live at a time.
+	maxProcesses = 8
+
+	// maxInFlight bounds the descriptors that were sent and not yet received.
+	// The kernel refuses more than RLIMIT_NOFILE of an unprivileged user.
+	maxInFlight = 1000
+
+	// maxQueue bounds the connections that wait to be sent.
+	maxQueue = 8192
+
+	firstPause, lastPause = 100 * time.Millisecond, 30 * time.Second
+
+	// steadyTime is how long a process must live for the pause to begin anew.
+	steadyTime = time.Minute
+
+	// certificateWait is how long a new process may take for the certificate
+	// before it is given connections without.
+	certificateWait = 5 * time.Second
+)
+
+// Tunnel is the daemon's side: it starts tunnel processes and hands them
+// connections. Its methods may be called from any goroutine and do not block,
+// except where that is said.
+type Tunnel struct {
+	options Options
+	wake    chan struct{} // for keep
+
+	mu      sync.Mutex // guards what follows, and all fields of processes
+	begun   bool       // keep runs
+	frozen  bool
+	closed  bool
+	lastID  uint64
+	all     []*process
+	current *process   // takes new connections; nil: none
+	queue   []*request // until there is one
+	pause   time.Duration
+	next    time.Time // not before then may a process be started
+	wanted  bool      // a process is to be started though nothing waits
+	told    string    // what was logged last about a start that failed
+	pair    pairFiles
+
+	stop    chan struct{}
+	running sync.WaitGroup // all goroutines but waits for children
+}
+
+// Conn is a connection that the tunnel holds for an owner.
+type Conn struct {
+	tunnel  *Tunnel
+	id      uint64
+	owner   Owner
+	process *process // nil: it waits for one
+	sent    bool     // the process has the descriptors
+}
+
+// request is a message that carries descriptors or waits to be sent.
+type request struct {
+	message *message
+	fds     []int // to be closed once they are sent
+	conn    *Conn
+	expires time.Time
+	trust   *Trust
+}
+
+// New returns a tunnel that has no process yet: the first connection starts one.
+func New(o Options) (*Tunnel, error) {
+	if o.Args == nil {
+		o.Args = []string{"-tunnel"}
+	}
+	if o.CheckEvery == 0 {
+		o.CheckEvery = 20 * time.Second
+	}
+	if o.ReportEvery == 0 {
+		o.ReportEvery = 10 * time.Second
+	}
+	if o.Logf == nil {
+		o.Logf = func(string, ...any) {}
+	}
+	if o.Certificate == nil {
+		o.Certificate = func(Certificate) {}
+	}
+	return &Tunnel{options: o, wake: make(chan struct{}, 1), stop: make(chan struct{})}, nil
+}
+
+// Server hands over an accepted connection. The descriptor that is returned is
+// the plain side: an ordinary non-blocking stream socket with close-on-exec, the
+// caller's to use at once and to close. After an error r.FD is still the caller's.
+func (t *Tunnel) Server(r ServerRequest, owner Owner) (int, *Conn, error) {
+	if len(r.Early) > MaxEarly {
+		return -1, nil, fmt.Errorf("%d bytes were read before the handshake, at most %d can go with it", len(r.Early), MaxEarly)
+	}
+	m := &message{kind: kindServer, deadline: r.Timeout, address: r.Address, early: r.Early}
+	return t.open(m, r.FD, nil, owner)
+}
+
+// Client hands over an established connection to a pool, as Server does.
+func (t *Tunnel) Client(r ClientRequest, owner Owner) (int, *Conn, error) {
+	if len(r.ServerName) > maxName || len(r.Pins) > maxFingerprints {
+		return -1, nil, fmt.Errorf("the server's name is too long, or more than %d fingerprints", maxFingerprints)
+	}
+	m := &message{kind: kindClient, deadline: r.Timeout, address: r.Address, serverName: r.ServerName, pins: slices.Clone(r.Pins), noVerify: r.NoVerify}
+	if r.Trust != nil {
+		m.trust = r.Trust.key
+	}
+	return t.open(m, r.FD, r.Trust, owner)
+}
+
+func (t *Tunnel) open(m *message, fd int, trust *Trust, owner Owner) (int, *Conn, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	wait := m.deadline
+	if wait <= 0 {
+		wait = 15 * time.Second
+		m.deadline = wait
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.closed:
+		err = ErrClosed
+	case len(t.queue) >= maxQueue || t.current != nil && len(t.current.out) >= maxQueue:
+		err = ErrBusy
+	}
+	if err != nil {
+		closeAll(pair[:])
+		return -1, nil, err
+	}
+	t.lastID++
+	m.id = t.lastID
+	c := &Conn{tunnel: t, id: m.id, owner: owner}
+	t.dispatch(&request{message: m, fds: []int{fd, pair[1]}, conn: c, expires: time.Now().Add(wait), trust: trust})
+	t.begin()
+	return pair[0], c, nil
+}
+
+// dispatch gives a connection to the current process, or keeps it until there
+// is one. t.mu is held.
+func (t *Tunnel) dispatch(r *request) {
+	p := t.current
+	if p == nil {
+		t.queue = append(t.queue, r)
+		t.poke()
+		return
+	}
+	if r.trust != nil && !p.trusts[r.trust.key] {
+		fd, err := memoryFile(r.trust.pem)
+		if err != nil {
+			t.options.Logf("certificates to trust: %v", err) // the child says that they are missing
+		} else {
+			p.trusts[r.trust.key] = true
+			p.enqueue(&request{message: &message{kind: kindTrust, trust: r.trust.key}, fds: []int{fd}})
+		}
+	}
+	r.conn.process = p
+	p.conns[r.conn.id] = r.conn
+	p.enqueue(r)
+}
+
+// memoryFile is a file of b that has no name.
+func memoryFile(b []byte) (int, error) {
+	fd, err := unix.MemfdCreate("certificates", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("memfd_create: %w", err)
+	}
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
+		b = b[n:]
+	}
+	return fd, nil
+}
+
+// Reset has the peer's TCP connection reset. The caller closes its own end
+// afterwards; a close that overtakes the reset ends the connection in order.
+func (c *Conn) Reset() {
+	t := c.tunnel
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.process != nil {
+		c.process.enqueue(&request{message: &message{kind: kindReset, id: c.id}})
+	}
+}
+
+// begin starts the goroutine that keeps processes, the first time. t.mu is held.
+func (t *Tunnel) begin() {
+	if t.begun || t.frozen || t.closed {
+		return
+	}
+	t.begun = true
+	stop := t.stop
+	t.running.Go(func() { t.keep(stop) })
+	if t.options.CertFile != "" {
+		go t.watchPair(t.stop) // not waited for: a file system may not answer
+	}
+}
+
+func (t *Tunnel) poke() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// keep starts processes when they are needed, and looks after time.
+func (t *Tunnel) keep(stop <-chan struct{}) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	asked := time.Now()
+	for {
+		t.mu.Lock()
+		now := time.Now()
+		start := !t.frozen && !t.closed && t.mustStart(now)
+		late := t.takeLate(now)
+		t.promoteReady(now)
+		var wait time.Duration
+		if t.mustStart(t.next) && t.next.After(now) {
+			wait = t.next.Sub(now)
+		}
+		if now.Sub(asked) >= t.options.ReportEvery {
+			asked = now
+			t.ask()
+		}
+		t.mu.Unlock()
+		for _, r := range late {
+			closeAll(r.fds)
+			r.conn.owner.TunnelEnded(r.conn, Ending{Reason: Died, Text: "no tunnel process could be started in time"})
+		}
+		if start {
+			t.start()
+			continue
+		}
+		var due <-chan time.Time
+		if wait > 0 {
+			due = time.After(wait)
+		}
+		select {
+		case <-stop:
+			return
+		case <-t.wake:
+		case <-tick.C:
+		case <-due:
+		}
+	}
+}
+
+// mustStart says whether a process is to be started now. t.mu is held.
+func (t *Tunnel) mustStart(now time.Time) bool {
+	if now.Before(t.next) || t.current == nil && len(t.queue) == 0 && !t.wanted || t.current != nil && !t.wanted {
+		return false
+	}
+	for _, p := range t.all {
+		if !p.retired && p != t.current && p.program == t.options.Program {
+			return false // it is on its way
+		}
+	}
+	return len(t.all) < maxProcesses
+}
+
+// takeLate takes connections from the queue that have waited too long, as when
+// no process can be started. t.mu is held.
+func (t *Tunnel) takeLate(now time.Time) []*request {
+	var late []*request
+	t.queue = slices.DeleteFunc(t.queue, func(r *request) bool {
+		if now.Before(r.expires) {
+			return false
+		}
+		late = append(late, r)
+		return true
+	})
+	return late
+}
+
+func (t *Tunnel) ask() {
+	for _, p := range t.all {
+		if p.hello && !p.asked && p.protocol == Protocol {
+			p.asked = true
+			p.enqueue(&request{message: &message{kind: kindAsk}})
+		}
+	}
+}
+
+// promoteReady has a new process take the connections from now on, once it has
+// said hello and has the certificate. t.mu is held.
+func (t *Tunnel) promoteReady(now time.Time) {
+	for _, p := range t.all {
+		if p == t.current || p.retired || !p.hello || p.protocol != Protocol || p.program != t.options.Program {
+			continue
+		}
+		waiting := t.options.CertFile != "" && !p.certified && now.Sub(p.started) < certificateWait && (t.pair.err == nil || t.pair.good != nil)
+		// One that has a certificate is not given up for one that has none.
+		if waiting || t.options.CertFile != "" && t.current != nil && t.current.certified && !p.certified {
+			continue
+		}
+		former := t.current
+		t.current, t.wanted = p, false
+		if former != nil {
+			former.retire()
+		}
+		queue := t.queue
+		t.queue = nil
+		for _, r := range queue {
+			t.dispatch(r)
+		}
+		return
+	}
+}
+
+// Processes describes the living tunnel processes.
+func (t *Tunnel) Processes() []Process {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []Process
+	for _, p := range t.all {
+		all = append(all, Process{PID: p.pid, Program: p.program, Current: p == t.current, Connections: len(p.conns), Report: p.report, Reported: p.reported})
+	}
+	return all
+}
+
+// Close ends all connections and processes without a call to any owner, and
+// waits until they are gone: some milliseconds, or seconds for a process that
+// hangs and is killed. It must not be called from an owner's callback.
+func (t *Tunnel) Close() {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return
+	}
+	t.closed = true
+	if !t.frozen {
+		close(t.stop)
+	}
+	for _, r := range t.queue {
+		closeAll(r.fds)
+	}
+	t.queue = nil
+	all := slices.Clone(t.all)
+	for _, p := range all {
+		clear(p.conns)
+		p.hangUp()
+		if t.frozen {
+			go p.reap() // no goroutine of its own runs
+		}
+	}
+	t.mu.Unlock()
+	t.running.Wait()
+	for _, p := range all {
+		<-p.gone
+	}
+	t.mu.Lock()
+	t.pair.close()
+	t.mu.Unlock()
+}
+
+// start starts a process. Only keep calls it.
+func (t *Tunnel) start() {
+	p, err := startProcess(t)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil && (t.closed || t.frozen) {
+		p.hangUp()
+		go p.reap()
+		return
+	}
+	if err != nil {
+		t.grow()
+		if text := err.Error(); text != t.told {
+			t.told = text
+			t.options.Logf("tunnel process cannot be started: %v", err)
+		}
+		return
+	}
+	t.told = ""
+	t.all = append(t.all, p)
+	if len(t.all) == maxProcesses {
+		t.options.Logf("%d tunnel processes live, no more are started until one of them ends", maxProcesses)
+	}
+	t.pair.give(p)
+	p.run()
+}
+
+// grow makes the pause before the next start longer. t.mu is held.
+func (t *Tunnel) grow() {
+	t.pause = min(max(2*t.pause, firstPause), lastPause)
+	t.next = time.Now().Add(t.pause)
+}
+
+// environment is what the child needs of the daemon's.
+func environment() []string {
+	var kept []string
+	for _, name := range []string{"GOMAXPROCS", "GODEBUG", "GOTRACEBACK", "GORACE", "GOCOVERDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ"} {
+		if value, ok := os.LookupEnv(name); ok {
+			kept = append(kept, name+"="+value)
+		}
+	}
+	return kept
+}
