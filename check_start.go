@@ -54,6 +54,13 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 	for _, warning := range portWarnings(pools, room) {
 		warnings = append(warnings, "warning: "+warning)
 	}
+	_, tlsWarnings, err := checkTLSFiles(c, pools)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, warning := range tlsWarnings {
+		warnings = append(warnings, "warning: "+warning)
+	}
 	if warning := sizeWarning(c); warning != "" {
 		warnings = append(warnings, "warning: "+warning)
 	}

@@ -89,6 +89,16 @@ type Config struct {
 	// by a switch, so that it negotiates it anew. Default: false.
 	ReconnectOnLostVersionRolling bool `json:",omitempty"`
 
+	// TLSCertFile is the PEM file of the certificate and its chain. With it and
+	// TLSKeyFile, miners may come to ListenAddr by TLS. Default: none.
+	TLSCertFile string `json:",omitempty"`
+
+	// TLSKeyFile is the PEM file of the certificate's private key. Default: none.
+	TLSKeyFile string `json:",omitempty"`
+
+	// TLSRequired refuses miners that come without TLS. Default: false.
+	TLSRequired bool `json:",omitempty"`
+
 	// DrainSeconds (0-600) is how long the link to the previous pool is kept
 	// after a switch for shares that are still on their way. 0 disables this.
 	// Default: 5.
@@ -173,6 +183,9 @@ var configKeys = []configKey[Config]{
 	{"CoinFile", textValue(func(c *Config) *string { return &c.CoinFile }, "", `a file name, such as "coins.json"`), (*Config).checkCoinFile},
 	{"EventFile", textValue(func(c *Config) *string { return &c.EventFile }, "", `a file name, such as "events.json"`), (*Config).checkEventFileName},
 	{"ReconnectOnLostVersionRolling", boolValue(func(c *Config) *bool { return &c.ReconnectOnLostVersionRolling }, false), nil},
+	{"TLSCertFile", textValue(func(c *Config) *string { return &c.TLSCertFile }, "", wantCertFile), (*Config).checkTLSCertFile},
+	{"TLSKeyFile", textValue(func(c *Config) *string { return &c.TLSKeyFile }, "", wantKeyFile), (*Config).checkTLSKeyFile},
+	{"TLSRequired", boolValue(func(c *Config) *bool { return &c.TLSRequired }, false), (*Config).checkTLSRequired},
 	{"DrainSeconds", numberValue(func(c *Config) *int { return &c.DrainSeconds }, 5, 0, 600, " (0: off)"), nil},
 	{"PoolIdleSeconds", numberValue(func(c *Config) *int { return &c.PoolIdleSeconds }, 120, 0, 86400, " (0: off)"), nil},
 	{"ExtraNonce2Size", numberValue(func(c *Config) *int { return &c.ExtraNonce2Size }, 0, 0, 8, " (0: as fits)"), nil},

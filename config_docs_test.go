@@ -54,6 +54,8 @@ func (k documentedKey) defaultText(t *testing.T) string {
 		return v
 	case []string:
 		return strings.Join(v, ", ")
+	case *bool: // of TLSVerify
+		return fmt.Sprint(v == nil || *v)
 	case map[string]StratumServerInfo:
 		return ""
 	}

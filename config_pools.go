@@ -16,7 +16,8 @@ import (
 // StratumServerInfo is one coin's pool, an entry of StratumServerMap. Its fields
 // are documented like those of Config, and its rows are in poolKeys.
 type StratumServerInfo struct {
-	// URL is the pool's host:port. It is required. Default: none.
+	// URL is the pool's host:port, with stratum+ssl:// or stratum+tls:// before it
+	// if the pool speaks TLS there. It is required. Default: none.
 	URL string
 
 	// UserSuffix is the second try for worker names: if the pool refuses the
@@ -24,8 +25,8 @@ type StratumServerInfo struct {
 	// tried. Default: the coin's name.
 	UserSuffix string
 
-	// BackupURLs lists more addresses as host:port. They are tried in order when
-	// URL does not answer. Default: none.
+	// BackupURLs lists more addresses, each written like URL. They are tried in
+	// order when URL does not answer. Default: none.
 	BackupURLs []string `json:",omitempty"`
 
 	// ExtraNonce says who picks the extranonce. "session" means the switcher,
@@ -41,6 +42,24 @@ type StratumServerInfo struct {
 	// Password replaces the miners' passwords. If it is empty, they keep their
 	// own. Default: none.
 	Password string `json:",omitempty"`
+
+	// TLSServerName is the name to ask for, and to be found in the pool's
+	// certificate. Without it, that is the host of the address. Default: none.
+	TLSServerName string `json:",omitempty"`
+
+	// TLSCAFile is the PEM file of the authorities that may have signed the pool's
+	// certificate. Without it, they are those that the system trusts.
+	// Default: none.
+	TLSCAFile string `json:",omitempty"`
+
+	// TLSFingerprint is the SHA-256 of the pool's certificate in hexadecimal
+	// digits, or several of them, separated by commas. It takes the place of all
+	// other checks of the certificate. Default: none.
+	TLSFingerprint string `json:",omitempty"`
+
+	// TLSVerify says whether the pool's certificate is checked; nil means true.
+	// Default: true.
+	TLSVerify *bool `json:",omitempty"`
 }
 
 // poolKeys returns a row for each field of StratumServerInfo, like configKeys.
@@ -77,6 +96,10 @@ func poolKeys(c *Config) []configKey[StratumServerInfo] {
 			}
 		}},
 		{"Password", textValue(func(s *StratumServerInfo) *string { return &s.Password }, "", "a string"), nil},
+		{"TLSServerName", textValue(func(s *StratumServerInfo) *string { return &s.TLSServerName }, "", wantServerName), (*StratumServerInfo).checkTLSServerName},
+		{"TLSCAFile", textValue(func(s *StratumServerInfo) *string { return &s.TLSCAFile }, "", wantCAFile), (*StratumServerInfo).checkTLSCAFile},
+		{"TLSFingerprint", textValue(func(s *StratumServerInfo) *string { return &s.TLSFingerprint }, "", wantFingerprint), (*StratumServerInfo).checkTLSFingerprint},
+		{"TLSVerify", verifyValue, (*StratumServerInfo).checkTLSVerify},
 	}
 }
 
@@ -85,9 +108,6 @@ const (
 	extranonceOfSession = "session"
 	extranonceOfPool    = "pool"
 )
-
-// stratumScheme may stand before the host of a pool's URL.
-const stratumScheme = "stratum+tcp://"
 
 // Allowed values, as messages describe them.
 const (
@@ -147,16 +167,18 @@ func (c *Config) checkPools(key string, p *configProblems) {
 	}
 }
 
-// checkPoolURL checks a pool's address. It may have stratumScheme, and it must
-// not be an address at which this switcher itself listens.
+// checkPoolURL checks a pool's address. It may have a scheme, and it must not be
+// an address at which this switcher itself listens.
 func (c *Config) checkPoolURL(key, url string, p *configProblems) {
-	addr := trimScheme(url)
+	addr, byTLS := splitPoolURL(url)
 	if scheme, _, ok := strings.Cut(addr, "://"); ok {
-		p.address(key, url, fmt.Errorf("%s:// is not supported, %s is", scheme, stratumScheme), wantAddr)
+		p.address(key, url, fmt.Errorf("%s:// is not supported; %s, %s and %s are", scheme, plainScheme, tlsScheme, tlsScheme2), wantAddr)
 	} else if err := checkHostPort(addr, false); err != nil {
 		p.address(key, url, err, wantAddr)
 	} else if c.leadsBackHere(addr) {
 		p.add(key, fmt.Sprintf("is %q, where this switcher itself listens (ListenAddr is %q), must be a pool's address", strictjson.Shorten(url), strictjson.Shorten(c.ListenAddr)))
+	} else if byTLS && !tlsSupported {
+		p.add(key, fmt.Sprintf("is %q, must be an address without TLS: TLS needs Linux", strictjson.Shorten(url)))
 	}
 }
 
@@ -168,18 +190,14 @@ func (s *StratumServerInfo) normalise(coin string) {
 	if len(s.BackupURLs) == 0 {
 		s.BackupURLs = nil
 	}
-	s.URL = trimScheme(s.URL)
+	s.URL = normalPoolURL(s.URL)
 	for i, backup := range s.BackupURLs {
-		s.BackupURLs[i] = trimScheme(backup)
+		s.BackupURLs[i] = normalPoolURL(backup)
+	}
+	if s.verifies() {
+		s.TLSVerify = nil
 	}
 	if s.ExtraNonce == extranonceOfSession {
 		s.ExtraNonce = ""
 	}
-}
-
-func trimScheme(url string) string {
-	if stratum.HasPrefixFold(url, stratumScheme) {
-		return url[len(stratumScheme):]
-	}
-	return url
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-const knownPoolKeys = "URL, UserSuffix, BackupURLs, ExtraNonce, Worker, Password"
+const knownPoolKeys = "URL, UserSuffix, BackupURLs, ExtraNonce, Worker, Password, TLSServerName, TLSCAFile, TLSFingerprint, TLSVerify"
 
 // badConfigs has the message of every testdata/config/bad-*.json.
 var badConfigs = map[string]string{
@@ -66,7 +66,7 @@ var badConfigs = map[string]string{
 	"pool-url-ipv6":         `StratumServerMap.btc.URL is "::1:3333" (too many colons in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
 	"pool-url-no-host":      `StratumServerMap.btc.URL is ":3333" (no host), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
 	"pool-url-port":         `StratumServerMap.btc.URL is "pool.example.com:0" (bad port "0"), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
-	"pool-url-scheme":       `StratumServerMap.btc.URL is "stratum+ssl://pool.example.com:3333" (stratum+ssl:// is not supported, stratum+tcp:// is), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-url-scheme":       `StratumServerMap.btc.URL is "stratum+udp://pool.example.com:3333" (stratum+udp:// is not supported; stratum+tcp://, stratum+ssl:// and stratum+tls:// are), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
 	"pool-url-type":         `StratumServerMap.btc.URL is 3333, must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
 	"pools-type":            `StratumServerMap is ["127.0.0.1:3333"], must be an object with at least one coin, such as {"btc": {"URL": "127.0.0.1:3333"}}`,
 	"server-id-fraction":    `ServerID is 1.5, must be a whole number 0-255 (0: claim a free one in ZooKeeper)`,
@@ -82,23 +82,40 @@ var badConfigs = map[string]string{
 		`ChainType is "doge", must be one of bitcoin, decred-normal, decred-gominer, ethereum` + "\n" +
 		`StratumServerMap.bcc.URL is missing or empty, must be "host:port" with port 1-65535, such as "127.0.0.1:3333"` + "\n" +
 		`StratumServerMap.btc.URL is "127.0.0.1" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
-	"syntax":               `line 4 column 1: a comma too many before }`,
-	"top-level":            `the file's content is ["ServerID",1], must be an object {…}`,
-	"trailing":             `line 2 column 1: there is more text after the end of the first value`,
-	"truncated":            `line 3 column 1: the file ends too early: 2 brackets are not closed, the last of them the { of line 2`,
-	"two-coin-sources":     `CoinFile is "coins.json" beside ZKBroker, must be left out, or ZKBroker must be: coins come from one of them`,
-	"unknown-key":          `ListenAddress (line 3, value "0.0.0.0:18080") is not a known key: did you mean ListenAddr?`,
-	"zk-audit":             `ZKAuditSeconds is 86401, must be a whole number 0-86400 (0: off)`,
-	"zk-broker-addr":       `ZKBroker[1] is "127.0.0.1:2182,127.0.0.1:2183" (too many colons in address), must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
-	"zk-broker-empty-item": `ZKBroker[0] is "" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
-	"zk-broker-item-type":  `ZKBroker[1] is 2181, must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
-	"zk-broker-type":       `ZKBroker is "127.0.0.1:2181", must be a list of strings, such as ["127.0.0.1:2181"]`,
-	"zk-dir-control":       `ZKUserCaseInsensitiveIndex is "/stratumSwitcher/ca\ase/", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
-	"zk-dir-dots":          `ZKAutoRegWatchDir is "/stratumSwitcher/../autoreg", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
-	"zk-dir-double-slash":  `ZKServerIDAssignDir is "/stratumSwitcher//swid/", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
-	"zk-dir-empty":         `ZKSwitcherWatchDir is "", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
-	"zk-dir-relative":      `ZKSwitcherWatchDir is "stratumSwitcher/btcbcc/", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
-	"zk-session-timeout":   `ZKSessionTimeoutSeconds is 121, must be a whole number 1-120`,
+	"syntax":                `line 4 column 1: a comma too many before }`,
+	"top-level":             `the file's content is ["ServerID",1], must be an object {…}`,
+	"trailing":              `line 2 column 1: there is more text after the end of the first value`,
+	"truncated":             `line 3 column 1: the file ends too early: 2 brackets are not closed, the last of them the { of line 2`,
+	"tls-cert-type":         `TLSCertFile is true, must be a PEM file with the certificate and its chain, such as "/etc/stratumSwitcher/tls/fullchain.pem"`,
+	"tls-key-missing":       `TLSKeyFile is missing beside TLSCertFile "cert.pem", must be a PEM file with the certificate's private key, such as "/etc/stratumSwitcher/tls/privkey.pem"`,
+	"tls-cert-missing":      `TLSCertFile is missing beside TLSKeyFile "key.pem", must be a PEM file with the certificate and its chain, such as "/etc/stratumSwitcher/tls/fullchain.pem"`,
+	"tls-required":          `TLSRequired is true, must be false without TLSCertFile and TLSKeyFile: no miner could connect`,
+	"tls-required-type":     `TLSRequired is "yes", must be true or false`,
+	"pool-tls-scheme-port":  `StratumServerMap.btc.URL is "stratum+ssl://pool.example.com" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:3333"`,
+	"pool-tls-name-plain":   `StratumServerMap.btc.TLSServerName is "pool.example.com", must be left out: neither URL nor BackupURLs has an address with stratum+ssl:// or stratum+tls://`,
+	"pool-tls-ca-plain":     `StratumServerMap.btc.TLSCAFile is "ca.pem", must be left out: neither URL nor BackupURLs has an address with stratum+ssl:// or stratum+tls://`,
+	"pool-tls-pin-plain":    `StratumServerMap.btc.TLSFingerprint is "ab", must be left out: neither URL nor BackupURLs has an address with stratum+ssl:// or stratum+tls://`,
+	"pool-tls-verify-plain": `StratumServerMap.btc.TLSVerify is true, must be left out: neither URL nor BackupURLs has an address with stratum+ssl:// or stratum+tls://`,
+	"pool-tls-verify-type":  `StratumServerMap.btc.TLSVerify is 0, must be true or false`,
+	"pool-tls-name":         `StratumServerMap.btc.TLSServerName is "pool example", must be a host name or an IP address, such as "pool.example.com"`,
+	"pool-tls-pin":          `StratumServerMap.btc.TLSFingerprint is "AB:CD" (4 digits), must be the SHA-256 of the pool's certificate, 64 hexadecimal digits with or without colons; several are separated by commas`,
+	"pool-tls-pin-digits":   `StratumServerMap.btc.TLSFingerprint is "gggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggg" ("gggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggg" has other characters), must be the SHA-256 of the pool's certificate, 64 hexadecimal digits with or without colons; several are separated by commas`,
+	"pool-tls-pin-ca":       `StratumServerMap.btc.TLSCAFile is "ca.pem" beside TLSFingerprint, must be left out: the fingerprint alone decides`,
+	"pool-tls-pin-verify":   `StratumServerMap.btc.TLSVerify is false beside TLSFingerprint, must be left out: the fingerprint alone decides`,
+	"pool-tls-ca-verify":    `StratumServerMap.btc.TLSCAFile is "ca.pem" beside TLSVerify false, must be left out: nothing is checked`,
+	"two-coin-sources":      `CoinFile is "coins.json" beside ZKBroker, must be left out, or ZKBroker must be: coins come from one of them`,
+	"unknown-key":           `ListenAddress (line 3, value "0.0.0.0:18080") is not a known key: did you mean ListenAddr?`,
+	"zk-audit":              `ZKAuditSeconds is 86401, must be a whole number 0-86400 (0: off)`,
+	"zk-broker-addr":        `ZKBroker[1] is "127.0.0.1:2182,127.0.0.1:2183" (too many colons in address), must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
+	"zk-broker-empty-item":  `ZKBroker[0] is "" (missing port in address), must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
+	"zk-broker-item-type":   `ZKBroker[1] is 2181, must be "host:port" with port 1-65535, such as "127.0.0.1:2181"`,
+	"zk-broker-type":        `ZKBroker is "127.0.0.1:2181", must be a list of strings, such as ["127.0.0.1:2181"]`,
+	"zk-dir-control":        `ZKUserCaseInsensitiveIndex is "/stratumSwitcher/ca\ase/", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-dir-dots":           `ZKAutoRegWatchDir is "/stratumSwitcher/../autoreg", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-dir-double-slash":   `ZKServerIDAssignDir is "/stratumSwitcher//swid/", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-dir-empty":          `ZKSwitcherWatchDir is "", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-dir-relative":       `ZKSwitcherWatchDir is "stratumSwitcher/btcbcc/", must be an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`,
+	"zk-session-timeout":    `ZKSessionTimeoutSeconds is 121, must be a whole number 1-120`,
 }
 
 func TestBadConfigs(t *testing.T) {
@@ -198,6 +215,16 @@ func TestGoodConfigs(t *testing.T) {
 				"bcc": {URL: "127.0.0.1:3334", UserSuffix: "bcc"},
 			}
 			c.ExtraNonce2Size = 4
+		}},
+		{"testdata/config/good-tls.json", func(c *Config) {
+			c.ListenAddr, c.TLSCertFile, c.TLSKeyFile, c.TLSRequired = "0.0.0.0:3443", "tls/cert.pem", "tls/key.pem", true
+			c.StratumServerMap = map[string]StratumServerInfo{
+				"btc": {URL: "stratum+ssl://pool.example.com:443", UserSuffix: "btc", TLSServerName: "pool.example.com",
+					BackupURLs: []string{"stratum+ssl://[::1]:443", "127.0.0.1:3333"}},
+				"bcc": {URL: "stratum+ssl://127.0.0.1:3334", UserSuffix: "bcc",
+					TLSFingerprint: strings.Repeat("0A:", 31) + "0a, " + strings.Repeat("0b", 32)},
+				"bsv": {URL: "stratum+ssl://127.0.0.1:3335", UserSuffix: "bsv", TLSVerify: new(bool)},
+			}
 		}},
 		{"testdata/config/good-new-keys.json", func(c *Config) {
 			c.ChainType = "ethereum"

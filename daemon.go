@@ -74,6 +74,23 @@ func (d *daemon) prepare(st *runtimeState) error {
 		return err
 	}
 	d.manager.log = d.log
+	return d.prepareTLS(st)
+}
+
+// prepareTLS reads the files that TLS needs. A problem with them ends a start. It
+// costs no connection at an upgrade.
+func (d *daemon) prepareTLS(st *runtimeState) error {
+	_, warnings, err := checkTLSFiles(d.config, d.manager.pools)
+	if err != nil && st == nil {
+		d.coins.Close()
+		return err
+	}
+	if err != nil {
+		glog.Errorf("resume: %v; going on without it", err)
+	}
+	for _, warning := range warnings {
+		glog.Warning(warning)
+	}
 	return nil
 }
 

@@ -189,7 +189,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	e := func(sw *testSwitcher) *endpoint { return sw.health.endpoint(netip.MustParseAddrPort(p.Addr())) }
 	sw := startSurveyed(t, "", map[string]int{p.Addr(): 8}, p.Addr())
 	sw.health.mu.Lock()
-	e0 := sw.health.endpoints[netip.MustParseAddrPort(p.Addr())]
+	e0 := sw.health.endpoints[endpointKey{addr: netip.MustParseAddrPort(p.Addr())}]
 	e0.breaker.trip(time.Now(), time.Minute)
 	e0.breaker.others.until = time.Now().Add(time.Hour)
 	sw.health.mu.Unlock()

@@ -38,8 +38,9 @@ const (
 // their tries through attempt and ask mayDial before they dial. Its methods may
 // be called from any goroutine.
 //
-// An address is an IP and a port. All coins and names that lead to it share
-// what is known of it.
+// An address is an IP and a port, with the settings of TLS or without: a
+// certificate that is refused says nothing about the port without TLS. All coins
+// and names that lead to it share what is known of it.
 type health struct {
 	began time.Time // moments are counted from here
 	now   func() time.Time
@@ -54,22 +55,28 @@ type health struct {
 	accountsHere atomic.Int64
 
 	mu        sync.Mutex
-	endpoints map[netip.AddrPort]*endpoint
+	endpoints map[endpointKey]*endpoint
 	records   recordBook
 	machine   shortage // of descriptors or buffers
 }
 
 func newHealth() *health {
-	return &health{began: time.Now(), now: time.Now, lookedUp: func(*poolAddress, bool, error) {}, endpoints: make(map[netip.AddrPort]*endpoint)}
+	return &health{began: time.Now(), now: time.Now, lookedUp: func(*poolAddress, bool, error) {}, endpoints: make(map[endpointKey]*endpoint)}
 }
 
 // moment is a time as endpoints have it: nanoseconds since began, at least 1. It
 // takes no notice when somebody sets the clock.
 func (h *health) moment(t time.Time) int64 { return max(1, int64(t.Sub(h.began))) }
 
-// endpoint holds what is known about one IP and port.
+type endpointKey struct {
+	addr netip.AddrPort
+	tls  poolTLSSettings
+}
+
+// endpoint holds what is known about one IP and port, with or without TLS.
 type endpoint struct {
 	addr netip.AddrPort
+	tls  poolTLSSettings
 
 	// heardAt is when a stable link last received something, jobAt when any
 	// link last received a job: moments, 0 for never.
@@ -109,18 +116,24 @@ const maxUserAgents = 32
 
 func (e *endpoint) String() string { return e.addr.String() }
 
-// endpoint returns the endpoint of an address and creates it if needed.
+// endpoint returns the endpoint of an address without TLS and creates it if
+// needed.
 func (h *health) endpoint(addr netip.AddrPort) *endpoint {
-	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+	return h.endpointWith(addr, poolTLSSettings{})
+}
+
+// endpointWith is endpoint for an address with the given settings of TLS.
+func (h *health) endpointWith(addr netip.AddrPort, tls poolTLSSettings) *endpoint {
+	key := endpointKey{netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), tls}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e := h.endpoints[addr]
+	e := h.endpoints[key]
 	if e == nil {
 		if len(h.endpoints) >= maxEndpoints {
 			h.forgetUnused()
 		}
-		e = &endpoint{addr: addr}
-		h.endpoints[addr] = e
+		e = &endpoint{addr: key.addr, tls: key.tls}
+		h.endpoints[key] = e
 	}
 	return e
 }
@@ -130,9 +143,9 @@ func (h *health) endpoint(addr netip.AddrPort) *endpoint {
 const maxEndpoints = 1024
 
 func (h *health) forgetUnused() {
-	for addr, e := range h.endpoints {
+	for key, e := range h.endpoints {
 		if e.sockets == 0 && h.now().Sub(e.connectedAt) > time.Hour {
-			delete(h.endpoints, addr)
+			delete(h.endpoints, key)
 		}
 	}
 }

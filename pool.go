@@ -32,6 +32,7 @@ const (
 // pool is one coin's entry of StratumServerMap.
 type pool struct {
 	coin      string
+	server    StratumServerInfo
 	suffix    string         // second try for worker names that the pool refuses without it
 	addresses []*poolAddress // URL, then BackupURLs
 
@@ -42,37 +43,31 @@ type pool struct {
 	links []linkCounts // by address
 }
 
-// newPools makes the pools of a configuration. Coins with the same address
-// share its poolAddress.
+// newPools makes the pools of a configuration. Coins with the same address, and
+// the same settings for TLS with it, share its poolAddress. Files are not read:
+// see loadTrusts.
 func newPools(c *Config, h *health) (map[string]*pool, error) {
-	known := make(map[string]*poolAddress)
-	address := func(key, text string) (*poolAddress, error) {
-		if a := known[text]; a != nil {
-			return a, nil
-		}
-		a, err := newPoolAddress(text, h)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-		known[text] = a
-		return a, nil
+	type addressKey struct {
+		text string
+		tls  poolTLSSettings
 	}
+	known := make(map[addressKey]*poolAddress)
 	pools := make(map[string]*pool, len(c.StratumServerMap))
 	for coin, server := range c.StratumServerMap {
 		p := &pool{
-			coin: coin, suffix: server.UserSuffix,
+			coin: coin, server: server, suffix: server.UserSuffix,
 			ownExtranonce: server.ExtraNonce == extranonceOfPool, worker: server.Worker, password: server.Password,
 		}
-		for i, url := range append([]string{server.URL}, server.BackupURLs...) {
-			key := fmt.Sprintf("StratumServerMap.%s.URL", coin)
-			if i > 0 {
-				key = fmt.Sprintf("StratumServerMap.%s.BackupURLs[%d]", coin, i-1)
-			}
-			a, err := address(key, url)
+		for i, url := range server.urls() {
+			a, err := newPoolAddress(url, &server, h)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%s: %w", urlKey("StratumServerMap."+coin, i), err)
 			}
-			p.addresses = append(p.addresses, a)
+			key := addressKey{a.text, a.tls.is()}
+			if known[key] == nil {
+				known[key] = a
+			}
+			p.addresses = append(p.addresses, known[key])
 		}
 		p.links = make([]linkCounts, len(p.addresses))
 		pools[coin] = p
@@ -85,7 +80,7 @@ func (p *pool) has(a *poolAddress) bool { return slices.Contains(p.addresses, a)
 
 // sameAs reports whether a link to p can serve as a link to q.
 func (p *pool) sameAs(q *pool) bool {
-	return p.suffix == q.suffix && p.ownExtranonce == q.ownExtranonce && p.worker == q.worker && p.password == q.password && slices.EqualFunc(p.addresses, q.addresses, func(a, b *poolAddress) bool { return a.text == b.text })
+	return p.suffix == q.suffix && p.ownExtranonce == q.ownExtranonce && p.worker == q.worker && p.password == q.password && slices.EqualFunc(p.addresses, q.addresses, func(a, b *poolAddress) bool { return a.text == b.text && a.tls.is() == b.tls.is() })
 }
 
 // leadsTo reports whether one of the pool's addresses has e among its IPs.
@@ -96,7 +91,8 @@ func (p *pool) leadsTo(e *endpoint) bool {
 // poolAddress is a pool's host and port. A host name is looked up once for all
 // sessions that want it at the same time.
 type poolAddress struct {
-	text   string
+	text   string   // host:port, after tlsScheme if it is for TLS
+	tls    *poolTLS // nil: without TLS
 	host   string
 	port   uint16
 	health *health
@@ -110,7 +106,9 @@ type poolAddress struct {
 	refreshed time.Time // when refresh asked last
 }
 
-func newPoolAddress(hostPort string, h *health) (*poolAddress, error) {
+// newPoolAddress makes one of the addresses of server.
+func newPoolAddress(url string, server *StratumServerInfo, h *health) (*poolAddress, error) {
+	hostPort, byTLS := splitPoolURL(url)
 	host, portText, err := net.SplitHostPort(hostPort)
 	if err != nil {
 		return nil, err
@@ -119,13 +117,23 @@ func newPoolAddress(hostPort string, h *health) (*poolAddress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("port %q is not a number from 1 to 65535", portText)
 	}
-	a := &poolAddress{text: hostPort, host: host, port: uint16(port), health: h}
+	a := &poolAddress{text: normalPoolURL(url), host: host, port: uint16(port), health: h}
+	if byTLS {
+		if a.tls, err = newPoolTLS(server, host); err != nil {
+			return nil, err
+		}
+	}
 	if ip, err := netip.ParseAddr(host); err == nil {
-		a.ips = []*endpoint{h.endpoint(netip.AddrPortFrom(ip, a.port))}
+		a.ips = []*endpoint{a.endpoint(netip.AddrPortFrom(ip, a.port))}
 	} else {
 		a.named = true
 	}
 	return a, nil
+}
+
+// endpoint returns what is known of one of the address's IPs.
+func (a *poolAddress) endpoint(addr netip.AddrPort) *endpoint {
+	return a.health.endpointWith(addr, a.tls.is())
 }
 
 // current returns the address's IPs in the order in which to try them, and
@@ -200,7 +208,7 @@ func (a *poolAddress) lookup() {
 	found, err := lookupIPs(ctx, a.host)
 	var ips []*endpoint
 	for _, ip := range found {
-		if e := a.health.endpoint(netip.AddrPortFrom(ip, a.port)); !slices.Contains(ips, e) {
+		if e := a.endpoint(netip.AddrPortFrom(ip, a.port)); !slices.Contains(ips, e) {
 			ips = append(ips, e)
 		}
 	}

@@ -101,10 +101,7 @@ func checkedAddresses(c *Config) ([]*checkedAddress, error) {
 	for _, coin := range slices.Sorted(maps.Keys(pools)) {
 		p := pools[coin]
 		for i, at := range p.addresses {
-			key := coin + ".URL"
-			if i > 0 {
-				key = fmt.Sprintf("%s.BackupURLs[%d]", coin, i-1)
-			}
+			key := urlKey(coin, i)
 			q := question{at, p.ownExtranonce}
 			if known[q] == nil {
 				known[q] = &checkedAddress{at: at, ownExtranonce: p.ownExtranonce}

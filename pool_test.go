@@ -10,7 +10,7 @@ import (
 
 func mustPoolAddress(t *testing.T, hostPort string) *poolAddress {
 	t.Helper()
-	a, err := newPoolAddress(hostPort, newHealth())
+	a, err := newPoolAddress(hostPort, &StratumServerInfo{}, newHealth())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestPoolAddressLiteral(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "host", "host:", "host:x", "host:65536", "host:-1", "::1:3333", "a:b:c"} {
-		if a, err := newPoolAddress(text, newHealth()); err == nil {
+		if a, err := newPoolAddress(text, &StratumServerInfo{}, newHealth()); err == nil {
 			t.Errorf("%q is an address: %+v", text, a)
 		}
 	}

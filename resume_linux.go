@@ -83,14 +83,7 @@ func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
 	if m.pools[p.coin] == p {
 		return nil
 	}
-	server := &StratumServerInfo{URL: p.addresses[0].text, UserSuffix: p.suffix, Worker: p.worker, Password: p.password}
-	if p.ownExtranonce {
-		server.ExtraNonce = extranonceOfPool
-	}
-	for _, a := range p.addresses[1:] {
-		server.BackupURLs = append(server.BackupURLs, a.text)
-	}
-	return server
+	return &p.server
 }
 
 // formerPool returns the pool that a session of the former process was
@@ -459,7 +452,7 @@ func (s *Session) takeEndpoint() {
 		return // the connection has just ended
 	}
 	s.link.pool.linksTo(s.link.address).taken.Store(true)
-	s.link.endpoint = s.manager.health.endpoint(addr)
+	s.link.endpoint = s.link.address.endpoint(addr)
 	s.manager.health.stableTaken(s.account, s.link.endpoint, !s.link.pool.ownExtranonce)
 	s.link.endpoint.jobAt.Store(s.manager.health.moment(time.Now()))
 }

@@ -25,6 +25,9 @@ type Config struct {
 	CoinFile                      string `json:",omitempty"`
 	EventFile                     string `json:",omitempty"`
 	ReconnectOnLostVersionRolling bool   `json:",omitempty"`
+	TLSCertFile                   string `json:",omitempty"`
+	TLSKeyFile                    string `json:",omitempty"`
+	TLSRequired                   bool   `json:",omitempty"`
 	DrainSeconds                  int
 	PoolIdleSeconds               int
 	ExtraNonce2Size               int      `json:",omitempty"`
@@ -47,6 +50,11 @@ type PoolConfig struct {
 	ExtraNonce string   `json:",omitempty"`
 	Worker     string   `json:",omitempty"`
 	Password   string   `json:",omitempty"`
+
+	TLSServerName  string `json:",omitempty"`
+	TLSCAFile      string `json:",omitempty"`
+	TLSFingerprint string `json:",omitempty"`
+	TLSVerify      *bool  `json:",omitempty"`
 }
 
 // DefaultConfig has the daemon's default for each key.

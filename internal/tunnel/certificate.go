@@ -26,15 +26,15 @@ type Pair struct {
 func CheckPair(certFile, keyFile string) (*Pair, error) {
 	certPEM, err := readFile(certFile)
 	if err != nil {
-		return nil, fmt.Errorf("TLSCertFile: %w", err)
+		return nil, fmt.Errorf("TLSCertFile is %q (%w), must be a PEM file with the certificate and its chain", certFile, err)
 	}
 	keyPEM, err := readFile(keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("TLSKeyFile: %w", err)
+		return nil, fmt.Errorf("TLSKeyFile is %q (%w), must be a PEM file with the certificate's private key", keyFile, err)
 	}
 	pair, err := parsePair(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("TLSCertFile %s, TLSKeyFile %s: %w", certFile, keyFile, err)
+		return nil, fmt.Errorf("TLSCertFile is %q and TLSKeyFile %q, must be a pair: %w", certFile, keyFile, err)
 	}
 	return describe(pair.Leaf), nil
 }

@@ -383,8 +383,8 @@ func TestCheckPair(t *testing.T) {
 	os.WriteFile(empty, nil, 0o600)
 	for _, c := range []struct{ cert, key, want string }{
 		{cert, key, ""},
-		{cert + "x", key, "TLSCertFile: open " + cert + "x: no such file"},
-		{cert, key + "x", "TLSKeyFile: open"},
+		{cert + "x", key, `TLSCertFile is "` + cert + `x" (open ` + cert + `x: no such file`},
+		{cert, key + "x", `TLSKeyFile is "` + key + `x" (open`},
 		{cert, otherKey, "the key does not belong to the certificate"},
 		{key, key, "holds no PEM certificate"},
 		{cert, cert, "holds no PEM private key"},

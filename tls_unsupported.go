@@ -1,0 +1,5 @@
+//go:build !linux || portable_relay
+
+package main
+
+const tlsSupported = false
