@@ -30,6 +30,8 @@ const (
 	failUnauthorized
 	failRefused
 	failTooMany
+	failTLS
+	failTLSRequired
 	handshakeFailures
 )
 
@@ -38,6 +40,7 @@ var handshakeFailureNames = [handshakeFailures]string{
 	"other", "not_subscribed", "subscribed_twice", "too_few_params", "worker_not_a_string", "no_sub_account",
 	"unknown_sub_account", "coin_without_pool", "no_pool_link", "share_before_authorize", "unknown_method",
 	"silent", "not_stratum", "line_too_long", "not_authorized_in_time", "refused_by_pool", "too_many_requests",
+	"tls_handshake", "tls_required",
 }
 
 func (f handshakeFailure) String() string { return handshakeFailureNames[f] }

@@ -46,12 +46,14 @@ const (
 	// client.reconnect, or a job that cannot be translated. This proves nothing
 	// about anybody.
 	evidenceTry
+	// evidenceTunnel: the process that speaks TLS has ended, or is at its limits.
+	evidenceTunnel
 	evidenceKinds
 )
 
 var evidenceNames = [evidenceKinds]string{
 	"machine", "local_ports", "session", "connect", "subscribe", "subscribe_error", "extranonce",
-	"worker_refused", "authorize", "no_job", "unstable", "handshake",
+	"worker_refused", "authorize", "no_job", "unstable", "handshake", "tunnel",
 }
 
 func (e evidence) String() string { return evidenceNames[e] }
@@ -288,6 +290,9 @@ func (a *attempt) judge(ev evidence, answer *stratum.Response, now time.Time) fi
 	case evidencePorts:
 		e.ports.hit(now, portsPauseMost)
 		return finding{blame: blameMachine, tell: e.ports.tellNow(now)}
+	case evidenceTunnel:
+		// Without TLS there is nothing amiss, so nobody else has to wait.
+		return finding{blame: blameMachine}
 	case evidenceSession:
 		h.remember(recordWorker, e, d.worker, a.began, now)
 		return finding{blame: blameSession}

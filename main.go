@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
 // init keeps the process's first thread for the main goroutine, which mostly waits
@@ -33,6 +35,9 @@ func main() {
 // run is the program: it returns when a signal ends it, or with the reason why
 // it cannot work. The log is nil if there is none yet.
 func run(args []string) (*processLog, error) {
+	if len(args) == 1 && args[0] == tunnelArgument {
+		return nil, tunnel.Serve(tunnel.ControlFD, tunnelProgram())
+	}
 	configPath := flag.String("config", "./config.json", "configuration `file`")
 	runtimePath := flag.String("runtime", "", "state `file` of an upgrade, given by the process that is replaced")
 	check := flag.Bool("check", false, "check the configuration and exit")

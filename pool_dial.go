@@ -22,6 +22,7 @@ type poolDial struct {
 	timer   *relay.Timer
 	failure error // of the last try that failed
 	found   finding
+	proof   evidence // of the last try that failed
 }
 
 type dialTry struct {
@@ -101,16 +102,17 @@ func (d *poolDial) owns(sock *relay.Socket) bool {
 }
 
 // connected notes the outcome for one IP. The first connection becomes the
-// link's; the other tries are given up.
+// link's; the other tries are given up. Where TLS is spoken, it is connected only
+// when that is agreed on.
 func (d *poolDial) connected(sock *relay.Socket, err error) {
-	var try dialTry
-	for i, t := range d.tries {
-		if t.socket == sock {
-			try = t
-			d.tries = append(d.tries[:i], d.tries[i+1:]...)
-			break
+	i := slices.IndexFunc(d.tries, func(t dialTry) bool { return t.socket == sock })
+	if err == nil && d.link.address.tls != nil && !sock.Carried() {
+		if err = d.secure(i); err == nil {
+			return
 		}
 	}
+	try := d.tries[i]
+	d.tries = slices.Delete(d.tries, i, i+1)
 	if err != nil {
 		d.failed(try.attempt, err)
 		if !d.next() {
@@ -126,12 +128,15 @@ func (d *poolDial) connected(sock *relay.Socket, err error) {
 // failed reports to health that an IP did not connect.
 func (d *poolDial) failed(a *attempt, err error) {
 	m := d.link.session.manager
-	ev := dialEvidence(err, a.at.addr)
+	ev := evidenceTunnel
+	if !isTunnelFault(err) {
+		ev = dialEvidence(err, a.at.addr)
+	}
 	f := a.failed(ev, nil)
 	if ev == evidencePorts {
 		err = fmt.Errorf("%w to %s (%w)", errNoLocalPort, a.at, err)
 	}
-	d.failure, d.found = err, f
+	d.failure, d.found, d.proof = err, f, ev
 	m.linkFound(d.link.pool, d.link.address, a.at, ev, f, err)
 }
 

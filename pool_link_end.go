@@ -41,6 +41,8 @@ func (k *poolLink) notConnected() {
 		k.session.linkFailed(errPoolsDown, finding{}, evidenceConnect)
 	case errors.Is(d.failure, errNoLocalPort):
 		k.session.linkFailed(d.failure, d.found, evidencePorts)
+	case d.proof == evidenceTunnel:
+		k.session.linkFailed(d.failure, d.found, evidenceTunnel)
 	case d.found.blame == blameMachine:
 		k.session.linkFailed(fmt.Errorf("%w: %w", errMachineIsShort, d.failure), d.found, evidenceMachine)
 	default:
@@ -95,7 +97,7 @@ func (k *poolLink) fail(err error) {
 	if k.dial != nil { // no IP has connected in time
 		for _, t := range k.dial.tries {
 			f := t.attempt.failed(evidenceConnect, nil)
-			k.dial.failure, k.dial.found = err, f
+			k.dial.failure, k.dial.found, k.dial.proof = err, f, evidenceConnect
 			s.manager.linkFound(k.pool, k.address, t.attempt.at, evidenceConnect, f, err)
 			t.socket.Reset()
 		}
@@ -124,6 +126,8 @@ func (k *poolLink) evidenceOf(err error) (evidence, error) {
 	var subscribe *subscribeError
 	var extranonce *extranonceError
 	switch {
+	case isTunnelFault(err):
+		return evidenceTunnel, err
 	case errors.As(err, &refused):
 		return evidenceRefused, err
 	case errors.As(err, &subscribe):

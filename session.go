@@ -249,6 +249,13 @@ func (s *Session) mayRead() bool {
 
 // SocketClosed implements relay.Owner.
 func (s *Session) SocketClosed(sock *relay.Socket, err error) {
+	if !sock.Carried() || !s.endingAwaited(sock, err) {
+		s.connectionEnded(sock, err)
+	}
+}
+
+// connectionEnded deals with the end of one of the session's connections.
+func (s *Session) connectionEnded(sock *relay.Socket, err error) {
 	switch {
 	case sock == s.miner:
 		s.close(err.Error())

@@ -24,6 +24,8 @@ const (
 	// maxBadLines is how many lines that are not JSON a miner may send before
 	// its connection is closed.
 	maxBadLines = 5
+	// tlsHandshakeRecord is the first byte of a TLS connection.
+	tlsHandshakeRecord = 0x16
 	// maxLeading is how many bytes of white space, a byte-order mark or NUL
 	// may come before a miner's first line.
 	maxLeading = 16
@@ -44,6 +46,7 @@ type handshake struct {
 	began    time.Time
 	started  bool // the first byte has come
 	proxied  bool // a PROXY header has come
+	secured  bool // TLS is spoken, or its handshake has begun
 	held     bool // the next request waits for the server ID
 	badLines int
 	leading  int // bytes before the first line
@@ -105,7 +108,7 @@ func (s *Session) handshakeTimeout() {
 func (s *Session) handshakeReceived(b []byte) int {
 	h := s.handshake
 	used := 0
-	if !h.started && !h.proxied && s.manager.trusts(s.addr.Addr()) {
+	if !h.started && !h.proxied && !h.secured && s.manager.trusts(s.addr.Addr()) {
 		n, err := s.takeProxyHeader(b)
 		switch {
 		case err != nil:
@@ -124,6 +127,17 @@ func (s *Session) handshakeReceived(b []byte) int {
 			}
 		}
 		used = n
+	}
+	if !h.started && !h.secured && h.leading == 0 {
+		switch {
+		case b[used] == tlsHandshakeRecord && s.manager.config.TLSCertFile != "":
+			s.secure(b[used:])
+			return len(b)
+		case s.manager.config.TLSRequired:
+			s.manager.monitor.handshakeFailed(failTLSRequired)
+			s.close("came without TLS, which is required")
+			return len(b)
+		}
 	}
 	if !h.started {
 		for used < len(b) && h.leading < maxLeading && isLeading(b[used]) {

@@ -199,7 +199,7 @@ func (s *Session) linkFailed(err error, f finding, ev evidence) {
 		glog.V(2).Infof("%s link failed coin=%q pool=%s try=%d about=%s: %v", s, l.pool.coin, l.address.text, l.tries+1, f.blame, err)
 	}
 	s.manager.linkFailed(s, l, err, f)
-	if l.address != nil && ev != evidenceRefused && ev != evidenceMachine {
+	if l.address != nil && ev != evidenceRefused && ev != evidenceMachine && ev != evidenceTunnel {
 		l.passed = append(l.passed, l.address)
 		if l.address = nil; s.hasUntried(l) {
 			s.nextAddress(l)

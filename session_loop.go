@@ -26,6 +26,8 @@ type sessionLoop struct {
 	job stratum.RepeatedLine // the latest that a pool has sent
 
 	scratch []byte // for lines that sessions put together; the socket does not keep them
+
+	ends map[*relay.Socket]*tunnelEnd // of carried sockets; nil while there were none
 }
 
 // newSessionLoop makes a loop of a manager that was made then.
@@ -34,7 +36,9 @@ func newSessionLoop(made time.Time) (*sessionLoop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sessionLoop{Loop: l, madeAfter: l.Now().Sub(made) - l.Age()}, nil
+	loop := &sessionLoop{Loop: l, madeAfter: l.Now().Sub(made) - l.Age()}
+	loop.carryEnds()
+	return loop, nil
 }
 
 func (l *sessionLoop) add(s *Session) {

@@ -72,6 +72,8 @@ type sessionManager struct {
 	// limitedLog is for lines that miners, pools and other neighbours can cause.
 	limitedLog journal.LogLimits
 
+	tunnels *tunnels // TLS with miners and pools
+
 	refusedAccounts refusedAccounts
 
 	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
@@ -146,6 +148,9 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 	m.sizes = newSizeSurvey(m)
 	m.fdLimit = descriptorLimit()
 	if m.maxSessions, err = sessionRoom(c, m.fdLimit); err != nil {
+		return nil, err
+	}
+	if m.tunnels, err = newTunnels(m); err != nil {
 		return nil, err
 	}
 	m.measurePorts()
@@ -361,6 +366,7 @@ func (m *sessionManager) close() {
 		})
 	}
 	m.closeLoops()
+	m.tunnels.close()
 	m.rates.close()
 }
 

@@ -47,10 +47,11 @@ func (s *Session) renewElsewhere() {
 
 // poolLost pauses the miner and prepares a new link to the coin it should mine
 // or, while that coin's pool is unavailable, to the coin it mined. If the lost
-// link was not stable yet, it counts as one of the miner's tries.
+// link was not stable yet, it counts as one of the miner's tries, unless the
+// tunnel is at fault.
 func (s *Session) poolLost(err error) {
 	glog.V(2).Infof("%s pool lost coin=%q: %v", s, s.link.pool.coin, err)
-	unstable := s.leaveEndpoint(true)
+	unstable := s.leaveEndpoint(!isTunnelFault(err))
 	if unstable {
 		s.unstable++
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
 // monitor collects what operators see besides the log: events, counters and the
@@ -204,13 +205,15 @@ const (
 	linkTimeout
 	linkWorkerRefused
 	linkBadHandshake
+	linkTLS
 	linkFailures
 )
 
-var linkFailureNames = [linkFailures]string{"connect", "timeout", "worker_refused", "handshake"}
+var linkFailureNames = [linkFailures]string{"connect", "timeout", "worker_refused", "handshake", "tls"}
 
 func linkFailureOf(err error) linkFailure {
 	var refused *refusedError
+	var byTLS *tunnelError
 	var errno syscall.Errno
 	var network interface{ Timeout() bool } // look-ups
 	switch {
@@ -218,6 +221,8 @@ func linkFailureOf(err error) linkFailure {
 		return linkWorkerRefused
 	case errors.Is(err, errPoolTimeout):
 		return linkTimeout
+	case errors.As(err, &byTLS), errors.Is(err, tunnel.ErrBusy), errors.Is(err, errNoTrust):
+		return linkTLS
 	case errors.As(err, &errno), errors.As(err, &network):
 		return linkNotConnected
 	}

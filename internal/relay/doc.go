@@ -25,8 +25,11 @@
 // function to that loop instead. A posted function may run late and has to check whether it is
 // still wanted.
 //
+// A connection that another process decrypts is a socketpair here. Its socket is like any other, except
+// that it has no addresses and no TCP options, and that Reset goes through Loop.ResetCarried.
+//
 // On Linux a loop is an epoll descriptor. Elsewhere, and with the build tag portable_relay, the
 // same loops and sockets are made of goroutines and net.Conn; that is for building and testing,
-// not for thousands of connections. FD, Restore and what else passes descriptors on to another
-// process exist on Linux only.
+// not for thousands of connections. FD, Detach, Restore and what else passes descriptors on to
+// another process exist on Linux only.
 package relay

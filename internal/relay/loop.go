@@ -21,6 +21,11 @@ type Held struct {
 // core is the part of a loop that is the same on all systems: its timers, and the mailbox by which
 // other goroutines reach it.
 type core struct {
+	// ResetCarried has the connection that a carried socket stands for reset. It owns the socket's
+	// descriptor from then on, and closes it when that is done: closed earlier, the connection may end
+	// in order instead. It is set before the loop runs, if there are to be such sockets.
+	ResetCarried func(s *Socket, h Handle)
+
 	wake func() // makes the loop look at its mailbox; any goroutine may call it
 
 	limits     Limits

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is one TCP connection. It belongs to one loop, and only that loop's goroutine may touch it.
+// Socket is one TCP connection, or one end of a socketpair whose other end somebody carries on to a
+// peer (see SetCarried). It belongs to one loop, and only that loop's goroutine may touch it.
 // The owner closes it, or the loop does after an error; closing it twice does no harm.
 type Socket struct {
 	loop  *Loop
@@ -29,6 +30,7 @@ type Socket struct {
 	ending     bool // the peer has closed; bytes it sent before are still read
 	watchesOut bool // epoll reports when the peer takes more
 	bulk       bool // bytes from WriteBulk are still unsent
+	carried    bool // see SetCarried
 	failure    error
 
 	partial []byte // received, but not consumed by the owner
@@ -268,11 +270,43 @@ func (s *Socket) Close() {
 // Reset is Close without TIME_WAIT, which would keep the local port in use for a minute. The peer's
 // system discards bytes that its program has not read yet.
 func (s *Socket) Reset() {
-	if !s.closed {
+	switch {
+	case s.closed:
+	case s.carried:
+		if h, err := s.Detach(); err == nil {
+			s.loop.ResetCarried(s, h)
+		}
+	default:
 		unix.SetsockoptLinger(int(s.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		s.Close()
 	}
 }
+
+// Detach takes the descriptor away from the socket, which is closed from then on, with all bytes that
+// it still held. Another process may be given the descriptor: unlike after Close, the connection stays.
+// After an error the socket and its descriptor are closed.
+func (s *Socket) Detach() (Handle, error) {
+	if s.closed {
+		return -1, unix.EBADF
+	}
+	// Closing the descriptor would not end the events, because another process may hold it too.
+	if err := s.loop.control(unix.EPOLL_CTL_DEL, s.fd, s.gen, 0); err != nil {
+		s.Close()
+		return -1, err
+	}
+	s.release()
+	return Handle(s.fd), nil
+}
+
+// SetCarried marks a socket as one end of a socketpair. What is written there, and its end, somebody
+// carries on to the peer, but a reset has to be asked for: Reset calls Loop.ResetCarried.
+func (s *Socket) SetCarried() { s.carried = true }
+
+// Carried reports whether the socket is one end of a socketpair that is carried on.
+func (s *Socket) Carried() bool { return s.carried }
+
+// Closed reports whether the socket is closed.
+func (s *Socket) Closed() bool { return s.closed }
 
 // release removes the socket from everything its loop keeps.
 func (s *Socket) release() {

@@ -37,6 +37,9 @@ type Socket struct {
 	unsent  []byte
 }
 
+// Carried is true on Linux only, for ends of socketpairs.
+func (s *Socket) Carried() bool { return false }
+
 func (s *Socket) dial(addr netip.AddrPort) {
 	conn, err := net.DialTimeout("tcp", addr.String(), dialTimeout)
 	s.loop.Post(func() {

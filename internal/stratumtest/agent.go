@@ -3,6 +3,7 @@ package stratumtest
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -18,8 +19,9 @@ import (
 // AgentOptions says what an agent is like.
 type AgentOptions struct {
 	Addr      string
-	Worker    string // of the agent itself; default "agent.1"
-	UserAgent string // default "btccom-agent/0.1"
+	TLS       *tls.Config // nil: without TLS
+	Worker    string      // of the agent itself; default "agent.1"
+	UserAgent string      // default "btccom-agent/0.1"
 	// Old: it talks as BTCAgent 1.x, the C++ one, does: it subscribes first, and
 	// heeds a version mask only until its authorization is answered. Otherwise it
 	// talks as 2.x does.
@@ -79,6 +81,9 @@ func NewAgent(opts AgentOptions) (*Agent, error) {
 	}
 	nc, err := net.DialTimeout("tcp", opts.Addr, 20*time.Second)
 	if err != nil {
+		return nil, fmt.Errorf("agent %s: %w", opts.Worker, err)
+	}
+	if nc, err = overTLS(nc, opts.TLS); err != nil {
 		return nil, fmt.Errorf("agent %s: %w", opts.Worker, err)
 	}
 	a := &Agent{opts: opts, nc: nc, r: bufio.NewReaderSize(nc, 4096), waiting: map[uint16]struct{}{}, answered: 0xffff}

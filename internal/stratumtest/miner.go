@@ -3,6 +3,7 @@ package stratumtest
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -25,10 +26,11 @@ const (
 // MinerOptions says what a bitcoin miner is like.
 type MinerOptions struct {
 	Addr      string
-	LocalIP   string // source address, e.g. 127.0.0.2
-	Worker    string // default "miner.1"
-	Password  string // default "x"
-	UserAgent string // default "stratumtest/1.0"
+	TLS       *tls.Config // nil: without TLS
+	LocalIP   string      // source address, e.g. 127.0.0.2
+	Worker    string      // default "miner.1"
+	Password  string      // default "x"
+	UserAgent string      // default "stratumtest/1.0"
 
 	Pipelined           bool   // all of the handshake in one write
 	Configure           uint32 // version mask asked for; 0: no mining.configure
@@ -141,6 +143,9 @@ func NewMiner(opts MinerOptions) (*Miner, error) {
 	}
 	nc, err := d.Dial("tcp", opts.Addr)
 	if err != nil {
+		return nil, fmt.Errorf("miner %s: %w", opts.Worker, err)
+	}
+	if nc, err = overTLS(nc, opts.TLS); err != nil {
 		return nil, fmt.Errorf("miner %s: %w", opts.Worker, err)
 	}
 	m := &Miner{

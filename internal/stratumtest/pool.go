@@ -2,6 +2,7 @@ package stratumtest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"sort"
@@ -27,9 +28,10 @@ const (
 // PoolOptions says what a pool is like. The zero value is a bitcoin pool on a
 // free port that makes jobs on demand and needs no work for a share.
 type PoolOptions struct {
-	Name  string // start of its job ids; default "pool"
-	Chain Chain  // default Bitcoin
-	Addr  string // default: a free port of 127.0.0.1
+	Name  string      // start of its job ids; default "pool"
+	Chain Chain       // default Bitcoin
+	Addr  string      // default: a free port of 127.0.0.1
+	TLS   *tls.Config // nil: without TLS
 
 	ShareBits   int           // zero bits a share's hash must have
 	JobInterval time.Duration // 0: jobs only by NewJob
@@ -154,6 +156,9 @@ func (p *Pool) Restart() error {
 	l, err := testport.ListenAgain(p.addr)
 	if err != nil {
 		return fmt.Errorf("pool %s: %w", p.opts.Name, err)
+	}
+	if p.opts.TLS != nil {
+		l = tls.NewListener(l, p.opts.TLS)
 	}
 	p.listener, p.addr = l, l.Addr().String()
 	p.stop = make(chan struct{})

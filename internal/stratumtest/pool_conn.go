@@ -183,7 +183,9 @@ func (c *poolConn) send(text []byte) {
 func (c *poolConn) write(text []byte) {
 	trickle := c.p.Modes().Trickle > 0
 	if !c.flushing && !trickle {
-		c.nc.SetWriteDeadline(time.Now().Add(patience))
+		if c.p.opts.TLS == nil { // a write of TLS that is cut short spoils the connection
+			c.nc.SetWriteDeadline(time.Now().Add(patience))
+		}
 		n, err := c.nc.Write(text)
 		if err == nil {
 			return

@@ -101,7 +101,7 @@ func (t *Tunnel) Server(r ServerRequest, owner Owner) (int, *Conn, error) {
 	if len(r.Early) > MaxEarly {
 		return -1, nil, fmt.Errorf("%d bytes were read before the handshake, at most %d can go with it", len(r.Early), MaxEarly)
 	}
-	m := &message{kind: kindServer, deadline: r.Timeout, address: r.Address, early: r.Early}
+	m := &message{kind: kindServer, deadline: r.Timeout, address: r.Address, early: slices.Clone(r.Early)}
 	return t.open(m, r.FD, nil, owner)
 }
 

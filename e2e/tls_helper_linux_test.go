@@ -1,0 +1,98 @@
+//go:build linux && e2e
+
+package e2e
+
+import (
+	"crypto/tls"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+)
+
+// tlsWorld is an authority that miners and the switcher trust.
+type tlsWorld struct {
+	*testkit.Authority
+	t *testing.T
+}
+
+func newTLSWorld(t *testing.T) *tlsWorld {
+	t.Helper()
+	return &tlsWorld{testkit.NewAuthority(t), t}
+}
+
+const poolHost = "127.0.0.1"
+
+// pool starts a pool with TLS.
+func (w *tlsWorld) pool(opts stratumtest.PoolOptions) *stratumtest.Pool {
+	w.t.Helper()
+	opts.TLS = w.Server(poolHost)
+	return testkit.StartPool(w.t, opts)
+}
+
+// config is for miners with TLS and without, and for pools of which secured
+// speak TLS.
+func (w *tlsWorld) config(plain []*stratumtest.Pool, secured ...*stratumtest.Pool) *daemontest.Config {
+	w.t.Helper()
+	c := daemontest.FileConfig(append(plain, secured...)...)
+	for _, p := range secured {
+		c.StratumServerMap[p.Name()] = w.poolConfig(p)
+	}
+	c.TLSCertFile, c.TLSKeyFile = w.Issue(w.t.TempDir(), time.Now().Add(90*24*time.Hour), "switcher.test")
+	return c
+}
+
+func (w *tlsWorld) poolConfig(p *stratumtest.Pool) daemontest.PoolConfig {
+	return daemontest.PoolConfig{URL: "stratum+ssl://" + p.Addr(), UserSuffix: p.Name(), TLSCAFile: w.File}
+}
+
+// miner is how a miner speaks TLS with the switcher.
+func (w *tlsWorld) miner() *tls.Config { return w.Client("switcher.test") }
+
+// tunnelProcesses are the daemon's tunnel processes.
+func tunnelProcesses(t *testing.T, daemon int) (pids []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	testkit.Must(t, err)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if parent, name, ok := parentOf(pid); ok && parent == daemon && name == "switcherTunnel" {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// parentOf reads a living process's parent and name; zombies count too.
+func parentOf(pid int) (parent int, name string, ok bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, "", false
+	}
+	begin, end := strings.IndexByte(string(text), '('), strings.LastIndexByte(string(text), ')')
+	fields := strings.Fields(string(text[end+1:]))
+	if begin < 0 || len(fields) < 2 {
+		return 0, "", false
+	}
+	parent, err = strconv.Atoi(fields[1])
+	return parent, string(text[begin+1 : end]), err == nil
+}
+
+func tunnelOf(t *testing.T, d *daemontest.Daemon) int {
+	t.Helper()
+	var pids []int
+	testkit.Eventually(t, "one tunnel process", func() bool {
+		pids = tunnelProcesses(t, d.Cmd.Process.Pid)
+		return len(pids) == 1
+	})
+	return pids[0]
+}

@@ -1,0 +1,130 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
+)
+
+// tunnels owns the tunnel and counts what it does. The manager has one, which
+// starts nothing before the first connection with TLS. Its methods may be called
+// from any goroutine.
+type tunnels struct {
+	manager *sessionManager
+	miners  handshakeCounts
+	pools   handshakeCounts
+
+	mu     sync.Mutex
+	tunnel *tunnel.Tunnel
+	told   *tunnel.Certificate // nil: nothing is known yet
+}
+
+func newTunnels(m *sessionManager) (*tunnels, error) {
+	t := &tunnels{manager: m, miners: newHandshakeCounts(), pools: newHandshakeCounts()}
+	var err error
+	t.tunnel, err = tunnel.New(t.options())
+	return t, err
+}
+
+func (t *tunnels) options() tunnel.Options {
+	c := t.manager.config
+	return tunnel.Options{
+		Program: tunnelProgram(), Args: []string{tunnelArgument},
+		CertFile: c.TLSCertFile, KeyFile: c.TLSKeyFile,
+		Logf: func(format string, args ...any) {
+			t.manager.limitedLog.Errorf("tunnel", "%s", fmt.Sprintf(format, args...))
+		},
+		Certificate: t.certificateTold,
+	}
+}
+
+// tunnelProgram tells this program file from others, also from another build of
+// the same version: a tunnel process of another one is replaced at an upgrade.
+var tunnelProgram = sync.OnceValue(func() string {
+	info, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return version
+	}
+	file := fnv.New32a()
+	fmt.Fprint(file, info.Size(), info.ModTime().UnixNano())
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		fmt.Fprint(file, st.Dev, st.Ino)
+	}
+	return fmt.Sprintf("%s %08x", version, file.Sum32())
+})
+
+// use returns the tunnel.
+func (t *tunnels) use() *tunnel.Tunnel {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tunnel
+}
+
+// certificateTold notes what has become of the files for miners.
+func (t *tunnels) certificateTold(c tunnel.Certificate) {
+	t.mu.Lock()
+	t.told = &c
+	t.mu.Unlock()
+	log := &t.manager.limitedLog
+	switch {
+	case c.Err == nil:
+		glog.Infof("TLS certificate in use names=%s until=%s", strings.Join(c.Pair.Names, ","), c.Pair.NotAfter.UTC().Format(time.DateTime))
+	case c.Pair != nil:
+		log.Errorf("TLS certificate", "TLS certificate not renewed: %v; the one before stays in use until %s", c.Err, c.Pair.NotAfter.UTC().Format(time.DateTime))
+	default:
+		log.Errorf("TLS certificate", "no TLS certificate: %v; miners can connect only without TLS", c.Err)
+	}
+}
+
+// certificate is what was told last of the certificate for miners. It is known
+// once a tunnel process runs.
+func (t *tunnels) certificate() (c tunnel.Certificate, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.told == nil {
+		return c, false
+	}
+	return *t.told, true
+}
+
+// processes describes the living tunnel processes.
+func (t *tunnels) processes() []tunnel.Process {
+	all := t.use().Processes()
+	slices.SortFunc(all, func(a, b tunnel.Process) int { return cmp.Compare(a.PID, b.PID) })
+	return all
+}
+
+func (t *tunnels) counts() tunnelCounts { return tunnelCounts{t.miners.now(), t.pools.now()} }
+
+// connections is how many connections the tunnel processes have.
+func (t *tunnels) connections() int {
+	n := 0
+	for _, p := range t.use().Processes() {
+		n += p.Connections
+	}
+	return n
+}
+
+// lastWords is how long peers get for what was written before the switcher ends.
+const lastWords = 300 * time.Millisecond
+
+// close ends all tunnel processes, once the peers have what the closed sessions
+// wrote.
+func (t *tunnels) close() {
+	for limit := time.Now().Add(lastWords); t.connections() > 0 && time.Now().Before(limit); {
+		time.Sleep(2 * time.Millisecond)
+	}
+	t.use().Close()
+}
