@@ -94,13 +94,31 @@ func portWarnings(pools map[string]*pool, sessions int) []string {
 }
 
 // sessionLimit is how many sessions the descriptor limit and MaxSessions allow;
-// less than 1 if there is no room for any.
+// less than 1 if there is no room for any. A tunnel process has the same limit, and
+// two descriptors for each connection with TLS.
 func sessionLimit(c *Config, descriptors int) int {
 	n := (descriptors - fdReserve - c.MaxPoolDials) / 2
+	if sides := c.tlsSides(); sides > 0 {
+		n = min(n, (descriptors-fdReserve-2*c.MaxPoolDials)/(2*sides))
+	}
 	if c.MaxSessions > 0 {
 		n = min(n, c.MaxSessions)
 	}
 	return n
+}
+
+// tlsSides is how many connections of a session may be with TLS.
+func (c *Config) tlsSides() int {
+	sides := 0
+	if c.TLSCertFile != "" {
+		sides++
+	}
+	for _, server := range c.StratumServerMap {
+		if slices.ContainsFunc(server.urls(), isTLS) {
+			return sides + 1
+		}
+	}
+	return sides
 }
 
 // sessionRoom is how many sessions the limit of descriptors has room for.

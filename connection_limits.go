@@ -220,7 +220,12 @@ func (m *sessionManager) admitResumed(s *Session, peer netip.Addr) {
 }
 
 // mayDrain reports whether there are enough descriptors to keep a link that is
-// no longer in use. New links come first.
+// no longer in use. New links come first. What a tunnel process has is estimated
+// from above: as if all connections that may be with TLS were.
 func (m *sessionManager) mayDrain() bool {
-	return int(2*m.admitted.Load()+m.draining.Load())+m.config.MaxPoolDials+fdReserve < m.fdLimit
+	sessions, draining := int(m.admitted.Load()), int(m.draining.Load())
+	if m.tlsSides > 0 && 2*(m.tlsSides*sessions+draining+m.config.MaxPoolDials)+fdReserve >= m.fdLimit {
+		return false
+	}
+	return 2*sessions+draining+m.config.MaxPoolDials+fdReserve < m.fdLimit
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
 // A state file names descriptors by number, and a number alone proves nothing.
@@ -184,7 +185,7 @@ func (c *descriptorCheck) lookAtAll() {
 		all := make([]found, 0, 2*(to-from))
 		for i := from; i < to; i++ {
 			for _, fd := range sessions[i].descriptors() {
-				all = append(all, found{fd, c.look(fd)})
+				all = append(all, found{fd, c.look(fd, sessions[i].isPair(fd))})
 			}
 		}
 		parts[part] = all
@@ -196,8 +197,12 @@ func (c *descriptorCheck) lookAtAll() {
 	}
 }
 
-// look checks a descriptor that a session names.
-func (c *descriptorCheck) look(fd int) descriptorSeen {
+// look checks a descriptor that a session names. One of a connection with TLS is
+// an end of a pair.
+func (c *descriptorCheck) look(fd int, pair bool) descriptorSeen {
+	if pair {
+		return descriptorSeen{id: socketID{inode: uint64(fd)}, err: tunnel.InheritedPair(fd)}
+	}
 	// In a state file of this program, a descriptor without a peer is a
 	// connection that has ended since. In files of older switchers it may be
 	// anything. This program also never duplicates a connection, so different
@@ -246,7 +251,7 @@ func (c *descriptorCheck) listener(addr string) {
 		}
 		if inheritedConnection(st.ListenFD, true) == nil {
 			// If a session names this connection too, neither can have it.
-			c.note(st.ListenFD, c.look(st.ListenFD))
+			c.note(st.ListenFD, c.look(st.ListenFD, false))
 		}
 	}
 	for _, addr := range []string{st.ListenAddr, addr} {
@@ -264,7 +269,7 @@ func (c *descriptorCheck) closeOrphans() {
 		if _, ok := c.seen[fd]; ok {
 			continue // a readable session names it
 		}
-		if inheritedConnection(fd, true) == nil {
+		if inheritedConnection(fd, true) == nil || isOwnPair(fd) {
 			unix.Close(fd)
 		}
 	}
@@ -317,14 +322,15 @@ func isListenAddr(local netip.AddrPort, addr string) bool {
 }
 
 // closeInherited closes the connections and the listener that a former process
-// left when its state could not be read. Miners then connect again instead of
-// waiting forever, and the address is free to listen at.
+// left when its state could not be read, those to tunnel processes too. Miners then
+// connect again instead of waiting forever, and the address is free to listen at.
 func closeInherited(listenAddr string) {
 	for _, fd := range openFiles() {
-		if inheritedConnection(fd, true) == nil {
+		if inheritedConnection(fd, true) == nil || isOwnPair(fd) {
 			unix.Close(fd)
 		}
 	}
+	reapFormer()
 	if fd := findListener(listenAddr); fd >= 0 {
 		unix.Close(fd)
 	}

@@ -31,7 +31,7 @@ func (l *link) state(m *sessionManager, now uint32) linkState {
 	}
 	st.Jobs, st.Renamed, st.Generations = l.jobs.State()
 	st.Work = l.work.State(now)
-	if l.open() {
+	if l.open() && !l.socket.Closed() {
 		st.FD, st.Partial, st.Unsent = l.socket.FD(), l.socket.Unconsumed(), l.socket.Unsent()
 	}
 	return st
@@ -40,6 +40,9 @@ func (l *link) state(m *sessionManager, now uint32) linkState {
 // linkState describes one of the session's links for the next process.
 func (s *Session) linkState(l *link) linkState {
 	st := l.state(s.manager, s.manager.clock())
+	if st.FD >= 0 {
+		st.Tunnel = s.loop.endState(l.socket)
+	}
 	if miners := s.agent.link(l.tag); miners != nil {
 		st.AgentMiners = miners.miners.State()
 	}
@@ -81,7 +84,7 @@ func (ss *sessionState) setLink(st linkState) {
 	ss.OwnAnswers, ss.NoDifficulty = st.FormerAnswers, st.NoDifficulty
 	ss.Jobs, ss.RenamedJobs, ss.RestJobs = st.Jobs, st.Renamed, !st.Noted
 	ss.Work, ss.Generations, ss.AgentMiners = st.Work, st.Generations, st.AgentMiners
-	ss.PoolPartial, ss.PoolUnsent = st.Partial, st.Unsent
+	ss.PoolPartial, ss.PoolUnsent, ss.PoolTunnel = st.Partial, st.Unsent, st.Tunnel
 }
 
 // linkInUse returns the link in use as setLink or an older build has written it.
@@ -92,7 +95,7 @@ func (ss *sessionState) linkInUse() linkState {
 		Link: ss.Link, Suffixed: ss.Suffixed, Own: ss.Own, Rules: ss.Rules,
 		FormerAnswers: ss.OwnAnswers, NoDifficulty: ss.NoDifficulty,
 		Jobs: ss.Jobs, Renamed: ss.RenamedJobs, Noted: !ss.RestJobs && (ss.JobsNoted || len(ss.Drains) > 0),
-		Partial: ss.PoolPartial, Unsent: ss.PoolUnsent, Work: ss.Work, Generations: ss.Generations, AgentMiners: ss.AgentMiners,
+		Partial: ss.PoolPartial, Unsent: ss.PoolUnsent, Tunnel: ss.PoolTunnel, Work: ss.Work, Generations: ss.Generations, AgentMiners: ss.AgentMiners,
 	}
 }
 

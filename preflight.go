@@ -29,6 +29,7 @@ type preflightAnswer struct {
 	Version      string
 	StateVersion int // the newest version that it reads
 	PID          int
+	Tunnels      bool // it takes connections with TLS over
 }
 
 const programName = "stratumSwitcher"
@@ -57,7 +58,7 @@ func (u *upgradeContext) answer() error {
 	if u.AnswerFD <= 2 {
 		return nil
 	}
-	line, err := json.Marshal(preflightAnswer{Name: programName, Version: version, StateVersion: runtimeVersion, PID: os.Getpid()})
+	line, err := json.Marshal(preflightAnswer{Name: programName, Version: version, StateVersion: runtimeVersion, PID: os.Getpid(), Tunnels: tlsSupported})
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,8 @@ type newProgram struct {
 	file   *os.File
 	path   string // for exec
 	script []byte // its content; nil: it is no script
+
+	takesTunnels bool // the preflight has said so: see preflightAnswer
 }
 
 func openProgram(path string) (*newProgram, error) {
@@ -200,6 +202,7 @@ func (u *upgrader) preflight(program *newProgram) error {
 	if err != nil {
 		return fmt.Errorf("preflight of %s: %w: %s", u.binary, err, bytes.TrimSpace(output.b))
 	}
+	program.takesTunnels = said.Tunnels
 	glog.V(1).Infof("upgrade preflight answered name=%s version=%q state_version=%d", said.Name, said.Version, said.StateVersion)
 	return nil
 }

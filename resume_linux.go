@@ -30,6 +30,7 @@ import (
 // short.
 func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setServerID(st.ServerID)
+	m.tunnels.resume(st.Tunnel)
 	m.rates.resume(st.Rates, st.pause(time.Now(), monotonicClock()))
 	m.former = maps.Clone(m.pools)
 	if st.Config != nil {
@@ -67,7 +68,7 @@ func (m *sessionManager) resumeOne(l *sessionLoop, st *runtimeState, ss *session
 	if err != nil {
 		return err
 	}
-	peer, _ := relay.PeerAddr(s.miner.FD())
+	peer, _ := l.peerAddr(s.miner)
 	m.admitResumed(s, peer.Addr())
 	m.add(s)
 	if s.link != nil {
@@ -319,6 +320,7 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	defer d.manager.close()
 	collect()
 	d.manager.sizes.start(sizesFile, st.Sizes)
+	d.manager.tunnels.begin()
 	d.manager.goOn() // before the coin source starts, so that no coin changes earlier
 	d.coins.Start(d.manager)
 	ln, err := d.listen(st)
@@ -375,6 +377,9 @@ func (d *daemon) dropUnsound(st *runtimeState) {
 		glog.Errorf("resume: %v", err)
 	}
 	st.dropped = len(dropped)
+	if st.ListenAddr != "" {
+		unix.CloseOnExec(st.ListenFD) // a tunnel process may be started before it is taken over
+	}
 }
 
 // listen takes over the former process's listener. If the configured address
@@ -447,7 +452,7 @@ func (s *Session) takeEndpoint() {
 	if !s.link.open() {
 		return
 	}
-	addr, err := relay.PeerAddr(s.link.socket.FD())
+	addr, err := s.loop.peerAddr(s.link.socket)
 	if err != nil {
 		return // the connection has just ended
 	}

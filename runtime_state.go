@@ -9,6 +9,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
 // runtimeState is runtime.json: everything that a process hands to its
@@ -59,6 +60,10 @@ type runtimeState struct {
 
 	// Switches are those whose cost is not known yet, by sub-account.
 	Switches map[string]switchState `json:",omitempty"`
+
+	// Tunnel describes the processes that hold the connections with TLS, and their
+	// control sockets.
+	Tunnel *tunnel.State `json:",omitempty"`
 
 	// Descriptors lists all connections that the sessions name, so that those
 	// of a session with an unreadable record can be closed.
@@ -143,6 +148,19 @@ type sessionState struct {
 	MinerUnsent  []byte                   `json:",omitempty"`
 	PoolPartial  []byte                   `json:",omitempty"`
 	PoolUnsent   []byte                   `json:",omitempty"`
+
+	// Of connections with TLS, which builds that know none cannot be given.
+	MinerTunnel *tunnelState `json:",omitempty"`
+	PoolTunnel  *tunnelState `json:",omitempty"` // as in linkState
+}
+
+// tunnelState is a tunnelEnd in runtime.json. Its descriptor is one end of a
+// socketpair.
+type tunnelState struct {
+	Process int    `json:",omitempty"` // of the tunnel; 0: none has it yet
+	ID      uint64 `json:",omitempty"` // 0: it has ended
+	Version uint16 `json:",omitempty"` // of TLS; 0: the handshake is not done
+	Peer    string `json:",omitempty"` // the other end of the TCP connection
 }
 
 // descriptors returns the descriptors that the session names.
@@ -229,6 +247,7 @@ type linkState struct {
 	Renamed  []stratum.RenamedJob `json:",omitempty"` // those of Jobs that the pool calls otherwise
 	Partial  []byte
 	Unsent   []byte
+	Tunnel   *tunnelState `json:",omitempty"` // nil: without TLS
 
 	Work        *hashrate.LinkState `json:",omitempty"` // the difficulties that jobs were given with
 	Generations []byte              `json:",omitempty"` // of Jobs, in their order

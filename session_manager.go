@@ -78,6 +78,7 @@ type sessionManager struct {
 
 	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
+	tlsSides    int          // of a session that may be with TLS
 	tidy        memoryTidy   // belongs to the first loop
 	admitted    atomic.Int64 // miners' connections, from accept to close
 	draining    atomic.Int64
@@ -146,7 +147,7 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 	m.accounts = newAccountBook(health, m.monitor, m.rates)
 	health.lookedUp = m.nameLookedUp
 	m.sizes = newSizeSurvey(m)
-	m.fdLimit = descriptorLimit()
+	m.fdLimit, m.tlsSides = descriptorLimit(), c.tlsSides()
 	if m.maxSessions, err = sessionRoom(c, m.fdLimit); err != nil {
 		return nil, err
 	}

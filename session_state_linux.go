@@ -40,6 +40,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		OwnGiven:     s.ownGiven,
 		MinerPartial: s.miner.Unconsumed(),
 		MinerUnsent:  s.miner.Unsent(),
+		MinerTunnel:  s.loop.endState(s.miner),
 		JobsNoted:    true,
 		Since:        shown.since,
 		Account:      shown.account,
@@ -294,6 +295,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 	if s.miner, err = take(st.ClientConnFD, st.MinerPartial, st.MinerUnsent); err != nil {
 		return fail(err)
 	}
+	s.takeEnd(s.miner, st.MinerTunnel, false)
 	if st.ServerConnFD >= 0 {
 		if s.link == nil {
 			return fail(errLinkTooEarly)
@@ -301,6 +303,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 		if s.link.socket, err = take(st.ServerConnFD, st.PoolPartial, st.PoolUnsent); err != nil {
 			return fail(err)
 		}
+		s.takeEnd(s.link.socket, st.PoolTunnel, true)
 	}
 	for _, d := range st.Drains {
 		p := s.manager.formerPool(d.Coin, d.Pool)
@@ -314,6 +317,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 		if err != nil {
 			continue
 		}
+		s.takeEnd(sock, d.Tunnel, true)
 		if p == nil {
 			sock.Close()
 			continue
@@ -328,7 +332,7 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 	s.phase = phase
 	if phase <= phaseRouting {
 		began := time.Now().Add(-st.Age)
-		s.handshake = &handshake{began: began, started: st.Started, proxied: st.Proxied, badLines: st.BadLines, lines: st.Lines, wantsAnswers: st.WantsAnswers}
+		s.handshake = &handshake{began: began, started: st.Started, proxied: st.Proxied, secured: st.MinerTunnel != nil, badLines: st.BadLines, lines: st.Lines, wantsAnswers: st.WantsAnswers}
 		limit := firstByteTimeout
 		if st.Started {
 			limit = authorizeTimeout

@@ -116,6 +116,9 @@ func (u *upgrader) upgrade() error {
 	if err := u.preflight(program); err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
+	if err := u.mayLoseTLS(program); err != nil {
+		return fmt.Errorf("refused: %w", err)
+	}
 	glog.V(1).Infof("upgrade preflight done ms=%d", u.system.now().Sub(began).Milliseconds())
 
 	for _, l := range u.limitedLogs {
@@ -140,7 +143,7 @@ func (u *upgrader) upgrade() error {
 // replace writes the state and becomes the new program. It returns only if
 // that fails, with everything as it was.
 func (u *upgrader) replace(program *newProgram) error {
-	st, fds := u.capture()
+	st, fds := u.capture(program)
 	captured := u.system.now()
 	state, err := encodeState(st) // it reads sessions, which change as soon as this returns
 	if err != nil {
@@ -192,6 +195,10 @@ func (u *upgrader) replace(program *newProgram) error {
 	unchanged := func() (struct{}, error) { return struct{}{}, program.unchanged() }
 	if _, err := inStep(u, u.binary, regularfile.Wait, unchanged, nil); err != nil {
 		return err
+	}
+	if !program.takesTunnels {
+		u.manager.tunnels.renounce()
+		defer u.manager.tunnels.startAnew()
 	}
 	return u.system.exec(program.path, u.nextArgs(), append(os.Environ(), u.log.handover()...))
 }
@@ -250,6 +257,7 @@ func withoutFlag(args []string, name string) []string {
 
 // freeze stops accepting and the loops. All state stays as it is.
 func (m *sessionManager) freeze() {
+	m.tunnels.use().Freeze() // first, so that the loops still handle what it has told
 	m.frozenAt, m.frozenClock = time.Now(), monotonicClock()
 	m.listener.Pause()
 	m.accepted.Wait()
@@ -264,13 +272,14 @@ func (m *sessionManager) thaw() {
 	for _, l := range m.loops {
 		l.Start()
 	}
+	m.tunnels.use().Thaw()
 	m.listener.Resume()
 	m.accepted.Go(m.acceptMiners)
 }
 
 // capture describes the whole state for the next process and returns the
 // descriptors that it inherits.
-func (u *upgrader) capture() (*runtimeState, []int) {
+func (u *upgrader) capture(program *newProgram) (*runtimeState, []int) {
 	m := u.manager
 	fds := []int{m.listener.FD()}
 	switches := m.accounts.switches() // before the events, which tell of those that are over
@@ -293,6 +302,7 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		Sizes:         m.sizes.state(),
 		Switches:      switches,
 		Events:        m.monitor.file.State(),
+		Tunnel:        m.tunnels.state(),
 	}
 	if m.resumed != nil {
 		st.Upgrades = m.resumed.Upgrades
@@ -314,5 +324,11 @@ func (u *upgrader) capture() (*runtimeState, []int) {
 		}
 	})
 	st.Descriptors = slices.Concat(parts...)
+	if !program.takesTunnels {
+		st.withoutTLS()
+	}
+	if st.Tunnel != nil {
+		fds = append(fds, st.Tunnel.Descriptors()...)
+	}
 	return st, append(fds, st.Descriptors...)
 }

@@ -4,8 +4,11 @@ package e2e
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -95,4 +98,30 @@ func tunnelOf(t *testing.T, d *daemontest.Daemon) int {
 		return len(pids) == 1
 	})
 	return pids[0]
+}
+
+// buildWithoutTunnels builds a daemon that says in the preflight, as builds before
+// TLS do, nothing of tunnel processes.
+func buildWithoutTunnels(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	source, err := filepath.Abs("preflight.go")
+	testkit.Must(t, err)
+	text, err := os.ReadFile(source)
+	testkit.Must(t, err)
+	const says = ", Tunnels: tlsSupported"
+	if !strings.Contains(string(text), says) {
+		t.Fatalf("%s does not hold %q", source, says)
+	}
+	changed := filepath.Join(dir, "preflight.go")
+	testkit.WriteFile(t, changed, strings.Replace(string(text), says, "", 1))
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: changed}})
+	testkit.Must(t, err)
+	testkit.WriteFile(t, filepath.Join(dir, "overlay.json"), string(overlay))
+	binary := filepath.Join(dir, "stratumSwitcher")
+	out, err := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-ldflags", "-X main.version=older", "-o", binary, daemontest.Package).CombinedOutput()
+	if err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return binary
 }

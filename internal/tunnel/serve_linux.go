@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,6 +90,7 @@ func Serve(controlFD int, program string) error {
 	if name, err := unix.BytePtrFromString("switcherTunnel"); err == nil {
 		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
 	}
+	closeStrange(controlFD)
 	// No debugger and no core file shows a key, and nothing gains rights.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("PR_SET_DUMPABLE: %w", err)
@@ -153,6 +155,25 @@ func Serve(controlFD int, program string) error {
 		return nil // the daemon is gone, and has not read all
 	}
 	return err
+}
+
+// closeStrange closes what the daemon was started with and does not know of, such
+// as a file that is locked as long as anybody has it open. What this process has
+// opened itself has close-on-exec.
+func closeStrange(controlFD int) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= 2 || fd == controlFD {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
 }
 
 func descriptorLimit() uint64 {

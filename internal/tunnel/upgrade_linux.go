@@ -181,6 +181,9 @@ func inherited(fd, socketType int) error {
 // the former program left; nil if it can.
 func InheritedPair(fd int) error { return inherited(fd, unix.SOCK_STREAM) }
 
+// InheritedControl is the same for the daemon's end of a control socket.
+func InheritedControl(fd int) error { return inherited(fd, unix.SOCK_SEQPACKET) }
+
 func (t *Tunnel) resumeWaiting(w WaitingState) error {
 	m, err := decode(w.Message)
 	if err == nil && (len(w.FDs) != 2 || m.kind != kindServer && m.kind != kindClient) {

@@ -1,0 +1,185 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/golang/glog"
+	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
+)
+
+// How connections with TLS pass through an upgrade. The tunnel processes live on;
+// what passes are the sessions' ends of the pairs and the control sockets.
+
+// state describes the frozen tunnel, nil if there is nothing to hand on.
+func (t *tunnels) state() *tunnel.State { return t.use().State() }
+
+// resume takes over the former process's tunnel processes. begin has to follow
+// once all sessions have their ends.
+func (t *tunnels) resume(st *tunnel.State) {
+	if st == nil {
+		return
+	}
+	resumed, errs := tunnel.Resume(t.options(), st)
+	for _, err := range errs {
+		glog.Errorf("resume: %v", err)
+	}
+	if resumed == nil {
+		return
+	}
+	t.mu.Lock()
+	t.tunnel = resumed
+	t.mu.Unlock()
+}
+
+func (t *tunnels) begin() { t.use().Begin() }
+
+// renounce ends all tunnel processes, because the next program knows nothing of
+// them; start anew undoes that as far as it can be.
+func (t *tunnels) renounce() { t.use().Close() }
+
+func (t *tunnels) startAnew() {
+	anew, err := tunnel.New(t.options())
+	if err != nil {
+		glog.Errorf("tunnel: %v", err)
+		return
+	}
+	t.mu.Lock()
+	t.tunnel = anew
+	t.mu.Unlock()
+}
+
+// endState describes the end that a socket is, nil if it is a TCP connection. The
+// tunnel and the loops are frozen.
+func (l *sessionLoop) endState(sock *relay.Socket) *tunnelState {
+	if !sock.Carried() {
+		return nil
+	}
+	e := l.ends[sock]
+	if e == nil || e.ending != nil || e.conn == nil {
+		return &tunnelState{} // it has ended, and its session is about to hear of it
+	}
+	ref := e.conn.Ref()
+	st := &tunnelState{Process: ref.Process, ID: ref.ID, Version: e.version}
+	if e.peer.IsValid() {
+		st.Peer = e.peer.String()
+	}
+	return st
+}
+
+// takeEnd makes a restored socket the end that st describes. If the tunnel knows
+// nothing of the connection, the socket's own end will be told soon.
+func (s *Session) takeEnd(sock *relay.Socket, st *tunnelState, pool bool) {
+	if st == nil {
+		return
+	}
+	sock.SetCarried()
+	e := &tunnelEnd{tunnels: s.manager.tunnels, session: s, socket: sock, pool: pool, version: st.Version}
+	e.peer, _ = netip.ParseAddrPort(st.Peer)
+	if e.conn = e.tunnels.use().Adopt(tunnel.Ref{Process: st.Process, ID: st.ID}, e); e.conn != nil {
+		s.loop.keepEnd(e)
+	}
+}
+
+// isPair reports whether a descriptor that the session names is an end of a pair.
+func (ss *sessionState) isPair(fd int) bool {
+	return fd == ss.ClientConnFD && ss.MinerTunnel != nil || fd == ss.ServerConnFD && ss.PoolTunnel != nil ||
+		slices.ContainsFunc(ss.Drains, func(d linkState) bool { return d.FD == fd && d.Tunnel != nil })
+}
+
+// withoutTLS takes the connections with TLS out of a state, for a program that
+// knows nothing of them. Miners that came without TLS get a new link to their pool.
+func (st *runtimeState) withoutTLS() {
+	st.Tunnel = nil
+	st.SessionDatas = slices.DeleteFunc(st.SessionDatas, func(ss sessionState) bool { return ss.MinerTunnel != nil })
+	st.Descriptors = nil
+	for i := range st.SessionDatas {
+		ss := &st.SessionDatas[i]
+		if ss.PoolTunnel != nil {
+			ss.ServerConnFD, ss.PoolTunnel, ss.PoolPartial, ss.PoolUnsent = -1, nil, nil, nil
+		}
+		for j := range ss.Drains {
+			if d := &ss.Drains[j]; d.Tunnel != nil {
+				d.FD, d.Tunnel, d.Partial, d.Unsent = -1, nil, nil, nil
+			}
+		}
+		st.Descriptors = append(st.Descriptors, ss.descriptors()...)
+	}
+}
+
+// securedConnections counts the connections with TLS of all sessions.
+func (m *sessionManager) securedConnections() (miners, pools int) {
+	for _, l := range m.loops {
+		l.Call(func() {
+			for _, e := range l.ends {
+				switch {
+				case e.version == 0 || e.socket.Closed():
+				case e.pool:
+					pools++
+				default:
+					miners++
+				}
+			}
+		})
+	}
+	return miners, pools
+}
+
+// dropTLSFile allows, beside the state file, one upgrade that loses the
+// connections with TLS.
+const dropTLSFile = ".drop-tls"
+
+// mayLoseTLS refuses a program that knows nothing of tunnel processes while there
+// are connections with TLS, unless the operator has allowed it.
+func (u *upgrader) mayLoseTLS(program *newProgram) error {
+	if program.takesTunnels {
+		return nil
+	}
+	miners, pools := u.manager.securedConnections()
+	if miners+pools == 0 {
+		return nil
+	}
+	allowed := u.state + dropTLSFile
+	remove := func() (struct{}, error) { return struct{}{}, os.Remove(allowed) }
+	if _, err := inStep(u, allowed, regularfile.Wait, remove, nil); err == nil {
+		glog.Warningf("upgrade to a build that cannot take over TLS: %d miners with TLS have to connect again, %d pool links are made anew", miners, pools)
+		return nil
+	}
+	return fmt.Errorf("%s cannot take over connections with TLS, and there are %d of miners and %d of pools; to lose them, create the file %s and try again",
+		u.binary, miners, pools, allowed)
+}
+
+// isOwnPair reports whether a descriptor is a Unix socket that the former process
+// has made, such as an end of a pair or a control socket. The process's number has
+// stayed; what a supervisor has left open has another one.
+func isOwnPair(fd int) bool {
+	if tunnel.InheritedPair(fd) != nil && tunnel.InheritedControl(fd) != nil {
+		return false
+	}
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	return err == nil && int(peer.Pid) == os.Getpid()
+}
+
+// reapFormer waits a moment for the tunnel processes of the former process, whose
+// control sockets were closed. Nothing else has been started yet.
+func reapFormer() {
+	for limit := time.Now().Add(time.Second); time.Now().Before(limit); {
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+		if errors.Is(err, unix.ECHILD) {
+			return
+		}
+		if pid == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
