@@ -21,7 +21,8 @@ const (
 	// maxQueue bounds the connections that wait to be sent.
 	maxQueue = 8192
 
-	firstPause, lastPause = 100 * time.Millisecond, 30 * time.Second
+	// A miner without a pool waits for 30 s: its link has to be remade by then.
+	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
 
 	// steadyTime is how long a process must live for the pause to begin anew.
 	steadyTime = time.Minute
