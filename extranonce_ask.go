@@ -31,18 +31,18 @@ func (v *sizeSurvey) ask(a *poolAddress) (size int, err error) {
 	}
 	err = errPoolsDown
 	for _, e := range ips[:min(len(ips), maxAskedIPs)] {
-		if size, err = v.askIP(e); err == nil || v.ctx.Err() != nil {
+		if size, err = v.askIP(a, e); err == nil || v.ctx.Err() != nil {
 			break
 		}
 	}
 	return size, err
 }
 
-// askIP asks one IP if health and the dial gate allow it. While the IP is out,
+// askIP asks one IP of an address if health and the dial gate allow it. While the IP is out,
 // the try is one of its probes, and a failure begins the next pause. Otherwise a
 // failure is not held against the IP: miners' links show more about a pool than
 // this question does.
-func (v *sizeSurvey) askIP(e *endpoint) (int, error) {
+func (v *sizeSurvey) askIP(a *poolAddress, e *endpoint) (int, error) {
 	d := dialer{account: v.account, userAgent: stratum.DefaultUserAgent}
 	h, gate := v.manager.health, v.manager.gate
 	if h.mayDial(&d, e).obstacle != obstacleNone {
@@ -64,7 +64,7 @@ func (v *sizeSurvey) askIP(e *endpoint) (int, error) {
 	}
 	ctx, cancel := context.WithTimeout(v.ctx, askTimeout)
 	defer cancel()
-	size, err := askSize(ctx, e.addr.String(), try.connected)
+	size, err := askSize(ctx, e.addr.String(), a.tls, try.connected)
 	ev := evidenceTry
 	if _, dialing := errors.AsType[*net.OpError](err); dialing {
 		ev = dialEvidence(err, e.addr)
@@ -86,9 +86,9 @@ func (v *sizeSurvey) askIP(e *endpoint) (int, error) {
 
 // askSize subscribes at addr and returns the extranonce2 size in the pool's
 // answer.
-func askSize(ctx context.Context, addr string, connected func()) (size int, err error) {
+func askSize(ctx context.Context, addr string, tls *poolTLS, connected func()) (size int, err error) {
 	subscribe := stratum.AppendRequest(nil, stratum.OwnIDText(stratum.FirstOwnID), "mining.subscribe", stratum.Quote(stratum.DefaultUserAgent))
-	err = askPool(ctx, addr, subscribe, connected, takeGivenSize(&size))
+	err = askPool(ctx, &poolQuestion{addr: addr, tls: tls, requests: subscribe, connected: connected, answered: takeGivenSize(&size)})
 	return size, err
 }
 

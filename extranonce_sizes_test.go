@@ -193,7 +193,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	e0.breaker.trip(time.Now(), time.Minute)
 	e0.breaker.others.until = time.Now().Add(time.Hour)
 	sw.health.mu.Unlock()
-	if _, err := sw.sizes.askIP(e0); !errors.Is(err, errNotAskedNow) {
+	if _, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0); !errors.Is(err, errNotAskedNow) {
 		t.Errorf("asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()
@@ -201,7 +201,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	sw.health.mu.Unlock()
 	failed := make(chan error)
 	go func() {
-		_, err := sw.sizes.askIP(e0)
+		_, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0)
 		failed <- err
 	}()
 	p.Next().Close()
@@ -211,7 +211,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	if state := sw.health.state(e(sw), false); state != breakerOpen {
 		t.Errorf("after a probe that failed: %s", state)
 	}
-	if _, err := sw.sizes.askIP(e0); !errors.Is(err, errNotAskedNow) {
+	if _, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0); !errors.Is(err, errNotAskedNow) {
 		t.Errorf("asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()
@@ -244,7 +244,7 @@ func TestExtranonceSizesHostileAnswers(t *testing.T) {
 	p := testkit.StartScriptedPool(t)
 	ctx, cancel := context.WithTimeout(waitContext(t), 50*time.Millisecond)
 	defer cancel()
-	if _, err := askSize(ctx, p.Addr(), func() {}); err == nil {
+	if _, err := askSize(ctx, p.Addr(), nil, func() {}); err == nil {
 		t.Error("no deadline")
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -14,12 +15,21 @@ import (
 // askTimeout is for connecting to one IP and its answer.
 const askTimeout = 3 * time.Second
 
-// askPool connects to addr, sends requests, which end with mining.subscribe, and
-// hands the pool's answers to answered until that is done with them. No worker
-// is ever named. The connection ends with a reset, which frees the local port
-// at once.
-func askPool(ctx context.Context, addr string, requests []byte, connected func(), answered func(*stratum.Response) (done bool, err error)) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+// poolQuestion is what askPool asks one IP.
+type poolQuestion struct {
+	addr      string
+	tls       *poolTLS // nil: without TLS
+	requests  []byte   // the last is mining.subscribe
+	connected func()
+	secured   func(tls.ConnectionState) // may be nil
+	answered  func(*stratum.Response) (done bool, err error)
+}
+
+// askPool connects to a pool, sends the requests, and hands the pool's answers to
+// answered until that is done with them. No worker is ever named. The connection
+// ends with a reset, which frees the local port at once.
+func askPool(ctx context.Context, q *poolQuestion) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", q.addr)
 	if err != nil {
 		return err
 	}
@@ -27,11 +37,22 @@ func askPool(ctx context.Context, addr string, requests []byte, connected func()
 	conn.(*net.TCPConn).SetLinger(0)
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	connected()
-	if _, err := conn.Write(requests); err != nil {
+	q.connected()
+	stream := conn
+	if q.tls != nil {
+		secure, err := q.tls.client(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if q.secured != nil {
+			q.secured(secure.ConnectionState())
+		}
+		stream = secure
+	}
+	if _, err := stream.Write(q.requests); err != nil {
 		return fmt.Errorf("mining.subscribe: %w", err)
 	}
-	return readAnswers(conn, answered)
+	return readAnswers(stream, q.answered)
 }
 
 // readAnswers hands answers to answered until that is done with them. A pool may

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -211,12 +212,16 @@ func (q *poolCheck) ask(ctx context.Context, a *checkedAddress, ip netip.AddrPor
 	ctx, cancel := context.WithTimeout(ctx, q.ipTimeout)
 	defer cancel()
 	d := poolCheckDialogue{check: q, ownExtranonce: a.ownExtranonce, subscribed: func() { time.AfterFunc(configureWait, cancel) }}
-	connected := false
-	err := askPool(ctx, ip.String(), q.requests(a.ownExtranonce), func() { connected = true }, d.answered)
+	connected, secured := false, ""
+	err := askPool(ctx, &poolQuestion{
+		addr: ip.String(), tls: a.at.tls, requests: q.requests(a.ownExtranonce), answered: d.answered,
+		connected: func() { connected = true },
+		secured:   func(state tls.ConnectionState) { secured = securedText(state) + ", " },
+	})
 	if d.given != "" {
-		return d.given + ", " + d.rolling(), nil // without an answer to mining.configure
+		return secured + d.given + ", " + d.rolling(), nil // without an answer to mining.configure
 	}
-	return "", askProblem(err, connected, q.ipTimeout)
+	return "", askProblem(err, connected, a.at.tls != nil && secured == "", q.ipTimeout)
 }
 
 // requests are what a miner's link would begin with, without a worker.
@@ -307,15 +312,19 @@ func (d *poolCheckDialogue) rolling() string {
 }
 
 // askProblem says in words why an IP did not answer.
-func askProblem(err error, connected bool, timeout time.Duration) error {
+func askProblem(err error, connected, handshaking bool, timeout time.Duration) error {
 	late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 	switch {
 	case late && !connected:
 		return fmt.Errorf("does not take a connection within %v", timeout)
+	case late && handshaking:
+		return fmt.Errorf("takes the connection but does not finish the TLS handshake within %v", timeout)
 	case late:
 		return fmt.Errorf("takes the connection but does not answer mining.subscribe within %v", timeout)
+	case handshaking:
+		return err
 	case errors.Is(err, io.EOF), connected && errors.Is(err, syscall.ECONNRESET):
-		return errors.New("closes the connection without an answer to mining.subscribe: is it a Stratum port, without TLS?")
+		return errors.New("closes the connection without an answer to mining.subscribe: is it a Stratum port, and the same about TLS as its URL?")
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && !connected {
 		return e.Err

@@ -129,7 +129,7 @@ func TestCheckPoolsHostile(t *testing.T) {
 	}
 	for _, want := range []string{
 		"a.URL " + silent.Addr() + ": fails: takes the connection but does not answer mining.subscribe within 1.5s",
-		"b.URL " + web.Addr() + ": fails: closes the connection without an answer to mining.subscribe: is it a Stratum port, without TLS?",
+		"b.URL " + web.Addr() + ": fails: closes the connection without an answer to mining.subscribe: is it a Stratum port, and the same about TLS as its URL?",
 		"c.URL " + flood.Addr() + ": fails: answer to mining.subscribe: bufio: buffer full",
 		"no answer to mining.configure (version rolling unknown)",
 		"e.URL " + other.Addr() + `: fails: pool gave extranonce "f0000001" instead of "00ffffff": set "ExtraNonce": "pool" for this coin`,

@@ -1,13 +1,20 @@
 package main
 
 import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/golang/glog"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
@@ -97,4 +104,99 @@ func loadTrusts(pools map[string]*pool) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// trustsEvery is how often the files of TLSCAFile are read again.
+const trustsEvery = 20 * time.Second
+
+// trustWatch takes renewed files of TLSCAFile. What cannot be read leaves what was
+// read before in use.
+type trustWatch struct {
+	stop chan struct{} // nil: not started
+}
+
+// start begins to watch, if a pool has such a file.
+func (w *trustWatch) start(pools map[string]*pool) {
+	if needsTrust(pools) {
+		w.stop = make(chan struct{})
+		go w.run(pools)
+	}
+}
+
+func (w *trustWatch) close() {
+	if w.stop != nil {
+		close(w.stop)
+	}
+}
+
+func (w *trustWatch) run(pools map[string]*pool) {
+	told := ""
+	for {
+		select {
+		case <-w.stop:
+			return
+		case <-time.After(trustsEvery):
+		}
+		text := ""
+		if err := loadTrusts(pools); err != nil {
+			if text = err.Error(); text != told {
+				glog.Errorf("%v; what was read before stays in use", err)
+			}
+		}
+		told = text
+	}
+}
+
+func needsTrust(pools map[string]*pool) bool {
+	for _, p := range pools {
+		if slices.ContainsFunc(p.addresses, func(a *poolAddress) bool { return a.tls.is().caFile != "" }) {
+			return true
+		}
+	}
+	return false
+}
+
+// client does the TLS handshake on a connection to the pool, in this process, for
+// those who only want to ask the pool something.
+func (t *poolTLS) client(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
+	r, err := t.request(-1, conn.RemoteAddr().String(), 0)
+	if err != nil {
+		return nil, err
+	}
+	config, err := tunnel.ClientConfig(r)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, &askTLSError{err}
+	}
+	return secure, nil
+}
+
+// askTLSError is why such a handshake failed.
+type askTLSError struct{ err error }
+
+func (e *askTLSError) Error() string {
+	text := fmt.Sprintf("TLS handshake: %v", tunnel.Explain(e.err))
+	if bad, ok := errors.AsType[*tls.CertificateVerificationError](e.err); ok && len(bad.UnverifiedCertificates) > 0 {
+		text += "; the certificate's SHA-256 is " + fingerprintOf(bad.UnverifiedCertificates[0])
+	}
+	return text
+}
+
+// Is is about time only: that the error came from a socket must not be taken for
+// a connection that failed.
+func (e *askTLSError) Is(target error) bool { return errors.Is(e.err, target) }
+
+func fingerprintOf(cert *x509.Certificate) string { return fmt.Sprintf("%x", sha256.Sum256(cert.Raw)) }
+
+// securedText says what a pool has shown in its handshake.
+func securedText(state tls.ConnectionState) string {
+	text := tls.VersionName(state.Version)
+	if len(state.PeerCertificates) > 0 {
+		cert := state.PeerCertificates[0]
+		text += fmt.Sprintf(", certificate until %s with SHA-256 %s", cert.NotAfter.UTC().Format(time.DateOnly), fingerprintOf(cert))
+	}
+	return text
 }

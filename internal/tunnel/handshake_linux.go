@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"slices"
 	"syscall"
 	"time"
 
@@ -31,7 +29,7 @@ func (s *server) open(m *message, fds []int) {
 	config := s.config
 	reason, err := Internal, error(nil)
 	if m.kind == kindClient {
-		config, err = s.clientConfig(m)
+		config, err = s.configFor(m)
 	}
 	if err == nil {
 		reason, err = s.admit(c, m)
@@ -241,50 +239,27 @@ func (c *conn) shaken(err error) {
 	c.pump()
 }
 
-// clientConfig is the configuration for a pool. Connections to the same pool
+// configFor is the configuration for a pool. Connections to the same pool
 // share it. Control goroutine only.
-func (s *server) clientConfig(m *message) (*tls.Config, error) {
+func (s *server) configFor(m *message) (*tls.Config, error) {
 	key := fmt.Sprintf("%s %x %x %v", m.serverName, m.trust, m.pins, m.noVerify)
 	if config := s.configs[key]; config != nil {
 		return config, nil
 	}
-	config := &tls.Config{
-		MinVersion:                  tls.VersionTLS12,
-		DynamicRecordSizingDisabled: true,
-		ServerName:                  m.serverName,
-	}
-	switch {
-	case len(m.pins) > 0:
-		// The pin says more than names, dates and authorities.
-		config.InsecureSkipVerify = true
-		pins := slices.Clone(m.pins)
-		config.VerifyConnection = func(state tls.ConnectionState) error { return checkPins(pins, state.PeerCertificates) }
-	case m.noVerify:
-		config.InsecureSkipVerify = true
-	case m.trust != digest{}:
-		if config.RootCAs = s.trusts[m.trust]; config.RootCAs == nil {
+	var authorities *x509.CertPool
+	if m.trust != (digest{}) && len(m.pins) == 0 && !m.noVerify {
+		if authorities = s.trusts[m.trust]; authorities == nil {
 			return nil, errors.New("the certificates to trust are missing")
 		}
 	}
-	if m.serverName == "" {
-		if !config.InsecureSkipVerify {
-			return nil, errors.New("no server name")
-		}
+	config, err := clientConfig(m.serverName, authorities, m.pins, m.noVerify)
+	if err != nil {
+		return nil, err
 	}
+	config.DynamicRecordSizingDisabled = true
 	if len(s.configs) >= maxClientConfigs {
 		clear(s.configs)
 	}
 	s.configs[key] = config
 	return config, nil
-}
-
-func checkPins(pins []digest, chain []*x509.Certificate) error {
-	if len(chain) == 0 {
-		return errFingerprint
-	}
-	sum := sha256.Sum256(chain[0].Raw)
-	if !slices.Contains(pins, sum) {
-		return fmt.Errorf("%w: its SHA-256 is %x", errFingerprint, sum)
-	}
-	return nil
 }
