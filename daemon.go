@@ -80,13 +80,16 @@ func (d *daemon) prepare(st *runtimeState) error {
 // prepareTLS reads the files that TLS needs. A problem with them ends a start. It
 // costs no connection at an upgrade.
 func (d *daemon) prepareTLS(st *runtimeState) error {
+	if st != nil {
+		if err := loadTrusts(d.manager.pools); err != nil {
+			glog.Errorf("resume: %v; no connection can be made to pools that need it", err)
+		}
+		return nil
+	}
 	_, warnings, err := checkTLSFiles(d.config, d.manager.pools)
-	if err != nil && st == nil {
+	if err != nil {
 		d.coins.Close()
 		return err
-	}
-	if err != nil {
-		glog.Errorf("resume: %v; going on without it", err)
 	}
 	for _, warning := range warnings {
 		glog.Warning(warning)

@@ -196,6 +196,7 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 
 	c.collectSessions(gauge, count)
 	c.collectPools(gauge, count)
+	c.collectTLS(gauge, count)
 }
 
 // addMetric adds one value.

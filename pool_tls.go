@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/golang/glog"
-
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
@@ -104,56 +102,6 @@ func loadTrusts(pools map[string]*pool) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// trustsEvery is how often the files of TLSCAFile are read again.
-const trustsEvery = 20 * time.Second
-
-// trustWatch takes renewed files of TLSCAFile. What cannot be read leaves what was
-// read before in use.
-type trustWatch struct {
-	stop chan struct{} // nil: not started
-}
-
-// start begins to watch, if a pool has such a file.
-func (w *trustWatch) start(pools map[string]*pool) {
-	if needsTrust(pools) {
-		w.stop = make(chan struct{})
-		go w.run(pools)
-	}
-}
-
-func (w *trustWatch) close() {
-	if w.stop != nil {
-		close(w.stop)
-	}
-}
-
-func (w *trustWatch) run(pools map[string]*pool) {
-	told := ""
-	for {
-		select {
-		case <-w.stop:
-			return
-		case <-time.After(trustsEvery):
-		}
-		text := ""
-		if err := loadTrusts(pools); err != nil {
-			if text = err.Error(); text != told {
-				glog.Errorf("%v; what was read before stays in use", err)
-			}
-		}
-		told = text
-	}
-}
-
-func needsTrust(pools map[string]*pool) bool {
-	for _, p := range pools {
-		if slices.ContainsFunc(p.addresses, func(a *poolAddress) bool { return a.tls.is().caFile != "" }) {
-			return true
-		}
-	}
-	return false
 }
 
 // client does the TLS handshake on a connection to the pool, in this process, for

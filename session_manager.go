@@ -49,27 +49,27 @@ var defaultTiming = timing{
 // sessionManager accepts miners and keeps what sessions share: the loops they
 // run on, the session IDs, the sub-accounts, the pools and the dial gate.
 type sessionManager struct {
-	config      *Config
-	made        time.Time
-	chain       stratum.Chain
-	plan        extranoncePlan
-	sizes       *sizeSurvey      // nil: the plan has the size
-	proxies     []netip.Prefix   // TrustedProxies
-	pools       map[string]*pool // by coin
-	former      map[string]*pool // of the previous process, by coin; see formerPool
-	health      *health
-	accounts    *accountBook
-	rates       *rateBook
-	coins       coins.Source
-	ids         *sessionIDs
-	gate        *dialGate
-	loops       []*sessionLoop
-	drainTime   time.Duration
-	timing      timing
-	monitor     *monitor
-	limits      *connectionLimits
-	authorities trustWatch  // of pools
-	log         *processLog // nil: the log library's own
+	config    *Config
+	made      time.Time
+	chain     stratum.Chain
+	plan      extranoncePlan
+	sizes     *sizeSurvey      // nil: the plan has the size
+	proxies   []netip.Prefix   // TrustedProxies
+	pools     map[string]*pool // by coin
+	former    map[string]*pool // of the previous process, by coin; see formerPool
+	health    *health
+	accounts  *accountBook
+	rates     *rateBook
+	coins     coins.Source
+	ids       *sessionIDs
+	gate      *dialGate
+	loops     []*sessionLoop
+	drainTime time.Duration
+	timing    timing
+	monitor   *monitor
+	limits    *connectionLimits
+	tlsFiles  tlsFiles
+	log       *processLog // nil: the log library's own
 	// limitedLog is for lines that miners, pools and other neighbours can cause.
 	limitedLog journal.LogLimits
 
@@ -176,7 +176,7 @@ func (m *sessionManager) start() {
 		l.Post(func() { m.startSweeps(l) })
 	}
 	m.rates.start()
-	m.authorities.start(m.pools)
+	m.tlsFiles.start(m.config, m.pools)
 }
 
 // listen opens the listener that miners connect to.
@@ -361,7 +361,7 @@ func (m *sessionManager) close() {
 		m.accepted.Wait()
 	}
 	m.sizes.close()
-	m.authorities.close()
+	m.tlsFiles.close()
 	for _, l := range m.loops {
 		l.Call(func() {
 			for _, s := range l.allSessions() {

@@ -33,6 +33,8 @@ type sessionSnapshot struct {
 	coin, pool string // of the link in use or lost; empty before the first
 	nextCoin   string // of the link being prepared
 
+	tls, poolTLS tlsVersion // with the miner, and with the pool
+
 	shares          hashrate.MinerTotals
 	lastShare       int64 // Unix seconds; 0: none yet
 	recent, average hashrate.Rate
@@ -48,6 +50,7 @@ func (s *Session) snapshot(now uint32) sessionSnapshot {
 		shares: s.shares.Totals(), lastShare: s.lastShare(), recent: s.shares.Recent(now), average: s.shares.Average(now),
 		rolling: s.rolling.Loss(),
 	}
+	v.tls, v.poolTLS = s.tlsVersions()
 	if s.auth != nil {
 		v.worker = s.auth.name
 	}
@@ -94,6 +97,8 @@ type shownMiner struct {
 	Coin      string   `json:"coin"`
 	Pool      string   `json:"pool"`
 	NextCoin  string   `json:"next_coin,omitempty"`
+	TLS       string   `json:"tls,omitempty"`      // version; empty: without
+	PoolTLS   string   `json:"pool_tls,omitempty"` // of the connection to the pool
 	Submitted uint32   `json:"submitted"`
 	Accepted  uint32   `json:"accepted"`
 	Refused   uint32   `json:"refused"`
@@ -124,6 +129,12 @@ func (v *sessionSnapshot) shown() shownMiner {
 	}
 	if v.rolling != stratum.RollingKept {
 		m.LostRolling = v.rolling.String()
+	}
+	if v.tls != tlsNone {
+		m.TLS = v.tls.String()
+	}
+	if v.poolTLS != tlsNone {
+		m.PoolTLS = v.poolTLS.String()
 	}
 	if v.hasID {
 		m.Session = fmt.Sprintf("%08x", v.id)

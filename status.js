@@ -38,11 +38,12 @@ function showStatus(s) {
         source.server_id_taken ? "somebody else has server ID " + s.server_id + " too" :
         source.unreadable_nodes ? plural(source.unreadable_nodes, "node") + " cannot be read" :
         source.last_contact ? "heard of " + span(s.now - source.last_contact) + " ago" : "never heard of"],
+    ...tlsTile(s),
     [count(turnedAway), "handshakes failed since the " + since, Object.entries({ ...s.handshake_failures, ...s.refused_connections }).filter(([, n]) => n).sort((a, b) => b[1] - a[1]).slice(0, 3).map(([why, n]) => why.replaceAll("_", " ") + " " + count(n)).join(", ") || "nobody was turned away"],
     [s.descriptors >= 0 ? count(s.descriptors) : "unknown", "open descriptors", "connections and files, of " + count(s.descriptors_limit) + " allowed; each miner takes two"],
   ];
-  refresh(byID("tiles"), ...tiles.map(([value, label, more]) =>
-    el("div", { class: "tile" }, el("b", null, value), label, el("div", { class: "dim small" }, more))));
+  refresh(byID("tiles"), ...tiles.map(([value, label, more, title]) =>
+    el("div", { class: "tile", title: title || undefined }, el("b", null, value), label, el("div", { class: "dim small" }, more))));
 
   const states = { closed: ["good", "up"], open: ["bad", "taken out"], probing: ["warn", "being tried"] };
   const rows = [];
@@ -72,6 +73,22 @@ function showStatus(s) {
     el("thead", null, el("tr", null, ...["Coin", "Pool address", "Health"].map((t) => el("th", null, t)),
       ...["Miners", "Hashrate, 15 min", "Accepted", "Refused", "Dials", "Failed", "Lost"].map((t) => el("th", { class: "num" }, t)), el("th", null, "Held against"))),
     el("tbody", null, ...rows));
+}
+
+// The tile about TLS, if anything needs it.
+function tlsTile(s) {
+  const t = s.tls;
+  if (!t) return [];
+  const secure = (by) => (by["1.2"] || 0) + (by["1.3"] || 0), old = t.miners["1.2"] + t.pools["1.2"];
+  const failed = (h) => Object.values(h.failed).reduce((a, b) => a + b, 0), failures = failed(t.miner_handshakes) + failed(t.pool_handshakes);
+  const memory = t.processes.reduce((a, p) => a + p.private_bytes, 0);
+  const more = [plural(secure(t.pools), "pool link")];
+  if (old) more.push(count(old) + " by TLS 1.2");
+  if (failures) more.push(plural(failures, "handshake") + " failed");
+  if (t.processes.length) more.push(plural(t.processes.length, "tunnel process", "tunnel processes") + (memory ? " with " + count(Math.round(memory / 1e6)) + " MB" : ""));
+  if (t.certificate) more.push(t.certificate.until ? "certificate until " + moment(t.certificate.until).slice(0, 10) : "no certificate in use", t.certificate.problem ? "its files cannot be used" : null);
+  const why = (h) => reasons(h.failed);
+  return [[count(secure(t.miners)), "miners by TLS", more.filter(Boolean).join(", "), [why(t.miner_handshakes) && "miners: " + why(t.miner_handshakes), why(t.pool_handshakes) && "pools: " + why(t.pool_handshakes), t.certificate && t.certificate.problem].filter(Boolean).join("; ")]];
 }
 
 // Events.

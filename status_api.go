@@ -67,6 +67,8 @@ type statusReply struct {
 	RefusedFull int64            `json:"refused_full"`
 	Refused     map[string]int64 `json:"refused_connections"` // by reason
 
+	TLS *tlsReply `json:"tls,omitempty"` // absent while nothing needs TLS
+
 	CoinSource sourceReply  `json:"coin_source"`
 	Coins      []coinStatus `json:"coins"`
 }
@@ -150,6 +152,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 			Missed: source.Missed, Unreadable: source.Unreadable, IDTaken: source.IDTaken,
 		},
 	}
+	reply.TLS = m.tlsReply(v)
 	reply.Ready = reply.NotReady == ""
 	reply.RefusedFull = reply.Refused[refusedFull.String()]
 	if !source.LastContact.IsZero() {

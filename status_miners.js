@@ -112,7 +112,7 @@ function minerRows(m, columns) {
 }
 function minerFacts(m) {
   const facts = [
-    ["Worker", m.worker || "not authorized"], ["Sub-account", m.account || "–"], ["Address", m.address], ["Session", m.session], ["User agent", m.user_agent || "–"],
+    ["Worker", m.worker || "not authorized"], ["Sub-account", m.account || "–"], ["Address", m.address + (m.tls ? " by TLS " + m.tls : "")], ["Session", m.session], ["User agent", m.user_agent || "–"],
     ["Connected", m.since ? [ago(m.since, ""), " (" + moment(m.since) + ")"] : "–"], ["Pool", m.coin ? m.coin + " at " + m.pool : "–"],
     ["Hashrate", hashrate(m.hashrate_15m) + " over 15 min, " + hashrate(m.hashrate_session) + " since it connected"],
     ["Difficulty", minerCells.difficulty(m)],

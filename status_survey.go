@@ -88,6 +88,7 @@ type survey struct {
 	groups     map[sessionGroup]int
 	fromMiners uint64 // bytes
 	fromPools  uint64
+	tls        tlsSurvey
 	delay      time.Duration // how long the slowest loop took to begin
 }
 
@@ -106,6 +107,7 @@ type surveyPart struct {
 	count      int          // sessions of last that are not in groups yet
 	fromMiners uint64
 	fromPools  uint64
+	tls        tlsSurvey
 	delay      time.Duration
 }
 
@@ -140,6 +142,7 @@ func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 			g.pool, g.address, g.rolling = s.link.pool, s.link.address, s.rolling.Loss()
 		}
 		parts[part].add(g)
+		parts[part].tls.add(s)
 	})
 	if !ok {
 		return nil
@@ -153,6 +156,7 @@ func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 		}
 		v.fromMiners += p.fromMiners
 		v.fromPools += p.fromPools
+		v.tls.join(&p.tls)
 		v.delay = max(v.delay, p.delay)
 	}
 	return v

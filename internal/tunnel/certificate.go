@@ -3,6 +3,7 @@ package tunnel
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,25 @@ func CheckPair(certFile, keyFile string) (*Pair, error) {
 		return nil, fmt.Errorf("TLSCertFile is %q and TLSKeyFile %q, must be a pair: %w", certFile, keyFile, err)
 	}
 	return describe(pair.Leaf), nil
+}
+
+// ReadCertificate says what the first certificate of a file is, without a look at
+// its key.
+func ReadCertificate(path string) (*Pair, error) {
+	text, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			leaf, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+			return describe(leaf), nil
+		}
+	}
+	return nil, fmt.Errorf("%s holds no PEM certificate", path)
 }
 
 func describe(leaf *x509.Certificate) *Pair {

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"crypto/tls"
+	"strings"
+	"time"
+)
+
+// What the page and the metrics say of TLS.
+
+// tlsVersion is a version of TLS in few enough kinds to count them.
+type tlsVersion uint8
+
+const (
+	tlsNone tlsVersion = iota
+	tls12
+	tls13
+	tlsVersions
+)
+
+var tlsVersionNames = [tlsVersions]string{"none", "1.2", "1.3"}
+
+func (v tlsVersion) String() string { return tlsVersionNames[v] }
+
+func tlsVersionOf(version uint16) tlsVersion {
+	switch version {
+	case tls.VersionTLS12:
+		return tls12
+	case tls.VersionTLS13:
+		return tls13
+	}
+	return tlsNone
+}
+
+// tlsVersions returns the versions that are spoken with the miner and with the
+// pool. It is called on the session's loop, or while that is stopped.
+func (s *Session) tlsVersions() (miner, pool tlsVersion) {
+	miner = tlsVersionOf(s.loop.tlsVersion(s.miner))
+	if s.link.open() {
+		pool = tlsVersionOf(s.loop.tlsVersion(s.link.socket))
+	}
+	return miner, pool
+}
+
+// tlsSurvey counts sessions by the version of TLS with the miner, and those with a
+// pool by that with the pool.
+type tlsSurvey struct{ miners, pools [tlsVersions]int }
+
+func (t *tlsSurvey) add(s *Session) {
+	miner, pool := s.tlsVersions()
+	t.miners[miner]++
+	if s.link.open() {
+		t.pools[pool]++
+	}
+}
+
+func (t *tlsSurvey) join(other *tlsSurvey) {
+	for v := range tlsVersions {
+		t.miners[v] += other.miners[v]
+		t.pools[v] += other.pools[v]
+	}
+}
+
+func tlsByVersion(counts [tlsVersions]int) map[string]int {
+	byName := make(map[string]int, tlsVersions)
+	for v := range tlsVersions {
+		byName[v.String()] = counts[v]
+	}
+	return byName
+}
+
+// usesTLS reports whether miners or pools may come by TLS, or do so since before
+// an upgrade.
+func (m *sessionManager) usesTLS() bool {
+	if m.config.TLSCertFile != "" || len(m.tunnels.processes()) > 0 {
+		return true
+	}
+	for _, p := range m.pools {
+		for _, a := range p.addresses {
+			if a.tls != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// minersCertificate returns the end of the certificate that miners get, its names,
+// and why renewed files are not used.
+func (m *sessionManager) minersCertificate() (until time.Time, names []string, problem string) {
+	pair := m.tlsFiles.certificate.Load()
+	if told, known := m.tunnels.certificate(); known {
+		pair = told.Pair
+		if told.Err != nil {
+			problem = told.Err.Error()
+		}
+	}
+	if pair == nil {
+		return until, nil, problem
+	}
+	return pair.NotAfter, pair.Names, problem
+}
+
+// reasonLabel is a tunnel.Reason as JSON and metrics have it.
+func reasonLabel(reason string) string { return strings.ReplaceAll(strings.ToLower(reason), " ", "_") }
+
+// tlsReply is what /api/status says of TLS.
+type tlsReply struct {
+	Miners map[string]int `json:"miners"` // by version
+	Pools  map[string]int `json:"pools"`
+
+	MinerHandshakes handshakeReply `json:"miner_handshakes"`
+	PoolHandshakes  handshakeReply `json:"pool_handshakes"`
+
+	Certificate *certificateReply `json:"certificate,omitempty"`
+	Processes   []tunnelReply     `json:"processes"`
+}
+
+// handshakeReply is about handshakes since the start or upgrade.
+type handshakeReply struct {
+	Done   int64            `json:"done"`
+	Failed map[string]int64 `json:"failed"` // by reason; reasons without any are absent
+}
+
+// certificateReply is the certificate that miners get.
+type certificateReply struct {
+	Until   int64    `json:"until"` // 0: none is in use
+	Names   []string `json:"names"`
+	Problem string   `json:"problem,omitempty"` // why the present files are not used
+}
+
+// tunnelReply is a process that holds TLS connections.
+type tunnelReply struct {
+	PID         int    `json:"pid"`
+	Current     bool   `json:"current"` // takes new connections
+	Connections int    `json:"connections"`
+	Resident    uint64 `json:"resident_bytes"` // 0: it has not told yet
+	Private     uint64 `json:"private_bytes"`
+}
+
+func (m *sessionManager) tlsReply(v *survey) *tlsReply {
+	if !m.usesTLS() {
+		return nil
+	}
+	counts := m.tunnels.counts()
+	reply := &tlsReply{
+		Miners: tlsByVersion(v.tls.miners), Pools: tlsByVersion(v.tls.pools),
+		MinerHandshakes: handshakeReplyOf(counts.Miners), PoolHandshakes: handshakeReplyOf(counts.Pools),
+		Processes: []tunnelReply{},
+	}
+	if m.config.TLSCertFile != "" {
+		until, names, problem := m.minersCertificate()
+		reply.Certificate = &certificateReply{Names: names, Problem: problem}
+		if !until.IsZero() {
+			reply.Certificate.Until = until.Unix()
+		}
+	}
+	for _, p := range m.tunnels.processes() {
+		reply.Processes = append(reply.Processes, tunnelReply{
+			PID: p.PID, Current: p.Current, Connections: p.Connections, Resident: p.Report.Resident, Private: p.Report.Private,
+		})
+	}
+	return reply
+}
+
+func handshakeReplyOf(t handshakeTotals) handshakeReply {
+	r := handshakeReply{Done: t.Done, Failed: make(map[string]int64)}
+	for reason, n := range t.Failed {
+		if n > 0 {
+			r.Failed[reasonLabel(reason)] = n
+		}
+	}
+	return r
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
+)
+
+// tlsFilesEvery is how often files are read again.
+const tlsFilesEvery = 20 * time.Second
+
+// tlsFiles takes renewed files of TLSCAFile, and knows the certificate for miners
+// while no tunnel process runs that would tell of it. What cannot be read leaves
+// what was read before in use. The private key is never read here.
+type tlsFiles struct {
+	certificate atomic.Pointer[tunnel.Pair]
+	stop        chan struct{} // nil: not started
+}
+
+// start begins to follow the files that c names, if there are any.
+func (f *tlsFiles) start(c *Config, pools map[string]*pool) {
+	trusts := needsTrust(pools)
+	if c.TLSCertFile == "" && !trusts {
+		return
+	}
+	f.stop = make(chan struct{})
+	f.readCertificate(c)
+	go f.follow(c, pools, trusts)
+}
+
+func (f *tlsFiles) close() {
+	if f.stop != nil {
+		close(f.stop)
+	}
+}
+
+func (f *tlsFiles) follow(c *Config, pools map[string]*pool, trusts bool) {
+	told := ""
+	for {
+		select {
+		case <-f.stop:
+			return
+		case <-time.After(tlsFilesEvery):
+		}
+		f.readCertificate(c)
+		if !trusts {
+			continue
+		}
+		text := ""
+		if err := loadTrusts(pools); err != nil {
+			if text = err.Error(); text != told {
+				glog.Errorf("%v; what was read before stays in use", err)
+			}
+		}
+		told = text
+	}
+}
+
+func (f *tlsFiles) readCertificate(c *Config) {
+	if c.TLSCertFile == "" {
+		return
+	}
+	pair, err := regularfile.InTime(regularfile.Wait, func() (*tunnel.Pair, error) { return tunnel.ReadCertificate(c.TLSCertFile) })
+	if err == nil {
+		f.certificate.Store(pair)
+	}
+}
+
+func needsTrust(pools map[string]*pool) bool {
+	for _, p := range pools {
+		if slices.ContainsFunc(p.addresses, func(a *poolAddress) bool { return a.tls.is().caFile != "" }) {
+			return true
+		}
+	}
+	return false
+}
