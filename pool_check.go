@@ -93,6 +93,9 @@ func checkedAddresses(c *Config) ([]*checkedAddress, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := loadTrusts(pools); err != nil {
+		return nil, err
+	}
 	type question struct {
 		at  *poolAddress
 		own bool

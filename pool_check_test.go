@@ -19,13 +19,19 @@ import (
 // with short times and these names.
 func poolCheckOf(t *testing.T, chain, servers string, names map[string][]netip.Addr) (output string, err error) {
 	t.Helper()
+	return poolCheckWithin(t, testWait, chain, servers, names)
+}
+
+// poolCheckWithin is poolCheckOf with a time for each IP.
+func poolCheckWithin(t *testing.T, ipTimeout time.Duration, chain, servers string, names map[string][]netip.Addr) (output string, err error) {
+	t.Helper()
 	c, err := parseConfig(fmt.Appendf(nil, `{"ChainType": %q, "StratumServerMap": {%s}}`, chain, servers))
 	mustDo(t, err)
 	addresses, err := checkedAddresses(c)
 	mustDo(t, err)
 	q, err := newPoolCheck(c)
 	mustDo(t, err)
-	q.timeout, q.ipTimeout = 2*testWait, testWait
+	q.timeout, q.ipTimeout = 2*testWait, ipTimeout
 	q.lookup = func(_ context.Context, host string) ([]netip.Addr, error) {
 		if ips := names[host]; ips != nil {
 			return ips, nil

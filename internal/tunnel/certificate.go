@@ -73,7 +73,7 @@ func (p *Pair) Warning(now time.Time, days int) string {
 	left := p.NotAfter.Sub(now)
 	switch {
 	case left <= 0:
-		return fmt.Sprintf("the TLS certificate expired on %s: miners that check it cannot connect", p.NotAfter.UTC().Format(time.DateTime))
+		return fmt.Sprintf("the TLS certificate expired on %s UTC: miners that check it cannot connect", p.NotAfter.UTC().Format(time.DateTime))
 	case now.Before(p.NotBefore):
 		return fmt.Sprintf("the TLS certificate is valid only from %s UTC: miners that check it cannot connect before", p.NotBefore.UTC().Format(time.DateTime))
 	case left < time.Duration(days)*24*time.Hour:
