@@ -13,6 +13,8 @@ RUN mkdir -p /out/var/lib/stratumSwitcher
 FROM scratch
 COPY --from=build /out/usr /usr
 COPY --from=build --chown=65532:65532 /out/var/lib/stratumSwitcher /var/lib/stratumSwitcher
+# For pools with TLS: the authorities that may have signed their certificates.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY config.default.json /usr/share/stratumSwitcher/config.default.json
 # By number: there is no list of users. An upgrade on SIGUSR2 writes into the
 # working directory.

@@ -87,6 +87,9 @@ func TestContainer(t *testing.T) {
 	c := daemontest.FileConfig(btc, bcc)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
 	c.ListenAddr, c.CoinFile = addr, "/etc/stratumSwitcher/coins.json"
+	authority := testkit.NewAuthority(t)
+	authority.Issue(etc, time.Now().Add(90*24*time.Hour), "switcher.test")
+	c.TLSCertFile, c.TLSKeyFile = "/etc/stratumSwitcher/cert.pem", "/etc/stratumSwitcher/key.pem"
 	content, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +106,7 @@ func TestContainer(t *testing.T) {
 	if err := json.Unmarshal([]byte(last["CMD"]), &args); err != nil {
 		t.Fatal(err)
 	}
-	line := asRoot("chown", user+":"+group, state)
+	line := asRoot("chown", user+":"+group, state, filepath.Join(etc, "cert.pem"), filepath.Join(etc, "key.pem"))
 	command(t, "", line[0], line[1:]...)
 	const enter = `mount --make-rprivate /
 		mkdir "$1/dev"
@@ -126,7 +129,10 @@ func TestContainer(t *testing.T) {
 		t.Errorf("pid %s in the container", pid)
 	}
 	m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: "alice.1", Rate: 20})
-	testkit.WaitPool(t, m, "btc")
+	byTLS := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: "alice.2", Rate: 20, TLS: authority.Client("switcher.test")})
+	for _, m := range []*stratumtest.Miner{m, byTLS} {
+		testkit.WaitPool(t, m, "btc")
+	}
 	var health []string
 	_, check, _ := strings.Cut(last["HEALTHCHECK"], " CMD ")
 	if err := json.Unmarshal([]byte(check), &health); err != nil {
@@ -138,9 +144,11 @@ func TestContainer(t *testing.T) {
 	}
 	line = asRoot("kill", "-USR2", inside)
 	command(t, "", line[0], line[1:]...)
-	p.WaitLog(`upgraded version=container sessions=1 lost=0`)
-	testkit.WaitAccepted(t, m, 2)
-	testkit.CheckMiner(t, m)
+	p.WaitLog(`upgraded version=container sessions=2 lost=0`)
+	for _, m := range []*stratumtest.Miner{m, byTLS} {
+		testkit.WaitAccepted(t, m, 2)
+		testkit.CheckMiner(t, m)
+	}
 	line = asRoot("kill", "-TERM", inside)
 	command(t, "", line[0], line[1:]...)
 	select {

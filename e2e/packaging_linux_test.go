@@ -221,6 +221,8 @@ type installed struct {
 	btc, bcc *stratumtest.Pool
 	config   string // as the operator wrote it
 	old, new string // packages, as the machine sees them
+
+	authority *testkit.Authority // of the certificate for miners
 }
 
 func installPackage(t testing.TB, init ...string) *installed {
@@ -247,6 +249,9 @@ func installPackage(t testing.TB, init ...string) *installed {
 	in.addr = testkit.UnusedAddr(t)
 	c := daemontest.FileConfig(in.btc, in.bcc)
 	c.ListenAddr = in.addr
+	in.authority = testkit.NewAuthority(t)
+	in.authority.Issue(shared, time.Now().Add(90*24*time.Hour), "switcher.test")
+	c.TLSCertFile, c.TLSKeyFile = "/etc/ssl/test/cert.pem", "/etc/ssl/test/key.pem"
 	content, err := json.MarshalIndent(c, "", "\t")
 	if err != nil {
 		t.Fatal(err)
@@ -266,24 +271,37 @@ func installPackage(t testing.TB, init ...string) *installed {
 	if got := in.run(`stat -c '%U %G %a' /etc/stratumSwitcher/config.json`); got != "root stratumswitcher 640" {
 		t.Errorf("config.json: %s", got)
 	}
+	in.run(`install -d -m 750 -g stratumswitcher /etc/ssl/test; install -m 640 -g stratumswitcher /mnt/shared/cert.pem /mnt/shared/key.pem /etc/ssl/test`)
 	in.run(`printf %s "$1" >/etc/stratumSwitcher/config.json; echo '{"alice": "btc"}' >/var/lib/stratumSwitcher/coins.json
 		cd /var/lib/stratumSwitcher && stratumSwitcher -config /etc/stratumSwitcher/config.json -check`, in.config)
 	return in
 }
 
-// miners connects some, once the switcher listens.
+// miners connects some, two of them by TLS, once the switcher listens.
 func (in *installed) miners() []*stratumtest.Miner {
 	in.t.Helper()
 	in.listening()
 	var miners []*stratumtest.Miner
 	for i := range 5 {
-		m := testkit.StartMiner(in.t, stratumtest.MinerOptions{Addr: in.addr, Worker: fmt.Sprintf("alice.%d", i), Rate: 20})
+		opts := stratumtest.MinerOptions{Addr: in.addr, Worker: fmt.Sprintf("alice.%d", i), Rate: 20}
+		if i < 2 {
+			opts.TLS = in.authority.Client("switcher.test")
+		}
+		m := testkit.StartMiner(in.t, opts)
 		miners = append(miners, m)
 	}
 	for _, m := range miners {
 		testkit.WaitPool(in.t, m, "btc")
 	}
 	return miners
+}
+
+// checkTLS has a miner come by TLS, and go.
+func (in *installed) checkTLS() {
+	in.t.Helper()
+	m := testkit.StartMiner(in.t, stratumtest.MinerOptions{Addr: in.addr, Worker: "alice.tls", Rate: 20, TLS: in.authority.Client("switcher.test")})
+	testkit.WaitAccepted(in.t, m, 2)
+	m.Close()
 }
 
 func (in *installed) listening() {
@@ -336,6 +354,7 @@ func (in *installed) removePackage(pid string) {
 	in.t.Helper()
 	in.run(`dpkg --remove stratumswitcher 2>&1`)
 	in.expect("", `ls -d /proc/`+pid+` 2>/dev/null`)
+	in.expect("", `pgrep -x switcherTunnel || true`)
 	if got := in.run(`cat /etc/stratumSwitcher/config.json`); got != in.config {
 		in.t.Errorf("the configuration after the removal:\n%s", got)
 	}
@@ -374,6 +393,11 @@ func TestPackageUnderSystemd(t *testing.T) {
 		"stratumswitcher\nMax open files "+files+" "+files+" files \nCapBnd:\t0000000000000000\nNoNewPrivs:\t1" {
 		t.Errorf("the process:\n%s", got)
 	}
+	tunnel := `pgrep -x -P ` + pid + ` switcherTunnel`
+	if got := in.run(`stat -c %U /proc/$1; grep -E '^(NoNewPrivs|CapBnd|CapEff)' /proc/$1/status; grep -q stratumSwitcher.service /proc/$1/cgroup`, in.run(tunnel)); got !=
+		"stratumswitcher\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1" {
+		t.Errorf("the tunnel process:\n%s", got)
+	}
 
 	in.run(`systemctl reload stratumSwitcher`)
 	in.expect("yes", `tr '\0' ' ' </proc/`+pid+`/cmdline | grep -q runtime.json && echo yes`)
@@ -399,7 +423,10 @@ func TestPackageUnderSystemd(t *testing.T) {
 	in.run(`kill -KILL $1`, pid)
 	in.expect("restarted", `now=$(systemctl show -p MainPID --value stratumSwitcher); [ $now != 0 ] && [ $now != `+pid+` ] && echo restarted`)
 	in.listening()
+	in.expect("", `pgrep -x switcherTunnel || true`)
+	in.checkTLS()
 	in.run(`systemctl stop stratumSwitcher`)
+	in.expect("", `pgrep -x switcherTunnel || true`)
 	if got := in.run(`systemctl show -p Result -p ExecMainStatus stratumSwitcher`); got != "Result=success\nExecMainStatus=0" {
 		t.Errorf("stopped: %s", got)
 	}
@@ -432,6 +459,7 @@ func TestPackageUnderSupervisor(t *testing.T) {
 	in.run(`kill -KILL $1`, pid)
 	in.expect("restarted", `now=$(supervisorctl pid stratumSwitcher); [ $now != 0 ] && [ $now != `+pid+` ] && echo restarted`)
 	in.listening()
+	in.checkTLS()
 	pid = in.run(`supervisorctl pid stratumSwitcher`)
 	in.run(`supervisorctl stop stratumSwitcher`)
 	in.run(`test ! -d /proc/$1; grep -q "stopping on terminated" /var/log/stratumSwitcher/stratumSwitcher.INFO; grep "stopped: stratumSwitcher (exit status 0)" /var/log/supervisor/supervisord.log`, pid)

@@ -45,8 +45,16 @@ func TestOrdinaryUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Fatal("becoming another user needs root")
 	}
-	btc, bcc := testkit.TwoPools(t)
-	c := daemontest.FileConfig(btc, bcc)
+	authority := testkit.NewAuthority(t)
+	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", TLS: authority.Server("127.0.0.1")})
+	bcc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "bcc"})
+	c := daemontest.FileConfig(bcc)
+	secrets := publicDir(t)
+	c.TLSCertFile, c.TLSKeyFile = authority.Issue(secrets, time.Now().Add(90*24*time.Hour), "switcher.test")
+	ca := filepath.Join(secrets, "ca.pem")
+	command(t, "", "cp", authority.File, ca)
+	command(t, "", "chown", "-R", fmt.Sprint(ordinaryUser), secrets)
+	c.StratumServerMap["btc"] = daemontest.PoolConfig{URL: "stratum+ssl://" + btc.Addr(), UserSuffix: "btc", TLSCAFile: ca}
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
 	p := daemontest.New(t, publicDir(t))
 	p.Binary = filepath.Join(publicDir(t), "stratumSwitcher")
@@ -60,6 +68,9 @@ func TestOrdinaryUser(t *testing.T) {
 	p.Start("-logtostderr", "-v=1")
 	p.WantUser(ordinaryUser)
 	miners := testkit.StartMiners(t, p.Addr, "alice", 5)
+	byTLS := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.tls", Rate: 20, TLS: authority.Client("switcher.test")})
+	testkit.WaitPool(t, byTLS, "btc")
+	miners = append(miners, byTLS)
 
 	p.Install(daemontest.Build(t, "two"))
 	p.GoodUpgrade()

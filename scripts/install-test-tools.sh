@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need, where it is missing: a ZooKeeper server with
-# Java, supervisor, systemd, cmake, man, Chromium, curl and ss (Debian and its kin), and Stratum
+# Java, supervisor, systemd, cmake, man, Chromium, curl, ss, openssl, HAProxy and stunnel (Debian and its kin), and Stratum
 # programs by others (npm).
 set -eu
 
@@ -31,6 +31,9 @@ want useradd passwd
 want /bin/kill procps
 want ss iproute2
 want curl curl
+want openssl openssl
+want haproxy haproxy
+want stunnel4 stunnel4
 want node nodejs
 want npm npm
 want chromium chromium

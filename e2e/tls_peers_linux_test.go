@@ -1,0 +1,371 @@
+//go:build linux && e2e
+
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+)
+
+// TLS with programs by others, on both sides: openssl, HAProxy and stunnel. The
+// configurations of the last two are those of docs/tls.md.
+
+// pageBlock is the block of docs/tls.md that begins so, with what its reader
+// replaces.
+func pageBlock(t *testing.T, beginning string, replace ...string) string {
+	t.Helper()
+	page, err := os.ReadFile("docs/tls.md")
+	testkit.Must(t, err)
+	for _, m := range fenced.FindAllStringSubmatch(string(page), -1) {
+		if strings.HasPrefix(m[2], beginning) {
+			for i := 0; i < len(replace); i += 2 {
+				if !strings.Contains(m[2], replace[i]) {
+					t.Fatalf("the block does not hold %q:\n%s", replace[i], m[2])
+				}
+			}
+			return strings.NewReplacer(replace...).Replace(m[2])
+		}
+	}
+	t.Fatalf("docs/tls.md has no block that begins with %q", beginning)
+	return ""
+}
+
+// startPeer runs a program until the test's end and waits for its ports.
+func startPeer(t *testing.T, ports []string, name string, args ...string) {
+	t.Helper()
+	needTools(t, name)
+	cmd := exec.Command(name, args...)
+	out := new(strings.Builder)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	testkit.Must(t, cmd.Start())
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s:\n%s", name, out)
+		}
+	})
+	for _, at := range ports {
+		testkit.Eventually(t, name+" at "+at, func() bool {
+			c, err := net.Dial("tcp", at)
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		})
+	}
+}
+
+// startHAProxy runs HAProxy with this configuration.
+func startHAProxy(t *testing.T, config string, ports ...string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "haproxy.cfg")
+	testkit.WriteFile(t, path, config)
+	startPeer(t, ports, "haproxy", "-db", "-f", path)
+}
+
+// startStunnel runs stunnel with this configuration of one service.
+func startStunnel(t *testing.T, config string, ports ...string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "stunnel.conf")
+	testkit.WriteFile(t, path, "foreground = yes\npid =\n"+config)
+	startPeer(t, ports, "stunnel4", path)
+}
+
+func portOf(t *testing.T, addr string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	testkit.Must(t, err)
+	return port
+}
+
+// bundle is one file with the certificate for names and its key.
+func (w *tlsWorld) bundle(names ...string) string {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	cert, key := w.Issue(dir, time.Now().Add(90*24*time.Hour), names...)
+	var all []byte
+	for _, path := range []string{cert, key} {
+		text, err := os.ReadFile(path)
+		testkit.Must(w.t, err)
+		all = append(all, text...)
+	}
+	path := filepath.Join(dir, "bundle.pem")
+	testkit.WriteFile(w.t, path, string(all))
+	return path
+}
+
+// openSSL is a miner that types its lines into openssl s_client.
+type openSSL struct {
+	t     *testing.T
+	in    io.WriteCloser
+	lines *bufio.Scanner
+}
+
+func (w *tlsWorld) openSSL(addr string, args ...string) *openSSL {
+	w.t.Helper()
+	needTools(w.t, "openssl")
+	cmd := exec.Command("openssl", append([]string{"s_client", "-connect", addr, "-servername", "switcher.test",
+		"-CAfile", w.File, "-verify_return_error", "-quiet"}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe()
+	testkit.Must(w.t, err)
+	out, err := cmd.StdoutPipe()
+	testkit.Must(w.t, err)
+	testkit.Must(w.t, cmd.Start())
+	w.t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return &openSSL{w.t, in, bufio.NewScanner(out)}
+}
+
+func (m *openSSL) say(line string) {
+	m.t.Helper()
+	_, err := io.WriteString(m.in, line+"\n")
+	testkit.Must(m.t, err)
+}
+
+// hear returns the next line with this text in it.
+func (m *openSSL) hear(text string) string {
+	m.t.Helper()
+	for m.lines.Scan() {
+		if strings.Contains(m.lines.Text(), text) {
+			return m.lines.Text()
+		}
+	}
+	m.t.Fatalf("openssl ended without %q", text)
+	return ""
+}
+
+// found is what the page's search says of the miners whose worker has this text.
+func found(t *testing.T, http string, text string) (miners []struct{ Address, Worker, TLS string }) {
+	t.Helper()
+	var reply struct {
+		Miners []struct{ Address, Worker, TLS string }
+	}
+	getJSON(t, "http://"+http+"/api/search?"+url.Values{"q": {text}}.Encode(), &reply)
+	return reply.Miners
+}
+
+// getJSON waits for the HTTP listener, which comes last at an upgrade.
+func getJSON(t *testing.T, url string, reply any) {
+	t.Helper()
+	var r *http.Response
+	testkit.Eventually(t, url, func() (ok bool) {
+		var err error
+		r, err = http.Get(url)
+		return err == nil
+	})
+	defer r.Body.Close()
+	testkit.Must(t, json.NewDecoder(r.Body).Decode(reply))
+}
+
+// openssl mines by TLS 1.2 and 1.3 through an upgrade; older versions, no common
+// cipher and renegotiation are refused.
+func TestTLSPeerOpenSSL(t *testing.T) {
+	w := newTLSWorld(t)
+	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc"})
+	c := w.config([]*stratumtest.Pool{btc})
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
+	d := daemontest.Start(t, c, map[string]string{"*": "btc"})
+	miners := make(map[string]*openSSL)
+	for _, version := range []string{"1.2", "1.3"} {
+		m := w.openSSL(d.Addr, "-tls"+strings.ReplaceAll(version, ".", "_"))
+		m.say(`{"id":1,"method":"mining.subscribe","params":["openssl"]}`)
+		m.hear(`"id":1`)
+		m.say(`{"id":2,"method":"mining.authorize","params":["alice.v` + version + `","x"]}`)
+		m.hear(`"id":2,"result":true`)
+		m.hear(`mining.notify`)
+		miners[version] = m
+		if f := found(t, c.HTTPDebugListenAddr, "v"+version); len(f) != 1 || f[0].TLS != version {
+			t.Errorf("the search says %+v of version %s", f, version)
+		}
+	}
+	d.Upgrade()
+	for version, m := range miners {
+		m.say(`{"id":3,"method":"mining.extranonce.subscribe","params":[]}`)
+		m.hear(`"id":3`)
+		if f := found(t, c.HTTPDebugListenAddr, "v"+version); len(f) != 1 || f[0].TLS != version {
+			t.Errorf("after the upgrade the search says %+v of version %s", f, version)
+		}
+	}
+	for name, args := range map[string][]string{
+		"TLS 1.1":    {"-tls1_1", "-cipher", "ALL:@SECLEVEL=0"},
+		"no cipher":  {"-tls1_2", "-cipher", "AES256-SHA256"},
+		"other name": {"-verify_hostname", "other.test"},
+	} {
+		out, err := exec.Command("openssl", append([]string{"s_client", "-connect", d.Addr, "-servername", "switcher.test", "-CAfile", w.File, "-verify_return_error"}, args...)...).CombinedOutput()
+		if err == nil {
+			t.Errorf("%s is accepted:\n%s", name, out)
+		}
+	}
+	var status struct {
+		TLS struct {
+			Miners    map[string]int
+			Processes []struct{ Connections int }
+			Handshake struct {
+				Failed map[string]int
+			} `json:"miner_handshakes"`
+		} `json:"tls"`
+	}
+	testkit.Eventually(t, "handshakes that failed are counted", func() bool {
+		getJSON(t, "http://"+c.HTTPDebugListenAddr+"/api/status", &status)
+		return status.TLS.Handshake.Failed["old_version"] == 1 && status.TLS.Handshake.Failed["no_common_cipher"] == 1
+	})
+	if status.TLS.Miners["1.2"] != 1 || status.TLS.Miners["1.3"] != 1 || len(status.TLS.Processes) != 1 {
+		t.Errorf("the status says %+v", status.TLS)
+	}
+}
+
+// frontOf is a program that stands in front of the switcher or a pool.
+type frontOf func(t *testing.T, w *tlsWorld, at, to string)
+
+// HAProxy and stunnel end the miners' TLS in front of the switcher, which learns
+// the miners' addresses by the PROXY protocol.
+func TestTLSPeersInFront(t *testing.T) {
+	for name, start := range map[string]frontOf{
+		"HAProxy": func(t *testing.T, w *tlsWorld, at, to string) {
+			startHAProxy(t, pageBlock(t, "defaults\n", ":3443", at, "/etc/haproxy/cert.pem", w.bundle("switcher.test"), "127.0.0.1:18080", to), at)
+		},
+		"stunnel": func(t *testing.T, w *tlsWorld, at, to string) {
+			startStunnel(t, pageBlock(t, "[miners]\n", "accept = 3443", "accept = "+at, "/etc/stunnel/cert.pem", w.bundle("switcher.test"), "127.0.0.1:18080", to), at)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTLSWorld(t)
+			btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+			c := daemontest.FileConfig(btc)
+			c.TrustedProxies = []string{"127.0.0.1"}
+			c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
+			d := daemontest.Start(t, c, map[string]string{"*": "btc"})
+			at := testkit.UnusedAddr(t)
+			start(t, w, at, d.Addr)
+			fleet := testkit.FleetOf(t, at, "alice", 10, 100, stratumtest.MinerOptions{TLS: w.miner()})
+			testkit.WantMining(t, fleet.Miners(), "btc")
+			for _, m := range found(t, c.HTTPDebugListenAddr, "alice") {
+				if m.TLS != "" || !strings.HasPrefix(m.Address, "127.0.0.1:") {
+					t.Errorf("the search says %+v", m)
+				}
+			}
+			ours := make(map[string]bool)
+			for _, m := range fleet.Miners() {
+				ours[m.Addr()] = true
+			}
+			for _, m := range found(t, c.HTTPDebugListenAddr, "alice") {
+				if !ours[m.Address] {
+					t.Errorf("%s is no miner's address", m.Address)
+				}
+			}
+			d.Upgrade()
+			testkit.SettleFleet(t, fleet)
+			testkit.CheckPool(t, btc)
+		})
+	}
+}
+
+// HAProxy and stunnel speak TLS with the switcher, in front of miners that do not;
+// the PROXY header comes before TLS.
+func TestTLSPeersAsClients(t *testing.T) {
+	for name, start := range map[string]frontOf{
+		"HAProxy": func(t *testing.T, w *tlsWorld, at, to string) {
+			startHAProxy(t, fmt.Sprintf("defaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\nfrontend miners\n bind %s\n default_backend switcher\n"+
+				"backend switcher\n server switcher %s ssl verify required ca-file %s verifyhost switcher.test sni str(switcher.test) send-proxy-v2\n", at, to, w.File), at)
+		},
+		"stunnel": func(t *testing.T, w *tlsWorld, at, to string) {
+			startStunnel(t, fmt.Sprintf("[switcher]\nclient = yes\naccept = %s\nconnect = %s\nCAfile = %s\nverifyChain = yes\ncheckHost = switcher.test\nsni = switcher.test\n", at, to, w.File), at)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTLSWorld(t)
+			btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+			c := w.config([]*stratumtest.Pool{btc})
+			c.TrustedProxies, c.TLSRequired = []string{"127.0.0.1"}, true
+			c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
+			d := daemontest.Start(t, c, map[string]string{"*": "btc"})
+			at := testkit.UnusedAddr(t)
+			start(t, w, at, d.Addr)
+			fleet := testkit.FleetOf(t, at, "alice", 10, 100, stratumtest.MinerOptions{})
+			testkit.WantMining(t, fleet.Miners(), "btc")
+			miners := found(t, c.HTTPDebugListenAddr, "alice")
+			if len(miners) != 10 {
+				t.Errorf("%d miners are found", len(miners))
+			}
+			for _, m := range miners {
+				if m.TLS != "1.3" {
+					t.Errorf("the search says %+v", m)
+				}
+			}
+			d.Upgrade()
+			testkit.SettleFleet(t, fleet)
+			testkit.CheckPool(t, btc)
+		})
+	}
+}
+
+// HAProxy and stunnel end the switcher's TLS in front of a pool.
+func TestTLSPeersAsPools(t *testing.T) {
+	for name, start := range map[string]frontOf{
+		"HAProxy": func(t *testing.T, w *tlsWorld, at, to string) {
+			startHAProxy(t, fmt.Sprintf("defaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\nfrontend pool\n bind %s ssl crt %s\n default_backend pool\n"+
+				"backend pool\n server pool %s\n", at, w.bundle(poolHost), to), at)
+		},
+		"stunnel": func(t *testing.T, w *tlsWorld, at, to string) {
+			startStunnel(t, fmt.Sprintf("[pool]\naccept = %s\nconnect = %s\ncert = %s\n", at, to, w.bundle(poolHost)), at)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTLSWorld(t)
+			btc, bcc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4}), testkit.StartPool(t, stratumtest.PoolOptions{Name: "bcc", ShareBits: 4})
+			at := testkit.UnusedAddr(t)
+			start(t, w, at, btc.Addr())
+			c := daemontest.FileConfig(bcc)
+			c.StratumServerMap["btc"] = daemontest.PoolConfig{URL: "stratum+tls://" + at, UserSuffix: "btc", TLSCAFile: w.File}
+			d := daemontest.Start(t, c, map[string]string{"*": "btc"})
+			fleet := testkit.FleetOf(t, d.Addr, "alice", 10, 100, stratumtest.MinerOptions{})
+			testkit.WantMining(t, fleet.Miners(), "btc")
+			d.Upgrade()
+			for _, coin := range []string{"bcc", "btc"} {
+				d.SetCoins(map[string]string{"*": coin})
+				if _, err := fleet.WaitPool(testkit.LongWaitContext(t), coin); err != nil {
+					t.Fatal(err)
+				}
+			}
+			testkit.SettleFleet(t, fleet)
+			testkit.CheckPool(t, btc)
+			testkit.CheckPool(t, bcc)
+		})
+	}
+}
+
+// stunnel speaks TLS with a pool for a switcher that does not, as on the page.
+func TestTLSPeerTunnelToPool(t *testing.T) {
+	w := newTLSWorld(t)
+	btc := w.pool(stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+	at := testkit.UnusedAddr(t)
+	startStunnel(t, pageBlock(t, "[pool]\n", "127.0.0.1:3333", at, "pool.example.com:443", btc.Addr(), "checkHost = pool.example.com", "checkIP = "+poolHost, "CApath = /etc/ssl/certs", "CAfile = "+w.File), at)
+	c := daemontest.FileConfig()
+	c.StratumServerMap["btc"] = daemontest.PoolConfig{URL: at, UserSuffix: "btc"}
+	d := daemontest.Start(t, c, map[string]string{"*": "btc"})
+	fleet := testkit.FleetOf(t, d.Addr, "alice", 5, 50, stratumtest.MinerOptions{})
+	testkit.WantMining(t, fleet.Miners(), "btc")
+	testkit.SettleFleet(t, fleet)
+	testkit.CheckPool(t, btc)
+}
