@@ -87,6 +87,38 @@ EDITED
 chmod 755 /usr/local/bin/editor
 `
 
+// tlsMachine is what the page on TLS takes for granted: an installed switcher whose
+// configuration has the two keys.
+const tlsMachine = `
+install -m 755 stratumSwitcher /usr/local/bin/
+groupadd -r stratumswitcher
+mkdir -p /etc/stratumSwitcher
+cat >/etc/stratumSwitcher/config.json <<'END'
+{
+    "ServerID": 1,
+    "ListenAddr": "127.0.0.1:18080",
+    "CoinFile": "/etc/stratumSwitcher/coins.json",
+    "TLSCertFile": "/etc/stratumSwitcher/tls/cert.pem",
+    "TLSKeyFile": "/etc/stratumSwitcher/tls/key.pem",
+    "StratumServerMap": {"btc": {"URL": "127.0.0.1:3333"}, "bcc": {"URL": "127.0.0.1:3334"}}
+}
+END
+echo '{"alice": "btc"}' >/etc/stratumSwitcher/coins.json
+mkdir -p /etc/letsencrypt/renewal-hooks/deploy
+`
+
+// tlsRenewal does what certbot does after a renewal, and is a pool with TLS at
+// pool.example.com.
+const tlsRenewal = `
+mkdir -p /etc/letsencrypt/live/renewed
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj /CN=renewed.example.com -addext subjectAltName=DNS:renewed.example.com \
+	-keyout /etc/letsencrypt/live/renewed/privkey.pem -out /etc/letsencrypt/live/renewed/fullchain.pem
+RENEWED_LINEAGE=/etc/letsencrypt/live/renewed /etc/letsencrypt/renewal-hooks/deploy/stratumSwitcher
+echo 127.0.0.2 pool.example.com >>/etc/hosts
+openssl s_server -accept 127.0.0.2:3334 -cert /etc/stratumSwitcher/tls/cert.pem -key /etc/stratumSwitcher/tls/key.pem -quiet >pool.log 2>&1 &
+sleep 1
+`
+
 var (
 	idle    = []string{"sleep", "infinity"}
 	systemd = []string{"/lib/systemd/systemd", "--system", "--unit=machine.target", "--log-target=console"}
@@ -155,6 +187,22 @@ var docScenes = []docScene{
 		typed("docs/install.md", "apt-get install ./build/stratumswitcher_"),
 		typed("docs/install.md", "apt-get remove"),
 		typed("docs/install.md", "apt-get purge"),
+	}},
+	{"TLS", idle, []docStep{
+		typed("README.md", "make build\n"),
+		inTerminal("practice", "README.md", "make practice\n"),
+		meanwhile(tlsMachine),
+		typed("docs/tls.md", "install -d -m 750 -g stratumswitcher"),
+		meanwhile("cd /mnt/shared/source"),
+		typed("docs/tls.md", "stratumSwitcher -config /etc/stratumSwitcher/config.json -check\n"),
+		meanwhile("stratumSwitcher -config /etc/stratumSwitcher/config.json -logtostderr >switcher.log 2>&1 &"),
+		await("practice", btcMiners),
+		typed("docs/tls.md", "openssl s_client -connect 127.0.0.1:18080"),
+		await("switcher", "TLS certificate in use names=switcher.example.com"),
+		typed("docs/tls.md", "cat >/etc/letsencrypt/renewal-hooks/deploy/stratumSwitcher"),
+		meanwhile(tlsRenewal),
+		await("switcher", "TLS certificate in use names=renewed.example.com"),
+		typed("docs/tls.md", "openssl s_client -connect pool.example.com:3334"),
 	}},
 	{"ByHand", systemd, []docStep{
 		inTerminal("practice", "README.md", "make practice\n"),
