@@ -174,7 +174,8 @@ type failureRow struct {
 
 type failureEntry struct {
 	account, worker, userAgent string
-	began                      time.Time // the try
+	began                      time.Time     // the try
+	lasted                     time.Duration // how long the link was ready
 }
 
 // rowMemory is how long an entry of a row counts.
@@ -207,6 +208,14 @@ func (r *failureRow) began() time.Time {
 		}
 	}
 	return first
+}
+
+// lasted is how long the link of the row that lasted longest was ready.
+func (r *failureRow) lasted() (longest time.Duration) {
+	for _, e := range r.entries[:r.n] {
+		longest = max(longest, e.lasted)
+	}
+	return longest
 }
 
 func (r *failureRow) reset() { *r = failureRow{} }

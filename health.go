@@ -1,6 +1,7 @@
 package main
 
 import (
+	"container/list"
 	"net/netip"
 	"slices"
 	"sync"
@@ -106,9 +107,16 @@ type endpoint struct {
 	lostAt        time.Time // the last stable link that the pool ended
 	kickedAt      time.Time // the last link that the pool ended before it was stable
 	kicks         bool      // the address was taken out because it ended links, and no link there has been stable since
-	connectedAt   time.Time // when an address last accepted a connection
-	sockets       int       // how many connections the switcher has there
-	stable        int       // how many of these are stable links
+	// outlasts is how old a link has to get to show that the pool does not end all
+	// links; 0 if the address was taken out for something else. trials has the
+	// *attempt of each link that is ready and not stable yet, the oldest first.
+	outlasts time.Duration
+	tripped  time.Time // when the address was last taken out for ending links
+	trials   list.List
+
+	connectedAt time.Time // when an address last accepted a connection
+	sockets     int       // how many connections the switcher has there
+	stable      int       // how many of these are stable links
 }
 
 // maxUserAgents bounds how many user agents of an address are known.
@@ -199,10 +207,14 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 	v := verdict{suspect: h.accountSuspect(d, e, now), unproven: e.kicks}
 	class := h.probeClassOf(d, e, now)
 	for _, b := range []*breaker{&e.breaker, &e.mismatch} {
-		if b == &e.mismatch && !d.session {
+		if b == &e.mismatch && !d.session || b == &e.breaker && e.servesSome(now) {
 			continue
 		}
-		switch b.stateFor(d.served, now) {
+		state := b.stateFor(d.served, now)
+		if b == &e.breaker && state == breakerOpen && e.mayBeAsked(d, h, now) {
+			state = breakerProbing
+		}
+		switch state {
 		case breakerOpen:
 			return verdict{obstacle: obstacleOut}
 		case breakerProbing:
@@ -247,9 +259,24 @@ func (h *health) isSuspect(d *dialer, e *endpoint, now time.Time) bool {
 	return r != nil && r.suspect && now.Sub(r.failed) < suspectMemory && d.account.stableAt.count(e) == 0
 }
 
+// mayBeAsked reports whether a new miner may probe before the pause is over: one
+// that never failed there, at an address that is out because the pool ended links.
+// It tells more than those whose links were ended, which may be the only ones that
+// the pool does not want.
+func (e *endpoint) mayBeAsked(d *dialer, h *health, now time.Time) bool {
+	return e.outlasts > 0 && d.new && now.Sub(e.tripped) >= breakerPauseFirst && h.records.get(recordKey{e, recordWorker, d.worker}, now) == nil
+}
+
+// isKicked reports whether the address was taken out for ending links, the
+// worker's among them. If it ended this one's again, that would say nothing new.
+func (h *health) isKicked(d *dialer, e *endpoint, now time.Time) bool {
+	r := h.records.get(recordKey{e, recordWorker, d.worker}, now)
+	return e.outlasts > 0 && r != nil && now.Sub(r.kicked) < suspectMemory
+}
+
 func (h *health) probeClassOf(d *dialer, e *endpoint, now time.Time) probeClass {
 	switch {
-	case h.isSuspect(d, e, now):
+	case h.isSuspect(d, e, now) || h.isKicked(d, e, now):
 		return probeSuspect
 	case d.new:
 		return probeNew
@@ -269,7 +296,23 @@ func (h *health) state(e *endpoint, session bool) breakerState {
 			return state
 		}
 	}
+	if e.servesSome(now) {
+		return breakerClosed
+	}
 	return e.breaker.state(now)
+}
+
+// servesSome reports whether the address is out only because the pool ended
+// links, and one there has outlasted these.
+func (e *endpoint) servesSome(now time.Time) bool {
+	return e.outlasts > 0 && e.hasLinkOf(e.outlasts, now)
+}
+
+// hasLinkOf reports whether a link that is not stable yet has been ready for so
+// long.
+func (e *endpoint) hasLinkOf(age time.Duration, now time.Time) bool {
+	oldest := e.trials.Front()
+	return oldest != nil && now.Sub(oldest.Value.(*attempt).readyAt) >= age
 }
 
 // begin starts a try at an address. It returns nil if the address may not be

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"container/list"
 	"slices"
 	"time"
 
@@ -92,6 +93,7 @@ type attempt struct {
 	began   time.Time
 	readyAt time.Time
 	probe   probeClass
+	place   *list.Element // in the endpoint's trials; nil before the link is ready
 }
 
 // connected records that the address has accepted the connection.
@@ -131,6 +133,7 @@ func (a *attempt) ready() (back bool) {
 	a.readyAt = h.now()
 	a.endProbe()
 	e.readyAt = a.readyAt
+	a.place = e.trials.PushBack(a)
 	e.jobless.reset()
 	e.byAccount.reset()
 	e.byWorker.reset()
@@ -162,6 +165,7 @@ func (a *attempt) stable(accepted bool) (back bool) {
 	h, e := a.health, a.at
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	a.endTrial()
 	if a.readyAt.After(e.stableReadyAt) {
 		e.stableReadyAt = a.readyAt
 	}
@@ -210,7 +214,15 @@ func (a *attempt) abandon() {
 	a.health.mu.Lock()
 	defer a.health.mu.Unlock()
 	a.endProbe()
+	a.endTrial()
 	a.at.sockets--
+}
+
+func (a *attempt) endTrial() {
+	if a.place != nil {
+		a.at.trials.Remove(a.place)
+		a.place = nil
+	}
 }
 
 func (a *attempt) endProbe() {
@@ -228,6 +240,7 @@ func (a *attempt) failed(ev evidence, answer *stratum.Response) finding {
 	now := h.now()
 	probe := a.probe
 	a.endProbe()
+	a.endTrial()
 	e.sockets--
 	f := a.judge(ev, answer, now)
 	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.ofSome() &&
@@ -257,6 +270,9 @@ func (e evidence) ofSome() bool {
 // not for miners that were served: the pool may dislike that miner only. It
 // reports whether the address was in use until now.
 func (a *attempt) trip(ev evidence, now time.Time) (opened bool) {
+	if ev != evidenceUnstable {
+		a.at.outlasts = 0
+	}
 	if !a.dialer.served && ev.mayBeOfMiner() {
 		return a.at.breaker.tripOthers(now, pauseMost(ev))
 	}
@@ -430,24 +446,41 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 	return f
 }
 
+// A link shows that a pool does not end all links when it is older than
+// outlastLeast and outlastTimes as old as those that the pool ended became. When
+// the process has just started and no link is stable, nothing else shows it.
+const (
+	outlastLeast = 250 * time.Millisecond
+	outlastTimes = 4
+)
+
 // judgeUnstable holds the early end of a ready link against the worker, or
 // against the address if a row of others lost theirs too.
 func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	h, e := a.health, a.at
-	h.remember(recordWorker, e, entry.worker, a.began, now).unserved = time.Time{}
+	r := h.remember(recordWorker, e, entry.worker, a.began, now)
+	r.unserved, r.kicked = time.Time{}, now
 	e.kickedAt = now
 	if a.began.Before(e.lostAt) {
 		// The pool may have ended all its links at once, this one among them.
 		return finding{blame: blameWorker}
 	}
+	entry.lasted = now.Sub(a.readyAt)
 	e.kicked.add(now, entry, sameAccountFailed)
 	e.kickedWorker.add(now, entry, sameWorkerFailed)
 	f := finding{blame: blameWorker}
 	if row := h.decisive(&e.kicked, &e.kickedWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, false, true) {
+		outlasts := max(outlastLeast, outlastTimes*row.lasted())
+		if e.hasLinkOf(outlasts, now) {
+			return f
+		}
 		e.kicked.reset()
 		e.kickedWorker.reset()
 		e.kicks = true
 		f.blame, f.takenOut = blameAddress, a.takeOut(row, evidenceUnstable, now)
+		if f.takenOut || e.outlasts > 0 {
+			e.outlasts, e.tripped = outlasts, now
+		}
 	}
 	return f
 }
@@ -499,5 +532,6 @@ func (h *health) idle(e *endpoint, limit time.Duration) (takenOut bool) {
 	if at := e.jobAt.Load(); at > 0 && h.moment(now)-at < int64(limit) {
 		return false
 	}
+	e.outlasts = 0
 	return e.breaker.trip(now, breakerPauseSilent)
 }

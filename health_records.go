@@ -52,6 +52,7 @@ type healthRecord struct {
 	// suspect.
 	unserved time.Time
 	refused  time.Time // workers: the last refusal, if no link has been ready since
+	kicked   time.Time // workers: when a link was last lost before it was stable
 
 	row     failureRow        // accounts: different workers that failed
 	suspect bool              // accounts: a full row of workers failed

@@ -295,6 +295,36 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "kick", who: "c.1", want: blameAddress}, {do: "state", want: open}},
 			{{do: "may", who: "e.1", wait: 2 * time.Second, want: obstacleNone}, {do: "ready", who: "e.1"}, {do: "state", want: closed}},
 		}},
+		{"a link that outlasts those that end speaks for the pool", [][]healthStep{
+			each(healthStep{do: "ready"}, "good.1", "a.1", "b.1", "c.1"),
+			each(healthStep{do: "kick", want: blameWorker, wait: 60 * time.Millisecond}, "a.1", "b.1"),
+			{{do: "kick", who: "c.1", want: blameAddress, wait: 60 * time.Millisecond}, {do: "may", who: "new.1", want: obstacleOut}},
+			{{do: "wait", wait: 500 * time.Millisecond}, {do: "state", want: open}, {do: "may", who: "new.1", want: obstacleOut}},
+			{{do: "wait", wait: 50 * time.Millisecond}, {do: "state", want: closed}, {do: "may", who: "new.1", want: obstacleNone}},
+			each(healthStep{do: "ready"}, "a.2", "b.2", "c.2", "d.2"),
+			each(healthStep{do: "kick", want: blameWorker, wait: 10 * time.Millisecond}, "a.2", "b.2", "c.2", "d.2"),
+			{{do: "state", want: closed}},
+		}},
+		{"but not for one that does not answer any more", [][]healthStep{
+			each(healthStep{do: "ready"}, "good.1", "a.1", "b.1", "c.1"),
+			each(healthStep{do: "begin"}, "x.1", "x.2", "x.3"),
+			each(healthStep{do: "kick"}, "a.1", "b.1", "c.1"),
+			each(healthStep{do: "fail", ev: evidenceConnect, wait: 10 * time.Millisecond}, "x.1", "x.2", "x.3"),
+			{{do: "may", who: "new.1", wait: 300 * time.Millisecond, want: obstacleOut}, {do: "state", want: open}},
+		}},
+		{"nor does one that is as old as those that end become", [][]healthStep{
+			each(healthStep{do: "ready"}, "good.1", "a.1", "b.1", "c.1"),
+			each(healthStep{do: "kick", wait: time.Second}, "a.1", "b.1", "c.1"),
+			{{do: "state", want: open}, {do: "kick", who: "good.1", wait: time.Second}, {do: "state", wait: 8 * time.Second, want: breakerProbing}},
+		}},
+		{"a new miner that never failed there asks a pool that ends links after a first pause", [][]healthStep{
+			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "a.2", "b.2", "c.2"),
+			each(healthStep{do: "kick"}, "a.1", "b.1", "c.1"),
+			{{do: "ready", who: "d.1", wait: 2 * time.Second}},
+			each(healthStep{do: "kick"}, "a.2", "b.2", "d.1"), // the next pause is 1 to 3 s
+			{{do: "may", who: "new.1", wait: 900 * time.Millisecond, want: obstacleOut}},
+			{{do: "may", who: "new.1", wait: 100 * time.Millisecond, want: obstacleNone}, {do: "may", who: "d.1", want: obstacleOut}},
+		}},
 		{"links that end after ready, while a stable one hears of the pool: their workers", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),

@@ -58,6 +58,8 @@ func (sc *ScannedLine) scanUsual(line []byte, strict bool) bool {
 		switch c := line[i]; {
 		case c == '"':
 			i = usualText(line, i)
+		case which == MemberMethod:
+			return false
 		case c == '[':
 			if strict {
 				i = usualArray(line, i)

@@ -44,7 +44,7 @@ func TestScanUsual(t *testing.T) {
 		`{"id":1,"result":tru}`, `{"id":1,"result":"a\"b"}`, `{"id":1,"method":"mining.\u0061uthorize","params":["a"]}`, `{"id":1,"result":{"id":2}}`,
 		`{"id":1,"method":"mining.submit","params":["a\\","b"]}`, "{\"id\":1,\"method\":\"mining.submit\",\"params\":[\"a\tb\"]}", `{"id":1,"params":["a"`, `{"id":1,"params":["a]}`,
 		`{"id":1,"params":[]}`, `{"id":1,"params":[[]]}`, `{"id":1,"params":["a",]}`, `{"id":1,"params":[,"a"]}`, `{"id":1  ,"result":true}`, `{"id":1,"worker":"w","result":true}`,
-		`{"id":1,"result":true}}`, `{"id":1,"result":true} `, `{"id":1,"params":["a"]]}`, `{"id":1,"params":["a"}]}`,
+		`{"method":[0\""]}`, `{"method":["a"]}`, `{"method":1}`, `{"method":null}`, `{"id":1,"result":true}}`, `{"id":1,"result":true} `, `{"id":1,"params":["a"]]}`, `{"id":1,"params":["a"}]}`,
 	}
 	ends := []string{"", "\n", "\r\n", " \n", "\x00\n", "}\n", "\n\n", "\n}"}
 	for _, text := range append(usual, unusual...) {
