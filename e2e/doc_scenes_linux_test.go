@@ -147,6 +147,7 @@ var docScenes = []docScene{
 		typed("docs/zookeeper.md", "make build\n"),
 		meanwhile(`sed -i 's/"ServerID": 0/"ServerID": 182/' config.json`), // as on the page on configuration
 		typed("docs/zookeeper.md", "apt-get install zookeeper"),
+		meanwhile("for try in $(seq 300); do ss -Hltn 'sport = :2181' | grep -q . && break; sleep 0.1; done"), // it starts in the background
 		typed("docs/zookeeper.md", "export PATH"),
 		inTerminal("practice", "README.md", "make practice\n"),
 		inTerminal("switcher", "docs/zookeeper.md", "./stratumSwitcher -logtostderr"),

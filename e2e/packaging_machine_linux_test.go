@@ -222,7 +222,7 @@ func (m *machine) run(script string, args ...string) string {
 func (m *machine) expect(want, script string) {
 	m.t.Helper()
 	var got string
-	for end := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		if got, _ = m.try(script); got == want {
 			return
 		}

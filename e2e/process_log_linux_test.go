@@ -164,6 +164,17 @@ func (s *logScene) sayMuch(miners []*stratumtest.Miner) {
 	}
 }
 
+// mendCoins ends what sayMuch began, and waits until new miners are served.
+func (s *logScene) mendCoins() {
+	s.T.Helper()
+	s.SetCoins(map[string]string{"*": "btc"})
+	testkit.WaitUntil(s.T, "a new miner is served", func() bool {
+		l := testkit.LogIn(s.Addr, "bob.first", "raw/1.0")
+		defer l.Close()
+		return l.Accepted()
+	})
+}
+
 // Standard error whose reader is gone, or does not read, costs no miner and no
 // share, whatever is logged there; health, upgrades and signals work as ever.
 func TestStandardErrorNobodyReads(t *testing.T) {
@@ -195,7 +206,7 @@ func TestStandardErrorNobodyReads(t *testing.T) {
 				chatty(t, s.Addr)
 			}
 			s.upgradeUnheard()
-			s.SetCoins(map[string]string{"*": "btc"})
+			s.mendCoins()
 			testkit.WantMining(t, miners, "btc")
 			testkit.WantNewMiner(t, s.Addr, "bob")
 			for _, path := range []string{"/healthz", "/readyz"} {
@@ -272,7 +283,7 @@ func TestLogDiskFull(t *testing.T) {
 		chatty(t, s.Addr)
 	}
 	s.upgradeUnheard()
-	s.SetCoins(map[string]string{"*": "btc"})
+	s.mendCoins()
 	testkit.WantMining(t, miners, "btc")
 	testkit.WantNewMiner(t, s.Addr, "bob")
 	testkit.Eventually(t, "standard error tells of it", func() bool { return strings.Contains(stderr.Text(), "log: INFO file: ") })
