@@ -195,7 +195,7 @@ func TestBreakerRace(t *testing.T) {
 
 func TestPoolPicksAddressesInOrder(t *testing.T) {
 	lab := newHealthLab(t)
-	p := &pool{ownExtranonce: true}
+	p := &pool{picksExtranonce: true}
 	for _, text := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3"} {
 		a, err := newPoolAddress(text, &StratumServerInfo{}, lab.h)
 		if err != nil {

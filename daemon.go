@@ -10,11 +10,11 @@ import (
 
 // daemon holds what the running program consists of.
 type daemon struct {
-	args   []string       // of the program, for an upgrade
-	log    *processLog    // nil: the log library's own
-	stop   chan os.Signal // SIGTERM, SIGINT
-	again  chan os.Signal // SIGUSR2
-	unused chan os.Signal // SIGHUP
+	args            []string       // of the program, for an upgrade
+	log             *processLog    // nil: the log library's own
+	stop            chan os.Signal // SIGTERM, SIGINT
+	upgradeRequests chan os.Signal // SIGUSR2
+	hangups         chan os.Signal // SIGHUP
 
 	// binary is where upgrades come from; empty: where this program did.
 	binary string
@@ -109,7 +109,7 @@ func (d *daemon) run() error {
 			d.manager.limitedLog.Tell()
 			glog.Infof("stopping on %v", sig)
 			return nil
-		case <-d.again:
+		case <-d.upgradeRequests:
 			if up == nil {
 				glog.Error("upgrade refused: not possible, see above")
 				continue
@@ -117,11 +117,11 @@ func (d *daemon) run() error {
 			err := up.upgrade()
 			d.manager.monitor.upgradeFailed(err)
 			select {
-			case <-d.again: // sent while it was tried
+			case <-d.upgradeRequests: // sent while it was tried
 			default:
 			}
 			glog.Errorf("upgrade %v; the service goes on as before", err)
-		case sig := <-d.unused:
+		case sig := <-d.hangups:
 			glog.Warningf("signal %v is not used; SIGUSR2 reads the configuration again, by an upgrade", sig)
 		}
 	}

@@ -269,16 +269,16 @@ func TestSessionExtranonce2Size(t *testing.T) {
 		set     int
 		shape   stratum.Shape // of the first miner
 	}{
-		{false, 0, stratum.Shape{X: "80", Size: 3}},
-		{false, 1, stratum.Shape{X: "80", Size: 1}},
-		{false, 7, stratum.Shape{X: "80", Size: 7}},
-		{true, 0, stratum.Shape{X: "01000080", Size: 4}},
-		{true, 2, stratum.Shape{X: "01000080", Size: 2}},
-		{true, 8, stratum.Shape{X: "01000080", Size: 8}},
+		{false, 0, stratum.Shape{Extranonce1: "80", Size: 3}},
+		{false, 1, stratum.Shape{Extranonce1: "80", Size: 1}},
+		{false, 7, stratum.Shape{Extranonce1: "80", Size: 7}},
+		{true, 0, stratum.Shape{Extranonce1: "01000080", Size: 4}},
+		{true, 2, stratum.Shape{Extranonce1: "01000080", Size: 2}},
+		{true, 8, stratum.Shape{Extranonce1: "01000080", Size: 8}},
 	} {
 		t.Run(fmt.Sprintf("session=%v,set=%d", c.session, c.set), func(t *testing.T) {
 			t.Parallel()
-			needed := len(c.shape.X)/2 + c.shape.Size
+			needed := len(c.shape.Extranonce1)/2 + c.shape.Size
 			fits, small := ownPool(t, "fits", 3, needed), ownPool(t, "small", 3, needed-1)
 			pools := []*stratumtest.Pool{fits, small}
 			if c.session {
@@ -291,7 +291,7 @@ func TestSessionExtranonce2Size(t *testing.T) {
 			})
 			r := stratumtest.DialRaw(t, sw.addr)
 			r.SendLine(rawSubscribe)
-			x := c.shape.X
+			x := c.shape.Extranonce1
 			r.ExpectLine(fmt.Sprintf(`{"id":1,"result":[[["mining.set_difficulty","%s"],["mining.notify","%s"]],"%s",%d],"error":null}`, x, x, x, c.shape.Size))
 			r.Close()
 			m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one"})
@@ -362,7 +362,7 @@ func TestSessionRollingLater(t *testing.T) {
 // A coin's kinds may have changed since a miner was given its extranonce.
 func TestTranslationForFormerShapes(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{ownPool(t, "own", 4, 8)}, nil)
-	session, own := &pool{}, &pool{ownExtranonce: true}
+	session, own := &pool{}, &pool{picksExtranonce: true}
 	x := stratum.GivenExtranonce{Extranonce1: "01000080", Size: 8}
 	for _, c := range []struct {
 		shape stratum.Shape
@@ -374,13 +374,13 @@ func TestTranslationForFormerShapes(t *testing.T) {
 		{stratum.Shape{}, session, x, nil, ""},
 		{stratum.Shape{}, own, stratum.GivenExtranonce{Extranonce1: "aa", Size: 12}, &stratum.Translation{Coinb1: "aa", Before: "01000080", Digits: 16}, ""},
 		{stratum.Shape{}, own, stratum.GivenExtranonce{Extranonce1: "aa", Size: 8}, nil, "pool gives extranonce2 size 8, this session needs 12"},
-		{stratum.Shape{X: "01000080", Size: 4}, session, x, &stratum.Translation{Coinb2: "00000000", After: "00000000", Digits: 8}, ""},
-		{stratum.Shape{X: "01000080", Size: 8}, session, x, nil, ""},
-		{stratum.Shape{X: "01000080", Size: 4}, own, stratum.GivenExtranonce{Extranonce1: "", Size: 9}, &stratum.Translation{Coinb1: "00", Before: "0001000080", Digits: 8}, ""},
+		{stratum.Shape{Extranonce1: "01000080", Size: 4}, session, x, &stratum.Translation{Coinb2: "00000000", After: "00000000", Digits: 8}, ""},
+		{stratum.Shape{Extranonce1: "01000080", Size: 8}, session, x, nil, ""},
+		{stratum.Shape{Extranonce1: "01000080", Size: 4}, own, stratum.GivenExtranonce{Extranonce1: "", Size: 9}, &stratum.Translation{Coinb1: "00", Before: "0001000080", Digits: 8}, ""},
 		// X is a byte, but the session pool takes the whole session ID.
-		{stratum.Shape{X: "80", Size: 3}, session, x, &stratum.Translation{Coinb1: "0100008000000000", Before: "0000000080", Digits: 6}, ""},
-		{stratum.Shape{X: "80", Size: 3}, own, stratum.GivenExtranonce{Extranonce1: "f0", Size: 4}, &stratum.Translation{Coinb1: "f0", Before: "80", Digits: 6}, ""},
-		{stratum.Shape{X: "80", Size: 8}, session, x, nil, "pool gives extranonce2 size 8, this session needs 9"},
+		{stratum.Shape{Extranonce1: "80", Size: 3}, session, x, &stratum.Translation{Coinb1: "0100008000000000", Before: "0000000080", Digits: 6}, ""},
+		{stratum.Shape{Extranonce1: "80", Size: 3}, own, stratum.GivenExtranonce{Extranonce1: "f0", Size: 4}, &stratum.Translation{Coinb1: "f0", Before: "80", Digits: 6}, ""},
+		{stratum.Shape{Extranonce1: "80", Size: 8}, session, x, nil, "pool gives extranonce2 size 8, this session needs 9"},
 	} {
 		s := &Session{manager: sw.sessionManager, id: 0x01000080, shape: c.shape}
 		got, own, err := s.translationFor(c.pool, &c.given)

@@ -26,17 +26,17 @@ const (
 
 // planExtranonce decides according to who picks the extranonce at each pool.
 func planExtranonce(c *Config) extranoncePlan {
-	own, session := 0, 0
+	picked, session := 0, 0
 	for _, server := range c.StratumServerMap {
 		if server.ExtraNonce == extranonceOfPool {
-			own++
+			picked++
 		} else {
 			session++
 		}
 	}
 	var plan extranoncePlan
 	switch {
-	case own == 0:
+	case picked == 0:
 		return plan
 	case session > 0:
 		plan = extranoncePlan{width: 4, size: mixedSize}
@@ -65,5 +65,5 @@ func (p extranoncePlan) shapeFor(id uint32, agent bool) stratum.Shape {
 		return stratum.Shape{}
 	}
 	x := fmt.Sprintf("%08x", id)
-	return stratum.Shape{X: x[8-2*p.width:], Size: p.size}
+	return stratum.Shape{Extranonce1: x[8-2*p.width:], Size: p.size}
 }

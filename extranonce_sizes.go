@@ -66,8 +66,8 @@ type sizeSurvey struct {
 // surveyedAddress is one address that is asked.
 type surveyedAddress struct {
 	*poolAddress
-	again chan struct{} // has it asked once more
-	told  atomic.Bool   // its size is known from it, not only from a former run
+	askAgain chan struct{} // makes the survey ask the address again
+	answered atomic.Bool   // the size is from the address itself, not only from a former run
 }
 
 // newSizeSurvey returns nil if there is nothing to find out.
@@ -82,7 +82,7 @@ func newSizeSurvey(m *sessionManager) *sizeSurvey {
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	for _, p := range m.pools {
 		for _, a := range p.addresses {
-			v.addresses[a.text] = &surveyedAddress{poolAddress: a, again: make(chan struct{}, 1)}
+			v.addresses[a.text] = &surveyedAddress{poolAddress: a, askAgain: make(chan struct{}, 1)}
 		}
 	}
 	v.size.Store(poolOnlySize)
@@ -113,7 +113,7 @@ func (v *sizeSurvey) start(path string, known map[string]int) {
 	var later []*surveyedAddress
 	for text, a := range v.addresses {
 		if _, ok := known[text]; ok {
-			a.told.Store(true)
+			a.answered.Store(true)
 			later = append(later, a)
 			continue
 		}
@@ -171,7 +171,7 @@ func (v *sizeSurvey) note(text string, size int, asked bool) {
 	if a == nil {
 		return // the address belongs to a former configuration
 	}
-	a.told.Store(true)
+	a.answered.Store(true)
 	former, known := v.given[text]
 	if known && (size == former || size > former && !asked) {
 		return
@@ -239,9 +239,9 @@ func (v *sizeSurvey) back(e *endpoint) {
 	}
 	for _, a := range v.addresses {
 		if a.leadsTo(e) {
-			a.told.Store(false)
+			a.answered.Store(false)
 			select {
-			case a.again <- struct{}{}:
+			case a.askAgain <- struct{}{}:
 			default:
 			}
 		}
@@ -257,13 +257,13 @@ func (v *sizeSurvey) keepAsking(a *surveyedAddress, now bool) {
 	}
 	for pause := askPauseFirst; ; {
 		var due <-chan time.Time
-		if !a.told.Load() {
+		if !a.answered.Load() {
 			due = time.After(pause/2 + rand.N(pause))
 			pause = min(2*pause, askPauseMost)
 		}
 		select {
 		case <-due:
-		case <-a.again:
+		case <-a.askAgain:
 			// This pause bounds the questions to an address that comes and goes.
 			select {
 			case <-time.After(askPauseFirst/2 + rand.N(askPauseFirst)):

@@ -414,9 +414,9 @@ func (a *attempt) judgeExtranonce(entry failureEntry, now time.Time) finding {
 func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 	h, e := a.health, a.at
 	known := h.records.get(recordKey{e, recordWorker, entry.worker}, now)
-	again := known != nil && known.failed.Before(a.began)
+	repeated := known != nil && known.failed.Before(a.began)
 	h.remember(recordWorker, e, entry.worker, a.began, now)
-	if again {
+	if repeated {
 		// Another failure of the same worker says nothing new about the
 		// address.
 		return finding{blame: blameWorker}

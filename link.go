@@ -17,15 +17,15 @@ import (
 //
 // It belongs to its session's loop. Whoever sets socket to nil closes it.
 type link struct {
-	pool     *pool
-	address  *poolAddress  // nil if the previous process did not hand it over
-	socket   *relay.Socket // nil: the connection is lost
-	tag      stratum.LinkTag
-	suffixed bool       // the pool knows the workers by names with its suffix
-	heard    bool       // the pool has told a difficulty, or may have told the process before
-	restJobs bool       // see jobs
-	rules    *lineRules // nil: lines pass unchanged
-	own      *stratum.OwnRequests
+	pool        *pool
+	address     *poolAddress  // nil if the previous process did not hand it over
+	socket      *relay.Socket // nil: the connection is lost
+	tag         stratum.LinkTag
+	suffixed    bool       // the pool knows the workers by names with its suffix
+	heard       bool       // the pool has told a difficulty, or may have told the process before
+	restJobs    bool       // see jobs
+	rules       *lineRules // nil: lines pass unchanged
+	ownRequests *stratum.OwnRequests
 
 	// jobs are the latest jobs that the pool gave. restJobs: jobs that nobody
 	// recorded came from this link, because it was the only one then.
@@ -52,7 +52,7 @@ const firstTag stratum.LinkTag = 1
 // newLink makes the link in use out of a prepared one.
 func (s *Session) newLink(k *poolLink) *link {
 	n := &link{
-		pool: k.pool, address: k.address, socket: k.socket, suffixed: k.suffixed, rules: k.rules, own: k.unanswered(),
+		pool: k.pool, address: k.address, socket: k.socket, suffixed: k.suffixed, rules: k.rules, ownRequests: k.unanswered(),
 		tag:      firstTag,
 		endpoint: k.attempt.at, trial: k.attempt, jobSeen: s.manager.clock(),
 	}

@@ -23,7 +23,7 @@ var errLinkTooEarly = errors.New("it has a connection to a pool before its miner
 func (l *link) state(m *sessionManager, now uint32) linkState {
 	st := linkState{
 		FD: -1, Coin: l.pool.coin, Pool: m.otherPool(l.pool), Link: l.tag, Suffixed: l.suffixed,
-		Own: l.own.State(), Rules: l.rules.state(), Noted: !l.restJobs,
+		Own: l.ownRequests.State(), Rules: l.rules.state(), Noted: !l.restJobs,
 		FormerAnswers: int(l.formerAnswers), NoDifficulty: l.difficultyDue != nil,
 	}
 	if l.address != nil {
@@ -65,7 +65,7 @@ func (st *linkState) link(p *pool, now uint32) *link {
 		work.Job(now)
 	}
 	l := &link{
-		pool: p, tag: st.Link, suffixed: st.Suffixed, own: st.Own.Requests(), rules: st.Rules.rules(p),
+		pool: p, tag: st.Link, suffixed: st.Suffixed, ownRequests: st.Own.Requests(), rules: st.Rules.rules(p),
 		work: work, heard: !st.NoDifficulty,
 		jobs: stratum.NewJobTable(st.Jobs, st.Renamed, st.Generations, work.Latest()), restJobs: !st.Noted, formerAnswers: int32(st.FormerAnswers),
 	}

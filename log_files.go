@@ -46,7 +46,7 @@ type logFile struct {
 	header   []byte // not written yet
 	lines    lineWriter
 	size     uint64
-	made     time.Time
+	created  time.Time
 	looked   time.Time
 	away     bool      // the file is not in dir but in the directory for temporary files
 	retryDir time.Time // when dir is tried again
@@ -128,7 +128,7 @@ func (f *logFile) ready(n int) error {
 		} else {
 			f.dirFailed(err, now)
 		}
-	case f.size+uint64(n) >= glog.MaxSize && now.Format(logStamp) != f.made.Format(logStamp):
+	case f.size+uint64(n) >= glog.MaxSize && now.Format(logStamp) != f.created.Format(logStamp):
 		if file, path, away, err := f.find(now); err == nil {
 			f.use(file, path, away, now)
 		}
@@ -182,7 +182,7 @@ func (f *logFile) use(file *os.File, path string, away bool, now time.Time) {
 		f.previous = f.path
 	}
 	f.file, f.path, f.away = file, path, away
-	f.size, f.made, f.looked, f.lines = 0, now, now, lineWriter{}
+	f.size, f.created, f.looked, f.lines = 0, now, now, lineWriter{}
 	f.header = fmt.Appendf(nil, "Log file created at: %s\nRunning on machine: %s\nBinary: Built with %s %s for %s/%s\nPrevious log: %s\n"+
 		"Log line format: [IWEF]mmdd hh:mm:ss.uuuuuu threadid file:line] msg\n", now.Format("2006/01/02 15:04:05"),
 		f.host, runtime.Compiler, runtime.Version(), runtime.GOOS, runtime.GOARCH, f.previous)

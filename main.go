@@ -76,15 +76,15 @@ func run(args []string) (*processLog, error) {
 		return nil, err
 	}
 	d := &daemon{
-		args:   args,
-		log:    log,
-		stop:   make(chan os.Signal, 4),
-		again:  make(chan os.Signal, 1),
-		unused: make(chan os.Signal, 1),
+		args:            args,
+		log:             log,
+		stop:            make(chan os.Signal, 4),
+		upgradeRequests: make(chan os.Signal, 1),
+		hangups:         make(chan os.Signal, 1),
 	}
 	signal.Notify(d.stop, syscall.SIGTERM, syscall.SIGINT)
-	signal.Notify(d.unused, syscall.SIGHUP)
-	notifyUpgrade(d.again)
+	signal.Notify(d.hangups, syscall.SIGHUP)
+	notifyUpgrade(d.upgradeRequests)
 	raiseDescriptorLimit()
 	glog.Infof("stratumSwitcher version=%s pid=%d", version, os.Getpid())
 	if *runtimePath != "" {

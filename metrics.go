@@ -144,7 +144,7 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descBuild, 1, version, runtime.Version(), m.chain.String())
 	gauge(descServerID, float64(m.ids.server()))
 	gauge(descReady, oneIf(s.notReady() == ""))
-	gauge(descStarted, float64(m.made.UnixMilli())/1000)
+	gauge(descStarted, float64(m.created.UnixMilli())/1000)
 	gauge(descSessionsMax, float64(m.sessionsMax()))
 	for coin, p := range m.pools {
 		gauge(descPorts, float64(p.localPorts()), coin)
@@ -288,7 +288,7 @@ func (c *metricsCollector) collectPools(gauge, count addMetric) {
 			key := [2]string{p.coin, a.text}
 			l := all[key]
 			if l == nil {
-				l = &links{breaker: a.state(!p.ownExtranonce)}
+				l = &links{breaker: a.state(!p.picksExtranonce)}
 				all[key] = l
 			}
 			l.dials += p.links[i].dials.Load()
@@ -297,7 +297,7 @@ func (c *metricsCollector) collectPools(gauge, count addMetric) {
 			for about := range l.blamed {
 				l.blamed[about] += p.links[i].blamed[about].Load()
 			}
-			for _, ip := range a.ipStates(!p.ownExtranonce) {
+			for _, ip := range a.ipStates(!p.picksExtranonce) {
 				ips[[2]string{a.text, ip.IP}] = ip.Breaker
 			}
 			for reason := range l.failed {

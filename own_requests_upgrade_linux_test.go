@@ -21,7 +21,7 @@ func TestResumeLinkWithFormerIDs(t *testing.T) {
 	id, _ := o.Issue()
 	o.Expect(id)
 	s := &Session{}
-	if wire, ok := s.wireID(&link{own: o, tag: 1}, []byte("2147400000")); !ok || string(wire) != "2147400001" {
+	if wire, ok := s.wireID(&link{ownRequests: o, tag: 1}, []byte("2147400000")); !ok || string(wire) != "2147400001" {
 		t.Fatalf("sent as %s, %v", wire, ok)
 	}
 	text, err := json.Marshal(o.State())

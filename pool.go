@@ -36,9 +36,9 @@ type pool struct {
 	suffix    string         // second try for worker names that the pool refuses without it
 	addresses []*poolAddress // URL, then BackupURLs
 
-	ownExtranonce bool   // the pool picks the extranonce ("pool" coins)
-	worker        string // template of names; empty: none
-	password      string // for all workers; empty: the miners' own
+	picksExtranonce bool   // the pool picks the extranonce ("pool" coins)
+	worker          string // template of names; empty: none
+	password        string // for all workers; empty: the miners' own
 
 	links []linkCounts // by address
 }
@@ -56,7 +56,7 @@ func newPools(c *Config, h *health) (map[string]*pool, error) {
 	for coin, server := range c.StratumServerMap {
 		p := &pool{
 			coin: coin, server: server, suffix: server.UserSuffix,
-			ownExtranonce: server.ExtraNonce == extranonceOfPool, worker: server.Worker, password: server.Password,
+			picksExtranonce: server.ExtraNonce == extranonceOfPool, worker: server.Worker, password: server.Password,
 		}
 		for i, url := range server.urls() {
 			a, err := newPoolAddress(url, &server, h)
@@ -80,7 +80,7 @@ func (p *pool) has(a *poolAddress) bool { return slices.Contains(p.addresses, a)
 
 // sameAs reports whether a link to p can serve as a link to q.
 func (p *pool) sameAs(q *pool) bool {
-	return p.suffix == q.suffix && p.ownExtranonce == q.ownExtranonce && p.worker == q.worker && p.password == q.password && slices.EqualFunc(p.addresses, q.addresses, func(a, b *poolAddress) bool { return a.text == b.text && a.tls.is() == b.tls.is() })
+	return p.suffix == q.suffix && p.picksExtranonce == q.picksExtranonce && p.worker == q.worker && p.password == q.password && slices.EqualFunc(p.addresses, q.addresses, func(a, b *poolAddress) bool { return a.text == b.text && a.tls.is() == b.tls.is() })
 }
 
 // leadsTo reports whether one of the pool's addresses has e among its IPs.

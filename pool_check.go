@@ -50,10 +50,10 @@ type poolCheck struct {
 // checkedAddress is one address of StratumServerMap. Coins that would ask it the
 // same share it.
 type checkedAddress struct {
-	keys          []string // in the configuration
-	at            *poolAddress
-	ownExtranonce bool
-	main          bool // some coin has it as URL
+	keys            []string // in the configuration
+	at              *poolAddress
+	picksExtranonce bool
+	main            bool // some coin has it as URL
 }
 
 // checkPools asks all pools of a configuration and prints what they give.
@@ -97,8 +97,8 @@ func checkedAddresses(c *Config) ([]*checkedAddress, error) {
 		return nil, err
 	}
 	type question struct {
-		at  *poolAddress
-		own bool
+		at              *poolAddress
+		picksExtranonce bool
 	}
 	known := make(map[question]*checkedAddress)
 	var all []*checkedAddress
@@ -106,9 +106,9 @@ func checkedAddresses(c *Config) ([]*checkedAddress, error) {
 		p := pools[coin]
 		for i, at := range p.addresses {
 			key := urlKey(coin, i)
-			q := question{at, p.ownExtranonce}
+			q := question{at, p.picksExtranonce}
 			if known[q] == nil {
-				known[q] = &checkedAddress{at: at, ownExtranonce: p.ownExtranonce}
+				known[q] = &checkedAddress{at: at, picksExtranonce: p.picksExtranonce}
 				all = append(all, known[q])
 			}
 			known[q].keys = append(known[q].keys, key)
@@ -214,10 +214,10 @@ func ipsText(ips []netip.Addr, answered netip.Addr, named bool) string {
 func (q *poolCheck) ask(ctx context.Context, a *checkedAddress, ip netip.AddrPort) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, q.ipTimeout)
 	defer cancel()
-	d := poolCheckDialogue{check: q, ownExtranonce: a.ownExtranonce, subscribed: func() { time.AfterFunc(configureWait, cancel) }}
+	d := poolCheckDialogue{check: q, picksExtranonce: a.picksExtranonce, subscribed: func() { time.AfterFunc(configureWait, cancel) }}
 	connected, secured := false, ""
 	err := askPool(ctx, &poolQuestion{
-		addr: ip.String(), tls: a.at.tls, requests: q.requests(a.ownExtranonce), answered: d.answered,
+		addr: ip.String(), tls: a.at.tls, requests: q.requests(a.picksExtranonce), answered: d.answered,
 		connected: func() { connected = true },
 		secured:   func(state tls.ConnectionState) { secured = securedText(state) + ", " },
 	})
@@ -228,13 +228,13 @@ func (q *poolCheck) ask(ctx context.Context, a *checkedAddress, ip netip.AddrPor
 }
 
 // requests are what a miner's link would begin with, without a worker.
-func (q *poolCheck) requests(ownExtranonce bool) []byte {
+func (q *poolCheck) requests(picksExtranonce bool) []byte {
 	var b []byte
 	if q.chain == stratum.Bitcoin {
 		b = stratum.AppendConfigure(b, checkConfigureID, usualMask)
 	}
 	params := q.chain.PoolSubscribeParams(&stratum.Subscription{}, q.sessionID, netip.IPv4Unspecified())
-	if ownExtranonce {
+	if picksExtranonce {
 		params = params[:1]
 	}
 	return stratum.AppendRequest(b, stratum.OwnIDText(checkSubscribeID), "mining.subscribe", params...)
@@ -242,11 +242,11 @@ func (q *poolCheck) requests(ownExtranonce bool) []byte {
 
 // poolCheckDialogue is what one IP has answered so far.
 type poolCheckDialogue struct {
-	check         *poolCheck
-	ownExtranonce bool
-	subscribed    func()            // told when mining.subscribe is answered
-	given         string            // what the pool gives, in words; empty: not answered
-	configured    *stratum.Response // answer to mining.configure
+	check           *poolCheck
+	picksExtranonce bool
+	subscribed      func()            // told when mining.subscribe is answered
+	given           string            // what the pool gives, in words; empty: not answered
+	configured      *stratum.Response // answer to mining.configure
 }
 
 // answered reads one answer. It is done when both requests are answered.
@@ -261,7 +261,7 @@ func (d *poolCheckDialogue) answered(r *stratum.Response) (bool, error) {
 		if !stratum.NoError(r.Error) {
 			return true, &subscribeError{r}
 		}
-		given, err := d.check.given(r, d.ownExtranonce)
+		given, err := d.check.given(r, d.picksExtranonce)
 		if err != nil {
 			return true, err
 		}
@@ -273,8 +273,8 @@ func (d *poolCheckDialogue) answered(r *stratum.Response) (bool, error) {
 
 // given says what the answer to mining.subscribe gives, or why miners of this
 // configuration could not mine with it.
-func (q *poolCheck) given(r *stratum.Response, ownExtranonce bool) (string, error) {
-	if !ownExtranonce {
+func (q *poolCheck) given(r *stratum.Response, picksExtranonce bool) (string, error) {
+	if !picksExtranonce {
 		if err := q.chain.CheckPoolSubscribe(&stratum.Subscription{}, q.sessionID, r.Result); err != nil {
 			return "", err
 		}
@@ -284,12 +284,12 @@ func (q *poolCheck) given(r *stratum.Response, ownExtranonce bool) (string, erro
 	}
 	given, err := stratum.ParseGiven(r.Result)
 	if err != nil {
-		if !ownExtranonce && q.shape.X == "" {
+		if !picksExtranonce && q.shape.Extranonce1 == "" {
 			return "takes the switcher's extranonce, does not tell a size of extranonce2", nil
 		}
 		return "", err
 	}
-	if !ownExtranonce {
+	if !picksExtranonce {
 		_, err = q.shape.Fill(given.Size)
 		return fmt.Sprintf("takes the switcher's extranonce, extranonce2 of %d bytes", given.Size), err
 	}

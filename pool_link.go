@@ -83,11 +83,11 @@ type poolLink struct {
 
 	answersShares bool // the pool says that it answers an agent's binary shares
 
-	given     *stratum.GivenExtranonce // what the pool answered to subscribe
-	translate *stratum.Translation
-	rules     *lineRules // nil: lines go on as they are
-	changes   int        // of the extranonce
-	own       bool       // the miner must be given the pool's extranonce
+	given             *stratum.GivenExtranonce // what the pool answered to subscribe
+	translate         *stratum.Translation
+	rules             *lineRules // nil: lines go on as they are
+	changes           int        // of the extranonce
+	usePoolExtranonce bool       // the miner must be given the pool's extranonce
 
 	early   []byte // lines for the miner, in order
 	hasJob  bool
@@ -139,14 +139,14 @@ func (k *poolLink) sendHandshake() {
 		k.pending |= pendingConfigure
 	}
 	params := s.manager.chain.PoolSubscribeParams(s.subscription, s.id, s.addr.Addr())
-	if k.pool.ownExtranonce {
+	if k.pool.picksExtranonce {
 		params = params[:1] // as an ordinary miner would
 	}
 	k.subscribeID, _ = k.requests.Issue()
 	k.subscribedAt = time.Now()
 	b = stratum.AppendRequest(b, stratum.OwnIDText(k.subscribeID), "mining.subscribe", params...)
 	k.pending |= pendingSubscribe | pendingAuthorize
-	if !k.pool.ownExtranonce {
+	if !k.pool.picksExtranonce {
 		b = k.appendSuggestions(b)
 		b = k.appendAuthorize(b)
 	}

@@ -39,7 +39,7 @@ func (k *poolLink) answerLine(line []byte) {
 			k.fail(err)
 		} else {
 			k.attempt.subscribed()
-			if k.pool.ownExtranonce {
+			if k.pool.picksExtranonce {
 				k.authorizeNext()
 			}
 		}
@@ -59,11 +59,11 @@ func (k *poolLink) answerLine(line []byte) {
 // lines have to be changed.
 func (k *poolLink) subscribed(result json.RawMessage) error {
 	s := k.session
-	if !k.pool.ownExtranonce {
+	if !k.pool.picksExtranonce {
 		if err := s.manager.chain.CheckPoolSubscribe(s.subscription, s.id, result); err != nil {
 			return &extranonceError{err}
 		}
-		if s.shape.X == "" {
+		if s.shape.Extranonce1 == "" {
 			return nil
 		}
 	}
@@ -77,20 +77,20 @@ func (k *poolLink) subscribed(result json.RawMessage) error {
 // take notes the pool's extranonce.
 func (k *poolLink) take(given *stratum.GivenExtranonce) error {
 	k.session.lookAhead()
-	if k.pool.ownExtranonce {
+	if k.pool.picksExtranonce {
 		k.session.manager.sizes.saw(k.address, given.Size)
 	}
-	t, own, err := k.session.translationFor(k.pool, given)
+	t, usePoolExtranonce, err := k.session.translationFor(k.pool, given)
 	if err != nil {
 		return err
 	}
-	k.given, k.own, k.translate = given, own, t
+	k.given, k.usePoolExtranonce, k.translate = given, usePoolExtranonce, t
 	return nil
 }
 
 // extranonceChanged handles mining.set_extranonce. Jobs before it are void.
 func (k *poolLink) extranonceChanged(line []byte) {
-	if !k.pool.ownExtranonce {
+	if !k.pool.picksExtranonce {
 		k.fail(&extranonceError{k.session.extranonceRefused(line)})
 		return
 	}
@@ -154,7 +154,7 @@ func (k *poolLink) authorized(r *stratum.Response) {
 		}
 		k.pending &^= pendingAuthorize
 		k.answer = r
-		if k.pool.ownExtranonce {
+		if k.pool.picksExtranonce {
 			k.socket.Write(k.appendSuggestions(nil))
 		}
 		k.introduce()

@@ -59,7 +59,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setNextIndex(st.NextIndex)
 	m.resumed = st
 	m.lostInUpgrade = st.unreadable + st.dropped + int(lost.Load())
-	m.tidy.burst = int64(len(st.SessionDatas)) // they leave as much garbage as new ones
+	m.memory.burst = int64(len(st.SessionDatas)) // they leave as much garbage as new ones
 }
 
 // resumeOne takes over the session that ss describes.
@@ -199,8 +199,8 @@ func (s *Session) coinConfirmed(q *coins.Query, account string, err error) {
 	}
 }
 
-// goOn starts the resumed sessions. The loops must be running.
-func (m *sessionManager) goOn() {
+// startResumed starts the resumed sessions. The loops must be running.
+func (m *sessionManager) startResumed() {
 	for _, l := range m.loops {
 		l.Post(func() {
 			for _, s := range l.allSessions() {
@@ -321,7 +321,7 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	collect()
 	d.manager.sizes.start(sizesFile, st.Sizes)
 	d.manager.tunnels.begin()
-	d.manager.goOn() // before the coin source starts, so that no coin changes earlier
+	d.manager.startResumed() // before the coin source starts, so that no coin changes earlier
 	d.coins.Start(d.manager)
 	ln, err := d.listen(st)
 	if err != nil {
@@ -458,6 +458,6 @@ func (s *Session) takeEndpoint() {
 	}
 	s.link.pool.linksTo(s.link.address).taken.Store(true)
 	s.link.endpoint = s.link.address.endpoint(addr)
-	s.manager.health.stableTaken(s.account, s.link.endpoint, !s.link.pool.ownExtranonce)
+	s.manager.health.stableTaken(s.account, s.link.endpoint, !s.link.pool.picksExtranonce)
 	s.link.endpoint.jobAt.Store(s.manager.health.moment(time.Now()))
 }

@@ -78,8 +78,8 @@ type Session struct {
 	// workerIndex is nil while there are none.
 	workerIndex *workerIndex
 
-	shape    stratum.Shape            // what the miner was given
-	ownGiven *stratum.GivenExtranonce // the pool's extranonce that the miner was given, or nil
+	shape          stratum.Shape            // what the miner was given
+	poolExtranonce *stratum.GivenExtranonce // the pool's extranonce that the miner was given, or nil
 
 	// suggestions are the miner's mining.suggest_* requests, for each pool.
 	suggestions []suggestion

@@ -12,7 +12,7 @@ import (
 
 // dialer says on whose behalf the session dials p's addresses.
 func (s *Session) dialer(p *pool) dialer {
-	d := dialer{account: s.account, worker: s.auth.name.String(), new: s.phase == phaseRouting, served: s.served, session: !p.ownExtranonce}
+	d := dialer{account: s.account, worker: s.auth.name.String(), new: s.phase == phaseRouting, served: s.served, session: !p.picksExtranonce}
 	if s.subscription != nil {
 		d.userAgent = s.subscription.UserAgent
 	}

@@ -32,7 +32,7 @@ type agentWorkers struct {
 	wantsAnswers bool
 	next         uint32       // the agent's number of its next share
 	links        []*agentLink // links that have shares to answer or answers that wait
-	own          agentLink    // the switcher's answers to shares that no pool will answer
+	unrouted     agentLink    // the switcher's answers to shares that no pool will answer
 	holding      int          // how many answers wait
 	lastJob      int          // the last number given to a job in place of the pool's number
 }

@@ -46,9 +46,9 @@ func (s *Session) askCapabilities(line []byte) bool {
 	}
 	if stratum.AsksForAnswers(r) && !s.agent.wantsAnswers {
 		s.agent.wantsAnswers = true
-		if id, ok := s.link.own.Issue(); ok {
+		if id, ok := s.link.ownRequests.Issue(); ok {
 			s.link.socket.Write(stratum.AppendPoolCapabilities(nil, id))
-			s.link.own.ExpectCapabilities(id)
+			s.link.ownRequests.ExpectCapabilities(id)
 		}
 		if k := s.preparing(); k != nil && k.introduced {
 			k.askCapabilities()
@@ -83,12 +83,12 @@ func (s *Session) askTransactions(line []byte) bool {
 	if !ok || s.link.jobs.Unrenamed() {
 		return false
 	}
-	own, _ := s.link.jobs.Find(stratum.PlainID(line[at.Start:at.End]))
-	if own == nil {
+	poolJob, _ := s.link.jobs.Find(stratum.PlainID(line[at.Start:at.End]))
+	if poolJob == nil {
 		return false
 	}
 	id := slices.Clone(stratum.LineID(line))
-	s.link.socket.Write(stratum.PutJobID(slices.Clone(line), 0, own))
+	s.link.socket.Write(stratum.PutJobID(slices.Clone(line), 0, poolJob))
 	s.requests.Push(s.link.tag, id)
 	return true
 }

@@ -112,7 +112,7 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 		// The miner has left. sserver neither answers nor counts its shares.
 		flush()
 		s.countShare(s.link)
-		s.answerAgent(&w.own, number, stratum.StatusUnauthorized)
+		s.answerAgent(&w.unrouted, number, stratum.StatusUnauthorized)
 		return false
 	}
 	var buf [2 * 32]byte
@@ -128,7 +128,7 @@ func (s *Session) agentShare(message []byte, flush func()) (asItIs bool) {
 		if late {
 			s.countLate(lateLost)
 		}
-		s.answerAgent(&w.own, number, stratum.StatusUnknown)
+		s.answerAgent(&w.unrouted, number, stratum.StatusUnknown)
 		return false
 	}
 	to.socket.Write(message)
@@ -144,16 +144,16 @@ func (s *Session) routeAgentShare(message, job []byte) (to *link, late bool) {
 	if len(s.drains) == 0 && to.jobs.Unrenamed() && !s.countsLate() {
 		return to, false
 	}
-	own, here := to.jobs.Find(job)
+	poolJob, here := to.jobs.Find(job)
 	if !here {
 		var former *link
-		if former, own = s.formerLinkGiving(job); former != nil {
+		if former, poolJob = s.formerLinkGiving(job); former != nil {
 			to, late = former, s.lateMark(former) != 0
 		} else {
 			late = s.countsLate()
 		}
 	}
-	if number, ok := stratum.JobNumber(own); ok {
+	if number, ok := stratum.JobNumber(poolJob); ok {
 		message[stratum.AgentHeader] = number
 	}
 	return to, late
@@ -171,7 +171,7 @@ func (s *Session) agentShareSent(to *link, number uint32, late bool, d hashrate.
 	}
 	if l == nil {
 		s.countUnanswered(to, late)
-		s.answerAgent(&s.agent.own, number, stratum.StatusAccept)
+		s.answerAgent(&s.agent.unrouted, number, stratum.StatusAccept)
 		return
 	}
 	if l.answers && !l.proved && len(l.waiting) > 0 && s.manager.clock()-l.since >= agentSilence {
@@ -259,8 +259,8 @@ func (s *Session) releaseAgentAnswers() {
 	var out []byte
 	for w.holding > 0 {
 		var first *agentLink
-		if len(w.own.held) > 0 {
-			first = &w.own
+		if len(w.unrouted.held) > 0 {
+			first = &w.unrouted
 		}
 		for _, l := range w.links {
 			if len(l.held) > 0 && (first == nil || int32(l.held[0].Number-first.held[0].Number) < 0) {

@@ -134,11 +134,11 @@ func (d *drain) end() {
 // come.
 func (d *drain) lose() {
 	s := d.session
-	again := d.pool == s.link.pool && !s.numbersJobs()
-	if again {
+	samePool := d.pool == s.link.pool && !s.numbersJobs()
+	if samePool {
 		s.takeJobs(d)
 	}
-	if d.ending && !d.premature || again {
+	if d.ending && !d.premature || samePool {
 		d.end()
 		return
 	}
@@ -291,10 +291,10 @@ func (s *Session) routeShare(line []byte) bool {
 
 // formerLinkGiving returns the former link that gave the job, or nil, and the
 // pool's ID for the job if the miner knows it by another one.
-func (s *Session) formerLinkGiving(id []byte) (former *link, own []byte) {
+func (s *Session) formerLinkGiving(id []byte) (former *link, poolJob []byte) {
 	for _, d := range slices.Backward(s.drains) {
-		if own, ok := d.jobs.Find(id); ok {
-			return d.link, own
+		if poolJob, ok := d.jobs.Find(id); ok {
+			return d.link, poolJob
 		}
 	}
 	if s.link.restJobs {

@@ -344,7 +344,7 @@ func (s *Session) handleSubscribe(r *stratum.Request) {
 	}
 	if s.subscribe(s.manager.newSubscription(r.ParamList())) {
 		result := s.manager.chain.SubscribeResult(s.subscription, s.id)
-		if s.shape.X != "" {
+		if s.shape.Extranonce1 != "" {
 			result = s.shape.Result()
 		}
 		s.answer(r.ID, result)

@@ -56,7 +56,7 @@ func (s *Session) jobLimit() int {
 // jobCollides reports whether the miner knows another job by this ID: one of
 // another pool, or one of this pool that was renamed.
 func (s *Session) jobCollides(id, raw []byte) bool {
-	if own, ok := s.link.jobs.Find(id); ok && own != nil && !bytes.Equal(own, raw) {
+	if poolID, ok := s.link.jobs.Find(id); ok && poolID != nil && !bytes.Equal(poolID, raw) {
 		return true
 	}
 	return s.formerJob(id)
@@ -92,7 +92,7 @@ func (s *Session) otherID(raw []byte, number bool) []byte {
 
 // Agents know the jobs that were renamed for them by numbers from firstJobNumber to
 // lastJobNumber. Their shares have one byte for the job, and they take an ID that is
-// not a number for a job of their own.
+// not a number for a job of their poolID.
 const (
 	firstJobNumber = 10
 	lastJobNumber  = 255

@@ -112,11 +112,11 @@ func (s *Session) tryLink() {
 // nextAddress chooses an address and waits for the turn to dial it. It first
 // looks up a name that was not looked up lately.
 func (s *Session) nextAddress(l *linking) {
-	if s.agent != nil && l.pool.ownExtranonce {
+	if s.agent != nil && l.pool.picksExtranonce {
 		s.linkFailed(errAgentPool, finding{blame: blameSession}, evidenceSession)
 		return
 	}
-	if l.pool.ownExtranonce && !s.auth.name.Sendable() {
+	if l.pool.picksExtranonce && !s.auth.name.Sendable() {
 		s.linkFailed(errNameNotSendable, finding{blame: blameSession}, evidenceSession)
 		return
 	}

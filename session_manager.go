@@ -50,7 +50,7 @@ var defaultTiming = timing{
 // run on, the session IDs, the sub-accounts, the pools and the dial gate.
 type sessionManager struct {
 	config    *Config
-	made      time.Time
+	created   time.Time
 	chain     stratum.Chain
 	plan      extranoncePlan
 	sizes     *sizeSurvey      // nil: the plan has the size
@@ -79,9 +79,9 @@ type sessionManager struct {
 
 	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
 	fdLimit     int
-	tlsSides    int          // of a session that may be with TLS
-	tidy        memoryTidy   // belongs to the first loop
-	admitted    atomic.Int64 // miners' connections, from accept to close
+	tlsSides    int           // of a session that may be with TLS
+	memory      memoryRelease // belongs to the first loop
+	admitted    atomic.Int64  // miners' connections, from accept to close
 	draining    atomic.Int64
 	// portsToPools is how many connections to all pools together the local
 	// ports allow; 0 if unknown.
@@ -129,7 +129,7 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 	m := &sessionManager{
 		proxies:   proxies,
 		config:    c,
-		made:      time.Now(),
+		created:   time.Now(),
 		chain:     chain,
 		plan:      planExtranonce(c),
 		pools:     pools,
@@ -157,7 +157,7 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 	}
 	m.measurePorts()
 	for range runtime.GOMAXPROCS(0) {
-		l, err := newSessionLoop(m.made)
+		l, err := newSessionLoop(m.created)
 		if err != nil {
 			for _, l := range m.loops {
 				l.Close()

@@ -94,7 +94,7 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 		}
 		s.rolls(line)
 		s.countShare(s.link)
-		if s.link.rules != nil || s.link.own.Find(id) >= 0 {
+		if s.link.rules != nil || s.link.ownRequests.Find(id) >= 0 {
 			flush()
 			s.sendShare(s.link, line, nil, 0)
 			return false
@@ -144,7 +144,7 @@ func (s *Session) sendShare(to *link, line, poolJob []byte, late hashrate.Genera
 		to.socket.Write(line)
 	case !s.writeShare(to, line):
 		if aliased {
-			to.own.Take(wire)
+			to.ownRequests.Take(wire)
 		}
 		s.manager.notUnderstood.Add(1)
 		s.refuseShare(to, id, generation, stratum.ErrNotUnderstood)

@@ -30,9 +30,9 @@ type heldAnswer struct {
 // it is for a request of the switcher, or if it came on a former link and answers no
 // request.
 func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []byte {
-	id, tag, own := sc.ID(line), from.tag, from.own
+	id, tag, ownRequests := sc.ID(line), from.tag, from.ownRequests
 	var alias []byte
-	if r, ok := own.Take(id); ok {
+	if r, ok := ownRequests.Take(id); ok {
 		if r.Alias == nil {
 			if r.Configure && from == s.link {
 				s.configuredLate(line)
@@ -54,7 +54,7 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 	}
 	if at < 0 && alias == nil {
 		// ETHProxy pools send jobs as answers, and long ids are not kept.
-		if (from == s.link || len(id) > stratum.MaxRequestID) && !own.Issued(id) {
+		if (from == s.link || len(id) > stratum.MaxRequestID) && !ownRequests.Issued(id) {
 			return line
 		}
 		return nil
@@ -111,7 +111,7 @@ func (s *Session) releaseHeld() {
 
 // failRequests answers with an error each request that was lost with an ended link.
 func (s *Session) failRequests(ended *link) {
-	tag, own := ended.tag, ended.own
+	tag, ownRequests := ended.tag, ended.ownRequests
 	s.failAgentShares(tag)
 	if s.requests.Size() == 0 {
 		return
@@ -140,12 +140,12 @@ func (s *Session) failRequests(ended *link) {
 			// The answer to another link's request with this id has to come
 			// first.
 			s.countUnjudged(q.ClearShare(at)) // no pool has judged this share
-			line := s.dialect().AppendError(nil, own.MinersID(id), stratum.ErrPoolConnectionLost, server)
+			line := s.dialect().AppendError(nil, ownRequests.MinersID(id), stratum.ErrPoolConnectionLost, server)
 			s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), line})
 			at = next
 			continue
 		}
-		out = s.dialect().AppendError(out, own.MinersID(id), stratum.ErrPoolConnectionLost, server)
+		out = s.dialect().AppendError(out, ownRequests.MinersID(id), stratum.ErrPoolConnectionLost, server)
 		generation, share := q.Remove(at)
 		s.countUnjudged(generation, share)
 	}
@@ -159,7 +159,7 @@ func (s *Session) failRequests(ended *link) {
 // is the miner's id. It is another one while a request of the switcher with the same
 // id is unanswered. wireID reports false if no id is left.
 func (s *Session) wireID(to *link, id []byte) ([]byte, bool) {
-	o := to.own
+	o := to.ownRequests
 	if !o.Has(id) {
 		return id, true
 	}

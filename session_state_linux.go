@@ -37,7 +37,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		Phase:        shown.phase.String(),
 		Extranonce:   s.wantsExtranonce,
 		Shape:        s.shape,
-		OwnGiven:     s.ownGiven,
+		OwnGiven:     s.poolExtranonce,
 		MinerPartial: s.miner.Unconsumed(),
 		MinerUnsent:  s.miner.Unsent(),
 		MinerTunnel:  s.loop.endState(s.miner),
@@ -112,7 +112,7 @@ func resumeSession(m *sessionManager, l *sessionLoop, st *sessionState, version 
 	}
 	s.restoreShares(st)
 	fds := st.descriptors()
-	s.shape, s.ownGiven = st.Shape, st.OwnGiven
+	s.shape, s.poolExtranonce = st.Shape, st.OwnGiven
 	for _, h := range st.Held {
 		s.held = append(s.held, heldAnswer{h.Link, h.ID, h.Line})
 	}
@@ -148,7 +148,7 @@ func resumeSession(m *sessionManager, l *sessionLoop, st *sessionState, version 
 // checkShapes checks that pools and miners can have the extranonces of a state
 // file.
 func (ss *sessionState) checkShapes() error {
-	shapes := []stratum.GivenExtranonce{{Extranonce1: ss.Shape.X, Size: ss.Shape.Size}}
+	shapes := []stratum.GivenExtranonce{{Extranonce1: ss.Shape.Extranonce1, Size: ss.Shape.Size}}
 	if ss.OwnGiven != nil {
 		shapes = append(shapes, *ss.OwnGiven)
 	}
@@ -387,7 +387,7 @@ func (s *Session) restoreShares(st *sessionState) {
 // owed is how many shares the link in use has to answer, which is all that older
 // builds know.
 func (w *agentWorkers) sharesState(inUse *link) (st *agentSharesState, owed int) {
-	st = &agentSharesState{Registered: w.registered, WantsAnswers: w.wantsAnswers, Next: w.next, LastJob: w.lastJob, Held: w.own.held}
+	st = &agentSharesState{Registered: w.registered, WantsAnswers: w.wantsAnswers, Next: w.next, LastJob: w.lastJob, Held: w.unrouted.held}
 	for _, l := range w.links {
 		st.Links = append(st.Links, agentLinkState{l.tag, l.answers, l.proved, l.next, l.waiting, l.held})
 		if inUse != nil && l.tag == inUse.tag {
@@ -407,7 +407,7 @@ func (w *agentWorkers) restore(st *sessionState, now uint32) {
 		return
 	}
 	w.registered, w.wantsAnswers, w.next, w.lastJob = shares.Registered, shares.WantsAnswers, shares.Next, shares.LastJob
-	w.own.held = shares.Held
+	w.unrouted.held = shares.Held
 	w.holding = len(shares.Held)
 	for _, l := range shares.Links {
 		if len(l.Waiting) > maxAgentShares {

@@ -23,7 +23,7 @@ const (
 var errPoolSilent = errors.New("no job for too long")
 
 // clock is the time in seconds since the manager was made.
-func (m *sessionManager) clock() uint32 { return uint32(time.Since(m.made) / time.Second) }
+func (m *sessionManager) clock() uint32 { return uint32(time.Since(m.created) / time.Second) }
 
 // startSweeps begins the loop's rounds. Loop only.
 func (m *sessionManager) startSweeps(l *sessionLoop) {
@@ -36,7 +36,7 @@ func (m *sessionManager) startSweeps(l *sessionLoop) {
 func (m *sessionManager) sweep(l *sessionLoop) {
 	if l == m.loops[0] {
 		m.measurePorts()
-		m.tidy.look(m.linksMade.Load(), m.draining.Load())
+		m.memory.look(m.linksMade.Load(), m.draining.Load())
 		for why := range refusals {
 			m.logRefusals(why)
 		}
@@ -98,21 +98,21 @@ func (s *Session) getsNoJobs(silent, limit uint32) {
 	s.renewElsewhere()
 }
 
-// memoryTidy gives memory back to the system when a burst of new links is over:
+// memoryRelease gives memory back to the system when a burst of new links is over:
 // handshakes leave garbage, and an idle process has no reason to collect it.
-type memoryTidy struct {
+type memoryRelease struct {
 	seen  int64 // links made until the last check
 	burst int64 // new links and resumed sessions since memory was last given back
 }
 
-// tidyAfter is how many new links make a burst.
-const tidyAfter = 500
+// burstLinks is how many new links make a burst.
+const burstLinks = 500
 
-func (t *memoryTidy) look(links, draining int64) {
+func (t *memoryRelease) look(links, draining int64) {
 	fresh := links - t.seen
 	t.seen = links
 	t.burst += fresh
-	if fresh < tidyAfter/10 && draining < tidyAfter/10 && t.burst >= tidyAfter {
+	if fresh < burstLinks/10 && draining < burstLinks/10 && t.burst >= burstLinks {
 		t.burst = 0
 		go debug.FreeOSMemory()
 	}

@@ -77,7 +77,7 @@ func (s *Session) introduction(k *poolLink, first bool) []byte {
 		// Some agents ignore a mask that comes after this answer.
 		out = s.dialect().AppendForwarded(out, s.auth.id, k.answer)
 	}
-	out = s.tellExtranonce(out, k.given, k.own)
+	out = s.tellExtranonce(out, k.given, k.usePoolExtranonce)
 	return append(out, k.greeting(!first)...)
 }
 

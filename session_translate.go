@@ -208,13 +208,13 @@ func (s *Session) writeJob(line, told []byte) error {
 	return nil
 }
 
-// translationFor decides how to use the extranonce that a pool gave. own means
-// that the miner has to be given the pool's extranonce, because its size leaves
-// no room for a translation.
-func (s *Session) translationFor(p *pool, given *stratum.GivenExtranonce) (t *stratum.Translation, own bool, err error) {
+// translationFor decides how to use the extranonce that a pool gave.
+// usePoolExtranonce means that the miner has to get the pool's extranonce, because
+// its size leaves no room for a translation.
+func (s *Session) translationFor(p *pool, given *stratum.GivenExtranonce) (t *stratum.Translation, usePoolExtranonce bool, err error) {
 	shape := s.shape.Of(s.manager.chain, s.id)
-	if !p.ownExtranonce {
-		if strings.EqualFold(given.Extranonce1, shape.X) {
+	if !p.picksExtranonce {
+		if strings.EqualFold(given.Extranonce1, shape.Extranonce1) {
 			t, err = shape.Fill(given.Size)
 		} else {
 			// The pool took the whole session ID, of which the miner has only a
@@ -233,21 +233,21 @@ func (s *Session) translationFor(p *pool, given *stratum.GivenExtranonce) (t *st
 	return t, false, err
 }
 
-// tellExtranonce appends the line that makes the miner use the right extranonce:
-// the pool's if own is set, otherwise the one from its handshake. In most cases
-// the miner already uses it and nothing is appended.
-func (s *Session) tellExtranonce(b []byte, given *stratum.GivenExtranonce, own bool) []byte {
-	if own {
-		if s.ownGiven == nil || *s.ownGiven != *given {
-			s.ownGiven = given
+// tellExtranonce appends the line that makes the miner use the right extranonce: the
+// pool's, or the one from its handshake. In most cases the miner already uses it and
+// nothing is appended.
+func (s *Session) tellExtranonce(b []byte, given *stratum.GivenExtranonce, usePoolExtranonce bool) []byte {
+	if usePoolExtranonce {
+		if s.poolExtranonce == nil || *s.poolExtranonce != *given {
+			s.poolExtranonce = given
 			b = stratum.AppendSetExtranonce(b, *given)
 		}
 		return b
 	}
-	if s.ownGiven != nil {
-		s.ownGiven = nil
+	if s.poolExtranonce != nil {
+		s.poolExtranonce = nil
 		shape := s.shape.Of(s.manager.chain, s.id)
-		b = stratum.AppendSetExtranonce(b, stratum.GivenExtranonce{Extranonce1: shape.X, Size: shape.Size})
+		b = stratum.AppendSetExtranonce(b, stratum.GivenExtranonce(shape))
 	}
 	return b
 }
@@ -255,7 +255,7 @@ func (s *Session) tellExtranonce(b []byte, given *stratum.GivenExtranonce, own b
 // extranonceChanged handles mining.set_extranonce from the pool of the link in
 // use. It returns an error if the link cannot be used any more.
 func (s *Session) extranonceChanged(line []byte) error {
-	if s.link.rules == nil || !s.link.rules.pool.ownExtranonce {
+	if s.link.rules == nil || !s.link.rules.pool.picksExtranonce {
 		return s.extranonceRefused(line)
 	}
 	given, err := extranonceOf(line)
@@ -263,11 +263,11 @@ func (s *Session) extranonceChanged(line []byte) error {
 		return err
 	}
 	s.manager.sizes.saw(s.link.address, given.Size)
-	t, own, err := s.translationFor(s.link.rules.pool, given)
+	t, usePoolExtranonce, err := s.translationFor(s.link.rules.pool, given)
 	if err != nil {
 		return err
 	}
-	s.miner.Write(s.tellExtranonce(nil, given, own))
+	s.miner.Write(s.tellExtranonce(nil, given, usePoolExtranonce))
 	s.link.rules.next, s.link.rules.changed = t, true
 	glog.V(2).Infof("%s pool changed its extranonce coin=%q", s, s.link.pool.coin)
 	return nil

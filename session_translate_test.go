@@ -32,8 +32,8 @@ func TestTranslateAllocates(t *testing.T) {
 	job, share := notifyOf(1400), []byte(ownShare(1, "j", "aabbcc"))
 	out := make([]byte, 0, 8192)
 	for name, r := range map[string]*lineRules{
-		"plain name": linkRules(&pool{ownExtranonce: true}, false, tr, false),
-		"suffix":     linkRules(&pool{ownExtranonce: true, suffix: "btc"}, true, tr, true),
+		"plain name": linkRules(&pool{picksExtranonce: true}, false, tr, false),
+		"suffix":     linkRules(&pool{picksExtranonce: true, suffix: "btc"}, true, tr, true),
 		"template":   linkRules(&pool{worker: "{account}+{miner}"}, false, nil, false),
 	} {
 		if n := testing.AllocsPerRun(100, func() { out, _ = r.job(out[:0], job) }); n > 0 {

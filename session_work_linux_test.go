@@ -15,7 +15,7 @@ import (
 // from a build that did not know any.
 func TestWorkInTheStateOfALink(t *testing.T) {
 	p := &pool{coin: "btc", addresses: []*poolAddress{{text: "pool:1"}}, links: make([]linkCounts, 1)}
-	l := &link{pool: p, address: p.addresses[0], tag: 3, heard: true, own: stratum.NewOwnRequests()}
+	l := &link{pool: p, address: p.addresses[0], tag: 3, heard: true, ownRequests: stratum.NewOwnRequests()}
 	for i, d := range []hashrate.Difficulty{4, 4, 64} {
 		l.work.Tell(d, 100)
 		l.jobs.Add(fmt.Append(nil, i), nil, l.work.Job(100), stratum.MaxLinkJobs)

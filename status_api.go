@@ -142,7 +142,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	source := m.coinSourceStatus()
 	reply := statusReply{
 		Now: time.Now().Unix(), Host: s.host, UTCOffset: utcOffset(), Version: version, Chain: m.chain.String(), Listen: m.config.ListenAddr,
-		ServerID: int(m.ids.server()), Started: m.made.Unix(), NotReady: s.notReady(),
+		ServerID: int(m.ids.server()), Started: m.created.Unix(), NotReady: s.notReady(),
 		LastUpgrade: m.monitor.upgraded.Load(), PauseMS: m.monitor.pauseMS(), Upgrades: m.upgrades(),
 		SessionsMax: m.sessionsMax(), PortsShort: portShortages(m.pools, m.sessionsMax()), Phases: make(map[string]int), Surveyed: v.unix(),
 		Descriptors: openDescriptors(), DescLimit: m.fdLimit,
@@ -177,7 +177,7 @@ func (s *statusServer) serveStatus(w http.ResponseWriter, _ *http.Request) {
 		}
 		for i, a := range p.addresses {
 			row := addressReply{
-				Address: a.text, Breaker: a.state(!p.ownExtranonce).String(), IPs: a.ipStates(!p.ownExtranonce),
+				Address: a.text, Breaker: a.state(!p.picksExtranonce).String(), IPs: a.ipStates(!p.picksExtranonce),
 				Hashrate: rateReplies(poolRates[poolKey{p.coin, a.text}]),
 				Dials:    p.links[i].dials.Load(), Failures: p.links[i].failures(), Lost: p.links[i].lost.Load(),
 			}
@@ -309,15 +309,15 @@ func (r accountRow) shown() accountRow {
 
 // accountTable keeps the rows for a moment and serves all requests from them.
 type accountTable struct {
-	mu   sync.Mutex
-	made time.Time
-	rows []accountRow
+	mu      sync.Mutex
+	builtAt time.Time
+	rows    []accountRow
 }
 
 func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if time.Since(t.made) < accountsKeep {
+	if time.Since(t.builtAt) < accountsKeep {
 		return t.rows
 	}
 	accounts := m.accounts.all()
@@ -337,7 +337,7 @@ func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 		rows[i].work, rows[i].Unknown = w, w.totals.Unknown
 		rows[i].Troubles = m.accountTroubles(&rows[i], time.Now())
 	}
-	t.rows, t.made = rows, time.Now()
+	t.rows, t.builtAt = rows, time.Now()
 	return rows
 }
 

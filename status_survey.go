@@ -180,10 +180,10 @@ func (v *surveyor) get() *survey {
 	if time.Since(v.tried) < surveyKeep {
 		return v.last
 	}
-	made := v.manager.takeSurvey(v.stop)
+	fresh := v.manager.takeSurvey(v.stop)
 	v.tried = time.Now()
-	if made != nil {
-		v.last = made
+	if fresh != nil {
+		v.last = fresh
 	}
 	return v.last
 }

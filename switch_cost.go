@@ -289,8 +289,8 @@ func (st *switchState) sound() bool {
 	return min(st.Age, st.Took, st.Before, st.After) >= 0 && min(st.Moved, st.Failed) >= 0 && min(st.LostBefore, st.LostAfter) >= 0
 }
 
-// switches describes the switches whose cost is not told, for the next process.
-// From now on this one tells none, until goOn.
+// switches describes the switches whose cost has not been reported, for the next
+// process. This process reports no more costs unless resumeCosts is called.
 func (b *accountBook) switches() map[string]switchState {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -316,8 +316,8 @@ func (b *accountBook) switches() map[string]switchState {
 	return all
 }
 
-// goOn tells costs again after an upgrade that was undone.
-func (b *accountBook) goOn() {
+// resumeCosts makes this process report costs again, because the upgrade was undone.
+func (b *accountBook) resumeCosts() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.writtenDown = false

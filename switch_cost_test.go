@@ -234,7 +234,7 @@ func TestSwitchesGoThroughUpgrades(t *testing.T) {
 	if r := alice.costing.Load(); r == nil || r.after != 0 {
 		t.Error("the process that is replaced has told the cost")
 	}
-	book.goOn() // if the upgrade is undone
+	book.resumeCosts() // if the upgrade is undone
 	if book.writtenDown {
 		t.Error("costs are told no more after an upgrade that was undone")
 	}

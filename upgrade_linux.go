@@ -46,19 +46,19 @@ type upgradeSystem struct {
 // upgrader performs upgrades, one at a time. The goroutine that waits for
 // signals owns it.
 type upgrader struct {
-	manager       *sessionManager
-	config        *Config
-	log           *processLog
-	binary        string   // as started: a deploy by rename puts the new file there
-	args          []string // of this process, without the program's name
-	state         string   // path of runtime.json
-	system        upgradeSystem
-	stop          chan os.Signal // where the signals that end the process come
-	again         chan os.Signal // where SIGUSR2 comes
-	unused        chan os.Signal // where SIGHUP comes
-	serverIDOwner func() int64
-	limitedLogs   []*journal.LogLimits
-	files         fileSteps
+	manager         *sessionManager
+	config          *Config
+	log             *processLog
+	binary          string   // as started: a deploy by rename puts the new file there
+	args            []string // of this process, without the program's name
+	state           string   // path of runtime.json
+	system          upgradeSystem
+	stop            chan os.Signal // where the signals that end the process come
+	upgradeRequests chan os.Signal // where SIGUSR2 comes
+	hangups         chan os.Signal // where SIGHUP comes
+	serverIDOwner   func() int64
+	limitedLogs     []*journal.LogLimits
+	files           fileSteps
 }
 
 // newUpgrader notes the path of the binary. It must be called at start, before
@@ -92,7 +92,7 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 	}
 	return &upgrader{
 		manager: d.manager, config: d.config, log: d.log, binary: binary, args: d.args, state: state,
-		stop: d.stop, again: d.again, unused: d.unused,
+		stop: d.stop, upgradeRequests: d.upgradeRequests, hangups: d.hangups,
 		system:        upgradeSystem{exec: syscall.Exec, write: writeStateFile, now: time.Now},
 		serverIDOwner: owner, limitedLogs: limitedLogs,
 	}, nil
@@ -177,9 +177,9 @@ func (u *upgrader) replace(program *newProgram) error {
 	signal.Ignore(syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGUSR1)
 	defer func() {
 		signal.Reset(syscall.SIGUSR1)
-		signal.Notify(u.again, syscall.SIGUSR2)
-		if u.unused != nil {
-			signal.Notify(u.unused, syscall.SIGHUP)
+		signal.Notify(u.upgradeRequests, syscall.SIGUSR2)
+		if u.hangups != nil {
+			signal.Notify(u.hangups, syscall.SIGHUP)
 		}
 	}()
 	defer defaultActions(syscall.SIGTERM, syscall.SIGINT)()
@@ -268,7 +268,7 @@ func (m *sessionManager) freeze() {
 // thaw undoes freeze.
 func (m *sessionManager) thaw() {
 	m.frozen.Store(false)
-	m.accounts.goOn()
+	m.accounts.resumeCosts()
 	for _, l := range m.loops {
 		l.Start()
 	}

@@ -110,13 +110,13 @@ func TestUpgradeStepFails(t *testing.T) {
 				manager: sw.sessionManager, config: sw.config, binary: p.Binary,
 				args:  []string{"-config", filepath.Join(dir, "config.json"), "--runtime", "old.json", "-runtime=older.json"},
 				state: filepath.Join(dir, "runtime.json"), system: c.system,
-				stop: make(chan os.Signal, 4), again: make(chan os.Signal, 1), serverIDOwner: func() int64 { return 0 },
+				stop: make(chan os.Signal, 4), upgradeRequests: make(chan os.Signal, 1), serverIDOwner: func() int64 { return 0 },
 			}
 			if err := u.upgrade(); !errors.Is(err, failure) || !strings.HasPrefix(err.Error(), "undone") {
 				t.Fatalf("got %v", err)
 			}
 			defer signal.Stop(u.stop)
-			defer signal.Stop(u.again)
+			defer signal.Stop(u.upgradeRequests)
 			if now := caughtSignals(t); now&stops != caught&stops || caught&stops != stops {
 				t.Errorf("signals caught afterwards: %#x, before: %#x", now, caught)
 			}

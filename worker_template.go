@@ -40,7 +40,7 @@ func checkWorkerTemplate(template string) error {
 // knows it, unless the pool has a template or needs its suffix. A pool that picks
 // its own extranonce gets it as the miner wrote it, in templates too.
 func (p *pool) workerFor(name stratum.WorkerName, suffixed bool) string {
-	if p.ownExtranonce {
+	if p.picksExtranonce {
 		name = stratum.SplitWorker(name.AsSent())
 	}
 	switch {
@@ -70,4 +70,4 @@ func (p *pool) passwordFor(rest [][]byte) [][]byte {
 
 // renames says whether shares have to carry the name that was authorized, which
 // may not be the one the miner sends. Pools built for a switcher take any.
-func (p *pool) renames() bool { return p.worker != "" || p.ownExtranonce }
+func (p *pool) renames() bool { return p.worker != "" || p.picksExtranonce }

@@ -26,21 +26,21 @@ import (
 // Shape is what a miner was given when it subscribed. The zero value stands for
 // the chain's usual shape: the whole session ID and Extranonce2Size.
 type Shape struct {
-	X    string // extranonce1, hex
-	Size int    // of extranonce2, bytes
+	Extranonce1 string `json:"X"` // hex
+	Size        int    // of extranonce2, in bytes
 }
 
 // Of returns the shape, with the chain's usual shape in place of the zero value.
 func (e Shape) Of(chain Chain, id uint32) Shape {
-	if e.X == "" {
-		return Shape{X: chain.Extranonce(id), Size: Extranonce2Size}
+	if e.Extranonce1 == "" {
+		return Shape{Extranonce1: chain.Extranonce(id), Size: Extranonce2Size}
 	}
 	return e
 }
 
 // Result returns the result of the miner's mining.subscribe.
 func (e Shape) Result() []byte {
-	return fmt.Appendf(nil, `[[["mining.set_difficulty","%s"],["mining.notify","%s"]],"%s",%d]`, e.X, e.X, e.X, e.Size)
+	return fmt.Appendf(nil, `[[["mining.set_difficulty","%s"],["mining.notify","%s"]],"%s",%d]`, e.Extranonce1, e.Extranonce1, e.Extranonce1, e.Size)
 }
 
 // Translation says how the lines of one link are changed. All strings are hex.
@@ -62,12 +62,12 @@ func (e *SizeError) Error() string {
 // Translate returns the translation for a pool that has picked the extranonce1 p,
 // in hex, and the size of extranonce2.
 func (e Shape) Translate(p string, size int) (*Translation, error) {
-	needed := len(e.X)/2 + e.Size
+	needed := len(e.Extranonce1)/2 + e.Size
 	if size < needed {
 		return nil, &SizeError{size, needed}
 	}
 	padding := strings.Repeat("00", size-needed)
-	return &Translation{Coinb1: p + padding, Before: padding + e.X, Digits: 2 * e.Size}, nil
+	return &Translation{Coinb1: p + padding, Before: padding + e.Extranonce1, Digits: 2 * e.Size}, nil
 }
 
 // Fill returns the translation for a pool that took the session's extranonce and

@@ -39,14 +39,14 @@ type JobTable struct {
 // jobHead is the size of what is stored before a job's IDs.
 const jobHead = 3
 
-// Add adds the latest job. told is the ID that the miner knows. own is the pool's
+// Add adds the latest job. told is the ID that the miner knows. poolID is the pool's
 // ID, or nil if it is the same.
-func (t *JobTable) Add(told, own []byte, generation hashrate.Generation, limit int) {
-	if len(told) > MaxJobID+2 || len(own) > MaxJobID {
+func (t *JobTable) Add(told, poolID []byte, generation hashrate.Generation, limit int) {
+	if len(told) > MaxJobID+2 || len(poolID) > MaxJobID {
 		return
 	}
-	if last := t.b[t.last:]; len(last) == jobHead+len(told)+len(own) && int(last[0]) == len(told) &&
-		string(last[jobHead:jobHead+len(told)]) == string(told) && string(last[jobHead+len(told):]) == string(own) {
+	if last := t.b[t.last:]; len(last) == jobHead+len(told)+len(poolID) && int(last[0]) == len(told) &&
+		string(last[jobHead:jobHead+len(told)]) == string(told) && string(last[jobHead+len(told):]) == string(poolID) {
 		last[2] = byte(generation)
 		return // the pool has repeated its latest job
 	}
@@ -57,20 +57,20 @@ func (t *JobTable) Add(told, own []byte, generation hashrate.Generation, limit i
 		t.b = bytes.Clone(t.b) // it has grown while links drained
 	}
 	t.last = len(t.b)
-	t.b = append(t.b, byte(len(told)), byte(len(own)), byte(generation))
+	t.b = append(t.b, byte(len(told)), byte(len(poolID)), byte(generation))
 	t.b = append(t.b, told...)
-	t.b = append(t.b, own...)
+	t.b = append(t.b, poolID...)
 	t.count++
-	if len(own) > 0 {
+	if len(poolID) > 0 {
 		t.renamed++
 	}
 }
 
 // at reads the job at position i. next is the position of the next job.
-func (t *JobTable) at(i int) (told, own []byte, next int) {
+func (t *JobTable) at(i int) (told, poolID []byte, next int) {
 	told = t.b[i+jobHead:][:t.b[i]]
-	own = t.b[i+jobHead+len(told):][:t.b[i+1]]
-	return told, own, i + jobHead + len(told) + len(own)
+	poolID = t.b[i+jobHead+len(told):][:t.b[i+1]]
+	return told, poolID, i + jobHead + len(told) + len(poolID)
 }
 
 // generationAt returns the generation of the job at position i.
@@ -92,8 +92,8 @@ func (t *JobTable) Generation(id []byte) (g hashrate.Generation, ok bool) {
 func (t *JobTable) drop(n int) {
 	end := 0
 	for range n {
-		_, own, next := t.at(end)
-		if len(own) > 0 {
+		_, poolID, next := t.at(end)
+		if len(poolID) > 0 {
 			t.renamed--
 		}
 		end = next
@@ -104,19 +104,19 @@ func (t *JobTable) drop(n int) {
 }
 
 // Find reports whether the miner knows a job by this ID, which must have no
-// escapes. own is the pool's ID of the job, or nil if it is the same.
-func (t *JobTable) Find(id []byte) (own []byte, ok bool) {
+// escapes. poolID is the pool's ID of the job, or nil if it is the same.
+func (t *JobTable) Find(id []byte) (poolID []byte, ok bool) {
 	for i := 0; i < len(t.b); {
 		told, given, next := t.at(i)
 		if bytes.Equal(told, id) {
-			own, ok = given, true
+			poolID, ok = given, true
 		}
 		i = next
 	}
-	if len(own) == 0 {
-		own = nil
+	if len(poolID) == 0 {
+		poolID = nil
 	}
-	return own, ok
+	return poolID, ok
 }
 
 // Unrenamed reports whether the miner knows all jobs by the pool's IDs. This is
@@ -128,12 +128,12 @@ func (t *JobTable) Has(id []byte) bool {
 	return ok
 }
 
-// ToldFor returns the ID by which the miner knows the pool's job own. It returns
+// ToldFor returns the ID by which the miner knows the pool's job poolID. It returns
 // nil if that is the pool's ID.
-func (t *JobTable) ToldFor(own []byte) (told []byte) {
+func (t *JobTable) ToldFor(poolID []byte) (told []byte) {
 	for i := 0; i < len(t.b); {
 		id, given, next := t.at(i)
-		if len(given) > 0 && bytes.Equal(given, own) {
+		if len(given) > 0 && bytes.Equal(given, poolID) {
 			told = id
 		}
 		i = next
@@ -148,11 +148,11 @@ type RenamedJob struct{ Told, Own []byte }
 // from the pool's, and the generation of each job.
 func (t *JobTable) State() (ids []string, renamed []RenamedJob, generations []byte) {
 	for i := 0; i < len(t.b); {
-		told, own, next := t.at(i)
+		told, poolID, next := t.at(i)
 		ids = append(ids, string(told))
 		generations = append(generations, byte(t.generationAt(i)))
-		if len(own) > 0 {
-			renamed = append(renamed, RenamedJob{bytes.Clone(told), bytes.Clone(own)})
+		if len(poolID) > 0 {
+			renamed = append(renamed, RenamedJob{bytes.Clone(told), bytes.Clone(poolID)})
 		}
 		i = next
 	}
@@ -167,13 +167,13 @@ func NewJobTable(ids []string, renamed []RenamedJob, generations []byte, latest 
 		if len(generations) == len(ids) {
 			g = hashrate.Generation(generations[i])
 		}
-		var own []byte
+		var poolID []byte
 		for _, r := range renamed {
 			if string(r.Told) == id {
-				own = r.Own
+				poolID = r.Own
 			}
 		}
-		t.Add([]byte(id), own, g, MaxDrainJobs)
+		t.Add([]byte(id), poolID, g, MaxDrainJobs)
 	}
 	return t
 }
@@ -185,12 +185,12 @@ func (t *JobTable) Before(earlier *JobTable, given func(id []byte) bool, adopted
 	var all JobTable
 	for _, from := range []*JobTable{earlier, t} {
 		for i := 0; i < len(from.b); {
-			told, own, next := from.at(i)
+			told, poolID, next := from.at(i)
 			switch g := from.generationAt(i); {
 			case from == t:
-				all.Add(told, own, g, MaxDrainJobs)
+				all.Add(told, poolID, g, MaxDrainJobs)
 			case !given(told):
-				all.Add(told, own, adopted(g), MaxDrainJobs)
+				all.Add(told, poolID, adopted(g), MaxDrainJobs)
 			}
 			i = next
 		}
