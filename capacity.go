@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// How many sessions there may be: as many as descriptors and MaxSessions allow,
-// and no more than can have a connection to a pool. Each of these needs a local
-// port of its own among the connections to one IP and port.
+// The number of sessions is limited by the descriptors, by MaxSessions and by the
+// connections to pools that are possible. Each connection to the same IP and port
+// needs a local port of its own.
 
-// sessionsMax is how many sessions there may be now.
+// sessionsMax returns how many sessions there may be now.
 func (m *sessionManager) sessionsMax() int {
 	if ports := int(m.portsToPools.Load()); ports > 0 {
 		return min(m.maxSessions, ports)
@@ -19,8 +19,7 @@ func (m *sessionManager) sessionsMax() int {
 	return m.maxSessions
 }
 
-// measurePorts brings up to date how many connections the local ports allow to
-// all pools together.
+// measurePorts updates portsToPools.
 func (m *sessionManager) measurePorts() {
 	all := make(map[*endpoint]struct{})
 	known := true
@@ -33,15 +32,15 @@ func (m *sessionManager) measurePorts() {
 			}
 		}
 	}
-	if !known { // a name that was not looked up yet may have any number of IPs
+	if !known { // a name that was not looked up may have any number of IPs
 		m.portsToPools.Store(0)
 		return
 	}
 	m.portsToPools.Store(int64(localPorts() * len(all)))
 }
 
-// localPorts is how many connections the local ports allow to the pool's
-// addresses; 0 if that is not known. A name counts once before it is looked up.
+// localPorts returns how many connections to the pool's addresses the local ports
+// allow, or 0 if that is not known. A name that was not looked up counts as one IP.
 func (p *pool) localPorts() int {
 	all := make(map[*endpoint]struct{})
 	names := 0
@@ -57,8 +56,8 @@ func (p *pool) localPorts() int {
 	return localPorts() * (len(all) + names)
 }
 
-// portShortages gives the coins whose addresses have fewer local ports than
-// there may be sessions, with how many they have.
+// portShortages returns the coins for which the local ports allow fewer connections
+// than there may be sessions, with their numbers.
 func portShortages(pools map[string]*pool, sessions int) map[string]int {
 	short := make(map[string]int)
 	for coin, p := range pools {
@@ -69,8 +68,8 @@ func portShortages(pools map[string]*pool, sessions int) map[string]int {
 	return short
 }
 
-// shortageText is the end of the line that says where miners connect; empty if
-// there are ports enough.
+// shortageText returns the end of the log line "listening". It is empty if there are
+// enough ports.
 func shortageText(short map[string]int) string {
 	if len(short) == 0 {
 		return ""
@@ -82,7 +81,8 @@ func shortageText(short map[string]int) string {
 	return " local_ports_short=" + strings.Join(parts, ",")
 }
 
-// portWarnings says for each coin that is short of local ports what helps.
+// portWarnings returns a warning for each coin that is short of local ports, with
+// what helps.
 func portWarnings(pools map[string]*pool, sessions int) []string {
 	short := portShortages(pools, sessions)
 	var lines []string
@@ -93,8 +93,8 @@ func portWarnings(pools map[string]*pool, sessions int) []string {
 	return lines
 }
 
-// sessionLimit is how many sessions the descriptor limit and MaxSessions allow;
-// less than 1 if there is no room for any. A tunnel process has the same limit, and
+// sessionLimit returns how many sessions the descriptor limit and MaxSessions allow.
+// The result is less than 1 if there is no room for any. A tunnel process has the same limit, and
 // two descriptors for each connection with TLS.
 func sessionLimit(c *Config, descriptors int) int {
 	n := (descriptors - fdReserve - c.MaxPoolDials) / 2
@@ -121,7 +121,8 @@ func (c *Config) tlsSides() int {
 	return sides
 }
 
-// sessionRoom is how many sessions the limit of descriptors has room for.
+// sessionRoom returns how many sessions are possible with that limit of descriptors.
+// It returns an error if that is none.
 func sessionRoom(c *Config, limit int) (int, error) {
 	room := sessionLimit(c, limit)
 	if room < 1 {

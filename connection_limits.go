@@ -13,10 +13,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hostaddr"
 )
 
-// Connections over a limit are closed at once, before they cost a session. The
-// miner's own failover or its next try does the rest.
+// Connections over a limit are closed at once, before a session is created for them.
+// The miner then tries another server, or this one again.
 
-// refusal says why a connection was turned away.
+// refusal is the reason why a connection was turned away.
 type refusal uint8
 
 const (
@@ -50,8 +50,7 @@ func newConnectionLimits(c *Config) *connectionLimits {
 	}
 }
 
-// enter counts a session of addr if one more is allowed, and reports whether it
-// is.
+// enter counts a session of addr if one more is allowed. It reports whether it did.
 func (l *connectionLimits) enter(addr netip.Addr) bool {
 	key := hostaddr.Key(addr)
 	l.mu.Lock()
@@ -63,7 +62,7 @@ func (l *connectionLimits) enter(addr netip.Addr) bool {
 	return true
 }
 
-// enterAnyway counts a session that exists already, whatever the limit.
+// enterAnyway counts a session that exists already, regardless of the limit.
 func (l *connectionLimits) enterAnyway(addr netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,7 +78,7 @@ func (l *connectionLimits) leave(addr netip.Addr) {
 	}
 }
 
-// takeToken reports whether the rate lets one more connection in.
+// takeToken reports whether the rate allows one more connection.
 func (l *connectionLimits) takeToken(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,7 +108,7 @@ func (c *refusalCount) due(now time.Time) (n int64, last netip.AddrPort) {
 	return n, c.last
 }
 
-// turnedAway notes a connection that was refused. Any goroutine may call it.
+// turnedAway counts and logs a refused connection. Any goroutine may call it.
 func (m *sessionManager) turnedAway(why refusal, addr netip.AddrPort) {
 	c := &m.limits.refused[why]
 	c.total.Add(1)
@@ -187,8 +186,8 @@ func (m *sessionManager) dismiss(a admission, addr netip.AddrPort) {
 	}
 }
 
-// admitProxied counts the client address that a trusted proxy has reported.
-// Without a limit there is nothing to count.
+// admitProxied counts the client address that a trusted proxy has reported. It does
+// nothing if there is no limit per address.
 func (m *sessionManager) admitProxied(s *Session) bool {
 	if m.limits.perIP == 0 {
 		return true

@@ -8,7 +8,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 )
 
-// daemon holds what the running program consists of.
+// daemon holds the parts of the running program.
 type daemon struct {
 	args            []string       // of the program, for an upgrade
 	log             *processLog    // nil: the log library's own
@@ -16,7 +16,8 @@ type daemon struct {
 	upgradeRequests chan os.Signal // SIGUSR2
 	hangups         chan os.Signal // SIGHUP
 
-	// binary is where upgrades come from; empty: where this program did.
+	// binary is the path that upgrades are loaded from. Empty means the path of this
+	// program.
 	binary string
 
 	config  *Config
@@ -25,7 +26,7 @@ type daemon struct {
 	status  *statusServer
 }
 
-// start begins from nothing and serves until a signal ends it.
+// start starts without a former process and serves until a signal ends it.
 func (d *daemon) start(configPath string) error {
 	var err error
 	if d.config, err = loadConfig(configPath); err != nil {
@@ -97,7 +98,7 @@ func (d *daemon) prepareTLS(st *runtimeState) error {
 	return nil
 }
 
-// run waits for signals.
+// run handles signals until one of them ends the process.
 func (d *daemon) run() error {
 	up, err := newUpgrader(d)
 	if err != nil {

@@ -16,11 +16,11 @@ const (
 	stalledLooks = int(loopStall/loopBeatEvery) + 1
 )
 
-// loopWatch sees whether the loops work. A loop with nothing to do sleeps for
-// any length of time, so each is asked every second, by its mailbox.
+// loopWatch checks whether the loops work. A loop with nothing to do may sleep for
+// any time, so each loop gets a question in its mailbox every second.
 //
-// Time is counted in looks at the loops, not by the clock: a process that was
-// stopped, or a machine that slept, has not stood still.
+// Time is counted in checks and not by the clock, because loops do not hang when
+// the process is stopped or the machine sleeps.
 type loopWatch struct {
 	manager *sessionManager
 	every   time.Duration // loopBeatEvery; less in tests
@@ -29,10 +29,10 @@ type loopWatch struct {
 	beats []loopBeat // by loop
 }
 
-// loopBeat is what one loop was asked.
+// loopBeat is the question to one loop.
 type loopBeat struct {
-	asked  bool // and has not answered
-	missed int  // looks since then
+	asked  bool // the loop has a question that it has not answered
+	missed int  // how many checks have passed since then
 }
 
 func newLoopWatch(m *sessionManager) *loopWatch {
@@ -52,8 +52,8 @@ func (w *loopWatch) run(stop <-chan struct{}) {
 	}
 }
 
-// look counts what was not answered, and asks the others again. While an
-// upgrade has stopped the loops nothing is counted.
+// look counts a missed check for each loop that has not answered, and asks the other
+// loops again. It does nothing while an upgrade has stopped the loops.
 func (w *loopWatch) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -76,7 +76,7 @@ func (w *loopWatch) look() {
 	}
 }
 
-// stalled is which loop stands still, empty if none does.
+// stalled names a loop that hangs. It returns an empty string if there is none.
 func (w *loopWatch) stalled() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -19,9 +19,9 @@ import (
 )
 
 // init keeps the process's first thread for the main goroutine, which mostly waits
-// for signals. The kernel hands a signal for the process to that thread if it
-// can. One that waits for a file system that does not answer only hears SIGKILL,
-// and SIGTERM would be noticed when another thread happens to be signalled.
+// for signals. The kernel delivers a signal for the process to that thread if it can.
+// If the thread were waiting for a file system that does not answer, it would react
+// to nothing but SIGKILL, and SIGTERM could be delayed.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -32,8 +32,8 @@ func main() {
 	}
 }
 
-// run is the program: it returns when a signal ends it, or with the reason why
-// it cannot work. The log is nil if there is none yet.
+// run is the program. It returns when a signal ends it, or with the reason why it
+// cannot work. The log is nil if it was not started.
 func run(args []string) (*processLog, error) {
 	if len(args) == 1 && args[0] == tunnelArgument {
 		return nil, tunnel.Serve(tunnel.ControlFD, tunnelProgram())
@@ -45,7 +45,7 @@ func run(args []string) (*processLog, error) {
 	health := flag.Bool("healthcheck", false, "ask the running process whether it works, and exit: for a container's health check")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.CommandLine.Init(programName, flag.ContinueOnError)
-	flag.CommandLine.SetOutput(io.Discard) // a mistake is told in one line
+	flag.CommandLine.SetOutput(io.Discard) // a mistake is reported in one line
 	switch err := flag.CommandLine.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		printUsage(os.Stdout, flag.CommandLine)
@@ -62,8 +62,8 @@ func run(args []string) (*processLog, error) {
 	case *health:
 		return nil, healthcheck(*configPath, os.Stdout)
 	case *check:
-		// What a check has to say is for whoever runs it, and must not depend on
-		// the room on the disk of the log.
+		// The result of a check is for whoever runs it, and must not depend on the
+		// space on the disk of the log.
 		if err := flag.Set("logtostderr", "true"); err != nil {
 			return nil, err
 		}
@@ -93,8 +93,8 @@ func run(args []string) (*processLog, error) {
 	return log, d.start(*configPath)
 }
 
-// checkConfig is -check, and with askPools -check -pools. As the preflight of an
-// upgrade it also tries what the running process cannot do for its successor.
+// checkConfig implements -check and, with askPools, -check -pools. In the preflight of
+// an upgrade it also checks what the running process cannot check for its successor.
 func checkConfig(path string, askPools bool) error {
 	config, err := loadConfig(path)
 	if err != nil {

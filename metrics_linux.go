@@ -2,8 +2,8 @@ package main
 
 import "os"
 
-// openDescriptors counts this process's open files, -1 if it cannot be told
-// cheaply. Since Linux 6.2 the directory's size is the number.
+// openDescriptors returns how many files this process has open, or -1 if that cannot
+// be found out cheaply. Since Linux 6.2 it is the size of the directory.
 func openDescriptors() int {
 	info, err := os.Stat("/proc/self/fd")
 	if err != nil || info.Size() == 0 {

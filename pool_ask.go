@@ -55,9 +55,9 @@ func askPool(ctx context.Context, q *poolQuestion) error {
 	return readAnswers(stream, q.answered)
 }
 
-// readAnswers hands answers to answered until that is done with them. A pool may
-// send other lines between them, and a banner before, but not more than maxEarly
-// bytes in all.
+// readAnswers calls answered with each answer until that reports that it is done. A
+// pool may send a banner before and other lines between the answers, but not more
+// than maxEarly bytes in all.
 func readAnswers(from io.Reader, answered func(*stratum.Response) (done bool, err error)) error {
 	lines := bufio.NewReaderSize(io.LimitReader(from, maxEarly), stratum.MaxPoolLine)
 	for {

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// poolCheckTimeout bounds all that is done for one address.
+	// poolCheckTimeout bounds how long the check of one address takes.
 	poolCheckTimeout = 10 * time.Second
 	// poolChecksAtOnce is how many addresses are asked at a time.
 	poolChecksAtOnce = 8
@@ -30,7 +30,7 @@ const (
 	usualMask = 0x1fffe000
 )
 
-// The requests of a check, in order.
+// These are the ids of a check's requests, in the order in which they are sent.
 const (
 	checkConfigureID = stratum.FirstOwnID + iota
 	checkSubscribeID
@@ -47,8 +47,8 @@ type poolCheck struct {
 	ipTimeout time.Duration // for one of its IPs
 }
 
-// checkedAddress is one address of StratumServerMap. Coins that would ask it the
-// same share it.
+// checkedAddress is one address of StratumServerMap. Coins share it if they would
+// ask it the same.
 type checkedAddress struct {
 	keys            []string // in the configuration
 	at              *poolAddress
@@ -69,8 +69,8 @@ func checkPools(out io.Writer, c *Config) error {
 	return q.run(out, addresses)
 }
 
-// newPoolCheck makes the check of a configuration. It asks under a session ID
-// that comes last at a server, so it is no miner's.
+// newPoolCheck prepares the check of a configuration. It uses the session ID that a
+// server allocates last, so that no miner has the same.
 func newPoolCheck(c *Config) (*poolCheck, error) {
 	chain, err := stratum.ParseChain(c.ChainType)
 	if err != nil {
@@ -87,7 +87,8 @@ func newPoolCheck(c *Config) (*poolCheck, error) {
 	}, nil
 }
 
-// checkedAddresses are those of a configuration by coin, each coin's in order.
+// checkedAddresses returns the addresses of a configuration, sorted by coin and each
+// coin's in the configured order.
 func checkedAddresses(c *Config) ([]*checkedAddress, error) {
 	pools, err := newPools(c, newHealth())
 	if err != nil {
@@ -118,8 +119,8 @@ func checkedAddresses(c *Config) ([]*checkedAddress, error) {
 	return all, nil
 }
 
-// run prints a line for each address, in order, and fails if one that is the URL
-// of a coin does. A coin whose backup fails has a pool still.
+// run prints a line for each address, in order. It returns an error if the URL of a
+// coin fails. If only a backup fails, the coin still has a pool.
 func (q *poolCheck) run(out io.Writer, addresses []*checkedAddress) error {
 	turns := make(chan struct{}, poolChecksAtOnce)
 	type outcome struct {
@@ -227,7 +228,7 @@ func (q *poolCheck) ask(ctx context.Context, a *checkedAddress, ip netip.AddrPor
 	return "", askProblem(err, connected, a.at.tls != nil && secured == "", q.ipTimeout)
 }
 
-// requests are what a miner's link would begin with, without a worker.
+// requests returns the first requests of a miner's link, without a worker.
 func (q *poolCheck) requests(picksExtranonce bool) []byte {
 	var b []byte
 	if q.chain == stratum.Bitcoin {
@@ -240,7 +241,7 @@ func (q *poolCheck) requests(picksExtranonce bool) []byte {
 	return stratum.AppendRequest(b, stratum.OwnIDText(checkSubscribeID), "mining.subscribe", params...)
 }
 
-// poolCheckDialogue is what one IP has answered so far.
+// poolCheckDialogue holds what one IP has answered so far.
 type poolCheckDialogue struct {
 	check           *poolCheck
 	picksExtranonce bool
@@ -249,7 +250,7 @@ type poolCheckDialogue struct {
 	configured      *stratum.Response // answer to mining.configure
 }
 
-// answered reads one answer. It is done when both requests are answered.
+// answered reads one answer. It reports whether both requests are answered.
 func (d *poolCheckDialogue) answered(r *stratum.Response) (bool, error) {
 	id, ok := stratum.OwnIDOf(r.ID)
 	switch {
@@ -271,8 +272,8 @@ func (d *poolCheckDialogue) answered(r *stratum.Response) (bool, error) {
 	return d.given != "" && (d.configured != nil || d.check.chain != stratum.Bitcoin), nil
 }
 
-// given says what the answer to mining.subscribe gives, or why miners of this
-// configuration could not mine with it.
+// given describes what the answer to mining.subscribe gives. It returns an error if
+// miners of this configuration could not mine with that.
 func (q *poolCheck) given(r *stratum.Response, picksExtranonce bool) (string, error) {
 	if !picksExtranonce {
 		if err := q.chain.CheckPoolSubscribe(&stratum.Subscription{}, q.sessionID, r.Result); err != nil {
@@ -300,7 +301,7 @@ func (q *poolCheck) given(r *stratum.Response, picksExtranonce bool) (string, er
 	return fmt.Sprintf("picks extranonce1 of %d bytes, extranonce2 of %d bytes", len(given.Extranonce1)/2, given.Size), err
 }
 
-// rolling says whether the pool knows version rolling.
+// rolling describes whether the pool supports version rolling.
 func (d *poolCheckDialogue) rolling() string {
 	switch {
 	case d.check.chain != stratum.Bitcoin:
@@ -314,7 +315,7 @@ func (d *poolCheckDialogue) rolling() string {
 	return "no version rolling"
 }
 
-// askProblem says in words why an IP did not answer.
+// askProblem describes why an IP did not answer.
 func askProblem(err error, connected, handshaking bool, timeout time.Duration) error {
 	late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 	switch {

@@ -17,8 +17,8 @@ const raceDelay = 500 * time.Millisecond
 // connection. It belongs to the link it is for.
 type poolDial struct {
 	link    *poolLink
-	ips     []*endpoint // not tried yet
-	tries   []dialTry   // under way
+	ips     []*endpoint // IPs that were not tried yet
+	tries   []dialTry   // tries that are under way
 	timer   *relay.Timer
 	failure error // of the last try that failed
 	found   finding

@@ -11,22 +11,23 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// refusedError: the pool refused the worker both with and without suffix.
+// refusedError means that the pool refused the worker both with and without suffix.
 type refusedError struct{ answer *stratum.Response }
 
 func (e *refusedError) Error() string {
 	return fmt.Sprintf("pool refused the worker: %s", stratum.Clip(stratum.OrNull(e.answer.Error)))
 }
 
-// subscribeError: the pool refused the user agent, or refuses everybody.
+// subscribeError means that the pool refused the user agent, or that it refuses
+// everybody.
 type subscribeError struct{ answer *stratum.Response }
 
 func (e *subscribeError) Error() string {
 	return fmt.Sprintf("pool refused to subscribe: %s", stratum.Clip(e.answer.Error))
 }
 
-// extranonceError: the pool gave another extranonce than the session's, which
-// the coin's pool must take.
+// extranonceError means that the pool gave another extranonce than the session's,
+// although it has to take that one.
 type extranonceError struct{ err error }
 
 func (e *extranonceError) Error() string { return e.err.Error() }

@@ -15,7 +15,7 @@ import (
 // namesAtOnce is how many of the pools' names are looked up at a time at start.
 const namesAtOnce = 8
 
-// lookupIPs asks the resolver for a pool's IPs, of which it takes maxPoolIPs.
+// lookupIPs asks the resolver for a pool's IPs and returns at most maxPoolIPs.
 func lookupIPs(ctx context.Context, host string) ([]netip.Addr, error) {
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err == nil && len(found) == 0 {
@@ -24,10 +24,10 @@ func lookupIPs(ctx context.Context, host string) ([]netip.Addr, error) {
 	return found[:min(len(found), maxPoolIPs)], err
 }
 
-// warnOfUnknownNames has a warning for each pool whose name cannot be looked up
-// now: mostly it is mistyped, and without this the first miner would find out.
-// What is found is not kept, and what is not found is not held against the pool:
-// a name server may come up after the switcher.
+// warnOfUnknownNames warns of each pool whose name cannot be looked up now. In most
+// cases the name is mistyped, and otherwise the first miner would find out. The
+// results are not kept and not held against the pools, because a name server may
+// start after the switcher.
 func warnOfUnknownNames(pools map[string]*pool, lookup func(ctx context.Context, host string) ([]netip.Addr, error), warn func(format string, args ...any)) {
 	users := make(map[*poolAddress][]string)
 	for _, p := range pools {
@@ -59,7 +59,7 @@ func warnOfUnknownNames(pools map[string]*pool, lookup func(ctx context.Context,
 	asking.Wait()
 }
 
-// lookupProblem says in words why a name could not be looked up.
+// lookupProblem describes why a name could not be looked up.
 func lookupProblem(err error) string {
 	e, ok := errors.AsType[*net.DNSError](err)
 	switch {

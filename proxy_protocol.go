@@ -11,14 +11,15 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 )
 
-// A load balancer in front says by the PROXY protocol, version 1 or 2, who the
-// miner is: one header before the miner's first byte. It is believed from
-// TrustedProxies only; from anyone else it is no Stratum.
+// A load balancer reports the miner's address by the PROXY protocol, version 1 or 2:
+// it sends a header before the miner's first byte. The header is accepted only from
+// TrustedProxies. From anybody else it is treated as a connection that is not
+// Stratum.
 
 const (
 	maxProxyV1 = 107     // "\r\n" included, by the protocol
-	maxProxyV2 = 4 << 10 // with all it may tell beside the addresses
-	proxyV2Len = 16      // of the part before the addresses
+	maxProxyV2 = 4 << 10 // including optional fields after the addresses
+	proxyV2Len = 16      // size of the part before the addresses
 )
 
 var (
@@ -45,7 +46,7 @@ func parseNetworks(texts []string) ([]netip.Prefix, error) {
 	return networks, nil
 }
 
-// trusts says whether a peer may tell who the miner is.
+// trusts reports whether a peer is a trusted proxy.
 func (m *sessionManager) trusts(peer netip.Addr) bool {
 	for _, n := range m.proxies {
 		if n.Contains(peer.Unmap()) {
@@ -55,8 +56,8 @@ func (m *sessionManager) trusts(peer netip.Addr) bool {
 	return false
 }
 
-// proxyHeaderSize returns the length of the PROXY header b begins with: 0 if it
-// begins with none, -1 if more bytes are needed to tell.
+// proxyHeaderSize returns the length of the PROXY header at the beginning of b. It
+// returns 0 if there is none, and -1 if more bytes are needed to decide.
 func proxyHeaderSize(b []byte) (int, error) {
 	switch {
 	case bytes.HasPrefix(b, proxyV1Start):
@@ -86,8 +87,8 @@ func proxyHeaderSize(b []byte) (int, error) {
 	return 0, nil
 }
 
-// parseProxyHeader gives the miner's address; ok is false if the header says
-// that the proxy speaks for itself.
+// parseProxyHeader returns the miner's address. ok is false if the connection is one
+// of the proxy itself.
 func parseProxyHeader(header []byte) (miner netip.AddrPort, ok bool, err error) {
 	h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(header)))
 	if err != nil {
@@ -101,8 +102,8 @@ func parseProxyHeader(header []byte) (miner netip.AddrPort, ok bool, err error) 
 	return netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), true, nil
 }
 
-// takeProxyHeader consumes the header of a trusted proxy, if b begins with one.
-// It returns how many bytes that were, or -1 if more are needed.
+// takeProxyHeader reads the header of a trusted proxy if b begins with one. It
+// returns the length of the header, or -1 if more bytes are needed.
 func (s *Session) takeProxyHeader(b []byte) (int, error) {
 	size, err := proxyHeaderSize(b)
 	if err != nil || size <= 0 {

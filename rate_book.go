@@ -10,37 +10,37 @@ import (
 )
 
 const (
-	// advanceEvery is how often the averages move on.
+	// advanceEvery is how often the averages are advanced.
 	advanceEvery = 10 * time.Second
 
-	// absentKept is how long the averages of a sub-account without miners, or of
-	// a pool that is no longer configured, are kept: after that nothing is left
-	// of them. maxAbsent is how many sub-accounts there may be of these; miners
-	// choose their names.
+	// absentKept is how long the averages of a sub-account without miners, or of a
+	// pool that is no longer configured, are kept. After that time they are zero.
+	// maxAbsent bounds how many sub-accounts without miners are kept, because
+	// miners choose their names.
 	absentKept = 24 * time.Hour
 	maxAbsent  = 4096
 
-	// maxClock is far beyond what the common clock can show.
+	// maxClock is far beyond any time of the common clock.
 	maxClock = 100 * 365 * 24 * time.Hour
 )
 
 // rateBook has the hashrates of all coins, pool addresses and sub-accounts. The sum
-// over coins is that over sub-accounts, whatever comes and goes: a sub-account
-// whose miners have left keeps its past, and what is too much of that is added up.
-// Any goroutine may use it. Its own, run, moves the averages on.
+// over the coins always equals the sum over the sub-accounts: a sub-account whose
+// miners have left keeps its past, and the oldest of these are added up. Any goroutine
+// may use the book. Its own goroutine, run, advances the averages.
 type rateBook struct {
 	began time.Time // by the process's clock
 	stop  chan struct{}
 	done  chan struct{} // closed when run has returned; nil if it was not started
 
 	mu    sync.Mutex
-	since time.Duration // the common clock at began; the process before had it until then
+	since time.Duration // the common clock at began, continued from the former process
 	coins map[string]*coinRates
-	// pools are by coin and address. Several may be configured alike, one after
-	// the other: then their counts are added up.
+	// pools has the pool addresses of each coin. If several configurations had the
+	// same one, their counts are added up.
 	pools    map[poolKey]*poolRates
 	accounts map[string]*accountRates
-	absent   *hashrate.Averages // what is left of those that are not there any more
+	absent   *hashrate.Averages // sum of the sub-accounts that were removed from accounts
 }
 
 type poolKey struct{ coin, address string }
@@ -65,8 +65,8 @@ func (p *poolRates) totals() (t hashrate.Totals) {
 type accountRates struct {
 	shares   hashrate.Counter
 	averages *hashrate.Averages
-	here     bool          // it has miners
-	left     time.Duration // when the last one left
+	here     bool          // the sub-account has miners
+	left     time.Duration // when the last miner left
 }
 
 func newRateBook() *rateBook {
@@ -78,10 +78,10 @@ func newRateBook() *rateBook {
 	return b
 }
 
-// clock is the time that all averages have in common. mu is held.
+// clock returns the common clock of all averages. mu is held.
 func (b *rateBook) clock() time.Duration { return b.since + time.Since(b.began) }
 
-// start has the averages move on until close.
+// start advances the averages until close is called.
 func (b *rateBook) start() {
 	b.done = make(chan struct{})
 	go b.run()
@@ -108,7 +108,7 @@ func (b *rateBook) close() {
 	}
 }
 
-// adopt counts what pools' addresses get.
+// adopt makes the book count the shares of pools.
 func (b *rateBook) adopt(pools map[string]*pool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -127,7 +127,7 @@ func (b *rateBook) adopt(pools map[string]*pool) {
 	}
 }
 
-// coin returns a coin's hashrates, and makes them if it is new. mu is held.
+// coin returns a coin's hashrates and creates them if needed. mu is held.
 func (b *rateBook) coin(name string, now time.Duration) *coinRates {
 	c := b.coins[name]
 	if c == nil {
@@ -150,8 +150,8 @@ func (b *rateBook) comes(name string) *hashrate.Counter {
 	return &a.shares
 }
 
-// leaves notes that a sub-account's last miner has gone. Nobody counts with its
-// counter any more until it comes again.
+// leaves records that a sub-account's last miner has gone. Its counter is not used
+// until comes is called again.
 func (b *rateBook) leaves(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -160,7 +160,7 @@ func (b *rateBook) leaves(name string) {
 	}
 }
 
-// advance moves all averages on to now.
+// advance advances all averages to now.
 func (b *rateBook) advance() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -193,7 +193,7 @@ func (b *rateBook) advanceTo(now time.Duration) {
 	}
 	b.absent.Advance(now, hashrate.Totals{})
 	slices.SortFunc(absent, func(x, y string) int {
-		return cmp.Compare(b.accounts[y].left, b.accounts[x].left) // the last to leave first
+		return cmp.Compare(b.accounts[y].left, b.accounts[x].left) // the latest to leave comes first
 	})
 	for i, name := range absent {
 		if a := b.accounts[name]; i >= maxAbsent || now-a.left > absentKept {
@@ -203,13 +203,13 @@ func (b *rateBook) advanceTo(now time.Duration) {
 	}
 }
 
-// isOver reports whether nothing is left of an average.
+// isOver reports whether an average has become zero.
 func isOver(a *hashrate.Averages) bool {
 	perSecond, known := a.Rate(hashrate.Day).Value()
 	return known && perSecond == 0
 }
 
-// coinTotals are the coins' counts of this process. mu is held.
+// coinTotals returns the coins' counts of this process. mu is held.
 func (b *rateBook) coinTotals() map[string]hashrate.Totals {
 	totals := make(map[string]hashrate.Totals)
 	for key, p := range b.pools {
@@ -220,14 +220,14 @@ func (b *rateBook) coinTotals() map[string]hashrate.Totals {
 	return totals
 }
 
-// byCoin are the coins' counts of this process.
+// byCoin returns the coins' counts of this process.
 func (b *rateBook) byCoin() map[string]hashrate.Totals {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.coinTotals()
 }
 
-// rates are the hashrates over each window.
+// rates returns the hashrate over each window.
 type rates [hashrate.Windows]hashrate.Rate
 
 func ratesOf(a *hashrate.Averages) (r rates) {
@@ -237,7 +237,7 @@ func ratesOf(a *hashrate.Averages) (r rates) {
 	return r
 }
 
-// coinRates are the hashrates of all coins, as of the last step.
+// coinRates returns the hashrates of all coins, as of the last step.
 func (b *rateBook) coinRates() map[string]rates {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -259,7 +259,7 @@ func (b *rateBook) poolRates() map[poolKey]rates {
 	return all
 }
 
-// accountRates are those of all sub-accounts with miners here, and their counts.
+// accountRates returns the hashrates and counts of all sub-accounts with miners here.
 func (b *rateBook) accountRates() map[string]accountWork {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -272,7 +272,7 @@ func (b *rateBook) accountRates() map[string]accountWork {
 	return all
 }
 
-// accountWork is what one sub-account has done.
+// accountWork holds the hashrates and counts of one sub-account.
 type accountWork struct {
 	rates  rates
 	totals hashrate.Totals
@@ -308,8 +308,8 @@ func (b *rateBook) dayChart() dayChart {
 	return chart
 }
 
-// ratesState is the book in runtime.json. Counters begin anew in the next process,
-// averages go on.
+// ratesState is the book in runtime.json. In the next process counters begin anew and
+// averages continue.
 type ratesState struct {
 	Clock    time.Duration
 	Coins    map[string]hashrate.AveragesState
@@ -320,7 +320,7 @@ type ratesState struct {
 	Absent   hashrate.AveragesState
 }
 
-// state describes the book at this moment.
+// state describes the book for the next process.
 func (b *rateBook) state() *ratesState {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -349,9 +349,9 @@ func (b *rateBook) state() *ratesState {
 	return st
 }
 
-// resume goes on where the process before has stopped. pause is how long that is
-// ago, negative if nobody knows. No miner may be there yet; it takes nil, of a
-// build without hashrates.
+// resume continues the book of the former process. pause is how long ago that process
+// stopped, or negative if it is not known. No session may have joined yet. st is nil if
+// the former process was a build without hashrates.
 func (b *rateBook) resume(st *ratesState, pause time.Duration) {
 	if st == nil || st.Clock < 0 || st.Clock > maxClock {
 		return

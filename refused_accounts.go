@@ -9,14 +9,14 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// maxRefusedAccounts bounds how many sub-accounts have lines of their own. Any
-// name that a miner sends may be one; the rest is counted together.
+// maxRefusedAccounts bounds how many sub-accounts have log lines of their own,
+// because miners may send any name. The others are counted together.
 const maxRefusedAccounts = 256
 
-// refusedAccounts tells operators of sub-accounts whose miners are all refused,
-// because their coin is not in StratumServerMap: once a minute for each, with how
-// many miners came and where the last one came from. Any goroutine may use it;
-// the zero value is ready.
+// refusedAccounts logs the sub-accounts whose miners are all refused because their
+// coin is not in StratumServerMap. Each has at most one line a minute, with the number
+// of miners and the address of the last one. Any goroutine may use it. The zero value
+// is ready to use.
 type refusedAccounts struct {
 	mu       sync.Mutex
 	accounts map[string]*refusedAccount
@@ -24,13 +24,13 @@ type refusedAccounts struct {
 
 type refusedAccount struct {
 	coin   string
-	count  int // since logged
+	count  int // miners since the last line
 	last   netip.AddrPort
 	logged time.Time
 }
 
-// note counts a miner that was refused. It returns the line to log, empty if
-// there is none to log now.
+// note counts a miner that was refused. It returns the line to log, or an empty
+// string if none is due.
 func (r *refusedAccounts) note(account, coin string, addr netip.AddrPort, now time.Time) (line string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -52,8 +52,8 @@ func (r *refusedAccounts) note(account, coin string, addr netip.AddrPort, now ti
 	return a.line(account, now)
 }
 
-// due returns the lines of miners that were counted and not told of, and forgets
-// the accounts that nobody came for.
+// due returns the lines about miners that were counted but not logged yet. It
+// forgets the accounts that no miner has used since their last line.
 func (r *refusedAccounts) due(now time.Time) (lines []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -17,18 +17,20 @@ import (
 type sessionPhase uint8
 
 const (
-	// phaseHandshaking: the miner has not named its sub-account yet.
+	// phaseHandshaking means that the miner has not named its sub-account yet.
 	phaseHandshaking sessionPhase = iota
-	// phaseRouting: the coin is asked for, then the first pool link prepared.
+	// phaseRouting means that the session asks for its coin and then prepares its
+	// first pool link.
 	phaseRouting
-	// phaseRelaying: lines go between miner and pool.
+	// phaseRelaying means that lines pass between miner and pool.
 	phaseRelaying
-	// phaseSwitching: as relaying, and a link to another pool is prepared.
+	// phaseSwitching is like phaseRelaying, but a link to another pool is also being
+	// prepared.
 	phaseSwitching
-	// phaseReconnecting: the pool was lost; the miner is not read from, and a
-	// new link is prepared.
+	// phaseReconnecting means that the pool was lost and a new link is being
+	// prepared. The miner is not read meanwhile.
 	phaseReconnecting
-	// phaseClosed: all is released.
+	// phaseClosed means that everything was released.
 	phaseClosed
 )
 
@@ -47,7 +49,7 @@ type Session struct {
 	loopSlot int // in loop.sessions
 
 	miner *relay.Socket
-	addr  netip.AddrPort // the miner's
+	addr  netip.AddrPort // of the miner
 	since int64          // when it connected, Unix seconds
 	phase sessionPhase
 
@@ -62,14 +64,14 @@ type Session struct {
 	account      *subAccount
 	accountSlot  int // in account.sessions; guarded by the book's mu
 	query        *coins.Query
-	interest     bool // the interest in a coin source's successful reply is not given back yet
+	interest     bool // the coin source reports changes of the account's coin until Release
 
 	// askedMask is the version mask the miner was granted, 0 without version
 	// rolling; sentMask is the last one it was sent.
 	askedMask uint32
 	sentMask  uint32
-	// configureAhead: a mining.configure that waits to be read was heeded when the
-	// first link was prepared; see lookAhead.
+	// configureAhead means that lookAhead has seen a mining.configure that still
+	// waits to be read.
 	configureAhead bool
 
 	// agent is set for BTCAgents; workers are all workers but the first.
@@ -83,18 +85,18 @@ type Session struct {
 
 	// suggestions are the miner's mining.suggest_* requests, for each pool.
 	suggestions []suggestion
-	// wantsExtranonce: the miner can take mining.set_extranonce.
+	// wantsExtranonce means that the miner accepts mining.set_extranonce.
 	wantsExtranonce bool
 	rolling         stratum.Rolling // what the miner makes of version rolling
 
 	// link is the one in use, or the last one if that was lost; nil before the
 	// first. drains are former links that may owe answers, the oldest first.
 	link    *link
-	linking *linking // the next link, being prepared; nil: none is
+	linking *linking // the next link while it is prepared, otherwise nil
 	drains  []*drain
 
 	unstable  uint8  // links in a row that ended before they were stable
-	served    bool   // it has had a stable link
+	served    bool   // the session has had a stable link
 	renewals  uint8  // of the link at the pool's wish, since renewedAt
 	renewedAt uint32 // by the manager's clock
 
@@ -169,7 +171,7 @@ func (s *Session) refuse(e *stratum.Error, why string) {
 	s.close(e.Text)
 }
 
-// dialect is how this miner's answers look.
+// dialect returns the form of the answers to this miner.
 func (s *Session) dialect() stratum.Dialect {
 	if s.subscription != nil && s.subscription.Protocol == stratum.ProtocolETHProxy {
 		return stratum.DialectRPC2
@@ -208,14 +210,14 @@ func (s *Session) SocketReceived(sock *relay.Socket, b []byte) int {
 	if k := s.preparing(); k != nil && k.socket == sock {
 		used := k.received(b)
 		if s.link.leads(sock) && s.phase != phaseClosed {
-			used += s.poolReceived(b[used:]) // it has just become the link
+			used += s.poolReceived(b[used:]) // the socket has just become the link's
 		}
 		return used
 	}
 	return len(b)
 }
 
-// SocketDrained implements relay.Owner: backpressure ends.
+// SocketDrained implements relay.Owner. It ends the backpressure.
 func (s *Session) SocketDrained(sock *relay.Socket) {
 	switch {
 	case sock == s.miner:
@@ -235,8 +237,8 @@ func (s *Session) SocketDrained(sock *relay.Socket) {
 	}
 }
 
-// mayRead says that only a miner or a pool that takes nothing can be why the
-// miner is not read from.
+// mayRead reports whether the miner is read in this phase. It may be paused even
+// then, because the miner or the pool does not read what was sent.
 func (s *Session) mayRead() bool {
 	switch s.phase {
 	case phaseHandshaking:
@@ -270,7 +272,7 @@ func (s *Session) connectionEnded(sock *relay.Socket, err error) {
 	}
 }
 
-// preparing is the link being prepared, if there is one.
+// preparing returns the link that is being prepared, or nil.
 func (s *Session) preparing() *poolLink {
 	if s.linking == nil {
 		return nil

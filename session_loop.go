@@ -8,7 +8,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// sessionLimits is what the relay's loops hold for a session's sockets.
+// sessionLimits are the relay's limits for the sockets of sessions.
 var sessionLimits = relay.Limits{Kept: stratum.MaxPoolLine, Bulk: maxRegistered}
 
 // sessionLoop is a loop with what its sessions share. Its fields belong to the
@@ -21,11 +21,11 @@ type sessionLoop struct {
 	// fromMiners and fromPools count the bytes that sessions took from either side.
 	fromMiners, fromPools uint64
 
-	sessions []*Session // its own, in no order; each knows its place as loopSlot
+	sessions []*Session // the loop's sessions, in no order; Session.loopSlot is the index
 
 	job stratum.RepeatedLine // the latest that a pool has sent
 
-	scratch []byte // for lines that sessions put together; the socket does not keep them
+	scratch []byte // buffer for lines that sessions build; sockets copy from it
 
 	ends map[*relay.Socket]*tunnelEnd // of carried sockets; nil while there were none
 }

@@ -22,7 +22,7 @@ const (
 
 var errPoolSilent = errors.New("no job for too long")
 
-// clock is the time in seconds since the manager was made.
+// clock returns the time in seconds since the manager was created.
 func (m *sessionManager) clock() uint32 { return uint32(time.Since(m.created) / time.Second) }
 
 // startSweeps begins the loop's rounds. Loop only.

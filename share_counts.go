@@ -7,9 +7,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Each share is counted three times: for its session, its sub-account and the
-// address of the pool that it went to. Counts begin at the start of the process,
-// but for a session's, which go through upgrades.
+// Each share is counted three times: for its session, for its sub-account and for
+// the address of the pool that it was sent to. The counts of sessions are kept over
+// upgrades; the others begin anew in each process.
 
 // now is the time of the events that are being handled, in seconds since the
 // manager was made. Loop only.

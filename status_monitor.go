@@ -24,7 +24,7 @@ type monitor struct {
 	file    *eventfile.File // EventFile; nil without one
 
 	listening   atomic.Bool
-	connections atomic.Int64 // miners that were let in
+	connections atomic.Int64 // admitted connections of miners
 	dropped     [dropReasons]atomic.Int64
 	failures    handshakeFailureCounts
 
@@ -42,12 +42,12 @@ type monitor struct {
 	upgraded       atomic.Int64 // when, Unix seconds
 }
 
-// dropReason is why a line was not passed on.
+// dropReason is the reason why a line was not passed on.
 type dropReason uint8
 
 const (
 	dropFormerPool dropReason = iota // from a pool that the miner has left
-	dropTooLong                      // the connection is closed too
+	dropTooLong                      // the connection is closed as well
 	dropNotJSON                      // from a miner or a pool
 	dropReasons
 )
@@ -193,8 +193,8 @@ type linkCounts struct {
 	blamed [blames]atomic.Int64 // failures and unstable links by the party blamed
 }
 
-// tried reports whether a link was attempted or taken over, so that something is
-// known of the address.
+// tried reports whether a link was attempted or taken over, so that the address is
+// known to work or to fail.
 func (c *linkCounts) tried() bool { return c.dials.Load() > 0 || c.taken.Load() }
 
 // linkFailure is why a try to get a pool link failed.
@@ -229,8 +229,8 @@ func linkFailureOf(err error) linkFailure {
 	return linkBadHandshake
 }
 
-// linksTo returns the counts of one of the pool's addresses. What is counted
-// for another address is lost.
+// linksTo returns the counts of one of the pool's addresses. For any other address it
+// returns counts that nobody reads.
 func (p *pool) linksTo(a *poolAddress) *linkCounts {
 	for i, known := range p.addresses {
 		if known == a {
@@ -250,8 +250,8 @@ func (mon *monitor) state() *monitorState {
 	return &monitorState{Events: mon.events.All(), History: mon.history.All()}
 }
 
-// resumed takes over what the former process has noted, and notes the upgrade.
-// pause is negative if it is not known. goesOn tells the switches that this process
+// resumed takes over the events and counts of the former process, and adds the
+// upgrade to them. pause is negative if it is not known. goesOn tells the switches that this process
 // goes on with.
 func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time, pause time.Duration, goesOn func(journal.Key) bool) {
 	if past := st.Monitor; past != nil {

@@ -4,12 +4,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
 
-// Hashrates in JSON. What is not known is null and not 0.
+// This file writes hashrates as JSON. An unknown hashrate is null and not 0.
 
 // rateReply is a hashrate in hashes per second.
 type rateReply struct {
 	Rate    *float64 `json:"rate"`               // null: not known
-	AtLeast bool     `json:"at_least,omitempty"` // there is work besides that is not known
+	AtLeast bool     `json:"at_least,omitempty"` // there is also work of unknown difficulty
 }
 
 func rateReplyOf(r hashrate.Rate) (reply rateReply) {
@@ -20,7 +20,7 @@ func rateReplyOf(r hashrate.Rate) (reply rateReply) {
 	return reply
 }
 
-// rateReplies are the hashrates by window.
+// rateReplies returns the hashrates by window.
 func rateReplies(r rates) map[string]rateReply {
 	replies := make(map[string]rateReply, len(r))
 	for w, rate := range r {
@@ -29,7 +29,7 @@ func rateReplies(r rates) map[string]rateReply {
 	return replies
 }
 
-// refusalsOf are refused shares by the names of the reasons.
+// refusalsOf returns the refused shares by the names of their reasons.
 func refusalsOf[N uint32 | uint64](counts [hashrate.Refusals]N) map[string]N {
 	named := make(map[string]N, len(counts))
 	for why, n := range counts {

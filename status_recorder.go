@@ -31,15 +31,15 @@ type statusRecorder struct {
 	last      time.Time
 	coins     map[string]hashrate.Totals
 	connected bool // the coin source
-	idTaken   bool // the server ID, by somebody else
+	idTaken   bool // somebody else holds the server ID
 
 	mu    sync.Mutex
 	rates map[*subAccount]*shareRate
 }
 
-// shareRate is how one sub-account's shares come, as averages of which the
-// past weighs less and less. They are exact from the start if shares come
-// evenly, because the weights are counted too.
+// shareRate holds averages of one sub-account's shares. Older shares have less
+// weight. Because the weights are counted too, the averages are right from the start
+// if shares come evenly.
 type shareRate struct {
 	before            hashrate.Totals
 	submitted, weight float64 // shares and seconds
@@ -86,7 +86,7 @@ func (s *statusServer) record() {
 	}
 }
 
-// noteCoins notes when the coin source connects or disconnects.
+// noteCoins adds an event when the coin source connects or disconnects.
 func (r *statusRecorder) noteCoins() {
 	source := r.manager.coinSourceStatus()
 	if source.IDTaken != r.idTaken {
@@ -163,7 +163,7 @@ func (r *statusRecorder) rate(a *subAccount) (perMinute, refused float64, many b
 	return perMinute, refused, rate.refused >= manyRefused
 }
 
-// allPools are the pools there are sessions or may be sessions at.
+// allPools returns all pools that sessions may be connected to.
 func (m *sessionManager) allPools() []*pool {
 	pools := make([]*pool, 0, len(m.pools))
 	for _, p := range m.pools {

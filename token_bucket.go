@@ -2,8 +2,8 @@ package main
 
 import "time"
 
-// tokenBucket limits a rate: it fills by rate tokens a second, up to size. Who
-// owns it guards it by a lock.
+// tokenBucket limits a rate. It gains rate tokens a second and holds at most size.
+// Its owner guards it with a lock.
 type tokenBucket struct {
 	rate    float64 // tokens a second; 0: no limit
 	size    float64
@@ -16,7 +16,7 @@ func newTokenBucket(rate, size float64) tokenBucket {
 	return tokenBucket{rate: rate, size: size, tokens: size, counted: time.Now()}
 }
 
-// take takes a token, if there is one.
+// take takes a token and reports whether there was one.
 func (b *tokenBucket) take(now time.Time) bool {
 	if b.rate == 0 {
 		return true
@@ -33,7 +33,7 @@ func (b *tokenBucket) take(now time.Time) bool {
 // giveBack returns a token that was not used after all.
 func (b *tokenBucket) giveBack() { b.tokens++ }
 
-// refill is how long one token takes to come.
+// refill returns how long it takes until the next token.
 func (b *tokenBucket) refill() time.Duration {
 	return time.Duration(float64(time.Second) / b.rate)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// checkWorkerTemplate says what is wrong with a coin's Worker. An empty one is
-// none.
+// checkWorkerTemplate returns what is wrong with a coin's Worker, or nil. An empty
+// string means that there is no template.
 func checkWorkerTemplate(template string) error {
 	rest := template
 	for {
@@ -36,9 +36,9 @@ func checkWorkerTemplate(template string) error {
 	return nil
 }
 
-// workerFor is a worker's name at the pool. It is the name by which the miner
-// knows it, unless the pool has a template or needs its suffix. A pool that picks
-// its own extranonce gets it as the miner wrote it, in templates too.
+// workerFor returns a worker's name at the pool. It is the miner's name for it,
+// unless the pool has a template or needs its suffix. A pool that picks the
+// extranonce gets the name as the miner wrote it, also within a template.
 func (p *pool) workerFor(name stratum.WorkerName, suffixed bool) string {
 	if p.picksExtranonce {
 		name = stratum.SplitWorker(name.AsSent())
@@ -56,7 +56,7 @@ func (p *pool) workerFor(name stratum.WorkerName, suffixed bool) string {
 	return name.String()
 }
 
-// passwordFor gives the parameters after the worker's name.
+// passwordFor returns the parameters after the worker's name.
 func (p *pool) passwordFor(rest [][]byte) [][]byte {
 	if p.password == "" {
 		return rest
@@ -68,6 +68,6 @@ func (p *pool) passwordFor(rest [][]byte) [][]byte {
 	return out
 }
 
-// renames says whether shares have to carry the name that was authorized, which
-// may not be the one the miner sends. Pools built for a switcher take any.
+// renames reports whether the name in a share has to be replaced by the authorized
+// name. Pools that were built for a switcher accept any name.
 func (p *pool) renames() bool { return p.worker != "" || p.picksExtranonce }
