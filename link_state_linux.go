@@ -109,6 +109,7 @@ func (s *Session) restoreLink(st linkState) error {
 		return fmt.Errorf("nothing is known of its coin %q", st.Coin)
 	}
 	s.link = st.link(p, s.manager.clock())
+	s.link.rules = s.linkRules(p, s.link.suffixed, s.link.rules)
 	if s.link.address == nil {
 		s.link.address = p.addresses[0]
 	}
@@ -121,6 +122,7 @@ func (s *Session) restoreLink(st linkState) error {
 // lost.
 func (s *Session) restoreDrain(p *pool, sock *relay.Socket, st *linkState) {
 	d := &drain{link: st.link(p, s.manager.clock()), session: s}
+	d.rules = s.linkRules(p, d.suffixed, d.rules)
 	d.socket = sock
 	s.agent.takeMiners(d.link, st.AgentMiners)
 	d.timer = s.loop.After(s.manager.drainTime, d.expire)

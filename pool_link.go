@@ -294,7 +294,8 @@ func (k *poolLink) ready() {
 		return
 	}
 	k.done = true
-	k.rules = linkRules(k.pool, k.suffixed, k.translate, k.session.askedMask != 0 && !k.rolling)
+	rules := newRules(k.pool, k.suffixed, k.translate, k.session.askedMask != 0 && !k.rolling)
+	k.rules = k.session.linkRules(k.pool, k.suffixed, rules)
 	k.session.linkReady(k)
 }
 

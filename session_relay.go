@@ -272,7 +272,7 @@ func (s *Session) poolLine(line []byte, known *stratum.ScannedLine, flush func()
 			switch kind := sc.PoolKind(odd); {
 			case kind == stratum.KindSetExtranonce:
 				s.poolLost(errPoolNoise) // the extranonce may have changed
-			case kind == stratum.KindJob && s.link.rules != nil:
+			case kind == stratum.KindJob && s.link.rules.translates():
 				s.poolLost(jobError(odd))
 			}
 			return false

@@ -23,6 +23,7 @@ var errAgentPool = errors.New("agents need a pool that takes the session's extra
 type lineRules struct {
 	pool      *pool
 	suffixed  bool
+	names     bool                 // shares have other names than those that the pool has authorized
 	translate *stratum.Translation // nil: the miner uses the pool's extranonce unchanged
 	dropBits  bool                 // the miner rolls the version, but the pool does not allow it
 	next      *stratum.Translation // used from the next job on if changed is set
@@ -52,13 +53,34 @@ const (
 	formerJobs = 32
 )
 
-// linkRules returns the rules for a link that is ready.
-func linkRules(p *pool, suffixed bool, t *stratum.Translation, dropBits bool) *lineRules {
-	if t == nil && !p.renames() && !dropBits {
+// linkRules returns the rules for a link that is ready: known, nil for none, and
+// the pool's names in shares where these are not those that the miner sends.
+func (s *Session) linkRules(p *pool, suffixed bool, known *lineRules) *lineRules {
+	names := p.renames() || suffixed || s.auth.name.Sent != "" ||
+		slices.ContainsFunc(s.workers, func(w *extraWorker) bool { return w.name.Sent != "" })
+	if !names {
+		return known
+	}
+	if known == nil {
+		known = &lineRules{pool: p, suffixed: suffixed}
+	}
+	known.names = true
+	return known
+}
+
+// newRules returns what is changed besides names, nil if that is nothing.
+func newRules(p *pool, suffixed bool, t *stratum.Translation, dropBits bool) *lineRules {
+	if t == nil && !dropBits {
 		return nil
 	}
 	return &lineRules{pool: p, suffixed: suffixed, translate: t, dropBits: dropBits}
 }
+
+// renames reports whether names in shares are replaced.
+func (r *lineRules) renames() bool { return r != nil && r.names }
+
+// translates reports whether jobs are changed.
+func (r *lineRules) translates() bool { return r != nil && (r.translate != nil || r.next != nil) }
 
 // state and rules carry the rules through an upgrade. Both accept nil.
 func (r *lineRules) state() *rulesState {
@@ -126,7 +148,7 @@ func (r *lineRules) job(out, line []byte) ([]byte, bool) {
 // could be parsed.
 func (r *lineRules) share(s *Session, out, line []byte) ([]byte, bool) {
 	var rename func([]byte) []byte
-	if r.pool.renames() && (s.manager.chain != stratum.Ethereum || stratum.NamesWorker(line)) {
+	if r.names && (s.manager.chain != stratum.Ethereum || stratum.NamesWorker(line)) {
 		rename = func(raw []byte) []byte { return r.rename(s, raw) }
 	}
 	t := r.translationOf(line)
@@ -162,6 +184,27 @@ func (r *lineRules) translationOf(share []byte) *stratum.Translation {
 	return r.former[0].translate
 }
 
+// workerSent returns the worker that a miner means in a share.
+func (s *Session) workerSent(text string) stratum.WorkerName {
+	if text == s.auth.name.AsSent() {
+		return s.auth.name
+	}
+	if s.workerIndex == nil && len(s.workers) > 0 {
+		s.workerIndex = newWorkerIndex(s.workers)
+	}
+	if x := s.workerIndex; x != nil {
+		if at, ok := x.at[text]; ok && s.workers[at].name.Sent == text {
+			return s.workers[at].name
+		}
+	}
+	name := s.manager.chain.ParseWorker(text, "")
+	if s.sameAccount(name.Account) {
+		return name.Of(s.account.name)
+	}
+	name.Account = s.account.name
+	return name
+}
+
 func (r *lineRules) rename(s *Session, raw []byte) []byte {
 	if r.name != nil && bytes.Equal(raw, r.name) {
 		return r.renamed
@@ -170,8 +213,7 @@ func (r *lineRules) rename(s *Session, raw []byte) []byte {
 	if !ok {
 		return raw
 	}
-	name := s.manager.chain.ParseWorker(text, "")
-	name.Account = s.account.name
+	name := s.workerSent(text)
 	renamed := stratum.Quote(r.pool.workerFor(name, r.suffixed))
 	r.name, r.renamed = bytes.Clone(raw), renamed[1:len(renamed)-1]
 	return r.renamed

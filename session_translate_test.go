@@ -28,13 +28,14 @@ func TestTranslateAllocates(t *testing.T) {
 	}
 	sw := startSwitcher(t, newMemoryCoins(nil), nil, func(c *Config) { c.StratumServerMap = map[string]StratumServerInfo{"a": {URL: "127.0.0.1:1"}} })
 	tr := &stratum.Translation{Coinb1: "f0000001", Before: "00000080", Digits: 6}
-	s := &Session{manager: sw.sessionManager, account: &subAccount{name: "alice", shares: new(hashrate.Counter)}}
+	s := &Session{manager: sw.sessionManager, account: &subAccount{name: "alice", shares: new(hashrate.Counter)}, auth: &authorization{name: stratum.SplitWorker("alice.w")}}
 	job, share := notifyOf(1400), []byte(ownShare(1, "j", "aabbcc"))
+	named := func(r *lineRules) *lineRules { return s.linkRules(r.pool, r.suffixed, r) }
 	out := make([]byte, 0, 8192)
 	for name, r := range map[string]*lineRules{
-		"plain name": linkRules(&pool{picksExtranonce: true}, false, tr, false),
-		"suffix":     linkRules(&pool{picksExtranonce: true, suffix: "btc"}, true, tr, true),
-		"template":   linkRules(&pool{worker: "{account}+{miner}"}, false, nil, false),
+		"plain name": named(newRules(&pool{picksExtranonce: true}, false, tr, false)),
+		"suffix":     named(newRules(&pool{picksExtranonce: true, suffix: "btc"}, true, tr, true)),
+		"template":   s.linkRules(&pool{worker: "{account}+{miner}"}, false, nil),
 	} {
 		if n := testing.AllocsPerRun(100, func() { out, _ = r.job(out[:0], job) }); n > 0 {
 			t.Errorf("%s: %v allocations per job", name, n)

@@ -79,6 +79,9 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		s.miner.Write(s.dialect().AppendError(nil, r.ID, e, s.manager.ids.server()))
 		return true
 	}
+	if w.name.Sent != "" && !s.link.rules.renames() {
+		s.link.rules = s.linkRules(s.link.pool, s.link.suffixed, s.link.rules)
+	}
 	if s.isFirstWorker(w, s.link.pool, s.link.suffixed) {
 		if !r.IsNotification() {
 			s.miner.Write(s.dialect().AppendResult(nil, r.ID, []byte("true")))
@@ -123,7 +126,7 @@ func (s *Session) parseExtra(r *stratum.Request) (*extraWorker, *stratum.Error) 
 		return nil, &stratum.Error{Code: stratum.ErrInvalidSubAccount.Code,
 			Text: fmt.Sprintf("%s (this connection is for %s)", stratum.ErrInvalidSubAccount.Text, s.account.name)}
 	}
-	return &extraWorker{method: r.Method, name: stratum.WorkerName{Account: s.account.name, Miner: name.Miner, Sent: name.Sent}, rest: furtherParams(params)}, nil
+	return &extraWorker{method: r.Method, name: name.Of(s.account.name), rest: furtherParams(params)}, nil
 }
 
 // sameAccount compares a name with the session's sub-account, ignoring case

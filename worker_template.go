@@ -68,6 +68,6 @@ func (p *pool) passwordFor(rest [][]byte) [][]byte {
 	return out
 }
 
-// renames reports whether the name in a share has to be replaced by the authorized
-// name. Pools that were built for a switcher accept any name.
+// renames reports whether the pool has names of its own: made by a template, or as
+// the miner wrote them. No suffix is tried there.
 func (p *pool) renames() bool { return p.worker != "" || p.picksExtranonce }

@@ -33,7 +33,9 @@ func TestE2EMinersFollowTheCoin(t *testing.T) {
 	world.Put(world.coin("bob"), "bcc")
 	world.Put(world.coin("carol"), "btc")
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, VersionMask: 0x1fffe000, JobInterval: 500 * time.Millisecond})
-	bcc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "bcc", ShareBits: 5, VersionMask: 0x00ffe000, JobInterval: 500 * time.Millisecond})
+	// It knows workers by names with its suffix, and refuses shares that carry others.
+	bcc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "bcc", ShareBits: 5, VersionMask: 0x00ffe000, JobInterval: 500 * time.Millisecond,
+		AcceptWorker: func(name string) bool { return strings.Contains(name, "_bcc.") }})
 	d := startDaemon(t, world.config(proxy.Addr(), 2, btc, bcc))
 
 	alice := startCrowd(t, d.Addr, "alice", 90, 300)

@@ -14,9 +14,20 @@ type WorkerName struct {
 
 	// Sent is the name as the miner wrote it. Pools that pick the extranonce get
 	// this name, because with a character dropped they would credit somebody else.
+	// Shares have it.
 	// It is empty if it is the same as Account and Miner, and for names from older
 	// state files.
 	Sent string
+}
+
+// Of returns the name with another spelling of its account, as the rules of case
+// have it.
+func (w WorkerName) Of(account string) WorkerName {
+	if w.Account != account && w.Sent == "" {
+		w.Sent = w.String()
+	}
+	w.Account = account
+	return w
 }
 
 func (w WorkerName) String() string { return w.Account + w.Miner }
@@ -68,7 +79,7 @@ func (c Chain) ParseWorker(name, worker string) WorkerName {
 		name = dropAddress(name)
 	}
 	w := SplitWorker(name)
-	if c == Bitcoin && sent != name { // only bitcoin has pools that need Sent
+	if sent != name {
 		w.Sent = sent
 	}
 	return w

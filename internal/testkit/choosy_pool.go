@@ -41,6 +41,7 @@ type ChoosyPool struct {
 	OnAccept    func(k *ChoosyLink) Conduct
 	OnSubscribe func(k *ChoosyLink, userAgent string) Conduct
 	OnAuthorize func(k *ChoosyLink, worker string) Conduct
+	OnSubmit    func(k *ChoosyLink, line string) // nil: each share is accepted unseen
 
 	Total, Most, Shares atomic.Int64
 
@@ -249,6 +250,9 @@ func (k *ChoosyLink) Serve() {
 			}
 		case "mining.submit":
 			p.Shares.Add(1)
+			if p.OnSubmit != nil {
+				p.OnSubmit(k, string(line))
+			}
 			k.Write(`{"id":` + id + `,"result":true,"error":null}`)
 		default:
 			k.Write(`{"id":` + id + `,"result":null,"error":null}`)

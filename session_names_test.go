@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+)
+
+// Shares have the name that the pool has authorized, byte for byte as the miner
+// sent them otherwise. Where the names are equal no line is rewritten.
+func TestSharesCarryTheAuthorizedName(t *testing.T) {
+	const form = `{"id":%d,"method":"mining.submit","params":["%s","%s","00000000","69201234","deadbeef"]}` + "\n"
+	for _, c := range []struct {
+		name      string
+		sent      string // by the miner
+		at        string // a pool that knows names as they are
+		atSuffix  string // a pool that knows names with its suffix only
+		lowerCase bool
+		further   [2]string // as the miner sends another name, and the first pool knows it
+	}{
+		{name: "equal", sent: "alice.rig1", at: "alice.rig1", atSuffix: "alice_two.rig1"},
+		{name: "dropped characters", sent: "alice.rig~1", at: "alice.rig1", atSuffix: "alice_two.rig1"},
+		{name: "case", sent: "Alice.Rig1", at: "alice.Rig1", atSuffix: "alice_two.Rig1", lowerCase: true},
+		{name: "further worker", sent: "alice.rig1", at: "alice.rig1", atSuffix: "alice_two.rig1", further: [2]string{"alice.b~2", "alice.b2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			lines := make(chan string, 10)
+			submit := func(k *testkit.ChoosyLink, line string) { lines <- k.Pool.Name + " " + line }
+			one := testkit.StartChoosyPool(t, "one", func(p *testkit.ChoosyPool) { p.OnSubmit = submit })
+			two := testkit.StartChoosyPool(t, "two", func(p *testkit.ChoosyPool) {
+				p.OnSubmit = submit
+				p.OnAuthorize = func(k *testkit.ChoosyLink, worker string) testkit.Conduct {
+					if !strings.Contains(worker, "_two") {
+						return testkit.ConductRefuse
+					}
+					return testkit.ConductServe
+				}
+			})
+			coins := coinsOf("one", "alice")
+			sw := startSwitcher(t, coins, nil, func(config *Config) {
+				config.StratumServerCaseInsensitive = c.lowerCase
+				config.StratumServerMap = map[string]StratumServerInfo{"one": {URL: one.Addr(), UserSuffix: "one"}, "two": {URL: two.Addr(), UserSuffix: "two"}}
+			})
+			l := testkit.LogIn(sw.addr, c.sent, "raw/1.0")
+			defer l.Close()
+			if l.Pool != "one" {
+				t.Fatalf("pool %q, answer %q", l.Pool, l.Answer)
+			}
+			id := 10
+			share := func(name, job, pool, want string) {
+				t.Helper()
+				id++
+				fmt.Fprintf(l.Nc, form, id, name, job)
+				select {
+				case got := <-lines:
+					if want := pool + " " + fmt.Sprintf(form, id, want, job); got != want {
+						t.Errorf("got %q, want %q", got, want)
+					}
+				case <-time.After(testWait):
+					t.Fatal("no share")
+				}
+			}
+			rewritten := func() (yes bool) {
+				for _, loop := range sw.loops {
+					loop.Call(func() {
+						for _, s := range loop.allSessions() {
+							yes = yes || s.link.rules != nil
+						}
+					})
+				}
+				return yes
+			}
+			if differs := c.sent != c.at; rewritten() != differs {
+				t.Errorf("lines are rewritten: %t", !differs)
+			}
+			share(c.sent, "one-0", "one", c.at)
+			if c.further[0] != "" {
+				fmt.Fprintf(l.Nc, `{"id":5,"method":"mining.authorize","params":["%s","x"]}`+"\n", c.further[0])
+				share(c.further[0], "one-0", "one", c.further[1])
+				share(c.sent, "one-0", "one", c.at)
+			}
+			coins.set("alice", "two")
+			eventually(t, "at the other pool", func() bool { return sw.sessionsAt()[two.Addr()] == 1 })
+			share(c.sent, "two-0", "two", c.atSuffix)
+			share(c.sent, "one-0", "one", c.at) // late
+			coins.set("alice", "one")
+			eventually(t, "back", func() bool { return sw.sessionsAt()[one.Addr()] == 1 })
+			share(c.sent, "one-0", "one", c.at)
+			share(c.sent, "two-0", "two", c.atSuffix) // late
+		})
+	}
+}
