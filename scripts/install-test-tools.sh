@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the tests need, where it is missing: a ZooKeeper server with
-# Java, supervisor, systemd, cmake, man, Chromium, curl, ss, openssl, HAProxy and stunnel (Debian and its kin), and Stratum
+# Installs what the tests need, where it is missing: a C compiler, a ZooKeeper
+# server with Java, supervisor, systemd, cmake, man, Chromium, curl, ss, openssl,
+# HAProxy and stunnel (Debian and its kin), and Stratum
 # programs by others (npm).
 set -eu
 
@@ -19,6 +20,8 @@ want() { # command or file, package
 	*) command -v "$1" >/dev/null || packages="$packages $2" ;;
 	esac
 }
+want gcc gcc # for the race detector
+want /usr/include/stdlib.h libc6-dev
 want java default-jre-headless
 want /usr/share/zookeeper/bin/zkCli.sh zookeeper
 want supervisord supervisor
