@@ -23,6 +23,7 @@ var unrun = []struct{ page, block, reason string }{
 	{"docs/install.md", "docker-compose -f deploy/compose.yml up", "needs a container engine and its registry; TestCompose runs the services without"},
 	{"docs/install.md", "docker-compose -f deploy/compose.yml exec", "needs a container engine; TestCompose makes this switch"},
 	{"docs/install.md", "docker-compose -f deploy/compose.yml stop", "needs a container engine"},
+	{"docs/reliability.md", "make torture", "takes half an hour"},
 	{"docs/pools.md", "make build\nswitcher=$PWD", "needs two real pools, an account there, and minerd"},
 }
 
