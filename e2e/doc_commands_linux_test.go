@@ -23,7 +23,10 @@ var unrun = []struct{ page, block, reason string }{
 	{"docs/install.md", "docker-compose -f deploy/compose.yml up", "needs a container engine and its registry; TestCompose runs the services without"},
 	{"docs/install.md", "docker-compose -f deploy/compose.yml exec", "needs a container engine; TestCompose makes this switch"},
 	{"docs/install.md", "docker-compose -f deploy/compose.yml stop", "needs a container engine"},
+	{"docs/performance.md", "make bench ", "takes minutes, and installs packages"},
 	{"docs/reliability.md", "make torture", "takes half an hour"},
+	{"docs/reliability.md", "go test -tags e2e -run TestShortSessionsLeaveNothing", "make test runs it; a million sessions take half an hour"},
+	{"docs/reliability.md", "make cover ", "runs this test"},
 	{"docs/pools.md", "make build\nswitcher=$PWD", "needs two real pools, an account there, and minerd"},
 }
 
@@ -68,9 +71,10 @@ func (b docBlock) String() string {
 
 var (
 	fenced     = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
+	indented   = regexp.MustCompile(`(?m)^(?: {4}|\t)(.*)$`)
 	prompt     = regexp.MustCompile(`(?m)^\$ (.*)$`)
 	inline     = regexp.MustCompile("`([^`\n]+)`")
-	isCommand  = regexp.MustCompile(`^(make|docker|docker-compose|apt-get|go|git|systemctl|supervisorctl|\./?stratumSwitcher|stratumSwitcher|zkCli\.sh|curl|sysctl|\./scripts/\S+) \S`)
+	isCommand  = regexp.MustCompile(`^(make|docker|docker-compose|apt-get|go|git|systemctl|supervisorctl|\./stratumSwitcher|stratumSwitcher|zkCli\.sh|curl|sysctl|\./scripts/\S+) \S`)
 	makeTarget = regexp.MustCompile(`^make ([a-z-]+)( |$)`)
 	goTest     = regexp.MustCompile(`^go test .*-(?:run|bench) '?(\w+)`)
 )
@@ -95,6 +99,11 @@ func docBlocks(t testing.TB) []docBlock {
 		if err != nil {
 			t.Fatal(err)
 		}
+		for _, m := range indented.FindAllStringSubmatch(string(text), -1) {
+			if isCommand.MatchString(m[1]) {
+				t.Errorf("%s has a command that is not in a block marked sh: %q", page, m[1])
+			}
+		}
 		for _, m := range fenced.FindAllStringSubmatch(string(text), -1) {
 			switch {
 			case m[1] == "sh":
@@ -105,6 +114,8 @@ func docBlocks(t testing.TB) []docBlock {
 					lines.WriteString(line[1] + "\n")
 				}
 				blocks = append(blocks, docBlock{page, lines.String()})
+			case m[1] == "" && isCommand.MatchString(m[2]):
+				t.Errorf("%s has commands in a block that is not marked sh: %q", page, m[2])
 			case m[1] != "" && !slices.Contains([]string{"json", "yaml", "ini"}, m[1]):
 				t.Errorf("%s has a block marked %q: is it of commands?", page, m[1])
 			}
