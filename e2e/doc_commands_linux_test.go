@@ -49,6 +49,7 @@ var unrunLines = []struct{ page, line, reason string }{
 var unrunInline = []struct{ page, command, reason string }{
 	{"README.md", "apt-get install golang-go", "installs packages"},
 	{"README.md", "docker build -t stratumswitcher .", "needs a container engine and its registry"},
+	{"README.md", "./stratumSwitcher -check -pools", "asks one's own pools; the same is run on docs/operating.md"},
 	{"CONTRIBUTING.md", "go test ./...", "make test runs them"},
 	{"SECURITY.md", "stratumSwitcher -version", "TestPackageUnderSystemd runs it"},
 	{"docs/install.md", "apt-get install --allow-downgrades", "needs an older package"},
