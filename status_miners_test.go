@@ -33,6 +33,7 @@ func workersOf(miners []shownMiner) (names []string) {
 }
 
 func TestMinersOfASubAccount(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(map[string]string{"alice": "btc", "bob": "bcc"}), []*stratumtest.Pool{btc, bcc})
 	const hostile = `</script><img src=x onerror="alert(1)">` + "\u2028\x01"
@@ -189,6 +190,7 @@ func TestMinerListsAreKeptForAMoment(t *testing.T) {
 // Searches in all sessions are made once a second after the first few; one that
 // is repeated has its answer already.
 func TestSearchesTakeTurns(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
 	search := func(ctx context.Context, text string) error {

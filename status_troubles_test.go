@@ -47,6 +47,7 @@ func TestAccountTroubles(t *testing.T) {
 }
 
 func TestTroubledSubAccountsAreFound(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc", "bob": "bcc"})
 	m, s := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc})
