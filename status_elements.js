@@ -127,7 +127,7 @@ function hashes(perSecond) {
 }
 // What is not known is shown as that, and not as zero.
 const hashrate = (r) => !r || r.rate === null ? "unknown" : (r.at_least ? "at least " : "") + hashes(r.rate);
-const windows = (h) => h ? Object.entries(h).map(([w, r]) => w + " " + hashrate(r)).join(", ") : "";
+const windows = (h) => h ? ["1m", "15m", "1h", "24h"].filter((w) => h[w]).map((w) => w + " " + hashrate(h[w])).join(", ") : "";
 const reasons = (r) => Object.entries(r).filter(([, n]) => n).sort((a, b) => b[1] - a[1]).map(([why, n]) => why.replace("_", " ") + " " + count(n)).join(", ");
 const precise = new Intl.NumberFormat("en", { maximumSignificantDigits: 6 });
 const rate = (v) => v === null || v === undefined ? "–" : v >= 100 ? count(Math.round(v)) : v.toFixed(1);

@@ -19,7 +19,7 @@ import (
 // STATUS_MINUTES (default 2). They go to the folder that STATUS_PICTURES names:
 //
 //	STATUS_PICTURES=/tmp STATUS_MINUTES=20 go test -tags e2e -run '^$' -bench StatusPictures -benchtime 1x -timeout 1h .
-//	for p in large phone; do for s in light dark; do convert /tmp/status-$p-$s.png +dither -colors 64 docs/status-$p-$s.png; done; done
+//	for p in /tmp/status-*-*.png; do pngquant --nofs --speed 1 --strip --force -o docs/${p##*/} 64 $p; done
 func BenchmarkStatusPictures(b *testing.B) {
 	for b.Loop() {
 		takePictures(b)
@@ -86,7 +86,7 @@ func takePictures(t testing.TB) {
 	change("alice", "bcc")
 	time.Sleep(step)
 	bcc.SetModes(stratumtest.Modes{RejectShares: true})
-	time.Sleep(step / 4)
+	time.Sleep(step / 24)
 	bcc.SetModes(stratumtest.Modes{})
 	change("kb", "ltc")
 	time.Sleep(step)
