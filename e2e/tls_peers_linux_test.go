@@ -89,13 +89,6 @@ func startStunnel(t *testing.T, config string, ports ...string) {
 	startPeer(t, ports, "stunnel4", path)
 }
 
-func portOf(t *testing.T, addr string) string {
-	t.Helper()
-	_, port, err := net.SplitHostPort(addr)
-	testkit.Must(t, err)
-	return port
-}
-
 // bundle is one file with the certificate for names and its key.
 func (w *tlsWorld) bundle(names ...string) string {
 	w.t.Helper()
