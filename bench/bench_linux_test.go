@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 func TestBench(t *testing.T) {
 	dir := t.TempDir()
 	o, err := parseOptions([]string{"-quick", "-sizes", "20", "-rate", "100", "-latency-rate", "100", "-span", "200ms", "-settle", "0", "-load-shares", "50",
-		"-switcher", filepath.Join(dir, "stratumSwitcher"), "-out", filepath.Join(dir, "out"), "-targets", "switcher,floor"})
+		"-switcher", filepath.Join(dir, "stratumSwitcher"), "-out", filepath.Join(dir, "out"), "-targets", "switcher,floor,switcher-tls"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +48,9 @@ func TestBench(t *testing.T) {
 			if name == targetSwitcher {
 				steps = append(steps, l.switches, l.upgrade)
 			}
+			if name == targetSwitcherTLS {
+				steps = append(steps, l.handshakes)
+			}
 			for _, step := range steps {
 				if err := step(ctx); err != nil {
 					return err
@@ -61,6 +64,9 @@ func TestBench(t *testing.T) {
 		want := []string{"mem_base", "mem_idle", "cpu_connect", "cpu_share", "cpu_job", "lat_p99"}
 		if name == targetSwitcher {
 			want = append(want, "move_last", "cpu_switch", "load_never", "mem_switched", "upgrade_pause")
+		}
+		if name == targetSwitcherTLS {
+			want = append(want, "cpu_handshake")
 		}
 		for _, figure := range want {
 			if !found[figure] {

@@ -65,13 +65,16 @@ func live(ctx context.Context, o options, b binaries, name string, size int, rec
 	}
 	// What ended tells why.
 	defer func() {
-		for _, p := range []*process{l.target.process, l.pools.process} {
+		for _, p := range []*process{l.target.process, l.target.behind, l.pools.process} {
 			if err != nil && p != nil && p.HasEnded() {
 				err = p.failed(err)
 			}
 		}
 	}()
 	if err := sleep(ctx, time.Second); err != nil {
+		return err
+	}
+	if err := l.firstHandshake(); err != nil {
 		return err
 	}
 	if l.proxied() {
@@ -105,6 +108,9 @@ func (l *life) all(ctx context.Context) error {
 	if l.target.coins != "" {
 		steps = append(steps, l.switches, l.upgrade)
 	}
+	if l.target.tls != nil {
+		steps = append(steps, l.handshakes)
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -128,7 +134,7 @@ func (l *life) connect(ctx context.Context) error {
 	l.fleet = stratumtest.NewFleet(stratumtest.FleetOptions{
 		N: l.size, Addr: l.target.addr,
 		WorkerName: func(i int) string { return fmt.Sprintf("alice.w%d", i) },
-		Miner:      stratumtest.MinerOptions{CheatHash: true},
+		Miner:      stratumtest.MinerOptions{CheatHash: true, TLS: l.target.tls},
 	})
 	err = l.connected(ctx, before)
 	if err != nil {

@@ -56,11 +56,21 @@ const (
 	targetNginx    = "nginx"
 	targetFloor    = "floor"  // a relay of bare read and write
 	targetDirect   = "direct" // the pool itself, without a proxy
+
+	// With miners that speak TLS.
+	targetSwitcherTLS = "switcher-tls" // with the switcher
+	targetHAProxyTLS  = "haproxy-tls"  // with HAProxy in front of a switcher
 )
 
-var allTargets = []string{targetSwitcher, targetHAProxy, targetNginx, targetFloor, targetDirect}
+// plainTargets are measured unless -targets says otherwise.
+var plainTargets = []string{targetSwitcher, targetHAProxy, targetNginx, targetFloor, targetDirect}
+
+var tlsTargets = []string{targetSwitcherTLS, targetHAProxyTLS}
+
+var allTargets = slices.Concat(plainTargets, tlsTargets)
 
 var targetNames = map[string]string{
+	targetSwitcherTLS: "switcher, TLS", targetHAProxyTLS: "HAProxy with TLS, then a switcher",
 	targetSwitcher: "switcher", targetHAProxy: "HAProxy", targetNginx: "nginx", targetFloor: "bare relay", targetDirect: "direct",
 }
 
@@ -85,7 +95,7 @@ func parseOptions(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	sizes := f.String("sizes", "1000,5000,9000", "numbers of `sessions`")
-	targets := f.String("targets", strings.Join(allTargets, ","), "what to measure")
+	targets := f.String("targets", strings.Join(plainTargets, ","), "what to measure, of "+strings.Join(allTargets, ","))
 	f.IntVar(&o.Rounds, "rounds", 3, "`rounds`, of which medians are taken; the targets take turns in each")
 	f.Float64Var(&o.Rate, "rate", 10000, "`shares` per second of all miners when the CPU they cost is measured")
 	f.Float64Var(&o.LatencyRate, "latency-rate", 2000, "`shares` per second when latency is measured")

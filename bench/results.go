@@ -26,6 +26,7 @@ var figures = []figure{
 	{"share_rate", "shares answered per second meanwhile", "", false, 0},
 	{"cpu_job", "CPU per job broadcast and session", "µs", true, 1},
 	{"cpu_connect", "CPU per connect with Stratum handshake", "µs", true, 0},
+	{"cpu_handshake", "CPU per TLS handshake alone", "µs", true, 0},
 	{"cpu_switch", "CPU per switched session", "µs", false, 0},
 	{"move_first", "switch: first miner there after", "ms", false, 0},
 	{"move_last", "switch: last miner there after", "ms", false, 0},
@@ -171,7 +172,11 @@ func (r *results) medianOf(size int, target, figure string) (median, bool) {
 		m.Spread = math.Round((m.Most - m.Least) / math.Abs(m.Median) * 100)
 	}
 	if f.Ratio {
-		m.OfHAProxy = ratio(m.Median, middle(r.values(size, targetHAProxy, figure)))
+		rival := targetHAProxy
+		if slices.Contains(tlsTargets, target) {
+			rival = targetHAProxyTLS
+		}
+		m.OfHAProxy = ratio(m.Median, middle(r.values(size, rival, figure)))
 		m.OfFloor = ratio(m.Median, middle(r.values(size, targetFloor, figure)))
 	}
 	return m, true

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,7 +35,12 @@ func (r *results) markdown() string {
 	}
 	for _, size := range r.sizes() {
 		fmt.Fprintf(&b, "\n## %d sessions\n\n", size)
-		r.table(&b, size)
+		if r.has(size, plainTargets) {
+			r.table(&b, size)
+		}
+		if r.has(size, tlsTargets) {
+			r.tlsTable(&b, size)
+		}
 	}
 	return b.String()
 }
@@ -49,35 +55,57 @@ func verdict(met bool) string {
 func (r *results) table(b *strings.Builder, size int) {
 	b.WriteString("| figure |")
 	rule := "\n| --- |"
-	for _, target := range allTargets {
+	for _, target := range plainTargets {
 		fmt.Fprintf(b, " %s |", targetNames[target])
 		rule += " ---: |"
 	}
 	b.WriteString(" switcher : HAProxy | switcher : bare relay | bare relay : HAProxy |" + rule + " ---: | ---: | ---: |\n")
 	for _, f := range figures {
-		cells, any := "", false
-		for _, target := range allTargets {
-			cell := "–"
-			if m, ok := r.medianOf(size, target, f.Key); ok {
-				any = true
-				cell = fmt.Sprintf("%.*f", f.Digits, m.Median)
-				if len(r.values(size, target, f.Key)) > 1 {
-					cell += fmt.Sprintf(" (%.0f %%)", m.Spread)
-				}
-			}
-			cells += " " + cell + " |"
-		}
+		name, cells, any := r.row(size, f, plainTargets)
 		if !any {
 			continue
-		}
-		name := f.Name
-		if f.Unit != "" {
-			name += ", " + f.Unit
 		}
 		m, _ := r.medianOf(size, targetSwitcher, f.Key)
 		floor, _ := r.medianOf(size, targetFloor, f.Key)
 		fmt.Fprintf(b, "| %s |%s %s | %s | %s |\n", name, cells, ratioText(m.OfHAProxy), ratioText(m.OfFloor), ratioText(floor.OfHAProxy))
 	}
+}
+
+// row is the name of a figure and the cells of these targets. any says that one of
+// them has it.
+func (r *results) row(size int, f figure, targets []string) (name, cells string, any bool) {
+	for _, target := range targets {
+		cell := "–"
+		if m, ok := r.medianOf(size, target, f.Key); ok {
+			any = true
+			cell = fmt.Sprintf("%.*f", f.Digits, m.Median)
+			if len(r.values(size, target, f.Key)) > 1 {
+				cell += fmt.Sprintf(" (%.0f %%)", m.Spread)
+			}
+		}
+		cells += " " + cell + " |"
+	}
+	name = f.Name
+	if f.Unit != "" {
+		name += ", " + f.Unit
+	}
+	return name, cells, any
+}
+
+// tlsTable has the targets whose miners speak TLS.
+func (r *results) tlsTable(b *strings.Builder, size int) {
+	fmt.Fprintf(b, "| figure | %s | %s | switcher : HAProxy |\n| --- | ---: | ---: | ---: |\n", targetNames[targetSwitcherTLS], targetNames[targetHAProxyTLS])
+	for _, f := range figures {
+		if name, cells, any := r.row(size, f, tlsTargets); any {
+			m, _ := r.medianOf(size, targetSwitcherTLS, f.Key)
+			fmt.Fprintf(b, "| %s |%s %s |\n", name, cells, ratioText(m.OfHAProxy))
+		}
+	}
+}
+
+// has reports whether one of these targets was measured.
+func (r *results) has(size int, targets []string) bool {
+	return slices.ContainsFunc(r.Samples, func(s sample) bool { return s.Size == size && slices.Contains(targets, s.Target) })
 }
 
 func ratioText(v float64) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,26 @@ type target struct {
 	*process
 	addr  string
 	coins string // the switcher's coin file; "": not a switcher
+
+	behind *process    // the switcher that a HAProxy with TLS stands in front of
+	tls    *tls.Config // of miners; nil: without TLS
+}
+
+// stop ends all processes of the target.
+func (t *target) stop() {
+	t.process.stop()
+	if t.behind != nil {
+		t.behind.stop()
+	}
+}
+
+// family are all processes of the target.
+func (t *target) family() []int {
+	pids := t.process.family()
+	if t.behind != nil {
+		pids = append(pids, t.behind.family()...)
+	}
+	return pids
 }
 
 // binaries are what the targets need.
@@ -44,7 +65,10 @@ func findBinaries(o options) (b binaries, err error) {
 	}
 	for _, name := range o.Targets {
 		switch name {
-		case targetSwitcher:
+		case targetSwitcher, targetSwitcherTLS, targetHAProxyTLS:
+			if name == targetHAProxyTLS {
+				find("haproxy", &b.haproxy)
+			}
 			if b.switcher, err = filepath.Abs(o.binary); err == nil {
 				_, err = exec.LookPath(b.switcher)
 			}
@@ -75,11 +99,13 @@ func startTarget(ctx context.Context, name, dir string, b binaries, o options, n
 	t := &target{addr: addr}
 	var cmd *exec.Cmd
 	switch name {
+	case targetSwitcherTLS, targetHAProxyTLS:
+		cmd, err = t.tlsCommand(ctx, name, dir, b, n, o.Threads, pools)
 	case targetSwitcher:
 		t.coins = filepath.Join(dir, "coins.json")
-		cmd, err = switcherCommand(b.switcher, dir, addr, pools)
+		cmd, err = switcherCommand(b.switcher, dir, addr, pools, nil)
 	case targetHAProxy:
-		cmd, err = haproxyCommand(b.haproxy, dir, addr, pools[coins[0]], n, o.Threads)
+		cmd, err = haproxyCommand(b.haproxy, dir, addr, pools[coins[0]], n, o.Threads, "")
 	case targetNginx:
 		cmd, err = nginxCommand(b, dir, addr, pools[coins[0]], n, o.Threads)
 	case targetFloor:
@@ -89,6 +115,9 @@ func startTarget(ctx context.Context, name, dir string, b binaries, o options, n
 		return nil, err
 	}
 	if t.process, err = startProcess(name, cmd); err != nil {
+		if t.behind != nil {
+			t.behind.stop()
+		}
 		return nil, err
 	}
 	if err := t.waitListening(ctx); err != nil {
@@ -124,14 +153,18 @@ func (t *target) waitListening(ctx context.Context) error {
 }
 
 // switcherCommand has the defaults for all that is not named here.
-func switcherCommand(binary, dir, addr string, pools map[string]string) (*exec.Cmd, error) {
+func switcherCommand(binary, dir, addr string, pools, more map[string]string) (*exec.Cmd, error) {
 	servers := map[string]any{}
 	for coin, pool := range pools {
 		servers[coin] = map[string]string{"URL": pool}
 	}
-	config, err := json.MarshalIndent(map[string]any{
+	keys := map[string]any{
 		"ServerID": 1, "ListenAddr": addr, "ZKBroker": []string{}, "CoinFile": "coins.json", "StratumServerMap": servers,
-	}, "", "    ")
+	}
+	for key, value := range more {
+		keys[key] = value
+	}
+	config, err := json.MarshalIndent(keys, "", "    ")
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +221,7 @@ defaults
     timeout server 1h
 
 frontend miners
-    bind %[3]s backlog 4096
+    bind %[3]s backlog 4096%[5]s
     maxconn %[2]d
     default_backend pool
 
@@ -196,9 +229,10 @@ backend pool
     server pool %[4]s
 `
 
-func haproxyCommand(binary, dir, addr, pool string, n, threads int) (*exec.Cmd, error) {
+// haproxyCommand runs HAProxy; bind are more words for its listener.
+func haproxyCommand(binary, dir, addr, pool string, n, threads int, bind string) (*exec.Cmd, error) {
 	path := filepath.Join(dir, "haproxy.cfg")
-	config := fmt.Sprintf(haproxyConfig, threads, n+200, addr, pool)
+	config := fmt.Sprintf(haproxyConfig, threads, n+200, addr, pool, bind)
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 		return nil, err
 	}

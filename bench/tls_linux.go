@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
+)
+
+// Miners with TLS: at the switcher itself, and at a HAProxy in front of a switcher
+// without TLS. What is measured is the sum of all processes.
+
+// handshakers is how many TLS handshakes are made at a time.
+const handshakers = 8
+
+// tlsCommand runs what miners speak TLS with, and before it what stands behind.
+func (t *target) tlsCommand(ctx context.Context, name, dir string, b binaries, n, threads int, pools map[string]string) (*exec.Cmd, error) {
+	cert, key, both, err := writeCertificate(dir)
+	if err != nil {
+		return nil, err
+	}
+	t.tls = &tls.Config{InsecureSkipVerify: true} // of our own making
+	if name == targetSwitcherTLS {
+		return switcherCommand(b.switcher, dir, t.addr, pools, map[string]string{"TLSCertFile": cert, "TLSKeyFile": key})
+	}
+	addr, err := testport.Addr()
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := switcherCommand(b.switcher, dir, addr, pools, nil)
+	if err != nil {
+		return nil, err
+	}
+	if t.behind, err = startProcess("switcher", cmd); err != nil {
+		return nil, err
+	}
+	_, err = t.behind.waitLog(ctx, 0, listening)
+	if err == nil {
+		cmd, err = haproxyCommand(b.haproxy, dir, t.addr, addr, n, threads, " ssl crt "+both)
+	}
+	if err != nil {
+		t.behind.stop()
+		return nil, err
+	}
+	return cmd, nil
+}
+
+// writeCertificate leaves a certificate, its key, and both in one file.
+func writeCertificate(dir string) (cert, key, both string, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", "", "", err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		DNSNames: []string{"bench.test"}, KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		return "", "", "", err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return "", "", "", err
+	}
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	cert, key, both = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "both.pem")
+	for path, content := range map[string][]byte{cert: certPEM, key: keyPEM, both: bytes.Join([][]byte{certPEM, keyPEM}, nil)} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return "", "", "", err
+		}
+	}
+	return cert, key, both, nil
+}
+
+// firstHandshake starts what only TLS needs, so that it is not part of what a
+// session costs.
+func (l *life) firstHandshake() error {
+	if l.target.tls == nil {
+		return nil
+	}
+	return l.handshake()
+}
+
+func (l *life) handshake() error {
+	conn, err := tls.Dial("tcp", l.target.addr, l.target.tls)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// handshakes makes TLS connections that say nothing else and go, beside the idle
+// ones.
+func (l *life) handshakes(ctx context.Context) error {
+	n := 4000
+	if l.Quick {
+		n = 1000
+	}
+	before, err := l.cpu()
+	if err != nil {
+		return err
+	}
+	turns, failed := make(chan struct{}), make(chan error, handshakers)
+	var workers sync.WaitGroup
+	for range handshakers {
+		workers.Go(func() {
+			for range turns {
+				if err := l.handshake(); err != nil {
+					select {
+					case failed <- err:
+					default:
+					}
+				}
+			}
+		})
+	}
+	for range n {
+		turns <- struct{}{}
+	}
+	close(turns)
+	workers.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+	}
+	if err := sleep(ctx, 500*time.Millisecond); err != nil {
+		return err
+	}
+	after, err := l.cpu()
+	if err != nil {
+		return err
+	}
+	l.record("cpu_handshake", micros(after-before)/float64(n))
+	return nil
+}
