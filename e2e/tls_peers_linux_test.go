@@ -362,3 +362,45 @@ func TestTLSPeerTunnelToPool(t *testing.T) {
 	testkit.SettleFleet(t, fleet)
 	testkit.CheckPool(t, btc)
 }
+
+// A miner program by others, which speaks no TLS itself, mines by TLS through
+// stunnel, through an upgrade.
+func TestTLSPeerMinerProgram(t *testing.T) {
+	needTools(t, "node")
+	cache, err := os.UserCacheDir()
+	testkit.Must(t, err)
+	w := newTLSWorld(t)
+	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 3})
+	c := w.config([]*stratumtest.Pool{btc})
+	c.TLSRequired = true
+	d := daemontest.Start(t, c, map[string]string{"*": "btc"})
+	at := testkit.UnusedAddr(t)
+	startStunnel(t, fmt.Sprintf("[switcher]\nclient = yes\naccept = %s\nconnect = %s\nCAfile = %s\nverifyChain = yes\ncheckHost = switcher.test\n", at, d.Addr, w.File), at)
+	host, port, err := net.SplitHostPort(at)
+	testkit.Must(t, err)
+	cmd := exec.Command("node", filepath.Join("internal", "thirdparty", "miner.js"), host, port, "alice.js", "3")
+	cmd.Env = append(os.Environ(), "TEST_PROGRAMS="+filepath.Join(cache, "stratumSwitcher", "test-programs"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	testkit.Must(t, err)
+	testkit.Must(t, cmd.Start())
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	accepted := 0
+	for lines := bufio.NewScanner(out); accepted < 20 && lines.Scan(); {
+		switch line := lines.Text(); {
+		case line == "accepted":
+			if accepted++; accepted == 5 {
+				d.Upgrade()
+			}
+		case strings.HasPrefix(line, "rejected"), strings.HasPrefix(line, "error"), line == "closed":
+			t.Fatalf("after %d shares the program says %q", accepted, line)
+		}
+	}
+	if accepted < 20 {
+		t.Errorf("%d shares were accepted", accepted)
+	}
+	testkit.CheckPool(t, btc)
+}
