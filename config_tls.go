@@ -159,8 +159,9 @@ func parseFingerprints(text string) ([]tunnel.Fingerprint, error) {
 }
 
 // checkTLSFiles reads the files that TLS needs, and keeps the authorities in the
-// pools. The pair is nil if miners cannot come by TLS.
-func checkTLSFiles(c *Config, pools map[string]*pool) (pair *tunnel.Pair, warnings []string, err error) {
+// pools.
+func checkTLSFiles(c *Config, pools map[string]*pool) (warnings []string, err error) {
+	var pair *tunnel.Pair
 	err = loadTrusts(pools)
 	if c.TLSCertFile != "" {
 		var pairErr error
@@ -171,7 +172,7 @@ func checkTLSFiles(c *Config, pools map[string]*pool) (pair *tunnel.Pair, warnin
 		err = errors.Join(pairErr, err)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if pair != nil {
 		if warning := pair.Warning(time.Now(), certificateWarnDays); warning != "" {
@@ -183,5 +184,5 @@ func checkTLSFiles(c *Config, pools map[string]*pool) (pair *tunnel.Pair, warnin
 			warnings = append(warnings, joinKey("StratumServerMap", coin)+".TLSVerify is false: whoever is between here and the pool can read and change everything; with TLSFingerprint they could not")
 		}
 	}
-	return pair, warnings, nil
+	return warnings, nil
 }
