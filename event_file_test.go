@@ -60,6 +60,9 @@ func TestEventsOfMinersAndSwitches(t *testing.T) {
 	lost.Line(stratumtest.Patience)
 	lost.Line(stratumtest.Patience)
 	lost.ExpectClosed()
+	web := stratumtest.DialRaw(t, m.addr)
+	web.Send("GET / HTTP/1.1\r\n\r\n")
+	web.ExpectClosed()
 	eventually(t, "the miners have left", func() bool { return m.sessionCount() == 0 })
 	m.monitor.upgradeFailed(errors.New("no such binary"))
 	file.Drain(10 * time.Second)
@@ -95,6 +98,9 @@ func TestEventsOfMinersAndSwitches(t *testing.T) {
 	}
 	if e := find(eventfile.KindRefusal, "coin_without_pool"); e.Worker != "lost.1" || e.Miner == "" {
 		t.Errorf("refusal: %+v", e)
+	}
+	if e := find(eventfile.KindRefusal, "not_stratum"); e.Miner == "" || e.Worker != "" {
+		t.Errorf("refusal of what is not Stratum: %+v", e)
 	}
 	if e := find(eventfile.KindUpgrade, "failed"); e.Detail != "no such binary" {
 		t.Errorf("upgrade failed: %+v", e)

@@ -134,7 +134,7 @@ func (s *Session) handshakeReceived(b []byte) int {
 			s.secure(b[used:])
 			return len(b)
 		case s.manager.config.TLSRequired:
-			s.manager.monitor.handshakeFailed(failTLSRequired)
+			s.handshakeFailed(failTLSRequired)
 			s.close("came without TLS, which is required")
 			return len(b)
 		}

@@ -122,7 +122,7 @@ func (l *sessionLoop) keepEnd(e *tunnelEnd) {
 func (s *Session) secure(early []byte) {
 	h := s.handshake
 	if len(early) > tunnel.MaxEarly {
-		s.manager.monitor.handshakeFailed(failNotStratum)
+		s.handshakeFailed(failNotStratum)
 		s.close(errEarlyBytes.Error())
 		return
 	}
@@ -133,7 +133,7 @@ func (s *Session) secure(early []byte) {
 		}, owner)
 	})
 	if err != nil {
-		s.manager.monitor.handshakeFailed(failTLS)
+		s.handshakeFailed(failTLS)
 		s.manager.limitedLog.Errorf("TLS", "%s TLS: %v", s, err)
 		s.close(err.Error())
 		return
@@ -237,7 +237,7 @@ func (e *tunnelEnd) noteEnding() {
 	}
 	e.counts().fail(e.ending.Reason)
 	if !e.pool {
-		s.manager.monitor.handshakeFailed(failTLS)
+		s.handshakeFailed(failTLS)
 		if glog.V(2) {
 			glog.Infof("%s %v", s, &tunnelError{*e.ending})
 		}
