@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -226,6 +228,33 @@ func TestTLSPeerOpenSSL(t *testing.T) {
 	if status.TLS.Miners["1.2"] != 1 || status.TLS.Miners["1.3"] != 1 || len(status.TLS.Processes) != 1 {
 		t.Errorf("the status says %+v", status.TLS)
 	}
+	metrics := textOf(t, "http://"+c.HTTPDebugListenAddr+"/metrics")
+	for _, want := range []string{
+		`tls_sessions{version="1.2"} 1`, `tls_sessions{version="1.3"} 1`, `tls_pool_links{version="none"} 2`,
+		`tls_handshake_failures_total{reason="old_version",side="miners"} 1`, `tls_handshakes_total{side="pools"} 0`,
+		`tls_certificate_refused 0`, `tunnel_processes{generation="current"} 1`, `tunnel_connections{generation="current"} 2`,
+	} {
+		if !strings.Contains(metrics, "\nstratum_switcher_"+want+"\n") {
+			t.Errorf("no metric %s", want)
+		}
+	}
+	until := regexp.MustCompile(`\nstratum_switcher_tls_certificate_expiry_timestamp_seconds (\S+)`).FindStringSubmatch(metrics)
+	if until == nil {
+		t.Fatal("no metric of the certificate's end")
+	}
+	if end, err := strconv.ParseFloat(until[1], 64); err != nil || time.Until(time.Unix(int64(end), 0)).Round(24*time.Hour) != 90*24*time.Hour {
+		t.Errorf("the certificate ends at %s", until[1])
+	}
+}
+
+func textOf(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.Get(url)
+	testkit.Must(t, err)
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	testkit.Must(t, err)
+	return string(text)
 }
 
 // frontOf is a program that stands in front of the switcher or a pool.
