@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"os"
@@ -75,9 +76,14 @@ func TestTLSTunnelKilled(t *testing.T) {
 // served: the tunnel process may have just died.
 func startSecured(t *testing.T, w *tlsWorld, d *daemontest.Daemon, n int) (miners []*stratumtest.Miner) {
 	t.Helper()
+	return startSecuredAs(t, d, w.miner(), n)
+}
+
+func startSecuredAs(t *testing.T, d *daemontest.Daemon, config *tls.Config, n int) (miners []*stratumtest.Miner) {
+	t.Helper()
 	for i := range n {
 		testkit.Eventually(t, "a miner with TLS is served", func() bool {
-			m, err := stratumtest.NewMiner(stratumtest.MinerOptions{Addr: d.Addr, TLS: w.miner(), Worker: fmt.Sprintf("carol.%d", i), CheatHash: true, Rate: 20})
+			m, err := stratumtest.NewMiner(stratumtest.MinerOptions{Addr: d.Addr, TLS: config, Worker: fmt.Sprintf("carol.%d", i), CheatHash: true, Rate: 20})
 			if err != nil {
 				return false
 			}

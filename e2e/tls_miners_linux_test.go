@@ -5,6 +5,7 @@ package e2e
 import (
 	"crypto/tls"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -98,4 +99,36 @@ func TestTLSRequired(t *testing.T) {
 	raw := stratumtest.DialRaw(t, d.Addr)
 	raw.Send(`{"id":1,"method":"mining.subscribe","params":[]}` + "\n")
 	raw.ExpectClosed()
+}
+
+// Renewed files are taken without an upgrade. A pair that does not fit leaves the
+// one before in use and is told.
+func TestTLSCertificateRenewed(t *testing.T) {
+	t.Parallel()
+	w := newTLSWorld(t)
+	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
+	c := daemontest.FileConfig(btc)
+	dir := t.TempDir()
+	until := time.Now().Add(90 * 24 * time.Hour)
+	c.TLSCertFile, c.TLSKeyFile = w.Issue(dir, until, "first.test")
+	d := daemontest.Start(t, c, map[string]string{"*": "btc"})
+	first := startSecuredAs(t, d, w.Client("first.test"), 1)[0]
+	tunnel := tunnelOf(t, d)
+
+	n := d.Logged()
+	other, _ := w.Issue(t.TempDir(), until, "other.test")
+	content, err := os.ReadFile(other)
+	testkit.Must(t, err)
+	testkit.Must(t, os.WriteFile(c.TLSCertFile, content, 0o600)) // with the former key
+	d.WaitLogFrom(n, `TLS certificate not renewed: .*the key does not belong to the certificate.*; the one before stays in use`)
+	startSecuredAs(t, d, w.Client("first.test"), 1)
+
+	n = d.Logged()
+	w.Issue(dir, until, "second.test")
+	d.WaitLogFrom(n, `TLS certificate in use names=second\.test`)
+	startSecuredAs(t, d, w.Client("second.test"), 1)
+	testkit.WantAccepted(t, first, 1)
+	if pid := tunnelOf(t, d); pid != tunnel {
+		t.Errorf("another tunnel process, %d, after %d", pid, tunnel)
+	}
 }
