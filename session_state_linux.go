@@ -340,8 +340,11 @@ func (s *Session) enter(phase sessionPhase, st *sessionState) {
 		s.handshake.timer = s.loop.After(time.Until(began.Add(limit)), s.handshakeTimeout)
 	}
 	switch phase {
-	case phaseRouting, phaseReconnecting:
+	case phaseRouting:
 		s.miner.Pause(true)
+	case phaseReconnecting:
+		s.miner.Pause(true)
+		s.failRequests(s.link) // if the link was not handed over
 	case phaseSwitching:
 		s.phase = phaseRelaying // the switch starts again when the coin is known
 	}
