@@ -179,6 +179,10 @@ type Options struct {
 	// ReportEvery is how often tunnel processes are asked; zero means 10 s.
 	ReportEvery time.Duration
 
+	// Patience is how long a process may take for an answer, or for its first
+	// word, before it is killed; zero means 20 s.
+	Patience time.Duration
+
 	Logf        func(format string, args ...any) // what the operator should know; nil: nothing
 	Certificate func(Certificate)                // the certificate has changed, or could not be loaded; may be nil
 }

@@ -24,6 +24,8 @@
 //   - When a child dies, its connections are lost, and those not handed over yet
 //     go to the next one. The pause before a start grows from 100 ms to 5 s:
 //     less than a miner waits for its pool.
+//   - A child that has not answered for 20 s is killed: its connections stand still,
+//     and nothing new gets through it.
 //   - A child never outlives the daemon: it exits when its control socket ends,
 //     and takes no notice of SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, which
 //     somebody may send to the whole process group. After exec it is still the

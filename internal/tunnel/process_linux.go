@@ -25,7 +25,8 @@ type process struct {
 	certified bool // has a certificate, or has said that the files are no good
 	retired   bool
 	hungUp    bool // the control socket is closed
-	asked     bool
+	asked     bool // a report is awaited
+	silent    int  // ticks for which an answer has been awaited
 	inFlight  int
 	conns     map[uint64]*Conn
 	trusts    map[digest]bool
@@ -164,12 +165,17 @@ func (p *process) send() {
 			t.mu.Unlock()
 			closeAll(r.fds)
 			r.fds = nil
-		case errors.Is(err, unix.ETOOMANYREFS):
+		case errors.Is(err, unix.ETOOMANYREFS), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
 			time.Sleep(10 * time.Millisecond)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// an upgrade begins
 		default:
-			return // receive sees the process's end
+			// Usually the process has ended. One that cannot be told anything is
+			// of no use either.
+			t.mu.Lock()
+			p.hangUp()
+			t.mu.Unlock()
+			return
 		}
 	}
 }
@@ -212,6 +218,11 @@ func (p *process) handle(m *message) {
 	case kindEnded:
 		conn = p.conns[m.id]
 		delete(p.conns, m.id)
+		if !m.ready && (m.reason == Limit || m.reason == Internal) {
+			// Perhaps it had no descriptor left for the certificates to trust, or
+			// has dropped them: they are sent again.
+			clear(p.trusts)
+		}
 	case kindReport:
 		p.report, p.reported, p.asked = m.report, time.Now(), false
 	}

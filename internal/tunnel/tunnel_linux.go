@@ -24,6 +24,9 @@ const (
 	// A miner without a pool waits for 30 s: its link has to be remade by then.
 	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
 
+	// tickEvery is how often waiting connections and processes are looked at.
+	tickEvery = 500 * time.Millisecond
+
 	// steadyTime is how long a process must live for the pause to begin anew.
 	steadyTime = time.Minute
 
@@ -85,6 +88,9 @@ func New(o Options) (*Tunnel, error) {
 	}
 	if o.ReportEvery == 0 {
 		o.ReportEvery = 10 * time.Second
+	}
+	if o.Patience == 0 {
+		o.Patience = 20 * time.Second
 	}
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
@@ -221,14 +227,18 @@ func (t *Tunnel) poke() {
 
 // keep starts processes when they are needed, and looks after time.
 func (t *Tunnel) keep(stop <-chan struct{}) {
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	asked := time.Now()
+	ticked := false
 	for {
 		t.mu.Lock()
 		now := time.Now()
 		start := !t.frozen && !t.closed && t.mustStart(now)
 		late := t.takeLate(now)
+		if ticked {
+			t.killSilent()
+		}
 		t.promoteReady(now)
 		var wait time.Duration
 		if t.mustStart(t.next) && t.next.After(now) {
@@ -241,7 +251,7 @@ func (t *Tunnel) keep(stop <-chan struct{}) {
 		t.mu.Unlock()
 		for _, r := range late {
 			closeAll(r.fds)
-			r.conn.owner.TunnelEnded(r.conn, Ending{Reason: Died, Text: "no tunnel process could be started in time"})
+			r.conn.owner.TunnelEnded(r.conn, Ending{Reason: Died, Text: "no tunnel process took the connection in time"})
 		}
 		if start {
 			t.start()
@@ -251,11 +261,13 @@ func (t *Tunnel) keep(stop <-chan struct{}) {
 		if wait > 0 {
 			due = time.After(wait)
 		}
+		ticked = false
 		select {
 		case <-stop:
 			return
 		case <-t.wake:
 		case <-tick.C:
+			ticked = true
 		case <-due:
 		}
 	}
@@ -274,18 +286,46 @@ func (t *Tunnel) mustStart(now time.Time) bool {
 	return len(t.all) < maxProcesses
 }
 
-// takeLate takes connections from the queue that have waited too long, as when
-// no process can be started. t.mu is held.
+// takeLate takes connections that have waited too long, as when no process can be
+// started, or when one takes nothing. t.mu is held.
 func (t *Tunnel) takeLate(now time.Time) []*request {
 	var late []*request
-	t.queue = slices.DeleteFunc(t.queue, func(r *request) bool {
-		if now.Before(r.expires) {
+	isLate := func(r *request) bool {
+		if r.conn == nil || now.Before(r.expires) {
 			return false
 		}
 		late = append(late, r)
 		return true
-	})
+	}
+	t.queue = slices.DeleteFunc(t.queue, isLate)
+	for _, p := range t.all {
+		if len(p.out) < 2 {
+			continue
+		}
+		n := len(late)
+		rest := slices.DeleteFunc(p.out[1:], isLate) // the first may be on its way
+		p.out = p.out[:1+len(rest)]
+		for _, r := range late[n:] {
+			delete(p.conns, r.conn.id)
+		}
+	}
 	return late
+}
+
+// killSilent kills processes that have not answered for too long: their
+// connections stand still, and what is handed to them piles up. Time is counted in
+// ticks, so that none passes while this process is stopped. t.mu is held.
+func (t *Tunnel) killSilent() {
+	for _, p := range t.all {
+		if p.hello && !p.asked || p.hungUp {
+			p.silent = 0
+			continue
+		}
+		if p.silent++; p.silent == max(1, int(t.options.Patience/tickEvery)) {
+			t.options.Logf("tunnel process pid=%d has not answered for %v and is killed", p.pid, t.options.Patience)
+			_ = unix.Kill(p.pid, unix.SIGKILL) // it is not reaped before it is hung up
+		}
+	}
 }
 
 func (t *Tunnel) ask() {
