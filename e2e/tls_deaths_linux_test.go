@@ -25,6 +25,7 @@ var tlsKillsFlag = flag.Int("tls-kills", 5, "how often the tunnel process is kil
 // with TLS are made anew while their miners stay. No pool is blamed, and nothing is
 // left behind.
 func TestTLSTunnelKilled(t *testing.T) {
+	t.Parallel()
 	const n = 10
 	w := newTLSWorld(t)
 	plainPool := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
@@ -101,6 +102,7 @@ func startSecuredAs(t *testing.T, d *daemontest.Daemon, config *tls.Config, n in
 // TestTLSDaemonGone: however the daemon ends, its tunnel processes end too, and
 // those of former programs.
 func TestTLSDaemonGone(t *testing.T) {
+	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGABRT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			w := newTLSWorld(t)
@@ -131,6 +133,7 @@ func isTunnel(pid int) bool {
 // TestTLSGroupSignalled: who signals the whole group, as a shell does, means the
 // daemon: its miners with TLS get through an upgrade, and nobody stays behind.
 func TestTLSGroupSignalled(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
 	d := daemontest.New(t, t.TempDir())
@@ -162,6 +165,7 @@ func TestTLSGroupSignalled(t *testing.T) {
 // TestTLSStateUnreadable: a state file that cannot be read costs the connections,
 // but leaves no process behind and nobody waiting.
 func TestTLSStateUnreadable(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := w.pool(stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
 	d := daemontest.Start(t, w.config(nil, btc).At(testkit.UnusedAddr(t)), map[string]string{"*": "btc"})

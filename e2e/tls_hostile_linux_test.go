@@ -24,6 +24,7 @@ import (
 // TestTLSStrangers: what comes after a first byte of TLS may be anything. Nothing of
 // it harms the others, and each is counted.
 func TestTLSStrangers(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
 	c := w.config([]*stratumtest.Pool{btc})

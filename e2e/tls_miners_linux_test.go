@@ -16,6 +16,7 @@ import (
 
 // Miners with TLS and without connect to the same port, switch and mine alike.
 func TestTLSMiners(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc, bcc := testkit.TwoPools(t)
 	d := daemontest.Start(t, w.config([]*stratumtest.Pool{btc, bcc}), map[string]string{"*": "btc"})
@@ -47,6 +48,7 @@ func TestTLSMiners(t *testing.T) {
 
 // A load balancer may pass TLS on as it is, with a PROXY header before it.
 func TestTLSMinersBehindProxy(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, RecordLines: true})
 	c := w.config([]*stratumtest.Pool{btc})
@@ -89,6 +91,7 @@ func (h *headed) Write(b []byte) (int, error) {
 
 // With TLSRequired only miners with TLS are let in.
 func TestTLSRequired(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 	c := w.config([]*stratumtest.Pool{btc})

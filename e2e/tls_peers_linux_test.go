@@ -176,6 +176,7 @@ func getJSON(t *testing.T, url string, reply any) {
 // openssl mines by TLS 1.2 and 1.3 through an upgrade; older versions, no common
 // cipher and renegotiation are refused.
 func TestTLSPeerOpenSSL(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc"})
 	c := w.config([]*stratumtest.Pool{btc})
@@ -263,6 +264,7 @@ type frontOf func(t *testing.T, w *tlsWorld, at, to string)
 // HAProxy and stunnel end the miners' TLS in front of the switcher, which learns
 // the miners' addresses by the PROXY protocol.
 func TestTLSPeersInFront(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]frontOf{
 		"HAProxy": func(t *testing.T, w *tlsWorld, at, to string) {
 			startHAProxy(t, pageBlock(t, "defaults\n", ":3443", at, "/etc/haproxy/cert.pem", w.bundle("switcher.test"), "127.0.0.1:18080", to), at)
@@ -306,6 +308,7 @@ func TestTLSPeersInFront(t *testing.T) {
 // HAProxy and stunnel speak TLS with the switcher, in front of miners that do not;
 // the PROXY header comes before TLS.
 func TestTLSPeersAsClients(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]frontOf{
 		"HAProxy": func(t *testing.T, w *tlsWorld, at, to string) {
 			startHAProxy(t, fmt.Sprintf("defaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\nfrontend miners\n bind %s\n default_backend switcher\n"+
@@ -344,6 +347,7 @@ func TestTLSPeersAsClients(t *testing.T) {
 
 // HAProxy and stunnel end the switcher's TLS in front of a pool.
 func TestTLSPeersAsPools(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]frontOf{
 		"HAProxy": func(t *testing.T, w *tlsWorld, at, to string) {
 			startHAProxy(t, fmt.Sprintf("defaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\nfrontend pool\n bind %s ssl crt %s\n default_backend pool\n"+
@@ -379,6 +383,7 @@ func TestTLSPeersAsPools(t *testing.T) {
 
 // stunnel speaks TLS with a pool for a switcher that does not, as on the page.
 func TestTLSPeerTunnelToPool(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := w.pool(stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 	at := testkit.UnusedAddr(t)
@@ -395,6 +400,7 @@ func TestTLSPeerTunnelToPool(t *testing.T) {
 // A miner program by others, which speaks no TLS itself, mines by TLS through
 // stunnel, through an upgrade.
 func TestTLSPeerMinerProgram(t *testing.T) {
+	t.Parallel()
 	needTools(t, "node")
 	cache, err := os.UserCacheDir()
 	testkit.Must(t, err)

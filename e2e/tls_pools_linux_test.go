@@ -15,6 +15,7 @@ import (
 // Pools with TLS and without serve the same miners: first connect, switches to and
 // fro, and a new link after the pool has dropped its connections.
 func TestTLSPools(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := w.pool(stratumtest.PoolOptions{Name: "btc", ShareBits: 4, VersionMask: 0x1fffe000})
 	own := w.pool(stratumtest.PoolOptions{Name: "own", ShareBits: 4, Own: &stratumtest.OwnExtranonce{Len: 4, Size: 12}})
@@ -44,6 +45,7 @@ func TestTLSPools(t *testing.T) {
 // A pool whose certificate is no good is a pool that cannot be dialled: the reason
 // is told and the backup serves.
 func TestTLSPoolWithBadCertificate(t *testing.T) {
+	t.Parallel()
 	w, strange := newTLSWorld(t), testkit.NewAuthority(t)
 	for _, test := range []struct {
 		name, reason string

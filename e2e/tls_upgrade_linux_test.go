@@ -89,6 +89,7 @@ func TestTLSUpgradeUnderLoad(t *testing.T) {
 // TestTLSUpgradeKeepsTunnel: with the same program the tunnel process is kept, and
 // a change of the configuration makes no other. The certificate is read again.
 func TestTLSUpgradeKeepsTunnel(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := w.pool(stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 	c := w.config(nil, btc)
@@ -117,6 +118,7 @@ func TestTLSUpgradeKeepsTunnel(t *testing.T) {
 // TestTLSUpgradeGenerations: each other program brings a tunnel process of its own,
 // at most eight live, and each ends with its last connection.
 func TestTLSUpgradeGenerations(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 	d := daemontest.Start(t, w.config([]*stratumtest.Pool{btc}), map[string]string{"*": "btc"})
@@ -148,6 +150,7 @@ func TestTLSUpgradeGenerations(t *testing.T) {
 
 // TestTLSUpgradeUndone: a failed upgrade changes nothing.
 func TestTLSUpgradeUndone(t *testing.T) {
+	t.Parallel()
 	w := newTLSWorld(t)
 	btc := w.pool(stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
 	d := daemontest.Start(t, w.config(nil, btc), map[string]string{"*": "btc"})
@@ -172,6 +175,7 @@ func TestTLSUpgradeUndone(t *testing.T) {
 // are connections with TLS, unless the operator allows their loss; connections
 // without pass to it and back.
 func TestTLSUpgradeToOlder(t *testing.T) {
+	t.Parallel()
 	older := buildWithoutTunnels(t)
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
