@@ -13,6 +13,7 @@ import (
 // A miner whose mask is narrower at the new pool is counted and shown, and no
 // longer once it has the wide one again.
 func TestNarrowerVersionMask(t *testing.T) {
+	t.Parallel()
 	wide := startPool(t, stratumtest.PoolOptions{Name: "wide", ShareBits: 3, VersionMask: 0x1fffe000})
 	narrow := startPool(t, stratumtest.PoolOptions{Name: "narrow", ShareBits: 3, VersionMask: 0x00ffe000})
 	none := startPool(t, stratumtest.PoolOptions{Name: "none", ShareBits: 3, Modes: stratumtest.Modes{NoVersionRolling: true}})
@@ -76,6 +77,7 @@ func lastJob(m *testSwitcher) (id string) {
 // A miner that rolled and works on without after a switch is counted and, if that
 // is wanted, closed once; when it is back it counts as a new one.
 func TestMinerThatStopsRolling(t *testing.T) {
+	t.Parallel()
 	for _, reconnect := range []bool{false, true} {
 		t.Run(fmt.Sprintf("reconnect %v", reconnect), func(t *testing.T) {
 			options := func(name string) stratumtest.PoolOptions {

@@ -156,6 +156,7 @@ func TestSilentMiners(t *testing.T) {
 // However many ask, a sub-account's sessions are looked at once in a while, and
 // what was shown is not kept for long.
 func TestMinerListsAreKeptForAMoment(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc, bcc})
 	waitPool(t, startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"}), "btc")

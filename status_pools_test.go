@@ -63,6 +63,7 @@ func TestStatusSharesOfABackup(t *testing.T) {
 
 // A change to a coin without a pool, or to none, is no switch: nobody has moved.
 func TestStatusNoSwitchWithoutAPool(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	m, s := startStatusOf(t, coins, []*stratumtest.Pool{btc, bcc})
