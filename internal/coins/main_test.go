@@ -48,9 +48,17 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// logLines returns the lines of the log that match.
-func logLines(pattern string) []string {
+// logLines returns the lines of the log that match. They are searched without the
+// lock, so that whoever polls does not hold up the goroutine that reads the log.
+func logLines(pattern string) (lines []string) {
 	logged.mu.Lock()
-	defer logged.mu.Unlock()
-	return regexp.MustCompile(`(?m)^.*`+pattern+`.*$`).FindAllString(logged.text.String(), -1)
+	text := logged.text.String()
+	logged.mu.Unlock()
+	matches := regexp.MustCompile(pattern)
+	for line := range strings.SplitSeq(text, "\n") {
+		if matches.MatchString(line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
