@@ -59,8 +59,14 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 	// send does not care whether all is taken: what is not is not kept either.
 	send := func(r *stratumtest.Raw, text string) {
 		work.Go(func() {
-			r.Conn().SetWriteDeadline(time.Now().Add(3 * time.Second))
-			io.WriteString(r.Conn(), text)
+			for len(text) > 0 {
+				r.Conn().SetWriteDeadline(time.Now().Add(3 * time.Second))
+				n, err := io.WriteString(r.Conn(), text[:min(len(text), 64<<10)])
+				if err != nil {
+					return
+				}
+				text = text[n:]
+			}
 		})
 	}
 	unfinished := `{"id":3,"method":"` + strings.Repeat("u", stratum.MaxMinerLine-100)
