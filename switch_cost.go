@@ -17,12 +17,12 @@ import (
 const costSpan = time.Minute
 
 // switchRun is one move of a sub-account's miners to another coin, and what it
-// costs. It begins with the change of the coin. Its cost is told when all miners
-// have moved and costSpan is over, or before that when the coin changes again or
-// the last miner leaves. The log has a line when it begins, when the last miner
-// has moved, and when its cost is known.
+// costs. It begins with the change of the coin. The cost is reported when all miners
+// have moved and costSpan is over, or earlier if the coin changes again or the last
+// miner leaves. The log has a line when the switch begins, when the last miner has
+// moved, and when the cost is known.
 //
-// The book's mu guards all fields but late and those that never change.
+// The book's mu guards all fields except late and those that never change.
 type switchRun struct {
 	from  string
 	coin  string
@@ -30,22 +30,23 @@ type switchRun struct {
 
 	moved  int
 	failed int           // links
-	took   time.Duration // until the last miner had moved; 0: some have not
-	cut    string        // why it ended before its time; empty: it did not
+	took   time.Duration // until the last miner had moved; 0 while some have not
+	cut    string        // why it ended early; empty if it did not
 
-	late [lateEnds]atomic.Uint64 // loops count here
+	late [lateEnds]atomic.Uint64 // counted by the loops
 
-	// Work is in units of difficulty. lostBase is what of the account's counter is
-	// not the switch's; less than zero if the process before has counted a part.
+	// Work is in units of difficulty. lostBase is the part of the account's counter
+	// from before the switch. It is negative if the process before an upgrade has
+	// counted a part of the switch.
 	lostBefore, lostAfter float64
 	lostBase              float64
-	before, after         time.Duration // that these are for; after is 0 until they are known
+	before, after         time.Duration // which lostBefore and lostAfter are for; after is 0 until lostAfter is known
 
 	timer *time.Timer // runs until costSpan is over
 }
 
-// lateEnd is where a share ended that a miner sent after its switch, for a job of
-// the pool before.
+// lateEnd says where a late share ended. A late share was sent after the miner's
+// switch, for a job of the former pool.
 type lateEnd uint8
 
 const (
@@ -58,8 +59,8 @@ const (
 	lateEnds
 )
 
-// lateEndNames are those that metrics and events have; lateEndTexts follow a
-// number.
+// lateEndNames are used in metrics and events. lateEndTexts follow a number in
+// sentences.
 var (
 	lateEndNames = [lateEnds]string{"former_accepted", "former_refused", "new_accepted", "new_refused", "lost", "unanswered"}
 	lateEndTexts = [lateEnds]string{
@@ -74,15 +75,15 @@ func (e lateEnd) String() string { return lateEndNames[e] }
 // bits of its job's generation.
 const lateShare hashrate.Generation = 1 << 7
 
-// countLate notes where a late share has ended. Those of a link to another
-// address of the same coin cost no switch.
+// countLate counts where a late share has ended. Late shares of a link to another
+// address of the same coin are not part of a switch's cost.
 func (s *Session) countLate(end lateEnd) {
 	if r := s.account.costing.Load(); r != nil {
 		r.late[end].Add(1)
 	}
 }
 
-// countJudged is countLate for a share that a link's pool has judged.
+// countJudged is countLate for a share that the pool of a link has answered.
 func (s *Session) countJudged(from *link, accepted bool) {
 	end := lateFormerRefused
 	if from == s.link {
@@ -94,7 +95,7 @@ func (s *Session) countJudged(from *link, accepted bool) {
 	s.countLate(end)
 }
 
-// countUnjudged is countLate for a request that its link does not answer any more,
+// countUnjudged is countLate for a request that its link will not answer any more,
 // if it is a late share.
 func (s *Session) countUnjudged(generation hashrate.Generation, share bool) {
 	if share && generation&lateShare != 0 {
@@ -102,13 +103,13 @@ func (s *Session) countUnjudged(generation hashrate.Generation, share bool) {
 	}
 }
 
-// countsLate reports whether shares for unknown jobs may be late ones, so that the
-// job of each has to be looked for. It is so for a minute after a switch.
+// countsLate reports whether shares may be late, so that the job of each share has
+// to be looked up. That is so for a minute after a switch.
 func (s *Session) countsLate() bool {
 	return s.account.costing.Load() != nil && s.link.tag != firstTag && !s.link.restJobs
 }
 
-// lateMark is the mark of a share for a former link's job.
+// lateMark returns the mark of a share for a job of a former link.
 func (s *Session) lateMark(to *link) hashrate.Generation {
 	if to.pool == s.link.pool {
 		return 0
@@ -131,7 +132,7 @@ func (b *accountBook) follow(a *subAccount, r *switchRun) {
 	r.timer = time.AfterFunc(time.Until(r.began.Add(b.span)), func() { b.spanOver(a, r) })
 }
 
-// spanOver notes the work that was refused since a switch began.
+// spanOver records the work that was refused since a switch began.
 func (b *accountBook) spanOver(a *subAccount, r *switchRun) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -144,16 +145,16 @@ func (b *accountBook) spanOver(a *subAccount, r *switchRun) {
 	}
 }
 
-// noteLost notes the work refused in the time since the switch began, if that is
-// not done yet. b.mu is held.
+// noteLost records the work refused in the time since the switch began, unless that
+// is done already. b.mu is held.
 func (b *accountBook) noteLost(a *subAccount, r *switchRun, after time.Duration) {
 	if r.after == 0 {
 		r.after, r.lostAfter = after, max(0, a.shares.Totals().LostWork()-r.lostBase)
 	}
 }
 
-// cutRun ends a switch before its time. It is a no-op if there is none whose cost
-// is not told. b.mu is held.
+// cutRun ends a switch early. It is a no-op if the cost of all switches has been
+// reported. b.mu is held.
 func (b *accountBook) cutRun(a *subAccount, why string) {
 	r := a.costing.Load()
 	if r == nil {
@@ -165,7 +166,7 @@ func (b *accountBook) cutRun(a *subAccount, why string) {
 	b.endCost(a)
 }
 
-// endCost tells what a switch has cost. b.mu is held.
+// endCost reports what a switch has cost. b.mu is held.
 func (b *accountBook) endCost(a *subAccount) {
 	r := a.costing.Swap(nil)
 	r.timer.Stop()
@@ -176,7 +177,7 @@ func (b *accountBook) endCost(a *subAccount) {
 	b.monitor.switchCost(a.name, c)
 }
 
-// milliseconds is how long it took until the last miner had moved.
+// milliseconds returns how long it took until the last miner had moved, or "-".
 func (r *switchRun) milliseconds() string {
 	if r.took == 0 {
 		return "-"
@@ -184,7 +185,7 @@ func (r *switchRun) milliseconds() string {
 	return fmt.Sprint(r.took.Milliseconds())
 }
 
-// switchCost is what a switch has cost when it is told. Work is in hashes.
+// switchCost is the reported cost of a switch. Work is in hashes.
 type switchCost struct {
 	*switchRun
 	lateCounts            [lateEnds]uint64
@@ -206,7 +207,7 @@ func (c *switchCost) lateShares() (n uint64) {
 	return n
 }
 
-// lateFields are the late shares by their ends, for the log.
+// lateFields returns the late shares by their ends, as fields of a log line.
 func (c *switchCost) lateFields() string {
 	var b strings.Builder
 	for end, n := range c.lateCounts {
@@ -224,7 +225,7 @@ func (c *switchCost) cutText() string {
 	return ", " + c.cut
 }
 
-// movedText says how many miners have moved.
+// movedText describes how many miners have moved, and in what time.
 func (r *switchRun) movedText() string {
 	text := countMiners(r.moved) + " moved"
 	if r.took > 0 {
@@ -236,7 +237,7 @@ func (r *switchRun) movedText() string {
 	return text
 }
 
-// text is the cost in words.
+// text describes the cost in words.
 func (c *switchCost) text() string {
 	var b strings.Builder
 	b.WriteString(c.movedText())
@@ -279,12 +280,12 @@ type switchState struct {
 	Moved, Failed int
 	Late          []uint64      // by lateEnd
 	LostBefore    float64       // in units of difficulty
-	Before        time.Duration // that this is for
-	LostAfter     float64       // until now, or in costSpan if After says so
+	Before        time.Duration // which LostBefore is for
+	LostAfter     float64       // until the state was written, or in After
 	After         time.Duration `json:",omitempty"`
 }
 
-// sound reports whether a state file's switch can be one.
+// sound reports whether the values from a state file are possible.
 func (st *switchState) sound() bool {
 	return min(st.Age, st.Took, st.Before, st.After) >= 0 && min(st.Moved, st.Failed) >= 0 && min(st.LostBefore, st.LostAfter) >= 0
 }
@@ -328,8 +329,8 @@ func (b *accountBook) resumeCosts() {
 	}
 }
 
-// resumeSwitches goes on with the switches of the process before, whose miners
-// have been taken over. pause is how long ago that one stopped.
+// resumeSwitches continues the switches of the former process, whose miners have
+// been taken over. pause is how long ago that process stopped.
 func (b *accountBook) resumeSwitches(all map[string]switchState, pools map[string]*pool, pause time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -358,7 +359,7 @@ func (b *accountBook) resumeSwitches(all map[string]switchState, pools map[strin
 	}
 }
 
-// goesOn reports whether the event of a switch is of one under way.
+// goesOn reports whether k is the event of a switch that is still under way.
 func (b *accountBook) goesOn(k journal.Key) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

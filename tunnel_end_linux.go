@@ -16,39 +16,42 @@ import (
 
 // tunnelEnd is a session's end of a connection that a tunnel process holds: a
 // carried socket. It belongs to the session's loop. The tunnel's calls are posted
-// there, and may come before or after what the socket itself tells.
+// there, and may come before or after the socket's own events.
 //
-// It is in the loop's ends until both the tunnel and the socket are done with it.
+// It stays in the loop's ends until neither the tunnel nor the socket needs it.
 type tunnelEnd struct {
 	tunnels *tunnels
 	session *Session
 	socket  *relay.Socket
 	conn    *tunnel.Conn
 	peer    netip.AddrPort // the other end of the TCP connection
-	pool    bool           // it leads to a pool, not to the miner
-	version uint16         // of TLS; 0: the handshake is not done
+	pool    bool           // whether the peer is a pool rather than the miner
+	version uint16         // of TLS; 0 until the handshake is done
 
-	ending *tunnel.Ending // the tunnel has told the end
-	lost   error          // the socket has told the end, and the tunnel's reason is waited for
-	wait   *relay.Timer   // bounds that
-	left   relay.Handle   // of a socket that was reset: closed once the tunnel has done so; 0: none
+	ending *tunnel.Ending // set when the tunnel has reported the end
+	lost   error          // set when the socket has ended and the tunnel's reason is awaited
+	wait   *relay.Timer   // bounds that wait
+	left   relay.Handle   // of a socket that was reset, to be closed after the tunnel has reset the connection; 0: none
 }
 
-// endingWait is how long a lost link waits for the tunnel's reason. It comes at
-// once, except if the pool has ended the link but does not take what is left for it.
+// endingWait is how long a lost link waits for the tunnel's reason. The reason
+// usually comes at once. It is late if the pool has ended the link but does not take
+// the bytes that are still to be sent to it.
 const endingWait = time.Second
 
-// securedGrace is how much later than the tunnel the session gives a TLS
-// handshake up.
+// securedGrace is how much longer than the tunnel the session waits for a TLS
+// handshake.
 const securedGrace = 2 * time.Second
 
-// errEarlyBytes: nothing but a ClientHello can come before the answer to it.
+// errEarlyBytes reports more bytes than a ClientHello can have, and nothing else can
+// come before the answer to it.
 var errEarlyBytes = errors.New("not a TLS ClientHello: too long")
 
 // carryEnds prepares the loop for carried sockets.
 func (l *sessionLoop) carryEnds() { l.ResetCarried = l.resetCarried }
 
-// resetCarried has the peer's connection reset, and closes h after that.
+// resetCarried asks the tunnel to reset the peer's connection, and closes h after
+// that.
 func (l *sessionLoop) resetCarried(sock *relay.Socket, h relay.Handle) {
 	e := l.ends[sock]
 	if e == nil || e.ending != nil {
@@ -59,8 +62,8 @@ func (l *sessionLoop) resetCarried(sock *relay.Socket, h relay.Handle) {
 	e.conn.Reset()
 }
 
-// tlsVersion is the version of TLS that is spoken with a socket's peer; 0 if none
-// is, or none yet.
+// tlsVersion returns the version of TLS that a socket's peer uses. It is 0 without
+// TLS, and until the handshake is done.
 func (l *sessionLoop) tlsVersion(sock *relay.Socket) uint16 {
 	if sock == nil || !sock.Carried() || l.ends[sock] == nil {
 		return 0
@@ -68,7 +71,8 @@ func (l *sessionLoop) tlsVersion(sock *relay.Socket) uint16 {
 	return l.ends[sock].version
 }
 
-// peerAddr is the other end of the TCP connection that a socket is or stands for.
+// peerAddr returns the remote address of the TCP connection that a socket is or
+// stands for.
 func (l *sessionLoop) peerAddr(sock *relay.Socket) (netip.AddrPort, error) {
 	if !sock.Carried() {
 		return relay.PeerAddr(sock.FD())
@@ -79,14 +83,14 @@ func (l *sessionLoop) peerAddr(sock *relay.Socket) (netip.AddrPort, error) {
 	return netip.AddrPort{}, errNoPeer
 }
 
-var errNoPeer = errors.New("nothing is known of the peer")
+var errNoPeer = errors.New("the peer's address is not known")
 
 // opener hands a TCP connection to the tunnel, which owns it unless there is an
 // error, and returns the session's end of the pair.
 type opener func(fd int, owner tunnel.Owner) (int, *tunnel.Conn, error)
 
-// newEnd hands the connection of sock to the tunnel. The socket is closed in any
-// case; the end's takes its place.
+// newEnd hands the connection of sock to the tunnel. It closes sock in any case, and
+// the socket of the new end takes its place.
 func (s *Session) newEnd(sock *relay.Socket, pool bool, open opener) (*tunnelEnd, error) {
 	e := &tunnelEnd{tunnels: s.manager.tunnels, session: s, pool: pool}
 	e.peer, _ = relay.PeerAddr(sock.FD())
@@ -109,7 +113,7 @@ func (s *Session) newEnd(sock *relay.Socket, pool bool, open opener) (*tunnelEnd
 	return e, nil
 }
 
-// keepEnd notes whose end a socket is.
+// keepEnd enters e into the loop's ends.
 func (l *sessionLoop) keepEnd(e *tunnelEnd) {
 	e.socket.SetCarried()
 	if l.ends == nil {
@@ -118,7 +122,7 @@ func (l *sessionLoop) keepEnd(e *tunnelEnd) {
 	l.ends[e.socket] = e
 }
 
-// secure begins TLS with the miner. early is what it has sent so far.
+// secure begins TLS with the miner. early has the bytes received so far.
 func (s *Session) secure(early []byte) {
 	h := s.handshake
 	if len(early) > tunnel.MaxEarly {
@@ -143,7 +147,8 @@ func (s *Session) secure(early []byte) {
 	s.restartHandshake(timeout + securedGrace)
 }
 
-// restartHandshake gives the miner time for the next step of its handshake.
+// restartHandshake gives the miner a new time limit for the next step of its
+// handshake.
 func (s *Session) restartHandshake(limit time.Duration) {
 	h := s.handshake
 	s.loop.StopTimer(h.timer)
@@ -151,8 +156,8 @@ func (s *Session) restartHandshake(limit time.Duration) {
 	h.timer = s.loop.After(limit, s.handshakeTimeout)
 }
 
-// secure begins TLS on one of the connections that were made. It is a try still
-// under way until that is done.
+// secure begins TLS on one of the established connections. The try is not decided
+// before the TLS handshake is done.
 func (d *poolDial) secure(i int) error {
 	k, t := d.link, &d.tries[i]
 	s := k.session
@@ -166,7 +171,7 @@ func (d *poolDial) secure(i int) error {
 	if err != nil {
 		return err
 	}
-	e.socket.Pause(false) // what the pool says is for the link, once there is one
+	e.socket.Pause(false) // the link will read what the pool sends
 	t.socket = e.socket
 	return nil
 }
@@ -187,7 +192,7 @@ func (e *tunnelEnd) ready(secured tunnel.Secured) {
 	e.version = secured.Version
 	switch {
 	case e.left != 0:
-		e.conn.Reset() // it waited for a tunnel process when that was wanted
+		e.conn.Reset() // the reset was requested while the connection waited for a tunnel process
 	case e.socket.Closed():
 	case e.pool:
 		if k := s.preparing(); k != nil && k.dial != nil && k.dial.owns(e.socket) {
@@ -217,7 +222,8 @@ func (e *tunnelEnd) ended(ending tunnel.Ending) {
 	case e.socket.Closed():
 		delete(s.loop.ends, e.socket)
 	default:
-		// What came before the end is still in the socket: its turn comes first.
+		// The socket may still hold bytes that came before the end. They are handled
+		// first.
 		s.loop.Post(func() {
 			if e.socket.Closed() {
 				delete(s.loop.ends, e.socket)
@@ -229,7 +235,7 @@ func (e *tunnelEnd) ended(ending tunnel.Ending) {
 	}
 }
 
-// noteEnding counts a handshake that failed and says why.
+// noteEnding counts a failed handshake, and logs the reason if it was the miner's.
 func (e *tunnelEnd) noteEnding() {
 	s := e.session
 	if e.ending.Ready || e.ending.Reason == tunnel.ResetByDaemon {
@@ -251,7 +257,8 @@ func (e *tunnelEnd) counts() *handshakeCounts {
 	return &e.tunnels.miners
 }
 
-// finish tells the session that a connection has ended, with the tunnel's reason.
+// finish reports to the session that a connection has ended, with the tunnel's
+// reason.
 func (e *tunnelEnd) finish() {
 	s := e.session
 	delete(s.loop.ends, e.socket)
@@ -263,8 +270,9 @@ func (e *tunnelEnd) finish() {
 	s.connectionEnded(e.socket, err)
 }
 
-// endingAwaited reports whether the end of a carried socket is to be told later,
-// when the tunnel has said why: a tunnel process that died is no fault of the pool.
+// endingAwaited reports whether the session hears of the end of a carried socket
+// later, when the tunnel has given the reason. The death of a tunnel process must not
+// be held against the pool.
 func (s *Session) endingAwaited(sock *relay.Socket, err error) bool {
 	e := s.loop.ends[sock]
 	switch {

@@ -18,14 +18,14 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// How connections with TLS pass through an upgrade. The tunnel processes live on;
-// what passes are the sessions' ends of the pairs and the control sockets.
+// Connections with TLS survive an upgrade because the tunnel processes live on. The
+// next program inherits the sessions' ends of the pairs and the control sockets.
 
-// state describes the frozen tunnel, nil if there is nothing to hand on.
+// state describes the frozen tunnel. It is nil if there is nothing to hand over.
 func (t *tunnels) state() *tunnel.State { return t.use().State() }
 
-// resume takes over the former process's tunnel processes. begin has to follow
-// once all sessions have their ends.
+// resume takes over the tunnel processes of the former program. The caller calls
+// begin after all sessions have taken their ends.
 func (t *tunnels) resume(st *tunnel.State) {
 	if st == nil {
 		return
@@ -44,8 +44,8 @@ func (t *tunnels) resume(st *tunnel.State) {
 
 func (t *tunnels) begin() { t.use().Begin() }
 
-// renounce ends all tunnel processes, because the next program knows nothing of
-// them; start anew undoes that as far as it can be.
+// renounce ends all tunnel processes, because the next program does not know them.
+// startAnew makes new ones possible if the upgrade fails after that.
 func (t *tunnels) renounce() { t.use().Close() }
 
 func (t *tunnels) startAnew() {
@@ -59,15 +59,15 @@ func (t *tunnels) startAnew() {
 	t.mu.Unlock()
 }
 
-// endState describes the end that a socket is, nil if it is a TCP connection. The
-// tunnel and the loops are frozen.
+// endState describes the tunnel end of a socket. It is nil for a TCP connection. The
+// tunnel and the loops must be frozen.
 func (l *sessionLoop) endState(sock *relay.Socket) *tunnelState {
 	if !sock.Carried() {
 		return nil
 	}
 	e := l.ends[sock]
 	if e == nil || e.ending != nil || e.conn == nil {
-		return &tunnelState{} // it has ended, and its session is about to hear of it
+		return &tunnelState{} // it has ended, and its session will hear of that soon
 	}
 	ref := e.conn.Ref()
 	st := &tunnelState{Process: ref.Process, ID: ref.ID, Version: e.version}
@@ -77,8 +77,8 @@ func (l *sessionLoop) endState(sock *relay.Socket) *tunnelState {
 	return st
 }
 
-// takeEnd makes a restored socket the end that st describes. If the tunnel knows
-// nothing of the connection, the socket's own end will be told soon.
+// takeEnd makes a restored socket the end that st describes. If the tunnel does not
+// know the connection, the socket reports its own end soon.
 func (s *Session) takeEnd(sock *relay.Socket, st *tunnelState, pool bool) {
 	if st == nil {
 		return
@@ -91,14 +91,14 @@ func (s *Session) takeEnd(sock *relay.Socket, st *tunnelState, pool bool) {
 	}
 }
 
-// isPair reports whether a descriptor that the session names is an end of a pair.
+// isPair reports whether a descriptor of the session is an end of a pair.
 func (ss *sessionState) isPair(fd int) bool {
 	return fd == ss.ClientConnFD && ss.MinerTunnel != nil || fd == ss.ServerConnFD && ss.PoolTunnel != nil ||
 		slices.ContainsFunc(ss.Drains, func(d linkState) bool { return d.FD == fd && d.Tunnel != nil })
 }
 
-// withoutTLS takes the connections with TLS out of a state, for a program that
-// knows nothing of them. Miners that came without TLS get a new link to their pool.
+// withoutTLS removes the connections with TLS from a state, for a program that
+// cannot take them over. Miners that came without TLS get a new link to their pool.
 func (st *runtimeState) withoutTLS() {
 	st.Tunnel = nil
 	st.SessionDatas = slices.DeleteFunc(st.SessionDatas, func(ss sessionState) bool { return ss.MinerTunnel != nil })
@@ -135,11 +135,11 @@ func (m *sessionManager) securedConnections() (miners, pools int) {
 	return miners, pools
 }
 
-// dropTLSFile allows, beside the state file, one upgrade that loses the
-// connections with TLS.
+// dropTLSFile is appended to the path of the state file. The file of that name allows
+// one upgrade that loses the connections with TLS.
 const dropTLSFile = ".drop-tls"
 
-// mayLoseTLS refuses a program that knows nothing of tunnel processes while there
+// mayLoseTLS refuses a program that cannot take over tunnel processes while there
 // are connections with TLS, unless the operator has allowed it.
 func (u *upgrader) mayLoseTLS(program *newProgram) error {
 	if program.takesTunnels {
@@ -159,9 +159,9 @@ func (u *upgrader) mayLoseTLS(program *newProgram) error {
 		u.binary, miners, pools, allowed)
 }
 
-// isOwnPair reports whether a descriptor is a Unix socket that the former process
-// has made, such as an end of a pair or a control socket. The process's number has
-// stayed; what a supervisor has left open has another one.
+// isOwnPair reports whether a descriptor is a Unix socket that the former program
+// created, such as an end of a pair or a control socket. The process ID has stayed the
+// same, and sockets that a supervisor left open carry another one.
 func isOwnPair(fd int) bool {
 	if tunnel.InheritedPair(fd) != nil && tunnel.InheritedControl(fd) != nil {
 		return false
@@ -170,8 +170,8 @@ func isOwnPair(fd int) bool {
 	return err == nil && int(peer.Pid) == os.Getpid()
 }
 
-// reapFormer waits a moment for the tunnel processes of the former process, whose
-// control sockets were closed. Nothing else has been started yet.
+// reapFormer waits a moment for the tunnel processes of the former program, whose
+// control sockets were closed. No other child has been started yet.
 func reapFormer() {
 	for limit := time.Now().Add(time.Second); time.Now().Before(limit); {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)

@@ -18,8 +18,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// tunnels owns the tunnel and counts what it does. The manager has one, which
-// starts nothing before the first connection with TLS. Its methods may be called
+// tunnels owns the tunnel and counts its handshakes. The manager has one, which
+// starts no process before the first connection with TLS. Its methods may be called
 // from any goroutine.
 type tunnels struct {
 	manager *sessionManager
@@ -28,7 +28,7 @@ type tunnels struct {
 
 	mu     sync.Mutex
 	tunnel *tunnel.Tunnel
-	told   *tunnel.Certificate // nil: nothing is known yet
+	told   *tunnel.Certificate // the latest report of the tunnel process; nil before the first
 }
 
 func newTunnels(m *sessionManager) (*tunnels, error) {
@@ -50,8 +50,8 @@ func (t *tunnels) options() tunnel.Options {
 	}
 }
 
-// tunnelProgram tells this program file from others, also from another build of
-// the same version: a tunnel process of another one is replaced at an upgrade.
+// tunnelProgram identifies this program file, also among builds of the same version.
+// An upgrade replaces a tunnel process that was started from another file.
 var tunnelProgram = sync.OnceValue(func() string {
 	info, err := os.Stat("/proc/self/exe")
 	if err != nil {
@@ -72,7 +72,8 @@ func (t *tunnels) use() *tunnel.Tunnel {
 	return t.tunnel
 }
 
-// certificateTold notes what has become of the files for miners.
+// certificateTold records and logs what the tunnel process reports about the files
+// TLSCertFile and TLSKeyFile.
 func (t *tunnels) certificateTold(c tunnel.Certificate) {
 	t.mu.Lock()
 	t.told = &c
@@ -88,8 +89,8 @@ func (t *tunnels) certificateTold(c tunnel.Certificate) {
 	}
 }
 
-// certificate is what was told last of the certificate for miners. It is known
-// once a tunnel process runs.
+// certificate returns the latest report about the certificate for miners. There is
+// none before a tunnel process runs.
 func (t *tunnels) certificate() (c tunnel.Certificate, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,7 +109,7 @@ func (t *tunnels) processes() []tunnel.Process {
 
 func (t *tunnels) counts() tunnelCounts { return tunnelCounts{t.miners.now(), t.pools.now()} }
 
-// connections is how many connections the tunnel processes have.
+// connections counts the connections that the tunnel processes hold.
 func (t *tunnels) connections() int {
 	n := 0
 	for _, p := range t.use().Processes() {
@@ -117,10 +118,10 @@ func (t *tunnels) connections() int {
 	return n
 }
 
-// lastWords is how long peers get for what was written before the switcher ends.
+// lastWords is how long peers get to take what was written before the switcher ends.
 const lastWords = 300 * time.Millisecond
 
-// close ends all tunnel processes, once the peers have what the closed sessions
+// close ends all tunnel processes after the peers have taken what the closed sessions
 // wrote.
 func (t *tunnels) close() {
 	for limit := time.Now().Add(lastWords); t.connections() > 0 && time.Now().Before(limit); {
