@@ -23,14 +23,14 @@ const (
 	wantFingerprint = "the SHA-256 of the pool's certificate, 64 hexadecimal digits with or without colons; several are separated by commas"
 )
 
-// certificateWarnDays is how long before its end a certificate is warned of.
+// certificateWarnDays is how long before the end of a certificate the warning begins.
 const certificateWarnDays = 14
 
-// maxFingerprints is how many certificates may be pinned: the present and the
-// next one of an address and its backups.
+// maxFingerprints is how many certificates may be pinned. There may be the present and
+// the next one of an address and of its backups.
 const maxFingerprints = 8
 
-// tlsProblem reports a key for TLS where there is none.
+// tlsProblem reports a key for TLS in a configuration without TLS.
 func tlsProblem(key, value string, p *configProblems) (unsupported bool) {
 	if !tlsSupported {
 		p.add(key, "is "+value+", must be left out: TLS needs Linux")
@@ -62,7 +62,7 @@ func (c *Config) checkTLSRequired(key string, p *configProblems) {
 	}
 }
 
-// uselessForTLS reports a key of a pool that speaks TLS nowhere.
+// uselessForTLS reports a key for TLS of a pool that has no address with TLS.
 func (s *StratumServerInfo) uselessForTLS(key, value string, p *configProblems) bool {
 	useless := !slices.ContainsFunc(s.urls(), isTLS)
 	if useless {
@@ -108,7 +108,7 @@ func (s *StratumServerInfo) checkTLSVerify(key string, p *configProblems) {
 	}
 }
 
-// verifyValue is the value of TLSVerify.
+// verifyValue returns the value of TLSVerify.
 var verifyValue = keyValue[StratumServerInfo]{
 	setDefault: func(s *StratumServerInfo) { s.TLSVerify = nil },
 	decode: func(s *StratumServerInfo, key string, v *strictjson.Node, p *configProblems) {
@@ -122,10 +122,10 @@ var verifyValue = keyValue[StratumServerInfo]{
 // verifies reports whether certificates of the pool are checked.
 func (s *StratumServerInfo) verifies() bool { return s.TLSVerify == nil || *s.TLSVerify }
 
-// urls are the pool's addresses in order.
+// urls returns the pool's addresses in order.
 func (s *StratumServerInfo) urls() []string { return append([]string{s.URL}, s.BackupURLs...) }
 
-// urlKey is the key of one of urls, below the pool's key.
+// urlKey returns the key of one of urls, below the pool's key.
 func urlKey(key string, i int) string {
 	if i == 0 {
 		return key + ".URL"
@@ -158,8 +158,7 @@ func parseFingerprints(text string) ([]tunnel.Fingerprint, error) {
 	return pins, nil
 }
 
-// checkTLSFiles reads the files that TLS needs, and keeps the authorities in the
-// pools.
+// checkTLSFiles reads the files that TLS needs and stores the authorities in the pools.
 func checkTLSFiles(c *Config, pools map[string]*pool) (warnings []string, err error) {
 	var pair *tunnel.Pair
 	err = loadTrusts(pools)

@@ -10,18 +10,18 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
-// EventFile: what happens, for other programs; docs/events.md has the fields.
-// Without one nothing is put together.
+// The events of EventFile are for other programs. docs/events.md describes the fields.
+// Without EventFile, no event is put together.
 
 const (
-	// eventsDrainTime is how long the process waits for events to be written before
-	// it is replaced, eventsEndTime before it ends: all its miners go then.
+	// eventsDrainTime is how long an upgrade waits for events to be written. At the
+	// end of the process, which disconnects all miners, it is eventsEndTime.
 	eventsDrainTime = logDrainTime - logFrozenTime
 	eventsEndTime   = time.Second
 )
 
-// checkEventFile reports why nothing could be written to the EventFile of a
-// configuration, if that is a mistake and not a full disk.
+// checkEventFile reports a mistake in a configuration's EventFile. A full disk is
+// none.
 func checkEventFile(c *Config) error {
 	if c.EventFile == "" {
 		return nil
@@ -33,8 +33,9 @@ func checkEventFile(c *Config) error {
 	return nil
 }
 
-// openEvents begins to write events; before is what the process before has
-// counted. Nothing may run yet. The caller ends it after all that has events.
+// openEvents begins to write events. before has the counts of the former process. It
+// must be called before anything that has events is started, and the file is closed
+// after all of that has ended.
 func (m *sessionManager) openEvents(before *eventfile.State) (end func()) {
 	if m.config.EventFile == "" {
 		return func() {}
@@ -45,10 +46,10 @@ func (m *sessionManager) openEvents(before *eventfile.State) (end func()) {
 	return func() { f.Close(eventsEndTime) }
 }
 
-// record writes an event.
+// record adds an event to the file.
 func (mon *monitor) record(e eventfile.Event) { mon.file.Add(e) }
 
-// recordSwitch writes what switchBegins has noted.
+// recordSwitch adds the event of a change of the coin.
 func (mon *monitor) recordSwitch(key *journal.Key, miners int) {
 	what := key.What
 	if what == "coin changed" {
@@ -57,14 +58,14 @@ func (mon *monitor) recordSwitch(key *journal.Key, miners int) {
 	mon.record(eventfile.Event{Kind: eventfile.KindSwitch, What: what, Account: key.Account, Coin: key.Coin, To: key.To, Miners: eventfile.Of(miners)})
 }
 
-// recordMoved writes that the last miner has moved.
+// recordMoved adds the event that the last miner has moved.
 func (mon *monitor) recordMoved(account string, r *switchRun) {
 	if mon.file != nil {
 		mon.record(r.event(account, "moved"))
 	}
 }
 
-// recordCost writes what a switch has cost.
+// recordCost adds the event with a switch's cost.
 func (mon *monitor) recordCost(account string, c *switchCost) {
 	if mon.file == nil {
 		return
@@ -89,7 +90,7 @@ func (r *switchRun) event(account, what string) eventfile.Event {
 	return e
 }
 
-// event is one about this miner.
+// event returns an event about this miner.
 func (s *Session) event(kind eventfile.Kind, what string) eventfile.Event {
 	e := eventfile.Event{Kind: kind, What: what, Miner: s.addr.String()}
 	if s.hasID {
@@ -119,14 +120,14 @@ func (s *Session) recordRefused(f handshakeFailure, why string) {
 	s.manager.monitor.record(e)
 }
 
-// recordConnected writes that the miner has its first pool link.
+// recordConnected adds the event that the miner has its first pool link.
 func (s *Session) recordConnected() {
 	if s.manager.monitor.file != nil {
 		s.manager.monitor.record(s.event(eventfile.KindConnected, ""))
 	}
 }
 
-// recordGone writes that a miner that had a pool link has left.
+// recordGone adds the event that a miner that had a pool link has left.
 func (s *Session) recordGone(why string) {
 	if s.manager.monitor.file == nil || s.link == nil {
 		return

@@ -18,15 +18,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// poolTLS says how TLS is spoken with a pool's address. Only its trust changes.
+// poolTLS describes how to use TLS with a pool's address. Only its trust changes.
 type poolTLS struct {
 	settings poolTLSSettings
 	pins     []tunnel.Fingerprint
 	trust    atomic.Pointer[tunnel.Trust] // of settings.caFile; nil: not read yet
 }
 
-// poolTLSSettings are what tells one way to speak TLS with an address from
-// another. The zero value means no TLS.
+// poolTLSSettings distinguishes the ways to use TLS with an address. The zero value
+// means no TLS.
 type poolTLSSettings struct {
 	serverName string // to be asked for, and to be found in the certificate
 	caFile     string // empty: the system's authorities
@@ -34,7 +34,7 @@ type poolTLSSettings struct {
 	noVerify   bool
 }
 
-// newPoolTLS returns how server wants TLS to be spoken with host.
+// newPoolTLS returns how to use TLS with host, by the configuration of server.
 func newPoolTLS(server *StratumServerInfo, host string) (*poolTLS, error) {
 	pins, err := parseFingerprints(server.TLSFingerprint)
 	if err != nil {
@@ -44,13 +44,13 @@ func newPoolTLS(server *StratumServerInfo, host string) (*poolTLS, error) {
 		serverName: server.TLSServerName, caFile: server.TLSCAFile, pins: server.TLSFingerprint, noVerify: !server.verifies(),
 	}}
 	if t.settings.serverName == "" {
-		// A zone means something here only.
+		// A zone has a meaning on this machine only.
 		t.settings.serverName, _, _ = strings.Cut(host, "%")
 	}
 	return t, nil
 }
 
-// is returns the settings; those of nil are none.
+// is returns the settings. They are the zero value for nil.
 func (t *poolTLS) is() poolTLSSettings {
 	if t == nil {
 		return poolTLSSettings{}
@@ -104,8 +104,8 @@ func loadTrusts(pools map[string]*pool) error {
 	return errors.Join(errs...)
 }
 
-// client does the TLS handshake on a connection to the pool, in this process, for
-// those who only want to ask the pool something.
+// client does the TLS handshake on a connection to the pool in this process. It is for
+// callers that only ask the pool something.
 func (t *poolTLS) client(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
 	r, err := t.request(-1, conn.RemoteAddr().String(), 0)
 	if err != nil {
@@ -122,7 +122,7 @@ func (t *poolTLS) client(ctx context.Context, conn net.Conn) (*tls.Conn, error) 
 	return secure, nil
 }
 
-// askTLSError is why such a handshake failed.
+// askTLSError is the reason why such a handshake failed.
 type askTLSError struct{ err error }
 
 func (e *askTLSError) Error() string {
@@ -133,13 +133,13 @@ func (e *askTLSError) Error() string {
 	return text
 }
 
-// Is is about time only: that the error came from a socket must not be taken for
-// a connection that failed.
+// Is recognizes timeouts only. That the error came from a socket must not make it look
+// like a failed connection.
 func (e *askTLSError) Is(target error) bool { return errors.Is(e.err, target) }
 
 func fingerprintOf(cert *x509.Certificate) string { return fmt.Sprintf("%x", sha256.Sum256(cert.Raw)) }
 
-// securedText says what a pool has shown in its handshake.
+// securedText describes what a pool has shown in its handshake.
 func securedText(state tls.ConnectionState) string {
 	text := tls.VersionName(state.Version)
 	if len(state.PeerCertificates) > 0 {

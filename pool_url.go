@@ -4,8 +4,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// A pool's URL is host:port, which may have a scheme before it. Inside the
-// program it has tlsScheme if the pool speaks TLS there, and otherwise none.
+// A pool's URL is host:port with an optional scheme before it. Inside the program, it
+// has tlsScheme if the pool uses TLS there and no scheme otherwise.
 const (
 	plainScheme = "stratum+tcp://"
 	tlsScheme   = "stratum+ssl://"
@@ -27,7 +27,7 @@ func isTLS(url string) bool {
 	return tls
 }
 
-// normalPoolURL returns the one form in which the program uses a URL.
+// normalPoolURL returns the form that the program uses for a URL.
 func normalPoolURL(url string) string {
 	hostPort, tls := splitPoolURL(url)
 	if tls {

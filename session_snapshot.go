@@ -13,10 +13,9 @@ import (
 // maxShownWorkers bounds how many further workers of a connection are shown.
 const maxShownWorkers = 20
 
-// sessionSnapshot is what a session shows of itself at one moment. The page's
-// search and lists of miners are made from it, and the saved state takes from
-// it what both have. It refers to nothing that its session changes, so any
-// goroutine may read it.
+// sessionSnapshot describes a session at one moment. The page's search and lists of
+// miners use it, and the saved state takes the values from it that both have. It
+// refers to nothing that the session changes, so any goroutine may read it.
 type sessionSnapshot struct {
 	id    uint32 // valid if hasID
 	hasID bool
@@ -42,8 +41,8 @@ type sessionSnapshot struct {
 	rolling         stratum.RollingLoss
 }
 
-// snapshot describes the session. now is by the manager's clock. It is called on
-// the session's loop, or while that is stopped.
+// snapshot describes the session. now is a time of the manager's clock. It must be
+// called on the session's loop or while the loop is stopped.
 func (s *Session) snapshot(now uint32) sessionSnapshot {
 	v := sessionSnapshot{
 		id: s.id, hasID: s.hasID, addr: s.addr, since: s.since, phase: s.phase,
@@ -82,8 +81,8 @@ func (s *Session) snapshot(now uint32) sessionSnapshot {
 	return v
 }
 
-// shownMiner is a session in JSON. Worker, Agent and the further names come from
-// the miner.
+// shownMiner is a session in JSON. The miner chooses Worker, Agent and the further
+// names.
 type shownMiner struct {
 	Session   string   `json:"session"`
 	Address   string   `json:"address"`
@@ -116,7 +115,7 @@ type shownMiner struct {
 // noSessionID is shown before a session has an ID.
 const noSessionID = "--------"
 
-// shown is the snapshot in JSON, with names of bounded length.
+// shown returns the JSON form of the snapshot, with names of bounded length.
 func (v *sessionSnapshot) shown() shownMiner {
 	m := shownMiner{
 		Session: noSessionID, Address: v.addr.String(), Phase: v.phase.String(), Since: v.since,

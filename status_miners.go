@@ -18,25 +18,25 @@ import (
 const (
 	maxMinerRows = 500
 
-	// silentAfter is after how long without a share a miner counts as silent.
+	// silentAfter is the time without a share after which a miner counts as silent.
 	silentAfter = 10 * time.Minute
 )
 
-// minerLists keeps the miners of the sub-accounts that were asked for, for a
-// moment: however many ask, a session is looked at once in surveyKeep.
+// minerLists briefly keeps the miners of the sub-accounts that were asked for. A
+// session is read at most once per surveyKeep, whatever the number of readers.
 type minerLists struct {
 	mu    sync.Mutex
 	lists map[string]*minerList // by sub-account
 	busy  time.Time             // when the loops last did not answer
 }
 
-// minerList is not changed once it is made.
+// minerList is immutable.
 type minerList struct {
 	made   time.Time
 	miners []sessionSnapshot
 }
 
-// get returns the miners of a sub-account, nil if it has none here.
+// get returns the miners of a sub-account. It is nil if none is connected.
 func (t *minerLists) get(m *sessionManager, stop <-chan struct{}, account string) (*minerList, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -64,7 +64,7 @@ func (t *minerLists) get(m *sessionManager, stop <-chan struct{}, account string
 	return l, nil
 }
 
-// forget drops what nobody will be shown any more.
+// forget drops lists that are too old to be shown.
 func (t *minerLists) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -98,7 +98,7 @@ func (l *minerList) fill(m *sessionManager, stop <-chan struct{}, a *subAccount,
 	return ok
 }
 
-// minerOrders are what a list of miners can be sorted by.
+// minerOrders are the orders of a list of miners.
 var minerOrders = map[string]func(a, b *sessionSnapshot) int{
 	"worker":     compareWorkers,
 	"phase":      func(a, b *sessionSnapshot) int { return cmp.Compare(a.phase, b.phase) },
@@ -120,7 +120,7 @@ func compareWorkers(a, b *sessionSnapshot) int {
 	return cmp.Or(natural.Compare(a.worker.Account, b.worker.Account), natural.Compare(a.worker.Miner, b.worker.Miner))
 }
 
-// hashrate is what the miner is sorted by: what is not known comes behind all else.
+// hashrate returns the value to sort by. An unknown hashrate sorts behind all others.
 func (v *sessionSnapshot) hashrate() float64 {
 	if perSecond, ok := v.recent.Value(); ok {
 		return perSecond
@@ -128,7 +128,7 @@ func (v *sessionSnapshot) hashrate() float64 {
 	return -1
 }
 
-// refusedPart is the refused part of the answered shares, -1 without any.
+// refusedPart returns the refused part of the answered shares, or -1 without any.
 func (v *sessionSnapshot) refusedPart() float64 {
 	refused := float64(v.shares.RefusedShares())
 	all := refused + float64(v.shares.Accepted)
@@ -215,8 +215,8 @@ func (s *statusServer) serveMiners(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, &reply)
 }
 
-// firstInOrder returns the first n rows in order, and spares the sorting of the
-// others if there are many. It may change the order of rows.
+// firstInOrder returns the first n rows in order. If there are many, it does not sort
+// the others. It may change the order of rows.
 func firstInOrder[T any](rows []T, n int, compare func(a, b T) int) []T {
 	if n > len(rows)/4 {
 		slices.SortFunc(rows, compare)
@@ -237,8 +237,8 @@ func firstInOrder[T any](rows []T, n int, compare func(a, b T) int) []T {
 	return first[:min(n, len(first))]
 }
 
-// numberIn reads a number of a query. ok is false if it is none or out of
-// bounds; that has been answered then.
+// numberIn reads a number of a query. If it is not a number or out of bounds, it
+// answers with an error and ok is false.
 func numberIn(w http.ResponseWriter, text, name string, least, most, otherwise int) (n int, ok bool) {
 	if text == "" {
 		return otherwise, true

@@ -16,9 +16,9 @@ import (
 const (
 	maxFound = 100
 
-	// searchBurst is how many searches may follow each other at once; after that
-	// there is one a second, however many ask. The same search has the same
-	// answer for surveyKeep.
+	// searchBurst is how many searches may follow each other at once. After that,
+	// there is one a second for all readers together. The same search gets the
+	// same answer for surveyKeep.
 	searchBurst = 8
 )
 
@@ -31,7 +31,7 @@ type searcher struct {
 	made  time.Time
 }
 
-// searchReply is /api/search. It is not changed once it is made.
+// searchReply is the answer of /api/search. It is immutable.
 type searchReply struct {
 	Miners []shownMiner `json:"miners"`
 	More   bool         `json:"more"` // there are others
@@ -81,7 +81,7 @@ func (s *statusServer) serveSearch(w http.ResponseWriter, r *http.Request) {
 }
 
 // search finds sessions whose address, worker or session ID contains text. more
-// says that there are others.
+// reports whether there are others.
 func (m *sessionManager) search(stop <-chan struct{}, text string) (found []sessionSnapshot, more bool, err error) {
 	text = strings.ToLower(strings.TrimSpace(text))
 	id, idErr := strconv.ParseUint(text, 16, 32)

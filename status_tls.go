@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// What the page and the metrics say of TLS.
+// What the page and the metrics show of TLS.
 
-// tlsVersion is a version of TLS in few enough kinds to count them.
+// tlsVersion is a version of TLS. There are few kinds, so that each can be counted.
 type tlsVersion uint8
 
 const (
@@ -32,8 +32,8 @@ func tlsVersionOf(version uint16) tlsVersion {
 	return tlsNone
 }
 
-// tlsVersions returns the versions that are spoken with the miner and with the
-// pool. It is called on the session's loop, or while that is stopped.
+// tlsVersions returns the versions in use with the miner and with the pool. It must be
+// called on the session's loop or while the loop is stopped.
 func (s *Session) tlsVersions() (miner, pool tlsVersion) {
 	miner = tlsVersionOf(s.loop.tlsVersion(s.miner))
 	if s.link.open() {
@@ -42,8 +42,8 @@ func (s *Session) tlsVersions() (miner, pool tlsVersion) {
 	return miner, pool
 }
 
-// tlsSurvey counts sessions by the version of TLS with the miner, and those with a
-// pool by that with the pool.
+// tlsSurvey counts sessions by the version of TLS with the miner, and those that have a
+// pool also by the version with the pool.
 type tlsSurvey struct{ miners, pools [tlsVersions]int }
 
 func (t *tlsSurvey) add(s *Session) {
@@ -69,8 +69,8 @@ func tlsByVersion(counts [tlsVersions]int) map[string]int {
 	return byName
 }
 
-// usesTLS reports whether miners or pools may come by TLS, or do so since before
-// an upgrade.
+// usesTLS reports whether the configuration has TLS, or connections from before an
+// upgrade use it.
 func (m *sessionManager) usesTLS() bool {
 	if m.config.TLSCertFile != "" || len(m.tunnels.processes()) > 0 {
 		return true
@@ -101,10 +101,10 @@ func (m *sessionManager) minersCertificate() (until time.Time, names []string, p
 	return pair.NotAfter, pair.Names, problem
 }
 
-// reasonLabel is a tunnel.Reason as JSON and metrics have it.
+// reasonLabel returns the form of a tunnel.Reason in JSON and metrics.
 func reasonLabel(reason string) string { return strings.ReplaceAll(strings.ToLower(reason), " ", "_") }
 
-// tlsReply is what /api/status says of TLS.
+// tlsReply is the part of /api/status about TLS.
 type tlsReply struct {
 	Miners map[string]int `json:"miners"` // by version
 	Pools  map[string]int `json:"pools"`
@@ -116,7 +116,7 @@ type tlsReply struct {
 	Processes   []tunnelReply     `json:"processes"`
 }
 
-// handshakeReply is about handshakes since the start or upgrade.
+// handshakeReply counts handshakes since the start or upgrade.
 type handshakeReply struct {
 	Done   int64            `json:"done"`
 	Failed map[string]int64 `json:"failed"` // by reason; reasons without any are absent

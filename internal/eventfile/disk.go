@@ -9,18 +9,19 @@ import (
 	"syscall"
 )
 
-// mode lets no stranger read the file: it has names and addresses of miners.
+// mode keeps other users from reading the file, which has names and addresses of
+// miners.
 const mode = 0o640
 
 var errNotRegular = errors.New("not a regular file")
 
-// disk is the real place of files.
+// disk is the place that opens files of the file system.
 type disk struct{}
 
 func (disk) stat(path string) (os.FileInfo, error) { return os.Stat(path) }
 
-// open opens a file to add lines to. What a process that was killed has left of a
-// line is ended.
+// open opens a file for appending. It completes a line that a killed process has left
+// unfinished.
 func (disk) open(path string) (file, error) {
 	f, err := openToAdd(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -33,7 +34,8 @@ func (disk) open(path string) (file, error) {
 	return f, nil
 }
 
-// openToAdd opens a regular file. At anything else it does not block.
+// openToAdd opens a regular file for appending. It does not block on other kinds of
+// files.
 func openToAdd(path string, how int) (*os.File, error) {
 	if there, err := os.Stat(path); err == nil && !there.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: %w", path, errNotRegular)
@@ -66,10 +68,10 @@ func endLine(f *os.File) error {
 	return err
 }
 
-// Check reports why a file could not be written to that a mistake is the reason
-// of: there is no such folder, it is no regular file, it belongs to others. What
-// may pass, such as a full disk, is no error. It leaves nothing behind, and may
-// hang with its file system.
+// Check reports a mistake in the path of an event file: a folder that does not exist,
+// something that is not a regular file, or missing permissions. Troubles that may
+// pass, such as a full disk, are no errors. Check leaves nothing behind. It may hang if
+// the file system does.
 func Check(path string) error {
 	f, err := openToAdd(path, os.O_WRONLY)
 	if err == nil {

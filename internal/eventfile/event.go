@@ -2,8 +2,8 @@ package eventfile
 
 import "time"
 
-// Kind says what an event is about. Each kind has its own rate, so that one
-// which miners can cause does not push out the others.
+// Kind says what an event is about. Each kind has a rate limit of its own, so that
+// events that miners can cause do not displace others.
 type Kind string
 
 // The kinds of events.
@@ -17,8 +17,8 @@ const (
 	KindLost      Kind = "lost"      // events are missing before this one
 )
 
-// Event is one line of the file. A field that is not there is not known, or has
-// no meaning for this event. Times are in UTC, work is in hashes.
+// Event is one line of the file. A field is absent if its value is unknown or has no
+// meaning for this event. Times are in UTC, work is in hashes.
 type Event struct {
 	Time time.Time `json:"time"`
 	Kind Kind      `json:"event"`
@@ -63,10 +63,10 @@ type Totals struct {
 	Work      float64           `json:"work"`    // of the accepted shares whose difficulty is known
 }
 
-// Of makes the pointer that an Event has for a number that may be 0.
+// Of returns a pointer to n. Numbers that may be 0 are pointers in an Event.
 func Of[N int | float64](n N) *N { return &n }
 
-// maxText bounds each text of an event. Some are from miners and pools.
+// maxText bounds each text of an event, because some come from miners and pools.
 const maxText = 300
 
 func (e *Event) clip() {

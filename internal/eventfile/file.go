@@ -1,10 +1,9 @@
-// Package eventfile writes what happens to a file from which other programs read
-// one JSON object a line.
+// Package eventfile writes events to a file for other programs, as one JSON object per
+// line.
 //
-// Nothing that happens to the file matters to the switcher: Add never waits and
-// never fails. Events for which there is no room, because the disk is full or
-// hangs or there are too many, are lost, and counted. The next line that can be
-// written says how many they were.
+// Trouble with the file never affects the switcher: Add neither waits nor fails. Events
+// are lost and counted if the disk is full, if it hangs, or if there are too many of
+// them. The next line that can be written says how many were lost.
 package eventfile
 
 import (
@@ -21,27 +20,28 @@ import (
 
 const (
 	// maxQueue bounds the bytes that wait to be written. Twice as many can be in
-	// memory, because the writer may be at work on as many.
+	// memory, because the writer may be busy with as many.
 	maxQueue = 2 << 20
 
 	// keptQueue is how much memory an empty queue keeps.
 	keptQueue = 64 << 10
 
-	// Of each kind there may be perSecond events in the long run, and burst at a
-	// time: so many as miners that a farm connects at once.
+	// Each kind may have perSecond events in the long run and burst events at a
+	// time. A farm may connect as many miners at once.
 	perSecond = 200
 	burst     = 10_000
 
-	// lookEvery is how often the file is looked for at its place.
+	// lookEvery is how often the writer checks that the path still names the open
+	// file.
 	lookEvery = time.Second
 
-	// tellEvery is how often the owner hears that the file cannot be written.
+	// tellEvery is how often the owner is told that the file cannot be written.
 	tellEvery = time.Minute
 )
 
-// File is an event file. Any goroutine may use it; one of its own, which may be
-// blocked by the disk for any length of time, is the only one that touches the
-// file. All methods are no-ops on nil, which stands for no event file.
+// File is an event file. Any goroutine may use it. Only the goroutine run touches the
+// file, and the disk may block it for any length of time. All methods are no-ops on
+// nil, which stands for no event file.
 type File struct {
 	path     string
 	troubled func(err error)
@@ -69,7 +69,8 @@ type File struct {
 	spare  []byte
 }
 
-// file is the open file, and place where it is found; in tests a disk that is full.
+// file is the open file, and place opens it. Tests replace both, for example by a
+// disk that is full.
 type file interface {
 	io.WriteCloser
 	Stat() (os.FileInfo, error)
@@ -81,8 +82,9 @@ type place interface {
 	stat(path string) (os.FileInfo, error)
 }
 
-// Open begins to write to a file, which is made when there is an event. troubled
-// hears once a minute, on another goroutine, why events are lost; it may be nil.
+// Open returns an event file for path. The file is created by the first event. troubled,
+// which may be nil, is called at most once a minute on another goroutine with the reason
+// why events are lost.
 func Open(path string, troubled func(err error)) *File {
 	return open(path, troubled, disk{}, time.Now)
 }
@@ -93,7 +95,7 @@ func open(path string, troubled func(err error), p place, now func() time.Time) 
 	return f
 }
 
-// Add writes an event, with the time of now if it has none.
+// Add queues an event. It sets the event's time to now if that is missing.
 func (f *File) Add(e Event) {
 	if f == nil {
 		return
@@ -125,13 +127,13 @@ func (f *File) Add(e Event) {
 	}
 }
 
-// lose counts events that are not written. f.mu is held.
+// lose counts lost events. f.mu is held.
 func (f *File) lose(n int) {
 	f.missing += uint64(n)
 	f.lost.Add(uint64(n))
 }
 
-// allowance is how many events of a kind there may be.
+// allowance is how many more events of a kind are allowed at the moment.
 type allowance struct {
 	left  float64
 	since time.Time
@@ -156,7 +158,7 @@ func (f *File) allow(kind Kind, now time.Time) bool {
 	return true
 }
 
-// Written is how many events were written, Lost how many were not.
+// Written returns how many events were written, Lost how many were lost.
 func (f *File) Written() uint64 {
 	if f == nil {
 		return 0
@@ -171,7 +173,7 @@ func (f *File) Lost() uint64 {
 	return f.lost.Load()
 }
 
-// Drain waits until all events are written or lost, but not for longer than most.
+// Drain waits until all events are written or lost, for at most most.
 func (f *File) Drain(most time.Duration) {
 	if f == nil {
 		return
@@ -192,14 +194,14 @@ func (f *File) Drain(most time.Duration) {
 	}
 }
 
-// State is what the next process has to know of an event file. Events that are not
-// written when it is made are missing for that process.
+// State is what the next process has to know about an event file. Events that are not
+// written when it is taken count as lost there.
 type State struct {
 	Written, Lost uint64
 	Missing       uint64 `json:",omitempty"` // no line tells of them yet
 }
 
-// State describes the file for the process that takes over; nil without a file.
+// State describes the file for the process that takes over. It is nil without a file.
 func (f *File) State() *State {
 	if f == nil {
 		return nil
@@ -210,8 +212,7 @@ func (f *File) State() *State {
 	return &State{Written: f.written.Load(), Lost: f.lost.Load() + waiting, Missing: f.missing + waiting}
 }
 
-// Resume goes on with the counts of the process before. It is a no-op without a
-// state.
+// Resume continues the counts of the former process. It is a no-op without a state.
 func (f *File) Resume(st *State) {
 	if f == nil || st == nil {
 		return
@@ -223,7 +224,7 @@ func (f *File) Resume(st *State) {
 	f.missing += st.Missing
 }
 
-// Close ends the file as Drain does. Events that are added later are lost.
+// Close waits like Drain and then closes the file. Events that are added later are lost.
 func (f *File) Close(most time.Duration) {
 	if f == nil {
 		return
@@ -237,7 +238,7 @@ func (f *File) Close(most time.Duration) {
 	}
 }
 
-// run writes what is added, until Close.
+// run writes the queued events until Close.
 func (f *File) run() {
 	for range f.wake {
 		for {
@@ -256,7 +257,7 @@ func (f *File) run() {
 	}
 }
 
-// take gives the writer all that is pending.
+// take returns all pending lines to the writer.
 func (f *File) take() (batch []byte, lines int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -270,8 +271,8 @@ func (f *File) take() (batch []byte, lines int) {
 	return batch, lines
 }
 
-// write writes lines, or loses them. A line before them tells of those that were
-// lost earlier.
+// write writes lines or counts them as lost. If events were lost earlier, a line that
+// says so comes first.
 func (f *File) write(lines []byte) {
 	f.mu.Lock()
 	missing := f.missing
@@ -292,7 +293,7 @@ func (f *File) write(lines []byte) {
 	}
 }
 
-// tell writes that so many events are missing.
+// tell writes the line that says how many events are missing.
 func (f *File) tell(missing uint64) error {
 	line, err := json.Marshal(&Event{Time: f.now().UTC(), Kind: KindLost, Count: missing})
 	if err == nil {
@@ -330,16 +331,16 @@ func (f *File) tryWrite(lines []byte) (int, error) {
 	return whole, err
 }
 
-// cut takes back the part of a line for which there was no room. If that fails,
-// the next file that is opened ends the line.
+// cut removes a partly written line, for the rest of which there was no room. If that
+// fails, the line is completed when the file is opened again.
 func (f *File) cut(part int64) {
 	if info, err := f.file.Stat(); err == nil {
 		_ = f.file.Truncate(info.Size() - part)
 	}
 }
 
-// ready sees that the file at its place is open: somebody may have moved or
-// removed it.
+// ready makes sure that the file at the path is open, because somebody may have moved
+// or removed it.
 func (f *File) ready() error {
 	now := f.now()
 	if f.file != nil && now.Sub(f.looked).Abs() >= lookEvery {
