@@ -1,12 +1,14 @@
 package tunnel
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -92,6 +94,8 @@ func parsePair(certPEM, keyPEM []byte) (*tls.Certificate, error) {
 		return nil, errors.New("the key does not belong to the certificate; the server's own certificate must be the first in its file")
 	case strings.Contains(err.Error(), "in certificate input"), strings.Contains(err.Error(), "rather than a certificate"):
 		return nil, errors.New("the certificate file holds no PEM certificate")
+	case strings.Contains(err.Error(), "failed to parse private key") && isEncrypted(keyPEM):
+		return nil, errors.New("the key file holds an encrypted key, which cannot be used")
 	case strings.Contains(err.Error(), "in key input"), strings.Contains(err.Error(), "rather than a key"):
 		return nil, errors.New("the key file holds no PEM private key that can be used (an encrypted key cannot)")
 	default:
@@ -102,7 +106,38 @@ func parsePair(certPEM, keyPEM []byte) (*tls.Certificate, error) {
 			return nil, err
 		}
 	}
+	if err := tryPair(pair); err != nil {
+		return nil, fmt.Errorf("no handshake can be done with it: %w", err)
+	}
 	return &pair, nil
+}
+
+// tryPair does a handshake with the pair. There are keys that can be read and
+// not be used, such as those of short RSA or of a curve that TLS does not have.
+func tryPair(pair tls.Certificate) error {
+	server, client := net.Pipe()
+	defer server.Close()
+	defer client.Close()
+	limit := time.Now().Add(10 * time.Second)
+	_ = server.SetDeadline(limit)
+	_ = client.SetDeadline(limit)
+	go func() {
+		// Nothing is verified: who has signed the pair and until when is another
+		// question.
+		_ = tls.Client(client, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}).Handshake()
+		_ = client.Close()
+	}()
+	err := tls.Server(server, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true}).Handshake()
+	if err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	return nil
+}
+
+// isEncrypted reports whether a PEM key asks for a password, in either of the
+// two forms that openssl writes.
+func isEncrypted(keyPEM []byte) bool {
+	return bytes.Contains(keyPEM, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----")) || bytes.Contains(keyPEM, []byte("\nProc-Type: 4,ENCRYPTED"))
 }
 
 // openFile opens a regular file. A pipe or a terminal would block.

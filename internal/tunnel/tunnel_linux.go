@@ -237,6 +237,7 @@ func (t *Tunnel) keep(stop <-chan struct{}) {
 		start := !t.frozen && !t.closed && t.mustStart(now)
 		late := t.takeLate(now)
 		if ticked {
+			ticked = false
 			t.killSilent()
 		}
 		t.promoteReady(now)
@@ -261,7 +262,6 @@ func (t *Tunnel) keep(stop <-chan struct{}) {
 		if wait > 0 {
 			due = time.After(wait)
 		}
-		ticked = false
 		select {
 		case <-stop:
 			return
