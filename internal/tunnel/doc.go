@@ -39,8 +39,8 @@
 //   - Key exchange with miners is X25519, P-256 or P-384, and there are no session
 //     tickets: serve_linux.go says why. With pools it is what crypto/tls prefers.
 //   - Private keys are in the child only. The daemon opens the files of
-//     TLSCertFile and TLSKeyFile and passes the descriptors without reading the
-//     key. The child is not dumpable and has PR_SET_NO_NEW_PRIVS.
+//     TLSCertFile and TLSKeyFile, has the kernel copy them into files without a
+//     name and passes the descriptors of these, without reading the key. The child is not dumpable and has PR_SET_NO_NEW_PRIVS.
 //
 // Because descriptors are passed, the child needs no rights to files at all, and
 // whoever may open the files is the daemon's user: if the daemon runs as an

@@ -10,11 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pairFiles are the opened files of the certificate and its key. The daemon
-// opens them and never reads the key. Tunnel.mu guards all.
+// pairFiles are copies of the certificate and its key as they were when they were
+// seen last, and when they were good last. The kernel makes them: the key is never
+// in the daemon's memory. Tunnel.mu guards all.
 type pairFiles struct {
 	serial    uint64
-	latest    *openPair // what the files were when they were opened last
+	latest    *openPair // what the files were when they were copied last
 	good      *openPair // what a process has taken last; may be latest
 	err       error     // why latest is not in use
 	seen      string    // what the files looked like then
@@ -152,7 +153,30 @@ func (t *Tunnel) openPair() (*openPair, error) {
 		cert.Close()
 		return nil, err
 	}
-	return &openPair{cert: cert, key: key}, nil
+	return &openPair{cert: copyOf(cert), key: copyOf(key)}, nil
+}
+
+// copyOf returns a copy of f in a file without a name, and closes f. Somebody may
+// write a renewed file over the former one, and a process that is started then has
+// to get what was good. If no copy can be made, it returns f.
+func copyOf(f *os.File) *os.File {
+	fd, err := unix.MemfdCreate("pair", unix.MFD_CLOEXEC)
+	if err != nil {
+		return f
+	}
+	for left := maxPEM + 1; left > 0; { // one that is too long stays too long
+		n, err := unix.Sendfile(fd, int(f.Fd()), nil, left)
+		if err != nil && err != unix.EINTR {
+			unix.Close(fd)
+			return f
+		}
+		if n <= 0 && err == nil {
+			break
+		}
+		left -= max(n, 0)
+	}
+	f.Close()
+	return os.NewFile(uintptr(fd), "pair")
 }
 
 // pairFailed tells of files that are no good, once for each reason.

@@ -1,0 +1,43 @@
+//go:build linux && e2e
+
+package tunnel
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A key that is written over the former one and does not fit leaves the last good
+// pair in use, also for the next process: it must not be read from the files again.
+func TestPairOverwrittenInPlace(t *testing.T) {
+	told := make(chan Certificate, 10)
+	tunnel, a := newTunnel(t, func(o *Options) {
+		o.CheckEvery = 20 * time.Millisecond
+		o.Certificate = func(c Certificate) { told <- c }
+	})
+	connectSecured(t, tunnel, a)
+	if c := <-told; c.Err != nil {
+		t.Fatal(c.Err)
+	}
+	_, otherKey := a.good(t)
+	text, err := os.ReadFile(otherKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(tunnel.options.KeyFile, text, 0o600); err != nil { // in place
+		t.Fatal(err)
+	}
+	if c := <-told; c.Err == nil || c.Pair == nil {
+		t.Fatalf("%+v, want an error and the pair in use", c)
+	}
+	former := tunnel.Processes()[0].PID
+	if err := unix.Kill(former, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the process is gone", func() bool { return len(tunnel.Processes()) == 0 })
+	m := connectSecured(t, tunnel, a)
+	exchange(t, m.tls, m.plain, "hello")
+}
