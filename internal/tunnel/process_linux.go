@@ -121,6 +121,15 @@ func (p *process) hangUp() {
 	}
 }
 
+// kill ends a process that is of no use any more; receive sees its end. Nothing
+// reaps it before the control socket is closed, and its number is its own until
+// then. t.mu is held.
+func (p *process) kill() {
+	if !p.hungUp {
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+	}
+}
+
 // nextToSend is the first message that may be sent now, nil if there is none.
 func (p *process) nextToSend() (r *request, over bool) {
 	p.tunnel.mu.Lock()
@@ -169,11 +178,13 @@ func (p *process) send() {
 			time.Sleep(10 * time.Millisecond)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// an upgrade begins
+		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET), errors.Is(err, os.ErrClosed):
+			return // receive takes the last words and sees the process's end
 		default:
-			// Usually the process has ended. One that cannot be told anything is
-			// of no use either.
+			// One that cannot be told anything is of no use.
 			t.mu.Lock()
-			p.hangUp()
+			t.options.Logf("tunnel process pid=%d cannot be sent a message and is killed: %v", p.pid, err)
+			p.kill()
 			t.mu.Unlock()
 			return
 		}

@@ -323,7 +323,7 @@ func (t *Tunnel) killSilent() {
 		}
 		if p.silent++; p.silent == max(1, int(t.options.Patience/tickEvery)) {
 			t.options.Logf("tunnel process pid=%d has not answered for %v and is killed", p.pid, t.options.Patience)
-			_ = unix.Kill(p.pid, unix.SIGKILL) // it is not reaped before it is hung up
+			p.kill()
 		}
 	}
 }
