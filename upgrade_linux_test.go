@@ -4,16 +4,46 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-// The child of the preflight uses descriptors of its own on its way to exec,
-// which may be the number of the binary here. That takes others being opened
-// and closed at that moment.
+// The child of the preflight uses descriptors of its own on its way to exec, which may
+// be the number that the program has here, so the program is not run by that. The
+// name of a process is the last part of the path that it was run by.
+func TestUpgradePreflightRunsByAnotherDescriptor(t *testing.T) {
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(shell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := newProgramOf(os.NewFile(uintptr(fd), shell), shell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.close()
+	u := &upgrader{config: defaultConfig(), binary: shell, state: filepath.Join(t.TempDir(), runtimeFile)}
+	u.args = []string{"-c", fmt.Sprintf(`read name </proc/$$/comm && echo "run as $name" && test "$name" != %d`, fd)}
+	if err := u.preflight(program); !errors.Is(err, errNoAnswer) {
+		t.Error(err)
+	}
+}
+
+// The same with others opened and closed at that moment, which it takes to go wrong.
 func TestUpgradePreflightDescriptor(t *testing.T) {
 	binary, err := exec.LookPath("true")
 	if err != nil {
@@ -44,7 +74,7 @@ func TestUpgradePreflightDescriptor(t *testing.T) {
 		})
 	}
 	u := &upgrader{config: defaultConfig(), binary: binary, state: filepath.Join(t.TempDir(), runtimeFile)}
-	for range 300 {
+	for range 100 {
 		program, err := openProgram(binary)
 		if err != nil {
 			t.Fatal(err)
