@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
@@ -141,10 +142,10 @@ func TestFailoverAndBack(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), nil, backups(first.Addr(), backup.Addr()))
 	f := stratumtest.NewFleet(stratumtest.FleetOptions{N: miners, Addr: sw.addr, WorkerName: workerNames("alice"), SharesPerSecond: 500})
 	t.Cleanup(f.Close)
-	if err := f.WaitAuthorized(waitContext(t)); err != nil {
+	if err := f.WaitAuthorized(testkit.LongWaitContext(t)); err != nil {
 		t.Fatal(err, f.DialErrors())
 	}
-	eventually(t, "all mine at the first", func() bool { return f.Stats().ByPool["first"] == miners })
+	waitUntil(t, "all mine at the first", func() bool { return f.Stats().ByPool["first"] == miners })
 
 	first.Close()
 	died := time.Now()
