@@ -9,17 +9,17 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// TLS is spoken by a process of its own, so that its connections outlive an
-// upgrade (internal/tunnel). A session knows of it only that a socket is one end
-// of a pair. This file has what all systems know of it; tunnels_linux.go has the
-// owner of the tunnel and tunnel_end_linux.go what a session does with its ends.
+// A separate process handles TLS, so that its connections outlive an upgrade
+// (internal/tunnel). All that a session knows about it is that a socket is one end
+// of a pair. This file holds what all systems share; tunnels_linux.go holds the
+// owner of the tunnel, and tunnel_end_linux.go what a session does with its ends.
 
-// tunnelArgument is the only argument of a tunnel process. It is no flag, because
-// people do not start one.
+// tunnelArgument is the only argument of a tunnel process. It is not a flag,
+// because nobody starts such a process by hand.
 const tunnelArgument = "-tunnel"
 
-// tunnelError is why a connection that a tunnel process held has ended, or why it
-// was not made.
+// tunnelError is why a connection held by a tunnel process ended, or why it was
+// not established.
 type tunnelError struct{ ending tunnel.Ending }
 
 func (e *tunnelError) Error() string {
@@ -29,10 +29,11 @@ func (e *tunnelError) Error() string {
 	return fmt.Sprintf("TLS handshake failed: %v", e.ending)
 }
 
-// errTunnelFault: the tunnel process is at fault, not the peer.
+// errTunnelFault means that the tunnel process is at fault and not the peer.
 var errTunnelFault = errors.New("fault of the tunnel process")
 
-// Unwrap says for the rest of the program what the end was like.
+// Unwrap translates the end of the connection to an error that the rest of the
+// program knows.
 func (e *tunnelError) Unwrap() error {
 	switch e.ending.Reason {
 	case tunnel.Died, tunnel.Internal, tunnel.Limit, tunnel.Busy:
@@ -41,7 +42,7 @@ func (e *tunnelError) Unwrap() error {
 	return relay.ErrPeerClosed
 }
 
-// isTunnelFault reports whether a link ended or failed by a fault that says
+// isTunnelFault reports whether a link ended or failed because of a fault that says
 // nothing about the pool.
 func isTunnelFault(err error) bool {
 	return errors.Is(err, errTunnelFault) || errors.Is(err, tunnel.ErrBusy) || errors.Is(err, tunnel.ErrClosed)
@@ -74,7 +75,7 @@ func (c *handshakeCounts) now() handshakeTotals {
 // handshakeTotals are the TLS handshakes of one side since this program began.
 type handshakeTotals struct {
 	Done   int64
-	Failed map[string]int64 // by reason; all reasons are there
+	Failed map[string]int64 // by reason, including those with a count of zero
 }
 
 // tunnelCounts are the TLS handshakes with miners and with pools.

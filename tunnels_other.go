@@ -7,8 +7,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// Connections with TLS exist on Linux only. Elsewhere the configuration refuses
-// the keys for it (tlsSupported), so that none of this is ever asked for.
+// TLS connections exist on Linux only. Elsewhere the configuration refuses the
+// keys for TLS (tlsSupported), so these functions are never called.
 
 type tunnels struct{}
 

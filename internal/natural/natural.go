@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Compare returns -1, 0 or 1 as a comes before b, is b, or comes after b. Digits
-// in a row are compared as a number of any length, and letters of ASCII without
-// regard to case. Names that are equal then are ordered by their bytes, so that
-// only the same name compares as 0.
+// Compare returns -1, 0 or 1 if a comes before b, is b, or comes after b. Runs of
+// digits are compared as numbers of any length, and ASCII letters without regard
+// to case. Names that are still equal are ordered by their bytes, so that only
+// identical names compare as 0.
 func Compare(a, b string) int {
 	i, j := 0, 0
 	for i < len(a) && j < len(b) {
@@ -34,7 +34,7 @@ func compareNumbers(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
-// digits is how many digits s begins with.
+// digits returns the number of digits that s begins with.
 func digits(s string) (n int) {
 	for n < len(s) && isDigit(s[n]) {
 		n++

@@ -13,13 +13,13 @@ import (
 )
 
 var (
-	// ErrUnsupported is what everything returns on systems other than Linux.
+	// ErrUnsupported is the error of every call on systems other than Linux.
 	ErrUnsupported = errors.New("TLS needs Linux")
 
-	// ErrBusy says that too many connections wait for the tunnel process.
+	// ErrBusy means that too many connections are waiting for the tunnel process.
 	ErrBusy = errors.New("too many connections wait for the tunnel process")
 
-	// ErrClosed says that the tunnel is being closed, or frozen for good.
+	// ErrClosed means that the tunnel is being closed, or is frozen for good.
 	ErrClosed = errors.New("the tunnel is closed")
 )
 
@@ -32,7 +32,7 @@ type Owner interface {
 	// before TunnelEnded.
 	TunnelReady(c *Conn, s Secured)
 
-	// TunnelEnded says that the connection is gone, or never came about. It is
+	// TunnelEnded says that the connection is gone or was never established. It is
 	// called exactly once for each connection, whatever happens, unless the
 	// tunnel is closed first.
 	TunnelEnded(c *Conn, e Ending)
@@ -63,8 +63,8 @@ func (e Ending) String() string {
 // ServerRequest asks for a TLS server on an accepted connection.
 type ServerRequest struct {
 	FD      int           // the TCP connection; it belongs to the tunnel from the call on
-	Address string        // the peer's, for the bound on half-open handshakes
-	Early   []byte        // what was read already, at most MaxEarly bytes
+	Address string        // the peer's address, for the limit on half-open handshakes
+	Early   []byte        // bytes that were already read, at most MaxEarly
 	Timeout time.Duration // for the handshake
 }
 
@@ -72,7 +72,7 @@ type ServerRequest struct {
 type ClientRequest struct {
 	FD         int
 	Address    string // of the pool, for messages
-	ServerName string // to ask for, and to be found in the certificate
+	ServerName string // the name to ask for, which the certificate must contain
 	Trust      *Trust // nil: the system's certificates
 	Pins       []Fingerprint
 	NoVerify   bool // accept any certificate
@@ -134,14 +134,14 @@ func parseTrust(b []byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Report is what a tunnel process says of itself.
+// Report is what a tunnel process reports about itself.
 type Report struct {
-	Resident, Private, Heap      uint64 // bytes; Private is what no other process shares
+	Resident, Private, Heap      uint64 // in bytes; Private excludes memory shared with other processes
 	Goroutines                   uint64
 	Connections, Handshaking     uint64
 	Descriptors, DescriptorLimit uint64
-	Handshakes                   uint64          // done, since its start
-	Failed                       [reasons]uint64 // handshakes, by Reason
+	Handshakes                   uint64          // completed since the process started
+	Failed                       [reasons]uint64 // failed handshakes by Reason
 }
 
 // Process describes a living tunnel process.
@@ -151,13 +151,13 @@ type Process struct {
 	Current     bool // takes new connections
 	Connections int
 	Report      Report
-	Reported    time.Time // when the report came; zero: none yet
+	Reported    time.Time // when the report arrived; zero if there is none yet
 }
 
 // Certificate is the outcome of loading the certificate that miners get.
 type Certificate struct {
-	Pair *Pair // in use; nil: none
-	Err  error // why the files' present content is not used; nil: it is
+	Pair *Pair // the pair in use, nil if there is none
+	Err  error // why the files' present content is not used, nil if it is
 }
 
 // Options are given once. All functions may be called from any goroutine of the
@@ -173,21 +173,22 @@ type Options struct {
 
 	CertFile, KeyFile string
 
-	// CheckEvery is how often the files are looked at; zero means 20 s.
+	// CheckEvery is how often the certificate files are checked; zero means 20 s.
 	CheckEvery time.Duration
 
-	// ReportEvery is how often tunnel processes are asked; zero means 10 s.
+	// ReportEvery is how often tunnel processes are asked for a report; zero means 10 s.
 	ReportEvery time.Duration
 
 	// Patience is how long a process may take for an answer, or for its first
 	// word, before it is killed; zero means 20 s.
 	Patience time.Duration
 
-	Logf        func(format string, args ...any) // what the operator should know; nil: nothing
-	Certificate func(Certificate)                // the certificate has changed, or could not be loaded; may be nil
+	Logf        func(format string, args ...any) // logs for the operator; nil disables logging
+	Certificate func(Certificate)                // called when the certificate changes or cannot be loaded; may be nil
 }
 
-// State is what the next program needs to go on after exec: for runtime.json.
+// State is what the next program needs to continue after exec. It is part of
+// runtime.json.
 type State struct {
 	LastID    uint64
 	Processes []ProcessState `json:",omitempty"`
@@ -203,7 +204,7 @@ type ProcessState struct {
 	Resets                             []uint64 `json:",omitempty"` // not sent yet
 }
 
-// WaitingState is a connection that no process has yet.
+// WaitingState is a connection that was not handed to a process yet.
 type WaitingState struct {
 	Message []byte
 	FDs     []int
@@ -211,7 +212,7 @@ type WaitingState struct {
 	Trust   []byte `json:",omitempty"`
 }
 
-// Descriptors are those that must survive exec.
+// Descriptors returns the descriptors that must survive exec.
 func (s *State) Descriptors() []int {
 	var fds []int
 	for _, p := range s.Processes {
@@ -225,6 +226,6 @@ func (s *State) Descriptors() []int {
 
 // Ref names a connection across exec.
 type Ref struct {
-	Process int `json:",omitempty"` // its process's number; 0: it waits for one
+	Process int `json:",omitempty"` // number of its process, 0 while it waits for one
 	ID      uint64
 }

@@ -18,14 +18,14 @@ import (
 // own collection has about 220 KB.
 const maxPEM = 1 << 20
 
-// Pair says what there is to say of a certificate and its key.
+// Pair describes a certificate and its key.
 type Pair struct {
 	Names               []string // that the certificate is for
 	NotBefore, NotAfter time.Time
 }
 
 // CheckPair loads the files of TLSCertFile and TLSKeyFile as the tunnel process
-// would. The error is for the operator: which file, and what is wrong with it.
+// would. The error tells the operator which file is wrong, and why.
 func CheckPair(certFile, keyFile string) (*Pair, error) {
 	certPEM, err := readFile(certFile)
 	if err != nil {
@@ -42,8 +42,8 @@ func CheckPair(certFile, keyFile string) (*Pair, error) {
 	return describe(pair.Leaf), nil
 }
 
-// ReadCertificate says what the first certificate of a file is, without a look at
-// its key.
+// ReadCertificate describes the first certificate of a file without looking at its
+// key.
 func ReadCertificate(path string) (*Pair, error) {
 	text, err := readFile(path)
 	if err != nil {
@@ -69,8 +69,8 @@ func describe(leaf *x509.Certificate) *Pair {
 	return p
 }
 
-// Warning is what an operator should know of the pair, "" if it is fine: it has
-// expired, is not valid yet, or ends within so many days.
+// Warning returns a warning if the pair has expired, is not valid yet, or expires
+// within the given number of days, and "" otherwise.
 func (p *Pair) Warning(now time.Time, days int) string {
 	left := p.NotAfter.Sub(now)
 	switch {
@@ -85,7 +85,7 @@ func (p *Pair) Warning(now time.Time, days int) string {
 }
 
 // parsePair checks that a certificate and a key are there and belong together.
-// Messages of crypto/tls are put into words that say what to do.
+// Messages of crypto/tls are replaced by ones that say what to do.
 func parsePair(certPEM, keyPEM []byte) (*tls.Certificate, error) {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	switch {

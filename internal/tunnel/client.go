@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// ClientConfig is how a tunnel process speaks TLS with a pool, for those who only
-// want to ask the pool something and need no tunnel for it.
+// ClientConfig returns the TLS configuration that a tunnel process uses with a
+// pool, for callers that only query the pool and need no tunnel.
 func ClientConfig(r ClientRequest) (*tls.Config, error) {
 	var authorities *x509.CertPool
 	if r.Trust != nil {
@@ -22,15 +22,15 @@ func ClientConfig(r ClientRequest) (*tls.Config, error) {
 	return clientConfig(r.ServerName, authorities, r.Pins, r.NoVerify)
 }
 
-// Explain says of the error of a handshake with such a configuration what a tunnel
-// process would.
+// Explain describes a handshake error under such a configuration in the same words
+// as a tunnel process.
 func Explain(err error) Ending { return Ending{Reason: reasonOf(err), Text: plainText(err.Error())} }
 
 func clientConfig(serverName string, authorities *x509.CertPool, pins []Fingerprint, noVerify bool) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName, RootCAs: authorities}
 	switch {
 	case len(pins) > 0:
-		// The pin says more than names, dates and authorities.
+		// A pinned certificate makes names, dates and authorities irrelevant.
 		config.InsecureSkipVerify = true
 		pins := slices.Clone(pins)
 		config.VerifyConnection = func(state tls.ConnectionState) error { return checkPins(pins, state.PeerCertificates) }

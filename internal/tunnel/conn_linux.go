@@ -16,14 +16,14 @@ import (
 )
 
 // maxOwed bounds what crypto/tls itself may have written, such as answers to
-// key updates, while the peer takes nothing.
+// key updates, while the peer is not reading.
 const maxOwed = 64 << 10
 
 // conn is a peer's TCP connection and the child's end of the daemon's pair.
 //
-// While the handshake runs its goroutine owns secured, early and the reading
-// and writing of tcp; the loop then only wakes it. After that all is the loop's.
-// Only the loop closes a connection, and never during the handshake.
+// During the handshake its goroutine owns secured and early, and is the only one
+// to read and write tcp; the loop only wakes it. Afterwards the loop owns
+// everything. Only the loop closes a connection, and never during the handshake.
 type conn struct {
 	server *server
 	loop   *loop
@@ -35,26 +35,26 @@ type conn struct {
 
 	secured *tls.Conn
 	early   []byte     // from the daemon, to be read first
-	half    *handshake // nil: done
+	half    *handshake // nil once the handshake is done
 
-	toPair, toPeer []byte // what the sides have not taken yet
+	toPair, toPeer []byte // bytes that each side has not accepted yet
 
-	// What an event has told and no read has found wrong since.
+	// What the last event reported and no read has disproved since.
 	peerBytes bool // tcp may have bytes
 	pairBytes bool // pair may have bytes
-	records   bool // secured may have bytes, from tcp or kept
+	records   bool // secured may have bytes, from tcp or its own buffer
 
-	peerHup, pairHup bool // no more events will tell of bytes: read to the end
+	peerHup, pairHup bool // no more events will announce bytes, so read to the end
 	peerEnd, pairEnd bool // read to the end
 	inDone, outDone  bool // the end was passed on
-	notified         bool // close_notify is written
-	watchesPair      bool // epoll tells when the pair takes more
-	queued           bool // in loop.unread
+	notified         bool // close_notify was written
+	watchesPair      bool // epoll reports when the pair is writable
+	queued           bool // the connection is in loop.unread
 	closed           bool
 }
 
-// errAgain is what crypto/tls gets when the peer has sent nothing more. It goes
-// on later where it was, because the error is temporary.
+// errAgain is what crypto/tls gets when the peer has sent nothing more. The error
+// is temporary, so crypto/tls can resume later where it stopped.
 var errAgain net.Error = againError{}
 
 type againError struct{}
@@ -96,8 +96,8 @@ func (w *wire) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Write never blocks after the handshake: what the peer does not take is kept,
-// and until it has taken it nothing more is read from the pair.
+// Write never blocks after the handshake: bytes that the peer does not accept are
+// kept, and nothing more is read from the pair until they are sent.
 func (w *wire) Write(b []byte) (int, error) {
 	c := (*conn)(w)
 	if c.half != nil {
@@ -128,7 +128,7 @@ type wireAddr struct{}
 func (wireAddr) Network() string { return "tcp" }
 func (wireAddr) String() string  { return "peer" }
 
-// event notes what has happened on a side, and goes on if the handshake is done.
+// event records what happened on a side, and moves bytes if the handshake is done.
 func (c *conn) event(events uint32, pair bool) {
 	const gone = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 	if pair {
@@ -155,8 +155,8 @@ func (c *conn) event(events uint32, pair bool) {
 	c.pump()
 }
 
-// pairClosed notes that the daemon has closed its end: it takes nothing more.
-// What it wrote before is still read.
+// pairClosed records that the daemon has closed its end and reads nothing more.
+// Whatever it wrote before is still read.
 func (c *conn) pairClosed() {
 	if c.half != nil {
 		c.half.abort(Closed)
@@ -194,7 +194,7 @@ func (c *conn) pump() {
 	}
 }
 
-// moveIn takes one record from the peer to the daemon. It says whether there
+// moveIn moves one record from the peer to the daemon. It reports whether there
 // may be more.
 func (c *conn) moveIn() bool {
 	if !c.records || c.peerEnd || c.inDone || len(c.toPeer) > maxOwed {
@@ -238,8 +238,8 @@ func (c *conn) writePair(b []byte) {
 	}
 }
 
-// watchPair has epoll tell when the pair takes more. It is off otherwise: the
-// kernel would tell each time that the daemon reads.
+// watchPair makes epoll report when the pair is writable. It is off otherwise,
+// because the kernel would report it each time the daemon reads.
 func (c *conn) watchPair(on bool) {
 	if c.watchesPair == on {
 		return
@@ -255,7 +255,7 @@ func (c *conn) watchPair(on bool) {
 	c.watchesPair = on
 }
 
-// flushPair says whether the daemon has taken everything.
+// flushPair reports whether everything for the daemon is written.
 func (c *conn) flushPair() bool {
 	if len(c.toPair) == 0 {
 		return true
@@ -275,7 +275,7 @@ func (c *conn) flushPair() bool {
 	return !c.closed
 }
 
-// flushPeer says whether the peer has taken everything.
+// flushPeer reports whether everything for the peer is written.
 func (c *conn) flushPeer() bool {
 	if len(c.toPeer) == 0 {
 		return true
@@ -295,7 +295,7 @@ func (c *conn) flushPeer() bool {
 	return true
 }
 
-// moveOut takes some bytes from the daemon to the peer. It says whether there
+// moveOut moves some bytes from the daemon to the peer. It reports whether there
 // may be more.
 func (c *conn) moveOut() bool {
 	if !c.pairBytes || c.pairEnd {
@@ -324,7 +324,7 @@ func (c *conn) moveOut() bool {
 	return c.pairBytes
 }
 
-// passEnds passes on that a side has closed, once everything before is through.
+// passEnds passes on that a side has closed, once everything it sent is delivered.
 func (c *conn) passEnds() {
 	if c.peerEnd && len(c.toPair) == 0 && !c.inDone {
 		unix.Shutdown(int(c.pair), unix.SHUT_WR)
@@ -366,7 +366,8 @@ func (c *conn) end(reason Reason, text string) {
 	c.release(&message{kind: kindEnded, id: c.id, ready: true, reason: reason, text: text})
 }
 
-// release tells the daemon, and then closes: the message comes first if it can.
+// release informs the daemon and then closes, so that the message usually arrives
+// first.
 func (c *conn) release(ended *message) {
 	c.closed = true
 	c.loop.remove(c)
@@ -381,10 +382,10 @@ func (c *conn) release(ended *message) {
 	c.server.endIfEmpty()
 }
 
-// handshake is what a connection has only until it is secured.
+// handshake is the state that a connection needs only until it is secured.
 type handshake struct {
 	conn     *conn
-	ready    chan struct{} // an event has come
+	ready    chan struct{} // signalled by each event
 	timer    *time.Timer
 	deadline time.Time
 	server   bool
@@ -405,7 +406,7 @@ func (h *handshake) abort(why Reason) {
 	h.wake()
 }
 
-// abortReason is why the handshake was ended from outside, if it was.
+// abortReason is why abort ended the handshake, if it did.
 func (h *handshake) abortReason() (Reason, bool) {
 	v := h.aborted.Load()
 	return Reason(v - 1), v != 0

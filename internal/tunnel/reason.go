@@ -29,15 +29,15 @@ const (
 	Expired                        // the peer's certificate has expired
 	NotYetValid                    // the peer's certificate is not valid yet
 	WrongName                      // the peer's certificate is for another name
-	UnknownAuthority               // nobody who is trusted has signed the peer's certificate
+	UnknownAuthority               // no trusted authority has signed the peer's certificate
 	WrongFingerprint               // the peer's certificate is not the pinned one
 	BadCertificate                 // the peer's certificate has another fault
-	Busy                           // too many handshakes wait, overall or of this address
-	NoCertificate                  // there is no certificate to be a server with
+	Busy                           // too many unfinished handshakes, in total or from this address
+	NoCertificate                  // there is no server certificate
 	Limit                          // the process has no descriptors left
 	Died                           // the tunnel process has ended
 	Internal                       // a fault of the tunnel itself
-	reasons                        // how many there are
+	reasons                        // number of reasons
 )
 
 var reasonNames = [reasons]string{
@@ -46,7 +46,7 @@ var reasonNames = [reasons]string{
 	"busy", "no certificate", "limit", "tunnel process ended", "internal",
 }
 
-// Reasons are all reasons, for counters.
+// Reasons returns all reasons, for counters.
 func Reasons() []Reason {
 	all := make([]Reason, reasons)
 	for i := range all {
@@ -62,10 +62,10 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// errFingerprint is what the check of pinned certificates returns.
+// errFingerprint is returned by the check of pinned certificates.
 var errFingerprint = errors.New("the certificate is not the pinned one")
 
-// errNoCertificate is what a server handshake ends with when none is loaded.
+// errNoCertificate ends a server handshake when no certificate is loaded.
 var errNoCertificate = errors.New("no certificate is loaded")
 
 // reasonOf classifies the error of a handshake or of a read from the peer.
@@ -107,7 +107,7 @@ func reasonOf(err error) Reason {
 	}
 	text := err.Error()
 	switch {
-	// crypto/tls has no types for these.
+	// crypto/tls has no error types for these.
 	case strings.Contains(text, "protocol version"), strings.Contains(text, "unsupported versions"), strings.Contains(text, "unsupported protocol version"):
 		return OldVersion
 	case strings.Contains(text, "no cipher suite supported"), strings.Contains(text, "no ECDHE curve supported"),

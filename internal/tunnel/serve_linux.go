@@ -33,8 +33,8 @@ const (
 	// address connects all its miners at once after an outage.
 	maxAddressHandshakes = 1024
 
-	// maxTrusts bounds the sets of certificates that are kept; the daemon sends
-	// again what has been dropped.
+	// maxTrusts bounds the sets of trusted certificates that are kept; the daemon
+	// sends a dropped one again when it is needed.
 	maxTrusts = 64
 
 	maxClientConfigs = 256
@@ -44,14 +44,14 @@ const (
 type server struct {
 	control *control
 	loops   []*loop
-	next    int // whose turn it is; the control goroutine only
+	next    int // index of the next loop to use; control goroutine only
 
 	certificate atomic.Pointer[tls.Certificate]
 	config      *tls.Config
 	compute     chan struct{} // one token for each handshake that computes
 
-	idle    chan *handshake // taken by goroutines that have done a handshake
-	waiting atomic.Int32    // how many they are
+	idle    chan *handshake // read by goroutines that are waiting for another handshake
+	waiting atomic.Int32    // number of these goroutines
 
 	handshakes atomic.Uint64
 	failed     [reasons]atomic.Uint64
@@ -67,10 +67,10 @@ type server struct {
 	trusts  map[digest]*x509.CertPool
 	ages    []digest // keys of trusts, the oldest first
 	configs map[string]*tls.Config
-	tidied  uint64 // handshakes done when memory was given back last
-	before  uint64 // handshakes done at the last report
+	tidied  uint64 // handshakes completed when memory was last returned to the system
+	before  uint64 // handshakes completed at the last report
 
-	writing sync.Mutex // held while what was taken from out is sent
+	writing sync.Mutex // held while messages taken from out are sent
 
 	outMu sync.Mutex
 	out   [][]byte
@@ -80,18 +80,18 @@ type server struct {
 	ended  sync.Once
 }
 
-// Serve is the child. It returns when the daemon is gone, or, after the daemon
-// has retired it, with its last connection; the process must then exit. It must
-// be called on the main goroutine, before anything else in the process.
+// Serve runs the child. It returns when the daemon is gone or, once the daemon has
+// retired the child, when its last connection ends; the process must then exit. It
+// must be called on the main goroutine, before anything else in the process.
 func Serve(controlFD int, program string) error {
-	// Whoever signals the daemon's process group means the daemon. Its end is
-	// this process's end.
+	// Signals to the process group are meant for the daemon. This process ends when
+	// the daemon does.
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
 	if name, err := unix.BytePtrFromString("switcherTunnel"); err == nil {
 		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
 	}
 	closeStrange(controlFD)
-	// No debugger and no core file shows a key, and nothing gains rights.
+	// Keep keys out of debuggers and core files, and prevent any gain of privileges.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("PR_SET_DUMPABLE: %w", err)
 	}
@@ -120,11 +120,11 @@ func Serve(controlFD int, program string) error {
 	s.config = &tls.Config{
 		MinVersion:                  tls.VersionTLS12,
 		DynamicRecordSizingDisabled: true, // a line is small, and a write is a record
-		// Shares are public within minutes, so that a key exchange that withstands
-		// recording for decades is not worth a third more CPU per handshake.
+		// Shares are public within minutes, so protection against later decryption of
+		// recorded traffic is not worth a third more CPU per handshake.
 		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
-		// A miner connects again mostly because this process has ended, and its
-		// keys for tickets with it.
+		// Miners mostly reconnect because this process has ended, and its ticket keys
+		// are lost with it.
 		SessionTicketsDisabled: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if cert := s.certificate.Load(); cert != nil {
@@ -148,18 +148,18 @@ func Serve(controlFD int, program string) error {
 	select {
 	case err = <-failed:
 	case <-s.empty:
-		// The daemon may be frozen; the last words then wait in the kernel.
+		// The daemon may be frozen; the last messages then wait in the kernel.
 		err = s.writeQueued()
 	}
 	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
-		return nil // the daemon is gone, and has not read all
+		return nil // the daemon is gone and has not read everything
 	}
 	return err
 }
 
-// closeStrange closes what the daemon was started with and does not know of, such
-// as a file that is locked as long as anybody has it open. What this process has
-// opened itself has close-on-exec.
+// closeStrange closes descriptors that the daemon inherited without knowing, such
+// as a file that stays locked while any process has it open. Descriptors that this
+// process opened itself have close-on-exec.
 func closeStrange(controlFD int) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -222,7 +222,7 @@ func (s *server) writeQueued() error {
 	return nil
 }
 
-// read handles what the daemon sends until it is gone, which is no error.
+// read handles the daemon's messages until the daemon is gone, which is no error.
 func (s *server) read() error {
 	received := uint32(0)
 	acknowledge := func() {
@@ -258,7 +258,7 @@ func (s *server) read() error {
 	}
 }
 
-// refuseMessage answers a message whose descriptors did not come with it.
+// refuseMessage answers a message that arrived without its descriptors.
 func (s *server) refuseMessage(m *message, lost bool) {
 	reason, text := Internal, "the descriptors are missing"
 	if lost {
@@ -285,7 +285,7 @@ func (s *server) handle(m *message, fds []int) {
 			c.loop.post(c.resetByDaemon)
 		}
 	case kindCertificate:
-		// A file system that does not answer holds up nothing else.
+		// A file system that does not answer must not hold up anything else.
 		go s.takeCertificate(m.id, fds)
 	case kindTrust:
 		s.takeTrust(m.trust, fds[0])
@@ -310,8 +310,8 @@ func (s *server) endIfEmpty() {
 	}
 }
 
-// takeCertificate reads a pair from opened files. One that is no good leaves the
-// last good one in use.
+// takeCertificate reads a pair from opened files. If it is unusable, the last good
+// pair stays in use.
 func (s *server) takeCertificate(serial uint64, fds []int) {
 	answer := &message{kind: kindCertificateTaken, id: serial}
 	pair, err := readPair(fds)
@@ -350,7 +350,7 @@ func (s *server) takeTrust(key digest, fd int) {
 	defer f.Close()
 	b, err := readBounded(f)
 	if err != nil {
-		return // who refers to it is told
+		return // requests that refer to it are refused
 	}
 	pool, err := parseTrust(b)
 	if err != nil {
@@ -368,19 +368,19 @@ func (s *server) takeTrust(key digest, fd int) {
 	}
 }
 
-// heapSlack is how much garbage there may be. Handshakes leave it, connections
-// hardly any, so a share of what lives would be much with many connections and
-// make for constant collecting with few.
+// heapSlack is how much garbage may accumulate. Handshakes produce garbage and
+// connections hardly any, so a percentage of the live heap would allow too much
+// with many connections and collect constantly with few.
 const heapSlack = 8 << 20
 
-// collectBySlack sets the collector's percentage by what lives now.
+// collectBySlack sets the collector's percentage from the size of the live heap.
 func collectBySlack() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	debug.SetGCPercent(int(min(max(heapSlack*100/max(live[0].Value.Uint64(), 1), 25), 200)))
 }
 
-// tidy gives the garbage of handshakes back to the system once a storm is over.
+// tidy returns memory to the system once a storm of handshakes is over.
 func (s *server) tidy(handshakes uint64) {
 	quiet := handshakes == s.before
 	s.before = handshakes

@@ -38,7 +38,7 @@ func send(fd int32, b []byte) (int, syscall.Errno) {
 	}
 }
 
-// epollPoll returns how many events are there now; it does not wait.
+// epollPoll returns the number of pending events without waiting.
 func epollPoll(epfd int, events []unix.EpollEvent) int {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
@@ -68,8 +68,8 @@ func newControl(fd int) (*control, error) {
 	return &control{f, raw, make([]byte, maxMessage+1), make([]byte, unix.CmsgSpace(4*4))}, nil
 }
 
-// receive waits for a message. idle is called first if there is none yet. The
-// descriptors belong to the caller, and lost says that some could not be taken.
+// receive waits for a message. If there is none yet, it calls idle first. The
+// descriptors belong to the caller; lost reports that some could not be received.
 func (c *control) receive(idle func()) (b []byte, fds []int, lost bool, err error) {
 	var n, oobn, flags int
 	waitErr := c.raw.Read(func(fd uintptr) bool {
@@ -107,7 +107,8 @@ func (c *control) receive(idle func()) (b []byte, fds []int, lost bool, err erro
 	return c.in[:n], fds, flags&unix.MSG_CTRUNC != 0, nil
 }
 
-// send waits until the other end takes the message. EOF is when it is gone.
+// send waits until the other end accepts the message. It returns EOF if the other
+// end is gone.
 func (c *control) send(b []byte, fds []int) error {
 	var rights []byte
 	if len(fds) > 0 {
@@ -134,8 +135,8 @@ func closeAll(fds []int) {
 	}
 }
 
-// ownMemory is this process's resident memory and the part of it that no other
-// process shares, in bytes.
+// ownMemory returns this process's resident memory, and the part of it that is not
+// shared with other processes, in bytes.
 func ownMemory() (resident, private uint64) {
 	b, err := os.ReadFile("/proc/self/smaps_rollup")
 	if err != nil {

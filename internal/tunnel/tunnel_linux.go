@@ -21,43 +21,43 @@ const (
 	// maxQueue bounds the connections that wait to be sent.
 	maxQueue = 8192
 
-	// A miner without a pool waits for 30 s: its link has to be remade by then.
+	// A miner without a pool waits for 30 s, and its link must be restored by then.
 	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
 
-	// tickEvery is how often waiting connections and processes are looked at.
+	// tickEvery is how often waiting connections and processes are checked.
 	tickEvery = 500 * time.Millisecond
 
-	// steadyTime is how long a process must live for the pause to begin anew.
+	// steadyTime is how long a process must live for the pause to be reset.
 	steadyTime = time.Minute
 
 	// certificateWait is how long a new process may take for the certificate
-	// before it is given connections without.
+	// before it gets connections without one.
 	certificateWait = 5 * time.Second
 )
 
 // Tunnel is the daemon's side: it starts tunnel processes and hands them
-// connections. Its methods may be called from any goroutine and do not block,
-// except where that is said.
+// connections. Unless stated otherwise, its methods may be called from any
+// goroutine and do not block.
 type Tunnel struct {
 	options Options
-	wake    chan struct{} // for keep
+	wake    chan struct{} // wakes keep
 
-	mu      sync.Mutex // guards what follows, and all fields of processes
-	begun   bool       // keep runs
+	mu      sync.Mutex // guards the following fields and all fields of processes
+	begun   bool       // keep is running
 	frozen  bool
 	closed  bool
 	lastID  uint64
 	all     []*process
-	current *process   // takes new connections; nil: none
-	queue   []*request // until there is one
+	current *process   // gets new connections; nil if there is none
+	queue   []*request // requests that wait for a process
 	pause   time.Duration
-	next    time.Time // not before then may a process be started
-	wanted  bool      // a process is to be started though nothing waits
-	told    string    // what was logged last about a start that failed
+	next    time.Time // the earliest time of the next start
+	wanted  bool      // start a process even if no connection waits for one
+	told    string    // the last message logged about a failed start
 	pair    pairFiles
 
 	stop    chan struct{}
-	running sync.WaitGroup // all goroutines but waits for children
+	running sync.WaitGroup // all goroutines except those that wait for children
 }
 
 // Conn is a connection that the tunnel holds for an owner.
@@ -65,7 +65,7 @@ type Conn struct {
 	tunnel  *Tunnel
 	id      uint64
 	owner   Owner
-	process *process // nil: it waits for one
+	process *process // nil while the connection waits for one
 	sent    bool     // the process has the descriptors
 }
 
@@ -78,7 +78,7 @@ type request struct {
 	trust   *Trust
 }
 
-// New returns a tunnel that has no process yet: the first connection starts one.
+// New returns a tunnel without a process; the first connection starts one.
 func New(o Options) (*Tunnel, error) {
 	if o.Args == nil {
 		o.Args = []string{"-tunnel"}
@@ -101,9 +101,9 @@ func New(o Options) (*Tunnel, error) {
 	return &Tunnel{options: o, wake: make(chan struct{}, 1), stop: make(chan struct{})}, nil
 }
 
-// Server hands over an accepted connection. The descriptor that is returned is
-// the plain side: an ordinary non-blocking stream socket with close-on-exec, the
-// caller's to use at once and to close. After an error r.FD is still the caller's.
+// Server hands over an accepted connection. It returns the plain side, an ordinary
+// non-blocking stream socket with close-on-exec, which the caller may use at once
+// and must close. After an error r.FD still belongs to the caller.
 func (t *Tunnel) Server(r ServerRequest, owner Owner) (int, *Conn, error) {
 	if len(r.Early) > MaxEarly {
 		return -1, nil, fmt.Errorf("%d bytes were read before the handshake, at most %d can go with it", len(r.Early), MaxEarly)
@@ -166,7 +166,7 @@ func (t *Tunnel) dispatch(r *request) {
 	if r.trust != nil && !p.trusts[r.trust.key] {
 		fd, err := memoryFile(r.trust.pem)
 		if err != nil {
-			t.options.Logf("certificates to trust: %v", err) // the child says that they are missing
+			t.options.Logf("certificates to trust: %v", err) // the child reports that they are missing
 		} else {
 			p.trusts[r.trust.key] = true
 			p.enqueue(&request{message: &message{kind: kindTrust, trust: r.trust.key}, fds: []int{fd}})
@@ -177,7 +177,7 @@ func (t *Tunnel) dispatch(r *request) {
 	p.enqueue(r)
 }
 
-// memoryFile is a file of b that has no name.
+// memoryFile returns an unnamed file in memory that contains b.
 func memoryFile(b []byte) (int, error) {
 	fd, err := unix.MemfdCreate("certificates", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -194,8 +194,8 @@ func memoryFile(b []byte) (int, error) {
 	return fd, nil
 }
 
-// Reset has the peer's TCP connection reset. The caller closes its own end
-// afterwards; a close that overtakes the reset ends the connection in order.
+// Reset resets the peer's TCP connection. The caller closes its own end
+// afterwards; if the close overtakes the reset, the connection ends normally.
 func (c *Conn) Reset() {
 	t := c.tunnel
 	t.mu.Lock()
@@ -205,7 +205,7 @@ func (c *Conn) Reset() {
 	}
 }
 
-// begin starts the goroutine that keeps processes, the first time. t.mu is held.
+// begin starts keep on the first call. t.mu is held.
 func (t *Tunnel) begin() {
 	if t.begun || t.frozen || t.closed {
 		return
@@ -214,7 +214,7 @@ func (t *Tunnel) begin() {
 	stop := t.stop
 	t.running.Go(func() { t.keep(stop) })
 	if t.options.CertFile != "" {
-		go t.watchPair(t.stop) // not waited for: a file system may not answer
+		go t.watchPair(t.stop) // Close does not wait for it, because a file system may hang
 	}
 }
 
@@ -225,7 +225,7 @@ func (t *Tunnel) poke() {
 	}
 }
 
-// keep starts processes when they are needed, and looks after time.
+// keep starts processes when they are needed, and enforces time limits.
 func (t *Tunnel) keep(stop <-chan struct{}) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
@@ -273,7 +273,7 @@ func (t *Tunnel) keep(stop <-chan struct{}) {
 	}
 }
 
-// mustStart says whether a process is to be started now. t.mu is held.
+// mustStart reports whether a process must be started now. t.mu is held.
 func (t *Tunnel) mustStart(now time.Time) bool {
 	if now.Before(t.next) || t.current == nil && len(t.queue) == 0 && !t.wanted || t.current != nil && !t.wanted {
 		return false
@@ -286,8 +286,8 @@ func (t *Tunnel) mustStart(now time.Time) bool {
 	return len(t.all) < maxProcesses
 }
 
-// takeLate takes connections that have waited too long, as when no process can be
-// started, or when one takes nothing. t.mu is held.
+// takeLate removes and returns connections that have waited too long, because no
+// process can be started or because one accepts nothing. t.mu is held.
 func (t *Tunnel) takeLate(now time.Time) []*request {
 	var late []*request
 	isLate := func(r *request) bool {
@@ -303,7 +303,7 @@ func (t *Tunnel) takeLate(now time.Time) []*request {
 			continue
 		}
 		n := len(late)
-		rest := slices.DeleteFunc(p.out[1:], isLate) // the first may be on its way
+		rest := slices.DeleteFunc(p.out[1:], isLate) // the first may be in the middle of being sent
 		p.out = p.out[:1+len(rest)]
 		for _, r := range late[n:] {
 			delete(p.conns, r.conn.id)
@@ -312,9 +312,9 @@ func (t *Tunnel) takeLate(now time.Time) []*request {
 	return late
 }
 
-// killSilent kills processes that have not answered for too long: their
-// connections stand still, and what is handed to them piles up. Time is counted in
-// ticks, so that none passes while this process is stopped. t.mu is held.
+// killSilent kills processes that have not answered for too long, because their
+// connections are stuck and new ones pile up. Time is counted in ticks so that it
+// does not pass while this process is stopped. t.mu is held.
 func (t *Tunnel) killSilent() {
 	for _, p := range t.all {
 		if p.hello && !p.asked || p.hungUp {
@@ -337,15 +337,15 @@ func (t *Tunnel) ask() {
 	}
 }
 
-// promoteReady has a new process take the connections from now on, once it has
-// said hello and has the certificate. t.mu is held.
+// promoteReady directs new connections to a new process once it has said hello and
+// has the certificate. t.mu is held.
 func (t *Tunnel) promoteReady(now time.Time) {
 	for _, p := range t.all {
 		if p == t.current || p.retired || !p.hello || p.protocol != Protocol || p.program != t.options.Program {
 			continue
 		}
 		waiting := t.options.CertFile != "" && !p.certified && now.Sub(p.started) < certificateWait && (t.pair.err == nil || t.pair.good != nil)
-		// One that has a certificate is not given up for one that has none.
+		// A process with a certificate is not replaced by one without.
 		if waiting || t.options.CertFile != "" && t.current != nil && t.current.certified && !p.certified {
 			continue
 		}
@@ -363,7 +363,7 @@ func (t *Tunnel) promoteReady(now time.Time) {
 	}
 }
 
-// Processes describes the living tunnel processes.
+// Processes describes the running tunnel processes.
 func (t *Tunnel) Processes() []Process {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -374,9 +374,9 @@ func (t *Tunnel) Processes() []Process {
 	return all
 }
 
-// Close ends all connections and processes without a call to any owner, and
-// waits until they are gone: some milliseconds, or seconds for a process that
-// hangs and is killed. It must not be called from an owner's callback.
+// Close ends all connections and processes without calling any owner, and waits
+// until they are gone. That takes milliseconds, or seconds if a process hangs and
+// has to be killed. It must not be called from an owner's callback.
 func (t *Tunnel) Close() {
 	t.mu.Lock()
 	if t.closed {
@@ -436,13 +436,13 @@ func (t *Tunnel) start() {
 	p.run()
 }
 
-// grow makes the pause before the next start longer. t.mu is held.
+// grow lengthens the pause before the next start. t.mu is held.
 func (t *Tunnel) grow() {
 	t.pause = min(max(2*t.pause, firstPause), lastPause)
 	t.next = time.Now().Add(t.pause)
 }
 
-// environment is what the child needs of the daemon's.
+// environment returns the part of the daemon's environment that the child needs.
 func environment() []string {
 	var kept []string
 	for _, name := range []string{"GOMAXPROCS", "GODEBUG", "GOTRACEBACK", "GORACE", "GOCOVERDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ"} {

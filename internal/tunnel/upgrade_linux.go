@@ -11,9 +11,9 @@ import (
 )
 
 // Freeze stops all goroutines of the tunnel between two messages. When it
-// returns, owners have been told what has come so far and hear nothing until
-// Thaw; new connections are kept. It is called before the loops are frozen, so
-// that they still handle what owners have posted. It does not wait for children.
+// returns, owners have received every event so far and get no more until Thaw; new
+// connections are queued. It is called before the loops are frozen, so that they
+// still handle what owners have posted. It does not wait for children.
 func (t *Tunnel) Freeze() {
 	t.mu.Lock()
 	if t.frozen || t.closed {
@@ -31,7 +31,7 @@ func (t *Tunnel) Freeze() {
 	t.running.Wait()
 }
 
-// Thaw goes on as if Freeze had not been.
+// Thaw undoes Freeze.
 func (t *Tunnel) Thaw() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -48,7 +48,7 @@ func (t *Tunnel) Thaw() {
 	}
 }
 
-// State describes a frozen tunnel, nil if there is nothing to hand on.
+// State describes a frozen tunnel. It is nil if there is nothing to hand over.
 func (t *Tunnel) State() *State {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,7 +82,8 @@ func (t *Tunnel) State() *State {
 	return st
 }
 
-// Ref names the connection for Adopt. The tunnel must be frozen.
+// Ref returns the reference by which Adopt finds the connection. The tunnel must
+// be frozen.
 func (c *Conn) Ref() Ref {
 	c.tunnel.mu.Lock()
 	defer c.tunnel.mu.Unlock()
@@ -92,9 +93,10 @@ func (c *Conn) Ref() Ref {
 	return Ref{c.process.pid, c.id}
 }
 
-// Resume takes over what the former program left. The tunnel is frozen: the
-// caller adopts the connections of its sessions and then calls Begin. Each error
-// is of one process or connection; all others are taken over.
+// Resume takes over the processes and connections of the former program. The
+// tunnel stays frozen until the caller has adopted the connections of its sessions
+// and calls Begin. Each error concerns one process or connection; all others are
+// taken over.
 func Resume(o Options, st *State) (*Tunnel, []error) {
 	t, err := New(o)
 	if err != nil {
@@ -143,15 +145,15 @@ func resumeProcess(t *Tunnel, ps ProcessState) (*process, error) {
 	}
 	if ps.Current && !p.retired {
 		t.current = p
-		// One of another program serves until its successor can.
+		// A process of another program version serves until its successor is ready.
 		t.wanted = p.program != t.options.Program
 	}
 	return p, nil
 }
 
-// inherited says why a descriptor is not a Unix socket of this type that the
-// former program left; nil if it is one. What this process has opened itself
-// has close-on-exec.
+// inherited returns nil if a descriptor is a Unix socket of this type that was
+// inherited from the former program, and otherwise why it is not. Descriptors that
+// this process opened itself are recognized by their close-on-exec flag.
 func inherited(fd, socketType int) error {
 	if fd <= 2 {
 		return errors.New("it cannot be a socket")
@@ -177,11 +179,11 @@ func inherited(fd, socketType int) error {
 	return nil
 }
 
-// InheritedPair says why a descriptor cannot be the daemon's end of a pair that
-// the former program left; nil if it can.
+// InheritedPair returns nil if a descriptor can be the daemon's end of a pair that
+// was inherited from the former program, and otherwise why it cannot.
 func InheritedPair(fd int) error { return inherited(fd, unix.SOCK_STREAM) }
 
-// InheritedControl is the same for the daemon's end of a control socket.
+// InheritedControl does the same for the daemon's end of a control socket.
 func InheritedControl(fd int) error { return inherited(fd, unix.SOCK_SEQPACKET) }
 
 func (t *Tunnel) resumeWaiting(w WaitingState) error {
@@ -213,8 +215,8 @@ func (t *Tunnel) resumeWaiting(w WaitingState) error {
 }
 
 // Adopt makes owner the owner of a connection of the former program, between
-// Resume and Begin; nil if there is none of that name. The owner's end of the
-// pair is the caller's business.
+// Resume and Begin. It returns nil if there is no connection with that reference.
+// The caller takes care of the owner's end of the pair.
 func (t *Tunnel) Adopt(ref Ref, owner Owner) *Conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -238,8 +240,8 @@ func (t *Tunnel) Adopt(ref Ref, owner Owner) *Conn {
 	return nil
 }
 
-// Begin ends what Resume began. Waiting connections that nobody has adopted are
-// closed; owners hear from now on.
+// Begin completes Resume: it closes waiting connections that nobody has adopted,
+// and owners are called from now on.
 func (t *Tunnel) Begin() {
 	t.mu.Lock()
 	t.queue = slices.DeleteFunc(t.queue, func(r *request) bool {
