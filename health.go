@@ -1,7 +1,6 @@
 package main
 
 import (
-	"container/list"
 	"net/netip"
 	"slices"
 	"sync"
@@ -76,8 +75,9 @@ type endpointKey struct {
 
 // endpoint holds what is known about one IP and port, with or without TLS.
 type endpoint struct {
-	addr netip.AddrPort
-	tls  poolTLSSettings
+	health *health
+	addr   netip.AddrPort
+	tls    poolTLSSettings
 
 	// heardAt is when a stable link last received something, jobAt when any
 	// link last received a job: moments, 0 for never.
@@ -109,10 +109,10 @@ type endpoint struct {
 	kicks         bool      // the address was taken out because it ended links, and no link there has been stable since
 	// outlasts is how old a link has to get to show that the pool does not end all
 	// links; 0 if the address was taken out for something else. trials has the
-	// *attempt of each link that is ready and not stable yet, the oldest first.
+	// attempt of each link that is ready and not stable yet, the oldest first.
 	outlasts time.Duration
 	tripped  time.Time // when the address was last taken out for ending links
-	trials   list.List
+	trials   attemptList
 
 	connectedAt time.Time // when an address last accepted a connection
 	sockets     int       // how many connections the switcher has there
@@ -140,7 +140,7 @@ func (h *health) endpointWith(addr netip.AddrPort, tls poolTLSSettings) *endpoin
 		if len(h.endpoints) >= maxEndpoints {
 			h.forgetUnused()
 		}
-		e = &endpoint{addr: key.addr, tls: key.tls}
+		e = &endpoint{health: h, addr: key.addr, tls: key.tls}
 		h.endpoints[key] = e
 	}
 	return e
@@ -311,8 +311,8 @@ func (e *endpoint) servesSome(now time.Time) bool {
 // hasLinkOf reports whether a link that is not stable yet has been ready for so
 // long.
 func (e *endpoint) hasLinkOf(age time.Duration, now time.Time) bool {
-	oldest := e.trials.Front()
-	return oldest != nil && now.Sub(oldest.Value.(*attempt).readyAt) >= age
+	oldest := e.trials.first
+	return oldest != nil && now.Sub(oldest.readyAt()) >= age
 }
 
 // begin starts a try at an address. It returns nil if the address may not be
@@ -327,7 +327,7 @@ func (h *health) begin(d *dialer, e *endpoint, override bool) *attempt {
 	if v.obstacle != obstacleNone && !(override && v.obstacle.personal()) {
 		return nil
 	}
-	a := &attempt{health: h, at: e, dialer: *d, began: now, probe: v.probe}
+	a := &attempt{at: e, dialer: *d, beganAfter: now.Sub(h.began), probe: v.probe}
 	e.breaker.probeBegins(a.probe)
 	e.sockets++
 	return a

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"container/list"
 	"slices"
 	"time"
 
@@ -87,18 +86,27 @@ type finding struct {
 // attempt is one try to get a link, and then that link until it is stable. It
 // belongs to the session, which ends it by stable, failed or abandon.
 type attempt struct {
-	health  *health
-	at      *endpoint
-	dialer  dialer
-	began   time.Time
-	readyAt time.Time
-	probe   probeClass
-	place   *list.Element // in the endpoint's trials; nil before the link is ready
+	at     *endpoint
+	dialer dialer
+	probe  probeClass
+	listed bool // in the endpoint's trials
+
+	// Times are since health began, which takes a third of a time.Time.
+	beganAfter time.Duration
+	readyAfter time.Duration
+
+	next, prev *attempt // in the endpoint's trials
 }
+
+func (a *attempt) health() *health { return a.at.health }
+
+func (a *attempt) began() time.Time { return a.health().began.Add(a.beganAfter) }
+
+func (a *attempt) readyAt() time.Time { return a.health().began.Add(a.readyAfter) }
 
 // connected records that the address has accepted the connection.
 func (a *attempt) connected() {
-	h := a.health
+	h := a.health()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	a.at.refusals.reset()
@@ -109,7 +117,7 @@ func (a *attempt) connected() {
 
 // subscribed records that the pool has accepted the user agent.
 func (a *attempt) subscribed() {
-	h, e := a.health, a.at
+	h, e := a.health(), a.at
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e.unsubscribed.reset()
@@ -127,26 +135,27 @@ func (a *attempt) subscribed() {
 // ready records that the link is in use. It reports whether the address was out
 // until now.
 func (a *attempt) ready() (back bool) {
-	h, e := a.health, a.at
+	h, e := a.health(), a.at
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	a.readyAt = h.now()
+	now := h.now()
+	a.readyAfter = now.Sub(h.began)
 	a.endProbe()
-	e.readyAt = a.readyAt
-	a.place = e.trials.PushBack(a)
+	e.readyAt = now
+	e.trials.add(a)
 	e.jobless.reset()
 	e.byAccount.reset()
 	e.byWorker.reset()
-	if r := h.records.get(recordKey{e, recordWorker, a.dialer.worker}, a.readyAt); r != nil {
+	if r := h.records.get(recordKey{e, recordWorker, a.dialer.worker}, now); r != nil {
 		r.unserved, r.refused = time.Time{}, time.Time{}
 	}
-	if r := h.records.get(recordKey{e, recordAccount, a.dialer.account.name}, a.readyAt); r != nil {
+	if r := h.records.get(recordKey{e, recordAccount, a.dialer.account.name}, now); r != nil {
 		r.row.reset()
 		r.suspect = false
 	}
 	back = e.breaker.close()
 	if a.dialer.session {
-		e.tookAt = a.readyAt
+		e.tookAt = now
 		e.mismatches.reset()
 		back = e.mismatch.close() || back
 	}
@@ -154,7 +163,7 @@ func (a *attempt) ready() (back bool) {
 }
 
 // mayBeStable reports whether the link has lasted long enough to be stable.
-func (a *attempt) mayBeStable() bool { return a.health.now().Sub(a.readyAt) >= stableAfter }
+func (a *attempt) mayBeStable() bool { return a.at.health.now().Sub(a.readyAt()) >= stableAfter }
 
 // stable records that the link is stable. accepted means that a share was accepted
 // just now. Like a link that becomes ready, this puts the address back in use,
@@ -162,12 +171,12 @@ func (a *attempt) mayBeStable() bool { return a.health.now().Sub(a.readyAt) >= s
 // whether the address was out. From then on, the session reports the link's end to
 // health.stableEnded.
 func (a *attempt) stable(accepted bool) (back bool) {
-	h, e := a.health, a.at
+	h, e := a.health(), a.at
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	a.endTrial()
-	if a.readyAt.After(e.stableReadyAt) {
-		e.stableReadyAt = a.readyAt
+	if readyAt := a.readyAt(); readyAt.After(e.stableReadyAt) {
+		e.stableReadyAt = readyAt
 	}
 	e.heardAt.Store(h.moment(h.now()))
 	e.kicked.reset()
@@ -211,17 +220,16 @@ func (h *health) stableTaken(account *subAccount, e *endpoint, session bool) {
 // abandon ends the try, or the link that is not stable yet, by the session's
 // own decision: it proves nothing.
 func (a *attempt) abandon() {
-	a.health.mu.Lock()
-	defer a.health.mu.Unlock()
+	a.at.health.mu.Lock()
+	defer a.at.health.mu.Unlock()
 	a.endProbe()
 	a.endTrial()
 	a.at.sockets--
 }
 
 func (a *attempt) endTrial() {
-	if a.place != nil {
-		a.at.trials.Remove(a.place)
-		a.place = nil
+	if a.listed {
+		a.at.trials.remove(a)
 	}
 }
 
@@ -234,7 +242,7 @@ func (a *attempt) endProbe() {
 // that proves. answer is the pool's answer for evidenceSubscribeError,
 // otherwise nil.
 func (a *attempt) failed(ev evidence, answer *stratum.Response) finding {
-	h, e := a.health, a.at
+	h, e := a.health(), a.at
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
@@ -297,8 +305,8 @@ func pauseMost(ev evidence) time.Duration {
 }
 
 func (a *attempt) judge(ev evidence, answer *stratum.Response, now time.Time) finding {
-	h, e, d := a.health, a.at, &a.dialer
-	entry := failureEntry{account: d.account.name, worker: d.worker, userAgent: d.userAgent, began: a.began}
+	h, e, d := a.health(), a.at, &a.dialer
+	entry := failureEntry{account: d.account.name, worker: d.worker, userAgent: d.userAgent, began: a.began()}
 	switch ev {
 	case evidenceMachine:
 		h.machine.hit(now, shortagePauseMost)
@@ -310,7 +318,7 @@ func (a *attempt) judge(ev evidence, answer *stratum.Response, now time.Time) fi
 		// Without TLS there is nothing amiss, so nobody else has to wait.
 		return finding{blame: blameMachine}
 	case evidenceSession:
-		h.remember(recordWorker, e, d.worker, a.began, now)
+		h.remember(recordWorker, e, d.worker, a.began(), now)
 		return finding{blame: blameSession}
 	case evidenceConnect:
 		return a.judgeAddress(&e.refusals, ev, entry, now)
@@ -326,15 +334,15 @@ func (a *attempt) judge(ev evidence, answer *stratum.Response, now time.Time) fi
 	case evidenceAuthorize:
 		return a.judgeAuthorize(entry, now)
 	case evidenceNoJob:
-		h.remember(recordWorker, e, d.worker, a.began, now)
-		if e.jobAt.Load() >= h.moment(a.began) {
+		h.remember(recordWorker, e, d.worker, a.began(), now)
+		if e.jobAt.Load() >= h.moment(a.began()) {
 			return finding{blame: blameNobody}
 		}
 		return a.judgeAddress(&e.jobless, ev, entry, now)
 	case evidenceUnstable:
 		return a.judgeUnstable(entry, now)
 	}
-	h.remember(recordWorker, e, d.worker, a.began, now)
+	h.remember(recordWorker, e, d.worker, a.began(), now)
 	return finding{blame: blameNobody}
 }
 
@@ -364,14 +372,14 @@ func (h *health) remember(kind recordKind, e *endpoint, name string, began, now 
 // judgeSubscribe holds the failure against the user agent first, and against
 // the address if three user agents in a row, or all known ones, failed.
 func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *stratum.Response, now time.Time) finding {
-	h, e := a.health, a.at
+	h, e := a.health(), a.at
 	e.unsubscribed.add(now, entry, sameUserAgentFailed)
 	if ev == evidenceSubscribeError {
-		h.remember(recordUserAgent, e, entry.userAgent, a.began, now).answer = answer
+		h.remember(recordUserAgent, e, entry.userAgent, a.began(), now).answer = answer
 	} else {
-		h.remember(recordWorker, e, entry.worker, a.began, now)
+		h.remember(recordWorker, e, entry.worker, a.began(), now)
 		if e.unsubscribed.count >= breakerFailures {
-			h.remember(recordUserAgent, e, entry.userAgent, a.began, now)
+			h.remember(recordUserAgent, e, entry.userAgent, a.began(), now)
 		}
 	}
 	known := e.unsubscribed.n // how many user agents are known there
@@ -396,10 +404,10 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *stratu
 // differently. It is taken out only if this happens to three workers in a row
 // and nobody fares well.
 func (a *attempt) judgeExtranonce(entry failureEntry, now time.Time) finding {
-	h, e := a.health, a.at
+	h, e := a.health(), a.at
 	serves := !e.tookAt.IsZero() && (e.stable > 0 || e.tookAt.After(e.lostAt) && e.tookAt.After(e.kickedAt))
 	if serves && !e.mismatch.isOpen {
-		h.remember(recordWorker, e, entry.worker, a.began, now)
+		h.remember(recordWorker, e, entry.worker, a.began(), now)
 		e.mismatches.add(now, entry, sameWorkerFailed)
 		if row := &e.mismatches; row.n < breakerFailures || h.faresWell(e, row.began(), now, true, true) {
 			return finding{blame: blameWorker}
@@ -412,16 +420,16 @@ func (a *attempt) judgeExtranonce(entry failureEntry, now time.Time) finding {
 // judgeAuthorize holds the failure against the worker, its account or the
 // address.
 func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
-	h, e := a.health, a.at
+	h, e := a.health(), a.at
 	known := h.records.get(recordKey{e, recordWorker, entry.worker}, now)
-	repeated := known != nil && known.failed.Before(a.began)
-	h.remember(recordWorker, e, entry.worker, a.began, now)
+	repeated := known != nil && known.failed.Before(a.began())
+	h.remember(recordWorker, e, entry.worker, a.began(), now)
 	if repeated {
 		// Another failure of the same worker says nothing new about the
 		// address.
 		return finding{blame: blameWorker}
 	}
-	if a.began.Before(e.lostAt) {
+	if a.began().Before(e.lostAt) {
 		// The pool has ended stable links since the try began, perhaps all its
 		// connections at once and this one among them. Later tries show whether
 		// it is out.
@@ -435,7 +443,7 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 	f := finding{blame: blameWorker}
 	if account.row.n >= breakerFailures && a.dialer.account.stableAt.count(e) == 0 {
 		account.suspect = true
-		account.fail(a.began, now)
+		account.fail(a.began(), now)
 		f.blame = blameAccount
 	}
 	if row := h.decisive(&e.byAccount, &e.byWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, true, a.answeredSoon(now)) {
@@ -457,15 +465,15 @@ const (
 // judgeUnstable holds the early end of a ready link against the worker, or
 // against the address if a row of others lost theirs too.
 func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
-	h, e := a.health, a.at
-	r := h.remember(recordWorker, e, entry.worker, a.began, now)
+	h, e := a.health(), a.at
+	r := h.remember(recordWorker, e, entry.worker, a.began(), now)
 	r.unserved, r.kicked = time.Time{}, now
 	e.kickedAt = now
-	if a.began.Before(e.lostAt) {
+	if a.began().Before(e.lostAt) {
 		// The pool may have ended all its links at once, this one among them.
 		return finding{blame: blameWorker}
 	}
-	entry.lasted = now.Sub(a.readyAt)
+	entry.lasted = now.Sub(a.readyAt())
 	e.kicked.add(now, entry, sameAccountFailed)
 	e.kickedWorker.add(now, entry, sameWorkerFailed)
 	f := finding{blame: blameWorker}
@@ -495,7 +503,7 @@ func (h *health) decisive(byAccount, byWorker *failureRow) *failureRow {
 }
 
 // answeredSoon reports whether the pool ended the try well before its timeout.
-func (a *attempt) answeredSoon(now time.Time) bool { return now.Sub(a.began) < answeredWithin }
+func (a *attempt) answeredSoon(now time.Time) bool { return now.Sub(a.began()) < answeredWithin }
 
 // faresWell reports whether others have done well at an address since a row of
 // failures began: a stable link has received something, or a link that became

@@ -24,8 +24,9 @@ type link struct {
 	suffixed    bool       // the pool knows the workers by names with its suffix
 	heard       bool       // the pool has told a difficulty, or may have told the process before
 	restJobs    bool       // see jobs
+	jobSeen     uint32     // when the last job came, by the manager's clock; only while the link is in use
 	rules       *lineRules // nil: lines pass unchanged
-	ownRequests *stratum.OwnRequests
+	ownRequests stratum.OwnRequests
 
 	// jobs are the latest jobs that the pool gave. restJobs: jobs that nobody
 	// recorded came from this link, because it was the only one then.
@@ -36,11 +37,7 @@ type link struct {
 
 	endpoint *endpoint // the IP that it leads to
 	trial    *attempt  // nil once the link is stable
-	jobSeen  uint32    // when the last job came, by the manager's clock
 
-	// formerAnswers is for a link taken over from an earlier build: it counts
-	// the outstanding answers to that build's own requests.
-	formerAnswers int32
 	// difficultyDue runs until the pool sends a difficulty, if the miner needs
 	// one.
 	difficultyDue *relay.Timer

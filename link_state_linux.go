@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
@@ -24,7 +25,7 @@ func (l *link) state(m *sessionManager, now uint32) linkState {
 	st := linkState{
 		FD: -1, Coin: l.pool.coin, Pool: m.otherPool(l.pool), Link: l.tag, Suffixed: l.suffixed,
 		Own: l.ownRequests.State(), Rules: l.rules.state(), Noted: !l.restJobs,
-		FormerAnswers: int(l.formerAnswers), NoDifficulty: l.difficultyDue != nil,
+		FormerAnswers: int(l.ownRequests.Former), NoDifficulty: l.difficultyDue != nil,
 	}
 	if l.address != nil {
 		st.Address = l.address.text
@@ -67,8 +68,9 @@ func (st *linkState) link(p *pool, now uint32) *link {
 	l := &link{
 		pool: p, tag: st.Link, suffixed: st.Suffixed, ownRequests: st.Own.Requests(), rules: st.Rules.rules(p),
 		work: work, heard: !st.NoDifficulty,
-		jobs: stratum.NewJobTable(st.Jobs, st.Renamed, st.Generations, work.Latest()), restJobs: !st.Noted, formerAnswers: int32(st.FormerAnswers),
+		jobs: stratum.NewJobTable(st.Jobs, st.Renamed, st.Generations, work.Latest()), restJobs: !st.Noted,
 	}
+	l.ownRequests.Former = uint16(min(max(st.FormerAnswers, 0), math.MaxUint16))
 	for _, a := range p.addresses {
 		if a.text == st.Address {
 			l.address = a

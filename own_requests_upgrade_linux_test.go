@@ -14,26 +14,27 @@ import (
 // kept from the miner.
 func TestResumeLinkWithFormerIDs(t *testing.T) {
 	var st *stratum.OwnRequestsState
-	if id, ok := st.Requests().Issue(); id != stratum.FirstOwnID || !ok {
+	fresh := st.Requests()
+	if id, ok := fresh.Issue(); id != stratum.FirstOwnID || !ok {
 		t.Errorf("the first own id is %d, %v", id, ok)
 	}
 	o := stratum.NewOwnRequests()
 	id, _ := o.Issue()
 	o.Expect(id)
-	s := &Session{}
-	if wire, ok := s.wireID(&link{ownRequests: o, tag: 1}, []byte("2147400000")); !ok || string(wire) != "2147400001" {
+	s, l := &Session{}, &link{ownRequests: o, tag: 1}
+	if wire, ok := s.wireID(l, []byte("2147400000")); !ok || string(wire) != "2147400001" {
 		t.Fatalf("sent as %s, %v", wire, ok)
 	}
-	text, err := json.Marshal(o.State())
+	text, err := json.Marshal(l.ownRequests.State())
 	if err == nil {
 		err = json.Unmarshal(text, &st)
 	}
-	if got := st.Requests(); err != nil || !reflect.DeepEqual(got, o) {
-		t.Errorf("%s: %+v, want %+v: %v", text, got, o, err)
+	if got := st.Requests(); err != nil || !reflect.DeepEqual(got, l.ownRequests) {
+		t.Errorf("%s: %+v, want %+v: %v", text, got, l.ownRequests, err)
 	}
 
 	b, _, _ := benchSession(t, true)
-	b.link.formerAnswers = 2
+	b.link.ownRequests.Former = 2
 	before := b.miner.Backlog()
 	for _, id := range []string{stratum.FormerSuggest, stratum.FormerWorker} {
 		line := []byte(goodAnswer(id) + "\n")

@@ -67,7 +67,7 @@ type poolLink struct {
 	allowedMask uint32
 	answer      *stratum.Response // to mining.authorize
 	refusal     *stratum.Response // the last one to mining.authorize
-	requests    *stratum.OwnRequests
+	requests    stratum.OwnRequests
 	configureID uint32 // of the requests whose answers the link waits for
 	subscribeID uint32
 	authorizeID uint32 // of the last try
@@ -319,7 +319,7 @@ func (k *poolLink) untranslatable() error {
 }
 
 // unanswered returns the switcher's own requests whose answers may still come.
-func (k *poolLink) unanswered() *stratum.OwnRequests {
+func (k *poolLink) unanswered() stratum.OwnRequests {
 	if k.pending&pendingConfigure != 0 {
 		k.requests.ExpectConfigure(k.configureID)
 	}

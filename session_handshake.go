@@ -247,6 +247,7 @@ func (s *Session) handshakeLine(line []byte) {
 	case "mining.subscribe":
 		s.handleSubscribe(r)
 	case "mining.authorize":
+		r.Method = "mining.authorize" // the same text in all sessions' memory
 		s.handleAuthorize(r)
 	case "eth_submitLogin":
 		if s.manager.chain != stratum.Ethereum {
@@ -403,7 +404,8 @@ func (s *Session) handleAuthorize(r *stratum.Request) {
 		s.answerError(r, stratum.ErrEmptySubAccount)
 		return
 	}
-	s.auth = &authorization{id: r.ID, method: r.Method, name: name, rest: furtherParams(params)}
+	// The copies keep the whole line from staying in memory with its id.
+	s.auth = &authorization{id: bytes.Clone(r.ID), method: r.Method, name: name, rest: furtherParams(params)}
 	s.phase = phaseRouting
 	s.miner.Pause(true)
 	s.manager.route(s)

@@ -309,8 +309,8 @@ func (s *Session) formerAnswer(former *link, line []byte) []byte {
 func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func()) bool {
 	switch kind := sc.PoolKind(line); kind {
 	case stratum.KindAnswer:
-		if s.link.formerAnswers > 0 && isFormerOwnID(sc.ID(line)) {
-			s.link.formerAnswers--
+		if s.link.ownRequests.Former > 0 && isFormerOwnID(sc.ID(line)) {
+			s.link.ownRequests.Former--
 			flush()
 			return false
 		}

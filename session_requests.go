@@ -30,7 +30,7 @@ type heldAnswer struct {
 // it is for a request of the switcher, or if it came on a former link and answers no
 // request.
 func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []byte {
-	id, tag, ownRequests := sc.ID(line), from.tag, from.ownRequests
+	id, tag, ownRequests := sc.ID(line), from.tag, &from.ownRequests
 	var alias []byte
 	if r, ok := ownRequests.Take(id); ok {
 		if r.Alias == nil {
@@ -111,7 +111,7 @@ func (s *Session) releaseHeld() {
 
 // failRequests answers with an error each request that was lost with an ended link.
 func (s *Session) failRequests(ended *link) {
-	tag, ownRequests := ended.tag, ended.ownRequests
+	tag, ownRequests := ended.tag, &ended.ownRequests
 	s.failAgentShares(tag)
 	if s.requests.Size() == 0 {
 		return
@@ -159,7 +159,7 @@ func (s *Session) failRequests(ended *link) {
 // is the miner's id. It is another one while a request of the switcher with the same
 // id is unanswered. wireID reports false if no id is left.
 func (s *Session) wireID(to *link, id []byte) ([]byte, bool) {
-	o := to.ownRequests
+	o := &to.ownRequests
 	if !o.Has(id) {
 		return id, true
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -31,7 +32,7 @@ const maxWorkerParams = 16
 // furtherParams are the parameters of mining.authorize after the name.
 func furtherParams(params []json.RawMessage) (rest [][]byte) {
 	for _, p := range params[1:min(len(params), 1+maxWorkerParams)] {
-		rest = append(rest, p)
+		rest = append(rest, bytes.Clone(p))
 	}
 	return rest
 }

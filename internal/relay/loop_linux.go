@@ -43,6 +43,7 @@ type Loop struct {
 	unread      []*Socket // may have more to read although no event will report it
 	spareUnread []*Socket // unread's other half
 	stalled     map[*Socket]stall
+	failures    map[*Socket]error // why sockets are about to be closed
 	stallT      *Timer
 	stopping    bool
 }
@@ -64,12 +65,13 @@ func NewLoop(limits Limits) (*Loop, error) {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	l := &Loop{
-		epoll:   os.NewFile(uintptr(epfd), "epoll"),
-		epfd:    epfd,
-		wakefd:  wakefd,
-		events:  make([]unix.EpollEvent, 256),
-		buf:     make([]byte, limits.Kept+ReadChunk),
-		stalled: make(map[*Socket]stall),
+		epoll:    os.NewFile(uintptr(epfd), "epoll"),
+		epfd:     epfd,
+		wakefd:   wakefd,
+		events:   make([]unix.EpollEvent, 256),
+		buf:      make([]byte, limits.Kept+ReadChunk),
+		stalled:  make(map[*Socket]stall),
+		failures: make(map[*Socket]error),
 	}
 	l.wake = l.writeWake
 	l.limits, l.stallLimit, l.began = limits, writeTimeout, time.Now()
@@ -229,8 +231,8 @@ func (l *Loop) finishEvent() {
 		s.queued = false
 		switch {
 		case s.closed:
-		case s.failure != nil:
-			s.lost(s.failure)
+		case s.failed:
+			s.lost(l.failures[s])
 		case !s.paused && len(s.partial) > 0:
 			s.deliver(copy(l.buf, s.partial))
 		}

@@ -31,7 +31,7 @@ type Socket struct {
 	watchesOut bool // epoll reports when the peer takes more
 	bulk       bool // bytes from WriteBulk are still unsent
 	carried    bool // see SetCarried
-	failure    error
+	failed     bool // it is in loop.failures
 
 	partial []byte // received, but not consumed by the owner
 	unsent  []byte // written by the owner, but not taken by the peer
@@ -247,7 +247,8 @@ func (s *Socket) Resume() {
 
 // fail ends the connection soon, but not during this call, as if the peer had ended it.
 func (s *Socket) fail(err error) {
-	s.failure = err
+	s.failed = true
+	s.loop.failures[s] = err
 	s.queue()
 }
 
@@ -313,6 +314,9 @@ func (s *Socket) release() {
 	s.closed = true
 	s.loop.sockets[s.fd] = nil
 	delete(s.loop.stalled, s)
+	if s.failed {
+		delete(s.loop.failures, s)
+	}
 	s.partial, s.unsent = nil, nil
 }
 

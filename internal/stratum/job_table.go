@@ -31,9 +31,9 @@ const (
 // The pool's ID is left out if the miner knows the job by it.
 type JobTable struct {
 	b       []byte
-	count   int
-	last    int // position of the latest job
-	renamed int // how many jobs the miner knows by another ID than the pool
+	last    uint32 // position of the latest job
+	count   uint16
+	renamed uint16 // how many jobs the miner knows by another ID than the pool
 }
 
 // jobHead is the size of what is stored before a job's IDs.
@@ -50,13 +50,18 @@ func (t *JobTable) Add(told, poolID []byte, generation hashrate.Generation, limi
 		last[2] = byte(generation)
 		return // the pool has repeated its latest job
 	}
-	if t.count >= limit {
-		t.drop(t.count + 1 - limit)
+	if int(t.count) >= limit {
+		t.drop(int(t.count) + 1 - limit)
 	}
 	if limit == MaxLinkJobs && cap(t.b) > MaxLinkJobs*(MaxJobID+jobHead+2)*2 {
 		t.b = bytes.Clone(t.b) // it has grown while links drained
 	}
-	t.last = len(t.b)
+	if size := jobHead + len(told) + len(poolID); t.count == 1 && limit == MaxLinkJobs && cap(t.b)-len(t.b) < size {
+		// A pool's IDs are about equally long. Doubling again and again would take
+		// more memory, and leave more behind.
+		t.b = append(make([]byte, 0, len(t.b)+(MaxLinkJobs-1)*size), t.b...)
+	}
+	t.last = uint32(len(t.b))
 	t.b = append(t.b, byte(len(told)), byte(len(poolID)), byte(generation))
 	t.b = append(t.b, told...)
 	t.b = append(t.b, poolID...)
@@ -99,8 +104,8 @@ func (t *JobTable) drop(n int) {
 		end = next
 	}
 	t.b = append(t.b[:0], t.b[end:]...)
-	t.count -= n
-	t.last -= end
+	t.count -= uint16(n)
+	t.last -= uint32(end)
 }
 
 // Find reports whether the miner knows a job by this ID, which must have no

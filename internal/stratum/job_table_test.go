@@ -67,7 +67,7 @@ func TestJobTable(t *testing.T) {
 				renamed++
 			}
 		}
-		if table.count != MaxLinkJobs || table.renamed != renamed {
+		if table.count != MaxLinkJobs || int(table.renamed) != renamed {
 			t.Errorf("%d jobs, %d renamed, want %d", table.count, table.renamed, renamed)
 		}
 	}

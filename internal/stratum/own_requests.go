@@ -2,6 +2,7 @@ package stratum
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 )
 
@@ -26,11 +27,16 @@ const (
 )
 
 // OwnRequests holds the unanswered requests of a link that have one of the
-// switcher's ids. Each id is used once on a link. A nil OwnRequests has none.
+// switcher's ids. Each id is used once on a link. The zero value has none and
+// issues ids from FirstOwnID on. It takes 16 bytes while nothing is unanswered.
 type OwnRequests struct {
-	next    uint32
-	pending []OwnRequest
-	aliases int // how many of pending are a miner's requests
+	pending *[]OwnRequest // nil: none
+	next    uint32        // 0: FirstOwnID
+	aliases uint16        // how many of pending are a miner's requests
+
+	// Former counts the outstanding answers to the requests of an earlier build, for
+	// a link that was taken over from it.
+	Former uint16
 }
 
 // OwnRequest is a request with one of the switcher's ids. It is the switcher's own
@@ -47,7 +53,7 @@ type OwnRequest struct {
 	Configure bool `json:",omitempty"`
 }
 
-func NewOwnRequests() *OwnRequests { return &OwnRequests{next: FirstOwnID} }
+func NewOwnRequests() OwnRequests { return OwnRequests{next: FirstOwnID} }
 
 // OwnRequestsState is a link's OwnRequests in runtime.json.
 type OwnRequestsState struct {
@@ -57,32 +63,51 @@ type OwnRequestsState struct {
 
 // State returns the requests in the form of runtime.json.
 func (o *OwnRequests) State() *OwnRequestsState {
-	if o == nil {
+	if o.next == 0 {
 		return nil
 	}
-	return &OwnRequestsState{o.next, o.pending}
+	return &OwnRequestsState{o.next, o.list()}
 }
 
 // Requests restores what State has returned. On nil it returns the requests of a
 // new link.
-func (st *OwnRequestsState) Requests() *OwnRequests {
+func (st *OwnRequestsState) Requests() OwnRequests {
 	o := NewOwnRequests()
 	if st == nil {
 		return o // the link is from an earlier build, whose ids were words
 	}
 	o.next = max(st.Next, FirstOwnID)
-	o.pending = st.Pending
-	for _, r := range o.pending {
-		if r.Alias != nil {
-			o.aliases++
-		}
+	for _, r := range st.Pending {
+		o.expect(r)
 	}
 	return o
+}
+
+// list returns the unanswered requests.
+func (o *OwnRequests) list() []OwnRequest {
+	if o.pending == nil {
+		return nil
+	}
+	return *o.pending
+}
+
+// expect adds an unanswered request.
+func (o *OwnRequests) expect(r OwnRequest) {
+	if o.pending == nil {
+		o.pending = new([]OwnRequest)
+	}
+	*o.pending = append(*o.pending, r)
+	if r.Alias != nil {
+		o.aliases++
+	}
 }
 
 // Issue returns an id for one request. The caller itself waits for the answer.
 // Issue reports false if no id is left.
 func (o *OwnRequests) Issue() (uint32, bool) {
+	if o.next == 0 {
+		o.next = FirstOwnID
+	}
 	if o.next > LastOwnID {
 		return 0, false
 	}
@@ -93,7 +118,7 @@ func (o *OwnRequests) Issue() (uint32, bool) {
 // Issued reports whether an id was used on the link. Its request may be answered
 // already.
 func (o *OwnRequests) Issued(raw []byte) bool {
-	if o == nil || o.next == FirstOwnID || len(raw) < 10 {
+	if o.next <= FirstOwnID || len(raw) < 10 {
 		return false
 	}
 	id, ok := OwnIDOf(raw)
@@ -102,16 +127,16 @@ func (o *OwnRequests) Issued(raw []byte) bool {
 
 // Expect records that the request with this id is unanswered. Its answer is not
 // for the miner.
-func (o *OwnRequests) Expect(id uint32) { o.pending = append(o.pending, OwnRequest{ID: id}) }
+func (o *OwnRequests) Expect(id uint32) { o.expect(OwnRequest{ID: id}) }
 
 // ExpectCapabilities is Expect for agent.get_capabilities.
 func (o *OwnRequests) ExpectCapabilities(id uint32) {
-	o.pending = append(o.pending, OwnRequest{ID: id, Capabilities: true})
+	o.expect(OwnRequest{ID: id, Capabilities: true})
 }
 
 // ExpectConfigure is Expect for mining.configure.
 func (o *OwnRequests) ExpectConfigure(id uint32) {
-	o.pending = append(o.pending, OwnRequest{ID: id, Configure: true})
+	o.expect(OwnRequest{ID: id, Configure: true})
 }
 
 // Take removes the request with the id raw. It reports false if there is none.
@@ -120,26 +145,28 @@ func (o *OwnRequests) Take(raw []byte) (r OwnRequest, ok bool) {
 	if at < 0 {
 		return OwnRequest{}, false
 	}
-	if r = o.pending[at]; r.Alias != nil {
+	list := *o.pending
+	if r = list[at]; r.Alias != nil {
 		o.aliases--
 	}
-	o.pending = append(o.pending[:at], o.pending[at+1:]...)
-	if len(o.pending) == 0 {
+	if len(list) == 1 {
 		o.pending = nil
+	} else {
+		*o.pending = slices.Delete(list, at, at+1)
 	}
 	return r, true
 }
 
 // Find returns the index of the request whose id has the value of raw, or -1.
 func (o *OwnRequests) Find(raw []byte) int {
-	if o == nil || len(o.pending) == 0 {
+	if o.pending == nil {
 		return -1
 	}
 	id, ok := OwnIDOf(raw)
 	if !ok {
 		return -1
 	}
-	for i, r := range o.pending {
+	for i, r := range *o.pending {
 		if r.ID == id {
 			return i
 		}
@@ -165,16 +192,15 @@ func (o *OwnRequests) Alias(id []byte, taken func(fresh []byte) bool) ([]byte, b
 		if taken(fresh) {
 			continue
 		}
-		o.pending = append(o.pending, OwnRequest{ID: own, Alias: bytes.Clone(id)})
-		o.aliases++
+		o.expect(OwnRequest{ID: own, Alias: bytes.Clone(id)})
 		return fresh, true
 	}
 }
 
 // MinersID returns the miner's id of a request that was sent with this id.
 func (o *OwnRequests) MinersID(id []byte) []byte {
-	if at := o.Find(id); at >= 0 && o.pending[at].Alias != nil {
-		return o.pending[at].Alias
+	if at := o.Find(id); at >= 0 && (*o.pending)[at].Alias != nil {
+		return (*o.pending)[at].Alias
 	}
 	return id
 }
