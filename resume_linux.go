@@ -155,6 +155,9 @@ func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *session
 
 // begin continues a resumed session on its loop.
 func (s *Session) begin() {
+	if s.subscription != nil {
+		s.subscription = s.loop.shared(s.subscription)
+	}
 	switch s.phase {
 	case phaseRouting:
 		s.manager.route(s)

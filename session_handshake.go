@@ -367,7 +367,7 @@ func (s *Session) subscribe(sub *stratum.Subscription) bool {
 		return false
 	}
 	s.id, s.hasID = id, true
-	s.subscription = sub
+	s.subscription = s.loop.shared(sub)
 	s.shape = s.manager.planNow().shapeFor(id, sub.IsAgent())
 	if sub.IsAgent() {
 		s.agent = newAgentWorkers()

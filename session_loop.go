@@ -25,6 +25,10 @@ type sessionLoop struct {
 
 	job stratum.RepeatedLine // the latest that a pool has sent
 
+	// subscriptions are some latest ones that differ; see shared.
+	subscriptions    [8]*stratum.Subscription
+	nextSubscription int
+
 	scratch []byte // buffer for lines that sessions build; sockets copy from it
 
 	ends map[*relay.Socket]*tunnelEnd // of carried sockets; nil while there were none
@@ -52,6 +56,27 @@ func (l *sessionLoop) remove(s *Session) {
 	l.sessions[s.loopSlot].loopSlot = s.loopSlot
 	l.sessions[last] = nil
 	l.sessions = l.sessions[:last]
+}
+
+// each calls f for each session of the loop. f may end its session, and no other.
+func (l *sessionLoop) each(f func(*Session)) {
+	for i := len(l.sessions) - 1; i >= 0; i-- {
+		f(l.sessions[i]) // if it ends, one that has had its turn takes its place
+	}
+}
+
+// shared returns the subscription of an earlier session if it is the same as sub.
+// Most miners of a farm are of few kinds, so that one copy serves many sessions.
+// Nobody may change it from then on.
+func (l *sessionLoop) shared(sub *stratum.Subscription) *stratum.Subscription {
+	for _, known := range l.subscriptions {
+		if known != nil && *known == *sub {
+			return known
+		}
+	}
+	l.subscriptions[l.nextSubscription%len(l.subscriptions)] = sub
+	l.nextSubscription++
+	return sub
 }
 
 // allSessions returns the loop's sessions in a list of its own, so that they may end meanwhile.

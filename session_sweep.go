@@ -45,9 +45,7 @@ func (m *sessionManager) sweep(l *sessionLoop) {
 		}
 	}
 	budget := sweepBudget{failBack: make(map[*poolAddress]int), anew: rollingBatch}
-	for _, s := range l.allSessions() {
-		s.look(&budget)
-	}
+	l.each(func(s *Session) { s.look(&budget) })
 }
 
 // sweepBudget is what one round may still do.
