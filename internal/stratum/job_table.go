@@ -2,6 +2,7 @@ package stratum
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
@@ -56,10 +57,10 @@ func (t *JobTable) Add(told, poolID []byte, generation hashrate.Generation, limi
 	if limit == MaxLinkJobs && cap(t.b) > MaxLinkJobs*(MaxJobID+jobHead+2)*2 {
 		t.b = bytes.Clone(t.b) // it has grown while links drained
 	}
-	if size := jobHead + len(told) + len(poolID); t.count == 1 && limit == MaxLinkJobs && cap(t.b)-len(t.b) < size {
+	if size := jobHead + len(told) + len(poolID); t.count > 0 && limit == MaxLinkJobs && cap(t.b)-len(t.b) < size {
 		// A pool's IDs are about equally long. Doubling again and again would take
 		// more memory, and leave more behind.
-		t.b = append(make([]byte, 0, len(t.b)+(MaxLinkJobs-1)*size), t.b...)
+		t.b = append(slices.Grow([]byte(nil), len(t.b)+(MaxLinkJobs-int(t.count))*size), t.b...)
 	}
 	t.last = uint32(len(t.b))
 	t.b = append(t.b, byte(len(told)), byte(len(poolID)), byte(generation))

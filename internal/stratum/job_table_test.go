@@ -123,3 +123,15 @@ func TestJobIDSpan(t *testing.T) {
 		}
 	}
 }
+
+// A full table has little more room than its jobs take, also if the IDs get longer
+// meanwhile.
+func TestJobTableSize(t *testing.T) {
+	var table JobTable
+	for i := range 200 {
+		table.Add(fmt.Appendf(nil, "pool-a-%d", i), nil, 0, MaxLinkJobs)
+		if i >= MaxLinkJobs && cap(table.b) > len(table.b)*5/4 {
+			t.Fatalf("job %d: %d bytes for %d", i, cap(table.b), len(table.b))
+		}
+	}
+}
