@@ -43,36 +43,46 @@ func (p sessionPhase) String() string { return phaseNames[p] }
 // noted. It owns its sockets, timers, its dial ticket and its session ID, and
 // close releases them all.
 type Session struct {
-	manager  *sessionManager
-	loop     *sessionLoop
-	slot     int // in manager.sessions; guarded by manager.mu
-	loopSlot int // in loop.sessions
+	manager *sessionManager
+	loop    *sessionLoop
 
 	miner *relay.Socket
 	addr  netip.AddrPort // of the miner
 	since int64          // when it connected, Unix seconds
-	phase sessionPhase
 
-	admission admission
+	// The small fields stand together, which saves 32 bytes.
 
-	id    uint32 // extranonce; valid if hasID
-	hasID bool
+	slot        int32 // in manager.sessions; guarded by manager.mu
+	loopSlot    int32 // in loop.sessions
+	accountSlot int32 // in account.sessions; guarded by the book's mu
 
-	handshake    *handshake // nil once relaying
-	subscription *stratum.Subscription
-	auth         *authorization
-	account      *subAccount
-	accountSlot  int // in account.sessions; guarded by the book's mu
-	query        *coins.Query
-	interest     bool // the coin source reports changes of the account's coin until Release
+	id        uint32 // extranonce; valid if hasID
+	renewedAt uint32 // by the manager's clock
 
 	// askedMask is the version mask the miner was granted, 0 without version
 	// rolling; sentMask is the last one it was sent.
 	askedMask uint32
 	sentMask  uint32
+
+	phase     sessionPhase
+	admission admission
+	hasID     bool
+	interest  bool // the coin source reports changes of the account's coin until Release
 	// configureAhead means that lookAhead has seen a mining.configure that still
 	// waits to be read.
 	configureAhead bool
+	// wantsExtranonce means that the miner accepts mining.set_extranonce.
+	wantsExtranonce bool
+	rolling         stratum.Rolling // what the miner makes of version rolling
+	unstable        uint8           // links in a row that ended before they were stable
+	served          bool            // the session has had a stable link
+	renewals        uint8           // of the link at the pool's wish, since renewedAt
+
+	handshake    *handshake // nil once relaying
+	subscription *stratum.Subscription
+	auth         *authorization
+	account      *subAccount
+	query        *coins.Query
 
 	// agent is set for BTCAgents; workers are all workers but the first.
 	agent   *agentWorkers
@@ -85,20 +95,12 @@ type Session struct {
 
 	// suggestions are the miner's mining.suggest_* requests, for each pool.
 	suggestions []suggestion
-	// wantsExtranonce means that the miner accepts mining.set_extranonce.
-	wantsExtranonce bool
-	rolling         stratum.Rolling // what the miner makes of version rolling
 
 	// link is the one in use, or the last one if that was lost; nil before the
 	// first. drains are former links that may owe answers, the oldest first.
 	link    *link
 	linking *linking // the next link while it is prepared, otherwise nil
 	drains  []*drain
-
-	unstable  uint8  // links in a row that ended before they were stable
-	served    bool   // the session has had a stable link
-	renewals  uint8  // of the link at the pool's wish, since renewedAt
-	renewedAt uint32 // by the manager's clock
 
 	shares   hashrate.Miner
 	requests stratum.RequestQueue // not answered yet

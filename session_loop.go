@@ -46,7 +46,7 @@ func newSessionLoop(made time.Time) (*sessionLoop, error) {
 }
 
 func (l *sessionLoop) add(s *Session) {
-	s.loopSlot = len(l.sessions)
+	s.loopSlot = int32(len(l.sessions))
 	l.sessions = append(l.sessions, s)
 }
 

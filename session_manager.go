@@ -258,7 +258,7 @@ func (m *sessionManager) add(s *Session) {
 	s.loop.add(s)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s.slot = len(m.sessions)
+	s.slot = int32(len(m.sessions))
 	m.sessions = append(m.sessions, s)
 }
 

@@ -14,7 +14,7 @@ func TestSessionSizes(t *testing.T) {
 		name      string
 		size, max uintptr
 	}{
-		{"Session", unsafe.Sizeof(Session{}), 416},
+		{"Session", unsafe.Sizeof(Session{}), 384},
 		{"link", unsafe.Sizeof(link{}), 128},
 		{"attempt", unsafe.Sizeof(attempt{}), 96},
 		{"authorization", unsafe.Sizeof(authorization{}), 112},

@@ -48,7 +48,7 @@ func (m *sessionManager) dropPending(a *subAccount) {
 
 func (a *subAccount) add(s *Session) {
 	s.account = a
-	s.accountSlot = len(a.sessions)
+	s.accountSlot = int32(len(a.sessions))
 	a.sessions = append(a.sessions, s)
 }
 
