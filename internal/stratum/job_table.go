@@ -54,13 +54,15 @@ func (t *JobTable) Add(told, poolID []byte, generation hashrate.Generation, limi
 	if int(t.count) >= limit {
 		t.drop(int(t.count) + 1 - limit)
 	}
-	if limit == MaxLinkJobs && cap(t.b) > MaxLinkJobs*(MaxJobID+jobHead+2)*2 {
-		t.b = bytes.Clone(t.b) // it has grown while links drained
-	}
-	if size := jobHead + len(told) + len(poolID); t.count > 0 && limit == MaxLinkJobs && cap(t.b)-len(t.b) < size {
+	if t.count > 0 && limit == MaxLinkJobs {
 		// A pool's IDs are about equally long. Doubling again and again would take
-		// more memory, and leave more behind.
-		t.b = append(slices.Grow([]byte(nil), len(t.b)+(MaxLinkJobs-int(t.count))*size), t.b...)
+		// more memory, and leave more behind. The table may also have grown while
+		// links drained.
+		size := jobHead + len(told) + len(poolID)
+		whole := len(t.b) + (MaxLinkJobs-int(t.count))*size
+		if len(t.b)+size > cap(t.b) || cap(t.b) > 2*whole+64 {
+			t.b = append(slices.Grow([]byte(nil), whole), t.b...)
+		}
 	}
 	t.last = uint32(len(t.b))
 	t.b = append(t.b, byte(len(told)), byte(len(poolID)), byte(generation))
@@ -181,6 +183,7 @@ func NewJobTable(ids []string, renamed []RenamedJob, generations []byte, latest 
 		}
 		t.Add([]byte(id), poolID, g, MaxDrainJobs)
 	}
+	t.b = bytes.Clone(t.b) // without the room that it has grown by
 	return t
 }
 

@@ -125,13 +125,25 @@ func TestJobIDSpan(t *testing.T) {
 }
 
 // A full table has little more room than its jobs take, also if the IDs get longer
-// meanwhile.
+// meanwhile, and at most some more after links have drained.
 func TestJobTableSize(t *testing.T) {
 	var table JobTable
+	add := func(i, limit int) { table.Add(fmt.Appendf(nil, "pool-a-%d", i), nil, 0, limit) }
 	for i := range 200 {
-		table.Add(fmt.Appendf(nil, "pool-a-%d", i), nil, 0, MaxLinkJobs)
+		add(i, MaxLinkJobs)
 		if i >= MaxLinkJobs && cap(table.b) > len(table.b)*5/4 {
 			t.Fatalf("job %d: %d bytes for %d", i, cap(table.b), len(table.b))
 		}
+	}
+	for i := range 200 {
+		add(i, MaxDrainJobs)
+	}
+	add(200, MaxLinkJobs)
+	if cap(table.b) > len(table.b)*5/4 {
+		t.Errorf("after drains: %d bytes for %d", cap(table.b), len(table.b))
+	}
+	ids, renamed, generations := table.State()
+	if restored := NewJobTable(ids, renamed, generations, 0); cap(restored.b) > len(restored.b)*5/4 {
+		t.Errorf("restored: %d bytes for %d", cap(restored.b), len(restored.b))
 	}
 }
