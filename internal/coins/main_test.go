@@ -1,63 +1,61 @@
 package coins
 
 import (
-	"bufio"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
+
+	"github.com/golang/glog"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// logged holds the lines of the log since the tests began.
-var logged struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
+// logDir holds the log of the tests.
+var logDir string
 
-// TestMain keeps a copy of the log.
+// TestMain keeps a copy of the log in files. With "go test -json" package testing
+// replaces os.Stderr after TestMain has begun, so nothing can be put in its place here.
 func TestMain(m *testing.M) {
-	stderr := os.Stderr
-	r, w, err := os.Pipe()
+	dir, err := os.MkdirTemp("", "coins-log-")
 	if err == nil {
-		err = flag.Set("logtostderr", "true")
+		err = flag.Set("log_dir", dir)
+	}
+	if err == nil {
+		err = flag.Set("alsologtostderr", "true")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	os.Stderr = w // where the log goes from now on
-	go func() {
-		for lines := bufio.NewReader(r); ; {
-			line, err := lines.ReadString('\n')
-			logged.mu.Lock()
-			logged.text.WriteString(line)
-			logged.mu.Unlock()
-			fmt.Fprint(stderr, line)
-			if err != nil {
-				return
-			}
-		}
-	}()
+	logDir = dir
 	code := m.Run()
+	os.RemoveAll(dir)
 	testkit.Cleanup()
 	os.Exit(code)
 }
 
-// logLines returns the lines of the log that match. They are searched without the
-// lock, so that whoever polls does not hold up the goroutine that reads the log.
-func logLines(pattern string) (lines []string) {
-	logged.mu.Lock()
-	text := logged.text.String()
-	logged.mu.Unlock()
+// logLines returns the lines of the log that match.
+func logLines(t *testing.T, pattern string) (lines []string) {
+	t.Helper()
+	glog.Flush()
+	files, err := filepath.Glob(filepath.Join(logDir, "*.log.INFO.*"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	matches := regexp.MustCompile(pattern)
-	for line := range strings.SplitSeq(text, "\n") {
-		if matches.MatchString(line) {
-			lines = append(lines, line)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.SplitSeq(string(text), "\n") {
+			if matches.MatchString(line) {
+				lines = append(lines, line)
+			}
 		}
 	}
 	return lines
