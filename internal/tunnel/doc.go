@@ -13,57 +13,57 @@
 //     Tunnel.Client never block: without a child, or while 1,000 descriptors are
 //     on their way, connections wait, at most until their handshake's time is over.
 //   - The bytes of both directions pass unchanged and in order. A side that closes
-//     its writing half is passed on once all before it is through. Who does not
-//     read holds up the other side: for each connection the child keeps at most
+//     its writing half is passed on once everything before it is delivered. A side
+//     that does not read holds up the other: for each connection the child keeps at most
 //     16 KB for the daemon, 64 KB for the peer and one record that is not whole
 //     (17 KB), and the kernel its usual socket buffers.
 //   - Once the daemon has closed, or closed its writing half, the peer has 30 s for
-//     what was written before.
+//     to read what was written before.
 //   - TunnelEnded is called exactly once for every connection that Server or Client
 //     has accepted, also when the child dies, except after Close.
 //   - When a child dies, its connections are lost, and those not handed over yet
 //     go to the next one. The pause before a start grows from 100 ms to 5 s:
 //     less than a miner waits for its pool.
-//   - A child that has not answered for 20 s is killed: its connections stand still,
-//     and nothing new gets through it.
+//   - A child that has not answered for 20 s is killed, because its connections are
+//     stuck and new ones cannot get through.
 //   - A child never outlives the daemon: it exits when its control socket ends,
-//     and takes no notice of SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, which
-//     somebody may send to the whole process group. After exec it is still the
+//     and ignores SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, which may be sent
+//     to the whole process group. After exec it is still the
 //     daemon's child, and is reaped by its number; no other child ever is.
 //   - Handshakes of TLS 1.2 and 1.3 only, within the time that the request gives.
 //     A handshake that computes holds one of GOMAXPROCS-1 tokens (at least one);
 //     one that waits for its peer holds none. So a storm of hellos leaves a
 //     processor to those who are connected. At most 4,096 handshakes of miners are
-//     open at a time, 1,024 of one address, about 25 KB each; the next is refused
-//     as Busy. Those of pools are not counted in, as the daemon bounds its dials.
+//     open at a time, 1,024 from one address, about 25 KB each; the next is refused
+//     as Busy. Handshakes with pools are not counted, as the daemon bounds its dials.
 //   - Key exchange with miners is X25519, P-256 or P-384, and there are no session
 //     tickets: serve_linux.go says why. With pools it is what crypto/tls prefers.
 //   - Private keys are in the child only. The daemon opens the files of
 //     TLSCertFile and TLSKeyFile, has the kernel copy them into files without a
 //     name and passes the descriptors of these, without reading the key. The child is not dumpable and has PR_SET_NO_NEW_PRIVS.
 //
-// Because descriptors are passed, the child needs no rights to files at all, and
-// whoever may open the files is the daemon's user: if the daemon runs as an
-// ordinary user, as packaged, that user must be able to read the key, also after
-// it was renewed. A process that has given up root after the start could still
-// hand on the files it has opened, but not renewed ones.
+// Because descriptors are passed, the child needs no permissions on files. The
+// daemon's user opens them: if the daemon runs as an ordinary user, as packaged,
+// that user must be able to read the key, even after a renewal. A process that
+// gives up root after the start could still hand over the files it has opened,
+// but not renewed ones.
 //
 // # Which goroutine
 //
 // Owners are called from the goroutine that reads the child's control socket,
 // one for each child, so that the calls for a connection are never simultaneous.
-// A callback must not block, and of the tunnel it may only call Conn.Reset. A session on
-// a loop posts the call to its loop. The call may overtake or follow bytes and
+// A callback must not block, and the only method of the tunnel it may call is
+// Conn.Reset. A session on a loop posts the call to its loop. The call may overtake or follow bytes and
 // ends on the pair: these are two sockets. An owner that has closed its end
 // still hears TunnelEnded, and ignores it.
 //
 // # What callers must not do
 //
-//   - Use or close a TCP descriptor that was handed over, or set options on it:
-//     TCP options are set before.
+//   - Use or close a TCP descriptor that was handed over, or set options on it. TCP
+//     options are set beforehand.
 //   - Set TCP options on the pair, or ask it for addresses.
-//   - Expect that a reset passes through the pair: Conn.Reset sends one, and
-//     Ending.Reason says that the peer has.
+//   - Expect a reset to pass through the pair. Conn.Reset sends one, and
+//     Ending.Reason reports one from the peer.
 //   - Reap children with wait4(-1), which would take the tunnel's.
 //   - Call Close or Freeze from an owner's callback.
 //
@@ -74,9 +74,9 @@
 // State.Descriptors and of its ends of the pairs, and calls exec; Thaw undoes
 // Freeze if that fails. The new program calls Resume, which sets close-on-exec
 // again on what it takes over, Adopt for each connection, and Begin. A child of
-// the same program and protocol goes on; one of another program serves until a
-// new one has a certificate, then takes no more and ends with its last
-// connection. At most eight children live.
+// the same program and protocol continues. One of another program serves until a
+// new one has a certificate; it then accepts no more connections and exits with its
+// last one. At most eight children live at a time.
 //
 // # Protocol
 //

@@ -17,7 +17,7 @@ import (
 // maxHandshakeTime bounds what the daemon may allow.
 const maxHandshakeTime = time.Minute
 
-// open begins with a connection. Control goroutine only.
+// open takes on a connection and starts its handshake. Control goroutine only.
 func (s *server) open(m *message, fds []int) {
 	c := &conn{server: s, id: m.id, tcp: int32(fds[0]), pair: int32(fds[1]), early: m.early}
 	wait := m.deadline
@@ -89,7 +89,7 @@ func (s *server) admit(c *conn, m *message) (Reason, error) {
 	return 0, nil
 }
 
-// leave is the other end of admit's count of handshakes.
+// leave reverses admit's count of handshakes.
 func (s *server) leave(h *handshake) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,11 +109,11 @@ func (s *server) forget(c *conn) {
 	s.mu.Unlock()
 }
 
-// maxIdle bounds the goroutines that wait for the next handshake: their stacks
-// have grown already.
+// maxIdle bounds the goroutines that wait for the next handshake. They are kept
+// because their stacks have already grown.
 const maxIdle = 4
 
-// shakeHands is the goroutine of one handshake after another.
+// shakeHands is a goroutine that runs one handshake after another.
 func (s *server) shakeHands(h *handshake) {
 	for {
 		h.run()
@@ -126,7 +126,7 @@ func (s *server) shakeHands(h *handshake) {
 	}
 }
 
-// run is one handshake. It holds a token while it computes and none
+// run performs one handshake. It holds a token while it computes and none
 // while it waits for the peer, so that a storm leaves a processor to those who
 // are connected, and silent peers hold up nobody.
 func (h *handshake) run() {
@@ -197,7 +197,7 @@ func (h *handshake) write(b []byte) (int, error) {
 	return sent, nil
 }
 
-// shaken goes on after the handshake, on the loop.
+// shaken continues on the loop after the handshake.
 func (c *conn) shaken(err error) {
 	h := c.half
 	s := c.server
@@ -213,8 +213,8 @@ func (c *conn) shaken(err error) {
 		}
 		s.failed[reason].Add(1)
 		unix.Shutdown(int(c.tcp), unix.SHUT_WR)
-		// What was not read would make a reset of the close, and the peer
-		// would not see the alert.
+		// Unread bytes would turn the close into a reset, and the peer would
+		// not see the alert.
 		for range 4 {
 			if n, errno := receive(c.tcp, c.loop.buf); n <= 0 || errno != 0 {
 				break
@@ -239,7 +239,7 @@ func (c *conn) shaken(err error) {
 	c.pump()
 }
 
-// configFor is the configuration for a pool. Connections to the same pool
+// configFor returns the configuration for a pool. Connections to the same pool
 // share it. Control goroutine only.
 func (s *server) configFor(m *message) (*tls.Config, error) {
 	key := fmt.Sprintf("%s %x %x %v", m.serverName, m.trust, m.pins, m.noVerify)

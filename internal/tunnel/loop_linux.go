@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// lingerTime is how long a peer may take for the rest of what the daemon
-	// has written before it closed.
+	// lingerTime is how long a peer may take to read the rest of what the daemon
+	// wrote before it closed.
 	lingerTime  = 30 * time.Second
 	lingerCheck = 5 * time.Second
 
-	// chunk is the most that is taken from a side at once: one TLS record.
+	// chunk is the most that is read from a side at once: one TLS record.
 	chunk = 16 << 10
 )
 
@@ -23,7 +23,7 @@ const (
 // happens on its goroutine, except a handshake, which has one of its own.
 //
 // Its buffer serves all its connections. A connection that waits for bytes has
-// no goroutine and no buffer but what crypto/tls keeps.
+// no goroutine, and no buffer except the one of crypto/tls.
 type loop struct {
 	server *server
 	epoll  *os.File // in Go's poller, so that no thread waits in epoll_wait
@@ -40,7 +40,7 @@ type loop struct {
 	lastGen   uint32
 	events    []unix.EpollEvent
 	buf       []byte
-	unread    []*conn // have more to do, though no event will tell
+	unread    []*conn // have more to do, although no event will say so
 	lingering map[*conn]time.Time
 	alarmed   bool
 }
@@ -73,7 +73,7 @@ func (l *loop) control(op int, fd, slot int32, mark, events uint32) error {
 	return nil
 }
 
-// post has f called on the loop's goroutine. It does not block.
+// post makes the loop's goroutine call f. It does not block.
 func (l *loop) post(f func()) {
 	l.mu.Lock()
 	l.mail = append(l.mail, f)
@@ -136,7 +136,7 @@ func (l *loop) handle(ev *unix.EpollEvent) {
 	}
 }
 
-// sidePair tells in an event's mark the pair's events from those of the peer.
+// sidePair distinguishes the pair's events from the peer's in an event's mark.
 const sidePair = 1
 
 // add watches both sides of a connection.
@@ -150,7 +150,7 @@ func (l *loop) add(c *conn) error {
 	l.lastGen += 2
 	c.gen = l.lastGen
 	l.slots[c.slot] = c
-	// TCP tells of room only after a write that found none.
+	// TCP reports free space only after a write that found none.
 	if err := l.control(unix.EPOLL_CTL_ADD, c.tcp, c.slot, c.gen, peerEvents); err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (l *loop) remove(c *conn) {
 	delete(l.lingering, c)
 }
 
-// linger notes a connection that has only its last bytes left to write.
+// linger records a connection that has only its last bytes left to write.
 func (l *loop) linger(c *conn) {
 	if _, ok := l.lingering[c]; ok {
 		return

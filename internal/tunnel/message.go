@@ -11,7 +11,7 @@ import (
 // connections and is given no new ones.
 const Protocol = 1
 
-// kind says what a message is. The daemon sends those below 64.
+// kind is the kind of a message. The daemon sends those below 64.
 type kind uint8
 
 const (
@@ -24,14 +24,14 @@ const (
 	kindAsk         kind = 7 // send a report
 
 	kindHello            kind = 65 // the first message of a child
-	kindReceived         kind = 66 // so many descriptors have come
+	kindReceived         kind = 66 // how many descriptors have arrived
 	kindReady            kind = 67 // a handshake is done
 	kindEnded            kind = 68 // a connection is gone
 	kindCertificateTaken kind = 69 // the outcome of kindCertificate
 	kindReport           kind = 70 // memory and counts
 )
 
-// descriptors is how many descriptors a message of this kind carries.
+// descriptors returns how many descriptors a message of this kind carries.
 func (k kind) descriptors() int {
 	switch k {
 	case kindServer, kindClient, kindCertificate:
@@ -99,7 +99,7 @@ type message struct {
 var errMessage = errors.New("malformed message")
 
 // appendTo appends the message's bytes to b. Text that is too long is cut;
-// everything else has been checked by whoever made the message.
+// everything else was checked by whoever created the message.
 func (m *message) appendTo(b []byte) []byte {
 	b = append(b, Protocol, byte(m.kind), 0, 0)
 	b = binary.BigEndian.AppendUint64(b, m.id)
@@ -172,7 +172,7 @@ func (m *message) appendTo(b []byte) []byte {
 	return b
 }
 
-// reader takes fields from a message; after an error all are zero.
+// reader reads fields from a message; after an error it returns only zeros.
 type reader struct {
 	b   []byte
 	bad bool
@@ -235,7 +235,7 @@ func (r *reader) digest() (d digest) {
 	return d
 }
 
-// decode reads one message. What it returns shares no memory with b.
+// decode reads one message. The result shares no memory with b.
 func decode(b []byte) (*message, error) {
 	r := &reader{b: b}
 	version := r.u8()

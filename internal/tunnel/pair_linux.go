@@ -16,9 +16,9 @@ import (
 type pairFiles struct {
 	serial    uint64
 	latest    *openPair // what the files were when they were copied last
-	good      *openPair // what a process has taken last; may be latest
+	good      *openPair // the last pair that a process accepted; may be latest
 	err       error     // why latest is not in use
-	seen      string    // what the files looked like then
+	seen      string    // lookAtPair's text at that time
 	described *Pair
 }
 
@@ -42,8 +42,8 @@ func (f *pairFiles) close() {
 	f.latest, f.good = nil, nil
 }
 
-// give sends a process the certificate: the last good one if there is one, so
-// that a process started in the middle of a renewal has it too.
+// give sends a process the certificate. It prefers the last good one, so that a
+// process started in the middle of a renewal gets it too.
 func (f *pairFiles) give(p *process) {
 	o := f.good
 	if o == nil {
@@ -80,8 +80,8 @@ func duplicate(f *os.File) (int, error) {
 	return fd, err
 }
 
-// watchPair looks at the files from time to time, and again after they were no
-// good: a renewal may have been half done.
+// watchPair checks the files periodically. It reads unusable files each time, even
+// if they look unchanged, because a renewal may have been half done.
 func (t *Tunnel) watchPair(stop <-chan struct{}) {
 	tick := time.NewTicker(t.options.CheckEvery)
 	defer tick.Stop()
@@ -130,7 +130,7 @@ func (t *Tunnel) checkPair() {
 	}
 }
 
-// lookAtPair is a text that changes when one of the files does.
+// lookAtPair returns a text that changes when one of the files does.
 func (t *Tunnel) lookAtPair() (string, error) {
 	seen := ""
 	for _, path := range []string{t.options.CertFile, t.options.KeyFile} {
@@ -179,7 +179,7 @@ func copyOf(f *os.File) *os.File {
 	return os.NewFile(uintptr(fd), "pair")
 }
 
-// pairFailed tells of files that are no good, once for each reason.
+// pairFailed reports unusable files, once for each reason.
 func (t *Tunnel) pairFailed(err error) {
 	t.mu.Lock()
 	known := t.pair.err != nil && t.pair.err.Error() == err.Error()
@@ -192,7 +192,7 @@ func (t *Tunnel) pairFailed(err error) {
 	}
 }
 
-// certificateTaken is a process's answer to a certificate.
+// certificateTaken handles a process's answer to a certificate.
 func (t *Tunnel) certificateTaken(p *process, m *message) {
 	if m.reason != Closed {
 		t.mu.Lock()

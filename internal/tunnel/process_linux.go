@@ -10,7 +10,7 @@ import (
 )
 
 // process is one child. Two goroutines serve it, receive and send; receive also
-// reaps it. Tunnel.mu guards its fields but those that never change.
+// reaps it. Tunnel.mu guards its fields, except those that never change.
 type process struct {
 	tunnel    *Tunnel
 	pid       int
@@ -19,14 +19,14 @@ type process struct {
 	started   time.Time
 	gone      chan struct{} // closed when it is reaped
 
-	program   string // what it was started as, or has said
+	program   string // the version it was started as, or has reported
 	protocol  int
 	hello     bool
-	certified bool // has a certificate, or has said that the files are no good
+	certified bool // has a certificate, or has reported that the files are unusable
 	retired   bool
 	hungUp    bool // the control socket is closed
-	asked     bool // a report is awaited
-	silent    int  // ticks for which an answer has been awaited
+	asked     bool // a report was requested and has not arrived
+	silent    int  // number of ticks spent waiting for an answer
 	inFlight  int
 	conns     map[uint64]*Conn
 	trusts    map[digest]bool
@@ -35,7 +35,7 @@ type process struct {
 	reported  time.Time
 
 	outNew chan struct{}
-	unsent chan struct{} // closed when send has returned: out is the receiver's
+	unsent chan struct{} // closed when send has returned; from then on receive owns out
 }
 
 func newProcess(t *Tunnel, pid, controlFD int) (*process, error) {
@@ -49,8 +49,8 @@ func newProcess(t *Tunnel, pid, controlFD int) (*process, error) {
 	}, nil
 }
 
-// startProcess starts this program's own file, also if another has taken its
-// name meanwhile.
+// startProcess starts this program's own file, even if another file has taken its
+// name in the meantime.
 func startProcess(t *Tunnel) (*process, error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -91,7 +91,7 @@ func (p *process) run() {
 	p.signal()
 }
 
-// enqueue has a message sent. t.mu is held.
+// enqueue queues a message for sending. t.mu is held.
 func (p *process) enqueue(r *request) {
 	p.out = append(p.out, r)
 	p.signal()
@@ -104,7 +104,7 @@ func (p *process) signal() {
 	}
 }
 
-// retire has the process end with its last connection. t.mu is held.
+// retire makes the process exit with its last connection. t.mu is held.
 func (p *process) retire() {
 	if !p.retired && p.protocol == Protocol {
 		p.enqueue(&request{message: &message{kind: kindRetire}})
@@ -130,7 +130,7 @@ func (p *process) kill() {
 	}
 }
 
-// nextToSend is the first message that may be sent now, nil if there is none.
+// nextToSend returns the first message that may be sent now, or nil.
 func (p *process) nextToSend() (r *request, over bool) {
 	p.tunnel.mu.Lock()
 	defer p.tunnel.mu.Unlock()
@@ -191,11 +191,11 @@ func (p *process) send() {
 	}
 }
 
-// receive handles what the child says until its end, and then reaps it.
+// receive handles the child's messages until it ends, and then reaps it.
 func (p *process) receive() {
 	for {
 		b, fds, _, err := p.control.receive(nil)
-		closeAll(fds) // a child sends none
+		closeAll(fds) // a child never sends descriptors
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return // an upgrade begins
 		}
@@ -221,7 +221,7 @@ func (p *process) handle(m *message) {
 		p.hello, p.program, p.protocol = true, m.program, int(m.protocol)
 		t.poke()
 	case kindReceived:
-		// Numbers from outside: no more can be acknowledged than was sent.
+		// The child's count is not trusted: it cannot acknowledge more than was sent.
 		p.inFlight = max(0, p.inFlight-int(min(m.count, maxInFlight)))
 		p.signal()
 	case kindReady:
@@ -230,8 +230,8 @@ func (p *process) handle(m *message) {
 		conn = p.conns[m.id]
 		delete(p.conns, m.id)
 		if !m.ready && (m.reason == Limit || m.reason == Internal) {
-			// Perhaps it had no descriptor left for the certificates to trust, or
-			// has dropped them: they are sent again.
+			// The child may have had no descriptor left for the trusted
+			// certificates, or have dropped them. They are sent again.
 			clear(p.trusts)
 		}
 	case kindReport:
@@ -253,7 +253,7 @@ func (p *process) handle(m *message) {
 	}
 }
 
-// over is the end of a process, wanted or not.
+// over handles the end of a process, whether intended or not.
 func (p *process) over() {
 	t := p.tunnel
 	t.mu.Lock()
@@ -274,7 +274,7 @@ func (p *process) over() {
 	}
 	lost := p.conns
 	p.conns = make(map[uint64]*Conn)
-	// What was not sent can go to another process.
+	// Messages that were not sent can go to another process.
 	var unsent []*request
 	for _, r := range p.out {
 		switch {
@@ -303,9 +303,9 @@ func (p *process) over() {
 	}
 }
 
-// reap waits for the child, which ends because its control socket has. One that
-// does not is killed. Its number cannot be another's before it is reaped; one
-// that is not our child at all is left alone.
+// reap waits for the child, which ends because its control socket is closed. If it
+// does not end, reap kills it. Its process ID cannot be reused before it is reaped;
+// a process that is not our child is left alone.
 func (p *process) reap() (status string) {
 	defer close(p.gone)
 	var ws unix.WaitStatus
