@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pairFiles are copies of the certificate and its key as they were when they were
-// seen last, and when they were good last. The kernel makes them: the key is never
-// in the daemon's memory. Tunnel.mu guards all.
+// pairFiles holds copies of the certificate and its key: the last ones seen and the
+// last good ones. The kernel makes the copies, so the key is never in the daemon's
+// memory. Tunnel.mu guards all fields.
 type pairFiles struct {
 	serial    uint64
-	latest    *openPair // what the files were when they were copied last
+	latest    *openPair // the files as they were last copied
 	good      *openPair // the last pair that a process accepted; may be latest
 	err       error     // why latest is not in use
 	seen      string    // lookAtPair's text at that time
