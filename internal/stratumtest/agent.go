@@ -186,7 +186,9 @@ func (a *Agent) submit(session uint16, job byte, nonce uint32) error {
 }
 
 // Run registers that many workers, session ids from 0, submits that many
-// shares of each, in turn, and waits for all answers.
+// shares of each, in turn, and waits for all answers. Each round begins when most
+// shares of the one before are answered, so that not more than about one and a
+// quarter of a round is on its way at a time.
 func (a *Agent) Run(ctx context.Context, workers, shares int) error {
 	for w := range workers {
 		if err := a.Register(uint16(w), "sim/1.0", fmt.Sprintf("w%d", w)); err != nil {
@@ -194,6 +196,9 @@ func (a *Agent) Run(ctx context.Context, workers, shares int) error {
 		}
 	}
 	for range shares {
+		if err := a.WaitFor(ctx, func(s AgentStats) bool { return s.Unanswered <= workers/4 }); err != nil {
+			return err
+		}
 		for w := range workers {
 			if err := a.Submit(uint16(w)); err != nil {
 				return err
