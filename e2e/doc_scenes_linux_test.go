@@ -128,6 +128,7 @@ var docScenes = []docScene{
 	{"QuickStart", idle, []docStep{
 		typed("README.md", "make build\n"),
 		inTerminal("practice", "README.md", "make practice\n"),
+		await("practice", "A simulated bcc pool listens"),
 		inTerminal("switcher", "README.md", "./stratumSwitcher -logtostderr"),
 		await("practice", btcMiners),
 		typed("README.md", `echo '{"alice": "bcc"}'`),
@@ -150,6 +151,7 @@ var docScenes = []docScene{
 		meanwhile("for try in $(seq 300); do ss -Hltn 'sport = :2181' | grep -q . && break; sleep 0.1; done"), // it starts in the background
 		typed("docs/zookeeper.md", "export PATH"),
 		inTerminal("practice", "README.md", "make practice\n"),
+		await("practice", "A simulated bcc pool listens"),
 		inTerminal("switcher", "docs/zookeeper.md", "./stratumSwitcher -logtostderr"),
 		await("practice", btcMiners),
 		typed("docs/zookeeper.md", "zkCli.sh -server 127.0.0.1:2181 set"),
@@ -168,6 +170,7 @@ var docScenes = []docScene{
 	}},
 	{"Package", systemd, []docStep{
 		inTerminal("practice", "README.md", "make practice\n"),
+		await("practice", "A simulated bcc pool listens"),
 		meanwhile(operatorsFile),
 		typed("docs/install.md", "make package\n"),
 		typed("docs/install.md", "editor /etc/stratumSwitcher/config.json\nstratumSwitcher"),
@@ -192,6 +195,7 @@ var docScenes = []docScene{
 	{"TLS", idle, []docStep{
 		typed("README.md", "make build\n"),
 		inTerminal("practice", "README.md", "make practice\n"),
+		await("practice", "A simulated bcc pool listens"),
 		meanwhile(tlsMachine),
 		typed("docs/tls.md", "install -d -m 750 -g stratumswitcher"),
 		meanwhile("cd /mnt/shared/source"),
@@ -207,6 +211,7 @@ var docScenes = []docScene{
 	}},
 	{"ByHand", systemd, []docStep{
 		inTerminal("practice", "README.md", "make practice\n"),
+		await("practice", "A simulated bcc pool listens"),
 		meanwhile(operatorsFile),
 		typed("docs/install.md", "make install\nuseradd"),
 		typed("docs/install.md", "systemctl daemon-reload\nsystemctl enable"),
