@@ -34,10 +34,13 @@ build:
 # load, memory and time are not parallel: they come first in their package.
 TESTS := $(GO) test -race -count=1 -parallel 8 -timeout 14m
 
-# First the tests of package main; the other packages, the relay of other systems and
-# fuzzing take what time they leave. Then the built daemon has the machine for itself.
+# All is compiled before anything is run (-exec true), because many tests have time
+# limits and the compiler would take the processors from them. Then come the tests of
+# package main; the other packages, the relay of other systems and fuzzing take what
+# time they leave. At last the built daemon has the machine for itself.
 test:
 	./scripts/install-test-tools.sh
+	@$(TESTS) -tags e2e -exec true ./... >/dev/null
 	@$(MAKE) --no-print-directory -j4 --output-sync=target test-main test-packages test-portable test-fuzz
 	$(TESTS) -tags e2e ./e2e
 
