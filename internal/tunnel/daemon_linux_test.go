@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -184,6 +185,10 @@ func testDaemon(args []string) {
 	}
 	n, _ := strconv.Atoi(generation)
 	fail(syscall.Exec("/proc/self/exe", []string{os.Args[0], "-test-daemon", program, strconv.Itoa(n + 1), certFile, keyFile, dir, file}, os.Environ()))
+	// The frozen tunnel has no goroutine. Without this, the garbage collector may
+	// close its control sockets before exec.
+	runtime.KeepAlive(tunnel)
+	runtime.KeepAlive(ln)
 }
 
 // runningDaemon is a test daemon as its test sees it.
