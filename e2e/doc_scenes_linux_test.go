@@ -219,7 +219,7 @@ var docScenes = []docScene{
 		typed("docs/install.md", "make install\nsystemctl daemon-reload"),
 		awaitIn("/var/log/stratumSwitcher/stratumSwitcher.INFO", "upgraded version="),
 		typed("docs/install.md", "systemctl disable --now stratumSwitcher stratumSwitcher-logs.timer"),
-		meanwhile(`! find / -xdev -iname '*stratumswitcher*' -newer /usr/local/bin/editor -not -path '/mnt/*' -not -path '/root/*' 2>/dev/null | grep .`),
+		meanwhile(`! find / -xdev -iname '*stratumswitcher*' -newer /usr/local/bin/editor -not -path '/mnt/*' -not -path ~root/'*' 2>/dev/null | grep .`),
 	}},
 }
 
