@@ -325,38 +325,38 @@ func TestSessionOnlySessionPools(t *testing.T) {
 	sc, link := startScene(t, "bitcoin", func(c *Config) { c.ExtraNonce2Size = 2 }, "btc", "bcc")
 	odd := `{ "params" : ["btc-2","00","01","02",[],"20000000","1d00ffff","5f000000", true ], "method":"mining.notify"}`
 	link.SendLine(odd)
-	sc.miner.ExpectLine(odd)
+	sc.Miner.ExpectLine(odd)
 	share := `{"method":"mining.submit","params":["who ever","btc-2","0000000000000001","5f000000","00000000"], "id":7}`
-	sc.miner.SendLine(share)
+	sc.Miner.SendLine(share)
 	link.ExpectLine(share)
 }
 
 // A pool that learns of version rolling later gets the miner's bits from then
 // on.
 func TestSessionRollingLater(t *testing.T) {
-	s := &ownScene{t: t, scripted: testkit.StartScriptedPool(t)}
+	s := &ownScene{OwnScene: &testkit.OwnScene{T: t, Scripted: testkit.StartScriptedPool(t)}}
 	s.sw = startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
-		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: s.scripted.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
+		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: s.Scripted.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
-	s.miner = stratumtest.DialRaw(t, s.sw.addr)
-	s.miner.Send(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}` + "\n" + rawSubscribe + "\n" + rawAuthorize + "\n")
-	s.miner.Line(stratumtest.Patience)
-	s.miner.Line(stratumtest.Patience)
-	s.pool = s.scripted.Next()
-	s.pool.ExpectMethod("mining.configure")
-	s.pool.SendLine(`{"id":2147400000,"result":null,"error":[20,"Unknown method",null]}`)
-	s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
-	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	s.miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`)
-	s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	s.Miner = stratumtest.DialRaw(t, s.sw.addr)
+	s.Miner.Send(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}` + "\n" + rawSubscribe + "\n" + rawAuthorize + "\n")
+	s.Miner.Line(stratumtest.Patience)
+	s.Miner.Line(stratumtest.Patience)
+	s.Pool = s.Scripted.Next()
+	s.Pool.ExpectMethod("mining.configure")
+	s.Pool.SendLine(`{"id":2147400000,"result":null,"error":[20,"Unknown method",null]}`)
+	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	s.Miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`)
+	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
 	rolled := regexp.MustCompile(`"00000000"\]`).ReplaceAllString(ownShare(3, "a", "aabbcc"), `"00000000","00000000"]`)
-	s.miner.SendLine(rolled)
-	s.pool.ExpectLine(ownShare(3, "a", "80aabbcc"))
-	s.pool.SendLine(`{"id":null,"method":"mining.set_version_mask","params":["00c00000"]}`)
-	s.miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00c00000"]}`)
+	s.Miner.SendLine(rolled)
+	s.Pool.ExpectLine(ownShare(3, "a", "80aabbcc"))
+	s.Pool.SendLine(`{"id":null,"method":"mining.set_version_mask","params":["00c00000"]}`)
+	s.Miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00c00000"]}`)
 	rolled = strings.Replace(rolled, `"00000000"]`, `"00400000"]`, 1)
-	s.miner.SendLine(rolled)
-	s.pool.ExpectLine(strings.Replace(rolled, "aabbcc", "80aabbcc", 1))
+	s.Miner.SendLine(rolled)
+	s.Pool.ExpectLine(strings.Replace(rolled, "aabbcc", "80aabbcc", 1))
 }
 
 // A coin's kinds may have changed since a miner was given its extranonce.

@@ -6,17 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// ownScene is one raw miner at a scripted pool that picks the extranonce.
+// ownScene is a testkit.OwnScene with the switcher inside the test process.
 type ownScene struct {
-	t           *testing.T
-	sw          *testSwitcher
-	miner, pool *stratumtest.Raw
-	scripted    *testkit.ScriptedPool
+	*testkit.OwnScene
+	sw *testSwitcher
 }
 
 func startOwnScene(t *testing.T) *ownScene {
@@ -25,52 +22,12 @@ func startOwnScene(t *testing.T) *ownScene {
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
 		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
-	s := &ownScene{t: t, sw: sw, scripted: p, miner: stratumtest.DialRaw(t, sw.addr)}
-	s.miner.SendLine(rawSubscribe)
-	s.miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",3],"error":null}`)
-	s.miner.SendLine(rawAuthorize)
-	s.pool = p.Next()
+	s := &ownScene{OwnScene: &testkit.OwnScene{T: t, Scripted: p, Miner: stratumtest.DialRaw(t, sw.addr)}, sw: sw}
+	s.Miner.SendLine(rawSubscribe)
+	s.Miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",3],"error":null}`)
+	s.Miner.SendLine(rawAuthorize)
+	s.Pool = p.Next()
 	return s
-}
-
-// ownJob is a job with its coinbase parts.
-func ownJob(id, coinb1, coinb2 string, clean bool) string {
-	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","%s","%s",[],"20000000","1d00ffff","5f000000",%v]}`, id, coinb1, coinb2, clean)
-}
-
-func ownShare(id int, job, extranonce2 string) string {
-	return fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":["alice.1","%s","%s","5f000000","00000000"]}`, id, job, extranonce2)
-}
-
-func setExtranonce(p string, size int) string {
-	return fmt.Sprintf(`{"id":null,"method":"mining.set_extranonce","params":["%s",%d]}`, p, size)
-}
-
-// handshake answers subscribe and authorize, with lines between and after.
-func (s *ownScene) handshake(p string, size int, between, after []string) {
-	s.t.Helper()
-	subscribe := s.pool.Line(stratumtest.Patience)
-	if withOwnID(subscribe, 0) != withOwnID(`{"id":0,"method":"mining.subscribe","params":["raw/1.0"]}`, 0) {
-		s.t.Errorf("pool got %s", subscribe)
-	}
-	s.pool.SendLine(fmt.Sprintf(`{"id":%s,"result":[[["mining.notify","x"]],"%s",%d],"error":null}`, stratum.LineID([]byte(subscribe)), p, size))
-	authorize := s.pool.ExpectMethod("mining.authorize")
-	for _, line := range between {
-		s.pool.SendLine(line)
-	}
-	s.pool.SendLine(goodAnswer(string(stratum.LineID([]byte(authorize)))))
-	for _, line := range after {
-		s.pool.SendLine(line)
-	}
-}
-
-// share has the miner send one, and the pool get it with another extranonce2.
-func (s *ownScene) share(id int, job, want string) {
-	s.t.Helper()
-	s.miner.SendLine(ownShare(id, job, "aabbcc"))
-	s.pool.ExpectLine(ownShare(id, job, want))
-	s.pool.SendLine(goodAnswer(fmt.Sprint(id)))
-	s.miner.ExpectLine(goodAnswer(fmt.Sprint(id)))
 }
 
 func TestSessionSetExtranonceInHandshake(t *testing.T) {
@@ -98,65 +55,65 @@ func TestSessionSetExtranonceInHandshake(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startOwnScene(t)
-			s.handshake("aaaaaaaa", 4, c.between, c.after)
-			s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+			s.Handshake("aaaaaaaa", 4, c.between, c.after)
+			s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 			for _, job := range c.jobs {
-				s.miner.ExpectLine(job)
+				s.Miner.ExpectLine(job)
 			}
-			s.share(3, "j", c.before+"aabbcc")
+			s.Share(3, "j", c.before+"aabbcc")
 		})
 	}
 }
 
 func TestSessionSetExtranonceRelaying(t *testing.T) {
 	s := startOwnScene(t)
-	s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
-	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
 
 	// It counts from the next job on, once more if it comes twice.
-	s.pool.SendLine(setExtranonce("bb", 7))
-	s.pool.SendLine(setExtranonce("bb", 6))
-	s.share(3, "a", "80aabbcc")
-	s.pool.SendLine(ownJob("b", "01", "02", false))
-	s.miner.ExpectLine(ownJob("b", "01bb0000", "02", false))
-	s.share(4, "b", "000080aabbcc")
-	s.share(5, "a", "80aabbcc")
+	s.Pool.SendLine(setExtranonce("bb", 7))
+	s.Pool.SendLine(setExtranonce("bb", 6))
+	s.Share(3, "a", "80aabbcc")
+	s.Pool.SendLine(ownJob("b", "01", "02", false))
+	s.Miner.ExpectLine(ownJob("b", "01bb0000", "02", false))
+	s.Share(4, "b", "000080aabbcc")
+	s.Share(5, "a", "80aabbcc")
 
 	// A second change: each job keeps its own.
-	s.pool.SendLine(setExtranonce("CC", 5))
-	s.pool.SendLine(ownJob(`c\/`, "01", "02", false))
-	s.miner.ExpectLine(ownJob(`c\/`, "01CC00", "02", false))
-	s.miner.SendLine(ownShare(6, "c/", "aabbcc")) // its own way of writing it
-	s.pool.ExpectLine(ownShare(6, "c/", "0080aabbcc"))
-	s.pool.SendLine(goodAnswer("6"))
-	s.miner.ExpectLine(goodAnswer("6"))
-	s.share(7, "b", "000080aabbcc")
-	s.share(8, "a", "80aabbcc")
+	s.Pool.SendLine(setExtranonce("CC", 5))
+	s.Pool.SendLine(ownJob(`c\/`, "01", "02", false))
+	s.Miner.ExpectLine(ownJob(`c\/`, "01CC00", "02", false))
+	s.Miner.SendLine(ownShare(6, "c/", "aabbcc")) // its own way of writing it
+	s.Pool.ExpectLine(ownShare(6, "c/", "0080aabbcc"))
+	s.Pool.SendLine(goodAnswer("6"))
+	s.Miner.ExpectLine(goodAnswer("6"))
+	s.Share(7, "b", "000080aabbcc")
+	s.Share(8, "a", "80aabbcc")
 
 	// Also after a clean job: pools take late shares for a while. Whose ID
 	// comes again is the later job.
-	s.pool.SendLine(setExtranonce("", 4))
-	s.pool.SendLine(ownJob("a", "03", "04", true))
-	s.miner.ExpectLine(ownJob("a", "03", "04", true))
-	s.share(9, "a", "80aabbcc")
-	s.share(10, "b", "000080aabbcc")
-	s.share(11, "c/", "0080aabbcc")
+	s.Pool.SendLine(setExtranonce("", 4))
+	s.Pool.SendLine(ownJob("a", "03", "04", true))
+	s.Miner.ExpectLine(ownJob("a", "03", "04", true))
+	s.Share(9, "a", "80aabbcc")
+	s.Share(10, "b", "000080aabbcc")
+	s.Share(11, "c/", "0080aabbcc")
 
 	// In the end the former ones are forgotten.
 	for i := range formerJobs {
 		job := ownJob(fmt.Sprintf("n%d", i), "03", "04", false)
-		s.pool.SendLine(job)
-		s.miner.ExpectLine(job)
+		s.Pool.SendLine(job)
+		s.Miner.ExpectLine(job)
 	}
-	s.share(12, "b", "80aabbcc")
-	s.share(13, "n0", "80aabbcc")
+	s.Share(12, "b", "80aabbcc")
+	s.Share(13, "n0", "80aabbcc")
 
 	// The parameters may be of a set_extranonce with more of them, and spaced.
-	s.pool.SendLine(`{ "params" : [ "d0" , 4 , "x" ] , "method" : "mining.set_extranonce" }`)
-	s.pool.SendLine(ownJob("z", "03", "04", true))
-	s.miner.ExpectLine(ownJob("z", "03d0", "04", true))
-	s.share(14, "z", "80aabbcc")
+	s.Pool.SendLine(`{ "params" : [ "d0" , 4 , "x" ] , "method" : "mining.set_extranonce" }`)
+	s.Pool.SendLine(ownJob("z", "03", "04", true))
+	s.Miner.ExpectLine(ownJob("z", "03d0", "04", true))
+	s.Share(14, "z", "80aabbcc")
 }
 
 // What cannot be used costs the link, not the miner.
@@ -180,15 +137,15 @@ func TestSessionSetExtranonceMalformed(t *testing.T) {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			s := startOwnScene(t)
-			s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
-			s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-			s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
-			s.pool.SendLine(line)
-			s.pool.ExpectClosed()
-			s.pool = s.scripted.Next()
-			s.handshake("dd", 4, nil, []string{ownJob("b", "01", "02", false)})
-			s.miner.ExpectLine(ownJob("b", "01dd", "02", true))
-			s.share(3, "b", "80aabbcc")
+			s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+			s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+			s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+			s.Pool.SendLine(line)
+			s.Pool.ExpectClosed()
+			s.Pool = s.Scripted.Next()
+			s.Handshake("dd", 4, nil, []string{ownJob("b", "01", "02", false)})
+			s.Miner.ExpectLine(ownJob("b", "01dd", "02", true))
+			s.Share(3, "b", "80aabbcc")
 		})
 	}
 }
@@ -208,10 +165,10 @@ func TestSessionOwnSubscribeMalformed(t *testing.T) {
 		t.Run(answer, func(t *testing.T) {
 			t.Parallel()
 			s := startOwnScene(t)
-			s.pool.Line(stratumtest.Patience)
-			s.pool.SendLine(`{"id":2147400000,"result":` + answer + `,"error":null}`)
-			s.miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
-			s.miner.ExpectClosed()
+			s.Pool.Line(stratumtest.Patience)
+			s.Pool.SendLine(`{"id":2147400000,"result":` + answer + `,"error":null}`)
+			s.Miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
+			s.Miner.ExpectClosed()
 			events := s.sw.monitor.events.All()
 			found := false
 			for _, e := range events {
@@ -227,14 +184,14 @@ func TestSessionOwnSubscribeMalformed(t *testing.T) {
 // Lines that are not understood go on as they are, and are counted.
 func TestSessionOwnOddLines(t *testing.T) {
 	s := startOwnScene(t)
-	s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
-	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
 	// Numbers for job IDs are as good as texts.
-	s.pool.SendLine(`{"id":null,"method":"mining.notify","params":[7,"00","01","02"]}`)
-	s.miner.ExpectLine(`{"id":null,"method":"mining.notify","params":[7,"00","01aaaaaaaa","02"]}`)
-	s.miner.SendLine(`{"id":9,"method":"mining.submit","params":["alice.1",7,"aabbcc"]}`)
-	s.pool.ExpectLine(`{"id":9,"method":"mining.submit","params":["alice.1",7,"80aabbcc"]}`)
+	s.Pool.SendLine(`{"id":null,"method":"mining.notify","params":[7,"00","01","02"]}`)
+	s.Miner.ExpectLine(`{"id":null,"method":"mining.notify","params":[7,"00","01aaaaaaaa","02"]}`)
+	s.Miner.SendLine(`{"id":9,"method":"mining.submit","params":["alice.1",7,"aabbcc"]}`)
+	s.Pool.ExpectLine(`{"id":9,"method":"mining.submit","params":["alice.1",7,"80aabbcc"]}`)
 	for i, line := range []string{
 		ownShare(10, "a", "aabb"),
 		ownShare(11, "a", "aabbccdd"),
@@ -245,8 +202,8 @@ func TestSessionOwnOddLines(t *testing.T) {
 		`{"id":16,"method":"mining.submit","params":[null,"a","aabbcc"]}`,
 		`{"id":17,"method":"mining.submit","params":{"worker":"alice.1"}}`,
 	} {
-		s.miner.SendLine(line)
-		s.miner.ExpectLine(fmt.Sprintf(`{"id":%d,"result":null,"error":[20,"Request Not Understood",1]}`, 10+i))
+		s.Miner.SendLine(line)
+		s.Miner.ExpectLine(fmt.Sprintf(`{"id":%d,"result":null,"error":[20,"Request Not Understood",1]}`, 10+i))
 		if n := s.sw.notUnderstood.Load(); n != int64(i+1) {
 			t.Errorf("after %s: %d counted", line, n)
 		}
@@ -254,15 +211,15 @@ func TestSessionOwnOddLines(t *testing.T) {
 	// A share in two pieces, and two in one.
 	line := ownShare(3, "a", "aabbcc") + "\n"
 	for _, piece := range []string{line[:7], line[7:60], line[60:] + line} {
-		s.miner.Send(piece)
+		s.Miner.Send(piece)
 		time.Sleep(5 * time.Millisecond) // so that it is read by itself
 	}
 	for range 2 {
-		s.pool.ExpectLine(ownShare(3, "a", "80aabbcc"))
+		s.Pool.ExpectLine(ownShare(3, "a", "80aabbcc"))
 	}
 	// Spaces and another order stay; a line with an escape is sent anew.
-	s.miner.SendLine("{ \"params\" : [ \"alice.1\" , \"a\" ,\"aabbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"x\",\"method\" : \"mining.submit\" }")
-	s.pool.ExpectLine("{ \"params\" : [ \"alice.1\" , \"a\" ,\"80aabbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"x\",\"method\" : \"mining.submit\" }")
-	s.miner.SendLine("{\t\"params\" : [ \"alice.1\" , \"a\" ,\"\\u0061abbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"y\",\"method\" : \"mining.submit\" }")
-	s.pool.ExpectLine("{\"id\":\"y\",\"method\":\"mining.submit\",\"params\":[ \"alice.1\" , \"a\" ,\"80aabbcc\",\"5f000000\",\"00000000\" ]}")
+	s.Miner.SendLine("{ \"params\" : [ \"alice.1\" , \"a\" ,\"aabbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"x\",\"method\" : \"mining.submit\" }")
+	s.Pool.ExpectLine("{ \"params\" : [ \"alice.1\" , \"a\" ,\"80aabbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"x\",\"method\" : \"mining.submit\" }")
+	s.Miner.SendLine("{\t\"params\" : [ \"alice.1\" , \"a\" ,\"\\u0061abbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"y\",\"method\" : \"mining.submit\" }")
+	s.Pool.ExpectLine("{\"id\":\"y\",\"method\":\"mining.submit\",\"params\":[ \"alice.1\" , \"a\" ,\"80aabbcc\",\"5f000000\",\"00000000\" ]}")
 }

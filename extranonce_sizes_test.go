@@ -37,18 +37,6 @@ func startSurveyed(t *testing.T, path string, known map[string]int, addrs ...str
 	return sw
 }
 
-// wantSize wants that a new miner is given a size, and one byte of its own.
-func wantSize(t *testing.T, addr string, size int) {
-	t.Helper()
-	r := stratumtest.DialRaw(t, addr)
-	defer r.Close()
-	r.SendLine(rawSubscribe)
-	line := r.Line(stratumtest.Patience)
-	if !strings.HasSuffix(line, fmt.Sprintf(`],%q,%d],"error":null}`, line[strings.Index(line, `mining.notify","`)+16:][:2], size)) {
-		t.Errorf("want size %d: %s", size, line)
-	}
-}
-
 func TestExtranonceSizesAsked(t *testing.T) {
 	for _, c := range []struct {
 		given []int // by the pools; 0: no pool is there
@@ -72,7 +60,7 @@ func TestExtranonceSizesAsked(t *testing.T) {
 				addrs = append(addrs, pools[len(pools)-1].Addr())
 			}
 			sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, addrs...)
-			wantSize(t, sw.addr, c.want)
+			testkit.WantExtranonce2Size(t, sw.addr, c.want)
 			for _, p := range pools {
 				eventually(t, "the connection ends", func() bool { st := p.Stats(); return st.ConnectionsTotal == 1 && st.Connections == 0 })
 				checkPool(t, p)
@@ -125,11 +113,11 @@ func TestExtranonceSizesWait(t *testing.T) {
 	if took := time.Since(began); took > askWait/2 {
 		t.Errorf("the agent was answered after %v", took)
 	}
-	wantSize(t, sw.addr, 3)
+	testkit.WantExtranonce2Size(t, sw.addr, 3)
 	if took := time.Since(began); took < askWait-100*time.Millisecond || took > askWait+2*time.Second {
 		t.Errorf("answered after %v", took)
 	}
-	wantSize(t, sw.addr, 3)
+	testkit.WantExtranonce2Size(t, sw.addr, 3)
 }
 
 // An address that was out is asked when it is back, also if its size is known.
@@ -138,10 +126,10 @@ func TestExtranonceSizesChange(t *testing.T) {
 	t.Parallel()
 	addr := unusedAddr(t)
 	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, addr)
-	wantSize(t, sw.addr, 3)
+	testkit.WantExtranonce2Size(t, sw.addr, 3)
 	p := startPool(t, stratumtest.PoolOptions{Name: "coin0", Addr: addr, ShareBits: 3, Own: &stratumtest.OwnExtranonce{Len: 4, Size: 12}})
 	eventually(t, "it is asked again", func() bool { return sw.sizes.size.Load() == 8 })
-	wantSize(t, sw.addr, 8)
+	testkit.WantExtranonce2Size(t, sw.addr, 8)
 	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one"})
 	waitPool(t, m, "coin0")
 	p.RotateExtranonce(10, false)
@@ -152,9 +140,9 @@ func TestExtranonceSizesChange(t *testing.T) {
 	}
 	a := sw.pools["coin0"].addresses[0]
 	sw.sizes.saw(a, 6)
-	wantSize(t, sw.addr, 4)
+	testkit.WantExtranonce2Size(t, sw.addr, 4)
 	sw.sizes.saw(a, 12)
-	wantSize(t, sw.addr, 4)
+	testkit.WantExtranonce2Size(t, sw.addr, 4)
 	asked := p.Stats().ConnectionsTotal
 	sw.poolBack(sw.health.endpoint(netip.MustParseAddrPort(addr)))
 	eventually(t, "it is asked once more", func() bool { return p.Stats().ConnectionsTotal == asked+1 && sw.sizes.size.Load() == 8 })
@@ -168,18 +156,18 @@ func TestExtranonceSizesChange(t *testing.T) {
 func TestExtranonceSizesOfLinks(t *testing.T) {
 	p := testkit.StartScriptedPool(t)
 	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), map[string]int{p.Addr(): 8}, p.Addr())
-	s := &ownScene{t: t, sw: sw, scripted: p, miner: stratumtest.DialRaw(t, sw.addr)}
-	s.miner.SendLine(rawSubscribe)
-	s.miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",4],"error":null}`)
-	s.miner.SendLine(rawAuthorize)
-	s.pool = p.Next()
-	s.handshake("aaaaaaaa", 5, nil, []string{ownJob("a", "01", "02", true)})
-	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
-	wantSize(t, sw.addr, 4)
-	s.pool.SendLine(setExtranonce("bb", 4)) // no room for this miner any more
+	s := &ownScene{OwnScene: &testkit.OwnScene{T: t, Scripted: p, Miner: stratumtest.DialRaw(t, sw.addr)}, sw: sw}
+	s.Miner.SendLine(rawSubscribe)
+	s.Miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",4],"error":null}`)
+	s.Miner.SendLine(rawAuthorize)
+	s.Pool = p.Next()
+	s.Handshake("aaaaaaaa", 5, nil, []string{ownJob("a", "01", "02", true)})
+	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	testkit.WantExtranonce2Size(t, sw.addr, 4)
+	s.Pool.SendLine(setExtranonce("bb", 4)) // no room for this miner any more
 	eventually(t, "the size counts", func() bool { return sw.sizes.size.Load() == 3 })
-	wantSize(t, sw.addr, 3)
+	testkit.WantExtranonce2Size(t, sw.addr, 3)
 }
 
 // While an address is out, it is left alone, and a try after its pause is one of
@@ -269,10 +257,10 @@ func TestExtranonceSizesFile(t *testing.T) {
 	// Sizes that no pool can have given do not count.
 	addr := unusedAddr(t)
 	mustDo(t, writeSizes(path, map[string]int{addr: 33, "127.0.0.1:1": 3}))
-	wantSize(t, startSurveyed(t, path, nil, addr).addr, 3)
+	testkit.WantExtranonce2Size(t, startSurveyed(t, path, nil, addr).addr, 3)
 	// Without a place for the file all else works.
 	p := ownPool(t, "coin0", 4, 8)
-	wantSize(t, startSurveyed(t, filepath.Join(dir, "none", "sizes"), nil, p.Addr()).addr, 4)
+	testkit.WantExtranonce2Size(t, startSurveyed(t, filepath.Join(dir, "none", "sizes"), nil, p.Addr()).addr, 4)
 }
 
 func TestCheckWarnsOfSmallExtranonce2Size(t *testing.T) {

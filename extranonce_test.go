@@ -10,15 +10,6 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// ownPool is a pool that picks its miners' extranonce, with an extranonce1 of
-// length bytes and an extranonce2 of size.
-func ownPool(t testing.TB, name string, length, size int) *stratumtest.Pool {
-	t.Helper()
-	return startPool(t, stratumtest.PoolOptions{
-		Name: name, ShareBits: 3, VersionMask: 0x1fffe000, Own: &stratumtest.OwnExtranonce{Len: length, Size: size},
-	})
-}
-
 // withKinds says in the configuration which pools pick the extranonce.
 func withKinds(own ...*stratumtest.Pool) func(*Config) {
 	return func(c *Config) {

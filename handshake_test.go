@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -60,12 +58,6 @@ func handshakeCases(t testing.TB) []handshakeCase {
 		}
 	}
 	return cases
-}
-
-// withOwnID gives a line that is sent to a pool, or answers such a one, the n-th
-// own id of its link.
-func withOwnID(line string, n int) string {
-	return regexp.MustCompile(`"id":\d+`).ReplaceAllString(line, fmt.Sprintf(`"id":%d`, stratum.FirstOwnID+n))
 }
 
 // startScripted runs a switcher for handshake tests: alice and dave mine btc

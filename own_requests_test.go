@@ -118,13 +118,13 @@ func TestAnswersInOtherForms(t *testing.T) {
 			t.Parallel()
 			sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 			sc.sw.setTiming(impatient)
-			sc.share(btc, c.id, "btc-1")
-			sc.share(btc, c.id, "btc-1")
+			sc.Share(btc, c.id, "btc-1")
+			sc.Share(btc, c.id, "btc-1")
 			btc.SendLine(c.answer)
-			sc.miner.ExpectLine(c.want)
+			sc.Miner.ExpectLine(c.want)
 			bcc := sc.switchTo("bcc", "bcc-1")
 			btc.SendLine(c.answer)
-			sc.miner.ExpectLine(c.want)
+			sc.Miner.ExpectLine(c.want)
 			btc.Close()
 			sc.nothing(bcc, "bcc-1")
 			if p := sc.sw.pools["btc"].totals(); p.Accepted != 2 || p.RefusedShares() != 0 {
@@ -144,20 +144,20 @@ func TestUnansweredRequests(t *testing.T) {
 	for i := range n {
 		fmt.Fprintf(&out, `{"id":%d,"method":"mining.hashrate","params":[]}`+"\n", 100000+i)
 	}
-	sc.miner.Send(out.String())
+	sc.Miner.Send(out.String())
 	for i := range n {
 		btc.ExpectLine(fmt.Sprintf(`{"id":%d,"method":"mining.hashrate","params":[]}`, 100000+i))
 	}
-	sc.share(btc, "1", "btc-1")
-	sc.answered(btc, "1")
-	sc.share(btc, "2", "btc-1")
+	sc.Share(btc, "1", "btc-1")
+	sc.Answered(btc, "1")
+	sc.Share(btc, "2", "btc-1")
 	bcc := sc.switchTo("bcc", "bcc-1")
-	sc.answered(btc, "2")
-	sc.share(btc, "3", "btc-1")
-	sc.answered(btc, "3")
+	sc.Answered(btc, "2")
+	sc.Share(btc, "3", "btc-1")
+	sc.Answered(btc, "3")
 	if got := sc.sw.pools["btc"].totals().Accepted; got != 3 {
 		t.Errorf("%d accepted, want 3", got)
 	}
 	btc.ExpectClosed() // though none of the others was answered
-	sc.share(bcc, "4", "bcc-1")
+	sc.Share(bcc, "4", "bcc-1")
 }

@@ -155,8 +155,8 @@ func TestHostilePoolWhileMining(t *testing.T) {
 			job := "btc-1"
 			if c.lost {
 				eventually(t, "the link is given up", func() bool { return sc.sw.linksLost.Load() == 1 })
-				link = sc.serve("btc", "btc-2")
-				sc.expectWork("btc-2")
+				link = sc.Serve("btc", "btc-2")
+				sc.ExpectWork("btc-2")
 				job = "btc-2"
 			}
 			sc.nothing(link, job)
@@ -170,8 +170,8 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 	const reconnect = `{"id":null,"method":"client.reconnect","params":[]}`
 	for i := range maxRenewals {
 		link.SendLine(reconnect)
-		link = sc.serve("btc", fmt.Sprintf("btc-%d", 2+i))
-		sc.expectWork(fmt.Sprintf("btc-%d", 2+i))
+		link = sc.Serve("btc", fmt.Sprintf("btc-%d", 2+i))
+		sc.ExpectWork(fmt.Sprintf("btc-%d", 2+i))
 	}
 	for range 100 {
 		link.SendLine(reconnect)
@@ -198,23 +198,23 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 		})
 	}
 	link.SendLine(reconnect)
-	sc.serve("btc", "btc-x")
-	sc.expectWork("btc-x")
+	sc.Serve("btc", "btc-x")
+	sc.ExpectWork("btc-x")
 }
 
 // What a session notes of its pools has an end, whatever they send.
 func TestHostilePoolsAreNotRemembered(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.setDrain(time.Minute)
-	sc.share(btc, "1", "btc-1")
+	sc.Share(btc, "1", "btc-1")
 	bcc := sc.switchTo("bcc", "bcc-1")
-	sc.share(bcc, "1", "bcc-1")
+	sc.Share(bcc, "1", "bcc-1")
 
 	// The answer to the second has to wait for that to the first, and comes
 	// without end; so do jobs with IDs as long as lines.
 	answer := `{"id":1,"result":true,"error":null,"x":"` + strings.Repeat("x", 10000) + `"}` + "\n"
 	longJob := strings.Repeat("j", 100<<10)
-	go io.Copy(io.Discard, sc.miner.Conn())
+	go io.Copy(io.Discard, sc.Miner.Conn())
 	noted := func() (held, jobs, short int) {
 		for _, l := range sc.sw.loops {
 			l.Call(func() {

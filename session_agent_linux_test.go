@@ -56,8 +56,8 @@ func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
 	}
 
 	coins.set("agent", "bcc")
-	sc := &scene{t: t, pools: map[string]*testkit.ScriptedPool{"bcc": bcc}, miner: agent}
-	link := sc.accept("bcc")
+	sc := &testkit.Scene{T: t, Pools: map[string]*testkit.ScriptedPool{"bcc": bcc}, Miner: agent}
+	link := sc.Accept("bcc")
 	link.SendLine(jobLine("bcc-1", true))
 	for !strings.Contains(agent.Line(stratumtest.Patience), "bcc-1") {
 	}

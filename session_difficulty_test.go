@@ -16,74 +16,74 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 	for name, play := range map[string]func(sc *scene, btc *stratumtest.Raw){
 		"a switch": func(sc *scene, btc *stratumtest.Raw) {
 			sc.sw.coins.set("alice", "bcc")
-			bcc := sc.accept("bcc")
+			bcc := sc.Accept("bcc")
 			bcc.SendLine(jobLine("bcc-1", false))
-			sc.miner.ExpectLine(jobLine("bcc-1", true))
-			sc.miner.ExpectNothing(difficultyGrace * 7 / 10)
-			sc.miner.ExpectLine(difficultyLine)
-			sc.share(bcc, "5", "bcc-1")
-			sc.answered(bcc, "5")
-			sc.share(btc, "6", "btc-1") // the former link drains
-			sc.answered(btc, "6")
-			sc.miner.ExpectNothing(difficultyGrace + 100*time.Millisecond)
+			sc.Miner.ExpectLine(jobLine("bcc-1", true))
+			sc.Miner.ExpectNothing(difficultyGrace * 7 / 10)
+			sc.Miner.ExpectLine(difficultyLine)
+			sc.Share(bcc, "5", "bcc-1")
+			sc.Answered(bcc, "5")
+			sc.Share(btc, "6", "btc-1") // the former link drains
+			sc.Answered(btc, "6")
+			sc.Miner.ExpectNothing(difficultyGrace + 100*time.Millisecond)
 			bcc.SendLine(highDifficulty)
-			sc.miner.ExpectLine(highDifficulty)
+			sc.Miner.ExpectLine(highDifficulty)
 		},
 		"a lost pool": func(sc *scene, btc *stratumtest.Raw) {
 			btc.Close()
-			link := sc.accept("btc")
+			link := sc.Accept("btc")
 			link.SendLine(jobLine("btc-2", true))
-			sc.miner.ExpectLine(jobLine("btc-2", true))
-			sc.miner.ExpectLine(difficultyLine)
+			sc.Miner.ExpectLine(jobLine("btc-2", true))
+			sc.Miner.ExpectLine(difficultyLine)
 		},
 		"told before the job": func(sc *scene, btc *stratumtest.Raw) {
 			sc.sw.coins.set("alice", "bcc")
-			bcc := sc.accept("bcc")
+			bcc := sc.Accept("bcc")
 			bcc.Send(highDifficulty + "\n" + jobLine("bcc-1", true) + "\n")
-			sc.miner.ExpectLine(highDifficulty)
-			sc.miner.ExpectLine(jobLine("bcc-1", true))
-			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+			sc.Miner.ExpectLine(highDifficulty)
+			sc.Miner.ExpectLine(jobLine("bcc-1", true))
+			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
 		},
 		"told within the second": func(sc *scene, btc *stratumtest.Raw) {
 			sc.sw.coins.set("alice", "bcc")
-			bcc := sc.accept("bcc")
+			bcc := sc.Accept("bcc")
 			bcc.SendLine(jobLine("bcc-1", true))
-			sc.miner.ExpectLine(jobLine("bcc-1", true))
+			sc.Miner.ExpectLine(jobLine("bcc-1", true))
 			bcc.SendLine(`{ "params" : [4096], "id" : null, "method" : "mining.set_difficulty" }`)
-			sc.miner.ExpectLine(`{ "params" : [4096], "id" : null, "method" : "mining.set_difficulty" }`)
-			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+			sc.Miner.ExpectLine(`{ "params" : [4096], "id" : null, "method" : "mining.set_difficulty" }`)
+			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
 		},
 		"gone again within the second": func(sc *scene, btc *stratumtest.Raw) {
 			sc.sw.coins.set("alice", "bcc")
-			bcc := sc.accept("bcc")
+			bcc := sc.Accept("bcc")
 			bcc.SendLine(jobLine("bcc-1", true))
-			sc.miner.ExpectLine(jobLine("bcc-1", true))
+			sc.Miner.ExpectLine(jobLine("bcc-1", true))
 			sc.sw.coins.set("alice", "btc")
-			link := sc.accept("btc")
+			link := sc.Accept("btc")
 			link.Send(highDifficulty + "\n" + jobLine("btc-2", true) + "\n")
-			sc.miner.ExpectLine(highDifficulty)
-			sc.miner.ExpectLine(jobLine("btc-2", true))
+			sc.Miner.ExpectLine(highDifficulty)
+			sc.Miner.ExpectLine(jobLine("btc-2", true))
 			bcc.SendLine(difficultyLine) // a former link's is not the miner's
-			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
 		},
 		"lost within the second": func(sc *scene, btc *stratumtest.Raw) {
 			sc.sw.coins.set("alice", "bcc")
-			bcc := sc.accept("bcc")
+			bcc := sc.Accept("bcc")
 			bcc.SendLine(jobLine("bcc-1", true))
-			sc.miner.ExpectLine(jobLine("bcc-1", true))
+			sc.Miner.ExpectLine(jobLine("bcc-1", true))
 			bcc.Close()
-			link := sc.accept("bcc")
-			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond) // no job, no difficulty
+			link := sc.Accept("bcc")
+			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond) // no job, no difficulty
 			link.Send(highDifficulty + "\n" + jobLine("bcc-2", true) + "\n")
-			sc.miner.ExpectLine(highDifficulty)
+			sc.Miner.ExpectLine(highDifficulty)
 		},
 		"the miner leaves within the second": func(sc *scene, btc *stratumtest.Raw) {
 			sc.sw.coins.set("alice", "bcc")
-			bcc := sc.accept("bcc")
+			bcc := sc.Accept("bcc")
 			bcc.SendLine(jobLine("bcc-1", true))
-			sc.miner.ExpectLine(jobLine("bcc-1", true))
-			sc.miner.Close()
-			eventually(sc.t, "the session ends", func() bool { return sc.sw.sessionCount() == 0 })
+			sc.Miner.ExpectLine(jobLine("bcc-1", true))
+			sc.Miner.Close()
+			eventually(sc.T, "the session ends", func() bool { return sc.sw.sessionCount() == 0 })
 			timers := 0
 			for _, l := range sc.sw.loops {
 				l.Call(func() {
@@ -95,7 +95,7 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 				})
 			}
 			if timers > 0 {
-				sc.t.Errorf("%d timers left", timers)
+				sc.T.Errorf("%d timers left", timers)
 			}
 		},
 	} {
@@ -118,19 +118,19 @@ func TestSessionNoDefaultDifficulty(t *testing.T) {
 			sw := startSwitcher(t, coins, nil, func(c *Config) {
 				c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: btc.Addr()}, "bcc": {URL: bcc.Addr()}}
 			})
-			sc := &scene{t: t, sw: sw, pools: map[string]*testkit.ScriptedPool{"btc": btc, "bcc": bcc}, miner: stratumtest.DialRaw(t, sw.addr)}
-			sc.miner.SendLine(`{"id":1,"method":"mining.subscribe","params":["` + userAgent + `"]}`)
-			sc.miner.Line(stratumtest.Patience)
-			sc.miner.SendLine(rawAuthorize)
-			sc.accept("btc").SendLine(jobLine("btc-1", true))
-			sc.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-			sc.miner.ExpectLine(jobLine("btc-1", true))
+			sc := &testkit.Scene{T: t, Pools: map[string]*testkit.ScriptedPool{"btc": btc, "bcc": bcc}, Miner: stratumtest.DialRaw(t, sw.addr)}
+			sc.Miner.SendLine(`{"id":1,"method":"mining.subscribe","params":["` + userAgent + `"]}`)
+			sc.Miner.Line(stratumtest.Patience)
+			sc.Miner.SendLine(rawAuthorize)
+			sc.Accept("btc").SendLine(jobLine("btc-1", true))
+			sc.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+			sc.Miner.ExpectLine(jobLine("btc-1", true))
 			if name == "agent" {
 				coins.set("alice", "bcc")
-				sc.accept("bcc").SendLine(jobLine("bcc-1", true))
-				sc.miner.ExpectLine(jobLine("bcc-1", true))
+				sc.Accept("bcc").SendLine(jobLine("bcc-1", true))
+				sc.Miner.ExpectLine(jobLine("bcc-1", true))
 			}
-			sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
 		})
 	}
 }

@@ -14,16 +14,16 @@ import (
 // DrainSeconds 0: the old link goes at once, and what it owes is answered.
 func TestDrainOff(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", func(c *Config) { c.DrainSeconds = 0 }, "btc", "bcc")
-	sc.share(btc, "10", "btc-1")
+	sc.Share(btc, "10", "btc-1")
 	sc.sw.coins.set("alice", "bcc")
-	bcc := sc.serve("bcc", "bcc-1")
-	sc.miner.ExpectLine(lostAnswer("10"))
-	sc.expectWork("bcc-1")
+	bcc := sc.Serve("bcc", "bcc-1")
+	sc.Miner.ExpectLine(lostAnswer("10"))
+	sc.ExpectWork("bcc-1")
 	btc.ExpectClosed()
-	sc.share(bcc, "11", "btc-1")
-	sc.share(bcc, "12", "bcc-1")
-	sc.answered(bcc, "12")
-	sc.answered(bcc, "11")
+	sc.Share(bcc, "11", "btc-1")
+	sc.Share(bcc, "12", "bcc-1")
+	sc.Answered(bcc, "12")
+	sc.Answered(bcc, "11")
 	if n := sc.sw.draining.Load(); n != 0 {
 		t.Errorf("%d links drain", n)
 	}
@@ -33,19 +33,19 @@ func TestDrainOff(t *testing.T) {
 func TestDrainEnds(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv")
 	sc.setDrain(50 * time.Millisecond)
-	sc.share(btc, "10", "btc-1")
+	sc.Share(btc, "10", "btc-1")
 	bcc := sc.switchTo("bcc", "bcc-1")
 	eventually(t, "the drain is ending", func() bool { return sc.drainsEnding() == 1 })
-	sc.share(btc, "11", "btc-1") // as long as it is there
-	sc.answered(btc, "10")
-	sc.answered(btc, "11")
+	sc.Share(btc, "11", "btc-1") // as long as it is there
+	sc.Answered(btc, "10")
+	sc.Answered(btc, "11")
 	btc.ExpectClosed()
 	bsv := sc.switchTo("bsv", "bsv-1")
 	bcc.ExpectClosed()
-	sc.share(bsv, "12", "bsv-1")
-	sc.answered(bsv, "12")
+	sc.Share(bsv, "12", "bsv-1")
+	sc.Answered(bsv, "12")
 	eventually(t, "no link drains", func() bool { return sc.sw.draining.Load() == 0 })
-	sc.miner.Close()
+	sc.Miner.Close()
 	sc.sw.wantNothingLeft(t)
 }
 
@@ -78,7 +78,7 @@ func TestDrainETHProxy(t *testing.T) {
 	answer := func(id int) string { return fmt.Sprintf(`{"id":%d,"jsonrpc":"2.0","result":true}`, id) }
 	serve := func(name, header string) *stratumtest.Raw {
 		t.Helper()
-		r := sc.pools[name].Next()
+		r := sc.Pools[name].Next()
 		r.ExpectMethod("mining.subscribe")
 		r.ExpectMethod("eth_submitLogin")
 		r.SendLine(`{"id":2147400000,"jsonrpc":"2.0","result":true}`)
@@ -86,35 +86,35 @@ func TestDrainETHProxy(t *testing.T) {
 		r.SendLine(job(header))
 		return r
 	}
-	sc.miner.SendLine(`{"id":1,"jsonrpc":"2.0","method":"eth_submitLogin","params":["alice","x"],"worker":"1"}`)
+	sc.Miner.SendLine(`{"id":1,"jsonrpc":"2.0","method":"eth_submitLogin","params":["alice","x"],"worker":"1"}`)
 	etc := serve("etc", "aa01")
-	sc.miner.ExpectJSON(answer(1))
-	sc.miner.ExpectLine(job("aa01"))
+	sc.Miner.ExpectJSON(answer(1))
+	sc.Miner.ExpectLine(job("aa01"))
 	sc.sw.coins.set("alice", "eth")
 	eth := serve("eth", "bb01")
-	sc.miner.ExpectLine(job("bb01"))
+	sc.Miner.ExpectLine(job("bb01"))
 	to := func(link *stratumtest.Raw, id int, header string) {
 		t.Helper()
-		sc.miner.SendLine(share(id, header))
+		sc.Miner.SendLine(share(id, header))
 		link.ExpectLine(share(id, header))
 	}
 	to(eth, 10, "bb01")
 	to(etc, 11, "aa01")
 	etc.SendLine(job("aa02")) // dropped
 	eth.SendLine(job("bb02"))
-	sc.miner.ExpectLine(job("bb02"))
+	sc.Miner.ExpectLine(job("bb02"))
 	to(eth, 12, "bb02")
 	eth.SendLine(answer(12))
-	sc.miner.ExpectLine(answer(12))
+	sc.Miner.ExpectLine(answer(12))
 	etc.SendLine(answer(11))
-	sc.miner.ExpectLine(answer(11))
+	sc.Miner.ExpectLine(answer(11))
 	eth.SendLine(answer(10))
-	sc.miner.ExpectLine(answer(10))
+	sc.Miner.ExpectLine(answer(10))
 
 	// A job that comes as an answer is a job: the pool is not silent.
 	before := sc.jobSeen(func(s *Session) { s.link.jobSeen = 1 << 31 })
 	eth.SendLine(job("bb03"))
-	sc.miner.ExpectLine(job("bb03"))
+	sc.Miner.ExpectLine(job("bb03"))
 	if after := sc.jobSeen(nil); after == 1<<31 {
 		t.Errorf("the job was not seen; last one at %d", before)
 	}

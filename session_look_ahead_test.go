@@ -113,22 +113,22 @@ func TestSessionConfigureLate(t *testing.T) {
 	t.Parallel()
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	const configure = `{"id":9,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`
-	sc.miner.SendLine(configure)
+	sc.Miner.SendLine(configure)
 	asked := btc.ExpectMethod("mining.configure")
 	answer := fmt.Sprintf(`{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"},"error":null}`, stratum.LineID([]byte(asked)))
 	btc.SendLine(answer)
-	sc.miner.ExpectLine(answer)
+	sc.Miner.ExpectLine(answer)
 
 	sc.sw.coins.set("alice", "bcc")
-	bcc := sc.pools["bcc"].Next()
+	bcc := sc.Pools["bcc"].Next()
 	id := stratum.LineID([]byte(bcc.ExpectMethod("mining.configure")))
 	subscribe := stratum.LineID([]byte(bcc.ExpectMethod("mining.subscribe")))
 	authorize := stratum.LineID([]byte(bcc.ExpectMethod("mining.authorize")))
 	bcc.Send(joinLines(fmt.Sprintf(`{"id":%s,"result":[[],"01000080",8],"error":null}`, subscribe), goodAnswer(string(authorize)), jobLine("bcc-1", false)))
-	sc.miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`) // after the grace
-	sc.miner.ExpectMethod("mining.notify")
+	sc.Miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`) // after the grace
+	sc.Miner.ExpectMethod("mining.notify")
 	bcc.SendLine(fmt.Sprintf(`{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"00ffe000"},"error":null}`, id))
-	sc.miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00ffe000"]}`)
-	sc.miner.SendLine(`{"id":12,"method":"mining.submit","params":["alice.1","bcc-1","00","00","00","00002000"]}`)
+	sc.Miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00ffe000"]}`)
+	sc.Miner.SendLine(`{"id":12,"method":"mining.submit","params":["alice.1","bcc-1","00","00","00","00002000"]}`)
 	bcc.ExpectLine(`{"id":12,"method":"mining.submit","params":["alice.1","bcc-1","00","00","00","00002000"]}`)
 }

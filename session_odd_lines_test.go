@@ -57,24 +57,24 @@ func TestOddMinerLines(t *testing.T) {
 		{line: `{"id":9,"method":"foo","params":["é矿工"],"more":1}`, pool: `{"id":9,"method":"foo","params":["é矿工"],"more":1}`},
 		{line: `{"id":9,"n":1.50,"\u0069d":9,"method":"foo","params":[1.0,2e3,"\/"]}`, pool: `{"id":9,"method":"foo","params":[1.0,2e3,"/"],"n":1.50}`},
 	} {
-		sc.miner.SendLine(c.line)
+		sc.Miner.SendLine(c.line)
 		if c.pool != "" {
 			if got := btc.Line(stratumtest.Patience); got != c.pool {
 				t.Errorf("%s\npool got %s\n    want %s", c.line, got, c.pool)
 			}
 		}
 		if c.miner != "" {
-			if got := sc.miner.Line(stratumtest.Patience); got != c.miner {
+			if got := sc.Miner.Line(stratumtest.Patience); got != c.miner {
 				t.Errorf("%s\nminer got %s\n     want %s", c.line, got, c.miner)
 			}
 		}
 		end := `{"id":"end","method":"mining.ping","params":[]}`
-		sc.miner.SendLine(end)
+		sc.Miner.SendLine(end)
 		if got := btc.Line(stratumtest.Patience); got != end {
 			t.Fatalf("%s\npool got more: %s", c.line, got)
 		}
 		btc.SendLine(goodAnswer(`"end"`))
-		if got := sc.miner.Line(stratumtest.Patience); got != goodAnswer(`"end"`) {
+		if got := sc.Miner.Line(stratumtest.Patience); got != goodAnswer(`"end"`) {
 			t.Fatalf("%s\nminer got more: %s", c.line, got)
 		}
 	}
@@ -94,9 +94,9 @@ func TestOddPoolLines(t *testing.T) {
 	} {
 		btc.SendLine(c.line)
 		if c.miner != "" {
-			sc.miner.ExpectLine(c.miner)
+			sc.Miner.ExpectLine(c.miner)
 		}
-		sc.share(btc, "5", "btc-1")
-		sc.answered(btc, "5")
+		sc.Share(btc, "5", "btc-1")
+		sc.Answered(btc, "5")
 	}
 }

@@ -21,19 +21,19 @@ func TestRequestIDsOfEveryType(t *testing.T) {
 		`"` + strings.Repeat("i", 4000) + `"`,
 	}
 	for _, id := range ids {
-		sc.share(btc, id, "btc-1")
-		sc.answered(btc, id)
-		sc.share(btc, id, "btc-1") // answered after the switch
+		sc.Share(btc, id, "btc-1")
+		sc.Answered(btc, id)
+		sc.Share(btc, id, "btc-1") // answered after the switch
 	}
 	bcc := sc.switchTo("bcc", "bcc-1")
 	for _, id := range ids {
-		sc.answered(btc, id)
+		sc.Answered(btc, id)
 	}
 	for _, id := range ids {
-		sc.share(btc, id, "btc-1")
-		sc.answered(btc, id)
-		sc.share(bcc, id, "bcc-1")
-		sc.answered(bcc, id)
+		sc.Share(btc, id, "btc-1")
+		sc.Answered(btc, id)
+		sc.Share(bcc, id, "bcc-1")
+		sc.Answered(bcc, id)
 	}
 }
 
@@ -43,25 +43,25 @@ func TestRequestsOfOneIDKeepTheirOrder(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	reject := `{"id":1,"result":null,"error":[23,"Low difficulty share",null]}`
 	other := `{"id":1,"result":null,"error":[22,"Duplicate share",null]}`
-	sc.share(btc, "1", "btc-1") // A
+	sc.Share(btc, "1", "btc-1") // A
 	bcc := sc.switchTo("bcc", "bcc-1")
-	sc.share(bcc, "1", "bcc-1") // B
-	sc.share(bcc, "1", "bcc-1") // C
-	sc.share(btc, "1", "btc-1") // D
-	sc.share(bcc, "2", "bcc-1")
+	sc.Share(bcc, "1", "bcc-1") // B
+	sc.Share(bcc, "1", "bcc-1") // C
+	sc.Share(btc, "1", "btc-1") // D
+	sc.Share(bcc, "2", "bcc-1")
 	bcc.SendLine(reject)          // B
 	bcc.SendLine(other)           // C
-	sc.answered(bcc, "2")         // nobody waits for this one
+	sc.Answered(bcc, "2")         // nobody waits for this one
 	btc.SendLine(goodAnswer("1")) // A
 	for _, want := range []string{goodAnswer("1"), reject, other} {
-		sc.miner.ExpectLine(want)
+		sc.Miner.ExpectLine(want)
 	}
-	sc.share(bcc, "1", "bcc-1") // E
+	sc.Share(bcc, "1", "bcc-1") // E
 	bcc.SendLine(reject)
 	sc.nothing(bcc, "bcc-1")
 	btc.SendLine(other) // D
-	sc.miner.ExpectLine(other)
-	sc.miner.ExpectLine(reject)
+	sc.Miner.ExpectLine(other)
+	sc.Miner.ExpectLine(reject)
 	sc.nothing(bcc, "bcc-1")
 }
 
@@ -72,51 +72,51 @@ func TestRequestsOfOneIDAfterLoss(t *testing.T) {
 	t.Run("upstream lost", func(t *testing.T) {
 		sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 		sc.sw.setTiming(impatient)
-		sc.share(btc, "1", "btc-1") // A
+		sc.Share(btc, "1", "btc-1") // A
 		bcc := sc.switchTo("bcc", "bcc-1")
-		sc.share(bcc, "1", "bcc-1") // B
-		sc.share(bcc, "1", "bcc-1") // C
-		sc.share(bcc, "2", "bcc-1")
+		sc.Share(bcc, "1", "bcc-1") // B
+		sc.Share(bcc, "1", "bcc-1") // C
+		sc.Share(bcc, "2", "bcc-1")
 		bcc.SendLine(reject) // B
 		bcc.Close()
-		sc.miner.ExpectLine(lostAnswer("2"))
-		bcc2 := sc.serve("bcc", "bcc-2")
-		sc.expectWork("bcc-2")
+		sc.Miner.ExpectLine(lostAnswer("2"))
+		bcc2 := sc.Serve("bcc", "bcc-2")
+		sc.ExpectWork("bcc-2")
 		sc.nothing(bcc2, "bcc-2")
 		btc.SendLine(goodAnswer("1")) // A
 		for _, want := range []string{goodAnswer("1"), reject, lostAnswer("1")} {
-			sc.miner.ExpectLine(want)
+			sc.Miner.ExpectLine(want)
 		}
 		sc.nothing(bcc2, "bcc-2")
 	})
 	t.Run("former link lost", func(t *testing.T) {
 		sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
-		sc.share(btc, "1", "btc-1") // A
+		sc.Share(btc, "1", "btc-1") // A
 		bcc := sc.switchTo("bcc", "bcc-1")
-		sc.share(bcc, "1", "bcc-1") // B
-		sc.share(btc, "1", "btc-1") // C
+		sc.Share(bcc, "1", "bcc-1") // B
+		sc.Share(btc, "1", "btc-1") // C
 		bcc.SendLine(reject)
 		sc.nothing(bcc, "bcc-1")
 		btc.Close()
 		for _, want := range []string{lostAnswer("1"), reject, lostAnswer("1")} {
-			sc.miner.ExpectLine(want)
+			sc.Miner.ExpectLine(want)
 		}
 		sc.nothing(bcc, "bcc-1")
 	})
 	t.Run("both lost", func(t *testing.T) {
 		sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 		sc.sw.setTiming(impatient)
-		sc.share(btc, "1", "btc-1")
+		sc.Share(btc, "1", "btc-1")
 		bcc := sc.switchTo("bcc", "bcc-1")
-		sc.share(bcc, "1", "bcc-1")
+		sc.Share(bcc, "1", "bcc-1")
 		bcc.SendLine(reject)
 		sc.nothing(bcc, "bcc-1")
 		bcc.Close()
-		bcc2 := sc.serve("bcc", "bcc-2")
-		sc.expectWork("bcc-2")
+		bcc2 := sc.Serve("bcc", "bcc-2")
+		sc.ExpectWork("bcc-2")
 		btc.Close()
-		sc.miner.ExpectLine(lostAnswer("1"))
-		sc.miner.ExpectLine(reject)
+		sc.Miner.ExpectLine(lostAnswer("1"))
+		sc.Miner.ExpectLine(reject)
 		sc.nothing(bcc2, "bcc-2")
 	})
 }
@@ -131,25 +131,25 @@ func TestRequestsAnsweredWhenPoolIsLost(t *testing.T) {
 		if i%2 == 0 {
 			id = fmt.Sprintf(`"s-%d"`, i)
 		}
-		sc.share(btc, id, "btc-1")
+		sc.Share(btc, id, "btc-1")
 		if i%3 == 0 {
-			sc.answered(btc, id)
+			sc.Answered(btc, id)
 		} else {
 			want = append(want, id)
 		}
 	}
 	other := `{"id":"t","method":"mining.get_transactions","params":["btc-1"]}`
-	sc.miner.SendLine(other)
+	sc.Miner.SendLine(other)
 	btc.ExpectLine(other)
 	notification := `{"id":null,"method":"mining.hashrate","params":[1]}`
-	sc.miner.SendLine(notification)
+	sc.Miner.SendLine(notification)
 	btc.ExpectLine(notification)
 	btc.Close()
 	for _, id := range append(want, `"t"`) {
-		sc.miner.ExpectLine(lostAnswer(id))
+		sc.Miner.ExpectLine(lostAnswer(id))
 	}
-	btc2 := sc.serve("btc", "btc-2")
-	sc.expectWork("btc-2")
+	btc2 := sc.Serve("btc", "btc-2")
+	sc.ExpectWork("btc-2")
 	sc.nothing(btc2, "btc-2")
 }
 
@@ -160,11 +160,11 @@ func TestRequestsBeyondTheLimit(t *testing.T) {
 	const n = 2600
 	id := func(i int) string { return fmt.Sprint(10000 + i) }
 	for i := range n {
-		sc.share(btc, id(i), "btc-1")
+		sc.Share(btc, id(i), "btc-1")
 	}
 	kept := stratum.MaxRequests / len(`123`+`10000`) // tag, size and work of each
 	for _, i := range []int{n - 1, 0, n - 2, kept + 1} {
-		sc.answered(btc, id(i))
+		sc.Answered(btc, id(i))
 	}
 	bcc := sc.switchTo("bcc", "bcc-1")
 	sc.nothing(bcc, "bcc-1")
@@ -172,7 +172,7 @@ func TestRequestsBeyondTheLimit(t *testing.T) {
 		btc.SendLine(goodAnswer(id(i)))
 	}
 	for i := 1; i < kept; i++ {
-		sc.miner.ExpectLine(goodAnswer(id(i)))
+		sc.Miner.ExpectLine(goodAnswer(id(i)))
 	}
 	sc.nothing(bcc, "bcc-1")
 }

@@ -138,18 +138,18 @@ func TestJobNotUnderstood(t *testing.T) {
 				s := startOwnScene(t)
 				good := ownJob("a", "01", "02", true)
 				if first {
-					s.handshake("aaaaaaaa", 4, nil, []string{line})
-					s.miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
+					s.Handshake("aaaaaaaa", 4, nil, []string{line})
+					s.Miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
 					return
 				}
-				s.handshake("aaaaaaaa", 4, nil, []string{good})
-				s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-				s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
-				s.pool.SendLine(line)
-				s.pool.ExpectClosed()
-				s.pool = s.scripted.Next()
-				s.handshake("bbbbbbbb", 4, nil, []string{good})
-				s.miner.ExpectLine(ownJob("a", "01bbbbbbbb", "02", true))
+				s.Handshake("aaaaaaaa", 4, nil, []string{good})
+				s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+				s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+				s.Pool.SendLine(line)
+				s.Pool.ExpectClosed()
+				s.Pool = s.Scripted.Next()
+				s.Handshake("bbbbbbbb", 4, nil, []string{good})
+				s.Miner.ExpectLine(ownJob("a", "01bbbbbbbb", "02", true))
 			})
 		}
 	}

@@ -13,9 +13,9 @@ import (
 
 // passOn has the link say a line, and wants the miner to get it.
 func (sc *scene) passOn(link *stratumtest.Raw, line string) {
-	sc.t.Helper()
+	sc.T.Helper()
 	link.SendLine(line)
-	sc.miner.ExpectLine(line)
+	sc.Miner.ExpectLine(line)
 }
 
 func setDifficulty(value string) string {
@@ -24,7 +24,7 @@ func setDifficulty(value string) string {
 
 // refused has the link refuse a request with an error.
 func (sc *scene) refused(link *stratumtest.Raw, id, e string) {
-	sc.t.Helper()
+	sc.T.Helper()
 	sc.passOn(link, fmt.Sprintf(`{"id":%s,"result":null,"error":%s}`, id, e))
 }
 
@@ -32,39 +32,39 @@ func (sc *scene) refused(link *stratumtest.Raw, id, e string) {
 // job, the share and its answer.
 func TestWorkIsThatOfTheJob(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
-	sc.share(btc, "10", "btc-1")
-	sc.answered(btc, "10") // 1
+	sc.Share(btc, "10", "btc-1")
+	sc.Answered(btc, "10") // 1
 	sc.passOn(btc, setDifficulty("8"))
-	sc.share(btc, "11", "btc-1")
-	sc.answered(btc, "11") // 1: the difficulty is for later jobs
+	sc.Share(btc, "11", "btc-1")
+	sc.Answered(btc, "11") // 1: the difficulty is for later jobs
 	sc.passOn(btc, jobLine("btc-2", false))
-	sc.share(btc, "12", "btc-1")
-	sc.share(btc, "13", "btc-2")
+	sc.Share(btc, "12", "btc-1")
+	sc.Share(btc, "13", "btc-2")
 	sc.passOn(btc, setDifficulty("1.6e1"))
 	sc.passOn(btc, jobLine("btc-3", false))
-	sc.answered(btc, "12") // 1
-	sc.answered(btc, "13") // 8: as when it was sent
-	sc.share(btc, "14", "btc-2")
+	sc.Answered(btc, "12") // 1
+	sc.Answered(btc, "13") // 8: as when it was sent
+	sc.Share(btc, "14", "btc-2")
 	sc.refused(btc, "14", `[23,"Low difficulty share",null]`) // 8 lost
 	sc.passOn(btc, `{"id":null,"method":"mining.set_target","params":["`+strings.Repeat("0", 9)+"7fff8"+strings.Repeat("0", 50)+`"]}`)
 	sc.passOn(btc, jobLine("btc-4", false))
-	sc.share(btc, "15", "btc-4")
-	sc.answered(btc, "15") // 32
+	sc.Share(btc, "15", "btc-4")
+	sc.Answered(btc, "15") // 32
 
 	bcc := sc.switchTo("bcc", "bcc-1")
-	sc.share(btc, "16", "btc-3")
-	sc.answered(btc, "16") // 16, at the former pool
-	sc.share(bcc, "17", "bcc-1")
-	sc.answered(bcc, "17") // 1
-	sc.share(btc, "18", "btc-4")
+	sc.Share(btc, "16", "btc-3")
+	sc.Answered(btc, "16") // 16, at the former pool
+	sc.Share(bcc, "17", "bcc-1")
+	sc.Answered(bcc, "17") // 1
+	sc.Share(btc, "18", "btc-4")
 	sc.refused(btc, "18", `[21,"Job not found",null]`) // 32 lost
-	sc.share(bcc, "19", "bcc-1")
+	sc.Share(bcc, "19", "bcc-1")
 	sc.refused(bcc, "19", `[22,"Duplicate share",null]`) // 1 lost
 	// A difficulty that nobody can read is not known, and is no zero.
 	sc.passOn(bcc, setDifficulty(`"high"`))
 	sc.passOn(bcc, jobLine("bcc-2", false))
-	sc.share(bcc, "20", "bcc-2")
-	sc.answered(bcc, "20")
+	sc.Share(bcc, "20", "bcc-2")
+	sc.Answered(bcc, "20")
 
 	want := func(who string, got hashrate.Totals, submitted, accepted, unknown uint64, work float64, lost map[hashrate.Refusal]float64) {
 		t.Helper()
@@ -97,11 +97,11 @@ func TestWorkIsThatOfTheJob(t *testing.T) {
 func TestWorkOfThePoolsDefault(t *testing.T) {
 	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.sw.coins.set("alice", "bcc")
-	bcc := sc.accept("bcc")
+	bcc := sc.Accept("bcc")
 	bcc.SendLine(jobLine("bcc-1", true))
-	sc.miner.ExpectLine(jobLine("bcc-1", true))
-	sc.share(bcc, "10", "bcc-1")
-	sc.answered(bcc, "10")
+	sc.Miner.ExpectLine(jobLine("bcc-1", true))
+	sc.Share(bcc, "10", "bcc-1")
+	sc.Answered(bcc, "10")
 	if got := sc.sw.pools["bcc"].totals(); got.Work != 1 || got.Unknown != 0 {
 		t.Errorf("%+v", got)
 	}

@@ -56,27 +56,27 @@ func TestWhatASwitchCosts(t *testing.T) {
 	status := statusOf(t, sc.sw)
 	sc.passOn(btc, setDifficulty("8"))
 	sc.passOn(btc, jobLine("btc-2", false))
-	sc.share(btc, "10", "btc-2")
+	sc.Share(btc, "10", "btc-2")
 	sc.refused(btc, "10", `[21,"Job not found",null]`) // 8 before
-	sc.share(btc, "11", "btc-2")                       // under way
+	sc.Share(btc, "11", "btc-2")                       // under way
 
 	bcc := sc.switchTo("bcc", "bcc-1")
-	sc.answered(btc, "11")
-	sc.share(btc, "12", "btc-2")
-	sc.answered(btc, "12")
-	sc.share(btc, "13", "btc-1")
+	sc.Answered(btc, "11")
+	sc.Share(btc, "12", "btc-2")
+	sc.Answered(btc, "12")
+	sc.Share(btc, "13", "btc-1")
 	sc.refused(btc, "13", `[21,"Job not found",null]`) // 1 after
-	sc.share(bcc, "14", "bcc-1")
+	sc.Share(bcc, "14", "bcc-1")
 	sc.refused(bcc, "14", `[22,"Duplicate share",null]`) // 1 after, not late
-	sc.share(bcc, "15", "nobody-knows")
+	sc.Share(bcc, "15", "nobody-knows")
 	sc.refused(bcc, "15", `[21,"Job not found",null]`) // 1 after
-	sc.share(bcc, "16", "bcc-1")
-	sc.answered(bcc, "16")
-	sc.share(btc, "17", "btc-2")
+	sc.Share(bcc, "16", "bcc-1")
+	sc.Answered(bcc, "16")
+	sc.Share(btc, "17", "btc-2")
 	btc.Close() // before it has answered
-	sc.miner.ExpectLine(lostAnswer("17"))
-	sc.miner.SendLine(shareLine("18", "btc-2"))
-	sc.miner.ExpectLine(lostAnswer("18"))
+	sc.Miner.ExpectLine(lostAnswer("17"))
+	sc.Miner.SendLine(shareLine("18", "btc-2"))
+	sc.Miner.ExpectLine(lostAnswer("18"))
 
 	r := sc.costing()
 	if r == nil {
@@ -111,7 +111,7 @@ func TestWhatASwitchCosts(t *testing.T) {
 	status.metric(`stratum_switcher_switch_refused_work_total{coin="bcc",minute="before"}`, is(8*float64(hashrate.UnitBitcoin)))
 	status.metric(`stratum_switcher_switch_refused_work_total{coin="bcc",minute="after"}`, is(3*float64(hashrate.UnitBitcoin)))
 	// Later shares cost this switch nothing.
-	sc.share(bcc, "19", "bcc-1")
+	sc.Share(bcc, "19", "bcc-1")
 	sc.refused(bcc, "19", `[21,"Job not found",null]`)
 	if late := r.lateOf(); late[lateNewRefused] != 1 {
 		t.Errorf("late shares in the end: %v", late)
@@ -123,12 +123,12 @@ func TestWhatASwitchCosts(t *testing.T) {
 func TestLateSharesWithoutAFormerLink(t *testing.T) {
 	sc, _ := startScene(t, "bitcoin", func(c *Config) { c.DrainSeconds = 0 }, "btc", "bcc")
 	bcc := sc.switchTo("bcc", "bcc-1")
-	sc.share(bcc, "10", "btc-1")
+	sc.Share(bcc, "10", "btc-1")
 	sc.refused(bcc, "10", `[21,"Job not found",null]`)
-	sc.share(bcc, "11", "btc-1")
-	sc.answered(bcc, "11")
-	sc.share(bcc, "12", "bcc-1")
-	sc.answered(bcc, "12")
+	sc.Share(bcc, "11", "btc-1")
+	sc.Answered(bcc, "11")
+	sc.Share(bcc, "12", "bcc-1")
+	sc.Answered(bcc, "12")
 	if late := sc.costing().lateOf(); late != [lateEnds]uint64{lateNewRefused: 1, lateNewAccepted: 1} {
 		t.Errorf("late shares: %v", late)
 	}
@@ -139,8 +139,8 @@ func TestLateSharesWithoutAFormerLink(t *testing.T) {
 func TestOverlappingSwitches(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bch")
 	bcc := sc.switchTo("bcc", "bcc-1")
-	sc.share(btc, "10", "btc-1")
-	sc.answered(btc, "10")
+	sc.Share(btc, "10", "btc-1")
+	sc.Answered(btc, "10")
 	first := sc.costing()
 	bch := sc.switchTo("bch", "bch-1")
 	e := sc.sw.switchEvent(t, "btc", "bcc", "then the coin changed again")
@@ -151,12 +151,12 @@ func TestOverlappingSwitches(t *testing.T) {
 	if second == nil || second == first {
 		t.Fatal("the second switch is not counted on its own")
 	}
-	sc.share(bcc, "11", "bcc-1")
+	sc.Share(bcc, "11", "bcc-1")
 	sc.refused(bcc, "11", `[23,"Low difficulty share",null]`)
-	sc.share(btc, "12", "btc-1")
-	sc.answered(btc, "12")
-	sc.share(bch, "13", "bch-1")
-	sc.answered(bch, "13")
+	sc.Share(btc, "12", "btc-1")
+	sc.Answered(btc, "12")
+	sc.Share(bch, "13", "bch-1")
+	sc.Answered(bch, "13")
 	if late := second.lateOf(); late != [lateEnds]uint64{lateFormerAccepted: 1, lateFormerRefused: 1} {
 		t.Errorf("late shares of the second: %v", late)
 	}
@@ -164,7 +164,7 @@ func TestOverlappingSwitches(t *testing.T) {
 		t.Errorf("late shares of the first: %v", late)
 	}
 	// The last miner's leaving ends it too, and so does a coin without a pool.
-	sc.miner.Close()
+	sc.Miner.Close()
 	e = sc.sw.switchEvent(t, "bcc", "bch", "then the last miner left")
 	if !strings.Contains(e.Detail, "1 accepted by the former pool, 1 refused by the former pool") {
 		t.Errorf("the event says %q", e.Detail)
@@ -177,8 +177,8 @@ func TestCostOfASlowSwitch(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.sw.setSpan(10 * time.Millisecond)
 	sc.sw.coins.set("alice", "bcc")
-	next := sc.pools["bcc"].Next() // which does not answer for a while
-	sc.share(btc, "10", "btc-1")
+	next := sc.Pools["bcc"].Next() // which does not answer for a while
+	sc.Share(btc, "10", "btc-1")
 	sc.refused(btc, "10", `[21,"Job not found",null]`)
 	r := sc.costing()
 	eventually(t, "the minute is over", func() bool {
@@ -190,7 +190,7 @@ func TestCostOfASlowSwitch(t *testing.T) {
 		t.Error("the cost was told before the miner has moved")
 	}
 	_ = next
-	sc.miner.Close()
+	sc.Miner.Close()
 	sc.sw.switchEvent(t, "btc", "bcc", "0 miners moved, then the last miner left; no late shares; refused work: ")
 }
 

@@ -3,9 +3,10 @@ package main
 import "github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 
 const (
-	rawAuthorize = testkit.RawAuthorize
-	rawSubscribe = testkit.RawSubscribe
-	testWait     = testkit.Wait
+	difficultyLine = testkit.DifficultyLine
+	rawAuthorize   = testkit.RawAuthorize
+	rawSubscribe   = testkit.RawSubscribe
+	testWait       = testkit.Wait
 )
 
 var (
@@ -15,10 +16,15 @@ var (
 	dialFrom        = testkit.DialFrom
 	dialSubscribed  = testkit.DialSubscribed
 	eventually      = testkit.Eventually
+	goodAnswer      = testkit.GoodAnswer
 	isOpen          = testkit.IsOpen
 	jobLine         = testkit.JobLine
 	longContext     = testkit.LongContext
 	mustDo          = testkit.Must
+	ownJob          = testkit.OwnJob
+	ownPool         = testkit.OwnPool
+	ownShare        = testkit.OwnShare
+	setExtranonce   = testkit.SetExtranonce
 	shareLine       = testkit.ShareLine
 	startMiner      = testkit.StartMiner
 	startMiners     = testkit.StartMiners
@@ -30,5 +36,6 @@ var (
 	waitContext     = testkit.WaitContext
 	waitPool        = testkit.WaitPool
 	waitUntil       = testkit.WaitUntil
+	withOwnID       = testkit.WithOwnID
 	workerNames     = testkit.WorkerNames
 )

@@ -15,9 +15,12 @@ import (
 // What the pages promise to operators and protocols fix, as seen from outside.
 const (
 	runtimeFile            = "runtime.json"
+	sizesFile              = "extranonce-sizes.json"
 	upgradeContextVariable = "STRATUM_SWITCHER_PREFLIGHT"
 
 	fileWait             = 3 * time.Second  // a file system may be silent for so long
+	askWait              = 2 * time.Second  // for a pool that is asked for its extranonce2 size
+	difficultyGrace      = time.Second      // a pool may take so long to set the difficulty
 	coinFileLook         = 2 * time.Second  // between two looks at the coin file
 	zkComplaintEvery     = time.Minute      // lines of one kind about ZooKeeper
 	poolHandshakeTimeout = 10 * time.Second // of one try

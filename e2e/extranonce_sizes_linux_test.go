@@ -1,6 +1,6 @@
-//go:build linux && e2e && !portable_relay
+//go:build linux && e2e
 
-package main
+package e2e
 
 import (
 	"os"
@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
@@ -17,17 +16,17 @@ import (
 // that is connected keeps what it was given.
 func TestExtranonceSizesAreKept(t *testing.T) {
 	t.Parallel()
-	pool, other := ownPool(t, "own", 4, 12), ownPool(t, "other", 4, 8)
+	pool, other := testkit.OwnPool(t, "own", 4, 12), testkit.OwnPool(t, "other", 4, 8)
 	c := daemontest.FileConfig(pool)
 	c.PoolsPick(pool)
 	p := daemontest.Start(t, c, map[string]string{"*": "own"})
-	wantSize(t, p.Addr, 8)
+	testkit.WantExtranonce2Size(t, p.Addr, 8)
 	miners := testkit.StartMiners(t, p.Addr, "alice", 1)
 	if n := pool.Stats().ConnectionsTotal; n != 2 {
 		t.Errorf("%d connections, want one that asks and one that mines", n)
 	}
 	p.GoodUpgrade()
-	wantSize(t, p.Addr, 8)
+	testkit.WantExtranonce2Size(t, p.Addr, 8)
 	if n := pool.Stats().ConnectionsTotal; n != 2 {
 		t.Errorf("%d connections after the upgrade", n)
 	}
@@ -38,7 +37,7 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 	c.PoolsPick(pool, other)
 	p.WriteConfig(c)
 	p.GoodUpgrade()
-	wantSize(t, p.Addr, 4)
+	testkit.WantExtranonce2Size(t, p.Addr, 4)
 	if mine, asked := pool.Stats().ConnectionsTotal, other.Stats().ConnectionsTotal; mine != 2 || asked != 1 {
 		t.Errorf("%d and %d connections", mine, asked)
 	}
@@ -46,7 +45,10 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 	for _, m := range miners {
 		testkit.CheckMiner(t, m)
 	}
-	testkit.WaitUntil(t, "the file is written", func() bool { return len(readSizes(filepath.Join(p.Dir, sizesFile))) == 2 })
+	testkit.WaitUntil(t, "the file is written", func() bool {
+		var sizes map[string]int
+		return readJSON(filepath.Join(p.Dir, sizesFile), &sizes) == nil && len(sizes) == 2
+	})
 	p.Kill()
 	testkit.CheckPool(t, pool)
 	testkit.CheckPool(t, other)
@@ -57,7 +59,7 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 	next := daemontest.New(t, p.Dir)
 	began := time.Now()
 	next.Start("-logtostderr")
-	wantSize(t, next.Addr, 4)
+	testkit.WantExtranonce2Size(t, next.Addr, 4)
 	if took := time.Since(began); took > askWait {
 		t.Errorf("waited for %v", took)
 	}
@@ -67,7 +69,7 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 // anything else to fail.
 func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
 	t.Parallel()
-	pool := ownPool(t, "own", 4, 8)
+	pool := testkit.OwnPool(t, "own", 4, 8)
 	c := daemontest.FileConfig(pool)
 	c.PoolsPick(pool)
 	p := daemontest.New(t, t.TempDir())
@@ -78,29 +80,21 @@ func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
 	p.Start("-logtostderr")
 	p.WaitLog("extranonce2 sizes of the last run are not known")
 	p.WaitLog("extranonce2 sizes are not kept for the next start")
-	wantSize(t, p.Addr, 4)
+	testkit.WantExtranonce2Size(t, p.Addr, 4)
 }
 
 // An upgrade within the second that a pool has to tell its difficulty.
 func TestUpgradeDefaultDifficulty(t *testing.T) {
 	t.Parallel()
-	sc := &scene{t: t, pools: make(map[string]*testkit.ScriptedPool)}
-	c := daemontest.FileConfig()
-	for _, name := range []string{"btc", "bcc"} {
-		sc.pools[name] = testkit.StartScriptedPool(t)
-		c.StratumServerMap[name] = daemontest.PoolConfig{URL: sc.pools[name].Addr(), UserSuffix: name}
-	}
-	p := daemontest.Start(t, c, map[string]string{"alice": "btc"})
-	sc.miner = stratumtest.DialRaw(t, p.Addr)
-	sc.begin("btc")
+	sc, p, _ := startScene(t, 5, "btc", "bcc")
 	p.SetCoins(map[string]string{"alice": "bcc"})
-	link := sc.accept("bcc")
+	link := sc.Accept("bcc")
 	link.SendLine(testkit.JobLine("bcc-1", true))
-	sc.miner.ExpectLine(testkit.JobLine("bcc-1", true))
+	sc.Miner.ExpectLine(testkit.JobLine("bcc-1", true))
 	p.GoodUpgrade()
-	sc.miner.ExpectLine(difficultyLine)
+	sc.Miner.ExpectLine(testkit.DifficultyLine)
 	p.GoodUpgrade()
-	sc.miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
-	sc.share(link, "7", "bcc-1")
-	sc.answered(link, "7")
+	sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+	sc.Share(link, "7", "bcc-1")
+	sc.Answered(link, "7")
 }

@@ -1,6 +1,6 @@
-//go:build linux && e2e && !portable_relay
+//go:build linux && e2e
 
-package main
+package e2e
 
 import (
 	"fmt"
@@ -20,14 +20,14 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 	for _, kinds := range []string{"both kinds", "pool only"} {
 		t.Run(kinds, func(t *testing.T) {
 			t.Parallel()
-			one, two := ownPool(t, "one", 4, 8), ownPool(t, "two", 7, 8)
+			one, two := testkit.OwnPool(t, "one", 4, 8), testkit.OwnPool(t, "two", 7, 8)
 			pools := []*stratumtest.Pool{one, two}
 			sizes := []int{4, 6, 5, 8}
 			if kinds == "both kinds" {
 				pools = append(pools, testkit.StartPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000}))
 				sizes = []int{8, 9, 8, 10}
 			}
-			small := ownPool(t, "small", 3, 3)
+			small := testkit.OwnPool(t, "small", 3, 3)
 			pools = append(pools, small)
 			c := daemontest.FileConfig(pools...)
 			c.PoolsPick(one, two, small)
@@ -92,27 +92,27 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 	}
 }
 
-// startOwnProcess is startOwnScene with the daemon as a process, and a second
-// pool to go to.
-func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *ownScene, second *testkit.ScriptedPool) {
+// startOwnProcess runs the daemon with a pool that picks the extranonce, where the
+// miner is, and a second one to go to.
+func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *testkit.OwnScene, second *testkit.ScriptedPool) {
 	t.Helper()
-	s = &ownScene{t: t, scripted: testkit.StartScriptedPool(t)}
+	s = &testkit.OwnScene{T: t, Scripted: testkit.StartScriptedPool(t)}
 	second = testkit.StartScriptedPool(t)
 	c := daemontest.FileConfig()
 	c.ExtraNonce2Size = 3 // so that the pools are not asked
 	c.StratumServerMap = map[string]daemontest.PoolConfig{
-		"own":    {URL: s.scripted.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool},
-		"second": {URL: second.Addr(), UserSuffix: "second", ExtraNonce: extranonceOfPool, Worker: "{account}+{miner}", Password: "p"},
+		"own":    {URL: s.Scripted.Addr(), UserSuffix: "own", ExtraNonce: "pool"},
+		"second": {URL: second.Addr(), UserSuffix: "second", ExtraNonce: "pool", Worker: "{account}+{miner}", Password: "p"},
 	}
 	p = daemontest.Start(t, c, map[string]string{"alice": "own"})
-	s.miner = stratumtest.DialRaw(t, p.Addr)
-	s.miner.SendLine(testkit.RawSubscribe)
-	s.miner.Line(testkit.LongWait)
-	s.miner.SendLine(testkit.RawAuthorize)
-	s.pool = s.scripted.Next()
-	s.handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
-	s.miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	s.miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	s.Miner = stratumtest.DialRaw(t, p.Addr)
+	s.Miner.SendLine(testkit.RawSubscribe)
+	s.Miner.Line(testkit.LongWait)
+	s.Miner.SendLine(testkit.RawAuthorize)
+	s.Pool = s.Scripted.Next()
+	s.Handshake("aaaaaaaa", 4, nil, []string{testkit.OwnJob("a", "01", "02", true)})
+	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+	s.Miner.ExpectLine(testkit.OwnJob("a", "01aaaaaaaa", "02", true))
 	return p, s, second
 }
 
@@ -122,52 +122,52 @@ func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *ownScene, second *t
 func TestUpgradeMidRotation(t *testing.T) {
 	t.Parallel()
 	p, s, second := startOwnProcess(t)
-	s.pool.SendLine(setExtranonce("bb", 6))
-	s.share(3, "a", "80aabbcc")
+	s.Pool.SendLine(testkit.SetExtranonce("bb", 6))
+	s.Share(3, "a", "80aabbcc")
 	p.GoodUpgrade()
-	s.share(4, "a", "80aabbcc")
-	s.pool.Send(ownJob("b", "01", "02", false)[:40]) // and half a job
+	s.Share(4, "a", "80aabbcc")
+	s.Pool.Send(testkit.OwnJob("b", "01", "02", false)[:40]) // and half a job
 	time.Sleep(20 * time.Millisecond)
 	p.GoodUpgrade()
-	s.pool.SendLine(ownJob("b", "01", "02", false)[40:])
-	s.miner.ExpectLine(ownJob("b", "01bb0000", "02", false))
-	s.share(5, "b", "000080aabbcc")
+	s.Pool.SendLine(testkit.OwnJob("b", "01", "02", false)[40:])
+	s.Miner.ExpectLine(testkit.OwnJob("b", "01bb0000", "02", false))
+	s.Share(5, "b", "000080aabbcc")
 	p.GoodUpgrade()
-	s.share(6, "a", "80aabbcc")
-	s.pool.SendLine(setExtranonce("cc", 5))
-	s.pool.SendLine(ownJob("c", "01", "02", false))
-	s.miner.ExpectLine(ownJob("c", "01cc00", "02", false))
+	s.Share(6, "a", "80aabbcc")
+	s.Pool.SendLine(testkit.SetExtranonce("cc", 5))
+	s.Pool.SendLine(testkit.OwnJob("c", "01", "02", false))
+	s.Miner.ExpectLine(testkit.OwnJob("c", "01cc00", "02", false))
 	p.GoodUpgrade()
-	s.share(7, "a", "80aabbcc")
-	s.share(8, "b", "000080aabbcc")
-	s.share(9, "c", "0080aabbcc")
+	s.Share(7, "a", "80aabbcc")
+	s.Share(8, "b", "000080aabbcc")
+	s.Share(9, "c", "0080aabbcc")
 
 	// Half a share, then the rest; and one whose answer is owed over a switch.
-	line := ownShare(10, "c", "aabbcc") + "\n"
-	s.miner.Send(line[:50])
+	line := testkit.OwnShare(10, "c", "aabbcc") + "\n"
+	s.Miner.Send(line[:50])
 	time.Sleep(20 * time.Millisecond)
 	p.GoodUpgrade()
-	s.miner.Send(line[50:])
-	s.pool.ExpectLine(ownShare(10, "c", "0080aabbcc"))
+	s.Miner.Send(line[50:])
+	s.Pool.ExpectLine(testkit.OwnShare(10, "c", "0080aabbcc"))
 	p.SetCoins(map[string]string{"alice": "second"})
 	to := second.Next()
 	to.ExpectMethod("mining.subscribe")
 	to.SendLine(`{"id":2147400000,"result":[[],"dd",4],"error":null}`)
 	to.ExpectLine(`{"id":2147400001,"method":"mining.authorize","params":["alice+1","p"]}`)
-	to.Send(`{"id":2147400001,"result":true,"error":null}` + "\n" + ownJob("x", "01", "02", false) + "\n")
-	s.miner.ExpectLine(ownJob("x", "01dd", "02", true))
+	to.Send(`{"id":2147400001,"result":true,"error":null}` + "\n" + testkit.OwnJob("x", "01", "02", false) + "\n")
+	s.Miner.ExpectLine(testkit.OwnJob("x", "01dd", "02", true))
 	p.GoodUpgrade()
-	s.miner.SendLine(ownShare(11, "b", "aabbcc"))
-	s.pool.ExpectLine(ownShare(11, "b", "000080aabbcc"))
+	s.Miner.SendLine(testkit.OwnShare(11, "b", "aabbcc"))
+	s.Pool.ExpectLine(testkit.OwnShare(11, "b", "000080aabbcc"))
 	p.GoodUpgrade()
-	s.pool.SendLine(goodAnswer("10"))
-	s.miner.ExpectLine(goodAnswer("10"))
-	s.miner.SendLine(ownShare(12, "x", "aabbcc"))
+	s.Pool.SendLine(testkit.GoodAnswer("10"))
+	s.Miner.ExpectLine(testkit.GoodAnswer("10"))
+	s.Miner.SendLine(testkit.OwnShare(12, "x", "aabbcc"))
 	to.ExpectLine(`{"id":12,"method":"mining.submit","params":["alice+1","x","80aabbcc","5f000000","00000000"]}`)
-	s.pool.SendLine(goodAnswer("11"))
-	s.miner.ExpectLine(goodAnswer("11"))
-	to.SendLine(goodAnswer("12"))
-	s.miner.ExpectLine(goodAnswer("12"))
+	s.Pool.SendLine(testkit.GoodAnswer("11"))
+	s.Miner.ExpectLine(testkit.GoodAnswer("11"))
+	to.SendLine(testkit.GoodAnswer("12"))
+	s.Miner.ExpectLine(testkit.GoodAnswer("12"))
 }
 
 // A link's rules outlast what the configuration says of its coin, over as many
@@ -187,21 +187,21 @@ func TestUpgradeFormerOwnPool(t *testing.T) {
 		p.WriteConfig(c)
 		p.GoodUpgrade()
 		line := fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":["al ice.1","a","aabbcc","5f000000","00000000"]}`, i)
-		s.miner.SendLine(line)
-		s.pool.ExpectLine(strings.Replace(line, "aabbcc", "80aabbcc", 1))
+		s.Miner.SendLine(line)
+		s.Pool.ExpectLine(strings.Replace(line, "aabbcc", "80aabbcc", 1))
 	}
 	// It still may pick another one.
-	s.pool.SendLine(setExtranonce("bb", 4))
-	s.pool.SendLine(ownJob("b", "01", "02", true))
-	s.miner.ExpectLine(ownJob("b", "01bb", "02", true))
-	s.share(20, "b", "80aabbcc")
+	s.Pool.SendLine(testkit.SetExtranonce("bb", 4))
+	s.Pool.SendLine(testkit.OwnJob("b", "01", "02", true))
+	s.Miner.ExpectLine(testkit.OwnJob("b", "01bb", "02", true))
+	s.Share(20, "b", "80aabbcc")
 }
 
 // With a session coin added to pool coins, miners keep their one byte, and
 // those that come get the session ID.
 func TestUpgradeToSessionPools(t *testing.T) {
 	t.Parallel()
-	own := ownPool(t, "own", 4, 8)
+	own := testkit.OwnPool(t, "own", 4, 8)
 	session := testkit.StartPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
 	c := daemontest.FileConfig(own)
 	c.PoolsPick(own)

@@ -1,0 +1,78 @@
+package testkit
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// OwnPool is a pool that picks its miners' extranonce, with an extranonce1 of
+// length bytes and an extranonce2 of size.
+func OwnPool(t testing.TB, name string, length, size int) *stratumtest.Pool {
+	t.Helper()
+	return StartPool(t, stratumtest.PoolOptions{
+		Name: name, ShareBits: 3, VersionMask: 0x1fffe000, Own: &stratumtest.OwnExtranonce{Len: length, Size: size},
+	})
+}
+
+// OwnScene is one raw miner at a scripted pool that picks the extranonce.
+type OwnScene struct {
+	T           testing.TB
+	Miner, Pool *stratumtest.Raw
+	Scripted    *ScriptedPool
+}
+
+// OwnJob is a job with its coinbase parts.
+func OwnJob(id, coinb1, coinb2 string, clean bool) string {
+	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","%s","%s",[],"20000000","1d00ffff","5f000000",%v]}`, id, coinb1, coinb2, clean)
+}
+
+func OwnShare(id int, job, extranonce2 string) string {
+	return fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":["alice.1","%s","%s","5f000000","00000000"]}`, id, job, extranonce2)
+}
+
+func SetExtranonce(p string, size int) string {
+	return fmt.Sprintf(`{"id":null,"method":"mining.set_extranonce","params":["%s",%d]}`, p, size)
+}
+
+// Handshake answers subscribe and authorize, with lines between and after.
+func (s *OwnScene) Handshake(p string, size int, between, after []string) {
+	s.T.Helper()
+	subscribe := s.Pool.Line(stratumtest.Patience)
+	if WithOwnID(subscribe, 0) != WithOwnID(`{"id":0,"method":"mining.subscribe","params":["raw/1.0"]}`, 0) {
+		s.T.Errorf("pool got %s", subscribe)
+	}
+	s.Pool.SendLine(fmt.Sprintf(`{"id":%s,"result":[[["mining.notify","x"]],"%s",%d],"error":null}`, stratum.LineID([]byte(subscribe)), p, size))
+	authorize := s.Pool.ExpectMethod("mining.authorize")
+	for _, line := range between {
+		s.Pool.SendLine(line)
+	}
+	s.Pool.SendLine(GoodAnswer(string(stratum.LineID([]byte(authorize)))))
+	for _, line := range after {
+		s.Pool.SendLine(line)
+	}
+}
+
+// Share has the miner send one, and the pool get it with another extranonce2.
+func (s *OwnScene) Share(id int, job, want string) {
+	s.T.Helper()
+	s.Miner.SendLine(OwnShare(id, job, "aabbcc"))
+	s.Pool.ExpectLine(OwnShare(id, job, want))
+	s.Pool.SendLine(GoodAnswer(fmt.Sprint(id)))
+	s.Miner.ExpectLine(GoodAnswer(fmt.Sprint(id)))
+}
+
+// WantExtranonce2Size wants that a new miner is given a size, and one byte of its own.
+func WantExtranonce2Size(t testing.TB, addr string, size int) {
+	t.Helper()
+	r := stratumtest.DialRaw(t, addr)
+	defer r.Close()
+	r.SendLine(RawSubscribe)
+	line := r.Line(stratumtest.Patience)
+	if !strings.HasSuffix(line, fmt.Sprintf(`],%q,%d],"error":null}`, line[strings.Index(line, `mining.notify","`)+16:][:2], size)) {
+		t.Errorf("want size %d: %s", size, line)
+	}
+}

@@ -1,0 +1,123 @@
+package testkit
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+)
+
+// Scene is one raw miner, alice.1, and scripted pools, so that a test has each
+// line in its hands.
+type Scene struct {
+	T     testing.TB
+	Pools map[string]*ScriptedPool
+	Miner *stratumtest.Raw
+}
+
+// NewScene starts pools of these names. The miner is to be connected later.
+func NewScene(t testing.TB, pools ...string) *Scene {
+	t.Helper()
+	sc := &Scene{T: t, Pools: make(map[string]*ScriptedPool)}
+	for _, name := range pools {
+		sc.Pools[name] = StartScriptedPool(t)
+	}
+	return sc
+}
+
+// Begin does the miner's handshake at the pool, which gives the job NAME-1.
+func (sc *Scene) Begin(pool string) *stratumtest.Raw {
+	sc.T.Helper()
+	sc.Miner.SendLine(RawSubscribe)
+	sc.Miner.Line(stratumtest.Patience)
+	sc.Miner.SendLine(RawAuthorize)
+	link := sc.Serve(pool, pool+"-1")
+	sc.Miner.ExpectLine(GoodAnswer("2"))
+	sc.ExpectWork(pool + "-1")
+	return link
+}
+
+func GoodAnswer(id string) string { return fmt.Sprintf(`{"id":%s,"result":true,"error":null}`, id) }
+
+const DifficultyLine = `{"id":null,"method":"mining.set_difficulty","params":[1]}`
+
+// WithOwnID gives a line that is sent to a pool, or answers such a one, the n-th
+// own id of its link.
+func WithOwnID(line string, n int) string {
+	return regexp.MustCompile(`"id":\d+`).ReplaceAllString(line, fmt.Sprintf(`"id":%d`, stratum.FirstOwnID+n))
+}
+
+// Accept takes the next connection to the pool and answers its handshake, but
+// sends no work.
+func (sc *Scene) Accept(name string) *stratumtest.Raw {
+	sc.T.Helper()
+	r := sc.Pools[name].Next()
+	var subscribe struct{ Params []any }
+	if err := json.Unmarshal([]byte(r.Line(stratumtest.Patience)), &subscribe); err != nil || len(subscribe.Params) < 2 {
+		sc.T.Fatalf("subscribe: %v %v", subscribe, err)
+	}
+	r.ExpectMethod("mining.authorize")
+	x := subscribe.Params[1]
+	r.SendLine(fmt.Sprintf(`{"id":2147400000,"result":[[["mining.set_difficulty","%v"],["mining.notify","%v"]],"%v",8],"error":null}`, x, x, x))
+	r.SendLine(GoodAnswer("2147400001"))
+	return r
+}
+
+// Serve is Accept and the first job.
+func (sc *Scene) Serve(name, job string) *stratumtest.Raw {
+	sc.T.Helper()
+	r := sc.Accept(name)
+	r.SendLine(DifficultyLine)
+	r.SendLine(JobLine(job, true))
+	return r
+}
+
+func (sc *Scene) ExpectWork(job string) {
+	sc.T.Helper()
+	sc.Miner.ExpectLine(DifficultyLine)
+	sc.Miner.ExpectLine(JobLine(job, true))
+}
+
+// Share sends one and wants it to come to the link.
+func (sc *Scene) Share(link *stratumtest.Raw, id, job string) {
+	sc.T.Helper()
+	sc.ShareAs(link, id, job, job)
+}
+
+// ShareAs is Share for a job that the miner knows by another ID than the pool.
+func (sc *Scene) ShareAs(link *stratumtest.Raw, id, told, own string) {
+	sc.T.Helper()
+	sc.Miner.SendLine(ShareLine(id, told))
+	link.ExpectLine(ShareLine(id, own))
+}
+
+// Answered has the link accept a request, and wants the miner to hear of it.
+func (sc *Scene) Answered(link *stratumtest.Raw, id string) {
+	sc.T.Helper()
+	link.SendLine(GoodAnswer(id))
+	sc.Miner.ExpectLine(GoodAnswer(id))
+}
+
+// VisitTwice moves the miner from btc to bcc, back, and on to bsv, with shares
+// for jobs of all links. between is called after each move.
+func (sc *Scene) VisitTwice(move func(name, job string) *stratumtest.Raw, between func()) {
+	sc.T.Helper()
+	bcc := move("bcc", "bcc-1")
+	between()
+	btc := move("btc", "btc-2")
+	between()
+	sc.Share(btc, "10", "btc-1")
+	sc.Share(bcc, "11", "bcc-1")
+	bsv := move("bsv", "bsv-1")
+	between()
+	sc.Share(btc, "12", "btc-1")
+	sc.Share(btc, "13", "btc-2")
+	sc.Share(bcc, "14", "bcc-1")
+	sc.Share(bsv, "15", "bsv-1")
+	for id, link := range map[string]*stratumtest.Raw{"10": btc, "11": bcc, "12": btc, "13": btc, "14": bcc, "15": bsv} {
+		sc.Answered(link, id)
+	}
+}
