@@ -161,3 +161,26 @@ func TestUnansweredRequests(t *testing.T) {
 	btc.ExpectClosed() // though none of the others was answered
 	sc.Share(bcc, "4", "bcc-1")
 }
+
+// A refusal in which the pool repeats the request is a refusal. A job with a result
+// is a job.
+func TestDecoratedRefusalsAndJobs(t *testing.T) {
+	t.Parallel()
+	sc, btc := startScene(t, "bitcoin", nil, "btc")
+	sc.share(btc, "7", "btc-1")
+	btc.SendLine(`{"id":7,"method":"mining.submit","params":["alice.1","btc-1","00","00","00"],"result":null,"error":[21,"Job not found",null]}`)
+	sc.miner.ExpectLine(`{"id":7,"result":null,"error":[21,"Job not found",null]}`)
+	if p := sc.sw.pools["btc"].totals(); p.RefusedShares() != 1 {
+		t.Errorf("%d refused", p.RefusedShares())
+	}
+	for _, line := range []string{
+		strings.Replace(jobLine("btc-2", true), `"id":null`, `"id":1,"result":true,"error":null`, 1),
+		`{"id":2,"method":"mining.set_difficulty","params":[8],"result":true,"error":null}`,
+		`{"id":3,"method":"client.show_message","params":["x"],"result":null,"error":null}`,
+	} {
+		btc.SendLine(line)
+		sc.miner.ExpectLine(line)
+	}
+	sc.share(btc, "8", "btc-2")
+	sc.answered(btc, "8")
+}

@@ -320,6 +320,7 @@ func (s *Session) handleConfigure(r *stratum.Request) {
 		}
 		return
 	}
+	s.configureAhead = false // lookAhead may have seen it before a pool refused the worker
 	result, e := s.configure(r, anyBits)
 	if e != nil {
 		s.answerError(r, e)

@@ -57,6 +57,9 @@ func (s *Session) configureLate(line []byte) bool {
 	if !s.configureAhead {
 		s.noteConfigure(r)
 		s.sentMask = anyBits // the pool's answer is not known, so the next mask is sent in any case
+		if k := s.preparing(); k != nil && k.socket != nil {
+			k.askConfigure()
+		}
 		return false
 	}
 	s.configureAhead = false
@@ -117,6 +120,33 @@ func (s *Session) configure(r *stratum.Request, allowed uint32) (result []byte, 
 
 // anyBits is a version mask without limits.
 const anyBits = 0xffffffff
+
+// askConfigure asks the pool for version rolling because the miner has asked for it
+// while the link is prepared.
+func (k *poolLink) askConfigure() {
+	if k.session.askedMask == 0 || k.configureID != 0 {
+		return
+	}
+	var ok bool
+	if k.configureID, ok = k.requests.Issue(); ok {
+		k.pending |= pendingConfigure
+		k.socket.Write(stratum.AppendConfigure(nil, k.configureID, k.session.askedMask))
+	}
+}
+
+// configureAnswered notes the pool's answer to a mining.configure of the miner,
+// which the miner gets too. A pool that was thought not to support version rolling
+// may support it after all.
+func (l *link) configureAnswered(line []byte) {
+	if l.rules == nil {
+		return
+	}
+	if r, err := stratum.ParseResponse(line); err == nil {
+		if rolling, _ := rollingOf(r); rolling {
+			l.rules.dropBits = false
+		}
+	}
+}
 
 // configuredLate sends the miner the version mask from a pool's answer to
 // mining.configure that came when the link was already in use.

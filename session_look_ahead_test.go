@@ -132,3 +132,86 @@ func TestSessionConfigureLate(t *testing.T) {
 	sc.Miner.SendLine(`{"id":12,"method":"mining.submit","params":["alice.1","bcc-1","00","00","00","00002000"]}`)
 	bcc.ExpectLine(`{"id":12,"method":"mining.submit","params":["alice.1","bcc-1","00","00","00","00002000"]}`)
 }
+
+const configureRequest = `{"id":9,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`
+
+// configureAnswer answers a request for version rolling that a pool has got.
+func configureAnswer(request, mask string) string {
+	return fmt.Sprintf(`{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"%s"},"error":null}`, stratum.LineID([]byte(request)), mask)
+}
+
+const rolledShare = `{"id":12,"method":"mining.submit","params":["alice.1","%s","00","00","00","00002000"]}`
+
+// A mining.configure that comes while the next link is prepared goes to that pool
+// too.
+func TestSessionConfigureWhileSwitching(t *testing.T) {
+	t.Parallel()
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.sw.coins.set("alice", "bcc")
+	bcc := sc.pools["bcc"].Next()
+	subscribe := stratum.LineID([]byte(bcc.ExpectMethod("mining.subscribe")))
+	authorize := stratum.LineID([]byte(bcc.ExpectMethod("mining.authorize")))
+	sc.miner.SendLine(configureRequest)
+	btc.ExpectLine(configureRequest)
+	answer := configureAnswer(configureRequest, "1fffe000")
+	btc.SendLine(answer)
+	sc.miner.ExpectLine(answer)
+	bcc.SendLine(configureAnswer(bcc.ExpectMethod("mining.configure"), "00ffe000"))
+	bcc.Send(joinLines(fmt.Sprintf(`{"id":%s,"result":[[],"01000080",8],"error":null}`, subscribe), goodAnswer(string(authorize)), difficultyLine, jobLine("bcc-1", true)))
+	sc.miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00ffe000"]}`)
+	sc.expectWork("bcc-1")
+	sc.miner.SendLine(fmt.Sprintf(rolledShare, "bcc-1"))
+	bcc.ExpectLine(fmt.Sprintf(rolledShare, "bcc-1"))
+}
+
+// A pool that did not answer mining.configure in time grants version rolling when
+// the miner asks again: shares then keep their version bits.
+func TestSessionConfigureAgain(t *testing.T) {
+	t.Parallel()
+	sw, pool, _ := startScripted(t, "bitcoin", nil)
+	sw.setTiming(func(tm *timing) { tm.firstJobGrace = time.Millisecond })
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(configureRequest, rawSubscribe, rawAuthorize))
+	miner.Line(stratumtest.Patience)
+	miner.Line(stratumtest.Patience)
+	btc := pool.Next()
+	btc.ExpectMethod("mining.configure")
+	subscribe := stratum.LineID([]byte(btc.ExpectMethod("mining.subscribe")))
+	authorize := stratum.LineID([]byte(btc.ExpectMethod("mining.authorize")))
+	btc.Send(joinLines(fmt.Sprintf(`{"id":%s,"result":[[],"01000080",8],"error":null}`, subscribe), goodAnswer(string(authorize)), jobLine("btc-1", true)))
+	miner.ExpectLine(goodAnswer("2"))
+	miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`)
+	miner.ExpectLine(jobLine("btc-1", true))
+	miner.SendLine(configureRequest)
+	btc.ExpectLine(configureRequest)
+	answer := configureAnswer(configureRequest, "1fffe000")
+	btc.SendLine(answer)
+	miner.ExpectLine(answer)
+	miner.SendLine(fmt.Sprintf(rolledShare, "btc-1"))
+	btc.ExpectLine(fmt.Sprintf(rolledShare, "btc-1"))
+}
+
+// A mining.configure that was seen before the pool refused the worker is answered
+// in the handshake. The pool's mask is told after the next authorization.
+func TestSessionConfigureAfterRefusal(t *testing.T) {
+	t.Parallel()
+	sw, pool, _ := startScripted(t, "bitcoin", func(c *Config) {
+		c.StratumServerMap["btc"] = StratumServerInfo{URL: c.StratumServerMap["btc"].URL, Worker: "{account}.{miner}"}
+	})
+	miner := stratumtest.DialRaw(t, sw.addr)
+	miner.Send(joinLines(rawSubscribe, rawAuthorize, configureRequest, `{"id":4,"method":"mining.authorize","params":["alice.2","x"]}`))
+	miner.Line(stratumtest.Patience)
+	serve := func(authorized string) {
+		link := pool.Next()
+		configure := link.ExpectMethod("mining.configure")
+		subscribe := stratum.LineID([]byte(link.ExpectMethod("mining.subscribe")))
+		authorize := stratum.LineID([]byte(link.ExpectMethod("mining.authorize")))
+		link.Send(joinLines(configureAnswer(configure, "00ffe000"), fmt.Sprintf(`{"id":%s,"result":[[],"01000080",8],"error":null}`, subscribe),
+			fmt.Sprintf(`{"id":%s,%s}`, authorize, authorized), jobLine("btc-1", true)))
+	}
+	serve(`"result":false,"error":null`)
+	miner.ExpectLine(`{"id":2,"result":false,"error":null}`)
+	miner.ExpectLine(configureAnswer(configureRequest, "1fffe000"))
+	serve(`"result":true,"error":null`)
+	expectLines(miner, goodAnswer("4"), `{"id":null,"method":"mining.set_version_mask","params":["00ffe000"]}`, jobLine("btc-1", true))
+}

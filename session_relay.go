@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/golang/glog"
 
@@ -86,7 +87,7 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 	id := sc.ID(line)
 	switch sc.MinerKind(line) {
 	case stratum.KindAnswer:
-		return true
+		return s.minerAnswers(line, id, flush)
 	case stratum.KindShare:
 		if s.routeShare(line) {
 			flush()
@@ -111,11 +112,34 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 		s.miner.Write(s.dialect().AppendError(nil, id, stratum.ErrTooMany, s.manager.ids.server()))
 		return false
 	}
-	s.requests.Push(s.link.tag, wire)
+	if string(sc.Method(line)) == "mining.configure" {
+		s.requests.PushMarked(s.link.tag, wire, stratum.MarkConfigure)
+	} else {
+		s.requests.Push(s.link.tag, wire)
+	}
 	if !bytes.Equal(wire, id) {
 		line = stratum.WithID(line, sc.Members[stratum.MemberID], wire)
 	}
 	s.link.socket.Write(line)
+	return false
+}
+
+// minerAnswers handles a miner's answer to a request of a pool, such as
+// client.get_version. It goes to the pool that has asked. Some pools close a
+// connection on which they get an answer that they did not ask for.
+func (s *Session) minerAnswers(line, id []byte, flush func()) (asItIs bool) {
+	if id == nil || s.link.ownRequests.TakeFromPool(id) || s.link.tag == firstTag {
+		return true
+	}
+	flush()
+	for _, d := range slices.Backward(s.drains) {
+		if d.ownRequests.TakeFromPool(id) {
+			if d.open() {
+				d.socket.Write(line)
+			}
+			break
+		}
+	}
 	return false
 }
 
@@ -342,6 +366,8 @@ func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func
 		flush()
 		s.poolSpecial(kind, line)
 		return false
+	default:
+		s.link.ownRequests.PoolAsks(sc.ID(line))
 	}
 	return true
 }

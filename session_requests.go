@@ -70,6 +70,12 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 	if at < 0 {
 		return line // the queue had no room for the request
 	}
+	switch s.requests.MarkAt(at) {
+	case stratum.MarkAuthorize:
+		line = s.consent(line, sc)
+	case stratum.MarkConfigure:
+		from.configureAnswered(line)
+	}
 	if after && s.heldBytes()+len(line) <= maxHeld {
 		s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), bytes.Clone(line)})
 		return nil
@@ -77,6 +83,18 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 	if generation, share := s.requests.Remove(at); share {
 		s.countAnswer(from, generation, line, sc)
 	}
+	return line
+}
+
+// consent returns the answer to the authorization of a further worker as the miner
+// gets it. P2Pool answers with neither an error nor a result, which not all miners
+// take for consent.
+func (s *Session) consent(line []byte, sc *stratum.ScannedLine) []byte {
+	if sc.Has(line, stratum.MemberResult) || !stratum.NoError(sc.Value(line, stratum.MemberError)) {
+		return line
+	}
+	line = s.dialect().AppendResult(nil, sc.ID(line), []byte("true"))
+	*sc = stratum.ScanPoolLine(line)
 	return line
 }
 

@@ -176,3 +176,75 @@ func TestRequestsBeyondTheLimit(t *testing.T) {
 	}
 	sc.nothing(bcc, "bcc-1")
 }
+
+// A miner's answer to a request of a pool goes to the pool that has asked, and to no
+// other.
+func TestMinerAnswersThePoolThatAsks(t *testing.T) {
+	t.Parallel()
+	ask := func(id string) string { return fmt.Sprintf(`{"id":%s,"method":"client.get_version","params":[]}`, id) }
+	answer := func(id string) string { return fmt.Sprintf(`{"id":%s,"result":"cgminer/4.11.1","error":null}`, id) }
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+	for _, id := range []string{"70", "71"} {
+		btc.SendLine(ask(id))
+		sc.miner.ExpectLine(ask(id))
+	}
+	sc.miner.SendLine(answer("70"))
+	btc.ExpectLine(answer("70"))
+	sc.miner.SendLine(`{"id":null,"result":true}`)
+	btc.ExpectLine(`{"id":null,"result":true}`)
+	bcc := sc.switchTo("bcc", "bcc-1")
+	sc.miner.SendLine(answer("71"))
+	btc.ExpectLine(answer("71"))
+	sc.miner.SendLine(answer("71"))
+	sc.nothing(bcc, "bcc-1")
+	sc.nothing(btc, "btc-1")
+	bcc.SendLine(ask(`"a"`))
+	sc.miner.ExpectLine(ask(`"a"`))
+	sc.miner.SendLine(answer(`"a"`))
+	bcc.ExpectLine(answer(`"a"`))
+}
+
+// A pool may ask before its link is ready, and the miner may answer after the pool
+// was lost.
+func TestMinerAnswersALostPool(t *testing.T) {
+	t.Parallel()
+	const ask, answer = `{"id":7,"method":"client.get_version","params":[]}`, `{"id":7,"result":"x","error":null}`
+	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc")
+	sc.sw.setTiming(impatient)
+	sc.sw.coins.set("alice", "bcc")
+	bcc := sc.accept("bcc")
+	bcc.Send(joinLines(ask, jobLine("bcc-1", true)))
+	sc.miner.ExpectLine(ask)
+	sc.miner.ExpectLine(jobLine("bcc-1", true))
+	sc.miner.SendLine(answer)
+	bcc.ExpectLine(answer)
+	bcc.SendLine(ask)
+	sc.miner.ExpectLine(ask)
+	bcc.Close()
+	bcc = sc.serve("bcc", "bcc-2")
+	sc.expectWork("bcc-2")
+	sc.miner.SendLine(answer)
+	sc.nothing(bcc, "bcc-2")
+}
+
+// P2Pool's answer to the authorization of a further worker means consent.
+func TestFurtherWorkerConsent(t *testing.T) {
+	t.Parallel()
+	sc, btc := startScene(t, "bitcoin", nil, "btc")
+	for answer, want := range map[string]string{
+		`{"error": null, "jsonrpc": "2.0", "id": 5, "result": null}`: goodAnswer("5"),
+		`{"id":"5","error":false}`:                                   goodAnswer("5"),
+		`{"id":5,"result":null,"error":[24,"no",null]}`:              `{"id":5,"result":null,"error":[24,"no",null]}`,
+		`{"id":5,"result":false,"error":null}`:                       `{"id":5,"result":false,"error":null}`,
+	} {
+		authorize := `{"id":5,"method":"mining.authorize","params":["alice.2","x"]}`
+		sc.miner.SendLine(authorize)
+		btc.ExpectLine(authorize)
+		btc.SendLine(answer)
+		sc.miner.ExpectLine(want)
+	}
+	// Null is no consent to a share.
+	sc.share(btc, "6", "btc-1")
+	btc.SendLine(`{"id":6,"result":null,"error":null}`)
+	sc.miner.ExpectLine(`{"id":6,"result":null,"error":null}`)
+}

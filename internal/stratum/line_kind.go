@@ -49,13 +49,20 @@ func (sc *ScannedLine) PoolKind(line []byte) Kind {
 }
 
 // IsDecorated reports whether a line is an answer although it has a method. Some
-// pools repeat the request in their answer.
+// pools repeat the request in their answer. Others put a result into their jobs;
+// nobody requests these, so they are no answers.
 func (sc *ScannedLine) IsDecorated(line []byte) bool {
 	if sc.Members[MemberMethod].End == 0 || sc.ID(line) == nil {
 		return false
 	}
-	return sc.Has(line, MemberResult) ||
-		sc.Members[MemberParams].End == 0 && (sc.Members[MemberResult].End > 0 || sc.Members[MemberError].End > 0)
+	if sc.Members[MemberParams].End == 0 {
+		return sc.Members[MemberResult].End > 0 || sc.Members[MemberError].End > 0
+	}
+	switch string(sc.Method(line)) {
+	case "mining.notify", "mining.set_difficulty", "mining.set_target", "mining.set_version_mask", "mining.set_extranonce":
+		return false
+	}
+	return sc.Has(line, MemberResult) || sc.Has(line, MemberError) && !NoError(sc.Value(line, MemberError))
 }
 
 func MinerLineKind(line []byte) Kind {

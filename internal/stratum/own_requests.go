@@ -27,7 +27,8 @@ const (
 )
 
 // OwnRequests holds the unanswered requests of a link that have one of the
-// switcher's ids. Each id is used once on a link. The zero value has none and
+// switcher's ids. Each id is used once on a link. It also holds the pool's
+// requests that the miner may answer. The zero value has none and
 // issues ids from FirstOwnID on. It takes 16 bytes while nothing is unanswered.
 type OwnRequests struct {
 	pending *[]OwnRequest // nil: none
@@ -51,6 +52,46 @@ type OwnRequest struct {
 	Capabilities bool `json:",omitempty"`
 	// Configure means that the answer says which version bits may be rolled.
 	Configure bool `json:",omitempty"`
+
+	// FromPool is the id of a request that the pool has sent to the miner. ID is 0
+	// then.
+	FromPool []byte `json:",omitempty"`
+}
+
+// maxFromPool bounds how many requests of a pool are kept until the miner answers
+// them. Most miners answer few of them or none.
+const maxFromPool = 8
+
+// PoolAsks records a request that the pool has sent to the miner. Beyond
+// maxFromPool, the oldest one is forgotten.
+func (o *OwnRequests) PoolAsks(id []byte) {
+	if len(id) == 0 || len(id) > MaxRequestID {
+		return
+	}
+	n, oldest := 0, -1
+	for i, r := range o.list() {
+		if r.FromPool != nil {
+			if n++; oldest < 0 {
+				oldest = i
+			}
+		}
+	}
+	if n == maxFromPool {
+		o.remove(oldest)
+	}
+	o.expect(OwnRequest{FromPool: bytes.Clone(id)})
+}
+
+// TakeFromPool removes the pool's request that a miner's answer with this id is
+// for. It reports false if there is none.
+func (o *OwnRequests) TakeFromPool(id []byte) bool {
+	for i, r := range o.list() {
+		if r.FromPool != nil && SameID(r.FromPool, id) {
+			o.remove(i)
+			return true
+		}
+	}
+	return false
 }
 
 func NewOwnRequests() OwnRequests { return OwnRequests{next: FirstOwnID} }
@@ -145,16 +186,20 @@ func (o *OwnRequests) Take(raw []byte) (r OwnRequest, ok bool) {
 	if at < 0 {
 		return OwnRequest{}, false
 	}
-	list := *o.pending
-	if r = list[at]; r.Alias != nil {
+	if r = (*o.pending)[at]; r.Alias != nil {
 		o.aliases--
 	}
-	if len(list) == 1 {
+	o.remove(at)
+	return r, true
+}
+
+// remove removes the request at index at of the list.
+func (o *OwnRequests) remove(at int) {
+	if list := *o.pending; len(list) == 1 {
 		o.pending = nil
 	} else {
 		*o.pending = slices.Delete(list, at, at+1)
 	}
-	return r, true
 }
 
 // Find returns the index of the request whose id has the value of raw, or -1.

@@ -27,6 +27,28 @@ const requestHead = 3
 // shareBit is set in the length of an id if the request is a share.
 const shareBit = 0x80
 
+// RequestMark says what the answer to a request that is not a share means. It is
+// stored in place of a generation.
+type RequestMark uint8
+
+const (
+	MarkAuthorize RequestMark = iota + 1 // of a further worker
+	MarkConfigure
+)
+
+// PushMarked is Push for a request with a mark.
+func (q *RequestQueue) PushMarked(tag LinkTag, id []byte, mark RequestMark) {
+	q.add(tag, id, 0, hashrate.Generation(mark))
+}
+
+// MarkAt returns the mark of the request at position at, or 0 if it has none.
+func (q *RequestQueue) MarkAt(at int) RequestMark {
+	if q.b[at+1]&shareBit != 0 {
+		return 0
+	}
+	return RequestMark(q.b[at+2])
+}
+
 // Push adds a request. If there is no room, the oldest requests other than
 // shares are dropped, because some pools never answer them.
 func (q *RequestQueue) Push(tag LinkTag, id []byte) { q.add(tag, id, 0, 0) }
@@ -138,6 +160,7 @@ func (q *RequestQueue) At(i int) (tag LinkTag, id []byte, next int) {
 func (q *RequestQueue) ClearShare(at int) (generation hashrate.Generation, share bool) {
 	share, generation = q.b[at+1]&shareBit != 0, hashrate.Generation(q.b[at+2])
 	q.b[at+1] &^= shareBit
+	q.b[at+2] = 0
 	return generation, share
 }
 

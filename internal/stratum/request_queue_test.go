@@ -145,3 +145,50 @@ func TestLineID(t *testing.T) {
 		}
 	}
 }
+
+// Marks are kept over an upgrade. A share has none, also when it is cleared.
+func TestRequestQueueMarks(t *testing.T) {
+	var q RequestQueue
+	q.PushMarked(1, []byte("1"), MarkConfigure)
+	q.PushShare(1, []byte("2"), 2)
+	q.Push(1, []byte("3"))
+	q.PushMarked(1, []byte("4"), MarkAuthorize)
+	q = NewRequestQueue(q.State())
+	at, _ := q.Find(1, []byte("2"))
+	for range 2 {
+		var marks []RequestMark
+		for i := 0; i < q.Size(); {
+			marks = append(marks, q.MarkAt(i))
+			_, _, i = q.At(i)
+		}
+		if want := []RequestMark{MarkConfigure, 0, 0, MarkAuthorize}; !slices.Equal(marks, want) {
+			t.Errorf("marks %v, want %v", marks, want)
+		}
+		q.ClearShare(at)
+	}
+}
+
+// The requests of a pool are bounded, kept over an upgrade, and no requests of the
+// switcher.
+func TestOwnRequestsFromPool(t *testing.T) {
+	o := NewOwnRequests()
+	for i := range maxFromPool + 2 {
+		o.PoolAsks(fmt.Append(nil, i))
+	}
+	own, _ := o.Issue()
+	o.Expect(own)
+	o.PoolAsks(nil)
+	o.PoolAsks(bytes.Repeat([]byte("1"), MaxRequestID+1))
+	o = o.State().Requests()
+	for i, want := range []bool{false, false, true, true} {
+		if got := o.TakeFromPool(fmt.Append(nil, i)); got != want {
+			t.Errorf("%d: %t", i, got)
+		}
+	}
+	if o.TakeFromPool([]byte("3")) || !o.TakeFromPool([]byte(`"9"`)) || o.TakeFromPool(OwnIDText(own)) || o.Has([]byte("0")) || o.Has([]byte("4")) {
+		t.Error("another request was found")
+	}
+	if _, ok := o.Take(OwnIDText(own)); !ok {
+		t.Error("the switcher's own request is lost")
+	}
+}
