@@ -16,12 +16,12 @@ help:
 	@echo "make build    build ./stratumSwitcher"
 	@echo "make unit     run the unit tests with the race detector: no root, no network, no Java"
 	@echo "make e2e      run the tests of the built daemon and of ZooKeeper (installs what they need)"
-	@echo "make test     run all tests: unit, e2e, fuzz targets, the relay of other systems"
-	@echo "make torture  the random tests for long: SEED= MINUTES= (30), both optional"
-	@echo "make lint     gofmt, go vet, linters, known vulnerabilities, builds for: $(CROSS)"
+	@echo "make test     run all tests: unit, e2e, fuzz targets, the relay for other systems"
+	@echo "make torture  run the random tests for long: SEED= MINUTES= (30), both optional"
+	@echo "make lint     run gofmt, go vet and linters, look for known vulnerabilities, build for: $(CROSS)"
 	@echo "make cover    print how much of the daemon the tests run, the built daemon included"
 	@echo "make demo     show a switch, an outage and an upgrade with simulated pools (DEMO='-times 0': until Ctrl-C)"
-	@echo "make practice two simulated pools and three miners for a switcher of your own"
+	@echo "make practice run two simulated pools and three miners for a switcher of your own"
 	@echo "make bench    measure the cost, beside HAProxy and nginx (installs them)"
 	@echo "make package  build a Debian package in ./build (needs cmake)"
 	@echo "make install  install below PREFIX ($(PREFIX)), with DESTDIR in front"
@@ -30,14 +30,14 @@ help:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o stratumSwitcher .
 
-# Tests mostly wait, so more of them run side by side than there are cores. Those of
-# load, memory and time are not parallel: they come first in their package.
+# Tests mostly wait, so more of them run side by side than there are cores. Tests that
+# measure load, memory or time are not parallel: they run first in their package.
 TESTS := $(GO) test -race -count=1 -parallel 8 -timeout 14m
 
-# All is compiled before anything is run (-exec true), because many tests have time
-# limits and the compiler would take the processors from them. Then come the tests of
-# package main; the other packages, the relay of other systems and fuzzing take what
-# time they leave. At last the built daemon has the machine for itself.
+# Everything is compiled before anything is run (-exec true), because many tests have
+# time limits and the compiler would take the processors from them. Then the tests of
+# package main run; the other packages, the relay for other systems and fuzzing use the
+# time that is left. Finally, the tests of the built daemon have the machine to themselves.
 test:
 	./scripts/install-test-tools.sh
 	@$(TESTS) -tags e2e -exec true ./... >/dev/null
@@ -50,7 +50,7 @@ test-main:
 test-packages:
 	nice -n 5 $(TESTS) -tags e2e $$($(GO) list ./... | sed '1d;/\/e2e$$/d')
 
-# What needs more than Go has the build tag e2e.
+# Tests that need more than Go have the build tag e2e.
 unit:
 	$(TESTS) ./...
 	@echo "unit tests passed; make e2e runs the tests of the built daemon: see e2e/doc.go"
@@ -68,14 +68,14 @@ test-portable:
 test-fuzz:
 	nice -n 19 ./scripts/fuzz.sh 1000x
 
-# For MINUTES, side by side: the random tests (all fails in turn, with a ZooKeeper
-# ensemble; a coin file; a ZooKeeper that is restarted) and the runs of one kind of
-# fault each. Then a hundred upgrades. All go by SEED.
+# These run side by side for MINUTES: the random tests (everything fails in turn, with a
+# ZooKeeper ensemble; with a coin file; with a ZooKeeper that is restarted), and the
+# tests of one kind of fault each. A hundred upgrades follow. SEED determines them all.
 SEED    ?= $(shell date +%s)
 MINUTES ?= 30
 LONG    := $(GO) test -tags e2e -race -count=1 -timeout 0 -v
 TORTURE := TestTorture|TestChaos|TestChaosZooKeeper|TestZKFaults|TestCoinFileFaults|TestLogFaults
-# The flags that say for how many seconds these go on.
+# These flags set for how many seconds the tests run.
 TORTURE_SECONDS := torture chaos zk-fault coin-file log-fault
 
 torture:
@@ -86,7 +86,7 @@ torture:
 	$(LONG) -run '^TestUpgrade' ./e2e -args -seed $(SEED) -upgrades 100
 	@echo "make torture SEED=$(SEED) MINUTES=$(MINUTES): all well"
 
-# For linters without a flag for build tags.
+# Some linters have no flag for build tags.
 WITH_E2E := GOFLAGS="$(shell $(GO) env GOFLAGS) -tags=e2e"
 
 # The linters are tools of go.mod, which pins their versions.
@@ -108,13 +108,13 @@ lint:
 	done
 	@GO='$(GO)' ./scripts/vulncheck.sh -offline-ok
 
-# Known vulnerabilities in what is linked. It fails if the database cannot be
+# Looks for known vulnerabilities in what is linked. It fails if the database cannot be
 # reached; as part of "make lint" it only says so.
 vulncheck:
 	@GO='$(GO)' ./scripts/vulncheck.sh
 
-# Unit tests and real daemons together. Daemons do not count what they ran before
-# an upgrade, and nothing if they are killed. COVER_RUN picks tests.
+# Measures unit tests and real daemons together. What a daemon ran before an upgrade is
+# not counted, and nothing of a daemon that is killed. COVER_RUN picks tests.
 COVER_RUN ?= .
 COVER     := $(CURDIR)/build/cover
 cover:
@@ -129,7 +129,7 @@ cover:
 	$(GO) tool cover -func $(COVER)/profile >$(COVER)/functions.txt
 	@tail -n 1 $(COVER)/functions.txt
 
-# BENCH holds flags, such as BENCH=-quick.
+# BENCH has flags for the bench, such as BENCH=-quick.
 bench: build
 	./scripts/install-bench-tools.sh
 	$(GO) run ./bench $(BENCH)
@@ -140,7 +140,7 @@ practice:
 	@$(GO) build -o build/practice ./demo/practice
 	@exec build/practice
 
-# DEMO holds flags; build/demo -help lists them.
+# DEMO has flags for the demo; build/demo -help lists them.
 demo:
 	@mkdir -p build
 	@$(GO) build -o build/demo ./demo
@@ -151,7 +151,7 @@ package:
 	rm -f build/*.deb
 	cmake --build build --target package
 
-# The unit and the other files name their paths; they are written for /usr.
+# The unit and the other files contain paths below /usr, which are replaced by PREFIX.
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/stratumSwitcher $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -d $(DESTDIR)$(PREFIX)/share/stratumSwitcher $(DESTDIR)$(PREFIX)/share/man/man8

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Runs every fuzz target: scripts/fuzz.sh [INPUTS], with so many inputs, such as
-# 1000x, or for a time, such as 10m. At the end of a time a target now and then
-# takes an input that was under way for a failure, "context deadline exceeded";
-# a number has no such end. What fails is kept in testdata/fuzz.
+# Runs every fuzz target: scripts/fuzz.sh [INPUTS]. INPUTS is a number of inputs,
+# such as 1000x, or a time, such as 10m. When a time is over, Go sometimes reports the
+# input under way as a failure, "context deadline exceeded"; this does not happen with
+# a number. Inputs that fail are kept in testdata/fuzz.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 inputs=${1:-1000x}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-found=$(go env GOCACHE)/fuzz # where go test, too, keeps inputs of interest
+found=$(go env GOCACHE)/fuzz # go test keeps interesting inputs there too
 
 packages=$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u)
 [ -n "$packages" ]
 for package in $packages; do
-	# Built once for all of its targets.
+	# The test binary is built once for all targets of the package.
 	go test -c -fuzz . -o "$work/fuzz.test" "$package"
 	targets=$(cd "$package" && "$work/fuzz.test" -test.list '^Fuzz')
 	[ -n "$targets" ]

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what the bench measures against, where it is missing: HAProxy, and
-# nginx with its stream module (Debian and its kin). What the packages would
-# start is not started.
+# Installs the programs that the bench measures against, if they are missing: HAProxy,
+# and nginx with its stream module (on Debian and its derivatives). The services that
+# the packages would start are not started.
 set -eu
 
 if [ "$(uname -s)" != Linux ]; then
@@ -38,7 +38,7 @@ if ! command -v apt-get >/dev/null; then
 	exit 1
 fi
 if [ "$root" = none ]; then
-	echo "missing, and neither root nor sudo to install them:$packages" >&2
+	echo "missing, and installing them needs root or sudo:$packages" >&2
 	exit 1
 fi
 

@@ -1,8 +1,7 @@
 #!/bin/sh
-# Installs what the tests need, where it is missing: a C compiler, a ZooKeeper
-# server with Java, supervisor, systemd, cmake, man, Chromium, curl, ss, openssl,
-# HAProxy and stunnel (Debian and its kin), and Stratum
-# programs by others (npm).
+# Installs what the tests need, if it is missing: a C compiler, a ZooKeeper server
+# with Java, supervisor, systemd, cmake, man, Chromium, curl, ss, openssl, HAProxy
+# and stunnel (on Debian and its derivatives), and Stratum programs by others (npm).
 set -eu
 
 if [ "$(id -u)" = 0 ]; then
@@ -47,7 +46,7 @@ if [ -n "$packages" ]; then
 		exit 1
 	fi
 	if [ "$root" = none ]; then
-		echo "missing, and neither root nor sudo to install them:$packages" >&2
+		echo "missing, and installing them needs root or sudo:$packages" >&2
 		exit 1
 	fi
 	echo "installing:$packages"
@@ -56,7 +55,7 @@ if [ -n "$packages" ]; then
 	$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages
 fi
 
-# Stratum programs by others, for tests only: internal/thirdparty.
+# These Stratum programs by others are for tests only: internal/thirdparty.
 programs=${XDG_CACHE_HOME:-$HOME/.cache}/stratumSwitcher/test-programs
 source=$(dirname "$0")/../internal/thirdparty
 if ! cmp -s "$source/package-lock.json" "$programs/node_modules/.installed"; then

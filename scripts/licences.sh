@@ -1,7 +1,7 @@
 #!/bin/sh
-# Collects the licences of what the program is built from: this project's, Go's
-# and each module's that is linked. They go to DIRECTORY, one folder for each
-# module.
+# Collects the licences of everything that the program is built from: this project,
+# Go and each module that is linked. They are written to DIRECTORY, which gets one
+# folder for each module.
 #   scripts/licences.sh DIRECTORY
 set -eu
 out=${1:?usage: scripts/licences.sh DIRECTORY}

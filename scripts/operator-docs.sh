@@ -1,7 +1,7 @@
 #!/bin/sh
-# Copies the pages for operators to DIRECTORY, as in the source directory so that
-# links between them work. Links to what is only in the source, as pages for
-# developers are, become plain text.
+# Copies the pages for operators to DIRECTORY. They are placed as in the source
+# directory, so that links between them work. Links to pages that are only in the
+# source, such as those for developers, become plain text.
 #   scripts/operator-docs.sh DIRECTORY
 set -eu
 out=${1:?usage: scripts/operator-docs.sh DIRECTORY}

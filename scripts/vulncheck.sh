@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.." || exit 1
 : "${GO:=go}"
 report=$(mktemp)
 trap 'rm -f "$report"' EXIT
-# Vulnerabilities that were found make 3.
+# The status is 3 if vulnerabilities were found.
 $GO tool govulncheck ./... >"$report" 2>&1
 status=$?
 cat "$report"
