@@ -167,9 +167,9 @@ func TestUnansweredRequests(t *testing.T) {
 func TestDecoratedRefusalsAndJobs(t *testing.T) {
 	t.Parallel()
 	sc, btc := startScene(t, "bitcoin", nil, "btc")
-	sc.share(btc, "7", "btc-1")
+	sc.Share(btc, "7", "btc-1")
 	btc.SendLine(`{"id":7,"method":"mining.submit","params":["alice.1","btc-1","00","00","00"],"result":null,"error":[21,"Job not found",null]}`)
-	sc.miner.ExpectLine(`{"id":7,"result":null,"error":[21,"Job not found",null]}`)
+	sc.Miner.ExpectLine(`{"id":7,"result":null,"error":[21,"Job not found",null]}`)
 	if p := sc.sw.pools["btc"].totals(); p.RefusedShares() != 1 {
 		t.Errorf("%d refused", p.RefusedShares())
 	}
@@ -179,8 +179,8 @@ func TestDecoratedRefusalsAndJobs(t *testing.T) {
 		`{"id":3,"method":"client.show_message","params":["x"],"result":null,"error":null}`,
 	} {
 		btc.SendLine(line)
-		sc.miner.ExpectLine(line)
+		sc.Miner.ExpectLine(line)
 	}
-	sc.share(btc, "8", "btc-2")
-	sc.answered(btc, "8")
+	sc.Share(btc, "8", "btc-2")
+	sc.Answered(btc, "8")
 }

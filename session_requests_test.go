@@ -186,21 +186,21 @@ func TestMinerAnswersThePoolThatAsks(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	for _, id := range []string{"70", "71"} {
 		btc.SendLine(ask(id))
-		sc.miner.ExpectLine(ask(id))
+		sc.Miner.ExpectLine(ask(id))
 	}
-	sc.miner.SendLine(answer("70"))
+	sc.Miner.SendLine(answer("70"))
 	btc.ExpectLine(answer("70"))
-	sc.miner.SendLine(`{"id":null,"result":true}`)
+	sc.Miner.SendLine(`{"id":null,"result":true}`)
 	btc.ExpectLine(`{"id":null,"result":true}`)
 	bcc := sc.switchTo("bcc", "bcc-1")
-	sc.miner.SendLine(answer("71"))
+	sc.Miner.SendLine(answer("71"))
 	btc.ExpectLine(answer("71"))
-	sc.miner.SendLine(answer("71"))
+	sc.Miner.SendLine(answer("71"))
 	sc.nothing(bcc, "bcc-1")
 	sc.nothing(btc, "btc-1")
 	bcc.SendLine(ask(`"a"`))
-	sc.miner.ExpectLine(ask(`"a"`))
-	sc.miner.SendLine(answer(`"a"`))
+	sc.Miner.ExpectLine(ask(`"a"`))
+	sc.Miner.SendLine(answer(`"a"`))
 	bcc.ExpectLine(answer(`"a"`))
 }
 
@@ -212,18 +212,18 @@ func TestMinerAnswersALostPool(t *testing.T) {
 	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.sw.setTiming(impatient)
 	sc.sw.coins.set("alice", "bcc")
-	bcc := sc.accept("bcc")
+	bcc := sc.Accept("bcc")
 	bcc.Send(joinLines(ask, jobLine("bcc-1", true)))
-	sc.miner.ExpectLine(ask)
-	sc.miner.ExpectLine(jobLine("bcc-1", true))
-	sc.miner.SendLine(answer)
+	sc.Miner.ExpectLine(ask)
+	sc.Miner.ExpectLine(jobLine("bcc-1", true))
+	sc.Miner.SendLine(answer)
 	bcc.ExpectLine(answer)
 	bcc.SendLine(ask)
-	sc.miner.ExpectLine(ask)
+	sc.Miner.ExpectLine(ask)
 	bcc.Close()
-	bcc = sc.serve("bcc", "bcc-2")
-	sc.expectWork("bcc-2")
-	sc.miner.SendLine(answer)
+	bcc = sc.Serve("bcc", "bcc-2")
+	sc.ExpectWork("bcc-2")
+	sc.Miner.SendLine(answer)
 	sc.nothing(bcc, "bcc-2")
 }
 
@@ -238,13 +238,13 @@ func TestFurtherWorkerConsent(t *testing.T) {
 		`{"id":5,"result":false,"error":null}`:                       `{"id":5,"result":false,"error":null}`,
 	} {
 		authorize := `{"id":5,"method":"mining.authorize","params":["alice.2","x"]}`
-		sc.miner.SendLine(authorize)
+		sc.Miner.SendLine(authorize)
 		btc.ExpectLine(authorize)
 		btc.SendLine(answer)
-		sc.miner.ExpectLine(want)
+		sc.Miner.ExpectLine(want)
 	}
 	// Null is no consent to a share.
-	sc.share(btc, "6", "btc-1")
+	sc.Share(btc, "6", "btc-1")
 	btc.SendLine(`{"id":6,"result":null,"error":null}`)
-	sc.miner.ExpectLine(`{"id":6,"result":null,"error":null}`)
+	sc.Miner.ExpectLine(`{"id":6,"result":null,"error":null}`)
 }
