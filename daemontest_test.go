@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"testing"
 
@@ -32,5 +33,41 @@ func TestDaemontestConfig(t *testing.T) {
 	}
 	if string(a) != string(b) {
 		t.Errorf("the daemon's configuration is %s, that of its tests %s", a, b)
+	}
+}
+
+// The state file that tests of the built daemon write is read as one of the
+// daemon's own, and a broken byte costs the session that it is in.
+func TestDaemontestStateFile(t *testing.T) {
+	type session struct {
+		SessionID uint32
+		Account   string
+	}
+	members := map[string]any{"Action": runtimeAction, "Version": runtimeVersion, "ServerID": 3, "Wanted": map[string]string{"alice": "btc"}}
+	for _, sessions := range [][]any{nil, {session{1, "alice"}}, {session{1, "alice"}, session{2, "bob"}, session{3, "carol"}}} {
+		content, err := daemontest.StateFile(members, sessions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := decodeState(content)
+		if err != nil || !isSealed(content) || len(st.SessionDatas) != len(sessions) || st.ServerID != 3 || st.Wanted["alice"] != "btc" || st.unreadable > 0 {
+			t.Fatalf("%s: %+v, %v", content, st, err)
+		}
+		if len(sessions) == 0 {
+			continue
+		}
+		if decodeLines(content) == nil {
+			t.Errorf("%s is not read by lines", content)
+		}
+		at := bytes.Index(content, []byte("alice\",\"Sum"))
+		content[at] = 'b'
+		if st, err = decodeState(content); err != nil || len(st.SessionDatas) != len(sessions)-1 || st.unreadable != 1 {
+			t.Errorf("%s: %+v, %v", content, st, err)
+		}
+		content[at] = 'a'
+		content[bytes.Index(content, []byte(`"Wanted"`))] = 'x'
+		if st, err = decodeState(content); err != nil || len(st.SessionDatas) != len(sessions) || st.ServerID != 3 {
+			t.Errorf("%s: %+v, %v", content, st, err)
+		}
 	}
 }

@@ -41,18 +41,6 @@ func startHostilePool(t *testing.T, extranonce string) *hostileScene {
 	return h
 }
 
-// flood writes a text n times, until the other side has had enough, while the
-// answers to it are read away.
-func flood(nc net.Conn, text string, n int) {
-	nc.SetDeadline(time.Now().Add(testWait))
-	go io.Copy(io.Discard, nc)
-	for range n {
-		if _, err := io.WriteString(nc, text); err != nil {
-			return
-		}
-	}
-}
-
 const (
 	subscribed = `{"id":2147400000,"result":[[["mining.set_difficulty","01000081"],["mining.notify","01000081"]],"01000081",8],"error":null}` + "\n"
 	ownAnswer  = `{"id":2147400000,"result":[[],"aabbccdd",8],"error":null}` + "\n"

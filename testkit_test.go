@@ -16,6 +16,7 @@ var (
 	dialFrom        = testkit.DialFrom
 	dialSubscribed  = testkit.DialSubscribed
 	eventually      = testkit.Eventually
+	flood           = testkit.Flood
 	goodAnswer      = testkit.GoodAnswer
 	isOpen          = testkit.IsOpen
 	jobLine         = testkit.JobLine

@@ -44,6 +44,18 @@ func IsTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
+// Flood writes a text n times, until the other side has had enough, while the
+// answers to it are read away.
+func Flood(nc net.Conn, text string, n int) {
+	nc.SetDeadline(time.Now().Add(Wait))
+	go io.Copy(io.Discard, nc)
+	for range n {
+		if _, err := io.WriteString(nc, text); err != nil {
+			return
+		}
+	}
+}
+
 // UnusedAddr is an address where nothing listens.
 func UnusedAddr(t testing.TB) string {
 	t.Helper()

@@ -1,6 +1,6 @@
-//go:build linux && e2e && !portable_relay
+//go:build linux && e2e
 
-package main
+package e2e
 
 import (
 	"encoding/json"
@@ -62,7 +62,7 @@ func TestInjection(t *testing.T) {
 			}
 			text := hostileTexts[i%len(hostileTexts)]
 			refusal := fmt.Sprintf(`{"id":2147400001,"result":null,"error":[24,"%s",null]}`+"\n", text)
-			go flood(nc, refusal+withOwnID(refusal, 2)+fmt.Sprintf(`{"id":2147400000,"result":null,"error":"%s"}`+"\n", text), 1)
+			go testkit.Flood(nc, refusal+testkit.WithOwnID(refusal, 2)+fmt.Sprintf(`{"id":2147400000,"result":null,"error":"%s"}`+"\n", text), 1)
 		}
 	}()
 
@@ -100,12 +100,12 @@ func TestInjection(t *testing.T) {
 
 	web := "http://" + c.HTTPDebugListenAddr
 	for _, path := range []string{"/api/accounts", "/api/search?q=alice", "/api/events", "/api/status"} {
-		text := httpBody(t, web+path)
+		text := textOf(t, web+path)
 		if strings.ContainsAny(text, "<>\x7f") || strings.ContainsFunc(text, unicode.IsControl) || !json.Valid([]byte(text)) {
 			t.Errorf("%s: %.2000q", path, text)
 		}
 	}
-	for line := range strings.Lines(httpBody(t, web+"/metrics")) {
+	for line := range strings.Lines(textOf(t, web+"/metrics")) {
 		if strings.Contains(line, "alice") || strings.Contains(line, "<script") || strings.TrimSpace(line) == "stratum_switcher_ready 0" {
 			t.Errorf("metrics: %q", line)
 		}

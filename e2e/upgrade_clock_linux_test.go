@@ -1,10 +1,10 @@
-//go:build linux && e2e && !portable_relay
+//go:build linux && e2e
 
-package main
+package e2e
 
 import (
+	"bytes"
 	"encoding/json"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,37 +18,64 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// getJSON reads a page of the status API.
-func getJSON(t *testing.T, url string, into any) {
+// readState reads a runtime.json, without its checksums and its spare copy.
+func readState(t *testing.T, path string) (members map[string]any, sessions []any) {
 	t.Helper()
-	reply, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
+	text, err := os.ReadFile(path)
+	testkit.Must(t, err)
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	testkit.Must(t, d.Decode(&members))
+	sessions = members["SessionDatas"].([]any)
+	for _, s := range sessions {
+		delete(s.(map[string]any), "Sum")
 	}
-	defer reply.Body.Close()
-	if err := json.NewDecoder(reply.Body).Decode(into); err != nil {
-		t.Fatalf("%s: %v", url, err)
+	for _, member := range []string{"SessionDatas", "Sum", "Spare"} {
+		delete(members, member)
 	}
+	return members, sessions
 }
 
-// shift moves all times of day in the state by d, as if the clock had been set.
-func (st *runtimeState) shift(d time.Duration) {
-	seconds := int64(d / time.Second)
-	st.FrozenAt = st.FrozenAt.Add(d)
-	for i := range st.SessionDatas {
-		st.SessionDatas[i].Since += seconds
-		st.SessionDatas[i].Share += seconds
+// shiftState moves all times of day in a state by d, as if the clock had been set.
+// Those that are moved are listed.
+func shiftState(t *testing.T, members map[string]any, sessions []any, d time.Duration) (moved []string) {
+	t.Helper()
+	seconds := func(in map[string]any, member string) {
+		switch v := in[member].(type) {
+		case nil: // not known
+		case json.Number:
+			n, err := v.Int64()
+			testkit.Must(t, err)
+			in[member] = n + int64(d/time.Second)
+			moved = append(moved, member)
+		default:
+			t.Fatalf("%s is %v", member, v)
+		}
 	}
-	for account := range st.Switched {
-		st.Switched[account] += seconds
+	moment := func(in map[string]any, member string) {
+		at, err := time.Parse(time.RFC3339Nano, in[member].(string))
+		testkit.Must(t, err)
+		in[member] = at.Add(d)
+		moved = append(moved, member)
 	}
-	for i := range st.Monitor.Events {
-		st.Monitor.Events[i].First = st.Monitor.Events[i].First.Add(d)
-		st.Monitor.Events[i].Last = st.Monitor.Events[i].Last.Add(d)
+	moment(members, "FrozenAt")
+	for _, s := range sessions {
+		seconds(s.(map[string]any), "Since")
+		seconds(s.(map[string]any), "Share")
 	}
-	for i := range st.Monitor.History {
-		st.Monitor.History[i].At += seconds
+	switched, _ := members["Switched"].(map[string]any)
+	for account := range switched {
+		seconds(switched, account)
 	}
+	monitor := members["Monitor"].(map[string]any)
+	for _, e := range monitor["Events"].([]any) {
+		moment(e.(map[string]any), "First")
+		moment(e.(map[string]any), "Last")
+	}
+	for _, sample := range monitor["History"].([]any) {
+		seconds(sample.(map[string]any), "At")
+	}
+	return moved
 }
 
 // The clock is set during an upgrade: nobody is lost, the pause is what it was,
@@ -87,17 +114,19 @@ func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
 	logged := p.Logged()
 	p.UpgradeWhile(func() {
 		path := filepath.Join(p.Dir, runtimeFile)
-		st, err := readRuntimeState(path)
-		if err != nil {
-			t.Fatal(err)
+		members, sessions := readState(t, path)
+		moved := shiftState(t, members, sessions, d)
+		for _, member := range []string{"FrozenAt", "Since", "Share", "alice", "First", "Last"} {
+			if !slices.Contains(moved, member) {
+				t.Errorf("the state has no %s", member)
+			}
 		}
-		st.shift(d)
 		if older {
-			st.FrozenClock = 0
+			delete(members, "FrozenClock")
 		}
-		if err := writeRuntimeState(path, st); err != nil {
-			t.Fatal(err)
-		}
+		content, err := daemontest.StateFile(members, sessions)
+		testkit.Must(t, err)
+		testkit.WriteFile(t, path, string(content))
 	})
 	pause := p.WaitLogFrom(logged, `upgraded version=two .* pause_ms=(\S+)`)[1]
 	if ms, err := strconv.Atoi(pause); !older && (err != nil || ms < 0 || ms > 60000) || older && d > 0 && pause != "unknown" {
@@ -110,32 +139,32 @@ func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
 
 	web := "http://" + p.WaitLogFrom(logged, `http addr=(\S+)`)[1]
 	latest := time.Now().Unix() + 1
-	var status statusReply
+	var status pageStatus
 	getJSON(t, web+"/api/status", &status)
 	if !older && (status.PauseMS < 0 || status.PauseMS > 60000) || older && d > 0 && status.PauseMS != -1 {
-		t.Errorf("pause of %d ms", int64(status.PauseMS))
+		t.Errorf("pause of %d ms", status.PauseMS)
 	}
-	var found struct{ Miners []shownMiner }
+	var found struct{ Miners []pageMiner }
 	getJSON(t, web+"/api/search?q=alice", &found)
 	for _, m := range found.Miners {
-		if m.Since > latest || m.LastShare > latest {
+		if m.Since == 0 || m.Since > latest || m.LastShare == 0 && m.Agent != "raw/1.0" || m.LastShare > latest {
 			t.Errorf("miner %+v", m)
 		}
 	}
-	var rows accountsReply
+	var rows pageAccounts
 	getJSON(t, web+"/api/accounts", &rows)
 	for _, a := range rows.Accounts {
-		if a.LastSwitch > latest {
+		if a.LastSwitch == 0 || a.LastSwitch > latest {
 			t.Errorf("sub-account %+v", a)
 		}
 	}
-	var events struct{ Events []eventReply }
+	var events struct{ Events []pageEvent }
 	getJSON(t, web+"/api/events", &events)
 	if len(events.Events) == 0 {
 		t.Error("no events")
 	}
 	for _, e := range events.Events {
-		if e.First > latest || e.Last > latest {
+		if e.First == 0 || e.First > latest || e.Last > latest {
 			t.Errorf("event %+v", e)
 		}
 	}

@@ -1,0 +1,39 @@
+//go:build linux && e2e
+
+package e2e
+
+// What the status page's API says, as far as tests look at it.
+
+// pageStatus is /api/status.
+type pageStatus struct {
+	Sessions    int   `json:"sessions"`
+	Upgrades    int   `json:"upgrades"`
+	LastUpgrade int64 `json:"last_upgrade"`
+	PauseMS     int64 `json:"pause_ms"`
+}
+
+// pageMiner is a miner in /api/search.
+type pageMiner struct {
+	Session   string `json:"session"`
+	Address   string `json:"address"`
+	Agent     string `json:"user_agent"`
+	Since     int64  `json:"since"`
+	Accepted  uint32 `json:"accepted"`
+	LastShare int64  `json:"last_share"`
+}
+
+// pageAccounts is /api/accounts.
+type pageAccounts struct {
+	Accounts []struct {
+		Account    string         `json:"account"`
+		Mining     map[string]int `json:"mining"`
+		LastSwitch int64          `json:"last_switch"`
+	} `json:"accounts"`
+}
+
+// pageEvent is an event in /api/events.
+type pageEvent struct {
+	What  string `json:"what"`
+	First int64  `json:"first"`
+	Last  int64  `json:"last"`
+}

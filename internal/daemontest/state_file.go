@@ -1,0 +1,52 @@
+package daemontest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"maps"
+)
+
+// StateFile is a runtime.json as the daemon writes it: members, which lack the
+// sessions, with a spare copy of the essential ones at the end, and between them a
+// line for each session. Each part ends with its checksum. A test of package main
+// keeps it what the daemon reads.
+func StateFile(members map[string]any, sessions []any) ([]byte, error) {
+	members = maps.Clone(members)
+	members["SessionDatas"] = []any{}
+	frame, err := json.Marshal(members)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"Wanted", "Switched", "Monitor", "Descriptors"} {
+		delete(members, name)
+	}
+	members["SessionDatas"] = nil
+	spare, err := json.Marshal(members)
+	if err != nil {
+		return nil, err
+	}
+	lines := make([][]byte, len(sessions))
+	for i, s := range sessions {
+		line, err := json.Marshal(s)
+		if err != nil {
+			return nil, err
+		}
+		lines[i] = summed(line)
+	}
+	frame = summed(frame)
+	file := append(frame[:len(frame)-1], ",\n\"Spare\":"...)
+	file = append(append(file, summed(spare)...), '}')
+	if len(lines) == 0 {
+		return file, nil
+	}
+	all := append([]byte("[\n"), bytes.Join(lines, []byte(",\n"))...)
+	return bytes.Replace(file, []byte(`"SessionDatas":[]`), append([]byte(`"SessionDatas":`), append(all, "\n]"...)...), 1), nil
+}
+
+// summed adds the checksum of an object as its last member.
+func summed(object []byte) []byte {
+	sum := crc32.Checksum(object, crc32.MakeTable(crc32.Castagnoli))
+	return fmt.Appendf(object[:len(object)-1], `,"Sum":"%08x"}`, sum)
+}
