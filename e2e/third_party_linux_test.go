@@ -1,6 +1,6 @@
-//go:build e2e
+//go:build linux && e2e
 
-package main
+package e2e
 
 import (
 	"bufio"
@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // program is a Stratum program by others, from internal/thirdparty, running.
@@ -86,7 +88,7 @@ func (p *program) said(pattern string) (lines []string) {
 // wait waits for n lines that match, and gives the last one.
 func (p *program) wait(pattern string, n int) string {
 	p.t.Helper()
-	for end := time.Now().Add(4 * testWait); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(4 * testkit.Wait); ; time.Sleep(5 * time.Millisecond) {
 		if lines := p.said(pattern); len(lines) >= n {
 			return lines[len(lines)-1]
 		}
@@ -116,14 +118,15 @@ func TestThirdPartyPrograms(t *testing.T) {
 	t.Parallel()
 	js := startProgram(t, "pool.js", "js", "8", "3")
 	addr := "127.0.0.1:" + strings.Fields(js.wait(`^listening \d+$`, 1))[1]
-	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
-	own := ownPool(t, "own", 5, 8)
-	coins := newMemoryCoins(map[string]string{"alice": "session", "bob": "js"})
-	sw := startSwitcher(t, coins, []*stratumtest.Pool{session, own}, func(c *Config) {
-		withKinds(own)(c)
-		c.StratumServerMap["js"] = StratumServerInfo{URL: addr, UserSuffix: "js", ExtraNonce: extranonceOfPool}
-	})
-	host, port, err := net.SplitHostPort(sw.addr)
+	session := testkit.StartPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
+	own := testkit.OwnPool(t, "own", 5, 8)
+	c := daemontest.FileConfig(session, own)
+	c.PoolsPick(own)
+	c.StratumServerMap["js"] = daemontest.PoolConfig{URL: addr, UserSuffix: "js", ExtraNonce: "pool"}
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
+	coins := map[string]string{"alice": "session", "bob": "js"}
+	p := daemontest.Start(t, c, coins)
+	host, port, err := net.SplitHostPort(p.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,27 +134,27 @@ func TestThirdPartyPrograms(t *testing.T) {
 	if line := alice.wait(`^subscribed`, 1); !strings.HasSuffix(line, " 4") {
 		t.Errorf("miner: %s", line)
 	}
-	bob := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "bob.one", Configure: 0x1fffe000, Pipelined: true, Rate: 50})
-	waitPool(t, bob, "js")
+	bob := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.one", Configure: 0x1fffe000, Pipelined: true, Rate: 50})
+	testkit.WaitPool(t, bob, "js")
 	for i, coin := range []string{"session", "js", "own", "session", "own", "js"} {
-		coins.set("alice", coin)
+		coins["alice"] = coin
 		if i%2 == 1 {
-			coins.set("bob", coin)
-			waitPool(t, bob, coin)
+			coins["bob"] = coin
 		}
-		eventually(t, fmt.Sprintf("alice at %s", coin), func() bool {
-			sw.accounts.mu.Lock()
-			defer sw.accounts.mu.Unlock()
-			return sw.accounts.accounts["alice"].mining[coin] == 1
+		p.SetCoins(coins)
+		testkit.WaitPool(t, bob, coins["bob"])
+		testkit.Eventually(t, fmt.Sprintf("alice at %s", coin), func() bool {
+			var page pageAccounts
+			getJSON(t, "http://"+c.HTTPDebugListenAddr+"/api/accounts?filter=alice", &page)
+			return len(page.Accounts) == 1 && page.Accounts[0].Mining[coin] == 1
 		})
 		alice.more(3)
-		waitAccepted(t, bob, 2)
+		testkit.WaitAccepted(t, bob, 2)
 	}
 	js.more(2)
-	checkMiner(t, bob)
-	for _, p := range []*program{alice, js} {
-		checkProgram(t, p)
-	}
-	checkPool(t, session)
-	checkPool(t, own)
+	testkit.CheckMiner(t, bob)
+	checkProgram(t, alice)
+	checkProgram(t, js)
+	testkit.CheckPool(t, session)
+	testkit.CheckPool(t, own)
 }

@@ -1,13 +1,15 @@
-//go:build e2e
+//go:build linux && e2e
 
-package main
+package e2e
 
 import (
 	"flag"
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 var collidingFor = flag.Duration("colliding", 18*time.Second, "how long TestSamePoolCountersFleet runs")
@@ -31,21 +33,17 @@ func fleetBetweenSameCounters(t *testing.T, own *stratumtest.OwnExtranonce) {
 	const miners, rate, every = 100, 2000, 3 * time.Second
 	var pools []*stratumtest.Pool
 	for _, name := range []string{"btc", "bcc"} {
-		pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 4, JobIDs: stratumtest.JobIDCounting, Own: own}))
+		pools = append(pools, testkit.StartPool(t, stratumtest.PoolOptions{Name: name, ShareBits: 4, JobIDs: stratumtest.JobIDCounting, Own: own}))
 	}
-	coins := newMemoryCoins(map[string]string{"fleet": "btc"})
-	sw := startSwitcher(t, coins, pools, func(c *Config) {
-		if own != nil {
-			for name, server := range c.StratumServerMap {
-				server.ExtraNonce = extranonceOfPool
-				c.StratumServerMap[name] = server
-			}
-		}
-	})
-	f := stratumtest.NewFleet(stratumtest.FleetOptions{N: miners, Addr: sw.addr, SharesPerSecond: rate,
+	c := daemontest.FileConfig(pools...)
+	if own != nil {
+		c.PoolsPick(pools...)
+	}
+	p := daemontest.Start(t, c, map[string]string{"fleet": "btc"})
+	f := stratumtest.NewFleet(stratumtest.FleetOptions{N: miners, Addr: p.Addr, SharesPerSecond: rate,
 		Miner: stratumtest.MinerOptions{LateShares: 1, LateAfter: 50 * time.Millisecond}})
 	defer f.Close()
-	if err := f.WaitAuthorized(waitContext(t)); err != nil {
+	if err := f.WaitAuthorized(testkit.WaitContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	jobs, switches := time.NewTicker(100*time.Millisecond), time.NewTicker(every)
@@ -57,16 +55,16 @@ func fleetBetweenSameCounters(t *testing.T, own *stratumtest.OwnExtranonce) {
 	for coin := 0; time.Now().Before(end) || f.Stats().Submitted < enough && time.Now().Before(latest); {
 		select {
 		case <-jobs.C:
-			for _, p := range pools {
-				p.NewJob(false)
+			for _, pool := range pools {
+				pool.NewJob(false)
 			}
 		case <-switches.C:
 			coin = 1 - coin
-			coins.set("fleet", pools[coin].Name())
+			p.SetCoins(map[string]string{"fleet": pools[coin].Name()})
 		}
 	}
 	f.SetRate(0)
-	if err := f.WaitFor(waitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
+	if err := f.WaitFor(testkit.WaitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
 		t.Error(err)
 	}
 	st := f.Stats()
@@ -74,9 +72,9 @@ func fleetBetweenSameCounters(t *testing.T, own *stratumtest.OwnExtranonce) {
 	if st.Rejected > 0 || st.Disconnected > 0 || st.Violations > 0 || st.Submitted < enough {
 		t.Errorf("fleet: %+v", st)
 	}
-	for _, p := range pools {
-		for _, r := range p.Rejects()[:min(3, len(p.Rejects()))] {
-			t.Errorf("pool %s refused %+v", p.Name(), r)
+	for _, pool := range pools {
+		for _, r := range pool.Rejects()[:min(3, len(pool.Rejects()))] {
+			t.Errorf("pool %s refused %+v", pool.Name(), r)
 		}
 	}
 }
