@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"testing"
@@ -53,8 +54,8 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
 	admin := zktest.NewAdmin(t, server.Addr())
-	pool := shortPool(t)
-	c := ownConfig(t, shortConfig(daemontest.ZKConfig(server.Addr(), pool)))
+	shape := daemontest.ShortConfig(daemontest.ZKConfig(server.Addr(), daemontest.ShortPool(t)))
+	c := ownConfig(t, shape)
 	for i := range testkit.ShortAccounts {
 		admin.Put(fmt.Sprintf("%suser%d", c.ZKSwitcherWatchDir, i), "btc")
 	}
@@ -81,7 +82,7 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 
 	run := func(n, firstRegistered int) {
 		t.Helper()
-		registrar := startRegistrar(t, admin, c)
+		registrar := daemontest.StartRegistrar(admin, shape)
 		short := testkit.StartShortSessions(ln.Addr().String(), 100, testkit.ShortVisits(func(i int) string {
 			return fmt.Sprintf("reg%d.rig", firstRegistered+i/97%40)
 		}))
@@ -95,8 +96,8 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 			}
 			return ""
 		})
-		registrar.takeBack()
-		if len(registrar.registered) == 0 {
+		registrar.TakeBack()
+		if len(registrar.Registered) == 0 {
 			t.Error("no sub-account was registered")
 		}
 	}
@@ -122,4 +123,18 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 		return ""
 	})
 	t.Logf("%v", before)
+}
+
+// ownConfig is a configuration for tests of the built daemon, as the daemon reads it.
+func ownConfig(t testing.TB, c *daemontest.Config) *Config {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := parseConfig(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return own
 }

@@ -1,6 +1,6 @@
-//go:build linux && e2e && !portable_relay
+//go:build linux && e2e
 
-package main
+package e2e
 
 import (
 	"flag"
@@ -47,8 +47,8 @@ type leakScene struct {
 
 func startLeakScene(t *testing.T) *leakScene {
 	server := zktest.Shared(t)
-	s := &leakScene{t: t, admin: zktest.NewAdmin(t, server.Addr()), pool: shortPool(t), broker: server.FourLetters}
-	s.config = shortConfig(daemontest.ZKConfig(server.Addr(), s.pool))
+	s := &leakScene{t: t, admin: zktest.NewAdmin(t, server.Addr()), pool: daemontest.ShortPool(t), broker: server.FourLetters}
+	s.config = daemontest.ShortConfig(daemontest.ZKConfig(server.Addr(), s.pool))
 	s.debug = testkit.UnusedAddr(t)
 	s.config.EnableHTTPDebug, s.config.HTTPDebugListenAddr = true, s.debug
 	for i := range testkit.ShortAccounts {
@@ -63,7 +63,7 @@ func startLeakScene(t *testing.T) *leakScene {
 func (s *leakScene) run(n, firstRegistered int) {
 	s.t.Helper()
 	s.forced = daemontest.Figure(s.t, daemontest.DebugText(s.t, s.debug, "/debug/pprof/heap?debug=1"), forcedGCs)
-	registrar := startRegistrar(s.t, s.admin, ownConfig(s.t, s.config))
+	registrar := daemontest.StartRegistrar(s.admin, s.config)
 	accepted := s.pool.Stats().Accepted
 	began := time.Now()
 	short := testkit.StartShortSessions(s.p.Addr, 200, testkit.ShortVisits(func(i int) string {
@@ -75,15 +75,15 @@ func (s *leakScene) run(n, firstRegistered int) {
 	short.Finish(s.t)
 	took := time.Since(began)
 	s.t.Logf("%d short sessions in %v: %.0f/s, %d mined, %d registered", n, took.Round(time.Millisecond), float64(n)/took.Seconds(),
-		short.Shares.Load(), len(registrar.registered))
+		short.Shares.Load(), len(registrar.Registered))
 	if got := s.pool.Stats().Accepted - accepted; got != uint64(short.Shares.Load()) || got < uint64(n/3) {
 		s.t.Errorf("the pool took %d shares, the miners sent %d", got, short.Shares.Load())
 	}
-	if len(registrar.registered) == 0 {
+	if len(registrar.Registered) == 0 {
 		s.t.Error("no sub-account was registered")
 	}
 	daemontest.AwaitSettled(s.t, s.left)
-	registrar.takeBack()
+	registrar.TakeBack()
 }
 
 // left says what is still there of sessions that are over.
@@ -131,9 +131,8 @@ func (s *leakScene) holds() (h holding) {
 // memory may be larger by 6 MB, because the allocator gives it back in pieces
 // that hold something here and there.
 func TestShortSessionsLeaveNothing(t *testing.T) {
-	t.Parallel()
 	n := *shortSessionsFlag
-	if raceDetector {
+	if daemontest.RaceDetector {
 		n = min(n, 4000)
 	}
 	const heapSlack, privateSlack = 384 << 10, 6 << 10
