@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"net"
 	"strings"
 	"testing"
@@ -14,20 +13,6 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
-
-// allRegistrations are as many register messages as an agent may have.
-func allRegistrations() []byte {
-	message := make([]byte, maxRegistered>>16)
-	message[0], message[1] = stratum.AgentMagic, stratum.AgentRegister
-	binary.LittleEndian.PutUint16(message[2:], uint16(len(message)))
-	copy(message[6:], "agent\x00"+strings.Repeat("w", len(message)-13))
-	var all []byte
-	for id := range 1 << 16 {
-		binary.LittleEndian.PutUint16(message[4:], uint16(id))
-		all = append(all, message...)
-	}
-	return all
-}
 
 // An agent with as many workers as it may have is moved, also if the next pool
 // is slow to read of them.
@@ -49,7 +34,7 @@ func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
 	agent := stratumtest.DialRaw(t, sw.addr)
 	agent.SendLine(`{"id":1,"method":"mining.subscribe","params":["btccom-agent/1"]}`)
 	agent.SendLine(`{"id":2,"method":"mining.authorize","params":["agent.a"]}`)
-	agent.Send(string(allRegistrations()))
+	agent.Send(string(testkit.AgentRegistrations(maxRegistered >> 16)))
 	err = btc.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == 1<<16 })
 	if err != nil {
 		t.Fatalf("%v: %+v", err, btc.Stats())

@@ -27,6 +27,8 @@ const (
 	switchRetryMost      = time.Minute      // between two tries
 	limitedFirst         = 10               // lines of one kind that are logged before a pause
 	maxHandshakeLines    = 200              // that a miner may send before it mines
+	maxWorkers           = 4096             // that a miner's connection may authorize besides the first
+	maxRegistered        = 4 << 20          // bytes of an agent's register messages
 	zkMaxServerID        = 255
 
 	// Of BTCAgent's protocol.

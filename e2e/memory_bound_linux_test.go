@@ -1,14 +1,12 @@
-//go:build linux && e2e && !portable_relay
+//go:build linux && e2e
 
-package main
+package e2e
 
 import (
 	"bytes"
 	"fmt"
 	"io"
-	"net/http"
-	"regexp"
-	"strconv"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -20,16 +18,25 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// The bound of memory, as docs/reliability.md states it: what may be kept of
-// one session, by the constants in the code.
-const boundBase = 64 << 20 // code, runtime, loops, status page, books
-
-// memoryBound is for so many connections before their authorization, miners,
-// agents among them, former links and links under preparation. Buffers grow by
-// a quarter more than is needed, and as much again waits for the collector.
-func memoryBound(strangers, miners, agents, drains, dials int) int {
-	kept := strangers*boundStranger + miners*boundMiner + agents*boundAgent + drains*boundDrain + dials*boundDial
-	return boundBase + 2*kept*5/4
+// memoryBound is the bound of docs/reliability.md, "Memory bound", for so many
+// connections before their authorization, miners, agents among them, former links
+// and links under preparation. A test of package main holds the page against the
+// constants in the code.
+func memoryBound(t *testing.T, strangers, miners, agents, drains, dials int) int {
+	t.Helper()
+	page, err := os.ReadFile("docs/reliability.md")
+	testkit.Must(t, err)
+	const base = 64 << 20 // code, runtime, loops, status page, books
+	kept := 0
+	for what, n := range map[string]int{
+		"before its authorization": strangers, "a miner's session": miners, "an agent adds to it": agents,
+		"a former link": drains, "a link under preparation": dials,
+	} {
+		kept += n * daemontest.Figure(t, string(page), `(?m)^\| [^|]*`+what+`[^|]*\| ([0-9]+) KB \|`) << 10
+	}
+	// Buffers grow by a quarter more than is needed, and as much again waits for the
+	// collector.
+	return base + 2*kept*5/4
 }
 
 // A process whose sessions are all made to hold as much as they can stays
@@ -91,7 +98,7 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 	for i, r := range loud {
 		var text bytes.Buffer
 		if i >= miners {
-			text.Write(allRegistrations())
+			text.Write(testkit.AgentRegistrations(maxRegistered >> 16))
 		}
 		for w := range maxWorkers {
 			fmt.Fprintf(&text, `{"id":"w","method":"mining.authorize","params":["account%d.w%d","%s"%s]}`+"\n", i, w, strings.Repeat("p", 200), strings.Repeat(",1", 20))
@@ -108,31 +115,18 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 		btc.NewJob(false) // nobody reads them
 		most = max(most, p.Usage(debug).Private<<10)
 	}
-	bound := memoryBound(strangers, miners, agents, 0, c.MaxPoolDials)
+	bound := memoryBound(t, strangers, miners, agents, 0, c.MaxPoolDials)
 	t.Logf("%d strangers, %d miners, %d agents: %d MB before, %d MB at most, bound %d MB (%d MB without dials)", strangers, miners, agents,
-		before>>20, most>>20, bound>>20, memoryBound(strangers, miners, agents, 0, 0)>>20)
-	if most > memoryBound(strangers, miners, agents, 0, 0) {
+		before>>20, most>>20, bound>>20, memoryBound(t, strangers, miners, agents, 0, 0)>>20)
+	if most > memoryBound(t, strangers, miners, agents, 0, 0) {
 		t.Errorf("%d MB are over the bound of %d MB", most>>20, bound>>20)
 	}
 	if reached := before + agents*maxRegistered + (strangers+miners)*300<<10; most < reached {
 		t.Errorf("%d MB: the sessions do not hold much, want at least %d MB", most>>20, reached>>20)
 	}
-	sessions := regexp.MustCompile(`"sessions":(\d+)`).FindStringSubmatch(httpBody(t, "http://"+debug+"/api/status"))
-	if n, _ := strconv.Atoi(sessions[1]); n < miners+agents {
-		t.Errorf("%d sessions are left, want those that are not too slow", n)
+	var status pageStatus
+	getJSON(t, "http://"+debug+"/api/status", &status)
+	if status.Sessions < miners+agents {
+		t.Errorf("%d sessions are left, want those that are not too slow", status.Sessions)
 	}
-}
-
-func httpBody(t *testing.T, url string) string {
-	t.Helper()
-	res, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
