@@ -5,12 +5,12 @@ package main
 import (
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // hostileName is what the page must never take for markup.
@@ -31,118 +31,93 @@ func TestStatusPageInBrowser(t *testing.T) {
 	account := m.accounts.expect(hostileName, "btc")
 	defer m.dropPending(account)
 
-	b := startBrowser(t)
-	b.size(1200, 1500, false)
-	b.call("Page.navigate", map[string]any{"url": server.url("/")}, nil)
-	b.await("the miners", `document.querySelector("#accounts tbody")?.innerText.includes("alice")`)
-	b.await("a hostile sub-account as text", fmt.Sprintf(`[...document.querySelectorAll("#accounts .opener")].some((e) => e.lastChild.textContent === %q)`, hostileName))
-	b.await("the pools", fmt.Sprintf(`document.querySelector("#pools tbody").innerText.includes(%q)`, btc.Addr()))
-	b.await("the charts", `document.querySelectorAll("#sessions-chart svg line").length > 3`)
+	b := testkit.StartBrowser(t)
+	b.Size(1200, 1500, false)
+	b.Call("Page.navigate", map[string]any{"url": server.url("/")}, nil)
+	b.Await("the miners", `document.querySelector("#accounts tbody")?.innerText.includes("alice")`)
+	b.Await("a hostile sub-account as text", fmt.Sprintf(`[...document.querySelectorAll("#accounts .opener")].some((e) => e.lastChild.textContent === %q)`, hostileName))
+	b.Await("the pools", fmt.Sprintf(`document.querySelector("#pools tbody").innerText.includes(%q)`, btc.Addr()))
+	b.Await("the charts", `document.querySelectorAll("#sessions-chart svg line").length > 3`)
 	m.rates.advance()
-	b.await("hashrates", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText.includes("bob") && /^[1-9].* k?H\/s$/.test(e.cells[1].innerText))`)
-	b.await("the charts of hashrates", `document.querySelectorAll("#hashrate-chart svg line").length > 3 && document.querySelectorAll("#day-chart svg path").length > 0`)
-	b.picture("page.png")
+	b.Await("hashrates", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText.includes("bob") && /^[1-9].* k?H\/s$/.test(e.cells[1].innerText))`)
+	b.Await("the charts of hashrates", `document.querySelectorAll("#hashrate-chart svg line").length > 3 && document.querySelectorAll("#day-chart svg path").length > 0`)
+	b.Picture("page.png")
 
 	coins.set("alice", "bcc")
 	waitPool(t, alice, "bcc")
-	b.await("the switch", `[...document.querySelectorAll("#events li")].some((e) => /alice · btc → bcc · .*1 miner moved/.test(e.innerText))`)
-	b.await("the new coin", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText.includes("alice") && e.cells[3].innerText === "bcc" && e.cells[4].innerText === "bcc")`)
+	b.Await("the switch", `[...document.querySelectorAll("#events li")].some((e) => /alice · btc → bcc · .*1 miner moved/.test(e.innerText))`)
+	b.Await("the new coin", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText.includes("alice") && e.cells[3].innerText === "bcc" && e.cells[4].innerText === "bcc")`)
 
-	b.search("BOB.rig")
-	b.await("the miner that was searched", `document.querySelector("#found .miners .opener")?.innerText.includes("bob.rig1")`)
-	b.await("the only one opened, and a hostile user agent as text", fmt.Sprintf(`[...document.querySelectorAll("#found dd")].some((e) => e.textContent === %q)`, hostileName))
-	b.await("no sub-account of this name", `document.querySelector("#accounts tbody").innerText.includes("No sub-account has this")`)
-	b.picture("search.png")
+	b.Search("BOB.rig")
+	b.Await("the miner that was searched", `document.querySelector("#found .miners .opener")?.innerText.includes("bob.rig1")`)
+	b.Await("the only one opened, and a hostile user agent as text", fmt.Sprintf(`[...document.querySelectorAll("#found dd")].some((e) => e.textContent === %q)`, hostileName))
+	b.Await("no sub-account of this name", `document.querySelector("#accounts tbody").innerText.includes("No sub-account has this")`)
+	b.Picture("search.png")
 
-	b.search("ali")
-	b.await("the filtered sub-accounts", `document.querySelectorAll("#accounts tbody tr").length === 1 && document.querySelector("#accounts tbody").innerText.includes("alice")`)
-	b.await("its miners", `document.querySelector("#found .miners .opener")?.innerText.includes("alice.rig1")`)
-	b.search("")
-	b.await("all sub-accounts again", `document.querySelectorAll("#accounts tbody tr").length === 3 && !document.querySelector("#found").firstChild`)
-	b.eval(`document.querySelector("#accounts th button").click()`)
-	b.await("another order", `document.querySelector("#accounts th[aria-sort=ascending]")?.innerText.startsWith("Sub-account")`)
+	b.Search("ali")
+	b.Await("the filtered sub-accounts", `document.querySelectorAll("#accounts tbody tr").length === 1 && document.querySelector("#accounts tbody").innerText.includes("alice")`)
+	b.Await("its miners", `document.querySelector("#found .miners .opener")?.innerText.includes("alice.rig1")`)
+	b.Search("")
+	b.Await("all sub-accounts again", `document.querySelectorAll("#accounts tbody tr").length === 3 && !document.querySelector("#found").firstChild`)
+	b.Eval(`document.querySelector("#accounts th button").click()`)
+	b.Await("another order", `document.querySelector("#accounts th[aria-sort=ascending]")?.innerText.startsWith("Sub-account")`)
 
 	// A miner that has gone is missed in the opened list.
 	second := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.rig2"})
 	waitPool(t, second, "bcc")
-	b.eval(`document.querySelector("[data-do=open-account][data-account=alice]").click()`)
-	b.await("both miners", `document.querySelectorAll("[data-miners] .miners tbody tr:not(.detail)").length === 2`)
+	b.Eval(`document.querySelector("[data-do=open-account][data-account=alice]").click()`)
+	b.Await("both miners", `document.querySelectorAll("[data-miners] .miners tbody tr:not(.detail)").length === 2`)
 	second.Close()
-	b.await("the one that has gone", `/^gone since this list was opened: rig2 \([0-9]+ s ago\)$/.test(document.querySelector("[data-miners] .gone")?.innerText)`)
-	b.eval(`document.querySelector("[data-do=open-account][data-account=alice]").click()`)
-	b.await("the closed list", `!document.querySelector("[data-miners]")`)
+	b.Await("the one that has gone", `/^gone since this list was opened: rig2 \([0-9]+ s ago\)$/.test(document.querySelector("[data-miners] .gone")?.innerText)`)
+	b.Eval(`document.querySelector("[data-do=open-account][data-account=alice]").click()`)
+	b.Await("the closed list", `!document.querySelector("[data-miners]")`)
 
 	// What is wrong is at the top, and counted in the title.
 	coins.set("bob", "nocoin")
-	b.await("the trouble", `document.title.startsWith("(1) ") && document.getElementById("problem").innerText.includes("1 sub-account has trouble")`)
-	b.eval(`document.querySelector("#problem button").click()`)
-	b.await("the one with trouble", `document.querySelectorAll("#accounts tbody tr").length === 1 && document.querySelector("#accounts .trouble")?.innerText === "coin without a pool"`)
-	b.eval(`document.getElementById("troubled").click()`)
-	b.await("the others", `document.querySelectorAll("#accounts tbody tr").length === 3`)
+	b.Await("the trouble", `document.title.startsWith("(1) ") && document.getElementById("problem").innerText.includes("1 sub-account has trouble")`)
+	b.Eval(`document.querySelector("#problem button").click()`)
+	b.Await("the one with trouble", `document.querySelectorAll("#accounts tbody tr").length === 1 && document.querySelector("#accounts .trouble")?.innerText === "coin without a pool"`)
+	b.Eval(`document.getElementById("troubled").click()`)
+	b.Await("the others", `document.querySelectorAll("#accounts tbody tr").length === 3`)
 	coins.set("bob", "bcc")
-	b.await("the trouble's end", `!document.title.startsWith("(") && document.getElementById("troubled").hidden`)
+	b.Await("the trouble's end", `!document.title.startsWith("(") && document.getElementById("troubled").hidden`)
 
-	if n := b.eval(`document.querySelectorAll("img, main script, iframe").length`); n != "0" {
+	if n := b.Eval(`document.querySelectorAll("img, main script, iframe").length`); n != "0" {
 		t.Errorf("%s elements came from miners' names", n)
 	}
 	host, _ := os.Hostname()
-	if title := b.eval(`document.title`); title != host+" – stratumSwitcher" {
+	if title := b.Eval(`document.title`); title != host+" – stratumSwitcher" {
 		t.Errorf("title %q", title)
 	}
-	if zone := b.eval(`document.getElementById("zone").innerText`); zone != "times in UTC" && !strings.HasPrefix(zone, "times in UTC; the switcher's log is in UTC") {
+	if zone := b.Eval(`document.getElementById("zone").innerText`); zone != "times in UTC" && !strings.HasPrefix(zone, "times in UTC; the switcher's log is in UTC") {
 		t.Errorf("the times are said to be %q", zone)
 	}
-	if words := b.eval(`document.body.textContent`); !strings.Contains(words, "each miner takes two") || !strings.Contains(words, "What the system counts as open") {
+	if words := b.Eval(`document.body.textContent`); !strings.Contains(words, "each miner takes two") || !strings.Contains(words, "What the system counts as open") {
 		t.Error("the page does not say what descriptors are")
 	}
-	b.size(1400, 1500, false)
-	b.await("the large layout", `innerWidth === 1400`)
-	b.picture("large.png")
+	b.Size(1400, 1500, false)
+	b.Await("the large layout", `innerWidth === 1400`)
+	b.Picture("large.png")
 	// On a phone nothing but tables is wider than the screen.
-	b.size(360, 1800, true)
-	b.await("the phone's layout", `innerWidth === 360`)
-	if width := b.eval(`document.documentElement.scrollWidth`); width != "360" {
+	b.Size(360, 1800, true)
+	b.Await("the phone's layout", `innerWidth === 360`)
+	if width := b.Eval(`document.documentElement.scrollWidth`); width != "360" {
 		t.Errorf("on a phone 360 wide the page is %s wide", width)
 	}
-	if light := b.eval(`getComputedStyle(document.body).backgroundColor`); light != "rgb(15, 19, 26)" {
+	if light := b.Eval(`getComputedStyle(document.body).backgroundColor`); light != "rgb(15, 19, 26)" {
 		t.Errorf("in dark mode the background is %s", light)
 	}
-	b.await("a word on tables that are wider", `[...document.querySelectorAll(".hint")].filter((e) => e.offsetHeight > 0 && e.innerText.includes("scroll sideways")).length === 2`)
-	if first := b.eval(`[...document.querySelectorAll("#accounts th")].filter((e) => e.getBoundingClientRect().right <= innerWidth).map((e) => e.innerText.trim()).join()`); !strings.HasPrefix(first, "Sub-account ↑,Hashrate, 15 min,Miners") {
+	b.Await("a word on tables that are wider", `[...document.querySelectorAll(".hint")].filter((e) => e.offsetHeight > 0 && e.innerText.includes("scroll sideways")).length === 2`)
+	if first := b.Eval(`[...document.querySelectorAll("#accounts th")].filter((e) => e.getBoundingClientRect().right <= innerWidth).map((e) => e.innerText.trim()).join()`); !strings.HasPrefix(first, "Sub-account ↑,Hashrate, 15 min,Miners") {
 		t.Errorf("a phone shows first: %s", first)
 	}
-	b.picture("phone.png")
-	b.checkConsole()
+	b.Picture("phone.png")
+	b.CheckConsole()
 	checkMiner(t, alice)
 	checkMiner(t, bob)
 	if !strings.Contains(pagePolicy(), "script-src 'sha256-") {
 		t.Errorf("policy %q", pagePolicy())
 	}
-}
-
-// search types into the page's search field.
-func (b *browser) search(text string) {
-	b.t.Helper()
-	b.eval(fmt.Sprintf(`(() => { const f = document.getElementById("query"); f.value = %q; f.dispatchEvent(new Event("input")); })()`, text))
-}
-
-// took does something in the page and measures the time until the page has
-// shown what is awaited.
-func (b *browser) took(what, do, until string) time.Duration {
-	b.t.Helper()
-	text := b.eval(fmt.Sprintf(`(async () => {
-		const began = performance.now(), frame = () => new Promise(requestAnimationFrame);
-		%s;
-		while (!(%s)) { if (performance.now() - began > 20000) return -1; await frame(); }
-		await frame(); await new Promise((done) => setTimeout(done)); // it has been painted
-		return performance.now() - began;
-	})()`, do, until))
-	ms, err := strconv.ParseFloat(text, 64)
-	if err != nil || ms < 0 {
-		b.t.Fatalf("%s: the page does not show it (%s)", what, text)
-	}
-	b.t.Logf("%-50s %6.0f ms", what, ms)
-	return time.Duration(ms * float64(time.Millisecond))
 }
 
 // The bound leaves room for slow machines that are busy with other tests: on two
@@ -165,10 +140,10 @@ func TestStatusPageWithManyMiners(t *testing.T) {
 	eventually(t, "all miners at the pool", func() bool { return fleet.Stats().Authorized == miners })
 	fleet.SetRate(100)
 
-	b := startBrowser(t)
-	b.size(1400, 1500, false)
-	b.call("Page.navigate", map[string]any{"url": server.url("/")}, nil)
-	b.await("the sub-accounts", `document.querySelectorAll("#accounts tbody tr").length === 500`)
+	b := testkit.StartBrowser(t)
+	b.Size(1400, 1500, false)
+	b.Call("Page.navigate", map[string]any{"url": server.url("/")}, nil)
+	b.Await("the sub-accounts", `document.querySelectorAll("#accounts tbody tr").length === 500`)
 	const first = `document.querySelector("#accounts tbody tr")`
 	head := func(i int) string {
 		return fmt.Sprintf(`document.querySelectorAll("#accounts > thead button")[%d].click()`, i)
@@ -189,19 +164,19 @@ func TestStatusPageWithManyMiners(t *testing.T) {
 		{"a miner opened", firstMiner + `[0].querySelector("button").click()`, `document.querySelectorAll("[data-miners] .facts").length === 1`},
 		{"a miner searched", `document.getElementById("query").value = "farm.rig123"; document.getElementById("query").dispatchEvent(new Event("input"))`, `document.querySelector("#found .facts")`},
 	} {
-		if took := b.took(step.what, step.do, step.until); took > interactionBound {
+		if took := b.Took(step.what, step.do, step.until); took > interactionBound {
 			t.Errorf("%s took %v", step.what, took)
 		}
 	}
-	b.search("")
-	b.await("the opened sub-account, which has stayed open", `document.querySelectorAll("[data-miners] tbody > tr").length === 502`)
+	b.Search("")
+	b.Await("the opened sub-account, which has stayed open", `document.querySelectorAll("[data-miners] tbody > tr").length === 502`)
 
-	b.eval(list(0))
-	b.await("the order of names", firstMiner+`[0].innerText.endsWith("rig1")`)
+	b.Eval(list(0))
+	b.Await("the order of names", firstMiner+`[0].innerText.endsWith("rig1")`)
 
 	// Refreshes keep what the reader does: what is opened, the focus, how far the
 	// list is scrolled, what is selected.
-	b.eval(`(() => {
+	b.Eval(`(() => {
 		const list = document.querySelector("[data-miners] .scroll");
 		list.scrollTop = 700;
 		const name = document.querySelectorAll("[data-miners] .opener")[20];
@@ -210,39 +185,39 @@ func TestStatusPageWithManyMiners(t *testing.T) {
 		getSelection().selectAllChildren(name.lastChild);
 		new MutationObserver(() => window.kept.shown++).observe(list, { subtree: true, childList: true, characterData: true });
 	})()`)
-	b.await("two refreshes", `window.kept.shown >= 2`)
-	b.await("the focus where it was", `document.activeElement === window.kept.name && window.kept.name.isConnected && document.querySelector("[data-miners] .scroll") === window.kept.list && window.kept.list.scrollTop === 700`)
-	if text := b.eval(`getSelection().toString()`); !strings.Contains(text, "rig") {
+	b.Await("two refreshes", `window.kept.shown >= 2`)
+	b.Await("the focus where it was", `document.activeElement === window.kept.name && window.kept.name.isConnected && document.querySelector("[data-miners] .scroll") === window.kept.list && window.kept.list.scrollTop === 700`)
+	if text := b.Eval(`getSelection().toString()`); !strings.Contains(text, "rig") {
 		t.Errorf("the selection has become %q", text)
 	}
 	// By keyboard: Enter and the space bar press the button that has the focus.
-	b.eval(`window.kept.name.focus()`)
-	before := b.eval(`document.querySelectorAll("[data-miners] .facts").length`)
-	b.key("Enter")
-	b.await("another miner opened by Enter", `document.querySelectorAll("[data-miners] .facts").length === `+before+` + 1 && document.activeElement === window.kept.name`)
-	b.key(" ")
-	b.await("it closed by the space bar", `document.querySelectorAll("[data-miners] .facts").length === `+before)
-	b.key("/")
-	b.await("the search field", `document.activeElement.id === "query"`)
+	b.Eval(`window.kept.name.focus()`)
+	before := b.Eval(`document.querySelectorAll("[data-miners] .facts").length`)
+	b.Key("Enter")
+	b.Await("another miner opened by Enter", `document.querySelectorAll("[data-miners] .facts").length === `+before+` + 1 && document.activeElement === window.kept.name`)
+	b.Key(" ")
+	b.Await("it closed by the space bar", `document.querySelectorAll("[data-miners] .facts").length === `+before)
+	b.Key("/")
+	b.Await("the search field", `document.activeElement.id === "query"`)
 
 	// What is opened is in the address, so a bookmark opens it.
-	if hash := b.eval(`location.hash`); hash != "#open=farm" {
+	if hash := b.Eval(`location.hash`); hash != "#open=farm" {
 		t.Errorf("the page's address ends with %q", hash)
 	}
-	b.call("Page.reload", nil, nil)
-	b.await("the list again", `document.querySelectorAll("[data-miners] tbody tr").length === 500`)
+	b.Call("Page.reload", nil, nil)
+	b.Await("the list again", `document.querySelectorAll("[data-miners] tbody tr").length === 500`)
 
-	b.size(360, 1800, true)
-	b.await("the phone's layout", `innerWidth === 360`)
-	if width := b.eval(`document.documentElement.scrollWidth`); width != "360" {
+	b.Size(360, 1800, true)
+	b.Await("the phone's layout", `innerWidth === 360`)
+	if width := b.Eval(`document.documentElement.scrollWidth`); width != "360" {
 		t.Errorf("on a phone 360 wide the page is %s wide", width)
 	}
-	if right := b.eval(`Math.round(document.querySelector("[data-miners]").getBoundingClientRect().right)`); right > "360" {
+	if right := b.Eval(`Math.round(document.querySelector("[data-miners]").getBoundingClientRect().right)`); right > "360" {
 		t.Errorf("the list of miners is as wide as the table around it: it ends at %s", right)
 	}
-	b.picture("phone-miners.png")
-	if n := b.eval(`document.querySelectorAll("img, main script, iframe").length`); n != "0" {
+	b.Picture("phone-miners.png")
+	if n := b.Eval(`document.querySelectorAll("img, main script, iframe").length`); n != "0" {
 		t.Errorf("%s elements came from miners' names", n)
 	}
-	b.checkConsole()
+	b.CheckConsole()
 }

@@ -1,6 +1,6 @@
 //go:build linux && e2e
 
-package main
+package e2e
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ import (
 // two pools with a backup, a switch, an outage and an upgrade, in the course of
 // STATUS_MINUTES (default 2). They go to the folder that STATUS_PICTURES names:
 //
-//	STATUS_PICTURES=/tmp STATUS_MINUTES=20 go test -tags e2e -run '^$' -bench StatusPictures -benchtime 1x -timeout 1h .
+//	STATUS_PICTURES=/tmp STATUS_MINUTES=20 go test -tags e2e -run '^$' -bench StatusPictures -benchtime 1x -timeout 1h ./e2e
 //	for p in /tmp/status-*-*.png; do pngquant --nofs --speed 1 --strip --force -o docs/${p##*/} 64 $p; done
 func BenchmarkStatusPictures(b *testing.B) {
 	for b.Loop() {
@@ -92,34 +92,34 @@ func takePictures(t testing.TB) {
 	time.Sleep(step)
 
 	// The darker of two colours and the smaller of two sizes come last.
-	b := startBrowser(t)
+	b := testkit.StartBrowser(t)
 	for _, screen := range []struct {
 		name          string
 		width, height int
 	}{{"large", 1400, 0}, {"phone", 360, 1560}} {
 		for _, dark := range []bool{false, true} {
 			scheme := map[bool]string{false: "light", true: "dark"}[dark]
-			b.size(screen.width, 1600, dark)
-			b.call("Page.navigate", map[string]any{"url": "about:blank"}, nil)
-			b.call("Page.navigate", map[string]any{"url": web + "/#open=northfarm"}, nil)
-			b.await("the miners", `document.querySelectorAll("[data-miners] .miners tbody tr").length === 500`)
-			b.await("the charts", `document.querySelectorAll("#day-chart svg path").length === 2`)
-			b.await("the events", `document.querySelectorAll("#events li").length > 5`)
+			b.Size(screen.width, 1600, dark)
+			b.Call("Page.navigate", map[string]any{"url": "about:blank"}, nil)
+			b.Call("Page.navigate", map[string]any{"url": web + "/#open=northfarm"}, nil)
+			b.Await("the miners", `document.querySelectorAll("[data-miners] .miners tbody tr").length === 500`)
+			b.Await("the charts", `document.querySelectorAll("#day-chart svg path").length === 2`)
+			b.Await("the events", `document.querySelectorAll("#events li").length > 5`)
 			if screen.height == 0 {
-				b.eval(`document.querySelectorAll("[data-miners] .opener")[3].click()`)
-				b.await("a miner opened", `document.querySelector("[data-miners] .facts")`)
-				height, err := strconv.Atoi(b.eval(`document.documentElement.scrollHeight`))
+				b.Eval(`document.querySelectorAll("[data-miners] .opener")[3].click()`)
+				b.Await("a miner opened", `document.querySelector("[data-miners] .facts")`)
+				height, err := strconv.Atoi(b.Eval(`document.documentElement.scrollHeight`))
 				if err != nil {
 					t.Fatal(err)
 				}
 				screen.height = min(height, 2600)
 			}
-			b.size(screen.width, screen.height, dark)
-			b.await("the size", fmt.Sprintf(`innerHeight === %d`, screen.height))
-			b.await("the charts in it", `document.querySelector("#sessions-chart svg")`)
+			b.Size(screen.width, screen.height, dark)
+			b.Await("the size", fmt.Sprintf(`innerHeight === %d`, screen.height))
+			b.Await("the charts in it", `document.querySelector("#sessions-chart svg")`)
 			time.Sleep(time.Second) // for a refresh
-			b.picture("status-" + screen.name + "-" + scheme + ".png")
+			b.Picture("status-" + screen.name + "-" + scheme + ".png")
 		}
 	}
-	b.checkConsole()
+	b.CheckConsole()
 }

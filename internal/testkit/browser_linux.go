@@ -1,6 +1,4 @@
-//go:build linux && e2e
-
-package main
+package testkit
 
 import (
 	"bufio"
@@ -11,15 +9,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// browser is a headless Chromium, driven by its DevTools protocol over a pair
+// Browser is a headless Chromium, driven by its DevTools protocol over a pair
 // of pipes: JSON messages, each ended by a zero byte.
-type browser struct {
+type Browser struct {
 	t       testing.TB
 	to      *os.File
 	session string // of the one page
@@ -42,7 +41,8 @@ type devToolsMessage struct {
 	} `json:"error,omitempty"`
 }
 
-func startBrowser(t testing.TB) *browser {
+// StartBrowser needs chromium, which scripts/install-test-tools.sh installs.
+func StartBrowser(t testing.TB) *Browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -70,7 +70,7 @@ func startBrowser(t testing.TB) *browser {
 	}
 	theirIn.Close()
 	theirOut.Close()
-	b := &browser{t: t, to: to, waiting: make(map[int]chan devToolsMessage)}
+	b := &Browser{t: t, to: to, waiting: make(map[int]chan devToolsMessage)}
 	ended := make(chan struct{})
 	go func() { defer close(ended); b.read(from) }()
 	t.Cleanup(func() {
@@ -84,18 +84,18 @@ func startBrowser(t testing.TB) *browser {
 		}
 	})
 	var target struct{ TargetID string }
-	b.call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	b.Call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
 	var attached struct{ SessionID string }
-	b.call("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
+	b.Call("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
 	b.session = attached.SessionID
 	for _, domain := range []string{"Page", "Runtime", "Log"} {
-		b.call(domain+".enable", nil, nil)
+		b.Call(domain+".enable", nil, nil)
 	}
 	return b
 }
 
 // read takes answers to who waits for them, and notes what the console says.
-func (b *browser) read(from *os.File) {
+func (b *Browser) read(from *os.File) {
 	r := bufio.NewReader(from)
 	for {
 		text, err := r.ReadBytes(0)
@@ -126,7 +126,7 @@ func (b *browser) read(from *os.File) {
 	}
 }
 
-func (b *browser) call(method string, params, result any) {
+func (b *Browser) Call(method string, params, result any) {
 	b.t.Helper()
 	content, err := json.Marshal(params)
 	if err != nil {
@@ -169,8 +169,8 @@ func (b *browser) call(method string, params, result any) {
 	}
 }
 
-// eval gives the value of an expression in the page, as text.
-func (b *browser) eval(expression string) string {
+// Eval gives the value of an expression in the page, as text.
+func (b *Browser) Eval(expression string) string {
 	b.t.Helper()
 	var reply struct {
 		Result struct {
@@ -181,38 +181,38 @@ func (b *browser) eval(expression string) string {
 			Exception struct{ Description string }
 		}
 	}
-	b.call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &reply)
+	b.Call("Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true, "awaitPromise": true}, &reply)
 	if e := reply.ExceptionDetails; e != nil {
 		b.t.Fatalf("%s: %s %s", expression, e.Text, e.Exception.Description)
 	}
 	return fmt.Sprint(reply.Result.Value)
 }
 
-// await waits until an expression is true.
-func (b *browser) await(what, expression string) {
+// Await waits until an expression is true.
+func (b *Browser) Await(what, expression string) {
 	b.t.Helper()
-	for end := time.Now().Add(testWait); b.eval("Boolean("+expression+")") != "true"; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(Wait); b.Eval("Boolean("+expression+")") != "true"; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			b.t.Fatalf("the page does not show %s; it says:\n%s", what, b.eval("document.body.innerText"))
+			b.t.Fatalf("the page does not show %s; it says:\n%s", what, b.Eval("document.body.innerText"))
 		}
 	}
 }
 
-func (b *browser) size(width, height int, dark bool) {
+func (b *Browser) Size(width, height int, dark bool) {
 	b.t.Helper()
-	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
+	b.Call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
 	scheme := "light"
 	if dark {
 		scheme = "dark"
 	}
-	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+	b.Call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 }
 
-// picture keeps a screenshot if STATUS_PICTURES names a directory.
-func (b *browser) picture(name string) {
+// Picture keeps a screenshot if STATUS_PICTURES names a directory.
+func (b *Browser) Picture(name string) {
 	b.t.Helper()
 	var reply struct{ Data string }
-	b.call("Page.captureScreenshot", map[string]any{"format": "png"}, &reply)
+	b.Call("Page.captureScreenshot", map[string]any{"format": "png"}, &reply)
 	content, err := base64.StdEncoding.DecodeString(reply.Data)
 	if err != nil || len(content) < 1000 {
 		b.t.Fatalf("screenshot: %v, %d bytes", err, len(content))
@@ -224,7 +224,7 @@ func (b *browser) picture(name string) {
 	}
 }
 
-func (b *browser) checkConsole() {
+func (b *Browser) CheckConsole() {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -233,13 +233,38 @@ func (b *browser) checkConsole() {
 	}
 }
 
-// key presses a key and lets it go.
-func (b *browser) key(key string) {
+// Key presses a key and lets it go.
+func (b *Browser) Key(key string) {
 	b.t.Helper()
 	text := key
 	if key == "Enter" {
 		text = "\r"
 	}
-	b.call("Input.dispatchKeyEvent", map[string]any{"type": "keyDown", "key": key, "text": text}, nil)
-	b.call("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": key}, nil)
+	b.Call("Input.dispatchKeyEvent", map[string]any{"type": "keyDown", "key": key, "text": text}, nil)
+	b.Call("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": key}, nil)
+}
+
+// Search types into the page's search field.
+func (b *Browser) Search(text string) {
+	b.t.Helper()
+	b.Eval(fmt.Sprintf(`(() => { const f = document.getElementById("query"); f.value = %q; f.dispatchEvent(new Event("input")); })()`, text))
+}
+
+// Took does something in the page and measures the time until the page has
+// shown what is awaited.
+func (b *Browser) Took(what, do, until string) time.Duration {
+	b.t.Helper()
+	text := b.Eval(fmt.Sprintf(`(async () => {
+		const began = performance.now(), frame = () => new Promise(requestAnimationFrame);
+		%s;
+		while (!(%s)) { if (performance.now() - began > 20000) return -1; await frame(); }
+		await frame(); await new Promise((done) => setTimeout(done)); // it has been painted
+		return performance.now() - began;
+	})()`, do, until))
+	ms, err := strconv.ParseFloat(text, 64)
+	if err != nil || ms < 0 {
+		b.t.Fatalf("%s: the page does not show it (%s)", what, text)
+	}
+	b.t.Logf("%-50s %6.0f ms", what, ms)
+	return time.Duration(ms * float64(time.Millisecond))
 }
