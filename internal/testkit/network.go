@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -42,6 +43,26 @@ func IsOpen(t testing.TB, nc net.Conn) bool {
 func IsTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// TCPPair returns both ends of a connection, the second one as a file.
+func TCPPair(t testing.TB, ln net.Listener) (far net.Conn, near *os.File) {
+	t.Helper()
+	far, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	near, err = conn.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return far, near
 }
 
 // Flood writes a text n times, until the other side has had enough, while the

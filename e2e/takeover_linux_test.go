@@ -1,10 +1,9 @@
-//go:build linux && e2e && !portable_relay
+//go:build linux && e2e
 
-package main
+package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -33,8 +32,28 @@ type takeoverScene struct {
 	far      map[int]net.Conn // by the daemon's descriptor
 	files    []*os.File       // what the daemon inherits, from 3 up
 	links    []string         // what they are, as in /proc/PID/fd
-	sessions []sessionState
+	sessions []takenSession
 }
+
+// takenSession is a session in runtime.json.
+type takenSession struct {
+	SessionID               uint32
+	MiningCoin              string
+	ClientConnFD            int
+	ServerConnFD            int
+	StratumSubscribeRequest json.RawMessage
+	StratumAuthorizeRequest json.RawMessage
+	VersionMask             uint32
+
+	// Older switchers do not write the following.
+
+	Phase      string `json:",omitempty"`
+	ClientAddr string `json:",omitempty"`
+	HasID      bool   `json:",omitempty"`
+	Account    string `json:",omitempty"`
+}
+
+func (s *takenSession) descriptors() []int { return []int{s.ClientConnFD, s.ServerConnFD} }
 
 const takeoverFirstFD = 3
 
@@ -47,14 +66,14 @@ func newTakeoverScene(t *testing.T, sessions int, ln net.Listener) *takeoverScen
 	sc.p.WriteConfig(c)
 	sc.p.SetCoins(map[string]string{"*": "btc"})
 	for i := range sessions {
-		minerFar, minerNear := tcpPair(t, ln)
-		poolFar, poolNear := tcpPair(t, ln)
+		minerFar, minerNear := testkit.TCPPair(t, ln)
+		poolFar, poolNear := testkit.TCPPair(t, ln)
 		minerFD, poolFD := sc.inherit(minerNear), sc.inherit(poolNear)
 		sc.far[minerFD], sc.far[poolFD] = minerFar, poolFar
-		sc.sessions = append(sc.sessions, sessionState{
+		sc.sessions = append(sc.sessions, takenSession{
 			SessionID: 1<<24 | uint32(128+i), MiningCoin: "btc", ClientConnFD: minerFD, ServerConnFD: poolFD,
-			StratumSubscribeRequest: &requestState{ID: json.RawMessage("1"), Method: "mining.subscribe", Params: json.RawMessage(`["cgminer"]`)},
-			StratumAuthorizeRequest: &requestState{ID: json.RawMessage("2"), Method: "mining.authorize", Params: fmt.Appendf(nil, `["alice.w%d","x"]`, i)},
+			StratumSubscribeRequest: json.RawMessage(`{"id":1,"method":"mining.subscribe","params":["cgminer"]}`),
+			StratumAuthorizeRequest: fmt.Appendf(nil, `{"id":2,"method":"mining.authorize","params":["alice.w%d","x"]}`, i),
 		})
 	}
 	return sc
@@ -69,26 +88,6 @@ func takeoverListener(t *testing.T, network string) net.Listener {
 	}
 	t.Cleanup(func() { ln.Close() })
 	return ln
-}
-
-// tcpPair returns both ends of a connection, the second one as a file.
-func tcpPair(t *testing.T, ln net.Listener) (far net.Conn, near *os.File) {
-	t.Helper()
-	far, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { far.Close() })
-	conn, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	near, err = conn.(*net.TCPConn).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return far, near
 }
 
 // inherit has the daemon inherit a file and returns its number there.
@@ -168,19 +167,10 @@ func (sc *takeoverScene) wantServed() {
 }
 
 // olderState is what an older switcher writes of sessions.
-func olderState(t *testing.T, sessions []sessionState) []byte {
+func olderState(t *testing.T, sessions []takenSession) []byte {
 	t.Helper()
-	var list []any
-	for _, s := range sessions {
-		list = append(list, map[string]any{
-			"SessionID": s.SessionID, "MiningCoin": s.MiningCoin, "ClientConnFD": s.ClientConnFD, "ServerConnFD": s.ServerConnFD,
-			"StratumSubscribeRequest": s.StratumSubscribeRequest, "StratumAuthorizeRequest": s.StratumAuthorizeRequest, "VersionMask": 0,
-		})
-	}
-	state, err := json.Marshal(map[string]any{"Action": runtimeAction, "ServerID": 1, "SessionDatas": list})
-	if err != nil {
-		t.Fatal(err)
-	}
+	state, err := json.Marshal(map[string]any{"Action": "upgrade", "ServerID": 1, "SessionDatas": sessions})
+	testkit.Must(t, err)
 	return state
 }
 
@@ -240,7 +230,7 @@ func TestTakeoverDescriptors(t *testing.T) {
 
 // takeoverRounds is n, or less where a process takes long to start.
 func takeoverRounds(n int) int {
-	if raceDetector {
+	if daemontest.RaceDetector {
 		return n / 4
 	}
 	return n
@@ -318,28 +308,30 @@ func takeOver(t *testing.T, rng *rand.Rand) {
 }
 
 // ownState is what a process of this program writes of sessions and its
-// listener.
+// listener, if it has one.
 func (sc *takeoverScene) ownState(listener int, addr string) []byte {
 	sc.t.Helper()
-	st := &runtimeState{
-		Action: runtimeAction, Version: runtimeVersion, ServerID: 1, ChainType: "bitcoin", ListenFD: listener, ListenAddr: addr,
-		FrozenAt: time.Now(), NextIndex: 500, Wanted: map[string]string{"alice": "btc"}, Monitor: newMonitor().state(),
+	var config daemontest.Config
+	testkit.Must(sc.t, readJSON(sc.p.Path("config.json"), &config))
+	members := map[string]any{
+		"Action": "upgrade", "Version": 1, "ServerID": 1, "ChainType": "bitcoin", "FrozenAt": time.Now(), "NextIndex": 500,
+		"Wanted": map[string]string{"alice": "btc"}, "Monitor": map[string]any{"Events": nil, "History": nil}, "Config": config,
 	}
-	var err error
-	if st.Config, err = loadConfig(filepath.Join(sc.p.Dir, "config.json")); err != nil {
-		sc.t.Fatal(err)
+	if addr != "" {
+		members["ListenFD"], members["ListenAddr"] = listener, addr
 	}
+	var sessions []any
+	var descriptors []int
 	for _, s := range sc.sessions {
-		s.HasID, s.Phase, s.Account = true, phaseRelaying.String(), "alice"
+		s.HasID, s.Phase, s.Account = true, "relaying", "alice"
 		s.ClientAddr = sc.far[s.ClientConnFD].LocalAddr().String()
-		st.SessionDatas = append(st.SessionDatas, s)
-		st.Descriptors = append(st.Descriptors, s.descriptors()...)
+		sessions = append(sessions, s)
+		descriptors = append(descriptors, s.descriptors()...)
 	}
-	parts, err := encodeState(st)
-	if err != nil {
-		sc.t.Fatal(err)
-	}
-	return bytes.Join(parts, nil)
+	members["Descriptors"] = descriptors
+	state, err := daemontest.StateFile(members, sessions)
+	testkit.Must(sc.t, err)
+	return state
 }
 
 // TestTakeoverDamagedState: a broken byte in our own state file costs one
@@ -420,49 +412,6 @@ func TestTakeoverStateWithoutConfig(t *testing.T) {
 		}
 		if _, err := os.Stat(path); !os.IsNotExist(err) {
 			t.Errorf("%s is left: %v", runtimeFile, err)
-		}
-	}
-}
-
-// TestResumeClosesAll: a session that cannot be resumed leaves no descriptor
-// open, wherever it fails.
-func TestResumeClosesAll(t *testing.T) {
-	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc"})}, nil)
-	ln := takeoverListener(t, "tcp4")
-	for _, bad := range []string{"miner", "pool"} {
-		var err error
-		sc := newTakeoverScene(t, 1, ln)
-		ss := sc.sessions[0]
-		ss.HasID, ss.Phase = true, phaseRelaying.String()
-		// epoll refuses a regular file.
-		fds := make(map[string]int)
-		for i, name := range []string{"miner", "pool", "drain"} {
-			from := int(sc.files[min(i, 1)].Fd())
-			if name == bad {
-				if from, err = unix.Open(filepath.Join(sc.p.Dir, "config.json"), unix.O_RDONLY, 0); err != nil {
-					t.Fatal(err)
-				}
-				defer unix.Close(from)
-			}
-			if fds[name], err = unix.FcntlInt(uintptr(from), unix.F_DUPFD_CLOEXEC, 500); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ss.ClientConnFD, ss.ServerConnFD = fds["miner"], fds["pool"]
-		ss.Drains = []linkState{{FD: fds["drain"], Coin: "btc"}}
-		l := sw.loops[0]
-		l.Call(func() {
-			if _, err := resumeSession(sw.sessionManager, l, &ss, 1); err == nil {
-				t.Errorf("%s: no error", bad)
-			}
-		})
-		for name, fd := range fds {
-			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != unix.EBADF {
-				t.Errorf("%s is bad: the descriptor of the %s is left open: %v", bad, name, err)
-			}
-		}
-		for _, f := range sc.files {
-			f.Close()
 		}
 	}
 }
