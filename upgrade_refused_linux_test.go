@@ -1,8 +1,9 @@
-//go:build linux && e2e && !portable_relay
+//go:build linux && !portable_relay
 
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -49,12 +49,14 @@ func TestUpgradeStepFails(t *testing.T) {
 	testkit.WaitUntil(t, "all sessions", func() bool { return sw.sessionCount() == 6 })
 
 	dir := t.TempDir()
-	p := daemontest.New(t, dir)
-	p.WriteConfig(sw.config)
 	c := *sw.config
 	c.ZKBroker, c.CoinFile = []string{}, filepath.Join(dir, "coins.json")
-	p.WriteConfig(&c)
-	p.SetCoins(map[string]string{"*": "btc"})
+	config, err := json.Marshal(&c)
+	testkit.Must(t, err)
+	testkit.WriteFile(t, filepath.Join(dir, "config.json"), string(config))
+	testkit.WriteFile(t, c.CoinFile, `{"*":"btc"}`)
+	binary, err := os.Executable() // TestMain has it answer the preflight
+	testkit.Must(t, err)
 	fds := []int{sw.listener.FD()}
 	for _, l := range sw.loops {
 		l.Call(func() {
@@ -107,7 +109,7 @@ func TestUpgradeStepFails(t *testing.T) {
 			}
 			c.system.now = time.Now
 			u := &upgrader{
-				manager: sw.sessionManager, config: sw.config, binary: p.Binary,
+				manager: sw.sessionManager, config: sw.config, binary: binary,
 				args:  []string{"-config", filepath.Join(dir, "config.json"), "--runtime", "old.json", "-runtime=older.json"},
 				state: filepath.Join(dir, "runtime.json"), system: c.system,
 				stop: make(chan os.Signal, 4), upgradeRequests: make(chan os.Signal, 1), serverIDOwner: func() int64 { return 0 },
