@@ -55,12 +55,14 @@ unit:
 	$(TESTS) ./...
 	@echo "unit tests passed; make e2e runs the tests of the built daemon: see e2e/doc.go"
 
-E2E_FILES := $(shell grep -l '^//go:build.*e2e' *_test.go internal/*/*_test.go)
-E2E_UNIT  := -run '$(shell grep -ho '^func Test[A-Za-z0-9_]*' $(E2E_FILES) | sed 's/func //' | paste -sd '|' - | sed 's/.*/^(&)$$$$/')' $(sort $(patsubst ././,.,$(addprefix ./,$(dir $(E2E_FILES)))))
+# The tests with the tag that are beside the code; e2e/doc.go says why they are there.
+E2E_FILES = $(shell grep -rl --include='*_test.go' --exclude-dir=e2e --exclude-dir=build --exclude-dir=.git '^//go:build.*e2e' .)
+E2E_NAMES = $(if $(E2E_FILES),$(shell grep -ho '^func Test[A-Za-z0-9_]*' $(E2E_FILES) | sed 's/^func //' | paste -sd '|' -))
+
 e2e:
 	./scripts/install-test-tools.sh
 	$(TESTS) -tags e2e ./e2e
-	$(TESTS) -tags e2e $(E2E_UNIT)
+	$(if $(E2E_NAMES),$(TESTS) -tags e2e -run '^($(E2E_NAMES))$$' $(sort $(dir $(E2E_FILES))))
 
 test-portable:
 	nice -n 15 $(GO) test -count=1 -timeout 10m -tags portable_relay -run 'TestRelay|TestSession' . ./internal/relay

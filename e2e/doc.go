@@ -10,7 +10,17 @@
 //	go test -tags e2e -race -run TestUpgrade ./e2e    some
 //	make torture SEED=… MINUTES=30                    the random tests for long
 //
-// Tests of load and time come first, one after the other. All others are parallel.
+// Tests of load, memory, leaks and time come first, one after the other. All others
+// are parallel.
+//
+// Package main has the unit tests, and two files of tests with the tag, which need
+// its internals and something to be installed:
+//
+//	leak_entries_linux_test.go    the lengths of all maps and lists after short sessions; ZooKeeper
+//	status_browser_test.go        the page with names that no miner can send, at times that the test sets; chromium
+//
+// Tests with the tag in packages below internal are those of ZooKeeper and of the
+// tunnel process.
 //
 // internal/daemontest runs the daemon, internal/stratumtest simulates pools and
 // miners, internal/zktest runs ZooKeeper.
