@@ -16,17 +16,17 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// bystanders are miners with right names at a pool that is well all the time.
-// Whatever is done to others, at that pool or elsewhere, they must not notice:
-// those that mine there lose nothing, and new ones are served as soon as they
-// are when all is well.
+// bystanders are miners with right names at a pool that always works. Whatever is
+// done to others, at that pool or elsewhere, they must not notice it: those that
+// mine there lose nothing, and new ones are served as fast as they are without any
+// faults.
 type bystanders struct {
 	t     *testing.T
 	addr  string // of the daemon
 	pool  *stratumtest.Pool
 	fleet []*stratumtest.Fleet
-	// controlAddr is of a daemon that has a pool of its own and nothing but new
-	// good miners.
+	// controlAddr is that of a daemon that has a pool of its own and serves nothing
+	// but new good miners.
 	controlAddr string
 
 	stop   context.CancelFunc
@@ -35,13 +35,14 @@ type bystanders struct {
 
 	mu      sync.Mutex // guards the following fields
 	served  []newcomer
-	control []newcomer // at the control daemon, where all were served
+	control []newcomer // those at the control daemon, all of which were served
 	failed  []string
 	frozen  []stoppedSpan
-	stopped int // how often daemonStopped holds
+	stopped int // how many calls of daemonStopped(true) have not ended
 }
 
-// stoppedSpan is a time in which the daemon was stopped. A zero end: it still is.
+// stoppedSpan is a time in which the daemon was stopped. If end is zero, it still
+// is.
 type stoppedSpan struct{ begin, end time.Time }
 
 // newcomer is how one new miner was served.
@@ -52,26 +53,26 @@ type newcomer struct {
 	wait   time.Duration // took, less what the daemon was stopped
 }
 
-// The coins of the pool that is well: one has its IP, the other a name.
+// The coins of the pool that always works: one has its IP, the other a name.
 const steadyCoin, namedCoin = "steady", "named"
 
-// bystanderAccounts have a coin each; most workers are of the first.
+// Each of bystanderAccounts has a coin; most workers belong to the first.
 var bystanderAccounts = map[string]string{"good": steadyCoin, "fair": namedCoin}
 
 const (
 	newcomerEvery = 100 * time.Millisecond
 	newcomersMost = 8 // at a time
 	newcomerStays = time.Second
-	// newcomerPatience is how long one waits before it gives up.
+	// newcomerPatience is how long a new miner waits before it gives up.
 	newcomerPatience = 40 * time.Second
-	// newcomerSlack is how much longer than at the control daemon a new miner
-	// may wait; the machine may be busy at one moment, so those count that came
-	// to the other within newcomerAbout.
+	// newcomerSlack is how much longer a new miner may wait than at the control
+	// daemon. The machine may be busy at one moment, so it is compared with the
+	// miners that came to the control within newcomerAbout of it.
 	newcomerSlack = 2 * time.Second
 	newcomerAbout = 2 * time.Second
 )
 
-// begin has new miners come until end.
+// begin makes new miners connect until end.
 func (b *bystanders) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
@@ -79,7 +80,7 @@ func (b *bystanders) begin() {
 	b.ended.Go(func() { b.comeAndGo(ctx, b.rounds) })
 }
 
-// end waits for the new miners under way.
+// end waits for the new miners that are still connecting.
 func (b *bystanders) end() {
 	b.stop()
 	b.ended.Wait()
@@ -111,8 +112,7 @@ func (b *bystanders) comeAndGo(ctx context.Context, round int) {
 	}
 }
 
-// newcomer is a new miner, from its connection to the first job and a moment
-// longer.
+// newcomer is a new miner, from its connection until a moment after its first job.
 func (b *bystanders) newcomer(worker string, control bool) {
 	addr := b.addr
 	if control {
@@ -167,8 +167,8 @@ func (b *bystanders) newcomer(worker string, control bool) {
 	b.served = append(b.served, visit)
 }
 
-// daemonStopped notes that the daemon can serve nobody from now on, or can
-// again. The former may be said more than once.
+// daemonStopped notes that the daemon can serve nobody from now on, or can again.
+// The former may be noted more than once.
 func (b *bystanders) daemonStopped(on bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -185,8 +185,8 @@ func (b *bystanders) daemonStopped(on bool) {
 	}
 }
 
-// judge fails the test if a new miner was refused or closed, or waited much
-// longer than those that came to the control daemon at about the same time.
+// judge fails the test if a new miner was refused or closed, or waited much longer
+// than those that came to the control daemon at about the same time.
 func (b *bystanders) judge() {
 	b.t.Helper()
 	b.mu.Lock()
@@ -212,13 +212,13 @@ func (b *bystanders) judge() {
 			longer, longest = more, v
 		}
 	}
-	b.t.Logf("none waited over %v longer than at the control daemon then (%s, came at %s)", longer.Round(time.Millisecond), longest.worker, longest.began.Format("15:04:05.000"))
+	b.t.Logf("the longest wait was %v longer than at the control daemon at the same time (%s, came at %s)", longer.Round(time.Millisecond), longest.worker, longest.began.Format("15:04:05.000"))
 	if longer > newcomerSlack {
-		b.t.Errorf("a new miner waited %v longer than at the control daemon", longer)
+		b.t.Errorf("a new miner waited %v longer than at the control daemon, which is too long", longer)
 	}
 }
 
-// describe tells how new miners were served.
+// describe summarizes how new miners were served.
 func describe(visits []newcomer) string {
 	if len(visits) == 0 {
 		return "none was served"
@@ -231,7 +231,7 @@ func describe(visits []newcomer) string {
 		at(100).worker, at(100).began.Format("15:04:05.000"))
 }
 
-// account wants those that mine at the pool to have noticed nothing at all.
+// account checks that miners at the pool have noticed nothing at all.
 func (b *bystanders) account() {
 	b.t.Helper()
 	var submitted, accepted uint64
@@ -241,14 +241,14 @@ func (b *bystanders) account() {
 		accepted += st.Accepted
 		late := st.RejectedByCode[21]
 		if st.Rejected != late || st.Switches > 0 || st.ByPool[steadyCoin] != st.Miners {
-			b.t.Errorf("miners at the pool that is well: %+v", st)
+			b.t.Errorf("miners at the pool that always works are not all undisturbed: %+v", st)
 		}
 	}
 	st := b.pool.Stats()
-	b.t.Logf("at the pool that is well: %d shares, %d accepted, none lost; it was asked for %d connections and refused %d authorizations", submitted, accepted,
+	b.t.Logf("at the pool that always works: %d shares, %d accepted, none lost; it was asked for %d connections and refused %d authorizations", submitted, accepted,
 		st.ConnectionsTotal, st.Refused)
 	if st.Accepted != accepted || st.Submits != submitted {
-		b.t.Errorf("miners sent %d shares to the pool that is well, %d were accepted; it knows of %d and %d", submitted, accepted, st.Submits, st.Accepted)
+		b.t.Errorf("miners sent %d shares to the pool that always works and %d were accepted, but the pool counted %d and %d", submitted, accepted, st.Submits, st.Accepted)
 	}
 	checkFaultsButTwice(b.t, b.pool)
 }

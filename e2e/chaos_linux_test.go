@@ -21,7 +21,7 @@ import (
 
 var chaosSeconds = flag.Int("chaos-seconds", 20, "how long the random tests of switches and pools run")
 
-// chaos is the random test: what it may do, and to whom.
+// chaos is the random test: what it may do, and to which daemon, pools and miners.
 type chaos struct {
 	t      *testing.T
 	rng    *rand.Rand
@@ -31,17 +31,19 @@ type chaos struct {
 	coins  map[string]string
 	source chaosSource
 	did    map[string]int
-	down   map[chaosPool]time.Time // when it comes back
-	// troubled is when a pool last did what may cost a new miner its place.
+	down   map[chaosPool]time.Time // when each is brought back
+	// troubled is when a pool last did something that may cost a new miner its
+	// place.
 	troubled time.Time
-	// visits are miners that came and left.
+	// visits are miners that connected and left.
 	visits visitStats
 
 	machine *daemonMachine
 	others  *chaosOthers
-	// portsBack is when the machine has many local ports again; zero: now.
+	// portsBack is when the machine gets its many local ports back. Zero means that
+	// it has them.
 	portsBack time.Time
-	// machineSteps are how many of 100 and a few steps are about the machine.
+	// machineSteps is how many of about a hundred steps concern the machine.
 	machineSteps int
 }
 
@@ -52,7 +54,7 @@ type chaosSource interface {
 	settle()
 }
 
-// fileCoins is the coin file, which is sometimes away, empty or torn.
+// fileCoins is the coin file, which is sometimes missing, empty or torn.
 type fileCoins struct{ c *chaos }
 
 func (f fileCoins) set(coins map[string]string, _ string) { f.c.p.SetCoins(coins) }
@@ -112,7 +114,7 @@ func (c *chaos) step() {
 	}
 	n := c.rng.IntN(100 + c.machineSteps)
 	if far, ok := p.(*farPool); ok && far.frozen {
-		n %= 58 // it cannot be told anything
+		n %= 58 // it takes no orders
 	} else if n >= 58 && n < 96 {
 		c.troubled = time.Now()
 	}
@@ -151,7 +153,7 @@ func (c *chaos) step() {
 	}
 }
 
-// restore brings back the pools whose time has come, or all; local ports too.
+// restore brings back the pools whose time has come, or all, and local ports too.
 func (c *chaos) restore(all bool) {
 	c.t.Helper()
 	for p, at := range c.down {
@@ -169,7 +171,7 @@ func (c *chaos) restore(all bool) {
 	}
 }
 
-// fewLocalPorts has the daemon's machine have few local ports for a while.
+// fewLocalPorts gives the daemon's machine few local ports for a while.
 func (c *chaos) fewLocalPorts(lasts time.Duration) {
 	c.t.Helper()
 	c.machine.setLocalPorts(fewLocalPorts)
@@ -177,8 +179,8 @@ func (c *chaos) fewLocalPorts(lasts time.Duration) {
 	c.portsBack = c.troubled.Add(lasts)
 }
 
-// quiet gives all accounts their own coin and waits until all mine there and
-// no old link is left.
+// quiet gives all accounts their own coin and waits until all mine it and no former
+// link is left.
 func (c *chaos) quiet() {
 	c.t.Helper()
 	c.restore(true)
@@ -206,15 +208,15 @@ func (c *chaos) quiet() {
 			return
 		}
 		if time.Now().After(end) {
-			c.t.Errorf("%d links to pools, %d miners", open, connections)
+			c.t.Errorf("got %d links to pools for %d miners, want one each", open, connections)
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// allHome waits until all miners are where their coin says. Those of a coin
-// that there is not may be anywhere.
+// allHome waits until all miners are where their coin says. Those whose coin does
+// not exist may be anywhere.
 func (c *chaos) allHome() {
 	c.t.Helper()
 	for i, f := range c.fleets {
@@ -234,13 +236,15 @@ func (c *chaos) allHome() {
 // noSuchCoin is in no configuration.
 const noSuchCoin = "dogecoin"
 
-// Switches, pools and the coin file at random, and all miners mine.
+// TestChaos switches coins and disturbs pools and the coin file at random while all
+// miners mine.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	testChaos(t, func(c *chaos, _ *daemontest.Config) chaosSource { return fileCoins{c} })
 }
 
-// The same with coins from a ZooKeeper that is restarted and killed.
+// TestChaosZooKeeper does the same with coins from a ZooKeeper that is restarted
+// and killed.
 func TestChaosZooKeeper(t *testing.T) {
 	t.Parallel()
 	testChaos(t, func(c *chaos, config *daemontest.Config) chaosSource {
@@ -259,10 +263,10 @@ func TestChaosZooKeeper(t *testing.T) {
 	})
 }
 
-// testChaos is the random test. At the end every share is accounted for, miners
-// at a pool that is well have noticed nothing, and the daemon holds what it held
-// before. withCoins completes the configuration and returns the source, which is
-// used when the daemon runs.
+// testChaos is the random test. At the end every share is accounted for, miners at
+// the pool that always works have noticed nothing, and the daemon holds as much as
+// before. withCoins completes the configuration and returns the source of coins,
+// which is used when the daemon runs.
 func testChaos(t *testing.T, withCoins func(*chaos, *daemontest.Config) chaosSource) {
 	const accounts, miners = 5, 200
 	lasts := time.Duration(*chaosSeconds) * time.Second
@@ -291,7 +295,7 @@ func testChaos(t *testing.T, withCoins func(*chaos, *daemontest.Config) chaosSou
 	}
 	c.others.start(c.p.Addr)
 	c.others.begin()
-	// What only grows once has to have grown: one round of everything.
+	// One round of everything, so that what grows only once has grown.
 	for range 40 {
 		c.restore(false)
 		c.step()
@@ -314,26 +318,25 @@ func testChaos(t *testing.T, withCoins func(*chaos, *daemontest.Config) chaosSou
 	t.Logf("after:  %v, %d KB heap", after, heapAfter>>10)
 	t.Logf("did %v", c.did)
 	if after.Descriptors != before.Descriptors {
-		t.Errorf("%d descriptors, %d before", after.Descriptors, before.Descriptors)
+		t.Errorf("%d descriptors, want about the %d of before", after.Descriptors, before.Descriptors)
 	}
 	if after.Goroutines > before.Goroutines+3 {
-		t.Errorf("%d goroutines, %d before", after.Goroutines, before.Goroutines)
+		t.Errorf("%d goroutines, want about the %d of before", after.Goroutines, before.Goroutines)
 	}
 	if heapAfter > heapBefore+heapBefore/2+1<<20 {
-		t.Errorf("%d KB heap, %d before", heapAfter>>10, heapBefore>>10)
+		t.Errorf("%d KB heap, want about the %d of before", heapAfter>>10, heapBefore>>10)
 	}
-	// The race detector keeps books of its own, outside the heap, which grow by
-	// what was ever synchronized.
+	// The race detector has its own memory outside the heap, which grows with
+	// everything that was ever synchronized.
 	if !daemontest.RaceDetector && after.Private > before.Private+before.Private/2+8<<10 {
-		t.Errorf("%d KB private, %d before", after.Private, before.Private)
+		t.Errorf("%d KB private memory, want about the %d of before", after.Private, before.Private)
 	}
 	c.others.account()
 	c.account()
 }
 
-// account wants to know of each share what became of it, and that no pool was
-// given one for another pool's job. Of each pool's refusals the last are looked
-// at.
+// account checks what became of each share, and that no pool was given one for
+// another pool's job. Only the last refusals of each pool are looked at.
 func (c *chaos) account() {
 	t := c.t
 	var sum stratumtest.FleetStats
@@ -350,12 +353,12 @@ func (c *chaos) account() {
 		for code, n := range st.RejectedByCode {
 			sum.RejectedByCode[code] += n
 			if code != 20 && code != 21 {
-				t.Errorf("%d shares rejected with %d", n, code)
+				t.Errorf("%d shares rejected with code %d", n, code)
 			}
 		}
 		for _, m := range f.Miners() {
 			if st := m.Stats(); st.RejectedByCode[20] > 0 && strings.HasPrefix(st.LastReject, "20 ") && st.LastReject != "20 Pool connection lost" {
-				t.Errorf("miner %s: last reject %s", m.Worker(), st.LastReject)
+				t.Errorf("miner %s: unexpected last rejection %s", m.Worker(), st.LastReject)
 			}
 		}
 	}
@@ -367,16 +370,16 @@ func (c *chaos) account() {
 		accepted, rejected = accepted+st.Accepted, rejected+st.Rejected
 		for code, n := range st.RejectedByCode {
 			if code != 21 && n > 0 {
-				t.Errorf("pool %s rejected %d shares with %d", p.Name(), n, code)
+				t.Errorf("pool %s rejected %d shares with code %d", p.Name(), n, code)
 			}
 		}
 		for _, r := range p.Rejects() {
 			if !strings.Contains(r.Line, `"`+p.Name()+"-") {
 				strays++
-				t.Errorf("pool %s refused a share for another pool's job: %s", p.Name(), r.Line)
+				t.Errorf("pool %s was given a share for another pool's job: %s", p.Name(), r.Line)
 			}
 			if r.Code != 21 {
-				t.Errorf("pool %s rejected %d %s: %s", p.Name(), r.Code, r.Reason, r.Line)
+				t.Errorf("pool %s rejected a share with code %d, %s: %s", p.Name(), r.Code, r.Reason, r.Line)
 			}
 		}
 		checkFaultsButTwice(t, p)
@@ -385,19 +388,18 @@ func (c *chaos) account() {
 	t.Logf("%d moves, %d shares: %d accepted, %d too late, %d lost with a pool; pools accepted %d and rejected %d, of their last rejects %d were for another pool's job",
 		sum.Switches, sum.Submitted, sum.Accepted, sum.RejectedByCode[21], lost, accepted, rejected, strays)
 	if sum.Submitted != sum.Accepted+sum.Rejected+sum.Unanswered {
-		t.Errorf("of %d shares %d were accepted and %d rejected, %d left with their miners", sum.Submitted, sum.Accepted, sum.Rejected, sum.Unanswered)
+		t.Errorf("of %d shares %d were accepted, %d rejected and %d unanswered when their miners left; the sum is wrong", sum.Submitted, sum.Accepted, sum.Rejected, sum.Unanswered)
 	}
-	// What was lost may have reached the pool, if only its answer did not
-	// come back, as may what was under way when its miner left. Nothing else
-	// may differ.
+	// A lost share may have reached the pool if only its answer was lost, and so
+	// may one that was on its way when its miner left. Nothing else may differ.
 	lost += sum.Unanswered
 	if sum.Accepted > accepted || sum.RejectedByCode[21] > rejected || accepted+rejected > sum.Submitted ||
 		sum.Accepted+sum.RejectedByCode[21]+lost < accepted+rejected {
-		t.Errorf("miners know of %d accepted, %d rejected, %d lost; pools of %d and %d", sum.Accepted, sum.RejectedByCode[21], lost, accepted, rejected)
+		t.Errorf("miners counted %d accepted, %d rejected and %d lost shares, pools %d accepted and %d rejected", sum.Accepted, sum.RejectedByCode[21], lost, accepted, rejected)
 	}
 }
 
-// checkFaultsButTwice wants none, except that a former link which owes answers
+// checkFaultsButTwice wants no faults, except that a former link which owes answers
 // may still be there when the session is back at the pool.
 func checkFaultsButTwice(t *testing.T, p chaosPool) {
 	t.Helper()
@@ -411,9 +413,9 @@ func checkFaultsButTwice(t *testing.T, p chaosPool) {
 	}
 }
 
-// Switches at random, one after the other and to and fro, with answers that
-// come late, and nothing else: no share is refused, lost or sent to a pool that
-// does not know its job.
+// TestChaosSwitchesOnly makes switches at random, one after the other and back and
+// forth, with late answers and no faults. No share is refused, lost or sent to a
+// pool that does not know its job.
 func TestChaosSwitchesOnly(t *testing.T) {
 	t.Parallel()
 	seed := *daemontest.Seed
@@ -438,8 +440,8 @@ func TestChaosSwitchesOnly(t *testing.T) {
 	at := []int{0, 1, 2}
 	logged := make([]int, 3) // where each account's last move begins in the log
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
-		// In turn, and a move after the other, so that no share is on its way to
-		// a pool that is left and gone back to at the same moment.
+		// The accounts move in turn, one after the other, so that no share is on
+		// its way to a pool that is left and returned to at the same moment.
 		account := rng.IntN(3)
 		name := fmt.Sprintf("acc%d", account)
 		if logged[account] > 0 {
@@ -458,14 +460,14 @@ func TestChaosSwitchesOnly(t *testing.T) {
 		st := testkit.SettleFleet(t, f)
 		moves, shares = moves+st.Switches, shares+st.Submitted
 		if st.Rejected > 0 {
-			t.Errorf("%d of %d shares rejected: %v", st.Rejected, st.Submitted, st.RejectedByCode)
+			t.Errorf("%d of %d shares were rejected, want none: %v", st.Rejected, st.Submitted, st.RejectedByCode)
 		}
 	}
 	t.Logf("%d moves, %d shares", moves, shares)
 	for _, p := range pools {
 		for i, r := range p.Rejects() {
 			if i < 5 {
-				t.Errorf("pool %s rejected %d %s: %s", p.Name(), r.Code, r.Reason, r.Line)
+				t.Errorf("pool %s rejected a share with code %d, %s: %s", p.Name(), r.Code, r.Reason, r.Line)
 			}
 		}
 		checkFaultsButTwice(t, p)

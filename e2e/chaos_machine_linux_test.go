@@ -17,16 +17,16 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// daemonMachine is a network namespace in which the daemon runs alone, as if on
-// a machine of its own: it has its own range of local ports and its own names of
-// pools. Pools, miners and ZooKeeper are at home, the test's own namespace, at
-// the other end of a cable.
+// daemonMachine is a network namespace in which the daemon runs alone, as if on a
+// machine of its own: it has its own range of local ports and its own names of
+// pools. Pools, miners and ZooKeeper are in home, the test's own namespace, at the
+// other end of a virtual cable.
 type daemonMachine struct {
 	t     *testing.T
 	name  string   // of the namespace
 	home  string   // IP of pools
 	ip    string   // IP of the daemon
-	dead  []string // IPs where nothing answers: refused, silent, without a route
+	dead  []string // IPs where nothing answers: one refuses, one is silent, one has no route
 	names []string // of pools
 }
 
@@ -48,7 +48,7 @@ func makeDaemonMachine(t *testing.T) *daemonMachine {
 		t.Fatalf("network namespaces are needed (root): %v: %s", err, out)
 	}
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", m.name).Run() })
-	// Eight addresses that no other test has, most likely.
+	// These eight addresses are most likely used by no other test.
 	prefix := fmt.Sprintf("10.%d.%d.", 64+rand.IntN(128), rand.IntN(256))
 	first := 8 * rand.IntN(32)
 	at := func(i int) string { return fmt.Sprint(prefix, first+i) }
@@ -62,9 +62,9 @@ func makeDaemonMachine(t *testing.T) *daemonMachine {
 	daemontest.IP(t, "-n", m.name, "link", "set", "lo", "up")
 	daemontest.IP(t, "-n", m.name, "addr", "add", m.ip+"/29", "dev", "cable")
 	daemontest.IP(t, "-n", m.name, "link", "set", "cable", "up")
-	// What is sent there is lost.
+	// Packets to this address are lost.
 	daemontest.IP(t, "-n", m.name, "neigh", "add", at(4), "lladdr", "02:00:00:00:00:99", "nud", "permanent", "dev", "cable")
-	// "ip netns exec" puts what is here in the place of the files of /etc.
+	// "ip netns exec" mounts these files over those of /etc.
 	if err := os.MkdirAll(m.etc(), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -75,21 +75,21 @@ func makeDaemonMachine(t *testing.T) *daemonMachine {
 
 func (m *daemonMachine) etc() string { return filepath.Join("/etc/netns", m.name) }
 
-// unusedAddr is one where a pool may listen.
+// unusedAddr is an address where a pool may listen.
 func (m *daemonMachine) unusedAddr() string {
 	m.t.Helper()
 	_, port, _ := net.SplitHostPort(testkit.UnusedAddr(m.t))
 	return net.JoinHostPort(m.home, port)
 }
 
-// ownAddr is one where the daemon may listen.
+// ownAddr is an address where the daemon may listen.
 func (m *daemonMachine) ownAddr() string {
 	m.t.Helper()
 	_, port, _ := net.SplitHostPort(testkit.UnusedAddr(m.t))
 	return net.JoinHostPort(m.ip, port)
 }
 
-// named gives a name to the IP of a pool's address. It is that of all pools.
+// named gives the IP of a pool's address a name. All pools have this IP.
 func (m *daemonMachine) named(name, addr string) string {
 	_, port, _ := net.SplitHostPort(addr)
 	name += ".pool"
@@ -98,8 +98,8 @@ func (m *daemonMachine) named(name, addr string) string {
 	return net.JoinHostPort(name, port)
 }
 
-// setHosts gives each name the IP of the pools and the dead ones, in any order;
-// without rng no dead ones.
+// setHosts gives each name the IP of the pools and the dead ones, in random order.
+// If rng is nil, there are no dead ones.
 func (m *daemonMachine) setHosts(rng *rand.Rand) {
 	m.t.Helper()
 	text := "127.0.0.1 localhost\n"
@@ -113,13 +113,13 @@ func (m *daemonMachine) setHosts(rng *rand.Rand) {
 			text += ip + " " + name + "\n"
 		}
 	}
-	// In place: the daemon has the file itself mounted.
+	// Write in place, because the daemon has the file itself mounted.
 	if err := os.WriteFile(filepath.Join(m.etc(), "hosts"), []byte(text), 0o644); err != nil {
 		m.t.Fatal(err)
 	}
 }
 
-// proxy makes a ZooKeeper server of home known to the machine.
+// proxy makes a ZooKeeper server in home reachable from the machine.
 func (m *daemonMachine) proxy(server string) *zktest.Proxy {
 	m.t.Helper()
 	p, err := zktest.NewProxyAt(m.home+":0", server)

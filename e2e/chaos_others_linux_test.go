@@ -11,9 +11,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// chaosOthers are miners beside those that chaos is about: good ones at a pool
-// that is well, whom nothing may disturb, and bad ones at that and other pools,
-// who try.
+// chaosOthers are miners beside those of the chaos test: good ones at a pool that
+// always works, which nothing may disturb, and bad ones at that and other pools,
+// which try to disturb them.
 type chaosOthers struct {
 	t       *testing.T
 	machine *daemonMachine
@@ -21,8 +21,8 @@ type chaosOthers struct {
 	bad     *troublemakers
 }
 
-// configure makes a configuration for the daemon's machine, with the pools there
-// are and those of others. The latter's accounts are put among the coins.
+// configure makes a configuration for the daemon's machine, with the given pools
+// and those of others. The others' accounts are added to the coins.
 func (c *chaos) configure(config *daemontest.Config) {
 	c.t.Helper()
 	own := func(name string) *stratumtest.Pool {
@@ -53,7 +53,7 @@ func (c *chaos) configure(config *daemontest.Config) {
 	}
 }
 
-// start starts the control daemon and has good miners come.
+// start starts the control daemon and makes good miners connect.
 func (o *chaosOthers) start(addr string) {
 	o.t.Helper()
 	pool := testkit.StartPool(o.t, stratumtest.PoolOptions{Name: steadyCoin, ShareBits: 5, VersionMask: 0x1fffe000, JobInterval: 500 * time.Millisecond})
@@ -64,14 +64,14 @@ func (o *chaosOthers) start(addr string) {
 	}
 }
 
-// begin has new miners come, good ones and bad ones.
+// begin makes new miners connect, good ones and bad ones.
 func (o *chaosOthers) begin() {
 	o.good.begin()
 	o.bad.begin()
 }
 
-// end has them leave, but for the good ones of the beginning, and waits until no
-// link of theirs is left.
+// end makes them leave, except the good ones of the beginning, and waits until none
+// of their links is left.
 func (o *chaosOthers) end() {
 	o.t.Helper()
 	o.bad.end()
@@ -86,14 +86,14 @@ func (o *chaosOthers) end() {
 			return
 		}
 		if time.Now().After(end) {
-			o.t.Errorf("%d links to the pool that is well, %d miners; %d to the one that is ill", steady, stay, ill)
+			o.t.Errorf("%d links to the pool that always works, want one for each of %d miners; %d links to the broken pool, want none", steady, stay, ill)
 			return
 		}
 	}
 }
 
-// account wants new good miners to have been served as soon as without others,
-// and the old ones to have noticed nothing.
+// account checks that new good miners were served as fast as without the others,
+// and that the old ones have noticed nothing.
 func (o *chaosOthers) account() {
 	o.t.Helper()
 	o.good.judge()

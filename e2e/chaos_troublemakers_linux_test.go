@@ -16,9 +16,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// troublemakers are miners that pools do not treat well, and that come again
-// and again: at pools that are well for others, and at one that is ill for
-// everybody.
+// troublemakers are miners that pools do not treat well and that connect again and
+// again, to pools that work for others and to one that fails for everybody.
 type troublemakers struct {
 	t    *testing.T
 	addr string // of the daemon
@@ -39,7 +38,7 @@ type badWorker struct {
 	how        stratumtest.Treatment
 }
 
-// illCoin is the coin of the pool that is ill.
+// illCoin is the coin of the pool that fails for everybody.
 const illCoin = "ill"
 
 // badTreatments are what happens to troublemakers.
@@ -48,19 +47,19 @@ var badTreatments = []stratumtest.Treatment{
 }
 
 const (
-	badAccountsOfAKind    = 3 // at each coin: so many it takes to find that an address is out
+	badAccountsOfAKind    = 3 // at each coin; as many as must fail for an address to be taken out
 	badWorkersOfAnAccount = 2
 	badPause              = time.Second
 	badPatience           = 12 * time.Second
 )
 
-// treatments are what a pool needs to know of the troublemakers: the kind is in
-// the name.
+// treatments tells a pool how to treat the troublemakers. Their names contain the
+// kind.
 func treatmentsOfTroublemakers() map[string]stratumtest.Treatment {
 	by := make(map[string]stratumtest.Treatment)
 	for _, how := range badTreatments {
 		by[badName(how)] = how
-		// Some workers of an account whose others are good.
+		// These are some workers of an account whose other workers are good.
 		by["good."+badName(how)] = how
 	}
 	return by
@@ -70,8 +69,8 @@ func badName(how stratumtest.Treatment) string {
 	return "bad-" + strings.ReplaceAll(string(how), " ", "-")
 }
 
-// newTroublemakers makes those of some coins, and puts the coins of their
-// accounts into coins.
+// newTroublemakers makes the troublemakers of some coins, and adds the coins of
+// their accounts to coins.
 func newTroublemakers(t *testing.T, ill *stratumtest.Pool, coins map[string]string, at ...string) *troublemakers {
 	b := &troublemakers{t: t, ill: ill, outcomes: make(map[string]int)}
 	for _, coin := range at {
@@ -98,7 +97,7 @@ func newTroublemakers(t *testing.T, ill *stratumtest.Pool, coins map[string]stri
 	return b
 }
 
-// begin has all come, and the pool that is ill change its illness.
+// begin makes all connect, and the broken pool change the way it fails.
 func (b *troublemakers) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
@@ -112,13 +111,13 @@ func (b *troublemakers) begin() {
 	b.ended.Go(func() { b.beIll(ctx) })
 }
 
-// end has all leave.
+// end makes all leave.
 func (b *troublemakers) end() {
 	b.stop()
 	b.ended.Wait()
 }
 
-// pause reports false if ctx ends before.
+// pause reports whether the time passed before ctx ended.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -163,8 +162,7 @@ func (b *troublemakers) note(w badWorker, outcome, said string) {
 	}
 }
 
-// beIll has the pool that is ill treat everybody badly, in one way after the
-// other.
+// beIll makes the broken pool treat everybody badly, in one way after the other.
 func (b *troublemakers) beIll(ctx context.Context) {
 	for {
 		b.ill.SetModes(stratumtest.Modes{})
@@ -188,8 +186,8 @@ func (b *troublemakers) beIll(ctx context.Context) {
 	b.ill.CloseConnections()
 }
 
-// report tells what became of them, and fails the test if one that a pool has
-// refused was not given its answer.
+// report logs what became of them, and fails the test if one that a pool has
+// refused did not get the pool's answer.
 func (b *troublemakers) report() {
 	b.t.Helper()
 	b.mu.Lock()
@@ -199,7 +197,7 @@ func (b *troublemakers) report() {
 	}
 	for i, text := range b.wrong {
 		if i < 5 {
-			b.t.Errorf("the pool's refusal was not passed on: %s", text)
+			b.t.Errorf("a pool's refusal was not passed on to the miner: %s", text)
 		}
 	}
 }

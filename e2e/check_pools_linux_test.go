@@ -29,7 +29,8 @@ func (d *checkedDaemon) output(args ...string) (stdout, stderr string, good bool
 	return out.String(), problems.String(), err == nil
 }
 
-// -check -pools asks the pools; -check alone leaves them alone.
+// TestCheckPoolsOfTheProcess checks that -check -pools asks the pools, and that
+// -check alone does not.
 func TestCheckPoolsOfTheProcess(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
@@ -44,12 +45,12 @@ func TestCheckPoolsOfTheProcess(t *testing.T) {
 	out, problems, good := d.output("-check", "-pools")
 	if want := regexp.MustCompile(`^bcc\.URL \S+: IP 127\.0\.0\.1, answered in \d+ ms; takes the switcher's extranonce, .*\n` +
 		`btc\.URL \S+: IP .*\nbtc\.BackupURLs\[0\] \S+: fails: connect: connection refused\n\./config\.json is fine\n$`); !good || !want.MatchString(out) {
-		t.Errorf("exit status 0: %v\n%s%s", good, out, problems)
+		t.Errorf("exit status 0: %v, or a wrong output\n%s%s", good, out, problems)
 	}
 	pools(closed)
 	out, problems, good = d.output("-check", "-pools")
 	if good || !strings.Contains(out, "bcc.URL") || strings.Contains(out, "is fine") || problems != "stratumSwitcher: 1 of 2 pool addresses fail, each the URL of a coin\n" {
-		t.Errorf("a URL that fails: exit status 0: %v\n%s%s", good, out, problems)
+		t.Errorf("with a URL that fails: exit status 0: %v, want false\n%s%s", good, out, problems)
 	}
 	dialled := btc.Stats().ConnectionsTotal
 	if out, problems, good = d.output("-check"); !good || out != "./config.json is fine\n" || btc.Stats().ConnectionsTotal != dialled {
@@ -57,7 +58,7 @@ func TestCheckPoolsOfTheProcess(t *testing.T) {
 	}
 }
 
-// Mistakes in flags are one line; -help goes to standard output.
+// A mistake in a flag is reported in one line; -help writes to standard output.
 func TestFlagsOfTheProcess(t *testing.T) {
 	t.Parallel()
 	d := newCheckedDaemon(t)
@@ -75,8 +76,8 @@ func TestFlagsOfTheProcess(t *testing.T) {
 	}
 }
 
-// A pool's name that does not exist is a warning at start, which does not wait
-// for the name server: here it never answers.
+// If a pool's name does not exist, there is a warning at start, but the start does
+// not wait for the name server, which never answers here.
 func TestUnknownNameAtStart(t *testing.T) {
 	t.Parallel()
 	d := newCheckedDaemon(t)
@@ -85,7 +86,7 @@ func TestUnknownNameAtStart(t *testing.T) {
 	resolver := filepath.Join(d.dir, "resolv.conf")
 	testkit.Must(t, os.WriteFile(resolver, []byte("nameserver 192.0.2.1\noptions timeout:1 attempts:1\n"), 0o644))
 	inner := d.command("-config", "config.json", "-logtostderr")
-	// What is sent to the name server is lost in a network of its own.
+	// Packets to the name server are lost in a network of its own.
 	const script = `mount --make-rprivate /
 		mount --bind "$1" /etc/resolv.conf
 		ip link set lo up
@@ -118,5 +119,5 @@ func TestUnknownNameAtStart(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("no warning:\n%s", &all)
+	t.Errorf("no warning about the unknown name:\n%s", &all)
 }

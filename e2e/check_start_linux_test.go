@@ -26,13 +26,13 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// checkedDaemon runs the built daemon in a directory, as a user whom access
-// rights hold back.
+// checkedDaemon runs the built daemon in a directory, as a user to whom access
+// rights apply.
 type checkedDaemon struct {
 	t      *testing.T
 	binary string
 	dir    string
-	limit  int // of descriptors; 0: as they are
+	limit  int // of descriptors; 0 leaves it unchanged
 }
 
 func newCheckedDaemon(t *testing.T) *checkedDaemon {
@@ -61,20 +61,21 @@ func (d *checkedDaemon) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// check is what -check refuses the configuration with; empty if it does not.
+// check returns the reason for which -check refuses the configuration, or "".
 func (d *checkedDaemon) check(args ...string) string {
 	d.t.Helper()
 	return d.end(append(args, "-check"), nil)
 }
 
-// start is what the daemon refuses to start with; empty if it serves.
+// start returns the reason for which the daemon refuses to start, or "" if it
+// serves.
 func (d *checkedDaemon) start(args ...string) string {
 	d.t.Helper()
 	return d.end(append(args, "-logtostderr"), []byte("listening addr="))
 }
 
-// end runs the daemon to its end, for which it gets SIGTERM at a line with
-// ready in it.
+// end runs the daemon to its end. If ready is not empty, the daemon gets SIGTERM
+// when it logs a line that contains it.
 func (d *checkedDaemon) end(args []string, ready []byte) (refusal string) {
 	d.t.Helper()
 	cmd := d.command(args...)
@@ -114,8 +115,8 @@ func (d *checkedDaemon) writeConfig(change map[string]any) {
 	testkit.Must(d.t, os.WriteFile(filepath.Join(d.dir, "config.json"), content, 0o644))
 }
 
-// What differs between a check and a start in the world rather than in the
-// configuration: files, folders, addresses and limits.
+// This covers what is in the environment and not in the configuration: files,
+// folders, addresses and limits.
 func TestCheckMeansStartsOfTheProcess(t *testing.T) {
 	t.Parallel()
 	zooKeeper := []string{"127.0.0.1:1"}
@@ -124,7 +125,7 @@ func TestCheckMeansStartsOfTheProcess(t *testing.T) {
 		change  map[string]any
 		prepare func(dir string) error
 		limit   int
-		want    string // of the refusal; empty: it starts
+		want    string // part of the refusal; "" means that it starts
 	}{
 		{name: "good"},
 		{name: "unused directory", change: map[string]any{"ZKBroker": zooKeeper, "CoinFile": "", "ServerID": 3, "ZKServerIDAssignDir": "swid"}},
@@ -179,8 +180,8 @@ func TestCheckMeansStartsOfTheProcess(t *testing.T) {
 	}
 }
 
-// A running switcher does not keep its operator from checking what it is to
-// have next.
+// While a switcher runs, its operator can check the configuration that it is to get
+// next.
 func TestCheckBesideTheRunningSwitcher(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -206,11 +207,11 @@ func TestCheckBesideTheRunningSwitcher(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(stderr.String()), "\n"); len(lines) != 2 ||
 		!strings.HasPrefix(lines[0], `warning: coin file coins.json: sub-account "a.b" matches no miner`) ||
 		lines[1] != `warning: coin file coins.json: coin "doge" of sub-account "x" is not in StratumServerMap` {
-		t.Errorf("warnings: %s", &stderr)
+		t.Errorf("unexpected warnings: %s", &stderr)
 	}
 }
 
-// With StratumServerCaseInsensitive the case index is not looked at.
+// With StratumServerCaseInsensitive, the case index is not used.
 func TestCaseIndexOrLowerCase(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)

@@ -15,21 +15,21 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// setClock makes the system's clock differ by d from what it would show if
-// nobody had set it since began.
+// setClock sets the system's clock to d from what it would show if nobody had set
+// it since began.
 func setClock(t *testing.T, began time.Time, d time.Duration) {
 	t.Helper()
-	// Since goes by the monotonic clock, Unix by the one that is set.
+	// Since uses the monotonic clock, and Unix the one that is set.
 	now := unix.NsecToTimeval(began.Add(time.Since(began) + d).UnixNano())
 	if err := unix.Settimeofday(&now); err != nil {
 		t.Fatalf("set the clock: %v", err)
 	}
 }
 
-// TestRealClockSet sets the clock of this machine, to and fro, under a daemon
-// with miners and a ZooKeeper: shares are answered, coins change and upgrades
-// work meanwhile, and no connection is lost. It needs root and puts the clock
-// right at its end; other programs may not like it, so it has a build tag:
+// TestRealClockSet sets the clock of this machine back and forth under a daemon
+// with miners and a ZooKeeper: shares are answered, coins change and upgrades work
+// meanwhile, and no connection is lost. It needs root and puts the clock right at
+// its end. Other programs may be disturbed, so the test has a build tag:
 //
 //	go test -tags e2e,setclock -run TestRealClockSet -v ./e2e
 func TestRealClockSet(t *testing.T) {

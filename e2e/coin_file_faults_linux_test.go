@@ -21,7 +21,7 @@ import (
 var coinFileSeconds = flag.Int("coin-file-seconds", 8, "how long the random test of a coin file's folder runs")
 
 // The coin file's folder is swapped, replaced and spoilt while miners mine and
-// upgrades go on. Nobody is lost, and every good file is followed.
+// upgrades are made. No miner is lost, and every good file takes effect.
 func TestCoinFileFaults(t *testing.T) {
 	t.Parallel()
 	seed := *daemontest.Seed
@@ -60,18 +60,18 @@ func TestCoinFileFaults(t *testing.T) {
 				return st.ByPool[coins[account]] == st.Miners && st.Accepted > before+10
 			})
 			if st := fleet.Stats(); err != nil || st.Disconnected > 0 || st.Violations > 0 {
-				t.Fatalf("%s does not mine %s after %s: %v; %+v", account, coins[account], what, err, st)
+				t.Fatalf("miners of %s do not mine %s after %s: %v; %+v", account, coins[account], what, err, st)
 			}
 		}
 	}
-	// upgrade may be refused, as the preflight reads the file too.
+	// upgrade may be refused, because the preflight reads the file too.
 	upgrade := func() (done bool) {
 		t.Helper()
 		n := p.Logged()
 		p.Signal(syscall.SIGUSR2)
 		m := p.WaitLogFrom(n, `upgraded version=\S+ sessions=(\d+) lost=(\d+)|upgrade refused`)
 		if m[1] != "" && m[2] != "0" {
-			t.Errorf("%s", m[0])
+			t.Errorf("unexpected refusal: %s", m[0])
 		}
 		return m[1] != ""
 	}
@@ -90,7 +90,7 @@ func TestCoinFileFaults(t *testing.T) {
 		switch f.Rng.IntN(4) {
 		case 0:
 			if upgrade() && fault.Name != "folder unreadable" {
-				t.Errorf("%s: the preflight has passed", fault.Name)
+				t.Errorf("%s: the preflight passed, want a refusal", fault.Name)
 			}
 		case 1:
 			time.Sleep(time.Duration(f.Rng.IntN(300)) * time.Millisecond)
@@ -104,7 +104,7 @@ func TestCoinFileFaults(t *testing.T) {
 		mine(fault.Name + ", " + way)
 		longest = max(longest, time.Since(began))
 		if f.Rng.IntN(3) == 0 && !upgrade() {
-			t.Errorf("the upgrade was refused after %s", fault.Name)
+			t.Errorf("the upgrade was refused after %s was repaired", fault.Name)
 		}
 	}
 	upgrade()
@@ -115,13 +115,13 @@ func TestCoinFileFaults(t *testing.T) {
 	after := p.Usage(config.HTTPDebugListenAddr)
 	t.Logf("%d faults, a good file is followed within %v; before: %v, after: %v", rounds, longest, before, after)
 	if after.Goroutines > before.Goroutines+3 {
-		t.Errorf("%d goroutines, %d before", after.Goroutines, before.Goroutines)
+		t.Errorf("%d goroutines, want about the %d of before", after.Goroutines, before.Goroutines)
 	}
 	if n := p.Logged() - lines; n > 60*(rounds+1) {
-		t.Errorf("%d log lines for %d faults", n, rounds)
+		t.Errorf("%d log lines for %d faults are too many", n, rounds)
 	}
 	if longest > coinFileLook+3*time.Second {
-		t.Errorf("a good file was followed after %v", longest)
+		t.Errorf("a good file took effect after %v, which is too late", longest)
 	}
 	for _, fleet := range fleets {
 		testkit.SettleFleet(t, fleet)
@@ -137,9 +137,9 @@ func TestCoinFileFaults(t *testing.T) {
 	}
 }
 
-// A pipe stands where a file should: nobody waits for it, neither miners nor
-// signals, and an upgrade is refused at once. If it comes between the preflight
-// and the new program, that goes on with the coins of before.
+// If a pipe is where a file should be, nobody waits for it, neither miners nor
+// signals, and an upgrade is refused at once. If the pipe appears between the
+// preflight and the new program, the new program continues with the previous coins.
 func TestFilesThatArePipes(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
@@ -155,14 +155,14 @@ func TestFilesThatArePipes(t *testing.T) {
 		testkit.WantMining(t, miners, "")
 		return took
 	}
-	// A refusal for another reason tells how long the machine needs.
+	// A refusal for another reason shows how long the machine needs.
 	p.Replace(p.Path("config.json"), []byte("{"), 0o644)
 	usual := refused("config.json")
 	p.WriteConfig(config)
 	refusedAtOnce := func(why string) {
 		t.Helper()
 		if took := refused(why); took > usual+fileWait {
-			t.Errorf("refused after %v, for another reason after %v", took, usual)
+			t.Errorf("the upgrade was refused after %v, want about as soon as for another reason, after %v", took, usual)
 		}
 	}
 	p.PipeAt("coins.json")

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// composeService is what deploy/compose.yml says of a service, as text.
+// composeService is the text of a service in deploy/compose.yml.
 func composeService(t testing.TB, name string) string {
 	t.Helper()
 	m := regexp.MustCompile(`(?m)^  ` + name + `:\n((?:    .*\n|\n)+)`).FindStringSubmatch(readText(t, "deploy/compose.yml"))
@@ -31,7 +31,7 @@ func readText(t testing.TB, path string) string {
 }
 
 // composeWords is a list of words of a service, such as its command, as a shell
-// reads it.
+// reads them.
 func composeWords(t testing.TB, service, key string) string {
 	t.Helper()
 	m := regexp.MustCompile(key + `: (\[.*\])`).FindStringSubmatch(composeService(t, service))
@@ -52,8 +52,8 @@ func composeWords(t testing.TB, service, key string) string {
 }
 
 // TestCompose runs the services of deploy/compose.yml with their commands, files
-// and health checks in one machine, in which each service's name is a name of the
-// machine. There is neither Prometheus nor Grafana.
+// and health checks in one machine, where the name of each service leads to the
+// machine itself. Prometheus and Grafana are not run.
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	needTools(t, "java")
@@ -95,12 +95,12 @@ curl -s http://switcher:6060/metrics | grep -q '^stratum_switcher_sessions{.*coi
 	t.Log(out)
 }
 
-// TestComposeFiles sees that what deploy/compose.yml mounts is there, and that its
+// TestComposeFiles checks that what deploy/compose.yml mounts exists, and that its
 // Grafana finds the dashboard and the data source that the dashboard asks for.
 func TestComposeFiles(t *testing.T) {
 	mounts := regexp.MustCompile(`(?m)^      - (\./\S+?):(/\S+?):ro$`).FindAllStringSubmatch(readText(t, "deploy/compose.yml"), -1)
 	if len(mounts) != 6 {
-		t.Errorf("%d mounts", len(mounts))
+		t.Errorf("deploy/compose.yml has %d mounts of files, too few", len(mounts))
 	}
 	target := make(map[string]string)
 	for _, m := range mounts {
@@ -112,7 +112,7 @@ func TestComposeFiles(t *testing.T) {
 	}
 	board := regexp.MustCompile(`path: (\S+)`).FindStringSubmatch(readText(t, "deploy/compose/grafana/dashboards/stratumSwitcher.yml"))
 	if board == nil || target[board[1]] != "deploy/grafana.json" {
-		t.Errorf("the dashboard's path is %q", board)
+		t.Errorf("the dashboard's path is %q, which is not where it is mounted", board)
 	}
 	if job := "job_name: stratumSwitcher\n"; !strings.Contains(readText(t, "deploy/compose/prometheus.yml"), job) {
 		t.Errorf("prometheus.yml has no %q", job)

@@ -11,7 +11,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Sessions of the process before are counted, and stay whatever the limits.
+// Sessions of the previous process are counted, and stay whatever the new limits.
 func TestUpgradeKeepsSessionsOverLoweredLimits(t *testing.T) {
 	t.Parallel()
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
@@ -27,14 +27,14 @@ func TestUpgradeKeepsSessionsOverLoweredLimits(t *testing.T) {
 	}
 	const header = "PROXY TCP4 192.0.2.1 10.0.0.1 4444 18080\r\n"
 	miners := []*stratumtest.Raw{
-		mine("127.0.0.2", ""), mine("127.0.0.2", ""), mine("127.0.0.2", ""), // over the new limit
-		mine("127.0.0.9", header), mine("127.0.0.9", header), // at it
+		mine("127.0.0.2", ""), mine("127.0.0.2", ""), mine("127.0.0.2", ""), // more than the new limit
+		mine("127.0.0.9", header), mine("127.0.0.9", header), // as many as the new limit
 		mine("127.0.0.9", ""), mine("127.0.0.9", ""), mine("127.0.0.9", ""), // not limited
 	}
 	c.MaxSessionsPerIP, c.MaxSessions = 2, 9
 	p.WriteConfig(c)
 	if sessions, lost, _ := p.Upgrade(); sessions != "8" || lost != "0" {
-		t.Fatalf("%s sessions, %s lost", sessions, lost)
+		t.Fatalf("%s sessions and %s lost, want all and none", sessions, lost)
 	}
 	newcomer := func(source, header string) bool {
 		nc := testkit.DialFrom(t, source, p.Addr)
@@ -44,7 +44,7 @@ func TestUpgradeKeepsSessionsOverLoweredLimits(t *testing.T) {
 	}
 	for _, refused := range [][2]string{{"127.0.0.2", ""}, {"127.0.0.9", header}} {
 		if newcomer(refused[0], refused[1]) {
-			t.Errorf("a newcomer from %s with %q was let in", refused[0], refused[1])
+			t.Errorf("a new miner from %s with the header %q was let in, want a refusal", refused[0], refused[1])
 		}
 	}
 	p.WaitLog(`refused reason=per_ip connections=1 last=127\.0\.0\.2:\d+: MaxSessionsPerIP is 2`)

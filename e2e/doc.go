@@ -8,9 +8,9 @@
 //
 //	make e2e                                          all of them
 //	go test -tags e2e -race -run TestUpgrade ./e2e    some
-//	make torture SEED=… MINUTES=30                    the random tests for long
+//	make torture SEED=… MINUTES=30                    the random tests for half an hour or longer
 //
-// Tests of load, memory, leaks and time come first, one after the other. All others
+// Tests of load, memory, leaks and time run first, one after the other. All others
 // are parallel.
 //
 // Package main has the unit tests, and two files of tests with the tag, which need

@@ -12,10 +12,11 @@ import (
 	"testing"
 )
 
-// Commands on the pages are run as they are written: doc_scenes_linux_test.go has
-// the scenes that run them. What no scene runs is listed here, with the reason.
+// The commands on the pages are run as they are written, by the scenes in
+// doc_scenes_linux_test.go. Commands that no scene runs are listed here, with the
+// reason.
 
-// unrun are blocks of commands that are not run, by the beginning of the block.
+// unrun lists blocks of commands that are not run. Each is given by its beginning.
 var unrun = []struct{ page, block, reason string }{
 	{"docs/install.md", "docker build --build-arg", "needs a container engine and its registry; TestContainer runs what the image has"},
 	{"docs/install.md", "docker kill -s USR2 switcher", "needs a container engine; TestContainer sends the signal"},
@@ -38,23 +39,24 @@ var unrunLines = []struct{ page, line, reason string }{
 	{"CONTRIBUTING.md", "make unit ", "make test runs it"},
 	{"CONTRIBUTING.md", "make lint ", "the CI runs it; it takes minutes"},
 	{"CONTRIBUTING.md", "make demo ", "README.md has it too, and is run"},
-	{"CONTRIBUTING.md", "make practice ", "goes on for ever; README.md has it too, and is run"},
+	{"CONTRIBUTING.md", "make practice ", "runs for ever; README.md has it too, and is run"},
 	{"CONTRIBUTING.md", "make torture ", "takes half an hour"},
 	{"CONTRIBUTING.md", "make cover ", "runs this test"},
 	{"CONTRIBUTING.md", "make bench ", "takes minutes, and installs packages"},
 }
 
-// unrunInline are commands in sentences and tables that no block has. make with
-// a target of the Makefile, and go test with tests that exist, are not among them.
+// unrunInline lists commands in sentences and tables that are in no block. Commands
+// of make with a target of the Makefile, and of go test with tests that exist, need
+// not be listed.
 var unrunInline = []struct{ page, command, reason string }{
 	{"README.md", "apt-get install golang-go", "installs packages"},
 	{"README.md", "docker build -t stratumswitcher .", "needs a container engine and its registry"},
-	{"README.md", "./stratumSwitcher -check -pools", "asks one's own pools; the same is run on docs/operating.md"},
+	{"README.md", "./stratumSwitcher -check -pools", "asks the reader's pools; docs/operating.md has the same command, which is run"},
 	{"CONTRIBUTING.md", "go test ./...", "make test runs them"},
 	{"SECURITY.md", "stratumSwitcher -version", "TestPackageUnderSystemd runs it"},
 	{"docs/install.md", "apt-get install --allow-downgrades", "needs an older package"},
 	{"docs/install.md", "docker ps", "needs a container engine"},
-	{"docs/install.md", "docker compose", "is a name"},
+	{"docs/install.md", "docker compose", "is a name and not a command"},
 	{"docs/performance.md", "go run ./bench", "takes minutes, and needs packages that make bench installs"},
 	{"docs/reliability.md", "go test -race -parallel 4 ./...", "make test runs them"},
 }
@@ -62,7 +64,7 @@ var unrunInline = []struct{ page, command, reason string }{
 // docBlock is a block of commands of a page.
 type docBlock struct {
 	page string
-	text string // lines to type
+	text string // the lines to type
 }
 
 func (b docBlock) String() string {
@@ -80,7 +82,7 @@ var (
 	goTest     = regexp.MustCompile(`^go test .*-(?:run|bench) '?(\w+)`)
 )
 
-// docPages are the pages, from the root of the source.
+// docPages lists the pages, relative to the root of the repository.
 func docPages(t testing.TB) []string {
 	t.Helper()
 	pages, err := filepath.Glob("docs/*.md")
@@ -90,8 +92,8 @@ func docPages(t testing.TB) []string {
 	return append(pages, "README.md", "CONTRIBUTING.md", "SECURITY.md")
 }
 
-// docBlocks are all blocks of commands: those marked as shell, and what follows a
-// prompt in a block that shows output too.
+// docBlocks returns all blocks of commands: those marked as shell, and the lines
+// after a prompt in blocks that show output too.
 func docBlocks(t testing.TB) []docBlock {
 	t.Helper()
 	var blocks []docBlock
@@ -125,7 +127,7 @@ func docBlocks(t testing.TB) []docBlock {
 	return blocks
 }
 
-// findBlock is the page's block that begins so.
+// findBlock returns the page's block with this beginning.
 func findBlock(t testing.TB, blocks []docBlock, page, beginning string) int {
 	t.Helper()
 	at := slices.IndexFunc(blocks, func(b docBlock) bool { return b.page == page && strings.HasPrefix(b.text, beginning) })
@@ -135,7 +137,7 @@ func findBlock(t testing.TB, blocks []docBlock, page, beginning string) int {
 	return at
 }
 
-// toRun is the text of a block without the lines that are listed as not run.
+// toRun returns the text of a block without the lines that are listed as not run.
 func (b docBlock) toRun() string {
 	var text strings.Builder
 	for line := range strings.Lines(b.text) {
@@ -148,8 +150,8 @@ func (b docBlock) toRun() string {
 	return text.String()
 }
 
-// TestDocCommandsAreRun sees that each block of commands is run by a scene or
-// listed, and that no list has what is not there any more.
+// TestDocCommandsAreRun checks that each block of commands is run by a scene or
+// listed, and that the lists contain nothing that no longer exists.
 func TestDocCommandsAreRun(t *testing.T) {
 	blocks := docBlocks(t)
 	why := make([]string, len(blocks))
@@ -163,7 +165,7 @@ func TestDocCommandsAreRun(t *testing.T) {
 	for _, u := range unrun {
 		at := findBlock(t, blocks, u.page, u.block)
 		if why[at] != "" {
-			t.Errorf("%v: is listed as not run, and run by %s", blocks[at], why[at])
+			t.Errorf("%v is listed as not run, but %s runs it", blocks[at], why[at])
 		}
 		why[at] = u.reason
 	}
@@ -179,7 +181,7 @@ func TestDocCommandsAreRun(t *testing.T) {
 	}
 }
 
-// TestDocInlineCommands is the same for commands in sentences and tables.
+// TestDocInlineCommands checks the same for commands in sentences and tables.
 func TestDocInlineCommands(t *testing.T) {
 	makefile, err := os.ReadFile("Makefile")
 	if err != nil {
@@ -204,7 +206,7 @@ func TestDocInlineCommands(t *testing.T) {
 			}
 			if target := makeTarget.FindStringSubmatch(command); target != nil {
 				if !regexp.MustCompile(`(?m)^` + target[1] + `:`).Match(makefile) {
-					t.Errorf("%s: the Makefile has no %s", page, target[1])
+					t.Errorf("%s: the Makefile has no target %s", page, target[1])
 				}
 				continue
 			}
@@ -231,7 +233,7 @@ func TestDocInlineCommands(t *testing.T) {
 	}
 }
 
-// testNames are the names of all tests and benchmarks.
+// testNames returns the names of all tests and benchmarks.
 func testNames(t testing.TB) []string {
 	t.Helper()
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz)\w+)`)

@@ -13,17 +13,17 @@ import (
 	"time"
 )
 
-// docScene is a story in which commands of the pages are typed, in a machine of
-// its own with a copy of the source.
+// docScene is a story in which commands of the pages are typed, in a machine of its
+// own with a copy of the source.
 type docScene struct {
 	name  string
-	init  []string // the machine's
+	init  []string // how the machine is started
 	steps []docStep
 }
 
-// docStep is one of these: a block of a page, as it is written; the same in
-// another terminal, whose output is in terminal.log; or what the page leaves to
-// its reader, and what the test looks at.
+// docStep is a step of a scene: a block of a page as it is written, a block that
+// runs in another terminal (its output is in terminal.log), or a script of the
+// test, which does what the page leaves to its reader or checks a result.
 type docStep struct {
 	page, block string
 	terminal    string
@@ -50,7 +50,7 @@ const (
 	bccMiners = "3 miners connected, 0 mine btc, 3 mine bcc"
 )
 
-// docStart is before every scene.
+// docStart comes before every scene.
 const docStart = `
 cd /mnt/shared/source
 ip link set lo up
@@ -87,8 +87,8 @@ EDITED
 chmod 755 /usr/local/bin/editor
 `
 
-// tlsMachine is what the page on TLS takes for granted: an installed switcher whose
-// configuration has the two keys.
+// tlsMachine prepares what the page on TLS takes for granted: an installed switcher
+// whose configuration has the two keys.
 const tlsMachine = `
 install -m 755 stratumSwitcher /usr/local/bin/
 groupadd -r stratumswitcher
@@ -107,7 +107,7 @@ echo '{"alice": "btc"}' >/etc/stratumSwitcher/coins.json
 mkdir -p /etc/letsencrypt/renewal-hooks/deploy
 `
 
-// tlsRenewal does what certbot does after a renewal, and is a pool with TLS at
+// tlsRenewal does what certbot does after a renewal, and runs a pool with TLS at
 // pool.example.com.
 const tlsRenewal = `
 mkdir -p /etc/letsencrypt/live/renewed
@@ -237,14 +237,14 @@ func TestDocCommands(t *testing.T) {
 			t.Log(out)
 			for _, wrong := range []string{"KeeperErrorCode", "Node does not exist", "Node already exists"} {
 				if strings.Contains(out, wrong) {
-					t.Errorf("%q in\n%s", wrong, out)
+					t.Errorf("the output must not contain %q:\n%s", wrong, out)
 				}
 			}
 		})
 	}
 }
 
-// script is the scene as a shell script. Each of its commands must end well.
+// script is the scene as a shell script. Each of its commands must succeed.
 func (s docScene) script(t testing.TB, blocks []docBlock) string {
 	t.Helper()
 	var script strings.Builder
@@ -289,7 +289,7 @@ func playScript(t *testing.T, init []string, script string) (string, error) {
 	return string(out), err
 }
 
-// docEnv is the environment of the scenes: of a root that has Go.
+// docEnv is the environment of the scenes: that of a root user who has Go.
 func docEnv(t testing.TB) []string {
 	t.Helper()
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:" + strings.TrimSpace(command(t, "", "go", "env", "GOROOT")) + "/bin", "HOME=/root"}

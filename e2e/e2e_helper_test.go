@@ -39,8 +39,8 @@ func writeConfig(t *testing.T, config settings) string {
 	return path
 }
 
-// startDaemon runs the daemon with a configuration that has only these keys and its
-// address.
+// startDaemon runs the daemon with a configuration that has only these keys and the
+// daemon's address.
 func startDaemon(t *testing.T, config settings) *daemontest.Daemon {
 	t.Helper()
 	config = maps.Clone(config)
@@ -51,7 +51,7 @@ func startDaemon(t *testing.T, config settings) *daemontest.Daemon {
 	return d
 }
 
-// wantEnd sends a signal and wants a good end in time.
+// wantEnd sends a signal and wants the daemon to end in time with status 0.
 func wantEnd(t *testing.T, d *daemontest.Daemon, sig syscall.Signal, limit time.Duration) {
 	t.Helper()
 	began := time.Now()
@@ -59,17 +59,17 @@ func wantEnd(t *testing.T, d *daemontest.Daemon, sig syscall.Signal, limit time.
 	select {
 	case <-d.Ended:
 	case <-time.After(e2eWait):
-		t.Fatalf("not ended %v after %v", e2eWait, sig)
+		t.Fatalf("the daemon has not ended %v after %v", e2eWait, sig)
 	}
 	if code := d.Cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("after %v: %v, want exit status 0", sig, d.Cmd.ProcessState)
 	}
 	if took := time.Since(began); took > limit {
-		t.Errorf("it took %v to end", took)
+		t.Errorf("the daemon took %v to end, which is too long", took)
 	}
 }
 
-// zkWorld is the part of ZooKeeper that one test has for itself.
+// zkWorld is the part of ZooKeeper that one test has to itself.
 type zkWorld struct {
 	*zktest.Admin
 	root string
@@ -128,7 +128,7 @@ func (c *crowd) waitPool(pool string) {
 	c.t.Helper()
 	err := c.WaitFor(testkit.WaitContext(c.t), func(st stratumtest.FleetStats) bool { return st.ByPool[pool] == len(c.extranonces) })
 	if err != nil {
-		c.t.Fatalf("miners of %s do not get to %s: %v; %+v", c.account, pool, err, c.Stats())
+		c.t.Fatalf("miners of %s do not get to pool %s: %v; %+v", c.account, pool, err, c.Stats())
 	}
 }
 
@@ -138,17 +138,17 @@ func (c *crowd) waitShares(n uint64) {
 	testkit.WantAllAccepted(c.t, c.Miners(), n)
 }
 
-// check wants nothing wrong with any miner: connected, own extranonce, moved as
-// often as its coin was set.
+// check wants nothing to be wrong with any miner: it is connected, has its own
+// extranonce, and has moved as often as its coin was set.
 func (c *crowd) check(switches int) {
 	c.t.Helper()
 	st := c.Stats()
 	if st.Disconnected > 0 || st.Violations > 0 || st.Doubled > 0 || st.Unknown > 0 || st.DialErrors > 0 {
-		c.t.Errorf("miners of %s: %+v", c.account, st)
+		c.t.Errorf("miners of %s are not all undisturbed: %+v", c.account, st)
 	}
 	for code, n := range st.RejectedByCode {
 		if code != 21 {
-			c.t.Errorf("miners of %s: %d shares rejected with %d", c.account, n, code)
+			c.t.Errorf("miners of %s: %d shares rejected with code %d", c.account, n, code)
 		}
 	}
 	if want := uint64(switches * len(c.extranonces)); st.Switches != want {
@@ -158,14 +158,14 @@ func (c *crowd) check(switches int) {
 	for i, m := range c.Miners() {
 		x := m.Extranonce1()
 		if x != c.extranonces[i] || seen[x] {
-			c.t.Errorf("miner %s: extranonce %s, first %s, seen elsewhere: %v", m.Worker(), x, c.extranonces[i], seen[x])
+			c.t.Errorf("miner %s has extranonce %s, at first it had %s; another miner has it too: %v", m.Worker(), x, c.extranonces[i], seen[x])
 		}
 		seen[x] = true
 	}
 }
 
-// checkShares wants each share accepted, or refused by the pool whose job it
-// was for, and the miners told what the pools decided.
+// checkShares wants each share to be accepted, or refused by the pool that gave its
+// job, and the miners to be told what the pools decided.
 func checkShares(t *testing.T, pools []*stratumtest.Pool, crowds ...*crowd) {
 	t.Helper()
 	for _, c := range crowds {
@@ -189,18 +189,18 @@ func checkShares(t *testing.T, pools []*stratumtest.Pool, crowds ...*crowd) {
 		}
 		for _, r := range p.Rejects() {
 			if r.Code != 21 || !strings.Contains(r.Line, `"`+p.Name()+`-`) {
-				t.Errorf("pool %s rejected a share that was not for it: %d %s: %s", p.Name(), r.Code, r.Reason, r.Line)
+				t.Errorf("pool %s was given a share that was not for it, and rejected it with code %d, %s: %s", p.Name(), r.Code, r.Reason, r.Line)
 			}
 		}
 	}
 	if accepted != poolAccepted || rejected != poolRejected || submitted != accepted+rejected {
-		t.Errorf("of %d shares miners know %d accepted and %d rejected, pools %d and %d",
+		t.Errorf("of %d shares miners counted %d accepted and %d rejected, pools %d and %d",
 			submitted, accepted, rejected, poolAccepted, poolRejected)
 	}
 	t.Logf("%d shares, %d accepted, %d came too late for their job", submitted, accepted, rejected)
 }
 
-// runToEnd runs the binary with what is expected to end it.
+// runToEnd runs the binary, which is expected to end by itself.
 func runToEnd(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	cmd := exec.Command(daemontest.Build(t, "one"), args...)

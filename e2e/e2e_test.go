@@ -18,11 +18,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// The whole path: 200 miners of three sub-accounts, two pools, a real
-// ZooKeeper with all that can happen to it, and the program as it is shipped.
+// TestE2EMinersFollowTheCoin covers the whole path: 200 miners of three
+// sub-accounts, two pools, a real ZooKeeper with all that can happen to it, and the
+// program as it is shipped.
 func TestE2EMinersFollowTheCoin(t *testing.T) {
 	t.Parallel()
-	server, err := zktest.Start() // one of its own: it is stopped
+	server, err := zktest.Start() // a server of its own, because it is stopped
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,8 @@ func TestE2EMinersFollowTheCoin(t *testing.T) {
 	world.Put(world.coin("bob"), "bcc")
 	world.Put(world.coin("carol"), "btc")
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, VersionMask: 0x1fffe000, JobInterval: 500 * time.Millisecond})
-	// It knows workers by names with its suffix, and refuses shares that carry others.
+	// This pool knows workers by names with its suffix, and refuses shares with
+	// other names.
 	bcc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "bcc", ShareBits: 5, VersionMask: 0x00ffe000, JobInterval: 500 * time.Millisecond,
 		AcceptWorker: func(name string) bool { return strings.Contains(name, "_bcc.") }})
 	d := startDaemon(t, world.config(proxy.Addr(), 2, btc, bcc))
@@ -66,7 +68,7 @@ func TestE2EMinersFollowTheCoin(t *testing.T) {
 	bob.check(0)
 	carol.check(0)
 
-	// ZooKeeper is restarted; a coin is set as soon as it is back.
+	// ZooKeeper is restarted, and a coin is set as soon as it is back.
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -81,8 +83,8 @@ func TestE2EMinersFollowTheCoin(t *testing.T) {
 	bob.check(1)
 	carol.check(0)
 
-	// The switcher is cut off until its session has expired; a coin set
-	// meanwhile is followed afterwards. It gets its server ID back.
+	// The switcher is cut off until its session has expired. A coin that is set
+	// meanwhile takes effect afterwards. The switcher gets its server ID back.
 	proxy.Cut()
 	world.Await("the session expires", func() bool { return len(world.Children(world.root+"/ids")) == 0 })
 	world.Put(world.coin("carol"), "bcc")
@@ -92,11 +94,11 @@ func TestE2EMinersFollowTheCoin(t *testing.T) {
 	carol.waitPool("bcc")
 	world.Await("the server ID is claimed again", func() bool { return len(world.Children(world.root+"/ids")) == 1 })
 	if again := world.Children(world.root + "/ids"); again[0] != ids[0] {
-		t.Errorf("server ID %s after the session expired, before %s", again[0], ids[0])
+		t.Errorf("server ID %s after the session expired, want %s as before", again[0], ids[0])
 	}
 	mining()
 
-	// The network loses its way, and finds it again in time.
+	// The network fails, and recovers in time.
 	proxy.Freeze()
 	world.Put(world.coin("alice"), "btc")
 	proxy.Thaw()
@@ -109,7 +111,7 @@ func TestE2EMinersFollowTheCoin(t *testing.T) {
 	wantEnd(t, d, syscall.SIGTERM, 3*time.Second)
 }
 
-// With the broker away at start, miners wait for their answer.
+// If no broker can be reached at the start, miners wait for their answer.
 func TestE2EBrokerAwayAtStart(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -150,8 +152,8 @@ func TestE2EBrokerAwayAtStart(t *testing.T) {
 	testkit.CheckPool(t, btc)
 }
 
-// The end on a signal: in time, status 0, and the server ID is free at once,
-// not when the session would have expired.
+// A signal ends the daemon in time with status 0, and the server ID is free at
+// once, not only when the session would have expired.
 func TestE2ESignals(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -163,11 +165,11 @@ func TestE2ESignals(t *testing.T) {
 			d := startDaemon(t, world.config(server.Addr(), 40, btc))
 			m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, Worker: "alice.1"})
 			testkit.WaitPool(t, m, "btc")
-			stratumtest.DialRaw(t, d.Addr) // says nothing
+			stratumtest.DialRaw(t, d.Addr) // a connection that says nothing
 			testkit.DialSubscribed(t, d.Addr)
 			ids := world.root + "/ids"
 			if n := len(world.Children(ids)); n != 1 {
-				t.Fatalf("%d server IDs, want 1", n)
+				t.Fatalf("%d server IDs are claimed, want 1", n)
 			}
 			wantEnd(t, d, signal, 3*time.Second)
 			if left := world.Children(ids); len(left) > 0 {
@@ -181,7 +183,7 @@ func TestE2ESignals(t *testing.T) {
 			testkit.WaitConnections(t, btc, 0)
 			if nc, err := net.Dial("tcp", d.Addr); err == nil {
 				nc.Close()
-				t.Error("something still listens")
+				t.Error("the port still accepts connections")
 			}
 		})
 	}
@@ -214,8 +216,8 @@ func TestE2EConfiguration(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		change  func(settings)
-		message []string // that stderr has
-		startUp bool     // found only when started
+		message []string // texts that standard error must contain
+		startUp bool     // found only at a start, not by -check
 	}{
 		{"unknown key", func(s settings) { s["ListenAdress"] = "x" }, []string{"ListenAdress"}, false},
 		{"wrong type", func(s settings) { s["ServerID"] = "7" }, []string{"ServerID", `"7"`, "255"}, false},
@@ -248,14 +250,14 @@ func TestE2EConfiguration(t *testing.T) {
 			}
 			if !c.startUp {
 				if status, _, again := runToEnd(t, "-check", "-config", path); status != 1 || again != stderr {
-					t.Errorf("-check: exit status %d, message %q", status, again)
+					t.Errorf("-check: exit status %d, message %q, unlike the start", status, again)
 				}
 			}
 		})
 	}
 	t.Run("check", func(t *testing.T) {
 		config := good()
-		config["ListenAddr"] = busy.Addr().String() // checked, not used
+		config["ListenAddr"] = busy.Addr().String() // -check only notes it
 		path := writeConfig(t, config)
 		status, stdout, stderr := runToEnd(t, "-config", path, "-check")
 		if status != 0 || stderr != "" || !strings.Contains(stdout, path) {
@@ -281,7 +283,7 @@ func TestE2EConfiguration(t *testing.T) {
 	})
 }
 
-// Without ZooKeeper: the coin file is followed while miners mine.
+// Without ZooKeeper, the coin file takes effect while miners mine.
 func TestE2ECoinFile(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)

@@ -25,7 +25,7 @@ func fileEvents(t *testing.T, path string) (events []eventfile.Event) {
 	}
 	for line := range bytes.Lines(content) {
 		if line[len(line)-1] != '\n' {
-			break // it is being written
+			break // this line is still being written
 		}
 		var e eventfile.Event
 		if err := json.Unmarshal(line, &e); err != nil {
@@ -45,9 +45,9 @@ func countEvents(events []eventfile.Event, kind eventfile.Kind, what string) (n 
 	return n
 }
 
-// Upgrades lose no event, the file may be moved away, and a full disk loses
-// events, says how many, and costs no miner anything. A switch in the middle of
-// which the program is upgraded is one.
+// Upgrades lose no event and the file may be moved away. A full disk loses events,
+// which are counted, and costs no miner anything. A switch during which the program
+// is upgraded counts as one switch.
 func TestEventFile(t *testing.T) {
 	btc, bcc := testkit.TwoPools(t)
 	disk := tmpfs(t, "256k")
@@ -68,7 +68,7 @@ func TestEventFile(t *testing.T) {
 	}
 	await("all are connected", path, eventfile.KindConnected, "", 20)
 
-	// One after the other, so that each upgrade has events before and after it.
+	// The upgrades follow each other, so that each has events before and after it.
 	for i := range 3 {
 		coins["alice"] = []string{"bcc", "btc"}[i%2]
 		p.SetCoins(coins)
@@ -78,25 +78,25 @@ func TestEventFile(t *testing.T) {
 	}
 	events := await("the upgrades are noted", path, eventfile.KindUpgrade, "upgraded", 3)
 	if n := countEvents(events, eventfile.KindLost, ""); n > 0 {
-		t.Errorf("%d lines say that events are missing", n)
+		t.Errorf("%d lines say that events are missing, want none", n)
 	}
 	if n := countEvents(events, eventfile.KindSwitch, "cost"); n != 2 {
-		t.Errorf("%d switches have told their cost, want the 2 that the next one has cut", n)
+		t.Errorf("%d switches have reported their cost, want the 2 that were ended by the next one", n)
 	}
 	moved := 0
 	for _, e := range events {
 		switch {
 		case e.Kind == eventfile.KindUpgrade && (*e.Miners != 20 || *e.Missing != 0 || e.Seconds == nil):
-			t.Errorf("upgrade: %+v", e)
+			t.Errorf("unexpected event of an upgrade: %+v", e)
 		case e.Kind == eventfile.KindSwitch && e.What == "moved":
 			moved++
 			if *e.Miners != 20 || *e.Seconds <= 0 {
-				t.Errorf("switch %d: %d miners in %v s", moved, *e.Miners, *e.Seconds)
+				t.Errorf("switch %d moved %d miners in %v s, want all of them", moved, *e.Miners, *e.Seconds)
 			}
 		}
 	}
 
-	// Moved away, as by logrotate.
+	// The file is moved away, as by logrotate.
 	away := filepath.Join(disk, "events.json.1")
 	if err := os.Rename(path, away); err != nil {
 		t.Fatal(err)
@@ -112,13 +112,13 @@ func TestEventFile(t *testing.T) {
 		return countEvents(fileEvents(t, away)[before:], eventfile.KindConnected, "")+countEvents(fileEvents(t, path), eventfile.KindConnected, "") == len(crew)
 	})
 
-	// A full disk, also over an upgrade.
+	// The disk is full, also over an upgrade.
 	filler := filepath.Join(disk, "filler")
 	if err := fillDisk(filler); err != nil {
 		t.Fatal(err)
 	}
 	gone := 0
-	for range 40 { // more than there is room for behind the last line
+	for range 40 { // more than fit into the file's last block
 		m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.2", Manual: true})
 		testkit.WaitPool(t, m, "btc")
 		m.Close()
@@ -147,7 +147,8 @@ func TestEventFile(t *testing.T) {
 	for _, m := range append(miners, crew...) {
 		m.Close()
 	}
-	// Every miner that came has gone, and what is not in the file is counted.
+	// Every miner that connected has left, and events that are not in the file are
+	// counted.
 	testkit.Eventually(t, "each event is there or counted", func() bool {
 		all := append(fileEvents(t, away), fileEvents(t, path)...)
 		there := countEvents(all, eventfile.KindConnected, "") + countEvents(all, eventfile.KindGone, "") + countEvents(all, eventfile.KindUpgrade, "")

@@ -18,10 +18,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-var costFlag = flag.Bool("translation-cost", false, "measure what translated relaying costs against plain")
+var costFlag = flag.Bool("translation-cost", false, "measure what relaying with translation costs compared with relaying without")
 
-// cpuTime is what all threads of a process have used, by the scheduler's own
-// count: /proc/PID/stat has steps of 10 ms.
+// cpuTime is the processor time that all threads of a process have used, as the
+// scheduler counts it: /proc/PID/stat has steps of 10 ms.
 func cpuTime(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
@@ -44,8 +44,8 @@ func cpuTime(t *testing.T, pid int) time.Duration {
 }
 
 // TestTranslationCost measures the daemon's CPU time per share and per job with
-// 1,000 miners each at a pool that takes the session's extranonce, without any
-// change to the lines, and at one that picks its own.
+// 1,000 miners at a pool that takes the session's extranonce, where lines are not
+// changed, and 1,000 at a pool that picks its own.
 func TestTranslationCost(t *testing.T) {
 	if !*costFlag {
 		return
@@ -56,7 +56,7 @@ func TestTranslationCost(t *testing.T) {
 	own := testkit.StartPool(t, stratumtest.PoolOptions{Name: "own", SkipWork: true, JobSize: 1400, Own: &stratumtest.OwnExtranonce{Len: 4, Size: 12}})
 	c := daemontest.FileConfig(plain, own)
 	c.PoolsPick(own)
-	c.ExtraNonce2Size = 8 // so that nothing is to be done at the session pool
+	c.ExtraNonce2Size = 8 // so that the session pool's lines need no change
 	p := daemontest.Start(t, c, map[string]string{"plain": "plain", "own": "own"})
 	kinds := []struct {
 		name  string
@@ -80,7 +80,7 @@ func TestTranslationCost(t *testing.T) {
 			used := cpuTime(t, p.Cmd.Process.Pid) - before
 			k.share = append(k.share, used.Seconds()*1e6/float64(st.Accepted-shares))
 			if st.Rejected > 0 || st.Accepted-shares < rate*uint64(sharing.Seconds())/2 {
-				t.Errorf("%s: %d shares, %d rejected", k.name, st.Accepted-shares, st.Rejected)
+				t.Errorf("%s: got %d accepted and %d rejected shares, want all accepted", k.name, st.Accepted-shares, st.Rejected)
 			}
 
 			before, got := cpuTime(t, p.Cmd.Process.Pid), st.Jobs

@@ -12,26 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the pages promise to operators and protocols fix, as seen from outside.
+// These are facts that pages promise to operators and that protocols fix, as seen
+// from outside.
 const (
 	runtimeFile            = "runtime.json"
 	sizesFile              = "extranonce-sizes.json"
 	upgradeContextVariable = "STRATUM_SWITCHER_PREFLIGHT"
 
-	fileWait             = 3 * time.Second  // a file system may be silent for so long
-	askWait              = 2 * time.Second  // for a pool that is asked for its extranonce2 size
-	difficultyGrace      = time.Second      // a pool may take so long to set the difficulty
-	coinFileLook         = 2 * time.Second  // between two looks at the coin file
-	zkComplaintEvery     = time.Minute      // lines of one kind about ZooKeeper
-	poolHandshakeTimeout = 10 * time.Second // of one try
-	switchRetryMost      = time.Minute      // between two tries
+	fileWait             = 3 * time.Second  // how long a file system may take to answer
+	askWait              = 2 * time.Second  // how long a pool may take that is asked for its extranonce2 size
+	difficultyGrace      = time.Second      // how long a pool may take to set the difficulty
+	coinFileLook         = 2 * time.Second  // between two checks of the coin file
+	zkComplaintEvery     = time.Minute      // between two lines of one kind about ZooKeeper
+	poolHandshakeTimeout = 10 * time.Second // for one try
+	switchRetryMost      = time.Minute      // the longest pause between two tries
 	limitedFirst         = 10               // lines of one kind that are logged before a pause
-	maxHandshakeLines    = 200              // that a miner may send before it mines
-	maxWorkers           = 4096             // that a miner's connection may authorize besides the first
+	maxHandshakeLines    = 200              // how many lines a miner may send before it mines
+	maxWorkers           = 4096             // how many workers a miner's connection may authorize besides the first
 	maxRegistered        = 4 << 20          // bytes of an agent's register messages
 	zkMaxServerID        = 255
 
-	// Of BTCAgent's protocol.
+	// The following are parts of BTCAgent's protocol.
 	agentMagic      = 0x7f
 	agentRegister   = 0x01
 	agentAnswer     = 0x10
@@ -57,7 +58,7 @@ func descriptorLimit() int {
 	return int(min(limit.Cur, math.MaxInt32))
 }
 
-// says answers like another service, once it was asked.
+// says answers as another service would, once it was asked.
 func says(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		conn.Read(make([]byte, 100))

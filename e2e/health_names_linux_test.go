@@ -16,8 +16,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// A pool moves to another IP: its name leads there, and nobody listens at the
-// old one. Its miners are kept and follow. Then the name is not found any more,
+// A pool moves to another IP: its name leads there, and nobody listens at the old
+// IP. Its miners are kept and follow. Then the name can no longer be looked up,
 // which nobody notices.
 func TestNameThatChanges(t *testing.T) {
 	t.Parallel()
@@ -31,7 +31,7 @@ func TestNameThatChanges(t *testing.T) {
 	hosts := filepath.Join(p.Dir, "hosts")
 	setHosts := func(text string) {
 		t.Helper()
-		// In place, as it is bound to another path.
+		// Write in place, because the file is mounted over another.
 		if err := os.WriteFile(hosts, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -54,14 +54,14 @@ func TestNameThatChanges(t *testing.T) {
 	moved := time.Now()
 	for _, m := range crew {
 		if err := m.WaitFor(testkit.LongContext(t, 25*time.Second), func(st stratumtest.MinerStats) bool { return st.Pool == "second" || st.Disconnected }); err != nil {
-			t.Fatalf("%s: %v", m.Worker(), err)
+			t.Fatalf("miner %s does not get to the pool's new IP: %v", m.Worker(), err)
 		}
 	}
 	t.Logf("all follow after %v", time.Since(moved).Round(10*time.Millisecond))
 	testkit.CheckServed(t, crew, "second", true)
 
 	setHosts("127.0.0.1 localhost\n")
-	time.Sleep(6 * time.Second) // what was read of the file is kept for 5 s
+	time.Sleep(6 * time.Second) // Go keeps what it has read of the file for 5 s
 	second.DropServed()
 	testkit.WantPrompt(t, p.Addr, "alice.new", "second")
 	testkit.WaitAllAccepted(t, crew, 2)

@@ -22,20 +22,20 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// portScene has a daemon in a network namespace with few local ports, and its
-// pools in another.
+// portScene has a daemon in a network namespace with few local ports, and its pools
+// in another namespace.
 type portScene struct {
 	t        *testing.T
 	here     string
 	p        *daemontest.Daemon
 	mu       sync.Mutex
-	nextPort int // of miners, outside of the range
+	nextPort int // the next miner's port, outside the range
 }
 
 const portSceneHTTP = "127.0.0.1:6061"
 
-// startPortScene gives the daemon n local ports. Each pool gets a coin named
-// like it.
+// startPortScene gives the daemon n local ports. Each pool gets a coin of the same
+// name.
 func startPortScene(t *testing.T, n int, coins map[string]string, pools map[string]func(*testkit.ChoosyPool), change func(*daemontest.Config)) (*portScene, map[string]*testkit.ChoosyPool) {
 	t.Helper()
 	here, far := daemontest.MakeNamespaces(t)
@@ -45,7 +45,7 @@ func startPortScene(t *testing.T, n int, coins map[string]string, pools map[stri
 		}
 	}
 	c := daemontest.FileConfig()
-	c.ListenAddr = "127.0.0.1:18080" // not in the range
+	c.ListenAddr = "127.0.0.1:18080" // outside the range of local ports
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, portSceneHTTP
 	made := make(map[string]*testkit.ChoosyPool)
 	port := 3333
@@ -66,7 +66,7 @@ func startPortScene(t *testing.T, n int, coins map[string]string, pools map[stri
 	return &portScene{t: t, here: here, p: daemontest.StartIn(t, here, c, coins), nextPort: 10000}, made
 }
 
-// dial connects from a port that is not in the range.
+// dial connects from a port outside the range.
 func (s *portScene) dial(addr string) (nc net.Conn, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +80,7 @@ func (s *portScene) logIn(worker string) *testkit.Login {
 	return testkit.DialLogin(func() (net.Conn, error) { return s.dial(s.p.Addr) }, worker, "raw/1.0")
 }
 
-// metrics is the text at /metrics.
+// metrics returns the text at /metrics.
 func (s *portScene) metrics() string {
 	s.t.Helper()
 	client := http.Client{Transport: &http.Transport{
@@ -99,9 +99,9 @@ func (s *portScene) metrics() string {
 	return string(text)
 }
 
-// Miners are moved to and fro between pools for which there are few more local
-// ports than miners. No dial fails for want of one, as no link leaves its port
-// behind, and no share is lost.
+// Miners are moved back and forth between pools, and there are few more local ports
+// than miners. No dial fails for want of a port, because no link leaves its port
+// occupied, and no share is lost.
 func TestMovesUseNoPortsUp(t *testing.T) {
 	t.Parallel()
 	const miners, ports = 150, 200
@@ -119,7 +119,7 @@ func TestMovesUseNoPortsUp(t *testing.T) {
 	for range miners {
 		l := <-logins
 		if l.Pool != "btc" {
-			t.Fatalf("a miner is told %q", l.Answer)
+			t.Fatalf("a miner was answered %q, want to be authorized", l.Answer)
 		}
 		stop := l.MineOn(time.Second, func(what string) {
 			mu.Lock()
@@ -137,22 +137,22 @@ func TestMovesUseNoPortsUp(t *testing.T) {
 	}
 	text := s.metrics()
 	if n := testkit.MetricsSum(text, "stratum_switcher_pool_link_failures_total"); n > 0 {
-		t.Errorf("%v links failed", n)
+		t.Errorf("%v links failed, want none", n)
 	}
 	if lines := s.p.LogLines(`(.*(?:no local port|taken out|EADDRNOTAVAIL).*)`); len(lines) > 0 {
-		t.Errorf("logged: %q", lines)
+		t.Errorf("unexpected log lines: %q", lines)
 	}
 	mu.Lock()
 	defer mu.Unlock()
 	if len(trouble) > 0 {
-		t.Errorf("miners saw %v", trouble)
+		t.Errorf("miners had trouble: %v", trouble)
 	}
 	t.Logf("%d miners moved %d times; %d and %d connections to the pools", miners, moves, pools["btc"].Total.Load(), pools["bcc"].Total.Load())
 }
 
-// All local ports are in use. That is not the pool's fault: miners of before
-// stay, new ones are refused after the time for a handshake, and are served as
-// soon as there are ports.
+// All local ports are in use, which is not the pool's fault. Miners that are
+// connected stay, new ones are refused after the time for a handshake, and are
+// served as soon as there are ports.
 func TestNoFreeLocalPort(t *testing.T) {
 	t.Parallel()
 	const ports = 40
@@ -162,7 +162,7 @@ func TestNoFreeLocalPort(t *testing.T) {
 	for i := range ports {
 		l := s.logIn(fmt.Sprintf("alice.%d", i))
 		if !l.Accepted() {
-			t.Fatalf("miner %d is told %q", i, l.Answer)
+			t.Fatalf("miner %d was answered %q, want to be authorized", i, l.Answer)
 		}
 		stops = append(stops, l.MineOn(200*time.Millisecond, func(what string) { fell <- what }))
 	}
@@ -175,21 +175,21 @@ func TestNoFreeLocalPort(t *testing.T) {
 		l := <-logins
 		l.Close()
 		if l.Answer != testkit.ConnectFailed || l.Took < poolHandshakeTimeout-time.Second || l.Took > poolHandshakeTimeout+3*time.Second {
-			t.Errorf("a miner for whom there is no port is told %q after %v", l.Answer, l.Took.Round(time.Millisecond))
+			t.Errorf("a miner for which there is no port was answered %q after %v", l.Answer, l.Took.Round(time.Millisecond))
 		}
 	}
 	s.p.WaitLog(`no local port is free for connections to pool=`)
 	if lines := s.p.LogLines(`(.*taken out.*)`); len(lines) > 0 {
-		t.Errorf("logged: %q", lines)
+		t.Errorf("unexpected log lines: %q", lines)
 	}
 	text := s.metrics()
 	if closed := regexp.MustCompile(`(?m)^stratum_switcher_pool_breaker_state\{coin="btc",.*state="closed"\} 1$`); !closed.MatchString(text) {
-		t.Error("the breaker is not closed")
+		t.Error("the pool's breaker is not closed, although the pool is not at fault")
 	}
 	if n := len(pools["btc"].Served()); n != ports || len(fell) > 0 {
-		t.Errorf("%d links are left, %d miners had trouble", n, len(fell))
+		t.Errorf("%d links are left and %d miners had trouble, want all links and no trouble", n, len(fell))
 	}
-	// Some leave, as others come that wait for their ports.
+	// Some miners leave while others that wait for their ports connect.
 	for i := range more {
 		go func() { logins <- s.logIn(fmt.Sprintf("alice.next%d", i)) }()
 	}
@@ -201,19 +201,19 @@ func TestNoFreeLocalPort(t *testing.T) {
 		l := <-logins
 		defer l.Close()
 		if !l.Accepted() || l.Took > 3*time.Second {
-			t.Errorf("a miner that waited for a port is told %q after %v", l.Answer, l.Took.Round(time.Millisecond))
+			t.Errorf("a miner that waited for a port was answered %q after %v", l.Answer, l.Took.Round(time.Millisecond))
 		}
 	}
 	if len(fell) > 0 {
-		t.Errorf("a miner of before had trouble: %s", <-fell)
+		t.Errorf("a miner that was connected before had trouble: %s", <-fell)
 	}
 	for _, stop := range stops[more:] {
 		stop()
 	}
 }
 
-// The daemon has no descriptors left for a while. No address is held to be out
-// for that, miners of before stay, and others are served when there are some.
+// The daemon has no descriptors left for a while. No address is taken out because
+// of that, connected miners stay, and others are served when there are descriptors.
 func TestNoFreeDescriptor(t *testing.T) {
 	t.Parallel()
 	pool := testkit.StartChoosyPool(t, "btc", nil)
@@ -225,11 +225,11 @@ func TestNoFreeDescriptor(t *testing.T) {
 	for i := range 10 {
 		l := testkit.LogIn(p.Addr, fmt.Sprintf("alice.%d", i), "raw/1.0")
 		if !l.Accepted() {
-			t.Fatalf("miner %d is told %q", i, l.Answer)
+			t.Fatalf("miner %d was answered %q, want to be authorized", i, l.Answer)
 		}
 		stops = append(stops, l.MineOn(100*time.Millisecond, func(what string) { fell <- what }))
 	}
-	// Room for some miners' sockets but for no link.
+	// There is room for some miners' sockets but for no link.
 	var old unix.Rlimit
 	pid := p.Cmd.Process.Pid
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &old); err != nil {
@@ -246,7 +246,7 @@ func TestNoFreeDescriptor(t *testing.T) {
 		go func() { logins <- testkit.LogIn(p.Addr, fmt.Sprintf("alice.more%d", i), "raw/1.0") }()
 	}
 	p.WaitLog(`this machine is short`)
-	pool.Served()[0].Nc.Close() // its miner's next link is short of one, too
+	pool.Served()[0].Nc.Close() // its miner's next link lacks a descriptor too
 	time.Sleep(2 * time.Second)
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &old, nil); err != nil {
 		t.Fatal(err)
@@ -256,21 +256,21 @@ func TestNoFreeDescriptor(t *testing.T) {
 		l := <-logins
 		defer l.Close()
 		if !l.Accepted() {
-			t.Errorf("a miner that waited for a descriptor is told %q after %v", l.Answer, l.Took.Round(time.Millisecond))
+			t.Errorf("a miner that waited for a descriptor was answered %q after %v", l.Answer, l.Took.Round(time.Millisecond))
 		}
 	}
 	if d := time.Since(raised); d > 7*time.Second {
-		t.Errorf("the last was served %v after there were descriptors", d)
+		t.Errorf("the last miner was served %v after there were descriptors, which is too late", d)
 	}
 	if lines := p.LogLines(`(.*taken out.*)`); len(lines) > 0 {
-		t.Errorf("logged: %q", lines)
+		t.Errorf("unexpected log lines: %q", lines)
 	}
 	for _, stop := range stops {
 		stop()
 	}
 	for range len(fell) {
 		if what := <-fell; !strings.Contains(what, "[20,") {
-			t.Errorf("a miner of before had trouble: %s", what)
+			t.Errorf("a miner that was connected before had trouble: %s", what)
 		}
 	}
 	p.Signal(syscall.SIGTERM)

@@ -15,8 +15,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// everySecond calls do n times a second, each in a goroutine of its own, until
-// the function returned is called, which waits for all of them.
+// everySecond calls do n times a second, each in a goroutine of its own, until the
+// returned function is called, which waits for all of them.
 func everySecond(n int, do func(i int)) (stop func() (calls int)) {
 	ended := make(chan struct{})
 	var loop, all sync.WaitGroup
@@ -40,10 +40,10 @@ func everySecond(n int, do func(i int)) (stop func() (calls int)) {
 	return func() int { close(ended); loop.Wait(); all.Wait(); return calls }
 }
 
-// A thousand connections a second of workers that the pool does not want, beside
-// a thousand miners. New good ones wait at most a second longer than those that
-// come at the same times to a control daemon beside it, which serves nobody else;
-// no share is lost, and the daemon's work has an end.
+// A thousand connections a second of workers that the pool refuses come beside a
+// thousand good miners. New good ones wait at most a second longer than those that
+// connect at the same time to a control daemon, which serves nobody else. No share
+// is lost, and the daemon's work is bounded.
 func TestStormOfBadWorkers(t *testing.T) {
 	const miners, shares, newcomers, bad = 1000, 500, 50, 1000
 	storm := 2 * time.Second
@@ -90,7 +90,8 @@ func TestStormOfBadWorkers(t *testing.T) {
 			testkit.Eventually(t, "all mine", func() bool { return f.Stats().Mining == miners })
 			f.SetRate(shares)
 
-			// logins has new miners come for a while, and gives the longest wait.
+			// logins makes new miners connect for a while, and returns the longest
+			// wait.
 			logins := func(d time.Duration, name string, p *daemontest.Daemon) time.Duration {
 				var mu sync.Mutex
 				var took []time.Duration
@@ -100,7 +101,7 @@ func TestStormOfBadWorkers(t *testing.T) {
 					mu.Lock()
 					defer mu.Unlock()
 					if took = append(took, l.Took); l.Pool != "btc" {
-						t.Errorf("a new miner gets pool %q, answer %q", l.Pool, l.Answer)
+						t.Errorf("a new miner got to pool %q and was answered %q", l.Pool, l.Answer)
 					}
 				})
 				time.Sleep(d)
@@ -128,24 +129,24 @@ func TestStormOfBadWorkers(t *testing.T) {
 			both.Wait()
 			n := stop()
 			used := (p.CPUTime() - cpu).Seconds() / time.Since(began).Seconds()
-			t.Logf("%d bad connections in %v, of which %d were told by the pool and %d were at the backup; the daemon used %.2f CPUs",
+			t.Logf("%d bad connections in %v, of which %d were refused by the pool and %d got to the backup; the daemon used %.2f CPUs",
 				n, time.Since(began).Round(time.Millisecond), told.Load(), served.Load(), used)
 			if longest > quiet+time.Second {
-				t.Errorf("a login took %v, at the control daemon %v", longest, quiet)
+				t.Errorf("a login took %v, which is too much longer than the %v at the control daemon", longest, quiet)
 			}
 			if c.bad == testkit.ConductRefuseClose && told.Load() != int64(n) || c.bad == testkit.ConductClose && served.Load() != int64(n) {
-				t.Errorf("of %d bad workers %d were told by the pool and %d were at the backup", n, told.Load(), served.Load())
+				t.Errorf("of %d bad workers %d were refused by the pool and %d got to the backup", n, told.Load(), served.Load())
 			}
 			if used > 1 && !daemontest.RaceDetector {
-				t.Errorf("the daemon used %.2f CPUs", used)
+				t.Errorf("the daemon used %.2f CPUs, which is too much", used)
 			}
 			f.SetRate(0)
 			testkit.Eventually(t, "all shares are answered", func() bool { st := f.Stats(); return st.Accepted+st.Rejected == st.Submitted })
 			if st := f.Stats(); st.Rejected > 0 || st.Disconnected > 0 || len(st.Faults) > 0 {
-				t.Errorf("good miners: %+v", st)
+				t.Errorf("good miners were not all undisturbed: %+v", st)
 			}
 			if lines := p.LogLines(`(.*taken out.*)`); len(lines) > 0 {
-				t.Errorf("logged: %q", lines)
+				t.Errorf("unexpected log lines: %q", lines)
 			}
 		})
 	}

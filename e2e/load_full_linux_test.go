@@ -29,14 +29,13 @@ func startLeanPool(t *testing.T, opts stratumtest.LeanPoolOptions) *stratumtest.
 	return pool
 }
 
-// TestLoadFull: shares, jobs of 4 KB each second, and miners that come and go,
-// all at once. No share is lost, and what the daemon holds in the last third of
-// the time is what it held in the first.
+// TestLoadFull has shares, jobs of 4 KB each second, and miners that connect and
+// leave, all at once. No share is lost, and the daemon holds as much in the last
+// third of the time as in the first.
 //
-// The limits: two descriptors more for each short session that may be there at
-// a moment or not, and none when they are gone; a tenth and 8 MB more of private
-// memory, since the collector lets garbage grow until it is as much as what is
-// in use.
+// The limits are two more descriptors for each short session that may exist at a
+// moment, and none when these have ended, and a tenth and 8 MB more private memory,
+// because the collector lets garbage grow until it is as much as what is in use.
 func TestLoadFull(t *testing.T) {
 	t.Parallel()
 	sessions, rate, seconds, visitors := 2000, 2000.0, 15, 500
@@ -79,7 +78,7 @@ func TestLoadFull(t *testing.T) {
 	began := time.Now()
 
 	third := [3]daemontest.Usage{}
-	came, look := 0, began.Add(2*time.Second) // buffers and the heap come to their size in the beginning
+	came, look := 0, began.Add(2*time.Second) // at the beginning, buffers and the heap grow to their size
 	end := began.Add(time.Duration(seconds) * time.Second)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -88,7 +87,7 @@ func TestLoadFull(t *testing.T) {
 			select {
 			case short.Next <- came:
 				came++
-			default: // all are under way: later
+			default: // all are connecting; try again later
 				busy = true
 			}
 		}
@@ -111,19 +110,19 @@ func TestLoadFull(t *testing.T) {
 	t.Logf("first third: %v", third[0])
 	t.Logf("last third:  %v", third[2])
 	if ps := pool.Stats(); ps.Strays > 0 || ps.Accepted != shares || st.Submitted != st.Accepted || st.Disconnected > 0 || len(st.Faults) > 0 {
-		t.Errorf("%d shares submitted, %d accepted, %d refused, and %d of short sessions; the pool took %d, %d lines strange to it: %q; %d disconnected, %q",
+		t.Errorf("%d shares submitted, %d accepted, %d refused, and %d of short sessions; the pool took %d and did not know %d lines: %q; %d disconnected, %q",
 			st.Submitted, st.Accepted, st.Rejected, short.Shares.Load(), ps.Accepted, ps.Strays, ps.SomeStrays, st.Disconnected, st.Faults)
 	}
-	// How much the simulated miners and pool manage is the machine's matter; a
-	// tenth is a load all the same.
+	// How much the simulated miners and the pool manage depends on the machine. A
+	// tenth is still a load.
 	if least := uint64(rate / 10 * took.Seconds()); shares < least {
-		t.Errorf("only %d shares, less than a tenth of the load aimed at", shares)
+		t.Errorf("only %d shares were submitted, less than a tenth of the intended load", shares)
 	}
 	if n := short.Done.Load(); n < int64(visitors)*int64(seconds)/10 {
-		t.Errorf("only %d came and went", n)
+		t.Errorf("only %d miners connected and left", n)
 	}
 	if least := uint64(sessions * seconds / 10); st.Jobs < least {
-		t.Errorf("only %d jobs reached the miners, want %d at least", st.Jobs, least)
+		t.Errorf("only %d jobs reached the miners, want at least %d", st.Jobs, least)
 	}
 	if first, last := third[0], third[2]; last.Descriptors > first.Descriptors+2*shortAtATime || last.Goroutines > first.Goroutines+3 ||
 		last.Private > first.Private+first.Private/10+8<<10 {

@@ -16,9 +16,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// The load of docs/reliability.md: shares without end while all miners are moved
-// to and fro. None is unanswered, none goes to a pool that does not know its
-// job, nobody is disconnected.
+// TestLoadSwitchesCostNoShare is the load of docs/reliability.md: shares without
+// end while all miners are moved back and forth. Every share is answered, none goes
+// to a pool that does not know its job, and nobody is disconnected.
 func TestLoadSwitchesCostNoShare(t *testing.T) {
 	miners, rate, switches := 500, 1000.0, 3
 	if *daemontest.Long {
@@ -67,20 +67,20 @@ func loadSwitches(t *testing.T, miners int, rate float64, switches int, opts str
 		accepted, rejected = accepted+ps.Accepted, rejected+ps.Rejected
 		for i, r := range pool.Rejects() {
 			if i < 5 {
-				t.Errorf("pool %s rejected %d %s: %s", pool.Name(), r.Code, r.Reason, r.Line)
+				t.Errorf("pool %s rejected a share with code %d, %s: %s", pool.Name(), r.Code, r.Reason, r.Line)
 			}
 		}
 		checkFaultsButTwice(t, pool)
 	}
-	t.Logf("%d shares, %d accepted, %d rejected %v, %d late, %d not submitted for want of time", st.Submitted, st.Accepted, st.Rejected, st.RejectedByCode, lateShares(f), st.Missed)
+	t.Logf("%d shares, %d accepted, %d rejected %v, %d late, %d not submitted for lack of time", st.Submitted, st.Accepted, st.Rejected, st.RejectedByCode, lateShares(f), st.Missed)
 	if st.Accepted != accepted || st.Rejected != rejected || st.Rejected != 0 || st.Submitted != st.Accepted {
-		t.Errorf("miners know of %d accepted and %d rejected shares of %d, pools of %d and %d", st.Accepted, st.Rejected, st.Submitted, accepted, rejected)
+		t.Errorf("miners counted %d accepted and %d rejected of %d shares, pools %d and %d", st.Accepted, st.Rejected, st.Submitted, accepted, rejected)
 	}
 	if min := uint64(rate * float64(2*switches) * 0.5); st.Submitted < min {
-		t.Errorf("only %d shares were submitted, the load is meant to be twice %d", st.Submitted, min)
+		t.Errorf("only %d shares were submitted, want at least %d, half of the intended load", st.Submitted, min)
 	}
 	if st.Switches != uint64(miners*switches) {
-		t.Errorf("%d moves, want %d", st.Switches, miners*switches)
+		t.Errorf("miners moved %d times, want %d", st.Switches, miners*switches)
 	}
 }
 
@@ -91,8 +91,8 @@ func lateShares(f *stratumtest.Fleet) (n uint64) {
 	return n
 }
 
-// Two sub-accounts are switched at once: the small one does not wait for the
-// large one, and the log has one line for each at its end.
+// Two sub-accounts are switched at once. The small one does not wait for the large
+// one, and the log has one line for each when it is done.
 func TestLoadFairBetweenAccounts(t *testing.T) {
 	large := 1000
 	if *daemontest.Long {
@@ -103,7 +103,7 @@ func TestLoadFairBetweenAccounts(t *testing.T) {
 		pools[i] = testkit.StartPool(t, stratumtest.PoolOptions{Name: name, SkipWork: true})
 	}
 	c := daemontest.FileConfig(pools...)
-	c.MaxPoolDials = 16 // a queue, on any machine
+	c.MaxPoolDials = 16 // so few that miners have to queue on any machine
 	c.MaxPoolDialsPerSecond = 2000
 	p := daemontest.Start(t, c, map[string]string{"large": "btc", "small": "btc"})
 	cheat := stratumtest.MinerOptions{CheatHash: true}
@@ -125,15 +125,17 @@ func TestLoadFairBetweenAccounts(t *testing.T) {
 			ms[account], _ = strconv.Atoi(m[1])
 		}
 		t.Logf("to %s: %d miners in %d ms, 10 in %d ms", coin, large, ms["large"], ms["small"])
-		// In turn, the 10 are through with the large one's first 10 or so.
+		// Because they take turns, the 10 are moved together with about the first
+		// 10 of the large one.
 		if ms["small"] > ms["large"]/4+20 {
 			t.Errorf("to %s: the small sub-account needed %d ms, the large one %d", coin, ms["small"], ms["large"])
 		}
-		// A line for its beginning and one for its end, and none for miners. The cost
-		// of the switch before comes when the coin has changed again.
+		// Each switch has a line at its beginning and one at its end, and there are
+		// none for miners. The cost of the previous switch is logged when the coin
+		// changes again.
 		lines := slices.DeleteFunc(p.LinesFrom(logged, `switch account=|session=|link failed`), func(line string) bool { return strings.Contains(line, ": cost") })
 		if len(lines) != 4 {
-			t.Errorf("to %s: %d lines in the log: %q", coin, len(lines), lines[:min(8, len(lines))])
+			t.Errorf("to %s: the log has %d lines, want those of the switch only: %q", coin, len(lines), lines[:min(8, len(lines))])
 		}
 	}
 	testkit.SettleFleet(t, farm)

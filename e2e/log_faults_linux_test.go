@@ -18,7 +18,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-var logFaultSeconds = flag.Int("log-fault-seconds", 12, "how long the test with faults of the log runs")
+var logFaultSeconds = flag.Int("log-fault-seconds", 12, "how many seconds the test with faults of the log runs")
 
 // shareTimer submits one share after another and notes how long answers take.
 type shareTimer struct {
@@ -28,7 +28,7 @@ type shareTimer struct {
 	mu      sync.Mutex
 	shares  int
 	longest time.Duration
-	ignore  bool // an upgrade is under way
+	ignore  bool // true during an upgrade
 }
 
 func startShareTimer(t *testing.T, addr string) *shareTimer {
@@ -70,7 +70,7 @@ func (p *shareTimer) ignored() bool {
 	return p.ignore
 }
 
-// slowest is how long the slowest share took since the last call.
+// slowest returns how long the slowest share took since the last call.
 func (p *shareTimer) slowest() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,10 +91,10 @@ func (p *shareTimer) count() int {
 	return p.shares
 }
 
-// The disk of the log fills up and is free again, standard error is blocked and
-// read again, log files and their directory are moved away, with upgrades in
-// between. No miner is lost, and no share takes longer than with a daemon beside
-// it that has none of this.
+// The log's disk fills up and gets room again, standard error is blocked and read
+// again, and log files and their directory are moved away, with upgrades in
+// between. No miner is lost, and no share takes longer than at a control daemon
+// that has none of these faults.
 func TestLogFaults(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
@@ -143,7 +143,7 @@ func TestLogFaults(t *testing.T) {
 		}
 		testkit.WantMining(t, miners, at)
 		repeat := pair.end(fault.name)
-		probe.setIgnore(true) // the upgrade's pause is not the faults'
+		probe.setIgnore(true) // the upgrade's pause is not caused by the faults
 		other.setIgnore(true)
 		s.upgradeUnheard()
 		probe.setIgnore(false)
@@ -157,7 +157,7 @@ func TestLogFaults(t *testing.T) {
 		chatty(t, s.Addr)
 		chatty(t, control.Addr)
 		if pair.end(fault.name) || repeat {
-			rounds-- // the same fault again
+			rounds-- // repeat the same fault
 		}
 	}
 	testkit.Eventually(t, "the log goes on", func() bool {
@@ -174,15 +174,15 @@ func TestLogFaults(t *testing.T) {
 		return s.metric("stratum_switcher_draining_links") == 0 && control.metric("stratum_switcher_draining_links") == 0
 	})
 	used, unharmed := s.Usage(strings.TrimPrefix(s.web, "http://")), control.Usage(strings.TrimPrefix(control.web, "http://"))
-	t.Logf("%v; without the faults %v", used, unharmed)
-	room := 48 << 10 // KB: all queues full and being written, and as much garbage
+	t.Logf("with the faults %v; without %v", used, unharmed)
+	room := 48 << 10 // KB; all queues are full and being written, and there is as much garbage
 	if daemontest.RaceDetector {
 		room *= 4
 	}
 	if used.Private > unharmed.Private+room || used.Descriptors > unharmed.Descriptors+2 || used.Goroutines > unharmed.Goroutines+4 {
-		t.Errorf("%v, without the faults %v", used, unharmed)
+		t.Errorf("the daemon holds %v, without the faults %v, which differ too much", used, unharmed)
 	}
-	// What delays both may by chance delay one more.
+	// What delays both may, by chance, delay only one of them.
 	pair.check()
 	for _, m := range append(miners, probe.miner) {
 		testkit.CheckMiner(t, m)
@@ -190,7 +190,7 @@ func TestLogFaults(t *testing.T) {
 	s.endsOnSignal()
 }
 
-// stallReader reads unless it is told not to.
+// stallReader reads while its gate is not locked.
 type stallReader struct{ gate sync.Mutex }
 
 func (r *stallReader) run(from io.Reader) {
@@ -205,7 +205,7 @@ func (r *stallReader) run(from io.Reader) {
 	}
 }
 
-// moveLogs renames all log files.
+// moveLogs renames all log files in a directory.
 func moveLogs(dir, suffix string) error {
 	files, err := filepath.Glob(filepath.Join(dir, "*.log.*"))
 	for _, path := range files {
@@ -216,7 +216,7 @@ func moveLogs(dir, suffix string) error {
 	return err
 }
 
-// removeLogs removes whatever is in the directory.
+// removeLogs removes everything in a directory.
 func removeLogs(dir string) error {
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	for _, path := range files {

@@ -15,8 +15,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Upgrades within one second want log files of the same names. None may end
-// the process or lose what the one before has logged.
+// Log files of upgrades within one second would get the same names. None of them
+// may end the process, or lose what the previous process has logged.
 func TestUpgradesWithinASecondKeepTheirLogs(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
@@ -33,7 +33,7 @@ func TestUpgradesWithinASecondKeepTheirLogs(t *testing.T) {
 		for _, name := range files {
 			content, err := os.ReadFile(name)
 			if errors.Is(err, fs.ErrNotExist) {
-				return -1 // renamed at this moment
+				return -1 // it is being renamed at this moment
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -57,9 +57,9 @@ func TestUpgradesWithinASecondKeepTheirLogs(t *testing.T) {
 	}
 	testkit.Eventually(t, "all starts in the logs", func() bool { return count(" pid=") == upgrades+1 })
 	if n := count("upgrade exec sessions="); n != upgrades {
-		t.Errorf("%d last lines before an upgrade, want %d", n, upgrades)
+		t.Errorf("the logs have %d last lines before an upgrade, want %d", n, upgrades)
 	}
 	if n := count("lines are missing"); n != 0 {
-		t.Errorf("%d times lines are missing", n)
+		t.Errorf("%d lines say that lines are missing, want none", n)
 	}
 }

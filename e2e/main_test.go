@@ -10,7 +10,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// TestMain runs the tests at the top of the repository, whose files they name.
+// TestMain runs the tests in the root of the repository, because they name its
+// files.
 func TestMain(m *testing.M) {
 	if err := os.Chdir(".."); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -16,8 +16,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// All miners of one sub-account move to a pool that answers at once. The log
-// says how long that took: from the order until the last miner has the new
+// All miners of one sub-account move to a pool that answers at once. The log says
+// how long that took, from the change of the coin until the last miner has the new
 // pool's job.
 func TestMoveToPromptPool(t *testing.T) {
 	miners, moves := 500, 2
@@ -53,12 +53,12 @@ func TestMoveToPromptPool(t *testing.T) {
 		p.SetCoins(map[string]string{"alice": coin})
 		m := p.WaitLogFrom(from, fmt.Sprintf(`switch account="alice" to="%s" miners=(\d+) failed_links=(\d+) ms=(\d+): done`, coin))
 		if n, _ := strconv.Atoi(m[1]); n != miners || m[2] != "0" {
-			t.Errorf("move %d: %s miners, %s links failed", i+1, m[1], m[2])
+			t.Errorf("move %d: %s miners moved and %s links failed, want all and none", i+1, m[1], m[2])
 		}
 		t.Logf("move %d: %s miners in %s ms", i+1, m[1], m[3])
 		ms, _ := strconv.Atoi(m[3])
 		times = append(times, ms)
-		time.Sleep(time.Duration(c.DrainSeconds)*time.Second + 500*time.Millisecond) // former links end
+		time.Sleep(time.Duration(c.DrainSeconds)*time.Second + 500*time.Millisecond) // until the former links have ended
 	}
 	slices.Sort(times)
 	used = processCPU(t, p.Cmd.Process.Pid) - used

@@ -25,11 +25,11 @@ type poolProcess struct {
 	t    *testing.T
 	name string
 	args []string
-	in   string // network namespace; empty: the test's own
+	in   string // network namespace; "" is the test's own
 	addr string
 	cmd  *exec.Cmd
-	life io.WriteCloser // its standard input
-	out  *bufio.Reader  // its standard output
+	life io.WriteCloser // the process's standard input
+	out  *bufio.Reader  // the process's standard output
 }
 
 func poolProcessBinary(t *testing.T) string {
@@ -92,7 +92,7 @@ func (p *poolProcess) signal(sig syscall.Signal) {
 	}
 }
 
-// outageConfig has one coin, btc, at these addresses.
+// outageConfig has one coin, btc, with these addresses.
 func outageConfig(addrs ...string) *daemontest.Config {
 	c := daemontest.FileConfig()
 	c.StratumServerMap["btc"] = daemontest.PoolConfig{URL: addrs[0], UserSuffix: "btc", BackupURLs: addrs[1:]}
@@ -100,7 +100,7 @@ func outageConfig(addrs ...string) *daemontest.Config {
 	return c
 }
 
-// outageMiners are few enough that all of them can be asked at any time.
+// outageMiners are so few that all of them can be asked at any time.
 func outageMiners(t *testing.T, addr, account string, n int) []*stratumtest.Miner {
 	t.Helper()
 	var miners []*stratumtest.Miner
@@ -110,8 +110,8 @@ func outageMiners(t *testing.T, addr, account string, n int) []*stratumtest.Mine
 	return miners
 }
 
-// allAt waits until all miners are with the pool and have had a share accepted
-// since, and says how long that took.
+// allAt waits until all miners are at the pool and have had a share accepted since,
+// and returns how long that took.
 func allAt(t *testing.T, miners []*stratumtest.Miner, pool string) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -130,7 +130,7 @@ func allAt(t *testing.T, miners []*stratumtest.Miner, pool string) time.Duration
 	return time.Since(began).Round(10 * time.Millisecond)
 }
 
-// checkKept wants that no miner noticed more than shares that were lost.
+// checkKept wants no miner to have noticed anything but lost shares.
 func checkKept(t *testing.T, miners []*stratumtest.Miner) {
 	t.Helper()
 	for _, m := range miners {
@@ -140,13 +140,13 @@ func checkKept(t *testing.T, miners []*stratumtest.Miner) {
 		}
 		for code, n := range st.RejectedByCode {
 			if code != 20 && code != 21 {
-				t.Errorf("miner %s: %d shares rejected with %d, last %s", m.Worker(), n, code, st.LastReject)
+				t.Errorf("miner %s: %d shares rejected with code %d, the last: %s", m.Worker(), n, code, st.LastReject)
 			}
 		}
 	}
 }
 
-// outages are the ways in which a pool goes away, and comes back.
+// outages are the ways in which a pool fails and recovers.
 var outages = []struct {
 	name       string
 	begin, end func(t *testing.T, first *poolProcess)
@@ -158,14 +158,14 @@ var outages = []struct {
 	}},
 }
 
-// cutOff has the pool's packets dropped on their way to the switcher.
+// cutOff makes the pool's packets get lost on their way to the switcher.
 func cutOff(t *testing.T, p *poolProcess) {
 	t.Helper()
 	daemontest.IP(t, "-n", p.in, "route", "add", "blackhole", daemontest.SwitcherIP)
 }
 
-// A pool is killed, frozen or cut off: its miners are kept, go on at the
-// backup, and return. Without a backup they wait and go on when it is back.
+// A pool is killed, frozen or cut off. Its miners are kept, continue at the backup,
+// and return. Without a backup they wait, and continue when the pool is back.
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	const miners = 20
@@ -187,12 +187,12 @@ func TestOutage(t *testing.T) {
 			allAt(t, single, "first")
 			logged := p.Logged()
 			o.begin(t, first)
-			t.Logf("%s: %d miners mine at the backup %v after the pool went away", o.name, miners, allAt(t, crew, "backup"))
+			t.Logf("%s: %d miners mined at the backup %v after the pool failed", o.name, miners, allAt(t, crew, "backup"))
 			daemontest.InNamespace(t, switcher, func() { late = outageMiners(t, p.Addr, "alice", 3) })
-			t.Logf("%s: new miners mine at the backup after %v", o.name, allAt(t, late, "backup"))
+			t.Logf("%s: new miners mined at the backup after %v", o.name, allAt(t, late, "backup"))
 			p.WaitLogFrom(logged, `taken out`) // nobody may dial it for a while
 			if *daemontest.Long {
-				time.Sleep(15 * time.Second) // tries go on for about 30 s
+				time.Sleep(15 * time.Second) // the switcher tries for about 30 s
 			}
 			before := make([]uint64, miners)
 			for i, m := range single {
@@ -208,17 +208,17 @@ func TestOutage(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			t.Logf("%s: %d miners without a backup mine again %v after it came back", o.name, miners, time.Since(back).Round(10*time.Millisecond))
+			t.Logf("%s: %d miners without a backup mined again %v after the pool was back", o.name, miners, time.Since(back).Round(10*time.Millisecond))
 			crew = append(crew, late...)
 			allAt(t, crew, "first")
-			t.Logf("%s: all are back from the backup %v after it came back", o.name, time.Since(back).Round(10*time.Millisecond))
+			t.Logf("%s: all had left the backup %v after the pool was back", o.name, time.Since(back).Round(10*time.Millisecond))
 			checkKept(t, append(crew, single...))
 		})
 	}
 }
 
-// A pool that says one byte a second is no use: who is there goes to the
-// backup when it has given no job in time, who comes goes there too.
+// A pool that sends one byte a second is useless. Miners that are there go to the
+// backup when it has given no job in time, and new miners go there too.
 func TestOutageTrickle(t *testing.T) {
 	t.Parallel()
 	slow := testkit.StartPool(t, stratumtest.PoolOptions{Name: "slow", ShareBits: 4, JobInterval: 300 * time.Millisecond})
@@ -227,17 +227,17 @@ func TestOutageTrickle(t *testing.T) {
 	crew := outageMiners(t, p.Addr, "alice", 20)
 	allAt(t, crew, "slow")
 	slow.SetModes(stratumtest.Modes{Trickle: time.Second})
-	t.Logf("trickle: 20 miners mine at the backup after %v", allAt(t, crew, "backup"))
+	t.Logf("trickle: 20 miners mined at the backup after %v", allAt(t, crew, "backup"))
 	late := outageMiners(t, p.Addr, "alice", 3)
-	t.Logf("trickle: new miners mine at the backup after %v", allAt(t, late, "backup"))
+	t.Logf("trickle: new miners mined at the backup after %v", allAt(t, late, "backup"))
 	crew = append(crew, late...)
 	slow.SetModes(stratumtest.Modes{})
 	slow.CloseConnections()
-	t.Logf("trickle: all mine at the first %v after it came back", allAt(t, crew, "slow"))
+	t.Logf("trickle: all mined at the first pool %v after it was back", allAt(t, crew, "slow"))
 	checkKept(t, crew)
 }
 
-// A pool that takes 100 connections: the others mine at the backup.
+// If a pool takes 100 connections only, the other miners mine at the backup.
 func TestOutageConnectionLimit(t *testing.T) {
 	t.Parallel()
 	first := startPoolProcess(t, "", "first", testkit.UnusedAddr(t), "-max", "100", "-clean", "1000")
@@ -246,13 +246,13 @@ func TestOutageConnectionLimit(t *testing.T) {
 	began := time.Now()
 	f := testkit.FleetOf(t, p.Addr, "alice", 150, 300, stratumtest.MinerOptions{})
 	t.Logf("connection limit: 150 miners authorized in %v, at %v", time.Since(began).Round(10*time.Millisecond), f.Stats().ByPool)
-	time.Sleep(3 * time.Second) // a sweep or two
+	time.Sleep(3 * time.Second) // one or two sweeps
 	st := testkit.SettleFleet(t, f)
 	t.Logf("connection limit: after 3 s at %v; %d shares, %d rejected %v", st.ByPool, st.Submitted, st.Rejected, st.RejectedByCode)
 	if st.ByPool["first"] < 90 || st.ByPool["first"] > 100 || st.ByPool["first"]+st.ByPool["backup"] != 150 {
-		t.Errorf("miners are at %v", st.ByPool)
+		t.Errorf("miners are at %v, want 100 at the first pool and the others at the backup", st.ByPool)
 	}
 	if st.Rejected > 0 {
-		t.Errorf("%d shares rejected: %v", st.Rejected, st.RejectedByCode)
+		t.Errorf("%d shares were rejected, want none: %v", st.Rejected, st.RejectedByCode)
 	}
 }

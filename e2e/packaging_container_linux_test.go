@@ -19,7 +19,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// dockerfile is the instructions of the Dockerfile's last stage, and all.
+// dockerfile returns the instructions of the Dockerfile's last stage, and those of
+// all stages.
 func dockerfile(t testing.TB) (last map[string]string, all []string) {
 	t.Helper()
 	content, err := os.ReadFile("Dockerfile")
@@ -40,7 +41,7 @@ func dockerfile(t testing.TB) (last map[string]string, all []string) {
 	return last, all
 }
 
-// childOf is the last of a process's line of only children.
+// childOf returns the last process in a chain of only children.
 func childOf(t testing.TB, pid int) string {
 	t.Helper()
 	id := strconv.Itoa(pid)
@@ -56,8 +57,8 @@ func childOf(t testing.TB, pid int) string {
 	}
 }
 
-// The container: what the Dockerfile's last stage has and says, run with
-// nothing else in its root directory.
+// TestContainer runs what the Dockerfile's last stage contains and says, with
+// nothing else in the root directory.
 func TestContainer(t *testing.T) {
 	t.Parallel()
 	needTools(t, "unshare")
@@ -126,7 +127,7 @@ func TestContainer(t *testing.T) {
 	})
 	pid := p.WaitLog(`version=container pid=(\d+)`)[1]
 	if pid != "1" {
-		t.Errorf("pid %s in the container", pid)
+		t.Errorf("the switcher has pid %s in the container, want 1", pid)
 	}
 	m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: "alice.1", Rate: 20})
 	byTLS := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: "alice.2", Rate: 20, TLS: authority.Client("switcher.test")})
@@ -140,7 +141,7 @@ func TestContainer(t *testing.T) {
 	}
 	line = asRoot(append([]string{"nsenter", "-t", inside, "-m", "-p", "-r", "-w"}, health...)...)
 	if out := command(t, "", line[0], line[1:]...); out != "ok\n" {
-		t.Errorf("HEALTHCHECK says %q", out)
+		t.Errorf("HEALTHCHECK says %q, want ok", out)
 	}
 	line = asRoot("kill", "-USR2", inside)
 	command(t, "", line[0], line[1:]...)
@@ -154,7 +155,7 @@ func TestContainer(t *testing.T) {
 	select {
 	case <-p.Ended:
 	case <-time.After(testkit.Wait):
-		t.Fatal("still running after SIGTERM")
+		t.Fatal("the switcher still runs after SIGTERM")
 	}
 	if code := p.Cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit status %d", code)

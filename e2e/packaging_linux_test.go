@@ -32,7 +32,7 @@ func needTools(t testing.TB, names ...string) {
 	}
 }
 
-// command runs a program and returns its output, which it must not fail with.
+// command runs a program, which must not fail, and returns its output.
 func command(t testing.TB, dir, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
@@ -46,7 +46,7 @@ func command(t testing.TB, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// asRoot is the command line that runs args as root.
+// asRoot returns the command line that runs args as root.
 func asRoot(args ...string) []string {
 	if os.Geteuid() != 0 {
 		return append([]string{"sudo", "-n"}, args...)
@@ -54,7 +54,7 @@ func asRoot(args ...string) []string {
 	return args
 }
 
-// buildPackage makes the Debian package as "make package" does.
+// buildPackage builds the Debian package as "make package" does.
 func buildPackage(t testing.TB, describe string) string {
 	t.Helper()
 	needTools(t, "cmake", "make", "dpkg-deb")
@@ -69,7 +69,7 @@ func buildPackage(t testing.TB, describe string) string {
 	})
 }
 
-// withOtherDefaults is a copy of a package that ships another config.json.
+// withOtherDefaults returns a copy of a package that contains another config.json.
 func withOtherDefaults(t testing.TB, deb string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "package")
@@ -91,10 +91,10 @@ func TestPackageContent(t *testing.T) {
 	t.Parallel()
 	deb := buildPackage(t, "v1.0.0-rc2")
 	if got := strings.TrimSpace(command(t, "", "dpkg-deb", "-f", deb, "Version")); got != "1.0.0~rc2" {
-		t.Errorf("version %q", got)
+		t.Errorf("the package has version %q", got)
 	}
 	if got := command(t, "", "dpkg-deb", "-I", deb, "conffiles"); got != "/etc/stratumSwitcher/config.json\n/etc/cron.daily/stratumswitcher\n" {
-		t.Errorf("conffiles:\n%s", got)
+		t.Errorf("unexpected conffiles:\n%s", got)
 	}
 	list := command(t, "", "dpkg-deb", "-c", deb)
 	for _, want := range []string{
@@ -112,21 +112,22 @@ func TestPackageContent(t *testing.T) {
 		`l.* \./usr/lib/systemd/system/timers\.target\.wants/stratumSwitcher-logs\.timer -> \.\./stratumSwitcher-logs\.timer`,
 	} {
 		if !regexp.MustCompile(`(?m)^` + want + `$`).MatchString(list) {
-			t.Errorf("not in the package: %s\n%s", want, list)
+			t.Errorf("the package has no %s:\n%s", want, list)
 		}
 	}
 	if page := regexp.MustCompile(`(?m)/doc/.*/(architecture|protocol|handshakes|CONTRIBUTING)\.md$`).FindString(list); page != "" {
-		t.Errorf("a page for developers: %s", page)
+		t.Errorf("the package has a page for developers: %s", page)
 	}
 	for line := range strings.Lines(list) {
 		if !strings.Contains(line, " root/root ") || line[0] != 'l' && (line[5] == 'w' || line[8] == 'w') {
-			t.Errorf("not root's alone: %s", line)
+			t.Errorf("a file that does not belong to root alone: %s", line)
 		}
 	}
 }
 
-// What Debian wants of a package: its licence, a manual page, no symbols, a
-// description of the right form, and pages whose links lead somewhere.
+// TestPackageForm checks what Debian requires of a package: its licence, a manual
+// page, no symbols, a description in the right form, and pages whose links lead
+// somewhere.
 func TestPackageForm(t *testing.T) {
 	t.Parallel()
 	needTools(t, "man", "dpkg-deb")
@@ -149,7 +150,7 @@ func TestPackageForm(t *testing.T) {
 
 	page := command(t, "", "man", "-l", "--warnings", filepath.Join(dir, "usr/share/man/man8/stratumSwitcher.8.gz"))
 	if strings.Contains(page, "warning") || !strings.Contains(page, "NAME") || !strings.Contains(page, "-pools") {
-		t.Errorf("manual page:\n%s", page)
+		t.Errorf("the manual page is not as it should be:\n%s", page)
 	}
 
 	program, err := elf.Open(filepath.Join(dir, "usr/bin/stratumSwitcher"))
@@ -161,11 +162,11 @@ func TestPackageForm(t *testing.T) {
 
 	lines := strings.Split(strings.TrimSpace(command(t, "", "dpkg-deb", "-f", deb, "Description")), "\n")
 	if len(lines) < 3 || len(lines[0]) > 80 || strings.HasSuffix(lines[0], ".") {
-		t.Errorf("description: %q", lines)
+		t.Errorf("unexpected form of the description: %q", lines)
 	}
 	for _, line := range lines[1:] {
 		if len(line) > 80 || line[0] != ' ' || line == " " {
-			t.Errorf("description: %q", line)
+			t.Errorf("unexpected line of the description: %q", line)
 		}
 	}
 
@@ -188,11 +189,11 @@ func TestPackageForm(t *testing.T) {
 		}
 	}
 	if links < 30 {
-		t.Errorf("only %d links", links)
+		t.Errorf("the pages have only %d links", links)
 	}
 }
 
-// The versions that git can describe become Debian versions in the same order.
+// Versions that git can describe become Debian versions in the same order.
 func TestPackageVersionOrder(t *testing.T) {
 	t.Parallel()
 	needTools(t, "cmake", "dpkg")
@@ -213,16 +214,16 @@ func TestPackageVersionOrder(t *testing.T) {
 	}
 }
 
-// installed is a machine with the package installed and configured for two
+// installed is a machine on which the package is installed and configured for two
 // pools.
 type installed struct {
 	*machine
 	addr     string
 	btc, bcc *stratumtest.Pool
-	config   string // as the operator wrote it
-	old, new string // packages, as the machine sees them
+	config   string // the configuration that the operator wrote
+	old, new string // paths of packages in the machine
 
-	authority *testkit.Authority // of the certificate for miners
+	authority *testkit.Authority // has signed the certificate for miners
 }
 
 func installPackage(t testing.TB, init ...string) *installed {
@@ -260,16 +261,16 @@ func installPackage(t testing.TB, init ...string) *installed {
 
 	out := in.run(`dpkg -i --force-depends "$1" 2>&1`, in.old)
 	if !strings.Contains(out, "not started yet") {
-		t.Errorf("the operator is not told what to do:\n%s", out)
+		t.Errorf("the installation does not tell the operator what to do:\n%s", out)
 	}
 	if got := in.run(`stratumSwitcher -version`); got != "stratumSwitcher v1.0.0" {
-		t.Errorf("installed: %s", got)
+		t.Errorf("unexpected state after the installation: %s", got)
 	}
 	if got := in.run(`stat -c '%U %G %a' /var/lib/stratumSwitcher /var/log/stratumSwitcher`); got != strings.Repeat("stratumswitcher stratumswitcher 750\n", 2)[:len(got)] || got == "" {
-		t.Errorf("directories: %s", got)
+		t.Errorf("unexpected directories: %s", got)
 	}
 	if got := in.run(`stat -c '%U %G %a' /etc/stratumSwitcher/config.json`); got != "root stratumswitcher 640" {
-		t.Errorf("config.json: %s", got)
+		t.Errorf("unexpected mode or owner of config.json: %s", got)
 	}
 	in.run(`install -d -m 750 -g stratumswitcher /etc/ssl/test; install -m 640 -g stratumswitcher /mnt/shared/cert.pem /mnt/shared/key.pem /etc/ssl/test`)
 	in.run(`printf %s "$1" >/etc/stratumSwitcher/config.json; echo '{"alice": "btc"}' >/var/lib/stratumSwitcher/coins.json
@@ -277,7 +278,7 @@ func installPackage(t testing.TB, init ...string) *installed {
 	return in
 }
 
-// miners connects some, two of them by TLS, once the switcher listens.
+// miners connects some miners, two of them with TLS, once the switcher listens.
 func (in *installed) miners() []*stratumtest.Miner {
 	in.t.Helper()
 	in.listening()
@@ -296,7 +297,7 @@ func (in *installed) miners() []*stratumtest.Miner {
 	return miners
 }
 
-// checkTLS has a miner come by TLS, and go.
+// checkTLS makes a miner connect with TLS and leave.
 func (in *installed) checkTLS() {
 	in.t.Helper()
 	m := testkit.StartMiner(in.t, stratumtest.MinerOptions{Addr: in.addr, Worker: "alice.tls", Rate: 20, TLS: in.authority.Client("switcher.test")})
@@ -315,7 +316,7 @@ func (in *installed) listening() {
 	})
 }
 
-// checkMining sees that miners were never cut off and mine at the pool.
+// checkMining checks that miners were never disconnected and mine at the pool.
 func (in *installed) checkMining(miners []*stratumtest.Miner, pool string) {
 	in.t.Helper()
 	for _, m := range miners {
@@ -325,44 +326,44 @@ func (in *installed) checkMining(miners []*stratumtest.Miner, pool string) {
 	}
 }
 
-// upgradePackage installs the other version, below miners. pid is the
+// upgradePackage installs the other version while miners are connected. pid is the
 // switcher's in the machine.
 func (in *installed) upgradePackage(pid string) {
 	in.t.Helper()
 	before := in.run(`cut -d' ' -f22 /proc/$1/stat`, pid)
 	out := in.run(`dpkg -i --force-depends --force-confdef --force-confold "$1" 2>&1 </dev/null`, in.new)
 	if strings.Contains(out, "did not take") || strings.Contains(out, "not started yet") {
-		in.t.Errorf("upgrade:\n%s", out)
+		in.t.Errorf("unexpected output of the upgrade:\n%s", out)
 	}
 	if got := in.run(`/proc/$1/exe -version`, pid); got != "stratumSwitcher v1.1.0" {
-		in.t.Errorf("after the upgrade process %s runs %s", pid, got)
+		in.t.Errorf("after the upgrade, process %s runs %s, which is not the new version", pid, got)
 	}
 	if after := in.run(`cut -d' ' -f22 /proc/$1/stat`, pid); after != before {
-		in.t.Errorf("process %s began at %s, now at %s: it is another one", pid, before, after)
+		in.t.Errorf("process %s began at %s, but now at %s, so it is another one", pid, before, after)
 	}
 	if got := in.run(`cat /etc/stratumSwitcher/config.json`); got != in.config {
 		in.t.Errorf("the operator's configuration is lost:\n%s", got)
 	}
 	in.run(`test -f /etc/stratumSwitcher/config.json.dpkg-dist`)
 	if got := in.run(`stat -c '%U %G %a' /etc/stratumSwitcher/config.json`); got != "root stratumswitcher 640" {
-		in.t.Errorf("config.json after the upgrade: %s", got)
+		in.t.Errorf("unexpected mode or owner of config.json after the upgrade: %s", got)
 	}
 }
 
-// removePackage removes and purges it while it runs as pid.
+// removePackage removes and purges the package while the program runs as pid.
 func (in *installed) removePackage(pid string) {
 	in.t.Helper()
 	in.run(`dpkg --remove stratumswitcher 2>&1`)
 	in.expect("", `ls -d /proc/`+pid+` 2>/dev/null`)
 	in.expect("", `pgrep -x switcherTunnel || true`)
 	if got := in.run(`cat /etc/stratumSwitcher/config.json`); got != in.config {
-		in.t.Errorf("the configuration after the removal:\n%s", got)
+		in.t.Errorf("unexpected configuration after the removal:\n%s", got)
 	}
 	in.run(`test ! -e /usr/bin/stratumSwitcher; test ! -e /usr/lib/systemd/system/stratumSwitcher.service; test -d /var/log/stratumSwitcher`)
 	in.run(`rm -f /etc/supervisor/conf.d/stratumSwitcher.conf; dpkg --purge stratumswitcher 2>&1`)
 	if got := in.run(`find /etc /run /usr/bin /usr/lib/stratumSwitcher /usr/lib/systemd /usr/share/stratumSwitcher /var/lib /var/log \
 		-maxdepth 4 -iname '*stratumswitcher*' -newer /mnt/shared/old.deb 2>/dev/null || true`); got != "" {
-		in.t.Errorf("left after the purge:\n%s", got)
+		in.t.Errorf("the purge has left files:\n%s", got)
 	}
 }
 
@@ -374,29 +375,29 @@ func TestPackageUnderSystemd(t *testing.T) {
 	}
 	in.expect("inactive\ndisabled\nactive", `systemctl is-active stratumSwitcher || true; systemctl is-enabled stratumSwitcher || true; systemctl is-active stratumSwitcher-logs.timer`)
 
-	// With supervisor's entry in place it does not start.
+	// It does not start while supervisor's entry is in place.
 	in.run(`cp /usr/share/stratumSwitcher/supervisor.conf /etc/supervisor/conf.d/stratumSwitcher.conf`)
 	if got := in.run(`systemctl start stratumSwitcher; systemctl is-active stratumSwitcher || true`); got != "inactive" {
-		t.Errorf("beside supervisor: %s", got)
+		t.Errorf("unexpected state beside supervisor: %s", got)
 	}
 	in.run(`rm /etc/supervisor/conf.d/stratumSwitcher.conf`)
 
-	// What the service would tell the journal.
+	// This is what the service would write to the journal.
 	in.run(`mkdir -p /run/systemd/system/stratumSwitcher.service.d
 		printf '[Service]\nStandardOutput=append:/mnt/shared/stderr\nStandardError=append:/mnt/shared/stderr\n' >/run/systemd/system/stratumSwitcher.service.d/output.conf
 		systemctl daemon-reload`)
 	in.run(`systemctl enable --now stratumSwitcher`)
 	miners := in.miners()
 	pid := in.run(`systemctl show -p MainPID --value stratumSwitcher`)
-	files := in.run(`ulimit -Hn 65535 2>/dev/null || true; ulimit -Hn`) // not every root may raise it
+	files := in.run(`ulimit -Hn 65535 2>/dev/null || true; ulimit -Hn`) // not every root user may raise it
 	if got := in.run(`stat -c %U /proc/$1; grep 'open files' /proc/$1/limits | tr -s ' '; grep -E '^(NoNewPrivs|CapBnd)' /proc/$1/status; [ /proc/$1/cwd -ef /var/lib/stratumSwitcher ]`, pid); got !=
 		"stratumswitcher\nMax open files "+files+" "+files+" files \nCapBnd:\t0000000000000000\nNoNewPrivs:\t1" {
-		t.Errorf("the process:\n%s", got)
+		t.Errorf("unexpected properties of the process:\n%s", got)
 	}
 	tunnel := `pgrep -x -P ` + pid + ` switcherTunnel`
 	if got := in.run(`stat -c %U /proc/$1; grep -E '^(NoNewPrivs|CapBnd|CapEff)' /proc/$1/status; grep -q stratumSwitcher.service /proc/$1/cgroup`, in.run(tunnel)); got !=
 		"stratumswitcher\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1" {
-		t.Errorf("the tunnel process:\n%s", got)
+		t.Errorf("unexpected properties of the tunnel process:\n%s", got)
 	}
 
 	in.run(`systemctl reload stratumSwitcher`)
@@ -405,19 +406,19 @@ func TestPackageUnderSystemd(t *testing.T) {
 	in.upgradePackage(pid)
 	in.checkMining(miners, "btc")
 
-	// One that cannot work is refused, and whoever installs it is told.
+	// A version that cannot work is refused, and whoever installs it is told.
 	in.run(`echo '{}' >/etc/stratumSwitcher/config.json`)
 	if out := in.run(`dpkg -i --force-depends --force-downgrade --force-confold "$1" 2>&1`, in.old); !strings.Contains(out, "process "+pid+" did not take the new version") {
-		t.Errorf("nothing is said of the refused upgrade:\n%s", out)
+		t.Errorf("the installation says nothing about the refused upgrade:\n%s", out)
 	}
 	in.run(`printf %s "$1" >/etc/stratumSwitcher/config.json`, in.config)
 	if got := in.run(`systemctl show -p MainPID --value stratumSwitcher`); got != pid {
-		t.Errorf("main process %s, was %s", got, pid)
+		t.Errorf("the main process is %s, want %s as before", got, pid)
 	}
 	in.run(`echo '{"alice": "bcc"}' >/var/lib/stratumSwitcher/coins.json`)
 	in.checkMining(miners, "bcc")
 	if out, err := in.try(`grep "upgrade refused" /var/log/stratumSwitcher/stratumSwitcher.ERROR`); err != nil {
-		t.Errorf("no reason in the log: %s", out)
+		t.Errorf("the log has no reason for the refusal: %s", out)
 	}
 
 	in.run(`kill -KILL $1`, pid)
@@ -428,7 +429,7 @@ func TestPackageUnderSystemd(t *testing.T) {
 	in.run(`systemctl stop stratumSwitcher`)
 	in.expect("", `pgrep -x switcherTunnel || true`)
 	if got := in.run(`systemctl show -p Result -p ExecMainStatus stratumSwitcher`); got != "Result=success\nExecMainStatus=0" {
-		t.Errorf("stopped: %s", got)
+		t.Errorf("unexpected state after the stop: %s", got)
 	}
 	in.run(`systemctl start stratumSwitcher-logs.service; systemctl start stratumSwitcher`)
 	in.listening()
@@ -445,7 +446,7 @@ func TestPackageUnderSupervisor(t *testing.T) {
 	miners := in.miners()
 	pid := in.run(`supervisorctl pid stratumSwitcher`)
 	if got := in.run(`stat -c %U /proc/$1`, pid); got != "stratumswitcher" {
-		t.Errorf("runs as %s", got)
+		t.Errorf("the program runs as %s, want stratumswitcher", got)
 	}
 	in.run(`supervisorctl signal USR2 stratumSwitcher`)
 	in.expect("yes", `tr '\0' ' ' </proc/`+pid+`/cmdline | grep -q runtime.json && echo yes`)
@@ -453,7 +454,7 @@ func TestPackageUnderSupervisor(t *testing.T) {
 	in.upgradePackage(pid)
 	in.checkMining(miners, "btc")
 	if got := in.run(`supervisorctl pid stratumSwitcher`); got != pid {
-		t.Errorf("process %s, was %s", got, pid)
+		t.Errorf("the process is %s, want %s as before", got, pid)
 	}
 
 	in.run(`kill -KILL $1`, pid)
@@ -463,7 +464,7 @@ func TestPackageUnderSupervisor(t *testing.T) {
 	pid = in.run(`supervisorctl pid stratumSwitcher`)
 	in.run(`supervisorctl stop stratumSwitcher`)
 	in.run(`test ! -d /proc/$1; grep -q "stopping on terminated" /var/log/stratumSwitcher/stratumSwitcher.INFO; grep "stopped: stratumSwitcher (exit status 0)" /var/log/supervisor/supervisord.log`, pid)
-	in.run(`supervisorctl start stratumSwitcher >/dev/null 2>&1 &`) // waits for startsecs
+	in.run(`supervisorctl start stratumSwitcher >/dev/null 2>&1 &`) // it waits for startsecs
 	in.listening()
 	in.removePackage(in.run(`supervisorctl pid stratumSwitcher`))
 }
@@ -491,11 +492,11 @@ func TestCleanLogs(t *testing.T) {
 	gone := 1 << 22 // no process has this number
 	open := create(name("ERROR", os.Getpid()), 90*day, 3000)
 	defer open.Close()
-	create(name("INFO", os.Getpid()), 90*day, 1).Close() // of before an upgrade
+	create(name("INFO", os.Getpid()), 90*day, 1).Close() // from before an upgrade
 	create(name("INFO", gone), 40*day, 1).Close()
 	create(name("INFO", gone+1), 20*day, 1).Close()
 	create(name("INFO", gone+2), 2*day, 900).Close()
-	create(name("INFO", gone+3), 3*day, 2000).Close() // with the newer one too much
+	create(name("INFO", gone+3), 3*day, 2000).Close() // too much together with the newer file
 	create("stdout.log", 90*day, 1).Close()
 	os.Symlink(filepath.Base(open.Name()), filepath.Join(dir, "stratumSwitcher.ERROR"))
 	run := func(days, megabytes string, want ...string) {
@@ -512,7 +513,7 @@ func TestCleanLogs(t *testing.T) {
 		want = append(want, filepath.Base(open.Name()), "stdout.log", "stratumSwitcher.ERROR")
 		slices.Sort(want)
 		if !slices.Equal(got, want) {
-			t.Errorf("left:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			t.Errorf("files left:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
 	run("30", "1000", name("INFO", gone+1), name("INFO", gone+2), name("INFO", gone+3))
@@ -545,7 +546,7 @@ func TestMakeInstall(t *testing.T) {
 			t.Errorf("%s has no %q", path, want)
 		}
 		if !strings.HasPrefix(path, "bin/") && !strings.HasPrefix(path, "share/doc/") && bytes.Contains(content, []byte("=/usr/")) {
-			t.Errorf("%s names another path", path)
+			t.Errorf("%s contains a path outside the prefix", path)
 		}
 	}
 }

@@ -18,11 +18,11 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// machine is a private copy of this system, with its own processes and file
-// system: what is installed in it is nowhere else.
+// machine is a private copy of this system with its own processes and file system.
+// What is installed in it exists nowhere else.
 type machine struct {
 	t   testing.TB
-	pid string // of its init
+	pid string // pid of its init
 	id  string
 	cmd *exec.Cmd
 	out *bytes.Buffer
@@ -88,7 +88,7 @@ echo "machine $pid"
 exec "$@"
 `
 
-// machineLogs prints what a failed test leaves in the machine.
+// machineLogs prints the logs that a failed test leaves in the machine.
 const machineLogs = `
 for file in /mnt/shared/stderr /var/log/stratumSwitcher/*.log* /var/log/supervisor/supervisord.log; do
 	[ -f "$file" ] || continue
@@ -114,14 +114,14 @@ done
 exit 1
 `
 
-// startMachine starts one that runs init. The directory shared is /mnt/shared
+// startMachine starts a machine that runs init. The directory shared is /mnt/shared
 // in it.
 func startMachine(t testing.TB, shared string, init ...string) *machine {
 	t.Helper()
 	return startMachineIn(t, []string{"--mount"}, shared, init...)
 }
 
-// startMachineAlone starts one with a network of its own.
+// startMachineAlone starts a machine with a network of its own.
 func startMachineAlone(t testing.TB, shared string, init ...string) *machine {
 	t.Helper()
 	return startMachineIn(t, []string{"--mount", "--net"}, shared, init...)
@@ -170,7 +170,7 @@ func startMachineIn(t testing.TB, namespaces []string, shared string, init ...st
 				logs, _ := m.try(machineLogs)
 				t.Logf("its logs:\n%s", logs)
 			}
-			line := asRoot("kill", "-KILL", m.pid) // all others in it end with its init
+			line := asRoot("kill", "-KILL", m.pid) // the other processes end with init
 			exec.Command(line[0], line[1:]...).Run()
 		}
 		m.cmd.Process.Kill()
@@ -182,7 +182,7 @@ func startMachineIn(t testing.TB, namespaces []string, shared string, init ...st
 		}
 		line := asRoot("unshare", "--mount", "sh", "-c", machineCleanup, "sh", m.id)
 		if out, err := exec.Command(line[0], line[1:]...).CombinedOutput(); err != nil {
-			t.Errorf("cgroup %s is left: %v %s", m.id, err, out)
+			t.Errorf("cgroup %s still exists: %v %s", m.id, err, out)
 		}
 	})
 	select {
@@ -208,7 +208,7 @@ func (m *machine) try(script string, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// run is try for what must succeed.
+// run is like try, but the script must succeed.
 func (m *machine) run(script string, args ...string) string {
 	m.t.Helper()
 	out, err := m.try(script, args...)
@@ -227,7 +227,7 @@ func (m *machine) expect(want, script string) {
 			return
 		}
 		if time.Now().After(end) {
-			m.t.Fatalf("%s: %q, want %q", script, got, want)
+			m.t.Fatalf("%s: got %q, want %q", script, got, want)
 		}
 	}
 }

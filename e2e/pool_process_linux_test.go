@@ -9,7 +9,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// chaosPool is a simulated pool, in the test's process or one of its own.
+// chaosPool is a simulated pool, in the test's process or in one of its own.
 type chaosPool interface {
 	Name() string
 	Addr() string
@@ -25,8 +25,8 @@ type chaosPool interface {
 	Faults() []string
 }
 
-// farPool is a poolProcess that does as it is told. While it is frozen it may
-// not be told anything.
+// farPool is a poolProcess that obeys orders. While it is frozen, it must not be
+// given any.
 type farPool struct {
 	*poolProcess
 	frozen bool

@@ -20,10 +20,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// ordinaryUser is neither root nor anybody with files here.
+// ordinaryUser is not root and owns no files here.
 const ordinaryUser = 54321
 
-// publicDir is a directory that every user can get at.
+// publicDir is a directory that every user can access.
 func publicDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "stratumSwitcher-user")
@@ -37,9 +37,9 @@ func publicDir(t *testing.T) string {
 	return dir
 }
 
-// The daemon needs no right but to read its configuration and to write to its
-// working directory, upgrades included. Without the latter it goes on, and
-// refuses to be upgraded.
+// The daemon only needs the rights to read its configuration and to write to its
+// working directory, for upgrades too. Without the latter it continues to work and
+// refuses upgrades.
 func TestOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -90,7 +90,7 @@ func TestOrdinaryUser(t *testing.T) {
 	testkit.WantNewMiner(t, p.Addr, "alice")
 }
 
-// httpPatterns are the patterns of the HTTP listener, as the source has them.
+// httpPatterns are the patterns of the HTTP listener, taken from the source.
 func httpPatterns(t *testing.T) []string {
 	t.Helper()
 	source, err := os.ReadFile("status.go")
@@ -104,8 +104,8 @@ func httpPatterns(t *testing.T) []string {
 	return patterns
 }
 
-// HTTP only looks: no path takes another method than GET and HEAD, not those of
-// pprof either, and none can be asked to go on for long.
+// HTTP is read-only: no path accepts methods other than GET and HEAD, including
+// those of pprof, and no request can be made to last long.
 func TestHTTPTakesNoOtherMethods(t *testing.T) {
 	t.Parallel()
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc"})
@@ -124,7 +124,7 @@ func TestHTTPTakesNoOtherMethods(t *testing.T) {
 		fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", method, path, len(body), body)
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		if _, scanErr := fmt.Sscanf(line, "HTTP/1.1 %d", &status); scanErr != nil {
-			t.Fatalf("%s %s: %q, %v", method, path, line, err)
+			t.Fatalf("%s %s: got status line %q, %v", method, path, line, err)
 		}
 		return status
 	}
@@ -132,7 +132,7 @@ func TestHTTPTakesNoOtherMethods(t *testing.T) {
 	for _, pattern := range httpPatterns(t) {
 		path, ok := strings.CutPrefix(pattern, "GET ")
 		if !ok {
-			t.Errorf("%q takes all methods", pattern)
+			t.Errorf("%q accepts all methods", pattern)
 		}
 		paths = append(paths, strings.TrimSuffix(path, "{$}"))
 	}
@@ -158,7 +158,7 @@ func TestHTTPTakesNoOtherMethods(t *testing.T) {
 	}
 	for _, path := range []string{"/", "/metrics", "/healthz", "/debug/pprof/cmdline"} {
 		if status := ask("HEAD", path); status != 200 {
-			t.Errorf("HEAD %s: %d", path, status)
+			t.Errorf("HEAD %s: got %d", path, status)
 		}
 	}
 }
