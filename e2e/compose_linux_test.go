@@ -100,7 +100,7 @@ curl -s http://switcher:6060/metrics | grep -q '^stratum_switcher_sessions{.*coi
 func TestComposeFiles(t *testing.T) {
 	mounts := regexp.MustCompile(`(?m)^      - (\./\S+?):(/\S+?):ro$`).FindAllStringSubmatch(readText(t, "deploy/compose.yml"), -1)
 	if len(mounts) != 6 {
-		t.Errorf("deploy/compose.yml has %d mounts of files, too few", len(mounts))
+		t.Errorf("deploy/compose.yml has %d mounts, want 6", len(mounts))
 	}
 	target := make(map[string]string)
 	for _, m := range mounts {

@@ -32,8 +32,8 @@ import (
 // whose log files are in a small file system of their own.
 type logScene struct {
 	*daemontest.Daemon
-	read *os.File // end of the pipe
-	logs string   // directory
+	read *os.File // the pipe's end for reading
+	logs string   // directory of the log files
 	web  string   // its HTTP address
 }
 
@@ -58,7 +58,7 @@ func newLogScene(t *testing.T, c *daemontest.Config, coins map[string]string) *l
 func (s *logScene) begin(args ...string) {
 	s.T.Helper()
 	s.StartQuietly(args...)
-	s.Stderr.Close() // ours
+	s.Stderr.Close() // our copy
 	testkit.WaitUntil(s.T, "listening", func() bool {
 		select {
 		case <-s.Ended:
@@ -106,7 +106,7 @@ func (s *logScene) metric(name string) float64 {
 	return -1
 }
 
-// upgradeUnheard upgrades the daemon without its log.
+// upgradeUnheard upgrades the daemon without using its log.
 func (s *logScene) upgradeUnheard() {
 	s.T.Helper()
 	const count = "stratum_switcher_upgrades_total"
@@ -118,21 +118,21 @@ func (s *logScene) upgradeUnheard() {
 	testkit.WaitUntil(s.T, "upgraded", func() bool { return s.metric(count) == before+1 })
 }
 
-// endsOnSignal wants the daemon to end in good order and time.
+// endsOnSignal wants the daemon to end with status 0 and in time.
 func (s *logScene) endsOnSignal() {
 	s.T.Helper()
 	s.Signal(syscall.SIGTERM)
 	select {
 	case <-s.Ended:
 		if code := s.Cmd.ProcessState.ExitCode(); code != 0 {
-			s.T.Errorf("it ended with %v", s.Cmd.ProcessState)
+			s.T.Errorf("the daemon ended with %v, want status 0", s.Cmd.ProcessState)
 		}
 	case <-time.After(5 * time.Second):
-		s.T.Error("it does not end on SIGTERM")
+		s.T.Error("the daemon does not end on SIGTERM")
 	}
 }
 
-// logged is all that is in the files of a severity, in any order.
+// logged returns all that is in the files of a severity, in any order.
 func (s *logScene) logged(severity string) string {
 	s.T.Helper()
 	files, err := filepath.Glob(filepath.Join(s.logs, "*.log."+severity+".*"))
@@ -175,13 +175,13 @@ func (s *logScene) mendCoins() {
 	})
 }
 
-// Standard error whose reader is gone, or does not read, costs no miner and no
-// share, whatever is logged there; health, upgrades and signals work as ever.
+// If the reader of standard error is gone or does not read, this costs no miner and
+// no share, whatever is logged there. Health, upgrades and signals work as usual.
 func TestStandardErrorNobodyReads(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
-		gone bool // the reader, else it does not read
+		gone bool // whether the reader is gone; otherwise it does not read
 		args []string
 	}{
 		{"gone, all lines", true, []string{"-logtostderr", "-v=3"}},
@@ -201,7 +201,7 @@ func TestStandardErrorNobodyReads(t *testing.T) {
 			s.begin(append(c.args, "-log_dir="+s.logs)...)
 			miners := testkit.StartMiners(t, s.Addr, "alice", 5)
 			s.sayMuch(miners)
-			// Handshakes at -v 3 are more than the queue holds.
+			// Handshakes at -v 3 cause more lines than the queue holds.
 			for range 20 {
 				chatty(t, s.Addr)
 			}
@@ -215,21 +215,21 @@ func TestStandardErrorNobodyReads(t *testing.T) {
 				}
 			}
 			if c.args[0] == "-logtostderr" && s.metric(`stratum_switcher_log_lines_dropped_total{output="stderr"}`) <= 0 {
-				t.Error("no line is said to have been left out")
+				t.Error("no line is reported as left out")
 			}
 			s.endsOnSignal()
 			if files := s.logged("INFO"); c.args[0] != "-logtostderr" && (!strings.Contains(files, "listening addr=") || !strings.Contains(files, "upgraded version=") || !strings.Contains(files, "stopping on ")) {
-				t.Errorf("the files lack lines: %.2000s", files)
+				t.Errorf("lines are missing in the files: %.2000s", files)
 			}
 		})
 	}
 }
 
-// fillPipe leaves no room in a pipe. The daemon's end of it blocks, so only a
-// copy of ours is used.
+// fillPipe leaves no room in a pipe. The daemon's end of it blocks, so only a copy
+// of ours is used.
 func fillPipe(t *testing.T, w *os.File) {
 	t.Helper()
-	fd := int(w.Fd()) // blocking from now on, as an inherited one is
+	fd := int(w.Fd()) // Fd makes it blocking, as an inherited descriptor is
 	if err := unix.SetNonblock(fd, true); err != nil {
 		t.Fatal(err)
 	}
@@ -245,8 +245,8 @@ func fillPipe(t *testing.T, w *os.File) {
 	}
 }
 
-// chatty is a connection that has one line logged for each of its requests at
-// -v 3, and one for its end at -v 2.
+// chatty is a connection that causes one log line for each of its requests at -v 3,
+// and one for its end at -v 2.
 func chatty(t *testing.T, addr string) {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -258,13 +258,13 @@ func chatty(t *testing.T, addr string) {
 	for i := range 190 {
 		fmt.Fprintf(&b, `{"id":%d,"method":"mining.%s","params":[]}`+"\n", i, strings.Repeat("x", 600))
 	}
-	_, _ = nc.Write(b.Bytes()) // it may be closed already
+	_, _ = nc.Write(b.Bytes()) // the connection may be closed already
 	_ = nc.SetReadDeadline(time.Now().Add(5 * time.Second))
 	_, _ = io.CopyN(io.Discard, nc, 190*20)
 }
 
-// With the disk of the log full the daemon starts, serves, is upgraded and ends;
-// when there is room again the log goes on, and what is missing is told.
+// While the log's disk is full, the daemon starts, serves, is upgraded and ends.
+// When there is room again the log continues, and says what is missing.
 func TestLogDiskFull(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -295,15 +295,15 @@ func TestLogDiskFull(t *testing.T) {
 		return testkit.MissingOf.MatchString(text) && strings.Contains(text, "upgraded version=")
 	})
 	if s.metric(`stratum_switcher_log_lines_dropped_total{output="INFO"}`) <= 0 {
-		t.Error("no line is said to have been left out")
+		t.Error("no line is reported as left out")
 	}
 	s.endsOnSignal()
 	if !strings.Contains(s.logged("INFO"), "stopping on terminated") {
-		t.Error("the last line is missing")
+		t.Error("the log's last line is missing")
 	}
 }
 
-// A failing start says why on standard error, and ends although nobody reads it.
+// A failing start says why on standard error, and ends even if nobody reads that.
 func TestFailingStartIsTold(t *testing.T) {
 	t.Parallel()
 	for _, blocked := range []bool{false, true} {
@@ -318,19 +318,19 @@ func TestFailingStartIsTold(t *testing.T) {
 		select {
 		case <-s.Ended:
 		case <-time.After(10 * time.Second):
-			t.Fatal("it does not end")
+			t.Fatal("the daemon does not end")
 		}
 		if code := s.Cmd.ProcessState.ExitCode(); code != 1 {
-			t.Errorf("it ended with %v", s.Cmd.ProcessState)
+			t.Errorf("the daemon ended with %v, want status 1", s.Cmd.ProcessState)
 		}
 		said, err := io.ReadAll(s.read)
 		if told := bytes.HasPrefix(said, []byte("stratumSwitcher: ")) && bytes.Contains(said, []byte("ServerID")); err != nil || told == blocked {
-			t.Errorf("blocked: %v: it said %.300q, %v", blocked, said, err)
+			t.Errorf("blocked: %v: standard error has %.300q, %v; want the reason unless blocked", blocked, said, err)
 		}
 	}
 }
 
-// What the runtime says of a crash goes to standard error itself, wherever the
+// What the runtime says about a crash goes directly to standard error, wherever the
 // log goes.
 func TestCrashGoesToStandardError(t *testing.T) {
 	t.Parallel()
@@ -340,16 +340,16 @@ func TestCrashGoesToStandardError(t *testing.T) {
 	s.Signal(syscall.SIGQUIT)
 	said, err := io.ReadAll(s.read)
 	if err != nil || !bytes.Contains(said, []byte("SIGQUIT")) || !bytes.Contains(said, []byte("goroutine ")) {
-		t.Errorf("it said %.300q, %v", said, err)
+		t.Errorf("standard error has %.300q, %v; want the report of a crash", said, err)
 	}
 	<-s.Ended
 	if !strings.Contains(s.logged("INFO"), "listening addr=") {
-		t.Error("the log has not what was before")
+		t.Error("the log lacks what was logged before the crash")
 	}
 }
 
-// However many connections and names a stranger makes, the log grows by some
-// lines only.
+// However many connections and names a stranger makes, the log only grows by some
+// lines.
 func TestStrangersDoNotFillTheLog(t *testing.T) {
 	t.Parallel()
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
@@ -378,10 +378,10 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 	}
 	all.Wait()
 	if failed := s.metric("stratum_switcher_pool_links_failed_total"); failed < strangers*names {
-		t.Errorf("only %v links failed", failed)
+		t.Errorf("only %v links failed, so the test shows nothing", failed)
 	}
 	if text := s.logged("INFO"); strings.Count(text, "\n") > 60 || strings.Count(text, "link failed:") != journal.LinesPerMinute {
-		t.Errorf("%d lines: %.3000s", strings.Count(text, "\n"), text)
+		t.Errorf("the log has grown by %d lines, which is too many: %.3000s", strings.Count(text, "\n"), text)
 	}
 	s.endsOnSignal()
 	summary := regexp.MustCompile(`log: \d+ more lines of the kind "link failed"`)
@@ -390,8 +390,9 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 	}
 }
 
-// TestLogToTerminalThatStops: a terminal with the setting tostop stops who writes
-// to it from the background, in an upgraded process too.
+// TestLogToTerminalThatStops: a terminal with the setting tostop stops processes
+// that write to it from the background. An upgraded process must not be stopped
+// either.
 func TestLogToTerminalThatStops(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)

@@ -9,23 +9,23 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// sharePair compares how long shares take at a daemon under faults with how long
-// they take at a control daemon, which has the same load in the same moments and
-// no faults.
+// sharePair compares how long shares take at a daemon under faults and at a control
+// daemon, which has the same load at the same time and no faults.
 //
-// A machine that is busy with other things delays both, but now and then only
-// one of them, by chance. So a fault that has delayed a share is repeated: what
-// the fault causes comes again.
+// A machine that is busy with other things delays both, but now and then, by
+// chance, only one of them. So a fault that has delayed a share is repeated: what
+// the fault causes happens again.
 type sharePair struct {
 	t *testing.T
 	// These return how long the slowest share took since their last call.
 	faulted, control func() time.Duration
-	// limit is how long a share may take where the control's slowest took control.
+	// limit returns how long a share may take if the control's slowest took
+	// control.
 	limit func(control time.Duration) time.Duration
 
 	windows []shareWindow
 	late    int // windows in which a share took too long
-	again   int // those of them in a row that were of the same fault
+	again   int // how many of them in a row had the same fault
 }
 
 // shareWindow is a span in which both daemons were measured.
@@ -35,22 +35,22 @@ type shareWindow struct {
 }
 
 const (
-	// lateInARow is how often a fault has to delay shares, one time after the
-	// other, to count as the cause.
+	// lateInARow is how often in a row a fault has to delay shares to count as the
+	// cause.
 	lateInARow = 3
 	// lateOneIn bounds how many windows may be late by chance.
 	lateOneIn = 20
 )
 
-// begin forgets what was measured so far: the next window begins here.
+// begin forgets what was measured so far; the next window begins here.
 func (p *sharePair) begin() {
 	p.faulted()
 	p.control()
 }
 
-// end ends a window of a fault; the next one begins. It reports whether the fault
-// is to be repeated, because a share took too long. The window before counts for
-// the control too: what delays both daemons may do so on different sides of a
+// end ends a fault's window and begins the next. It reports whether the fault is to
+// be repeated because a share took too long. The control's previous window counts
+// too, because something that delays both daemons may do so on different sides of a
 // window's end.
 func (p *sharePair) end(what string) (repeat bool) {
 	p.t.Helper()
@@ -71,14 +71,14 @@ func (p *sharePair) end(what string) (repeat bool) {
 	p.again++
 	p.t.Logf("%s: a share took %v, at the control daemon %v at most", what, w.faulted, beside)
 	if p.again == lateInARow {
-		p.t.Errorf("%s delays shares: %d times in a row", what, p.again)
+		p.t.Errorf("%s has delayed shares %d times in a row", what, p.again)
 		p.again = 0
 		return false
 	}
 	return true
 }
 
-// check logs what was measured, and wants few windows to have been late.
+// check logs what was measured, and fails the test if too many windows were late.
 func (p *sharePair) check() {
 	p.t.Helper()
 	var faulted, control time.Duration

@@ -17,8 +17,8 @@ import (
 )
 
 // BenchmarkStatus9000 measures what it costs a daemon with 9,000 miners in 500
-// sub-accounts to be asked for /metrics and all that the page asks for, each
-// second, and what that does to the shares:
+// sub-accounts to answer requests for /metrics and everything that the page asks
+// for each second, and how that affects shares:
 //
 //	go test -run '^$' -bench Status9000 -benchtime 1x -timeout 10m .
 func BenchmarkStatus9000(b *testing.B) {
@@ -79,7 +79,7 @@ func BenchmarkStatus9000(b *testing.B) {
 			time.Sleep(time.Until(began.Add(time.Duration(i+1) * time.Second)))
 		}
 		cpu := 100 * (processCPU(b, p.Cmd.Process.Pid) - before).Seconds() / time.Since(began).Seconds()
-		load, _ := os.ReadFile("/proc/loadavg") // others at work spoil the figures
+		load, _ := os.ReadFile("/proc/loadavg") // a busy machine spoils the figures
 		b.Logf("%-32s load %.4s, CPU %6.2f %% of one core; shares %6d, latency p50 %v p99 %v p99.9 %v", what, load, cpu,
 			fleet.Latency.Count(), fleet.Latency.Quantile(0.5), fleet.Latency.Quantile(0.99), fleet.Latency.Quantile(0.999))
 	}

@@ -22,8 +22,8 @@ var tlsKillsFlag = flag.Int("tls-kills", 5, "how often the tunnel process is kil
 
 // TestTLSTunnelKilled: when the tunnel process dies, miners and pools without TLS
 // notice nothing, miners with TLS are disconnected and served again, and pool links
-// with TLS are made anew while their miners stay. No pool is blamed, and nothing is
-// left behind.
+// with TLS are replaced while their miners stay. The failure is held against no
+// pool, and nothing is left behind.
 func TestTLSTunnelKilled(t *testing.T) {
 	t.Parallel()
 	const n = 10
@@ -41,7 +41,7 @@ func TestTLSTunnelKilled(t *testing.T) {
 	for range *tlsKillsFlag {
 		pid := tunnelOf(t, d)
 		if pid == former {
-			t.Fatalf("tunnel process %d was not ended", pid)
+			t.Fatalf("tunnel process %d still runs", pid)
 		}
 		former = pid
 		testkit.Must(t, syscall.Kill(pid, syscall.SIGKILL))
@@ -58,7 +58,7 @@ func TestTLSTunnelKilled(t *testing.T) {
 		testkit.CheckPool(t, p)
 	}
 	if lines := d.LogLines(`(pool taken out.*|machine short.*)`); len(lines) > 0 {
-		t.Errorf("blamed: %q", lines)
+		t.Errorf("the failure was held against somebody: %q", lines)
 	}
 	daemontest.AwaitSettled(t, func() string {
 		after := d.Usage(c.HTTPDebugListenAddr)
@@ -73,8 +73,8 @@ func TestTLSTunnelKilled(t *testing.T) {
 	t.Logf("before %v, after %v", before, d.Usage(c.HTTPDebugListenAddr))
 }
 
-// startSecured starts miners with TLS, one after the other is dialled until it is
-// served: the tunnel process may have just died.
+// startSecured starts miners with TLS. Each is dialled until it is served, because
+// the tunnel process may have just died.
 func startSecured(t *testing.T, w *tlsWorld, d *daemontest.Daemon, n int) (miners []*stratumtest.Miner) {
 	t.Helper()
 	return startSecuredAs(t, d, w.miner(), n)
@@ -99,8 +99,8 @@ func startSecuredAs(t *testing.T, d *daemontest.Daemon, config *tls.Config, n in
 	return miners
 }
 
-// TestTLSDaemonGone: however the daemon ends, its tunnel processes end too, and
-// those of former programs.
+// TestTLSDaemonGone: however the daemon ends, its tunnel processes end too,
+// including those of former programs.
 func TestTLSDaemonGone(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGABRT} {
@@ -130,8 +130,9 @@ func isTunnel(pid int) bool {
 	return ok && name == "switcherTunnel"
 }
 
-// TestTLSGroupSignalled: who signals the whole group, as a shell does, means the
-// daemon: its miners with TLS get through an upgrade, and nobody stays behind.
+// TestTLSGroupSignalled: a signal to the whole process group, as a shell sends it,
+// only affects the daemon. Its miners with TLS survive an upgrade, and no process
+// is left behind.
 func TestTLSGroupSignalled(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -157,7 +158,7 @@ func TestTLSGroupSignalled(t *testing.T) {
 	select {
 	case <-d.Ended:
 	case <-time.After(e2eWait):
-		t.Fatal("the daemon goes on")
+		t.Fatal("the daemon does not end")
 	}
 	testkit.Eventually(t, "the tunnel process is gone", func() bool { return !isTunnel(pid) })
 }

@@ -39,8 +39,8 @@ func (w *tlsWorld) pool(opts stratumtest.PoolOptions) *stratumtest.Pool {
 	return testkit.StartPool(w.t, opts)
 }
 
-// config is for miners with TLS and without, and for pools of which secured
-// speak TLS.
+// config is a configuration for miners with TLS and without, and for pools, of
+// which those in secured speak TLS.
 func (w *tlsWorld) config(plain []*stratumtest.Pool, secured ...*stratumtest.Pool) *daemontest.Config {
 	w.t.Helper()
 	c := daemontest.FileConfig(append(plain, secured...)...)
@@ -55,10 +55,10 @@ func (w *tlsWorld) poolConfig(p *stratumtest.Pool) daemontest.PoolConfig {
 	return daemontest.PoolConfig{URL: "stratum+ssl://" + p.Addr(), UserSuffix: p.Name(), TLSCAFile: w.File}
 }
 
-// miner is how a miner speaks TLS with the switcher.
+// miner returns how a miner speaks TLS with the switcher.
 func (w *tlsWorld) miner() *tls.Config { return w.Client("switcher.test") }
 
-// tunnelProcesses are the daemon's tunnel processes.
+// tunnelProcesses returns the pids of the daemon's tunnel processes.
 func tunnelProcesses(t *testing.T, daemon int) (pids []int) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")
@@ -75,7 +75,8 @@ func tunnelProcesses(t *testing.T, daemon int) (pids []int) {
 	return pids
 }
 
-// parentOf reads a living process's parent and name; zombies count too.
+// parentOf reads the parent and the name of a living process. A zombie counts as
+// living.
 func parentOf(pid int) (parent int, name string, ok bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -100,8 +101,8 @@ func tunnelOf(t *testing.T, d *daemontest.Daemon) int {
 	return pids[0]
 }
 
-// buildWithoutTunnels builds a daemon that says in the preflight, as builds before
-// TLS do, nothing of tunnel processes.
+// buildWithoutTunnels builds a daemon that, like builds before TLS, says nothing
+// about tunnel processes in the preflight.
 func buildWithoutTunnels(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -111,7 +112,7 @@ func buildWithoutTunnels(t *testing.T) string {
 	testkit.Must(t, err)
 	const says = ", Tunnels: tlsSupported"
 	if !strings.Contains(string(text), says) {
-		t.Fatalf("%s does not hold %q", source, says)
+		t.Fatalf("%s does not contain %q", source, says)
 	}
 	changed := filepath.Join(dir, "preflight.go")
 	testkit.WriteFile(t, changed, strings.Replace(string(text), says, "", 1))

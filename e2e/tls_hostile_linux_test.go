@@ -21,8 +21,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// TestTLSStrangers: what comes after a first byte of TLS may be anything. Nothing of
-// it harms the others, and each is counted.
+// TestTLSStrangers: anything may come after a first byte of TLS. None of it harms
+// others, and each connection is counted.
 func TestTLSStrangers(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -37,7 +37,7 @@ func TestTLSStrangers(t *testing.T) {
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	_, err := stratumtest.NewMiner(stratumtest.MinerOptions{Addr: d.Addr, TLS: old})
 	if err == nil || !strings.Contains(err.Error(), "protocol version") {
-		t.Errorf("TLS 1.0: %v", err)
+		t.Errorf("TLS 1.0: got error %v, want a refused protocol version", err)
 	}
 	d.WaitLog(`TLS handshake failed: old version`)
 
@@ -56,16 +56,16 @@ func TestTLSStrangers(t *testing.T) {
 		raw.Close()
 	}
 
-	// A hello that comes a byte at a time is slow, but fine.
+	// A hello that comes one byte at a time is slow, but allowed.
 	nc, err := net.Dial("tcp", d.Addr)
 	testkit.Must(t, err)
 	login := testkit.DialLogin(func() (net.Conn, error) { return tls.Client(&piecemeal{nc}, w.miner()), nil }, "alice.slow", "slow/1.0")
 	if !login.Accepted() {
-		t.Errorf("a miner that sends a byte at a time is not let in: %+v", login)
+		t.Errorf("a miner that sends a byte at a time is not served: %+v", login)
 	}
 	login.Close()
 
-	// TLS within TLS, and a PROXY header in it, are no Stratum.
+	// TLS within TLS, and a PROXY header within TLS, are not Stratum.
 	for _, inner := range []string{"\x16\x03\x01\x02\x00", "PROXY TCP4 192.0.2.7 127.0.0.1 40000 3333\r\n"} {
 		tc, err := tls.Dial("tcp", d.Addr, w.miner())
 		testkit.Must(t, err)
@@ -97,8 +97,8 @@ func (p *piecemeal) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestTLSHelloStorm: many hellos at once, half of which never finish, hold up
-// nobody for long, and end in time.
+// TestTLSHelloStorm: many hellos at once, half of which never finish, delay nobody
+// for long, and end in time.
 func TestTLSHelloStorm(t *testing.T) {
 	n := 200
 	if *tlsLongFlag {
@@ -110,7 +110,7 @@ func TestTLSHelloStorm(t *testing.T) {
 	fleet := testkit.FleetOf(t, d.Addr, "alice", 20, 200, stratumtest.MinerOptions{CheatHash: true})
 	good := startSecured(t, w, d, 3)
 	fleet.Latency.Reset()
-	time.Sleep(2 * time.Second) // the control run
+	time.Sleep(2 * time.Second) // shares without the storm, for comparison
 	quiet := fleet.Latency.Quantile(0.99)
 	fleet.Latency.Reset()
 
@@ -137,7 +137,7 @@ func TestTLSHelloStorm(t *testing.T) {
 			nc.Write([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
 			nc.SetReadDeadline(time.Now().Add(testkit.LongWait))
 			if _, err := io.Copy(io.Discard, nc); testkit.IsTimeout(err) {
-				t.Error("a half hello stays open")
+				t.Error("the connection of a half hello stays open")
 			}
 			lastEnd.Store(max(lastEnd.Load(), int64(time.Since(began))))
 		})
@@ -147,7 +147,7 @@ func TestTLSHelloStorm(t *testing.T) {
 	t.Logf("%d hellos: %d served, %d refused, half hellos ended after %v; latency of shares 99%%: %v, before %v",
 		n, served.Load(), refused.Load(), time.Duration(lastEnd.Load()).Round(time.Second), loud, quiet)
 	if int(served.Load()) != n/2 {
-		t.Errorf("%d of %d handshakes were served", served.Load(), n/2)
+		t.Errorf("%d of %d complete handshakes were served", served.Load(), n/2)
 	}
 	for _, m := range good {
 		testkit.WantAccepted(t, m, 1)
@@ -156,8 +156,8 @@ func TestTLSHelloStorm(t *testing.T) {
 	testkit.SettleFleet(t, fleet)
 }
 
-// TestTLSMinerDoesNotRead: what a miner does not take is bounded, and others are
-// served meanwhile.
+// TestTLSMinerDoesNotRead: what is kept for a miner that does not read is bounded,
+// and others are served meanwhile.
 func TestTLSMinerDoesNotRead(t *testing.T) {
 	jobs := 1000
 	if *tlsLongFlag {
@@ -171,7 +171,7 @@ func TestTLSMinerDoesNotRead(t *testing.T) {
 	testkit.Must(t, err)
 	login := testkit.DialLogin(func() (net.Conn, error) { return tc, nil }, "alice.deaf", "deaf/1.0")
 	if !login.Accepted() {
-		t.Fatalf("not let in: %+v", login)
+		t.Fatalf("the miner is not served: %+v", login)
 	}
 	defer login.Close()
 	tunnel := tunnelOf(t, d)
@@ -186,17 +186,17 @@ func TestTLSMinerDoesNotRead(t *testing.T) {
 	}
 	after, daemonAfter := residentKB(t, tunnel), residentKB(t, d.Cmd.Process.Pid)
 	t.Logf("%d MB of jobs: tunnel process %d KB, was %d; daemon %d KB, was %d", jobs*16/1000, after, before, daemonAfter, daemonBefore)
-	// The formula of internal/tunnel's doc.go: about 100 KB for each connection that
-	// takes nothing, and the garbage of the others.
+	// This is the formula of internal/tunnel's doc.go: about 100 KB for each
+	// connection that does not read, and the garbage of the others.
 	if limit := before + 24<<10; after > limit && !daemontest.RaceDetector {
-		t.Errorf("the tunnel process has %d KB, was %d", after, before)
+		t.Errorf("the tunnel process has %d KB, which is too much more than the %d KB of before", after, before)
 	}
 	for _, m := range good {
 		testkit.WantAccepted(t, m, 1)
 	}
 }
 
-// residentKB is the memory of a process that no other shares.
+// residentKB returns the memory of a process that it shares with no other.
 func residentKB(t *testing.T, pid int) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

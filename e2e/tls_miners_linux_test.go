@@ -14,14 +14,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Miners with TLS and without connect to the same port, switch and mine alike.
+// Miners with TLS and without connect to the same port, and switch and mine in the
+// same way.
 func TestTLSMiners(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
 	btc, bcc := testkit.TwoPools(t)
 	d := daemontest.Start(t, w.config([]*stratumtest.Pool{btc, bcc}), map[string]string{"*": "btc"})
 	if pids := tunnelProcesses(t, d.Cmd.Process.Pid); len(pids) > 0 {
-		t.Errorf("tunnel processes %v before there is any TLS", pids)
+		t.Errorf("there are tunnel processes %v before any connection with TLS", pids)
 	}
 	secured := testkit.FleetOf(t, d.Addr, "alice", 20, 100, stratumtest.MinerOptions{TLS: w.miner(), Configure: 0x1fffe000})
 	plain := testkit.FleetOf(t, d.Addr, "bob", 20, 100, stratumtest.MinerOptions{Configure: 0x1fffe000})
@@ -46,7 +47,7 @@ func TestTLSMiners(t *testing.T) {
 	testkit.Must(t, agent.Run(testkit.LongWaitContext(t), 3, 2))
 }
 
-// A load balancer may pass TLS on as it is, with a PROXY header before it.
+// A load balancer may pass TLS on unchanged, with a PROXY header before it.
 func TestTLSMinersBehindProxy(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -69,14 +70,14 @@ func TestTLSMinersBehindProxy(t *testing.T) {
 		}
 		login := testkit.DialLogin(func() (net.Conn, error) { return tls.Client(hello, config), nil }, "alice.rig", "test/1.0")
 		if !login.Accepted() {
-			t.Fatalf("apart %v: not let in: %+v", apart, login)
+			t.Fatalf("header apart %v: the miner is not served: %+v", apart, login)
 		}
 		login.Close()
 	}
 	d.WaitLog(`miner=192\.0\.2\.7:40000 .* mining`)
 }
 
-// headed sends a header in front of the first write.
+// headed sends a header before the first write.
 type headed struct {
 	net.Conn
 	header []byte
@@ -89,7 +90,7 @@ func (h *headed) Write(b []byte) (int, error) {
 	return max(n-len(header), 0), err
 }
 
-// With TLSRequired only miners with TLS are let in.
+// With TLSRequired, only miners with TLS are served.
 func TestTLSRequired(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -104,8 +105,8 @@ func TestTLSRequired(t *testing.T) {
 	raw.ExpectClosed()
 }
 
-// Renewed files are taken without an upgrade. A pair that does not fit leaves the
-// one before in use and is told.
+// Renewed files are used without an upgrade. If the two files do not belong
+// together, the previous pair stays in use, and this is reported.
 func TestTLSCertificateRenewed(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -122,7 +123,7 @@ func TestTLSCertificateRenewed(t *testing.T) {
 	other, _ := w.Issue(t.TempDir(), until, "other.test")
 	content, err := os.ReadFile(other)
 	testkit.Must(t, err)
-	testkit.Must(t, os.WriteFile(c.TLSCertFile, content, 0o600)) // with the former key
+	testkit.Must(t, os.WriteFile(c.TLSCertFile, content, 0o600)) // it does not belong to the former key
 	d.WaitLogFrom(n, `TLS certificate not renewed: .*the key does not belong to the certificate.*; the one before stays in use`)
 	startSecuredAs(t, d, w.Client("first.test"), 1)
 
@@ -132,6 +133,6 @@ func TestTLSCertificateRenewed(t *testing.T) {
 	startSecuredAs(t, d, w.Client("second.test"), 1)
 	testkit.WantAccepted(t, first, 1)
 	if pid := tunnelOf(t, d); pid != tunnel {
-		t.Errorf("another tunnel process, %d, after %d", pid, tunnel)
+		t.Errorf("the tunnel process is %d, want %d as before", pid, tunnel)
 	}
 }

@@ -25,11 +25,11 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// TLS with programs by others, on both sides: openssl, HAProxy and stunnel. The
-// configurations of the last two are those of docs/tls.md.
+// TLS is tested with programs by others on both sides: openssl, HAProxy and
+// stunnel. The configurations of the last two are those of docs/tls.md.
 
-// pageBlock is the block of docs/tls.md that begins so, with what its reader
-// replaces.
+// pageBlock returns the block of docs/tls.md with this beginning, after the
+// replacements that its reader has to make.
 func pageBlock(t *testing.T, beginning string, replace ...string) string {
 	t.Helper()
 	page, err := os.ReadFile("docs/tls.md")
@@ -38,7 +38,7 @@ func pageBlock(t *testing.T, beginning string, replace ...string) string {
 		if strings.HasPrefix(m[2], beginning) {
 			for i := 0; i < len(replace); i += 2 {
 				if !strings.Contains(m[2], replace[i]) {
-					t.Fatalf("the block does not hold %q:\n%s", replace[i], m[2])
+					t.Fatalf("the block does not contain %q:\n%s", replace[i], m[2])
 				}
 			}
 			return strings.NewReplacer(replace...).Replace(m[2])
@@ -48,7 +48,7 @@ func pageBlock(t *testing.T, beginning string, replace ...string) string {
 	return ""
 }
 
-// startPeer runs a program until the test's end and waits for its ports.
+// startPeer runs a program until the end of the test and waits for its ports.
 func startPeer(t *testing.T, ports []string, name string, args ...string) {
 	t.Helper()
 	needTools(t, name)
@@ -83,7 +83,7 @@ func startHAProxy(t *testing.T, config string, ports ...string) {
 	startPeer(t, ports, "haproxy", "-db", "-f", path)
 }
 
-// startStunnel runs stunnel with this configuration of one service.
+// startStunnel runs stunnel with this configuration, which has one service.
 func startStunnel(t *testing.T, config string, ports ...string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "stunnel.conf")
@@ -91,7 +91,7 @@ func startStunnel(t *testing.T, config string, ports ...string) {
 	startPeer(t, ports, "stunnel4", path)
 }
 
-// bundle is one file with the certificate for names and its key.
+// bundle returns a file with the certificate for names and its key.
 func (w *tlsWorld) bundle(names ...string) string {
 	w.t.Helper()
 	dir := w.t.TempDir()
@@ -138,7 +138,7 @@ func (m *openSSL) say(line string) {
 	testkit.Must(m.t, err)
 }
 
-// hear returns the next line with this text in it.
+// hear returns the next line that contains text.
 func (m *openSSL) hear(text string) string {
 	m.t.Helper()
 	for m.lines.Scan() {
@@ -150,7 +150,8 @@ func (m *openSSL) hear(text string) string {
 	return ""
 }
 
-// found is what the page's search says of the miners whose worker has this text.
+// found is what the page's search says about the miners whose worker contains this
+// text.
 func found(t *testing.T, http string, text string) (miners []struct{ Address, Worker, TLS string }) {
 	t.Helper()
 	var reply struct {
@@ -160,7 +161,7 @@ func found(t *testing.T, http string, text string) (miners []struct{ Address, Wo
 	return reply.Miners
 }
 
-// getJSON waits for the HTTP listener, which comes last at an upgrade.
+// getJSON waits for the HTTP listener, which is the last to start at an upgrade.
 func getJSON(t *testing.T, url string, reply any) {
 	t.Helper()
 	var r *http.Response
@@ -173,8 +174,8 @@ func getJSON(t *testing.T, url string, reply any) {
 	testkit.Must(t, json.NewDecoder(r.Body).Decode(reply))
 }
 
-// openssl mines by TLS 1.2 and 1.3 through an upgrade; older versions, no common
-// cipher and renegotiation are refused.
+// openssl mines with TLS 1.2 and 1.3 and through an upgrade. Older versions, a
+// missing common cipher, and renegotiation are refused.
 func TestTLSPeerOpenSSL(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -192,7 +193,7 @@ func TestTLSPeerOpenSSL(t *testing.T) {
 		m.hear(`mining.notify`)
 		miners[version] = m
 		if f := found(t, c.HTTPDebugListenAddr, "v"+version); len(f) != 1 || f[0].TLS != version {
-			t.Errorf("the search says %+v of version %s", f, version)
+			t.Errorf("the search found %+v, want one miner with TLS %s", f, version)
 		}
 	}
 	d.Upgrade()
@@ -200,7 +201,7 @@ func TestTLSPeerOpenSSL(t *testing.T) {
 		m.say(`{"id":3,"method":"mining.extranonce.subscribe","params":[]}`)
 		m.hear(`"id":3`)
 		if f := found(t, c.HTTPDebugListenAddr, "v"+version); len(f) != 1 || f[0].TLS != version {
-			t.Errorf("after the upgrade the search says %+v of version %s", f, version)
+			t.Errorf("after the upgrade the search found %+v, want one miner with TLS %s", f, version)
 		}
 	}
 	for name, args := range map[string][]string{
@@ -210,7 +211,7 @@ func TestTLSPeerOpenSSL(t *testing.T) {
 	} {
 		out, err := exec.Command("openssl", append([]string{"s_client", "-connect", d.Addr, "-servername", "switcher.test", "-CAfile", w.File, "-verify_return_error"}, args...)...).CombinedOutput()
 		if err == nil {
-			t.Errorf("%s is accepted:\n%s", name, out)
+			t.Errorf("%s is accepted, want a refusal:\n%s", name, out)
 		}
 	}
 	var status struct {
@@ -227,7 +228,7 @@ func TestTLSPeerOpenSSL(t *testing.T) {
 		return status.TLS.Handshake.Failed["old_version"] == 1 && status.TLS.Handshake.Failed["no_common_cipher"] == 1
 	})
 	if status.TLS.Miners["1.2"] != 1 || status.TLS.Miners["1.3"] != 1 || len(status.TLS.Processes) != 1 {
-		t.Errorf("the status says %+v", status.TLS)
+		t.Errorf("unexpected TLS counts in the status: %+v", status.TLS)
 	}
 	metrics := textOf(t, "http://"+c.HTTPDebugListenAddr+"/metrics")
 	for _, want := range []string{
@@ -236,15 +237,15 @@ func TestTLSPeerOpenSSL(t *testing.T) {
 		`tls_certificate_refused 0`, `tunnel_processes{generation="current"} 1`, `tunnel_connections{generation="current"} 2`,
 	} {
 		if !strings.Contains(metrics, "\nstratum_switcher_"+want+"\n") {
-			t.Errorf("no metric %s", want)
+			t.Errorf("there is no metric %s", want)
 		}
 	}
 	until := regexp.MustCompile(`\nstratum_switcher_tls_certificate_expiry_timestamp_seconds (\S+)`).FindStringSubmatch(metrics)
 	if until == nil {
-		t.Fatal("no metric of the certificate's end")
+		t.Fatal("there is no metric for the certificate's end")
 	}
 	if end, err := strconv.ParseFloat(until[1], 64); err != nil || time.Until(time.Unix(int64(end), 0)).Round(24*time.Hour) != 90*24*time.Hour {
-		t.Errorf("the certificate ends at %s", until[1])
+		t.Errorf("the certificate ends at %s according to the metric, which is wrong", until[1])
 	}
 }
 
@@ -258,10 +259,10 @@ func textOf(t *testing.T, url string) string {
 	return string(text)
 }
 
-// frontOf is a program that stands in front of the switcher or a pool.
+// frontOf starts a program in front of the switcher or of a pool.
 type frontOf func(t *testing.T, w *tlsWorld, at, to string)
 
-// HAProxy and stunnel end the miners' TLS in front of the switcher, which learns
+// HAProxy and stunnel handle the miners' TLS in front of the switcher, which learns
 // the miners' addresses by the PROXY protocol.
 func TestTLSPeersInFront(t *testing.T) {
 	t.Parallel()
@@ -286,7 +287,7 @@ func TestTLSPeersInFront(t *testing.T) {
 			testkit.WantMining(t, fleet.Miners(), "btc")
 			for _, m := range found(t, c.HTTPDebugListenAddr, "alice") {
 				if m.TLS != "" || !strings.HasPrefix(m.Address, "127.0.0.1:") {
-					t.Errorf("the search says %+v", m)
+					t.Errorf("the search found %+v, want a miner without TLS", m)
 				}
 			}
 			ours := make(map[string]bool)
@@ -295,7 +296,7 @@ func TestTLSPeersInFront(t *testing.T) {
 			}
 			for _, m := range found(t, c.HTTPDebugListenAddr, "alice") {
 				if !ours[m.Address] {
-					t.Errorf("%s is no miner's address", m.Address)
+					t.Errorf("the search found the address %s, which is no miner's", m.Address)
 				}
 			}
 			d.Upgrade()
@@ -305,8 +306,8 @@ func TestTLSPeersInFront(t *testing.T) {
 	}
 }
 
-// HAProxy and stunnel speak TLS with the switcher, in front of miners that do not;
-// the PROXY header comes before TLS.
+// HAProxy and stunnel speak TLS with the switcher, in front of miners without TLS.
+// The PROXY header comes before TLS.
 func TestTLSPeersAsClients(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]frontOf{
@@ -331,11 +332,11 @@ func TestTLSPeersAsClients(t *testing.T) {
 			testkit.WantMining(t, fleet.Miners(), "btc")
 			miners := found(t, c.HTTPDebugListenAddr, "alice")
 			if len(miners) != 10 {
-				t.Errorf("%d miners are found", len(miners))
+				t.Errorf("the search found %d miners, want all", len(miners))
 			}
 			for _, m := range miners {
 				if m.TLS != "1.3" {
-					t.Errorf("the search says %+v", m)
+					t.Errorf("the search found %+v, want a miner with TLS", m)
 				}
 			}
 			d.Upgrade()
@@ -345,7 +346,7 @@ func TestTLSPeersAsClients(t *testing.T) {
 	}
 }
 
-// HAProxy and stunnel end the switcher's TLS in front of a pool.
+// HAProxy and stunnel handle TLS in front of a pool.
 func TestTLSPeersAsPools(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]frontOf{
@@ -381,7 +382,7 @@ func TestTLSPeersAsPools(t *testing.T) {
 	}
 }
 
-// stunnel speaks TLS with a pool for a switcher that does not, as on the page.
+// stunnel speaks TLS with a pool for a switcher without TLS, as on the page.
 func TestTLSPeerTunnelToPool(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -397,8 +398,8 @@ func TestTLSPeerTunnelToPool(t *testing.T) {
 	testkit.CheckPool(t, btc)
 }
 
-// A miner program by others, which speaks no TLS itself, mines by TLS through
-// stunnel, through an upgrade.
+// A miner program by others, which does not speak TLS itself, mines with TLS
+// through stunnel and through an upgrade.
 func TestTLSPeerMinerProgram(t *testing.T) {
 	t.Parallel()
 	needTools(t, "node")
@@ -431,11 +432,11 @@ func TestTLSPeerMinerProgram(t *testing.T) {
 				d.Upgrade()
 			}
 		case strings.HasPrefix(line, "rejected"), strings.HasPrefix(line, "error"), line == "closed":
-			t.Fatalf("after %d shares the program says %q", accepted, line)
+			t.Fatalf("after %d shares the miner program reports %q", accepted, line)
 		}
 	}
 	if accepted < 20 {
-		t.Errorf("%d shares were accepted", accepted)
+		t.Errorf("only %d shares were accepted", accepted)
 	}
 	testkit.CheckPool(t, btc)
 }

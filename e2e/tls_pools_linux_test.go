@@ -12,8 +12,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Pools with TLS and without serve the same miners: first connect, switches to and
-// fro, and a new link after the pool has dropped its connections.
+// Pools with TLS and without serve the same miners: at the first connect, in
+// switches back and forth, and by a new link after the pool has dropped its
+// connections.
 func TestTLSPools(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -42,8 +43,8 @@ func TestTLSPools(t *testing.T) {
 	testkit.Must(t, btc.WaitConnections(testkit.LongWaitContext(t), 20))
 }
 
-// A pool whose certificate is no good is a pool that cannot be dialled: the reason
-// is told and the backup serves.
+// A pool with a bad certificate counts as one that cannot be dialled: the reason is
+// reported and the backup is used.
 func TestTLSPoolWithBadCertificate(t *testing.T) {
 	t.Parallel()
 	w, strange := newTLSWorld(t), testkit.NewAuthority(t)

@@ -20,7 +20,8 @@ import (
 var tlsLongFlag = flag.Bool("tls-long", false, "1,000 miners with TLS, 2,000 shares a second, ten upgrades and twenty switches")
 
 // TestTLSUpgradeUnderLoad: miners with TLS at pools with TLS lose neither a
-// connection nor a share by upgrades to other programs and switches.
+// connection nor a share when the program is replaced by others and coins are
+// switched.
 func TestTLSUpgradeUnderLoad(t *testing.T) {
 	miners, rate, upgrades, switches := 100, 200.0, 3, 6
 	if *tlsLongFlag {
@@ -53,7 +54,7 @@ func TestTLSUpgradeUnderLoad(t *testing.T) {
 			sessions, lost, pause := d.Upgrade()
 			t.Logf("upgrade %d: sessions=%s lost=%s pause_ms=%s", i+1, sessions, lost, pause)
 			if sessions != fmt.Sprint(miners) || lost != "0" {
-				t.Errorf("%s sessions kept, %s lost", sessions, lost)
+				t.Errorf("%s sessions were kept and %s lost, want all and none", sessions, lost)
 			}
 		}
 		if _, err := fleet.WaitPool(testkit.LongWaitContext(t), coin); err != nil {
@@ -68,16 +69,17 @@ func TestTLSUpgradeUnderLoad(t *testing.T) {
 	t.Logf("%d shares submitted, %d accepted, %d rejected, %d out of order; latency mean %v, 99%% %v",
 		st.Submitted, st.Accepted, st.Rejected, st.OutOfOrder, fleet.Latency.Mean(), fleet.Latency.Quantile(0.99))
 	if st.Rejected > 0 || st.Submitted != st.Accepted {
-		t.Errorf("%d shares submitted, %d accepted, %d rejected %v", st.Submitted, st.Accepted, st.Rejected, st.RejectedByCode)
+		t.Errorf("of %d shares %d were accepted and %d rejected %v, want all accepted", st.Submitted, st.Accepted, st.Rejected, st.RejectedByCode)
 	}
 	if got := btc.Stats().Accepted + bcc.Stats().Accepted; got != st.Accepted {
-		t.Errorf("the pools took %d shares, the miners had %d accepted", got, st.Accepted)
+		t.Errorf("the pools accepted %d shares, but the miners were told of %d", got, st.Accepted)
 	}
 	testkit.CheckPool(t, btc)
 	testkit.CheckPool(t, bcc)
-	// The miners' connections stay where they began; nobody new is there.
+	// The miners' connections stay in the first tunnel process, which gets no new
+	// ones.
 	if _, _, ok := parentOf(former); !ok {
-		t.Error("the first tunnel process has gone, with its connections")
+		t.Error("the first tunnel process has ended, with its connections")
 	}
 	fleet.Close()
 	testkit.Eventually(t, "no more than the present tunnel process", func() bool {
@@ -86,8 +88,8 @@ func TestTLSUpgradeUnderLoad(t *testing.T) {
 	d.CheckNoTemporary()
 }
 
-// TestTLSUpgradeKeepsTunnel: with the same program the tunnel process is kept, and
-// a change of the configuration makes no other. The certificate is read again.
+// TestTLSUpgradeKeepsTunnel: with the same program, the tunnel process is kept, and
+// a change of the configuration starts no other. The certificate is read again.
 func TestTLSUpgradeKeepsTunnel(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -108,15 +110,15 @@ func TestTLSUpgradeKeepsTunnel(t *testing.T) {
 		again := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, TLS: w.Client(name), Worker: "alice.2"})
 		testkit.WaitAccepted(t, again, 1)
 		if pid := tunnelOf(t, d); pid != first {
-			t.Fatalf("another tunnel process, %d, after %d", pid, first)
+			t.Fatalf("the tunnel process is %d, want %d as before", pid, first)
 		}
 	}
 	testkit.WantAccepted(t, m, 1)
 	testkit.CheckMiner(t, m)
 }
 
-// TestTLSUpgradeGenerations: each other program brings a tunnel process of its own,
-// at most eight live, and each ends with its last connection.
+// TestTLSUpgradeGenerations: each different program starts a tunnel process of its
+// own. At most eight live, and each ends with its last connection.
 func TestTLSUpgradeGenerations(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
@@ -134,7 +136,7 @@ func TestTLSUpgradeGenerations(t *testing.T) {
 	}
 	d.WaitLog(`8 tunnel processes live, no more are started`)
 	if pids := tunnelProcesses(t, d.Cmd.Process.Pid); len(pids) != 8 {
-		t.Errorf("tunnel processes %v, want 8", pids)
+		t.Errorf("got tunnel processes %v, want 8", pids)
 	}
 	for _, m := range miners {
 		testkit.WantAccepted(t, m, 1)
@@ -156,7 +158,8 @@ func TestTLSUpgradeUndone(t *testing.T) {
 	d := daemontest.Start(t, w.config(nil, btc), map[string]string{"*": "btc"})
 	fleet := testkit.FleetOf(t, d.Addr, "alice", 20, 400, stratumtest.MinerOptions{TLS: w.miner(), CheatHash: true})
 	first := tunnelOf(t, d)
-	// The state cannot take its place, so that the upgrade is undone after the freeze.
+	// The state file cannot be put in its place, so the upgrade is undone after the
+	// freeze.
 	testkit.Must(t, os.Mkdir(d.Path("runtime.json"), 0o755))
 	for range 3 {
 		d.WantNoUpgrade(`undone`)
@@ -167,13 +170,13 @@ func TestTLSUpgradeUndone(t *testing.T) {
 	testkit.WantMining(t, fleet.Miners(), "btc")
 	testkit.SettleFleet(t, fleet)
 	if pid := tunnelOf(t, d); pid != first {
-		t.Errorf("another tunnel process, %d, after %d", pid, first)
+		t.Errorf("the tunnel process is %d, want %d as before", pid, first)
 	}
 }
 
 // TestTLSUpgradeToOlder: a build that knows nothing of TLS is refused while there
-// are connections with TLS, unless the operator allows their loss; connections
-// without pass to it and back.
+// are connections with TLS, unless the operator allows their loss. Connections
+// without TLS are handed to it and back.
 func TestTLSUpgradeToOlder(t *testing.T) {
 	t.Parallel()
 	older := buildWithoutTunnels(t)
@@ -187,7 +190,7 @@ func TestTLSUpgradeToOlder(t *testing.T) {
 	half := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, Worker: "bob.half"})
 	testkit.WaitAccepted(t, m, 1)
 	testkit.WaitAccepted(t, half, 1)
-	// What the older build can be configured with.
+	// The older build can be configured with this.
 	before := daemontest.FileConfig(btc)
 	before.StratumServerMap["bcc"] = daemontest.PoolConfig{URL: btc.Addr()}
 	d.WriteConfig(before)
@@ -203,23 +206,23 @@ func TestTLSUpgradeToOlder(t *testing.T) {
 	d.WaitLogFrom(n, `upgraded version=\S+ sessions=11 lost=0`)
 	<-m.Done()
 	testkit.WantMining(t, plain.Miners(), "btc")
-	testkit.WantAccepted(t, half, 1) // at its coin's pool without TLS
+	testkit.WantAccepted(t, half, 1) // at its coin's pool that has no TLS
 	if pids := tunnelProcesses(t, d.Cmd.Process.Pid); len(pids) > 0 {
-		t.Errorf("tunnel processes %v are left", pids)
+		t.Errorf("tunnel processes %v still run", pids)
 	}
 
-	// And forward again.
+	// This upgrades to the newer build again.
 	d.Install(daemontest.Build(t, "one"))
 	d.WriteConfig(c)
 	sessions, lost, _ := d.Upgrade()
 	if sessions != "11" || lost != "0" {
-		t.Errorf("%s sessions kept, %s lost", sessions, lost)
+		t.Errorf("%s sessions were kept and %s lost, want all and none", sessions, lost)
 	}
 	again := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, TLS: w.miner(), Worker: "carol.tls"})
 	testkit.WaitAccepted(t, again, 1)
 	testkit.WantMining(t, plain.Miners(), "btc")
 	testkit.SettleFleet(t, plain)
 	if strings.Contains(strings.Join(d.Log(), "\n"), "panic") {
-		t.Error("the log tells of a panic")
+		t.Error("the log contains a panic")
 	}
 }

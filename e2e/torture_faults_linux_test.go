@@ -22,15 +22,15 @@ import (
 // tortureFault is something that fails for a while.
 type tortureFault struct {
 	name string
-	// subject is what fails: two faults at once are of different ones.
+	// subject is what fails. Two faults at the same time have different subjects.
 	subject     string
 	least, most time.Duration
-	// begin has it fail. What is returned mends it.
+	// begin starts the fault. The returned function ends it.
 	begin func(c *torture, lasts time.Duration) (end func())
 }
 
-// tortureFaults are shorter than the half minute for which a miner without any
-// pool is kept.
+// tortureFaults are shorter than the half minute for which a miner without any pool
+// is kept.
 var tortureFaults = []tortureFault{
 	{"pool down", "pool", 500 * time.Millisecond, 5 * time.Second, (*torture).poolDown},
 	{"pool frozen", "pool", 500 * time.Millisecond, 6 * time.Second, (*torture).poolFrozen},
@@ -59,7 +59,7 @@ func (c *torture) faultNamed(name string) *tortureFault {
 	return nil
 }
 
-// anyPool is one that runs.
+// anyPool returns a pool that runs.
 func (c *torture) anyPool() *farPool {
 	c.restore(true)
 	c.troubled = time.Now()
@@ -85,7 +85,7 @@ func (c *torture) poolSlow(time.Duration) func() {
 	return func() { p.SetModes(stratumtest.Modes{}); c.troubled = time.Now() }
 }
 
-// check is for what tests of servers cannot go on without.
+// check ends the test if something fails without which it cannot go on.
 func (c *torture) check(err error) {
 	c.t.Helper()
 	if err != nil {
@@ -108,7 +108,7 @@ func (c *torture) killed(servers ...*zktest.Server) func() {
 	return func() { c.start(servers...) }
 }
 
-// start starts servers and waits until all of the ensemble serve.
+// start starts servers and waits until all servers of the ensemble serve.
 func (c *torture) start(servers ...*zktest.Server) {
 	c.t.Helper()
 	for _, s := range servers {
@@ -118,8 +118,8 @@ func (c *torture) start(servers ...*zktest.Server) {
 }
 
 // whileStarting waits for servers, which may take as long as miners wait for a
-// pool. Meanwhile the other fault, which is none of ZooKeeper's, ends and pools
-// come back at their time.
+// pool. Meanwhile the other fault, which does not concern ZooKeeper, ends, and
+// pools recover on time.
 func (c *torture) whileStarting(wait func() error) error {
 	c.t.Helper()
 	done := make(chan error, 1)
@@ -137,9 +137,9 @@ func (c *torture) whileStarting(wait func() error) error {
 	}
 }
 
-// awaitServing waits until all of the ensemble serve. Servers that do not find
-// together again are started anew, as an operator would; for the daemon it is a
-// long outage.
+// awaitServing waits until all servers of the ensemble serve. If they do not form
+// an ensemble again, they are restarted, as an operator would do. For the daemon
+// that is a long outage.
 func (c *torture) awaitServing() {
 	c.t.Helper()
 	err := c.whileStarting(c.ensemble.AwaitServing)
@@ -151,7 +151,7 @@ func (c *torture) awaitServing() {
 		n, err = c.ensemble.RestartSilent()
 		return err
 	})
-	c.t.Logf("ZooKeeper: %d servers started anew: %v", n, err)
+	c.t.Logf("ZooKeeper: %d servers were restarted: %v", n, err)
 	c.check(again)
 	c.did["servers started anew"] += n
 }
@@ -180,7 +180,7 @@ func (c *torture) serverFrozen(time.Duration) func() {
 	}
 }
 
-// cutOff has connections broken and refused, or nothing get through any more.
+// cutOff breaks and refuses connections, or lets nothing through any more.
 func (c *torture) cutOff(time.Duration) func() {
 	hard := c.schedule.IntN(2) == 0
 	for _, p := range c.proxies {
@@ -198,7 +198,7 @@ func (c *torture) cutOff(time.Duration) func() {
 	}
 }
 
-// expired is cutOff until ZooKeeper has given the daemon up.
+// expired is like cutOff, but lasts until ZooKeeper has given the daemon up.
 func (c *torture) expired(lasts time.Duration) func() {
 	end := c.cutOff(lasts)
 	return func() {
@@ -214,7 +214,7 @@ func (c *torture) upgraded(time.Duration) func() {
 	}
 }
 
-// daemonFrozen is what a clock that jumps looks like from inside.
+// daemonFrozen looks like a jump of the clock to the daemon.
 func (c *torture) daemonFrozen(time.Duration) func() {
 	c.p.Signal(syscall.SIGSTOP)
 	c.others.good.daemonStopped(true)
@@ -224,8 +224,8 @@ func (c *torture) daemonFrozen(time.Duration) func() {
 	}
 }
 
-// localPortsShort leaves the daemon fewer local ports than miners that have to
-// go to one pool. They stay where they are until it has more.
+// localPortsShort leaves the daemon fewer local ports than miners that have to go
+// to one pool. They stay where they are until there are more.
 func (c *torture) localPortsShort(lasts time.Duration) func() {
 	c.fewLocalPorts(lasts)
 	to := c.pools[c.schedule.IntN(len(c.pools))].Name()
@@ -237,14 +237,14 @@ func (c *torture) localPortsShort(lasts time.Duration) func() {
 	return func() { c.restore(false) }
 }
 
-// deadIPs has pools' names lead to IPs where nothing answers, too, and then to
-// such in another order.
+// deadIPs makes pools' names also lead to IPs where nothing answers, and then to
+// such IPs in another order.
 func (c *torture) deadIPs(time.Duration) func() {
 	c.machine.setHosts(c.schedule)
 	return func() { c.machine.setHosts(c.schedule) }
 }
 
-// mountSmall gives an empty file system of so many megabytes.
+// mountSmall mounts an empty file system of the given size in megabytes.
 func mountSmall(t *testing.T, megabytes int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -259,15 +259,15 @@ func mountSmall(t *testing.T, megabytes int) string {
 	return dir
 }
 
-// diskFull leaves the first server nowhere to write. It ends, sooner or later.
-// When there is room again it is started anew, without its data if those do
-// not serve any more: it gets them from the others.
+// diskFull leaves the first server nowhere to write. It ends sooner or later. When
+// there is room again it is restarted, without its data if it cannot serve with
+// them: it gets them from the others.
 func (c *torture) diskFull(time.Duration) func() {
 	c.t.Helper()
 	first := c.ensemble.Servers[0]
 	filler := filepath.Join(c.small, "filler")
 	c.check(fillDisk(filler))
-	// It writes into what it has, until that is used up.
+	// The server first writes into the files that it has, until these are full.
 	for range 4 {
 		c.coinNodes.world.Put(c.coinNodes.world.root+"/ballast", strings.Repeat("x", 64<<10))
 	}
@@ -278,7 +278,7 @@ func (c *torture) diskFull(time.Duration) func() {
 		c.did[fmt.Sprintf("disk full, still serving: %v", strings.Contains(answer, "Mode: "))]++
 		c.check(first.Kill())
 		if err := c.whileStarting(first.Start); err != nil {
-			c.t.Logf("the server with the full disk does not start again, its data are removed: %v", err)
+			c.t.Logf("the server with the full disk does not start again, so its data are removed: %v", err)
 			c.check(first.Kill())
 			c.check(os.RemoveAll(filepath.Join(first.Dir(), "version-2")))
 			c.start(first)
@@ -286,7 +286,7 @@ func (c *torture) diskFull(time.Duration) func() {
 	}
 }
 
-// fillDisk writes a file until there is no room.
+// fillDisk writes a file until there is no more room.
 func fillDisk(path string) error {
 	f, err := os.Create(path)
 	if err != nil {

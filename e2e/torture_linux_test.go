@@ -20,17 +20,16 @@ import (
 
 var tortureSeconds = flag.Int("torture-seconds", 20, "how long the random test with a ZooKeeper ensemble runs")
 
-// tortureTimeout is the session timeout, after which ZooKeeper gives a
-// switcher up.
+// tortureTimeout is the session timeout, after which ZooKeeper gives a switcher up.
 const tortureTimeout = 3 * time.Second
 
-// torture is chaos with coins from a ZooKeeper ensemble, where everything that
-// can fail does: pools, ZooKeeper's servers and the way to them, and the daemon.
-// Faults have a beginning and an end; after each it is measured how long it
-// takes until every session is where it should be.
+// torture is chaos with coins from a ZooKeeper ensemble, where everything that can
+// fail does: pools, ZooKeeper's servers and the way to them, and the daemon. Faults
+// have a beginning and an end. After each, the time until every session is where it
+// should be is measured.
 type torture struct {
 	*chaos
-	// schedule picks the faults; chaos.rng picks what happens meanwhile, which
+	// schedule picks the faults. chaos.rng picks what happens meanwhile, which
 	// depends on how long things take.
 	schedule  *rand.Rand
 	ensemble  *zktest.Ensemble
@@ -39,25 +38,25 @@ type torture struct {
 	coinNodes *ensembleCoins
 	ids       string // directory of server IDs
 	far       []*farPool
-	began     time.Time  // of the present faults
-	ends      []faultEnd // of those that have not ended, the next one first
+	began     time.Time  // when the present faults began
+	ends      []faultEnd // ends of the faults that have not ended, the next one first
 
 	visitors  int
 	here      []guest
 	recovered map[string][]time.Duration // by kind of fault
 }
 
-// faultEnd ends a fault that long after it began.
+// faultEnd ends a fault at a time after its beginning.
 type faultEnd struct {
 	after time.Duration
 	end   func()
 }
 
-// ensembleCoins are coins in a ZooKeeper that may be away.
+// ensembleCoins are coins in a ZooKeeper that may be unreachable.
 type ensembleCoins struct {
 	world *zkWorld
 	away  bool
-	dirty map[string]string // to be written when it is back
+	dirty map[string]string // to be written when ZooKeeper is back
 }
 
 func (z *ensembleCoins) set(coins map[string]string, account string) {
@@ -68,7 +67,7 @@ func (z *ensembleCoins) set(coins map[string]string, account string) {
 	z.world.Put(z.world.coin(account), coins[account])
 }
 
-// disturb makes a node anew, which moves nobody.
+// disturb creates a node anew, which moves nobody.
 func (z *ensembleCoins) disturb(rng *rand.Rand) {
 	path := z.world.coin(fmt.Sprintf("acc%d", rng.IntN(tortureAccounts)))
 	if z.away {
@@ -80,7 +79,7 @@ func (z *ensembleCoins) disturb(rng *rand.Rand) {
 	}
 }
 
-// settle writes what could not be written.
+// settle writes what could not be written before.
 func (z *ensembleCoins) settle() {
 	z.away = false
 	for account, coin := range z.dirty {
@@ -91,11 +90,11 @@ func (z *ensembleCoins) settle() {
 
 const tortureAccounts, tortureMiners = 4, 25
 
-// newTorture starts everything, with all miners mining.
+// newTorture starts everything and waits until all miners mine.
 func newTorture(t *testing.T, seed uint64) (*torture, string) {
 	t.Helper()
-	// A server that writes for half an hour needs this much: one that has used up
-	// its disk by itself, outside of that fault, would be gone for good.
+	// A server that writes for half an hour needs this much. One that used up its
+	// disk by itself, outside of the fault for that, would be gone for good.
 	small := mountSmall(t, 128)
 	ensemble, err := zktest.StartEnsemble(3, small)
 	if err != nil {
@@ -147,10 +146,10 @@ func newTorture(t *testing.T, seed uint64) (*torture, string) {
 	return c, config.HTTPDebugListenAddr
 }
 
-// Everything fails in turn, and sometimes two things at once. Nobody is lost,
-// every share is accounted for, and when a fault is over all get where they
-// should be. Meanwhile miners at a pool that is well notice nothing, and new
-// ones there are served as soon as without any fault.
+// Everything fails in turn, and sometimes two things at once. Nobody is lost, every
+// share is accounted for, and when a fault is over all miners get where they should
+// be. Meanwhile miners at a pool that always works notice nothing, and new ones
+// there are served as fast as without any fault.
 func TestTorture(t *testing.T) {
 	t.Parallel()
 	seed := *daemontest.Seed
@@ -161,7 +160,7 @@ func TestTorture(t *testing.T) {
 	c, debug := newTorture(t, seed)
 	id := c.p.WaitLog(serverIDLine)[1]
 	c.others.begin()
-	// What only grows once has to have grown.
+	// One round of everything, so that what grows only once has grown.
 	for range 20 {
 		c.meanwhile(0)
 	}
@@ -202,15 +201,15 @@ func TestTorture(t *testing.T) {
 	t.Logf("%d visitors, refused: %v", c.visits.Miners, c.visits.refused)
 	c.report()
 	if after.Descriptors != before.Descriptors {
-		t.Errorf("%d descriptors, %d before", after.Descriptors, before.Descriptors)
+		t.Errorf("%d descriptors, want about the %d of before", after.Descriptors, before.Descriptors)
 	}
 	if after.Goroutines > before.Goroutines+3 {
-		t.Errorf("%d goroutines, %d before", after.Goroutines, before.Goroutines)
+		t.Errorf("%d goroutines, want about the %d of before", after.Goroutines, before.Goroutines)
 	}
-	// Nobody else wanted the server ID.
+	// Nobody else wanted the server ID, so it must not have changed.
 	for _, line := range c.p.LogLines(serverIDLine) {
 		if line != id {
-			t.Errorf("server ID %s, at first %s", line, id)
+			t.Errorf("the server ID is %s, want %s as at first", line, id)
 		}
 	}
 	c.coinNodes.world.Await("the server ID's node is there", func() bool {
@@ -220,7 +219,7 @@ func TestTorture(t *testing.T) {
 	c.account()
 }
 
-// endFirst ends the fault whose time is first.
+// endFirst ends the fault that is due first.
 func (c *torture) endFirst() {
 	c.t.Helper()
 	first := c.ends[0]
@@ -228,8 +227,8 @@ func (c *torture) endFirst() {
 	first.end()
 }
 
-// fault has one or more faults begin together and end one after the other, and
-// then waits until all is well.
+// fault makes one or more faults begin together and end one after the other, and
+// then waits until all miners are where they should be.
 func (c *torture) fault(faults ...*tortureFault) {
 	c.t.Helper()
 	var names []string
@@ -261,8 +260,8 @@ func (c *torture) fault(faults ...*tortureFault) {
 	for _, p := range c.pools {
 		p.SetModes(stratumtest.Modes{})
 	}
-	// It is seen that ZooKeeper is followed again only if there is something
-	// to follow.
+	// Whether changes in ZooKeeper take effect again can only be seen if there is a
+	// change.
 	probe := fmt.Sprintf("acc%d", c.rng.IntN(len(c.fleets)))
 	c.coins[probe] = c.pools[c.rng.IntN(len(c.pools))].Name()
 	over := time.Now()
@@ -276,7 +275,7 @@ func (c *torture) fault(faults ...*tortureFault) {
 	c.allMine(names)
 }
 
-// allMine wants all miners to have been kept and each account to go on mining.
+// allMine wants all miners to have been kept and each account to continue mining.
 func (c *torture) allMine(names []string) {
 	c.t.Helper()
 	for i, f := range c.fleets {
@@ -288,7 +287,7 @@ func (c *torture) allMine(names []string) {
 	}
 }
 
-// meanwhile lets other things happen for some time, at least one.
+// meanwhile makes other things happen for some time, at least one of them.
 func (c *torture) meanwhile(lasts time.Duration) {
 	c.t.Helper()
 	for end := time.Now().Add(lasts); ; {
@@ -309,7 +308,8 @@ func (c *torture) meanwhile(lasts time.Duration) {
 	}
 }
 
-// calm has the visitors leave and the others come home, without old links.
+// calm makes the visitors leave and the others return to their own coins, without
+// former links.
 func (c *torture) calm() {
 	c.t.Helper()
 	for len(c.here) > 0 {
@@ -319,7 +319,7 @@ func (c *torture) calm() {
 	c.quiet()
 }
 
-// report tells how long it took until all were where they should be.
+// report logs how long it took until all miners were where they should be.
 func (c *torture) report() {
 	for _, name := range slices.Sorted(maps.Keys(c.recovered)) {
 		times := c.recovered[name]

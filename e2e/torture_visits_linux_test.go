@@ -10,19 +10,20 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// guest is a miner that comes in the middle of things and leaves without a word.
+// guest is a miner that connects in the middle of a fault and leaves without
+// notice.
 type guest struct {
 	miner *stratumtest.Miner
 	came  time.Time
 }
 
-// visitStats add up the visits that are over.
+// visitStats adds up the visits that are over.
 type visitStats struct {
 	stratumtest.FleetStats
 	refused map[string]int
 }
 
-// addTo has a sum count the visitors' shares too.
+// addTo adds the visitors' shares to a sum.
 func (v *visitStats) addTo(sum *stratumtest.FleetStats) {
 	sum.Submitted += v.Submitted
 	sum.Accepted += v.Accepted
@@ -34,7 +35,7 @@ func (v *visitStats) addTo(sum *stratumtest.FleetStats) {
 	}
 }
 
-// come has a miner of the account connect.
+// come makes a miner of the account connect.
 func (c *torture) come(account int) {
 	c.t.Helper()
 	c.visitors++
@@ -47,7 +48,7 @@ func (c *torture) come(account int) {
 	c.here = append(c.here, guest{m, time.Now()})
 }
 
-// leave has the visitor that came first go, and wants it to have been treated
+// leave makes the visitor that came first leave, and wants it to have been treated
 // as the documentation says.
 func (c *torture) leave() {
 	c.t.Helper()
@@ -60,12 +61,12 @@ func (c *torture) leave() {
 	st := v.miner.Stats()
 	switch refusal := st.AuthorizeError; {
 	case strings.Contains(refusal, "301"):
-		// Its coin was noSuchCoin at some time.
+		// The coin of its account was noSuchCoin at some time.
 		c.visits.refused["301"]++
 	case strings.Contains(refusal, "302"):
 		c.visits.refused["302"]++
 		if c.troubled.Before(v.came.Add(-10 * time.Second)) {
-			c.t.Errorf("miner %s: %s, with all pools well for %v", v.miner.Worker(), refusal, v.came.Sub(c.troubled))
+			c.t.Errorf("miner %s: %s, although all pools had worked for %v", v.miner.Worker(), refusal, v.came.Sub(c.troubled))
 		}
 	case refusal != "":
 		c.t.Errorf("miner %s: %s", v.miner.Worker(), refusal)
@@ -75,7 +76,7 @@ func (c *torture) leave() {
 	for code, n := range st.RejectedByCode {
 		c.visits.RejectedByCode[code] += n
 		if code != 20 && code != 21 {
-			c.t.Errorf("miner %s: %d shares rejected with %d, last %s", v.miner.Worker(), n, code, st.LastReject)
+			c.t.Errorf("miner %s: %d shares rejected with code %d, the last: %s", v.miner.Worker(), n, code, st.LastReject)
 		}
 	}
 	c.visits.Miners++

@@ -11,9 +11,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// An agent with 500 miners is moved five times, its pool goes away and comes
-// back, and the process is replaced twice, once with shares that both pools owe
-// answers to: each share gets to the pool of its job, and one answer.
+// An agent with 500 miners is moved five times, its pool fails and recovers, and
+// the process is replaced twice, once while both pools owe answers to shares. Each
+// share gets to the pool of its job and has one answer.
 func TestUpgradeAgentWithManyMiners(t *testing.T) {
 	t.Parallel()
 	const workers = 500
@@ -33,7 +33,7 @@ func TestUpgradeAgentWithManyMiners(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The miners go on submitting all the time.
+	// The miners submit shares all the time.
 	stop, stopped := make(chan struct{}), make(chan error, 1)
 	go func() {
 		tick := time.NewTicker(10 * time.Millisecond)
@@ -82,13 +82,13 @@ func TestUpgradeAgentWithManyMiners(t *testing.T) {
 	}
 	job, nonce := a.Job()
 	move("bcc")
-	for w := range uint16(20) { // late ones
+	for w := range uint16(20) { // these are late
 		if err := a.SubmitFor(w, job, nonce); err != nil {
 			t.Fatal(err)
 		}
 	}
 	p.GoodUpgrade()
-	// What comes for a connection that was lost is answered with an error.
+	// Shares for jobs of a lost connection are answered with an error.
 	lost := a.Stats().Rejected
 	jobs := a.Stats().CleanJobs
 	bcc.Close()
@@ -96,7 +96,7 @@ func TestUpgradeAgentWithManyMiners(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitWorkers(bcc, jobs)
-	time.Sleep(200 * time.Millisecond) // of shares for its job
+	time.Sleep(200 * time.Millisecond) // so that shares for its job come
 	close(stop)
 	if err := <-stopped; err != nil {
 		t.Fatal(err)
@@ -105,14 +105,14 @@ func TestUpgradeAgentWithManyMiners(t *testing.T) {
 		t.Fatal(err)
 	}
 	st := a.Stats()
-	t.Logf("%d shares: %d accepted, refused %v, %d of them before the pool went away", st.Submitted, st.Accepted, st.Refused, lost)
+	t.Logf("%d shares: %d accepted, refused %v, %d of them before the pool failed", st.Submitted, st.Accepted, st.Refused, lost)
 	if st.Disconnected || st.Doubled > 0 || st.Disordered > 0 || len(st.Violations) > 0 ||
 		st.Rejected != st.Refused[stratumtest.AgentUnknown] || lost > st.Submitted/20 {
-		t.Errorf("agent: %+v", st)
+		t.Errorf("unexpected statistics of the agent: %+v", st)
 	}
 	for _, pool := range pools {
 		if ps := pool.Stats(); ps.AgentRejected > 0 || ps.Faults > 0 {
-			t.Errorf("pool %s: %+v %q", pool.Name(), ps, pool.Faults())
+			t.Errorf("pool %s: unexpected statistics %+v or faults %q", pool.Name(), ps, pool.Faults())
 		}
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// BenchmarkUpgradePause measures how long nothing is relayed when a daemon
-// with that many miners, who mine at times, is replaced by itself. What the
-// pause consists of is in the log lines it prints:
+// BenchmarkUpgradePause measures for how long nothing is relayed when a daemon with
+// the given number of miners, which sometimes submit shares, is replaced by itself.
+// The log lines that it prints say what the pause consists of:
 //
 //	go test -run '^$' -bench UpgradePause -benchtime 10x -timeout 10m .
 func BenchmarkUpgradePause(b *testing.B) {
@@ -45,7 +45,7 @@ func BenchmarkUpgradePause(b *testing.B) {
 				from := p.Logged()
 				kept, lost, pause := p.Upgrade()
 				if kept != fmt.Sprint(miners) || lost != "0" {
-					b.Fatalf("%s sessions kept, %s lost", kept, lost)
+					b.Fatalf("%s sessions were kept and %s lost, want all and none", kept, lost)
 				}
 				ms, err := strconv.Atoi(pause)
 				if err != nil {

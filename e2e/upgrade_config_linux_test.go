@@ -17,8 +17,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// The new process listens at the new address before the old one is closed, and
-// serves who waits there.
+// The new process opens the new address before it closes the old one, and serves
+// the connections that wait at the old one.
 func TestUpgradeListenAddrChanged(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -59,7 +59,7 @@ func TestUpgradeListenAddrChanged(t *testing.T) {
 	testkit.WantNewMiner(t, c.ListenAddr, "alice")
 }
 
-// The new address is taken between the preflight and the start.
+// Another program takes the new address between the preflight and the start.
 func TestUpgradeListenAddrLost(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -87,8 +87,8 @@ func TestUpgradeListenAddrLost(t *testing.T) {
 	testkit.WantNewMiner(t, c.ListenAddr, "alice")
 }
 
-// A coin goes from the configuration: its miners stay, over further upgrades
-// too, and a lost pool is reconnected, until their coin is changed.
+// A coin is removed from the configuration. Its miners stay, over further upgrades
+// too, and are connected again when the pool is lost, until their coin is changed.
 func TestUpgradeCoinRemoved(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
@@ -112,8 +112,8 @@ func TestUpgradeCoinRemoved(t *testing.T) {
 	testkit.CheckPool(t, bcc)
 }
 
-// A coin gets another pool that does not answer for a while: the miners stay
-// where they are, also over the next upgrade, and are switched then.
+// A coin gets another pool, which does not answer for a while. The miners stay
+// where they are, over the next upgrade too, and are switched when it answers.
 func TestUpgradeCoinURLChanged(t *testing.T) {
 	t.Parallel()
 	btc, other := testkit.TwoPools(t)
@@ -137,7 +137,7 @@ func TestUpgradeCoinURLChanged(t *testing.T) {
 	testkit.CheckPool(t, btc)
 }
 
-// The pool drops its miners, and coins change, while there is no program.
+// The pool drops its miners, and coins change, while no program is running.
 func TestUpgradeEventsMeanwhile(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
@@ -155,15 +155,15 @@ func TestUpgradeEventsMeanwhile(t *testing.T) {
 	testkit.WantMining(t, alice, "bcc")
 	testkit.WantMining(t, bob, "btc")
 	testkit.WantMiningAfterLoss(t, carol, "gone")
-	// Tries come at most 250 ms after a pool is lost, in a session's time.
+	// In a session's time, tries are at most 250 ms apart after a pool is lost.
 	time.Sleep(300 * time.Millisecond)
 	if got := gone.Stats().ConnectionsTotal; got != before+len(carol) {
-		t.Errorf("%d connections for %d miners", got-before, len(carol))
+		t.Errorf("%d connections were made for %d miners, which is too many", got-before, len(carol))
 	}
 	for _, pool := range []*stratumtest.Pool{btc, bcc, gone} {
 		testkit.CheckPool(t, pool)
 	}
-	// Coins change right after as well as before.
+	// Coins also change directly after the upgrade.
 	p.SetCoins(map[string]string{"*": "btc"})
 	p.Signal(syscall.SIGUSR2)
 	testkit.WantMining(t, append(alice, bob...), "btc")
@@ -210,7 +210,7 @@ func TestUpgradeConfigSpoilt(t *testing.T) {
 			testkit.WantMining(t, miners, "bcc")
 			testkit.WantNewMiner(t, p.Addr, "alice")
 			if _, err := os.Stat(filepath.Join(p.Dir, "runtime.json")); err == nil {
-				t.Error("runtime.json is left")
+				t.Error("runtime.json still exists")
 			}
 		})
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// deadMount puts a file system over dir that never answers. The function
-// returned takes it away.
+// deadMount mounts a file system that never answers over dir. The returned function
+// removes it.
 func deadMount(t *testing.T, dir string) (free func()) {
 	t.Helper()
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -33,7 +33,7 @@ func deadMount(t *testing.T, dir string) (free func()) {
 			return
 		}
 		freed = true
-		unix.Close(fd) // who waits for it is told that it is gone
+		unix.Close(fd) // those that wait for it get an error
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmount: %v", err)
 		}

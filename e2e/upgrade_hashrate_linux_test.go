@@ -24,16 +24,15 @@ func (h hashrateOf) near(want float64) bool {
 	return h.Rate != nil && !h.AtLeast && math.Abs(*h.Rate-want) < 0.15*want
 }
 
-// An upgrade interrupts no hashrate: averages go on with what was before, and the
-// shares after it still count with their difficulty, which the pool told only
-// once.
+// An upgrade interrupts no hashrate: averages continue with what was before, and
+// shares after it still count with their difficulty, which the pool sent only once.
 func TestUpgradeKeepsHashrates(t *testing.T) {
 	t.Parallel()
 	pool := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 6})
 	c := daemontest.FileConfig(pool)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
 	p := daemontest.Start(t, c, map[string]string{"alice": "btc"})
-	const perShare = 64.0 // hashes
+	const perShare = 64.0 // hashes for a share
 	miner := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.1", Rate: 20})
 	testkit.WaitPool(t, miner, "btc")
 	began := time.Now()
@@ -50,7 +49,7 @@ func TestUpgradeKeepsHashrates(t *testing.T) {
 	}
 	check := func(when string) {
 		t.Helper()
-		// A miner on a busy machine finds fewer shares than it is meant to.
+		// A miner on a busy machine finds fewer shares than intended.
 		want := perShare * float64(miner.Stats().Accepted) / time.Since(began).Seconds()
 		var accounts struct {
 			Accounts []struct{ Hashrate map[string]hashrateOf }
@@ -69,11 +68,11 @@ func TestUpgradeKeepsHashrates(t *testing.T) {
 		}
 		for _, window := range []string{"1m", "15m", "1h", "24h"} {
 			if h := accounts.Accounts[0].Hashrate[window]; !h.near(want) {
-				t.Errorf("%s the sub-account's hashrate over %s is %v, want about %.0f", when, window, text(h), want)
+				t.Errorf("%s, the sub-account's hashrate over %s is %v, want about %.0f", when, window, text(h), want)
 			}
 		}
 		if m := found.Miners[0]; !m.Recent.near(want) || !m.Average.near(want) || m.Unknown > 0 {
-			t.Errorf("%s the miner has %v and %v, want about %.0f; %d unknown", when, text(m.Recent), text(m.Average), want, m.Unknown)
+			t.Errorf("%s, the miner's hashrates are %v and %v, want about %.0f; %d shares unknown, want none", when, text(m.Recent), text(m.Average), want, m.Unknown)
 		}
 	}
 	time.Sleep(time.Until(began.Add(12 * time.Second)))

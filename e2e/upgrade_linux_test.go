@@ -21,12 +21,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// upgradesFlag asks for the long form of the upgrade tests: that many upgrades
-// in a row with 2,000 miners, and 9,000 sessions in one.
+// upgradesFlag asks for the long form of the upgrade tests: the given number of
+// upgrades in a row with 2,000 miners, and upgrades with 9,000 sessions.
 var upgradesFlag = flag.Int("upgrades", 0, "upgrades in a row, for the long form of the upgrade tests")
 
-// newcomers connect and do the whole handshake, one after the other, until
-// stop. Each mines a share.
+// newcomers connect and do the whole handshake, one after the other, until stop is
+// called. Each mines a share.
 type newcomers struct {
 	wg      sync.WaitGroup
 	stopped chan struct{}
@@ -89,15 +89,15 @@ func (c *newcomers) one(addr string, i, round int) error {
 	return nil
 }
 
-// stop waits for the handshakes under way.
+// stop waits for the handshakes that have begun.
 func (c *newcomers) stop(t *testing.T) {
 	t.Helper()
 	close(c.stopped)
 	c.wg.Wait()
 	for _, err := range c.failed {
-		t.Errorf("newcomer: %s", err)
+		t.Errorf("a new miner failed: %s", err)
 	}
-	t.Logf("%d newcomers", c.done.Load())
+	t.Logf("%d new miners", c.done.Load())
 }
 
 // prober connects every millisecond.
@@ -142,7 +142,7 @@ func (p *prober) dial(addr string) {
 		p.refused = append(p.refused, err.Error())
 		return
 	}
-	c.(*net.TCPConn).SetLinger(0) // no port is left in TIME_WAIT
+	c.(*net.TCPConn).SetLinger(0) // so that no port stays in TIME_WAIT
 	c.Close()
 }
 
@@ -151,13 +151,13 @@ func (p *prober) stop(t *testing.T) {
 	close(p.stopped)
 	p.wg.Wait()
 	if len(p.refused) > 0 {
-		t.Errorf("%d of %d dials failed, the first: %s", len(p.refused), p.dials.Load(), p.refused[0])
+		t.Errorf("%d of %d dials failed, want none; the first: %s", len(p.refused), p.dials.Load(), p.refused[0])
 	}
 	t.Logf("%d dials, the longest took %v", p.dials.Load(), p.longest)
 }
 
-// TestUpgradeUnderLoad: old version, new version, old version, and so on, with
-// everything going on at once.
+// TestUpgradeUnderLoad upgrades from the old version to the new one and back, again
+// and again, with everything happening at the same time.
 func TestUpgradeUnderLoad(t *testing.T) {
 	miners, rate, upgrades := 500, 1000.0, 5
 	if daemontest.RaceDetector {
@@ -183,14 +183,14 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		n := p.Logged()
 		sessions, lost, pause := p.Upgrade()
 		if got := p.WaitLogFrom(n, `upgraded version=(\S+)`)[1]; got != version {
-			t.Errorf("version %s runs, want %s", got, version)
+			t.Errorf("version %s is running, want %s", got, version)
 		}
 		phases = append(phases, p.WaitLogFrom(n, `upgraded version=\S+ (.*)`)[1])
 		t.Logf("version=%s sessions=%s lost=%s pause_ms=%s", version, sessions, lost, pause)
 		if lost != "0" {
-			t.Errorf("%s sessions lost", lost)
+			t.Errorf("%s sessions were lost, want none", lost)
 		}
-		// Everything goes on.
+		// Everything continues after the upgrade.
 		testkit.Eventually(t, "new dials", func() bool { return prober.dials.Load() > dials+100 })
 		testkit.Eventually(t, "new miners", func() bool { return arrivals.done.Load() > came+4 })
 		err := fleet.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.FleetStats) bool { return st.Accepted > shares+uint64(rate/2) })
@@ -202,15 +202,15 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	arrivals.stop(t)
 	testkit.CheckFleet(t, fleet, miners)
 	if got, want := pool.Stats().Accepted, fleet.Stats().Accepted+uint64(arrivals.shares.Load()); got != want {
-		t.Errorf("the pool took %d shares, the miners sent %d", got, want)
+		t.Errorf("the pool got %d shares, but the miners sent %d", got, want)
 	}
 	testkit.CheckPool(t, pool)
 	testkit.Eventually(t, fmt.Sprintf("as few descriptors as before, %d", before), func() bool { return p.Descriptors() <= before+2 })
 	if got := p.Comm(); got != name {
-		t.Errorf("the process is called %q now, was %q", got, name)
+		t.Errorf("the process is named %q, want %q as before", got, name)
 	}
 	if _, err := os.Stat(p.Dir + "/runtime.json"); !os.IsNotExist(err) {
-		t.Errorf("runtime.json is left: %v", err)
+		t.Errorf("runtime.json still exists: %v", err)
 	}
 	p.CheckNoTemporary()
 	for _, ph := range phases {
@@ -218,8 +218,8 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	}
 }
 
-// TestUpgradeManySessions: all are kept, and the descriptors at the peak are
-// hardly more than those before.
+// TestUpgradeManySessions: all sessions are kept, and at the peak there are hardly
+// more descriptors than before.
 func TestUpgradeManySessions(t *testing.T) {
 	sessions := 1000
 	if *upgradesFlag > 0 {
@@ -243,13 +243,13 @@ func TestUpgradeManySessions(t *testing.T) {
 		kept, lost, pause := p.Upgrade()
 		t.Logf("sessions=%s lost=%s pause_ms=%s", kept, lost, pause)
 		if kept != fmt.Sprint(sessions) || lost != "0" {
-			t.Errorf("%s sessions kept, %s lost", kept, lost)
+			t.Errorf("%s sessions were kept and %s lost, want all and none", kept, lost)
 		}
 	}
 	most, looks := peak()
 	t.Logf("descriptors: %d before, %d at the peak (%d looks)", before, most, looks)
 	if most > before+16 {
-		t.Errorf("descriptors: %d before, %d at the peak", before, most)
+		t.Errorf("%d descriptors before and %d at the peak, which is too many", before, most)
 	}
 	for _, m := range fleet.Miners() {
 		if err := m.SubmitOne(); err != nil {
@@ -258,12 +258,12 @@ func TestUpgradeManySessions(t *testing.T) {
 	}
 	testkit.CheckFleet(t, fleet, sessions)
 	if got := fleet.Stats().Accepted; got != uint64(sessions) {
-		t.Errorf("%d of %d miners mine", got, sessions)
+		t.Errorf("%d of %d miners mine, want all", got, sessions)
 	}
 }
 
-// What the daemon was started with stays open, such as the file by which flock
-// sees that only one runs.
+// Descriptors that the daemon was started with stay open, such as the file by which
+// flock makes sure that only one daemon runs.
 func TestUpgradeKeepsInheritedDescriptors(t *testing.T) {
 	t.Parallel()
 	lock, err := os.Create(filepath.Join(t.TempDir(), "lock"))
@@ -289,7 +289,7 @@ func TestUpgradeKeepsInheritedDescriptors(t *testing.T) {
 	for i := range 3 {
 		p.GoodUpgrade()
 		if err := unix.Flock(int(again.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
-			t.Fatalf("after %d upgrades: the lock can be had: %v", i+1, err)
+			t.Fatalf("after %d upgrades the lock is free: %v", i+1, err)
 		}
 	}
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// olderVariable makes the test binary an older switcher: on SIGUSR2 it leaves
-// a runtime.json of only the fields that docs/protocol.md has, and becomes the
+// olderVariable makes the test binary an older switcher. On SIGUSR2 it writes a
+// runtime.json with only the fields that docs/protocol.md lists, and becomes the
 // binary whose path is the variable's value.
 const olderVariable = "STRATUM_SWITCHER_TEST_OLDER"
 
@@ -35,8 +35,8 @@ func init() {
 	}
 }
 
-// olderSession is a session of the older switcher: plain copying, by
-// goroutines and blocking descriptors.
+// olderSession is a session of the older switcher, which copies bytes by goroutines
+// and blocking descriptors.
 type olderSession struct {
 	id            uint32
 	coin          string
@@ -148,7 +148,7 @@ func (o *olderSwitcher) handshake(s *olderSession, i uint32) error {
 			}
 		case "mining.authorize", "eth_submitLogin":
 			s.authorize = r
-			if s.subscribe == nil { // it sends none: an older switcher makes one up
+			if s.subscribe == nil { // the miner sends none, so an older switcher makes one up
 				s.subscribe = map[string]any{"id": nil, "method": "mining.subscribe", "params": []any{"ETHProxy", "ETHProxy/1.0.0"}}
 			}
 			account, _, _ := strings.Cut(r["params"].([]any)[0].(string), ".")
@@ -185,11 +185,11 @@ func (o *olderSwitcher) upgrade(binary string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	descriptor := func(c net.Conn) int {
-		f, err := c.(*net.TCPConn).File() // duplicates
+		f, err := c.(*net.TCPConn).File() // File duplicates the descriptor
 		if err != nil {
 			panic(err)
 		}
-		fd := int(f.Fd()) // blocking from here on
+		fd := int(f.Fd()) // Fd makes it blocking
 		syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETFD, 0)
 		return fd
 	}
@@ -260,30 +260,30 @@ func TestUpgradeFromOlder(t *testing.T) {
 		for i, m := range miners {
 			pool := pools[i%len(pools)]
 			if err := m.WaitPool(testkit.LongWaitContext(t), pool); err != nil {
-				t.Fatalf("%s is not at %s: %+v", m.Worker(), pool, m.Stats())
+				t.Fatalf("miner %s is not at pool %s: %+v", m.Worker(), pool, m.Stats())
 			}
 			if code, err := m.Submit(testkit.LongWaitContext(t), nil); err != nil || code != 0 {
-				t.Errorf("share of %s: code %d, %v", m.Worker(), code, err)
+				t.Errorf("the share of %s got code %d, %v; want it accepted", m.Worker(), code, err)
 			}
 			testkit.CheckMiner(t, m)
 		}
 	}
 	submit("btc", "bcc", "gone")
 	extranonce := miners[0].Extranonce1()
-	p.WriteConfig(daemontest.FileConfig(btc, bcc).At(c.ListenAddr)) // one coin less
+	p.WriteConfig(daemontest.FileConfig(btc, bcc).At(c.ListenAddr)) // one coin is gone
 	sessions, lost, pause := p.Upgrade()
 	if sessions != "12" || lost != "0" {
-		t.Errorf("sessions=%s lost=%s", sessions, lost)
+		t.Errorf("got sessions=%s lost=%s, want all and none", sessions, lost)
 	}
 	t.Logf("pause %s", pause)
 	submit("btc", "bcc", "gone")
-	// New miners get other session IDs.
+	// New miners get session IDs that are not in use.
 	m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.new", Manual: true})
 	if err := m.WaitAuthorized(testkit.LongWaitContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	if m.Extranonce1() == extranonce {
-		t.Errorf("extranonce %s is given twice", extranonce)
+		t.Errorf("extranonce %s was given twice", extranonce)
 	}
 	checkInherited(t, p, 2*12+2)
 	p.SetCoins(map[string]string{"*": "bcc"})
@@ -296,12 +296,12 @@ func TestUpgradeFromOlder(t *testing.T) {
 		testkit.CheckPool(t, pool)
 	}
 	if _, err := os.Stat(filepath.Join(p.Dir, "runtime.json")); !os.IsNotExist(err) {
-		t.Errorf("runtime.json is left: %v", err)
+		t.Errorf("runtime.json still exists: %v", err)
 	}
 }
 
-// checkInherited sees that the connections taken over are as the daemon's own:
-// non-blocking, close-on-exec.
+// checkInherited checks that the inherited connections are like the daemon's own:
+// non-blocking and close-on-exec.
 func checkInherited(t *testing.T, p *daemontest.Daemon, connections int) {
 	t.Helper()
 	dir := fmt.Sprintf("/proc/%d/", p.Cmd.Process.Pid)
@@ -328,8 +328,8 @@ func checkInherited(t *testing.T, p *daemontest.Daemon, connections int) {
 			t.Errorf("descriptor %s has flags %o", e.Name(), flags)
 		}
 	}
-	if want := connections + 1; sockets != want { // the listener
-		t.Errorf("%d sockets, want %d", sockets, want)
+	if want := connections + 1; sockets != want { // and the listener
+		t.Errorf("the daemon has %d sockets, want %d", sockets, want)
 	}
 }
 
@@ -352,10 +352,10 @@ func TestUpgradeFromOlderEthereum(t *testing.T) {
 	p.WaitLog("relaying 2")
 	p.GoodUpgrade()
 
-	// Jobs and answers go on in each one's form.
+	// Jobs and answers continue in the form of each miner.
 	pools[0].NewJob(true)
 	if line := readUntil(t, proxy, `"0x`); line == first || !strings.Contains(line, `"jsonrpc"`) {
-		t.Errorf("job %s", line)
+		t.Errorf("unexpected job %s", line)
 	}
 	readUntil(t, plain, `mining.notify`)
 	proxy.SendLine(`{"id":7,"method":"eth_submitHashrate","params":["0x1","0x2"]}`)
@@ -363,7 +363,7 @@ func TestUpgradeFromOlderEthereum(t *testing.T) {
 	subscribes := len(pools[1].Subscribes())
 	p.SetCoins(map[string]string{"alice": "etc"})
 	if line := readUntil(t, proxy, `"0x`); !strings.Contains(line, `"jsonrpc"`) {
-		t.Errorf("job %s", line)
+		t.Errorf("unexpected job %s", line)
 	}
 	readUntil(t, plain, `mining.notify`)
 	got := strings.Join(pools[1].Subscribes()[subscribes:], "\n")
@@ -374,15 +374,15 @@ func TestUpgradeFromOlderEthereum(t *testing.T) {
 	}
 	names := strings.Join(pools[1].Authorized(), " ")
 	if !strings.Contains(names, "alice.rig ") && !strings.HasSuffix(names, "alice.rig") || !strings.Contains(names, "alice.rig2") {
-		t.Errorf("workers at the other pool: %s", names)
+		t.Errorf("unexpected workers at the other pool: %s", names)
 	}
 	for _, pool := range pools {
 		testkit.CheckPool(t, pool)
 	}
 }
 
-// The address of the older switcher is in use when the new one begins: miners
-// are not given up for that.
+// The address of the older switcher is in use when the new program begins. The
+// miners are kept all the same.
 func TestUpgradeFromOlderPortTaken(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -403,18 +403,18 @@ func TestUpgradeFromOlderPortTaken(t *testing.T) {
 	p.Signal(syscall.SIGUSR2)
 	p.WaitLog("NO NEW MINERS")
 	if _, err := os.Stat(p.Path(runtimeFile)); !os.IsNotExist(err) {
-		t.Errorf("%s is there although it was read: %v", runtimeFile, err)
+		t.Errorf("%s still exists although it was read: %v", runtimeFile, err)
 	}
 	if code, err := m.Submit(testkit.LongWaitContext(t), nil); err != nil || code != 0 {
-		t.Errorf("code %d, %v", code, err)
+		t.Errorf("a share got code %d, %v; want it accepted", code, err)
 	}
 	taken.Close()
 	p.WaitLog("upgraded version=one sessions=1 lost=0")
 	testkit.WantNewMiner(t, c.ListenAddr, "alice")
 }
 
-// startWithState runs the daemon as the successor of a process that left
-// this state file, with two connections.
+// startWithState runs the daemon as the successor of a process that has left this
+// state file and two connections.
 func startWithState(t *testing.T, c *daemontest.Config, prepare func(path string)) (p *daemontest.Daemon, inherited net.Conn) {
 	t.Helper()
 	p = daemontest.New(t, t.TempDir())
@@ -441,13 +441,13 @@ func startWithState(t *testing.T, c *daemontest.Config, prepare func(path string
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p.Inherit = []*os.File{f} // descriptor 3
+	p.Inherit = []*os.File{f} // becomes descriptor 3
 	p.Start("-logtostderr", "-v=1", "-runtime", "runtime.json")
 	return p, inherited
 }
 
-// TestUpgradeStateRefused: a state file that cannot be trusted or read is not
-// used; the process begins anew and keeps nothing open.
+// TestUpgradeStateRefused: a state file that cannot be trusted or read is not used.
+// The process starts from nothing and keeps no inherited connection open.
 func TestUpgradeStateRefused(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -485,7 +485,7 @@ func TestUpgradeStateRefused(t *testing.T) {
 			p.WaitLog("resume: .*" + c.want + ".*starting anew")
 			inherited.SetReadDeadline(time.Now().Add(testkit.LongWait))
 			if n, err := inherited.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-				t.Errorf("the inherited connection is not closed: %d, %v", n, err)
+				t.Errorf("the inherited connection is still open: read %d bytes, %v", n, err)
 			}
 			testkit.WantNewMiner(t, p.Addr, "alice")
 			os.RemoveAll(filepath.Join(p.Dir, "runtime.json"))
@@ -494,8 +494,8 @@ func TestUpgradeStateRefused(t *testing.T) {
 	}
 }
 
-// TestUpgradeStateNonsense: sessions that cannot be are logged, and cost
-// nothing else.
+// TestUpgradeStateNonsense: impossible sessions in the state file are logged and
+// cost nothing else.
 func TestUpgradeStateNonsense(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -511,7 +511,7 @@ func TestUpgradeStateNonsense(t *testing.T) {
 	p.WaitLog("upgraded version=one sessions=0 lost=3")
 	inherited.SetReadDeadline(time.Now().Add(testkit.LongWait))
 	if _, err := inherited.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("the inherited connection is not closed: %v", err)
+		t.Errorf("the inherited connection is still open: %v", err)
 	}
 	testkit.WantNewMiner(t, p.Addr, "alice")
 }

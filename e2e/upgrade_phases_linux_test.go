@@ -32,7 +32,7 @@ func startProxy(t testing.TB, to string) *zktest.Proxy {
 	return p
 }
 
-// fullListener is a listener that answers no SYN until it is opened: whoever
+// fullListener is a listener that answers no SYN until it is opened, so whoever
 // connects is stuck in connect.
 type fullListener struct {
 	t  testing.TB
@@ -53,7 +53,7 @@ func newFullListener(t testing.TB, to string) *fullListener {
 		t.Fatal(err)
 	}
 	l := &fullListener{t: t, fd: fd, to: to}
-	for range 4 { // those beyond the first do not get through
+	for range 4 { // all but the first are stuck
 		go func() {
 			if c, err := net.DialTimeout("tcp", l.addr(), 200*time.Millisecond); err == nil {
 				t.Cleanup(func() { c.Close() })
@@ -112,8 +112,8 @@ func inPhase(summary, phase string) string {
 	return m[1]
 }
 
-// TestUpgradePhases carries a session in each phase over two upgrades, then
-// lets it go on to a mining miner.
+// TestUpgradePhases carries a session in each phase over two upgrades. Afterwards
+// each must become a mining miner.
 func TestUpgradePhases(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
@@ -131,10 +131,11 @@ func TestUpgradePhases(t *testing.T) {
 	coins := map[string]string{"alice": "btc", "slow": "slow", "mover": "btc", "away": "away", "late": "late", "dialler": "silent", "agent": "btc"}
 	p := daemontest.Start(t, c, coins)
 
-	// Handshakes with the miner. What is sent before and after the upgrades.
+	// These are handshakes with the miner, and what is sent before and after the
+	// upgrades.
 	type handshake struct {
 		name, before string
-		answers      int // to what was sent before
+		answers      int // how many answers there are to what was sent before
 		after        string
 		conn         *stratumtest.Raw
 	}
@@ -168,34 +169,34 @@ func TestUpgradePhases(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Several workers on a connection.
+	// This is a connection with several workers.
 	several := stratumtest.DialRaw(t, p.Addr)
 	several.Send(subscribe + fmt.Sprintf(authorize, "first"))
 	readUntil(t, several, `"id":"a"`)
 	several.Send(`{"id":"second","method":"mining.authorize","params":["alice.second","y"]}` + "\n")
 	readUntil(t, several, `"id":"second"`)
 
-	// An agent with half a message sent.
+	// This is an agent that has sent half a message.
 	agent := stratumtest.DialRaw(t, p.Addr)
 	agent.Send(`{"id":0,"method":"agent.get_capabilities","params":[["verrol","subres"]]}` + "\n" +
 		`{"id":1,"method":"mining.subscribe","params":["btccom-agent/1"]}` + "\n" + `{"id":2,"method":"mining.authorize","params":["agent.a"]}` + "\n")
-	readUntil(t, agent, `mining.notify"`) // in the answer to subscribe
+	readUntil(t, agent, `mining.notify"`) // it is in the answer to subscribe
 	_, job, _ := strings.Cut(readUntil(t, agent, `mining.notify"`), `"params":["0","`)
-	nonce, err := strconv.ParseUint(job[:8], 16, 32) // as simulated pools want it
+	nonce, err := strconv.ParseUint(job[:8], 16, 32) // the nonce that simulated pools want
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range uint16(3) {
 		agent.Send(agentMessage(agentRegister, i, "sim\x00w\x00"))
 	}
-	share := binary.LittleEndian.AppendUint32([]byte{0, 1, 0, 0, 0}, uint32(nonce)) // miner 1, then what it counts
+	share := binary.LittleEndian.AppendUint32([]byte{0, 1, 0, 0, 0}, uint32(nonce)) // miner 1, then the extranonce2 that it counts
 	submit := agentMessage(agentSubmitMask, 1<<8, string(share)+"\n\n{\"")
 	agent.Send(submit[:9])
 	if err := btc.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == 3 }); err != nil {
 		t.Fatal(err)
 	}
 
-	// Pools that do not answer, have gone, or answer late.
+	// These pools do not answer, have gone, or answer late.
 	frozen.Freeze()
 	frozenTarget.Freeze()
 	cut.Cut()
@@ -217,10 +218,10 @@ func TestUpgradePhases(t *testing.T) {
 	if err := lates.WaitPool(testkit.LongWaitContext(t), "bcc"); err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range waiting[:2] { // those whose handshake is not pipelined are then subscribed
+	for _, m := range waiting[:2] { // only those whose handshake is not pipelined are subscribed at this point
 		testkit.WaitUntil(t, "subscribed "+m.Worker(), func() bool { return m.Stats().Extranonce1 != "" })
 	}
-	time.Sleep(100 * time.Millisecond) // for requests sent last, of which no answer tells
+	time.Sleep(100 * time.Millisecond) // for the last requests, which are not answered yet
 
 	for i := range 2 {
 		n := p.Logged()
@@ -240,7 +241,7 @@ func TestUpgradePhases(t *testing.T) {
 	}
 
 	if st := lates.Stats(); st.Unanswered != 1 {
-		t.Errorf("the late answer has come: %+v", st)
+		t.Errorf("the late answer has come already: %+v", st)
 	}
 	frozen.Thaw()
 	frozenTarget.Thaw()
@@ -250,7 +251,7 @@ func TestUpgradePhases(t *testing.T) {
 		h.conn.Send(strings.ReplaceAll(h.after, "%s", h.name))
 		answer := readUntil(t, h.conn, `"id":"a"`)
 		if !strings.Contains(answer, "true") {
-			t.Errorf("%s: authorize answered with %s", h.name, answer)
+			t.Errorf("%s: authorize was answered with %s", h.name, answer)
 		}
 		readUntil(t, h.conn, `"mining.notify"`)
 	}
@@ -264,7 +265,7 @@ func TestUpgradePhases(t *testing.T) {
 	testkit.CheckMiner(t, lates)
 
 	agent.Send(submit[9:])
-	for { // answers come between lines
+	for { // binary answers come between the lines
 		first := agent.Read(1)
 		if first[0] == agentMagic {
 			break
@@ -278,7 +279,7 @@ func TestUpgradePhases(t *testing.T) {
 	p.SetCoins(coins)
 	err = bcc.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == 3 })
 	if err != nil {
-		t.Errorf("the agent's workers: %+v", bcc.Stats())
+		t.Errorf("the agent's workers are not all at the pool: %+v", bcc.Stats())
 	}
 	testkit.WaitUntil(t, "the second worker at the other pool", func() bool {
 		for _, name := range bcc.Authorized() {
@@ -294,7 +295,7 @@ func TestUpgradePhases(t *testing.T) {
 	}
 }
 
-// readUntil reads lines up to one with a text in it.
+// readUntil reads lines up to one that contains a text.
 func readUntil(t testing.TB, r *stratumtest.Raw, text string) string {
 	t.Helper()
 	for {
@@ -304,7 +305,7 @@ func readUntil(t testing.TB, r *stratumtest.Raw, text string) string {
 	}
 }
 
-// shake does a pool's part of the handshake.
+// shake does the pool's part of the handshake.
 func shake(t testing.TB, nc net.Conn) *bufio.Reader {
 	t.Helper()
 	nc.SetDeadline(time.Now().Add(testkit.LongWait))
@@ -326,12 +327,11 @@ func shake(t testing.TB, nc net.Conn) *bufio.Reader {
 	}
 }
 
-// TestUpgradeUnsent: what a peer does not take is not lost, nor doubled, nor
-// out of order, in either direction, over upgrades in which it still does not
-// take it.
+// TestUpgradeUnsent: what a peer does not read is not lost, doubled or reordered,
+// in either direction, over upgrades during which it still does not read.
 func TestUpgradeUnsent(t *testing.T) {
 	t.Parallel()
-	const total = 13 << 20 // more than the daemon's two sockets hold, with small ones here
+	const total = 13 << 20 // more than the daemon's two sockets hold; those of the test are small
 	pool := testkit.StartScriptedPool(t)
 	c := daemontest.FileConfig()
 	c.StratumServerMap["btc"] = daemontest.PoolConfig{URL: pool.Addr(), UserSuffix: "btc"}
@@ -393,7 +393,7 @@ func TestUpgradeUnsent(t *testing.T) {
 			f.sent <- err
 		}()
 	}
-	// All are stuck when the daemon has nothing to do any more.
+	// All are stuck when the daemon has nothing more to do.
 	stuck := func() {
 		t.Helper()
 		for last := ""; ; {
@@ -433,11 +433,11 @@ func TestUpgradeUnsent(t *testing.T) {
 	for _, f := range flows {
 		select {
 		case <-f.sent:
-			t.Fatalf("%s: all was sent, the test should send more", f.name)
+			t.Fatalf("%s: everything was sent, so the test should send more", f.name)
 		default:
 		}
 	}
-	// Upgrades while all flows.
+	// These upgrades happen while everything flows.
 	results := make(chan error, len(flows))
 	for _, f := range flows {
 		go func(from int) {

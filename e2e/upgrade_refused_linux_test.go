@@ -20,7 +20,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// tmpfs is a small disk of its own for a daemon's working directory.
+// tmpfs mounts a small file system for a daemon's working directory.
 func tmpfs(t *testing.T, size string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -38,15 +38,16 @@ func tmpfs(t *testing.T, size string) string {
 	return dir
 }
 
-// TestUpgradeRefused: whatever is wrong, nothing changes for anybody, and when
-// it is put right, the upgrade works.
+// TestUpgradeRefused: whatever is wrong, nothing changes for anybody, and when it
+// is corrected, the upgrade works.
 func TestUpgradeRefused(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	pools := daemontest.FileConfig(btc, bcc)
 	pools.ListenAddr = testkit.UnusedAddr(t)
 
-	// This one takes its ten seconds while the others are tried.
+	// This daemon's preflight takes its ten seconds while the other cases are
+	// tried.
 	two := daemontest.FileConfig(btc, bcc)
 	two.ServerID = 2
 	hanging := daemontest.Start(t, two, map[string]string{"*": "btc"})
@@ -84,7 +85,7 @@ func TestUpgradeRefused(t *testing.T) {
 		name     string
 		spoil    func()
 		want     string
-		putRight func() // default: the good binary and configuration
+		putRight func() // nil restores the good binary and configuration
 	}{
 		{name: "binary missing", spoil: func() { os.Remove(p.Binary) }, want: "no such file"},
 		{name: "not executable", spoil: binary(good, 0o644), want: "not an executable file"},
@@ -143,7 +144,7 @@ func TestUpgradeRefused(t *testing.T) {
 			fds := p.Descriptors()
 			c.spoil()
 			p.WantNoUpgrade(c.want)
-			p.WantNoUpgrade(c.want) // nor is anything different the second time
+			p.WantNoUpgrade(c.want) // and it is the same the second time
 			for _, m := range miners {
 				testkit.WantAccepted(t, m, 1)
 				testkit.CheckMiner(t, m)
@@ -175,7 +176,7 @@ func TestUpgradeRefused(t *testing.T) {
 	testkit.CheckPool(t, bcc)
 }
 
-// fill fills up the disk and then leaves some bytes.
+// fill fills up the disk and then frees some bytes.
 func fill(t *testing.T, path string, leave int64) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -199,8 +200,8 @@ func fill(t *testing.T, path string, leave int64) {
 	}
 }
 
-// TestUpgradeHardLimit: with a limit too low for the new process the old one
-// goes on.
+// TestUpgradeHardLimit: if the hard limit is too low for the new process, the old
+// one continues.
 func TestUpgradeHardLimit(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -214,7 +215,8 @@ func TestUpgradeHardLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Miners fit in, but not the pool handshakes that the configuration allows.
+	// There is room for the miners, but not for the pool handshakes that the
+	// configuration allows.
 	limit(400)
 	p.WantNoUpgrade("limit of 400 file descriptors")
 	testkit.WantMining(t, miners, "btc")
@@ -225,12 +227,12 @@ func TestUpgradeHardLimit(t *testing.T) {
 	testkit.WantMining(t, miners, "btc")
 	testkit.WantNewMiner(t, p.Addr, "alice")
 
-	limit(20) // cannot be undone
+	limit(20) // this cannot be undone
 	p.WantNoUpgrade("upgrade refused")
 	testkit.WantMining(t, miners, "btc")
 }
 
-// TestUpgradeSoftLimit: a soft limit lowered meanwhile is raised again.
+// TestUpgradeSoftLimit: a soft limit that was lowered meanwhile is raised again.
 func TestUpgradeSoftLimit(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -244,7 +246,7 @@ func TestUpgradeSoftLimit(t *testing.T) {
 	}
 	before := get()
 	if before.Cur != before.Max {
-		t.Errorf("the limit is %d of %d", before.Cur, before.Max)
+		t.Errorf("the soft limit is %d, want the hard limit %d", before.Cur, before.Max)
 	}
 	for range 3 {
 		low := unix.Rlimit{Cur: 16, Max: before.Max}
@@ -253,14 +255,14 @@ func TestUpgradeSoftLimit(t *testing.T) {
 		}
 		p.GoodUpgrade()
 		if now := get(); now != before {
-			t.Errorf("the limit is %v now, was %v", now, before)
+			t.Errorf("the limit is %v, want %v as before", now, before)
 		}
 		testkit.WantMining(t, miners, "btc")
 		testkit.WantNewMiner(t, p.Addr, "alice")
 	}
 }
 
-// TestUpgradeSignalledTwice: the second signal does no harm at any moment.
+// TestUpgradeSignalledTwice: a second signal does no harm at any moment.
 func TestUpgradeSignalledTwice(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -270,7 +272,7 @@ func TestUpgradeSignalledTwice(t *testing.T) {
 		p.Signal(syscall.SIGUSR2)
 		time.Sleep(pause * time.Millisecond)
 		p.Signal(syscall.SIGUSR2)
-		// The two may have been one, or two.
+		// The two signals may have caused one upgrade or two.
 		n := p.Logged()
 		p.WaitLogFrom(0, fmt.Sprintf(`upgraded version=one sessions=%d lost=0`, len(miners)))
 		testkit.WantMining(t, miners[i%len(miners):][:1], "btc")
@@ -287,8 +289,8 @@ func TestUpgradeSignalledTwice(t *testing.T) {
 	testkit.WantNewMiner(t, p.Addr, "alice")
 }
 
-// TestUpgradeTerminated: asked to stop at any moment of an upgrade, the
-// process ends, and leaves nothing behind.
+// TestUpgradeTerminated: if it is asked to stop at any moment of an upgrade, the
+// process ends and leaves nothing behind.
 func TestUpgradeTerminated(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -301,11 +303,11 @@ func TestUpgradeTerminated(t *testing.T) {
 			t.Fatal("the process does not end")
 		}
 		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("ending took %v", took)
+			t.Errorf("the process took %v to end, which is too long", took)
 		}
 		status := p.Cmd.ProcessState.Sys().(syscall.WaitStatus)
 		if !status.Exited() && status.Signal() != syscall.SIGTERM || status.Exited() && status.ExitStatus() != 0 {
-			t.Errorf("the process ended with %v", p.Cmd.ProcessState)
+			t.Errorf("the process ended with %v, want status 0 or SIGTERM", p.Cmd.ProcessState)
 		}
 		p.CheckNoTemporary()
 		select {
@@ -322,7 +324,8 @@ func TestUpgradeTerminated(t *testing.T) {
 		p.Signal(syscall.SIGTERM)
 		ends(p, m)
 	}
-	// The moment of exec, where the signal's handler and the new program meet.
+	// This is the moment of exec, where the signal's handler and the new program
+	// meet.
 	atExec := 5
 	if *upgradesFlag > 0 {
 		atExec = *upgradesFlag
@@ -336,7 +339,7 @@ func TestUpgradeTerminated(t *testing.T) {
 		p.Signal(syscall.SIGTERM)
 		ends(p, m)
 	}
-	// A preflight that hangs does not hold it up.
+	// A preflight that hangs does not delay the end.
 	p := daemontest.Start(t, daemontest.FileConfig(btc), map[string]string{"*": "btc"})
 	m := testkit.StartMiners(t, p.Addr, "alice", 1)[0]
 	p.InstallOther("hang")

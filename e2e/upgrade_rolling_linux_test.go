@@ -12,8 +12,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// A miner that has lost version rolling is known as one after an upgrade too, and
-// is closed if the new configuration wants it.
+// A miner that has lost version rolling still counts as one after an upgrade, and
+// is closed if the new configuration says so.
 func TestUpgradeKeepsLostVersionRolling(t *testing.T) {
 	wide := testkit.StartPool(t, stratumtest.PoolOptions{Name: "wide", ShareBits: 3, VersionMask: 0x1fffe000})
 	narrow := testkit.StartPool(t, stratumtest.PoolOptions{Name: "narrow", ShareBits: 3, VersionMask: 0x00ffe000})
@@ -51,8 +51,8 @@ func TestUpgradeKeepsLostVersionRolling(t *testing.T) {
 	testkit.Eventually(t, "the miner is closed", func() bool { return miner.Stats().Disconnected })
 	again := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.1", Configure: 0x1fffe000, Rate: 20})
 	testkit.WaitPool(t, again, "narrow")
-	testkit.WantAccepted(t, again, 60) // for longer than a loop's round
+	testkit.WantAccepted(t, again, 60) // for longer than a round of the loop
 	if got := lost(); got != "" {
-		t.Errorf("the miner that has negotiated anew shows %q", got)
+		t.Errorf("the miner that has negotiated again shows %q, want no loss", got)
 	}
 }

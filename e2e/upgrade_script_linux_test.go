@@ -15,8 +15,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// TestUpgradeByScript: a script that ends in the program may stand in its
-// place, and the next upgrade comes from the same place again.
+// TestUpgradeByScript: a script that ends in the program may take its place, and
+// the next upgrade comes from the same path again.
 func TestUpgradeByScript(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -24,7 +24,7 @@ func TestUpgradeByScript(t *testing.T) {
 	miners := testkit.StartMiners(t, p.Addr, "alice", 3)
 	pid := p.Cmd.Process.Pid
 
-	// Scripts find the program beside them, and send its output elsewhere.
+	// Scripts look for the program beside them, and redirect its output.
 	beside := filepath.Join(filepath.Dir(p.Binary), "real")
 	if err := os.Symlink(daemontest.Build(t, "two"), beside); err != nil {
 		t.Fatal(err)
@@ -48,8 +48,8 @@ func TestUpgradeByScript(t *testing.T) {
 	testkit.WantMining(t, miners, "btc")
 }
 
-// TestSignalsNotUsed: signals that other daemons have a use for end nothing,
-// at no moment of an upgrade.
+// TestSignalsNotUsed: signals that other daemons use do not end this one, at any
+// moment of an upgrade.
 func TestSignalsNotUsed(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)
@@ -83,8 +83,8 @@ func TestSignalsNotUsed(t *testing.T) {
 	<-p.Ended
 }
 
-// TestUpgradeHandshakeLines: an upgrade does not give a stranger another
-// handful of lines.
+// TestUpgradeHandshakeLines: after an upgrade, a stranger may not send more lines
+// than before.
 func TestUpgradeHandshakeLines(t *testing.T) {
 	t.Parallel()
 	btc, _ := testkit.TwoPools(t)

@@ -19,7 +19,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// rival tries to get a node without a pause.
+// rival tries to create a node again and again without a pause.
 type rival struct {
 	stopped, ended chan struct{}
 	tries          atomic.Int64
@@ -56,13 +56,13 @@ func (r *rival) stop(t *testing.T) {
 	close(r.stopped)
 	<-r.ended
 	if r.won.Load() {
-		t.Errorf("the rival got the server ID, in try %d", r.tries.Load())
+		t.Errorf("the rival got the server ID in try %d", r.tries.Load())
 	}
 	t.Logf("%d tries to get the server ID", r.tries.Load())
 }
 
-// TestUpgradeServerID: the ID node goes from process to process without a
-// moment in which somebody else could have it.
+// TestUpgradeServerID: the ID's node passes from process to process without a
+// moment in which somebody else could get it.
 func TestUpgradeServerID(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -80,18 +80,18 @@ func TestUpgradeServerID(t *testing.T) {
 		t.Helper()
 		n, ok := admin.Get(node)
 		if !ok {
-			t.Fatal("there is no node of the server ID")
+			t.Fatal("the server ID has no node")
 		}
 		return n.Owner
 	}
 	owner := holder()
 
-	// Refused or undone, nothing happens to the node.
+	// Upgrades that are refused or undone do not affect the node.
 	p.InstallOther("exit")
 	p.WantNoUpgrade("exit status 3")
 	p.Install(daemontest.Build(t, "one"))
 	if now := holder(); now != owner {
-		t.Errorf("the node belongs to %x, before to %x", now, owner)
+		t.Errorf("the node belongs to session %x, want %x as before", now, owner)
 	}
 	for range 5 {
 		p.GoodUpgrade()
@@ -102,7 +102,8 @@ func TestUpgradeServerID(t *testing.T) {
 			t.Errorf("server IDs %q, want %s", names, id)
 		}
 	}
-	// Two upgrades so fast that the first new process may not have had it yet.
+	// There are two upgrades so quickly that the first new process may not have
+	// claimed the node yet.
 	for range 3 {
 		p.GoodUpgrade()
 		p.GoodUpgrade()
@@ -124,8 +125,9 @@ func hexByte(id string) string {
 	return "00"[len(text):] + text
 }
 
-// TestUpgradeWithoutZooKeeper: sessions relay while ZooKeeper is away, those
-// that wait for it go on waiting, and changes made meanwhile are followed.
+// TestUpgradeWithoutZooKeeper: while ZooKeeper is unreachable, sessions relay,
+// those that wait for it go on waiting, and changes made meanwhile take effect
+// afterwards.
 func TestUpgradeWithoutZooKeeper(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -138,15 +140,15 @@ func TestUpgradeWithoutZooKeeper(t *testing.T) {
 	admin.Put(coins+"bob", "bcc")
 	admin.Put(coins+"carol", "btc")
 
-	// Before ZooKeeper was ever there: requests wait for the server ID.
+	// ZooKeeper has never been reachable, so requests wait for the server ID.
 	proxy.Cut()
 	p := daemontest.Start(t, c, nil)
 	early := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.early", Rate: 20})
 	pipelined := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.early", Rate: 20, Pipelined: true, Configure: 0x1fffe000})
-	time.Sleep(50 * time.Millisecond) // no answer tells that they wait
+	time.Sleep(50 * time.Millisecond) // nothing shows that they wait
 	n := p.Logged()
 	p.GoodUpgrade()
-	p.WaitLogFrom(n, `upgraded .* handshaking=[12] `) // one may not be accepted yet
+	p.WaitLogFrom(n, `upgraded .* handshaking=[12] `) // one connection may not be accepted yet
 	proxy.Restore()
 	testkit.WantMining(t, []*stratumtest.Miner{early}, "btc")
 	testkit.WantMining(t, []*stratumtest.Miner{pipelined}, "bcc")
@@ -184,8 +186,8 @@ func TestUpgradeWithoutZooKeeper(t *testing.T) {
 	testkit.CheckPool(t, bcc)
 }
 
-// A fixed server ID's node goes from process to process as an automatic one's
-// does, also when the configuration goes from one to the other.
+// The node of a configured server ID passes from process to process as an automatic
+// one's does, also when the configuration changes from one to the other.
 func TestUpgradeFixedServerID(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -217,16 +219,16 @@ func TestUpgradeFixedServerID(t *testing.T) {
 	rival.stop(t)
 	for _, id := range p.LogLines(serverIDLine) {
 		if id != "9" {
-			t.Errorf("server ID %s", id)
+			t.Errorf("unexpected server ID %s", id)
 		}
 	}
 	if lines := p.LogLines(`(held by somebody else|without being claimed|taken by somebody else)`); len(lines) > 0 {
-		t.Errorf("logged: %q", lines)
+		t.Errorf("unexpected log lines: %q", lines)
 	}
 }
 
-// Two switchers with one ServerID: the second serves, and log, metric and page
-// tell of it.
+// Two switchers have the same ServerID. The second serves, and its log, metric and
+// page report the conflict.
 func TestServerIDTakenIsShown(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -243,7 +245,7 @@ func TestServerIDTakenIsShown(t *testing.T) {
 	second.WaitLog(`^E.* server ID 9 is held by somebody else, host ".*" listening at "127.0.0.1:0", session 0x\w+: `)
 	taken := daemontest.Figure(t, daemontest.DebugText(t, c.HTTPDebugListenAddr, "/metrics"), `(?m)^stratum_switcher_server_id_taken (\S+)`)
 	if taken != 1 {
-		t.Errorf("stratum_switcher_server_id_taken is %v", taken)
+		t.Errorf("stratum_switcher_server_id_taken is %v, want 1", taken)
 	}
 	testkit.Eventually(t, "an event", func() bool {
 		return strings.Contains(daemontest.DebugText(t, c.HTTPDebugListenAddr, "/api/events"), "server ID is held by somebody else")

@@ -18,15 +18,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-var zkFaultSeconds = flag.Int("zk-fault-seconds", 8, "how long something else than ZooKeeper answers at its port, and nodes cannot be read")
+var zkFaultSeconds = flag.Int("zk-fault-seconds", 8, "how many seconds something other than ZooKeeper answers at its port, and nodes cannot be read")
 
-// zkFaults has what TestZKFaults does, and to whom.
+// zkFaults is what TestZKFaults needs to cause faults.
 type zkFaults struct {
 	t       *testing.T
 	p       *daemontest.Daemon
 	proxy   *zktest.Proxy
 	admin   *zktest.Admin
-	dir     string // of coins
+	dir     string // directory of the coins' nodes
 	fleets  map[string]*stratumtest.Fleet
 	control *zkControl
 	coins   map[string]string
@@ -34,16 +34,16 @@ type zkFaults struct {
 }
 
 // zkControl is a daemon with the same load and coin changes as the one under
-// faults, straight at ZooKeeper and with nodes of its own.
+// faults. It is connected directly to ZooKeeper and has nodes of its own.
 type zkControl struct {
-	dir    string // of coins
+	dir    string // directory of the coins' nodes
 	fleets map[string]*stratumtest.Fleet
 }
 
-// zkFaultKinds are faults by name. What is returned mends them.
+// zkFaultKinds are faults by name. The returned function ends the fault.
 var zkFaultKinds = []struct {
 	name  string
-	later bool // not in the first round, which is all that there is time for in short runs
+	later bool // not in the first round; short runs have no time for others
 	begin func(*zkFaults) (end func())
 }{
 	{"none", true, func(*zkFaults) func() { return func() {} }},
@@ -65,7 +65,7 @@ var zkFaultKinds = []struct {
 	}},
 }
 
-// posing is over when the daemon has met what answers, at the earliest.
+// posing ends, at the earliest, when the daemon has met what answers.
 func posing(answer func(net.Conn)) func(*zkFaults) func() {
 	return func(f *zkFaults) func() {
 		met := make(chan struct{}, 1)
@@ -81,7 +81,7 @@ func posing(answer func(net.Conn)) func(*zkFaults) func() {
 			select {
 			case <-met:
 			case <-time.After(testkit.Wait):
-				f.t.Fatal("the daemon does not leave what answers in ZooKeeper's place")
+				f.t.Fatal("the daemon does not disconnect from what answers in ZooKeeper's place")
 			}
 			f.proxy.Pose(nil)
 		}
@@ -95,9 +95,9 @@ func saysAtOnce(text string) func(net.Conn) {
 	}
 }
 
-// Something else answers at ZooKeeper's port, and nodes cannot be read for a
-// while, as miners mine and coins change. No miner is lost and no share waits for
-// it, coins are followed when it is over, and memory stays as it was.
+// Something else answers at ZooKeeper's port, and nodes cannot be read for a while,
+// while miners mine and coins change. No miner is lost and no share is delayed by
+// it, coins are correct when it is over, and memory stays as it was.
 func TestZKFaults(t *testing.T) {
 	t.Parallel()
 	seed := *daemontest.Seed
@@ -132,7 +132,7 @@ func TestZKFaults(t *testing.T) {
 	f.p, f.dir, f.fleets = p, c.ZKSwitcherWatchDir, fleets
 	_, controlConfig, controlFleets := start(server.Addr(), 10)
 	f.control = &zkControl{controlConfig.ZKSwitcherWatchDir, controlFleets}
-	// What only grows once has to have grown.
+	// One round of everything, so that what grows only once has grown.
 	f.run(0, 200*time.Millisecond)
 	f.run(7, 200*time.Millisecond)
 	quiet := func() daemontest.Usage {
@@ -154,12 +154,12 @@ func TestZKFaults(t *testing.T) {
 	for rounds := 0; time.Now().Before(end) || rounds == 0; rounds++ {
 		for _, kind := range f.rng.Perm(len(zkFaultKinds)) {
 			if rounds > 0 && time.Now().After(end) {
-				break // each had its turn
+				break // each fault has had its turn
 			}
 			if rounds == 0 && zkFaultKinds[kind].later {
 				continue
 			}
-			// Now and then until the session is expired.
+			// Sometimes the fault lasts until the session has expired.
 			lasts := time.Duration(f.rng.Int64N(int64(500 * time.Millisecond)))
 			if rounds > 0 && f.rng.IntN(4) == 0 {
 				lasts += 4 * time.Second
@@ -174,7 +174,7 @@ func TestZKFaults(t *testing.T) {
 		f.p.WaitLogFrom(logged, `http addr=`)
 		did["upgrade"]++
 		f.run(0, 0)    // shares that waited for the upgrade have been answered
-		shares.begin() // its pause is not the faults'
+		shares.begin() // the upgrade's pause is not caused by the faults
 	}
 	for _, fleets := range []map[string]*stratumtest.Fleet{f.fleets, f.control.fleets} {
 		for _, fleet := range fleets {
@@ -186,20 +186,21 @@ func TestZKFaults(t *testing.T) {
 	t.Logf("before: %v; after: %v; at most %d KB", before, after, peak)
 	shares.check()
 	if after.Descriptors > before.Descriptors+2 || after.Goroutines > before.Goroutines+3 {
-		t.Errorf("before: %v; after: %v", before, after)
+		t.Errorf("before: %v; after: %v; want about the same", before, after)
 	}
 	if peak > before.Private+(150<<10) {
-		t.Errorf("memory: before %v, at most %d KB", before, peak)
+		t.Errorf("memory grew too much: before %v, at most %d KB", before, peak)
 	}
-	// Each process has a line when it meets the first of them, and one a minute.
+	// Each process logs a line when it first meets something else at the port, and
+	// one a minute.
 	lines := f.p.LogLines(`zookeeper: \S+ ((?:is not a ZooKeeper|accepts connections and|closes connections|gave an answer).*)`)
 	if most := 3 + int(time.Since(began)/zkComplaintEvery) + did["upgrade"]; len(lines) == 0 || len(lines) > most {
-		t.Errorf("%d lines of what answers at ZooKeeper's port, want 1 to %d: %q", len(lines), most, lines)
+		t.Errorf("%d lines about what answers at ZooKeeper's port, want 1 to %d: %q", len(lines), most, lines)
 	}
 }
 
-// run has a fault for some time while a coin changes, and waits until all mine
-// where they should. At the control daemon the coin changes at the same time.
+// run lets a fault last for some time while a coin changes, and waits until all
+// mine where they should. At the control daemon the coin changes at the same time.
 func (f *zkFaults) run(kind int, lasts time.Duration) {
 	f.t.Helper()
 	fault := zkFaultKinds[kind]
@@ -215,7 +216,7 @@ func (f *zkFaults) run(kind int, lasts time.Duration) {
 	f.mining("no fault, at the control daemon", f.control.fleets)
 }
 
-// mining wants fleets to mine where their coins are.
+// mining waits until the fleets mine where their coins are.
 func (f *zkFaults) mining(after string, fleets map[string]*stratumtest.Fleet) {
 	f.t.Helper()
 	for account, fleet := range fleets {

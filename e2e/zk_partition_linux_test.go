@@ -12,9 +12,9 @@ import (
 )
 
 // The network between the daemon and all servers of a ZooKeeper ensemble drops
-// every packet, for a moment or until the session is expired. Miners mine on,
-// new ones get in, and the coin that was changed meanwhile is followed when the
-// network is back. The server ID stays.
+// every packet, for a moment or until the session has expired. Miners continue to
+// mine, new ones are served, and a coin that was changed meanwhile takes effect
+// when the network is back. The server ID stays the same.
 func TestPartitionFromZooKeeper(t *testing.T) {
 	t.Parallel()
 	ensemble, err := zktest.StartEnsemble(3)
@@ -22,7 +22,7 @@ func TestPartitionFromZooKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ensemble.Close() })
-	// Not in parallel with each other: the ensemble would be gone.
+	// These are not parallel, because the ensemble ends with this function.
 	t.Run("for a moment", func(t *testing.T) { partition(t, ensemble, false) })
 	t.Run("session expired", func(t *testing.T) { partition(t, ensemble, true) })
 }
@@ -37,7 +37,8 @@ func partition(t *testing.T, ensemble *zktest.Ensemble, expire bool) {
 	c.ZKSessionTimeoutSeconds = timeout
 	c.StratumServerMap["btc"] = daemontest.PoolConfig{URL: btc.addr, UserSuffix: "btc"}
 	c.StratumServerMap["bcc"] = daemontest.PoolConfig{URL: bcc.addr, UserSuffix: "bcc"}
-	// The servers are at home; in the far namespace their proxies listen.
+	// The servers are in the test's own namespace, and their proxies listen in the
+	// far one.
 	c.ZKBroker = nil
 	for _, addr := range ensemble.Addrs() {
 		var proxy *zktest.Proxy
@@ -76,11 +77,11 @@ func partition(t *testing.T, ensemble *zktest.Ensemble, expire bool) {
 		daemontest.IP(t, "-n", far, "route", "del", "blackhole", daemontest.SwitcherIP)
 		back := time.Now()
 		allAt(t, miners, to)
-		t.Logf("all %d miners mine where the coin says %v after the network came back", len(miners), time.Since(back).Round(10*time.Millisecond))
+		t.Logf("all %d miners mined where the coin says %v after the network was back", len(miners), time.Since(back).Round(10*time.Millisecond))
 		admin.Await("the server ID is held", holds)
 	}
 	if ids := p.LogLines(serverIDLine); len(ids) != 1 {
-		t.Errorf("server IDs %v", ids)
+		t.Errorf("got server IDs %v, want one, as before", ids)
 	}
 	checkKept(t, miners)
 	for _, m := range miners {

@@ -15,8 +15,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// switcherOfTen is one of the processes that claim their server IDs at once,
-// with a miner.
+// switcherOfTen is one of the processes that claim their server IDs at the same
+// time. It has a miner.
 type switcherOfTen struct {
 	*daemontest.Daemon
 	id    string
@@ -33,10 +33,10 @@ func (s *switcherOfTen) claimed(t *testing.T) {
 	s.miner = testkit.StartMiner(t, stratumtest.MinerOptions{Addr: s.Addr, Worker: "alice.w", Rate: 5})
 }
 
-// Ten processes started at once get ten IDs. What a killed one held is free
-// after the session timeout; started again it gets an ID that nobody has, and
-// nobody else notices. With ten IDs left all want the same ones, and the killed
-// one has to wait for its own.
+// Ten processes that are started at the same time get ten IDs. The ID of a killed
+// one is free after the session timeout. When that process is started again it gets
+// an ID that nobody has, and nobody else notices. If only ten IDs are left, all
+// want the same ones, and the killed process has to wait for its own.
 func TestTenProcessesServerIDs(t *testing.T) {
 	t.Parallel()
 	for name, taken := range map[string]int{"all free": 0, "ten left": zkMaxServerID - 10} {
@@ -62,13 +62,14 @@ func tenProcesses(t *testing.T, server *zktest.Server, taken int) {
 	for i := range taken {
 		admin.Put(c.ZKServerIDAssignDir+strconv.Itoa(10+i), "somebody else's")
 	}
-	// held are the nodes of IDs that are not somebody else's from the beginning.
+	// held returns the nodes of IDs except those that others had from the
+	// beginning.
 	held := func() []string {
 		names := admin.Children(c.ZKServerIDAssignDir)
 		return slices.DeleteFunc(names, func(name string) bool {
 			n, err := strconv.Atoi(name)
 			if err != nil {
-				t.Fatalf("node %q among the server IDs", name)
+				t.Fatalf("there is a node %q among the server IDs", name)
 			}
 			return n >= 10 && n < 10+taken
 		})
@@ -93,7 +94,7 @@ func tenProcesses(t *testing.T, server *zktest.Server, taken int) {
 		testkit.WantAccepted(t, s.miner, 1)
 	}
 	if n := len(held()); n != 10 {
-		t.Errorf("%d nodes of server IDs for ten processes: %v", n, held())
+		t.Errorf("there are %d nodes of server IDs for ten processes: %v", n, held())
 	}
 
 	killed := all[3]
@@ -106,23 +107,23 @@ func tenProcesses(t *testing.T, server *zktest.Server, taken int) {
 		again.claimed(t)
 	}
 	if taken == 0 {
-		startAgain() // its former node is still there: for others it is in use
+		startAgain() // its former node still exists, so that ID is in use
 		if i, clash := of[again.id]; clash && i != 3 {
-			t.Errorf("started again within the session timeout it got server ID %s of process %d", again.id, i)
+			t.Errorf("when it was started again within the session timeout, it got server ID %s of process %d", again.id, i)
 		}
 		admin.Await("the killed process's node is gone", func() bool { return !slices.Contains(held(), killed.id) })
 		t.Logf("the killed process's node was gone after %v, the session timeout is %v", time.Since(at).Round(10*time.Millisecond), timeout)
 	} else {
-		startAgain() // waits: there is none but its own
+		startAgain() // it has to wait, because there is no other ID
 		t.Logf("the killed process had its server ID again after %v, the session timeout is %v", time.Since(at).Round(10*time.Millisecond), timeout)
 		if again.id != killed.id {
-			t.Errorf("it got server ID %s, only %s was free", again.id, killed.id)
+			t.Errorf("it got server ID %s, but only %s was free", again.id, killed.id)
 		}
 	}
-	// The last sign of life was at most a third of the timeout old, and the
-	// machine may be slow.
+	// The last sign of life was at most a third of the timeout old, and the machine
+	// may be slow.
 	if gone := time.Since(at); gone < timeout/4 {
-		t.Errorf("the node of a killed process was gone after %v", gone)
+		t.Errorf("the node of a killed process was gone after %v, which is not the session timeout", gone)
 	}
 	all[3] = again
 
@@ -131,10 +132,10 @@ func tenProcesses(t *testing.T, server *zktest.Server, taken int) {
 		want = append(want, s.id)
 		testkit.WantAccepted(t, s.miner, 2)
 		if en := s.miner.Extranonce1(); en[:2] != hexByte(s.id) {
-			t.Errorf("process %d: extranonce %s with server ID %s", i, en, s.id)
+			t.Errorf("process %d: the miner has extranonce %s with server ID %s", i, en, s.id)
 		}
 		if ids := s.LogLines(serverIDLine); len(ids) != 1 {
-			t.Errorf("process %d has had the server IDs %v", i, ids)
+			t.Errorf("process %d has had the server IDs %v, want one", i, ids)
 		}
 		testkit.CheckMiner(t, s.miner)
 	}
@@ -142,7 +143,7 @@ func tenProcesses(t *testing.T, server *zktest.Server, taken int) {
 	slices.Sort(want)
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
-		t.Errorf("nodes of server IDs %v, the processes have %v", got, want)
+		t.Errorf("the nodes are of server IDs %v, but the processes have %v", got, want)
 	}
 	testkit.CheckPool(t, pool)
 }
