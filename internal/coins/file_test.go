@@ -54,7 +54,7 @@ func TestCoinFileChanges(t *testing.T) {
 	wantLookup(t, f, "alice", "btc")
 	wantLookup(t, f, "bob", "bcc")
 	wantLookup(t, f, "carol", "btc")
-	wantLookup(t, f, "a/b", "btc") // no path in ZooKeeper, so no harm
+	wantLookup(t, f, "a/b", "btc") // it is not a path in ZooKeeper, so it does no harm
 	f.Release("a/b")
 	wantLookupError(t, f, "", ErrBadSubAccount)
 	wantLookupError(t, f, strings.Repeat("a", MaxName+1), ErrBadSubAccount)
@@ -62,14 +62,15 @@ func TestCoinFileChanges(t *testing.T) {
 	testkit.WriteFile(t, path, `{"alice": "bcc", "bob": "bcc", "*": "btc"}`)
 	sink.wantCoin(t, "alice", "bcc")
 
-	// By rename, as editors do.
+	// Editors replace files by rename.
 	testkit.WriteFile(t, path+".new", `{"alice": "bcc", "bob": "bcc", "*": "bcc"}`)
 	if err := os.Rename(path+".new", path); err != nil {
 		t.Fatal(err)
 	}
 	sink.wantCoin(t, "carol", "bcc")
 
-	// An account named no more goes to "*", and to nothing without one.
+	// An account that is no longer named gets the coin of "*", or none if there is
+	// no "*".
 	testkit.WriteFile(t, path, `{"bob": "bcc", "*": "btc", "carol": "bcc"}`)
 	sink.wantCoin(t, "alice", "btc")
 	testkit.WriteFile(t, path, `{"bob": "bcc", "carol": "bcc"}`)
@@ -81,7 +82,8 @@ func TestCoinFileChanges(t *testing.T) {
 }
 
 func TestCoinFileSwappedLinks(t *testing.T) {
-	// As in a Kubernetes volume: coins.json -> ..data/coins.json, ..data -> ..1
+	// The links are those of a Kubernetes volume: coins.json -> ..data/coins.json,
+	// ..data -> ..1
 	dir := t.TempDir()
 	for version, coin := range map[string]string{"..1": "btc", "..2": "bcc"} {
 		if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
@@ -107,7 +109,7 @@ func TestCoinFileSwappedLinks(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "..1")); err != nil {
 		t.Fatal(err)
 	}
-	// Written where the link leads.
+	// This writes to the file where the link leads.
 	testkit.WriteFile(t, filepath.Join(dir, "..2", "coins.json"), `{"alice": "btc"}`)
 	sink.wantCoin(t, "alice", "btc")
 }
@@ -144,7 +146,7 @@ func TestCoinFileErrors(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "coins.json")
 	if _, err := NewFile(path, 1, FileRules{}); err == nil || !strings.Contains(err.Error(), "coin file: open ") {
-		t.Errorf("missing: %v", err)
+		t.Errorf("a missing file: got error %v", err)
 	}
 	for _, c := range []struct{ content, want string }{
 		{``, `:1:1: the file is empty`},
@@ -169,7 +171,7 @@ func TestCoinFileErrors(t *testing.T) {
 		f, err := NewFile(path, 1, FileRules{})
 		if err == nil {
 			f.Close()
-			t.Errorf("%s: accepted", c.content)
+			t.Errorf("%s: accepted, want an error", c.content)
 			continue
 		}
 		if want := "coin file " + path + c.want; !strings.HasPrefix(err.Error(), want) {
@@ -227,7 +229,7 @@ func FuzzCoinFile(f *testing.F) {
 		if e, ok := errors.AsType[*strictjson.Error](err); ok {
 			lines := bytes.Split(content, []byte("\n"))
 			if e.Line < 1 || e.Line > len(lines) || e.Column < 1 || e.Column > len(lines[e.Line-1])+1 {
-				t.Fatalf("line %d, column %d of %q", e.Line, e.Column, content)
+				t.Fatalf("the error is at line %d, column %d, which %q does not have", e.Line, e.Column, content)
 			}
 		}
 		if err != nil {
@@ -235,15 +237,15 @@ func FuzzCoinFile(f *testing.F) {
 		}
 		for account, coin := range coins {
 			if account != anySubAccount && rules.neverMatches(account) != "" || coin == "" {
-				t.Fatalf("%q: %q", account, coin)
+				t.Fatalf("unusable entry: sub-account %q, coin %q", account, coin)
 			}
 		}
 		if text := strings.Join(warnings, "\n"); len(text) > 10000 || len(warnings) > 2*maxFileWarnings+3 {
-			t.Fatalf("%d warnings, %d bytes", len(warnings), len(text))
+			t.Fatalf("%d warnings of %d bytes are too many", len(warnings), len(text))
 		}
 		for _, warning := range warnings {
 			if strings.ContainsFunc(warning, unicode.IsControl) {
-				t.Fatalf("control character in %q", warning)
+				t.Fatalf("the warning has a control character: %q", warning)
 			}
 		}
 	})

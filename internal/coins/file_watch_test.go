@@ -17,13 +17,13 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// The folder is replaced by another one or by a link to another one. The file there is
-// read, and its changes are followed.
+// The folder is replaced by another one, or by a link to another one. The file
+// there is read, and its changes take effect.
 func TestCoinFileFolderReplaced(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		make func(dir, cur string) error // cur is where the file is read
-		swap func(dir, cur string) error // "new" takes its place
+		make func(dir, cur string) error // makes cur, the folder in which the file is read
+		swap func(dir, cur string) error // puts "new" in its place
 	}{
 		{"link swapped", func(dir, cur string) error {
 			return errors.Join(os.Mkdir(filepath.Join(dir, "old"), 0o700), os.Symlink("old", cur))
@@ -64,8 +64,9 @@ func TestCoinFileFolderReplaced(t *testing.T) {
 			testkit.WriteFile(t, filepath.Join(dir, "new", "coins.json"), `{"alice": "bcc"}`)
 			testkit.Must(t, c.swap(dir, cur))
 			sink.wantCoin(t, "alice", "bcc")
-			// The watch has followed: changes are seen at once, not by a look, except
-			// the first, which may come before the watch has.
+			// The watch is on the new folder: changes are seen at once and not only
+			// by a periodic check, except the first, which may come before the
+			// watch.
 			var began time.Time
 			for i := range 4 {
 				coin := fmt.Sprintf("coin%d", i)
@@ -77,14 +78,14 @@ func TestCoinFileFolderReplaced(t *testing.T) {
 				}
 			}
 			if took := time.Since(began); took > fileLookEvery {
-				t.Errorf("three changes took %v", took)
+				t.Errorf("three changes took %v, so they were found by periodic checks", took)
 			}
 			sink.wantQuiet(t)
 		})
 	}
 }
 
-// newIdleCoinFile is a source that has not been started.
+// newIdleCoinFile returns a source that has not been started.
 func newIdleCoinFile(t *testing.T, content string) (f *File, path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "coins.json")
@@ -108,14 +109,14 @@ func TestCoinFileWithoutEvents(t *testing.T) {
 	wantLookup(t, f, "alice", "btc")
 	testkit.WriteFile(t, path, `{"alice": "bcc"}`)
 	sink.wantCoin(t, "alice", "bcc")
-	// Of the same size, at the same time by a coarse clock.
+	// This file has the same size, and by a coarse clock the same time.
 	info, err := os.Stat(path)
 	testkit.Must(t, err)
 	testkit.WriteFile(t, path, `{"alice": "bsv"}`)
 	testkit.Must(t, os.Chtimes(path, time.Time{}, info.ModTime()))
 	sink.wantCoin(t, "alice", "bsv")
 	if n := asked.Load(); n != 1 {
-		t.Errorf("%d watchers asked for, want one in a while", n)
+		t.Errorf("%d watchers were asked for, want only one now and then", n)
 	}
 }
 
@@ -138,14 +139,14 @@ func TestCoinFileWatcherFails(t *testing.T) {
 	sink.wantCoin(t, "alice", "bcc")
 	select {
 	case failures <- errors.New("bad file descriptor"):
-		t.Error("a second error is taken")
+		t.Error("a second error is read from a watcher that should be closed")
 	default:
 	}
 }
 
-// hangingReads simulates a file system whose server is away.
+// hangingReads simulates a file system whose server does not answer.
 type hangingReads struct {
-	hang   chan struct{} // closed: it answers
+	hang   chan struct{} // closed when it answers
 	inside atomic.Int32
 	most   atomic.Int32
 }
@@ -188,15 +189,15 @@ func TestCoinFileHangs(t *testing.T) {
 	f.watch.ended.Wait()
 }
 
-// After an upgrade the coins of before are used if the file cannot be read. Miners of
-// accounts that had no coin wait for the file.
+// If the file cannot be read after an upgrade, the previous coins are used. Miners
+// of accounts that had no coin wait for the file.
 func TestCoinFileResumed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coins.json")
 	resume := func(h *hangingReads) (*File, *coinRecorder) {
 		began := time.Now()
 		f := ResumeFile(path, 7, FileRules{}, map[string]string{"alice": "btc", "bob": "btc"})
 		if took := time.Since(began); took > time.Second/2 {
-			t.Errorf("miners wait %v for the file", took)
+			t.Errorf("miners waited %v for the file, want no wait", took)
 		}
 		if h != nil {
 			f.watch.read = h.read
@@ -205,7 +206,7 @@ func TestCoinFileResumed(t *testing.T) {
 		f.Start(sink)
 		t.Cleanup(f.Close)
 		if id := sink.wantID(t); id != 7 {
-			t.Errorf("server ID %d", id)
+			t.Errorf("got server ID %d, want 7", id)
 		}
 		return f, sink
 	}
@@ -217,7 +218,7 @@ func TestCoinFileResumed(t *testing.T) {
 		_, replies := askCoin(f, "new")
 		gone, goneReplies := askCoin(f, "gone")
 		f.Cancel(gone)
-		wantLookup(t, f, "bob", "btc") // asked for later, so new's turn was before
+		wantLookup(t, f, "bob", "btc") // bob is asked for after new, so new's turn has passed
 		select {
 		case r := <-replies:
 			t.Errorf("answered too early: %v", r)
@@ -251,7 +252,7 @@ func TestCoinFileResumed(t *testing.T) {
 	})
 }
 
-// Some of the entries that have no effect are named, and the other entries are used.
+// Some of the entries without effect are named, and the other entries are used.
 func TestCoinFileWarnings(t *testing.T) {
 	known := testRules("btc", "bcc")
 	lower := known
@@ -265,7 +266,7 @@ func TestCoinFileWarnings(t *testing.T) {
 		name, content string
 		rules         FileRules
 		entries       int
-		warnings      []string // how they begin
+		warnings      []string // how the warnings begin
 	}{
 		{"all well", "\ufeff{\r\n\t\"alice\": \"btc \", \"a/b_c:d|e^f-9\": \"bcc\", \"*\": \"btc\"\r\n}\r\n", known, 3, nil},
 		{"characters", `{"me@example": "btc", "al ice": "btc", "é": "btc", "bob": "bcc"}`, known, 1, []string{
@@ -308,7 +309,8 @@ func TestCoinFileWarnings(t *testing.T) {
 	}
 }
 
-// The same problem is logged once, and a tool that goes mad does not fill the log.
+// The same problem is logged once, and a tool that writes bad files again and again
+// does not fill the log.
 func TestCoinFileProblemsAreBounded(t *testing.T) {
 	f, _ := newIdleCoinFile(t, `{"alice": "btc"}`)
 	logged := 0
@@ -319,6 +321,6 @@ func TestCoinFileProblemsAreBounded(t *testing.T) {
 		}
 	}
 	if logged != 2*maxFileProblems {
-		t.Errorf("logged for %d of 1000 readings", logged)
+		t.Errorf("%d of 1000 readings were logged", logged)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// testLimit is how long tests wait for what should happen soon.
+// testLimit is how long tests wait for something that should happen soon.
 const testLimit = 15 * time.Second
 
 // awaitTrue polls until the condition holds.
@@ -74,7 +74,7 @@ type coinReply struct {
 	err           error
 }
 
-// askCoin looks an account up. The answer comes through the channel.
+// askCoin looks up an account. The answer comes through the channel.
 func askCoin(s Source, account string) (*Query, <-chan coinReply) {
 	replies := make(chan coinReply, 2)
 	q := &Query{Account: account, SessionID: 0x01000080, Worker: account + ".rig1"}

@@ -17,8 +17,9 @@ import (
 // logDir holds the log of the tests.
 var logDir string
 
-// TestMain keeps a copy of the log in files. With "go test -json" package testing
-// replaces os.Stderr after TestMain has begun, so nothing can be put in its place here.
+// TestMain keeps a copy of the log in files. With "go test -json", package testing
+// replaces os.Stderr after TestMain has begun, so os.Stderr cannot be redirected
+// here.
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "coins-log-")
 	if err == nil {

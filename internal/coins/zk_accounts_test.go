@@ -80,19 +80,19 @@ func TestZKUnknownNamesLeaveNothing(t *testing.T) {
 		wantLookupError(t, s, "nobody"+strconv.Itoa(i), ErrUnknownSubAccount)
 	}
 	if after := s.Status().Watches; after != before {
-		t.Errorf("%d watches, %d before", after, before)
+		t.Errorf("the source has %d watches, want %d as before", after, before)
 	}
 	watched, err := server.FourLetters("wchp")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(watched, "nobody") || !strings.Contains(watched, "alice") {
-		t.Errorf("the broker's watches: %s", watched)
+		t.Errorf("the broker still has watches: %s", watched)
 	}
 	done := make(chan int)
 	s.mail.post(func() { done <- len(s.accounts) + len(s.place) })
 	if n := <-done; n != 1 {
-		t.Errorf("%d accounts are kept, want 1", n)
+		t.Errorf("%d accounts are stored, want 1", n)
 	}
 }
 
@@ -112,7 +112,7 @@ func TestZKOneWatchForManyQueries(t *testing.T) {
 	for _, r := range replies {
 		wantCoinReply(t, r, coinReply{"alice", "btc", nil})
 	}
-	if n := s.Status().Watches; n != 2 { // and the server ID
+	if n := s.Status().Watches; n != 2 { // the other one is for the server ID
 		t.Errorf("%d watches, want 2", n)
 	}
 	admin.Put(opts.CoinDir+"/alice", "bcc")
@@ -139,7 +139,7 @@ func TestZKHostileNames(t *testing.T) {
 	for _, name := range names {
 		wantLookupError(t, s, name, ErrBadSubAccount)
 	}
-	// An index entry that leads elsewhere is no entry.
+	// An index entry that leads to another directory is ignored.
 	wantLookupError(t, s, "mapped", ErrRegistrationTimeout)
 	admin.Await("request nodes gone", func() bool { return len(admin.Children(opts.AutoRegDir)) == 0 })
 	if got := admin.Children(opts.CoinDir); len(got) != 1 {
@@ -148,7 +148,7 @@ func TestZKHostileNames(t *testing.T) {
 	if got := admin.Children(root); len(got) != 5 {
 		t.Errorf("root: %v", got)
 	}
-	// What looks odd but is a proper name does no harm.
+	// Names that look odd but are valid do no harm.
 	for _, name := range []string{"...", "a..b", "*", "$(x)", "ünï", strings.Repeat("a", MaxName)} {
 		wantLookupError(t, s, name, ErrRegistrationTimeout)
 	}
@@ -167,13 +167,13 @@ func TestZKBrokerAwayAtStart(t *testing.T) {
 	gone, goneReplies := askCoin(s, "bob")
 	s.Cancel(gone)
 	if s.Status().Connected || !s.Status().LastContact.IsZero() {
-		t.Errorf("status %+v", s.Status())
+		t.Errorf("unexpected status %+v", s.Status())
 	}
 	proxy.Restore()
 	wantCoinReply(t, replies, coinReply{"alice", "btc", nil})
 	sink.wantID(t)
 	if !s.Status().Connected || s.Status().LastContact.IsZero() {
-		t.Errorf("status %+v", s.Status())
+		t.Errorf("unexpected status %+v", s.Status())
 	}
 	if len(goneReplies) != 0 {
 		t.Error("a cancelled query was answered")
@@ -200,11 +200,11 @@ func TestZKServerRestart(t *testing.T) {
 
 	proxy.Cut()
 	awaitTrue(t, "cut seen", func() bool { return !s.Status().Connected })
-	// All are changed while it cannot be seen.
+	// All coins are changed while the source cannot see it.
 	for i := range accounts {
 		admin.Put(opts.CoinDir+"/"+name(i), "bcc")
 	}
-	wantLookup(t, s, name(0), "btc") // known, though the broker is away
+	wantLookup(t, s, name(0), "btc") // it is known although the broker is unreachable
 	_, fresh := askCoin(s, "unheard")
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
@@ -219,17 +219,17 @@ func TestZKServerRestart(t *testing.T) {
 		case e := <-sink.coins:
 			seen[e.account] = e.coin
 		case <-time.After(testLimit):
-			t.Fatalf("%d of %d changes seen", len(seen), accounts)
+			t.Fatalf("%d of %d changes were seen", len(seen), accounts)
 		}
 	}
 	for i := range accounts {
 		if seen[name(i)] != "bcc" {
-			t.Fatalf("%s: %q", name(i), seen[name(i)])
+			t.Fatalf("%s has coin %q, want the changed one", name(i), seen[name(i)])
 		}
 	}
 	wantCoinReply(t, fresh, coinReply{"unheard", "", ErrUnknownSubAccount})
 
-	// All watches are alive after the reconnect, whoever re-armed them.
+	// All watches work after the reconnect, whoever set them again.
 	for i := range accounts {
 		admin.Put(opts.CoinDir+"/"+name(i), "btc2")
 	}
@@ -239,14 +239,14 @@ func TestZKServerRestart(t *testing.T) {
 		case e := <-sink.coins:
 			again[e.account] = e.coin == "btc2"
 		case <-time.After(testLimit):
-			t.Fatalf("%d of %d changes seen after the restart", len(again), accounts)
+			t.Fatalf("%d of %d changes were seen after the restart", len(again), accounts)
 		}
 	}
 	if len(again) != accounts {
-		t.Errorf("%d accounts changed", len(again))
+		t.Errorf("%d accounts changed, want each once", len(again))
 	}
 	if n := s.Status().Watches; n != accounts+1 {
-		t.Errorf("%d watches, want %d", n, accounts+1)
+		t.Errorf("the source has %d watches, want %d", n, accounts+1)
 	}
 	sink.wantQuiet(t)
 	select {
@@ -290,19 +290,19 @@ func TestZKExpiredSession(t *testing.T) {
 		case e := <-sink.coins:
 			got[e.account] = e.coin
 		case <-time.After(testLimit):
-			t.Fatalf("changes seen: %v", got)
+			t.Fatalf("got changes %v before all had come", got)
 		}
 	}
 	want := map[string]string{"changed": "bcc", "deleted": "", "remade": "bcc"}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Fatalf("changes seen: %v, want %v", got, want)
+		t.Fatalf("got changes %v, want %v", got, want)
 	}
 	admin.Put(opts.CoinDir+"/same", "bcc")
 	sink.wantCoin(t, "same", "bcc")
 	admin.Put(opts.CoinDir+"/deleted", "btc")
 	sink.wantCoin(t, "deleted", "btc")
 
-	// The same ID was claimed again, so nothing had to be reported.
+	// The same ID was claimed again, so there was nothing to report.
 	admin.Await("ID claimed again", func() bool {
 		_, exists := admin.Get(opts.ServerIDDir + fmt.Sprint(id))
 		return exists
@@ -386,7 +386,7 @@ func TestZKCaseIndex(t *testing.T) {
 	done := make(chan int)
 	s.mail.post(func() { done <- len(s.index) + len(s.indexPlace) })
 	if n := <-done; n != 1 {
-		t.Errorf("%d index entries are kept, want 1", n)
+		t.Errorf("%d index entries are stored, want 1", n)
 	}
 	proxy.Restore()
 	awaitTrue(t, "connected", func() bool { return s.Status().Connected })
@@ -394,15 +394,15 @@ func TestZKCaseIndex(t *testing.T) {
 	wantLookupError(t, s, "aLICE", ErrUnknownSubAccount)
 }
 
-// While a connection is silent but not lost, miners of known sub-accounts are answered
-// with what was last read. Others wait.
+// While a connection is silent but not lost, miners of known sub-accounts get what
+// was read last. Others wait.
 func TestZKCaseIndexSilent(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
 	proxy := zktest.StartProxy(t, server.Addr())
 	opts := zkTestOptions(proxy.Addr())
 	opts.CaseIndexDir = strings.TrimSuffix(opts.CoinDir, "coins") + "case/"
-	opts.SessionTimeout = time.Minute // so that it is not given up meanwhile
+	opts.SessionTimeout = time.Minute // so that the connection is not given up meanwhile
 	admin := zktest.NewAdmin(t, server.Addr())
 	admin.Put(opts.CoinDir+"/Alice", "btc")
 	admin.Put(opts.CoinDir+"/Bob", "bcc")
@@ -421,7 +421,7 @@ func TestZKCaseIndexSilent(t *testing.T) {
 	proxy.Freeze()
 	began := time.Now()
 	_, unknown := askCoin(s, "Carol")
-	for range 3 { // those that come while the read hangs too
+	for range 3 { // also those that come while the read hangs
 		wantLookupOf("aLICE", coinReply{"Alice", "btc", nil})
 		wantLookupOf("Bob", coinReply{"Bob", "bcc", nil})
 	}
@@ -432,8 +432,8 @@ func TestZKCaseIndexSilent(t *testing.T) {
 	wantCoinReply(t, unknown, coinReply{"Carol", "bcc", nil})
 }
 
-// hold stops the owner until release is called. The owner closes reached when it has
-// done what was posted before.
+// hold stops the owner until release is called. The owner closes reached when it
+// has done everything that was posted before.
 func (s *ZooKeeper) hold() (reached <-chan struct{}, release func()) {
 	stopped, goOn := make(chan struct{}), make(chan struct{})
 	s.mail.post(func() {
@@ -451,8 +451,8 @@ func TestZKCancelledQueryIsNotAnswered(t *testing.T) {
 	admin.Put(opts.CoinDir+"/alice", "btc")
 	s, _ := startZK(t, opts)
 
-	// The owner is held while a query is cancelled: an answer that is being given
-	// already would be none too late.
+	// The owner is held while a query is cancelled. Otherwise the owner might be
+	// giving the answer already, and that would not be too late.
 	for i := range 200 {
 		_, release := s.hold()
 		q, replies := askCoin(s, "alice")
@@ -464,7 +464,7 @@ func TestZKCancelledQueryIsNotAnswered(t *testing.T) {
 		}
 	}
 
-	// This one waits for its node, which has just been read.
+	// This query waits for its node, which has just been read.
 	admin.Put(opts.CoinDir+"/bob", "btc")
 	_, lookUp := s.hold()
 	q, replies := askCoin(s, "bob")
@@ -493,7 +493,7 @@ func TestZKRelease(t *testing.T) {
 	s, sink := startZK(t, opts)
 	wantLookup(t, s, "alice", "btc")
 	wantLookup(t, s, "alice", "btc")
-	s.Release("alice") // one of two: still of interest
+	s.Release("alice") // one of two, so the account is still of interest
 	admin.Remove(opts.CoinDir + "/alice")
 	sink.wantCoin(t, "alice", "")
 	s.Release("alice")
@@ -501,7 +501,7 @@ func TestZKRelease(t *testing.T) {
 	done := make(chan int)
 	s.mail.post(func() { done <- len(s.accounts) })
 	if n := <-done; n != 0 {
-		t.Errorf("%d accounts are kept", n)
+		t.Errorf("%d accounts are stored, want none", n)
 	}
 	admin.Put(opts.CoinDir+"/alice", "bcc")
 	wantLookup(t, s, "alice", "bcc")

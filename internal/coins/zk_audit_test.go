@@ -25,7 +25,7 @@ func (c *zkConn) heldWatches() (n int) {
 	return n
 }
 
-// ZooKeeper drops a watch without a word if its owner may not read the node when it
+// ZooKeeper silently drops a watch if its owner may not read the node when it
 // changes. The audit finds that change, and a new watch reports the next one.
 func TestZKAuditFindsLostWatches(t *testing.T) {
 	t.Parallel()
@@ -52,8 +52,8 @@ func TestZKAuditFindsLostWatches(t *testing.T) {
 			s, sink := startZK(t, opts)
 			sink.wantID(t)
 			wantLookup(t, s, "alice", "btc")
-			// The audit must not read the node while that is forbidden, because it
-			// would then be read again anyway.
+			// The audit must not read the node while that is forbidden, because the
+			// node would be read again anyway after that.
 			reached, release := s.hold()
 			<-reached
 			admin.Allow(node(opts), zktest.NoRead)
@@ -73,7 +73,7 @@ func TestZKAuditFindsLostWatches(t *testing.T) {
 			admin.Put(node(opts), "bsv")
 			sink.wantCoin(t, "alice", "bsv")
 			if n := s.Status().Missed; n != 1 {
-				t.Errorf("%d changes missed, want 1", n)
+				t.Errorf("%d missed changes are counted, want 1", n)
 			}
 		})
 	}
@@ -102,7 +102,8 @@ func TestZKAuditFindsNewNode(t *testing.T) {
 	sink.wantCoin(t, "alice", "btc")
 }
 
-// The audit reads every node once in AuditEvery, at an even pace, and sets no watches.
+// The audit reads every node once in AuditEvery, evenly spread, and sets no
+// watches.
 func TestZKAuditIsPaced(t *testing.T) {
 	const accounts, every = 600, 2 * time.Second
 	server := zktest.Shared(t)
@@ -139,7 +140,7 @@ func TestZKAuditIsPaced(t *testing.T) {
 	for _, n := range quarters {
 		total += n
 		if n > accounts/4*2 {
-			t.Errorf("reads in quarters of a round: %v", quarters)
+			t.Errorf("the reads are not evenly spread over the quarters of a round: %v", quarters)
 			break
 		}
 	}
@@ -147,14 +148,14 @@ func TestZKAuditIsPaced(t *testing.T) {
 		t.Errorf("%d reads in two rounds of %d: %v", total, accounts, quarters)
 	}
 	if now := s.conn.heldWatches(); now != watches || s.Status().Watches != accounts+1 {
-		t.Errorf("the client holds %d watches, %d before the audit; %d counted", now, watches, s.Status().Watches)
+		t.Errorf("the client holds %d watches, want %d as before the audit; the source counts %d", now, watches, s.Status().Watches)
 	}
 	if n := s.Status().Missed; n != 0 {
-		t.Errorf("%d changes missed", n)
+		t.Errorf("%d missed changes are counted, want none", n)
 	}
 }
 
-// Without the audit nothing is read.
+// If the audit is off, nothing is read.
 func TestZKAuditOff(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -170,7 +171,7 @@ func TestZKAuditOff(t *testing.T) {
 	}
 }
 
-// The audit keeps nothing of sub-accounts that come and go.
+// The audit stores nothing about sub-accounts whose miners have left.
 func TestZKAuditForgets(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -198,8 +199,8 @@ func TestZKAuditForgets(t *testing.T) {
 	})
 }
 
-// A node that cannot be read is read again soon. Miners that wait for it are then
-// answered, and those that mine there are told of the change.
+// A node that cannot be read is tried again soon. Miners that wait for it are then
+// answered, and those that already mine get the change.
 func TestZKUnreadableNodes(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -217,7 +218,7 @@ func TestZKUnreadableNodes(t *testing.T) {
 	wantCoinReply(t, replies, coinReply{"bob", "btc", nil})
 	awaitTrue(t, "readable", func() bool { return s.Status().Unreadable == 0 })
 
-	// The watch of a known one tells of a change, but the node cannot be read.
+	// The watch of a known account reports a change, but the node cannot be read.
 	reached, release := s.hold()
 	<-reached
 	admin.Put(opts.CoinDir+"/alice", "bcc")
@@ -229,7 +230,7 @@ func TestZKUnreadableNodes(t *testing.T) {
 	admin.Put(opts.CoinDir+"/alice", "btc")
 	sink.wantCoin(t, "alice", "btc")
 
-	// Those that nobody asks for any more are forgotten.
+	// Accounts that nobody asks for any more are forgotten.
 	admin.Allow(opts.CoinDir+"/bob", zktest.NoRead)
 	admin.Put(opts.CoinDir+"/carol", "btc")
 	admin.Allow(opts.CoinDir+"/carol", zktest.NoRead)
@@ -239,7 +240,8 @@ func TestZKUnreadableNodes(t *testing.T) {
 	awaitTrue(t, "forgotten", func() bool { return s.Status().Unreadable == 0 })
 }
 
-// The pauses grow, and many such nodes cause one line in the log, and then one a minute.
+// The pauses grow. Many such nodes cause one line in the log, and then one a
+// minute.
 func TestZKUnreadablePauses(t *testing.T) {
 	t.Parallel()
 	s, err := NewZooKeeper(zkTestOptions("127.0.0.1:1"))
@@ -257,20 +259,20 @@ func TestZKUnreadablePauses(t *testing.T) {
 		a.unread = nil
 	}
 	if want := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60}; !reflect.DeepEqual(waits, want) {
-		t.Errorf("pauses of %v seconds, want %v", waits, want)
+		t.Errorf("got pauses of %v seconds, want %v", waits, want)
 	}
 	if lines != 1 || s.unreadNodes.unsaid != 7 {
-		t.Errorf("%d lines, %d left for the next", lines, s.unreadNodes.unsaid)
+		t.Errorf("got %d lines, with %d nodes left for the next one", lines, s.unreadNodes.unsaid)
 	}
 	s.unreadNodes.quiet.Stop()
 	s.unreadNodes.log = func(_ int, args ...any) {
 		if line := fmt.Sprint(args...); !strings.Contains(line, "/alice") || !strings.Contains(line, "and 6 more") {
-			t.Errorf("line %q", line)
+			t.Errorf("unexpected line %q", line)
 		}
 		lines++
 	}
 	s.unreadNodes.write()
 	if s.unreadNodes.quiet.Stop(); lines != 2 {
-		t.Errorf("%d lines, want 2", lines)
+		t.Errorf("got %d lines, want 2", lines)
 	}
 }

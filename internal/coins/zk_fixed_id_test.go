@@ -28,27 +28,28 @@ func TestZKFixedServerIDIsClaimed(t *testing.T) {
 	admin := zktest.NewAdmin(t, server.Addr())
 	s, sink := startZK(t, opts)
 	if id := sink.wantID(t); id != 7 {
-		t.Errorf("got %d", id)
+		t.Errorf("got server ID %d, want 7", id)
 	}
 	admin.Await("claimed", func() bool { _, exists := admin.Get(path); return exists })
 	node, _ := admin.Get(path)
 	if node.Owner == 0 || !strings.Contains(string(node.Value), `"HostName":"host"`) {
-		t.Errorf("node %s of %x", node.Value, node.Owner)
+		t.Errorf("unexpected content %s or owner %x of the node", node.Value, node.Owner)
 	}
 	awaitTrue(t, "known", func() bool {
 		known, owner := s.ServerIDNode()
 		return known == path && owner == node.Owner
 	})
 
-	// After a deletion by mistake the node is claimed again, and nothing is reported.
+	// After the node was deleted by mistake, it is claimed again, and nothing is
+	// reported.
 	admin.Remove(path)
 	admin.Await("claimed again", func() bool { _, exists := admin.Get(path); return exists })
 	if len(sink.ids) != 0 || s.Status().IDTaken {
-		t.Error("the ID changed, or is taken")
+		t.Error("the ID has changed, or counts as taken")
 	}
 	s.Close()
 	if _, exists := admin.Get(path); exists {
-		t.Error("the node is left")
+		t.Error("the node still exists after Close")
 	}
 }
 
@@ -73,12 +74,12 @@ func TestZKFixedServerIDIsNotTaken(t *testing.T) {
 		return <-warned
 	})
 	if len(sink.ids) != 0 {
-		t.Errorf("got ID %d", <-sink.ids)
+		t.Errorf("got ID %d, but all are taken", <-sink.ids)
 	}
 }
 
-// A fixed ID is used even if another process has it. That is reported after a session
-// timeout, until the other process has gone.
+// A fixed ID is used even if another process has it. That is reported after a
+// session timeout, and until the other process has gone.
 func TestZKFixedServerIDHeldByAnother(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -113,19 +114,20 @@ func TestZKFixedServerIDHeldByAnother(t *testing.T) {
 			c.change(&opts)
 			begun := time.Now()
 			s, sink := startZK(t, opts)
-			// It is used at once, and not when the other's session may have ended.
+			// The ID is used at once, and not only when the other's session may
+			// have ended.
 			if id := sink.wantID(t); id != 7 || s.Status().IDTaken || time.Since(begun) > opts.SessionTimeout {
-				t.Errorf("got ID %d after %v, taken: %v", id, time.Since(begun), s.Status().IDTaken)
+				t.Errorf("got ID %d after %v, counted as taken: %v", id, time.Since(begun), s.Status().IDTaken)
 			}
 			awaitTrue(t, "told", func() bool { return s.Status().IDTaken })
 			if took := time.Since(begun); took < opts.SessionTimeout || took > 4*opts.SessionTimeout {
-				t.Errorf("told after %v", took)
+				t.Errorf("the conflict was reported after %v", took)
 			}
 			if now, _ := admin.Get(path); now.Owner != holder.Owner {
-				t.Error("the node was taken away")
+				t.Error("the node was taken from its owner")
 			}
 			if node, _ := s.ServerIDNode(); node != "" {
-				t.Errorf("thought to be ours: %s", node)
+				t.Errorf("the other's node counts as ours: %s", node)
 			}
 			remove()
 			awaitTrue(t, "ours alone", func() bool {
@@ -133,13 +135,13 @@ func TestZKFixedServerIDHeldByAnother(t *testing.T) {
 				return node == path && !s.Status().IDTaken
 			})
 			if len(sink.ids) != 0 {
-				t.Error("the ID changed")
+				t.Error("the ID has changed")
 			}
 		})
 	}
 }
 
-// The node of a process that crashed stays for a while, and nothing is reported.
+// The node of a process that crashed stays for a while, but nothing is reported.
 func TestZKFixedServerIDAfterACrash(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -149,13 +151,13 @@ func TestZKFixedServerIDAfterACrash(t *testing.T) {
 	admin := zktest.NewAdmin(t, server.Addr())
 	startZK(t, opts)
 	admin.Await("held", func() bool { _, exists := admin.Get(path); return exists })
-	proxy.Cut() // its session is not closed, only not heard of any more
+	proxy.Cut() // its session is not closed, but silent
 
 	opts.Brokers = []string{server.Addr()}
 	s, _ := startZK(t, opts)
 	for {
 		if s.Status().IDTaken {
-			t.Fatal("a node left behind is taken for somebody else's")
+			t.Fatal("a node that a crash has left counts as somebody else's")
 		}
 		if node, _ := s.ServerIDNode(); node != "" {
 			break
@@ -163,12 +165,12 @@ func TestZKFixedServerIDAfterACrash(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if node, _ := admin.Get(path); node.Owner != s.conn.sessionID() {
-		t.Errorf("the node belongs to %x", node.Owner)
+		t.Errorf("the node belongs to session %x, not to the new one", node.Owner)
 	}
 }
 
-// Without permission to claim it, a fixed ID is used with one warning, and it is
-// claimed when the permission is given.
+// If there is no permission to claim it, a fixed ID is used with one warning, and
+// it is claimed when the permission is given.
 func TestZKFixedServerIDWithoutRights(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -180,7 +182,7 @@ func TestZKFixedServerIDWithoutRights(t *testing.T) {
 	admin.Allow(dir, zk.PermAll&^zk.PermCreate)
 	s, sink := startZK(t, opts)
 	if id := sink.wantID(t); id != 7 {
-		t.Errorf("got %d", id)
+		t.Errorf("got server ID %d, want 7", id)
 	}
 	wantLookup(t, s, "alice", "btc")
 	awaitTrue(t, "warned", func() bool {
@@ -191,19 +193,19 @@ func TestZKFixedServerIDWithoutRights(t *testing.T) {
 	admin.Allow(dir, zk.PermAll)
 	admin.Await("claimed", func() bool { _, exists := admin.Get(path); return exists })
 	if s.Status().IDTaken {
-		t.Error("taken for somebody else's")
+		t.Error("the ID counts as somebody else's")
 	}
 }
 
-// In an upgrade the node passes to the next process without a moment in which another
-// one could have it.
+// In an upgrade the node passes to the next process without a moment in which
+// another one could get it.
 func TestZKFixedServerIDTakeover(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
 	for _, c := range []struct {
 		name   string
 		before uint8 // ServerID before the upgrade
-		known  bool  // the state tells the node's owner
+		known  bool  // whether the state contains the node's owner
 		after  uint8
 	}{
 		{"fixed", 7, true, 7},
@@ -248,13 +250,13 @@ func TestZKFixedServerIDTakeover(t *testing.T) {
 				t.Errorf("somebody else got the ID: %v", rival.got)
 			}
 			if node, _ := admin.Get(path); node.Owner != after.conn.sessionID() {
-				t.Errorf("the node belongs to %x", node.Owner)
+				t.Errorf("the node belongs to session %x, not to the new one", node.Owner)
 			}
 		})
 	}
 }
 
-// In former versions the directory had no meaning beside a ServerID, so an impossible
+// In former versions the directory had no meaning with a ServerID, so an impossible
 // one must not keep the switcher from serving.
 func TestZKFixedServerIDBadDirectory(t *testing.T) {
 	t.Parallel()
@@ -262,9 +264,9 @@ func TestZKFixedServerIDBadDirectory(t *testing.T) {
 	opts.ServerIDDir = "unused with a ServerID/"
 	s, sink := startZK(t, opts)
 	if id := sink.wantID(t); id != 7 {
-		t.Errorf("got %d", id)
+		t.Errorf("got server ID %d, want 7", id)
 	}
 	if s.opts.ServerIDDir != "" {
-		t.Errorf("claimed in %q", s.opts.ServerIDDir)
+		t.Errorf("the ID is claimed in %q, want nowhere", s.opts.ServerIDDir)
 	}
 }

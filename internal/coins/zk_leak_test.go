@@ -12,8 +12,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// Sources are closed with everything under way that there can be. No goroutine may be
-// left.
+// Sources are closed in the middle of everything that can happen. No goroutine may
+// be left.
 func TestZKCloseLeavesNoGoroutines(t *testing.T) {
 	server := zktest.Shared(t)
 	wantNoZKGoroutines(t)
@@ -43,7 +43,7 @@ func TestZKCloseLeavesNoGoroutines(t *testing.T) {
 	}
 	closing.Wait()
 	if took := time.Since(begun); took > 8*time.Second {
-		t.Errorf("closing took %v", took)
+		t.Errorf("closing took %v, which is too long", took)
 	}
 	wantNoZKGoroutines(t)
 }
@@ -66,7 +66,7 @@ func TestZKEnsemble(t *testing.T) {
 	s, sink := startZK(t, opts)
 	id := sink.wantID(t)
 	wantLookup(t, s, "alice", "btc")
-	// Whichever one it is connected to, that one goes.
+	// The server to which it is connected is stopped, each in turn.
 	for _, down := range []int{0, 2} {
 		if err := servers[down].Kill(); err != nil {
 			t.Fatal(err)
@@ -109,18 +109,19 @@ func TestZKDeletedNodesLeaveNothing(t *testing.T) {
 	}
 	awaitTrue(t, "no account is kept", func() bool { return kept() == 0 })
 	if after := s.Status().Watches; after != before {
-		t.Errorf("%d watches, %d before", after, before)
+		t.Errorf("the source has %d watches, want %d as before", after, before)
 	}
 	watched, err := server.FourLetters("wchp")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(watched, opts.CoinDir+"/"); n != 0 {
-		t.Errorf("%d watches in the broker: %s", n, watched)
+		t.Errorf("the broker still has %d watches: %s", n, watched)
 	}
 
-	// A query may come at any moment while a known coin is being deleted. It is told
-	// that there is none, or the deletion is reported, and so is the next coin.
+	// A query may come at any moment while a known coin is being deleted. Either it
+	// is answered that there is none, or the deletion is reported; so is the next
+	// coin.
 	for i := range accounts {
 		account := name(i)
 		admin.Put(opts.CoinDir+"/"+account, "btc")

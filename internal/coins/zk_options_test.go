@@ -21,13 +21,13 @@ func TestZKOptionsAreChecked(t *testing.T) {
 		change(&opts)
 		if s, err := NewZooKeeper(opts); err == nil {
 			s.Close()
-			t.Errorf("accepted: %+v", opts)
+			t.Errorf("bad options were accepted: %+v", opts)
 		}
 	}
 }
 
 func TestZKErrorsOfTheClient(t *testing.T) {
 	if err := zkError(errors.New("zk: something else")); errors.Is(err, errZKAway) {
-		t.Error("taken for a lost connection")
+		t.Error("an unknown error counts as a lost connection")
 	}
 }

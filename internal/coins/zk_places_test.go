@@ -12,7 +12,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// askCoinFrom is askCoin for a miner with an address.
+// askCoinFrom is like askCoin, for a miner with this address.
 func askCoinFrom(s Source, account, addr string) (*Query, <-chan coinReply) {
 	replies := make(chan coinReply, 2)
 	q := &Query{Account: account, SessionID: 0x01000080, Worker: account + ".rig1", Addr: netip.MustParseAddr(addr)}
@@ -37,8 +37,8 @@ func (s *ZooKeeper) waitingFor() []string {
 	return <-names
 }
 
-// Sixty strangers of one network have all places, and a real user still gets one: their
-// latest registration is given up.
+// Sixty strangers of one network have all places. A real user still gets one: the
+// strangers' latest registration is given up.
 func TestZKRegistrationPlacesAreShared(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -105,7 +105,8 @@ func TestZKRegistrationPlacesOfManyUsers(t *testing.T) {
 		askCoinFrom(s, "stranger"+strconv.Itoa(i), "192.0.2.1")
 	}
 	awaitTrue(t, "all places are taken", func() bool { return len(s.waitingFor()) == 10 })
-	// The order in which they were taken is not known, but this one is shared.
+	// The order in which the places were taken is not known, but this one is
+	// shared.
 	joint := s.waitingFor()[0]
 	_, joined := askCoinFrom(s, joint, "192.0.2.100")
 	for i := range 7 {
@@ -117,9 +118,10 @@ func TestZKRegistrationPlacesOfManyUsers(t *testing.T) {
 		})
 	}
 	if waiting := s.waitingFor(); !slices.Contains(waiting, joint) || len(joined) != 0 {
-		t.Errorf("%s, which a user waits for too, was given up: %v", joint, waiting)
+		t.Errorf("%s was given up although a user waits for it too: %v", joint, waiting)
 	}
-	// Two of ten are a fifth, which the strangers keep; but the shared one counts.
+	// Two of ten are a fifth, which the strangers keep, but the shared place counts
+	// as one of them.
 	_, late := askCoinFrom(s, "late", "192.0.2.200")
 	awaitTrue(t, "late is answered or waits", func() bool { return len(late) > 0 || slices.Contains(s.waitingFor(), "late") })
 	strangers := 0
@@ -129,7 +131,7 @@ func TestZKRegistrationPlacesOfManyUsers(t *testing.T) {
 		}
 	}
 	if strangers != 2 {
-		t.Errorf("strangers have %d places, want 2: %v", strangers, s.waitingFor())
+		t.Errorf("the strangers have %d places, want 2: %v", strangers, s.waitingFor())
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
-// The log says who waits for a registration, and what to change without a registration
-// service. Many new sub-accounts do not fill the log.
+// The log says who waits for a registration, and what to change if there is no
+// registration service. Many new sub-accounts do not fill the log.
 func TestZKRegistrationBeginIsLogged(t *testing.T) {
 	opts := zkTestOptions("127.0.0.1:1")
 	opts.AutoReg, opts.AutoRegMaxWait = true, 1000
@@ -32,16 +32,16 @@ func TestZKRegistrationBeginIsLogged(t *testing.T) {
 		s.lookup(q)
 		s.coinRead(s.accounts[name], zkNode{}, errZKNoNode, false, false)
 		if s.registrations[name] == nil {
-			t.Fatalf("no registration of %s", name)
+			t.Fatalf("there is no registration of %s", name)
 		}
 	}
 	const begins = `registration of account="unknown\d+" begins`
 	lines := logLines(t, begins)
 	if len(lines) != journal.LinesPerMinute {
-		t.Errorf("%d lines, want %d", len(lines), journal.LinesPerMinute)
+		t.Errorf("got %d lines, want %d", len(lines), journal.LinesPerMinute)
 	}
 	const want = `registration of account="unknown0" begins for miner=192.0.2.7: it waits up to 45s; without a registration service set "EnableUserAutoReg": false`
 	if line := lines[0]; !strings.HasSuffix(line, "] "+want) || line[0] != 'I' {
-		t.Errorf("logged %s\nwant %s", line, want)
+		t.Errorf("got line %s\nwant %s", line, want)
 	}
 }

@@ -27,7 +27,7 @@ func TestZKRegistration(t *testing.T) {
 	_, second := askCoin(s, "new")
 	node, _ := admin.Get(opts.AutoRegDir + "/new")
 	if want := `{"SessionID":16777344,"Worker":"new.rig1"}`; string(node.Value) != want || node.Owner != 0 {
-		t.Errorf("request %s of %d, want %s", node.Value, node.Owner, want)
+		t.Errorf("the request has content %s and owner %d, want %s and none", node.Value, node.Owner, want)
 	}
 	admin.Put(opts.CoinDir+"/new", "btc")
 	admin.Remove(opts.AutoRegDir + "/new")
@@ -90,9 +90,10 @@ func TestZKRegistrationLimit(t *testing.T) {
 	two, _ := askCoin(s, "two")
 	admin.Await("requests", func() bool { return len(admin.Children(opts.AutoRegDir)) == 2 })
 	wantLookupError(t, s, "three", ErrRegistrationBusy)
-	join, joined := askCoin(s, "two") // counts no more than the one it joins
+	join, joined := askCoin(s, "two") // it does not count beside the one that it joins
 
-	// Cancelled by all who wait: the request is taken back, and there is room.
+	// All who waited have cancelled, so the request is taken back, and there is
+	// room.
 	s.Cancel(one)
 	admin.Await("request taken back", func() bool {
 		_, exists := admin.Get(opts.AutoRegDir + "/one")
@@ -102,10 +103,10 @@ func TestZKRegistrationLimit(t *testing.T) {
 	admin.Await("request", func() bool { _, exists := admin.Get(opts.AutoRegDir + "/three"); return exists })
 	s.Cancel(two)
 	if len(three)+len(joined) != 0 {
-		t.Error("answered too early")
+		t.Error("the query was answered too early")
 	}
 	if _, exists := admin.Get(opts.AutoRegDir + "/two"); !exists {
-		t.Error("the request is gone though somebody waits")
+		t.Error("the request is gone although somebody waits")
 	}
 	s.Cancel(join)
 	admin.Await("request taken back", func() bool {
@@ -115,7 +116,7 @@ func TestZKRegistrationLimit(t *testing.T) {
 	s.Close()
 	wantCoinReply(t, three, coinReply{"three", "", ErrClosed})
 	if left := admin.Children(opts.AutoRegDir); len(left) != 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("requests are left behind: %v", left)
 	}
 }
 
@@ -149,7 +150,7 @@ func TestZKRegistrationTimeout(t *testing.T) {
 	wantLookupError(t, s, "new", ErrRegistrationTimeout)
 	admin.Await("request taken back", func() bool { return len(admin.Children(opts.AutoRegDir)) == 0 })
 	if n := s.Status().Watches; n > 1 {
-		t.Errorf("%d watches are left", n)
+		t.Errorf("%d watches are left, want none", n)
 	}
 }
 
@@ -175,14 +176,14 @@ func TestZKRegistrationOfAnotherInstance(t *testing.T) {
 	admin.Remove(opts.AutoRegDir + "/new")
 	wantCoinReply(t, replies, coinReply{"new", "btc", nil})
 
-	// One we did not create is not ours to delete.
+	// A request that we did not create is not ours to delete.
 	admin.Put(opts.AutoRegDir+"/other", "x")
 	q, _ = askCoin(s, "other")
 	wantLookup(t, s, "new", "btc")
 	s.Cancel(q)
 	s.Close()
 	if _, exists := admin.Get(opts.AutoRegDir + "/other"); !exists {
-		t.Error("deleted the request of another instance")
+		t.Error("the request of another instance was deleted")
 	}
 }
 

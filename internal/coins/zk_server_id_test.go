@@ -22,22 +22,22 @@ func TestZKServerIDNode(t *testing.T) {
 	id := sink.wantID(t)
 	path, owner := s.ServerIDNode()
 	if want := opts.ServerIDDir + strconv.Itoa(int(id)); path != want || owner == 0 {
-		t.Fatalf("got %s of %d, want %s", path, owner, want)
+		t.Fatalf("got node %s with owner %d, want %s", path, owner, want)
 	}
 	node, exists := admin.Get(path)
 	if !exists || node.Owner != owner {
-		t.Fatalf("owner %d, want %d", node.Owner, owner)
+		t.Fatalf("the node's owner is %d, want %d", node.Owner, owner)
 	}
 	want := `{"ChainType":"bitcoin","Coins":["btc"],"IPs":["127.0.0.1"],"HostName":"host","ListenAddr":"0.0.0.0:1"}`
 	if string(node.Value) != want {
-		t.Errorf("content %s, want %s", node.Value, want)
+		t.Errorf("the node's content is %s, want %s", node.Value, want)
 	}
 
-	// Deleted by mistake: the same one again.
+	// If the node is deleted by mistake, the same ID is claimed again.
 	admin.Remove(path)
 	admin.Await("ID claimed again", func() bool { _, exists := admin.Get(path); return exists })
 	if len(sink.ids) != 0 {
-		t.Error("the ID changed")
+		t.Error("the ID has changed")
 	}
 }
 
@@ -49,7 +49,7 @@ func TestZKServerIDFixed(t *testing.T) {
 	opts.FixedServerID, opts.ServerIDDir = 7, ""
 	s, sink := startZK(t, opts)
 	if id := sink.wantID(t); id != 7 {
-		t.Errorf("got %d", id)
+		t.Errorf("got a wrong server ID, %d", id)
 	}
 	if path, _ := s.ServerIDNode(); path != "" {
 		t.Errorf("there is a node %s", path)
@@ -61,7 +61,7 @@ func TestZKServerIDsOfTenAreDifferent(t *testing.T) {
 	server := zktest.Shared(t)
 	opts := zkTestOptions(server.Addr())
 	admin := zktest.NewAdmin(t, server.Addr())
-	// With few left, they are sure to get into each other's way.
+	// If only a few IDs are left, the sources are sure to compete for them.
 	for id := 1; id <= zkMaxServerID-11; id++ {
 		admin.Put(opts.ServerIDDir+strconv.Itoa(id), "taken")
 	}
@@ -90,7 +90,7 @@ func TestZKServerIDAllTaken(t *testing.T) {
 	}
 	s, sink := startZK(t, opts)
 	admin.Put(opts.CoinDir+"/alice", "btc")
-	wantLookup(t, s, "alice", "btc") // goes on without
+	wantLookup(t, s, "alice", "btc") // it serves without a server ID
 	awaitTrue(t, "all found taken", func() bool {
 		warned := make(chan bool)
 		s.mail.post(func() { warned <- s.serverID.warned })
@@ -98,7 +98,7 @@ func TestZKServerIDAllTaken(t *testing.T) {
 	})
 	admin.Remove(opts.ServerIDDir + "99")
 	if id := sink.wantID(t); id != 99 {
-		t.Errorf("got %d, want 99", id)
+		t.Errorf("got server ID %d, want 99", id)
 	}
 }
 
@@ -119,10 +119,10 @@ func TestZKServerIDLostToSomebodyElse(t *testing.T) {
 	proxy.Restore()
 	other := sink.wantID(t)
 	if other == id {
-		t.Errorf("still %d", id)
+		t.Errorf("the server ID is still %d", id)
 	}
 	if node, _ := admin.Get(path); string(node.Value) != "taken" {
-		t.Errorf("the other's node is %q", node.Value)
+		t.Errorf("the other's node has content %q, so it was changed", node.Value)
 	}
 }
 
@@ -186,7 +186,7 @@ func TestZKServerIDTakeover(t *testing.T) {
 			}
 			_, newOwner := after.ServerIDNode()
 			if newOwner == owner {
-				t.Error("still owned by the former session")
+				t.Error("the node still belongs to the former session")
 			}
 			// The end of the old session changes nothing.
 			admin.Await("the old session expired", func() bool {
@@ -211,7 +211,7 @@ func TestZKServerIDTakeoverOfNothing(t *testing.T) {
 	opts.PreviousServerID, opts.PreviousOwner = 42, 12345
 	_, sink := startZK(t, opts)
 	if id := sink.wantID(t); id != 42 {
-		t.Errorf("got ID %d, want 42", id)
+		t.Errorf("got server ID %d, want 42", id)
 	}
 }
 
@@ -232,17 +232,17 @@ func TestZKServerIDTakeoverRefused(t *testing.T) {
 			opts.PreviousServerID = id
 			_, sink = startZK(t, opts)
 			if other := sink.wantID(t); other == id {
-				t.Errorf("took ID %d from its owner", id)
+				t.Errorf("ID %d was taken from its owner", id)
 			}
 			if node, _ := admin.Get(path); node.Owner != owner {
-				t.Error("the node changed hands")
+				t.Error("the node belongs to somebody else now")
 			}
 		})
 	}
 }
 
-// The node of a former session of the same process may outlive it for a while. The
-// process must not give up its ID because of that.
+// The node of a former session of the same process may exist for a while after it.
+// The process must not give up its ID because of that.
 func TestZKServerIDStaleNodeOfOurOwn(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)

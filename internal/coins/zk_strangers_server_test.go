@@ -23,7 +23,7 @@ func says(text string) func(net.Conn) {
 	}
 }
 
-// saysSlowly sends one byte after the other.
+// saysSlowly sends the bytes one after the other.
 func saysSlowly(text string, pause time.Duration) func(net.Conn) {
 	return func(conn net.Conn) {
 		for i := range text {
@@ -36,8 +36,8 @@ func saysSlowly(text string, pause time.Duration) func(net.Conn) {
 	}
 }
 
-// Whatever answers instead of a ZooKeeper server, the next broker is tried soon, memory
-// does not grow and the reason is reported.
+// Whatever answers in place of a ZooKeeper server, the next broker is tried soon,
+// memory does not grow, and the reason is reported.
 func TestZKStrangers(t *testing.T) {
 	server := zktest.Shared(t)
 	cases := []struct {
@@ -67,8 +67,8 @@ func TestZKStrangers(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
 				stranger := startFakeBroker(t, c.answer)
-				// The order of brokers is random: the good one does not serve before
-				// the stranger was met.
+				// The order of brokers is random: the good one does not serve
+				// before the stranger was tried.
 				proxy := zktest.StartProxy(t, server.Addr())
 				proxy.Cut()
 				failed, connected := make(chan string, 100), make(chan struct{}, 100)
@@ -87,16 +87,16 @@ func TestZKStrangers(t *testing.T) {
 				select {
 				case why := <-failed:
 					if !strings.Contains(why, c.why) || len(why) > 300 || strings.ContainsAny(why, "\x1b\r\n") {
-						t.Errorf("told %q, want %q", why, c.why)
+						t.Errorf("the reason is %q, want %q", why, c.why)
 					}
 				case <-time.After(6 * time.Second):
-					t.Fatal("the stranger is not given up")
+					t.Fatal("the connection to the stranger is not given up")
 				}
 				proxy.Restore()
 				select {
 				case <-connected:
 				case <-time.After(6 * time.Second):
-					t.Fatal("not connected to the good broker")
+					t.Fatal("there is no connection to the good broker")
 				}
 			})
 		}
@@ -104,12 +104,12 @@ func TestZKStrangers(t *testing.T) {
 	// The client has buffers of 2 MB for each connection.
 	runtime.ReadMemStats(&after)
 	if mb := (after.TotalAlloc - before.TotalAlloc) >> 20; mb > 300 {
-		t.Errorf("%d MB allocated", mb)
+		t.Errorf("%d MB were allocated, which is too much", mb)
 	}
 }
 
-// The answers of a real server pass the checks, for every operation, with and without
-// errors.
+// The answers of a real server pass the checks, for every operation, with and
+// without errors.
 func TestZKFramesOfARealServer(t *testing.T) {
 	t.Parallel()
 	conn := dialTest(t, zktest.Shared(t).Addr())
@@ -134,18 +134,18 @@ func TestZKFramesOfARealServer(t *testing.T) {
 	if _, err := conn.get(root + "/none"); !errors.Is(err, errZKNoNode) {
 		t.Errorf("got %v", err)
 	}
-	big := strings.Repeat("x", 400<<10) // of several pieces
+	big := strings.Repeat("x", 400<<10) // it comes in several pieces
 	put(root+"/a", "1")
 	put(root+"/b/empty", "")
 	put(root+"/big", big)
 	if node := get(root + "/big"); string(node.Value) != big {
-		t.Errorf("got %d bytes, want %d", len(node.Value), len(big))
+		t.Errorf("got a value of %d bytes, want %d", len(node.Value), len(big))
 	}
 	for i := range 51 {
 		put(root+"/many/"+strings.Repeat("n", i+1), "x")
 	}
 	if names, err := conn.children(root + "/many"); err != nil || len(names) != 51 {
-		t.Errorf("%d children, %v", len(names), err)
+		t.Errorf("got %d children, %v", len(names), err)
 	}
 	if node := get(root + "/b/empty"); len(node.Value) != 0 {
 		t.Errorf("got %q", node.Value)

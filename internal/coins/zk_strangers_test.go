@@ -69,7 +69,7 @@ func TestZKHostileAnswers(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		ask    func(*zkConn) error
-		length int // announced; 0: as long as it is
+		length int // the announced length; 0 means the real one
 		answer string
 	}{
 		{"empty", get, 0, ""},
@@ -158,13 +158,13 @@ func TestZKUnaskedEvents(t *testing.T) {
 	conn.close()
 	for len(told) > 0 {
 		if e := <-told; e.kind == zkNodeChanged {
-			t.Fatalf("told of %s", e.path)
+			t.Fatalf("an event of %s without a watch was passed on", e.path)
 		}
 	}
 }
 
-// A broker may grant a longer session timeout than was asked for. It is not considered
-// dead before the library's first ping is due.
+// A broker may grant a longer session timeout than was asked for. The connection
+// then must not count as dead before the library's first ping is due.
 func TestZKLongerSessionTimeout(t *testing.T) {
 	t.Parallel()
 	const ping = 0xfffffffe
@@ -172,7 +172,7 @@ func TestZKLongerSessionTimeout(t *testing.T) {
 	broker := startFakeBroker(t, func(conn net.Conn) {
 		request := make([]byte, 1000)
 		conn.Read(request)
-		io.WriteString(conn, zkGreetingText) // 4 s
+		io.WriteString(conn, zkGreetingText) // it grants 4 s
 		n, _ := conn.Read(request)
 		pinged <- n >= 12 && binary.BigEndian.Uint32(request[4:]) == ping
 	})
@@ -196,11 +196,11 @@ func FuzzZKFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, op int32) {
 		frame, greeting, err := readGreeting(bytes.NewReader(data))
 		if err == nil && (len(frame) > 4+zkGreetingMost || greeting.session != 0 && greeting.timeout < zkLeastTimeout) {
-			t.Fatalf("taken for a greeting: %q", frame)
+			t.Fatalf("%q is taken for a greeting", frame)
 		}
 		frame, err = readReply(bytes.NewReader(data), nil)
 		if cap(frame) > 2*(len(data)+zkReadStep) {
-			t.Fatalf("%d bytes allocated for %d", cap(frame), len(data))
+			t.Fatalf("%d bytes were allocated for %d received", cap(frame), len(data))
 		}
 		if err == nil {
 			checkReply(frame[4:], op)

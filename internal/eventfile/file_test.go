@@ -16,7 +16,7 @@ import (
 	"unicode/utf8"
 )
 
-// read decodes a file's lines.
+// read decodes the lines of a file.
 func read(t *testing.T, path string) (events []Event) {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -48,22 +48,22 @@ func TestEventsAreLines(t *testing.T) {
 	f.Drain(10 * time.Second)
 	events := read(t, path)
 	if len(events) != 3 || f.Written() != 3 || f.Lost() != 0 {
-		t.Fatalf("%d events, %d written, %d lost", len(events), f.Written(), f.Lost())
+		t.Fatalf("the file has %d events; %d are counted as written, %d as lost", len(events), f.Written(), f.Lost())
 	}
 	if e := events[0]; !e.Time.Equal(at) || e.Kind != KindSwitch || e.To != "bcc" || e.Cost.Late["lost"] != 2 {
-		t.Errorf("%+v", e)
+		t.Errorf("unexpected event %+v", e)
 	}
 	if e := events[1]; e.Worker != "a\nb\x00\ufffd<" || time.Since(e.Time) > time.Minute {
-		t.Errorf("%+v", e)
+		t.Errorf("unexpected event %+v", e)
 	}
 	if d := events[2].Detail; len(d) > maxText+3 || !utf8.ValidString(d) {
-		t.Errorf("a text of %d bytes: %q", len(d), d)
+		t.Errorf("a text of %d bytes was not shortened well: %q", len(d), d)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o007 != 0 {
-		t.Errorf("%v %v: strangers may read it", info.Mode(), err)
+		t.Errorf("mode %v, %v: strangers can read the file", info.Mode(), err)
 	}
 	if b, _ := os.ReadFile(path); !bytes.HasPrefix(b, []byte(`{"time":"2026-01-02T02:04:05Z","event":"switch","account":"alice","coin":"btc","to":"bcc","miners":0,"seconds":1.5,"cost":{"late":{"lost":2},"refused_work_before":0,"refused_work_after":5,"seconds_before":60,"seconds_after":60}}`+"\n")) {
-		t.Errorf("%s", b)
+		t.Errorf("unexpected content of the file: %s", b)
 	}
 }
 
@@ -73,11 +73,12 @@ func TestNoFile(t *testing.T) {
 	f.Drain(time.Hour)
 	f.Close(time.Hour)
 	if f.Written() != 0 || f.Lost() != 0 {
-		t.Error("something was counted")
+		t.Error("events were counted without a file")
 	}
 }
 
-// clock is a simulated time, so that files are looked for at every event.
+// clock is a simulated time, by which each event checks whether the file is still
+// there.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -114,12 +115,12 @@ func TestMovedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	add("three")
-	if err := os.Truncate(path, 0); err != nil { // copied and emptied
+	if err := os.Truncate(path, 0); err != nil { // as after copying
 		t.Fatal(err)
 	}
 	add("four")
 	if first, last := read(t, moved), read(t, path); len(first) != 1 || first[0].What != "one" || len(last) != 1 || last[0].What != "four" {
-		t.Errorf("moved: %+v, in its place: %+v", first, last)
+		t.Errorf("unexpected events: %+v in the moved file, %+v in the new one", first, last)
 	}
 }
 
@@ -134,7 +135,7 @@ func TestBrokenLineIsEnded(t *testing.T) {
 	b, _ := os.ReadFile(path)
 	lines := bytes.Split(b, []byte{'\n'})
 	if len(lines) != 3 || !json.Valid(lines[1]) {
-		t.Errorf("%q", b)
+		t.Errorf("the file has %q, want the broken line to be ended", b)
 	}
 }
 
@@ -145,7 +146,7 @@ func TestNotAFile(t *testing.T) {
 	f.Drain(10 * time.Second)
 	f.Close(10 * time.Second)
 	if f.Lost() != 1 || !errors.Is(heard, errNotRegular) {
-		t.Errorf("%d lost, told %v", f.Lost(), heard)
+		t.Errorf("%d events are lost, reported errors %v", f.Lost(), heard)
 	}
 }
 
@@ -154,7 +155,7 @@ type fullDisk struct {
 	mu    sync.Mutex
 	room  int
 	b     []byte
-	hangs chan struct{} // a write waits until it is closed; nil: it does not
+	hangs chan struct{} // writes wait until it is closed; nil means that they do not
 	began chan struct{} // one value for each write that waits
 }
 
@@ -199,8 +200,8 @@ type fileSize struct {
 
 func (s fileSize) Size() int64 { return s.size }
 
-// A full disk loses events and nothing else; each is counted, and the file says
-// so when there is room again.
+// A full disk loses events and nothing else. Each is counted, and the file says so
+// when there is room again.
 func TestFullDisk(t *testing.T) {
 	line, _ := json.Marshal(&Event{Time: time.Unix(1e9, 0).UTC(), Kind: KindUpgrade})
 	d := &fullDisk{room: 2*len(line) + 20}
@@ -223,12 +224,12 @@ func TestFullDisk(t *testing.T) {
 		}
 		events = append(events, e)
 	}
-	// Two had room, and then the last one.
+	// There was room for two events, and later for the last one.
 	if n := len(events); n != 4 || events[2].Kind != KindLost || events[2].Count != 8 || events[3].Kind != KindUpgrade {
-		t.Errorf("%s", d.b)
+		t.Errorf("unexpected content of the file: %s", d.b)
 	}
 	if f.Written() != 3 || f.Lost() != 8 || told != 1 {
-		t.Errorf("%d written, %d lost, told %d times", f.Written(), f.Lost(), told)
+		t.Errorf("%d events written, %d lost, reported %d times", f.Written(), f.Lost(), told)
 	}
 }
 
@@ -246,24 +247,24 @@ func TestHangingDisk(t *testing.T) {
 		f.Add(Event{Kind: KindSwitch, Detail: strings.Repeat("x", maxText)})
 	}
 	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("%d events took their caller %v", many, took)
+		t.Errorf("the caller needed %[2]v for %[1]d events", many, took)
 	}
-	f.Drain(10 * time.Millisecond) // it does not wait for ever
+	f.Drain(10 * time.Millisecond) // it must not wait for ever
 	f.mu.Lock()
 	waiting := len(f.pending)
 	f.mu.Unlock()
 	if waiting > maxQueue || f.Lost() == 0 {
-		t.Errorf("%d bytes wait, %d events are lost", waiting, f.Lost())
+		t.Errorf("%d bytes are waiting and %d events are lost", waiting, f.Lost())
 	}
 	close(d.hangs)
 	f.Drain(10 * time.Second)
 	f.Close(10 * time.Second)
 	if f.Written()+f.Lost() != many+1 {
-		t.Errorf("%d written, %d lost of %d", f.Written(), f.Lost(), many+1)
+		t.Errorf("%d events written and %d lost, want %d in all", f.Written(), f.Lost(), many+1)
 	}
 }
 
-// A flood of one kind is bounded, and leaves room for the others.
+// A flood of events of one kind is limited, and leaves room for the others.
 func TestRate(t *testing.T) {
 	d := &fullDisk{room: 1 << 30}
 	c := &clock{now: time.Unix(1e9, 0)}
@@ -280,10 +281,10 @@ func TestRate(t *testing.T) {
 	}
 	f.Close(10 * time.Second)
 	if f.Lost() != 550 {
-		t.Errorf("%d of 550 too many are lost", f.Lost())
+		t.Errorf("%d events are lost, want the 550 above the limit", f.Lost())
 	}
 	if !bytes.Contains(d.b, []byte(`"event":"lost","count":500}`+"\n"+`{"time":"2001-09-09T01:46:40Z","event":"switch"}`)) {
-		t.Error("no line tells what is missing before the switch")
+		t.Error("no line before the switch says what is missing")
 	}
 }
 
@@ -300,16 +301,16 @@ func TestManyGoroutines(t *testing.T) {
 	}
 	all.Wait()
 	f.Drain(10 * time.Second)
-	f.Add(Event{Kind: KindGone, Seconds: Of(math.NaN())}) // there is no JSON for it
+	f.Add(Event{Kind: KindGone, Seconds: Of(math.NaN())}) // JSON cannot express it
 	f.Close(10 * time.Second)
 	f.Close(10 * time.Second)
 	f.Add(Event{Kind: KindGone})
 	if n := len(read(t, path)); n != 1600 || f.Lost() != 2 {
-		t.Errorf("%d events, %d lost", n, f.Lost())
+		t.Errorf("got %d events and %d lost", n, f.Lost())
 	}
 }
 
-// BenchmarkAdd is what an event costs its caller.
+// BenchmarkAdd measures what an event costs its caller.
 func BenchmarkAdd(b *testing.B) {
 	f := open("", nil, &fullDisk{}, time.Now)
 	defer f.Close(time.Second)
@@ -318,8 +319,8 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
-// An upgrade in which the disk hangs loses what is waiting, and the next process
-// says so.
+// If the disk hangs during an upgrade, what is waiting is lost, and the next
+// process reports that.
 func TestStateGoesOn(t *testing.T) {
 	hanging := &fullDisk{room: 1 << 30, hangs: make(chan struct{}), began: make(chan struct{}, 10)}
 	f := open("", nil, hanging, time.Now)
@@ -329,7 +330,7 @@ func TestStateGoesOn(t *testing.T) {
 	f.Drain(time.Millisecond)
 	st := f.State()
 	if *st != (State{Lost: 2, Missing: 2}) {
-		t.Errorf("%+v", st)
+		t.Errorf("unexpected state %+v", st)
 	}
 	d := &fullDisk{room: 1 << 30}
 	next := open("", nil, d, time.Now)
@@ -338,16 +339,16 @@ func TestStateGoesOn(t *testing.T) {
 	next.Add(Event{Kind: KindUpgrade})
 	next.Close(10 * time.Second)
 	if !bytes.Contains(d.b, []byte(`"event":"lost","count":2}`+"\n")) || *next.State() != (State{Written: 1, Lost: 2}) {
-		t.Errorf("%+v %s", next.State(), d.b)
+		t.Errorf("unexpected state %+v or content %s", next.State(), d.b)
 	}
-	// The upgrade may be undone: then nothing was lost.
+	// If the upgrade is undone, nothing was lost.
 	close(hanging.hangs)
 	f.Close(10 * time.Second)
 	if f.Written() != 2 || f.Lost() != 0 {
-		t.Errorf("%d written, %d lost", f.Written(), f.Lost())
+		t.Errorf("%d events written, %d lost", f.Written(), f.Lost())
 	}
 	if (*File)(nil).State() != nil {
-		t.Error("there is a state without a file")
+		t.Error("there is a state although there is no file")
 	}
 }
 
@@ -366,7 +367,7 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
-		t.Errorf("%v are left, %v", left, err)
+		t.Errorf("files are left: %v, %v", left, err)
 	}
 	if b, err := os.ReadFile(there); err != nil || string(b) != "{}\n" {
 		t.Errorf("the file has %q, %v", b, err)

@@ -6,7 +6,8 @@ import (
 	"unsafe"
 )
 
-// agentMessage is what a pool tells an agent: a power of two for some miners.
+// agentMessage is a message in which a pool sends an agent a power of two for some
+// miners.
 func agentMessage(power uint8, sessions ...uint16) []byte {
 	b := []byte{0x7f, AgentDifficulty, 0, 0, power}
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(sessions)))
@@ -20,7 +21,7 @@ func agentMessage(power uint8, sessions ...uint16) []byte {
 func anyMiner(uint16) bool { return true }
 
 func TestReadAgentDifficulty(t *testing.T) {
-	// As btcpool's sserver writes it: 2^13 for the sessions 1 and 258.
+	// btcpool's sserver writes this for 2^13 and the sessions 1 and 258.
 	power, sessions, ok := ReadAgentDifficulty([]byte{0x7f, 0x05, 11, 0, 13, 2, 0, 1, 0, 2, 1})
 	if !ok || power != 13 || string(sessions) != "\x01\x00\x02\x01" {
 		t.Errorf("power %d, sessions %x, ok %t", power, sessions, ok)
@@ -30,7 +31,7 @@ func TestReadAgentDifficulty(t *testing.T) {
 		{0x7f, 0x05, 7, 0, 13, 255, 255}, {0x7f, 0x06, 9, 0, 13, 1, 0, 1, 0},
 	} {
 		if _, _, ok := ReadAgentDifficulty(bad); ok {
-			t.Errorf("% x is taken", bad)
+			t.Errorf("% x is accepted", bad)
 		}
 	}
 }
@@ -38,12 +39,12 @@ func TestReadAgentDifficulty(t *testing.T) {
 func TestAgentMiners(t *testing.T) {
 	var l Link
 	var a AgentMiners
-	l.Tell(1024, 0) // what miners have before they are told their own
+	l.Tell(1024, 0) // what miners have until they get their own
 	j0 := l.Job(0)
 	a.Tell(agentMessage(12, 1, 2), anyMiner, &l, 10)
 	j1 := l.Job(10)
 	a.Tell(agentMessage(14, 2), anyMiner, &l, 20)
-	a.Tell(agentMessage(12, 1), anyMiner, &l, 20) // told again
+	a.Tell(agentMessage(12, 1), anyMiner, &l, 20) // sent again
 	j2 := l.Job(20)
 	for _, c := range []struct {
 		session uint16
@@ -51,20 +52,20 @@ func TestAgentMiners(t *testing.T) {
 		want    Difficulty
 	}{
 		{1, j0, 1024}, {1, j1, 4096}, {1, j2, 4096},
-		{2, j0, 4096}, // only the one before the last is known
+		{2, j0, 4096}, // only the last but one is known
 		{2, j1, 4096}, {2, j2, 16384},
 		{3, j0, 1024}, {3, j1, 1024}, {3, j2, 1024},
 	} {
 		if got := a.Difficulty(c.session, c.job, &l, UnitBitcoin); got != c.want {
-			t.Errorf("session %d, job of generation %d: %v, must be %v", c.session, c.job, got, c.want)
+			t.Errorf("session %d, job of generation %d: %v, want %v", c.session, c.job, got, c.want)
 		}
 	}
 	if got := a.Difficulty(2, j2, &l, UnitEthereum); got.Hashes() != 16384 {
-		t.Errorf("on Ethereum: %v hashes", got.Hashes())
+		t.Errorf("on Ethereum: got %v hashes", got.Hashes())
 	}
 	a.Forget(2)
 	if got := a.Difficulty(2, j2, &l, UnitBitcoin); got != 1024 {
-		t.Errorf("a miner that has left has %v", got)
+		t.Errorf("a miner that has left still has %v", got)
 	}
 }
 
@@ -77,11 +78,11 @@ func TestAgentMinersAreThoseKnown(t *testing.T) {
 	}
 	a.Tell(agentMessage(12, all...), func(s uint16) bool { return s == 7 }, &l, 0)
 	if len(a.miners) != 1 {
-		t.Errorf("%d miners are remembered of one that is known", len(a.miners))
+		t.Errorf("%d miners are remembered, want the one that is known", len(a.miners))
 	}
 }
 
-// A miner that is told a difficulty once keeps it, however many others change.
+// A miner that got a difficulty once keeps it, however many others change.
 func TestAgentMinersOverManyChanges(t *testing.T) {
 	var l Link
 	var a AgentMiners
@@ -96,7 +97,7 @@ func TestAgentMinersOverManyChanges(t *testing.T) {
 		a.Tell(agentMessage(uint8(i%30), 2), anyMiner, &l, i)
 	}
 	if !a.Settled(1, &l) {
-		t.Error("a change long ago is not over")
+		t.Error("a change of long ago is still kept")
 	}
 	if n := unsafe.Sizeof(agentMiner{}); n != 3 {
 		t.Errorf("a miner takes %d bytes", n)

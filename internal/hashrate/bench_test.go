@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// BenchmarkShare is all that is done for a share and its answer: it allocates
-// nothing.
+// BenchmarkShare measures all that is done for a share and its answer, which
+// allocates nothing.
 func BenchmarkShare(b *testing.B) {
 	var l Link
 	var account, pool Counter
@@ -30,7 +30,7 @@ func BenchmarkShare(b *testing.B) {
 	}
 }
 
-// BenchmarkCounts is what is done for it without this package: two counters of
+// BenchmarkCounts measures what would be done without this package: two counters of
 // shares, submitted and accepted.
 func BenchmarkCounts(b *testing.B) {
 	var account, pool Counter
@@ -60,7 +60,8 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// BenchmarkAdvance moves on one sub-account's averages, every ten seconds.
+// BenchmarkAdvance measures advancing one sub-account's averages, which is done
+// every ten seconds.
 func BenchmarkAdvance(b *testing.B) {
 	var c Counter
 	a := NewAverages(0, c.Totals())
@@ -95,6 +96,6 @@ func TestSharesAllocateNothing(t *testing.T) {
 		averages.Advance(time.Duration(now)*time.Second, c.Totals())
 		l.Sweep(now, false)
 	}); n > 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("got %v allocations, want none", n)
 	}
 }

@@ -19,7 +19,7 @@ func TestMemory(t *testing.T) {
 		{"Counter", unsafe.Sizeof(Counter{}), 112},
 	} {
 		if c.size > c.most {
-			t.Errorf("%s takes %d bytes, must not take more than %d", c.what, c.size, c.most)
+			t.Errorf("%s takes %d bytes, want at most %d", c.what, c.size, c.most)
 		}
 	}
 }
@@ -42,23 +42,24 @@ func TestCounterFromManyGoroutines(t *testing.T) {
 	want := Totals{Submitted: 4000, Accepted: 8000, Unknown: 8000, Work: 8000}
 	want.Refused[RefusalStale], want.Lost[RefusalStale] = 4000, 12000
 	if got := c.Totals(); got != want {
-		t.Errorf("%+v, must be %+v", got, want)
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
-// What is unknown is not zero: not of a miner, nor over the windows that have it.
+// What is unknown is not zero, neither for a miner nor over the windows that
+// contain it.
 func TestUnknownIsNotZero(t *testing.T) {
 	m := NewMiner(0)
 	if got := m.Average(60); got.Knowledge != KnownWholly || got.PerSecond != 0 {
-		t.Errorf("a miner without shares: %v", got)
+		t.Errorf("a miner without shares has %v", got)
 	}
 	m.Unanswered()
 	if got := m.Recent(60); got.Knowledge != KnownNot {
-		t.Errorf("a miner of whose shares nothing is known: %v", got)
+		t.Errorf("a miner of whose shares nothing is known has %v", got)
 	}
 	m.Accept(1024, 60)
 	if got := m.Average(60); got.Knowledge != KnownPartly || got.PerSecond == 0 {
-		t.Errorf("a miner of which something is known: %v", got)
+		t.Errorf("a miner of which something is known has %v", got)
 	}
 
 	var c Counter
@@ -67,7 +68,7 @@ func TestUnknownIsNotZero(t *testing.T) {
 	a.Advance(10*time.Second, c.Totals())
 	for w := range Windows {
 		if got := a.Rate(w); got.Knowledge != KnownNot {
-			t.Errorf("%s: %v", w, got)
+			t.Errorf("%s: unexpected average %v", w, got)
 		}
 	}
 	c.Accept(1024)
@@ -75,7 +76,7 @@ func TestUnknownIsNotZero(t *testing.T) {
 	a.Advance(2*time.Minute, c.Totals())
 	for w, want := range []Knowledge{KnownWholly, KnownPartly, KnownPartly, KnownPartly} {
 		if got := a.Rate(Window(w)); got.Knowledge != want {
-			t.Errorf("%s, after two minutes: %v is %s, must be %s", Window(w), got, got.Knowledge, want)
+			t.Errorf("%s, after two minutes: %v counts as %s, want %s", Window(w), got, got.Knowledge, want)
 		}
 	}
 }
@@ -88,15 +89,15 @@ func TestLostInMinute(t *testing.T) {
 		a.Advance(time.Duration(i)*10*time.Second, c.Totals())
 	}
 	if got := a.LostInMinute(); got != 600 {
-		t.Errorf("%v of 600", got)
+		t.Errorf("got %v of 600", got)
 	}
 	a.Advance(10*time.Minute, c.Totals())
 	if got := a.LostInMinute(); got != 0 {
-		t.Errorf("%v after five minutes without any", got)
+		t.Errorf("got %v after five minutes without any", got)
 	}
 }
 
-// Whatever the times are, no bucket is one that is not there.
+// Whatever the times are, no bucket outside the ring is used.
 func TestAveragesTakeAnyTime(t *testing.T) {
 	var c Counter
 	a := NewAverages(1000*time.Hour, c.Totals())
@@ -107,14 +108,14 @@ func TestAveragesTakeAnyTime(t *testing.T) {
 		chart.Advance(now, c.Totals())
 		for w := range Windows {
 			if got := a.Rate(w).PerSecond; !(got >= 0 && got < math.MaxFloat64) {
-				t.Errorf("at %v, %s: %v", now, w, got)
+				t.Errorf("at %v, %s: got %v", now, w, got)
 			}
 		}
 		chart.Points()
 	}
-	// Ten shares in a time without end are not much; nothing is counted twice.
+	// Ten shares in an endless time are not much, and nothing is counted twice.
 	if got := a.Rate(Day).PerSecond * Day.Length().Seconds() / (1 << 32); got > 8000 {
-		t.Errorf("work %v of 8000", got)
+		t.Errorf("got work %v, want 8000", got)
 	}
 }
 

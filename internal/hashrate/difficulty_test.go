@@ -13,7 +13,7 @@ import (
 func TestParseDifficulty(t *testing.T) {
 	for _, c := range []struct {
 		value string
-		want  float64 // 0: unknown
+		want  float64 // 0 means unknown
 	}{
 		{"1", 1},
 		{"4096", 4096},
@@ -29,7 +29,7 @@ func TestParseDifficulty(t *testing.T) {
 		{"8192", 8192},
 		{" 16 ", 16},
 		{"65000.00001", 65000},
-		{"16777217", 16777216}, // four bytes hold seven digits
+		{"16777217", 16777216}, // four bytes have a precision of seven digits
 		{"00000000", 0},
 		{"1" + strings.Repeat("0", 18), 1e18},
 		{"0." + strings.Repeat("0", 9) + "1", 0}, // 1e-10: less than half a hash
@@ -48,10 +48,10 @@ func TestParseDifficulty(t *testing.T) {
 	} {
 		got := ParseDifficulty([]byte(c.value))
 		if got != Difficulty(c.want) {
-			t.Errorf("%.80s: %v, must be %v", c.value, got, c.want)
+			t.Errorf("%.80s: %v, want %v", c.value, got, c.want)
 		}
 		if got.Known() != (c.want > 0) {
-			t.Errorf("%.80s: known is %t", c.value, got.Known())
+			t.Errorf("%.80s: counts as known: %t", c.value, got.Known())
 		}
 	}
 }
@@ -59,24 +59,24 @@ func TestParseDifficulty(t *testing.T) {
 func TestDifficultyIsWork(t *testing.T) {
 	// Difficulty 4,096 takes 4096 * 2^32 = 17,592,186,044,416 hashes.
 	if got := ParseDifficulty([]byte("4096")).Hashes(); got != 17592186044416 {
-		t.Errorf("4096: %v hashes", got)
+		t.Errorf("difficulty 4096 has %v hashes", got)
 	}
 	d := FromEthereumTarget([]byte("0x0112e0be826d694b2e62d01511f12a6061fbaec8bc02357593e70e52ba"))
-	if got := d.In(UnitEthereum); math.Abs(got/4e9-1) > 1e-6 { // ethermine's 4 GH
-		t.Errorf("Ethereum target: difficulty %v", got)
+	if got := d.In(UnitEthereum); math.Abs(got/4e9-1) > 1e-6 { // this is ethermine's 4 GH
+		t.Errorf("the Ethereum target has difficulty %v", got)
 	}
 	if got := d.In(UnitBitcoin); math.Abs(got/(4e9/(1<<32))-1) > 1e-6 {
-		t.Errorf("Ethereum target in NiceHash's unit: difficulty %v", got)
+		t.Errorf("the Ethereum target has difficulty %v in NiceHash's unit", got)
 	}
 	if got := Unknown.Hashes(); got != 0 || Unknown.String() != "unknown" {
-		t.Errorf("unknown: %v hashes, %q", got, Unknown)
+		t.Errorf("an unknown difficulty has %v hashes and is written %q", got, Unknown)
 	}
 	if got := Difficulty(0.125).String(); got != "0.125" {
 		t.Errorf("0.125 is written %q", got)
 	}
 	for _, v := range []float32{-1, float32(math.NaN()), float32(math.Inf(1)), math.MaxFloat32} {
 		if got := Restored(v); got.Known() {
-			t.Errorf("%v of a state file is taken for %v", v, got)
+			t.Errorf("%v in a state file is read as %v", v, got)
 		}
 	}
 }
@@ -85,7 +85,7 @@ func TestTargets(t *testing.T) {
 	one := "00000000ffff" + strings.Repeat("0", 52)
 	for _, c := range []struct {
 		target   string
-		bitcoin  float64 // 0: unknown
+		bitcoin  float64 // 0 means unknown
 		ethereum float64 // in hashes
 	}{
 		{one, 1, 4295032833.000015},
@@ -94,21 +94,21 @@ func TestTargets(t *testing.T) {
 		{"0X" + strings.ToUpper(one), 1, 4295032833.000015},
 		{"000000000000ffff" + strings.Repeat("0", 48), 65536, 281479271743489},
 		{strings.TrimLeft(one, "0"), 1, 4295032833.000015},
-		{"0x" + one[6:], 1, 4295032833.000015}, // as Claymore's miner wants it
+		{"0x" + one[6:], 1, 4295032833.000015}, // the form that Claymore's miner expects
 		{strings.Repeat("f", 64), 65535.0 / (1 << 48), 1},
 		{"1" + strings.Repeat("0", 56), 65535.0 / (1 << 16), 1 << 32},
 		{"00000001" + strings.Repeat("0", 56), 65535.0 / (1 << 16), 1 << 32},
 
 		{strings.Repeat("0", 64), 0, 0}, {"0", 0, 0}, {"0x0", 0, 0}, {"0x", 0, 0}, {"", 0, 0}, {`""`, 0, 0},
 		{"1" + strings.Repeat("0", 64), 0, 0}, {strings.Repeat("f", 65), 0, 0}, {strings.Repeat("f", 1<<20), 0, 0},
-		{"1", 0, 0}, {"ffff", 0, 0}, // harder than any network
+		{"1", 0, 0}, {"ffff", 0, 0}, // harder than any network's target
 		{"-1", 0, 0}, {"xyz", 0, 0}, {"0xg", 0, 0}, {"ab cd", 0, 0}, {"null", 0, 0}, {"0x0x1", 0, 0},
 	} {
 		if got := FromTarget([]byte(c.target)); got != Difficulty(c.bitcoin) {
-			t.Errorf("%.70s: %v, must be %v", c.target, got, c.bitcoin)
+			t.Errorf("%.70s: %v, want %v", c.target, got, c.bitcoin)
 		}
 		if got := FromEthereumTarget([]byte(c.target)); got != Difficulty(c.ethereum/(1<<32)) {
-			t.Errorf("%.70s on Ethereum: %v hashes, must be %v", c.target, got.Hashes(), c.ethereum)
+			t.Errorf("%.70s on Ethereum: %v hashes, want %v", c.target, got.Hashes(), c.ethereum)
 		}
 	}
 }
@@ -130,11 +130,11 @@ func FuzzParseDifficulty(f *testing.F) {
 		switch {
 		case err != nil || want < minDifficulty*(1-1e-6) || want > maxDifficulty*(1+1e-6):
 			if got != 0 && (want < minDifficulty*(1-1e-6) || want > maxDifficulty*(1+1e-6)) {
-				t.Fatalf("%q: %v is taken, and is %v", b, got, want)
+				t.Fatalf("%q: got %v, although it is %v", b, got, want)
 			}
 		case want > minDifficulty*(1+1e-6) && want < maxDifficulty*(1-1e-6):
 			if math.Abs(got/want-1) > 1.2e-7 {
-				t.Fatalf("%q: %v, must be %v", b, got, want)
+				t.Fatalf("%q: %v, want %v", b, got, want)
 			}
 		}
 	})
@@ -158,7 +158,7 @@ func FuzzTarget(f *testing.F) {
 		}
 		hashes, _ := new(big.Float).Quo(new(big.Float).SetMantExp(big.NewFloat(1), 256), new(big.Float).SetInt(target)).Float64()
 		if math.Abs(got.Hashes()/hashes-1) > 1.2e-7 {
-			t.Fatalf("%q: %v hashes, must be %v", b, got.Hashes(), hashes)
+			t.Fatalf("%q: %v hashes, want %v", b, got.Hashes(), hashes)
 		}
 	})
 }
@@ -181,6 +181,6 @@ func TestParsersAllocateNothing(t *testing.T) {
 		RefusalOf(refused, refused)
 		ReadAgentDifficulty(message)
 	}); n > 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("got %v allocations, want none", n)
 	}
 }

@@ -16,11 +16,11 @@ func TestFormat(t *testing.T) {
 		{-1, "unknown"}, {math.NaN(), "unknown"}, {math.Inf(1), "unknown"},
 	} {
 		if got := Format(c.perSecond); got != c.want {
-			t.Errorf("%v: %q, must be %q", c.perSecond, got, c.want)
+			t.Errorf("%v: %q, want %q", c.perSecond, got, c.want)
 		}
 	}
 	if got := FormatWork(12.3e12); got != "12.3 TH" {
-		t.Errorf("work: %q", got)
+		t.Errorf("the work is written %q", got)
 	}
 }
 
@@ -38,10 +38,10 @@ func TestRate(t *testing.T) {
 	} {
 		r := rate(c.hashes, c.seconds, c.unknown)
 		if got := r.String(); got != c.want {
-			t.Errorf("%+v: %q", c, got)
+			t.Errorf("%+v is written %q", c, got)
 		}
 		if _, ok := r.Value(); ok != (c.want != "unknown") {
-			t.Errorf("%+v: has a value: %t", c, ok)
+			t.Errorf("%+v counts as having a value: %t", c, ok)
 		}
 	}
 }

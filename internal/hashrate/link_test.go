@@ -9,23 +9,23 @@ import (
 func TestLink(t *testing.T) {
 	var l Link
 	if l.Current().Known() || !l.Settled() || l.Told() {
-		t.Errorf("a new link has %v, settled %t", l.Current(), l.Settled())
+		t.Errorf("a new link has %v and counts as settled: %t", l.Current(), l.Settled())
 	}
 	early := l.Job(0) // before any difficulty
 	l.Tell(1024, 1)
 	if l.Current().Known() {
 		t.Errorf("the job before the first difficulty has %v", l.Current())
 	}
-	l.Tell(2048, 2) // for no job
+	l.Tell(2048, 2) // no job has it
 	if !l.Told() {
-		t.Error("2048 was told")
+		t.Error("2048 counts although no job had it")
 	}
 	a := l.Job(3)
-	l.Tell(2048, 4) // told again
+	l.Tell(2048, 4) // sent again
 	b := l.Job(5)
 	l.Tell(4096, 6)
 	if got := l.Current(); got != 2048 {
-		t.Errorf("the latest job has %v before there is one of the new difficulty", got)
+		t.Errorf("the latest job has %v although no job of the new difficulty has come", got)
 	}
 	c := l.Job(7)
 	for _, want := range []struct {
@@ -33,7 +33,7 @@ func TestLink(t *testing.T) {
 		d   Difficulty
 	}{{early, Unknown}, {a, 2048}, {b, 2048}, {c, 4096}} {
 		if got := l.Difficulty(want.job); got != want.d {
-			t.Errorf("job of generation %d has %v, must have %v", want.job, got, want.d)
+			t.Errorf("the job of generation %d has %v, want %v", want.job, got, want.d)
 		}
 	}
 	if a != b || l.Current() != 4096 || l.Latest() != c {
@@ -41,7 +41,7 @@ func TestLink(t *testing.T) {
 	}
 }
 
-// Former difficulties are kept for two minutes and as long as shares wait.
+// Former difficulties are kept for two minutes, and for as long as shares wait.
 func TestLinkForgets(t *testing.T) {
 	var l Link
 	l.Tell(1, 0)
@@ -59,7 +59,7 @@ func TestLinkForgets(t *testing.T) {
 	}{{10_000, false, true}, {10_119, false, true}, {10_120, true, true}, {20_000, true, true}, {20_000, false, false}} {
 		l.Sweep(step.now, step.waiting)
 		if got := l.Difficulty(a) == 1; got != step.kept {
-			t.Errorf("at %d, waiting %t: known %t", step.now, step.waiting, got)
+			t.Errorf("at %d, with shares waiting %t: the difficulty counts as known: %t", step.now, step.waiting, got)
 		}
 		if l.Difficulty(b) != 2 {
 			t.Errorf("at %d: the last job has %v", step.now, l.Difficulty(b))
@@ -78,17 +78,17 @@ func TestLinkMemory(t *testing.T) {
 		t.Errorf("a change takes %d bytes", n)
 	}
 	var l Link
-	for i := range uint32(100_000) { // a pool that changes it without end
+	for i := range uint32(100_000) { // a pool that changes the difficulty without end
 		l.Tell(Difficulty(i+1), 0)
 		l.Job(0)
 	}
 	for i := range Generation(formerKept + 1) {
 		if got := l.Difficulty((l.number - i) & generationMask); got != Difficulty(100_000-float64(i)) {
-			t.Errorf("%d changes ago: %v", i, got)
+			t.Errorf("the difficulty of %d changes ago is %v", i, got)
 		}
 	}
 	if got := l.Difficulty((l.number - formerKept - 1) & generationMask); got.Known() {
-		t.Errorf("a change that is not kept: %v", got)
+		t.Errorf("a change that is no longer kept has %v", got)
 	}
 }
 
@@ -102,11 +102,11 @@ func TestLinkAdopts(t *testing.T) {
 	l.Job(0)
 	for _, d := range []Difficulty{former.Difficulty(old), 1024, 2048, Unknown, 512} {
 		if got := l.Difficulty(l.Adopt(d, 0)); got != d {
-			t.Errorf("a job of %v has %v after it was taken over", d, got)
+			t.Errorf("a job of difficulty %v has %v after it was taken over", d, got)
 		}
 	}
 	if l.Difficulty(x) != 1024 || l.Current() != 2048 {
-		t.Errorf("own jobs have %v and %v", l.Difficulty(x), l.Current())
+		t.Errorf("the link's own jobs have %v and %v", l.Difficulty(x), l.Current())
 	}
 	for i := range 100 { // more than there is room for
 		d := Difficulty(i + 10)
@@ -115,17 +115,17 @@ func TestLinkAdopts(t *testing.T) {
 		}
 	}
 	if l.Difficulty(x) != 1024 || l.Current() != 2048 {
-		t.Errorf("own jobs have %v and %v then", l.Difficulty(x), l.Current())
+		t.Errorf("after that, the link's own jobs have %v and %v", l.Difficulty(x), l.Current())
 	}
 }
 
 func TestLinkState(t *testing.T) {
 	if st := new(Link).State(5); st != nil {
-		t.Errorf("a link of which nothing is known: %+v", st)
+		t.Errorf("a link of which nothing is known has the state %+v", st)
 	}
 	var none *LinkState
 	if l := none.Link(5); l != (Link{}) {
-		t.Errorf("no state: %+v", l)
+		t.Errorf("without a state, the link is %+v", l)
 	}
 	var l Link
 	var jobs []Generation
@@ -142,37 +142,37 @@ func TestLinkState(t *testing.T) {
 	if err := json.Unmarshal(b, &st); err != nil {
 		t.Fatal(err)
 	}
-	now := st.Link(3) // by another clock
+	now := st.Link(3) // the clock is another one
 	for i, g := range jobs[len(jobs)-40:] {
 		if got, want := now.Difficulty(g), l.Difficulty(g); got != want {
 			t.Errorf("job %d has %v after an upgrade, before it %v", i, got, want)
 		}
 	}
 	if now.Current() != l.Current() || now.next != 7777 {
-		t.Errorf("current %v, next %v", now.Current(), now.next)
+		t.Errorf("the current difficulty is %v and the next %v, unlike before", now.Current(), now.next)
 	}
 	now.Job(3)
 	now.Sweep(3+FormerSeconds, false)
 	if !now.Settled() {
-		t.Error("what was changed before the upgrade is kept for ever")
+		t.Error("changes from before the upgrade are kept for ever")
 	}
 	hostile := LinkState{Difficulty: -1, Number: 255, Former: make([]float32, 1000), Age: 1 << 31}
 	l = hostile.Link(0)
 	if l.Current().Known() || l.Job(0) > generationMask {
-		t.Errorf("a state that cannot be: %v", l.Current())
+		t.Errorf("an impossible state has the difficulty %v", l.Current())
 	}
 }
 
-// TestLinkByHand follows jobs and shares of two links by hand arithmetic: a change
-// between job and share, late shares at a former pool, refused ones, an upgrade
-// in the middle.
+// TestLinkByHand follows jobs and shares of two links by manual arithmetic: a
+// change between job and share, late shares at a former pool, refused ones, and an
+// upgrade in the middle.
 func TestLinkByHand(t *testing.T) {
 	var (
 		now         uint32
 		old, next   Link
 		miner       = NewMiner(0)
 		account     Counter
-		oldC, nextC Counter // pool addresses
+		oldC, nextC Counter // counters of the pool addresses
 	)
 	take := func(l *Link, c *Counter, g Generation, refused bool) {
 		d := l.Difficulty(g)
@@ -193,48 +193,49 @@ func TestLinkByHand(t *testing.T) {
 	j1 := old.Job(now)
 	take(&old, &oldC, j1, false) // 1,000
 	old.Tell(ParseDifficulty([]byte(`"4e3"`)), now)
-	take(&old, &oldC, j1, false) // 1,000: the job is from before
+	take(&old, &oldC, j1, false) // 1,000: the job is from before the change
 	j2 := old.Job(now)
 	take(&old, &oldC, j1, false) // 1,000: late
 	take(&old, &oldC, j2, false) // 4,000
 	take(&old, &oldC, j2, true)  // refused: 4,000
-	// A switch, and another difficulty there.
+	// There is a switch, and the new pool has another difficulty.
 	now += 30
 	next.Tell(FromTarget([]byte("000000000000ffff000000000000000000000000000000000000000000000000")), now)
 	k1 := next.Job(now)
 	take(&old, &oldC, j2, false)  // 4,000: late at the former pool
 	take(&next, &nextC, k1, true) // refused: 65,536
-	// The shares under way remember k1, j1 and j2; an upgrade.
+	// An upgrade happens while shares wait that remember k1, j1 and j2.
 	old, next = old.State(now).Link(0), next.State(now).Link(0)
 	st := miner.State(now)
 	now = 0
 	miner = st.Miner(now)
 	take(&old, &oldC, j1, false)   // 1,000
 	take(&next, &nextC, k1, false) // 65,536
-	next.Tell(Unknown, now)        // the pool says something that nobody understands
+	next.Tell(Unknown, now)        // the pool sends something unintelligible
 	k2 := next.Job(now)
 	take(&next, &nextC, k2, false) // unknown
 
 	const oldWork, nextWork = 4*1000 + 2*4000, 65536
 	if got := oldC.Totals(); got.Work != oldWork || got.Accepted != 6 || got.Lost[RefusalStale] != 4000 || got.RefusedShares() != 1 || got.Unknown != 0 {
-		t.Errorf("former pool: %+v", got)
+		t.Errorf("the former pool has %+v", got)
 	}
 	if got := nextC.Totals(); got.Work != nextWork || got.Accepted != 2 || got.LostWork() != 65536 || got.Unknown != 1 {
-		t.Errorf("pool: %+v", got)
+		t.Errorf("the new pool has %+v", got)
 	}
 	if got, want := account.Totals(), oldC.Totals().Plus(nextC.Totals()); got != want {
-		t.Errorf("sub-account: %+v, must be %+v", got, want)
+		t.Errorf("the sub-account has %+v, want %+v", got, want)
 	}
 	if miner.work != oldWork+nextWork {
-		t.Errorf("miner: work %v, must be %v", miner.work, oldWork+nextWork)
+		t.Errorf("the miner has work %v, want %v", miner.work, oldWork+nextWork)
 	}
 	if got := miner.Totals(); got.Submitted != 10 || got.Accepted != 8 || got.Refused[RefusalStale] != 2 || got.Unknown != 1 {
-		t.Errorf("miner: %+v", got)
+		t.Errorf("the miner has %+v", got)
 	}
-	// 77,536 * 2^32 hashes in 30 s, and a share of which nothing is known.
+	// There are 77,536 * 2^32 hashes in 30 s, and a share of which nothing is
+	// known.
 	rate := miner.Average(now)
 	if want := float64(oldWork+nextWork) * (1 << 32) / 30; rate.PerSecond != want || rate.Knowledge != KnownPartly {
-		t.Errorf("miner: %v, must be %v", rate, want)
+		t.Errorf("the miner's hashrate is %v, want %v", rate, want)
 	}
 }
 
@@ -270,11 +271,11 @@ func FuzzLink(f *testing.F) {
 			}
 			for _, j := range jobs {
 				if changes-j.changes <= formerKept && l.Difficulty(j.g) != j.d {
-					t.Fatalf("step %d: a job has %v, must have %v", i, l.Difficulty(j.g), j.d)
+					t.Fatalf("step %d: a job has %v, want %v", i, l.Difficulty(j.g), j.d)
 				}
 			}
 			if n := len(jobs); n > 0 && l.Current() != jobs[n-1].d {
-				t.Fatalf("step %d: the latest job has %v, must have %v", i, l.Current(), jobs[n-1].d)
+				t.Fatalf("step %d: the latest job has %v, want %v", i, l.Current(), jobs[n-1].d)
 			}
 		}
 	})

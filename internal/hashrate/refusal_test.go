@@ -8,10 +8,10 @@ import (
 func TestRefusalOf(t *testing.T) {
 	for _, c := range []struct {
 		e    string // the answer's error
-		line string // the rest, if it tells more
+		line string // the rest of the line, if it says more
 		want Refusal
 	}{
-		// Stratum's own.
+		// Stratum's own:
 		{`[21,"Job not found",null]`, "", RefusalStale},
 		{`[22,"Duplicate share",null]`, "", RefusalDuplicate},
 		{`[23,"Low difficulty share",null]`, "", RefusalLowDifficulty},
@@ -23,13 +23,13 @@ func TestRefusalOf(t *testing.T) {
 		{`{"code":23,"message":"no"}`, "", RefusalLowDifficulty},
 		{`{"message":"no","code": 24}`, "", RefusalUnauthorized},
 		{`{"code":-1,"message":"Job not found"}`, "", RefusalStale},
-		// btcpool.
+		// btcpool:
 		{`[21,"Job not found (=stale)",null]`, "", RefusalStale},
 		{`[36,"x",null]`, "", RefusalStale},
 		{`[37,"Stale share",null]`, "", RefusalStale},
 		{`[31,"Time too old",null]`, "", RefusalOther},
 		{`[33,"Invalid version mask",null]`, "", RefusalOther},
-		// datum_gateway.
+		// datum_gateway:
 		{`[20,"unknown-work",null]`, "", RefusalStale},
 		{`[21,"stale-prevblk",null]`, "", RefusalStale},
 		{`[21,"time-too-new",null]`, "", RefusalOther},
@@ -37,14 +37,14 @@ func TestRefusalOf(t *testing.T) {
 		{`[23,"high-hash",null]`, "", RefusalLowDifficulty},
 		{`[23,"H-not-zero",null]`, "", RefusalLowDifficulty},
 		{`[23,"bad-version",null]`, "", RefusalOther},
-		// ckpool.
+		// ckpool:
 		{`null`, `{"reject-reason":"Above target","result":false,"error":null,"id":4}`, RefusalLowDifficulty},
 		{``, `{"id":4,"result":false,"reject-reason": "Invalid JobID"}`, RefusalStale},
 		{`null`, `{"result":false,"reject-reason":"Duplicate"}`, RefusalDuplicate},
 		{`null`, `{"result":false,"reject-reason":"Worker mismatch"}`, RefusalUnauthorized},
 		{`null`, `{"result":false,"reject-reason":"Ntime out of range","x":"stale"}`, RefusalOther},
 		{`null`, `{"result":false,"reject-reason"`, RefusalOther},
-		// Others.
+		// Others:
 		{`[-3,"Job 'a1' not found",null]`, "", RefusalStale},
 		{`[20,"Share is above target",null]`, "", RefusalLowDifficulty},
 		{`[20,"Worker is not authorized",null]`, "", RefusalUnauthorized},
@@ -55,7 +55,7 @@ func TestRefusalOf(t *testing.T) {
 		{`"STALE"`, "", RefusalStale},
 		{`"Invalid job id"`, "", RefusalStale},
 		{`{"code":-1,"message":"Method not found"}`, "", RefusalOther},
-		// Nothing that tells anything.
+		// These say nothing:
 		{``, ``, RefusalOther},
 		{`null`, `{"id":1,"result":false,"error":null}`, RefusalOther},
 		{`[]`, "", RefusalOther}, {`{}`, "", RefusalOther}, {`[`, "", RefusalOther}, {`["21"]`, "", RefusalOther},
@@ -63,7 +63,7 @@ func TestRefusalOf(t *testing.T) {
 		{strings.Repeat("[", 1<<20), "", RefusalOther}, {`[20,"` + strings.Repeat("x", 1<<20) + `stale"]`, "", RefusalOther},
 	} {
 		if got := RefusalOf([]byte(c.e), []byte(c.line)); got != c.want {
-			t.Errorf("%.80s %.80s: %s, must be %s", c.e, c.line, got, c.want)
+			t.Errorf("%.80s %.80s: got %s, want %s", c.e, c.line, got, c.want)
 		}
 	}
 }
@@ -72,14 +72,14 @@ func TestRefusalNames(t *testing.T) {
 	seen := map[string]bool{}
 	for r := range Refusals {
 		if name := r.String(); name == "" || seen[name] {
-			t.Errorf("refusal %d is called %q", r, name)
+			t.Errorf("refusal %d has the name %q", r, name)
 		} else {
 			seen[name] = true
 		}
 	}
 	for code, want := range map[int]Refusal{21: RefusalStale, 22: RefusalDuplicate, 23: RefusalLowDifficulty, 24: RefusalUnauthorized, 2147483647: RefusalOther, 0: RefusalOther} {
 		if got := RefusalOfCode(code); got != want {
-			t.Errorf("code %d: %s, must be %s", code, got, want)
+			t.Errorf("code %d: got %s, want %s", code, got, want)
 		}
 	}
 }
@@ -89,7 +89,7 @@ func FuzzRefusalOf(f *testing.F) {
 	f.Add([]byte(`{"code":22}`), []byte(`"reject-reason"`))
 	f.Fuzz(func(t *testing.T, e, line []byte) {
 		if r := RefusalOf(e, line); r >= Refusals {
-			t.Fatalf("%q %q: %d", e, line, r)
+			t.Fatalf("%q %q: got the impossible refusal %d", e, line, r)
 		}
 	})
 }

@@ -9,9 +9,9 @@ import (
 
 const tera = 1e12
 
-// simulation is a farm by a simulated clock: miners of known rates find a share
+// simulation is a farm with a simulated clock: miners of known rates find a share
 // each time that they have done its work, evenly. Nothing is left to chance, so
-// that averages can be compared with what is true.
+// averages can be compared with the truth.
 type simulation struct {
 	t       *testing.T
 	now     time.Duration
@@ -28,19 +28,19 @@ type simGroup struct {
 	counter  *Counter
 	averages *Averages
 	chart    *Chart
-	truth    []float64 // hashes that its miners have ever worked, after each step
+	truth    []float64 // hashes that its miners have computed so far, after each step
 }
 
 type simMiner struct {
 	name    string
 	account string
-	group   *simGroup // of account
+	group   *simGroup // the group of account
 	perSec  float64
 	coin    int
 	link    Link
 	job     Generation
-	done    float64 // hashes of the share that is being worked on
-	hashes  float64 // all that it has ever done
+	done    float64 // hashes done for the next share
+	hashes  float64 // all hashes done so far
 	since   time.Duration
 	count   Miner
 }
@@ -58,7 +58,7 @@ func newSimulation(t *testing.T, step time.Duration) *simulation {
 	return sim
 }
 
-// seconds is the clock of the process, which begins anew with each.
+// seconds is the clock of the process, which begins again with each process.
 func (sim *simulation) seconds() uint32 { return uint32((sim.now - sim.epoch) / time.Second) }
 
 func (sim *simulation) add(name, account string, perSec float64, coin int, d Difficulty) *simMiner {
@@ -84,7 +84,7 @@ func (m *simMiner) move(sim *simulation, coin int, d Difficulty) {
 	m.tell(sim, d)
 }
 
-// run goes on for so long, with the averages advanced every 10 s.
+// run lets this much time pass, with the averages advanced every 10 s.
 func (sim *simulation) run(d time.Duration) {
 	groups := sim.groups()
 	for end := sim.now + d; sim.now < end; {
@@ -139,14 +139,14 @@ func (sim *simulation) truthOf(g *simGroup, w time.Duration) float64 {
 	return (g.truth[last] - g.truth[last-n]) / (time.Duration(n) * sim.step).Seconds()
 }
 
-// check compares all averages with what is true.
+// check compares all averages with the truth.
 func (sim *simulation) check(when string, tolerance float64) {
 	sim.t.Helper()
 	for i, g := range sim.groups() {
 		for w := range Windows {
 			got, truth := g.averages.Rate(w), sim.truthOf(g, w.Length())
 			if math.Abs(got.PerSecond-truth) > tolerance*truth || got.Knowledge != KnownWholly {
-				sim.t.Errorf("%s: group %d, %s: %v, truly %s (%+.1f %%)", when, i, w, got, Format(truth), 100*(got.PerSecond/truth-1))
+				sim.t.Errorf("%s: group %d, %s: got %v, want %s (%+.1f %%)", when, i, w, got, Format(truth), 100*(got.PerSecond/truth-1))
 			}
 		}
 	}
@@ -157,14 +157,14 @@ func (sim *simulation) check(when string, tolerance float64) {
 		}
 		for what, got := range map[string]Rate{"15m": m.count.Recent(sim.seconds()), "since it connected": m.count.Average(sim.seconds())} {
 			if math.Abs(got.PerSecond/m.perSec-1) > tolerance {
-				sim.t.Errorf("%s: miner %s, %s: %v, truly %s", when, m.name, what, got, Format(m.perSec))
+				sim.t.Errorf("%s: miner %s, %s: got %v, want %s", when, m.name, what, got, Format(m.perSec))
 			}
 		}
 	}
 	sim.checkSums(when)
 }
 
-// checkSums sees that all coins together have what all sub-accounts have.
+// checkSums checks that all coins together have as much as all sub-accounts.
 func (sim *simulation) checkSums(when string) {
 	sim.t.Helper()
 	var coins, accounts Totals
@@ -178,7 +178,7 @@ func (sim *simulation) checkSums(when string) {
 		accounts = accounts.Plus(g.counter.Totals())
 	}
 	if math.Abs(coins.Work-accounts.Work) > 1e-9*coins.Work || coins.Accepted != accounts.Accepted {
-		sim.t.Errorf("%s: coins %+v, sub-accounts %+v", when, coins, accounts)
+		sim.t.Errorf("%s: coins have %+v, but sub-accounts %+v", when, coins, accounts)
 	}
 	for w := range Windows {
 		var rates [2]float64
@@ -188,15 +188,16 @@ func (sim *simulation) checkSums(when string) {
 		for _, g := range sim.account {
 			rates[1] += g.averages.Rate(w).PerSecond
 		}
-		// The buckets have seven digits. Since the beginning sub-accounts may have
-		// another time to divide by.
+		// The buckets have a precision of seven digits. For the time since the
+		// beginning, sub-accounts may divide by another time.
 		if math.Abs(rates[0]/rates[1]-1) > 1e-5 {
-			sim.t.Errorf("%s, %s: coins %s, sub-accounts %s", when, w, Format(rates[0]), Format(rates[1]))
+			sim.t.Errorf("%s, %s: coins have %s, but sub-accounts %s", when, w, Format(rates[0]), Format(rates[1]))
 		}
 	}
 }
 
-// upgrade hands everything to a next process, whose counters and clock begin anew.
+// upgrade hands everything to the next process, whose counters and clock begin
+// again.
 func (sim *simulation) upgrade() {
 	sim.advance()
 	before := sim.seconds()
@@ -236,7 +237,7 @@ func TestAveragesOfAFarm(t *testing.T) {
 	sim := newSimulation(t, 500*time.Millisecond)
 	rates := []float64{14 * tera, 100 * tera, 234 * tera}
 	accounts := []string{"alice", "bob", "carol"}
-	// About a share a second, whatever the rate.
+	// Each miner finds about a share a second, whatever its rate.
 	difficulty := func(m *simMiner, factor float64) Difficulty {
 		return Difficulty(math.Round(m.perSec / (1 << 32) * factor))
 	}
@@ -268,25 +269,25 @@ func TestAveragesOfAFarm(t *testing.T) {
 			sim.check("after an upgrade", 0.05)
 		}
 	}
-	// A day's chart ends with what is true of the last steps.
+	// A day's chart ends with the truth of the last steps.
 	for i, g := range sim.coins {
 		points, end := g.chart.Points()
 		if len(points) < ChartPoints || end != sim.now {
-			t.Fatalf("coin %d: %d points up to %v", i, len(points), end)
+			t.Fatalf("coin %d: the chart has %d points up to %v", i, len(points), end)
 		}
 		step := int(ChartStep / sim.step)
-		over := len(g.truth) - 1 - int(sim.now%ChartStep/sim.step) // when the last point but one ended
+		over := len(g.truth) - 1 - int(sim.now%ChartStep/sim.step) // how long ago the last point but one ended
 		for back := range 280 {
 			at := over - step*back
 			truth, got := (g.truth[at]-g.truth[at-step])/ChartStep.Seconds(), points[len(points)-2-back]
 			if math.Abs(got-truth) > 0.05*truth {
-				t.Errorf("coin %d, %d steps ago: %s, truly %s", i, back, Format(got), Format(truth))
+				t.Errorf("coin %d, %d steps ago: got %s, want %s", i, back, Format(got), Format(truth))
 			}
 		}
 	}
 }
 
-// A coin that most miners leave has its new hashrate after each window.
+// A coin that most miners leave has its new hashrate after each window has passed.
 func TestAveragesAfterAStep(t *testing.T) {
 	sim := newSimulation(t, 500*time.Millisecond)
 	for i := range 10 {
@@ -302,26 +303,26 @@ func TestAveragesAfterAStep(t *testing.T) {
 		sim.run(at + w.Length() + shapes[w].bucket - sim.now + 7*time.Second)
 		for i, want := range []float64{50 * tera, 500 * tera} {
 			if got := sim.coins[i].averages.Rate(w); math.Abs(got.PerSecond/want-1) > 0.05 {
-				t.Errorf("coin %d, %s after: %v, truly %s", i, w, got, Format(want))
+				t.Errorf("coin %d, %s later: got %v, want %s", i, w, got, Format(want))
 			}
 		}
 	}
-	// A miner that became ten times as fast, and one that stopped.
+	// One miner became ten times as fast, and one stopped.
 	fast, idle := sim.miners[0], sim.miners[1]
 	fast.perSec *= 10
 	sim.run(MinerWindow * time.Second)
 	if got := fast.count.Recent(sim.seconds()); math.Abs(got.PerSecond/fast.perSec-1) > 0.05 {
-		t.Errorf("faster miner: %v, truly %s", got, Format(fast.perSec))
+		t.Errorf("the faster miner has %v, want %s", got, Format(fast.perSec))
 	}
 	before := idle.perSec
 	idle.perSec = 0
 	sim.run(MinerWindow * time.Second)
 	if got := idle.count.Recent(sim.seconds()); got.PerSecond > 0.05*before {
-		t.Errorf("a miner that stopped 15 minutes ago: %v", got)
+		t.Errorf("a miner that stopped 15 minutes ago has %v", got)
 	}
 }
 
-// With rare shares an average is off by one share at most.
+// If shares are rare, an average is wrong by one share at most.
 func TestAveragesOfRareShares(t *testing.T) {
 	for _, every := range []time.Duration{7 * time.Second, 40 * time.Second, 3 * time.Minute, 20 * time.Minute} {
 		sim := newSimulation(t, time.Second)
@@ -333,25 +334,26 @@ func TestAveragesOfRareShares(t *testing.T) {
 			g := sim.account["alice"]
 			for w := range Windows {
 				span := min(w.Length(), sim.now)
-				// One share more or less, and that of the bucket which is divided.
+				// This is one share more or less, and the share of the bucket that
+				// is divided.
 				off := max(0.01, 1.001*float64(every+shapes[w].bucket/4)/float64(span))
 				if got := g.averages.Rate(w).PerSecond; math.Abs(got/start-1) > off {
-					t.Errorf("a share each %v: %s after %v: %s, truly %s, may be off by %.1f %%", every, w, sim.now, Format(got), Format(start), 100*off)
+					t.Errorf("a share each %v, %s after %v: got %s, want %s within %.1f %%", every, w, sim.now, Format(got), Format(start), 100*off)
 				}
 			}
-			// The latest share weighs most: half of one per span.
+			// The latest share weighs most: half a share per span.
 			off := 0.005 + 1.2*every.Seconds()/minerSpan
 			if got := m.count.Recent(sim.seconds()).PerSecond; math.Abs(got/start-1) > off {
-				t.Errorf("a share each %v: miner after %v: %s, truly %s, may be off by %.1f %%", every, sim.now, Format(got), Format(start), 100*off)
+				t.Errorf("a share each %v, the miner after %v: got %s, want %s within %.1f %%", every, sim.now, Format(got), Format(start), 100*off)
 			}
 			if got := m.count.Average(sim.seconds()).PerSecond; math.Abs(got/start-1) > 1.001*every.Seconds()/sim.now.Seconds() {
-				t.Errorf("a share each %v: miner since it connected %v ago: %s, truly %s", every, sim.now, Format(got), Format(start))
+				t.Errorf("a share each %v, the miner since it connected %v ago: got %s, want %s", every, sim.now, Format(got), Format(start))
 			}
 		}
 	}
 }
 
-// A sub-account that leaves takes nothing from the sum of all.
+// A sub-account whose miners have left takes nothing from the sum of all.
 func TestAveragesOfTheGone(t *testing.T) {
 	sim := newSimulation(t, 500*time.Millisecond)
 	sim.account["gone"] = newSimGroup(0)
@@ -376,7 +378,7 @@ func TestAveragesOfTheGone(t *testing.T) {
 			all += g.averages.Rate(w).PerSecond
 		}
 		if math.Abs(coins/all-1) > 1e-5 {
-			t.Errorf("%s: coins %s, sub-accounts with those that have left %s", w, Format(coins), Format(all))
+			t.Errorf("%s: coins have %s, but sub-accounts, including those without miners, %s", w, Format(coins), Format(all))
 		}
 	}
 }

@@ -21,6 +21,6 @@ func TestConnectionLimitKey(t *testing.T) {
 		}
 	}
 	if key := Key(netip.Addr{}); key.IsValid() {
-		t.Errorf("no address counts as %s", key)
+		t.Errorf("an invalid address counts as %s", key)
 	}
 }

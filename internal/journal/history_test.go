@@ -9,9 +9,9 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 	series := h.Series()
 	if len(series.Times) != HistoryKept || series.Times[0] != 20*HistoryKept {
-		t.Errorf("%d samples from %v", len(series.Times), series.Times[:1])
+		t.Errorf("got %d samples from %v", len(series.Times), series.Times[:1])
 	}
 	if c := series.Coins["btc"]; c.Shares[7] != 30 || c.Sessions[0] != 2*HistoryKept {
-		t.Errorf("shares %v, sessions %v", c.Shares[7], c.Sessions[0])
+		t.Errorf("got shares %v, sessions %v", c.Shares[7], c.Sessions[0])
 	}
 }

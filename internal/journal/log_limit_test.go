@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// However many lines of a kind there are, the first ones are logged, then their
-// number; other kinds are not affected.
+// However many lines of a kind there are, the first ones are logged and then their
+// number. Other kinds are not affected.
 func TestLogLimits(t *testing.T) {
 	l := &LogLimits{window: time.Hour}
 	now := time.Now()
@@ -17,16 +17,16 @@ func TestLogLimits(t *testing.T) {
 		}
 	}
 	if hidden := l.kinds["a"].hidden; logged != LinesPerMinute || hidden != 1000-LinesPerMinute {
-		t.Errorf("%d lines logged, %d hidden", logged, hidden)
+		t.Errorf("%d lines were logged and %d hidden", logged, hidden)
 	}
 	if !l.allow("b", now) {
 		t.Error("another kind is not logged")
 	}
 	l.Tell()
 	if k := l.kinds["a"]; k.hidden != 0 || !l.allow("a", now) {
-		t.Errorf("after the summary: %+v", k)
+		t.Errorf("unexpected counts after the summary: %+v", k)
 	}
-	// Lines that come one by one are all logged.
+	// Lines that come slowly are all logged.
 	for i := range 50 {
 		if !l.allow("slow", now.Add(time.Duration(i)*time.Hour)) {
 			t.Errorf("slow line %d is not logged", i)
@@ -34,7 +34,7 @@ func TestLogLimits(t *testing.T) {
 	}
 }
 
-// The summary comes by itself, when no more lines do.
+// The summary comes by itself when there are no more lines.
 func TestLogLimitsTell(t *testing.T) {
 	l := &LogLimits{window: 20 * time.Millisecond}
 	for range LinesPerMinute + 5 {
@@ -47,7 +47,7 @@ func TestLogLimitsTell(t *testing.T) {
 	}
 	for limit := time.Now().Add(10 * time.Second); !told(); time.Sleep(time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatal("no summary")
+			t.Fatal("there is no summary")
 		}
 	}
 }

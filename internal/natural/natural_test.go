@@ -19,16 +19,16 @@ func TestCompare(t *testing.T) {
 				want = 1
 			}
 			if got := Compare(a, b); got != want {
-				t.Errorf("%q and %q: %d, want %d", a, b, got, want)
+				t.Errorf("%q and %q: got %d, want %d", a, b, got, want)
 			}
 		}
 	}
 	if Compare("rig01", "rig1") == 0 || Compare("rig01", "rig1") != -Compare("rig1", "rig01") || Compare("rig01", "rig2") != -1 {
-		t.Error("leading zeros")
+		t.Error("leading zeros make no difference")
 	}
 }
 
-// Sorting needs an order without contradictions, whatever miners are called.
+// Sorting needs an order without contradictions, whatever miners' names are.
 func TestCompareIsAnOrder(t *testing.T) {
 	const letters = "0129aAb.-\xff"
 	r := rand.New(rand.NewPCG(1, 2))
@@ -42,7 +42,7 @@ func TestCompareIsAnOrder(t *testing.T) {
 	for range 200_000 {
 		a, b, c := name(), name(), name()
 		if Compare(a, b) != -Compare(b, a) || (Compare(a, b) == 0) != (a == b) {
-			t.Fatalf("%q and %q", a, b)
+			t.Fatalf("%q and %q are not ordered the other way round when swapped", a, b)
 		}
 		if Compare(a, b) < 0 && Compare(b, c) < 0 && Compare(a, c) >= 0 {
 			t.Fatalf("%q < %q < %q, but the first is not less than the last", a, b, c)

@@ -12,8 +12,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// A pipe that comes between a look at the file and its opening is not waited
-// for.
+// If a pipe takes the file's place between the check and the opening, the opening
+// does not wait for it.
 func TestReadRegularFileSwapped(t *testing.T) {
 	dir := t.TempDir()
 	file, pipe, path := filepath.Join(dir, "file"), filepath.Join(dir, "pipe"), filepath.Join(dir, "coins.json")
@@ -47,7 +47,7 @@ func TestReadRegularFileSwapped(t *testing.T) {
 		case err == nil:
 			read++
 		case errors.Is(err, ErrTooSlow):
-			t.Fatal("it is waited for")
+			t.Fatal("the reader waits for the pipe")
 		}
 	}
 	if read == 0 {

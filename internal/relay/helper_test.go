@@ -12,9 +12,9 @@ import (
 
 const testWait = 8 * time.Second
 
-// recorder is an Owner for tests. Its fields are the loop's.
+// recorder is an Owner for tests. Its fields belong to the loop.
 type recorder struct {
-	take    func(s *Socket, b []byte) int // nil: all
+	take    func(s *Socket, b []byte) int // nil takes everything
 	drained func(s *Socket)               // may be nil
 	events  chan string
 }
@@ -67,7 +67,7 @@ func (o *recorder) want(t *testing.T, events ...string) {
 	}
 }
 
-// wantQuiet: the loop has done all that was there to do, and there was no event.
+// wantQuiet wants the loop to have done all that it had to do, and no event.
 func (o *recorder) wantQuiet(t *testing.T, l *Loop) {
 	t.Helper()
 	for range 3 {
@@ -106,7 +106,7 @@ func newRelayBench(t *testing.T) *relayBench {
 	return &relayBench{l, t, ln}
 }
 
-// adopted gives a socket of the loop and its peer.
+// adopted returns a socket of the loop and its peer.
 func (b *relayBench) adopted(owner Owner) (s *Socket, peer *net.TCPConn) {
 	b.t.Helper()
 	nc, err := net.Dial("tcp", b.ln.Addr().String())
@@ -119,7 +119,7 @@ func (b *relayBench) adopted(owner Owner) (s *Socket, peer *net.TCPConn) {
 		b.t.Fatal(err)
 	}
 	if want := nc.LocalAddr().(*net.TCPAddr).AddrPort(); addr != want {
-		b.t.Errorf("accepted from %v, not from %v", addr, want)
+		b.t.Errorf("the peer's address is %v, want %v", addr, want)
 	}
 	b.Call(func() { s, err = b.Adopt(h, owner) })
 	if err != nil {

@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// Only Pause ends an accept loop; the kernel's timeouts, which concern one connection, do not.
+// Only Pause ends an accept loop. The kernel's timeouts, which concern one
+// connection, do not.
 func TestTimeoutsDoNotEndAccepting(t *testing.T) {
 	for _, err := range []error{syscall.ETIMEDOUT, syscall.EAGAIN, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.ETIMEDOUT)}, errors.New("other")} {
 		if IsPaused(err) {
-			t.Errorf("%v ends it", err)
+			t.Errorf("%v ends the accept loop", err)
 		}
 	}
 	ln, err := Listen("tcp", "127.0.0.1:0")
@@ -29,7 +30,7 @@ func TestTimeoutsDoNotEndAccepting(t *testing.T) {
 	select {
 	case err := <-done:
 		if !IsPaused(err) {
-			t.Errorf("a stopped listener says %v", err)
+			t.Errorf("a stopped listener returns %v", err)
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("the listener does not stop")

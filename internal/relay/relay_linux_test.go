@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// While paused, the end of the miner is seen if it is asked for.
+// While reading is paused, the end of the miner is noticed if that is asked for.
 func TestLinuxRelayPausedHangup(t *testing.T) {
 	b := newRelayBench(t)
 	for _, reset := range []bool{false, true} {
@@ -34,7 +34,7 @@ func TestLinuxRelayPausedHangup(t *testing.T) {
 	o.want(t, "received last words", "closed: "+ErrPeerClosed.Error())
 }
 
-// A peer that always takes something and never all is given up in the end.
+// A peer that always takes something but never everything is given up in the end.
 func TestRelayPeerThatTakesLittle(t *testing.T) {
 	b := newRelayBench(t)
 	b.Call(func() { b.stallLimit = time.Hour })
@@ -55,7 +55,7 @@ func TestRelayPeerThatTakesLittle(t *testing.T) {
 		b.Call(func() { last, left = b.stalled[s], s.Backlog() })
 	}
 	if left == 0 || last.congested != first.congested || !last.stuck.After(first.stuck) {
-		t.Fatalf("%d bytes are left, waiting since %v, stuck since %v; at first %v", left, last.congested, last.stuck, first)
+		t.Fatalf("%d bytes are left, waiting since %v and stuck since %v, at first since %v", left, last.congested, last.stuck, first)
 	}
 	b.Call(func() {
 		last.congested = last.congested.Add(-congestedLimit * time.Hour)

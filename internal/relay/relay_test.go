@@ -29,7 +29,7 @@ func TestRelayReadsAndWrites(t *testing.T) {
 	o.wantQuiet(t, b.Loop)
 }
 
-// What the owner leaves comes again with what follows.
+// What the owner leaves is given to it again, together with what follows.
 func TestRelayKeepsWhatIsLeft(t *testing.T) {
 	b := newRelayBench(t)
 	o := newRecorder()
@@ -59,7 +59,7 @@ func TestRelayCloseByOwner(t *testing.T) {
 	wantEOF(t, peer)
 	o.wantQuiet(t, b.Loop)
 
-	// In the middle of a call.
+	// This closes in the middle of a call.
 	o.take = func(s *Socket, p []byte) int { s.Close(); s.Write(p); return 0 }
 	_, peer = b.adopted(o)
 	send(t, peer, "x")
@@ -85,7 +85,7 @@ func testRelayDial(t *testing.T, at string) {
 		b.Call(func() {
 			var err error
 			if s, err = b.Dial(addr, o); err != nil {
-				o.note("not connected") // at once
+				o.note("not connected") // if it fails at once
 				return
 			}
 			s.Write([]byte(text))
@@ -106,7 +106,7 @@ func testRelayDial(t *testing.T, at string) {
 	send(t, peer, "answer")
 	o.want(t, "received answer")
 
-	// Given up before it stands: no event.
+	// A connection that is given up before it is established causes no event.
 	o = newRecorder()
 	b.Call(func() {
 		s, err := b.Dial(addr, o)
@@ -132,7 +132,7 @@ func TestRelayPauseAndResume(t *testing.T) {
 	o.take = func(s *Socket, p []byte) int {
 		o.note("%s", p)
 		if i := bytes.IndexByte(p, '\n'); i >= 0 {
-			s.Pause(false) // one line at a time
+			s.Pause(false) // take one line at a time
 			return i + 1
 		}
 		return 0
@@ -145,25 +145,25 @@ func TestRelayPauseAndResume(t *testing.T) {
 		s.Resume()
 		select {
 		case e := <-o.events:
-			t.Errorf("event %q during resume", e)
+			t.Errorf("there was an event %q during Resume", e)
 		default:
 		}
 	})
-	o.want(t, "b\nc") // without anything new
+	o.want(t, "b\nc") // although nothing new has come
 	send(t, peer, "\n")
 	o.wantQuiet(t, b.Loop)
 	b.Call(s.Resume)
 	select {
 	case got := <-o.events:
-		if got == "c" { // what was kept, then the rest
+		if got == "c" { // what was kept comes first, then the rest
 			o.want(t, "c\n")
 		} else if got != "c\n" {
-			t.Errorf("event %q", got)
+			t.Errorf("unexpected event %q", got)
 		}
 	case <-time.After(testWait):
-		t.Error("no event after resume")
+		t.Error("there is no event after Resume")
 	}
-	// Paused and resumed in one go, twice resumed, closed after resume.
+	// These pause and resume in one go, resume twice, and close after Resume.
 	b.Call(func() { s.Resume(); s.Pause(true); s.Resume(); s.Resume() })
 	send(t, peer, "d\n")
 	o.want(t, "d\n")
@@ -173,8 +173,8 @@ func TestRelayPauseAndResume(t *testing.T) {
 	wantEOF(t, peer)
 }
 
-// A peer that does not read: bytes wait, in order, and the owner is told when
-// all are gone.
+// If a peer does not read, bytes wait in order, and the owner is told when all are
+// gone.
 func TestRelayBackpressure(t *testing.T) {
 	b := newRelayBench(t)
 	o := newRecorder()
@@ -200,10 +200,10 @@ func TestRelayBackpressure(t *testing.T) {
 	got := sha256.New()
 	peer.SetReadDeadline(time.Now().Add(testWait))
 	if n, err := io.CopyN(got, peer, int64(written)); err != nil {
-		t.Fatalf("%d of %d bytes: %v", n, written, err)
+		t.Fatalf("read %d of %d bytes: %v", n, written, err)
 	}
 	if !bytes.Equal(got.Sum(nil), sum.Sum(nil)) {
-		t.Error("the bytes came changed or in another order")
+		t.Error("the bytes were changed or reordered")
 	}
 	select {
 	case <-drained:
@@ -213,7 +213,7 @@ func TestRelayBackpressure(t *testing.T) {
 	o.wantQuiet(t, b.Loop)
 	b.Call(func() {
 		if s.Congested() {
-			t.Error("still congested")
+			t.Error("the socket is still congested")
 		}
 	})
 }
@@ -224,10 +224,10 @@ func TestRelayUnsentLimit(t *testing.T) {
 	s, peer := b.adopted(o)
 	b.Call(func() {
 		block := make([]byte, 64<<10)
-		for range 1000 { // more than any kernel takes
+		for range 1000 { // more than any kernel buffers
 			s.Write(block)
 			if n := len(s.unsent); n > MaxUnsent {
-				t.Errorf("%d bytes wait", n)
+				t.Errorf("%d bytes are waiting", n)
 			}
 		}
 	})
@@ -255,18 +255,18 @@ func TestRelayWriteTimeout(t *testing.T) {
 	b.Call(func() { fill(s); other.Write([]byte("x")) })
 	o.want(t, "closed: "+errWriteTimeout.Error())
 	if d := time.Since(began); d < 90*time.Millisecond {
-		t.Errorf("closed after %v", d)
+		t.Errorf("the socket was closed after %v", d)
 	}
 	wantRead(t, peer, "x")
 	b.Call(func() {
 		if other.closed {
-			t.Error("the other socket was closed too")
+			t.Error("the other socket was closed as well")
 		}
 	})
 }
 
-// Of two sockets that are ready at once, the first closes the other and opens
-// a new one, which may well get the same descriptor: events of the one closed
+// Of two sockets that are ready at the same time, the first closes the other and
+// opens a new one, which may well get the same descriptor. Events of the closed one
 // reach neither it nor the new one.
 func TestRelayEventOfClosedSocket(t *testing.T) {
 	b := newRelayBench(t)
@@ -309,7 +309,7 @@ func TestRelayEventOfClosedSocket(t *testing.T) {
 		news.want(t, "closed: "+ErrPeerClosed.Error())
 		b.Call(func() { fresh.Close(); sockets[0].Close(); sockets[1].Close() })
 		for len(first.events) > 0 {
-			// Only the survivor's own end may have come.
+			// Only the survivor's own end may have been reported.
 			if e := <-first.events; e != "closed: "+ErrPeerClosed.Error() {
 				t.Fatalf("event %q of a closed socket", e)
 			}
@@ -319,7 +319,7 @@ func TestRelayEventOfClosedSocket(t *testing.T) {
 	}
 }
 
-// Two sockets joined as a session joins them: nothing is lost, whatever the
+// Two sockets are joined as a session joins them. Nothing is lost, whatever the
 // speed of the sides, and little is held.
 func TestRelayJoinedSockets(t *testing.T) {
 	b := newRelayBench(t)
@@ -360,7 +360,7 @@ func TestRelayJoinedSockets(t *testing.T) {
 	for n := 0; n < total; {
 		r, err := reader.Read(buf[:1+rand.N(len(buf)-1)])
 		if err != nil {
-			t.Fatalf("after %d of %d bytes: %v", n, total, err)
+			t.Fatalf("reading failed after %d of %d bytes: %v", n, total, err)
 		}
 		got.Write(buf[:r])
 		if n += r; n > total/2 && n < total/2+1<<20 {
@@ -370,7 +370,7 @@ func TestRelayJoinedSockets(t *testing.T) {
 	from.want(t, "closed: "+ErrPeerClosed.Error())
 	sender.Wait()
 	if !bytes.Equal(sent.Sum(nil), got.Sum(nil)) {
-		t.Error("the bytes came changed or in another order")
+		t.Error("the bytes were changed or reordered")
 	}
 	b.Call(func() {
 		if limit := 2 * ReadChunk; most > limit {

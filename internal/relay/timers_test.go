@@ -38,18 +38,18 @@ func TestRelayTimers(t *testing.T) {
 	}
 	b.Call(func() {
 		if want := []string{"-", "1", "1+0", "1+4", "500", "600"}; !slices.Equal(order, want) {
-			t.Errorf("fired %q, want %q", order, want)
+			t.Errorf("the timers fired as %q, want %q", order, want)
 		}
 		if len(b.timers) != 0 {
 			t.Errorf("%d timers are left", len(b.timers))
 		}
 		fired := b.After(0, func() {})
 		b.runTimers()
-		b.StopTimer(fired) // has no effect any more
+		b.StopTimer(fired) // it no longer has an effect
 	})
 }
 
-// Timers in any number fire in order, however they are stopped.
+// Any number of timers fire in order, however they are stopped.
 func TestRelayTimersRandom(t *testing.T) {
 	b := newRelayBench(t)
 	const n = 2000
@@ -61,7 +61,7 @@ func TestRelayTimersRandom(t *testing.T) {
 		for i := range timers {
 			timers[i] = b.After(rand.N(50*time.Millisecond), func() {
 				if stopped[i] {
-					t.Errorf("timer %d fired though it was stopped", i)
+					t.Errorf("timer %d fired although it was stopped", i)
 				}
 				fired = append(fired, timers[i].at)
 				if left--; left == 0 {
@@ -88,8 +88,8 @@ func TestRelayTimersRandom(t *testing.T) {
 	})
 }
 
-// An alarm that rang for a timer stopped meanwhile must not be taken for one
-// that is still to ring.
+// The alarm of a timer that was stopped meanwhile must not be mistaken for one that
+// is still to ring.
 func TestRelayTimerAfterStoppedOne(t *testing.T) {
 	rung := make(chan struct{}, 10)
 	c := &core{wake: func() { rung <- struct{}{} }}
@@ -116,7 +116,7 @@ func TestRelayTimerAfterStoppedOne(t *testing.T) {
 func TestRelayPostFromManyGoroutines(t *testing.T) {
 	b := newRelayBench(t)
 	const senders, posts = 16, 500
-	next := make([]int, senders) // the loop's
+	next := make([]int, senders) // belongs to the loop
 	total := 0
 	var all sync.WaitGroup
 	for i := range senders {
@@ -124,7 +124,7 @@ func TestRelayPostFromManyGoroutines(t *testing.T) {
 			for n := range posts {
 				b.Post(func() {
 					if next[i] != n {
-						t.Errorf("sender %d: post %d came as %d", i, n, next[i])
+						t.Errorf("sender %d: post %d came as number %d", i, n, next[i])
 					}
 					next[i]++
 					total++
@@ -142,7 +142,7 @@ func TestRelayPostFromManyGoroutines(t *testing.T) {
 	b.Call(func() {})
 	b.Call(func() {
 		if want := senders * (posts + posts/100); total != want {
-			t.Errorf("%d calls, want %d", total, want)
+			t.Errorf("got %d calls, want %d", total, want)
 		}
 	})
 }
@@ -165,9 +165,9 @@ func TestRelayFreezeAndStart(t *testing.T) {
 		}
 		<-b.Stop()
 		for len(o.events) > 0 {
-			<-o.events // the timer, if it was quick
+			<-o.events // the timer's, if it was quick
 		}
-		// Nobody else is in the loop now: its state may be looked at.
+		// Nobody else is in the loop now, so its state may be read.
 		if string(s.partial) != "half " || s.closed {
 			t.Fatalf("partial line %q, closed %v", s.partial, s.closed)
 		}
@@ -176,7 +176,7 @@ func TestRelayFreezeAndStart(t *testing.T) {
 		b.Post(func() { posted = true })
 		b.After(5*time.Millisecond, func() { o.note("frozen timer") })
 		if posted || len(o.events) > 0 {
-			t.Fatalf("posted %v, %d events while frozen", posted, len(o.events))
+			t.Fatalf("while frozen, a posted function ran: %v, and there were %d events", posted, len(o.events))
 		}
 		b.Start()
 		b.Call(func() {
@@ -189,11 +189,11 @@ func TestRelayFreezeAndStart(t *testing.T) {
 			select {
 			case e := <-o.events:
 				if !want[e] && e != "timer" {
-					t.Fatalf("event %q", e)
+					t.Fatalf("unexpected event %q", e)
 				}
 				delete(want, e)
 			case <-time.After(testWait):
-				t.Fatalf("no %v after start", want)
+				t.Fatalf("there are no %v after the start", want)
 			}
 		}
 		b.Call(func() { s.Write([]byte("answer")) })

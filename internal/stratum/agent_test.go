@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Messages and lines are cut where they end, and a message of an impossible
-// length is an error.
+// Messages and lines are cut where they end. A message of an impossible length is
+// an error.
 func TestNextAgentMessage(t *testing.T) {
 	for _, c := range []struct {
 		in, want string
@@ -30,7 +30,7 @@ func TestNextAgentMessage(t *testing.T) {
 	}
 }
 
-// The numbers are those of BTCAgent and sserver.
+// The numbers are those that BTCAgent and sserver use.
 func TestAgentStatusAccepted(t *testing.T) {
 	for status, want := range map[AgentStatus]bool{
 		StatusAccept: true, StatusAcceptStale: true, StatusSolved: true, StatusSolvedStale: true,
@@ -46,8 +46,8 @@ func TestAgentStatusAccepted(t *testing.T) {
 	}
 }
 
-// FuzzNextAgentMessage: what is cut off is a beginning of the input, and never
-// empty, so that a reader always gets on. Its parts are read within bounds.
+// FuzzNextAgentMessage: what is cut off is a beginning of the input and never
+// empty, so that a reader always makes progress. Its parts are read within bounds.
 func FuzzNextAgentMessage(f *testing.F) {
 	f.Add([]byte("\x7f\x01\x0b\x00\x07\x00cgm\x00w"))
 	f.Add([]byte("\x7f\x04\x06\x00\x07\x00{\"id\":1}\n\x7f\x02\x06\x00\x00\x00"))
@@ -57,19 +57,19 @@ func FuzzNextAgentMessage(f *testing.F) {
 		for len(b) > 0 {
 			message, err := NextAgentMessage(b)
 			if err != nil && message != nil {
-				t.Fatalf("%q and %v", message, err)
+				t.Fatalf("got both the message %q and the error %v", message, err)
 			}
 			if message == nil {
 				return
 			}
 			if len(message) == 0 || !bytes.HasPrefix(b, message) {
-				t.Fatalf("%q of %q", message, b)
+				t.Fatalf("%q is not a beginning of %q", message, b)
 			}
 			if message[0] == AgentMagic && IsAgentSubmit(message[1]) {
 				for _, c := range allChains {
 					c.AgentShareSession(message)
 					if job := c.AgentShareJob(nil, message); len(job) > 2*32 {
-						t.Fatalf("a job ID of %d characters", len(job))
+						t.Fatalf("a job ID has %d characters", len(job))
 					}
 				}
 			}

@@ -117,9 +117,9 @@ func TestSubscription(t *testing.T) {
 			t.Errorf("%s %s: pool's parameters\n got %s\nwant %s", tc.chain, tc.params, got, tc.pool)
 		}
 		if s.IsAgent() != tc.agent {
-			t.Errorf("%s %s: agent %v", tc.chain, tc.params, s.IsAgent())
+			t.Errorf("%s %s: counts as an agent: %v", tc.chain, tc.params, s.IsAgent())
 		}
-		// What the miner is told is what a pool should answer.
+		// What the miner gets is what a pool should answer.
 		if err := tc.chain.CheckPoolSubscribe(s, id, tc.chain.SubscribeResult(s, id)); err != nil {
 			t.Errorf("%s %s: %v", tc.chain, tc.params, err)
 		}
@@ -142,12 +142,12 @@ func TestIPv4Number(t *testing.T) {
 		{netip.Addr{}, 0},
 	} {
 		if got := ipv4Number(tc.addr); got != tc.want {
-			t.Errorf("%s: %d, want %d", tc.addr, got, tc.want)
+			t.Errorf("%s: got %d, want %d", tc.addr, got, tc.want)
 		}
 	}
 	params := Bitcoin.PoolSubscribeParams(&Subscription{}, 1, netip.MustParseAddr("255.255.255.255"))
 	if got := string(params[2]); got != "4294967295" {
-		t.Errorf("address as number: %s", got)
+		t.Errorf("the address as a number is %s", got)
 	}
 }
 
@@ -215,10 +215,10 @@ func TestCheckPoolSubscribe(t *testing.T) {
 			t.Errorf("%s %+v %s: %v", tc.chain, tc.sub, tc.result, err)
 		}
 	}
-	// Both values are in the error, and no more of the pool's than fits.
+	// Both values are in the error, and only as much of the pool's as fits.
 	err := Bitcoin.CheckPoolSubscribe(stratum, 0x010000ab, json.RawMessage(`[[],"`+strings.Repeat("00", 5000)+`",8]`))
 	if err == nil || !strings.Contains(err.Error(), "010000ab") || !strings.Contains(err.Error(), "0000000") || len(err.Error()) > 400 {
-		t.Errorf("error %.1000v", err)
+		t.Errorf("unexpected error %.1000v", err)
 	}
 }
 
@@ -227,7 +227,7 @@ func TestParseWorker(t *testing.T) {
 	for _, tc := range []struct {
 		name, worker   string
 		account, miner string
-		eth            string // account and miner on ethereum, if they differ
+		eth            string // account and miner on ethereum, if these are others
 	}{
 		{"alice", "", "alice", "", ""},
 		{"alice.rig1", "", "alice", ".rig1", ""},
@@ -254,7 +254,7 @@ func TestParseWorker(t *testing.T) {
 		{"1x" + addr[2:] + ".alice", "", "1x" + addr[2:], ".alice", ""},
 		{"0X" + addr[2:] + ".alice", "", "0X" + addr[2:], ".alice", "alice|"},
 		{addr + ".." + "alice", "", addr, "..alice", "|.alice"},
-		{addr + "." + addr + ".alice", "", addr, "." + addr + ".alice", addr + "|.alice"}, // one address only
+		{addr + "." + addr + ".alice", "", addr, "." + addr + ".alice", addr + "|.alice"}, // only one address is dropped
 		{"a l\ti\nc\re\x00", "", "alice", "", ""},
 		{"alice\".rig'1", "", "alice", ".rig1", ""},
 		{"矿工.1", "", "", ".1", ""},
@@ -274,7 +274,7 @@ func TestParseWorker(t *testing.T) {
 			}
 			got := c.ParseWorker(tc.name, tc.worker)
 			if got.Account != account || got.Miner != miner {
-				t.Errorf("%s %q, %q: %q, %q, want %q, %q", c, tc.name, tc.worker, got.Account, got.Miner, account, miner)
+				t.Errorf("%s %q, %q: got %q, %q, want %q, %q", c, tc.name, tc.worker, got.Account, got.Miner, account, miner)
 			}
 		}
 	}

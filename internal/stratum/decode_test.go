@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// What the byte scanner and a JSON decoder read of a line that is passed on is
-// the same.
+// The byte scanner and a JSON decoder must read the same in a line that is passed
+// on.
 func FuzzOneReading(f *testing.F) {
 	for _, line := range append(fuzzLines(f), `{"id":1,"id":2,"method":"a","method":"b","params":["w","j"],"params":["x",7]}`, `{"\u0069d":1,"method":"\u0061","params":["\u0062","\\"]}`,
 		`{"Id":1,"METHOD":"a","x":{"params":[]},"params":[1.0,null]}`, "\ufeff{\"id\":1}\x00", `{"method":"a","paramſ":[1]}`, `{"id":1,"method":null,"params":[[[[[[[[[["a"]]]]]]]]]]}`) {
@@ -30,20 +30,20 @@ func FuzzOneReading(f *testing.F) {
 			}
 		}
 		checkReading(t, passed, &sc)
-		// Nor may a pool's line be read in two ways.
+		// A pool's line must not have two readings either.
 		if sc := ScanPoolLine(line); sc.Whole && !sc.Odd && json.Valid(line) {
 			checkReading(t, line, &sc)
 		}
 	})
 }
 
-// checkReading compares a scan with what two decoders read, one that minds the
-// case of names and one that does not.
+// checkReading compares a scan with what two decoders read, one that distinguishes
+// the case of names and one that does not.
 func checkReading(t *testing.T, line []byte, sc *ScannedLine) {
 	t.Helper()
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(line, &members); err != nil {
-		t.Fatalf("%q is passed on, but no JSON: %v", line, err)
+		t.Fatalf("%q is passed on, but is not JSON: %v", line, err)
 	}
 	var folded struct{ ID, Method, Params, Worker json.RawMessage }
 	if err := json.Unmarshal(line, &folded); err != nil {
@@ -62,13 +62,13 @@ func checkReading(t *testing.T, line []byte, sc *ScannedLine) {
 		t.Fatalf("%q: %v", line, err)
 	}
 	if method := sc.Method(line); string(method) != r.Method && bytes.IndexByte(method, '\\') < 0 {
-		t.Fatalf("%q: method %q and %q", line, method, r.Method)
+		t.Fatalf("%q: the scanner reads method %q, a decoder %q", line, method, r.Method)
 	}
 	params := r.ParamList()
 	for n, scanned := range [][]byte{ScalarParam(line, 0), ShareJobID(line)} { // the worker, the job ID
 		if n >= len(params) {
 			if scanned != nil {
-				t.Fatalf("%q: parameter %d is %q, but there are %d", line, n, scanned, len(params))
+				t.Fatalf("%q: the scanner reads parameter %d as %q, but there are %d", line, n, scanned, len(params))
 			}
 			continue
 		}
@@ -79,7 +79,7 @@ func checkReading(t *testing.T, line []byte, sc *ScannedLine) {
 			want = ""
 		}
 		if got := PlainID(scanned); string(got) != want {
-			t.Fatalf("%q: parameter %d is %q, want %q", line, n, got, want)
+			t.Fatalf("%q: the scanner reads parameter %d as %q, want %q", line, n, got, want)
 		}
 	}
 }

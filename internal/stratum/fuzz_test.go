@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// plainObject decodes a line that no byte search can mistake: an object
-// without a line end, without escapes and without objects inside, that has
-// each member once and names one of them nowhere else.
+// plainObject decodes a line that no search for bytes can misread: an object
+// without a line end, without escapes and without objects inside, that has each
+// member once and whose names occur nowhere else.
 func plainObject(line []byte, member string) map[string]json.RawMessage {
 	if !json.Valid(line) || bytes.ContainsAny(line, "\\\r\n") || bytes.Count(line, []byte("{")) != 1 || bytes.Count(line, []byte(`"`+member+`"`)) > 1 {
 		return nil
@@ -31,12 +31,12 @@ func FuzzParseRequest(f *testing.F) {
 			return
 		}
 		if !json.Valid(bytes.Trim(line, LineJunk)) {
-			t.Fatalf("not JSON, but taken: %+v", r)
+			t.Fatalf("a line that is not JSON was accepted: %+v", r)
 		}
-		// All raw parts are JSON, so whatever is built of them is.
+		// All raw parts are JSON, so whatever is built from them is JSON too.
 		for _, raw := range append(r.ParamList(), r.ID, r.Params) {
 			if len(raw) > 0 && !json.Valid(raw) {
-				t.Fatalf("not JSON: %q", raw)
+				t.Fatalf("%q is not JSON", raw)
 			}
 		}
 		for _, d := range []Dialect{DialectStratum, DialectRPC2} {
@@ -89,7 +89,7 @@ func FuzzLineMethod(f *testing.F) {
 			want = raw[1 : len(raw)-1]
 		}
 		if !bytes.Equal(got, want) {
-			t.Fatalf("%q: %q, want %q", line, got, want)
+			t.Fatalf("%q: got %q, want %q", line, got, want)
 		}
 	})
 }
@@ -121,7 +121,7 @@ func FuzzStringParam(f *testing.F) {
 			want = nil
 		}
 		if found != (got != nil) || !bytes.Equal(got, want) {
-			t.Fatalf("%q %d: %q, want %q", line, n, got, want)
+			t.Fatalf("%q %d: got %q, want %q", line, n, got, want)
 		}
 	})
 }
@@ -140,7 +140,7 @@ func FuzzSetClean(f *testing.F) {
 			t.Fatalf("%q became %q", line, got)
 		}
 		if !bytes.Equal(got, line) {
-			// One flag became true, or true was added.
+			// One flag became true, or true was appended.
 			added := bytes.TrimSuffix(got[len(commonPrefix(line, got)):], commonSuffix(line, got))
 			if len(added) > len(",true") {
 				t.Fatalf("%q became %q", line, got)

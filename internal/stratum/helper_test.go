@@ -23,7 +23,7 @@ var (
 	benchJob    = benchNotify("btc-815", 1400, false)
 )
 
-// benchNotify is a job of about so many bytes.
+// benchNotify returns a job of about the given number of bytes.
 func benchNotify(id string, size int, clean bool) []byte {
 	const form = `{"id":null,"method":"mining.notify","params":["%s","%s","01000000","%s",["%s","%s"],"20000000","1d00ffff","69201234",%t]}` + "\n"
 	prev, branch := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
@@ -31,8 +31,8 @@ func benchNotify(id string, size int, clean bool) []byte {
 	return fmt.Appendf(nil, form, id, prev, strings.Repeat("e", max(0, size-empty)), branch, branch, clean)
 }
 
-// notifyOf is a job of at least size bytes, which its branches make long, as in
-// most jobs.
+// notifyOf returns a job of at least size bytes. As in most jobs, it is long
+// because of its branches.
 func notifyOf(size int) []byte {
 	var branches []string
 	line := func() string {
@@ -53,7 +53,7 @@ func shareLine(id, job string) string {
 	return fmt.Sprintf(`{"id":%s,"method":"mining.submit","params":["alice.1","%s","0000000000000001","5f000000","00000000"]}`, id, job)
 }
 
-// fuzzLines are lines for fuzz targets to begin with: those of the transcripts
+// fuzzLines returns lines with which fuzz targets begin: those of the transcripts
 // in docs/handshakes.md, and some that are malformed or unusual.
 func fuzzLines(f *testing.F) []string {
 	f.Helper()
@@ -74,7 +74,7 @@ func fuzzLines(f *testing.F) []string {
 		}
 	}
 	if len(seen) < 50 {
-		f.Fatalf("only %d lines in docs/handshakes.md", len(seen))
+		f.Fatalf("docs/handshakes.md has only %d lines for fuzzing", len(seen))
 	}
 	return all
 }
@@ -83,6 +83,6 @@ func fuzzLines(f *testing.F) []string {
 func checkAnswer(t *testing.T, b []byte) {
 	t.Helper()
 	if !json.Valid(b) || bytes.IndexByte(b, '\n') != len(b)-1 {
-		t.Fatalf("not one line of JSON: %q", b)
+		t.Fatalf("%q is not one line of JSON", b)
 	}
 }

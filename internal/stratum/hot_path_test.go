@@ -35,8 +35,8 @@ func BenchmarkHotPathScan(b *testing.B) {
 	}
 }
 
-// BenchmarkHotPathRequests keeps requests until they are answered, with as
-// many others under way.
+// BenchmarkHotPathRequests keeps requests until they are answered, while as many
+// others are unanswered.
 func BenchmarkHotPathRequests(b *testing.B) {
 	for _, waiting := range []int{0, 1, 10, 100} {
 		b.Run(fmt.Sprintf("push find remove/%d waiting", waiting), func(b *testing.B) {
@@ -60,7 +60,7 @@ func BenchmarkHotPathRequests(b *testing.B) {
 	}
 }
 
-// BenchmarkHotPathHandshake is for what comes once a connection; it decodes,
+// BenchmarkHotPathHandshake measures what is done once per connection. It decodes,
 // so it allocates.
 func BenchmarkHotPathHandshake(b *testing.B) {
 	for _, text := range []string{

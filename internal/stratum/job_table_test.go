@@ -8,13 +8,13 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
 
-// IDs that are told in place of others are of the same kind, two characters
-// longer at most, and none that is taken.
+// IDs that are sent in place of others are of the same kind, at most two characters
+// longer, and not in use.
 func TestOtherJobID(t *testing.T) {
 	for _, c := range []struct {
 		id     string
 		number bool
-		taken  string // all of these
+		taken  string // all of these are in use
 		want   string
 	}{
 		{id: "1", want: "10"},
@@ -36,15 +36,15 @@ func TestOtherJobID(t *testing.T) {
 			return strings.Contains(" "+c.taken+" ", " "+string(id)+" ")
 		})
 		if string(got) != c.want {
-			t.Errorf("%q, number %v, taken %s: %q, want %q", c.id, c.number, c.taken, got, c.want)
+			t.Errorf("%q, number %v, taken %s: got %q, want %q", c.id, c.number, c.taken, got, c.want)
 		}
 	}
 	if got := OtherJobID([]byte("1"), false, func([]byte) bool { return true }); got != nil {
-		t.Errorf("all are taken: %q", got)
+		t.Errorf("got %q although all are taken", got)
 	}
 }
 
-// The table finds the latest jobs, by both their IDs, and forgets the oldest.
+// The table finds the latest jobs by both of their IDs, and forgets the oldest.
 func TestJobTable(t *testing.T) {
 	var table JobTable
 	for i := range 3 * MaxLinkJobs {
@@ -53,7 +53,7 @@ func TestJobTable(t *testing.T) {
 			own = fmt.Append(nil, i)
 		}
 		table.Add(fmt.Appendf(nil, "told-%d", i), own, hashrate.Generation(i), MaxLinkJobs)
-		table.Add(fmt.Appendf(nil, "told-%d", i), own, hashrate.Generation(i), MaxLinkJobs) // told again
+		table.Add(fmt.Appendf(nil, "told-%d", i), own, hashrate.Generation(i), MaxLinkJobs) // sent again
 	}
 	check := func(table *JobTable) {
 		t.Helper()
@@ -61,7 +61,7 @@ func TestJobTable(t *testing.T) {
 		for i := range 3 * MaxLinkJobs {
 			own, ok := table.Find(fmt.Appendf(nil, "told-%d", i))
 			if ok != (i >= 2*MaxLinkJobs) || ok && (own != nil) != (i%3 == 0) || own != nil && string(own) != fmt.Sprint(i) {
-				t.Errorf("job %d: %q, %v", i, own, ok)
+				t.Errorf("job %d: got %q, %v", i, own, ok)
 			}
 			if ok && own != nil {
 				renamed++
@@ -76,7 +76,7 @@ func TestJobTable(t *testing.T) {
 	again := NewJobTable(ids, renamed, generations, 0)
 	check(&again)
 	if told := table.ToldFor(fmt.Append(nil, 3*MaxLinkJobs-3)); string(told) != fmt.Sprintf("told-%d", 3*MaxLinkJobs-3) {
-		t.Errorf("told as %q", told)
+		t.Errorf("the job is sent as %q", told)
 	}
 	later := NewJobTable([]string{"told-40", "new"}, nil, nil, 7)
 	later.Before(&table, func(id []byte) bool { return string(id) == "told-41" }, func(g hashrate.Generation) hashrate.Generation { return g + 1 })
@@ -86,20 +86,20 @@ func TestJobTable(t *testing.T) {
 		}
 	}
 	if own, ok := later.Find([]byte("told-40")); !ok || own != nil {
-		t.Errorf("a later job counts less than an earlier one: %q, %v", own, ok)
+		t.Errorf("an earlier job was found instead of a later one: %q, %v", own, ok)
 	}
 	if later.Has([]byte("told-41")) || !later.Has([]byte("told-42")) || !later.Has([]byte("new")) {
 		t.Error("the wrong jobs were taken over")
 	}
 }
 
-// Job IDs are found wherever and however they stand, and put back so.
+// Job IDs are found, and put back, wherever and in whatever form they are.
 func TestJobIDSpan(t *testing.T) {
 	for _, c := range []struct {
 		line string
 		n    int
-		id   string // empty: none
-		put  string // with x in its place
+		id   string // "" means that there is none
+		put  string // the line with x in its place
 	}{
 		{jobLine("j1", true), 0, "j1", jobLine("x", true)},
 		{shareLine("1", "j1"), 1, "j1", shareLine("1", "x")},
@@ -116,23 +116,23 @@ func TestJobIDSpan(t *testing.T) {
 	} {
 		at, _, ok := JobIDSpan([]byte(c.line), c.n)
 		if ok != (c.id != "") || ok && c.line[at.Start:at.End] != c.id {
-			t.Errorf("%s: %v, %v", c.line, at, ok)
+			t.Errorf("%s: got %v, %v", c.line, at, ok)
 		}
 		if got := string(PutJobID([]byte(c.line), c.n, []byte("x"))); ok && got != c.put {
-			t.Errorf("%s: %s, want %s", c.line, got, c.put)
+			t.Errorf("%s: got %s, want %s", c.line, got, c.put)
 		}
 	}
 }
 
-// A full table has little more room than its jobs take, also if the IDs get longer
-// meanwhile, and at most some more after links have drained.
+// A full table has little more room than its jobs need, also if the IDs get longer
+// meanwhile, and at most a little more after links have drained.
 func TestJobTableSize(t *testing.T) {
 	var table JobTable
 	add := func(i, limit int) { table.Add(fmt.Appendf(nil, "pool-a-%d", i), nil, 0, limit) }
 	for i := range 200 {
 		add(i, MaxLinkJobs)
 		if i >= MaxLinkJobs && cap(table.b) > len(table.b)*5/4 {
-			t.Fatalf("job %d: %d bytes for %d", i, cap(table.b), len(table.b))
+			t.Fatalf("job %d: the table has room for %d bytes and uses %d", i, cap(table.b), len(table.b))
 		}
 	}
 	for i := range 200 {
@@ -140,10 +140,10 @@ func TestJobTableSize(t *testing.T) {
 	}
 	add(200, MaxLinkJobs)
 	if cap(table.b) > len(table.b)*5/4 {
-		t.Errorf("after drains: %d bytes for %d", cap(table.b), len(table.b))
+		t.Errorf("after drains, the table has room for %d bytes and uses %d", cap(table.b), len(table.b))
 	}
 	ids, renamed, generations := table.State()
 	if restored := NewJobTable(ids, renamed, generations, 0); cap(restored.b) > len(restored.b)*5/4 {
-		t.Errorf("restored: %d bytes for %d", cap(restored.b), len(restored.b))
+		t.Errorf("a restored table has room for %d bytes and uses %d", cap(restored.b), len(restored.b))
 	}
 }

@@ -15,20 +15,20 @@ func TestSameID(t *testing.T) {
 		{`[1,"2"]`, `[1, "2"]`, true}, {`{"a":1}`, `{ "a": 1 }`, true}, {`[1]`, `{"a":1}`, false}, {`[1]`, `1`, false}, {`true`, `"true"`, true},
 	} {
 		if SameID([]byte(c.a), []byte(c.b)) != c.same || SameID([]byte(c.b), []byte(c.a)) != c.same {
-			t.Errorf("%s and %s: not %v", c.a, c.b, c.same)
+			t.Errorf("%s and %s: same is not %v", c.a, c.b, c.same)
 		}
 	}
 }
 
-// Each id is given out once, and none beyond 31 bits.
+// Each id is given out once, and none is longer than 31 bits.
 func TestOwnRequestsRunOut(t *testing.T) {
 	o := NewOwnRequests()
 	for want := uint32(FirstOwnID); want != LastOwnID+1; want++ {
 		if id, ok := o.Issue(); id != want || !ok {
-			t.Fatalf("id %d, %v, want %d", id, ok, want)
+			t.Fatalf("got id %d, %v, want %d", id, ok, want)
 		}
 	}
 	if id, ok := o.Issue(); ok {
-		t.Errorf("one more: %d", id)
+		t.Errorf("got one more id, %d", id)
 	}
 }

@@ -13,7 +13,7 @@ func TestRequestQueue(t *testing.T) {
 	want := func(tag LinkTag, id string, at int, after bool) {
 		t.Helper()
 		if gotAt, gotAfter := q.Find(tag, []byte(id)); gotAt != at || gotAfter != after && at >= 0 {
-			t.Fatalf("find(%d, %s) is %d, %v, want %d, %v", tag, id, gotAt, gotAfter, at, after)
+			t.Fatalf("find(%d, %s) returns %d, %v, want %d, %v", tag, id, gotAt, gotAfter, at, after)
 		}
 	}
 	want(1, "7", -1, false)
@@ -32,26 +32,26 @@ func TestRequestQueue(t *testing.T) {
 	}
 	requests, generations := q.State()
 	if again := NewRequestQueue(requests, generations); !bytes.Equal(again.b, q.b) {
-		t.Errorf("after an upgrade %q, before %q", again.b, q.b)
+		t.Errorf("the queue is %q after an upgrade, want %q as before", again.b, q.b)
 	}
-	if of := NewRequestQueue(requests, nil); len(of.b) != len(q.b) { // by an earlier build
-		t.Errorf("of an earlier build %q", of.b)
+	if of := NewRequestQueue(requests, nil); len(of.b) != len(q.b) { // as an earlier build wrote it
+		t.Errorf("the queue of an earlier build is read as %q", of.b)
 	}
 	for _, bad := range [][]byte{requests[:len(requests)-1], {1}, {1, 2, '3'}} {
 		if of := NewRequestQueue(bad, generations); len(of.b) != 0 {
-			t.Errorf("%q is taken for %q", bad, of.b)
+			t.Errorf("%q is read as %q", bad, of.b)
 		}
 	}
 	if g, share := q.Remove(0); !share || g != 5 {
-		t.Error("the first was a share")
+		t.Error("the first request counts as no share")
 	}
 	if _, share := q.Remove(0); share {
-		t.Error("the second was none")
+		t.Error("the second request counts as a share")
 	}
 	want(2, "7", 0, false)
 }
 
-// Ids at and beyond the limits.
+// These ids are at and beyond the limits.
 func TestRequestQueueLimits(t *testing.T) {
 	var q RequestQueue
 	longest := bytes.Repeat([]byte("i"), MaxRequestID)
@@ -60,12 +60,12 @@ func TestRequestQueueLimits(t *testing.T) {
 		t.Error("an id of the greatest length is not kept")
 	}
 	if _, share := q.Remove(0); !share {
-		t.Error("its mark as a share is lost")
+		t.Error("the id's mark as a share is lost")
 	}
 	q.PushShare(1, append(longest, 'i'), 5)
 	q.PushShare(1, nil, 5)
 	if len(q.b) != 0 {
-		t.Errorf("kept %q", q.b)
+		t.Errorf("%q is kept, want nothing", q.b)
 	}
 	pushed := 0
 	for i := range 2 * MaxRequests {
@@ -76,14 +76,14 @@ func TestRequestQueueLimits(t *testing.T) {
 		}
 	}
 	if len(q.b) > MaxRequests || len(q.b) < MaxRequests-MaxRequestID {
-		t.Errorf("%d bytes kept", len(q.b))
+		t.Errorf("%d bytes are kept, which is too much", len(q.b))
 	}
 	if n := q.Shares(0) + q.Shares(1) + q.Shares(2); n != pushed {
-		t.Errorf("%d requests counted, %d kept", n, pushed)
+		t.Errorf("%d requests are counted and %d kept", n, pushed)
 	}
 }
 
-// Against a plain list, with random calls.
+// The queue is compared with a plain list under random calls.
 func TestRequestQueueModel(t *testing.T) {
 	type entry struct {
 		tag   LinkTag
@@ -113,11 +113,11 @@ func TestRequestQueueModel(t *testing.T) {
 			first := slices.IndexFunc(model, func(e entry) bool { return e.id == id })
 			at, after := q.Find(tag, []byte(id))
 			if (at >= 0) != (i >= 0) || i >= 0 && after != (first < i) {
-				t.Fatalf("find(%d, %s) is %d, %v in %v", tag, id, at, after, model)
+				t.Fatalf("find(%d, %s) returns %d, %v in %v", tag, id, at, after, model)
 			}
 			if i >= 0 {
 				if _, share := q.Remove(at); share != model[i].share {
-					t.Fatalf("removed %v, share is %v", model[i], share)
+					t.Fatalf("removed %v, which counts as a share: %v", model[i], share)
 				}
 				model = slices.Delete(model, i, i+1)
 			}
@@ -141,12 +141,12 @@ func TestLineID(t *testing.T) {
 		{`{"result":["\"id\":5"],"id":6}`, `6`},
 	} {
 		if got := LineID([]byte(c.line)); string(got) != c.want {
-			t.Errorf("%s: id %q, want %q", c.line, got, c.want)
+			t.Errorf("%s: got id %q, want %q", c.line, got, c.want)
 		}
 	}
 }
 
-// Marks are kept over an upgrade. A share has none, also when it is cleared.
+// Marks survive an upgrade. A share has none, also when it is cleared.
 func TestRequestQueueMarks(t *testing.T) {
 	var q RequestQueue
 	q.PushMarked(1, []byte("1"), MarkConfigure)
@@ -162,14 +162,14 @@ func TestRequestQueueMarks(t *testing.T) {
 			_, _, i = q.At(i)
 		}
 		if want := []RequestMark{MarkConfigure, 0, 0, MarkAuthorize}; !slices.Equal(marks, want) {
-			t.Errorf("marks %v, want %v", marks, want)
+			t.Errorf("got marks %v, want %v", marks, want)
 		}
 		q.ClearShare(at)
 	}
 }
 
-// The requests of a pool are bounded, kept over an upgrade, and no requests of the
-// switcher.
+// The requests of a pool are limited, survive an upgrade, and do not count as
+// requests of the switcher.
 func TestOwnRequestsFromPool(t *testing.T) {
 	o := NewOwnRequests()
 	for i := range maxFromPool + 2 {
@@ -182,11 +182,11 @@ func TestOwnRequestsFromPool(t *testing.T) {
 	o = o.State().Requests()
 	for i, want := range []bool{false, false, true, true} {
 		if got := o.TakeFromPool(fmt.Append(nil, i)); got != want {
-			t.Errorf("%d: %t", i, got)
+			t.Errorf("request %d was accepted: %t", i, got)
 		}
 	}
 	if o.TakeFromPool([]byte("3")) || !o.TakeFromPool([]byte(`"9"`)) || o.TakeFromPool(OwnIDText(own)) || o.Has([]byte("0")) || o.Has([]byte("4")) {
-		t.Error("another request was found")
+		t.Error("a request that the pool did not send was found")
 	}
 	if _, ok := o.Take(OwnIDText(own)); !ok {
 		t.Error("the switcher's own request is lost")

@@ -15,7 +15,7 @@ func rolled(bits string) []byte {
 func TestRollingStops(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		bits  []string // of shares one after the other, from a miner that has proved that it rolls
+		bits  []string // version bits of consecutive shares of a miner that has been seen to roll
 		stops bool
 	}{
 		{"no parameter", []string{"", "", ""}, true},
@@ -28,14 +28,14 @@ func TestRollingStops(t *testing.T) {
 		for range 100 {
 			r.Share(rolled("1fffe000"))
 		}
-		r.Watch() // it has not proved it yet
+		r.Watch() // it has not been seen to roll yet
 		for range 3 {
 			if r.Share(rolled("")) {
-				t.Errorf("%s: a miner of 100 shares has stopped", c.name)
+				t.Errorf("%s: a miner counts as stopped after 100 shares only", c.name)
 			}
 		}
 		if r.Share(rolled("00002000")); r.Looks() {
-			t.Errorf("%s: over 100 shares prove nothing", c.name)
+			t.Errorf("%s: a miner does not count as rolling after over 100 shares", c.name)
 		}
 		r.Watch()
 		stopped := false
@@ -43,15 +43,15 @@ func TestRollingStops(t *testing.T) {
 			stopped = r.Share(rolled(bits)) || stopped
 		}
 		if stopped != c.stops || (r.Loss() == RollingStopped) != c.stops {
-			t.Errorf("%s: stopped %v, %v", c.name, stopped, r.Loss())
+			t.Errorf("%s: stopped is %v, loss %v", c.name, stopped, r.Loss())
 		}
 		if c.stops {
-			// It is told once, and begins again by a share that is rolled.
+			// A stop is reported once. A share that is rolled ends the loss.
 			if r.Watch(); !r.Looks() || r.Share(rolled("")) {
-				t.Errorf("%s: it stops again", c.name)
+				t.Errorf("%s: the stop is reported again", c.name)
 			}
 			if r.Share(rolled("00002000")); r.Loss() != RollingKept || r.Looks() {
-				t.Errorf("%s: it rolls again, but is %v", c.name, r.Loss())
+				t.Errorf("%s: it rolls again, but its loss is %v", c.name, r.Loss())
 			}
 		}
 	}
@@ -74,18 +74,18 @@ func TestRollingMask(t *testing.T) {
 		{0x1fffe000, 0x1fffe000, false, RollingKept},
 		{0x1fffe000, 0x00ffe000, true, RollingNarrower},
 		{0x00ffe000, 0x00ffe000, false, RollingNarrower},
-		{0x00ffe000, 0x0000e000, false, RollingNarrower}, // it is known already
+		{0x00ffe000, 0x0000e000, false, RollingNarrower}, // the loss is known already
 		{0x0000e000, 0x1fffe000, false, RollingKept},
 		{0x1fffe000, 0, true, RollingNarrower},
 		{0, 0x1fffe000, false, RollingKept},
 	} {
 		if narrower := r.Mask(step.before, step.now); narrower != step.narrower || r.Loss() != step.loss {
-			t.Errorf("from %x to %x: narrower %v, %v", step.before, step.now, narrower, r.Loss())
+			t.Errorf("from %x to %x: narrower is %v, loss %v", step.before, step.now, narrower, r.Loss())
 		}
 	}
 }
 
-// Any byte of a state file is a state that shares lead on from.
+// Any byte of a state file is a valid state to continue from.
 func TestRollingAnyState(t *testing.T) {
 	for b := range 256 {
 		r := Rolling(b)
@@ -98,7 +98,7 @@ func TestRollingAnyState(t *testing.T) {
 			r.Share(rolled("2000"))
 		}
 		if r.Looks() || r.Loss() != RollingKept {
-			t.Errorf("%d leads to %d", b, r)
+			t.Errorf("state %d leads to the impossible state %d", b, r)
 		}
 		r.Share([]byte("{"))
 		_ = r.Loss().String()

@@ -5,15 +5,15 @@ import (
 	"testing"
 )
 
-// Lines in the usual form are read by another code than all others, and both
-// have to find the same.
+// Lines in the usual form are read by other code than all other lines. Both must
+// find the same.
 func checkUsual(t *testing.T, line []byte) {
 	t.Helper()
 	for _, strict := range []bool{false, true} {
 		var usual, any ScannedLine
 		any.scanAny(line, strict)
 		if usual.scanUsual(line, strict) && usual != any {
-			t.Errorf("strict %t: %q: usual %+v, any %+v", strict, line, usual, any)
+			t.Errorf("strict %t: %q: the usual reader found %+v, the general one %+v", strict, line, usual, any)
 		}
 	}
 }
@@ -35,7 +35,7 @@ func TestScanUsual(t *testing.T) {
 		var sc ScannedLine
 		nested := bytes.Contains(line, []byte(`,[`))
 		if strict := !nested; !sc.scanUsual(line, strict) || !sc.Whole || sc.Odd {
-			t.Errorf("%q is not read as usual: %+v", line, sc)
+			t.Errorf("%q is not read as a usual line: %+v", line, sc)
 		}
 	}
 	unusual := []string{
@@ -51,7 +51,7 @@ func TestScanUsual(t *testing.T) {
 		for _, end := range ends {
 			checkUsual(t, []byte(text+end))
 		}
-		for i := range text { // and each of them cut off or with another byte anywhere
+		for i := range text { // also cut off, or with another byte, anywhere
 			checkUsual(t, []byte(text[:i]))
 			for _, c := range "\"\\ ,:[]{}0\n\t\x00\x80\xff" {
 				line := []byte(text + "\n")
@@ -62,7 +62,7 @@ func TestScanUsual(t *testing.T) {
 	}
 }
 
-// Texts of every length end in every place of a word and of a line.
+// Texts of every length end at every position of a word and of a line.
 func TestUsualTextLengths(t *testing.T) {
 	for n := range 40 {
 		text := bytes.Repeat([]byte("a"), n)
@@ -83,7 +83,7 @@ func TestUsualTextLengths(t *testing.T) {
 func TestRepeatedLine(t *testing.T) {
 	var r RepeatedLine
 	if line, sc := r.Next(benchJob); line != nil || sc != nil {
-		t.Fatal("an empty one knows a line")
+		t.Fatal("an empty memory knows a line")
 	}
 	sc := ScanPoolLine(benchJob)
 	r.Remember(benchJob, &sc)
@@ -93,7 +93,7 @@ func TestRepeatedLine(t *testing.T) {
 	}
 	for _, other := range [][]byte{nil, benchAnswer, benchJob[:len(benchJob)-1], benchNotify("btc-816", 1400, false)} {
 		if line, known := r.Next(other); line != nil || known != nil {
-			t.Errorf("%q is taken for the line before", other)
+			t.Errorf("%q is mistaken for the previous line", other)
 		}
 	}
 	short, long := ScanPoolLine(benchAnswer), bytes.Repeat([]byte("x"), maxRepeated+1)
@@ -104,7 +104,7 @@ func TestRepeatedLine(t *testing.T) {
 	}
 }
 
-// FuzzScanUsual: whoever reads a line, the members found are the same.
+// FuzzScanUsual: whichever code reads a line, the members found are the same.
 func FuzzScanUsual(f *testing.F) {
 	for _, line := range fuzzLines(f) {
 		f.Add([]byte(line))

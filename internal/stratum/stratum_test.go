@@ -22,11 +22,11 @@ func TestParseRequest(t *testing.T) {
 	} {
 		r, err := ParseRequest([]byte(tc.line))
 		if err != nil {
-			t.Errorf("%s: %v", tc.line, err)
+			t.Errorf("%s: got error %v", tc.line, err)
 			continue
 		}
 		if string(r.ID) != tc.id || r.Method != tc.method || string(r.Params) != tc.params || r.Worker != tc.worker {
-			t.Errorf("%s: id %q method %q params %q worker %q", tc.line, r.ID, r.Method, r.Params, r.Worker)
+			t.Errorf("%s: got id %q method %q params %q worker %q", tc.line, r.ID, r.Method, r.Params, r.Worker)
 		}
 	}
 	for _, line := range []string{
@@ -35,12 +35,12 @@ func TestParseRequest(t *testing.T) {
 		strings.Repeat(`{"id":`, 20000) + `1` + strings.Repeat(`}`, 20000),
 	} {
 		if r, err := ParseRequest([]byte(line)); err == nil {
-			t.Errorf("%.50q: %+v", line, r)
+			t.Errorf("%.50q: got %+v, want an error", line, r)
 		}
 	}
 }
 
-// What was parsed does not change with the buffer it came from.
+// What was parsed does not change with the buffer it was read from.
 func TestParseRequestCopies(t *testing.T) {
 	line := []byte(`{"id":"abc","method":"mining.authorize","params":["alice","x",null],"worker":"rig1"}`)
 	r, err := ParseRequest(line)
@@ -62,7 +62,7 @@ func TestParamList(t *testing.T) {
 		`[1]`: `[1]`, `["a",null,{"b":[1, 2]},true]`: `["a" null {"b":[1, 2]} true]`, `[ null ]`: `[null]`, `[[],[]]`: `[[] []]`,
 	} {
 		if got := fmt.Sprintf("%s", rawList(t, params)); got != want {
-			t.Errorf("%s: %s, want %s", params, got, want)
+			t.Errorf("%s: got %s, want %s", params, got, want)
 		}
 	}
 }
@@ -73,7 +73,7 @@ func TestIsNotification(t *testing.T) {
 	} {
 		r, err := ParseRequest([]byte(line))
 		if err != nil || r.IsNotification() != want {
-			t.Errorf("%s: %v, %v", line, r, err)
+			t.Errorf("%s: got %v, %v", line, r, err)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func TestQuote(t *testing.T) {
 		}
 	}
 	if b := Quote("\xff\xc0\xed\xa0\x80"); !json.Valid(b) || strings.ToValidUTF8(string(b), "?") != string(b) {
-		t.Errorf("not UTF-8: %q", b)
+		t.Errorf("%q is not UTF-8", b)
 	}
 }
 
@@ -107,10 +107,10 @@ func TestAnswers(t *testing.T) {
 		{DialectRPC2, ``, `{"id":null,"jsonrpc":"2.0","result":[1]}`, `{"id":null,"jsonrpc":"2.0","error":{"code":101,"message":"Need \"x\"","data":255}}`},
 	} {
 		if got := string(tc.d.AppendResult([]byte("<"), json.RawMessage(tc.id), []byte("[1]"))); got != "<"+tc.result+"\n" {
-			t.Errorf("result %s", got)
+			t.Errorf("unexpected result %s", got)
 		}
 		if got := string(tc.d.AppendError([]byte("<"), json.RawMessage(tc.id), e, 255)); got != "<"+tc.fail+"\n" {
-			t.Errorf("error %s", got)
+			t.Errorf("unexpected error %s", got)
 		}
 	}
 }
@@ -145,7 +145,7 @@ func TestAppendForwarded(t *testing.T) {
 				t.Errorf("%s\n got %swant %s", tc.answer, got, want)
 			}
 			if !json.Valid([]byte(got)) {
-				t.Errorf("not JSON: %s", got)
+				t.Errorf("%s is not JSON", got)
 			}
 		}
 	}
@@ -176,12 +176,12 @@ func TestParseMask(t *testing.T) {
 		`"0x1fffe000"`: 0x1fffe000, `"0XE000"`: 0xe000, `536862720`: 0x1fffe000, `0`: 0, `4294967295`: 0xffffffff, `"000000001fffe000"`: 0x1fffe000,
 	} {
 		if got, ok := ParseMask([]byte(text)); !ok || got != want {
-			t.Errorf("%q: %08x, %v", text, got, ok)
+			t.Errorf("%q: got %08x, %v", text, got, ok)
 		}
 	}
 	for _, text := range []string{"", " ", "xyz", "0x", "0x0xe000", "-1", "+1", "1fffe000 ", "1_0", "100000000", "ffffffffffffffff", "1.0", "１"} {
 		if got, ok := ParseMask(Quote(text)); ok {
-			t.Errorf("%q: %08x", text, got)
+			t.Errorf("%q: got %08x, want no mask", text, got)
 		}
 	}
 	if got := string(AppendVersionMask(nil, 0xe000)); got != `{"id":null,"method":"mining.set_version_mask","params":["0000e000"]}`+"\n" {
@@ -197,7 +197,7 @@ func TestFilterWorker(t *testing.T) {
 			want = string(c)
 		}
 		if got := FilterWorker(string(c)); got != want {
-			t.Errorf("%q: %q", c, got)
+			t.Errorf("%q: got %q", c, got)
 		}
 	}
 	if got := FilterWorker(keep); got != keep {
@@ -212,7 +212,7 @@ func TestSplitWorker(t *testing.T) {
 	} {
 		got := SplitWorker(full)
 		if got != want || got.String() != full {
-			t.Errorf("%q: %+v", full, got)
+			t.Errorf("%q: got %+v", full, got)
 		}
 		if s := got.WithSuffix("btc"); s != want.Account+"_btc"+want.Miner {
 			t.Errorf("%q with suffix: %q", full, s)
@@ -243,7 +243,7 @@ func TestLineMethod(t *testing.T) {
 		`{"jsonrpc":"2.0","method":"eth_submitWork","worker":"rig"}`: "eth_submitWork",
 	} {
 		if got := string(LineMethod([]byte(line))); got != want {
-			t.Errorf("%s: %q, want %q", line, got, want)
+			t.Errorf("%s: got %q, want %q", line, got, want)
 		}
 	}
 }
@@ -251,7 +251,7 @@ func TestLineMethod(t *testing.T) {
 func TestStringParam(t *testing.T) {
 	for _, tc := range []struct {
 		line string
-		want []string // by index; the one after the last is none
+		want []string // by index; there is none after the last
 	}{
 		{`{"params":["a","b","c"]}`, []string{"a", "b", "c"}},
 		{"{\"id\":1,\"params\" :\t[ \"a\" , \"b\" ] }", []string{"a", "b"}},
@@ -279,7 +279,7 @@ func TestStringParam(t *testing.T) {
 			got := ScalarParam([]byte(tc.line), n)
 			switch {
 			case n == len(tc.want) && got != nil:
-				t.Errorf("%s: parameter %d is %q", tc.line, n, got)
+				t.Errorf("%s: parameter %d is %q, want none", tc.line, n, got)
 			case n < len(tc.want) && (got == nil || string(got) != tc.want[n]):
 				t.Errorf("%s: parameter %d is %q, want %q", tc.line, n, got, tc.want[n])
 			}
@@ -306,7 +306,7 @@ func TestSetClean(t *testing.T) {
 			t.Errorf("%s\n got %s\nwant %s", line, got, want)
 		}
 		if string(in) != line {
-			t.Errorf("%s was changed in place", line)
+			t.Errorf("the line %s was changed in place", line)
 		}
 	}
 }
@@ -314,7 +314,7 @@ func TestSetClean(t *testing.T) {
 func TestNextLine(t *testing.T) {
 	for in, want := range map[string]string{"": "", "a": "", "\n": "\n", "a\n": "a\n", "a\nb\n": "a\n", "\na": "\n", "a\r\nb": "a\r\n"} {
 		if got := string(NextLine([]byte(in))); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
+			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// fuzzTranslation is for a miner that counts in 3 bytes.
+// fuzzTranslation is for a miner with an extranonce2 of 3 bytes.
 var fuzzTranslation = &Translation{Coinb1: "aabb00", Coinb2: "ee", Before: "0011", After: "22", Digits: 6}
 
-// oddLines are lines of any kind, with what is odd about them.
+// oddLines are lines of any kind, by what is odd about them.
 var oddLines = []string{
 	``, `{}`, `[]`, `null`, `{"params":[]}`, `{"params":{"a":1}}`, `{"params":"x"}`, `{"params":["a"`, `{"params":["a","b","c","d"`,
 	`{"id":1,"method":"mining.submit","params":["w","j","0a0b0c","t","n"]}`,
@@ -28,8 +28,8 @@ var oddLines = []string{
 	`{"params":["a","b","c1",null]}`, `{"params":["a","b","c1"]}`, "{\"params\":[\"a\",\"b\",\"c1\",\"c2\x00\"]}",
 }
 
-// lineParams decodes a line's parameters, if it is JSON and has that member
-// once, by that name, and nothing else of that name anywhere.
+// lineParams decodes a line's parameters if the line is JSON and has that member
+// exactly once, under exactly that name, and nothing else of that name anywhere.
 func lineParams(line []byte) (rest map[string]any, params []any) {
 	if !json.Valid(line) || bytes.Count(line, []byte(`params"`)) != 1 || bytes.Contains(line, []byte(`\u`)) && bytes.Contains(line, []byte("arams")) && !bytes.Contains(line, []byte(`"params"`)) {
 		return nil, nil
@@ -42,8 +42,7 @@ func lineParams(line []byte) (rest map[string]any, params []any) {
 	return rest, params
 }
 
-// checkOnly wants two lines to differ in these parameters only, and in those
-// as told.
+// checkOnly wants two lines to differ only in these parameters, and only as given.
 func checkOnly(t *testing.T, line, got []byte, changed map[int]func(string) string) {
 	t.Helper()
 	wantRest, want := lineParams(line)
@@ -54,7 +53,7 @@ func checkOnly(t *testing.T, line, got []byte, changed map[int]func(string) stri
 	for i, change := range changed {
 		text, ok := want[i].(string)
 		if !ok {
-			t.Fatalf("%q was taken for a string, in %s", want[i], line)
+			t.Fatalf("%q was read as a string, in %s", want[i], line)
 		}
 		want[i] = change(text)
 	}
@@ -70,12 +69,12 @@ func FuzzTranslateJob(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		out, ok := fuzzTranslation.AppendJob([]byte("before"), line)
 		if !bytes.HasPrefix(out, []byte("before")) || !ok && len(out) != len("before") {
-			t.Fatalf("understood %v: %q", ok, out)
+			t.Fatalf("understood: %v, but the result is %q", ok, out)
 		}
 		got := out[len("before"):]
 		if !ok {
 			if _, params := lineParams(line); len(params) >= 4 && allStrings(params[:4]) && !bytes.ContainsAny(line, "\r\n") && bytes.Contains(line, []byte(`"params"`)) {
-				t.Fatalf("not understood: %s", line)
+				t.Fatalf("the line was not understood: %s", line)
 			}
 			return
 		}
@@ -117,13 +116,13 @@ func FuzzTranslateShare(f *testing.F) {
 		}
 		out, ok := tr.AppendShare([]byte("before"), line, rename)
 		if !bytes.HasPrefix(out, []byte("before")) || !ok && len(out) != len("before") {
-			t.Fatalf("understood %v: %q", ok, out)
+			t.Fatalf("understood: %v, but the result is %q", ok, out)
 		}
 		got := out[len("before"):]
 		if !ok {
 			if _, params := lineParams(line); len(params) >= 3 && allStrings(params[:3]) && !bytes.ContainsAny(line, "\r\n") && bytes.Contains(line, []byte(`"params"`)) {
 				if count := params[2].(string); tr == nil || len(count) == tr.Digits && IsHex([]byte(count), tr.Digits) {
-					t.Fatalf("not understood: %s", line)
+					t.Fatalf("the line was not understood: %s", line)
 				}
 			}
 			return
@@ -138,7 +137,7 @@ func FuzzTranslateShare(f *testing.F) {
 		if translates {
 			changed[2] = func(count string) string {
 				if _, err := hex.DecodeString(count); err != nil || len(count) != tr.Digits {
-					t.Fatalf("%q was taken for an extranonce2", count)
+					t.Fatalf("%q was accepted as an extranonce2", count)
 				}
 				return tr.Before + count + tr.After
 			}
@@ -153,7 +152,7 @@ func FuzzTranslateShare(f *testing.F) {
 	})
 }
 
-// The key in another key, behind an escaped quote, is none.
+// A key that is inside another key, behind an escaped quote, does not count.
 func TestMemberValueInsideKey(t *testing.T) {
 	for line, want := range map[string]string{
 		`{"a\"params":1,"params":2}`:    "2}",
@@ -163,7 +162,7 @@ func TestMemberValueInsideKey(t *testing.T) {
 		`{"b":"x\"params","params": 2}`: "2}",
 	} {
 		if got := string(memberValue([]byte(line), MemberParams)); got != want {
-			t.Errorf("%s: %q, want %q", line, got, want)
+			t.Errorf("%s: got %q, want %q", line, got, want)
 		}
 	}
 }

@@ -24,7 +24,7 @@ func startPool(t *testing.T, opts PoolOptions) *Pool {
 	return p
 }
 
-// startMiner waits for the first job.
+// startMiner starts a miner and waits for its first job.
 func startMiner(t *testing.T, opts MinerOptions) *Miner {
 	t.Helper()
 	m, err := NewMiner(opts)
@@ -66,13 +66,13 @@ func must(t *testing.T, err error) {
 func checkClean(t *testing.T, m *Miner) {
 	t.Helper()
 	if s := m.Stats(); !s.Clean() {
-		t.Errorf("miner saw %+v", s)
+		t.Errorf("unexpected statistics of the miner: %+v", s)
 	}
 }
 
 func checkNoFaults(t *testing.T, p *Pool) {
 	t.Helper()
 	if f := p.Faults(); len(f) > 0 {
-		t.Errorf("pool saw faults: %q", f)
+		t.Errorf("the pool saw faults: %q", f)
 	}
 }

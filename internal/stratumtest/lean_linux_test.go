@@ -42,21 +42,21 @@ func TestLeanSidesMine(t *testing.T) {
 	awaitLean(t, "jobs", func() bool { return fleet.Stats().Jobs > 3*miners })
 	st, ps := fleet.Stats(), pool.Stats()
 	if len(st.Faults) > 0 || st.Disconnected > 0 || ps.Strays > 0 || ps.Accepted != st.Accepted || ps.Connections != miners || ps.Authorized != miners {
-		t.Errorf("fleet %+v, pool %+v", st, ps)
+		t.Errorf("unexpected statistics of the fleet %+v and the pool %+v", st, ps)
 	}
 	if n := fleet.Latency.Count(); n != st.Accepted {
-		t.Errorf("%d latencies of %d shares", n, st.Accepted)
+		t.Errorf("there are %d latencies of %d shares", n, st.Accepted)
 	}
 }
 
-// What should not be is seen by both sides.
+// Both sides notice what should not happen.
 func TestLeanSidesNotice(t *testing.T) {
 	pool, fleet := leanScene(t, 10, 0)
 	raw := DialRaw(t, pool.Addr())
 	raw.Send(`{"id":"s","method":"mining.subscribe","params":["x","0a0b0c0d"]}` + "\n")
 	raw.Send(`{"id":7,"method":"mining.authorize","params":["x","y"]}` + "\n")
 	if got := raw.Line(Patience); !strings.Contains(got, `"0a0b0c0d",8]`) {
-		t.Errorf("subscribe answered with %s", got)
+		t.Errorf("subscribe was answered with %s", got)
 	}
 	raw.Send(`{"id":8,"method":"mining.submit","params":["x","bcc-1","00","60000000","01234567"]}` + "\n")
 	raw.Send(`{"id":9,"method":"mining.submit","params":["x","btc-2","00","60000000","01234567"]}` + "\n")
@@ -66,6 +66,6 @@ func TestLeanSidesNotice(t *testing.T) {
 	pool.Close()
 	awaitLean(t, "the pool's end", func() bool { return fleet.Stats().Disconnected == 10 })
 	if faults := fleet.Stats().Faults; len(faults) != 10 {
-		t.Errorf("faults %q", faults)
+		t.Errorf("unexpected faults %q", faults)
 	}
 }

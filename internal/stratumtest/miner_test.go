@@ -37,20 +37,20 @@ func TestMinerOnPool(t *testing.T) {
 			must(t, p.WaitFor(within(t), func(s PoolStats) bool { return s.Accepted >= 60 }))
 			s := m.Stats()
 			for code := range s.RejectedByCode {
-				if code != 21 { // a share may have crossed the clean job
-					t.Errorf("miner saw %+v", s)
+				if code != 21 { // a share may have crossed the clean job on its way
+					t.Errorf("unexpected statistics of the miner: %+v", s)
 				}
 			}
 			if len(s.Violations) > 0 || s.Doubled+s.Unknown+s.OutOfOrder > 0 {
-				t.Errorf("miner saw %+v", s)
+				t.Errorf("unexpected statistics of the miner: %+v", s)
 			}
 			checkNoFaults(t, p)
 			if got := p.Workers()["miner.1"]; got < 60 {
-				t.Errorf("worker has %d accepted shares", got)
+				t.Errorf("the worker has %d accepted shares", got)
 			}
 			info := p.Conns()
 			if len(info) != 1 || info[0].Extranonce != m.Extranonce1() {
-				t.Errorf("connections %+v, miner has extranonce %s", info, m.Extranonce1())
+				t.Errorf("the pool has connections %+v, but the miner has extranonce %s", info, m.Extranonce1())
 			}
 			m.Close()
 			must(t, p.WaitConnections(within(t), 0))
@@ -63,7 +63,7 @@ func TestTamperedShares(t *testing.T) {
 	m := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true, Configure: 0x1fffe000})
 	var good Share
 	if code := submit(t, m, func(s *Share) { good = *s }); code != 0 {
-		t.Fatalf("good share rejected with %d", code)
+		t.Fatalf("a good share was rejected with code %d", code)
 	}
 	tests := []struct {
 		name   string
@@ -85,27 +85,27 @@ func TestTamperedShares(t *testing.T) {
 	want := map[int]uint64{}
 	for _, tt := range tests {
 		if code := submit(t, m, tt.tamper); code != tt.code {
-			t.Errorf("%s: code %d, want %d", tt.name, code, tt.code)
+			t.Errorf("%s: got code %d, want %d", tt.name, code, tt.code)
 		}
 		want[tt.code]++
 	}
-	// A share for the job before a clean one.
+	// This is a share for a job before a clean one.
 	var stale Share
 	submit(t, m, func(s *Share) { stale = *s; s.Nonce = "00000000" })
 	want[23]++
 	p.NewJob(true)
 	if code := submit(t, m, func(s *Share) { *s = stale }); code != 21 {
-		t.Errorf("stale: code %d", code)
+		t.Errorf("a stale share got code %d", code)
 	}
 	want[21]++
 	s := p.Stats()
 	for code, n := range want {
 		if s.RejectedByCode[code] != n {
-			t.Errorf("pool rejected %d with code %d, want %d", s.RejectedByCode[code], code, n)
+			t.Errorf("the pool rejected %d shares with code %d, want %d", s.RejectedByCode[code], code, n)
 		}
 	}
 	if got := len(p.Rejects()); got != int(s.Rejected) || p.Rejects()[0].Reason == "" {
-		t.Errorf("%d rejects logged of %d", got, s.Rejected)
+		t.Errorf("%d of %d rejected shares are in the list", got, s.Rejected)
 	}
 }
 
@@ -117,8 +117,8 @@ func mustHex(s string) uint32 {
 	return n
 }
 
-// A share made with the extranonce of one miner must not be good for another,
-// and a job sent before a connection is none of that connection.
+// A share made with the extranonce of one miner must not be good for another, and a
+// job sent before a connection is not a job of that connection.
 func TestSharesOfOthers(t *testing.T) {
 	p := startPool(t, PoolOptions{ShareBits: 16, JobIDs: JobIDCounting})
 	a := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true})
@@ -128,20 +128,20 @@ func TestSharesOfOthers(t *testing.T) {
 	must(t, a.WaitFor(within(t), func(s MinerStats) bool { return s.LastJobID == id }))
 	b := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true})
 	if code := submit(t, a, func(s *Share) { s.Job = share.Job }); code != 23 {
-		t.Errorf("share for one job as one of another: code %d", code)
+		t.Errorf("a share for one job, sent as one for another, got code %d", code)
 	}
 	if code := submit(t, b, func(s *Share) { *s = share }); code != 21 {
-		t.Errorf("share for a job never sent here: code %d", code)
+		t.Errorf("a share for a job that was never sent here got code %d", code)
 	}
 	submit(t, a, func(s *Share) { share = *s })
 	if code := submit(t, b, func(s *Share) { *s = share }); code != 23 {
-		t.Errorf("share with another extranonce1: code %d", code)
+		t.Errorf("a share with another extranonce1 got code %d", code)
 	}
-	// Both pools count their jobs from 1, so only the work tells.
+	// Both pools count their jobs from 1, so only the work makes the difference.
 	other := startPool(t, PoolOptions{ShareBits: 16, JobIDs: JobIDCounting})
 	c := startMiner(t, MinerOptions{Addr: other.Addr(), Manual: true})
 	if code := submit(t, c, func(s *Share) { share.Job, share.NTime = s.Job, s.NTime; *s = share }); code != 23 {
-		t.Errorf("share of another pool: code %d", code)
+		t.Errorf("a share of another pool got code %d", code)
 	}
 }
 
@@ -153,7 +153,7 @@ func TestLateShares(t *testing.T) {
 	must(t, m.WaitFor(within(t), func(s MinerStats) bool { return s.RejectedByCode[21] == 1 && s.Late == 1 }))
 }
 
-// A server that does everything wrong, to see that the miner notices.
+// This server does everything wrong, to check that the miner notices.
 func TestMinerNoticesFaults(t *testing.T) {
 	l := listen(t)
 	m, err := NewMiner(MinerOptions{Addr: l.Addr().String(), Manual: true, Pipelined: true})
@@ -183,13 +183,13 @@ func TestMinerNoticesFaults(t *testing.T) {
 	must(t, m.WaitFor(within(t), func(s MinerStats) bool { return s.RejectedByCode[-1] == 1 }))
 	s := m.Stats()
 	if s.Doubled != 1 || s.Unknown != 1 || s.OutOfOrder != 1 || s.Switches != 1 || s.Accepted != 1 || len(s.Violations) != 6 || s.Clean() {
-		t.Errorf("miner saw %+v", s)
+		t.Errorf("unexpected statistics of the miner: %+v", s)
 	}
 	r.Close()
 	must(t, m.WaitFor(within(t), func(s MinerStats) bool { return s.Disconnected }))
 }
 
-// A fleet that is stopped submits nothing more, though late shares are due and
+// A fleet that is stopped submits nothing more, although late shares are due and
 // new jobs come.
 func TestFleetStops(t *testing.T) {
 	p := startPool(t, PoolOptions{Name: "a", SkipWork: true, JobInterval: 10 * time.Millisecond, CleanEvery: 1})
@@ -203,7 +203,7 @@ func TestFleetStops(t *testing.T) {
 		submitted, jobs := f.Stats().Submitted, f.Stats().Jobs
 		must(t, f.WaitFor(within(t), func(s FleetStats) bool { return s.Jobs > jobs+100 && s.Unanswered == 0 }))
 		if now := f.Stats().Submitted; now != submitted {
-			t.Errorf("round %d: %d shares after the fleet was stopped", round, now-submitted)
+			t.Errorf("round %d: there were %d shares after the fleet was stopped", round, now-submitted)
 		}
 		f.SetRate(2000)
 	}
@@ -226,13 +226,13 @@ func TestFleet(t *testing.T) {
 			must(t, f.WaitFor(within(t), func(s FleetStats) bool { return s.Unanswered == 0 }))
 			s := f.Stats()
 			if s.Rejected > 0 || s.Violations > 0 || s.Doubled+s.Unknown+s.OutOfOrder > 0 || s.ByPool["a"] != 200 || s.Disconnected > 0 {
-				t.Errorf("fleet saw %+v", s)
+				t.Errorf("unexpected statistics of the fleet: %+v", s)
 			}
 			if ps := p.Stats(); ps.Accepted != s.Accepted || ps.DuplicateExtranonces > 0 || len(p.Workers()) != 200 {
-				t.Errorf("pool saw %+v", ps)
+				t.Errorf("unexpected statistics of the pool: %+v", ps)
 			}
 			if f.Latency.Count() != s.Accepted || f.Latency.Quantile(0.5) <= 0 || f.Latency.Mean() <= 0 {
-				t.Errorf("latency of %d shares, median %v", f.Latency.Count(), f.Latency.Quantile(0.5))
+				t.Errorf("there are latencies of %d shares, with median %v", f.Latency.Count(), f.Latency.Quantile(0.5))
 			}
 			p.Close()
 			must(t, f.WaitFor(within(t), func(s FleetStats) bool { return s.Disconnected == 200 }))
@@ -244,7 +244,7 @@ func TestExtranonceInHex(t *testing.T) {
 	p := startPool(t, PoolOptions{})
 	m := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true, LocalIP: "127.0.0.1"})
 	if b, err := hex.DecodeString(m.Extranonce1()); err != nil || len(b) != 4 {
-		t.Errorf("extranonce %q", m.Extranonce1())
+		t.Errorf("the miner has extranonce %q", m.Extranonce1())
 	}
 	checkClean(t, m)
 }

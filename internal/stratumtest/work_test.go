@@ -29,25 +29,26 @@ func TestGenesisHeader(t *testing.T) {
 		"29ab5f49ffff001d1dac2b7c"))
 	hash := HashHeader(&header)
 	if got := shown(hash); got != "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f" {
-		t.Errorf("genesis hash is %s", got)
+		t.Errorf("the genesis block's hash is %s", got)
 	}
 	if got := ZeroBits(hash); got != 43 {
-		t.Errorf("genesis hash has %d zero bits, not 43", got)
+		t.Errorf("the genesis block's hash has %d zero bits, want 43", got)
 	}
 }
 
-// The genesis block as a share: its coinbase cut where extranonces would be.
+// The genesis block is used as a share: its coinbase is cut where extranonces would
+// be.
 func TestGenesisAsShare(t *testing.T) {
 	coinbase := unhex(t, genesisCoinbase)
 	w := &Work{Coinb1: coinbase[:60], Coinb2: coinbase[72:], Version: 1, NBits: 0x1d00ffff}
 	header := w.Header(coinbase[60:64], coinbase[64:72], w.Version, 0x495fab29, 0x7c2bac1d)
 	if got := shown(HashHeader(&header)); got != "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f" {
-		t.Errorf("genesis hash is %s", got)
+		t.Errorf("the genesis block's hash is %s", got)
 	}
 }
 
-// The example of Slush's description of Stratum: a job of 2012 and a share for
-// it that met difficulty 1.
+// This is the example of Slush's description of Stratum: a job of 2012 and a share
+// for it that met difficulty 1.
 func TestSlushExample(t *testing.T) {
 	w, err := ParseNotify([]byte(`["bf","4d16b6f85af6e2198f44ae2a6de67f78487ae5611b77c6c0440b921e00000000",` +
 		`"01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff20020862062f503253482f04b8864e5008",` +
@@ -67,7 +68,7 @@ func TestSlushExample(t *testing.T) {
 func TestDifficulty(t *testing.T) {
 	for zeroBits := range 64 {
 		if got := BitsOfDifficulty(DifficultyOfBits(zeroBits)); got != zeroBits {
-			t.Errorf("%d bits are difficulty %g, which is %d bits", zeroBits, DifficultyOfBits(zeroBits), got)
+			t.Errorf("%d bits are difficulty %g, which is converted back to %d bits", zeroBits, DifficultyOfBits(zeroBits), got)
 		}
 	}
 	if BitsOfDifficulty(1) != 32 || BitsOfDifficulty(1.5) != 33 {
@@ -77,10 +78,10 @@ func TestDifficulty(t *testing.T) {
 
 func TestRollVersion(t *testing.T) {
 	if got := RollVersion(0x20000000, 0x1fffe000, 0xffffffff); got != 0x3fffe000 {
-		t.Errorf("%08x", got)
+		t.Errorf("got version %08x", got)
 	}
 	if got := RollVersion(0x3fffe001, 0x1fffe000, 0); got != 0x20000001 {
-		t.Errorf("%08x", got)
+		t.Errorf("got version %08x", got)
 	}
 }
 
@@ -92,10 +93,10 @@ func TestJobRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		if w.PrevHash != j.work.PrevHash || len(w.Branches) != len(j.work.Branches) || w.NTime != j.work.NTime || w.Clean {
-			t.Errorf("job changed on the way: %s", j.line)
+			t.Errorf("the job was changed on the way: %s", j.line)
 		}
 		if d := len(j.line) - size; size == 4096 && (d < -8 || d > 8) {
-			t.Errorf("job of %d bytes, wanted about %d", len(j.line), size)
+			t.Errorf("the job has %d bytes, want about %d", len(j.line), size)
 		}
 	}
 }

@@ -2,7 +2,7 @@ package strictjson
 
 import "testing"
 
-// What people get wrong is said in their words, and where.
+// Mistakes that people make are explained in their words, with the place.
 func TestSyntaxErrorsAreExplained(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"", "line 1 column 1: the file is empty"},

@@ -22,13 +22,13 @@ func TestErrorsHaveLineAndColumn(t *testing.T) {
 			_, err := Parse([]byte(c.text))
 			_, ok := errors.AsType[*Error](err)
 			if !ok || err.Error() != c.want {
-				t.Fatalf("%v, want %s", err, c.want)
+				t.Fatalf("got %v, want %s", err, c.want)
 			}
 		})
 	}
 	for _, text := range []string{"\xff\xfe{\x00}\x00", "\xfe\xff\x00{\x00}"} {
 		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), "UTF-16") {
-			t.Errorf("UTF-16: %v", err)
+			t.Errorf("UTF-16: got error %v", err)
 		}
 	}
 }
@@ -39,7 +39,7 @@ func TestParseKeepsLinesAndDuplicates(t *testing.T) {
 		t.Fatal(err)
 	}
 	if root.Kind != Object || len(root.Members) != 3 {
-		t.Fatalf("%+v", root)
+		t.Fatalf("unexpected root %+v", root)
 	}
 	for i, want := range []struct {
 		key   string
@@ -59,7 +59,7 @@ func TestParseKeepsLinesAndDuplicates(t *testing.T) {
 	}
 	items := root.Members[1].Value.Items
 	if len(items) != 3 || items[0].Kind != Bool || items[1].Kind != Null || items[2].Kind != Object {
-		t.Errorf("items %+v", items)
+		t.Errorf("unexpected items %+v", items)
 	}
 }
 
@@ -76,22 +76,22 @@ func TestReaderFailsAtTheLastToken(t *testing.T) {
 	wrong := errors.New("wrong")
 	e := r.Fail(wrong)
 	if !errors.Is(e, wrong) || e.Line != 2 || e.Column != 9 || r.Line() != 2 {
-		t.Errorf("%v, line %d", e, r.Line())
+		t.Errorf("got error %v at line %d", e, r.Line())
 	}
 }
 
 func TestShorten(t *testing.T) {
 	long := strings.Repeat("x", 79) + "äöü"
 	if got := Shorten(long); got != long[:79]+"…" {
-		t.Errorf("%q", got)
+		t.Errorf("got %q", got)
 	}
 	if got := Shorten(long[:80]); got != long[:80] {
-		t.Errorf("%q", got)
+		t.Errorf("got %q", got)
 	}
 }
 
-// FuzzParse compares with the library: both take the same texts, and a tree
-// has what the library decodes.
+// FuzzParse compares the package with the library: both accept the same texts, and
+// a tree contains what the library decodes.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{"", "null", "{}", `{"a":[1,"b",{"c":null}],"a":2}`, "[1e999,\n-0]", "\ufeff[]", `{"a" "b"}`, "[true,\nfalse"} {
 		f.Add([]byte(text))
@@ -100,11 +100,11 @@ func FuzzParse(f *testing.F) {
 		root, err := Parse(text)
 		plain := strings.TrimPrefix(string(text), "\ufeff")
 		if valid := json.Valid([]byte(plain)); valid != (err == nil) {
-			t.Fatalf("valid %v, error %v", valid, err)
+			t.Fatalf("the library's verdict is %v, but the error is %v", valid, err)
 		}
 		if err != nil {
 			if e, ok := errors.AsType[*Error](err); ok && (e.Line < 1 || e.Column < 1) {
-				t.Fatalf("place of %v", e)
+				t.Fatalf("the place of the error is wrong: %v", e)
 			}
 			return
 		}
@@ -115,7 +115,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// check sees that a tree is whole.
+// check checks that a tree is complete.
 func check(t *testing.T, v *Node, lines int) {
 	if !json.Valid(v.Raw) {
 		t.Fatalf("raw %q", v.Raw)

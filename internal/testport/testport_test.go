@@ -25,7 +25,7 @@ func TestAddrs(t *testing.T) {
 	for addr := range seen {
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Error(err) // another program may have taken it, though hardly
+			t.Error(err) // another program may have taken it, but that is unlikely
 			continue
 		}
 		ln.Close()
@@ -40,7 +40,7 @@ func TestTakenPortsArePassedOver(t *testing.T) {
 	defer taken.Close()
 	port := uint64(taken.Addr().(*net.TCPAddr).Port)
 	for turn.Load()%count != (port-first+count-stride)%count {
-		turn.Add(stride) // until the taken one is next
+		turn.Add(stride) // until the one that is in use is next
 	}
 	ln, err := Listen()
 	if err != nil {
@@ -48,7 +48,7 @@ func TestTakenPortsArePassedOver(t *testing.T) {
 	}
 	defer ln.Close()
 	if ln.Addr().String() == taken.Addr().String() {
-		t.Error("a port that is listened on was given again")
+		t.Error("a port that is in use was given")
 	}
 	for turn.Load()%count != (port-first+count-stride)%count {
 		turn.Add(stride)
@@ -58,11 +58,12 @@ func TestTakenPortsArePassedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	if addr == taken.Addr().String() {
-		t.Error("an address where somebody listens was given")
+		t.Error("an address where somebody listens was given out")
 	}
 }
 
-// Processes that are started at any time do not keep one from listening again.
+// Processes that are started meanwhile do not keep a port from being listened on
+// again.
 func TestListenAgain(t *testing.T) {
 	done := make(chan struct{})
 	var starts sync.WaitGroup

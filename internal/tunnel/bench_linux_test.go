@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// benchServer is the plain server of the comparison: one loop on epoll that
-// sends back what comes. With a certificate its connections are behind a tunnel.
+// benchServer is the plain server of the comparison: one loop on epoll that sends
+// back what it gets. With a certificate, its connections are behind a tunnel.
 func benchServer(args []string) {
 	fail := func(err error) {
 		if err != nil {
@@ -176,7 +176,7 @@ func allChildren(pid int) []int {
 	return pids
 }
 
-// cpu is what the processes have used.
+// cpu returns what the processes have used.
 func (s benchSide) cpu() time.Duration {
 	var sum time.Duration
 	for _, pid := range s.pids() {
@@ -192,7 +192,7 @@ func (s benchSide) cpu() time.Duration {
 	return sum
 }
 
-// private is the memory that the processes share with nobody.
+// private returns the memory that the processes share with no other.
 func (s benchSide) private() int {
 	sum := 0
 	for _, pid := range s.pids() {
@@ -220,8 +220,8 @@ func (s benchSide) dial(b *testing.B, a *authority) *tls.Conn {
 	return secured
 }
 
-// roundTrips sends lines over all connections at a rate for some time, and
-// returns the CPU per round trip and the 99th percentile of the latency.
+// roundTrips sends lines on all connections at a rate for some time, and returns
+// the CPU time per round trip and the 99th percentile of the latency.
 func (s benchSide) roundTrips(b *testing.B, conns []*tls.Conn, rate int, lasting time.Duration) (time.Duration, time.Duration) {
 	pause := time.Second * time.Duration(len(conns)) / time.Duration(rate)
 	line := []byte(`{"id":4,"method":"mining.submit","params":["account.worker","5f1a","0000000000000001","5f5e1000","1a2b3c4d"]}` + "\n")
@@ -255,8 +255,9 @@ func (s benchSide) roundTrips(b *testing.B, conns []*tls.Conn, rate int, lasting
 	return used / time.Duration(len(all)), all[len(all)*99/100]
 }
 
-// BenchmarkHandshakes compares the cost of handshakes with HAProxy in front of
-// the same plain server, in turn. It is one run, whatever b.N: use -benchtime 1x.
+// BenchmarkHandshakes compares the cost of handshakes with HAProxy in front of the
+// same plain server, alternately. It is one run, whatever b.N is: use -benchtime
+// 1x.
 func BenchmarkHandshakes(b *testing.B) {
 	a := newAuthority(b)
 	for _, kind := range []string{"ecdsa", "rsa"} {
@@ -264,7 +265,7 @@ func BenchmarkHandshakes(b *testing.B) {
 			cert, key := a.issue(b, "pool.test", time.Now().Add(-time.Hour), time.Now().Add(time.Hour), kind == "rsa")
 			sides := []benchSide{tunnelSide(b, cert, key), haproxySide(b, cert, key)}
 			for _, side := range sides {
-				side.dial(b, a).Close() // so that the process is there
+				side.dial(b, a).Close() // so that the process has started
 			}
 			for round := range 3 {
 				for _, side := range sides {

@@ -35,8 +35,8 @@ type handedConn struct {
 	Ref Ref
 }
 
-// heldConn is a connection of a test daemon. It answers each line with the
-// daemon's generation in front.
+// heldConn is a connection of a test daemon. It answers each line with the daemon's
+// generation before it.
 type heldConn struct {
 	fd   int
 	conn *Conn
@@ -46,10 +46,10 @@ type heldConn struct {
 func (h *heldConn) TunnelReady(*Conn, Secured) {}
 func (h *heldConn) TunnelEnded(*Conn, Ending)  {}
 
-// testDaemon is the process of the tests that kill or replace a daemon: it takes
+// testDaemon is the process of the tests that kill or replace a daemon. It takes
 // TLS connections, and replaces itself on SIGUSR2. Its arguments are the program's
-// version, the generation, the certificate's files, a directory and, after an
-// exec, the state's file.
+// version, the generation, the certificate's files, a directory and, after an exec,
+// the state's file.
 func testDaemon(args []string) {
 	fail := func(err error) {
 		if err != nil {
@@ -247,18 +247,18 @@ func (c *bufferedConn) expect(t *testing.T, want string) {
 	t.Helper()
 	got, err := c.r.ReadString('\n')
 	if err != nil || got != want+"\n" {
-		t.Fatalf("%q, %v, want %q", got, err, want)
+		t.Fatalf("got %q, %v, want %q", got, err, want)
 	}
 }
 
-// children are the living processes whose parent is pid.
+// children returns the living processes whose parent is pid.
 func children(t *testing.T, pid int) []int {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
 		return nil
 	}
-	// A child belongs to the thread that made it.
+	// A child belongs to the thread that started it.
 	all := string(b)
 	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	for _, task := range tasks {
@@ -277,8 +277,8 @@ func children(t *testing.T, pid int) []int {
 	return pids
 }
 
-// TestUpgrade replaces the daemon by another program, and by the same once more,
-// below 500 connections and handshakes that are not done.
+// TestUpgrade replaces the daemon by another program, and then by the same program
+// again, under 500 connections and unfinished handshakes.
 func TestUpgrade(t *testing.T) {
 	d := startDaemon(t, "a")
 	const n = 500
@@ -307,14 +307,14 @@ func TestUpgrade(t *testing.T) {
 	for generation := 2; generation <= 3; generation++ {
 		d.cmd.Process.Signal(unix.SIGUSR2)
 		var writing sync.WaitGroup
-		for i, c := range conns { // in the middle of it all
+		for i, c := range conns { // in the middle of everything
 			writing.Go(func() { fmt.Fprintln(c, "line", i) })
 		}
 		writing.Wait()
 		for i, c := range conns {
 			got, err := c.r.ReadString('\n')
 			if _, rest, _ := strings.Cut(got, " "); err != nil || rest != fmt.Sprintln("line", i) {
-				t.Fatalf("connection %d: %q, %v", i, got, err)
+				t.Fatalf("connection %d: got %q, %v", i, got, err)
 			}
 		}
 		eventually(t, "exec", func() bool {
@@ -324,7 +324,7 @@ func TestUpgrade(t *testing.T) {
 		for _, c := range conns {
 			c.ask(t, "after", strconv.Itoa(generation))
 		}
-		// The other program has its own child, the same program keeps it.
+		// Another program has its own child; the same program keeps it.
 		eventually(t, "two children", func() bool { return len(children(t, d.cmd.Process.Pid)) == 2 })
 	}
 	halfOpen.ask(t, "late", "3")
@@ -351,9 +351,9 @@ func TestDaemonKilled(t *testing.T) {
 		c.ask(t, "hello", "1")
 		pids := children(t, d.cmd.Process.Pid)
 		if len(pids) != 1 {
-			t.Fatalf("%d children", len(pids))
+			t.Fatalf("there are %d children", len(pids))
 		}
-		// Signals for the group are for the daemon.
+		// Signals to the group are meant for the daemon.
 		for _, s := range []unix.Signal{unix.SIGUSR2, unix.SIGHUP, unix.SIGTERM, unix.SIGINT} {
 			unix.Kill(pids[0], s)
 		}

@@ -21,12 +21,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestChildKilled: every connection hears of it, and nothing is left behind.
+// TestChildKilled: each connection gets its end reported, and nothing is left
+// behind.
 func TestChildKilled(t *testing.T) {
 	tunnel, a := newTunnel(t, func(o *Options) { o.Logf = func(string, ...any) {} })
 	round := func() {
 		tunnel.mu.Lock()
-		tunnel.pause, tunnel.next = 0, time.Time{} // not the pause is tested here
+		tunnel.pause, tunnel.next = 0, time.Time{} // the pause is not tested here
 		tunnel.mu.Unlock()
 		var all []*miner
 		for range 5 {
@@ -41,11 +42,12 @@ func TestChildKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range all {
-			// A connection that had not been handed over goes to the next process.
+			// A connection that had not been handed over yet goes to the next
+			// process.
 			m.tcp.Close()
 			m.plain.Close()
 			if e := m.watcher.awaitEnd(t); e.Reason != Died && e.Reason != Closed && e.Reason != Reset {
-				t.Errorf("%v", e)
+				t.Errorf("unexpected end %v", e)
 			}
 		}
 	}
@@ -83,7 +85,7 @@ func TestChildCannotStart(t *testing.T) {
 	}
 	defer unix.Close(end)
 	if e := w.awaitEnd(t); e.Reason != Died {
-		t.Errorf("%v", e)
+		t.Errorf("got end %v, want Died", e)
 	}
 	eventually(t, "a longer pause", func() bool {
 		if fd, c := tcpPair(t); true {
@@ -98,8 +100,8 @@ func TestChildCannotStart(t *testing.T) {
 	})
 }
 
-// TestHandshakeStorm: 2,000 hellos at once, every second of which is never
-// finished. The others are served, and an established connection goes on.
+// TestHandshakeStorm: of 2,000 simultaneous hellos, every second one is never
+// finished. The others are served, and an established connection continues.
 func TestHandshakeStorm(t *testing.T) {
 	tunnel, a := newTunnel(t, nil)
 	established := connectSecured(t, tunnel, a)
@@ -110,7 +112,8 @@ func TestHandshakeStorm(t *testing.T) {
 	for i := range n {
 		fd, c := tcpPair(t)
 		t.Cleanup(func() { c.Close() })
-		// From several addresses: half-open ones are bounded for each.
+		// They come from several addresses, because half-open handshakes are
+		// limited for each.
 		pair, _, err := tunnel.Server(ServerRequest{FD: fd, Address: fmt.Sprint("192.0.2.", i%16), Timeout: 2 * patience}, newWatcher())
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +144,7 @@ func TestHandshakeStorm(t *testing.T) {
 		at := time.Now()
 		fmt.Fprintln(established.tls, "share")
 		if line, err := r.ReadString('\n'); err != nil || line != "share\n" {
-			t.Fatalf("%q, %v", line, err)
+			t.Fatalf("got %q, %v", line, err)
 		}
 		slowest = max(slowest, time.Since(at))
 	}
@@ -154,11 +157,11 @@ func TestHandshakeStorm(t *testing.T) {
 	t.Logf("%d handshakes in %v, slowest share of an established miner %v; with %d half-open handshakes: %d MB private, %d goroutines",
 		n/2, time.Since(began), slowest, report.Handshaking, report.Private>>20, report.Goroutines)
 	if report.Private > 300<<20 {
-		t.Errorf("%d MB", report.Private>>20)
+		t.Errorf("the process has %d MB, which is too much", report.Private>>20)
 	}
 }
 
-// firstRecord is a client's hello.
+// firstRecord returns a client's hello.
 func firstRecord(t *testing.T) []byte {
 	t.Helper()
 	a, b := net.Pipe()
@@ -172,7 +175,7 @@ func firstRecord(t *testing.T) []byte {
 	return buf[:n]
 }
 
-// slowWriter writes a byte at a time.
+// slowWriter writes one byte at a time.
 type slowWriter struct{ net.Conn }
 
 func (w slowWriter) Write(b []byte) (int, error) {
@@ -196,7 +199,7 @@ func TestHelloByteByByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.watcher.awaitReady(t)
-	exchange(t, m.tls, m.plain, "hello") // the records too come byte by byte
+	exchange(t, m.tls, m.plain, "hello") // the records come byte by byte too
 }
 
 func TestServerPeersThatFail(t *testing.T) {
@@ -232,7 +235,7 @@ func TestServerPeersThatFail(t *testing.T) {
 					return
 				}
 			}
-			t.Errorf("%v, want %v", e, c.want)
+			t.Errorf("got end %v, want %v", e, c.want)
 		})
 	}
 }
@@ -249,7 +252,7 @@ func TestRandomBytes(t *testing.T) {
 		}
 		b[0] = 0x16
 		if r.IntN(2) == 0 && len(b) > 3 {
-			b[1], b[2] = 3, 1 // so that more of it is looked at
+			b[1], b[2] = 3, 1 // so that more of it is examined
 		}
 		m.tcp.Write(b)
 		all = append(all, m)
@@ -258,7 +261,7 @@ func TestRandomBytes(t *testing.T) {
 		switch e := m.watcher.awaitEnd(t); e.Reason {
 		case NotTLS, Malformed, Timeout, Closed, Reset, OldVersion, NoCommonCipher, Refused:
 		default:
-			t.Errorf("%v", e)
+			t.Errorf("unexpected end %v", e)
 		}
 	}
 	pid := tunnel.Processes()[0].PID
@@ -274,20 +277,20 @@ func exchangeWithNew(t *testing.T, tunnel *Tunnel, a *authority) {
 	exchange(t, m.tls, m.plain, "hello")
 }
 
-// TestDamagedRecords: bytes that are changed after the handshake end their
-// connection only.
+// TestDamagedRecords: bytes that are changed after the handshake only end their own
+// connection.
 func TestDamagedRecords(t *testing.T) {
 	tunnel, a := newTunnel(t, nil)
 	m := connectSecured(t, tunnel, a)
 	m.tcp.Write([]byte("\x17\x03\x03\x00\x20" + strings.Repeat("x", 32)))
 	if e := m.watcher.awaitEnd(t); e.Reason != Malformed || !e.Ready {
-		t.Errorf("%v", e)
+		t.Errorf("got end %v, want Malformed after the handshake", e)
 	}
 	exchangeWithNew(t, tunnel, a)
 }
 
-// TestPeerDoesNotRead: 100 MB for a peer that takes nothing cost bounded memory,
-// in each direction, and the daemon's writes stop.
+// TestPeerDoesNotRead: 100 MB for a peer that reads nothing cost bounded memory in
+// each direction, and the daemon's writes stop.
 func TestPeerDoesNotRead(t *testing.T) {
 	tunnel, a := newTunnel(t, nil)
 	m := connectSecured(t, tunnel, a)
@@ -297,20 +300,20 @@ func TestPeerDoesNotRead(t *testing.T) {
 		c.SetWriteDeadline(time.Now().Add(3 * time.Second))
 		n, err := c.Write(bytes.Repeat([]byte("x"), 100<<20))
 		if err == nil || n > 20<<20 {
-			t.Errorf("%s: %d bytes were taken, %v", name, n, err)
+			t.Errorf("%s: %d bytes were accepted, %v", name, n, err)
 		}
 		at := time.Now()
 		eventually(t, "a report", func() bool { return tunnel.Processes()[0].Reported.After(at) })
 		after := tunnel.Processes()[0].Report.Private
 		t.Logf("%s: %d KB taken, private memory %d KB, then %d KB", name, n>>10, before>>10, after>>10)
 		if after > before+8<<20 {
-			t.Errorf("%s: %d bytes more", name, after-before)
+			t.Errorf("%s: the process has %d bytes more, which is too much", name, after-before)
 		}
 	}
 	exchangeWithNew(t, tunnel, a)
 }
 
-// TestBusy: half-open handshakes are bounded for each address.
+// TestBusy: half-open handshakes are limited for each address.
 func TestBusy(t *testing.T) {
 	tunnel, a := newTunnel(t, nil)
 	var busy int
@@ -341,7 +344,7 @@ func needOpenssl(t *testing.T) {
 	}
 }
 
-// TestOpensslClient is a foreign client, which also asks for renegotiation.
+// TestOpensslClient has a client by others, which also asks for renegotiation.
 func TestOpensslClient(t *testing.T) {
 	needOpenssl(t)
 	tunnel, a := newTunnel(t, nil)
@@ -377,12 +380,12 @@ func TestOpensslClient(t *testing.T) {
 			io.WriteString(in, "hello\n")
 			line, err := bufio.NewReader(plain).ReadString('\n')
 			if err != nil || line != "hello\n" {
-				t.Fatalf("%q, %v", line, err)
+				t.Fatalf("got %q, %v", line, err)
 			}
 			if version == "-tls1_2" {
-				io.WriteString(in, "R\n") // a renegotiation, please
+				io.WriteString(in, "R\n") // this asks for renegotiation
 				if e := w.awaitEnd(t); !e.Ready {
-					t.Errorf("%v", e)
+					t.Errorf("got end %v, want one after the handshake", e)
 				}
 			}
 			plain.Write([]byte("from the daemon\n"))
@@ -396,7 +399,7 @@ func TestOpensslClient(t *testing.T) {
 	exchangeWithNew(t, tunnel, a)
 }
 
-// TestOpensslServer is a foreign pool.
+// TestOpensslServer has a pool by others.
 func TestOpensslServer(t *testing.T) {
 	needOpenssl(t)
 	tunnel, a := newTunnel(t, nil)
@@ -431,23 +434,23 @@ func TestOpensslServer(t *testing.T) {
 	w.awaitReady(t)
 	fmt.Fprintln(plain, "abc")
 	if line, err := bufio.NewReader(plain).ReadString('\n'); err != nil || line != "cba\n" {
-		t.Fatalf("%q, %v", line, err)
+		t.Fatalf("got %q, %v", line, err)
 	}
 }
 
-// TestControlSocketGarbage: a child outlives messages that make no sense, with
-// descriptors or without, and loses none of these descriptors.
+// TestControlSocketGarbage: a child survives messages that make no sense, with
+// descriptors or without, and leaks none of these descriptors.
 func TestControlSocketGarbage(t *testing.T) {
 	tunnel, a := newTunnel(t, nil)
 	exchangeWithNew(t, tunnel, a)
 	tunnel.mu.Lock()
 	p := tunnel.current
-	tunnel.lastID = 1 << 20 // the garbage names small numbers
+	tunnel.lastID = 1 << 20 // the garbage contains small numbers
 	tunnel.mu.Unlock()
 	childDescriptors := func() int {
 		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.pid))
 		if err != nil {
-			return -1 // not dumpable: only root may look
+			return -1 // the process is not dumpable, so only root may look
 		}
 		return len(entries)
 	}

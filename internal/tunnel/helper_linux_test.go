@@ -25,8 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test binary is also the child, and the daemon of the tests that need one
-// to kill or to replace.
+// The test binary is also the child, and the daemon of tests that kill or replace
+// one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// testProgram is the version that a child was told to have.
+// testProgram is the version that a child was given.
 func testProgram(args []string) string {
 	if len(args) > 0 {
 		return args[0]
@@ -57,7 +57,7 @@ func testProgram(args []string) string {
 
 const patience = 30 * time.Second
 
-// watcher is an owner that keeps what it is told.
+// watcher is an owner that keeps what is reported to it.
 type watcher struct {
 	ready chan Secured
 	ended chan Ending
@@ -129,7 +129,7 @@ func newAuthority(t testing.TB) *authority {
 
 func writePEM(t testing.TB, path, kind string, der []byte) {
 	t.Helper()
-	// By rename, as who renews certificates should.
+	// Files are replaced by rename, as programs that renew certificates should do.
 	if err := os.WriteFile(path+".new", pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func (a *authority) pool() *x509.CertPool {
 	return p
 }
 
-// newTunnel is a tunnel for servers with a good certificate.
+// newTunnel returns a tunnel for servers with a good certificate.
 func newTunnel(t testing.TB, change func(*Options)) (*Tunnel, *authority) {
 	t.Helper()
 	a := newAuthority(t)
@@ -235,7 +235,8 @@ func plainConn(t testing.TB, fd int) *net.UnixConn {
 	return c.(*net.UnixConn)
 }
 
-// tcpPair is a TCP connection: the descriptor of one end and the other.
+// tcpPair makes a TCP connection and returns the descriptor of one end, and the
+// other end.
 func tcpPair(t testing.TB) (int, *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -264,7 +265,7 @@ type miner struct {
 	watcher *watcher
 }
 
-// connect hands a new connection to the tunnel; nothing is secured yet.
+// connect hands a new connection to the tunnel, before any handshake.
 func connect(t testing.TB, tunnel *Tunnel, a *authority, timeout time.Duration) *miner {
 	t.Helper()
 	fd, c := tcpPair(t)
@@ -297,7 +298,7 @@ func exchange(t *testing.T, a, b net.Conn, line string) {
 		}
 		got, err := bufio.NewReader(way[1]).ReadString('\n')
 		if err != nil || got != line+"\n" {
-			t.Fatalf("%q, %v", got, err)
+			t.Fatalf("got %q, %v", got, err)
 		}
 	}
 }

@@ -45,19 +45,19 @@ func TestMessages(t *testing.T) {
 	}
 	long := &message{kind: kindEnded, text: strings.Repeat("x", 1000)}
 	if m, err := decode(long.appendTo(nil)); err != nil || len(m.text) != maxText {
-		t.Errorf("%v", err)
+		t.Errorf("unexpected error %v", err)
 	}
 	most := &message{kind: kindServer, early: make([]byte, MaxEarly), address: strings.Repeat("x", maxText)}
 	if n := len(most.appendTo(nil)); n > maxMessage {
-		t.Errorf("%d bytes", n)
+		t.Errorf("the message has %d bytes, which is too many", n)
 	}
 	if _, err := decode([]byte{Protocol + 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}); err == nil || !strings.Contains(err.Error(), "protocol") {
-		t.Errorf("%v", err)
+		t.Errorf("got error %v, want one about the protocol", err)
 	}
 }
 
-// FuzzDecode covers both sides: what a kind may hold does not depend on who
-// reads it.
+// FuzzDecode covers both sides, because what a kind may contain does not depend on
+// who reads it.
 func FuzzDecode(f *testing.F) {
 	for i := range sampleMessages {
 		f.Add(sampleMessages[i].appendTo(nil))

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A key that is written over the former one and does not fit leaves the last good
-// pair in use, also for the next process: it must not be read from the files again.
+// If the key's file is overwritten with a key that does not belong to the
+// certificate, the last good pair stays in use, for the next process too. So it
+// must not be read from the files again.
 func TestPairOverwrittenInPlace(t *testing.T) {
 	told := make(chan Certificate, 10)
 	tunnel, a := newTunnel(t, func(o *Options) {
@@ -31,7 +32,7 @@ func TestPairOverwrittenInPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c := <-told; c.Err == nil || c.Pair == nil {
-		t.Fatalf("%+v, want an error and the pair in use", c)
+		t.Fatalf("got %+v, want an error and the pair in use", c)
 	}
 	former := tunnel.Processes()[0].PID
 	if err := unix.Kill(former, unix.SIGKILL); err != nil {

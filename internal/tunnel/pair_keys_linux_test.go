@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// A key that can be read and with which no handshake can be done is refused before
-// miners find out, and so is one that asks for a password.
+// A key that can be read but with which no handshake is possible is refused before
+// miners find out, and so is one that needs a password.
 func TestCheckPairKeys(t *testing.T) {
 	ec := func(curve elliptic.Curve) crypto.Signer {
 		key, err := ecdsa.GenerateKey(curve, rand.Reader)
@@ -55,7 +55,7 @@ func TestCheckPairKeys(t *testing.T) {
 		writePEM(t, cert, "CERTIFICATE", der)
 		writePEM(t, key, "PRIVATE KEY", keyDER)
 		if _, err := CheckPair(cert, key); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+			t.Errorf("%s: got error %v, want %q", c.name, err, c.want)
 		}
 	}
 	cert, _ := newAuthority(t).good(t)
@@ -66,7 +66,7 @@ func TestCheckPairKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := CheckPair(cert, key); err == nil || !strings.Contains(err.Error(), "holds an encrypted key") {
-			t.Errorf("%v", err)
+			t.Errorf("got error %v, want one about an encrypted key", err)
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A tunnel process that hangs is killed, and until then what waits for it does not
-// pile up: neither descriptors nor owners that hear nothing.
+// A tunnel process that hangs is killed. Until then, what waits for it does not
+// pile up: neither descriptors, nor owners that get no report.
 func TestChildHangs(t *testing.T) {
 	tunnel, a := newTunnel(t, func(o *Options) { o.Patience = 3 * time.Second })
 	connected := connectSecured(t, tunnel, a)
@@ -32,25 +32,25 @@ func TestChildHangs(t *testing.T) {
 	}
 	for _, m := range all {
 		if e := m.watcher.awaitEnd(t); e.Reason != Died && e.Reason != Closed && e.Reason != Reset {
-			t.Errorf("%v", e)
+			t.Errorf("unexpected end %v", e)
 		}
 	}
 	if e := connected.watcher.awaitEnd(t); e.Reason != Died {
-		t.Errorf("%v", e)
+		t.Errorf("got end %v, want Died", e)
 	}
 	m := connectSecured(t, tunnel, a)
 	exchange(t, m.tls, m.plain, "hello")
 	all2 := tunnel.Processes()
 	if len(all2) != 1 || all2[0].PID == former {
-		t.Errorf("processes %v, former %d", all2, former)
+		t.Errorf("there are processes %v, and %d former ones", all2, former)
 	}
 	m.tcp.Close()
 	m.plain.Close()
 	eventually(t, "descriptors are few again", func() bool { return openDescriptors(t) <= before })
 }
 
-// What waits for a process that takes nothing waits only until its time is over,
-// though the process is not given up yet.
+// What waits for a process that accepts nothing only waits until its time is over,
+// even if the process is not given up yet.
 func TestConnectionsWaitForHangingChild(t *testing.T) {
 	tunnel, a := newTunnel(t, func(o *Options) { o.Patience = time.Hour })
 	connectSecured(t, tunnel, a)
@@ -65,7 +65,7 @@ func TestConnectionsWaitForHangingChild(t *testing.T) {
 	}
 	for _, m := range all[maxInFlight/2+2:] {
 		if e := m.watcher.awaitEnd(t); e.Reason != Died || e.Ready {
-			t.Errorf("%v", e)
+			t.Errorf("got end %v, want Died before the handshake", e)
 		}
 	}
 	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
@@ -75,8 +75,8 @@ func TestConnectionsWaitForHangingChild(t *testing.T) {
 	exchange(t, m.tls, m.plain, "hello")
 }
 
-// A process that had no descriptor left for the certificates to trust is sent them
-// again once it has.
+// A process that had no free descriptor for the trusted certificates gets them
+// again when it has one.
 func TestTrustSentAgain(t *testing.T) {
 	tunnel, miners := newTunnel(t, nil)
 	connectSecured(t, tunnel, miners)
@@ -108,7 +108,7 @@ func TestTrustSentAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if e := ask().awaitEnd(t); e.Reason != Limit {
-		t.Errorf("%v", e)
+		t.Errorf("got end %v, want Limit", e)
 	}
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ import (
 func TestServer(t *testing.T) {
 	tunnel, a := newTunnel(t, nil)
 	m := connect(t, tunnel, a, patience)
-	// What the daemon writes before the handshake waits for its end.
+	// What the daemon writes before the handshake waits until it is done.
 	if _, err := m.plain.Write([]byte("early\n")); err != nil {
 		t.Fatal(err)
 	}
@@ -30,35 +30,35 @@ func TestServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s := m.watcher.awaitReady(t); s.Version != tls.VersionTLS13 {
-		t.Errorf("version %x", s.Version)
+		t.Errorf("got version %x, want TLS 1.3", s.Version)
 	}
 	b := make([]byte, 6)
 	if _, err := io.ReadFull(m.tls, b); err != nil || string(b) != "early\n" {
-		t.Fatalf("%q, %v", b, err)
+		t.Fatalf("got %q, %v", b, err)
 	}
 	exchange(t, m.tls, m.plain, "hello")
 
-	// Half-close by the miner, then by the daemon.
+	// First the miner half-closes, then the daemon.
 	if err := m.tls.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := m.plain.Read(b); n != 0 || !errors.Is(err, io.EOF) {
-		t.Fatalf("%d, %v", n, err)
+		t.Fatalf("read %d bytes, %v", n, err)
 	}
 	if _, err := m.plain.Write([]byte("after\n")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(m.tls, b); err != nil || string(b) != "after\n" {
-		t.Fatalf("%q, %v", b, err)
+		t.Fatalf("got %q, %v", b, err)
 	}
 	if err := m.plain.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := m.tls.Read(b); n != 0 || !errors.Is(err, io.EOF) {
-		t.Fatalf("%d, %v", n, err)
+		t.Fatalf("read %d bytes, %v", n, err)
 	}
 	if e := m.watcher.awaitEnd(t); e.Reason != Closed || !e.Ready {
-		t.Errorf("%v", e)
+		t.Errorf("got end %v, want Closed after the handshake", e)
 	}
 }
 
@@ -69,17 +69,17 @@ func TestServerHalfCloseByDaemon(t *testing.T) {
 	m.plain.CloseWrite()
 	got, err := io.ReadAll(m.tls)
 	if err != nil || string(got) != "last\n" {
-		t.Fatalf("%q, %v", got, err)
+		t.Fatalf("got %q, %v", got, err)
 	}
 	if _, err := m.tls.Write([]byte("reply\n")); err != nil {
 		t.Fatal(err)
 	}
 	m.tls.CloseWrite()
 	if got, err := io.ReadAll(m.plain); err != nil || string(got) != "reply\n" {
-		t.Fatalf("%q, %v", got, err)
+		t.Fatalf("got %q, %v", got, err)
 	}
 	if e := m.watcher.awaitEnd(t); e.Reason != Closed {
-		t.Errorf("%v", e)
+		t.Errorf("got end %v, want Closed", e)
 	}
 }
 
@@ -142,20 +142,20 @@ func TestResets(t *testing.T) {
 		m.tcp.SetLinger(0)
 		m.tcp.Close()
 		if e := m.watcher.awaitEnd(t); e.Reason != Reset {
-			t.Errorf("%v", e)
+			t.Errorf("got end %v, want Reset", e)
 		}
 		if n, err := m.plain.Read(make([]byte, 1)); n != 0 || err == nil {
-			t.Errorf("%d, %v", n, err)
+			t.Errorf("read %d bytes, %v", n, err)
 		}
 	})
 	t.Run("by the daemon", func(t *testing.T) {
 		m := connectSecured(t, tunnel, a)
 		m.conn.Reset()
 		if _, err := m.tcp.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "reset") {
-			t.Errorf("%v", err)
+			t.Errorf("got error %v, want a reset", err)
 		}
 		if e := m.watcher.awaitEnd(t); e.Reason != ResetByDaemon {
-			t.Errorf("%v", e)
+			t.Errorf("got end %v, want ResetByDaemon", e)
 		}
 	})
 	t.Run("during the handshake", func(t *testing.T) {
@@ -163,20 +163,20 @@ func TestResets(t *testing.T) {
 		eventually(t, "handover", func() bool { return tunnel.Processes()[0].Report.Handshaking > 0 })
 		m.conn.Reset()
 		if e := m.watcher.awaitEnd(t); e.Reason != ResetByDaemon || e.Ready {
-			t.Errorf("%v", e)
+			t.Errorf("got end %v, want ResetByDaemon before the handshake", e)
 		}
 	})
 	t.Run("close during the handshake", func(t *testing.T) {
 		m := connect(t, tunnel, a, patience)
 		m.plain.Close()
 		if e := m.watcher.awaitEnd(t); e.Reason != Closed || e.Ready {
-			t.Errorf("%v", e)
+			t.Errorf("got end %v, want Closed before the handshake", e)
 		}
 	})
 }
 
-// TestClient is about what a pool's certificate may be, and what is said of
-// those that are not accepted.
+// TestClient is about which certificates of pools are accepted, and what is
+// reported for the others.
 func TestClient(t *testing.T) {
 	tunnel, _ := newTunnel(t, nil)
 	a, other := newAuthority(t), newAuthority(t)
@@ -203,7 +203,7 @@ func TestClient(t *testing.T) {
 		cert, key string
 		request   ClientRequest
 		most      uint16
-		want      Reason // Closed: it is secured
+		want      Reason // Closed means that the handshake succeeds
 	}{
 		{"good", good, goodKey, ClientRequest{ServerName: "pool.test", Trust: trust}, 0, Closed},
 		{"TLS 1.2", good, goodKey, ClientRequest{ServerName: "pool.test", Trust: trust}, tls.VersionTLS12, Closed},
@@ -240,17 +240,17 @@ func TestClient(t *testing.T) {
 			if c.want == Closed {
 				s := w.awaitReady(t)
 				if s.NotAfter.IsZero() {
-					t.Error("the end of the pool's certificate is not told")
+					t.Error("the end of the pool's certificate is not reported")
 				}
 				exchange(t, plain, pool, "hello")
 				return
 			}
 			e := w.awaitEnd(t)
 			if e.Reason != c.want || e.Ready {
-				t.Errorf("%v, want %v", e, c.want)
+				t.Errorf("got end %v, want %v", e, c.want)
 			}
 			if n, err := plain.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
-				t.Errorf("%d, %v", n, err)
+				t.Errorf("read %d bytes, %v", n, err)
 			}
 			t.Log(e)
 		})
@@ -281,7 +281,7 @@ func TestClientPeersWithoutTLS(t *testing.T) {
 			}
 			defer unix.Close(end)
 			if e := w.awaitEnd(t); e.Reason != c.want {
-				t.Errorf("%v, want %v", e, c.want)
+				t.Errorf("got end %v, want %v", e, c.want)
 			}
 		})
 	}
@@ -307,12 +307,12 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	for _, w := range watchers {
 		if e := w.awaitEnd(t); e.Reason != Closed && e.Reason != Busy {
-			t.Fatalf("%v", e)
+			t.Fatalf("unexpected end %v", e)
 		}
 	}
 }
 
-// TestCertificateRenewal: new files are used, bad ones are told and are not.
+// TestCertificateRenewal: new files are used. Bad ones are reported and not used.
 func TestCertificateRenewal(t *testing.T) {
 	news := make(chan Certificate, 10)
 	var certFile, keyFile string
@@ -327,7 +327,7 @@ func TestCertificateRenewal(t *testing.T) {
 		case c := <-news:
 			return c
 		case <-time.After(patience):
-			t.Fatal("nothing is said of the certificate")
+			t.Fatal("nothing is reported about the certificate")
 		}
 		return Certificate{}
 	}
@@ -337,7 +337,7 @@ func TestCertificateRenewal(t *testing.T) {
 	}
 	first := number()
 	if c := awaitNews(); c.Err != nil || c.Pair == nil || len(c.Pair.Names) != 1 || c.Pair.Names[0] != "pool.test" {
-		t.Fatalf("%+v", c)
+		t.Fatalf("unexpected certificate %+v", c)
 	}
 	kept := connectSecured(t, tunnel, a)
 
@@ -347,10 +347,10 @@ func TestCertificateRenewal(t *testing.T) {
 	}
 	c := awaitNews()
 	if c.Err == nil || !strings.Contains(c.Err.Error(), "does not belong") || c.Pair == nil {
-		t.Fatalf("%+v", c)
+		t.Fatalf("unexpected certificate %+v", c)
 	}
 	if n := number(); n != first {
-		t.Errorf("certificate %d, not the last good one, %d", n, first)
+		t.Errorf("got certificate %d, want the last good one, %d", n, first)
 	}
 	// A process that is started meanwhile has the last good one too.
 	pid := tunnel.Processes()[0].PID
@@ -358,16 +358,16 @@ func TestCertificateRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	if e := kept.watcher.awaitEnd(t); e.Reason != Died {
-		t.Errorf("%v", e)
+		t.Errorf("got end %v, want Died", e)
 	}
 	if n := number(); n != first {
-		t.Errorf("after the end of the process: certificate %d, not the last good one, %d", n, first)
+		t.Errorf("after the end of the process: got certificate %d, want the last good one, %d", n, first)
 	}
 	if err := os.Rename(otherKey, keyFile); err != nil {
 		t.Fatal(err)
 	}
 	if c := awaitNews(); c.Err != nil {
-		t.Fatalf("%+v", c)
+		t.Fatalf("unexpected certificate %+v", c)
 	}
 	if n := number(); n == first {
 		t.Error("the former certificate is still in use")
@@ -394,7 +394,7 @@ func TestCheckPair(t *testing.T) {
 	} {
 		_, err := CheckPair(c.cert, c.key)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%s, %s: %v, want %q", c.cert, c.key, err, c.want)
+			t.Errorf("%s, %s: got error %v, want %q", c.cert, c.key, err, c.want)
 		}
 	}
 	p, err := CheckPair(cert, key)
@@ -402,14 +402,14 @@ func TestCheckPair(t *testing.T) {
 		t.Fatal(err)
 	}
 	if w := p.Warning(now, 0); w != "" {
-		t.Errorf("%q", w)
+		t.Errorf("unexpected warnings %q", w)
 	}
 	for _, c := range []struct {
 		at   time.Time
 		want string
 	}{{now, "expires on"}, {now.Add(2 * time.Hour), "expired on"}, {now.Add(-2 * time.Hour), "valid only from"}} {
 		if w := p.Warning(c.at, 14); !strings.Contains(w, c.want) {
-			t.Errorf("%q, want %q", w, c.want)
+			t.Errorf("got warnings %q, want %q", w, c.want)
 		}
 	}
 }
@@ -431,19 +431,19 @@ func TestParseFingerprint(t *testing.T) {
 	colons := strings.TrimSuffix(strings.Repeat("AB:", 32), ":")
 	for s, good := range map[string]bool{strings.Repeat("ab", 32): true, colons: true, "": false, "ab": false, strings.Repeat("zz", 32): false} {
 		if _, err := ParseFingerprint(s); (err == nil) != good {
-			t.Errorf("%q: %v", s, err)
+			t.Errorf("%q: got %v", s, err)
 		}
 	}
 }
 
 func TestReasonOfUnknownErrors(t *testing.T) {
 	if r := reasonOf(x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}); r != BadCertificate {
-		t.Error(r)
+		t.Errorf("unexpected reason %v", r)
 	}
 	if r := reasonOf(io.ErrClosedPipe); r != Malformed {
-		t.Error(r)
+		t.Errorf("unexpected reason %v", r)
 	}
 	if s := plainText("a\nb\x1b" + strings.Repeat("x", 500)); len(s) > maxText || strings.ContainsAny(s, "\n\x1b") {
-		t.Errorf("%q", s)
+		t.Errorf("unexpected text %q", s)
 	}
 }

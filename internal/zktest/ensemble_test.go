@@ -40,8 +40,8 @@ func TestEnsembleReplicates(t *testing.T) {
 	}
 }
 
-// Another server leads when the leader is killed or hangs; it comes back as a
-// follower.
+// When the leader is killed or hangs, another server leads. The former leader comes
+// back as a follower.
 func TestEnsembleElects(t *testing.T) {
 	t.Parallel()
 	e := startEnsemble(t)
