@@ -182,11 +182,11 @@ func TestOwnRequestsFromPool(t *testing.T) {
 	o = o.State().Requests()
 	for i, want := range []bool{false, false, true, true} {
 		if got := o.TakeFromPool(fmt.Append(nil, i)); got != want {
-			t.Errorf("request %d was accepted: %t", i, got)
+			t.Errorf("request %d of the pool was found: %t, want the opposite", i, got)
 		}
 	}
 	if o.TakeFromPool([]byte("3")) || !o.TakeFromPool([]byte(`"9"`)) || o.TakeFromPool(OwnIDText(own)) || o.Has([]byte("0")) || o.Has([]byte("4")) {
-		t.Error("a request that the pool did not send was found")
+		t.Error("a wrong request was found, or a request of the pool was not")
 	}
 	if _, ok := o.Take(OwnIDText(own)); !ok {
 		t.Error("the switcher's own request is lost")
