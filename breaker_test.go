@@ -11,7 +11,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// down has an address refuse connections until it is taken out.
+// down makes an address refuse connections until it is taken out.
 func (lab *healthLab) down(at string) {
 	lab.t.Helper()
 	for i := 1; i <= breakerFailures; i++ {
@@ -20,7 +20,8 @@ func (lab *healthLab) down(at string) {
 	lab.step(0, healthStep{do: "state", at: at, want: breakerOpen})
 }
 
-// waitUntilProbing passes an address's pause, which is between least and most.
+// waitUntilProbing lets an address's pause pass, which must be between least and
+// most.
 func (lab *healthLab) waitUntilProbing(least, most time.Duration) {
 	lab.t.Helper()
 	e, began := lab.endpoint("a"), lab.at
@@ -31,13 +32,13 @@ func (lab *healthLab) waitUntilProbing(least, most time.Duration) {
 		lab.at = lab.at.Add(10 * time.Millisecond)
 	}
 	if pause := lab.at.Sub(began); pause < least-10*time.Millisecond || pause > most+10*time.Millisecond {
-		lab.t.Errorf("pause of %v, want %v to %v", pause, least, most)
+		lab.t.Errorf("the pause is %v, want %v to %v", pause, least, most)
 	}
 	lab.step(0, healthStep{do: "state", want: breakerProbing})
 }
 
-// probes begins all the tries that an address lets through, up to twice the
-// number of probes.
+// probes begins all the tries that an address allows, up to twice the number of
+// probes.
 func (lab *healthLab) probes() (begun []*attempt) {
 	for i := range 2 * breakerProbes {
 		if a := lab.h.begin(lab.dialer(fmt.Sprintf("probe.%d", i)), lab.endpoint("a"), false); a != nil {
@@ -56,7 +57,7 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 		a := lab.h.begin(lab.dialer("+x.1"), lab.endpoint("a"), false)
 		a.connected()
 		if a.ready() {
-			t.Fatal("a closed breaker was closed")
+			t.Fatal("a success closed a breaker that was not open")
 		}
 		a.abandon()
 	}
@@ -64,30 +65,29 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 	lab.waitUntilProbing(breakerPauseFirst/2, 3*breakerPauseFirst/2)
 	probes := lab.probes()
 	if len(probes) != breakerProbes {
-		t.Fatalf("%d probes", len(probes))
+		t.Fatalf("%d probes were allowed", len(probes))
 	}
 	probes[0].abandon()
 	if probes[0] = lab.h.begin(lab.dialer("z.1"), lab.endpoint("a"), false); probes[0] == nil {
-		t.Fatal("a probe that was given up is not given to another")
+		t.Fatal("the place of a probe that was given up is not free")
 	}
 	if !probes[0].ready() {
-		t.Fatal("the first success does not say that it closed the breaker")
+		t.Fatal("the first success does not report that it closed the breaker")
 	}
 	lab.step(0, healthStep{do: "state", want: breakerClosed})
 	if probes[1].ready() {
-		t.Fatal("the second success says so too")
+		t.Fatal("the second success reports it too")
 	}
 	probes[2].abandon()
 	if n := len(lab.probes()); n != 2*breakerProbes {
-		t.Fatalf("closed again, and %d may dial", n)
+		t.Fatalf("after the breaker closed, %d may dial", n)
 	}
 	if n := lab.endpoint("a").breaker.probes; n != 0 {
-		t.Errorf("%d probes under way, none is", n)
+		t.Errorf("%d probes are counted, want none", n)
 	}
 }
 
-// Each failed probe makes the pause longer, up to a limit, and gives its place
-// back.
+// Each failed probe makes the pause longer, up to a limit, and frees its place.
 func TestBreakerPauses(t *testing.T) {
 	lab := newHealthLab(t)
 	lab.down("a")
@@ -96,19 +96,19 @@ func TestBreakerPauses(t *testing.T) {
 		lab.waitUntilProbing(pause/2, 3*pause/2)
 		probes := lab.probes()
 		if len(probes) != breakerProbes {
-			t.Fatalf("%d probes after a pause of %v", len(probes), pause)
+			t.Fatalf("%d probes were allowed after a pause of %v", len(probes), pause)
 		}
 		for _, a := range probes {
 			if f := a.failed(evidenceConnect, nil); f.takenOut {
-				t.Error("a probe that failed is reported as if the address had been in use")
+				t.Error("a failed probe is reported as if the address had been in use")
 			}
 		}
 		if pause == breakerPauseSilent {
 			break
 		}
 	}
-	// A link that gets ready lets all through, and keeps the pause; one that is
-	// stable has it begin anew.
+	// A link that gets ready lets all through and keeps the pause. A link that is
+	// stable resets the pause.
 	lab.waitUntilProbing(breakerPauseSilent/2, 3*breakerPauseSilent/2)
 	lab.step(0, healthStep{do: "ready", who: "r.1"})
 	lab.down("a")
@@ -119,15 +119,15 @@ func TestBreakerPauses(t *testing.T) {
 	lab.waitUntilProbing(breakerPauseFirst/2, 3*breakerPauseFirst/2)
 }
 
-// A link that was begun before the address was taken out may still come up:
-// that puts it back in, and the next outage is reported like the first.
+// A link that was begun before the address was taken out may still get ready. That
+// puts the address back in, and the next outage is reported like the first.
 func TestBreakerLateSuccess(t *testing.T) {
 	lab := newHealthLab(t)
 	late := lab.h.begin(lab.dialer("+l.1"), lab.endpoint("a"), false)
 	lab.down("a")
 	late.connected()
 	if !late.ready() {
-		t.Error("the success does not say that it closed the breaker")
+		t.Error("the success does not report that it closed the breaker")
 	}
 	lab.step(0, healthStep{do: "state", want: breakerClosed})
 	late.stable(true)
@@ -137,19 +137,19 @@ func TestBreakerLateSuccess(t *testing.T) {
 	}
 	lab.down("a")
 	lab.waitUntilProbing(breakerPauseFirst/2, 3*breakerPauseFirst/2)
-	// Late failures of dials from before do not use up probes.
+	// Late failures of earlier dials do not use up probes.
 	for _, a := range before {
 		a.failed(evidenceConnect, nil)
 	}
 	lab.step(0, healthStep{do: "state", want: breakerOpen})
 	lab.waitUntilProbing(breakerPauseFirst, 3*breakerPauseFirst)
 	if n := len(lab.probes()); n != breakerProbes {
-		t.Errorf("%d probes", n)
+		t.Errorf("%d probes were allowed", n)
 	}
 }
 
-// Many sessions at once: never more probes than allowed, exactly one is told
-// that it closed the breaker, and none is left over.
+// With many sessions at once there are never more probes than allowed, exactly one
+// session closes the breaker, and no probe is left over.
 func TestBreakerRace(t *testing.T) {
 	for range 50 {
 		lab := newHealthLab(t)
@@ -188,7 +188,7 @@ func TestBreakerRace(t *testing.T) {
 		close(begin)
 		all.Wait()
 		if most.Load() > breakerProbes || closed.Load() != 1 || e.breaker.probes != 0 || e.sockets != 0 || lab.h.state(e, true) != breakerClosed {
-			t.Fatalf("at most %d probes, closed %d times, %d probes and %d sockets left, %s", most.Load(), closed.Load(), e.breaker.probes, e.sockets, lab.h.state(e, true))
+			t.Fatalf("there were up to %d probes, the breaker closed %d times, %d probes and %d sockets are left, %s", most.Load(), closed.Load(), e.breaker.probes, e.sockets, lab.h.state(e, true))
 		}
 	}
 }
@@ -241,15 +241,15 @@ func TestPoolPicksAddressesInOrder(t *testing.T) {
 	want(2, false)
 	out(2)
 	want(-1, false)
-	lab.at = lab.at.Add(2 * breakerPauseFirst) // all may be probed, the first one first
+	lab.at = lab.at.Add(2 * breakerPauseFirst) // all may be probed, beginning with the first
 	begun = nil
 	for i := range p.addresses {
-		for range breakerProbes - 1 { // an established miner leaves a place to new ones
+		for range breakerProbes - 1 { // an established miner leaves a place for new ones
 			want(i, true)
 		}
 	}
 	want(-1, false)
-	// The last one is back: nobody waits for the others.
+	// The last address is back, so nobody waits for the others.
 	begun[len(begun)-1].ready()
 	begun[0].abandon()
 	want(2, false)

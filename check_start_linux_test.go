@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A preflight that does not end is waited for no longer than it may take, also
-// if it cannot be killed.
+// A preflight that does not end is only waited for as long as it may take, even if
+// it cannot be killed.
 func TestPreflightThatCanNotBeKilled(t *testing.T) {
 	for _, killable := range []bool{true, false} {
 		t.Run(fmt.Sprint(killable), func(t *testing.T) {
@@ -26,10 +26,10 @@ func TestPreflightThatCanNotBeKilled(t *testing.T) {
 			began := time.Now()
 			err := runPreflight(ctx, cmd)
 			if err == nil || errors.Is(err, errPreflightStuck) == killable {
-				t.Errorf("got %v", err)
+				t.Errorf("got error %v", err)
 			}
 			if took := time.Since(began); took > preflightEnd+time.Second {
-				t.Errorf("it was waited for %v", took)
+				t.Errorf("the preflight was waited for %v, which is too long", took)
 			}
 		})
 	}

@@ -19,10 +19,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// startError is what the daemon's start says, nil if it serves.
+// startError returns the error of the daemon's start, or nil if it serves.
 func startError(path string) error {
 	d := &daemon{stop: make(chan os.Signal, 1)}
-	d.stop <- syscall.SIGTERM // for when it serves
+	d.stop <- syscall.SIGTERM // this ends it once it serves
 	return d.start(path)
 }
 
@@ -35,7 +35,7 @@ func checkError(path string) error {
 	return err
 }
 
-// wantCheckIsStart wants -check and the start to say the same.
+// wantCheckIsStart wants -check and the start to give the same result.
 func wantCheckIsStart(t *testing.T, path string) (refused error) {
 	t.Helper()
 	check, start := checkError(path), startError(path)
@@ -46,7 +46,7 @@ func wantCheckIsStart(t *testing.T, path string) (refused error) {
 	return start
 }
 
-// coinFileVariants are files, and what is none, by name.
+// coinFileVariants are files, and other things in a file's place, by name.
 func coinFileVariants(t *testing.T) (dir string, names []string) {
 	dir = t.TempDir()
 	for name, content := range map[string]string{
@@ -140,12 +140,12 @@ func TestCheckMeansStarts(t *testing.T) {
 	}
 	t.Logf("%d started, refused: %v", started, refused)
 	if started < rounds/20 || started > rounds*19/20 {
-		t.Errorf("%d of %d configurations start: the test shows little", started, rounds)
+		t.Errorf("%d of %d configurations start, so the test shows little", started, rounds)
 	}
 }
 
-// Values that nothing uses need not be valid: these have started at one time,
-// or should have.
+// Values that nothing uses need not be valid. These started at one time, or should
+// have.
 func TestUnusedZooKeeperDirectories(t *testing.T) {
 	for name, change := range map[string]map[string]any{
 		"server ID is fixed":   {"ServerID": 1, "ZKServerIDAssignDir": "swid"},
@@ -173,7 +173,7 @@ func TestUnusedZooKeeperDirectories(t *testing.T) {
 	}
 }
 
-// ownAddress is one of the machine's addresses that is not loopback, or nothing.
+// ownAddress returns one of the machine's addresses that is not loopback, or "".
 func ownAddress() string {
 	if ips := hostAddresses(); len(ips) > 0 {
 		return ips[0]
@@ -216,7 +216,7 @@ func TestPoolAtOwnAddress(t *testing.T) {
 	} {
 		_, err := parseConfig(fmt.Appendf(nil, `{"ListenAddr": %q, "StratumServerMap": {"btc": {"URL": "192.0.2.9:1", "BackupURLs": [%q]}}}`, c.listen, c.pool))
 		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "BackupURLs[0] is") {
-			t.Errorf("listening at %s, pool %s: %v", c.listen, c.pool, err)
+			t.Errorf("listening at %s with the pool %s: got error %v", c.listen, c.pool, err)
 		}
 	}
 }
@@ -239,14 +239,14 @@ func TestHTTPAtListenAddr(t *testing.T) {
 			_, err := parseConfig(fmt.Appendf(nil, `{"ListenAddr": %q, "HTTPDebugListenAddr": %q, "EnableHTTPDebug": %v, "StratumServerMap": {"btc": {"URL": "192.0.2.9:1"}}}`,
 				c.listen, c.http, enabled))
 			if (err != nil) != (c.refused && enabled) {
-				t.Errorf("listening at %s, HTTP at %s, %v: %v", c.listen, c.http, enabled, err)
+				t.Errorf("listening at %s, HTTP at %s, enabled %v: got error %v", c.listen, c.http, enabled, err)
 			}
 		}
 	}
 }
 
-// Whether a further worker is of the same sub-account goes by the same rule as
-// the first one's: only lower-cased names and the case index are in any case.
+// Whether a further worker has the same sub-account is decided by the rule of the
+// first one: case is ignored only with lower-cased names and the case index.
 func TestFurtherWorkersCase(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -14,22 +14,22 @@ import (
 	"testing"
 )
 
-// The tests of this file hold together what says which keys there are and what
+// The tests of this file compare everything that says which keys there are and what
 // their defaults and ranges are: the fields of Config and StratumServerInfo with
 // their comments, configKeys and poolKeys, docs/configuration.md and
 // config.default.json.
 
-// documentedKey is what a page or comment says of a key.
+// documentedKey is what a page or a comment says about a key.
 type documentedKey struct {
 	name   string
 	value  any    // the default
-	limits string // the range of a number, such as 0-600; empty without one
+	limits string // the range of a number, such as 0-600; "" if there is none
 }
 
 var numberRange = regexp.MustCompile(`\d+-\d+`)
 
-// documentedKeys returns the keys in the order of their rows. prefix stands
-// before each name.
+// documentedKeys returns the keys in the order of their rows. prefix comes before
+// each name.
 func documentedKeys[T any](prefix string, keys []configKey[T]) []documentedKey {
 	var defaults T
 	setDefaults(&defaults, keys)
@@ -43,8 +43,8 @@ func documentedKeys[T any](prefix string, keys []configKey[T]) []documentedKey {
 	return documented
 }
 
-// defaultText is how pages and comments write a default. The empty string stands
-// for a default that is explained in words.
+// defaultText returns a default as pages and comments write it. The empty string
+// means that the default is explained in words.
 func (k documentedKey) defaultText(t *testing.T) string {
 	t.Helper()
 	switch v := k.value.(type) {
@@ -54,7 +54,7 @@ func (k documentedKey) defaultText(t *testing.T) string {
 		return v
 	case []string:
 		return strings.Join(v, ", ")
-	case *bool: // of TLSVerify
+	case *bool: // TLSVerify's
 		return fmt.Sprint(v == nil || *v)
 	case map[string]StratumServerInfo:
 		return ""
@@ -160,7 +160,7 @@ func TestConfigurationPage(t *testing.T) {
 	}
 	for name := range rows {
 		if name != "---" {
-			t.Errorf("docs/configuration.md has a row for %s, which is no key", name)
+			t.Errorf("docs/configuration.md has a row for %s, which is not a key", name)
 		}
 	}
 }

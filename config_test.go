@@ -13,7 +13,7 @@ import (
 
 const knownPoolKeys = "URL, UserSuffix, BackupURLs, ExtraNonce, Worker, Password, TLSServerName, TLSCAFile, TLSFingerprint, TLSVerify"
 
-// badConfigs has the message of every testdata/config/bad-*.json.
+// badConfigs has the message for every testdata/config/bad-*.json.
 var badConfigs = map[string]string{
 	"auto-reg-max-type":     `AutoRegMaxWaitUsers is {"btc":50}, must be a whole number, at least 1`,
 	"auto-reg-max":          `AutoRegMaxWaitUsers is 0, must be at least 1 with EnableUserAutoReg`,
@@ -124,14 +124,14 @@ func TestBadConfigs(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(files) != len(badConfigs) {
-		t.Errorf("%d files, %d expected messages", len(files), len(badConfigs))
+		t.Errorf("there are %d files and %d expected messages", len(files), len(badConfigs))
 	}
 	for _, name := range slices.Sorted(maps.Keys(badConfigs)) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", "config", "bad-"+name+".json")
 			_, err := loadConfig(path)
 			if err == nil {
-				t.Fatal("accepted")
+				t.Fatal("the file was accepted, want an error")
 			}
 			want := "configuration " + path + ": " + badConfigs[name]
 			if err.Error() != want {
@@ -144,12 +144,12 @@ func TestBadConfigs(t *testing.T) {
 func TestLoadConfigWithoutFile(t *testing.T) {
 	_, err := loadConfig(filepath.Join(t.TempDir(), "config.json"))
 	if err == nil || !strings.HasPrefix(err.Error(), "read configuration: open ") {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v", err)
 	}
 }
 
-// wantDefaults is what docs/configuration.md says, written out once more so that a
-// default does not change by accident.
+// wantDefaults repeats what docs/configuration.md says, so that a default does not
+// change by accident.
 func wantDefaults() Config {
 	return Config{
 		ChainType:  "bitcoin",
@@ -181,7 +181,7 @@ func TestGoodConfigs(t *testing.T) {
 	one := map[string]StratumServerInfo{"btc": {URL: "127.0.0.1:3333", UserSuffix: "btc"}}
 	tests := []struct {
 		path   string
-		change func(c *Config) // from the defaults
+		change func(c *Config) // changes the defaults to what the file has
 	}{
 		{"config.default.json", func(c *Config) {}},
 		{"testdata/config/good-old.json", func(c *Config) {
@@ -258,7 +258,7 @@ func TestGoodConfigs(t *testing.T) {
 }
 
 // TestAbsentKeysHaveDefaults compares a configuration that has only pools with
-// config.default.json, which has all keys that users should see there.
+// config.default.json, which has all keys that users should see.
 func TestAbsentKeysHaveDefaults(t *testing.T) {
 	text, err := os.ReadFile("config.default.json")
 	if err != nil {
@@ -318,10 +318,10 @@ func TestCheckHostPort(t *testing.T) {
 	}
 	for _, test := range tests {
 		if err := checkHostPort(test.addr, true); (err == nil) != test.listen {
-			t.Errorf("listen at %q: %v", test.addr, err)
+			t.Errorf("listening at %q: got error %v", test.addr, err)
 		}
 		if err := checkHostPort(test.addr, false); (err == nil) != test.connect {
-			t.Errorf("connect to %q: %v", test.addr, err)
+			t.Errorf("connecting to %q: got error %v", test.addr, err)
 		}
 	}
 }
@@ -351,7 +351,7 @@ func TestCheckZKDir(t *testing.T) {
 		c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: "127.0.0.1:3333"}}
 		checkObject(c, configKeys, "", &p)
 		if (len(p.errs) == 0) != good {
-			t.Errorf("ZKSwitcherWatchDir %q: %v", dir, p.errs)
+			t.Errorf("ZKSwitcherWatchDir %q: got errors %v", dir, p.errs)
 		}
 	}
 }
@@ -362,7 +362,7 @@ func TestConfigByteOrderMark(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := parseConfig([]byte(text + ",")); err == nil || !strings.HasPrefix(err.Error(), "line 1 column 57: ") {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v", err)
 	}
 }
 
@@ -374,8 +374,8 @@ func TestLongValuesAreShortened(t *testing.T) {
 	}
 }
 
-// FuzzParseConfig: no text makes the parser panic, and a good configuration
-// survives being written and read again, as an upgrade does with it.
+// FuzzParseConfig: no text makes the parser panic, and a good configuration is the
+// same after it was written and read again, as an upgrade does.
 func FuzzParseConfig(f *testing.F) {
 	files, err := filepath.Glob("testdata/config/*.json")
 	if err != nil {
@@ -392,7 +392,7 @@ func FuzzParseConfig(f *testing.F) {
 		c, err := parseConfig(text)
 		if err != nil {
 			if c != nil || err.Error() == "" {
-				t.Errorf("got %v and error %q", c, err)
+				t.Errorf("got configuration %v and error %q", c, err)
 			}
 			return
 		}
@@ -405,7 +405,7 @@ func FuzzParseConfig(f *testing.F) {
 			t.Fatalf("%v in %s", err, written)
 		}
 		if !reflect.DeepEqual(c, again) {
-			t.Errorf("\n  was %+v\nbecame %+v", c, again)
+			t.Errorf("the configuration\n       %+v\nbecame %+v", c, again)
 		}
 	})
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// tlsConfigFile writes a configuration with these further keys and keys of its
-// pool.
+// tlsConfigFile writes a configuration with these further keys, and further keys of
+// its pool.
 func tlsConfigFile(t *testing.T, keys, poolKeys string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.json")
@@ -26,8 +26,8 @@ func tlsConfigFile(t *testing.T, keys, poolKeys string) string {
 	return path
 }
 
-// Start and -check refuse files that TLS cannot work with, in the same words, which
-// name the key, the value and what is allowed.
+// Start and -check refuse files that cannot be used for TLS, in the same words,
+// which name the key, the value and what is allowed.
 func TestTLSFilesRefused(t *testing.T) {
 	authority := testkit.NewAuthority(t)
 	until := time.Now().Add(90 * 24 * time.Hour)
@@ -66,8 +66,8 @@ func TestTLSFilesRefused(t *testing.T) {
 	}
 }
 
-// -check warns of certificates that miners will soon refuse, and of pools that
-// anybody can pretend to be.
+// -check warns about certificates that miners will soon refuse, and about pools
+// that anybody can impersonate.
 func TestTLSWarnings(t *testing.T) {
 	authority := testkit.NewAuthority(t)
 	now := time.Now()
@@ -101,7 +101,7 @@ func TestTLSWarnings(t *testing.T) {
 	}
 }
 
-// A renewed file of TLSCAFile is taken, and a bad one changes nothing.
+// A renewed file of TLSCAFile is used, and a bad one changes nothing.
 func TestTrustsAreReadAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ca.pem")
 	copyFile := func(from string) {
@@ -117,23 +117,23 @@ func TestTrustsAreReadAgain(t *testing.T) {
 	mustDo(t, err)
 	pool := pools["btc"].addresses[0].tls
 	if _, err := pool.request(-1, "", 0); err == nil || err.Error() != "the file of TLSCAFile could not be read: "+path {
-		t.Errorf("before it was read: %v", err)
+		t.Errorf("before the file was read: got error %v", err)
 	}
 	mustDo(t, loadTrusts(pools))
 	first := pool.trust.Load()
 	testkit.WriteFile(t, path, "garbage")
 	if err := loadTrusts(pools); err == nil || pool.trust.Load() != first {
-		t.Errorf("a bad file changed the trust: %v", err)
+		t.Errorf("a bad file changed the trusted authorities: %v", err)
 	}
 	copyFile(testkit.NewAuthority(t).File)
 	mustDo(t, loadTrusts(pools))
 	if r, err := pool.request(-1, "", 0); err != nil || r.Trust == first || r.ServerName != "127.0.0.1" {
-		t.Errorf("%+v, %v", r, err)
+		t.Errorf("got request %+v, error %v", r, err)
 	}
 }
 
-// What is known of an address with TLS says nothing about the same port without,
-// or with other settings.
+// What is known about an address with TLS says nothing about the same port without
+// TLS, or with other settings.
 func TestTLSAddressesAreApart(t *testing.T) {
 	c, err := parseConfig([]byte(`{"StratumServerMap": {
 		"a": {"URL": "127.0.0.1:1"}, "b": {"URL": "stratum+ssl://127.0.0.1:1"}, "c": {"URL": "stratum+tls://127.0.0.1:1"},
@@ -143,10 +143,10 @@ func TestTLSAddressesAreApart(t *testing.T) {
 	mustDo(t, err)
 	at := func(coin string) *endpoint { return pools[coin].addresses[0].ips[0] }
 	if at("a") != at("e") || at("b") != at("c") || at("a") == at("b") || at("b") == at("d") {
-		t.Error("endpoints are shared that should not be, or the other way around")
+		t.Error("addresses share an endpoint that should not, or do not share one that should")
 	}
 	if text := pools["c"].addresses[0].text; text != "stratum+ssl://127.0.0.1:1" {
-		t.Errorf("shown as %s", text)
+		t.Errorf("the address is shown as %s", text)
 	}
 	b, d := *pools["b"], *pools["d"]
 	b.suffix = d.suffix

@@ -15,7 +15,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// booksOfAddresses is how many addresses have sessions by the books.
+// booksOfAddresses returns for how many addresses sessions are counted.
 func (m *testSwitcher) booksOfAddresses() int {
 	m.limits.mu.Lock()
 	defer m.limits.mu.Unlock()
@@ -51,24 +51,24 @@ func TestConnectionLimits(t *testing.T) {
 			for i, from := range c.from {
 				nc := dialFrom(t, from, sw.addr)
 				if got := isOpen(t, nc); got != c.open[i] {
-					t.Fatalf("connection %d from %s: open is %v", i, from, got)
+					t.Fatalf("connection %d from %s is open: %v, want the opposite", i, from, got)
 				} else if got {
 					open = append(open, nc)
 				}
 			}
 			for reason, n := range sw.refusalCounts() {
 				if n != c.want[reason] {
-					t.Errorf("%d refused as %s, want %d", n, reason, c.want[reason])
+					t.Errorf("%d connections were refused as %s, want %d", n, reason, c.want[reason])
 				}
 			}
 			if n := sw.booksOfAddresses(); n != c.books {
-				t.Errorf("%d addresses in the books, want %d", n, c.books)
+				t.Errorf("%d addresses are stored, want %d", n, c.books)
 			}
-			// One that leaves makes room.
+			// A session that ends makes room.
 			open[0].Close()
 			eventually(t, "one has left", func() bool { return sw.sessionCount() == len(open)-1 })
 			if sw.limits.rate.rate == 0 && !isOpen(t, dialFrom(t, one, sw.addr)) {
-				t.Error("no room after one has left")
+				t.Error("there is no room after a session has ended")
 			}
 			for _, nc := range open {
 				nc.Close()
@@ -78,22 +78,22 @@ func TestConnectionLimits(t *testing.T) {
 	}
 }
 
-// No address is remembered when its last session has gone.
+// No address is stored when its last session has ended.
 func TestConnectionLimitBooksAreBounded(t *testing.T) {
 	sw := startLimited(t, func(c *Config) { c.MaxSessionsPerIP = 3 })
 	for i := range 300 {
 		nc := dialFrom(t, fmt.Sprintf("127.0.%d.%d", 1+i/100, 1+i%100), sw.addr)
 		if !isOpen(t, nc) {
-			t.Fatal("refused")
+			t.Fatal("the connection was refused")
 		}
 		if n := sw.booksOfAddresses(); n == 0 || n > sw.sessionCount()+1 {
-			t.Fatalf("%d addresses in the books for %d sessions", n, sw.sessionCount())
+			t.Fatalf("%d addresses are stored for %d sessions", n, sw.sessionCount())
 		}
 		nc.Close()
 	}
 	sw.wantNothingLeft(t)
 	if n := sw.booksOfAddresses(); n != 0 {
-		t.Errorf("%d addresses are left in the books", n)
+		t.Errorf("%d addresses are still stored", n)
 	}
 }
 
@@ -115,12 +115,12 @@ func TestConnectionRate(t *testing.T) {
 	}{{0, 20, 10}, {50 * time.Millisecond, 5, 0}, {50 * time.Millisecond, 5, 1}, {500 * time.Millisecond, 9, 5}, {time.Hour, 30, 10}} {
 		now = now.Add(step.after)
 		if got := take(step.tries); got != step.want {
-			t.Errorf("after %v: %d of %d, want %d", step.after, got, step.tries, step.want)
+			t.Errorf("after %v, %d of %d were admitted, want %d", step.after, got, step.tries, step.want)
 		}
 	}
 
-	// On sockets: a burst of a second's worth gets in, and then what time has
-	// brought meanwhile.
+	// On sockets, a burst of a second's worth is admitted, and then as many as the
+	// elapsed time allows.
 	sw := startLimited(t, func(c *Config) { c.MaxConnectsPerSecond = 5 })
 	began := time.Now()
 	open := 0
@@ -131,14 +131,15 @@ func TestConnectionRate(t *testing.T) {
 	}
 	most := 5 + int(5*time.Since(began).Seconds()) + 1
 	if open < 5 || open > most {
-		t.Errorf("%d let in, want 5 to %d", open, most)
+		t.Errorf("%d were admitted, want 5 to %d", open, most)
 	}
 	if n := sw.refusalCounts()["rate"]; n != int64(40-open) {
-		t.Errorf("%d refused, want %d", n, 40-open)
+		t.Errorf("%d were refused, want %d", n, 40-open)
 	}
 }
 
-// Behind a balancer the miners' own addresses count, and the balancer's never.
+// Behind a load balancer the miners' own addresses are counted, and the balancer's
+// is not.
 func TestConnectionLimitsOfProxiedMiners(t *testing.T) {
 	told := func(addr string) string { return "PROXY TCP4 " + addr + " 10.0.0.1 4444 18080\r\n" }
 	sw := startLimited(t, func(c *Config) {
@@ -153,16 +154,16 @@ func TestConnectionLimitsOfProxiedMiners(t *testing.T) {
 		{"127.0.0.2", told("192.0.2.1"), true},
 		{"127.0.0.2", told("192.0.2.1"), false},
 		{"127.0.0.2", told("192.0.2.2"), true},
-		// What it tells counts, even if that is a trusted address.
+		// The reported address is counted, even if it is a trusted one.
 		{"127.0.0.2", told("10.1.1.1"), true},
 		{"127.0.0.2", told("10.1.1.1"), true},
 		{"127.0.0.2", told("10.1.1.1"), false},
-		// Without an address to tell it speaks for itself.
+		// Without a reported address, the balancer speaks for itself.
 		{"127.0.0.2", "", true},
 		{"127.0.0.2", "", true},
 		{"127.0.0.2", proxyV2Local, true},
 		{"127.0.0.2", "PROXY UNKNOWN\r\n", true},
-		// Others cannot make up addresses, and are counted by their own.
+		// Others cannot report addresses, and are counted by their own.
 		{"127.0.0.3", "", true},
 		{"127.0.0.3", "", true},
 		{"127.0.0.3", "", false},
@@ -170,18 +171,18 @@ func TestConnectionLimitsOfProxiedMiners(t *testing.T) {
 		nc := dialFrom(t, c.from, sw.addr)
 		io.WriteString(nc, c.header)
 		if got := isOpen(t, nc); got != c.open {
-			t.Errorf("case %d: from %s with %q: open is %v", i, c.from, c.header, got)
+			t.Errorf("case %d: the connection from %s with %q is open: %v, want the opposite", i, c.from, c.header, got)
 		}
 	}
 	if n := sw.refusalCounts()["per_ip"]; n != 3 {
-		t.Errorf("%d refused, want 3", n)
+		t.Errorf("%d were refused, want 3", n)
 	}
 	if n := sw.booksOfAddresses(); n != 4 {
-		t.Errorf("%d addresses in the books, want 4", n)
+		t.Errorf("%d addresses are stored, want 4", n)
 	}
 }
 
-// The log has a line a minute for each reason, with all that it stands for.
+// The log has one line a minute for each reason, with the number of refusals.
 func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 	var c refusalCount
 	now := time.Now()
@@ -189,7 +190,7 @@ func TestRefusalsAreLoggedOnceAMinute(t *testing.T) {
 	due := func(want int64) {
 		t.Helper()
 		if n, _ := c.due(now); n != want {
-			t.Errorf("a line for %d, want %d", n, want)
+			t.Errorf("got a line for %d refusals, want %d", n, want)
 		}
 	}
 	due(0)
@@ -218,7 +219,7 @@ func TestRefusalsAreShown(t *testing.T) {
 	s := &testStatus{server, t}
 	for i, source := range []string{"127.0.0.2", "127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.4"} {
 		if open := isOpen(t, dialFrom(t, source, sw.addr)); open != (i == 0 || i == 3) {
-			t.Fatalf("connection %d: open is %v", i, open)
+			t.Fatalf("connection %d is open: %v, want the opposite", i, open)
 		}
 	}
 	s.metric(`stratum_switcher_refused_connections_total{reason="per_ip"}`, is(2))
@@ -235,7 +236,7 @@ func TestRefusalsAreShown(t *testing.T) {
 		if !slices.ContainsFunc(sw.monitor.events.All(), func(e journal.Event) bool {
 			return e.Kind == journal.Refusal && e.What == what && e.Count == count && strings.Contains(e.Detail, "127.0.0.")
 		}) {
-			t.Errorf("no event %s with count %d in %+v", what, count, sw.monitor.events.All())
+			t.Errorf("there is no event %s with count %d in %+v", what, count, sw.monitor.events.All())
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // The configuration that tests of the built daemon write has the same keys and
-// defaults as the daemon's.
+// defaults as the daemon's own.
 func TestDaemontestConfig(t *testing.T) {
 	pool := StratumServerInfo{URL: "a:1", UserSuffix: "s", BackupURLs: []string{"b:2"}, ExtraNonce: "pool", Worker: "w", Password: "p",
 		TLSServerName: "n", TLSCAFile: "f", TLSFingerprint: "00", TLSVerify: new(bool)}

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// gateTarget is the one address that is dialled.
+// gateTarget is the only address that is dialled.
 var gateTarget = &endpoint{addr: netip.MustParseAddrPort("192.0.2.1:3333")}
 
 func TestDialGateLimit(t *testing.T) {
@@ -25,38 +25,38 @@ func TestDialGateLimit(t *testing.T) {
 	for i := range 5 {
 		ticket, held := g.acquire(gateTarget, a, laneNew, func() { order = append(order, i) })
 		if want := i < 2; held != want {
-			t.Errorf("ticket %d: held is %v, want %v", i, held, want)
+			t.Errorf("ticket %d is held: %v, want %v", i, held, want)
 		}
 		tickets = append(tickets, ticket)
 	}
 	if len(order) != 0 {
-		t.Fatalf("granted %v before any release", order)
+		t.Fatalf("%v was granted before any release", order)
 	}
 	g.release(tickets[1])
 	g.release(tickets[0])
 	if want := []int{2, 3}; !slices.Equal(order, want) {
-		t.Fatalf("granted %v, want %v", order, want)
+		t.Fatalf("got tickets in the order %v, want %v", order, want)
 	}
 	for _, ticket := range tickets {
 		g.release(ticket)
 	}
 	if want := []int{2, 3, 4}; !slices.Equal(order, want) {
-		t.Fatalf("granted %v, want %v", order, want)
+		t.Fatalf("got tickets in the order %v, want %v", order, want)
 	}
 	wantIdleGate(t, g, 2)
 }
 
-// wantIdleGate: nothing is held and nobody waits.
+// wantIdleGate wants no ticket to be held and nobody to wait.
 func wantIdleGate(t *testing.T, g *dialGate, size int) {
 	t.Helper()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.held != 0 || len(g.addresses) != 0 || len(g.turns) != 0 {
-		t.Errorf("%d of %d held, %d addresses known, %d in turn", g.held, size, len(g.addresses), len(g.turns))
+		t.Errorf("%d of %d tickets are held, %d addresses are known and %d wait for their turn; want none", g.held, size, len(g.addresses), len(g.turns))
 	}
 }
 
-// A sub-account with a thousand miners does not hold up one with two.
+// A sub-account with a thousand miners does not hold up a sub-account with two.
 func TestDialGateIsFairBetweenAccounts(t *testing.T) {
 	g := newDialGate(1, 0)
 	big, small, late := &subAccount{name: "big"}, &subAccount{name: "small"}, &subAccount{name: "late"}
@@ -85,7 +85,7 @@ func TestDialGateIsFairBetweenAccounts(t *testing.T) {
 	}
 	want := []string{"big0", "small0", "big1", "small1", "late0", "big2"}
 	if !slices.Equal(order, want) {
-		t.Errorf("granted %v, want %v", order, want)
+		t.Errorf("got tickets in the order %v, want %v", order, want)
 	}
 }
 
@@ -101,33 +101,33 @@ func TestDialGateCancel(t *testing.T) {
 	a1, a2, b1, a3 := wait(a, "a1"), wait(a, "a2"), wait(b, "b1"), wait(a, "a3")
 	g.release(a1)
 	g.release(a1)
-	g.release(b1) // b has nobody left
+	g.release(b1) // b has no session left
 	g.release(nil)
 	g.release(held)
-	g.release(held) // would let in one too many
+	g.release(held) // this would let in one too many
 	if want := []string{"a2"}; !slices.Equal(order, want) {
-		t.Fatalf("granted %v, want %v", order, want)
+		t.Fatalf("got tickets in the order %v, want %v", order, want)
 	}
-	// b comes again after all of its tickets were taken back.
+	// b asks again after all of its tickets were given back.
 	b2 := wait(b, "b2")
-	g.release(a2) // b's turn
+	g.release(a2) // it is b's turn
 	g.release(a2)
 	g.release(b2)
 	g.release(a1)
 	g.release(a3)
 	for i := 1; i < len(order); i++ {
 		if slices.Contains(order[:i], order[i]) {
-			t.Errorf("%s granted twice: %v", order[i], order)
+			t.Errorf("%s got two tickets: %v", order[i], order)
 		}
 	}
 	if !slices.Contains(order, "a3") || !slices.Contains(order, "b2") || len(order) != 3 {
-		t.Errorf("granted %v, want a2, a3 and b2", order)
+		t.Errorf("got tickets in the order %v, want a2, a3 and b2", order)
 	}
 	wantIdleGate(t, g, 1)
 }
 
-// Many sessions acquire, cancel and release at once: never more than the size
-// are in, and all who stay get in.
+// Many sessions acquire, cancel and release at the same time. There are never more
+// tickets than the size, and all sessions that stay get one.
 func TestDialGateRace(t *testing.T) {
 	const size, sessions = 3, 200
 	g := newDialGate(size, 0)
@@ -141,8 +141,8 @@ func TestDialGateRace(t *testing.T) {
 				ticket, held := g.acquire(gateTarget, accounts[i%len(accounts)], laneNew, func() { close(granted) })
 				if !held {
 					if rand.N(4) == 0 {
-						// The grant may come at the same moment: then the
-						// ticket is held, and goes back all the same.
+						// The grant may come at the same moment. Then the ticket is
+						// held and is given back all the same.
 						g.release(ticket)
 						continue
 					}
@@ -160,12 +160,12 @@ func TestDialGateRace(t *testing.T) {
 	}
 	all.Wait()
 	if most.Load() > size {
-		t.Errorf("%d were in at a time, %d allowed", most.Load(), size)
+		t.Errorf("%d tickets were held at a time, want at most %d", most.Load(), size)
 	}
 	wantIdleGate(t, g, size)
 }
 
-// holdAll has an address take all it can get and gives how much that was.
+// holdAll makes an address take all tickets that it can get, and returns them.
 func holdAll(g *dialGate, at *endpoint, lane gateLane, n int) (held []*dialTicket) {
 	for i := range n {
 		if ticket, ok := g.acquire(at, &subAccount{name: fmt.Sprint(i)}, lane, func() {}); ok {
@@ -175,7 +175,7 @@ func holdAll(g *dialGate, at *endpoint, lane gateLane, n int) (held []*dialTicke
 	return held
 }
 
-// A slow address may have everything while nobody else wants any; another
+// A slow address may have every ticket while nobody else wants any. Another address
 // always gets a first ticket at once, and more as the slow one's come back.
 func TestDialGateIsFairBetweenAddresses(t *testing.T) {
 	const size = 12
@@ -183,38 +183,39 @@ func TestDialGateIsFairBetweenAddresses(t *testing.T) {
 	slow, other := gateTarget, &endpoint{addr: netip.MustParseAddrPort("192.0.2.2:3333")}
 	held := holdAll(g, slow, laneReconnect, 100)
 	if len(held) != size {
-		t.Fatalf("the only address holds %d of %d", len(held), size)
+		t.Fatalf("the only address holds %d of %d tickets", len(held), size)
 	}
 	if got := holdAll(g, other, laneNew, 5); len(got) != 1 {
-		t.Fatalf("another address got %d tickets, want a first one", len(got))
+		t.Fatalf("another address got %d tickets, want one at once", len(got))
 	}
-	// Tickets that come back go to the other until both have their part.
+	// Tickets that are given back go to the other address until both have their
+	// part.
 	for _, ticket := range held {
 		g.release(ticket)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if n := g.addresses[other].held; n != 5 {
-		t.Errorf("the other address holds %d, want all 5 it wants", n)
+		t.Errorf("the other address holds %d tickets, want all 5 that it asked for", n)
 	}
 	if n := g.addresses[slow].held; n > size {
-		t.Errorf("the slow address holds %d of %d", n, size)
+		t.Errorf("the slow address holds %d of %d tickets", n, size)
 	}
 }
 
-// While an address that does not answer holds the whole gate, a pool that
-// answers most miners at once and lets some wait serves new ones without delay.
+// While an address that does not answer holds the whole gate, a pool that answers
+// most miners at once and makes some wait serves new ones without delay.
 func TestDialGateServesBesideASilentAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size, newcomers = 128, 50
 		g := newDialGate(size, 0)
 		silent := holdAll(g, &endpoint{addr: netip.MustParseAddrPort("192.0.2.2:3333")}, laneReconnect, size)
 		if len(silent) != size {
-			t.Fatalf("the silent address holds %d of %d", len(silent), size)
+			t.Fatalf("the silent address holds %d of %d tickets", len(silent), size)
 		}
 		at := &endpoint{addr: gateTarget.addr}
-		// link is held for as long as its handshake takes, and gives how long it
-		// waited for its ticket.
+		// link holds a ticket for as long as a link's handshake takes, and returns
+		// how long it waited for it.
 		link := func(account *subAccount, lane gateLane, takes time.Duration) time.Duration {
 			began := time.Now()
 			granted := make(chan struct{})
@@ -227,7 +228,7 @@ func TestDialGateServesBesideASilentAddress(t *testing.T) {
 			g.served(ticket)
 			return waited
 		}
-		// The machine is busy, so that even a good link takes a while.
+		// The machine is busy, so even a good link takes a while.
 		link(&subAccount{name: "good"}, laneNew, slowAfter/2)
 		end := time.Now().Add(newcomers * slowAfter / 5)
 		var all sync.WaitGroup
@@ -266,8 +267,8 @@ func TestDialGateServesBesideASilentAddress(t *testing.T) {
 	})
 }
 
-// Two addresses that want all leave room for a third, once what they took while
-// they were alone has come back.
+// Two addresses that want all tickets leave room for a third, once the tickets that
+// they took while they were alone have come back.
 func TestDialGateLeavesRoom(t *testing.T) {
 	const size = 128
 	g := newDialGate(size, 0)
@@ -284,12 +285,12 @@ func TestDialGateLeavesRoom(t *testing.T) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if free := g.size - g.held; free < size/8 {
-		t.Errorf("%d of %d are free", free, size)
+		t.Errorf("%d of %d tickets are free", free, size)
 	}
 }
 
-// New miners and reconnects take turns, every fourth ticket is a switch's, and
-// those that failed lately wait behind and hold a quarter at most.
+// New miners and reconnects take turns, every fourth ticket goes to a switch, and
+// workers that failed lately wait behind and hold at most a quarter.
 func TestDialGateLanes(t *testing.T) {
 	g := newDialGate(1, 0)
 	first, _ := g.acquire(gateTarget, &subAccount{}, laneNew, nil)
@@ -314,20 +315,20 @@ func TestDialGateLanes(t *testing.T) {
 		}
 	}
 	if at := strings.IndexByte(text, 'x'); at != 36 || len(text) != 48 {
-		t.Errorf("the first suspect is number %d of %d: %s", at, len(text), text)
+		t.Errorf("the first suspect got ticket %d of %d: %s", at, len(text), text)
 	}
 
 	wide := newDialGate(16, 0)
 	if n := len(holdAll(wide, gateTarget, laneSuspect, 20)); n != 4 {
-		t.Errorf("suspects hold %d of 16", n)
+		t.Errorf("suspects hold %d of 16 tickets", n)
 	}
 	if n := len(holdAll(wide, gateTarget, laneNew, 20)); n != 12 {
-		t.Errorf("others got %d of the 12 that are left", n)
+		t.Errorf("others got %d of the other 12 tickets", n)
 	}
 }
 
-// Tries that the pool lets wait do not keep others from it, as long as it
-// answers some at once.
+// Tries that a pool lets wait do not keep others from it, as long as it answers
+// some at once.
 func TestDialGateSlowTries(t *testing.T) {
 	const size = 8
 	g := newDialGate(size, 0)
@@ -336,17 +337,17 @@ func TestDialGateSlowTries(t *testing.T) {
 	g.served(first)
 	hung := holdAll(g, at, laneNew, size)
 	if len(hung) != size {
-		t.Fatalf("%d of %d held", len(hung), size)
+		t.Fatalf("%d of %d tickets are held", len(hung), size)
 	}
 	began := time.Now()
-	for range 2 * size { // twice what there is, as each is served
+	for range 2 * size { // twice as many as there are, because each is served
 		granted := make(chan struct{})
 		ticket, held := g.acquire(at, &subAccount{}, laneNew, func() { close(granted) })
 		if !held {
 			select {
 			case <-granted:
 			case <-time.After(2 * slowAfter):
-				t.Fatal("held up by slow tries")
+				t.Fatal("slow tries hold others up")
 			}
 		}
 		g.served(ticket)
@@ -357,19 +358,19 @@ func TestDialGateSlowTries(t *testing.T) {
 	}
 	wantIdleGate(t, g, size)
 
-	// Where all are slow, the size counts.
+	// If all tries are slow, the size is the limit.
 	slow := &endpoint{addr: gateTarget.addr}
 	if n := len(holdAll(g, slow, laneNew, size)); n != size {
-		t.Errorf("%d of %d held", n, size)
+		t.Errorf("%d of %d tickets are held", n, size)
 	}
 	time.Sleep(slowAfter + slowAfter/2)
 	if n := len(holdAll(g, slow, laneNew, size)); n > 0 {
-		t.Errorf("%d more than %d were let through at a slow pool", n, size)
+		t.Errorf("a slow pool got %d tickets more than the limit of %d", n, size)
 	}
 }
 
-// The gate's rate: so many handshakes begin in a second, sub-accounts in turn,
-// and tickets given back do not let more in.
+// The gate's rate limits how many handshakes begin in a second. Sub-accounts take
+// turns, and tickets that are given back do not let more in.
 func TestDialGateRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate, large, small = 100, 300, 5
@@ -405,10 +406,10 @@ func TestDialGateRate(t *testing.T) {
 		all.Wait()
 		took := time.Since(began)
 		if want := time.Duration(large+small) * time.Second / rate; took < want-100*time.Millisecond || took > want+time.Second {
-			t.Errorf("%d tickets in %v at %d a second", large+small, took, rate)
+			t.Errorf("%d tickets were granted in %v, at %d a second", large+small, took, rate)
 		}
 		if last := granted["user"][small-1]; last > 300*time.Millisecond {
-			t.Errorf("the small sub-account has its last ticket after %v", last)
+			t.Errorf("the small sub-account got its last ticket after %v", last)
 		}
 		perSecond := 0
 		for _, at := range granted["farm"] {
@@ -417,7 +418,7 @@ func TestDialGateRate(t *testing.T) {
 			}
 		}
 		if perSecond > rate+int(rate*rateBurst)+1 {
-			t.Errorf("%d tickets in the first second", perSecond)
+			t.Errorf("%d tickets were granted in the first second", perSecond)
 		}
 		wantIdleGate(t, g, 1000)
 	})

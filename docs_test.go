@@ -48,7 +48,7 @@ func goComments(t *testing.T, f func(path, comment string)) {
 	}
 }
 
-// headings are the texts of a page's headings.
+// headings returns the texts of a page's headings.
 func headings(t *testing.T, page string) map[string]bool {
 	t.Helper()
 	text, err := os.ReadFile(page)
@@ -70,8 +70,8 @@ func headings(t *testing.T, page string) map[string]bool {
 
 var citation = regexp.MustCompile(`([\w./-]*\w\.md)(?:, "([^"]+)")?`)
 
-// TestCommentsCitePages: a page that a comment cites is in the repository, and
-// so is the section.
+// TestCommentsCitePages: if a comment cites a page, the page is in the repository
+// and has the cited section.
 func TestCommentsCitePages(t *testing.T) {
 	cited, sections := 0, 0
 	goComments(t, func(path, comment string) {
@@ -92,11 +92,11 @@ func TestCommentsCitePages(t *testing.T) {
 		}
 	})
 	if cited < 15 || sections < 5 {
-		t.Errorf("only %d citations found, %d of them with a section", cited, sections)
+		t.Errorf("only %d citations were found, %d of them with a section", cited, sections)
 	}
 }
 
-// anchor is the address of a heading within its page, as GitHub makes it.
+// anchor returns the address of a heading within its page, as GitHub makes it.
 func anchor(heading string) string {
 	heading = regexp.MustCompile(`[^\p{L}\p{N}\s_-]`).ReplaceAllString(strings.ToLower(heading), "")
 	return strings.ReplaceAll(heading, " ", "-")
@@ -146,11 +146,11 @@ func TestPageLinks(t *testing.T) {
 		}
 	}
 	if links < 40 {
-		t.Errorf("only %d links found", links)
+		t.Errorf("only %d links were found", links)
 	}
 }
 
-// The README is read by somebody who has two minutes.
+// The README is for a reader who has two minutes.
 func TestReadmeIsShort(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	if err != nil {
@@ -161,8 +161,8 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
-// TestArchitectureMap: docs/architecture.md names each product file and folder,
-// and no file or folder that is gone.
+// TestArchitectureMap: docs/architecture.md names each product file and folder, and
+// nothing that no longer exists.
 func TestArchitectureMap(t *testing.T) {
 	text, err := os.ReadFile("docs/architecture.md")
 	if err != nil {
@@ -173,7 +173,7 @@ func TestArchitectureMap(t *testing.T) {
 		pattern := strings.TrimSuffix(m[1], "/")
 		patterns = append(patterns, pattern)
 		if found, err := filepath.Glob(pattern); err != nil || len(found) == 0 && !strings.HasSuffix(pattern, "doc.go") {
-			t.Errorf("%s is named, but not there: %v", m[1], err)
+			t.Errorf("docs/architecture.md names %s, which does not exist: %v", m[1], err)
 		}
 	}
 	var files []string
@@ -185,12 +185,12 @@ func TestArchitectureMap(t *testing.T) {
 		files = append(files, found...)
 	}
 	if len(files) < 50 {
-		t.Fatalf("only %d files found", len(files))
+		t.Fatalf("only %d files were found", len(files))
 	}
 	for _, file := range files {
 		named := func(pattern string) bool { ok, _ := filepath.Match(pattern, file); return ok }
 		if !strings.HasSuffix(file, "_test.go") && !slices.ContainsFunc(patterns, named) {
-			t.Errorf("%s is not named", file)
+			t.Errorf("docs/architecture.md does not name %s", file)
 		}
 	}
 }

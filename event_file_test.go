@@ -79,34 +79,34 @@ func TestEventsOfMinersAndSwitches(t *testing.T) {
 		return eventfile.Event{}
 	}
 	if e := find(eventfile.KindConnected, ""); e.Account != "alice" || e.Worker != "alice.rig1" || len(e.Session) != 8 || e.Agent != "cgminer/4.11" || e.Coin != "btc" || e.Pool != btc.Addr() || e.Miner == "" {
-		t.Errorf("connected: %+v", e)
+		t.Errorf("unexpected event of a connected miner: %+v", e)
 	}
 	if e := find(eventfile.KindSwitch, "begins"); e.Account != "alice" || e.Coin != "btc" || e.To != "bcc" || *e.Miners != 1 {
-		t.Errorf("switch begins: %+v", e)
+		t.Errorf("unexpected event of a switch that begins: %+v", e)
 	}
 	if e := find(eventfile.KindSwitch, "moved"); e.Account != "alice" || e.To != "bcc" || *e.Miners != 1 || *e.Seconds <= 0 {
-		t.Errorf("switch moved: %+v", e)
+		t.Errorf("unexpected event of a switch whose miners have moved: %+v", e)
 	}
 	if e := find(eventfile.KindSwitch, "cost"); e.Cost == nil || *e.Miners != 1 || e.Cost.RefusedAfter <= 0 || e.Cost.RefusedBefore != 0 || len(e.Cost.Late) != int(lateEnds) || e.Detail == "" {
-		t.Errorf("switch cost: %+v %+v", e, e.Cost)
+		t.Errorf("unexpected event of a switch's cost: %+v %+v", e, e.Cost)
 	}
 	find(eventfile.KindSwitch, "coin deleted")
 	if e := find(eventfile.KindGone, ""); e.Worker != "alice.rig1" || e.Coin != "bcc" || e.Totals == nil || e.Totals.Submitted != 4 || e.Totals.Accepted != 3 || e.Totals.Work <= 0 || e.Seconds == nil || e.Detail == "" {
-		t.Errorf("gone: %+v %+v", e, e.Totals)
+		t.Errorf("unexpected event of a miner that has gone: %+v %+v", e, e.Totals)
 	} else if n := e.Totals.Refused["low_difficulty"] + e.Totals.Refused["stale"] + e.Totals.Refused["other"] + e.Totals.Refused["duplicate"] + e.Totals.Refused["unauthorized"]; n != 1 {
-		t.Errorf("gone: refused %v", e.Totals.Refused)
+		t.Errorf("unexpected refused shares of a miner that has gone: %v", e.Totals.Refused)
 	}
 	if e := find(eventfile.KindRefusal, "coin_without_pool"); e.Worker != "lost.1" || e.Miner == "" {
-		t.Errorf("refusal: %+v", e)
+		t.Errorf("unexpected event of a refusal: %+v", e)
 	}
 	if e := find(eventfile.KindRefusal, "not_stratum"); e.Miner == "" || e.Worker != "" {
-		t.Errorf("refusal of what is not Stratum: %+v", e)
+		t.Errorf("unexpected event of the refusal of something that is not Stratum: %+v", e)
 	}
 	if e := find(eventfile.KindUpgrade, "failed"); e.Detail != "no such binary" {
-		t.Errorf("upgrade failed: %+v", e)
+		t.Errorf("unexpected event of a failed upgrade: %+v", e)
 	}
 	if content, _ := os.ReadFile(path); bytes.Contains(content, []byte("secret")) {
-		t.Error("a password is in the file")
+		t.Error("the file contains a password")
 	}
 	s.metric(`stratum_switcher_event_file_events_total{result="written"}`, atLeast(float64(len(events))))
 	s.metric(`stratum_switcher_event_file_events_total{result="lost"}`, is(0))

@@ -13,7 +13,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// A share for a job of the pool that was left is translated for that pool.
+// A share for a job of the former pool is translated for that pool.
 func TestSessionLateSharesOfOwnPools(t *testing.T) {
 	t.Parallel()
 	one, two := ownPool(t, "one", 4, 8), ownPool(t, "two", 7, 8)
@@ -31,8 +31,8 @@ func TestSessionLateSharesOfOwnPools(t *testing.T) {
 		coins.set("alice", pools[stop].Name())
 		for _, m := range miners {
 			waitPool(t, m, pools[stop].Name())
-			// All pools keep their one job, so the late share comes first, or
-			// it could be for the same pool's next extranonce.
+			// All pools keep their one job. The late share comes first, because
+			// otherwise it could be meant for the same pool's next extranonce.
 			err := m.WaitFor(waitContext(t), func(st stratumtest.MinerStats) bool { return st.Late > uint64(i) })
 			if err != nil {
 				t.Fatal(err)
@@ -69,22 +69,22 @@ func TestSessionOwnFailover(t *testing.T) {
 		if err := first.Restart(); err != nil {
 			t.Fatal(err)
 		}
-		backup.Close() // long before the fail-back
+		backup.Close() // long before the sessions would return to the first pool
 		waitPool(t, m, "first")
 		if err := backup.Restart(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// At each loss a share may have been under way, for a job that is lost too.
+	// At each loss a share may have been on its way, for a job that is lost too.
 	if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || st.Rejected > 8 {
-		t.Errorf("%+v", st)
+		t.Errorf("unexpected statistics of the miner: %+v", st)
 	}
 	for _, p := range []*stratumtest.Pool{first, tooSmall, backup} {
 		checkFaults(t, p)
 	}
 }
 
-// A pool that comes back gives another extranonce.
+// A pool that recovers gives another extranonce.
 func TestSessionOwnPoolRestarts(t *testing.T) {
 	t.Parallel()
 	pool := ownPool(t, "own", 8, 7)
@@ -104,14 +104,16 @@ func TestSessionOwnPoolRestarts(t *testing.T) {
 		}
 	}
 	waitAccepted(t, m, 5)
-	// As above; the pool's job is still the same, but not the coinbase.
+	// The same applies as above. The pool's job is the same, but its coinbase is
+	// not.
 	if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || st.Rejected > 6 {
-		t.Errorf("%+v", st)
+		t.Errorf("unexpected statistics of the miner: %+v", st)
 	}
 	checkFaults(t, pool)
 }
 
-// Agents need session pools. Others go on at the pool that is no use to them.
+// Agents need "session" pools. Other miners continue at the pool that agents cannot
+// use.
 func TestSessionAgentAtOwnPool(t *testing.T) {
 	session, own := startPool(t, stratumtest.PoolOptions{Name: "session"}), ownPool(t, "own", 4, 8)
 	coins := newMemoryCoins(map[string]string{"farm": "own", "agent": "session", "alice": "own"})
@@ -123,16 +125,16 @@ func TestSessionAgentAtOwnPool(t *testing.T) {
 		r := stratumtest.DialRaw(t, sw.addr)
 		r.Send(`{"id":1,"method":"mining.subscribe","params":["btccom-agent/1"]}` + "\n" + `{"id":2,"method":"mining.authorize","params":["farm.a"]}` + "\n")
 		if line := r.Line(stratumtest.Patience); !strings.HasSuffix(line, `,8],"error":null}`) {
-			t.Errorf("agent %d: subscribe answered with %s", i, line)
+			t.Errorf("agent %d: subscribe was answered with %s", i, line)
 		}
 		r.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
 		r.ExpectClosed()
 	}
 	wantLastError(t, sw, "farm", "agents need a pool that takes the session's extranonce")
 	if n := own.Stats().ConnectionsTotal; n != dials {
-		t.Errorf("%d connections to the pool for agents", n-dials)
+		t.Errorf("%d connections to the pool were made for agents, want none", n-dials)
 	}
-	// The pool is none the worse for it.
+	// This is not held against the pool.
 	bob := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.two"})
 	waitPool(t, bob, "own")
 	waitAccepted(t, bob, 3)
@@ -148,7 +150,7 @@ func TestSessionAgentAtOwnPool(t *testing.T) {
 	if err := a.Run(waitContext(t), 3, 5); err != nil {
 		t.Fatal(err)
 	}
-	// A switch to a pool that is no use leaves it where it is.
+	// A switch to a pool that it cannot use leaves the agent where it is.
 	coins.set("agent", "own")
 	eventually(t, "the reason", func() bool {
 		sw.accounts.mu.Lock()
@@ -162,7 +164,7 @@ func TestSessionAgentAtOwnPool(t *testing.T) {
 		t.Error(err)
 	}
 	if st := a.Stats(); st.Disconnected || st.Rejected > 0 || len(st.Violations) > 0 {
-		t.Errorf("%+v", st)
+		t.Errorf("unexpected statistics of the miner: %+v", st)
 	}
 	checkMiner(t, alice)
 	checkMiner(t, bob)
@@ -175,11 +177,11 @@ func wantLastError(t *testing.T, sw *testSwitcher, account, want string) {
 	sw.accounts.mu.Lock()
 	defer sw.accounts.mu.Unlock()
 	if a := sw.accounts.accounts[account]; a != nil && a.lastError != want {
-		t.Errorf("reason is %q, want %q", a.lastError, want)
+		t.Errorf("the reason is %q, want %q", a.lastError, want)
 	}
 }
 
-// Miners that a pool has no room for do not keep the others from it.
+// Miners for which a pool has no room do not keep others from it.
 func TestSessionSmallPoolStaysOpen(t *testing.T) {
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3})
 	small := ownPool(t, "small", 4, 7)
@@ -190,7 +192,7 @@ func TestSessionSmallPoolStaysOpen(t *testing.T) {
 		r.Send(rawSubscribe + "\n" + rawAuthorize + "\n")
 		r.Line(stratumtest.Patience)
 		if line := r.Line(stratumtest.Patience); !strings.Contains(line, `"error":[302,`) {
-			t.Fatalf("miner %d: %s", i, line)
+			t.Fatalf("miner %d was answered %s", i, line)
 		}
 		r.ExpectClosed()
 	}
@@ -201,8 +203,8 @@ func TestSessionSmallPoolStaysOpen(t *testing.T) {
 	checkPool(t, small)
 }
 
-// A miner at a pool's own extranonce is given whatever comes next: the pool's
-// new one, its own where that fits, another pool's own.
+// A miner with a pool's own extranonce is given whatever comes next: the pool's new
+// one, the miner's own where that fits, or another pool's own.
 func TestSessionOwnExtranonceGiven(t *testing.T) {
 	t.Parallel()
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
@@ -239,7 +241,8 @@ func TestSessionOwnExtranonceGiven(t *testing.T) {
 	}
 }
 
-// Shares for jobs of before one or more changes of the pool's extranonce.
+// These shares are for jobs from before one or more changes of the pool's
+// extranonce.
 func TestSessionRotationLateShares(t *testing.T) {
 	pool := ownPool(t, "own", 4, 6)
 	coins := newMemoryCoins(map[string]string{"alice": "own"})
@@ -252,22 +255,23 @@ func TestSessionRotationLateShares(t *testing.T) {
 	}
 	st := m.Stats()
 	if st.Disconnected || len(st.Violations) > 0 || st.RejectedByCode[20] > 0 || st.RejectedByCode[23] > 0 {
-		t.Errorf("%+v", st)
+		t.Errorf("unexpected statistics of the miner: %+v", st)
 	}
-	// A share for a job before a clean one is stale (21), nothing else.
+	// A share for a job before a clean one is stale (21). There may be no other
+	// refusal.
 	for _, r := range pool.Rejects() {
 		if r.Code != 21 {
-			t.Errorf("share rejected: %d %s: %s", r.Code, r.Reason, r.Line)
+			t.Errorf("a share was rejected with code %d, %s: %s", r.Code, r.Reason, r.Line)
 		}
 	}
 }
 
-// The size of extranonce2 can be set, and decides which pools fit.
+// The size of extranonce2 can be set, and decides which pools can be used.
 func TestSessionExtranonce2Size(t *testing.T) {
 	for _, c := range []struct {
 		session bool
 		set     int
-		shape   stratum.Shape // of the first miner
+		shape   stratum.Shape // the first miner's
 	}{
 		{false, 0, stratum.Shape{Extranonce1: "80", Size: 3}},
 		{false, 1, stratum.Shape{Extranonce1: "80", Size: 1}},
@@ -316,11 +320,11 @@ func TestSessionExtranonce2Size(t *testing.T) {
 	}
 }
 
-// With session pools only, nothing changes: not a byte, whatever is set.
+// With "session" pools only, no byte of a line changes, whatever is set.
 func TestSessionOnlySessionPools(t *testing.T) {
 	plan := planExtranonce(&Config{StratumServerMap: map[string]StratumServerInfo{"a": {}, "b": {ExtraNonce: ""}}, ExtraNonce2Size: 4})
 	if plan != (extranoncePlan{}) || plan.shapeFor(0x01000080, false) != (stratum.Shape{}) {
-		t.Errorf("plan %+v", plan)
+		t.Errorf("unexpected plan %+v", plan)
 	}
 	sc, link := startScene(t, "bitcoin", func(c *Config) { c.ExtraNonce2Size = 2 }, "btc", "bcc")
 	odd := `{ "params" : ["btc-2","00","01","02",[],"20000000","1d00ffff","5f000000", true ], "method":"mining.notify"}`
@@ -331,8 +335,8 @@ func TestSessionOnlySessionPools(t *testing.T) {
 	link.ExpectLine(share)
 }
 
-// A pool that learns of version rolling later gets the miner's bits from then
-// on.
+// A pool that learns of version rolling later gets the miner's version bits from
+// then on.
 func TestSessionRollingLater(t *testing.T) {
 	s := &ownScene{OwnScene: &testkit.OwnScene{T: t, Scripted: testkit.StartScriptedPool(t)}}
 	s.sw = startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
@@ -359,7 +363,7 @@ func TestSessionRollingLater(t *testing.T) {
 	s.Pool.ExpectLine(strings.Replace(rolled, "aabbcc", "80aabbcc", 1))
 }
 
-// A coin's kinds may have changed since a miner was given its extranonce.
+// A coin's kind of pools may have changed since a miner was given its extranonce.
 func TestTranslationForFormerShapes(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{ownPool(t, "own", 4, 8)}, nil)
 	session, own := &pool{}, &pool{picksExtranonce: true}
@@ -377,7 +381,7 @@ func TestTranslationForFormerShapes(t *testing.T) {
 		{stratum.Shape{Extranonce1: "01000080", Size: 4}, session, x, &stratum.Translation{Coinb2: "00000000", After: "00000000", Digits: 8}, ""},
 		{stratum.Shape{Extranonce1: "01000080", Size: 8}, session, x, nil, ""},
 		{stratum.Shape{Extranonce1: "01000080", Size: 4}, own, stratum.GivenExtranonce{Extranonce1: "", Size: 9}, &stratum.Translation{Coinb1: "00", Before: "0001000080", Digits: 8}, ""},
-		// X is a byte, but the session pool takes the whole session ID.
+		// X is one byte, but the "session" pool takes the whole session ID.
 		{stratum.Shape{Extranonce1: "80", Size: 3}, session, x, &stratum.Translation{Coinb1: "0100008000000000", Before: "0000000080", Digits: 6}, ""},
 		{stratum.Shape{Extranonce1: "80", Size: 3}, own, stratum.GivenExtranonce{Extranonce1: "f0", Size: 4}, &stratum.Translation{Coinb1: "f0", Before: "80", Digits: 6}, ""},
 		{stratum.Shape{Extranonce1: "80", Size: 8}, session, x, nil, "pool gives extranonce2 size 8, this session needs 9"},

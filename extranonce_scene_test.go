@@ -33,8 +33,8 @@ func startOwnScene(t *testing.T) *ownScene {
 func TestSessionSetExtranonceInHandshake(t *testing.T) {
 	for name, c := range map[string]struct {
 		between, after []string
-		jobs           []string // for the miner
-		before         string   // of its extranonce2
+		jobs           []string // lines that the miner gets
+		before         string   // what comes before the extranonce2
 	}{
 		"before the answer": {
 			[]string{difficultyLine, ownJob("void", "01", "02", true), setExtranonce("bb", 6)}, []string{ownJob("j", "01", "02", true)},
@@ -71,7 +71,7 @@ func TestSessionSetExtranonceRelaying(t *testing.T) {
 	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
 
-	// It counts from the next job on, once more if it comes twice.
+	// The change takes effect with the next job, and once more if it comes twice.
 	s.Pool.SendLine(setExtranonce("bb", 7))
 	s.Pool.SendLine(setExtranonce("bb", 6))
 	s.Share(3, "a", "80aabbcc")
@@ -80,19 +80,19 @@ func TestSessionSetExtranonceRelaying(t *testing.T) {
 	s.Share(4, "b", "000080aabbcc")
 	s.Share(5, "a", "80aabbcc")
 
-	// A second change: each job keeps its own.
+	// After a second change, each job keeps its own extranonce.
 	s.Pool.SendLine(setExtranonce("CC", 5))
 	s.Pool.SendLine(ownJob(`c\/`, "01", "02", false))
 	s.Miner.ExpectLine(ownJob(`c\/`, "01CC00", "02", false))
-	s.Miner.SendLine(ownShare(6, "c/", "aabbcc")) // its own way of writing it
+	s.Miner.SendLine(ownShare(6, "c/", "aabbcc")) // the ID in the miner's own spelling
 	s.Pool.ExpectLine(ownShare(6, "c/", "0080aabbcc"))
 	s.Pool.SendLine(goodAnswer("6"))
 	s.Miner.ExpectLine(goodAnswer("6"))
 	s.Share(7, "b", "000080aabbcc")
 	s.Share(8, "a", "80aabbcc")
 
-	// Also after a clean job: pools take late shares for a while. Whose ID
-	// comes again is the later job.
+	// The jobs also count after a clean job, because pools accept late shares for a
+	// while. If an ID comes again, it means the later job.
 	s.Pool.SendLine(setExtranonce("", 4))
 	s.Pool.SendLine(ownJob("a", "03", "04", true))
 	s.Miner.ExpectLine(ownJob("a", "03", "04", true))
@@ -100,7 +100,7 @@ func TestSessionSetExtranonceRelaying(t *testing.T) {
 	s.Share(10, "b", "000080aabbcc")
 	s.Share(11, "c/", "0080aabbcc")
 
-	// In the end the former ones are forgotten.
+	// In the end the former jobs are forgotten.
 	for i := range formerJobs {
 		job := ownJob(fmt.Sprintf("n%d", i), "03", "04", false)
 		s.Pool.SendLine(job)
@@ -109,14 +109,14 @@ func TestSessionSetExtranonceRelaying(t *testing.T) {
 	s.Share(12, "b", "80aabbcc")
 	s.Share(13, "n0", "80aabbcc")
 
-	// The parameters may be of a set_extranonce with more of them, and spaced.
+	// A set_extranonce may have more parameters, and spaces between them.
 	s.Pool.SendLine(`{ "params" : [ "d0" , 4 , "x" ] , "method" : "mining.set_extranonce" }`)
 	s.Pool.SendLine(ownJob("z", "03", "04", true))
 	s.Miner.ExpectLine(ownJob("z", "03d0", "04", true))
 	s.Share(14, "z", "80aabbcc")
 }
 
-// What cannot be used costs the link, not the miner.
+// An extranonce that cannot be used costs the link, and not the miner.
 func TestSessionSetExtranonceMalformed(t *testing.T) {
 	for _, line := range []string{
 		`{"id":null,"method":"mining.set_extranonce","params":[]}`,
@@ -131,7 +131,7 @@ func TestSessionSetExtranonceMalformed(t *testing.T) {
 		`{"id":null,"method":"mining.set_extranonce","params":["b",4]}`,
 		`{"id":null,"method":"mining.set_extranonce","params":["zz",4]}`,
 		`{"id":null,"method":"mining.set_extranonce","params":["` + strings.Repeat("aa", 33) + `",4]}`,
-		`{"id":null,"method":"mining.set_extranonce","params":["bb",3]}`, // no room
+		`{"id":null,"method":"mining.set_extranonce","params":["bb",3]}`, // it leaves no room
 		`{"id":null,"method":"mining.set_extranonce",`,
 	} {
 		t.Run(line, func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestSessionSetExtranonceMalformed(t *testing.T) {
 	}
 }
 
-// Answers to subscribe that no extranonce can be read from.
+// No extranonce can be read from these answers to subscribe.
 func TestSessionOwnSubscribeMalformed(t *testing.T) {
 	for answer, why := range map[string]string{
 		`[[],"aa"]`:     `pool answered subscribe with [[],"aa"]`,
@@ -175,19 +175,19 @@ func TestSessionOwnSubscribeMalformed(t *testing.T) {
 				found = found || strings.Contains(e.Detail, why)
 			}
 			if !found {
-				t.Errorf("no event says %q: %+v", why, events)
+				t.Errorf("there is no event with %q: %+v", why, events)
 			}
 		})
 	}
 }
 
-// Lines that are not understood go on as they are, and are counted.
+// Lines that are not understood are passed on unchanged, and are counted.
 func TestSessionOwnOddLines(t *testing.T) {
 	s := startOwnScene(t)
 	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
 	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
-	// Numbers for job IDs are as good as texts.
+	// Job IDs that are numbers are treated like strings.
 	s.Pool.SendLine(`{"id":null,"method":"mining.notify","params":[7,"00","01","02"]}`)
 	s.Miner.ExpectLine(`{"id":null,"method":"mining.notify","params":[7,"00","01aaaaaaaa","02"]}`)
 	s.Miner.SendLine(`{"id":9,"method":"mining.submit","params":["alice.1",7,"aabbcc"]}`)
@@ -205,19 +205,19 @@ func TestSessionOwnOddLines(t *testing.T) {
 		s.Miner.SendLine(line)
 		s.Miner.ExpectLine(fmt.Sprintf(`{"id":%d,"result":null,"error":[20,"Request Not Understood",1]}`, 10+i))
 		if n := s.sw.notUnderstood.Load(); n != int64(i+1) {
-			t.Errorf("after %s: %d counted", line, n)
+			t.Errorf("after %s, %d lines are counted", line, n)
 		}
 	}
-	// A share in two pieces, and two in one.
+	// One share comes in two pieces, and two come in one.
 	line := ownShare(3, "a", "aabbcc") + "\n"
 	for _, piece := range []string{line[:7], line[7:60], line[60:] + line} {
 		s.Miner.Send(piece)
-		time.Sleep(5 * time.Millisecond) // so that it is read by itself
+		time.Sleep(5 * time.Millisecond) // so that the piece is read separately
 	}
 	for range 2 {
 		s.Pool.ExpectLine(ownShare(3, "a", "80aabbcc"))
 	}
-	// Spaces and another order stay; a line with an escape is sent anew.
+	// Spaces and the order of members stay. A line with an escape is written again.
 	s.Miner.SendLine("{ \"params\" : [ \"alice.1\" , \"a\" ,\"aabbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"x\",\"method\" : \"mining.submit\" }")
 	s.Pool.ExpectLine("{ \"params\" : [ \"alice.1\" , \"a\" ,\"80aabbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"x\",\"method\" : \"mining.submit\" }")
 	s.Miner.SendLine("{\t\"params\" : [ \"alice.1\" , \"a\" ,\"\\u0061abbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"y\",\"method\" : \"mining.submit\" }")

@@ -23,8 +23,8 @@ const (
 	readyLine = `{"id":2147400000,"result":[[["mining.notify","x"]],"aabb",%d],"error":null}`
 )
 
-// startSurveyed is a switcher at pools that pick the extranonce, one coin each,
-// which are being asked.
+// startSurveyed starts a switcher at pools that pick the extranonce, with one coin
+// each. The pools are being asked for their sizes.
 func startSurveyed(t *testing.T, path string, known map[string]int, addrs ...string) *testSwitcher {
 	t.Helper()
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "coin0"}), nil, func(c *Config) {
@@ -39,12 +39,12 @@ func startSurveyed(t *testing.T, path string, known map[string]int, addrs ...str
 
 func TestExtranonceSizesAsked(t *testing.T) {
 	for _, c := range []struct {
-		given []int // by the pools; 0: no pool is there
+		given []int // sizes that the pools give; 0 means that there is no pool
 		want  int
 	}{
 		{[]int{32}, 8}, {[]int{9}, 8}, {[]int{8}, 4}, {[]int{5}, 4}, {[]int{4}, 3}, {[]int{3}, 2},
 		{[]int{12, 9}, 8}, {[]int{12, 8}, 4}, {[]int{8, 4}, 3}, {[]int{8, 3, 9}, 2},
-		{[]int{8, 2}, 4}, {[]int{2, 1}, 3}, // one without room for any miner does not count
+		{[]int{8, 2}, 4}, {[]int{2, 1}, 3}, // a pool without room for any miner does not count
 		{[]int{8, 0}, 3}, {[]int{0}, 3}, {[]int{3, 0}, 2},
 	} {
 		t.Run(fmt.Sprint(c.given), func(t *testing.T) {
@@ -78,13 +78,13 @@ func TestExtranonceSizesAsked(t *testing.T) {
 			config.StratumServerMap[kind] = StratumServerInfo{URL: "127.0.0.1:1", ExtraNonce: kind}
 		}
 		if newSizeSurvey(&sessionManager{config: config, plan: planExtranonce(config)}) != nil {
-			t.Errorf("pools of kinds %v with size %d are asked", c.kinds, c.size)
+			t.Errorf("pools of kinds %v with size %d were asked", c.kinds, c.size)
 		}
 	}
 }
 
-// Miners wait for the answers, each address gets exactly one request, and what
-// else the pool says before it answers does no harm.
+// Miners wait for the answers, each address gets exactly one request, and other
+// lines of the pool before its answer do no harm.
 func TestExtranonceSizesWait(t *testing.T) {
 	t.Parallel()
 	p, silent := testkit.StartScriptedPool(t), testkit.StartScriptedPool(t)
@@ -100,11 +100,11 @@ func TestExtranonceSizesWait(t *testing.T) {
 	asked.SendLine(fmt.Sprintf(readyLine, 8))
 	miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",4],"error":null}`)
 	if took := time.Since(began); took > askWait {
-		t.Errorf("answered after %v", took)
+		t.Errorf("the miner was answered after %v", took)
 	}
 	asked.ExpectClosed()
 
-	// The wait has an end, and agents have none.
+	// The wait is limited, and agents do not wait.
 	began = time.Now()
 	sw = startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, silent.Addr())
 	agent := stratumtest.DialRaw(t, sw.addr)
@@ -115,13 +115,13 @@ func TestExtranonceSizesWait(t *testing.T) {
 	}
 	testkit.WantExtranonce2Size(t, sw.addr, 3)
 	if took := time.Since(began); took < askWait-100*time.Millisecond || took > askWait+2*time.Second {
-		t.Errorf("answered after %v", took)
+		t.Errorf("the miner was answered after %v", took)
 	}
 	testkit.WantExtranonce2Size(t, sw.addr, 3)
 }
 
-// An address that was out is asked when it is back, also if its size is known.
-// A smaller size counts at once, a larger one only by the survey.
+// An address that was out is asked when it is back, even if its size is known. A
+// smaller size counts at once, a larger one only if the address was asked.
 func TestExtranonceSizesChange(t *testing.T) {
 	t.Parallel()
 	addr := unusedAddr(t)
@@ -136,7 +136,7 @@ func TestExtranonceSizesChange(t *testing.T) {
 	p.RotateExtranonce(9, false)
 	waitAccepted(t, m, 3)
 	if size := sw.sizes.size.Load(); size != 8 {
-		t.Errorf("size %d", size)
+		t.Errorf("the size is %d", size)
 	}
 	a := sw.pools["coin0"].addresses[0]
 	sw.sizes.saw(a, 6)
@@ -151,8 +151,8 @@ func TestExtranonceSizesChange(t *testing.T) {
 	checkPool(t, p)
 }
 
-// A link tells the size too: of a pool that was out at the start, and of one that
-// gives less than it did.
+// A link also shows the size: that of a pool that was out at the start, and of one
+// that gives less than before.
 func TestExtranonceSizesOfLinks(t *testing.T) {
 	p := testkit.StartScriptedPool(t)
 	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), map[string]int{p.Addr(): 8}, p.Addr())
@@ -165,13 +165,13 @@ func TestExtranonceSizesOfLinks(t *testing.T) {
 	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
 	testkit.WantExtranonce2Size(t, sw.addr, 4)
-	s.Pool.SendLine(setExtranonce("bb", 4)) // no room for this miner any more
+	s.Pool.SendLine(setExtranonce("bb", 4)) // there is no longer room for this miner
 	eventually(t, "the size counts", func() bool { return sw.sizes.size.Load() == 3 })
 	testkit.WantExtranonce2Size(t, sw.addr, 3)
 }
 
-// While an address is out, it is left alone, and a try after its pause is one of
-// its probes.
+// While an address is out, it is not asked. A request after its pause is one of its
+// probes.
 func TestExtranonceSizesObeyHealth(t *testing.T) {
 	p := testkit.StartScriptedPool(t)
 	e := func(sw *testSwitcher) *endpoint { return sw.health.endpoint(netip.MustParseAddrPort(p.Addr())) }
@@ -182,7 +182,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	e0.breaker.others.until = time.Now().Add(time.Hour)
 	sw.health.mu.Unlock()
 	if _, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0); !errors.Is(err, errNotAskedNow) {
-		t.Errorf("asked while it is out: %v", err)
+		t.Errorf("the address was asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()
 	e0.breaker.others.until = time.Now().Add(-time.Second)
@@ -194,18 +194,18 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	}()
 	p.Next().Close()
 	if err := <-failed; err == nil {
-		t.Error("no error")
+		t.Error("the failed request returned no error")
 	}
 	if state := sw.health.state(e(sw), false); state != breakerOpen {
-		t.Errorf("after a probe that failed: %s", state)
+		t.Errorf("after a failed probe, the state is %s", state)
 	}
 	if _, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0); !errors.Is(err, errNotAskedNow) {
-		t.Errorf("asked while it is out: %v", err)
+		t.Errorf("the address was asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()
 	defer sw.health.mu.Unlock()
 	if e0.sockets != 0 || e0.breaker.probes != 0 {
-		t.Errorf("%d sockets, %d probes", e0.sockets, e0.breaker.probes)
+		t.Errorf("%d sockets and %d probes are counted, want none", e0.sockets, e0.breaker.probes)
 	}
 }
 
@@ -225,15 +225,15 @@ func TestExtranonceSizesHostileAnswers(t *testing.T) {
 		var size int
 		err := readAnswers(strings.NewReader(c.text), takeGivenSize(&size))
 		if got := fmt.Sprint(err); (c.want != "" || err != nil) && got != c.want {
-			t.Errorf("%s: %v", name, got)
+			t.Errorf("%s: got %v", name, got)
 		}
 	}
-	// One that connects and says nothing ends by the deadline.
+	// A pool that connects and says nothing is given up at the deadline.
 	p := testkit.StartScriptedPool(t)
 	ctx, cancel := context.WithTimeout(waitContext(t), 50*time.Millisecond)
 	defer cancel()
 	if _, err := askSize(ctx, p.Addr(), nil, func() {}); err == nil {
-		t.Error("no deadline")
+		t.Error("the request has no deadline")
 	}
 }
 
@@ -243,22 +243,22 @@ func TestExtranonceSizesFile(t *testing.T) {
 	mustDo(t, writeSizes(path, map[string]int{"a:1": 8}))
 	mustDo(t, writeSizes(path, map[string]int{"a:1": 4, "b:2": 32}))
 	if sizes := readSizes(path); len(sizes) != 2 || sizes["a:1"] != 4 || sizes["b:2"] != 32 {
-		t.Errorf("read %v", sizes)
+		t.Errorf("got sizes %v", sizes)
 	}
 	if left, _ := filepath.Glob(path + "?*"); len(left) > 0 {
-		t.Errorf("left behind: %q", left)
+		t.Errorf("temporary files are left behind: %q", left)
 	}
 	for name, text := range map[string]string{"empty": "", "torn": `{"a:1":`, "list": "[1]", "texts": `{"a:1":"8"}`, "large": strings.Repeat(" ", maxSizesFile+1)} {
 		mustDo(t, os.WriteFile(path, []byte(text), 0o600))
 		if sizes := readSizes(path); len(sizes) > 0 {
-			t.Errorf("%s: %v", name, sizes)
+			t.Errorf("%s: got sizes %v", name, sizes)
 		}
 	}
 	// Sizes that no pool can have given do not count.
 	addr := unusedAddr(t)
 	mustDo(t, writeSizes(path, map[string]int{addr: 33, "127.0.0.1:1": 3}))
 	testkit.WantExtranonce2Size(t, startSurveyed(t, path, nil, addr).addr, 3)
-	// Without a place for the file all else works.
+	// If the file cannot be written, everything else works.
 	p := ownPool(t, "coin0", 4, 8)
 	testkit.WantExtranonce2Size(t, startSurveyed(t, filepath.Join(dir, "none", "sizes"), nil, p.Addr()).addr, 4)
 }
@@ -269,7 +269,7 @@ func TestCheckWarnsOfSmallExtranonce2Size(t *testing.T) {
 		size int
 		want bool
 	}{{"pool", 0, false}, {"pool", 1, true}, {"pool", 3, true}, {"pool", 4, false}, {"pool", 8, false}, {"session", 3, false}} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0") // it must not be dialled
+		ln, err := net.Listen("tcp", "127.0.0.1:0") // this address must not be dialled
 		mustDo(t, err)
 		coins := filepath.Join(t.TempDir(), "coins.json")
 		mustDo(t, os.WriteFile(coins, []byte(`{"*":"btc"}`), 0o600))
@@ -279,7 +279,7 @@ func TestCheckWarnsOfSmallExtranonce2Size(t *testing.T) {
 		warnings, _, err := checkStart(config, nil)
 		mustDo(t, err)
 		if got := strings.Contains(strings.Join(warnings, "\n"), fmt.Sprintf("warning: ExtraNonce2Size is %d: ", c.size)); got != c.want {
-			t.Errorf("%+v: %q", c, warnings)
+			t.Errorf("%+v: got warnings %q", c, warnings)
 		}
 		ln.(*net.TCPListener).SetDeadline(time.Now())
 		if _, err := ln.Accept(); err == nil {
@@ -296,7 +296,7 @@ func FuzzGivenSize(f *testing.F) {
 		var size int
 		err := readAnswers(bytes.NewReader(text), takeGivenSize(&size))
 		if size < 0 || size > stratum.MaxGivenSize || err != nil && size != 0 {
-			t.Errorf("size %d, %v", size, err)
+			t.Errorf("got the impossible size %d, %v", size, err)
 		}
 	})
 }

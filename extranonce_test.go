@@ -10,7 +10,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// withKinds says in the configuration which pools pick the extranonce.
+// withKinds sets in the configuration which pools pick the extranonce.
 func withKinds(own ...*stratumtest.Pool) func(*Config) {
 	return func(c *Config) {
 		for _, p := range own {
@@ -56,7 +56,7 @@ func TestSessionOwnExtranonceOnly(t *testing.T) {
 	}
 }
 
-// tour visits n pools so that it goes from each to each other once.
+// tour visits n pools in an order in which each is followed by each other once.
 func tour(n int) []int {
 	var stops []int
 	for i := range n {
@@ -67,8 +67,8 @@ func tour(n int) []int {
 	return append(stops, 0)
 }
 
-// moveAll moves the account's miners along a tour of all pairs of pools. At
-// each stop each miner has shares accepted.
+// moveAll moves the account's miners along a tour of all pairs of pools. At each
+// stop each miner must have shares accepted.
 func moveAll(t *testing.T, coins *memoryCoins, account string, miners []*stratumtest.Miner, pools []*stratumtest.Pool) {
 	t.Helper()
 	for _, stop := range tour(len(pools)) {
@@ -82,7 +82,8 @@ func moveAll(t *testing.T, coins *memoryCoins, account string, miners []*stratum
 	}
 }
 
-// kindsOfMiners are miners that differ in all that matters to jobs and shares.
+// kindsOfMiners are miners that differ in everything that matters to jobs and
+// shares.
 func kindsOfMiners(t *testing.T, addr, account string) []*stratumtest.Miner {
 	t.Helper()
 	var miners []*stratumtest.Miner
@@ -97,7 +98,7 @@ func kindsOfMiners(t *testing.T, addr, account string) []*stratumtest.Miner {
 	return miners
 }
 
-// With both kinds of pools a miner counts in m bytes and pools need 4 + m.
+// With both kinds of pools, a miner counts in m bytes and pools need 4 + m.
 func TestSessionBothKinds(t *testing.T) {
 	for m := 1; m <= 4; m++ {
 		t.Run(fmt.Sprintf("m=%d", m), func(t *testing.T) {
@@ -109,7 +110,7 @@ func TestSessionBothKinds(t *testing.T) {
 			for size := 4 + m; size <= 8; size++ {
 				for length := range 9 {
 					if m < 4 && length%3 != size%3 {
-						continue // the tour grows with the square of its stops
+						continue // the tour grows with the square of the number of pools
 					}
 					own = append(own, ownPool(t, fmt.Sprintf("own%d%d", length, size), length, size))
 				}
@@ -129,7 +130,7 @@ func TestSessionBothKinds(t *testing.T) {
 			extranonce := miners[0].Extranonce1()
 			moveAll(t, coins, "alice", miners, pools)
 			if got := miners[0].Extranonce1(); got != extranonce || len(got) != 8 {
-				t.Errorf("extranonce was %s, is %s", extranonce, got)
+				t.Errorf("the extranonce is %[2]s, want %[1]s as before", extranonce, got)
 			}
 			for _, miner := range miners {
 				checkMiner(t, miner)
@@ -158,11 +159,11 @@ func TestSessionPoolRotatesExtranonce(t *testing.T) {
 	checkMiner(t, m)
 	checkPool(t, pool)
 	if conns := pool.Conns(); len(conns) != 1 {
-		t.Errorf("%d connections", len(conns))
+		t.Errorf("%d connections were made to the pool", len(conns))
 	}
 }
 
-// A pool whose extranonce2 is too small for the session is no use, unless the
+// A pool whose extranonce2 is too small for the session cannot be used, unless the
 // miner can take the pool's extranonce.
 func TestSessionSmallExtranonce(t *testing.T) {
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3})
@@ -184,7 +185,7 @@ func TestSessionSmallExtranonce(t *testing.T) {
 	why := sw.accounts.accounts["alice"].lastError
 	sw.accounts.mu.Unlock()
 	if why != "pool gives extranonce2 size 4, this session needs 8" {
-		t.Errorf("reason is %q", why)
+		t.Errorf("the reason is %q", why)
 	}
 	small.RotateExtranonce(4, false)
 	waitAccepted(t, able, 5)
@@ -218,7 +219,7 @@ func TestSessionWorkerTemplate(t *testing.T) {
 	if lines := pool.Lines(); !slices.ContainsFunc(lines, func(l string) bool {
 		return strings.Contains(l, `"params":["bc1q-alice+rig1@own","d=1024"]`)
 	}) {
-		t.Errorf("not authorized with the coin's password: %q", lines)
+		t.Errorf("no worker was authorized with the coin's password: %q", lines)
 	}
 }
 
@@ -232,7 +233,7 @@ func TestTranslationSurvivesOddLines(t *testing.T) {
 	for line, want := range jobs {
 		got, ok := tr.AppendJob(nil, []byte(line))
 		if !ok || string(got) != want {
-			t.Errorf("%s\n became %v %s\n    want %s", line, ok, got, want)
+			t.Errorf("%s\nwas understood: %v, and became %s\nwant %s", line, ok, got, want)
 		}
 	}
 	shares := map[string]string{
@@ -242,7 +243,7 @@ func TestTranslationSurvivesOddLines(t *testing.T) {
 	for line, want := range shares {
 		got, ok := tr.AppendShare(nil, []byte(line), func([]byte) []byte { return []byte("W") })
 		if !ok || string(got) != want {
-			t.Errorf("%s\n became %v %s\n    want %s", line, ok, got, want)
+			t.Errorf("%s\nwas understood: %v, and became %s\nwant %s", line, ok, got, want)
 		}
 	}
 	for _, line := range []string{"", "{}", `{"params":[]}`, `{"params":["w","j",7]}`, `{"params":["w","j","0a0b"]}`, `{"params":["w","j","0a0b0c`, `{"params":{"a":1}}`} {
@@ -253,7 +254,8 @@ func TestTranslationSurvivesOddLines(t *testing.T) {
 	}
 }
 
-// A miner that rolls versions can mine at a pool that does not know of it.
+// A miner that rolls versions can mine at a pool that does not know version
+// rolling.
 func TestSessionPoolWithoutRolling(t *testing.T) {
 	t.Parallel()
 	for name, modes := range map[string]stratumtest.Modes{

@@ -15,13 +15,13 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// deadPool is an address where nobody speaks Stratum: connections are counted
-// and closed. It makes way for a pool and comes back.
+// deadPool is an address where nobody speaks Stratum: connections are counted and
+// closed. It can be replaced by a pool, and come back.
 type deadPool struct {
 	t     *testing.T
 	addr  string
 	dials atomic.Int64
-	hang  bool // does not close them
+	hang  bool // connections are not closed but hang
 	ln    net.Listener
 	mu    sync.Mutex
 	conns []net.Conn
@@ -71,14 +71,14 @@ func (d *deadPool) close() {
 	d.wg.Wait()
 }
 
-// backups is a configuration with one coin, btc, at these addresses.
+// backups returns a configuration with one coin, btc, at these addresses.
 func backups(addrs ...string) func(*Config) {
 	return func(c *Config) {
 		c.StratumServerMap["btc"] = StratumServerInfo{URL: addrs[0], UserSuffix: "btc", BackupURLs: addrs[1:]}
 	}
 }
 
-// sessionsAt counts sessions by the address they mine at.
+// sessionsAt counts sessions by the address at which they mine.
 func (m *testSwitcher) sessionsAt() map[string]int {
 	at := make(map[string]int)
 	for _, l := range m.loops {
@@ -93,14 +93,14 @@ func (m *testSwitcher) sessionsAt() map[string]int {
 	return at
 }
 
-// miningPool is a simulated pool named like what it is for; all have the same
+// miningPool starts a simulated pool with the name of its role. All have the same
 // coin.
 func miningPool(t *testing.T, name, addr string) *stratumtest.Pool {
 	return startPool(t, stratumtest.PoolOptions{Name: name, Addr: addr, ShareBits: 4})
 }
 
-// A new miner gets the first address that serves, whatever ails those before
-// it. No miner is refused for that.
+// A new miner gets the first address that serves, whatever is wrong with those
+// before it. No miner is refused because of them.
 func TestFailoverInOrder(t *testing.T) {
 	t.Parallel()
 	second := miningPool(t, "second", "")
@@ -131,9 +131,9 @@ func TestFailoverInOrder(t *testing.T) {
 	}
 }
 
-// The first address dies with 500 sessions on it. They go on at the backup;
-// the dead one is dialled by few. When it is back, all return, some at a time,
-// and no share is lost on the way.
+// The first address fails with 500 sessions on it. They continue at the backup, and
+// only a few dial the failed one. When it is back, all return in steps, and no
+// share is lost by that.
 func TestFailoverAndBack(t *testing.T) {
 	t.Parallel()
 	const miners = 500
@@ -152,7 +152,7 @@ func TestFailoverAndBack(t *testing.T) {
 	dead := startDeadPool(t, first.Addr(), false)
 	eventually(t, "all mine at the backup", func() bool { return sw.sessionsAt()[backup.Addr()] == miners })
 	t.Logf("%d sessions moved to the backup in %v; the dead address was dialled %d times", miners, time.Since(died).Round(time.Millisecond), dead.dials.Load())
-	// Those that were dialling when the breaker opened are let through.
+	// Sessions that were dialling when the breaker opened are let through.
 	if n := dead.dials.Load(); n > 128+breakerFailures {
 		t.Errorf("the dead address was dialled %d times before it was given up", n)
 	}
@@ -167,7 +167,7 @@ func TestFailoverAndBack(t *testing.T) {
 	st := f.Stats()
 	lost := st.RejectedByCode[20]
 	if st.Disconnected > 0 || st.Doubled > 0 || st.Unknown > 0 || st.Violations > 0 {
-		t.Errorf("after the failover: %+v", st)
+		t.Errorf("unexpected statistics after the failover: %+v", st)
 	}
 	dead.close()
 	if err := first.Restart(); err != nil {
@@ -185,7 +185,7 @@ func TestFailoverAndBack(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not all are back: %v", at)
+			t.Fatalf("not all sessions are back: %v", at)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -196,15 +196,15 @@ func TestFailoverAndBack(t *testing.T) {
 	}
 	st = f.Stats()
 	if st.Disconnected > 0 || st.Doubled > 0 || st.Unknown > 0 || st.Violations > 0 {
-		t.Errorf("after the return: %+v", st)
+		t.Errorf("unexpected statistics after the return: %+v", st)
 	}
 	if st.RejectedByCode[20] != lost {
 		t.Errorf("%d shares were lost on the way back", st.RejectedByCode[20]-lost)
 	}
-	// Shares of the dead first pool may have come too late for the backup,
-	// but nobody's share may be lost by the return.
+	// Shares from the failed first pool may have come too late for the backup, but
+	// the return may cost nobody a share.
 	for _, r := range first.Rejects() {
-		t.Errorf("the first pool rejected %d %s: %s", r.Code, r.Reason, r.Line)
+		t.Errorf("the first pool rejected a share with code %d, %s: %s", r.Code, r.Reason, r.Line)
 	}
 	checkFaults(t, first)
 	checkFaults(t, backup)
@@ -212,7 +212,7 @@ func TestFailoverAndBack(t *testing.T) {
 	sw.wantNothingLeft(t)
 }
 
-// A pool that says nothing for PoolIdleSeconds is as good as dead.
+// A pool that sends nothing for PoolIdleSeconds counts as lost.
 func TestFailoverPoolIdle(t *testing.T) {
 	t.Parallel()
 	silent := startPool(t, stratumtest.PoolOptions{Name: "silent", ShareBits: 4})
@@ -233,27 +233,27 @@ func TestFailoverPoolIdle(t *testing.T) {
 	waitPool(t, stays, "silent")
 	waitPool(t, works, "lively")
 	_ = other
-	// Its answers to shares do not help it.
+	// Its answers to shares make no difference.
 	if err := goes.WaitFor(longContext(t, 15*time.Second), func(st stratumtest.MinerStats) bool { return st.Pool == "lively" }); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("at the backup after %v", time.Since(began).Round(10*time.Millisecond))
 	waitAccepted(t, goes, 3)
 	if n := off.linksLost.Load(); n != 0 || stays.Stats().Pool != "silent" {
-		t.Errorf("PoolIdleSeconds 0: %d links lost, miner is at %s", n, stays.Stats().Pool)
+		t.Errorf("with PoolIdleSeconds 0, %d links were lost and the miner is at %s", n, stays.Stats().Pool)
 	}
 	if n := other.linksLost.Load(); n != 0 || works.Stats().Switches != 0 {
-		t.Errorf("with jobs: %d links lost, %d switches", n, works.Stats().Switches)
+		t.Errorf("with jobs, %d links were lost and there were %d switches", n, works.Stats().Switches)
 	}
 	for _, m := range []*stratumtest.Miner{goes, stays, works} {
 		if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || st.Doubled > 0 {
-			t.Errorf("miner: %+v", st)
+			t.Errorf("unexpected statistics of the miner: %+v", st)
 		}
 	}
 }
 
-// client.reconnect renews the links and the miners stay, without losing a
-// share and also when the pool then closes.
+// client.reconnect renews the links. The miners stay and lose no share, even if the
+// pool then closes.
 func TestFailoverClientReconnect(t *testing.T) {
 	btc := miningPool(t, "btc", "")
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, nil)
@@ -276,7 +276,7 @@ func TestFailoverClientReconnect(t *testing.T) {
 	}
 	st := f.Stats()
 	if st.Disconnected > 0 || st.Rejected > 0 || st.Doubled > 0 || st.Unknown > 0 || st.Violations > 0 || sw.linksLost.Load() > 0 {
-		t.Errorf("%+v, %d links lost", st, sw.linksLost.Load())
+		t.Errorf("unexpected statistics %+v, or %d links were lost", st, sw.linksLost.Load())
 	}
 	for _, m := range f.Miners() {
 		if m.Stats().Reconnects > 0 {
@@ -286,8 +286,8 @@ func TestFailoverClientReconnect(t *testing.T) {
 	checkPool(t, btc)
 }
 
-// All addresses are down: a new miner is told so in time, one that waits is
-// served as soon as one of them is back.
+// While all addresses are down, a new miner gets an error in time. One that still
+// waits is served as soon as an address is back.
 func TestFailoverAllDown(t *testing.T) {
 	t.Parallel()
 	addrs := []string{unusedAddr(t), unusedAddr(t)}
@@ -314,14 +314,14 @@ func TestFailoverAllDown(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// Within the time for a pool's handshake and the pause before a last try.
+	// This is the time for a pool's handshake and the pause before a last try.
 	if most := slices.Max(took); most > 2*time.Second+2*reconnectFirst+time.Second {
-		t.Errorf("302 after %v", most)
+		t.Errorf("a miner got 302 after %v, which is too late", most)
 	}
 	t.Logf("302 after %v to %v", slices.Min(took).Round(time.Millisecond), slices.Max(took).Round(time.Millisecond))
 
 	sw.setTiming(func(tm *timing) { tm.poolHandshake = poolHandshakeTimeout })
-	// Nobody probes before one of them is back: the one who does is refused.
+	// Nobody probes before one of the addresses is back; whoever does is refused.
 	for _, a := range sw.pools["btc"].addresses {
 		sw.health.mu.Lock()
 		a.ips[0].breaker.others.until = time.Now().Add(3 * time.Second)
@@ -341,12 +341,12 @@ func TestFailoverAllDown(t *testing.T) {
 		waitAccepted(t, m, 2)
 		checkMiner(t, m)
 	}
-	t.Logf("those that waited mine %v after the pool is back", time.Since(back).Round(time.Millisecond))
+	t.Logf("those that waited mined %v after the pool was back", time.Since(back).Round(time.Millisecond))
 	checkPool(t, second)
 }
 
-// Miners of a pool that goes away and of one that is down for a switch do not
-// wait for their timers when it is back.
+// Miners whose pool fails, and miners whose switch waits for a pool that is down,
+// do not wait for their timers when it is back.
 func TestFailoverWaitingAreServedAtOnce(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)

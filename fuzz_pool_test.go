@@ -14,9 +14,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// What pools say, as fuzz targets; see fuzz_test.go for miners.
+// These are fuzz targets for what pools send; fuzz_test.go has those for miners.
 
-// FuzzPoolLine: what is read of single lines of a pool.
+// FuzzPoolLine covers what is read from single lines of a pool.
 func FuzzPoolLine(f *testing.F) {
 	for _, line := range append(fuzzLines(f), strings.TrimSpace(subscribed), strings.TrimSpace(ownAnswer), jobLine("j\\u0041", false),
 		`{"id":null,"method":"mining.set_extranonce","params":["aabb",4]}`, `{"id":2147400000,"result":{"version-rolling":true,"version-rolling.mask":"1fffe000"}}`,
@@ -25,22 +25,22 @@ func FuzzPoolLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if id := stratum.LineID(line); !bytes.Contains(line, id) && !json.Valid(id) {
-			t.Fatalf("id %q is not of the line", id)
+			t.Fatalf("id %q is not in the line", id)
 		}
 		jobs := make(stratum.JobSet)
 		jobs.Note(line)
 		for id := range jobs {
 			if len(id) > stratum.MaxJobID {
-				t.Fatalf("an ID of %d bytes is noted", len(id))
+				t.Fatalf("a job ID of %d bytes is stored", len(id))
 			}
 		}
 		for _, text := range [][]byte{stratum.Clip(line), stratum.Clip(stratum.AnswerJobID(line))} {
 			if len(text) > 4*130 || bytes.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) }) {
-				t.Fatalf("for messages: %q", text)
+				t.Fatalf("unsafe text for messages: %q", text)
 			}
 		}
 		if given, err := extranonceOf(line); err == nil && (len(given.Extranonce1) > 64 || given.Size < 0 || given.Size > 32) {
-			t.Fatalf("extranonce %+v", given)
+			t.Fatalf("impossible extranonce %+v", given)
 		}
 		r, err := stratum.ParseResponse(line)
 		if err != nil {
@@ -48,7 +48,7 @@ func FuzzPoolLine(f *testing.F) {
 		}
 		if given, err := stratum.ParseGiven(r.Result); err == nil {
 			if len(given.Extranonce1) > 64 || given.Size < 0 || given.Size > 32 {
-				t.Fatalf("extranonce %+v", given)
+				t.Fatalf("impossible extranonce %+v", given)
 			}
 			checkAnswer(t, stratum.AppendSetExtranonce(nil, *given))
 		}
@@ -60,9 +60,9 @@ func FuzzPoolLine(f *testing.F) {
 	})
 }
 
-// FuzzPoolHandshake has a pool send any bytes in any pieces, before or after
-// its link is ready, and end the stream. The miner's session must not be
-// harmed by more than that, nor leave anything behind.
+// FuzzPoolHandshake lets a pool send any bytes in any pieces, before or after its
+// link is ready, and end the stream. The miner's session may lose the link but not
+// more, and must leave nothing behind.
 func FuzzPoolHandshake(f *testing.F) {
 	good := ownAnswer + `{"id":2147400001,"result":true,"error":null}` + "\n" + difficultyLine + "\n" + jobLine("1", false) + "\n"
 	for _, seed := range []string{"", good, strings.ReplaceAll(good, "true", "false"), `{"id":2147400001,"result":true}` + "\n" + ownAnswer,
@@ -92,7 +92,7 @@ func FuzzPoolHandshake(f *testing.F) {
 		select {
 		case link = <-pool.Conns:
 		case <-time.After(testWait):
-			t.Fatal("the pool is not dialled")
+			t.Fatal("the pool was not dialled")
 		}
 		link.SetDeadline(time.Now().Add(testWait))
 		if ready {
@@ -100,7 +100,7 @@ func FuzzPoolHandshake(f *testing.F) {
 		}
 		go sendPieces(link.(*net.TCPConn), data, pieces)
 		if _, err := io.Copy(io.Discard, link); isTimeout(err) {
-			t.Fatal("the link is not given up")
+			t.Fatal("the link was not given up")
 		}
 		link.Close()
 		miner.Close()

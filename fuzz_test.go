@@ -19,8 +19,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// fuzzLines are lines to begin with: all of the transcripts, and some of the
-// worse kind.
+// fuzzLines are lines to begin with: all of the transcripts, and some malicious
+// ones.
 func fuzzLines(f *testing.F) []string {
 	seen := make(map[string]bool)
 	all := []string{
@@ -42,7 +42,7 @@ func fuzzLines(f *testing.F) []string {
 func checkAnswer(t *testing.T, b []byte) {
 	t.Helper()
 	if !json.Valid(b) || bytes.IndexByte(b, '\n') != len(b)-1 {
-		t.Fatalf("not one line of JSON: %q", b)
+		t.Fatalf("%q is not one line of JSON", b)
 	}
 }
 
@@ -61,10 +61,10 @@ func FuzzWorkerName(f *testing.F) {
 			w := c.ParseWorker(name, worker)
 			full := w.String()
 			if stratum.FilterWorker(full) != full {
-				t.Fatalf("%s: characters in %q", c, full)
+				t.Fatalf("%s: %q has characters that are not allowed", c, full)
 			}
 			if strings.Contains(w.Account, ".") || w.Miner != "" && w.Miner[0] != '.' {
-				t.Fatalf("%s: account %q, miner %q", c, w.Account, w.Miner)
+				t.Fatalf("%s: impossible account %q or miner %q", c, w.Account, w.Miner)
 			}
 			if len(full) > len(name)+len(worker)+1 {
 				t.Fatalf("%s: %q is longer than %q and %q", c, full, name, worker)
@@ -73,13 +73,13 @@ func FuzzWorkerName(f *testing.F) {
 				t.Fatalf("%q is sent as %q", name, w.AsSent())
 			}
 			if w.Sent = ""; c != stratum.Ethereum && c.ParseWorker(full, "") != w {
-				t.Fatalf("%s: %q read again is %+v", c, full, c.ParseWorker(full, ""))
+				t.Fatalf("%s: %q is read again as %+v", c, full, c.ParseWorker(full, ""))
 			}
 			if got := string(stratum.Quote(full)); got != `"`+full+`"` {
-				t.Fatalf("%s: %q as JSON is %s", c, full, got)
+				t.Fatalf("%s: %q is written in JSON as %s", c, full, got)
 			}
-			// What the coin source takes for a sub-account is a node of the
-			// directory, and none elsewhere.
+			// What the coin source accepts as a sub-account is a node of the
+			// directory, and not of another one.
 			if !coins.ValidSubAccount(w.Account) {
 				if w.Account != "" && !strings.Contains(w.Account, "/") && len(w.Account) < 32 {
 					t.Fatalf("%s: sub-account %q is refused", c, w.Account)
@@ -88,13 +88,14 @@ func FuzzWorkerName(f *testing.F) {
 			}
 			node := watchDir + w.Account
 			if path.Clean(node) != node || path.Dir(node)+"/" != watchDir || path.Base(node) != w.Account {
-				t.Fatalf("%s: sub-account %q is node %s", c, w.Account, path.Clean(node))
+				t.Fatalf("%s: sub-account %q leads to node %s in another directory", c, w.Account, path.Clean(node))
 			}
 		}
 	})
 }
 
-// fuzzPool answers the handshake of every link, gives it a job and reads on.
+// fuzzPool answers the handshake of every link, gives it a job and continues to
+// read.
 type fuzzPool struct{ *testkit.ScriptedPool }
 
 func (p fuzzPool) serve(chain stratum.Chain) {
@@ -113,7 +114,7 @@ func (p fuzzPool) serveLink(chain stratum.Chain, conn net.Conn) {
 		}
 		m, err := stratum.ParseRequest(line)
 		if err != nil {
-			continue // the miner's own, after the handshake
+			continue // the miner's own request, after the handshake
 		}
 		switch params := m.ParamList(); m.Method {
 		case "mining.subscribe":
@@ -132,8 +133,8 @@ func (p fuzzPool) serveLink(chain stratum.Chain, conn net.Conn) {
 	}
 }
 
-// FuzzHandshake sends any bytes in any pieces and ends the stream. The session
-// must end too, leave nothing behind, and not have said much.
+// FuzzHandshake sends any bytes in any pieces and ends the stream. The session must
+// end too, leave nothing behind, and not have answered much.
 func FuzzHandshake(f *testing.F) {
 	for _, c := range handshakeCases(f) {
 		var all []string
@@ -179,15 +180,15 @@ func FuzzHandshake(f *testing.F) {
 		case int64(len(out)) == limit:
 			t.Fatalf("%d bytes of answers to %d: %.200q", len(out), len(data), out)
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			t.Fatalf("the session does not end; answers %.200q", out)
+			t.Fatalf("the session does not end; it answered %.200q", out)
 		}
 		for len(out) > 0 {
 			line := stratum.NextLine(out)
 			if line == nil {
-				break // cut by a reset
+				break // a reset has cut it off
 			}
 			if !json.Valid(line) {
-				t.Fatalf("not JSON: %q", line)
+				t.Fatalf("%q is not JSON", line)
 			}
 			out = out[len(line):]
 		}
