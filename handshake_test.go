@@ -17,7 +17,7 @@ import (
 type handshakeRow struct {
 	who  string // "miner sends", "miner gets", "pool gets" or "pool sends"
 	line string
-	end  bool // the end of the connection instead of a line
+	end  bool // true for the end of the connection instead of a line
 }
 
 // handshakeCase is one transcript.
@@ -27,8 +27,8 @@ type handshakeCase struct {
 	rows  []handshakeRow
 }
 
-// handshakeCases reads docs/handshakes.md: the second headings are chains, the
-// third ones variants, and each variant has one table.
+// handshakeCases reads docs/handshakes.md. Headings of the second level are chains,
+// those of the third level are variants, and each variant has one table.
 func handshakeCases(t testing.TB) []handshakeCase {
 	t.Helper()
 	text, err := os.ReadFile("docs/handshakes.md")
@@ -51,7 +51,7 @@ func handshakeCases(t testing.TB) []handshakeCase {
 				ok = len(cell) >= 2 && cell[0] == '`' && cell[len(cell)-1] == '`'
 			}
 			if !ok || len(cases) == 0 {
-				t.Fatalf("docs/handshakes.md:%d: not a row of a transcript: %s", n+1, line)
+				t.Fatalf("docs/handshakes.md:%d is not a row of a transcript: %s", n+1, line)
 			}
 			c := &cases[len(cases)-1]
 			c.rows = append(c.rows, row)
@@ -60,9 +60,9 @@ func handshakeCases(t testing.TB) []handshakeCase {
 	return cases
 }
 
-// startScripted runs a switcher for handshake tests: alice and dave mine btc
-// and bcc, which are scripted, bob a coin that is not configured, and carol
-// one whose pool is down.
+// startScripted starts a switcher for handshake tests: alice and dave mine btc and
+// bcc, whose pools are scripted, bob a coin that is not configured, and carol one
+// whose pool is down.
 func startScripted(t testing.TB, chain string, change func(*Config)) (sw *testSwitcher, btc, bcc *testkit.ScriptedPool) {
 	t.Helper()
 	btc, bcc = testkit.StartScriptedPool(t), testkit.StartScriptedPool(t)
@@ -81,11 +81,11 @@ func startScripted(t testing.TB, chain string, change func(*Config)) (sw *testSw
 	return sw, btc, bcc
 }
 
-// feeding is how a miner's bytes come in.
+// feeding is the way in which a miner's bytes arrive.
 type feeding struct {
 	name      string
-	pipelined bool // all up to the authorization at once
-	chunk     int  // 0: as they are
+	pipelined bool // everything up to the authorization arrives at once
+	chunk     int  // size of the pieces; 0 means whole lines
 }
 
 var feedings = []feeding{{"one by one", false, 0}, {"pipelined", true, 0}, {"in pieces", true, 7}}
@@ -115,7 +115,7 @@ func (c *handshakeCase) run(t *testing.T, f feeding) {
 	said := ""
 	for _, row := range rows {
 		if said != "" && row.who != "pool sends" {
-			link.Send(said) // all that the pool says in a row, at once
+			link.Send(said) // consecutive lines of the pool are sent at once
 			said = ""
 		}
 		switch {
@@ -147,12 +147,12 @@ func (c *handshakeCase) run(t *testing.T, f feeding) {
 		expectNoMore(t, sw, miner, link)
 	}
 	if len(pool.Conns) > 0 {
-		t.Errorf("another connection to the pool")
+		t.Errorf("there was another connection to the pool")
 	}
 }
 
-// pipelined moves all that the miner sends before the pool is reached into one
-// row at the front.
+// pipelined moves everything that the miner sends before the pool is connected into
+// one row at the front.
 func (c *handshakeCase) pipelined() []handshakeRow {
 	var lines []string
 	var rest []handshakeRow
@@ -168,8 +168,8 @@ func (c *handshakeCase) pipelined() []handshakeRow {
 	return append([]handshakeRow{{who: "miner sends", line: strings.Join(lines, "\n")}}, rest...)
 }
 
-// expectNoMore sees by one more request, and its way, that nothing else was on
-// its way to either side.
+// expectNoMore checks, with one more request and its answer, that nothing else was
+// on its way to either side.
 func expectNoMore(t testing.TB, sw *testSwitcher, miner, link *stratumtest.Raw) {
 	t.Helper()
 	const end = `{"id":"end","method":"mining.get_transactions","params":[]}`
@@ -183,7 +183,7 @@ func expectNoMore(t testing.TB, sw *testSwitcher, miner, link *stratumtest.Raw) 
 	switch got := miner.Line(stratumtest.Patience); got {
 	case `{"id":"end","result":[],"error":null}`, `{"id":"end","jsonrpc":"2.0","result":[]}`:
 	default:
-		t.Errorf("miner got more: %s", got)
+		t.Errorf("the miner got one more line: %s", got)
 	}
 }
 
@@ -192,16 +192,16 @@ func TestSessionHandshakeDocument(t *testing.T) {
 	t.Parallel()
 	cases := handshakeCases(t)
 	if len(cases) < 60 {
-		t.Errorf("only %d transcripts", len(cases))
+		t.Errorf("there are only %d transcripts", len(cases))
 	}
 	for _, c := range cases {
 		for _, f := range feedings {
 			if c.name == "not Stratum" && f.chunk > 0 {
-				continue // it is closed at the first piece
+				continue // the connection is closed at the first piece
 			}
 			t.Run(c.chain+"/"+c.name+"/"+f.name, func(t *testing.T) {
 				if len(c.rows) == 0 {
-					t.Fatal("no rows")
+					t.Fatal("the transcript has no rows")
 				}
 				c.run(t, f)
 			})
@@ -209,8 +209,8 @@ func TestSessionHandshakeDocument(t *testing.T) {
 	}
 }
 
-// What the tests of single rules have in common: lines of a bitcoin miner with
-// the first session of server 1, and of its pool.
+// These are shared by the tests of single rules: lines of a bitcoin miner with the
+// first session of server 1, and of its pool.
 const (
 	textSubscribe  = `{"id":1,"method":"mining.subscribe","params":["cgminer/4.11.1"]}`
 	textSubscribed = `{"id":1,"result":[[["mining.set_difficulty","01000080"],["mining.notify","01000080"]],"01000080",8],"error":null}`
@@ -235,8 +235,8 @@ func expectLines(r *stratumtest.Raw, want ...string) {
 	}
 }
 
-// expectWrite wants exactly these lines in one read, because they were sent in
-// one write.
+// expectWrite wants exactly these lines in one read, because they were sent in one
+// write.
 func expectWrite(t testing.TB, r *stratumtest.Raw, want string) {
 	t.Helper()
 	r.Conn().SetReadDeadline(time.Now().Add(stratumtest.Patience))
@@ -246,7 +246,7 @@ func expectWrite(t testing.TB, r *stratumtest.Raw, want string) {
 		t.Fatal(err)
 	}
 	if got := string(b[:n]); got != want {
-		t.Fatalf("one write\n got %q\nwant %q", got, want)
+		t.Fatalf("in one write\n got %q\nwant %q", got, want)
 	}
 }
 

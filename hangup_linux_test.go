@@ -10,7 +10,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// What waits for a coin or a pool is not kept when the miner has gone.
+// A session that waits for a coin or a pool is not kept when its miner has gone.
 func TestLinuxMinerLeavesWhileItWaits(t *testing.T) {
 	for _, leave := range []struct {
 		name string

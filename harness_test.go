@@ -8,16 +8,16 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// memoryCoins is a coins.Source for tests: coins are set by the test.
+// memoryCoins is a coins.Source for tests, in which the test sets the coins.
 type memoryCoins struct {
 	mu     sync.Mutex
 	sink   coins.Sink
 	coins  map[string]string
 	users  map[string]int
 	asked  int
-	held   []*coins.Query // while hold is set
+	held   []*coins.Query // queries that are not answered while hold is set
 	hold   bool
-	server uint8 // 0: no server ID is given out at Start
+	server uint8 // 0 means that Start reports no server ID
 }
 
 func newMemoryCoins(coins map[string]string) *memoryCoins {
@@ -105,8 +105,8 @@ type testSwitcher struct {
 	coins *memoryCoins
 }
 
-// startSwitcher runs a switcher with one coin for each pool, named like it.
-// change may alter the configuration.
+// startSwitcher starts a switcher with one coin for each pool, with the pool's
+// name. change may alter the configuration.
 func startSwitcher(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, change func(*Config)) *testSwitcher {
 	t.Helper()
 	c := defaultConfig()

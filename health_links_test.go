@@ -11,8 +11,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// A pool takes workers, gives a job and closes. It is not dialled without end:
-// with a backup the miners are there soon, and stay there.
+// A pool accepts workers, gives a job and closes. It is not dialled endlessly: with
+// a backup, the miners are there soon, and stay there.
 func TestPoolThatClosesAfterTheJobLosesItsMinersToTheBackup(t *testing.T) {
 	for _, accounts := range [][]string{{"alice"}, testkit.ManyAccounts("a", 10)} {
 		t.Run(fmt.Sprintf("accounts %d", len(accounts)), func(t *testing.T) {
@@ -29,16 +29,16 @@ func TestPoolThatClosesAfterTheJobLosesItsMinersToTheBackup(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			testkit.CheckServed(t, crew, "backup", true)
 			if n := pool.Total.Load(); before > 3*miners || n-before > miners {
-				t.Errorf("%d connections to the pool until all were at the backup, then %d more in 3 s", before, n-before)
+				t.Errorf("there were %d connections to the pool until all were at the backup, and then %d more in 3 s", before, n-before)
 			}
 			t.Logf("%d connections until all were at the backup, then %d more in 3 s", before, pool.Total.Load()-before)
 		})
 	}
 }
 
-// Without a backup each miner has ten tries, with pauses that grow; then it is
-// closed, so that its own failover can act. If all addresses are out, it waits
-// no longer than noPool.
+// Without a backup, each miner has ten tries with growing pauses. Then it is
+// closed, so that its own failover can act. If all addresses are out, it waits no
+// longer than noPool.
 func TestPoolThatClosesAfterTheJobWithoutBackup(t *testing.T) {
 	t.Run("one miner", func(t *testing.T) {
 		t.Parallel()
@@ -50,11 +50,11 @@ func TestPoolThatClosesAfterTheJobWithoutBackup(t *testing.T) {
 		l := testkit.LogIn(sw.addr, "alice.1", "raw/1.0")
 		defer l.Close()
 		if !l.Accepted() {
-			t.Fatalf("answer %q", l.Answer)
+			t.Fatalf("the miner was answered %q", l.Answer)
 		}
 		eventually(t, "the miner is closed", func() bool { return sw.sessionCount() == 0 })
 		if n := pool.Total.Load(); n != maxReconnects {
-			t.Errorf("%d connections, want %d", n, maxReconnects)
+			t.Errorf("there were %d connections, want %d", n, maxReconnects)
 		}
 	})
 	t.Run("fifty miners", func(t *testing.T) {
@@ -74,23 +74,23 @@ func TestPoolThatClosesAfterTheJobWithoutBackup(t *testing.T) {
 			crew.Go(func() {
 				l := testkit.LogIn(sw.addr, fmt.Sprintf("%s.%d", accounts[i%len(accounts)], i), "raw/1.0")
 				if l.Accepted() {
-					io.Copy(io.Discard, l.Nc) // until it is closed
+					io.Copy(io.Discard, l.Nc) // until the connection is closed
 				} else if l.Answer != testkit.ConnectFailed {
-					t.Errorf("answer %q", l.Answer)
+					t.Errorf("a miner was answered %q", l.Answer)
 				}
 				l.Close()
 			})
 		}
 		crew.Wait()
 		if n := pool.Total.Load(); n > (1+maxReconnects)*miners {
-			t.Errorf("%d connections of %d miners", n, miners)
+			t.Errorf("there were %d connections of %d miners, which is too many", n, miners)
 		}
 		t.Logf("%d connections of %d miners", pool.Total.Load(), miners)
 	})
 }
 
-// A coin with many sub-accounts at a pool that needs long for each handshake
-// does not hold up another coin's new miners, nor do its own fail.
+// A coin with many sub-accounts, at a pool that needs long for each handshake, does
+// not delay another coin's new miners, and its own do not fail.
 func TestSlowPoolHoldsUpNobodyElse(t *testing.T) {
 	t.Parallel()
 	const accounts, delay = 150, 800 * time.Millisecond
@@ -102,7 +102,7 @@ func TestSlowPoolHoldsUpNobodyElse(t *testing.T) {
 	coins := coinsOf("slow", names...)
 	coins.coins["alice"] = "quick"
 	sw := startSwitcher(t, coins, nil, func(c *Config) {
-		// The whole takes 150 / 32 handshakes of 0.8 s, which is 4 s.
+		// In total this is 150 / 32 handshakes of 0.8 s, which is 4 s.
 		c.MaxPoolDials = 32
 		c.StratumServerMap["slow"] = StratumServerInfo{URL: slow.Addr()}
 		c.StratumServerMap["quick"] = StratumServerInfo{URL: quick.Addr()}
@@ -118,19 +118,20 @@ func TestSlowPoolHoldsUpNobodyElse(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	if logins < 10 {
-		t.Errorf("the slow pool's miners were in the way of only %d others", logins)
+		t.Errorf("only %d others logged in while the slow pool's miners were connecting", logins)
 	}
 	for range accounts {
 		l := <-served
 		if !l.Accepted() {
-			t.Errorf("a miner of the slow pool is told %q after %v", l.Answer, l.Took)
+			t.Errorf("a miner of the slow pool was answered %q after %v", l.Answer, l.Took)
 		}
 		l.Close()
 	}
 }
 
-// Six workers get no more jobs while thirty do. Only their links are renewed;
-// the old ones serve until then, no share is lost, and the address stays in.
+// Six workers get no more jobs while thirty do. Only their links are renewed. The
+// old links are used until then, no share is lost, and the address is not taken
+// out.
 func TestLinksWithoutJobsAreRenewedAlone(t *testing.T) {
 	t.Parallel()
 	const miners, silent = 36, 6
@@ -172,20 +173,21 @@ func TestLinksWithoutJobsAreRenewedAlone(t *testing.T) {
 	}
 	for i, m := range crew {
 		if err := m.WaitFor(waitContext(t), func(st stratumtest.MinerStats) bool { return st.Jobs > jobs[i]+5 }); err != nil {
-			t.Errorf("%s: %v", m.Worker(), err)
+			t.Errorf("miner %s: %v", m.Worker(), err)
 		}
 	}
 	testkit.CheckServed(t, crew, "btc", false)
 	if n := pool.Total.Load(); n != miners+silent {
-		t.Errorf("%d connections, want %d", n, miners+silent)
+		t.Errorf("there were %d connections, want %d", n, miners+silent)
 	}
 	if n, lost := sw.timesTakenOut(), sw.linksLost.Load(); n > 0 || lost > 0 {
-		t.Errorf("the address was taken out %d times, %d links lost", n, lost)
+		t.Errorf("the address was taken out %d times and %d links were lost, want none", n, lost)
 	}
 }
 
-// A pool that never gives them another job, whatever link they have: they are
-// renewed now and then and keep their links, as it takes their shares.
+// The pool never gives some workers another job, whatever link they have. Their
+// links are renewed now and then, and keep serving because the pool accepts their
+// shares.
 func TestLinksThatNeverGetJobsAreNobodyElsesTrouble(t *testing.T) {
 	t.Parallel()
 	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {

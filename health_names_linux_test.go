@@ -15,7 +15,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// silentListener is an address that drops what would begin a connection, as a
+// silentListener returns an address that drops the beginning of a connection, as a
 // host does that is switched off.
 func silentListener(t *testing.T) netip.AddrPort {
 	t.Helper()
@@ -34,7 +34,7 @@ func silentListener(t *testing.T) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Nobody accepts: when the queue is full, the kernel drops what comes.
+	// Nobody accepts. When the queue is full, the kernel drops further connections.
 	for {
 		nc, err := net.DialTimeout("tcp", addr.String(), 100*time.Millisecond)
 		if err != nil {
@@ -44,14 +44,14 @@ func silentListener(t *testing.T) netip.AddrPort {
 	}
 }
 
-// A name leads to some IPs of which only one is well. All miners are served, at
-// the latest after the time until the next IP joins; from then on that one goes
-// first.
+// A name leads to several IPs of which only one works. All miners are served, at
+// the latest when the next IP is tried as well. From then on the working one is
+// tried first.
 func TestNameWithDeadIPs(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		dead func(t *testing.T) []netip.AddrPort
-		wait time.Duration // of the first miners
+		wait time.Duration // how long the first miners may wait
 	}{
 		{"one refuses", func(t *testing.T) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(unusedAddr(t))} }, 500 * time.Millisecond},
 		{"IPv6 refuses", func(t *testing.T) []netip.AddrPort {
@@ -91,23 +91,23 @@ func TestNameWithDeadIPs(t *testing.T) {
 				l := <-logins
 				l.Close()
 				if l.Pool != "btc" || l.Took > c.wait+500*time.Millisecond {
-					t.Errorf("pool %q after %v, answer %q", l.Pool, l.Took.Round(time.Millisecond), l.Answer)
+					t.Errorf("a miner got to pool %q after %v, with answer %q", l.Pool, l.Took.Round(time.Millisecond), l.Answer)
 				}
 			}
 			for i := range 10 {
 				l := testkit.LogIn(sw.addr, fmt.Sprintf("%s.later%d", accounts[i%len(accounts)], i), "raw/1.0")
 				l.Close()
 				if l.Pool != "btc" || l.Took > 300*time.Millisecond {
-					t.Errorf("later: pool %q after %v, answer %q", l.Pool, l.Took.Round(time.Millisecond), l.Answer)
+					t.Errorf("a later miner got to pool %q after %v, with answer %q", l.Pool, l.Took.Round(time.Millisecond), l.Answer)
 				}
 			}
-			// The pool restarts: its miners do not go to the backup.
+			// The pool restarts. Its miners do not go to the backup.
 			crew := testkit.GoodCrew(t, sw.addr, 10, accounts...)
 			pool.DropServed()
 			testkit.WaitAllAccepted(t, crew, 2)
 			testkit.CheckServed(t, crew, "btc", true)
 			if n := backup.Total.Load(); n > 0 {
-				t.Errorf("%d connections to the backup", n)
+				t.Errorf("there were %d connections to the backup, want none", n)
 			}
 		})
 	}

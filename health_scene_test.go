@@ -9,8 +9,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// badCrowd has n miners log in again and again, each as fast as pause lets it,
-// until the function returned is called; then it gives the answers they got.
+// badCrowd makes n miners log in again and again, each as fast as pause allows,
+// until the returned function is called, which returns the answers they got.
 func badCrowd(t testing.TB, addr string, n int, pause time.Duration, worker func(i int) string, userAgent string) (stop func() map[string]int) {
 	ended := make(chan struct{})
 	var mu sync.Mutex
@@ -46,7 +46,7 @@ func badCrowd(t testing.TB, addr string, n int, pause time.Duration, worker func
 func wantOnly(t testing.TB, answers map[string]int, want string) {
 	t.Helper()
 	if len(answers) != 1 || answers[want] == 0 {
-		t.Errorf("answers %v, want only %q", answers, want)
+		t.Errorf("got answers %v, want only %q", answers, want)
 	}
 }
 
@@ -69,7 +69,7 @@ func coinsOf(coin string, accounts ...string) *memoryCoins {
 	return newMemoryCoins(coins)
 }
 
-// coinAt is a configuration with one coin, btc, at these addresses.
+// coinAt returns a configuration with one coin, btc, at these addresses.
 func coinAt(extranonce string, addrs ...string) func(*Config) {
 	return func(c *Config) {
 		c.StratumServerMap["btc"] = StratumServerInfo{URL: addrs[0], UserSuffix: "btc", BackupURLs: addrs[1:], ExtraNonce: extranonce}

@@ -10,9 +10,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Two devices have the same worker name, and the pool closes the one that was
-// there when the other comes. They take turns with pauses that grow; nobody
-// else notices.
+// Two devices have the same worker name, and the pool closes the connection of the
+// one when the other connects. They take turns with growing pauses, and nobody else
+// notices.
 func TestPoolThatKeepsOneConnectionOfAWorker(t *testing.T) {
 	t.Parallel()
 	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
@@ -45,7 +45,7 @@ func TestPoolThatKeepsOneConnectionOfAWorker(t *testing.T) {
 	n := pool.Total.Load() - before - 20
 	t.Logf("%d connections of %d doubled miners in 4 s", n, len(doubles))
 	if n > 10*int64(len(doubles)) {
-		t.Errorf("%d connections of %d miners in 4 s", n, len(doubles))
+		t.Errorf("there were %d connections of %d miners in 4 s, which is too many", n, len(doubles))
 	}
 	testkit.CheckServed(t, crew, "btc", false)
 	if n := sw.timesTakenOut(); n > 0 {
@@ -53,8 +53,8 @@ func TestPoolThatKeepsOneConnectionOfAWorker(t *testing.T) {
 	}
 }
 
-// A miner whose link is renewed at such a pool loses the old link before the
-// new one is ready. It goes on, and is not counted as an unruly one.
+// If the link of a miner is renewed at such a pool, the old link is lost before the
+// new one is ready. The miner continues, and this is not held against it.
 func TestPoolThatKeepsOneConnectionAndAsksToReconnect(t *testing.T) {
 	t.Parallel()
 	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
@@ -66,7 +66,7 @@ func TestPoolThatKeepsOneConnectionAndAsksToReconnect(t *testing.T) {
 				}
 				other.Mu.Unlock()
 			}
-			time.Sleep(50 * time.Millisecond) // so that the end of the other comes first
+			time.Sleep(50 * time.Millisecond) // so that the end of the other link comes first
 			return testkit.ConductServe
 		}
 	})
@@ -79,7 +79,7 @@ func TestPoolThatKeepsOneConnectionAndAsksToReconnect(t *testing.T) {
 	testkit.WaitAllAccepted(t, crew, 2)
 	testkit.CheckServed(t, crew, "btc", true)
 	if n := pool.Total.Load(); n > 100 {
-		t.Errorf("%d connections for 60 links", n)
+		t.Errorf("there were %d connections for 60 links", n)
 	}
 	if n := sw.timesTakenOut(); n > 0 {
 		t.Errorf("the address was taken out %d times", n)
@@ -99,7 +99,7 @@ func TestPoolThatAnswersAtTheLastMoment(t *testing.T) {
 	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr()))
 	sw.setTiming(func(tm *timing) { tm.poolHandshake = 2500 * time.Millisecond })
 	crew := testkit.GoodCrew(t, sw.addr, 100, accounts...)
-	// Those that lose their links are served again.
+	// Miners that lose their links are served again.
 	pool.DropAll()
 	testkit.WaitAllAccepted(t, crew, 2)
 	testkit.CheckServed(t, crew, "btc", true)
@@ -108,8 +108,8 @@ func TestPoolThatAnswersAtTheLastMoment(t *testing.T) {
 	}
 }
 
-// An address that accepts connections and resets them is found to be out in
-// three tries, by whomever, and new miners are at the backup at once.
+// An address that accepts connections and resets them is taken out after three
+// tries, whoever makes them, and new miners get to the backup at once.
 func TestPoolThatResetsConnections(t *testing.T) {
 	t.Parallel()
 	reset := func(k *testkit.ChoosyLink) testkit.Conduct {
@@ -133,9 +133,8 @@ func TestPoolThatResetsConnections(t *testing.T) {
 	}
 }
 
-// The first address is dead for a while, and the backup refuses all workers:
-// miners that have mined wait for the first, and new ones are told what the
-// backup says.
+// The first address is down for a while, and the backup refuses all workers. Miners
+// that have mined wait for the first, and new ones get the backup's answer.
 func TestBackupThatRefusesEveryone(t *testing.T) {
 	t.Parallel()
 	pool := startPool(t, stratumtest.PoolOptions{Name: "btc", SkipWork: true})
@@ -150,12 +149,12 @@ func TestBackupThatRefusesEveryone(t *testing.T) {
 		l := testkit.LogIn(sw.addr, fmt.Sprintf("a%d.new", i), "raw/1.0")
 		l.Close()
 		if l.Answer != testkit.RefusalAnswer(testkit.ChoosyRefusal) {
-			t.Errorf("a new miner is told %q", l.Answer)
+			t.Errorf("a new miner was answered %q", l.Answer)
 		}
 	}
 	time.Sleep(3 * time.Second)
 	if n := backup.Total.Load(); n > 30*20 {
-		t.Errorf("%d connections to the backup in 3 s", n)
+		t.Errorf("there were %d connections to the backup in 3 s", n)
 	}
 	if err := pool.Restart(); err != nil {
 		t.Fatal(err)
@@ -164,16 +163,16 @@ func TestBackupThatRefusesEveryone(t *testing.T) {
 	testkit.WaitAllAccepted(t, crew, 2)
 	for _, m := range crew {
 		if st := m.Stats(); st.Disconnected || st.AuthorizeError != "" {
-			t.Errorf("%s: %+v", m.Worker(), st)
+			t.Errorf("unexpected statistics of miner %s: %+v", m.Worker(), st)
 		}
 	}
 	if n := sw.timesTakenOut(); n == 0 {
-		t.Error("the dead address was not taken out")
+		t.Error("the address that is down was not taken out")
 	}
 }
 
-// Two coins share an address. The pool picks the extranonce, which suits only
-// one of them: that one's miners are not disturbed by the other's.
+// Two coins share an address. Its pool picks the extranonce, which is right for
+// only one of them. The miners of that coin are not disturbed by the other's.
 func TestCoinsOfOneAddressDifferInExtranonce(t *testing.T) {
 	t.Parallel()
 	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) { p.Own = true })
@@ -195,12 +194,12 @@ func TestCoinsOfOneAddressDifferInExtranonce(t *testing.T) {
 	testkit.WaitAllAccepted(t, crew, 2)
 	testkit.CheckServed(t, crew, "btc", true)
 	if n := pool.Total.Load(); n > 200 {
-		t.Errorf("%d connections", n)
+		t.Errorf("there were %d connections", n)
 	}
 }
 
-// One account, a pool that hangs at mining.authorize, and a backup: all its
-// miners are at the backup when the handshake's time is over.
+// There are one account, a pool that hangs at mining.authorize, and a backup. All
+// miners of the account are at the backup when the handshake's time is over.
 func TestPoolThatHangsForAllWithBackup(t *testing.T) {
 	t.Parallel()
 	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
@@ -218,17 +217,17 @@ func TestPoolThatHangsForAllWithBackup(t *testing.T) {
 		l := <-logins
 		defer l.Close()
 		if l.Pool != "backup" || l.Took > 2500*time.Millisecond {
-			t.Errorf("pool %q after %v, answer %q", l.Pool, l.Took.Round(time.Millisecond), l.Answer)
+			t.Errorf("a miner got to pool %q after %v, with answer %q", l.Pool, l.Took.Round(time.Millisecond), l.Answer)
 		}
 	}
-	// From then on it is known.
+	// From then on it is known that the pool hangs.
 	testkit.WantPrompt(t, sw.addr, "alice.new", "backup")
 	if n := sw.timesTakenOut(); n != 1 {
 		t.Errorf("the address was taken out %d times", n)
 	}
 }
 
-// A pool with an IPv6 address only.
+// The pool only has an IPv6 address.
 func TestPoolWithIPv6Only(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "[::1]:0")
@@ -243,8 +242,8 @@ func TestPoolWithIPv6Only(t *testing.T) {
 	testkit.CheckServed(t, crew, "btc", true)
 }
 
-// A pool that drops everybody again and again, each time after they have been
-// served for a moment and had shares accepted, keeps its miners.
+// A pool drops everybody again and again, each time after they were served for a
+// moment and had shares accepted. It keeps its miners.
 func TestPoolThatFlaps(t *testing.T) {
 	t.Parallel()
 	pool := testkit.StartChoosyPool(t, "btc", nil)

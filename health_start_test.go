@@ -10,8 +10,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// At the start no link is stable yet, so nothing speaks for a pool that ends the
-// links of some workers. The others do not wait longer than a first pause.
+// At the start no link is stable yet, so nothing shows that a pool works which ends
+// the links of some workers. The others do not wait longer than a first pause.
 func TestKickedWorkersAtTheStartHoldUpNobody(t *testing.T) {
 	for _, conduct := range []struct {
 		name string
@@ -53,9 +53,9 @@ func TestKickedWorkersAtTheStartHoldUpNobody(t *testing.T) {
 						all.Go(func() {
 							time.Sleep(time.Duration(i) * every)
 							l := testkit.LogIn(addr, fmt.Sprintf("%s.new%d", accounts[i%len(accounts)], i), "raw/1.0")
-							t.Cleanup(l.Close) // until then none ends
+							t.Cleanup(l.Close) // until then no link ends
 							if took[i] = l.Took; l.Pool != "btc" {
-								t.Errorf("a good miner gets pool %q, answer %q", l.Pool, l.Answer)
+								t.Errorf("a good miner got to pool %q, with answer %q", l.Pool, l.Answer)
 							}
 						})
 					}
@@ -67,10 +67,10 @@ func TestKickedWorkersAtTheStartHoldUpNobody(t *testing.T) {
 				both.Go(func() { got = logins(sw.addr) })
 				both.Go(func() { quiet = logins(control.addr) })
 				both.Wait()
-				t.Logf("taken out %d times; longest waits %v, of the control %v", sw.timesTakenOut(), slices.Max(got), slices.Max(quiet))
+				t.Logf("the address was taken out %d times; the longest wait was %v, that of the control %v", sw.timesTakenOut(), slices.Max(got), slices.Max(quiet))
 				t.Log(got)
 				if wait := slices.Max(got); wait > slices.Max(quiet)+2*time.Second {
-					t.Errorf("a good miner waited %v", wait)
+					t.Errorf("a good miner waited %v, which is too long", wait)
 				}
 			})
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// forgetAll has every address be as if nothing had failed there.
+// forgetAll resets every address to a state in which nothing has failed.
 func (h *health) forgetAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -49,9 +49,9 @@ func (lab *healthLab) endpoint(name string) *endpoint {
 	return lab.h.endpoint(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port))
 }
 
-// dialer of "account.worker" or "account.worker/user agent"; a "+" in front
-// makes it an established miner, "own:" one of a coin whose pool picks the
-// extranonce.
+// dialer returns the dialer for "account.worker" or "account.worker/user agent". A
+// "+" before it makes it an established miner, and "own:" one of a coin whose pool
+// picks the extranonce.
 func (lab *healthLab) dialer(who string) *dialer {
 	d := &dialer{new: true, session: true, userAgent: "ua"}
 	if rest, ok := cutPrefix(who, "+"); ok {
@@ -82,15 +82,15 @@ func cutPrefix(s, prefix string) (string, bool) {
 	return s, false
 }
 
-// healthStep is one thing that happens, or is wanted.
+// healthStep is something that happens or is wanted.
 type healthStep struct {
 	do   string        // begin, connect, subscribe, ready, stable, heard, lost, fail, end, wait, may, state, out
-	who  string        // see dialer
-	ev   evidence      // of fail
-	wait time.Duration // before it
-	at   string        // address; empty: "a"
+	who  string        // the dialer, see there
+	ev   evidence      // what fail shows
+	wait time.Duration // time that passes before the step
+	at   string        // the address; "" means "a"
 
-	want any // breakerState, obstacle, blame; for out: whether it was taken out
+	want any // breakerState, obstacle or blame; for out, whether the address was taken out
 }
 
 func (lab *healthLab) step(i int, st healthStep) {
@@ -100,7 +100,7 @@ func (lab *healthLab) step(i int, st healthStep) {
 	e, key := lab.endpoint(st.at), st.who+"@"+st.at
 	fail := func(got any) {
 		t.Helper()
-		t.Errorf("step %d, %s %s %s: %v, want %v", i, st.do, st.who, st.ev, got, st.want)
+		t.Errorf("step %d, %s %s %s: got %v, want %v", i, st.do, st.who, st.ev, got, st.want)
 	}
 	start := func() *attempt {
 		a := lab.begun[key]
@@ -108,7 +108,7 @@ func (lab *healthLab) step(i int, st healthStep) {
 			a = lab.h.begin(lab.dialer(st.who), e, true)
 		}
 		if a == nil {
-			t.Fatalf("step %d, %s %s: may not dial", i, st.do, st.who)
+			t.Fatalf("step %d, %s %s: the dial is not allowed", i, st.do, st.who)
 		}
 		return a
 	}
@@ -145,7 +145,7 @@ func (lab *healthLab) step(i int, st healthStep) {
 		if f := a.failed(evidenceUnstable, nil); st.want != nil && f.blame != st.want.(blame) {
 			fail(f.blame)
 		}
-	case "lost": // a stable link
+	case "lost": // a stable link is lost
 		a := lab.links[key]
 		delete(lab.links, key)
 		lab.h.stableEnded(a.dialer.account, e, true)
@@ -157,7 +157,7 @@ func (lab *healthLab) step(i int, st healthStep) {
 		if got := lab.h.suspect(lab.dialer(st.who), e); got != st.want.(bool) {
 			fail(got)
 		}
-	case "elsewhere": // another address is better
+	case "elsewhere": // whether another address is better
 		v := lab.h.mayDial(lab.dialer(st.who), e)
 		if got := v.rank(false) <= rankSuspect; got != st.want.(bool) {
 			fail(got)
@@ -167,7 +167,7 @@ func (lab *healthLab) step(i int, st healthStep) {
 			fail(got)
 		}
 	default:
-		t.Fatalf("step %d: %s is not known", i, st.do)
+		t.Fatalf("step %d has the unknown action %s", i, st.do)
 	}
 }
 
@@ -180,7 +180,8 @@ func each(st healthStep, who ...string) (steps []healthStep) {
 	return steps
 }
 
-// What happened, to whom and where, and who may dial where afterwards.
+// The table says what happened, to whom and where, and who may dial where
+// afterwards.
 func TestHealthSequences(t *testing.T) {
 	const closed, open, probing = breakerClosed, breakerOpen, breakerProbing
 	for _, c := range []struct {
@@ -229,7 +230,7 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "wait", wait: 4 * time.Second}},
 			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "wait", wait: 8 * time.Second}},
 			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "may", who: "+a.1", wait: 11 * time.Second, want: obstacleWorker}},
-			// A new connection of it need not wait that long.
+			// A new connection of the worker need not wait that long.
 			{{do: "may", who: "a.1", want: obstacleNone}},
 			{{do: "ready", who: "+a.1", wait: 20 * time.Second}, {do: "stable", who: "+a.1"}, {do: "may", who: "+a.1", want: obstacleNone}},
 		}},
@@ -389,7 +390,7 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "ready", who: "g.1"}, {do: "stable", who: "g.1"}},
 			each(healthStep{do: "fail", ev: evidenceExtranonce, want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}, {do: "may", who: "e.1", want: obstacleNone}, {do: "may", who: "+a.1", want: obstacleWorker}},
-			// Nobody has heard anything for a while: three are enough.
+			// Nobody has received anything for a while, so three are enough.
 			{{do: "wait", wait: time.Minute}},
 			each(healthStep{do: "out", ev: evidenceExtranonce, want: false}, "f.1", "h.1"),
 			{{do: "out", who: "i.1", ev: evidenceExtranonce, want: true}, {do: "may", who: "e.1", want: obstacleOut}},
@@ -410,13 +411,14 @@ func TestHealthSequences(t *testing.T) {
 		{"new miners that probe in vain keep nobody away who was served before", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
 			{{do: "may", who: "+old.1", want: obstacleOut}, {do: "may", who: "+old.1", wait: 2 * time.Second, want: obstacleNone}},
-			// One that may never have been welcome says nothing about the address.
+			// A miner that may never have been welcome says nothing about the
+			// address.
 			{{do: "fail", who: "e1.1", ev: evidenceAuthorize}, {do: "state", want: probing}, {do: "may", who: "f.1", want: obstacleNone}},
 			{{do: "may", who: "+old.1", want: obstacleNone}},
-			// Three of them make a row, which is no more than they.
+			// Three of them make a row, which only counts for miners like them.
 			{{do: "fail", who: "e2.1", ev: evidenceAuthorize, wait: 10 * time.Second}, {do: "fail", who: "e3.1", ev: evidenceAuthorize, wait: 10 * time.Second}},
 			{{do: "state", want: open}, {do: "may", who: "+old.1", want: obstacleNone}},
-			// One that was served, and a connection that failed, speak for all.
+			// One that was served, and a connection that failed, count for all.
 			{{do: "fail", who: "+old.1", ev: evidenceAuthorize}, {do: "may", who: "+other.1", want: obstacleOut}},
 			{{do: "fail", who: "g.1", ev: evidenceConnect, wait: 30 * time.Second}, {do: "may", who: "+other.1", want: obstacleOut}},
 		}},
@@ -487,7 +489,7 @@ func TestHealthSequences(t *testing.T) {
 	}
 }
 
-// growing has an address end links of all that come, n times.
+// growing makes an address end the links of everybody, n times.
 func growing(n int) (steps []healthStep) {
 	for i := range n {
 		who := []string{fmt.Sprintf("a%d.1", i), fmt.Sprintf("b%d.1", i), fmt.Sprintf("c%d.1", i)}
@@ -499,7 +501,7 @@ func growing(n int) (steps []healthStep) {
 	return steps
 }
 
-// What is remembered of workers has an end, the oldest first.
+// What is remembered about workers is bounded; the oldest is forgotten first.
 func TestHealthRecordsAreBounded(t *testing.T) {
 	lab := newHealthLab(t)
 	for i := range maxHealthRecords {
@@ -511,11 +513,11 @@ func TestHealthRecordsAreBounded(t *testing.T) {
 	lab.step(2, healthStep{do: "suspect", who: "a.0", want: false})
 	lab.step(3, healthStep{do: "suspect", who: "b.1", want: true})
 	if n := lab.h.records.order.Len(); n != maxHealthRecords || len(lab.h.records.byKey) != n {
-		t.Errorf("%d records, %d by key", n, len(lab.h.records.byKey))
+		t.Errorf("there are %d records, %d of them by key", n, len(lab.h.records.byKey))
 	}
 }
 
-// Many begin and end tries at once: the places of probes are all given back.
+// Many try at the same time. The places of probes are all given back.
 func TestHealthProbesAreGivenBack(t *testing.T) {
 	lab := newHealthLab(t)
 	for range breakerFailures {
@@ -532,7 +534,7 @@ func TestHealthProbesAreGivenBack(t *testing.T) {
 			}
 		}
 		if len(begun) != breakerProbes {
-			t.Fatalf("round %d: %d probes", round, len(begun))
+			t.Fatalf("round %d: %d probes were allowed", round, len(begun))
 		}
 		for i, a := range slices.Backward(begun) {
 			if i == 0 {
@@ -542,7 +544,7 @@ func TestHealthProbesAreGivenBack(t *testing.T) {
 			}
 		}
 		if b := &e.breaker; b.probes != 0 || b.ofOthers != 0 || b.ofSuspects != 0 || e.sockets != 0 {
-			t.Fatalf("round %d: %+v, %d sockets", round, b, e.sockets)
+			t.Fatalf("round %d: the breaker is %+v, with %d sockets left", round, b, e.sockets)
 		}
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Miners with wrong names come again and again to a pool that refuses them and
-// closes; then it drops all its connections once. They get the pool's own
-// answer. The others do not notice: not those of the same account either, and
-// nobody needs the backup.
+// Miners with wrong names connect again and again to a pool that refuses them and
+// closes. Then it drops all its connections once. The bad miners get the pool's own
+// answer. The others notice nothing, not even those of the same account, and nobody
+// needs the backup.
 func TestRefusedWorkersAreNobodyElsesTrouble(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -56,7 +56,7 @@ func TestRefusedWorkersAreNobodyElsesTrouble(t *testing.T) {
 				wantOnly(t, stop(), testkit.RefusalAnswer(testkit.ChoosyRefusal))
 				testkit.CheckServed(t, crew, "btc", true)
 				if n := backup.Total.Load(); n > 0 {
-					t.Errorf("%d connections to the backup", n)
+					t.Errorf("there were %d connections to the backup, want none", n)
 				}
 				if n := sw.timesTakenOut(); n > 0 {
 					t.Errorf("the address was taken out %d times", n)
@@ -66,9 +66,9 @@ func TestRefusedWorkersAreNobodyElsesTrouble(t *testing.T) {
 	}
 }
 
-// The same with pools that close at mining.authorize without an answer. The
-// workers they do not like use the backup at once; without one they are told
-// that there is no pool for them.
+// Here pools close at mining.authorize without an answer. The workers that they
+// reject use the backup at once; without a backup they are told that there is no
+// pool for them.
 func TestWorkersThatAreClosedOnAreNobodyElsesTrouble(t *testing.T) {
 	for _, withBackup := range []bool{true, false} {
 		for _, oneAccount := range []bool{true, false} {
@@ -116,8 +116,8 @@ func TestWorkersThatAreClosedOnAreNobodyElsesTrouble(t *testing.T) {
 	}
 }
 
-// Workers that a pool does not answer wait for the end of the handshake's time,
-// all at once. Nobody else waits with them, of whatever account.
+// Workers that a pool does not answer wait for the end of the handshake's time, all
+// at the same time. Nobody else waits with them, whatever the account.
 func TestWorkersThatHangHoldUpNobody(t *testing.T) {
 	for _, oneAccount := range []bool{true, false} {
 		t.Run(fmt.Sprintf("one account %v", oneAccount), func(t *testing.T) {
@@ -161,8 +161,9 @@ func TestWorkersThatHangHoldUpNobody(t *testing.T) {
 	}
 }
 
-// A user agent that the pool does not like is told what the pool says; others
-// are served. One that the pool closes on without a word goes to the backup.
+// A miner whose user agent the pool rejects gets the pool's answer, and others are
+// served. A miner whose connection the pool closes without an answer goes to the
+// backup.
 func TestDislikedUserAgentIsNobodyElsesTrouble(t *testing.T) {
 	for _, c := range []struct {
 		name   string

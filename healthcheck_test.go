@@ -12,7 +12,7 @@ import (
 func TestHealthcheck(t *testing.T) {
 	well := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/healthz" {
-			t.Errorf("asked for %s", r.URL)
+			t.Errorf("the check asked for %s", r.URL)
 		}
 	}))
 	defer well.Close()
@@ -25,7 +25,7 @@ func TestHealthcheck(t *testing.T) {
 
 	for name, tt := range map[string]struct {
 		server *httptest.Server
-		config string // %s is the server's address
+		config string // the configuration; %s is the server's address
 		says   string
 		fails  string
 	}{
@@ -48,10 +48,10 @@ func TestHealthcheck(t *testing.T) {
 			var out strings.Builder
 			err := healthcheck(path, &out)
 			if !strings.HasPrefix(out.String(), tt.says) || (tt.says == "") != (out.String() == "") {
-				t.Errorf("it says %q, want %q", out.String(), tt.says)
+				t.Errorf("the check prints %q, want %q", out.String(), tt.says)
 			}
 			if tt.fails == "" && err != nil || tt.fails != "" && (err == nil || !strings.Contains(err.Error(), tt.fails)) {
-				t.Errorf("error %v, want %q", err, tt.fails)
+				t.Errorf("got error %v, want %q", err, tt.fails)
 			}
 		})
 	}

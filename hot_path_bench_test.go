@@ -16,8 +16,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// What is done for each line. None of it may allocate, apart from stratum.SetClean and
-// the handshake, which happen once a link:
+// These benchmarks measure what is done for each line. None of it may allocate,
+// apart from stratum.SetClean and the handshake, which happen once per link:
 //
 //	go test -run '^$' -bench HotPath . ./internal/stratum
 
@@ -27,7 +27,7 @@ var (
 	benchJob    = benchNotify("btc-815", 1400, false)
 )
 
-// benchNotify is a job of about so many bytes.
+// benchNotify returns a job of about the given number of bytes.
 func benchNotify(id string, size int, clean bool) []byte {
 	const form = `{"id":null,"method":"mining.notify","params":["%s","%s","01000000","%s",["%s","%s"],"20000000","1d00ffff","69201234",%t]}` + "\n"
 	prev, branch := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
@@ -35,9 +35,9 @@ func benchNotify(id string, size int, clean bool) []byte {
 	return fmt.Appendf(nil, form, id, prev, strings.Repeat("e", max(0, size-empty)), branch, branch, clean)
 }
 
-// benchSession is a relaying session on a loop that does not run. Its sockets
-// are one end each of socket pairs, whose other ends are the miner and pool
-// returned; with still they take what is written and forget it.
+// benchSession returns a relaying session on a loop that does not run. Its sockets
+// are ends of socket pairs, whose other ends are the returned miner and pool. With
+// still, they accept what is written and forget it.
 func benchSession(b testing.TB, still bool) (s *Session, miner, pool int) {
 	b.Helper()
 	c := defaultConfig()
@@ -78,7 +78,7 @@ func readNow(fd int, b []byte) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// benchTen are the shares and answers of a busy moment: ten lines in one read.
+// benchTen returns the shares and answers of a busy moment: ten lines in one read.
 func benchTen() (shares, answers []byte) {
 	for i := range 10 {
 		shares = fmt.Appendf(shares, `{"id":%d,"method":"mining.submit","params":["alice.w1234","btc-815","0000000000a1b2%02x","69201234","deadbeef"]}`+"\n", 100+i, i)
@@ -87,19 +87,20 @@ func benchTen() (shares, answers []byte) {
 	return shares, answers
 }
 
-// BenchmarkHotPathRelay relays whole lines: "dispatch" is all but the system
-// calls, "socket" is with one write on each side and a read at the other end.
+// BenchmarkHotPathRelay relays whole lines. "dispatch" is everything except the
+// system calls, and "socket" includes one write on each side and a read at the
+// other end.
 func BenchmarkHotPathRelay(b *testing.B) {
 	shares, answers := benchTen()
 	cases := []struct {
 		name      string
-		fromMiner []byte // nil: nothing
+		fromMiner []byte // nil means nothing
 		fromPool  []byte
 	}{
 		{name: "share and answer", fromMiner: benchShare, fromPool: benchAnswer},
 		{name: "ten shares and answers", fromMiner: shares, fromPool: answers},
 		{name: "job", fromPool: benchJob},
-		{name: "two jobs", fromPool: append(benchNotify("btc-816", 1400, false), benchJob...)}, // neither is the one before
+		{name: "two jobs", fromPool: append(benchNotify("btc-816", 1400, false), benchJob...)}, // neither is a repetition of the previous one
 	}
 	for _, c := range cases {
 		for _, still := range []bool{true, false} {
@@ -112,12 +113,12 @@ func BenchmarkHotPathRelay(b *testing.B) {
 				buf := make([]byte, 64<<10)
 				expect := func(fd int, want []byte) {
 					if n, errno := readNow(fd, buf); !still && (errno != 0 || n != len(want)) {
-						b.Fatalf("%d of %d bytes were relayed: %v", n, len(want), errno)
+						b.Fatalf("only %d of %d bytes were relayed: %v", n, len(want), errno)
 					}
 				}
 				b.ReportAllocs()
 				for b.Loop() {
-					s.loop.BeginRound() // each time is a round of the loop
+					s.loop.BeginRound() // each iteration is a round of the loop
 					if c.fromMiner != nil {
 						s.minerReceived(c.fromMiner)
 					}
@@ -131,14 +132,14 @@ func BenchmarkHotPathRelay(b *testing.B) {
 					expect(miner, c.fromPool)
 				}
 				if s.phase != phaseRelaying || s.requests.Size() > 0 {
-					b.Fatalf("phase %s, %d bytes of requests left", s.phase, s.requests.Size())
+					b.Fatalf("the session is %s with %d bytes of requests left", s.phase, s.requests.Size())
 				}
 			})
 		}
 	}
 }
 
-// None of what is done for each relayed line allocates.
+// Nothing that is done for a relayed line allocates.
 func TestHotPathAllocatesNothing(t *testing.T) {
 	s, _, _ := benchSession(t, true)
 	shares, answers := benchTen()
@@ -153,7 +154,7 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		},
 	} {
 		if n := testing.AllocsPerRun(100, relay); n > 0 {
-			t.Errorf("%s: %v allocations", name, n)
+			t.Errorf("%s: got %v allocations, want none", name, n)
 		}
 	}
 }

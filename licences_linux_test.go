@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// TestLicences collects the licences as the Debian package and the image do:
-// every module that go.mod requires has one,
-// except those that only the tools of "make lint" need.
+// TestLicences collects the licences as the Debian package and the image do. Every
+// module that go.mod requires has one, except those that only the tools of "make
+// lint" need.
 func TestLicences(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -26,7 +26,7 @@ func TestLicences(t *testing.T) {
 	}
 	required := regexp.MustCompile(`(?m)^\t(\S+) v`).FindAllSubmatch(mod, -1)
 	if len(required) < 10 {
-		t.Fatalf("only %d modules in go.mod", len(required))
+		t.Fatalf("there are only %d modules in go.mod", len(required))
 	}
 	tools, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "tool").Output()
 	if err != nil {
@@ -60,7 +60,7 @@ func TestLicences(t *testing.T) {
 			}
 		}
 		if size < 500 {
-			t.Errorf("%s: no licence text", module)
+			t.Errorf("module %s has no licence text", module)
 		}
 	}
 	for path, want := range map[string]string{

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file that is in the way, of a former program with this pid, is moved aside
-// and stays as it is; others of its name's kind are not touched.
+// A file of a former program with this pid that is in the way is moved aside and
+// stays unchanged. Other files with similar names are not touched.
 func TestLogFileMovesFormerOnesAside(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)
 	dir := t.TempDir()
@@ -24,7 +24,7 @@ func TestLogFileMovesFormerOnesAside(t *testing.T) {
 	f.program, f.host, f.user = "prog", "host", "me"
 	f.now = func() time.Time { return now }
 	pid := strconv.Itoa(os.Getpid())
-	want := make(map[string]string) // content by name
+	want := make(map[string]string) // contents by name
 	for _, name := range []string{
 		"prog.host.me.log.INFO.20260102-030405." + pid, "prog.host.me.log.INFO.20260102-030405.1." + pid,
 		"prog.host.me.log.WARNING.20260102-030405." + pid, "prog.host.me.log.INFO.20260102-030404." + pid, "prog.host.me.log.INFO.20260102-030405.1",
@@ -57,7 +57,7 @@ func TestLogFileMovesFormerOnesAside(t *testing.T) {
 		delete(want, e.Name())
 	}
 	if len(want) > 0 {
-		t.Errorf("missing: %v", want)
+		t.Errorf("files are missing: %v", want)
 	}
 }
 
@@ -67,7 +67,7 @@ type logFileScene struct {
 	file     *logFile
 	clock    time.Time
 	warnings []string
-	n        int // lines written
+	n        int // number of lines written
 }
 
 func newLogFileScene(t *testing.T, dir, links string) *logFileScene {
@@ -84,7 +84,7 @@ func (s *logFileScene) write(after time.Duration) {
 	s.clock = s.clock.Add(after)
 	line := fmt.Appendf(nil, "line %d\n", s.n)
 	if n, err := s.file.write(line); n != len(line) || err != nil {
-		s.t.Fatalf("line %d: %d bytes written, %v", s.n, n, err)
+		s.t.Fatalf("line %d: %d bytes were written, %v", s.n, n, err)
 	}
 	s.n++
 }
@@ -103,22 +103,22 @@ func (s *logFileScene) want(dir string, lines ...int) {
 		fmt.Fprintf(&want, "line %d\n", n)
 	}
 	if !strings.HasPrefix(head, "Log file created at: ") || text != want.String() {
-		s.t.Errorf("%s: %q, want lines %v", path, content, lines)
+		s.t.Errorf("%s has %q, want lines %v", path, content, lines)
 	}
 }
 
-// A file that is moved or removed is made anew, with its directory gone in the
-// one for temporary files until it is there again.
+// A file that is moved or removed is created again. If its directory is gone, it is
+// created in the one for temporary files until the directory exists again.
 func TestLogFileIsReopened(t *testing.T) {
 	temporary, dir, links := t.TempDir(), filepath.Join(t.TempDir(), "logs"), t.TempDir()
 	t.Setenv("TMPDIR", temporary)
 	s := newLogFileScene(t, dir, links)
-	s.write(0) // there is no such directory
+	s.write(0) // the directory does not exist yet
 	s.want(temporary, 0)
 	s.write(time.Second)
 	s.want(temporary, 0, 1)
 	if len(s.warnings) != 1 || !strings.Contains(s.warnings[0], dir) {
-		t.Errorf("warnings: %q, want one that names %s", s.warnings, dir)
+		t.Errorf("got warnings %q, want one that names %s", s.warnings, dir)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestLogFileIsReopened(t *testing.T) {
 	s.write(logFileLook)
 	s.want(dir, 4)
 	if content, err := os.ReadFile(moved); err != nil || !strings.HasSuffix(string(content), "line 3\n") {
-		t.Errorf("moved: %q, %v", content, err)
+		t.Errorf("the moved file has %q, %v", content, err)
 	}
 	if err := os.Remove(s.file.path); err != nil {
 		t.Fatal(err)
@@ -151,7 +151,7 @@ func TestLogFileIsReopened(t *testing.T) {
 	}
 	s.write(logFileLook)
 	if content, err := os.ReadFile(s.file.path); string(content) != "line 6\n" || err != nil {
-		t.Errorf("truncated: %q, %v", content, err)
+		t.Errorf("the truncated file has %q, %v", content, err)
 	}
 
 	if err := os.RemoveAll(dir); err != nil {
@@ -164,7 +164,7 @@ func TestLogFileIsReopened(t *testing.T) {
 		s.write(time.Second)
 	}
 	if len(s.warnings) != 4 {
-		t.Errorf("%d warnings in three minutes: %q", len(s.warnings), s.warnings)
+		t.Errorf("there were %d warnings in three minutes: %q", len(s.warnings), s.warnings)
 	}
 	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file in the directory's place
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestLogFileIsReopened(t *testing.T) {
 	s.want(dir, s.n-1)
 }
 
-// A file that has become too long ends with the name of the next.
+// A file that has become too long ends with the name of the next one.
 func TestLogFileIsContinued(t *testing.T) {
 	former := glog.MaxSize
 	glog.MaxSize = 1000

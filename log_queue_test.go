@@ -31,8 +31,8 @@ func drainQueue(q *logQueue, limit time.Duration) {
 	q.drain(deadline)
 }
 
-// checkNumbered wants lines 0 to n-1 in their order, but for those that lines
-// in their place say are missing.
+// checkNumbered wants lines 0 to n-1 in order, except those that are reported as
+// missing in their place.
 func checkNumbered(t *testing.T, text string, n int) (missing int) {
 	t.Helper()
 	next := 0
@@ -45,18 +45,18 @@ func checkNumbered(t *testing.T, text string, n int) (missing int) {
 		}
 		number, _, _ := strings.Cut(line, " ")
 		if number != strconv.Itoa(next) {
-			t.Fatalf("after %d lines comes %.60q", next, line)
+			t.Fatalf("after %d lines there is %.60q", next, line)
 		}
 		next++
 	}
 	if next != n {
-		t.Fatalf("%d lines, want %d", next, n)
+		t.Fatalf("got %d lines, want %d", next, n)
 	}
 	return missing
 }
 
-// While the output is blocked nobody waits, memory is bounded, and what was left
-// out is told in its place, to the line.
+// While the output is blocked, nobody waits and memory is bounded. The exact number
+// of lines that were left out is reported in their place.
 func TestLogQueueBlockedOutput(t *testing.T) {
 	const lines = 60000
 	padding := strings.Repeat("x", 100)
@@ -67,33 +67,33 @@ func TestLogQueueBlockedOutput(t *testing.T) {
 		}
 		return time.Since(began)
 	}
-	// An output that takes all tells how long the machine needs.
+	// An output that accepts everything shows how long the machine needs.
 	free, _ := startLogQueue(t)
 	usual := push(free)
 	q, tap := startLogQueue(t)
 	tap.Gate.Lock()
 	if took := push(q); took > time.Second+3*usual {
-		t.Errorf("pushing took %v, with an output that takes all %v", took, usual)
+		t.Errorf("pushing took %v, compared with %v for an output that accepts everything", took, usual)
 	}
 	if q.mu.Lock(); cap(q.pending) > 3*maxLogQueue {
-		t.Errorf("%d bytes wait", cap(q.pending))
+		t.Errorf("%d bytes are waiting, which is too much", cap(q.pending))
 	}
 	q.mu.Unlock()
 	began := time.Now()
 	drainQueue(q, 20*time.Millisecond)
 	if took := time.Since(began); took > time.Second+usual {
-		t.Errorf("draining took %v", took)
+		t.Errorf("draining took %v, which is too long", took)
 	}
 	tap.Gate.Unlock()
 	drainQueue(q, 10*time.Second)
 	missing := checkNumbered(t, tap.Text(), lines)
 	if lost := q.lost.Load(); missing == 0 || lost != int64(missing) {
-		t.Errorf("%d lines are said to be missing, %d were counted", missing, lost)
+		t.Errorf("%d lines are reported as missing, but %d were counted", missing, lost)
 	}
 }
 
-// A disk that fills up in the middle of a line and is free again later costs no
-// line, and breaks none.
+// A disk that fills up in the middle of a line and gets room later costs no line,
+// and breaks none.
 func TestLogQueueFullDisk(t *testing.T) {
 	q, tap := startLogQueue(t)
 	var troubles []error
@@ -103,9 +103,9 @@ func TestLogQueueFullDisk(t *testing.T) {
 	for i := range lines {
 		q.push(fmt.Appendf(nil, "%d some text\n", i), true)
 	}
-	drainQueue(q, 10*time.Second) // returns although lines wait: a try has failed
+	drainQueue(q, 10*time.Second) // this returns although lines are waiting, because a try has failed
 	if h := q.handover(); h.Missing == 0 || h.Missing >= lines || h.Lost != int64(h.Missing) {
-		t.Errorf("handed over with a full disk: %+v", h)
+		t.Errorf("unexpected handover with a full disk: %+v", h)
 	}
 	for room := 10; room < 100; room += 7 {
 		tap.SetRoom(room)
@@ -115,31 +115,31 @@ func TestLogQueueFullDisk(t *testing.T) {
 	drainQueue(q, 10*time.Second)
 	eventually(t, "all written", func() bool { return q.handover().Missing == 0 })
 	if missing := checkNumbered(t, tap.Text(), lines); missing != 0 {
-		t.Errorf("%d lines are missing", missing)
+		t.Errorf("%d lines are missing, want none", missing)
 	}
 	if len(troubles) != 1 || !errors.Is(troubles[0], syscall.ENOSPC) {
-		t.Errorf("troubles: %v, want one", troubles)
+		t.Errorf("got troubles %v, want one", troubles)
 	}
 }
 
-// What one program could not write the next one tells of.
+// The next program reports what one program could not write.
 func TestLogQueueHandover(t *testing.T) {
 	q, tap := startLogQueue(t)
 	q.takeHandover(outputHandover{Missing: 7, Lost: 40})
 	q.push([]byte("7 after\n"), true)
 	drainQueue(q, 10*time.Second)
 	if missing := checkNumbered(t, tap.Text(), 8); missing != 7 || q.lost.Load() != 40 {
-		t.Errorf("%d missing, %d lost in all", missing, q.lost.Load())
+		t.Errorf("%d lines are reported as missing, %d counted as lost in all", missing, q.lost.Load())
 	}
 }
 
-// Lines that are not urgent wait for one that is, for a drain, or until there
-// are many.
+// Lines that are not urgent wait for one that is, for a drain, or until there are
+// many of them.
 func TestLogQueueHoldsBack(t *testing.T) {
 	q, tap := startLogQueue(t)
 	q.push([]byte("0\n"), false)
 	q.push([]byte("1\n"), false)
-	time.Sleep(20 * time.Millisecond) // nothing must happen
+	time.Sleep(20 * time.Millisecond) // nothing may happen meanwhile
 	if got := tap.Text(); got != "" {
 		t.Errorf("%q was not held back", got)
 	}
@@ -148,7 +148,7 @@ func TestLogQueueHoldsBack(t *testing.T) {
 	q.push([]byte("3\n"), false)
 	drainQueue(q, 10*time.Second)
 	if got := tap.Text(); !strings.HasSuffix(got, "3\n") {
-		t.Errorf("after a drain: %q", got)
+		t.Errorf("after a drain, the output has %q", got)
 	}
 	line := []byte(strings.Repeat("y", 1000) + "\n")
 	for range logBuffer/len(line) + 1 {
@@ -157,7 +157,8 @@ func TestLogQueueHoldsBack(t *testing.T) {
 	eventually(t, "a full buffer is written", func() bool { return len(tap.Text()) > logBuffer })
 }
 
-// A disk that hangs, and not just writes, keeps the process from being replaced.
+// A disk that hangs prevents the process from being replaced; pending writes alone
+// do not.
 func TestHangingDiskRefusesUpgrades(t *testing.T) {
 	tap := &testkit.LogTap{Room: -1}
 	p, from, err := newProcessLog(logFlags{stderrThreshold: 3, dir: t.TempDir()}, tap)
@@ -176,7 +177,7 @@ func TestHangingDiskRefusesUpgrades(t *testing.T) {
 	}
 	eventually(t, "the writer is at work", func() bool { return p.files[0].inWrite() > 0 })
 	if err := p.mayReplace(); err == nil || !strings.Contains(err.Error(), "INFO") {
-		t.Errorf("with a disk that hangs: %v", err)
+		t.Errorf("with a disk that hangs, got error %v", err)
 	}
 	tap.Gate.Unlock()
 	p.drain(10 * time.Second)
@@ -194,12 +195,12 @@ func TestFirstLines(t *testing.T) {
 		{"a\nbc\n", 9, "a\nbc\n"}, {"a\nbc\n", 5, "a\nbc\n"}, {"a\nbc\n", 4, "a\n"}, {"abcdef\ng\n", 3, "abcdef\n"}, {"abc", 2, "abc"},
 	} {
 		if got := firstLines([]byte(c.lines), c.limit); string(got) != c.want {
-			t.Errorf("%q, %d: %q, want %q", c.lines, c.limit, got, c.want)
+			t.Errorf("%q, %d: got %q, want %q", c.lines, c.limit, got, c.want)
 		}
 	}
 }
 
-// Each flag takes lines where the log library would.
+// Each flag sends lines where the log library would.
 func TestProcessLogOutputs(t *testing.T) {
 	const info, warning, fault = "I1128 10:00:00.000001 7 a.go:1] i\nmore of i\n", "W1128 10:00:00.000002 7 a.go:2] w\n", "E1128 10:00:00.000003 7 a.go:3] e\n"
 	for name, c := range map[string]struct {
@@ -229,10 +230,10 @@ func TestProcessLogOutputs(t *testing.T) {
 			}
 			p.drain(10 * time.Second)
 			if got := tap.Text(); got != c.stderr {
-				t.Errorf("standard error: %q, want %q", got, c.stderr)
+				t.Errorf("standard error has %q, want %q", got, c.stderr)
 			}
 			for severity, want := range map[string]string{"INFO": c.info, "WARNING": c.warning, "ERROR": c.errs} {
-				content, err := os.ReadFile(fmt.Sprintf("%s/%s.%s", dir, filepath.Base(os.Args[0]), severity)) // a link
+				content, err := os.ReadFile(fmt.Sprintf("%s/%s.%s", dir, filepath.Base(os.Args[0]), severity)) // it is a link
 				if want == "" {
 					if err == nil {
 						t.Errorf("there is a file for %s", severity)
@@ -241,18 +242,18 @@ func TestProcessLogOutputs(t *testing.T) {
 				}
 				_, text, ok := strings.Cut(string(content), "threadid file:line] msg\n")
 				if err != nil || !ok || text != want {
-					t.Errorf("%s: %q, %v, want %q", severity, text, err, want)
+					t.Errorf("the file for %s has %q, %v, want %q", severity, text, err, want)
 				}
 			}
 		})
 	}
 }
 
-// The library's flags are read in the form it gives them.
+// The library's flags are read in the form in which it has them.
 func TestReadLogFlags(t *testing.T) {
 	f, err := readLogFlags()
 	if err != nil || f.stderrThreshold != 2 || f.bufferLevel != 0 {
-		t.Errorf("%+v, %v, want the library's defaults", f, err)
+		t.Errorf("got %+v, %v, want the library's defaults", f, err)
 	}
 }
 
@@ -266,13 +267,13 @@ func TestLineSeverity(t *testing.T) {
 			got = -1
 		}
 		if got != want {
-			t.Errorf("%q: %d, want %d", line, got, want)
+			t.Errorf("%q: got %d, want %d", line, got, want)
 		}
 	}
 }
 
-// What the product does not do: the library's Fatal and Exit would end the
-// process before the queues are empty.
+// The product must not call the library's Fatal and Exit, because they would end
+// the process before the queues are empty.
 func TestNothingEndsTheProcessByTheLog(t *testing.T) {
 	t.Parallel()
 	ends := regexp.MustCompile(`glog\.(Fatal|Exit)|\blog\.(Fatal|Panic)`)
@@ -287,7 +288,7 @@ func TestNothingEndsTheProcessByTheLog(t *testing.T) {
 		}
 		text, err := os.ReadFile(path)
 		if found := ends.Find(text); found != nil && !strings.HasPrefix(path, "internal/stratumtest/") {
-			t.Errorf("%s has %s", path, found)
+			t.Errorf("%s calls %s", path, found)
 		}
 		return err
 	}

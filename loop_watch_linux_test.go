@@ -9,15 +9,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// A loop that stands still is told at /healthz, /readyz and in the metrics. One
-// with nothing to do is well, and so is one that an upgrade has stopped.
+// A loop that is stuck is reported at /healthz, /readyz and in the metrics. A loop
+// with nothing to do is healthy, and so is one that an upgrade has stopped.
 func TestHealthOfStandingLoop(t *testing.T) {
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
 	looks := func(n int) {
 		for range n {
 			s.watch.look()
-			// Whoever can answer has answered before the next look.
+			// Loops that can answer have answered before the next check.
 			for _, l := range m.loops[1:] {
 				l.Call(func() {})
 			}
@@ -26,7 +26,7 @@ func TestHealthOfStandingLoop(t *testing.T) {
 	want := func(path string, status int) {
 		t.Helper()
 		if reply, text := s.do("GET", path, ""); reply.StatusCode != status {
-			t.Errorf("%s: %d %q, want %d", path, reply.StatusCode, text, status)
+			t.Errorf("%s: got %d %q, want %d", path, reply.StatusCode, text, status)
 		}
 	}
 	m.loops[0].Call(func() {})
@@ -38,7 +38,7 @@ func TestHealthOfStandingLoop(t *testing.T) {
 	<-held
 	looks(stalledLooks + 1)
 	if reason := s.watch.stalled(); reason == "" {
-		t.Error("it is not noticed")
+		t.Error("the stuck loop is not noticed")
 	}
 	want("/healthz", http.StatusServiceUnavailable)
 	want("/readyz", http.StatusServiceUnavailable)

@@ -11,7 +11,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// conditional are metrics that are not always there.
+// conditional are metrics that do not always exist.
 var conditional = []string{
 	"stratum_switcher_coin_source_contact_age_seconds",
 	"stratum_switcher_coin_source_watches",
@@ -34,8 +34,8 @@ var conditional = []string{
 
 var ownMetric = regexp.MustCompile(`\b(?:stratum_switcher|process)_[a-z_]+\b`)
 
-// Rules, dashboard and manual name no metric that does not exist, and the
-// manual names all that do.
+// Rules, dashboard and manual name no metric that does not exist, and the manual
+// names all that exist.
 func TestMetricsNamesInFiles(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
@@ -62,7 +62,7 @@ func TestMetricsNamesInFiles(t *testing.T) {
 		}
 		named := ownMetric.FindAllString(string(content), -1)
 		if len(named) < 10 {
-			t.Errorf("%s names %d metrics", path, len(named))
+			t.Errorf("%s names only %d metrics", path, len(named))
 		}
 		for _, name := range named {
 			if !known[name] {
@@ -80,7 +80,7 @@ func TestMetricsNamesInFiles(t *testing.T) {
 	}
 }
 
-// A costly collector is not asked again at once.
+// A costly collector is not asked again immediately.
 func TestMetricsCachedCollector(t *testing.T) {
 	btc, bcc := twoPools(t)
 	_, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
@@ -94,7 +94,7 @@ func TestMetricsCachedCollector(t *testing.T) {
 	}
 }
 
-// Sessions may be at pools of a former configuration after an upgrade.
+// After an upgrade, sessions may be at pools of a former configuration.
 func TestMetricsOfFormerPools(t *testing.T) {
 	btc, bcc := twoPools(t)
 	m := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc}, func(c *Config) {

@@ -11,7 +11,7 @@ import (
 )
 
 // The scene's own ids are 2147400000 for subscribe, ...1 for the suggestion and
-// ...2 for authorize. The suggestion stays without an answer.
+// ...2 for authorize. The suggestion stays unanswered.
 func startSuggested(t *testing.T) (sw *testSwitcher, miner, link *stratumtest.Raw, bcc *testkit.ScriptedPool) {
 	t.Helper()
 	sw, pool, bcc := startScripted(t, "bitcoin", nil)
@@ -29,8 +29,9 @@ func requestLine(id, method string) string {
 	return fmt.Sprintf(`{"id":%s,"method":"%s","params":["alice.rig1","j1","00","00","00"]}`, id, method)
 }
 
-// A miner that happens to use the id of an unanswered own request gets its
-// answer, whatever the order of the answers, and the pool sees each id once.
+// A miner that happens to use the id of an unanswered request of the switcher gets
+// its own answer, whatever the order of the answers, and the pool sees each id
+// once.
 func TestMinerUsesOwnIDs(t *testing.T) {
 	sw, miner, link, _ := startSuggested(t)
 	const suggested = "2147400001"
@@ -43,17 +44,17 @@ func TestMinerUsesOwnIDs(t *testing.T) {
 		miner.SendLine(requestLine(id, method))
 		link.ExpectLine(requestLine(fmt.Sprint(stratum.FirstOwnID+3+i), method))
 	}
-	// The value of one that is under way as an alias.
+	// This id is one that the switcher has put in place of another unanswered one.
 	miner.SendLine(requestLine("2147400004", "mining.submit"))
 	link.ExpectLine(requestLine("2147400007", "mining.submit"))
-	// A further worker.
+	// This is a further worker.
 	miner.SendLine(`{"id":2147400001,"method":"mining.authorize","params":["alice.rig2"]}`)
 	link.ExpectLine(`{"id":2147400008,"method":"mining.authorize","params":["alice.rig2"]}`)
 
 	link.SendLine(goodAnswer("2147400004"))
 	miner.ExpectLine(goodAnswer(forms[1]))
-	link.SendLine(`{"id":2147400001,"result":true,"error":null}`) // the suggestion's, at last
-	link.SendLine(goodAnswer("2147400001"))                       // and again, which nobody asked for
+	link.SendLine(`{"id":2147400001,"result":true,"error":null}`) // the suggestion's answer, at last
+	link.SendLine(goodAnswer("2147400001"))                       // the same again, which nobody asked for
 	link.SendLine(goodAnswer(`"2147400003"`))
 	miner.ExpectLine(goodAnswer(forms[0]))
 	link.SendLine(goodAnswer("2147400005.0"))
@@ -62,7 +63,8 @@ func TestMinerUsesOwnIDs(t *testing.T) {
 	miner.ExpectLine(goodAnswer("2147400004"))
 	link.SendLine(goodAnswer("2147400008"))
 	miner.ExpectLine(goodAnswer("2147400001"))
-	// Now the own one is answered, its id is the miner's.
+	// Now that the switcher's own request is answered, its id is free for the
+	// miner.
 	miner.SendLine(requestLine(suggested, "mining.submit"))
 	link.ExpectLine(requestLine(suggested, "mining.submit"))
 	link.SendLine(goodAnswer(suggested))
@@ -70,12 +72,13 @@ func TestMinerUsesOwnIDs(t *testing.T) {
 	link.Close()
 	miner.ExpectLine(lostAnswer(suggested)) // get_transactions
 	if p := sw.pools["btc"].totals(); p.Submitted != 5 || p.Accepted != 5 {
-		t.Errorf("%d submitted, %d accepted", p.Submitted, p.Accepted)
+		t.Errorf("%d shares are submitted and %d accepted", p.Submitted, p.Accepted)
 	}
 }
 
-// After a switch, late answers of the former pool to own requests are dropped,
-// and those to a miner's request under an own id still come back as asked.
+// After a switch, late answers of the former pool to the switcher's own requests
+// are dropped. Late answers to a miner's request under such an id still reach the
+// miner with its id.
 func TestMinerUsesOwnIDsAcrossSwitch(t *testing.T) {
 	sw, miner, link, bcc := startSuggested(t)
 	miner.SendLine(requestLine("2147400001", "mining.submit"))
@@ -86,7 +89,7 @@ func TestMinerUsesOwnIDsAcrossSwitch(t *testing.T) {
 	job2 := strings.Replace(textCleanJob, `"j1"`, `"j2"`, 1)
 	next.Send(joinLines(textPoolSubscribed, withOwnID(textPoolAuthorized, 2), job2))
 	miner.ExpectLine(job2)
-	miner.SendLine(requestLine("2147400001", "mining.submit")) // late: j1 is the former pool's
+	miner.SendLine(requestLine("2147400001", "mining.submit")) // this is late: j1 is the former pool's job
 	link.ExpectLine(requestLine("2147400004", "mining.submit"))
 	link.SendLine(goodAnswer("2147400001"))
 	link.SendLine(goodAnswer("2147400003"))
@@ -97,9 +100,9 @@ func TestMinerUsesOwnIDsAcrossSwitch(t *testing.T) {
 	expectNoMore(t, sw, miner, next)
 }
 
-// Answers in another form are counted once and passed on with the miner's id,
-// from the pool in use and from a former one; nothing is refused again when the
-// pool is lost.
+// Answers in another form are counted once and passed on with the miner's id, from
+// the pool in use and from a former one. Nothing is refused again when the pool is
+// lost.
 func TestAnswersInOtherForms(t *testing.T) {
 	for _, c := range []struct{ id, answer, want string }{
 		{`7`, `{"id":"7","result":true,"error":null}`, goodAnswer("7")},
@@ -128,14 +131,14 @@ func TestAnswersInOtherForms(t *testing.T) {
 			btc.Close()
 			sc.nothing(bcc, "bcc-1")
 			if p := sc.sw.pools["btc"].totals(); p.Accepted != 2 || p.RefusedShares() != 0 {
-				t.Errorf("%d accepted, %d refused", p.Accepted, p.RefusedShares())
+				t.Errorf("%d shares are accepted and %d refused", p.Accepted, p.RefusedShares())
 			}
 		})
 	}
 }
 
-// A day of requests that the pool never answers: shares are counted and
-// answered as ever, and a drain ends in its time.
+// The pool does not answer a day's worth of requests. Shares are counted and
+// answered as usual, and a drain ends on time.
 func TestUnansweredRequests(t *testing.T) {
 	t.Parallel()
 	sc, btc := startScene(t, "bitcoin", func(c *Config) { c.DrainSeconds = 1 }, "btc", "bcc")
@@ -156,9 +159,9 @@ func TestUnansweredRequests(t *testing.T) {
 	sc.Share(btc, "3", "btc-1")
 	sc.Answered(btc, "3")
 	if got := sc.sw.pools["btc"].totals().Accepted; got != 3 {
-		t.Errorf("%d accepted, want 3", got)
+		t.Errorf("%d shares are accepted, want 3", got)
 	}
-	btc.ExpectClosed() // though none of the others was answered
+	btc.ExpectClosed() // although none of the other requests was answered
 	sc.Share(bcc, "4", "bcc-1")
 }
 
@@ -171,7 +174,7 @@ func TestDecoratedRefusalsAndJobs(t *testing.T) {
 	btc.SendLine(`{"id":7,"method":"mining.submit","params":["alice.1","btc-1","00","00","00"],"result":null,"error":[21,"Job not found",null]}`)
 	sc.Miner.ExpectLine(`{"id":7,"result":null,"error":[21,"Job not found",null]}`)
 	if p := sc.sw.pools["btc"].totals(); p.RefusedShares() != 1 {
-		t.Errorf("%d refused", p.RefusedShares())
+		t.Errorf("%d shares are refused", p.RefusedShares())
 	}
 	for _, line := range []string{
 		strings.Replace(jobLine("btc-2", true), `"id":null`, `"id":1,"result":true,"error":null`, 1),

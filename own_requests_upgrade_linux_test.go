@@ -10,27 +10,27 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// A link taken over from a build whose own ids were words still has its answers
-// kept from the miner.
+// If a link is taken over from a build whose own ids were words, the answers to its
+// requests are still kept from the miner.
 func TestResumeLinkWithFormerIDs(t *testing.T) {
 	var st *stratum.OwnRequestsState
 	fresh := st.Requests()
 	if id, ok := fresh.Issue(); id != stratum.FirstOwnID || !ok {
-		t.Errorf("the first own id is %d, %v", id, ok)
+		t.Errorf("the first id of an own request is %d, %v", id, ok)
 	}
 	o := stratum.NewOwnRequests()
 	id, _ := o.Issue()
 	o.Expect(id)
 	s, l := &Session{}, &link{ownRequests: o, tag: 1}
 	if wire, ok := s.wireID(l, []byte("2147400000")); !ok || string(wire) != "2147400001" {
-		t.Fatalf("sent as %s, %v", wire, ok)
+		t.Fatalf("the request was sent as %s, %v", wire, ok)
 	}
 	text, err := json.Marshal(l.ownRequests.State())
 	if err == nil {
 		err = json.Unmarshal(text, &st)
 	}
 	if got := st.Requests(); err != nil || !reflect.DeepEqual(got, l.ownRequests) {
-		t.Errorf("%s: %+v, want %+v: %v", text, got, l.ownRequests, err)
+		t.Errorf("%s: got %+v, want %+v: %v", text, got, l.ownRequests, err)
 	}
 
 	b, _, _ := benchSession(t, true)
@@ -43,7 +43,7 @@ func TestResumeLinkWithFormerIDs(t *testing.T) {
 			t.Errorf("the miner gets the answer to %s", id)
 		}
 	}
-	line := []byte(goodAnswer(stratum.FormerSuggest) + "\n") // the miner's own from now on
+	line := []byte(goodAnswer(stratum.FormerSuggest) + "\n") // from now on this id is the miner's
 	if sc := stratum.ScanPoolLine(line); !b.plainPoolLine(line, &sc, func() {}) {
 		t.Error("the miner's own answer is kept from it")
 	}

@@ -22,7 +22,7 @@ func poolCheckOf(t *testing.T, chain, servers string, names map[string][]netip.A
 	return poolCheckWithin(t, testWait, chain, servers, names)
 }
 
-// poolCheckWithin is poolCheckOf with a time for each IP.
+// poolCheckWithin is like poolCheckOf, with a time for each IP.
 func poolCheckWithin(t *testing.T, ipTimeout time.Duration, chain, servers string, names map[string][]netip.Addr) (output string, err error) {
 	t.Helper()
 	c, err := parseConfig(fmt.Appendf(nil, `{"ChainType": %q, "StratumServerMap": {%s}}`, chain, servers))
@@ -43,7 +43,7 @@ func poolCheckWithin(t *testing.T, ipTimeout time.Duration, chain, servers strin
 	return regexp.MustCompile(`\d+ ms`).ReplaceAllString(out.String(), "N ms"), err
 }
 
-// -check -pools says of each address what it gives, or in words why it fails.
+// -check -pools says what each address gives, or in words why it fails.
 func TestCheckPools(t *testing.T) {
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", VersionMask: 0x1fffe000})
 	plain := startPool(t, stratumtest.PoolOptions{Name: "plain"})
@@ -77,7 +77,7 @@ func TestCheckPools(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, err := poolCheckOf(t, c.chain, c.servers, names)
 			if !strings.Contains(got, c.want) || err == nil && c.err != "" || err != nil && err.Error() != c.err {
-				t.Errorf("%v\n%s\nwant: %s %s", err, got, c.want, c.err)
+				t.Errorf("got %v\n%s\nwant: %s %s", err, got, c.want, c.err)
 			}
 		})
 	}
@@ -86,8 +86,8 @@ func TestCheckPools(t *testing.T) {
 	}
 }
 
-// A pool that says nothing, too much or nonsense is given up in time, in words,
-// and does not hold up the others.
+// A pool that sends nothing, too much or nonsense is given up in time, with the
+// reason in words, and does not delay the others.
 func TestCheckPoolsHostile(t *testing.T) {
 	t.Parallel()
 	var pools [6]*testkit.ScriptedPool
@@ -107,7 +107,7 @@ func TestCheckPoolsHostile(t *testing.T) {
 		r.Send("HTTP/1.1 400 Bad Request\r\n\r\n")
 		r.Close()
 	}()
-	go func() { // the reset ends it
+	go func() { // the reset ends this goroutine
 		conn := <-flood.Conns
 		defer conn.Close()
 		for line := []byte(strings.Repeat("x", 1<<16)); ; {
@@ -116,7 +116,7 @@ func TestCheckPoolsHostile(t *testing.T) {
 			}
 		}
 	}()
-	go func() { // no answer to mining.configure
+	go func() { // this pool does not answer mining.configure
 		banner.Next().Send("Welcome!\n" + subscribed(1, "00ffffff") + "\n" + subscribed(checkSubscribeID, "00ffffff") + "\n")
 	}()
 	c, err := parseConfig(fmt.Appendf(nil, `{"StratumServerMap": {"a": {"URL": %q}, "b": {"URL": %q}, "c": {"URL": %q}, "d": {"URL": %q}, "e": {"URL": %q}, "f": {"URL": %q}}}`,
@@ -131,7 +131,7 @@ func TestCheckPoolsHostile(t *testing.T) {
 	var out strings.Builder
 	err = q.run(&out, addresses)
 	if err == nil || err.Error() != "5 of 6 pool addresses fail, each the URL of a coin" {
-		t.Error(err)
+		t.Errorf("unexpected error %v", err)
 	}
 	for _, want := range []string{
 		"a.URL " + silent.Addr() + ": fails: takes the connection but does not answer mining.subscribe within 1.5s",
@@ -142,11 +142,11 @@ func TestCheckPoolsHostile(t *testing.T) {
 		"f.URL " + refuses.Addr() + `: fails: pool refused to subscribe: [20,"\u001b[31mno",null]`,
 	} {
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("no %q in\n%s", want, &out)
+			t.Errorf("there is no %q in\n%s", want, &out)
 		}
 	}
 	if took := time.Since(began); took > q.ipTimeout+testWait {
-		t.Errorf("took %v", took)
+		t.Errorf("the check took %v, which is too long", took)
 	}
 }
 
@@ -157,13 +157,13 @@ func TestLookupProblem(t *testing.T) {
 		"x has no address":                                  errors.New("x has no address"),
 	} {
 		if got := lookupProblem(err); got != want {
-			t.Errorf("%v: %q", err, got)
+			t.Errorf("%v is explained as %q", err, got)
 		}
 	}
 }
 
-// Each name that cannot be looked up has one warning at start, whatever uses it;
-// what is known of the pool does not change.
+// There is one warning at start for each name that cannot be looked up, whatever
+// uses it. What is known about the pool does not change.
 func TestWarnOfUnknownNames(t *testing.T) {
 	c, err := parseConfig([]byte(`{"StratumServerMap": {"btc": {"URL": "good.test:1", "BackupURLs": ["bad.test:2", "127.0.0.1:3"]}, "bcc": {"URL": "bad.test:2"}}}`))
 	mustDo(t, err)
@@ -180,7 +180,7 @@ func TestWarnOfUnknownNames(t *testing.T) {
 	close(warnings)
 	const want = "pool name not found at start pool=bad.test:2 coins=bcc,btc: this name does not exist (no such host)"
 	if n, first := len(warnings), <-warnings; n != 1 || first != want {
-		t.Errorf("%d warnings, the first is %q", n, first)
+		t.Errorf("there are %d warnings, the first is %q", n, first)
 	}
 	if state := pools["bcc"].addresses[0].state(true); state != breakerClosed {
 		t.Errorf("the pool is %s", state)

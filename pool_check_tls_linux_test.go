@@ -16,7 +16,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// -check -pools asks pools with TLS too, tells the certificate's SHA-256 for
+// -check -pools also asks pools with TLS, shows the certificate's SHA-256 for
 // TLSFingerprint, and says in words why a handshake fails.
 func TestCheckPoolsTLS(t *testing.T) {
 	authority := testkit.NewAuthority(t)
@@ -65,7 +65,7 @@ func TestCheckPoolsTLS(t *testing.T) {
 			}
 			got, err := poolCheckWithin(t, within, "bitcoin", servers, names)
 			if !strings.Contains(got, c.want) || err == nil && c.err != "" || err != nil && err.Error() != c.err {
-				t.Errorf("%v\n%s\nwant: %s %s", err, got, c.want, c.err)
+				t.Errorf("got %v\n%s\nwant: %s %s", err, got, c.want, c.err)
 			}
 			if want := "btc.URL " + scheme + c.at + ": "; !strings.HasPrefix(got, want) {
 				t.Errorf("%q does not begin with %q", got, want)
@@ -83,7 +83,7 @@ func mustLeaf(t *testing.T, addr string) *x509.Certificate {
 	return conn.ConnectionState().PeerCertificates[0]
 }
 
-// answeringPlainly is the address of a server that answers everybody in plain
+// answeringPlainly returns the address of a server that answers everybody in plain
 // text.
 func answeringPlainly(t *testing.T) string {
 	t.Helper()

@@ -13,9 +13,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// A name has an IP that is silent, and one that is out or refuses connections
-// for a moment when the name is dialled: a miner need not wait for the silent
-// one when the other is back.
+// A name has an IP that is silent, and one that is out or refuses connections for a
+// moment when the name is dialled. A miner need not wait for the silent one when
+// the other is back.
 func TestPoolDialTriesAnIPThatIsBack(t *testing.T) {
 	t.Parallel()
 	t.Run("out", func(t *testing.T) {
@@ -60,8 +60,8 @@ func poolDialBack(t *testing.T, begin func(sw *testSwitcher, live *endpoint, poo
 	checkMiner(t, m)
 }
 
-// silentAddr is an address of loopback with this port where connections are
-// never answered: its listener has no room for them.
+// silentAddr returns a loopback address with this port where connections are never
+// answered, because its listener has no room for them.
 func silentAddr(t *testing.T, port uint16) netip.AddrPort {
 	t.Helper()
 	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port)

@@ -14,8 +14,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// hostileScene has a good pool with a miner that must not notice anything, and
-// a bad one for the miner alice.
+// hostileScene has a good pool with a miner that must not notice anything, and a
+// bad pool for the miner alice.
 type hostileScene struct {
 	sw   *testSwitcher
 	bad  *testkit.ScriptedPool
@@ -46,15 +46,15 @@ const (
 	ownAnswer  = `{"id":2147400000,"result":[[],"aabbccdd",8],"error":null}` + "\n"
 )
 
-// A pool that is hostile before its link is ready: the miner is told, little is
-// kept meanwhile, and another pool's miner mines on.
+// A pool is hostile before its link is ready. The miner gets an error, little is
+// stored meanwhile, and another pool's miner continues to mine.
 func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 	t.Parallel()
 	notification := `{"id":null,"method":"client.show_message","params":["` + strings.Repeat("m", 900) + `"]}` + "\n"
 	for _, c := range []struct {
 		name, extranonce string
 		behave           func(net.Conn)
-		want             string // of the failure
+		want             string // the reason of the failure
 	}{
 		{"a line without end", "session", func(nc net.Conn) { flood(nc, strings.Repeat("x", 64<<10), 1000) }, relay.ErrLineTooLong.Error()},
 		{"notifications without end", "session", func(nc net.Conn) { flood(nc, notification, 100000) }, errPoolTooMuch.Error()},
@@ -99,7 +99,7 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 			r := dialSubscribed(t, h.sw.addr)
 			r.SendLine(rawAuthorize)
 			if answer := r.Line(stratumtest.Patience); !strings.Contains(answer, `"error":[302,`) && !strings.Contains(answer, `"error":[24,`) {
-				t.Errorf("the miner is told %.200s", answer)
+				t.Errorf("the miner was answered %.200s", answer)
 			}
 			found := ""
 			for _, e := range h.sw.monitor.events.All() {
@@ -108,7 +108,7 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 				}
 			}
 			if found == "" || !strings.Contains(found, c.want) {
-				t.Errorf("noted as %q, want %q", found, c.want)
+				t.Errorf("the reason is recorded as %q, want %q", found, c.want)
 			}
 			r.Close()
 			eventually(t, "only the good pool's miner is left", func() bool { return h.sw.sessionCount() == 1 })
@@ -116,12 +116,12 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 	}
 }
 
-// The same of a pool that is mined at.
+// A pool is hostile while it is mined at.
 func TestHostilePoolWhileMining(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		behave func(*stratumtest.Raw)
-		lost   bool // the link is given up
+		lost   bool // whether the link is given up
 	}{
 		{"a line without end", func(link *stratumtest.Raw) { flood(link.Conn(), strings.Repeat("x", 64<<10), 1000) }, true},
 		{"a job of a megabyte", func(link *stratumtest.Raw) {
@@ -152,7 +152,7 @@ func TestHostilePoolWhileMining(t *testing.T) {
 	}
 }
 
-// A pool that asks to reconnect on every connection is not dialled without end.
+// A pool that asks to reconnect on every connection is not dialled endlessly.
 func TestHostilePoolReconnectsForever(t *testing.T) {
 	sc, link := startScene(t, "bitcoin", func(c *Config) { c.DrainSeconds = 0 }, "btc")
 	const reconnect = `{"id":null,"method":"client.reconnect","params":[]}`
@@ -169,15 +169,15 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 		l.Call(func() {
 			for _, s := range l.allSessions() {
 				if s.phase != phaseRelaying || s.linking != nil {
-					t.Errorf("one more link is prepared, phase %s", s.phase)
+					t.Errorf("one more link is being prepared in phase %s", s.phase)
 				}
 			}
 		})
 	}
 	if n := sc.sw.linksMade.Load(); n != 1+maxRenewals {
-		t.Errorf("%d links, want %d", n, 1+maxRenewals)
+		t.Errorf("there were %d links, want %d", n, 1+maxRenewals)
 	}
-	// After a minute it is heeded again.
+	// After a minute the request takes effect again.
 	for _, l := range sc.sw.loops {
 		l.Call(func() {
 			for _, s := range l.allSessions() {
@@ -190,7 +190,7 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 	sc.ExpectWork("btc-x")
 }
 
-// What a session notes of its pools has an end, whatever they send.
+// What a session stores about its pools is bounded, whatever they send.
 func TestHostilePoolsAreNotRemembered(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.setDrain(time.Minute)
@@ -198,8 +198,8 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 	bcc := sc.switchTo("bcc", "bcc-1")
 	sc.Share(bcc, "1", "bcc-1")
 
-	// The answer to the second has to wait for that to the first, and comes
-	// without end; so do jobs with IDs as long as lines.
+	// The answer to the second request has to wait for the answer to the first, and
+	// comes endlessly. So do jobs with IDs as long as lines.
 	answer := `{"id":1,"result":true,"error":null,"x":"` + strings.Repeat("x", 10000) + `"}` + "\n"
 	longJob := strings.Repeat("j", 100<<10)
 	go io.Copy(io.Discard, sc.Miner.Conn())
@@ -230,14 +230,14 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 	eventually(t, "all jobs have come", func() bool { _, _, short := noted(); return short == 50 })
 	held, jobs, _ := noted()
 	if held > maxHeld {
-		t.Errorf("%d bytes of answers are held", held)
+		t.Errorf("%d bytes of answers are held, which is too much", held)
 	}
 	if jobs > 10000 {
-		t.Errorf("%d bytes of job IDs are noted", jobs)
+		t.Errorf("%d bytes of job IDs are stored, which is too much", jobs)
 	}
 }
 
-// A miner's further workers have an end in number and in size.
+// A miner's further workers are bounded in number and in size.
 func TestHostileWorkers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -267,16 +267,16 @@ func TestHostileWorkers(t *testing.T) {
 						for _, w := range s.workers {
 							size += w.size()
 							if len(w.rest) > maxWorkerParams {
-								t.Errorf("%d parameters are kept", len(w.rest))
+								t.Errorf("%d parameters are stored, which is too many", len(w.rest))
 							}
 						}
 						if !c.known(len(s.workers)) || size > maxWorkerBytes {
-							t.Errorf("%d workers of %d bytes are known", len(s.workers), size)
+							t.Errorf("%d workers of %d bytes are stored", len(s.workers), size)
 						}
 					}
 				})
 			}
-			// The connection goes on.
+			// The connection continues.
 			r.SendLine(`{"id":"next","method":"mining.extranonce.subscribe","params":[]}`)
 			r.ExpectLine(`{"id":"next","result":true,"error":null}`)
 		})

@@ -40,7 +40,7 @@ func TestSessionProxyProtocol(t *testing.T) {
 				r.ExpectMethodAfter(`{"id":2,"result":true,"error":null}`)
 				subscribes := btc.Subscribes()
 				if last := subscribes[len(subscribes)-1]; !strings.HasSuffix(last, ","+test.number+"]") {
-					t.Errorf("the pool was told %s, not %s", last, test.number)
+					t.Errorf("the pool got the address %s, want %s", last, test.number)
 				}
 			})
 		}
@@ -77,16 +77,16 @@ func FuzzProxyHeader(f *testing.F) {
 		s := &Session{addr: netip.MustParseAddrPort("192.0.2.1:1"), manager: &sessionManager{limits: newConnectionLimits(&Config{})}}
 		n, err := s.takeProxyHeader(b)
 		if n > len(b) || err != nil && n > 0 {
-			t.Errorf("%d of %d bytes taken, %v", n, len(b), err)
+			t.Errorf("%d of %d bytes were consumed, %v", n, len(b), err)
 		}
 		if !s.addr.IsValid() {
-			t.Error("no address")
+			t.Error("the header was accepted without an address")
 		}
 	})
 }
 
-// The coin source is told the miner's address, behind a trusted proxy the one
-// that the proxy tells.
+// The coin source gets the miner's address; behind a trusted proxy, that is the one
+// that the proxy reports.
 func TestQueriesHaveTheMinersAddress(t *testing.T) {
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 3})
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
@@ -104,7 +104,7 @@ func TestQueriesHaveTheMinersAddress(t *testing.T) {
 		got := coins.held[i].Addr.String()
 		coins.mu.Unlock()
 		if got != test.addr {
-			t.Errorf("the coin source is told %s, want %s", got, test.addr)
+			t.Errorf("the coin source got %s, want %s", got, test.addr)
 		}
 	}
 }

@@ -2,5 +2,6 @@
 
 package main
 
-// raceDetector: tests build the daemon with the detector if they have it.
+// raceDetector: tests build the daemon with the race detector if they have it
+// themselves.
 const raceDetector = true

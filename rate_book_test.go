@@ -10,7 +10,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
 
-// sums are the hashrates over a window, added up by coins and by sub-accounts.
+// sums are the hashrates over a window, added up over coins and over sub-accounts.
 func (b *rateBook) sums(w hashrate.Window) (coins, accounts float64) {
 	for _, c := range b.coins {
 		v, _ := c.averages.Rate(w).Value()
@@ -38,8 +38,8 @@ func ratePools(t *testing.T, coins ...string) map[string]*pool {
 }
 
 // Sub-accounts come and go, more than are kept, and the program is upgraded to a
-// configuration without one of the coins: the sum over coins stays that over
-// sub-accounts, and no work is forgotten before its time.
+// configuration without one of the coins. The sum over coins stays equal to the sum
+// over sub-accounts, and no work is forgotten too early.
 func TestRateBookSumsAgree(t *testing.T) {
 	pools := ratePools(t, "btc", "bcc")
 	b := newRateBook()
@@ -57,7 +57,7 @@ func TestRateBookSumsAgree(t *testing.T) {
 		for w := range hashrate.Windows {
 			coins, accounts := b.sums(w)
 			if math.Abs(coins-accounts) > 1e-3*coins || math.Abs(coins-want) > 1e-3*want {
-				t.Errorf("%s, over %s: %v by coins, %v by sub-accounts, want %v", what, w, coins, accounts, want)
+				t.Errorf("%s, over %s: coins have %v and sub-accounts %v, want %v", what, w, coins, accounts, want)
 			}
 		}
 	}
@@ -66,7 +66,7 @@ func TestRateBookSumsAgree(t *testing.T) {
 		defer b.mu.Unlock()
 		b.advanceTo(now)
 	}
-	// All begin now, so that each window is ten seconds for all of them.
+	// All begin now, so each window is ten seconds for all of them.
 	mine("alice", "btc", 0)
 	mine("bob", "bcc", 0)
 	for i := range maxAbsent + 100 {
@@ -84,14 +84,14 @@ func TestRateBookSumsAgree(t *testing.T) {
 	mine("bob", "bcc", 40)
 	mine("user0", "btc", 5)
 	b.leaves("user0")
-	b.accounts["user0"].left = 0 // the first to go
+	b.accounts["user0"].left = 0 // it is the first to be forgotten
 	at(10 * time.Second)
 	check("at first", 105*perSecond)
 	if n := len(b.accounts); n != 2+maxAbsent || b.accounts["user0"] != nil {
 		t.Errorf("%d sub-accounts are kept", n)
 	}
 
-	// The next program, whose configuration lacks a coin.
+	// The next program's configuration lacks a coin.
 	b.since, b.began = 10*time.Second, time.Now()
 	text, err := json.Marshal(b.state())
 	if err != nil {
@@ -102,7 +102,7 @@ func TestRateBookSumsAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(text) > 3<<20 {
-		t.Errorf("the state is %d bytes", len(text))
+		t.Errorf("the state has %d bytes, which is too much", len(text))
 	}
 	pools = ratePools(t, "btc")
 	b = newRateBook()
@@ -121,7 +121,7 @@ func TestRateBookSumsAgree(t *testing.T) {
 	}
 }
 
-// What a state file says of hashrates may be anything.
+// A state file may say anything about hashrates.
 func TestRateBookTakesAnyState(t *testing.T) {
 	pools := ratePools(t, "btc")
 	for _, text := range []string{
@@ -139,7 +139,7 @@ func TestRateBookTakesAnyState(t *testing.T) {
 		b.comes("alice").Accept(4)
 		b.advance()
 		if b.state() == nil || len(b.coinRates()) == 0 {
-			t.Errorf("%s: %+v", text, b.coinRates())
+			t.Errorf("%s: unexpected rates %+v", text, b.coinRates())
 		}
 	}
 }

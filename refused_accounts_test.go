@@ -10,25 +10,25 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// A sub-account whose miners are refused has one line at once, and one a minute
-// with how many there were. Many names do not take memory without end.
+// A sub-account whose miners are refused has one line at once, and then one a
+// minute with their number. Many names do not take endless memory.
 func TestRefusedAccounts(t *testing.T) {
 	var r refusedAccounts
 	now := time.Now()
 	addr := netip.MustParseAddrPort("192.0.2.7:999")
 	if line := r.note("alice", "doge", addr, now); line != `refused code=301 account="alice" miners=1 last=192.0.2.7: its coin "doge" is not in StratumServerMap: correct the entry of the sub-account, or add the coin` {
-		t.Errorf("first: %s", line)
+		t.Errorf("the first line is %s", line)
 	}
 	for range 5 {
 		if line := r.note("alice", "doge", addr, now.Add(time.Second)); line != "" {
-			t.Errorf("at once: %s", line)
+			t.Errorf("there is another line at once: %s", line)
 		}
 	}
 	if lines := r.due(now.Add(30 * time.Second)); len(lines) > 0 {
-		t.Errorf("too early: %q", lines)
+		t.Errorf("lines came too early: %q", lines)
 	}
 	if lines := r.due(now.Add(61 * time.Second)); len(lines) != 1 || !strings.Contains(lines[0], "miners=5 ") {
-		t.Errorf("after a minute: %q", lines)
+		t.Errorf("after a minute, got lines %q", lines)
 	}
 	if r.due(now.Add(3 * time.Minute)); len(r.accounts) != 0 {
 		t.Errorf("%d accounts are not forgotten", len(r.accounts))
@@ -37,10 +37,10 @@ func TestRefusedAccounts(t *testing.T) {
 		r.note(fmt.Sprint("name", i), "doge", addr, now)
 	}
 	if len(r.accounts) > maxRefusedAccounts+1 {
-		t.Errorf("%d accounts are kept", len(r.accounts))
+		t.Errorf("%d accounts are stored", len(r.accounts))
 	}
 	if lines := r.due(now.Add(2 * time.Minute)); len(lines) != 1 || !strings.Contains(lines[0], fmt.Sprintf("miners=%d ", maxRefusedAccounts-1)) {
-		t.Errorf("further sub-accounts: %q", lines)
+		t.Errorf("got lines %q for further sub-accounts", lines)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Tests that docs/reliability.md names are there.
+// Tests that docs/reliability.md names must exist.
 func TestReliabilityNamesTests(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("docs/reliability.md")
@@ -33,11 +33,11 @@ func TestReliabilityNamesTests(t *testing.T) {
 	}
 	names := regexp.MustCompile(`\bTest[A-Z]\w*`).FindAllString(string(page), -1)
 	if len(names) < 50 {
-		t.Errorf("only %d names of tests on the page", len(names))
+		t.Errorf("there are only %d names of tests on the page", len(names))
 	}
 	for _, name := range names {
 		if !there[name] {
-			t.Errorf("there is no %s", name)
+			t.Errorf("there is no test %s", name)
 		}
 	}
 }

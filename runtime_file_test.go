@@ -10,8 +10,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// manySessions is a state with sessions whose strings have in them what the
-// file is divided by.
+// manySessions returns a state with sessions whose strings contain the separators
+// of the file.
 func manySessions(n int) *runtimeState {
 	st := &runtimeState{Action: runtimeAction, Version: runtimeVersion, ServerID: 3, Wanted: map[string]string{sessionsNone: "btc"}}
 	for i := range n {
@@ -39,10 +39,10 @@ func TestStateFileIsOneJSON(t *testing.T) {
 		want := manySessions(n)
 		content := encoded(t, want)
 		if !json.Valid(content) {
-			t.Fatalf("%d sessions: not JSON", n)
+			t.Fatalf("%d sessions: the file is not JSON", n)
 		}
 		if fast := decodeLines(content) != nil; fast != (n > 0) {
-			t.Errorf("%d sessions: decoded by lines: %v", n, fast)
+			t.Errorf("%d sessions: the file was decoded by lines: %v", n, fast)
 		}
 		got, err := decodeState(content)
 		if err != nil {
@@ -53,7 +53,7 @@ func TestStateFileIsOneJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(got, &plain) {
-			t.Errorf("%d sessions: read by lines they differ from the plain reading", n)
+			t.Errorf("%d sessions: reading by lines differs from plain reading", n)
 		}
 		if len(got.SessionDatas) != n || n > 0 && !reflect.DeepEqual(got.SessionDatas[n-1].Account, want.SessionDatas[n-1].Account) {
 			t.Errorf("%d sessions: got %d", n, len(got.SessionDatas))
@@ -61,7 +61,8 @@ func TestStateFileIsOneJSON(t *testing.T) {
 	}
 }
 
-// Lines at other places, or cut short, are read like any JSON.
+// A file whose lines are split at other places, or that is cut off, is read like
+// any JSON.
 func TestStateFileOfOtherLines(t *testing.T) {
 	content := encoded(t, manySessions(5))
 	var compact, indented bytes.Buffer
@@ -71,19 +72,19 @@ func TestStateFileOfOtherLines(t *testing.T) {
 	if err := json.Indent(&indented, content, "", ""); err != nil {
 		t.Fatal(err)
 	}
-	broken := bytes.Replace(indented.Bytes(), []byte(`"SessionDatas": [`), []byte(`"SessionDatas":[`), 1) // begins like one with lines
+	broken := bytes.Replace(indented.Bytes(), []byte(`"SessionDatas": [`), []byte(`"SessionDatas":[`), 1) // it begins like a file that is split into lines
 	for _, other := range [][]byte{compact.Bytes(), indented.Bytes(), broken} {
 		st, err := decodeState(other)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(st.SessionDatas) != 5 || st.SessionDatas[4].SessionID != 4 {
-			t.Errorf("%d sessions", len(st.SessionDatas))
+			t.Errorf("got %d sessions", len(st.SessionDatas))
 		}
 	}
 	for cut := range content {
 		if _, err := decodeState(content[:cut]); err == nil {
-			t.Fatalf("cut after %d of %d bytes: no error", cut, len(content))
+			t.Fatalf("there is no error for a file cut after %d of %d bytes", cut, len(content))
 		}
 	}
 }

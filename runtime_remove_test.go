@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestRemoveState: whoever mistypes -runtime loses no other file.
+// TestRemoveState: a mistyped -runtime removes no other file.
 func TestRemoveState(t *testing.T) {
 	for name, stays := range map[string]bool{runtimeFile: false, "config.json": true, "runtime.json.bak": true} {
 		path := filepath.Join(t.TempDir(), name)

@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// oneByteBroken are the values that a byte is changed to: a flipped bit, and
-// what would change the form of the file.
+// oneByteBroken are the values to which a byte is changed: a flipped bit, and
+// characters that would change the form of the file.
 func oneByteBroken(b byte, rng *rand.Rand) []byte {
 	return []byte{b ^ 1<<rng.IntN(8), '\n', '"', '}', '9', 0}
 }
 
-// TestStateFileDamaged: whichever byte is broken, one session is lost at most,
-// two if it was the line end between them, and what is left is as it was.
+// TestStateFileDamaged: whichever byte is broken, at most one session is lost, or
+// two if the byte is the line end between them. The others are unchanged.
 func TestStateFileDamaged(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 1, 3} {
@@ -53,18 +53,18 @@ func stateFileDamaged(t *testing.T, n int) {
 				t.Fatalf("%d sessions, byte %d is %q instead of %q: got %+v", n, at, broken, b, st)
 			}
 			if lost := n - len(st.SessionDatas); lost > 0 && len(st.orphans) != 2*n {
-				t.Fatalf("byte %d is %q instead of %q: descriptors %v to close of %d lost sessions", at, broken, b, st.orphans, lost)
+				t.Fatalf("byte %d is %q instead of %q: the descriptors to close are %v, for %d lost sessions", at, broken, b, st.orphans, lost)
 			}
 			for _, ss := range st.SessionDatas {
 				if w := want.SessionDatas[ss.SessionID]; ss.Account != w.Account || ss.ClientConnFD != w.ClientConnFD || ss.ServerConnFD != w.ServerConnFD {
-					t.Fatalf("byte %d is %q instead of %q: session %+v", at, broken, b, ss)
+					t.Fatalf("byte %d is %q instead of %q: a session was changed to %+v", at, broken, b, ss)
 				}
 			}
 		}
 	}
 }
 
-// TestStateFileDamagedOlder: files of builds that wrote no checksums.
+// TestStateFileDamagedOlder covers files of builds that wrote no checksums.
 func TestStateFileDamagedOlder(t *testing.T) {
 	const sessions = "{\"SessionID\":5,\"Phase\":\"relaying\",\"ClientConnFD\":10,\"ServerConnFD\":11},\n{\"SessionID\":6,\"Phase\":\"relaying\",\"ClientConnFD\":12,\"ServerConnFD\":13}"
 	const frame = `{"Action":"upgrade","ServerID":3,"SessionDatas":[` + "\n" + sessions + "\n" + `],"Version":1,"ListenFD":9,"ListenAddr":"127.0.0.1:18080"}`

@@ -25,7 +25,7 @@ func writeRuntimeState(path string, st *runtimeState) error {
 	return nil
 }
 
-// sampleState has something in each field.
+// sampleState has a value in each field.
 func sampleState() *runtimeState {
 	r := &requestState{ID: json.RawMessage(`"a"`), Method: "mining.authorize", Params: json.RawMessage(`["alice.1","x"]`), Worker: "w"}
 	return &runtimeState{
@@ -48,13 +48,13 @@ func sampleState() *runtimeState {
 func TestRuntimeStateRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "runtime.json")
 	want := sampleState()
-	for range 2 { // also over a file that is there
+	for range 2 { // the second time over an existing file
 		if err := writeRuntimeState(path, want); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
+		t.Errorf("the file has mode %v, %v", info.Mode(), err)
 	}
 	got, err := readRuntimeState(path)
 	if err != nil {
@@ -64,9 +64,9 @@ func TestRuntimeStateRoundTrip(t *testing.T) {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
 	if left, _ := filepath.Glob(path + "?*"); len(left) > 0 {
-		t.Errorf("left behind: %q", left)
+		t.Errorf("temporary files are left behind: %q", left)
 	}
-	// What older switchers read is named as they name it.
+	// What older switchers read has the names that they expect.
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestRuntimeStateRoundTrip(t *testing.T) {
 	for _, name := range []string{"Action", "ServerID", "SessionDatas", "SessionID", "MiningCoin", "ClientConnFD", "ServerConnFD",
 		"StratumSubscribeRequest", "StratumAuthorizeRequest", "VersionMask", "id", "method", "params", "worker"} {
 		if !bytes.Contains(content, []byte(`"`+name+`":`)) {
-			t.Errorf("no %s in %s", name, content)
+			t.Errorf("there is no %s in %s", name, content)
 		}
 	}
 }
@@ -86,13 +86,13 @@ func TestRuntimeStateWriteFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := writeRuntimeState(path, sampleState()); err == nil || !strings.HasPrefix(err.Error(), "write state:") {
-		t.Errorf("got %v", err)
+		t.Errorf("got error %v", err)
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("left behind: %v", entries)
+		t.Errorf("files are left behind: %v", entries)
 	}
 	if err := writeRuntimeState(filepath.Join(dir, "no", "where"), sampleState()); err == nil {
-		t.Error("no error")
+		t.Error("writing to a bad path returned no error")
 	}
 }
 
@@ -115,7 +115,7 @@ func TestRuntimeStateOlder(t *testing.T) {
 	}
 }
 
-// FuzzRuntimeState: no content makes reading panic, and what is taken can be
+// FuzzRuntimeState: no content makes reading panic, and what is accepted can be
 // written again.
 func FuzzRuntimeState(f *testing.F) {
 	content, err := json.Marshal(sampleState())
@@ -138,10 +138,10 @@ func FuzzRuntimeState(f *testing.F) {
 			return
 		}
 		if st.Action != runtimeAction || st.Version > runtimeVersion {
-			t.Errorf("taken: %+v", st)
+			t.Errorf("an invalid state was accepted: %+v", st)
 		}
 		if err := writeRuntimeState(path, st); err != nil {
-			t.Errorf("not written again: %v", err)
+			t.Errorf("the state cannot be written again: %v", err)
 		}
 	})
 }
