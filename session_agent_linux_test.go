@@ -14,12 +14,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// An agent with as many workers as it may have is moved, also if the next pool
-// is slow to read of them.
+// An agent with as many workers as it may have is moved, even if the next pool
+// reads them slowly.
 func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
 	t.Parallel()
 	btc, bcc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4}), testkit.StartScriptedPool(t)
-	// So that the kernel does not take all of it.
+	// This keeps the kernel from accepting everything.
 	raw, err := bcc.Ln.(*net.TCPListener).SyscallConn()
 	if err == nil {
 		raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
@@ -51,7 +51,7 @@ func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
 		told[string(link.Read(maxRegistered>>16))] = true
 	}
 	if len(told) != 1<<16 {
-		t.Errorf("%d workers told to the pool", len(told))
+		t.Errorf("%d workers were registered at the pool", len(told))
 	}
 	submit := agentMessage(stratum.AgentSubmit, 1, "\x01\x00\x00\x00")
 	agent.Send(submit)

@@ -48,16 +48,16 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 	if err := <-ran; err != nil {
 		t.Fatalf("not every share was answered: %v: %+v", err, a.Stats())
 	}
-	// What comes for a job of a connection that the session has replaced by another
+	// A share for a job of a connection that the session has replaced by another
 	// one to the same pool is answered with an error.
 	if st := a.Stats(); st.Accepted+st.Refused[stratumtest.AgentUnknown] != workers*rounds || st.Accepted < workers*rounds*9/10 {
-		t.Errorf("%d of %d shares accepted, %v", st.Accepted, workers*rounds, st.Refused)
+		t.Errorf("%d of %d shares were accepted, refused %v", st.Accepted, workers*rounds, st.Refused)
 	}
 	if st := sw.counts(t, "agent"); st[1] != a.Stats().Accepted {
-		t.Errorf("%v shares are counted", st)
+		t.Errorf("got wrong counts of shares, %v", st)
 	}
 
-	// The pool goes away with all it knows of the agent, and comes back.
+	// The pool fails, loses all that it knows about the agent, and recovers.
 	bcc.Close()
 	if err := bcc.Restart(); err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %+v", err, bcc.Stats())
 	}
-	// A worker that left is not told to the next pool.
+	// A worker that has left is not registered at the next pool.
 	if err := a.Unregister(7); err != nil {
 		t.Fatal(err)
 	}
@@ -89,30 +89,30 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 
 	st := a.Stats()
 	if st.Disconnected || len(st.Violations) > 0 || st.Doubled > 0 || st.Disordered > 0 {
-		t.Errorf("agent: %+v", st)
+		t.Errorf("unexpected statistics of the agent: %+v", st)
 	}
 	for _, p := range pools {
 		if ps := p.Stats(); ps.AgentRejected > 0 || ps.Faults > 0 {
-			t.Errorf("pool %s: %+v %q", p.Name(), ps, p.Faults())
+			t.Errorf("pool %s: unexpected statistics %+v or faults %q", p.Name(), ps, p.Faults())
 		}
 	}
 }
 
-// counts are the shares submitted, accepted and refused of a sub-account.
+// counts returns the submitted, accepted and refused shares of a sub-account.
 func (sw *testSwitcher) counts(t *testing.T, account string) [3]uint64 {
 	t.Helper()
 	sw.accounts.mu.Lock()
 	defer sw.accounts.mu.Unlock()
 	a := sw.accounts.accounts[account]
 	if a == nil {
-		t.Fatalf("no sub-account %q", account)
+		t.Fatalf("there is no sub-account %q", account)
 	}
 	counted := a.shares.Totals()
 	return [3]uint64{counted.Submitted, counted.Accepted, counted.RefusedShares()}
 }
 
-// A pool that does not answer binary shares is made up for, once the agent was
-// told that they are answered. Both kinds of agents get the version mask in time.
+// If a pool does not answer binary shares, the switcher answers them, once the
+// agent was promised answers. Both kinds of agents get the version mask in time.
 func TestSessionAgentAtAPoolThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	for _, old := range []bool{false, true} {
@@ -130,7 +130,7 @@ func TestSessionAgentAtAPoolThatDoesNotAnswer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if st := a.Stats(); !st.Answers || st.VersionMask == 0 {
-				t.Errorf("agent was told %+v", st)
+				t.Errorf("the agent got unexpected capabilities: %+v", st)
 			}
 			if err := a.Run(waitContext(t), 20, 5); err != nil {
 				t.Fatal(err)
@@ -152,17 +152,17 @@ func TestSessionAgentAtAPoolThatDoesNotAnswer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if st := a.Stats(); st.Accepted != 120 || len(st.Violations) > 0 || st.Doubled > 0 {
-				t.Errorf("agent: %+v", st)
+				t.Errorf("unexpected statistics of the agent: %+v", st)
 			}
 			if got, want := sw.counts(t, "agent"), [3]uint64{120, 100, 0}; got != want {
-				t.Errorf("counted %v, want %v", got, want)
+				t.Errorf("got counts %v, want %v", got, want)
 			}
 		})
 	}
 }
 
-// Late shares go to the pool of their job, and the answers to all come back
-// under the agent's numbers and in its order.
+// Late shares go to the pool of their job. The answers to all shares have the
+// agent's numbers and its order.
 func TestSessionAgentLateShares(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
@@ -186,7 +186,7 @@ func TestSessionAgentLateShares(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, _ := a.Job(); again == job || again < firstJobNumber {
-		t.Errorf("the second pool's job is told as %d, the first one's as %d", again, job)
+		t.Errorf("the second pool's job is sent as %d, the first pool's as %d", again, job)
 	}
 	btc.Change(func(m *stratumtest.Modes) { m.AnswerDelay = 300 * time.Millisecond })
 	for range 4 {
@@ -203,22 +203,22 @@ func TestSessionAgentLateShares(t *testing.T) {
 		t.Fatal(err)
 	}
 	if st := a.Stats(); st.Accepted != 27 || st.Doubled > 0 || st.Disordered > 0 || len(st.Violations) > 0 {
-		t.Errorf("agent: %+v", st)
+		t.Errorf("unexpected statistics of the agent: %+v", st)
 	}
 	for p, want := range map[*stratumtest.Pool]uint64{btc: 15, bcc: 12} {
 		if ps := p.Stats(); ps.AgentAccepted != want || ps.Faults > 0 {
-			t.Errorf("pool %s: %+v %q", p.Name(), ps, p.Faults())
+			t.Errorf("pool %s: unexpected statistics %+v or faults %q", p.Name(), ps, p.Faults())
 		}
 	}
 	sw.accounts.mu.Lock()
 	defer sw.accounts.mu.Unlock()
 	if late := sw.accounts.accounts["agent"].costing.Load().lateOf(); late != [lateEnds]uint64{lateFormerAccepted: 12} {
-		t.Errorf("late shares: %v", late)
+		t.Errorf("unexpected counts of late shares: %v", late)
 	}
 }
 
-// Forks of the agent name themselves otherwise. Who is no agent is not told that
-// it may send binary messages.
+// Forks of the agent have other names. A miner that is not an agent is not told
+// that it may send binary messages.
 func TestSessionAgentByAnotherName(t *testing.T) {
 	btc, _ := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"agent": "btc"})
@@ -254,7 +254,7 @@ func TestSessionAgentStaysIfRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if st := btc.Stats(); st.AgentAccepted != 100 || a.Stats().Disconnected {
-		t.Errorf("pool %+v, agent %+v", st, a.Stats())
+		t.Errorf("unexpected statistics of the pool %+v or the agent %+v", st, a.Stats())
 	}
 }
 
@@ -284,13 +284,13 @@ func TestSessionFurtherWorkers(t *testing.T) {
 		conns := bcc.Conns()
 		return len(conns) == 1 && len(conns[0].Workers) == 2
 	})
-	// The pool's answer to the repeated request is not the miner's business.
+	// The pool's answer to the repeated request does not go to the miner.
 	r.SendLine(`{"id":5,"method":"mining.extranonce.subscribe","params":[]}`)
 	r.ExpectLine(`{"id":5,"result":true,"error":null}`)
 	checkPool(t, bcc)
 }
 
-// agentMessage is a binary message of an agent.
+// agentMessage returns a binary message of an agent.
 func agentMessage(kind byte, session uint16, body string) string {
 	b := []byte{stratum.AgentMagic, kind, 0, 0}
 	b = binary.LittleEndian.AppendUint16(b, session)
@@ -299,8 +299,8 @@ func agentMessage(kind byte, session uint16, body string) string {
 	return string(b)
 }
 
-// Whatever comes in binary, messages are cut where their length says, and what
-// is remembered stays within bounds.
+// Whatever binary data comes, messages are cut where their length says, and what is
+// stored is bounded.
 func FuzzAgentMessages(f *testing.F) {
 	f.Add([]byte("\x7f\x01\x0b\x00\x07\x00cgm\x00w"))
 	f.Add([]byte("\x7f\x04\x06\x00\x07\x00{\"id\":1}\n\x7f\x02\x06\x00\x00\x00"))
@@ -309,13 +309,13 @@ func FuzzAgentMessages(f *testing.F) {
 		s := &Session{agent: newAgentWorkers()}
 		end, err := s.completeEnd(b)
 		if end > len(b) {
-			t.Fatalf("%d of %d bytes", end, len(b))
+			t.Fatalf("a message ends at %d of %d bytes", end, len(b))
 		}
 		size := 0
 		for at := 0; at < end; {
 			message := s.nextMessage(b[at:end])
 			if len(message) == 0 {
-				t.Fatal("empty message")
+				t.Fatal("there is an empty message")
 			}
 			at += len(message)
 			if message[0] == stratum.AgentMagic && (message[1] == stratum.AgentRegister || message[1] == stratum.AgentUnregister) && s.agent.remember(message) != nil {
@@ -329,13 +329,13 @@ func FuzzAgentMessages(f *testing.F) {
 			t.Errorf("%d bytes are counted as %d", size, s.agent.size)
 		}
 		if next, nextErr := stratum.NextAgentMessage(b[end:]); next != nil || (err == nil) != (nextErr == nil) {
-			t.Errorf("%d bytes left out, %v, %v", len(next), err, nextErr)
+			t.Errorf("%d bytes are left out, with errors %v and %v", len(next), err, nextErr)
 		}
 	})
 }
 
-// A proxy may bring a farm's miners on one connection, and all of them are told
-// to the next pool.
+// A proxy may bring a farm's miners on one connection. All of them are authorized
+// at the next pool.
 func TestSessionManyFurtherWorkers(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
@@ -354,7 +354,7 @@ func TestSessionManyFurtherWorkers(t *testing.T) {
 		}
 	}
 	if accepted != maxWorkers {
-		t.Errorf("%d workers accepted", accepted)
+		t.Errorf("only %d workers were accepted", accepted)
 	}
 	coins.set("alice", "bcc")
 	eventually(t, "all workers known to the new pool", func() bool {

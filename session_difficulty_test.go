@@ -10,8 +10,8 @@ import (
 
 const highDifficulty = `{"id":null,"method":"mining.set_difficulty","params":[4096]}`
 
-// A miner that comes to a pool that tells no difficulty is told the protocol's
-// default, once, and not before the pool has had a second to tell one.
+// A miner that comes to a pool that sends no difficulty gets the protocol's
+// default, once, and not before the pool has had a second to send one.
 func TestSessionDefaultDifficulty(t *testing.T) {
 	for name, play := range map[string]func(sc *scene, btc *stratumtest.Raw){
 		"a switch": func(sc *scene, btc *stratumtest.Raw) {
@@ -23,7 +23,7 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 			sc.Miner.ExpectLine(difficultyLine)
 			sc.Share(bcc, "5", "bcc-1")
 			sc.Answered(bcc, "5")
-			sc.Share(btc, "6", "btc-1") // the former link drains
+			sc.Share(btc, "6", "btc-1") // now the former link drains
 			sc.Answered(btc, "6")
 			sc.Miner.ExpectNothing(difficultyGrace + 100*time.Millisecond)
 			bcc.SendLine(highDifficulty)
@@ -63,7 +63,7 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 			link.Send(highDifficulty + "\n" + jobLine("btc-2", true) + "\n")
 			sc.Miner.ExpectLine(highDifficulty)
 			sc.Miner.ExpectLine(jobLine("btc-2", true))
-			bcc.SendLine(difficultyLine) // a former link's is not the miner's
+			bcc.SendLine(difficultyLine) // a former link's difficulty is not for the miner
 			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
 		},
 		"lost within the second": func(sc *scene, btc *stratumtest.Raw) {
@@ -73,7 +73,7 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 			sc.Miner.ExpectLine(jobLine("bcc-1", true))
 			bcc.Close()
 			link := sc.Accept("bcc")
-			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond) // no job, no difficulty
+			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond) // without a job there is no difficulty
 			link.Send(highDifficulty + "\n" + jobLine("bcc-2", true) + "\n")
 			sc.Miner.ExpectLine(highDifficulty)
 		},
@@ -95,7 +95,7 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 				})
 			}
 			if timers > 0 {
-				sc.T.Errorf("%d timers left", timers)
+				sc.T.Errorf("%d timers are left", timers)
 			}
 		},
 	} {
@@ -107,8 +107,8 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 	}
 }
 
-// A first link needs no default, and agents' miners have difficulties of their
-// own.
+// A first link needs no default, and the miners of agents have their own
+// difficulties.
 func TestSessionNoDefaultDifficulty(t *testing.T) {
 	for name, userAgent := range map[string]string{"first link": "raw/1.0", "agent": "btccom-agent/1"} {
 		t.Run(name, func(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// DrainSeconds 0: the old link goes at once, and what it owes is answered.
+// With DrainSeconds 0 the old link ends at once, and its unanswered requests are
+// answered.
 func TestDrainOff(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", func(c *Config) { c.DrainSeconds = 0 }, "btc", "bcc")
 	sc.Share(btc, "10", "btc-1")
@@ -25,18 +26,19 @@ func TestDrainOff(t *testing.T) {
 	sc.Answered(bcc, "12")
 	sc.Answered(bcc, "11")
 	if n := sc.sw.draining.Load(); n != 0 {
-		t.Errorf("%d links drain", n)
+		t.Errorf("%d links drain, want none", n)
 	}
 }
 
-// The time is up: at once if nothing is owed, else when all is answered.
+// When the time is up, the link ends at once if it owes no answers, and otherwise
+// when all requests are answered.
 func TestDrainEnds(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv")
 	sc.setDrain(50 * time.Millisecond)
 	sc.Share(btc, "10", "btc-1")
 	bcc := sc.switchTo("bcc", "bcc-1")
 	eventually(t, "the drain is ending", func() bool { return sc.drainsEnding() == 1 })
-	sc.Share(btc, "11", "btc-1") // as long as it is there
+	sc.Share(btc, "11", "btc-1") // for as long as the link exists
 	sc.Answered(btc, "10")
 	sc.Answered(btc, "11")
 	btc.ExpectClosed()
@@ -65,8 +67,8 @@ func (sc *scene) drainsEnding() int {
 	return n
 }
 
-// ETHProxy has no job IDs and no mining.notify: jobs come as answers, shares
-// name them by the header.
+// ETHProxy has no job IDs and no mining.notify. Jobs come as answers, and shares
+// identify them by the header.
 func TestDrainETHProxy(t *testing.T) {
 	sc, _ := startScene(t, "ethereum", nil, "etc", "eth")
 	job := func(header string) string {
@@ -100,7 +102,7 @@ func TestDrainETHProxy(t *testing.T) {
 	}
 	to(eth, 10, "bb01")
 	to(etc, 11, "aa01")
-	etc.SendLine(job("aa02")) // dropped
+	etc.SendLine(job("aa02")) // this is dropped
 	eth.SendLine(job("bb02"))
 	sc.Miner.ExpectLine(job("bb02"))
 	to(eth, 12, "bb02")
@@ -111,12 +113,12 @@ func TestDrainETHProxy(t *testing.T) {
 	eth.SendLine(answer(10))
 	sc.Miner.ExpectLine(answer(10))
 
-	// A job that comes as an answer is a job: the pool is not silent.
+	// A job that comes as an answer is a job, so the pool is not silent.
 	before := sc.jobSeen(func(s *Session) { s.link.jobSeen = 1 << 31 })
 	eth.SendLine(job("bb03"))
 	sc.Miner.ExpectLine(job("bb03"))
 	if after := sc.jobSeen(nil); after == 1<<31 {
-		t.Errorf("the job was not seen; last one at %d", before)
+		t.Errorf("the job was not noticed; the last one was at %d", before)
 	}
 }
 

@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// The pool's link is renewed while the one before the switch still drains: jobs
-// of the renewed pool's former link are that pool's.
+// The pool's link is renewed while the link from before the switch still drains.
+// Jobs of the renewed pool's former link belong to that pool.
 func TestDrainKeepsJobsOfARenewedPool(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.switchTo("bcc", "bcc-1")
@@ -20,15 +20,16 @@ func TestDrainKeepsJobsOfARenewedPool(t *testing.T) {
 	sc.Answered(bcc, "11")
 }
 
-// There and back and on again: the jobs of the first visit go with the second
-// one's link, also those from before anything was noted.
+// The miner goes there, back, and there again. The jobs of the first visit belong
+// to the link of the second visit, including those from before the first recorded
+// one.
 func TestDrainKeepsJobsOfAPoolVisitedTwice(t *testing.T) {
 	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv")
 	sc.VisitTwice(sc.switchTo, func() {})
 }
 
-// Both pools give a job the same ID: the miner knows the later one's by another,
-// also when the session is back at the first.
+// Both pools give a job the same ID. The miner knows the later job by another ID,
+// even when the session is back at the first pool.
 func TestDrainSameJobAtAPoolVisitedTwice(t *testing.T) {
 	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.switchTo("bcc", "bcc-1")
@@ -45,8 +46,8 @@ func TestDrainSameJobAtAPoolVisitedTwice(t *testing.T) {
 	sc.Answered(btc, "12")
 }
 
-// With descriptors short a former link stays only for answers that are owed.
-// Shares for its jobs are answered with an error then, not given to the next
+// If descriptors are short, a former link is only kept for answers that it owes.
+// Shares for its jobs are then answered with an error and not given to the next
 // pool.
 func TestDrainWithDescriptorsShort(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv")
@@ -70,6 +71,6 @@ func TestDrainWithDescriptorsShort(t *testing.T) {
 	sc.Share(bsv, "15", "bsv-1")
 	sc.Answered(bsv, "15")
 	if n := sc.sw.draining.Load(); n != 0 {
-		t.Errorf("%d links drain", n)
+		t.Errorf("%d links drain, want none", n)
 	}
 }

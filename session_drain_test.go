@@ -16,7 +16,7 @@ type scene struct {
 	sw *testSwitcher
 }
 
-// startScene has the miner at the first pool, with the job NAME-1.
+// startScene starts a scene whose miner is at the first pool, with the job NAME-1.
 func startScene(t *testing.T, chain string, change func(*Config), pools ...string) (*scene, *stratumtest.Raw) {
 	t.Helper()
 	sc := &scene{Scene: testkit.NewScene(t, pools...)}
@@ -42,7 +42,7 @@ func lostAnswer(id string) string {
 	return fmt.Sprintf(`{"id":%s,"result":null,"error":[20,"Pool connection lost",1]}`, id)
 }
 
-// switchTo moves the miner to a pool, whose link is returned.
+// switchTo moves the miner to a pool and returns the new link.
 func (sc *scene) switchTo(name, job string) *stratumtest.Raw {
 	sc.T.Helper()
 	sc.sw.coins.set("alice", name)
@@ -51,8 +51,8 @@ func (sc *scene) switchTo(name, job string) *stratumtest.Raw {
 	return link
 }
 
-// nothing wants that the miner gets nothing from what was sent until now: a
-// share's way to the link and back comes after it.
+// nothing wants the miner to get nothing of what was sent until now: a share's way
+// to the link and back takes longer.
 func (sc *scene) nothing(link *stratumtest.Raw, job string) {
 	sc.T.Helper()
 	sc.Share(link, `"barrier"`, job)
@@ -63,20 +63,20 @@ func (sc *scene) setDrain(d time.Duration) {
 	sc.sw.setTiming(func(*timing) { sc.sw.drainTime = d })
 }
 
-// Late shares go to the pool whose job it was, new ones to the new pool, and
-// all answers come back.
+// Late shares go to the pool of their job, new ones to the new pool, and all
+// answers reach the miner.
 func TestDrainRoutesSharesByJob(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.Share(btc, "10", "btc-1")
 	bcc := sc.switchTo("bcc", "bcc-1")
-	sc.Answered(btc, "10") // asked before the switch
+	sc.Answered(btc, "10") // this is sent before the switch
 	sc.Share(btc, "11", "btc-1")
 	sc.Share(bcc, "12", "bcc-1")
 	sc.Answered(bcc, "12")
 	sc.Answered(btc, "11")
 	bcc.SendLine(jobLine("bcc-2", false))
 	sc.Miner.ExpectLine(jobLine("bcc-2", false))
-	// All in one write, mixed.
+	// All are sent in one write, in mixed order.
 	sc.Miner.Send(shareLine("13", "bcc-2") + "\n" + shareLine("14", "btc-1") + "\n" + shareLine("15", "bcc-1") + "\n" + shareLine("16", "btc-1") + "\n")
 	bcc.ExpectLine(shareLine("13", "bcc-2"))
 	bcc.ExpectLine(shareLine("15", "bcc-1"))
@@ -89,14 +89,14 @@ func TestDrainRoutesSharesByJob(t *testing.T) {
 	sc.Answered(bcc, "13")
 	sc.Answered(bcc, "15")
 	if got := sc.sw.pools["btc"].totals().Submitted; got != 4 {
-		t.Errorf("%d shares counted for btc, want 4", got)
+		t.Errorf("%d shares are counted for btc, want 4", got)
 	}
 	if got := sc.sw.pools["bcc"].totals().Accepted; got != 3 {
-		t.Errorf("%d accepted shares counted for bcc, want 3", got)
+		t.Errorf("%d accepted shares are counted for bcc, want 3", got)
 	}
 }
 
-// Whatever the former pool says beside answers, the miner hears nothing of it.
+// Whatever the former pool sends except answers, the miner gets nothing of it.
 func TestDrainDropsNotifications(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.Share(btc, "10", "btc-1")
@@ -108,8 +108,8 @@ func TestDrainDropsNotifications(t *testing.T) {
 		`{"id":null,"method":"client.reconnect","params":["h",1,0]}`,
 		`{"id":77,"method":"client.get_version","params":[]}`,
 		`{"id":null,"method":"client.show_message","params":["hello"]}`,
-		goodAnswer("999"),         // never asked for
-		goodAnswer(`"suggest"`),   // of a handshake
+		goodAnswer("999"),         // nobody has asked for this
+		goodAnswer(`"suggest"`),   // belongs to a handshake
 		goodAnswer(`"configure"`), //
 		`{"id":0,"jsonrpc":"2.0","result":["0x00","0x01","0x02"]}`,
 		goodAnswer("null"), ``, `noise`, `{"id":998`, "",
@@ -117,14 +117,14 @@ func TestDrainDropsNotifications(t *testing.T) {
 	sc.nothing(bcc, "bcc-1")
 	btc.SendLine(jobLine("btc-3", true))
 	sc.Answered(btc, "10")
-	btc.SendLine(goodAnswer("10")) // a second time
+	btc.SendLine(goodAnswer("10")) // this is the second time
 	sc.nothing(bcc, "bcc-1")
 	sc.Share(btc, "11", "btc-1")
 	sc.Answered(btc, "11")
 }
 
-// Both pools use the same job IDs: the miner knows those of the later one by
-// others, also when the former link has ended, until the pool has gone on.
+// Both pools use the same job IDs. The miner knows the later pool's jobs by other
+// IDs, even when the former link has ended, until the pool uses new ones.
 func TestDrainSameJobIDs(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	for _, id := range []string{"2", "3"} {
@@ -138,19 +138,19 @@ func TestDrainSameJobIDs(t *testing.T) {
 	sc.Share(btc, "11", "3")
 	bcc.SendLine(jobLine("3", true))
 	sc.Miner.ExpectLine(jobLine("30", true))
-	bcc.SendLine(jobLine("3", false)) // again
+	bcc.SendLine(jobLine("3", false)) // the same job again
 	sc.Miner.ExpectLine(jobLine("30", false))
 	sc.ShareAs(bcc, "12", "30", "3")
 	sc.Share(btc, "13", "2")
 	sc.Share(btc, "14", "btc-1")
-	sc.Share(bcc, "15", "unheard-of") // which may be neither's: to the pool in use
+	sc.Share(bcc, "15", "unheard-of") // this may be neither pool's, so it goes to the pool in use
 	for id, link := range map[string]*stratumtest.Raw{"10": bcc, "11": btc, "12": bcc, "13": btc, "14": btc, "15": bcc} {
 		sc.Answered(link, id)
 	}
 	btc.Close()
 	eventually(t, "the former link is gone", func() bool { return sc.sw.draining.Load() == 0 })
 	sc.ShareAs(bcc, "16", "30", "3")
-	// An ID of the pool itself that the miner knows as another job.
+	// This is an ID of the pool that the miner knows as another job.
 	bcc.SendLine(jobLine("30", false))
 	sc.Miner.ExpectLine(jobLine("300", false))
 	sc.ShareAs(bcc, "17", "300", "30")
@@ -160,7 +160,7 @@ func TestDrainSameJobIDs(t *testing.T) {
 	sc.Share(bcc, "19", "4")
 }
 
-// Several switches in a row: each former link gets its own late shares.
+// There are several switches in a row. Each former link gets its own late shares.
 func TestDrainSeveral(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv", "ltc")
 	bcc := sc.switchTo("bcc", "bcc-1")
@@ -178,7 +178,7 @@ func TestDrainSeveral(t *testing.T) {
 		job := []string{"bcc-1", "btc-1", "ltc-1", "bsv-1"}[(n-10)%4]
 		sc.Answered(links[job], fmt.Sprint(n))
 	}
-	// One that ends takes nothing with it.
+	// A link that ends does not affect the others.
 	bcc.Close()
 	eventually(t, "bcc's link is given up", func() bool { return sc.sw.draining.Load() == 2 })
 	sc.Share(btc, "50", "btc-1")
@@ -189,8 +189,9 @@ func TestDrainSeveral(t *testing.T) {
 	sc.Answered(ltc, "52")
 }
 
-// More switches than links are kept: what the oldest owes is answered all the
-// same, once, and shares that come for its jobs are not another pool's.
+// There are more switches than links that are kept. Requests that the oldest link
+// owes are answered all the same, once, and shares for its jobs are not given to
+// another pool.
 func TestDrainTooMany(t *testing.T) {
 	names := []string{"a", "b", "c", "d", "e", "f", "g"}
 	sc, link := startScene(t, "bitcoin", nil, names...)
@@ -204,7 +205,7 @@ func TestDrainTooMany(t *testing.T) {
 		sc.ExpectWork(name + "-1")
 	}
 	if n := sc.sw.draining.Load(); n != maxDrains {
-		t.Errorf("%d links drain, want %d", n, maxDrains)
+		t.Errorf("got %d links that drain, want %d", n, maxDrains)
 	}
 	for i, name := range names[:len(names)-1-maxDrains] {
 		sc.Miner.SendLine(shareLine(fmt.Sprint(30+i), name+"-1"))
@@ -213,14 +214,15 @@ func TestDrainTooMany(t *testing.T) {
 	sc.nothing(link, "g-1")
 }
 
-// Back to the first pool while its former link still drains.
+// The miner returns to the first pool while its former link still drains.
 func TestDrainSwitchBack(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.Share(btc, "10", "btc-1")
 	bcc := sc.switchTo("bcc", "bcc-1")
 	sc.Share(bcc, "11", "bcc-1")
 	btc2 := sc.switchTo("btc", "btc-2")
-	// The old link to btc owes an answer, so it stays; it takes no new shares.
+	// The old link to btc owes an answer, so it is kept, but it takes no new
+	// shares.
 	sc.Share(btc2, "12", "btc-2")
 	sc.Share(btc2, "17", "btc-1")
 	sc.Answered(btc2, "17")
@@ -230,8 +232,8 @@ func TestDrainSwitchBack(t *testing.T) {
 	sc.Answered(bcc, "11")
 	sc.Answered(btc2, "12")
 	sc.Answered(bcc, "13")
-	// Once more, nothing owed: the former link ends before the new handshake,
-	// because the pool would see one extranonce twice.
+	// On the next switch no answer is owed. The former link ends before the new
+	// handshake, because the pool would otherwise see one extranonce twice.
 	sc.sw.coins.set("alice", "bcc")
 	bcc2 := sc.Accept("bcc")
 	bcc.ExpectClosed()
@@ -243,8 +245,8 @@ func TestDrainSwitchBack(t *testing.T) {
 	sc.Answered(bcc2, "14")
 }
 
-// On the way back to the first pool its former link, which owes an answer,
-// still takes shares for its jobs: the pool in use does not know them.
+// On the way back to the first pool, its former link, which owes an answer, still
+// takes shares for its jobs, because the pool in use does not know them.
 func TestDrainTakesSharesUntilBack(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.Share(btc, "10", "btc-1")
@@ -252,7 +254,7 @@ func TestDrainTakesSharesUntilBack(t *testing.T) {
 	sc.sw.coins.set("alice", "btc")
 	btc2 := sc.Accept("btc")
 	if n := sc.drainsEnding(); n != 1 {
-		t.Fatalf("%d drains are ending, want 1", n)
+		t.Fatalf("%d drains are about to end, want 1", n)
 	}
 	sc.Share(btc, "11", "btc-1")
 	sc.Share(bcc, "12", "bcc-1")
@@ -265,8 +267,8 @@ func TestDrainTakesSharesUntilBack(t *testing.T) {
 	btc.ExpectClosed()
 }
 
-// The pool in use is lost and comes back while another link drains: shares for
-// its new jobs are its own, those for the drained pool's go there.
+// The pool in use is lost and recovers while another link drains. Shares for its
+// new jobs go to it, and shares for the former pool's jobs go to the former pool.
 func TestDrainOutlivesLoss(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.sw.setTiming(impatient)
@@ -278,7 +280,7 @@ func TestDrainOutlivesLoss(t *testing.T) {
 	bcc2 := sc.Serve("bcc", "bcc-2")
 	sc.ExpectWork("bcc-2")
 	sc.Share(bcc2, "12", "bcc-2")
-	sc.Share(bcc2, "13", "bcc-1") // of the lost link: the same pool may know it
+	sc.Share(bcc2, "13", "bcc-1") // a job of the lost link, which the same pool may know
 	sc.Share(btc, "14", "btc-1")
 	sc.Answered(btc, "10")
 	sc.Answered(btc, "14")
@@ -286,9 +288,9 @@ func TestDrainOutlivesLoss(t *testing.T) {
 	sc.Answered(bcc2, "12")
 }
 
-// The pool is lost and the miner goes on at another one: shares for the lost
-// pool's jobs are answered and not given to a pool that can only refuse them.
-// Back at the lost one they are its own again.
+// The pool is lost and the miner continues at another one. Shares for the lost
+// pool's jobs are answered and not given to a pool that can only refuse them. When
+// the miner is back at the lost pool, they go to it again.
 func TestDrainLostPool(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.sw.setTiming(impatient)
@@ -298,13 +300,13 @@ func TestDrainLostPool(t *testing.T) {
 	bcc := sc.Accept("bcc")
 	btc.Close()
 	sc.Miner.ExpectLine(lostAnswer("10"))
-	sc.Miner.SendLine(shareLine("11", "btc-1")) // waits for a link
+	sc.Miner.SendLine(shareLine("11", "btc-1")) // this waits for a link
 	bcc.SendLine(difficultyLine)
 	bcc.SendLine(jobLine("bcc-1", true))
 	sc.ExpectWork("bcc-1")
 	sc.Miner.ExpectLine(lostAnswer("11"))
 	sc.Share(bcc, "12", "bcc-1")
-	sc.Miner.SendLine(shareLine("12", "btc-1")) // the same id: answered after the first
+	sc.Miner.SendLine(shareLine("12", "btc-1")) // it has the same id, so it is answered after the first
 	sc.nothing(bcc, "bcc-1")
 	bcc.SendLine(goodAnswer("12"))
 	sc.Miner.ExpectLine(goodAnswer("12"))
@@ -319,7 +321,7 @@ func TestDrainLostPool(t *testing.T) {
 	sc.Answered(again, "13")
 	sc.Answered(bcc, "14")
 
-	// Without time for late shares nothing is kept.
+	// If there is no time for late shares, nothing is kept.
 	sc.setDrain(0)
 	sc.sw.coins.set("alice", "bcc")
 	bcc = sc.Accept("bcc")
@@ -329,8 +331,8 @@ func TestDrainLostPool(t *testing.T) {
 	sc.ExpectWork("bcc-2")
 }
 
-// A miner is not read from while its pool is lost. A share it has sent meanwhile
-// still goes to the former pool whose job it is for, however long that took.
+// A miner is not read while its pool is lost. A share that it has sent meanwhile
+// still goes to the former pool of its job, however long that took.
 func TestDrainOutlastsAReconnect(t *testing.T) {
 	t.Parallel()
 	const linger = 300 * time.Millisecond
@@ -340,15 +342,15 @@ func TestDrainOutlastsAReconnect(t *testing.T) {
 	bcc := sc.switchTo("bcc", "bcc-1")
 	bcc.Close()
 	sc.Miner.SendLine(shareLine("20", "btc-1"))
-	time.Sleep(3 * linger) // nothing tells that the time is over
+	time.Sleep(3 * linger) // nothing shows that the time is over
 	sc.Serve("bcc", "bcc-2")
 	btc.ExpectLine(shareLine("20", "btc-1"))
 	sc.ExpectWork("bcc-2")
 	sc.Answered(btc, "20")
 }
 
-// The pool moves to another of its addresses and back: the miner's shares on
-// their way are not another address' business.
+// The pool moves to another of its addresses and back. The miner's shares that are
+// on their way are not given to the other address.
 func TestDrainBetweenAddressesOfOnePool(t *testing.T) {
 	backup := testkit.StartScriptedPool(t)
 	sc, first := startScene(t, "bitcoin", func(c *Config) {
@@ -362,7 +364,7 @@ func TestDrainBetweenAddressesOfOnePool(t *testing.T) {
 	first.Close()
 	second := sc.Serve("backup", "backup-1")
 	sc.ExpectWork("backup-1")
-	sc.renew(sc.sw.pools["btc"].addresses[1]) // to a second link at the backup: like client.reconnect
+	sc.renew(sc.sw.pools["btc"].addresses[1]) // makes a second link at the backup, like client.reconnect
 	third := sc.Serve("backup", "backup-2")
 	sc.ExpectWork("backup-2")
 	second.ExpectClosed()
@@ -380,14 +382,14 @@ func TestDrainBetweenAddressesOfOnePool(t *testing.T) {
 	sc.Answered(third, "10")
 }
 
-// renew has the one session get a new link as the sweep does.
+// renew gives the only session a new link, as the sweep does.
 func (sc *scene) renew(a *poolAddress) {
 	sc.T.Helper()
 	for _, l := range sc.sw.loops {
 		l.Call(func() {
 			for _, s := range l.allSessions() {
 				if s.phase != phaseRelaying {
-					sc.T.Errorf("session is %s", s.phase)
+					sc.T.Errorf("the session is %s", s.phase)
 				}
 				s.renew(a)
 			}
@@ -395,7 +397,7 @@ func (sc *scene) renew(a *poolAddress) {
 	}
 }
 
-// reopen listens again at the pool's address.
+// reopen listens at the pool's address again.
 func (sc *scene) reopen(name string) string {
 	sc.T.Helper()
 	sc.Pools["reopened "+name] = listenScriptedPool(sc.T, sc.Pools[name].Addr())

@@ -11,7 +11,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// setTiming changes the waits while no link is being prepared.
+// setTiming changes the waiting times while no link is being prepared.
 func (m *testSwitcher) setTiming(change func(*timing)) {
 	barrier := func() {
 		for _, l := range m.loops {
@@ -23,7 +23,7 @@ func (m *testSwitcher) setTiming(change func(*timing)) {
 	barrier()
 }
 
-// impatient makes failed links show, and be tried again, at once.
+// impatient makes links fail, and be tried again, at once.
 func impatient(t *timing) {
 	t.poolHandshake = 400 * time.Millisecond
 	t.firstJobGrace = 50 * time.Millisecond
@@ -46,25 +46,25 @@ func (m *testSwitcher) linksInPreparation() int {
 	return n
 }
 
-// waitFailedLinks waits for n more links that failed.
+// waitFailedLinks waits until n more links have failed.
 func (m *testSwitcher) waitFailedLinks(t *testing.T, n int64) {
 	t.Helper()
 	before := m.linksFailed.Load()
 	eventually(t, fmt.Sprintf("%d failed links", n), func() bool { return m.linksFailed.Load() >= before+n })
 }
 
-// wantSettled waits until the one session relays and nothing is under way,
-// and then wants it to go on with this pool.
+// wantSettled waits until the only session relays and prepares no link, and then
+// wants it to stay with this pool.
 func (m *testSwitcher) wantSettled(t *testing.T, miner *stratumtest.Miner, pool string) {
 	t.Helper()
 	eventually(t, "no link in preparation", func() bool { return m.linksInPreparation() == 0 && m.sessionsIn(phaseRelaying) == 1 })
 	waitAccepted(t, miner, 3)
 	if now := miner.Stats().Pool; now != pool {
-		t.Errorf("miner is with pool %s, want %s", now, pool)
+		t.Errorf("the miner is at pool %s, want %s", now, pool)
 	}
 }
 
-// poolFaults are the ways in which a pool can be of no use.
+// poolFaults are the ways in which a pool can be unusable.
 var poolFaults = []struct {
 	name  string
 	spoil func(*stratumtest.Pool)
@@ -84,7 +84,7 @@ var poolFaults = []struct {
 func heal(t *testing.T, p *stratumtest.Pool) {
 	t.Helper()
 	p.SetModes(stratumtest.Modes{})
-	if err := p.Restart(); err != nil { // nil if it runs
+	if err := p.Restart(); err != nil { // nil if it is running
 		t.Fatal(err)
 	}
 }
@@ -102,19 +102,19 @@ func TestSessionStaysWhenNewPoolFails(t *testing.T) {
 			sw.setTiming(func(*timing) { sw.drainTime = 400 * time.Millisecond })
 			extranonce := m.Extranonce1()
 
-			// The retries move it when the pool is well.
+			// The retries move the miner when the pool works.
 			fault.spoil(bcc)
 			coins.set("alice", "bcc")
 			sw.waitFailedLinks(t, 2)
 			waitAccepted(t, m, 3)
 			if st := m.Stats(); st.Pool != "btc" || st.Switches != 0 {
-				t.Errorf("miner is with %s, %d switches", st.Pool, st.Switches)
+				t.Errorf("the miner is at %s after %d switches", st.Pool, st.Switches)
 			}
 			heal(t, bcc)
 			waitPool(t, m, "bcc")
 			waitAccepted(t, m, 3)
 
-			// It does not move if the coin is set back before.
+			// The miner does not move if the coin is set back before.
 			coins.set("alice", "btc")
 			waitPool(t, m, "btc")
 			sw.wantSettled(t, m, "btc")
@@ -129,14 +129,14 @@ func TestSessionStaysWhenNewPoolFails(t *testing.T) {
 			handshakes := bcc.Stats().Handshakes
 			sw.wantSettled(t, m, "btc")
 			if n := bcc.Stats().Handshakes; n != handshakes {
-				t.Errorf("%d handshakes with bcc after the coin was set back", n-handshakes)
+				t.Errorf("there were %d handshakes with bcc after the coin was set back", n-handshakes)
 			}
 
 			if m.Extranonce1() != extranonce {
-				t.Errorf("extranonce changed from %s to %s", extranonce, m.Extranonce1())
+				t.Errorf("the extranonce changed from %s to %s", extranonce, m.Extranonce1())
 			}
 			if st := m.Stats(); st.Switches != 2 {
-				t.Errorf("%d switches, want 2", st.Switches)
+				t.Errorf("the miner was switched %d times, want 2", st.Switches)
 			}
 			checkMiner(t, m)
 			checkPool(t, btc)
@@ -145,7 +145,7 @@ func TestSessionStaysWhenNewPoolFails(t *testing.T) {
 	}
 }
 
-// threePools has the miner on btc, with bcc and bsv to go to.
+// threePools starts the miner at btc, with bcc and bsv as other coins.
 func threePools(t *testing.T) (sw *testSwitcher, m *stratumtest.Miner, btc, bcc, bsv *stratumtest.Pool) {
 	t.Helper()
 	btc, bcc = twoPools(t)
@@ -156,7 +156,7 @@ func threePools(t *testing.T) (sw *testSwitcher, m *stratumtest.Miner, btc, bcc,
 	waitPool(t, m, "btc")
 	sw.setTiming(func(tm *timing) {
 		impatient(tm)
-		tm.poolHandshake = time.Minute // a link that hangs, hangs
+		tm.poolHandshake = time.Minute // a link that hangs is not given up
 	})
 	t.Cleanup(func() { checkAfterLoss(t, m, btc, bcc, bsv) })
 	return sw, m, btc, bcc, bsv
@@ -175,7 +175,7 @@ func TestSessionLastCoinWins(t *testing.T) {
 		heal(t, bcc)
 		sw.wantSettled(t, m, "bsv")
 		if st := m.Stats(); st.Switches != 1 {
-			t.Errorf("%d switches, want 1", st.Switches)
+			t.Errorf("the miner was switched %d times, want 1", st.Switches)
 		}
 	})
 	t.Run("back during a switch", func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestSessionLastCoinWins(t *testing.T) {
 		heal(t, bcc)
 		sw.wantSettled(t, m, "btc")
 		if st := m.Stats(); st.Switches != 0 {
-			t.Errorf("%d switches, want none", st.Switches)
+			t.Errorf("the miner was switched %d times, want none", st.Switches)
 		}
 	})
 	t.Run("many changes", func(t *testing.T) {
@@ -204,7 +204,7 @@ func TestSessionLastCoinWins(t *testing.T) {
 		waitPool(t, m, "bsv")
 		sw.wantSettled(t, m, "bsv")
 	})
-	// The value that the switch was for does not stand any more.
+	// The value for which the switch began is no longer there.
 	for what, coin := range map[string]string{"no such coin": "dogecoin", "entry deleted": ""} {
 		t.Run(what+" during a switch", func(t *testing.T) {
 			sw, m, _, bcc, _ := threePools(t)
@@ -221,7 +221,7 @@ func TestSessionLastCoinWins(t *testing.T) {
 	}
 }
 
-// A pool that knows its users only by names with the coin's suffix.
+// This pool only knows its users by names with the coin's suffix.
 func TestSessionWorkerSuffix(t *testing.T) {
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
 	bcc := startPool(t, stratumtest.PoolOptions{Name: "bcc", ShareBits: 4, RecordLines: true,
@@ -264,7 +264,7 @@ func TestSessionWorkerSuffix(t *testing.T) {
 	checkPool(t, btc)
 }
 
-// Pools answer in ways of their own; the miner sees none of it.
+// Pools answer in unusual ways, and the miner notices nothing.
 func TestSessionPoolQuirks(t *testing.T) {
 	for _, quirk := range []struct {
 		name  string
@@ -296,8 +296,8 @@ func TestSessionPoolQuirks(t *testing.T) {
 			var miners []*stratumtest.Miner
 			rolls := !quirk.modes.NoVersionRolling && !quirk.modes.IgnoreConfigure
 			for _, opts := range []stratumtest.MinerOptions{
-				// Shares with version bits, even of mask 0, are refused by
-				// the simulated pool if it knows no version rolling.
+				// The simulated pool refuses shares with version bits, even with
+				// mask 0, if it does not know version rolling.
 				{Worker: "alice.rolls", Configure: 0x1fffe000, SuggestDifficulty: 1, Manual: !rolls},
 				{Worker: "alice.plain", Pipelined: true},
 			} {
@@ -317,7 +317,7 @@ func TestSessionPoolQuirks(t *testing.T) {
 			for _, m := range miners {
 				checkMiner(t, m)
 				if st := m.Stats(); st.Switches != 2 {
-					t.Errorf("%d switches, want 2", st.Switches)
+					t.Errorf("the miner was switched %d times, want 2", st.Switches)
 				}
 			}
 			want := []uint32{0x1fffe000, 0x00ffe000, 0x1fffe000}
@@ -325,7 +325,7 @@ func TestSessionPoolQuirks(t *testing.T) {
 				want = []uint32{0}
 			}
 			if masks := miners[0].Stats().VersionMasks; !slices.Equal(masks, want) {
-				t.Errorf("masks %08x, want %08x", masks, want)
+				t.Errorf("the miner got masks %08x, want %08x", masks, want)
 			}
 			if masks := miners[1].Stats().VersionMasks; len(masks) > 0 {
 				t.Errorf("the miner without version rolling got masks %08x", masks)
@@ -336,14 +336,14 @@ func TestSessionPoolQuirks(t *testing.T) {
 	}
 }
 
-// steadyMiner finds shares whatever the answers.
+// steadyMiner finds shares whatever the answers are.
 func steadyMiner(t *testing.T, sw *testSwitcher, worker string) *stratumtest.Miner {
 	t.Helper()
 	return startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: worker, Rate: 100})
 }
 
-// checkAfterLoss is checkMiner for a miner whose pool was lost: shares may be
-// lost with it, or too late for the next pool.
+// checkAfterLoss is checkMiner for a miner whose pool was lost: shares may be lost
+// with the pool, or be too late for the next pool.
 func checkAfterLoss(t *testing.T, m *stratumtest.Miner, pools ...*stratumtest.Pool) {
 	t.Helper()
 	st := m.Stats()
@@ -351,10 +351,10 @@ func checkAfterLoss(t *testing.T, m *stratumtest.Miner, pools ...*stratumtest.Po
 		t.Errorf("miner %s: disconnected %v %s, violations %q, %d answers doubled, %d to nothing, %d reconnects",
 			m.Worker(), st.Disconnected, st.Err, st.Violations, st.Doubled, st.Unknown, st.Reconnects)
 	}
-	// With 20 the switcher answers what went down with a pool.
+	// With code 20 the switcher answers requests that were lost with a pool.
 	for code, n := range st.RejectedByCode {
 		if code != 21 && code != 20 {
-			t.Errorf("miner %s: %d shares rejected with %d, last %s", m.Worker(), n, code, st.LastReject)
+			t.Errorf("miner %s: %d shares rejected with code %d, the last: %s", m.Worker(), n, code, st.LastReject)
 		}
 	}
 	accepted, rejected := uint64(0), uint64(0)
@@ -370,7 +370,7 @@ func checkAfterLoss(t *testing.T, m *stratumtest.Miner, pools ...*stratumtest.Po
 		}
 	}
 	if st.Accepted > accepted || st.RejectedByCode[21] > rejected {
-		t.Errorf("miner %s was told of %d accepted and %d late shares; the pools know of %d and %d",
+		t.Errorf("miner %s got %d accepted and %d late shares; the pools counted %d and %d",
 			m.Worker(), st.Accepted, st.RejectedByCode[21], accepted, rejected)
 	}
 }
@@ -416,7 +416,7 @@ func TestSessionPoolLost(t *testing.T) {
 		lost := sw.linksLost.Load()
 		btc.CloseConnections()
 		eventually(t, "the loss is counted", func() bool { return sw.linksLost.Load() == lost+1 })
-		// bcc cannot be had: back to btc.
+		// bcc cannot be reached, so the miner returns to btc.
 		waitConnections(t, btc, 1)
 		waitAccepted(t, m, 3)
 		heal(t, bcc)
@@ -450,7 +450,7 @@ func TestSessionPoolLost(t *testing.T) {
 		waitConnections(t, btc, 1)
 		waitAccepted(t, m, 3)
 		if pool := m.Stats().Pool; pool != "btc" {
-			t.Errorf("miner is with %s", pool)
+			t.Errorf("the miner is at %s", pool)
 		}
 		heal(t, bcc)
 		waitPool(t, m, "bcc")
@@ -493,9 +493,9 @@ func TestSessionPoolLost(t *testing.T) {
 	})
 }
 
-// A pool that stays away: the miner is closed when it has had no link for as
-// long as noPool says, so that its own failover can act, and nothing of it is
-// left. The pool is dialled a few times only.
+// The pool does not recover. The miner is closed when it has had no link for as
+// long as noPool says, so that its own failover can act, and nothing of it is left.
+// The pool is only dialled a few times.
 func TestSessionPoolGoneForGood(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
@@ -505,7 +505,7 @@ func TestSessionPoolGoneForGood(t *testing.T) {
 	for _, what := range []string{"refuses", "hangs"} {
 		m := steadyMiner(t, sw, "alice.1")
 		waitPool(t, m, "btc")
-		waitAccepted(t, m, 1) // the link is stable: its end is not the miner's
+		waitAccepted(t, m, 1) // the link is stable, so its end is not held against the miner
 		sw.setTiming(func(tm *timing) {
 			tm.reconnectFirst, tm.reconnectMost = 2*time.Millisecond, 5*time.Millisecond
 			tm.poolHandshake = 20 * time.Millisecond
@@ -522,13 +522,13 @@ func TestSessionPoolGoneForGood(t *testing.T) {
 		select {
 		case <-m.Done():
 		case <-time.After(testWait):
-			t.Fatal("miner was not closed")
+			t.Fatal("the miner was not closed")
 		}
 		if after := time.Since(lost); after < noPool {
-			t.Errorf("pool %s: closed after %v, before its time", what, after)
+			t.Errorf("pool %s: the miner was closed after %v, which is too early", what, after)
 		}
 		if n := sw.pools["btc"].links[0].dials.Load() - dials; n < breakerFailures || n > maxReconnects {
-			t.Errorf("pool %s: dialled %d times, want %d to %d", what, n, breakerFailures, maxReconnects)
+			t.Errorf("pool %s was dialled %d times, want %d to %d", what, n, breakerFailures, maxReconnects)
 		}
 		sw.wantNothingLeft(t)
 		sw.setTiming(func(tm *timing) { *tm = defaultTiming })
@@ -536,8 +536,8 @@ func TestSessionPoolGoneForGood(t *testing.T) {
 	}
 }
 
-// A pool that is there for moments only: the tries made because it seems to be
-// back do not count, so the miner is kept as long as with a pool that is away.
+// The pool only works for moments. Tries that are made because it seems to be back
+// do not count, so the miner is kept for as long as with a pool that is down.
 func TestSessionPoolComesAndGoes(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
@@ -559,6 +559,6 @@ func TestSessionPoolComesAndGoes(t *testing.T) {
 	accepted := m.Stats().Accepted
 	waitAccepted(t, m, accepted+1)
 	if n := btc.Stats().Connections; n != 1 {
-		t.Errorf("%d links", n)
+		t.Errorf("there were %d links", n)
 	}
 }

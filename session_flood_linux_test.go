@@ -19,7 +19,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// floodSize is how many connections a flood has.
+// floodSize returns how many connections a flood has.
 func floodSize() int {
 	if raceDetector {
 		return 500
@@ -27,7 +27,7 @@ func floodSize() int {
 	return 2000
 }
 
-// heapWatch notes the most that the heap has grown.
+// heapWatch records by how much the heap has grown at most.
 type heapWatch struct {
 	before uint64
 	most   uint64
@@ -58,15 +58,15 @@ func ownHeap() uint64 {
 	return m.HeapInuse
 }
 
-// grown ends the watch.
+// grown ends the watch and returns the result.
 func (w *heapWatch) grown() int64 {
 	close(w.stop)
 	w.done.Wait()
 	return int64(w.most) - int64(w.before)
 }
 
-// minesOn wants accepted shares of a miner until a condition holds, and logs
-// how long the slowest took.
+// minesOn wants a miner to have shares accepted until a condition holds, and logs
+// how long the slowest share took.
 func minesOn(t *testing.T, m *stratumtest.Miner, what string, limit time.Duration, until func() bool) {
 	t.Helper()
 	var slowest time.Duration
@@ -82,8 +82,8 @@ func minesOn(t *testing.T, m *stratumtest.Miner, what string, limit time.Duratio
 	checkMiner(t, m)
 }
 
-// Connections without end from one address, or from as many as there are: the
-// limits hold, and who is there mines on.
+// There are endless connections from one address, or from many. The limits hold,
+// and miners that are connected continue to mine.
 func TestFloodOfConnections(t *testing.T) {
 	for _, c := range []struct {
 		name, reason string
@@ -97,7 +97,7 @@ func TestFloodOfConnections(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sw := startLimited(t, c.change)
-			glog.Error("opens the log files, which are not the flood's")
+			glog.Error("this opens the log files, which do not belong to the flood")
 			before := descriptors()
 			m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.good", Rate: 100})
 			waitAccepted(t, m, 1)
@@ -114,7 +114,7 @@ func TestFloodOfConnections(t *testing.T) {
 							return
 						}
 						conns[i] = nc
-						io.WriteString(nc, rawSubscribe+"\n") // may be refused already
+						io.WriteString(nc, rawSubscribe+"\n") // the connection may be refused already
 					}
 				})
 			}
@@ -122,7 +122,7 @@ func TestFloodOfConnections(t *testing.T) {
 			minesOn(t, m, "the flood is over", 4*testWait, func() bool { return refused() >= flood-c.stay })
 			dialers.Wait()
 			if n := refused(); n != flood-c.stay {
-				t.Errorf("%d refused, want %d", n, flood-c.stay)
+				t.Errorf("%d connections were refused, want %d", n, flood-c.stay)
 			}
 			open := 0
 			for _, nc := range conns {
@@ -132,21 +132,21 @@ func TestFloodOfConnections(t *testing.T) {
 				nc.Close()
 			}
 			if open != c.stay {
-				t.Errorf("%d stay open, want %d", open, c.stay)
+				t.Errorf("%d connections stay open, want %d", open, c.stay)
 			}
 			m.Close()
 			sw.wantNothingLeft(t)
 			wantDescriptors(t, before)
 			if n := sw.booksOfAddresses(); n != 0 {
-				t.Errorf("%d addresses left in the books", n)
+				t.Errorf("%d addresses are still stored", n)
 			}
 		})
 	}
 }
 
-// Thousands that send a byte now and then, and thousands that read so: both
-// are closed when their time is up, little is held for them, and another miner
-// mines on.
+// Thousands of miners send a byte now and then, and thousands read in that way.
+// Both are closed when their time is up, little is stored for them, and another
+// miner continues to mine.
 func TestFloodOfSlowPeers(t *testing.T) {
 	flood := floodSize()
 	const (
@@ -204,7 +204,7 @@ func TestFloodOfSlowPeers(t *testing.T) {
 			}
 		}
 	})
-	for range 3 { // what the kernel takes, and more
+	for range 3 { // more than the kernel buffers
 		btc.NewJob(false)
 	}
 	var unsent, partial int
@@ -228,7 +228,7 @@ func TestFloodOfSlowPeers(t *testing.T) {
 	grown := heap.grown()
 	t.Logf("%d slow readers and senders: %d KB unsent, %d KB of unfinished lines, heap grown by %d MB", flood, unsent>>10, partial>>10, grown>>20)
 	if unsent == 0 || partial == 0 {
-		t.Error("nobody was slow")
+		t.Error("nothing was unsent, so nobody was slow")
 	}
 	if limit := flood * (jobSize + relay.ReadChunk); unsent > limit {
 		t.Errorf("%d bytes waited for slow readers, want at most %d", unsent, limit)
@@ -240,8 +240,8 @@ func TestFloodOfSlowPeers(t *testing.T) {
 	wantDescriptors(t, before)
 }
 
-// A miner that asks without end and takes no answer is not read from before it
-// does, in the handshake or mining, and closed when its time is up.
+// A miner that sends endless requests and reads no answer is not read, in the
+// handshake or while mining, until it reads, and is closed when its time is up.
 func TestMinerThatTakesNoAnswers(t *testing.T) {
 	t.Parallel()
 	for _, mining := range []bool{false, true} {
@@ -296,7 +296,7 @@ func TestMinerThatTakesNoAnswers(t *testing.T) {
 	}
 }
 
-// Strangers with more requests than any handshake has are closed.
+// Strangers that send more requests than any handshake has are closed.
 func TestFloodOfRequests(t *testing.T) {
 	sw := startLimited(t, func(*Config) {})
 	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.good", Rate: 100})

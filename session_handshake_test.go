@@ -12,10 +12,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Rules of the handshake that are not the business of one chain or variant;
-// those are in docs/handshakes.md.
+// These are rules of the handshake that do not depend on a chain or variant. Those
+// that do are in docs/handshakes.md.
 
-// Ids come back as sent, whatever they are.
+// Ids are sent back as they came, whatever they are.
 func TestSessionHandshakeIDs(t *testing.T) {
 	t.Parallel()
 	ids := []struct{ sent, back string }{
@@ -55,7 +55,7 @@ func TestSessionHandshakeIDs(t *testing.T) {
 				for _, step := range steps {
 					line := fmt.Sprintf(`{%s"method":"%s","params":%s}`, member, step.method, step.params)
 					if id.back == "null" {
-						switch step.method { // these are not waited for without an id
+						switch step.method { // without an id, the answers to these are not waited for
 						case "mining.extranonce.subscribe", "mining.get_transactions", "mining.hello":
 							step.want = ""
 						}
@@ -85,8 +85,8 @@ func TestSessionHandshakeIDs(t *testing.T) {
 	}
 }
 
-// The requests to a pool are one write, and so is what the miner gets when it
-// is authorized: the answer, the mask, what the pool said.
+// The requests to a pool are one write, and so is what the miner gets when it is
+// authorized: the answer, the mask, and the pool's lines.
 func TestSessionHandshakeWrites(t *testing.T) {
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
 	miner := stratumtest.DialRaw(t, sw.addr)
@@ -98,7 +98,7 @@ func TestSessionHandshakeWrites(t *testing.T) {
 	expectWrite(t, link, joinLines(`{"id":2147400000,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
 		withOwnID(textPoolSubscribe, 1), `{"id":2147400002,"method":"mining.suggest_target","params":["ff"]}`, withOwnID(textPoolAuthorize, 3)))
 
-	// The pool talks, in the worst order; the miner hears nothing of it yet.
+	// The pool sends lines in the worst order. The miner gets none of them yet.
 	for _, line := range []string{textDifficulty, textJob, `{"id":2147400000,"result":{"version-rolling":true,"version-rolling.mask":"3fffe000"},"error":null}`, withOwnID(textPoolSubscribed, 1)} {
 		link.SendLine(line)
 	}
@@ -111,7 +111,7 @@ func TestSessionHandshakeWrites(t *testing.T) {
 	expectNoMore(t, sw, miner, link)
 }
 
-// A miner that did not ask for version rolling is told no mask.
+// A miner that did not ask for version rolling gets no mask.
 func TestSessionHandshakeMaskUnasked(t *testing.T) {
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
 	miner := stratumtest.DialRaw(t, sw.addr)
@@ -125,7 +125,7 @@ func TestSessionHandshakeMaskUnasked(t *testing.T) {
 	expectNoMore(t, sw, miner, link)
 }
 
-// Each pool gets the whole handshake: at a switch, and when it was lost.
+// Each pool gets the whole handshake, at a switch and after a loss.
 func TestSessionHandshakeAtEachPool(t *testing.T) {
 	t.Parallel()
 	sw, btc, bcc := startScripted(t, "bitcoin", nil)
@@ -149,9 +149,9 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 	link.Send(joinLines(fmt.Sprintf(configured, "1fffe000"), withOwnID(textPoolSubscribed, 1), suggested, withOwnID(textPoolAuthorized, 3), textDifficulty, textJob))
 	expectWrite(t, miner, joinLines(`{"id":2,"result":true,"error":null}`, fmt.Sprintf(mask, "1fffe000"), textDifficulty, textJob))
 
-	// A switch to a pool that wants the suffix and allows fewer bits. The
-	// first job's clean flag becomes true, and its ID another, since the former
-	// pool's job has the same.
+	// This is a switch to a pool that needs the suffix and allows fewer bits. The
+	// first job's clean flag becomes true, and its ID is changed, because the
+	// former pool's job has the same.
 	job, cleanJob := strings.Replace(textJob, `"j1"`, `"j10"`, 1), strings.Replace(textCleanJob, `"j1"`, `"j10"`, 1)
 	sw.coins.set("alice", "bcc")
 	next := bcc.Next()
@@ -163,7 +163,7 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 	next.Send(joinLines(suggested, textJob))
 	miner.ExpectLine(job)
 
-	// The pool is lost. The mask is as it was, so it is not told again.
+	// The pool is lost. The mask has not changed, so it is not sent again.
 	next.Close()
 	again := bcc.Next()
 	expectWrite(t, again, requests)
@@ -172,7 +172,7 @@ func TestSessionHandshakeAtEachPool(t *testing.T) {
 	expectNoMore(t, sw, miner, again)
 }
 
-// Requests that come while the pool is prepared wait for it.
+// Requests that come while the pool is being prepared wait for it.
 func TestSessionHandshakeEarlyRequests(t *testing.T) {
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
 	miner := stratumtest.DialRaw(t, sw.addr)
@@ -190,7 +190,7 @@ func TestSessionHandshakeEarlyRequests(t *testing.T) {
 	expectNoMore(t, sw, miner, link)
 }
 
-// A pool without work for the moment is no reason to keep the miner waiting.
+// A pool without work at the moment does not keep the miner waiting.
 func TestSessionHandshakeNoJob(t *testing.T) {
 	t.Parallel()
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
@@ -206,8 +206,8 @@ func TestSessionHandshakeNoJob(t *testing.T) {
 	expectNoMore(t, sw, miner, link)
 }
 
-// A refused miner may try again, in the same packet even; each try is answered
-// in its turn.
+// A refused miner may try again, even in the same packet. The tries are answered in
+// their order.
 func TestSessionHandshakeRefusedPipelined(t *testing.T) {
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
 	miner := stratumtest.DialRaw(t, sw.addr)
@@ -226,7 +226,7 @@ func TestSessionHandshakeRefusedPipelined(t *testing.T) {
 	link.Send(joinLines(textPoolAuthorized, textPoolSubscribed, textJob))
 	expectLines(miner, `{"id":4,"result":true,"error":null}`, textJob)
 	if n := sw.coins.open("alice"); n != 1 {
-		t.Errorf("the coin source counts %d users of alice", n)
+		t.Errorf("the coin source counts %d users of alice, want 1", n)
 	}
 	expectNoMore(t, sw, miner, link)
 }
@@ -242,7 +242,7 @@ func TestSessionHandshakeCaseInsensitive(t *testing.T) {
 	link.ExpectLine(`{"id":2147400002,"method":"mining.authorize","params":["alice_btc.Rig1","X"]}`)
 }
 
-// The pool is told the miner's IPv4 address as a number, 0 for IPv6.
+// The pool gets the miner's IPv4 address as a number, and 0 for IPv6.
 func TestSessionHandshakeAddress(t *testing.T) {
 	for _, c := range []struct{ local, listen, number string }{
 		{"127.0.0.1", "127.0.0.1:0", "2130706433"},
@@ -277,7 +277,8 @@ func TestSessionHandshakeAddress(t *testing.T) {
 	}
 }
 
-// Sessions of one server have different extranonces; Ethereum's are far apart.
+// Sessions of one server have different extranonces. Those of Ethereum are far
+// apart.
 func TestSessionHandshakeExtranonces(t *testing.T) {
 	for _, c := range []struct {
 		chain string
@@ -303,8 +304,8 @@ func TestSessionHandshakeExtranonces(t *testing.T) {
 	}
 }
 
-// Without a server ID there are no extranonces: subscribe waits, and what
-// stands behind it. Before it, requests are answered.
+// Without a server ID there are no extranonces, so subscribe and what comes after
+// it wait. Requests before it are answered.
 func TestSessionHandshakeServerID(t *testing.T) {
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	coins.server = 0
@@ -333,7 +334,7 @@ func TestSessionHandshakeServerID(t *testing.T) {
 	}
 }
 
-// A login of ETHProxy waits for the server ID as well.
+// A login of ETHProxy also waits for the server ID.
 func TestSessionHandshakeServerIDETHProxy(t *testing.T) {
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
 	coins.server = 0
@@ -350,7 +351,8 @@ func TestSessionHandshakeServerIDETHProxy(t *testing.T) {
 		`{"id":2147400001,"method":"eth_submitLogin","params":["alice"]}`)
 }
 
-// A line may have stratum.MaxMinerLine bytes and no more, with its end or before it.
+// A line may have stratum.MaxMinerLine bytes and no more, whether or not its end
+// has come.
 func TestSessionHandshakeLineLimit(t *testing.T) {
 	padded := func(n int) string {
 		line := `{"id":1,"method":"mining.get_transactions","params":[""]}`
@@ -369,8 +371,8 @@ func TestSessionHandshakeLineLimit(t *testing.T) {
 	eventually(t, "sessions end", func() bool { return sw.sessionCount() == 0 })
 }
 
-// Only the last suggestion of a kind counts, and what is no list or too long
-// is not kept.
+// Only the last suggestion of each kind counts. One that is not a list, or too
+// long, is not stored.
 func TestSessionHandshakeSuggestions(t *testing.T) {
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
 	miner := stratumtest.DialRaw(t, sw.addr)
@@ -387,10 +389,10 @@ func TestSessionHandshakeSuggestions(t *testing.T) {
 	expectLines(pool.Next(), textPoolSubscribe, `{"id":2147400001,"method":"mining.suggest_difficulty","params":[1,2]}`, withOwnID(textPoolAuthorize, 2))
 }
 
-// A sub-account's name goes to the coin source as one name, whatever is in it.
+// A sub-account's name goes to the coin source as one name, whatever it contains.
 func TestSessionHandshakeHostileNames(t *testing.T) {
 	for _, c := range []struct{ sent, account string }{
-		{`alice/../bob.x`, "alice/"}, // up to the first dot
+		{`alice/../bob.x`, "alice/"}, // the sub-account's name ends at the first dot
 		{`/etc/passwd`, "/etc/passwd"},
 		{`../../zookeeper/config`, ""},
 		{`alice\u0000bob`, "alicebob"},
@@ -415,7 +417,7 @@ func TestSessionHandshakeHostileNames(t *testing.T) {
 				return len(sw.coins.held) == 1
 			})
 			if got := sw.coins.held[0].Account; got != c.account {
-				t.Errorf("asked for %q, want %q", got, c.account)
+				t.Errorf("the coin source was asked for %q, want %q", got, c.account)
 			}
 			sw.coins.letGo()
 			miner.ExpectLine(`{"id":2,"result":null,"error":[201,"Invalid Sub-account Name",1]}`)
@@ -424,8 +426,7 @@ func TestSessionHandshakeHostileNames(t *testing.T) {
 	}
 }
 
-// The pool's answers to the switcher and to the miner do not get mixed up by
-// equal ids.
+// Equal ids do not mix up the pool's answers to the switcher and to the miner.
 func TestSessionHandshakeIDOfOurs(t *testing.T) {
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
 	miner := stratumtest.DialRaw(t, sw.addr)

@@ -15,7 +15,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// pad returns a request of exactly n bytes, end of line included.
+// pad returns a request of exactly n bytes, including the end of the line.
 func pad(n int) string {
 	const head, tail = `{"id":5,"method":"mining.suggest_target","params":["`, `"]}` + "\n"
 	return head + strings.Repeat("a", n-len(head)-len(tail)) + tail
@@ -44,12 +44,13 @@ func TestSessionLineLimit(t *testing.T) {
 			r.Send(" ")
 			r.ExpectClosed()
 
-			// 1 MB without end: whatever the kernel still takes, it is closed.
+			// This is 1 MB without a line's end. Whatever the kernel still buffers,
+			// the connection is closed.
 			r = stage.dial(t)
 			r.Conn().SetDeadline(time.Now().Add(testWait))
 			n, err := io.Copy(r.Conn(), strings.NewReader("{"+strings.Repeat("a", 64<<20)))
 			if err == nil || isTimeout(err) {
-				t.Errorf("%d bytes without a line's end were taken: %v", n, err)
+				t.Errorf("%d bytes without a line's end were accepted: %v", n, err)
 			}
 		})
 	}
@@ -57,7 +58,8 @@ func TestSessionLineLimit(t *testing.T) {
 	checkFaults(t, btc)
 }
 
-// Many at a time that send without end hold no more than a read each.
+// Many connections that send endless lines at the same time hold no more than one
+// read each.
 func TestSessionEndlessLinesBoundMemory(t *testing.T) {
 	sw, _ := startHostile(t)
 	stop := make(chan struct{})
@@ -90,7 +92,7 @@ func TestSessionEndlessLinesBoundMemory(t *testing.T) {
 			nc.SetDeadline(time.Now().Add(testWait))
 			nc.Write(line)
 			if _, err := nc.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-				t.Errorf("1 MB without end is not closed: %v", err)
+				t.Errorf("a connection that sent 1 MB without a line's end is not closed: %v", err)
 			}
 		})
 	}
@@ -168,12 +170,12 @@ func TestSessionJSONBombs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := stratumtest.DialRaw(t, sw.addr)
 			r.SendLine(line)
-			// An answer or none, but the switcher goes on.
+			// There may be an answer or none, but the switcher must go on.
 			r.SendLine(`{"id":"next","method":"mining.extranonce.subscribe","params":[]}`)
 			for {
 				answer := r.Line(stratumtest.Patience)
 				if !json.Valid([]byte(answer)) {
-					t.Fatalf("answer is not JSON: %.200q", answer)
+					t.Fatalf("the answer is not JSON: %.200q", answer)
 				}
 				if answer == `{"id":"next","result":true,"error":null}` {
 					break
@@ -186,7 +188,7 @@ func TestSessionJSONBombs(t *testing.T) {
 	checkFaults(t, btc)
 }
 
-// Ids come back as sent, whatever they are.
+// Ids are sent back as they came, whatever they are.
 func TestSessionOddIDs(t *testing.T) {
 	sw, btc := startHostile(t)
 	for _, id := range []string{
@@ -214,7 +216,7 @@ func TestSessionOddIDs(t *testing.T) {
 		r.ExpectMethod("mining.set_version_mask")
 		r.ExpectMethod("mining.set_difficulty")
 		r.ExpectMethod("mining.notify")
-		if id != `null` { // a notification then
+		if id != `null` { // null would make it a notification
 			r.SendLine(`{"id":` + id + `,"method":"mining.extranonce.subscribe","params":[]}`)
 			want(`"result":true,"error":null}`)
 		}
@@ -224,7 +226,7 @@ func TestSessionOddIDs(t *testing.T) {
 	checkFaults(t, btc)
 }
 
-// Of a worker name, only the characters that may be in one reach the pool.
+// Only the characters that a worker's name may have reach the pool.
 func TestSessionWorkerNames(t *testing.T) {
 	sw, btc := startHostile(t)
 	for sent, want := range map[string]string{
@@ -249,11 +251,11 @@ func TestSessionWorkerNames(t *testing.T) {
 		r.ExpectLine(`{"id":2,"result":true,"error":null}`)
 		names := btc.Authorized()
 		if got := names[len(names)-1]; got != want {
-			t.Errorf("%q came to the pool as %q, want %q", sent, got, want)
+			t.Errorf("%q reached the pool as %q, want %q", sent, got, want)
 		}
 		r.Close()
 	}
-	// Names of other directories are no sub-accounts.
+	// Names that lead to other directories are not sub-accounts.
 	for _, name := range []string{"alice/..", "/alice", "alice/", "a/alice.1", "-", "|"} {
 		r := dialSubscribed(t, sw.addr)
 		r.SendLine(`{"id":2,"method":"mining.authorize","params":["` + name + `","x"]}`)

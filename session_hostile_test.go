@@ -14,7 +14,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// wantNothingLeft waits until all that sessions held is given back.
+// wantNothingLeft waits until everything that sessions held is given back.
 func (m *testSwitcher) wantNothingLeft(t *testing.T) {
 	t.Helper()
 	state := func() string {
@@ -59,10 +59,11 @@ func (m *testSwitcher) wantNothingLeft(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("not given back: %s", last)
+	t.Errorf("something is not given back: %s", last)
 }
 
-// descriptors counts this process's, 0 where that cannot be told.
+// descriptors counts those of this process. It returns 0 where that is not
+// possible.
 func descriptors() int {
 	fds, _ := os.ReadDir("/proc/self/fd")
 	return len(fds)
@@ -74,7 +75,7 @@ func wantDescriptors(t *testing.T, before int) {
 	eventually(t, fmt.Sprintf("no more than %d descriptors", before), func() bool { return descriptors() <= before })
 }
 
-// dialMining connects a miner that is past its handshake.
+// dialMining connects a miner that has done its handshake.
 func dialMining(t *testing.T, addr string) *stratumtest.Raw {
 	t.Helper()
 	r := dialSubscribed(t, addr)
@@ -137,10 +138,11 @@ func TestSessionPoolRefusesWorker(t *testing.T) {
 		r.SendLine(`{"id":` + id + `,"method":"mining.authorize","params":["alice.bad","x"]}`)
 		r.ExpectLine(`{"id":` + id + `,"result":null,"error":[24,"Unauthorized worker",null]}`)
 	}
-	// Back in the handshake: other requests are answered as before.
+	// The miner is back in the handshake, where other requests are answered as
+	// before.
 	r.SendLine(`{"id":9,"method":"mining.extranonce.subscribe","params":[]}`)
 	r.ExpectLine(`{"id":9,"result":true,"error":null}`)
-	// Both at once; the second must not get lost.
+	// Both come at the same time; the second must not get lost.
 	r.Send(`{"id":10,"method":"mining.authorize","params":["alice.bad","x"]}` + "\n" +
 		`{"id":11,"method":"mining.authorize","params":["alice.good","x"]}` + "\n")
 	r.ExpectLine(`{"id":10,"result":null,"error":[24,"Unauthorized worker",null]}`)
@@ -148,7 +150,7 @@ func TestSessionPoolRefusesWorker(t *testing.T) {
 	r.ExpectMethod("mining.set_difficulty")
 	r.ExpectMethod("mining.notify")
 	if n := sw.coins.open("alice"); n != 1 {
-		t.Errorf("the coin has %d users, want 1", n)
+		t.Errorf("the coin's sub-account has %d users, want 1", n)
 	}
 	waitConnections(t, btc, 1)
 	r.Close()
@@ -156,7 +158,7 @@ func TestSessionPoolRefusesWorker(t *testing.T) {
 	checkPool(t, btc)
 }
 
-// A miner waits until the server ID is known, and may leave before.
+// A miner waits until the server ID is known, and may leave before that.
 func TestSessionWaitsForServerID(t *testing.T) {
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc"})
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
@@ -178,7 +180,7 @@ func TestSessionWaitsForServerID(t *testing.T) {
 	for _, r := range miners {
 		line := r.Line(stratumtest.Patience)
 		if !strings.Contains(line, `"ab0000`) {
-			t.Errorf("subscribe answer %s", line)
+			t.Errorf("subscribe was answered with %s", line)
 		}
 		r.ExpectLine(`{"id":2,"result":true,"error":null}`)
 		r.Close()
@@ -235,7 +237,7 @@ func TestSessionDeadlines(t *testing.T) {
 		set(50*time.Millisecond, time.Hour)
 		stratumtest.DialRaw(t, sw.addr).ExpectClosed()
 		if n := failures(failSilent); n != 1 {
-			t.Errorf("%d counted as silent", n)
+			t.Errorf("%d handshakes are counted as silent", n)
 		}
 	})
 	t.Run("half a line", func(t *testing.T) {
@@ -244,7 +246,7 @@ func TestSessionDeadlines(t *testing.T) {
 		r.Send(`{"id":1`)
 		r.ExpectClosed()
 		if n := failures(failUnauthorized); n != 1 {
-			t.Errorf("%d counted as not authorized", n)
+			t.Errorf("%d handshakes are counted as not authorized", n)
 		}
 	})
 	t.Run("subscribes only", func(t *testing.T) {
@@ -255,7 +257,7 @@ func TestSessionDeadlines(t *testing.T) {
 		r.Line(stratumtest.Patience)
 		r.ExpectClosed()
 		if d := time.Since(began); d < 100*time.Millisecond {
-			t.Errorf("closed after %v", d)
+			t.Errorf("the connection was closed after %v", d)
 		}
 	})
 	t.Run("coin does not come", func(t *testing.T) {
@@ -287,8 +289,8 @@ func TestSessionDeadlines(t *testing.T) {
 	sw.wantNothingLeft(t)
 }
 
-// A miner that takes nothing: the switcher keeps little for it, closes it after
-// the write timeout, and other miners notice nothing.
+// A miner reads nothing. The switcher stores little for it, closes it after the
+// write timeout, and other miners notice nothing.
 func TestSessionMinerNeverReads(t *testing.T) {
 	t.Parallel()
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 60 << 10})
@@ -335,7 +337,8 @@ func TestSessionMinerNeverReads(t *testing.T) {
 	waitConnections(t, btc, 1)
 }
 
-// Thousands that begin a handshake and stop: others get in, and all of them go.
+// Thousands of miners begin a handshake and stop. Others are served, and all of
+// them are closed.
 func TestSessionHalfOpenHandshakes(t *testing.T) {
 	const half = 2000
 	sw, btc := startHostile(t)
@@ -372,7 +375,7 @@ func TestSessionHalfOpenHandshakes(t *testing.T) {
 	checkPool(t, btc)
 }
 
-// More than the descriptors are good for are turned away at once.
+// Connections beyond what the descriptors allow are closed at once.
 func TestSessionLimit(t *testing.T) {
 	btc := startPool(t, stratumtest.PoolOptions{Name: "btc"})
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
@@ -431,8 +434,8 @@ func TestSessionHandshakeErrors(t *testing.T) {
 	}
 }
 
-// Sessions that wait for the server ID and leave cost no more each the more
-// there are.
+// Sessions that leave while they wait for the server ID do not cost more each when
+// there are more of them.
 func TestManySessionsWaitForServerID(t *testing.T) {
 	coins := newMemoryCoins(nil)
 	coins.server = 0
@@ -455,15 +458,15 @@ func TestManySessionsWaitForServerID(t *testing.T) {
 			sw.remove(s)
 		}
 		if sw.sessionCount() != 0 || len(sw.waitingID) != 0 {
-			t.Fatal("something is left")
+			t.Fatal("some sessions are still waiting")
 		}
 		return time.Since(begun)
 	}
 	leave(1000)
 	const few, many = 4000, 64000
 	a, b := leave(few), leave(many)
-	t.Logf("%d leave in %v, %d in %v", few, a, many, b)
+	t.Logf("%d sessions left in %v, %d in %v", few, a, many, b)
 	if b > 5*many/few*max(a, 5*time.Millisecond) {
-		t.Errorf("%d sessions leave in %v, %d in %v", few, a, many, b)
+		t.Errorf("%d sessions left in %v, but %d took %v", few, a, many, b)
 	}
 }

@@ -21,7 +21,7 @@ func wantIDs(t *testing.T, ids *sessionIDs, want ...uint32) {
 	for _, id := range want {
 		got, err := ids.allocate()
 		if err != nil || got != id {
-			t.Errorf("allocate: %08x, %v; want %08x", got, err, id)
+			t.Errorf("allocate returned %08x, %v; want %08x", got, err, id)
 		}
 	}
 }
@@ -29,7 +29,7 @@ func wantIDs(t *testing.T, ids *sessionIDs, want ...uint32) {
 func TestSessionIDsOfBitcoin(t *testing.T) {
 	ids := newTestIDs(stratum.Bitcoin, 0x2a)
 	wantIDs(t, ids, 0x2a000080, 0x2a000081, 0x2a000082)
-	ids.free(0x2a000081) // not handed out again at once
+	ids.free(0x2a000081) // this ID is not given out again at once
 	wantIDs(t, ids, 0x2a000083)
 
 	ids.setNextIndex(0xfffffe)
@@ -44,7 +44,8 @@ func TestSessionIDsOfDecred(t *testing.T) {
 	}
 }
 
-// Ethereum jumps 256 ahead after each, skips used ones, and wraps at 16 bits.
+// Ethereum's index advances by 256 each time, skips IDs that are in use, and wraps
+// at 16 bits.
 func TestSessionIDsOfEthereum(t *testing.T) {
 	ids := newTestIDs(stratum.Ethereum, 0x12)
 	wantIDs(t, ids, 0x120080, 0x120181, 0x120282)
@@ -62,7 +63,7 @@ func TestSessionIDsUsedUp(t *testing.T) {
 		bits := uint(16)
 		if chain == stratum.Bitcoin {
 			bits = 24
-			// All but the last are in use already, for time's sake.
+			// To save time, all but the last IDs are already in use.
 			ids.used = bitset.New(1<<24 - 1000).Complement()
 			ids.inUse = 1<<24 - 1000
 		}
@@ -70,21 +71,21 @@ func TestSessionIDsUsedUp(t *testing.T) {
 		for range 1<<bits - int(ids.inUse) {
 			id, err := ids.allocate()
 			if err != nil {
-				t.Fatalf("%v: after %d: %v", chain, len(seen), err)
+				t.Fatalf("%v: got error %[3]v after %[2]d IDs", chain, len(seen), err)
 			}
 			if seen[id] || id>>bits != 7 {
-				t.Fatalf("%v: %08x, after %d", chain, id, len(seen))
+				t.Fatalf("%v: got an unexpected ID %08x after %d IDs", chain, id, len(seen))
 			}
 			seen[id] = true
 		}
 		for range 2 {
 			if id, err := ids.allocate(); !errors.Is(err, errSessionIDsUsedUp) {
-				t.Fatalf("%v: got %08x, %v from a full allocator", chain, id, err)
+				t.Fatalf("%v: a full allocator returned %08x, %v", chain, id, err)
 			}
 		}
 		for _, free := range []uint32{7<<bits | (1<<bits - 1), 7 << bits, 7<<bits | 4711} {
 			ids.free(free)
-			ids.free(free) // has no effect
+			ids.free(free) // this has no effect
 			wantIDs(t, ids, free)
 			if _, err := ids.allocate(); err == nil {
 				t.Fatalf("%v: one free ID was given twice", chain)
@@ -98,30 +99,30 @@ func TestSessionIDsTakeAndFree(t *testing.T) {
 	take := func(id uint32, ok bool) {
 		t.Helper()
 		if err := ids.take(id); (err == nil) != ok {
-			t.Errorf("take %08x: %v", id, err)
+			t.Errorf("take(%08x) returned %v", id, err)
 		}
 	}
 	take(0x01000080, true)
 	take(0x01000080, false)
 	take(0x01000082, true)
-	take(0x02000080, true) // of a former server ID
+	take(0x02000080, true) // an ID of a former server ID
 	take(0x02000080, false)
 	wantIDs(t, ids, 0x01000081, 0x01000083)
 	ids.free(0x02000080)
 	take(0x02000080, true)
-	ids.free(0x03000000) // never given
+	ids.free(0x03000000) // this ID was never given out
 	ids.free(0x01000080)
 	ids.free(0x01000080)
 	take(0x01000080, true)
 	take(0x01000080, false)
 }
 
-// IDs in use when the server ID changes stay in use, and are known again if
-// the old server ID comes back.
+// IDs that are in use when the server ID changes stay in use, and are known again
+// if the old server ID returns.
 func TestSessionIDsServerIDChange(t *testing.T) {
 	ids := newTestIDs(stratum.Bitcoin, 1)
 	if ids.server() != 1 {
-		t.Fatalf("server ID %d", ids.server())
+		t.Fatalf("the server ID is %d", ids.server())
 	}
 	wantIDs(t, ids, 0x01000080, 0x01000081)
 	ids.setServerID(2)
@@ -140,7 +141,7 @@ func TestSessionIDsServerIDChange(t *testing.T) {
 	}
 }
 
-// With an upgrade, the IDs come before the server ID is known.
+// At an upgrade, the IDs are taken over before the server ID is known.
 func TestSessionIDsTakenBeforeServerID(t *testing.T) {
 	ids := newSessionIDs(24, 0)
 	for _, id := range []uint32{0x05000080, 0x05000082} {
@@ -163,7 +164,7 @@ func TestSessionIDsRace(t *testing.T) {
 				id, err := ids.allocate()
 				mu.Lock()
 				if err != nil || live[id] {
-					t.Errorf("%08x, %v: in use already", id, err)
+					t.Errorf("%08x, %v: this ID is already in use", id, err)
 				}
 				live[id] = true
 				mu.Unlock()
@@ -176,11 +177,11 @@ func TestSessionIDsRace(t *testing.T) {
 	}
 	all.Wait()
 	if ids.inUse != 0 || ids.used.Count() != 0 {
-		t.Errorf("%d, by the set %d, still in use", ids.inUse, ids.used.Count())
+		t.Errorf("%d IDs, or %d by the set, are still in use", ids.inUse, ids.used.Count())
 	}
 }
 
-// Session IDs are the server ID above the index, which begins at 128.
+// A session ID is the server ID, followed by the index, which begins at 128.
 func TestSessionBits(t *testing.T) {
 	for _, tc := range []struct {
 		chain  stratum.Chain
@@ -203,8 +204,8 @@ func TestSessionBits(t *testing.T) {
 	}
 }
 
-// All Ethereum sessions of a server are different though the index jumps, and
-// so are the extranonces.
+// All Ethereum sessions of a server have different IDs although the index jumps,
+// and so do their extranonces.
 func TestSessionBitsWrap(t *testing.T) {
 	ids := newSessionIDs(stratum.Ethereum.IndexBits(), stratum.Ethereum.IndexStep())
 	ids.setServerID(7)
@@ -212,18 +213,18 @@ func TestSessionBitsWrap(t *testing.T) {
 	for range 1 << 16 {
 		id, err := ids.allocate()
 		if err != nil {
-			t.Fatalf("after %d: %v", len(seen), err)
+			t.Fatalf("got error %[2]v after %[1]d sessions", len(seen), err)
 		}
 		if id>>16 != 7 {
-			t.Fatalf("session %08x is not of server 7", id)
+			t.Fatalf("session %08x does not belong to server 7", id)
 		}
 		if x := stratum.Ethereum.Extranonce(id); seen[x] {
-			t.Fatalf("extranonce %s twice", x)
+			t.Fatalf("extranonce %s was given out twice", x)
 		} else {
 			seen[x] = true
 		}
 	}
 	if id, err := ids.allocate(); err == nil {
-		t.Errorf("one more session: %08x", id)
+		t.Errorf("there was one more session ID, %08x", id)
 	}
 }

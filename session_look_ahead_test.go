@@ -11,7 +11,7 @@ import (
 )
 
 // A pool that picks its own extranonce gets one request after the other, and
-// suggestions when it has taken the worker.
+// suggestions after it has accepted the worker.
 func TestSessionOwnPoolIsAskedInTurn(t *testing.T) {
 	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
@@ -35,19 +35,19 @@ func TestSessionOwnPoolIsAskedInTurn(t *testing.T) {
 	miner.ExpectLine(ownJob("j", "01aaaaaaaa", "02", true))
 }
 
-// expectQuiet wants the peer to say nothing for a moment.
+// expectQuiet wants the peer to send nothing for a moment.
 func expectQuiet(t *testing.T, r *stratumtest.Raw) {
 	t.Helper()
 	r.Conn().SetReadDeadline(time.Now().Add(3 * authorizeGap))
 	if n, err := r.Conn().Read(make([]byte, 1)); n > 0 || err == nil {
-		t.Error("the pool got more than it was to get")
+		t.Error("the pool got more than it should have")
 	}
 	r.Conn().SetReadDeadline(time.Time{})
 }
 
-// What miners ask for right behind mining.authorize counts for the link that is
-// prepared: in the same packet, or in one of its own where the relay can look at
-// what it has not read (looksAhead).
+// Requests that miners send directly behind mining.authorize take effect on the
+// link that is being prepared: those in the same packet, and those in a packet of
+// their own where the relay can look at what it has not read (looksAhead).
 func TestSessionLooksAhead(t *testing.T) {
 	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
@@ -75,7 +75,8 @@ func TestSessionLooksAhead(t *testing.T) {
 			miner.SendLine(xnsub)
 			eventually(t, "the request waits", func() bool { return sw.waitingBytes() > 0 })
 		}
-		// There is no room for the miner's own extranonce: it must take the pool's.
+		// There is no room for the miner's own extranonce, so it must take the
+		// pool's.
 		link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"aaaaaaaa",3],"error":null}`, stratum.LineID([]byte(subscribe))))
 		authorize := link.ExpectMethod("mining.authorize")
 		link.SendLine(goodAnswer(string(stratum.LineID([]byte(authorize)))))
@@ -93,7 +94,8 @@ func TestSessionLooksAhead(t *testing.T) {
 	}
 }
 
-// waitingBytes is how much of miners that are routed waits to be read.
+// waitingBytes returns how many bytes from miners that are being routed wait to be
+// read.
 func (m *testSwitcher) waitingBytes() (n int) {
 	for _, l := range m.loops {
 		l.Call(func() {
@@ -108,7 +110,7 @@ func (m *testSwitcher) waitingBytes() (n int) {
 }
 
 // A mining.configure after the authorization goes to the pool, and to each next
-// one. What a pool says of it late is told.
+// one. A pool's late answer to it is passed on.
 func TestSessionConfigureLate(t *testing.T) {
 	t.Parallel()
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
@@ -125,7 +127,7 @@ func TestSessionConfigureLate(t *testing.T) {
 	subscribe := stratum.LineID([]byte(bcc.ExpectMethod("mining.subscribe")))
 	authorize := stratum.LineID([]byte(bcc.ExpectMethod("mining.authorize")))
 	bcc.Send(joinLines(fmt.Sprintf(`{"id":%s,"result":[[],"01000080",8],"error":null}`, subscribe), goodAnswer(string(authorize)), jobLine("bcc-1", false)))
-	sc.Miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`) // after the grace
+	sc.Miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`) // after the time that the pool has
 	sc.Miner.ExpectMethod("mining.notify")
 	bcc.SendLine(fmt.Sprintf(`{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"00ffe000"},"error":null}`, id))
 	sc.Miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00ffe000"]}`)
@@ -142,8 +144,8 @@ func configureAnswer(request, mask string) string {
 
 const rolledShare = `{"id":12,"method":"mining.submit","params":["alice.1","%s","00","00","00","00002000"]}`
 
-// A mining.configure that comes while the next link is prepared goes to that pool
-// too.
+// A mining.configure that comes while the next link is being prepared also goes to
+// that pool.
 func TestSessionConfigureWhileSwitching(t *testing.T) {
 	t.Parallel()
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
@@ -164,8 +166,8 @@ func TestSessionConfigureWhileSwitching(t *testing.T) {
 	bcc.ExpectLine(fmt.Sprintf(rolledShare, "bcc-1"))
 }
 
-// A pool that did not answer mining.configure in time grants version rolling when
-// the miner asks again: shares then keep their version bits.
+// If a pool did not answer mining.configure in time, it grants version rolling when
+// the miner asks again. Shares then keep their version bits.
 func TestSessionConfigureAgain(t *testing.T) {
 	t.Parallel()
 	sw, pool, _ := startScripted(t, "bitcoin", nil)
@@ -191,8 +193,8 @@ func TestSessionConfigureAgain(t *testing.T) {
 	btc.ExpectLine(fmt.Sprintf(rolledShare, "btc-1"))
 }
 
-// A mining.configure that was seen before the pool refused the worker is answered
-// in the handshake. The pool's mask is told after the next authorization.
+// If a mining.configure was seen before the pool refused the worker, it is answered
+// in the handshake. The pool's mask is sent after the next authorization.
 func TestSessionConfigureAfterRefusal(t *testing.T) {
 	t.Parallel()
 	sw, pool, _ := startScripted(t, "bitcoin", func(c *Config) {

@@ -7,8 +7,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Sessions may end while a loop goes through all of them, and each other one has
-// its turn once.
+// Sessions may end while a loop goes through all of them. Each other session has
+// exactly one turn.
 func TestLoopEachSession(t *testing.T) {
 	for ends := range 1 << 4 {
 		l := &sessionLoop{}
@@ -23,14 +23,14 @@ func TestLoopEachSession(t *testing.T) {
 		})
 		for i, s := range all {
 			if turns[s] != 1 {
-				t.Errorf("ends %04b: session %d has %d turns", ends, i, turns[s])
+				t.Errorf("with ends %04b, session %d had %d turns, want 1", ends, i, turns[s])
 			}
 		}
 	}
 }
 
-// Sessions of one kind of miner share a subscription, and the memory for kinds of
-// miners has a bound.
+// Sessions of one kind of miner share a subscription. The memory for kinds of
+// miners is bounded.
 func TestLoopSharesSubscriptions(t *testing.T) {
 	l := &sessionLoop{}
 	kind := func(i int) *stratum.Subscription {
@@ -38,7 +38,7 @@ func TestLoopSharesSubscriptions(t *testing.T) {
 	}
 	first := l.shared(kind(0))
 	if l.shared(kind(0)) != first {
-		t.Error("two sessions of a kind have two subscriptions")
+		t.Error("two sessions of one kind have two subscriptions")
 	}
 	for i := range 100 {
 		if got := l.shared(kind(i)); *got != *kind(i) {
@@ -46,6 +46,6 @@ func TestLoopSharesSubscriptions(t *testing.T) {
 		}
 	}
 	if l.shared(kind(0)) == first {
-		t.Error("a kind that was long not seen is still kept")
+		t.Error("a kind that was not seen for long is still stored")
 	}
 }

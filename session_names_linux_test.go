@@ -10,7 +10,7 @@ import (
 )
 
 // A link that is taken over gets the names that its pool has authorized, also from
-// a build that wrote no rules for it.
+// a build that wrote no rules for names.
 func TestResumedLinkRenames(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(nil), nil, func(c *Config) {
 		c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: "127.0.0.1:1", UserSuffix: "btc"}}
@@ -19,7 +19,7 @@ func TestResumedLinkRenames(t *testing.T) {
 		name     string
 		worker   stratum.WorkerName
 		suffixed bool
-		want     string // empty: no line is rewritten
+		want     string // "" means that no line is rewritten
 	}{
 		{"equal", stratum.WorkerName{Account: "alice", Miner: ".1"}, false, ""},
 		{"suffix", stratum.WorkerName{Account: "alice", Miner: ".1"}, true, "alice_btc.1"},
@@ -35,7 +35,7 @@ func TestResumedLinkRenames(t *testing.T) {
 				}
 				r := s.link.rules
 				if (r != nil) != (c.want != "") {
-					t.Fatalf("rules %+v", r)
+					t.Fatalf("unexpected rules %+v", r)
 				}
 				if r == nil {
 					return
@@ -44,10 +44,10 @@ func TestResumedLinkRenames(t *testing.T) {
 					return `{"id":7,"method":"mining.submit","params":["` + name + `","j","00","01","02"]}` + "\n"
 				}
 				if got, ok := r.share(s, nil, []byte(form(c.worker.AsSent()))); !ok || string(got) != form(c.want) {
-					t.Errorf("%t %q", ok, got)
+					t.Errorf("rewritten is %t, with the name %q", ok, got)
 				}
 			}
-			check(linkState{Coin: "btc", FD: -1, Suffixed: c.suffixed}) // of an earlier build
+			check(linkState{Coin: "btc", FD: -1, Suffixed: c.suffixed}) // the state that an earlier build wrote
 			text, err := json.Marshal(s.linkState(s.link))
 			var st linkState
 			if err == nil {

@@ -9,17 +9,17 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Shares have the name that the pool has authorized, byte for byte as the miner
-// sent them otherwise. Where the names are equal no line is rewritten.
+// Shares have the name that the pool has authorized; every other byte stays as the
+// miner sent it. If the names are equal, no line is rewritten.
 func TestSharesCarryTheAuthorizedName(t *testing.T) {
 	const form = `{"id":%d,"method":"mining.submit","params":["%s","%s","00000000","69201234","deadbeef"]}` + "\n"
 	for _, c := range []struct {
 		name      string
-		sent      string // by the miner
+		sent      string // the name that the miner sends
 		at        string // a pool that knows names as they are
 		atSuffix  string // a pool that knows names with its suffix only
 		lowerCase bool
-		further   [2]string // as the miner sends another name, and the first pool knows it
+		further   [2]string // another name as the miner sends it, and as the first pool knows it
 	}{
 		{name: "equal", sent: "alice.rig1", at: "alice.rig1", atSuffix: "alice_two.rig1"},
 		{name: "dropped characters", sent: "alice.rig~1", at: "alice.rig1", atSuffix: "alice_two.rig1"},
@@ -48,7 +48,7 @@ func TestSharesCarryTheAuthorizedName(t *testing.T) {
 			l := testkit.LogIn(sw.addr, c.sent, "raw/1.0")
 			defer l.Close()
 			if l.Pool != "one" {
-				t.Fatalf("pool %q, answer %q", l.Pool, l.Answer)
+				t.Fatalf("the miner got to pool %q, with answer %q", l.Pool, l.Answer)
 			}
 			id := 10
 			share := func(name, job, pool, want string) {
@@ -61,7 +61,7 @@ func TestSharesCarryTheAuthorizedName(t *testing.T) {
 						t.Errorf("got %q, want %q", got, want)
 					}
 				case <-time.After(testWait):
-					t.Fatal("no share")
+					t.Fatal("the pool got no share")
 				}
 			}
 			rewritten := func() (yes bool) {
@@ -75,7 +75,7 @@ func TestSharesCarryTheAuthorizedName(t *testing.T) {
 				return yes
 			}
 			if differs := c.sent != c.at; rewritten() != differs {
-				t.Errorf("lines are rewritten: %t", !differs)
+				t.Errorf("lines are rewritten: %t, want the opposite", !differs)
 			}
 			share(c.sent, "one-0", "one", c.at)
 			if c.further[0] != "" {

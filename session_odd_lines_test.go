@@ -7,8 +7,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// Rules for further workers and for names of shares hold however a line is
-// spelled. Each is refused, or reaches the pool in one plain form.
+// Rules for further workers and for names in shares hold however a line is spelled.
+// Each line is refused, or reaches the pool in one plain form.
 func TestOddMinerLines(t *testing.T) {
 	const (
 		otherAccount = `,"result":null,"error":[201,"Invalid Sub-account Name (this connection is for alice)",1]}`
@@ -71,17 +71,17 @@ func TestOddMinerLines(t *testing.T) {
 		end := `{"id":"end","method":"mining.ping","params":[]}`
 		sc.Miner.SendLine(end)
 		if got := btc.Line(stratumtest.Patience); got != end {
-			t.Fatalf("%s\npool got more: %s", c.line, got)
+			t.Fatalf("%s\npool got one more line: %s", c.line, got)
 		}
 		btc.SendLine(goodAnswer(`"end"`))
 		if got := sc.Miner.Line(stratumtest.Patience); got != goodAnswer(`"end"`) {
-			t.Fatalf("%s\nminer got more: %s", c.line, got)
+			t.Fatalf("%s\nminer got one more line: %s", c.line, got)
 		}
 	}
 }
 
-// Escapes and objects in a pool's lines are no fault; a line that another
-// reader may understand in another way reaches the miner in one form.
+// Escapes and objects in a pool's lines are not faults. A line that another reader
+// may understand differently reaches the miner in one plain form.
 func TestOddPoolLines(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc")
 	for _, c := range []struct{ line, miner string }{

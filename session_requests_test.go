@@ -8,8 +8,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// The miner's ids come back as sent, from the pool in use and from a former
-// one, whatever type they have.
+// The miner's ids are sent back as they came, from the pool in use and from a
+// former one, whatever type they have.
 func TestRequestIDsOfEveryType(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	ids := []string{
@@ -23,7 +23,7 @@ func TestRequestIDsOfEveryType(t *testing.T) {
 	for _, id := range ids {
 		sc.Share(btc, id, "btc-1")
 		sc.Answered(btc, id)
-		sc.Share(btc, id, "btc-1") // answered after the switch
+		sc.Share(btc, id, "btc-1") // this is answered after the switch
 	}
 	bcc := sc.switchTo("bcc", "bcc-1")
 	for _, id := range ids {
@@ -37,8 +37,8 @@ func TestRequestIDsOfEveryType(t *testing.T) {
 	}
 }
 
-// A miner that uses one id for all matches answers in order: those of two
-// pools come in the order of the requests.
+// A miner that uses one id for everything matches answers by their order. Answers
+// of two pools come in the order of the requests.
 func TestRequestsOfOneIDKeepTheirOrder(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	reject := `{"id":1,"result":null,"error":[23,"Low difficulty share",null]}`
@@ -51,7 +51,7 @@ func TestRequestsOfOneIDKeepTheirOrder(t *testing.T) {
 	sc.Share(bcc, "2", "bcc-1")
 	bcc.SendLine(reject)          // B
 	bcc.SendLine(other)           // C
-	sc.Answered(bcc, "2")         // nobody waits for this one
+	sc.Answered(bcc, "2")         // nobody waits for this answer
 	btc.SendLine(goodAnswer("1")) // A
 	for _, want := range []string{goodAnswer("1"), reject, other} {
 		sc.Miner.ExpectLine(want)
@@ -65,8 +65,8 @@ func TestRequestsOfOneIDKeepTheirOrder(t *testing.T) {
 	sc.nothing(bcc, "bcc-1")
 }
 
-// The newer of two links with requests of one id is lost: its errors wait for
-// the older link's answer too.
+// Of two links with requests of one id, the newer one is lost. Its errors also wait
+// for the older link's answer.
 func TestRequestsOfOneIDAfterLoss(t *testing.T) {
 	reject := `{"id":1,"result":null,"error":[23,"Low difficulty share",null]}`
 	t.Run("upstream lost", func(t *testing.T) {
@@ -121,7 +121,8 @@ func TestRequestsOfOneIDAfterLoss(t *testing.T) {
 	})
 }
 
-// What a lost pool owed is answered at once, each request once, others too.
+// Requests that a lost pool did not answer are answered at once, each once, and so
+// are requests other than shares.
 func TestRequestsAnsweredWhenPoolIsLost(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc")
 	sc.sw.setTiming(impatient)
@@ -153,8 +154,8 @@ func TestRequestsAnsweredWhenPoolIsLost(t *testing.T) {
 	sc.nothing(btc2, "btc-2")
 }
 
-// More requests than are kept: those that are kept are answered. The others
-// are as long as the link they went to is in use.
+// There are more requests than are stored. Those that are stored are answered. The
+// others are answered as long as their link is in use.
 func TestRequestsBeyondTheLimit(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	const n = 2600
@@ -162,7 +163,7 @@ func TestRequestsBeyondTheLimit(t *testing.T) {
 	for i := range n {
 		sc.Share(btc, id(i), "btc-1")
 	}
-	kept := stratum.MaxRequests / len(`123`+`10000`) // tag, size and work of each
+	kept := stratum.MaxRequests / len(`123`+`10000`) // tag, size and work of each request
 	for _, i := range []int{n - 1, 0, n - 2, kept + 1} {
 		sc.Answered(btc, id(i))
 	}
@@ -177,8 +178,8 @@ func TestRequestsBeyondTheLimit(t *testing.T) {
 	sc.nothing(bcc, "bcc-1")
 }
 
-// A miner's answer to a request of a pool goes to the pool that has asked, and to no
-// other.
+// A miner's answer to a request of a pool goes to the pool that has asked, and to
+// no other.
 func TestMinerAnswersThePoolThatAsks(t *testing.T) {
 	t.Parallel()
 	ask := func(id string) string { return fmt.Sprintf(`{"id":%s,"method":"client.get_version","params":[]}`, id) }
@@ -243,7 +244,7 @@ func TestFurtherWorkerConsent(t *testing.T) {
 		btc.SendLine(answer)
 		sc.Miner.ExpectLine(want)
 	}
-	// Null is no consent to a share.
+	// A result of null does not accept a share.
 	sc.Share(btc, "6", "btc-1")
 	btc.SendLine(`{"id":6,"result":null,"error":null}`)
 	sc.Miner.ExpectLine(`{"id":6,"result":null,"error":null}`)

@@ -10,8 +10,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// A miner whose mask is narrower at the new pool is counted and shown, and no
-// longer once it has the wide one again.
+// A miner whose mask is narrower at the new pool is counted and shown, until it has
+// the wide mask again.
 func TestNarrowerVersionMask(t *testing.T) {
 	t.Parallel()
 	wide := startPool(t, stratumtest.PoolOptions{Name: "wide", ShareBits: 3, VersionMask: 0x1fffe000})
@@ -23,7 +23,7 @@ func TestNarrowerVersionMask(t *testing.T) {
 	for _, step := range []struct {
 		pool   string
 		lost   string
-		losses float64 // so far, at this pool
+		losses float64 // how many there were so far at this pool
 	}{{"wide", "", 0}, {"narrow", "narrower", 1}, {"none", "narrower", 0}, {"narrow", "", 1}, {"wide", "", 0}, {"none", "narrower", 1}} {
 		coins.set("alice", step.pool)
 		waitPool(t, miner, step.pool)
@@ -53,7 +53,7 @@ func TestNarrowerVersionMask(t *testing.T) {
 	checkMiner(t, miner)
 }
 
-// rollingShare is a share with version bits, or without the parameter.
+// rollingShare returns a share with version bits, or without the parameter.
 func rollingShare(id int, job, bits string) string {
 	if bits != "" {
 		bits = `,"` + bits + `"`
@@ -61,7 +61,7 @@ func rollingShare(id int, job, bits string) string {
 	return fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":["alice.1","%s","00000000","69201234","deadbeef"%s]}`, id, job, bits)
 }
 
-// lastJob is the ID of the latest job of the only session.
+// lastJob returns the ID of the latest job of the only session.
 func lastJob(m *testSwitcher) (id string) {
 	for _, l := range m.loops {
 		l.Call(func() {
@@ -74,8 +74,8 @@ func lastJob(m *testSwitcher) (id string) {
 	return id
 }
 
-// A miner that rolled and works on without after a switch is counted and, if that
-// is wanted, closed once; when it is back it counts as a new one.
+// A miner that rolled versions and continues without after a switch is counted and,
+// if that is configured, closed once. When it is back it counts as a new miner.
 func TestMinerThatStopsRolling(t *testing.T) {
 	t.Parallel()
 	for _, reconnect := range []bool{false, true} {
@@ -118,17 +118,17 @@ func TestMinerThatStopsRolling(t *testing.T) {
 			eventually(t, "it mines", func() bool { return m.sessionsIn(phaseRelaying) == 1 })
 			share(101, "00002000")
 			if state().Looks() {
-				t.Error("its shares are still looked at")
+				t.Error("the miner's shares are still examined")
 			}
 			share(5, "")
 			if loss := state().Loss(); loss != stratum.RollingKept {
-				t.Errorf("nothing has changed, but it is %v", loss)
+				t.Errorf("nothing has changed, but the loss is %v", loss)
 			}
 			coins.set("alice", "bcc")
 			eventually(t, "it has moved", func() bool { return m.switchEvent(t, "btc", "bcc", "moved in").Count == 1 })
 			share(2, "")
 			if loss := state().Loss(); loss != stratum.RollingKept {
-				t.Errorf("after two shares it is %v", loss)
+				t.Errorf("after two shares, the loss is %v", loss)
 			}
 			share(1, "")
 			s.metric(`stratum_switcher_version_rolling_losses_total{coin="bcc",how="stopped"}`, is(1))
@@ -147,8 +147,8 @@ func TestMinerThatStopsRolling(t *testing.T) {
 	}
 }
 
-// What is known of version rolling takes no memory: without its byte, the pointers
-// behind a session's small fields would be where they are now.
+// What is known about version rolling takes no memory: the pointers behind a
+// session's small fields would be at the same place without its byte.
 func TestRollingTakesNoMemory(t *testing.T) {
 	var s Session
 	end, align := unsafe.Offsetof(s.renewals)+unsafe.Sizeof(s.renewals), unsafe.Alignof(s.handshake)

@@ -8,7 +8,7 @@ import (
 )
 
 // Each of these is allocated for every session. Go's allocator rounds sizes up, so
-// that one byte more than a bound costs 8 to 64 bytes for each session.
+// one byte more than a bound costs 8 to 64 bytes for each session.
 func TestSessionSizes(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -23,7 +23,7 @@ func TestSessionSizes(t *testing.T) {
 		{"JobTable in a link", unsafe.Sizeof(stratum.JobTable{}), 32},
 	} {
 		if c.size > c.max {
-			t.Errorf("%s takes %d bytes, at most %d are meant", c.name, c.size, c.max)
+			t.Errorf("%s takes %d bytes, want at most %d", c.name, c.size, c.max)
 		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // A sub-account's entry is deleted, or set to a coin without a pool, while its
-// miner's first link is being prepared. The miner gets that link: it is as well
-// there as anywhere.
+// miner's first link is being prepared. The miner gets that link, because it is as
+// good as any other.
 func TestSessionCoinGoneWhileRouting(t *testing.T) {
 	for _, coin := range []string{"", "doge"} {
 		btc := miningPool(t, "btc", "")
@@ -23,14 +23,14 @@ func TestSessionCoinGoneWhileRouting(t *testing.T) {
 			l.Call(func() {}) // the change has arrived
 		}
 		if n := sw.sessionCount(); n != 1 {
-			t.Errorf("coin %q: %d sessions", coin, n)
+			t.Errorf("coin %q: there are %d sessions", coin, n)
 		}
 		m.Close()
 	}
 }
 
-// An entry that is deleted and made again with the coin that the miners are at
-// moves nobody, so that no switch begins.
+// An entry that is deleted and created again with the coin that the miners already
+// mine moves nobody, so no switch begins.
 func TestSessionCoinBackMovesNobody(t *testing.T) {
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
@@ -40,7 +40,7 @@ func TestSessionCoinBackMovesNobody(t *testing.T) {
 	look := func() (moving bool, switched bool) {
 		rows := sw.appendAccountRows(nil, sw.accounts.all())
 		if len(rows) != 1 {
-			t.Fatalf("%d sub-accounts", len(rows))
+			t.Fatalf("there are %d sub-accounts", len(rows))
 		}
 		return rows[0].Moving, rows[0].LastSwitch != 0
 	}
@@ -51,7 +51,7 @@ func TestSessionCoinBackMovesNobody(t *testing.T) {
 	for _, coin := range []string{"", "btc", "doge", "btc"} {
 		coins.set("alice", coin)
 		if moving, switched := look(); moving || switched {
-			t.Errorf("coin %q: moving %t, switched %t", coin, moving, switched)
+			t.Errorf("coin %q: miners are moving: %t, have switched: %t", coin, moving, switched)
 		}
 	}
 	waitAccepted(t, m, 1)
@@ -59,6 +59,6 @@ func TestSessionCoinBackMovesNobody(t *testing.T) {
 	waitPool(t, m, "bcc")
 	eventually(t, "the switch is done", func() bool { moving, switched := look(); return !moving && switched })
 	if n := btc.Stats().ConnectionsTotal; n != 1 {
-		t.Errorf("%d links to the pool that the miner was at", n)
+		t.Errorf("there were %d links to the pool where the miner already was", n)
 	}
 }

@@ -29,7 +29,7 @@ func TestSessionMinesAndSwitches(t *testing.T) {
 				waitAccepted(t, m, 3)
 			}
 			if m.Extranonce1() != extranonce {
-				t.Errorf("extranonce changed from %s to %s", extranonce, m.Extranonce1())
+				t.Errorf("the extranonce changed from %s to %s", extranonce, m.Extranonce1())
 			}
 			checkMiner(t, m)
 		})

@@ -8,7 +8,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// notifyOf is a job of about size bytes, as most are: branches make it long.
+// notifyOf returns a job of about size bytes. As in most jobs, its branches make it
+// long.
 func notifyOf(size int) []byte {
 	var branches []string
 	line := func() string {
@@ -24,7 +25,7 @@ func notifyOf(size int) []byte {
 // Relaying with a translation allocates nothing per line.
 func TestTranslateAllocates(t *testing.T) {
 	if raceDetector {
-		return // it allocates itself
+		return // the race detector allocates itself
 	}
 	sw := startSwitcher(t, newMemoryCoins(nil), nil, func(c *Config) { c.StratumServerMap = map[string]StratumServerInfo{"a": {URL: "127.0.0.1:1"}} })
 	tr := &stratum.Translation{Coinb1: "f0000001", Before: "00000080", Digits: 6}
@@ -38,10 +39,10 @@ func TestTranslateAllocates(t *testing.T) {
 		"template":   s.linkRules(&pool{worker: "{account}+{miner}"}, false, nil),
 	} {
 		if n := testing.AllocsPerRun(100, func() { out, _ = r.job(out[:0], job) }); n > 0 {
-			t.Errorf("%s: %v allocations per job", name, n)
+			t.Errorf("%s: got %v allocations per job, want none", name, n)
 		}
 		if n := testing.AllocsPerRun(100, func() { out, _ = r.share(s, out[:0], share) }); n > 0 {
-			t.Errorf("%s: %v allocations per share", name, n)
+			t.Errorf("%s: got %v allocations per share, want none", name, n)
 		}
 	}
 }

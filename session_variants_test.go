@@ -9,13 +9,13 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// Pools have many ways of saying that there is no error, and what a mask is;
-// some send a banner or ask to reconnect without saying where.
+// Pools have many ways of saying that there is no error, and of writing a mask.
+// Some send a banner, or ask to reconnect without saying where.
 func TestPoolVariants(t *testing.T) {
 	for _, c := range []struct {
 		name                                          string
 		banner, configured, subscribed, between, auth string
-		mask                                          string // told to the miner
+		mask                                          string // sent to the miner
 		failure                                       string // in the miner's answer
 	}{
 		{name: "P2Pool", auth: `null,"error":null`},
@@ -76,7 +76,7 @@ func TestPoolVariants(t *testing.T) {
 	}
 }
 
-// Bytes before the first line, and bytes before and after later ones.
+// There are bytes before the first line, and before and after later lines.
 func TestMinerLeadingBytes(t *testing.T) {
 	for name, leading := range map[string]string{
 		"line end": "\r\n", "space": " ", "byte-order mark": "\ufeff", "NUL": "\x00", "sixteen": strings.Repeat("\n", maxLeading),
@@ -119,13 +119,13 @@ func TestSetCleanForms(t *testing.T) {
 		{stratum.Ethereum, `"j","header","seed","target",false,12345`, `"j","header","seed","target",true,12345`},
 	} {
 		if got := string(stratum.SetClean(c.chain, []byte(job(c.params)))); got != job(c.out) {
-			t.Errorf("%s: %s became %s", c.chain, c.params, got)
+			t.Errorf("%s: the parameters %s became %s", c.chain, c.params, got)
 		}
 	}
 }
 
-// A job that cannot be translated is a fault of the link: the miner gets none
-// of it, and a new link.
+// A job that cannot be translated is a fault of the link. The miner gets nothing of
+// it, and a new link.
 func TestJobNotUnderstood(t *testing.T) {
 	for _, line := range []string{
 		`{"id":null,"method":"mining.notify","params":["b","00",1,"02"]}`,

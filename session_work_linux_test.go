@@ -11,8 +11,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// What a link knows of difficulties goes through an upgrade, and through one
-// from a build that did not know any.
+// What a link knows about difficulties survives an upgrade, and one from a build
+// that did not know any.
 func TestWorkInTheStateOfALink(t *testing.T) {
 	p := &pool{coin: "btc", addresses: []*poolAddress{{text: "pool:1"}}, links: make([]linkCounts, 1)}
 	l := &link{pool: p, address: p.addresses[0], tag: 3, heard: true, ownRequests: stratum.NewOwnRequests()}
@@ -20,7 +20,7 @@ func TestWorkInTheStateOfALink(t *testing.T) {
 		l.work.Tell(d, 100)
 		l.jobs.Add(fmt.Append(nil, i), nil, l.work.Job(100), stratum.MaxLinkJobs)
 	}
-	l.work.Tell(1024, 110) // for the job after
+	l.work.Tell(1024, 110) // this is for the next job
 	m := &sessionManager{pools: map[string]*pool{"btc": p}}
 	var ss sessionState
 	ss.setLink(l.state(m, 130))
@@ -58,7 +58,7 @@ func TestWorkInTheStateOfALink(t *testing.T) {
 	}
 	older := read(text)
 	if d := older.work.Difficulty(older.generationOfJob([]byte("2"))); d.Known() || !older.heard {
-		t.Errorf("a build without difficulties told %v, heard %v", d, older.heard)
+		t.Errorf("a build without difficulties left the difficulty %v, heard at %v", d, older.heard)
 	}
 	older.work.Tell(32, 9)
 	older.jobs.Add([]byte("new"), nil, older.work.Job(9), stratum.MaxLinkJobs)

@@ -11,7 +11,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// passOn has the link say a line, and wants the miner to get it.
+// passOn lets the link send a line and wants the miner to get it.
 func (sc *scene) passOn(link *stratumtest.Raw, line string) {
 	sc.T.Helper()
 	link.SendLine(line)
@@ -22,7 +22,7 @@ func setDifficulty(value string) string {
 	return `{"id":null,"method":"mining.set_difficulty","params":[` + value + `]}`
 }
 
-// refused has the link refuse a request with an error.
+// refused lets the link refuse a request with an error.
 func (sc *scene) refused(link *stratumtest.Raw, id, e string) {
 	sc.T.Helper()
 	sc.passOn(link, fmt.Sprintf(`{"id":%s,"result":null,"error":%s}`, id, e))
@@ -36,14 +36,14 @@ func TestWorkIsThatOfTheJob(t *testing.T) {
 	sc.Answered(btc, "10") // 1
 	sc.passOn(btc, setDifficulty("8"))
 	sc.Share(btc, "11", "btc-1")
-	sc.Answered(btc, "11") // 1: the difficulty is for later jobs
+	sc.Answered(btc, "11") // 1, because the difficulty is for later jobs
 	sc.passOn(btc, jobLine("btc-2", false))
 	sc.Share(btc, "12", "btc-1")
 	sc.Share(btc, "13", "btc-2")
 	sc.passOn(btc, setDifficulty("1.6e1"))
 	sc.passOn(btc, jobLine("btc-3", false))
 	sc.Answered(btc, "12") // 1
-	sc.Answered(btc, "13") // 8: as when it was sent
+	sc.Answered(btc, "13") // 8, as when the job was sent
 	sc.Share(btc, "14", "btc-2")
 	sc.refused(btc, "14", `[23,"Low difficulty share",null]`) // 8 lost
 	sc.passOn(btc, `{"id":null,"method":"mining.set_target","params":["`+strings.Repeat("0", 9)+"7fff8"+strings.Repeat("0", 50)+`"]}`)
@@ -60,7 +60,7 @@ func TestWorkIsThatOfTheJob(t *testing.T) {
 	sc.refused(btc, "18", `[21,"Job not found",null]`) // 32 lost
 	sc.Share(bcc, "19", "bcc-1")
 	sc.refused(bcc, "19", `[22,"Duplicate share",null]`) // 1 lost
-	// A difficulty that nobody can read is not known, and is no zero.
+	// A difficulty that cannot be read is unknown, and not zero.
 	sc.passOn(bcc, setDifficulty(`"high"`))
 	sc.passOn(bcc, jobLine("bcc-2", false))
 	sc.Share(bcc, "20", "bcc-2")
@@ -69,7 +69,7 @@ func TestWorkIsThatOfTheJob(t *testing.T) {
 	want := func(who string, got hashrate.Totals, submitted, accepted, unknown uint64, work float64, lost map[hashrate.Refusal]float64) {
 		t.Helper()
 		if got.Submitted != submitted || got.Accepted != accepted || got.Unknown != unknown || got.Work != work {
-			t.Errorf("%s: %+v", who, got)
+			t.Errorf("%s has the wrong counts %+v", who, got)
 		}
 		for r := range hashrate.Refusals {
 			if got.Lost[r] != lost[r] || (got.Refused[r] > 0) != (lost[r] > 0) {
@@ -82,18 +82,18 @@ func TestWorkIsThatOfTheJob(t *testing.T) {
 	want("bcc", sc.sw.pools["bcc"].totals(), 3, 2, 1, 1, map[hashrate.Refusal]float64{hashrate.RefusalDuplicate: 1})
 	all := sc.sw.pools["btc"].totals().Plus(sc.sw.pools["bcc"].totals())
 	if got := sc.sw.rates.accountRates()["alice"].totals; got != all {
-		t.Errorf("the sub-account has %+v, the coins have %+v", got, all)
+		t.Errorf("the sub-account has %+v, but the coins have %+v", got, all)
 	}
 	found, _, err := sc.sw.search(nil, "alice")
 	if err != nil || len(found) != 1 {
 		t.Fatal(found, err)
 	}
 	if f := found[0].shown(); f.Accepted != 8 || f.Refused != 3 || f.Reasons["stale"] != 1 || f.Unknown != 1 || f.Recent.Rate == nil || !f.Recent.AtLeast || f.Difficulty != nil {
-		t.Errorf("the miner: %+v", f)
+		t.Errorf("the miner has the wrong figures %+v", f)
 	}
 }
 
-// A pool that tells no difficulty means 1.
+// If a pool sends no difficulty, it is 1.
 func TestWorkOfThePoolsDefault(t *testing.T) {
 	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.sw.coins.set("alice", "bcc")
@@ -103,12 +103,13 @@ func TestWorkOfThePoolsDefault(t *testing.T) {
 	sc.Share(bcc, "10", "bcc-1")
 	sc.Answered(bcc, "10")
 	if got := sc.sw.pools["bcc"].totals(); got.Work != 1 || got.Unknown != 0 {
-		t.Errorf("%+v", got)
+		t.Errorf("got wrong counts %+v", got)
 	}
 }
 
-// Ten miners of three rates over two coins, whose pools change the difficulty,
-// with switches in between: hashrates are those that the pools' own counts give.
+// Ten miners of three rates mine two coins, whose pools change the difficulty, with
+// switches in between. Their hashrates are those that follow from the pools' own
+// counts.
 func TestHashratesOfSimulatedMiners(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
@@ -120,7 +121,7 @@ func TestHashratesOfSimulatedMiners(t *testing.T) {
 		account, rate := []string{"alice", "bob", "carol"}[i%3], []float64{5, 10, 20}[i%3]
 		miners = append(miners, startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: fmt.Sprintf("%s.w%d", account, i), Rate: rate}))
 	}
-	// The pools' counts at each change tell how much work was done between.
+	// The pools' counts at each change show how much work was done in between.
 	work, before, bits := map[string]float64{}, map[string]uint64{}, map[string]int{"btc": 4, "bcc": 4}
 	count := func() {
 		for _, p := range []*stratumtest.Pool{btc, bcc} {
@@ -155,7 +156,7 @@ func TestHashratesOfSimulatedMiners(t *testing.T) {
 	near := func(what string, got, want float64) {
 		t.Helper()
 		if math.Abs(got-want) > 0.05*want {
-			t.Errorf("%s: %s, want %s", what, hashrate.Format(got), hashrate.Format(want))
+			t.Errorf("%s: got %s, want %s", what, hashrate.Format(got), hashrate.Format(want))
 		}
 	}
 	rates, pools := sw.rates.coinRates(), sw.rates.poolRates()
@@ -164,7 +165,7 @@ func TestHashratesOfSimulatedMiners(t *testing.T) {
 			got, known := rates[coin][w].Value()
 			near(coin+" over "+w.String(), got, work[coin]*float64(hashrate.UnitBitcoin)/elapsed)
 			if !known || pools[poolKey{coin, p.Addr()}][w] != rates[coin][w] {
-				t.Errorf("%s over %s: known %v, at its address %v", coin, w, known, pools[poolKey{coin, p.Addr()}][w])
+				t.Errorf("%s over %s: known is %v, at its address %v", coin, w, known, pools[poolKey{coin, p.Addr()}][w])
 			}
 		}
 	}
@@ -176,6 +177,6 @@ func TestHashratesOfSimulatedMiners(t *testing.T) {
 		ofAccounts = ofAccounts.Plus(sw.rates.comes(name).Totals())
 	}
 	if ofCoins != ofAccounts {
-		t.Errorf("the coins have %+v, the sub-accounts %+v", ofCoins, ofAccounts)
+		t.Errorf("the coins have %+v, but the sub-accounts %+v", ofCoins, ofAccounts)
 	}
 }

@@ -54,18 +54,18 @@ func TestMinersOfASubAccount(t *testing.T) {
 		return len(got.Miners) == 3 && got.Miners[1].Accepted == 1
 	})
 	if names := workersOf(got.Miners); !slices.Equal(names, []string{"alice.Rig1", "alice.rig2", "alice.rig10"}) {
-		t.Errorf("by name: %q", names)
+		t.Errorf("sorted by name, the miners are %q", names)
 	}
 	if got.Account != "alice" || got.Total != 3 || got.Offset != 0 || got.Phases["relaying"] != 3 || got.Silent != 0 || got.SilentAt != 600 || got.MaxRows != maxMinerRows {
-		t.Errorf("%+v", got)
+		t.Errorf("unexpected answer %+v", got)
 	}
 	rig := got.Miners[1]
 	if rig.Account != "alice" || rig.Coin != "btc" || rig.Pool != btc.Addr() || rig.Address != miners["alice.rig2"].Addr() ||
 		rig.Session != miners["alice.rig2"].Extranonce1() || rig.Submitted != 1 || rig.LastShare == 0 || rig.Difficulty == nil {
-		t.Errorf("%+v", rig)
+		t.Errorf("unexpected miner %+v", rig)
 	}
 	if rig.Agent != `</script><img src=x onerror="alert(1)">??` {
-		t.Errorf("user agent %q", rig.Agent)
+		t.Errorf("the user agent is %q", rig.Agent)
 	}
 	for query, want := range map[string][]string{
 		"desc=1":                      {"alice.rig10", "alice.rig2", "alice.Rig1"},
@@ -78,23 +78,23 @@ func TestMinersOfASubAccount(t *testing.T) {
 		"offset=1000000000&limit=500": nil,
 	} {
 		if got := s.minersOf("alice", query); !slices.Equal(workersOf(got.Miners), want) || got.Total != 3 {
-			t.Errorf("%s: %q of %d", query, workersOf(got.Miners), got.Total)
+			t.Errorf("%s: got the miners %q of %d", query, workersOf(got.Miners), got.Total)
 		}
 	}
 	if _, text := s.do("GET", "/api/miners?account=alice&offset=9", ""); !strings.Contains(text, `"miners":[]`) {
-		t.Errorf("no miners are no list: %s", text)
+		t.Errorf("an empty list is not written as a list: %s", text)
 	}
 	for _, name := range []string{"ALICE", "alice.rig2", "", "%00"} {
 		if reply, text := s.do("GET", "/api/miners?account="+name, ""); reply.StatusCode == http.StatusOK {
-			t.Errorf("%q: %s", name, text)
+			t.Errorf("%q: got %s", name, text)
 		}
 	}
 	miners["alice.rig2"].Close()
 	eventually(t, "a miner to be gone", func() bool { return s.minersOf("alice", "").Total == 2 })
 }
 
-// Whatever sessions are like, each order holds all of them once and is the other
-// way round with desc, except where all else is equal.
+// Whatever the sessions are like, each order contains all of them once, and desc
+// reverses it, except for rows that are equal in everything else.
 func TestMinerOrders(t *testing.T) {
 	difficulty := 8.0
 	rows := []*sessionSnapshot{
@@ -107,12 +107,12 @@ func TestMinerOrders(t *testing.T) {
 		for _, a := range rows {
 			for _, b := range rows {
 				if compare(a, b) != -compare(b, a) || a == b && compare(a, b) != 0 {
-					t.Errorf("%s: %+v and %+v", name, a, b)
+					t.Errorf("%s: %+v and %+v are not in order", name, a, b)
 				}
 			}
 		}
 		if !slices.ContainsFunc(rows, func(v *sessionSnapshot) bool { return compare(rows[0], v) != 0 }) {
-			t.Errorf("%s does not tell the rows apart", name)
+			t.Errorf("the order %s does not distinguish the rows", name)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func TestFirstInOrder(t *testing.T) {
 		sorted := slices.Sorted(slices.Values(rows))
 		n := 1 + r.IntN(250)
 		if got := firstInOrder(slices.Clone(rows), n, cmp.Compare[int]); !slices.Equal(got, sorted[:min(n, len(rows))]) {
-			t.Fatalf("the first %d of %v: %v", n, rows, got)
+			t.Fatalf("the first %d of %v are %v", n, rows, got)
 		}
 	}
 }
@@ -144,17 +144,17 @@ func TestSilentMiners(t *testing.T) {
 		{phaseRelaying, 100, 1_000_000 - 500, false},
 		{phaseReconnecting, 100, 1_000_000 - 600, true},
 		{phaseRouting, 100, 200, false},
-		{phaseRelaying, 0, 0, false}, // taken over from a build that did not know
+		{phaseRelaying, 0, 0, false}, // taken over from a build that did not know this
 	} {
 		v := &sessionSnapshot{phase: tt.phase, since: tt.since, lastShare: tt.lastShare}
 		if v.silent(now) != tt.want {
-			t.Errorf("%+v", tt)
+			t.Errorf("wrong result for %+v", tt)
 		}
 	}
 }
 
-// However many ask, a sub-account's sessions are looked at once in a while, and
-// what was shown is not kept for long.
+// However many readers ask, a sub-account's sessions are read once in a while, and
+// what was shown is not stored for long.
 func TestMinerListsAreKeptForAMoment(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
@@ -165,9 +165,9 @@ func TestMinerListsAreKeptForAMoment(t *testing.T) {
 		t.Fatal(first, err)
 	}
 	if again, err := s.miners.get(m.sessionManager, s.stop, "alice"); err == nil && again != first && time.Since(first.made) < surveyKeep {
-		t.Error("the sessions were looked at again at once")
+		t.Error("the sessions were read again at once")
 	}
-	eventually(t, "the list to be dropped", func() bool { // by record
+	eventually(t, "the list to be dropped", func() bool { // record drops it
 		s.miners.mu.Lock()
 		defer s.miners.mu.Unlock()
 		return len(s.miners.lists) == 0
@@ -178,18 +178,18 @@ func TestMinerListsAreKeptForAMoment(t *testing.T) {
 			l.Start()
 		}
 	}()
-	for range 2 { // the second does not wait
+	for range 2 { // the second request does not wait
 		if _, err := s.miners.get(m.sessionManager, s.stop, "alice"); !errors.Is(err, errLoopsBusy) {
-			t.Errorf("with loops that stand still: %v", err)
+			t.Errorf("while the loops are stopped, got %v", err)
 		}
 	}
 	if reply, _ := s.do("GET", "/api/miners?account=alice", ""); reply.StatusCode != http.StatusServiceUnavailable {
-		t.Error(reply.Status)
+		t.Errorf("while the loops are stopped, got status %s", reply.Status)
 	}
 }
 
-// Searches in all sessions are made once a second after the first few; one that
-// is repeated has its answer already.
+// After the first few, searches in all sessions are made once a second. A search
+// that is repeated has its answer already.
 func TestSearchesTakeTurns(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
@@ -207,19 +207,19 @@ func TestSearchesTakeTurns(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := search(over, "another"); !errors.Is(err, errSearchOver) {
-		t.Errorf("a search without a turn: %v", err)
+		t.Errorf("a search without a turn returned %v", err)
 	}
 	s.searches.made = time.Now()
 	if err := search(over, s.searches.text); err != nil {
-		t.Errorf("the same search again: %v", err)
+		t.Errorf("the same search again returned %v", err)
 	}
 	if err := search(t.Context(), "another"); err != nil {
-		t.Errorf("a search that waits for its turn: %v", err)
+		t.Errorf("a search that waits for its turn returned %v", err)
 	}
 }
 
 // What is shown of a session does not depend on names that miners choose: it is
-// bounded and can be read as JSON.
+// bounded and valid JSON.
 func TestShownMinerIsBounded(t *testing.T) {
 	long := strings.Repeat("\xff<\"", 5000)
 	v := sessionSnapshot{
@@ -229,6 +229,6 @@ func TestShownMinerIsBounded(t *testing.T) {
 	shown := v.shown()
 	content, err := stratum.JSON.Marshal(&shown)
 	if err != nil || len(content) > 16<<10 || !json.Valid(content) {
-		t.Errorf("%d bytes, %v", len(content), err)
+		t.Errorf("the miner is shown in %d bytes, %v", len(content), err)
 	}
 }

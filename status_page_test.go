@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// Texts of the page can be read on what they stand on, in light and dark: they
-// have the contrast that WCAG 2 asks for (AA).
+// Texts of the page are legible on their background, in light and dark colours:
+// they have the contrast that WCAG 2 requires (AA).
 func TestPageContrast(t *testing.T) {
 	schemes := regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(pageStyle, -1)
 	if len(schemes) != 2 {
-		t.Fatalf("%d schemes of colours", len(schemes))
+		t.Fatalf("there are %d schemes of colours", len(schemes))
 	}
 	for i, name := range []string{"light", "dark"} {
 		colours := make(map[string]float64)
@@ -28,7 +28,7 @@ func TestPageContrast(t *testing.T) {
 			a, ok := colours[on]
 			b, known := colours[under]
 			if !ok || !known {
-				t.Fatalf("%s: no colours %s", name, pair)
+				t.Fatalf("%s: there are no colours %s", name, pair)
 			}
 			if contrast := (max(a, b) + 0.05) / (min(a, b) + 0.05); contrast < 4.5 {
 				t.Errorf("%s: %s on %s has a contrast of %.2f, want 4.5", name, on, under, contrast)
@@ -37,7 +37,7 @@ func TestPageContrast(t *testing.T) {
 	}
 }
 
-// luminance is that of a colour of three or six hex digits.
+// luminance returns the luminance of a colour of three or six hex digits.
 func luminance(t *testing.T, hex string) (sum float64) {
 	t.Helper()
 	if len(hex) == 3 {

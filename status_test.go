@@ -36,7 +36,7 @@ func startStatusOf(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, 
 	return m, statusOf(t, m)
 }
 
-// statusOf serves the status of a switcher that is configured to.
+// statusOf serves the status of a switcher with these settings.
 func statusOf(t testing.TB, m *testSwitcher) *testStatus {
 	t.Helper()
 	s, err := startStatus(m.config, m.sessionManager)
@@ -86,7 +86,7 @@ func (s *testStatus) json(path string, into any) {
 	}
 }
 
-// metric waits until a series has a value that condition accepts.
+// metric waits until a series has a value that the condition accepts.
 func (s *testStatus) metric(series string, condition func(float64) bool) {
 	s.t.Helper()
 	eventually(s.t, "metric "+series, func() bool {
@@ -144,14 +144,14 @@ func TestStatusShowsWhatMinersDo(t *testing.T) {
 	s.metric(`stratum_switcher_switch_duration_seconds_count`, is(1))
 	s.metric(`stratum_switcher_sessions{coin="bcc",phase="relaying"}`, is(2))
 
-	// A share that the pool refuses.
+	// This is a share that the pool refuses.
 	bcc.SetModes(stratumtest.Modes{RejectShares: true})
 	if code, err := bob.Submit(waitContext(t), nil); code == 0 || err != nil {
-		t.Fatalf("the share was answered %d, %v", code, err)
+		t.Fatalf("the share was answered with %d, %v", code, err)
 	}
 	s.metric(`stratum_switcher_shares_refused_total{coin="bcc"}`, atLeast(1))
 
-	// Miners that are turned away.
+	// These miners are turned away.
 	for _, worker := range []string{"nobody.1", "lost.1"} {
 		w := dialSubscribed(t, m.addr)
 		w.SendLine(`{"id":2,"method":"mining.authorize","params":["` + worker + `","x"]}`)
@@ -171,7 +171,7 @@ func TestStatusShowsWhatMinersDo(t *testing.T) {
 			e.Detail, e.First, e.Last, e.Count = "", 0, 0, 0
 			return e == want
 		}) {
-			t.Errorf("no event %+v in %+v", want, events.Events)
+			t.Errorf("there is no event %+v in %+v", want, events.Events)
 		}
 	}
 
@@ -183,47 +183,47 @@ func TestStatusShowsWhatMinersDo(t *testing.T) {
 	for _, query := range []string{"ALICE", "lice.rig", id, alice.Addr()} {
 		s.json("/api/search?q="+query, &found)
 		if len(found.Miners) != 1 || found.More {
-			t.Fatalf("search %q found %+v", query, found)
+			t.Fatalf("the search for %q found %+v", query, found)
 		}
 		f := found.Miners[0]
 		if f.Worker != "alice.rig1" || f.Account != "alice" || f.Agent != "cgminer/4.11" || f.Session != id || f.Address != alice.Addr() ||
 			f.Coin != "bcc" || f.Pool != bcc.Addr() || f.Phase != "relaying" || f.Submitted < 3 || f.Accepted < 3 ||
 			time.Since(time.Unix(f.Since, 0)) > time.Minute || f.LastShare < f.Since {
-			t.Errorf("search %q found %+v", query, f)
+			t.Errorf("the search for %q found %+v", query, f)
 		}
 	}
 	s.json("/api/search?q=127.0.0.1", &found)
 	if len(found.Miners) < 2 {
-		t.Errorf("search by address found %+v", found)
+		t.Errorf("the search by address found %+v", found)
 	}
 	s.json("/api/search?q=nothing", &found)
 	if len(found.Miners) != 0 {
-		t.Errorf("search for nothing found %+v", found)
+		t.Errorf("the search for an unknown name found %+v", found)
 	}
 
 	rows := s.accountRows("filter=ALI").Accounts
 	if len(rows) != 1 || rows[0].Account != "alice" || rows[0].Wanted != "bcc" || rows[0].Mining["bcc"] != 1 || rows[0].Miners != 1 || rows[0].LastSwitch == 0 {
-		t.Errorf("rows %+v", rows)
+		t.Errorf("unexpected rows %+v", rows)
 	}
 
 	var status statusReply
 	s.json("/api/status", &status)
 	if host, _ := os.Hostname(); status.Host != host || status.UTCOffset%60 != 0 {
-		t.Errorf("host %q, %d s from UTC", status.Host, status.UTCOffset)
+		t.Errorf("the host is %q, %d s from UTC", status.Host, status.UTCOffset)
 	}
 	if status.Sessions < 2 || status.Phases["relaying"] != 2 || !status.Ready || status.ServerID != 1 || len(status.Coins) != 2 ||
 		status.Coins[0].Coin != "bcc" || status.Coins[0].Sessions != 2 || status.Coins[0].Pools[0].Breaker != "closed" {
-		t.Errorf("status %+v", status)
+		t.Errorf("unexpected status %+v", status)
 	}
 	var past journal.Series
 	s.json("/api/history", &past)
 	if len(past.Times) == 0 || len(past.Coins["btc"].Sessions) != len(past.Times) {
-		t.Errorf("history %+v", past)
+		t.Errorf("unexpected history %+v", past)
 	}
 }
 
-// No miner may choose a label: only the program's and the configuration's
-// names are in metrics.
+// No miner may choose a label: only names of the program and of the configuration
+// are in metrics.
 func TestMetricsLabelsAreBounded(t *testing.T) {
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"evilaccount": "btc", "evilcoin": "evilname"})
@@ -244,8 +244,8 @@ func TestMetricsLabelsAreBounded(t *testing.T) {
 
 var metricName = regexp.MustCompile(`^# TYPE (\S+) (\S+)`)
 
-// knownMetrics are the names that /metrics has, with those that histograms
-// are made of.
+// knownMetrics returns the names in /metrics, including those that histograms
+// consist of.
 func knownMetrics(t testing.TB, s *testStatus) map[string]bool {
 	t.Helper()
 	names := make(map[string]bool)
@@ -303,16 +303,16 @@ func TestStatusOnlyAnswersWhatItShould(t *testing.T) {
 		reply, content := s.do(tt.method, tt.path, tt.host)
 		name := fmt.Sprintf("%s %.40s host %q", tt.method, tt.path, tt.host)
 		if reply.StatusCode != tt.status {
-			t.Errorf("%s: %s %.200s, want %d", name, reply.Status, content, tt.status)
+			t.Errorf("%s: got %s %.200s, want %d", name, reply.Status, content, tt.status)
 		}
 		if reply.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(reply.Header.Get("Content-Security-Policy"), "default-src 'none'") {
-			t.Errorf("%s: headers %v", name, reply.Header)
+			t.Errorf("%s: unexpected headers %v", name, reply.Header)
 		}
 	}
 	reply, page := s.do("GET", "/", "")
 	policy := reply.Header.Get("Content-Security-Policy")
 	if strings.Contains(policy, "unsafe") || strings.Count(policy, "'sha256-") != 2 {
-		t.Errorf("policy %q", policy)
+		t.Errorf("unexpected policy %q", policy)
 	}
 	if outside := regexp.MustCompile(`(?:src|href)="(?:https?:)?//|@import|url\(|innerHTML|insertAdjacentHTML|document\.write| on[a-z]+=| style="`).FindString(page); outside != "" {
 		t.Errorf("the page has %q", outside)
@@ -329,25 +329,25 @@ func TestReadiness(t *testing.T) {
 		return reply.StatusCode, strings.TrimSpace(text)
 	}
 	if code, text := ready(); code != 503 || text != "no server ID yet" {
-		t.Errorf("without server ID: %d %q", code, text)
+		t.Errorf("without a server ID, got %d %q", code, text)
 	}
 	m.ServerIDClaimed(7)
 	untried := "ready\ncoin bcc: its pool was not tried yet"
 	if code, text := ready(); code != 200 || text != untried+"\ncoin btc: its pool was not tried yet" {
-		t.Errorf("with server ID: %d %q", code, text)
+		t.Errorf("with a server ID, got %d %q", code, text)
 	}
 	waitPool(t, startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.1"}), "btc")
 	if code, text := ready(); code != 200 || text != untried {
-		t.Errorf("with a miner: %d %q", code, text)
+		t.Errorf("with a miner, got %d %q", code, text)
 	}
 	m.monitor.listening.Store(false)
 	if code, text := ready(); code != 503 || text != "not listening" {
-		t.Errorf("not listening: %d %q", code, text)
+		t.Errorf("while not listening, got %d %q", code, text)
 	}
 	s.metric("stratum_switcher_ready", is(0))
 }
 
-// Neither ZooKeeper's absence nor its coming keeps anybody from reading.
+// Whether ZooKeeper is unreachable or comes back, nobody waits for the readiness.
 func TestReadinessWithoutZooKeeper(t *testing.T) {
 	c := defaultConfig()
 	c.StratumServerMap = map[string]StratumServerInfo{"btc": {URL: "127.0.0.1:1"}}
@@ -371,8 +371,8 @@ func TestReadinessWithoutZooKeeper(t *testing.T) {
 	}
 }
 
-// Loops that stand still, as in an upgrade, keep no reader waiting for long,
-// and what was counted before is still told.
+// Loops that are stopped, as in an upgrade, do not keep readers waiting for long.
+// What was counted before is still shown.
 func TestStatusWhileLoopsStandStill(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)
@@ -386,7 +386,7 @@ func TestStatusWhileLoopsStandStill(t *testing.T) {
 		for range 3 {
 			readers.Go(func() {
 				if reply, err := http.Get(s.url("/metrics")); err != nil || reply.StatusCode != 200 {
-					t.Errorf("%v, %v", reply, err)
+					t.Errorf("got %v, %v", reply, err)
 				} else {
 					reply.Body.Close()
 				}
@@ -398,10 +398,10 @@ func TestStatusWhileLoopsStandStill(t *testing.T) {
 	usual := read()
 	m.stopLoops()
 	if took := read(); took > 2*walkWait+usual {
-		t.Errorf("readers waited %v, while the loops run %v", took, usual)
+		t.Errorf("readers waited %v, compared with %v while the loops run", took, usual)
 	}
 	if reply, _ := s.do("GET", "/api/search?q=alice", ""); reply.StatusCode != 503 {
-		t.Errorf("search: %s", reply.Status)
+		t.Errorf("the search was answered with %s", reply.Status)
 	}
 	for _, l := range m.loops {
 		l.Start()
@@ -411,7 +411,7 @@ func TestStatusWhileLoopsStandStill(t *testing.T) {
 	checkMiner(t, miner)
 }
 
-// An upgrade hands events and history on.
+// An upgrade hands over events and history.
 func TestEventsAndHistoryOutliveAnUpgrade(t *testing.T) {
 	var l journal.Events
 	l.Add(journal.Note, journal.Key{Kind: journal.Switch, What: "coin changed", Account: "alice", Coin: "btc", To: "bcc"}, "")
@@ -431,32 +431,32 @@ func TestEventsAndHistoryOutliveAnUpgrade(t *testing.T) {
 	mon.resumed(&st, 10, 0, time.Now(), time.Since(st.FrozenAt), func(journal.Key) bool { return false })
 	after := mon.events.All()
 	if len(after) != len(all)+1 || after[0].What != "upgraded" || after[1].Detail != "once more" || after[1].Count != 3 || after[1].Key != all[0].Key {
-		t.Errorf("%d events after the upgrade, first %+v", len(after), after[:2])
+		t.Errorf("there are %d events after the upgrade, the first are %+v", len(after), after[:2])
 	}
 	if h := mon.history.All(); len(h) != 1 || h[0].Coins["btc"] != (journal.Point{Sessions: 1, Submitted: 2, Refused: 3}) {
-		t.Errorf("history after the upgrade %+v", h)
+		t.Errorf("unexpected history after the upgrade: %+v", h)
 	}
 }
 
 func TestShareRates(t *testing.T) {
 	var r shareRate
 	total := hashrate.Totals{}
-	for range 3 { // half a minute of 60 shares a minute, a tenth refused
+	for range 3 { // half a minute with 60 shares a minute, of which a tenth is refused
 		total.Submitted, total.Accepted = total.Submitted+10, total.Accepted+9
 		total.Refused[hashrate.RefusalOther]++
 		r.move(total, 10*time.Second)
 	}
 	if perMinute := r.submitted * 60 / r.weight; perMinute < 59.9 || perMinute > 60.1 {
-		t.Errorf("rate %v", perMinute)
+		t.Errorf("the rate is %v", perMinute)
 	}
 	for range 60 {
 		r.move(total, 10*time.Second)
 	}
 	if perMinute := r.submitted * 60 / r.weight; perMinute > 0.1 {
-		t.Errorf("rate after ten silent minutes %v", perMinute)
+		t.Errorf("after ten silent minutes, the rate is %v", perMinute)
 	}
 	if percent := 100 * r.refused / (r.refused + r.accepted); percent < 9.9 || percent > 10.1 {
-		t.Errorf("refused %v", percent)
+		t.Errorf("the refused part is %v", percent)
 	}
 }
 
@@ -471,18 +471,18 @@ func TestAccountOrder(t *testing.T) {
 	}
 	got := s.accountRows("sort=switched&desc=1")
 	if len(got.Accounts) != maxAccountRows || got.Matching != 600 || got.Total != 600 || got.Accounts[0].Account != "user599" {
-		t.Errorf("%d rows of %d, first %+v", len(got.Accounts), got.Matching, got.Accounts[0])
+		t.Errorf("got %d rows of %d, the first is %+v", len(got.Accounts), got.Matching, got.Accounts[0])
 	}
 	got = s.accountRows("sort=account&limit=2&filter=5")
 	if len(got.Accounts) != 2 || got.Accounts[0].Account != "user005" || got.Accounts[1].Account != "user015" {
-		t.Errorf("rows %+v", got.Accounts)
+		t.Errorf("unexpected rows %+v", got.Accounts)
 	}
 	for order := range accountOrders {
 		s.accountRows("sort=" + order)
 	}
 }
 
-// Each connection over the limit waits; none is lost.
+// Each connection over the limit waits, and none is lost.
 func TestStatusConnectionsAreLimited(t *testing.T) {
 	btc, bcc := twoPools(t)
 	_, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})

@@ -41,7 +41,7 @@ func TestAccountTroubles(t *testing.T) {
 	} {
 		tt.row.work.rates = tt.work
 		if got := m.accountTroubles(&tt.row, now); !slices.Equal(got, tt.want) {
-			t.Errorf("%s: %q, want %q", name, got, tt.want)
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
 		}
 	}
 }
@@ -64,9 +64,9 @@ func TestTroubledSubAccountsAreFound(t *testing.T) {
 		return got.Troubled == 1
 	})
 	if len(got.Accounts) != 1 || got.Matching != 1 || got.Total != 2 || got.Accounts[0].Account != "alice" || !slices.Equal(got.Accounts[0].Troubles, []string{"coin without a pool"}) {
-		t.Errorf("%+v", got)
+		t.Errorf("unexpected troubled sub-accounts %+v", got)
 	}
 	if all := s.accountRows(""); len(all.Accounts) != 2 {
-		t.Errorf("%+v", all)
+		t.Errorf("unexpected sub-accounts %+v", all)
 	}
 }

@@ -17,7 +17,7 @@ func (m *testSwitcher) setSpan(d time.Duration) {
 	m.accounts.span = d
 }
 
-// switchEvent waits until the event of a switch says something, and returns it.
+// switchEvent waits until the event of a switch contains something, and returns it.
 func (m *testSwitcher) switchEvent(t *testing.T, from, to, text string) (found journal.Event) {
 	t.Helper()
 	eventually(t, "switch from "+from+" to "+to+" with "+text, func() bool {
@@ -39,7 +39,7 @@ func (sc *scene) costing() *switchRun {
 	return a.costing.Load()
 }
 
-// lateOf is how many late shares of each end are counted.
+// lateOf returns how many late shares of each outcome are counted.
 func (r *switchRun) lateOf() (late [lateEnds]uint64) {
 	for end := range r.late {
 		late[end] = r.late[end].Load()
@@ -47,8 +47,8 @@ func (r *switchRun) lateOf() (late [lateEnds]uint64) {
 	return late
 }
 
-// Where late shares end and which work is refused is what hand arithmetic gives.
-// Shares that were under way when the switch came are not late.
+// The outcomes of late shares and the refused work are those of manual arithmetic.
+// Shares that were on their way when the switch came are not late.
 func TestWhatASwitchCosts(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", func(c *Config) {
 		c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, "127.0.0.1:0"
@@ -57,19 +57,19 @@ func TestWhatASwitchCosts(t *testing.T) {
 	sc.passOn(btc, setDifficulty("8"))
 	sc.passOn(btc, jobLine("btc-2", false))
 	sc.Share(btc, "10", "btc-2")
-	sc.refused(btc, "10", `[21,"Job not found",null]`) // 8 before
-	sc.Share(btc, "11", "btc-2")                       // under way
+	sc.refused(btc, "10", `[21,"Job not found",null]`) // 8 before the switch
+	sc.Share(btc, "11", "btc-2")                       // on its way
 
 	bcc := sc.switchTo("bcc", "bcc-1")
 	sc.Answered(btc, "11")
 	sc.Share(btc, "12", "btc-2")
 	sc.Answered(btc, "12")
 	sc.Share(btc, "13", "btc-1")
-	sc.refused(btc, "13", `[21,"Job not found",null]`) // 1 after
+	sc.refused(btc, "13", `[21,"Job not found",null]`) // 1 after the switch
 	sc.Share(bcc, "14", "bcc-1")
-	sc.refused(bcc, "14", `[22,"Duplicate share",null]`) // 1 after, not late
+	sc.refused(bcc, "14", `[22,"Duplicate share",null]`) // 1 after the switch, not late
 	sc.Share(bcc, "15", "nobody-knows")
-	sc.refused(bcc, "15", `[21,"Job not found",null]`) // 1 after
+	sc.refused(bcc, "15", `[21,"Job not found",null]`) // 1 after the switch
 	sc.Share(bcc, "16", "bcc-1")
 	sc.Answered(bcc, "16")
 	sc.Share(btc, "17", "btc-2")
@@ -83,9 +83,9 @@ func TestWhatASwitchCosts(t *testing.T) {
 		t.Fatal("no cost is counted")
 	}
 	if late := r.lateOf(); late != [lateEnds]uint64{lateFormerAccepted: 1, lateFormerRefused: 1, lateNewRefused: 1, lateLost: 2} {
-		t.Errorf("late shares: %v", late)
+		t.Errorf("unexpected late shares %v", late)
 	}
-	// The minute is over.
+	// The minute is over now.
 	sc.sw.accounts.mu.Lock()
 	sc.sw.accounts.span = time.Nanosecond
 	sc.sw.accounts.mu.Unlock()
@@ -110,16 +110,16 @@ func TestWhatASwitchCosts(t *testing.T) {
 	status.metric(`stratum_switcher_switch_late_shares_total{coin="bcc",ended="new_accepted"}`, is(0))
 	status.metric(`stratum_switcher_switch_refused_work_total{coin="bcc",minute="before"}`, is(8*float64(hashrate.UnitBitcoin)))
 	status.metric(`stratum_switcher_switch_refused_work_total{coin="bcc",minute="after"}`, is(3*float64(hashrate.UnitBitcoin)))
-	// Later shares cost this switch nothing.
+	// Later shares do not count for this switch.
 	sc.Share(bcc, "19", "bcc-1")
 	sc.refused(bcc, "19", `[21,"Job not found",null]`)
 	if late := r.lateOf(); late[lateNewRefused] != 1 {
-		t.Errorf("late shares in the end: %v", late)
+		t.Errorf("unexpected late shares in the end: %v", late)
 	}
 }
 
-// A share for a job of the former pool goes to the new one if no link to the former
-// one is left, and is known for what it is until the minute is over.
+// If no link to the former pool is left, a share for one of its jobs goes to the
+// new pool, and counts as late until the minute is over.
 func TestLateSharesWithoutAFormerLink(t *testing.T) {
 	sc, _ := startScene(t, "bitcoin", func(c *Config) { c.DrainSeconds = 0 }, "btc", "bcc")
 	bcc := sc.switchTo("bcc", "bcc-1")
@@ -130,12 +130,12 @@ func TestLateSharesWithoutAFormerLink(t *testing.T) {
 	sc.Share(bcc, "12", "bcc-1")
 	sc.Answered(bcc, "12")
 	if late := sc.costing().lateOf(); late != [lateEnds]uint64{lateNewRefused: 1, lateNewAccepted: 1} {
-		t.Errorf("late shares: %v", late)
+		t.Errorf("unexpected late shares %v", late)
 	}
 }
 
-// A change of the coin while the cost of the one before is counted ends that, and
-// each has its own late shares.
+// If the coin changes while the cost of the previous switch is counted, that count
+// ends. Each switch has its own late shares.
 func TestOverlappingSwitches(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bch")
 	bcc := sc.switchTo("bcc", "bcc-1")
@@ -145,7 +145,7 @@ func TestOverlappingSwitches(t *testing.T) {
 	bch := sc.switchTo("bch", "bch-1")
 	e := sc.sw.switchEvent(t, "btc", "bcc", "then the coin changed again")
 	if want := "late shares: 1 accepted by the former pool;"; !strings.Contains(e.Detail, want) || e.Level != journal.Good {
-		t.Errorf("the event is %v and says %q, want %q in it", e.Level, e.Detail, want)
+		t.Errorf("the event has level %v and says %q, want %q in it", e.Level, e.Detail, want)
 	}
 	second := sc.costing()
 	if second == nil || second == first {
@@ -158,12 +158,13 @@ func TestOverlappingSwitches(t *testing.T) {
 	sc.Share(bch, "13", "bch-1")
 	sc.Answered(bch, "13")
 	if late := second.lateOf(); late != [lateEnds]uint64{lateFormerAccepted: 1, lateFormerRefused: 1} {
-		t.Errorf("late shares of the second: %v", late)
+		t.Errorf("unexpected late shares of the second switch: %v", late)
 	}
 	if late := first.lateOf(); late != [lateEnds]uint64{lateFormerAccepted: 1} {
-		t.Errorf("late shares of the first: %v", late)
+		t.Errorf("unexpected late shares of the first switch: %v", late)
 	}
-	// The last miner's leaving ends it too, and so does a coin without a pool.
+	// The count also ends when the last miner leaves, and when the coin is set to
+	// one without a pool.
 	sc.Miner.Close()
 	e = sc.sw.switchEvent(t, "bcc", "bch", "then the last miner left")
 	if !strings.Contains(e.Detail, "1 accepted by the former pool, 1 refused by the former pool") {
@@ -171,13 +172,13 @@ func TestOverlappingSwitches(t *testing.T) {
 	}
 }
 
-// A switch some of whose miners have not moved tells its cost when the last one
-// has, however long that takes: the work of the minute is noted in time.
+// If some miners of a switch have not moved, its cost is reported when the last one
+// has, however long that takes. The work of the minute is recorded on time.
 func TestCostOfASlowSwitch(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.sw.setSpan(10 * time.Millisecond)
 	sc.sw.coins.set("alice", "bcc")
-	next := sc.Pools["bcc"].Next() // which does not answer for a while
+	next := sc.Pools["bcc"].Next() // this pool does not answer for a while
 	sc.Share(btc, "10", "btc-1")
 	sc.refused(btc, "10", `[21,"Job not found",null]`)
 	r := sc.costing()
@@ -187,15 +188,15 @@ func TestCostOfASlowSwitch(t *testing.T) {
 		return r.after > 0
 	})
 	if sc.costing() != r {
-		t.Error("the cost was told before the miner has moved")
+		t.Error("the cost was reported before the miner has moved")
 	}
 	_ = next
 	sc.Miner.Close()
 	sc.sw.switchEvent(t, "btc", "bcc", "0 miners moved, then the last miner left; no late shares; refused work: ")
 }
 
-// An upgrade in the middle of the minute goes on with what was counted, a switch
-// under way included.
+// An upgrade in the middle of the minute continues with what was counted, including
+// a switch that has not ended.
 func TestSwitchesGoThroughUpgrades(t *testing.T) {
 	b := newRateBook()
 	pools := ratePools(t, "btc", "bcc")
@@ -229,14 +230,14 @@ func TestSwitchesGoThroughUpgrades(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// From here on the next process tells.
+	// From here on, the next process reports costs.
 	book.spanOver(alice, alice.costing.Load())
 	if r := alice.costing.Load(); r == nil || r.after != 0 {
-		t.Error("the process that is replaced has told the cost")
+		t.Error("the process that is replaced has reported the cost")
 	}
-	book.resumeCosts() // if the upgrade is undone
+	book.resumeCosts() // as when the upgrade is undone
 	if book.writtenDown {
-		t.Error("costs are told no more after an upgrade that was undone")
+		t.Error("costs are no longer reported after an upgrade that was undone")
 	}
 
 	var all map[string]switchState
@@ -249,32 +250,32 @@ func TestSwitchesGoThroughUpgrades(t *testing.T) {
 	account(book, "alice", "bcc", "bcc")
 	account(book, "bob", "bcc", "bcc")
 	last := account(book, "bob", "bcc", "btc")
-	all["carol"] = switchState{Coin: "bcc"} // whose miners could not be taken over
+	all["carol"] = switchState{Coin: "bcc"} // her miners could not be taken over
 	book.resumeSwitches(all, pools, time.Second)
 	book.mu.Lock()
 	alice, bob := book.accounts["alice"], book.accounts["bob"]
 	book.mu.Unlock()
 	r := alice.costing.Load()
 	if r == nil || alice.run != nil || r.moved != 1 || r.took == 0 || time.Since(r.began) < time.Second {
-		t.Fatalf("alice's switch: %+v", r)
+		t.Fatalf("unexpected row of alice's switch: %+v", r)
 	}
 	alice.shares.Refuse(4, hashrate.RefusalStale)
 	r.late[lateFormerRefused].Add(1)
 	book.spanOver(alice, r)
 	if c := r.cost(); c.lostBefore != 5*float64(hashrate.UnitBitcoin) || c.lostAfter != 7*float64(hashrate.UnitBitcoin) || c.lateCounts[lateFormerRefused] != 3 {
-		t.Errorf("alice's switch cost %+v", c)
+		t.Errorf("unexpected cost of alice's switch: %+v", c)
 	}
 	if r := bob.run; r == nil || r != bob.costing.Load() || r.moved != 1 || !book.goesOn(r.key("bob")) {
-		t.Fatalf("bob's switch: %+v", r)
+		t.Fatalf("unexpected row of bob's switch: %+v", r)
 	}
 	r = bob.run
 	move(book, last)
 	if bob.run != nil || r.moved != 2 || r.took < time.Second {
-		t.Errorf("bob's switch in the end: %+v", r)
+		t.Errorf("unexpected row of bob's switch in the end: %+v", r)
 	}
 }
 
-// What a state file says of switches may be anything.
+// A state file may say anything about switches.
 func TestAnyStateOfSwitches(t *testing.T) {
 	for _, text := range []string{
 		`null`, `{"alice":{}}`, `{"alice":{"Age":-5}}`, `{"alice":{"Age":9223372036854775807,"Coin":"btc"}}`,

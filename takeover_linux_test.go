@@ -14,8 +14,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// TestFormerPoolsApart: pools whose names and passwords look the same when
-// they are joined are not the same.
+// TestFormerPoolsApart: pools whose names and passwords look the same when they are
+// joined are different pools.
 func TestFormerPoolsApart(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{startPool(t, stratumtest.PoolOptions{Name: "btc"})}, nil)
 	one := sw.formerPool("btc", &StratumServerInfo{URL: "127.0.0.1:1", UserSuffix: "btc", Worker: "a b", Password: "c"})

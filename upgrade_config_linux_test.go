@@ -8,8 +8,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// A pool lost in the moment between the start of the loops and begin is
-// reconnected once, not twice.
+// A pool that is lost between the start of the loops and begin is reconnected once,
+// not twice.
 func TestUpgradePoolLostBeforeBegin(t *testing.T) {
 	btc, _ := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"alice": "btc"})
@@ -23,7 +23,7 @@ func TestUpgradePoolLostBeforeBegin(t *testing.T) {
 				before := s.linking
 				s.begin()
 				if before == nil || s.linking != before {
-					t.Errorf("the link under way was %p, is %p", before, s.linking)
+					t.Errorf("the link in preparation was %p, but is now %p", before, s.linking)
 				}
 			}
 		})

@@ -12,8 +12,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
-// TestUpgradeStepGivenUp: what a step brings too late is given to whom it
-// concerns, and there is no other upgrade before.
+// TestUpgradeStepGivenUp: if a step returns too late, its result is still handed to
+// the right place, and there is no other upgrade before that.
 func TestUpgradeStepGivenUp(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -40,11 +40,11 @@ func TestUpgradeStepGivenUp(t *testing.T) {
 				t.Error("the signal is lost")
 			}
 			if err := u.upgrade(); err == nil || u.files.stuck.Load() != 1 {
-				t.Errorf("another upgrade meanwhile: %v, %d steps", err, u.files.stuck.Load())
+				t.Errorf("another upgrade meanwhile returned %v, with %d steps stuck", err, u.files.stuck.Load())
 			}
 			close(hangs)
 			if n := <-late; n != 7 {
-				t.Errorf("late came %d", n)
+				t.Errorf("the late result is %d, want 7", n)
 			}
 			waitUntil(t, "the end of the step", func() bool { return u.files.stuck.Load() == 0 })
 		})

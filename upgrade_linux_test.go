@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The child of the preflight uses descriptors of its own on its way to exec, which may
-// be the number that the program has here, so the program is not run by that. The
-// name of a process is the last part of the path that it was run by.
+// On its way to exec, the child of the preflight uses descriptors of its own, which
+// may have the number that the program has here. So the program is not run by that
+// number. The name of a process is the last part of the path by which it was run.
 func TestUpgradePreflightRunsByAnotherDescriptor(t *testing.T) {
 	shell, err := exec.LookPath("sh")
 	if err != nil {
@@ -43,7 +43,8 @@ func TestUpgradePreflightRunsByAnotherDescriptor(t *testing.T) {
 	}
 }
 
-// The same with others opened and closed at that moment, which it takes to go wrong.
+// This is the same while others are opened and closed, without which it does not go
+// wrong.
 func TestUpgradePreflightDescriptor(t *testing.T) {
 	binary, err := exec.LookPath("true")
 	if err != nil {
@@ -81,7 +82,7 @@ func TestUpgradePreflightDescriptor(t *testing.T) {
 		}
 		err = u.preflight(program)
 		program.close()
-		if !errors.Is(err, errNoAnswer) { // it was run, and had nothing to say
+		if !errors.Is(err, errNoAnswer) { // the program was run, and did not answer
 			t.Fatal(err)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestUpgradeScriptChanges: what is run for good is the script that passed the
-// preflight, or nothing is.
+// TestUpgradeScriptChanges: either the script that passed the preflight is run, or
+// nothing is.
 func TestUpgradeScriptChanges(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "script")
 	write := func(text string) {
@@ -40,7 +40,7 @@ func TestUpgradeScriptChanges(t *testing.T) {
 		}
 		c.change()
 		if err := program.unchanged(); (err == nil) != c.wants {
-			t.Errorf("%s: %v", c.name, err)
+			t.Errorf("%s: got error %v", c.name, err)
 		}
 		program.close()
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// -help begins with what the program is, an example and where the manual is;
-// its configuration is one that works.
+// -help begins with what the program is, an example and where the manual is. The
+// example's configuration works.
 func TestUsage(t *testing.T) {
 	flags := flag.NewFlagSet(programName, flag.ContinueOnError)
 	flags.String("config", "./config.json", "configuration `file`")
@@ -17,24 +17,24 @@ func TestUsage(t *testing.T) {
 	printUsage(&out, flags)
 	text := out.String()
 	if !strings.HasPrefix(text, "stratumSwitcher is a proxy for Stratum mining connections.") {
-		t.Errorf("begins with %q", text[:min(len(text), 80)])
+		t.Errorf("the text begins with %q", text[:min(len(text), 80)])
 	}
 	at := 0
 	for _, want := range []string{"\nusage: stratumSwitcher [flags]\n", "-check -pools", `"man stratumSwitcher"`, "docs/", "\nflags:\n", "-config file"} {
 		i := strings.Index(text[at:], want)
 		if i < 0 {
-			t.Fatalf("no %q after\n%s", want, text[:at])
+			t.Fatalf("there is no %q after\n%s", want, text[:at])
 		}
 		at += i
 	}
 	for line := range strings.Lines(usageText) {
 		if len(line) > 81 {
-			t.Errorf("%d columns: %s", len(line), line)
+			t.Errorf("a line has %d columns: %s", len(line), line)
 		}
 	}
 	example := regexp.MustCompile(`(?s)\n  (\{\n.*?\n  \})\n`).FindStringSubmatch(text)
 	if example == nil {
-		t.Fatal("no configuration in the text")
+		t.Fatal("the text has no configuration")
 	}
 	if _, err := parseConfig([]byte(example[1])); err != nil {
 		t.Errorf("the example does not work: %v", err)
@@ -59,19 +59,19 @@ func TestFlagsAreInTheManual(t *testing.T) {
 	}
 	names := []string{"logtostderr", "alsologtostderr", "log_dir", "v", "logbuflevel"}
 	for _, m := range flagDefinition.FindAllSubmatch(source, -1) {
-		if name := string(m[1]); name != "runtime" { // between two processes
+		if name := string(m[1]); name != "runtime" { // it is only used between two processes
 			names = append(names, name)
 		}
 	}
 	if len(names) < 9 {
-		t.Fatalf("flags found: %q", names)
+		t.Fatalf("unexpected flags found: %q", names)
 	}
 	for _, name := range names {
 		if !regexp.MustCompile(`(?m)^\.It Fl ` + name + `\b`).Match(page) {
-			t.Errorf("deploy/stratumSwitcher.8 does not have -%s", name)
+			t.Errorf("deploy/stratumSwitcher.8 does not describe -%s", name)
 		}
 		if !regexp.MustCompile("(?m)^\\| `[^|]*-" + name + `\b`).Match(manual) {
-			t.Errorf("docs/operating.md does not have -%s", name)
+			t.Errorf("docs/operating.md does not describe -%s", name)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func TestCheckWorkerTemplate(t *testing.T) {
 			got = err.Error()
 		}
 		if got != want {
-			t.Errorf("%q: %q, want %q", template, got, want)
+			t.Errorf("%q: got %q, want %q", template, got, want)
 		}
 	}
 }
@@ -57,7 +57,7 @@ func TestWorkerFor(t *testing.T) {
 		{&pool{worker: "{suffix}", suffix: "{account}"}, false, name, "{account}"},
 	} {
 		if got := c.pool.workerFor(c.name, c.suffixed); got != c.want {
-			t.Errorf("%q for %+v: %q, want %q", c.pool.worker, c.name, got, c.want)
+			t.Errorf("%q for %+v: got %q, want %q", c.pool.worker, c.name, got, c.want)
 		}
 	}
 }
@@ -70,12 +70,12 @@ func FuzzWorkerTemplate(f *testing.F) {
 		if checkWorkerTemplate(template) != nil {
 			return
 		}
-		// What is in the parts stays as it is.
+		// What is in the parts is not changed.
 		p := pool{worker: template, suffix: suffix}
 		got := p.workerFor(stratum.WorkerName{Account: account, Miner: "." + miner}, false)
 		if template == "" {
 			if got != account+"."+miner {
-				t.Fatalf("%q", got)
+				t.Fatalf("got %q", got)
 			}
 			return
 		}
@@ -101,13 +101,13 @@ func FuzzWorkerTemplate(f *testing.F) {
 	})
 }
 
-// Shares carry the name that was authorized, however the miner writes its own,
-// and whoever of several workers they are of.
+// Shares carry the name that was authorized, however the miner writes its own name,
+// and whichever of several workers they belong to.
 func TestSessionWorkersRenamed(t *testing.T) {
 	for name, c := range map[string]struct {
 		template string
 		session  bool              // the pool takes the session's extranonce
-		names    map[string]string // at the pool, by the miner's
+		names    map[string]string // names at the pool, by the miner's names
 	}{
 		"as it is":         {names: map[string]string{"alice.one": "alice.one", "alice.two": "alice.two", "alice": "alice"}},
 		"as it is written": {names: map[string]string{"alice.the one": "alice.the one", "al ice.tw\u00f6": "al ice.tw\u00f6", `alice."x\`: `alice."x\`, "alice.r+4096": "alice.r+4096"}},
@@ -158,12 +158,12 @@ func TestSessionWorkersRenamed(t *testing.T) {
 					worker := workers[i*i%len(workers)]
 					want[names[worker]]++
 					if code, err := m.Submit(waitContext(t), func(s *stratumtest.Share) { s.Worker = worker }); code != 0 || err != nil {
-						t.Errorf("%s: share of %q: %d %v, %s", pool.Name(), worker, code, err, m.Stats().LastReject)
+						t.Errorf("%s: a share of %q got code %d, %v; the last rejection: %s", pool.Name(), worker, code, err, m.Stats().LastReject)
 					}
 				}
 				for worker, shares := range want {
 					if got := pool.Workers()[worker] - before[worker]; got != shares {
-						t.Errorf("%s: %d shares of %q, want %d", pool.Name(), got, worker, shares)
+						t.Errorf("%s: got %d shares of %q, want %d", pool.Name(), got, worker, shares)
 					}
 				}
 			}
@@ -179,14 +179,14 @@ func TestSessionWorkersRenamed(t *testing.T) {
 			checkPool(t, own)
 			checkPool(t, other)
 			if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || sw.notUnderstood.Load() > 0 {
-				t.Errorf("%+v", st)
+				t.Errorf("unexpected statistics of the miner: %+v", st)
 			}
 		})
 	}
 }
 
-// A pool that picks its own extranonce is told the name as the miner wrote it:
-// no other is tried, and one that cannot be written in JSON is not sent.
+// A pool that picks its own extranonce gets the name as the miner wrote it. No
+// other name is tried, and one that cannot be written in JSON is not sent.
 func TestSessionWorkerAtOwnPool(t *testing.T) {
 	own := startPool(t, stratumtest.PoolOptions{
 		Name: "own", Own: &stratumtest.OwnExtranonce{Len: 4, Size: 4},
@@ -196,13 +196,13 @@ func TestSessionWorkerAtOwnPool(t *testing.T) {
 	r := dialSubscribed(t, sw.addr)
 	r.SendLine(rawAuthorize)
 	if line := r.Line(stratumtest.Patience); !strings.HasPrefix(line, `{"id":2,"result":false,`) && !strings.Contains(line, `"error":[24,`) {
-		t.Errorf("a refused worker is told %s", line)
+		t.Errorf("a refused worker was answered %s", line)
 	}
 	if n := own.Stats().ConnectionsTotal; n != 1 {
-		t.Errorf("%d connections", n)
+		t.Errorf("there were %d connections", n)
 	}
 	if names := own.RefusedNames(); len(names) != 1 {
-		t.Errorf("tried as %q", names)
+		t.Errorf("the names %q were tried", names)
 	}
 	for _, name := range []string{"\xff", `\ud800`} {
 		r := dialSubscribed(t, sw.addr)
@@ -211,11 +211,12 @@ func TestSessionWorkerAtOwnPool(t *testing.T) {
 		r.ExpectClosed()
 	}
 	if n := own.Stats().ConnectionsTotal; n != 1 {
-		t.Errorf("%d connections, none of them for names that cannot be sent", n)
+		t.Errorf("there were %d connections, want none for names that cannot be sent", n)
 	}
 }
 
-// With a template, ETHProxy's shares go on as they are: they name nobody.
+// With a template, ETHProxy's shares are passed on unchanged, because they contain
+// no name.
 func TestSessionTemplateEthereum(t *testing.T) {
 	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "eth"}), nil, func(c *Config) {
@@ -249,6 +250,6 @@ func TestSessionTemplateRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := pool.RefusedNames(); !slices.Equal(got, []string{"alice@own"}) {
-		t.Errorf("names tried: %q", got)
+		t.Errorf("the names %q were tried", got)
 	}
 }
