@@ -36,8 +36,8 @@ func TestDaemontestConfig(t *testing.T) {
 	}
 }
 
-// The state file that tests of the built daemon write is read as one of the
-// daemon's own, and a broken byte costs the session that it is in.
+// The state file that tests of the built daemon write is read like one of the
+// daemon's own, and a broken byte costs the session that contains it.
 func TestDaemontestStateFile(t *testing.T) {
 	type session struct {
 		SessionID uint32
@@ -51,7 +51,7 @@ func TestDaemontestStateFile(t *testing.T) {
 		}
 		st, err := decodeState(content)
 		if err != nil || !isSealed(content) || len(st.SessionDatas) != len(sessions) || st.ServerID != 3 || st.Wanted["alice"] != "btc" || st.unreadable > 0 {
-			t.Fatalf("%s: %+v, %v", content, st, err)
+			t.Fatalf("%s\nis read as %+v, %v", content, st, err)
 		}
 		if len(sessions) == 0 {
 			continue
@@ -62,12 +62,12 @@ func TestDaemontestStateFile(t *testing.T) {
 		at := bytes.Index(content, []byte("alice\",\"Sum"))
 		content[at] = 'b'
 		if st, err = decodeState(content); err != nil || len(st.SessionDatas) != len(sessions)-1 || st.unreadable != 1 {
-			t.Errorf("%s: %+v, %v", content, st, err)
+			t.Errorf("%s\nis read as %+v, %v", content, st, err)
 		}
 		content[at] = 'a'
 		content[bytes.Index(content, []byte(`"Wanted"`))] = 'x'
 		if st, err = decodeState(content); err != nil || len(st.SessionDatas) != len(sessions) || st.ServerID != 3 {
-			t.Errorf("%s: %+v, %v", content, st, err)
+			t.Errorf("%s\nis read as %+v, %v", content, st, err)
 		}
 	}
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// entries counts what the switcher has a map or list for.
+// entries counts the entries of everything for which the switcher has a map or
+// list.
 func entries(m *sessionManager, s *coins.ZooKeeper, recorder *statusRecorder) map[string]int {
 	n := make(map[string]int)
 	m.mu.Lock()
@@ -40,7 +41,7 @@ func entries(m *sessionManager, s *coins.ZooKeeper, recorder *statusRecorder) ma
 			n["timers"] += len(held.Timers)
 		})
 	}
-	recorder.step(&survey{}, time.Now()) // as its goroutine does now and then
+	recorder.step(&survey{}, time.Now()) // as its goroutine does regularly
 	recorder.mu.Lock()
 	n["rates"] = len(recorder.rates)
 	recorder.mu.Unlock()
@@ -49,7 +50,7 @@ func entries(m *sessionManager, s *coins.ZooKeeper, recorder *statusRecorder) ma
 	return n
 }
 
-// After short sessions of all kinds each map and list is as long as before.
+// After short sessions of all kinds, each map and list is as long as before.
 func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -112,7 +113,7 @@ func TestShortSessionsLeaveNoEntries(t *testing.T) {
 	for _, name := range []string{"sessions", "admitted", "draining", "session IDs", "session IDs marked", "dials waiting", "dials under way", "stalled sockets",
 		"rates", "queries", "queries for a coin", "queries for a name", "names by case", "registrations", "waiting for the server ID"} {
 		if before[name] != 0 {
-			t.Errorf("%s: %d without a session", name, before[name])
+			t.Errorf("%s has %d entries although there is no session", name, before[name])
 		}
 	}
 	run(4000, 1000)

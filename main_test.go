@@ -10,13 +10,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The program that a test upgrades to.
+	// In the preflight of an upgrade, the test binary stands for the new program.
 	if _, preflight := os.LookupEnv(upgradeContextVariable); preflight {
 		main()
 		os.Exit(0)
 	}
-	// The log library opens a file when the first line of its severity comes. Tests
-	// that count descriptors must not meet that.
+	// The log library opens a file when the first line of a severity comes. That
+	// must not happen in tests that count descriptors.
 	glog.Error("the tests begin")
 	code := m.Run()
 	testkit.Cleanup()

@@ -13,7 +13,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// hostileName is what the page must never take for markup.
+// hostileName must never become markup in the page.
 const hostileName = `<img src=x onerror="alert(1)"><script>document.title='owned'</script>`
 
 func TestStatusPageInBrowser(t *testing.T) {
@@ -62,7 +62,7 @@ func TestStatusPageInBrowser(t *testing.T) {
 	b.Eval(`document.querySelector("#accounts th button").click()`)
 	b.Await("another order", `document.querySelector("#accounts th[aria-sort=ascending]")?.innerText.startsWith("Sub-account")`)
 
-	// A miner that has gone is missed in the opened list.
+	// A miner that has gone is listed as missing in the opened list.
 	second := startMiner(t, stratumtest.MinerOptions{Addr: m.addr, Worker: "alice.rig2"})
 	waitPool(t, second, "bcc")
 	b.Eval(`document.querySelector("[data-do=open-account][data-account=alice]").click()`)
@@ -72,7 +72,7 @@ func TestStatusPageInBrowser(t *testing.T) {
 	b.Eval(`document.querySelector("[data-do=open-account][data-account=alice]").click()`)
 	b.Await("the closed list", `!document.querySelector("[data-miners]")`)
 
-	// What is wrong is at the top, and counted in the title.
+	// What is wrong is shown at the top, and counted in the title.
 	coins.set("bob", "nocoin")
 	b.Await("the trouble", `document.title.startsWith("(1) ") && document.getElementById("problem").innerText.includes("1 sub-account has trouble")`)
 	b.Eval(`document.querySelector("#problem button").click()`)
@@ -87,10 +87,10 @@ func TestStatusPageInBrowser(t *testing.T) {
 	}
 	host, _ := os.Hostname()
 	if title := b.Eval(`document.title`); title != host+" – stratumSwitcher" {
-		t.Errorf("title %q", title)
+		t.Errorf("the title is %q", title)
 	}
 	if zone := b.Eval(`document.getElementById("zone").innerText`); zone != "times in UTC" && !strings.HasPrefix(zone, "times in UTC; the switcher's log is in UTC") {
-		t.Errorf("the times are said to be %q", zone)
+		t.Errorf("the page says that times are %q", zone)
 	}
 	if words := b.Eval(`document.body.textContent`); !strings.Contains(words, "each miner takes two") || !strings.Contains(words, "What the system counts as open") {
 		t.Error("the page does not say what descriptors are")
@@ -98,7 +98,7 @@ func TestStatusPageInBrowser(t *testing.T) {
 	b.Size(1400, 1500, false)
 	b.Await("the large layout", `innerWidth === 1400`)
 	b.Picture("large.png")
-	// On a phone nothing but tables is wider than the screen.
+	// On a phone only tables are wider than the screen.
 	b.Size(360, 1800, true)
 	b.Await("the phone's layout", `innerWidth === 360`)
 	if width := b.Eval(`document.documentElement.scrollWidth`); width != "360" {
@@ -109,19 +109,20 @@ func TestStatusPageInBrowser(t *testing.T) {
 	}
 	b.Await("a word on tables that are wider", `[...document.querySelectorAll(".hint")].filter((e) => e.offsetHeight > 0 && e.innerText.includes("scroll sideways")).length === 2`)
 	if first := b.Eval(`[...document.querySelectorAll("#accounts th")].filter((e) => e.getBoundingClientRect().right <= innerWidth).map((e) => e.innerText.trim()).join()`); !strings.HasPrefix(first, "Sub-account ↑,Hashrate, 15 min,Miners") {
-		t.Errorf("a phone shows first: %s", first)
+		t.Errorf("the first thing on a phone is %s", first)
 	}
 	b.Picture("phone.png")
 	b.CheckConsole()
 	checkMiner(t, alice)
 	checkMiner(t, bob)
 	if !strings.Contains(pagePolicy(), "script-src 'sha256-") {
-		t.Errorf("policy %q", pagePolicy())
+		t.Errorf("the page's policy is %q", pagePolicy())
 	}
 }
 
-// The bound leaves room for slow machines that are busy with other tests: on two
-// free cores the longest takes a third of a second. The figures are in the test's log.
+// The limit leaves room for slow machines that are busy with other tests: on two
+// free cores, the slowest step takes a third of a second. The figures are in the
+// test's log.
 const interactionBound = 8 * time.Second
 
 func TestStatusPageWithManyMiners(t *testing.T) {
@@ -165,7 +166,7 @@ func TestStatusPageWithManyMiners(t *testing.T) {
 		{"a miner searched", `document.getElementById("query").value = "farm.rig123"; document.getElementById("query").dispatchEvent(new Event("input"))`, `document.querySelector("#found .facts")`},
 	} {
 		if took := b.Took(step.what, step.do, step.until); took > interactionBound {
-			t.Errorf("%s took %v", step.what, took)
+			t.Errorf("%s took %v, which is too long", step.what, took)
 		}
 	}
 	b.Search("")
@@ -174,8 +175,8 @@ func TestStatusPageWithManyMiners(t *testing.T) {
 	b.Eval(list(0))
 	b.Await("the order of names", firstMiner+`[0].innerText.endsWith("rig1")`)
 
-	// Refreshes keep what the reader does: what is opened, the focus, how far the
-	// list is scrolled, what is selected.
+	// A refresh keeps what the reader does: what is open, the focus, how far the
+	// list is scrolled, and what is selected.
 	b.Eval(`(() => {
 		const list = document.querySelector("[data-miners] .scroll");
 		list.scrollTop = 700;
@@ -190,7 +191,8 @@ func TestStatusPageWithManyMiners(t *testing.T) {
 	if text := b.Eval(`getSelection().toString()`); !strings.Contains(text, "rig") {
 		t.Errorf("the selection has become %q", text)
 	}
-	// By keyboard: Enter and the space bar press the button that has the focus.
+	// With the keyboard, Enter and the space bar press the button that has the
+	// focus.
 	b.Eval(`window.kept.name.focus()`)
 	before := b.Eval(`document.querySelectorAll("[data-miners] .facts").length`)
 	b.Key("Enter")
@@ -200,7 +202,7 @@ func TestStatusPageWithManyMiners(t *testing.T) {
 	b.Key("/")
 	b.Await("the search field", `document.activeElement.id === "query"`)
 
-	// What is opened is in the address, so a bookmark opens it.
+	// The page's address names what is open, so a bookmark opens it again.
 	if hash := b.Eval(`location.hash`); hash != "#open=farm" {
 		t.Errorf("the page's address ends with %q", hash)
 	}

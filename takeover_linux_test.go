@@ -22,12 +22,12 @@ func TestFormerPoolsApart(t *testing.T) {
 	two := sw.formerPool("btc", &StratumServerInfo{URL: "127.0.0.1:1", UserSuffix: "btc", Worker: "a", Password: "b c"})
 	again := sw.formerPool("btc", &StratumServerInfo{URL: "127.0.0.1:1", UserSuffix: "btc", Worker: "a", Password: "b c"})
 	if one == nil || two == nil || one == two || two != again || two.password != "b c" {
-		t.Errorf("got %+v, %+v, %+v", one, two, again)
+		t.Errorf("pools were mixed up: got %+v, %+v, %+v", one, two, again)
 	}
 }
 
-// TestResumeClosesAll: a session that cannot be resumed leaves no descriptor
-// open, wherever it fails.
+// TestResumeClosesAll: a session that cannot be resumed leaves no descriptor open,
+// wherever it fails.
 func TestResumeClosesAll(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc"})}, nil)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,12 +63,12 @@ func TestResumeClosesAll(t *testing.T) {
 		l := sw.loops[0]
 		l.Call(func() {
 			if _, err := resumeSession(sw.sessionManager, l, &ss, 1); err == nil {
-				t.Errorf("%s: no error", bad)
+				t.Errorf("with a bad %s there is no error", bad)
 			}
 		})
 		for name, fd := range fds {
 			if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != unix.EBADF {
-				t.Errorf("%s is bad: the descriptor of the %s is left open: %v", bad, name, err)
+				t.Errorf("with a bad %s, the descriptor of the %s is left open: %v", bad, name, err)
 			}
 		}
 		for _, f := range files {

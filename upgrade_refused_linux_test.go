@@ -20,8 +20,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// caughtSignals are those that the process has handlers for: bit n-1 is signal
-// n's (proc(5), SigCgt).
+// caughtSignals are those for which the process has handlers: bit n-1 is signal n's
+// (proc(5), SigCgt).
 func caughtSignals(t *testing.T) uint64 {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
@@ -36,8 +36,8 @@ func caughtSignals(t *testing.T) uint64 {
 	return caught
 }
 
-// TestUpgradeStepFails: each step that can fail after the freeze leaves the
-// process as it was.
+// TestUpgradeStepFails: each step that can fail after the freeze leaves the process
+// as it was.
 func TestUpgradeStepFails(t *testing.T) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0") // for the preflight
 	btc, bcc := testkit.TwoPools(t)
@@ -55,7 +55,7 @@ func TestUpgradeStepFails(t *testing.T) {
 	testkit.Must(t, err)
 	testkit.WriteFile(t, filepath.Join(dir, "config.json"), string(config))
 	testkit.WriteFile(t, c.CoinFile, `{"*":"btc"}`)
-	binary, err := os.Executable() // TestMain has it answer the preflight
+	binary, err := os.Executable() // TestMain makes it answer the preflight
 	testkit.Must(t, err)
 	fds := []int{sw.listener.FD()}
 	for _, l := range sw.loops {
@@ -69,7 +69,7 @@ func TestUpgradeStepFails(t *testing.T) {
 		})
 	}
 	if len(fds) != 1+6+5 {
-		t.Fatalf("%d descriptors", len(fds))
+		t.Fatalf("there are %d descriptors to hand over", len(fds))
 	}
 	const stops = 1<<(syscall.SIGTERM-1) | 1<<(syscall.SIGINT-1)
 	caught := caughtSignals(t)
@@ -86,16 +86,16 @@ func TestUpgradeStepFails(t *testing.T) {
 				}
 			}
 			if args[len(args)-1] != "-runtime="+filepath.Join(dir, "runtime.json") {
-				t.Errorf("arguments %q", args)
+				t.Errorf("unexpected arguments %q", args)
 			}
 			info, err := os.Stat(filepath.Join(dir, "runtime.json"))
 			if err != nil || info.Mode() != 0o600 {
-				t.Errorf("state file: %v, %v", info.Mode(), err)
+				t.Errorf("the state file has mode %v, %v", info.Mode(), err)
 			}
 			if now := caughtSignals(t); now&stops != 0 {
 				t.Errorf("signals caught at exec: %#x; one to stop would be lost with its handler's thread", now)
 			}
-			coins.set("alice", "bcc") // while all is frozen
+			coins.set("alice", "bcc") // while everything is frozen
 			return failure
 		}}},
 		{"exec again", upgradeSystem{exec: func(string, []string, []string) error { coins.set("alice", "btc"); return failure }}},
@@ -115,7 +115,7 @@ func TestUpgradeStepFails(t *testing.T) {
 				stop: make(chan os.Signal, 4), upgradeRequests: make(chan os.Signal, 1), serverIDOwner: func() int64 { return 0 },
 			}
 			if err := u.upgrade(); !errors.Is(err, failure) || !strings.HasPrefix(err.Error(), "undone") {
-				t.Fatalf("got %v", err)
+				t.Fatalf("got error %v", err)
 			}
 			defer signal.Stop(u.stop)
 			defer signal.Stop(u.upgradeRequests)
@@ -124,19 +124,19 @@ func TestUpgradeStepFails(t *testing.T) {
 			}
 			for _, fd := range fds {
 				if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags != unix.FD_CLOEXEC {
-					t.Errorf("descriptor %d: flags %d, %v", fd, flags, err)
+					t.Errorf("descriptor %d has flags %d, %v", fd, flags, err)
 				}
 			}
 			testkit.WantMining(t, miners, map[string]string{"write": "btc", "exec": "bcc", "exec again": "btc"}[c.name])
 			testkit.WantNewMiner(t, sw.addr, "alice")
 			if left, _ := filepath.Glob(filepath.Join(dir, "runtime.json*")); len(left) > 0 {
-				t.Errorf("left behind: %q", left)
+				t.Errorf("files are left behind: %q", left)
 			}
 			fds = []int{sw.listener.FD()} // links to pools have changed
 		})
 	}
 	silent.Send(`scribe","params":[]}` + "\n")
 	if line := silent.Line(testkit.LongWait); !strings.Contains(line, "mining.notify") {
-		t.Errorf("answer %q", line)
+		t.Errorf("unexpected answer %q", line)
 	}
 }

@@ -19,20 +19,20 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// Texts of miners and pools made to do harm in a log, a terminal, a page, a
-// ZooKeeper path or a metric, as JSON strings have them. What can be is told
-// from them by the marks.
+// These are texts of miners and pools, written as JSON strings, that try to do harm
+// in a log, a terminal, a page, a ZooKeeper path or a metric. The marks in them
+// show which of them succeed.
 var hostileTexts = []string{
 	`\u001b[2J\u001b]0;owned\u0007`, "\u009b31m\u007f", `\r\nE0101 00:00:00.000000 1 forged.go:1] forged`, `\n\n`, `\u0000`, `\u2028\u202e\ufeff`,
 	`<script>alert(1)</script>`, `\"><img src=x onerror=alert(1)>`, `../../../zookeeper/config`, `a/b`, `/`, `..`, `.`, `%00%2e%2e%2f`, `{{.}}`, `$(id)`,
 	`%s%n%d`, `\"} 1\nstratum_switcher_ready 0\n#`, `\ud800`, strings.Repeat("n", 5000),
 }
 
-// logLine is how every line of the log begins.
+// logLine matches the beginning of every line of the log.
 var logLine = regexp.MustCompile(`^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ [a-z_]+\.go:\d+\] `)
 
-// Nothing that miners and pools say makes lines of the log, controls of a
-// terminal, markup, series of metrics or nodes elsewhere.
+// Nothing that miners and pools send can make log lines, terminal controls, markup,
+// metric series or nodes in other directories.
 func TestInjection(t *testing.T) {
 	t.Parallel()
 	server := zktest.Shared(t)
@@ -81,44 +81,44 @@ func TestInjection(t *testing.T) {
 			}
 		}
 	}
-	// What is left of the names are sub-accounts that nobody knows.
+	// What is left of the names are unknown sub-accounts.
 	var names []string
 	admin.Await("registrations", func() bool { names = admin.Children(regDir); return len(names) >= 8 })
 	for _, name := range names {
 		if !coins.ValidSubAccount(name) || stratum.FilterWorker(name) != name {
-			t.Errorf("registration of %q", name)
+			t.Errorf("there is a registration of %q", name)
 		}
 		node, _ := admin.Get(regDir + "/" + name)
 		var request struct{ Worker string }
 		if json.Unmarshal(node.Value, &request) != nil || stratum.FilterWorker(request.Worker) != request.Worker {
-			t.Errorf("registration %s: %.200q", name, node.Value)
+			t.Errorf("the registration %s has %.200q", name, node.Value)
 		}
 	}
 	if now := admin.Children("/zookeeper"); !slices.Equal(now, system) {
-		t.Errorf("/zookeeper has %q, had %q", now, system)
+		t.Errorf("/zookeeper has %q, want %q as before", now, system)
 	}
 
 	web := "http://" + c.HTTPDebugListenAddr
 	for _, path := range []string{"/api/accounts", "/api/search?q=alice", "/api/events", "/api/status"} {
 		text := textOf(t, web+path)
 		if strings.ContainsAny(text, "<>\x7f") || strings.ContainsFunc(text, unicode.IsControl) || !json.Valid([]byte(text)) {
-			t.Errorf("%s: %.2000q", path, text)
+			t.Errorf("%s contains a harmful text: %.2000q", path, text)
 		}
 	}
 	for line := range strings.Lines(textOf(t, web+"/metrics")) {
 		if strings.Contains(line, "alice") || strings.Contains(line, "<script") || strings.TrimSpace(line) == "stratum_switcher_ready 0" {
-			t.Errorf("metrics: %q", line)
+			t.Errorf("the metrics have a harmful line: %q", line)
 		}
 	}
 
 	log := p.Log()
 	if len(log) < 4*len(hostileTexts) {
-		t.Errorf("only %d lines of log", len(log))
+		t.Errorf("the log has only %d lines", len(log))
 	}
 	for _, line := range log {
 		bad := strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) })
 		if !logLine.MatchString(line) || bad {
-			t.Errorf("log: %.300q", line)
+			t.Errorf("the log has a harmful line: %.300q", line)
 		}
 	}
 }

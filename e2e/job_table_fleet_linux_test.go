@@ -12,11 +12,11 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-var collidingFor = flag.Duration("colliding", 18*time.Second, "how long TestSamePoolCountersFleet runs")
+var collidingFor = flag.Duration("colliding", 18*time.Second, "for how long TestSamePoolCountersFleet runs")
 
-// Two pools count their jobs alike, and all miners are moved between them again
-// and again: no share is refused for its job. At pools that pick the extranonce
-// as well.
+// Two pools number their jobs in the same way, and all miners are moved between
+// them again and again. No share is refused because of its job. The same holds at
+// pools that pick the extranonce.
 func TestSamePoolCountersFleet(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -49,7 +49,7 @@ func fleetBetweenSameCounters(t *testing.T, own *stratumtest.OwnExtranonce) {
 	jobs, switches := time.NewTicker(100*time.Millisecond), time.NewTicker(every)
 	defer jobs.Stop()
 	defer switches.Stop()
-	// On a busy machine the shares take longer than they are meant to.
+	// On a busy machine, shares take longer than intended.
 	enough := uint64(collidingFor.Seconds()*rate) * 7 / 10
 	end, latest := time.Now().Add(*collidingFor), time.Now().Add(4**collidingFor)
 	for coin := 0; time.Now().Before(end) || f.Stats().Submitted < enough && time.Now().Before(latest); {
@@ -70,11 +70,11 @@ func fleetBetweenSameCounters(t *testing.T, own *stratumtest.OwnExtranonce) {
 	st := f.Stats()
 	t.Logf("%d shares, %d accepted, refused %v", st.Submitted, st.Accepted, st.RejectedByCode)
 	if st.Rejected > 0 || st.Disconnected > 0 || st.Violations > 0 || st.Submitted < enough {
-		t.Errorf("fleet: %+v", st)
+		t.Errorf("unexpected statistics of the fleet: %+v", st)
 	}
 	for _, pool := range pools {
 		for _, r := range pool.Rejects()[:min(3, len(pool.Rejects()))] {
-			t.Errorf("pool %s refused %+v", pool.Name(), r)
+			t.Errorf("pool %s refused a share: %+v", pool.Name(), r)
 		}
 	}
 }

@@ -18,12 +18,12 @@ import (
 
 var shortSessionsFlag = flag.Int("short-sessions", 20000, "how many short sessions must leave nothing behind")
 
-// holding is all that must not grow with the number of sessions there were.
+// holding is everything that must not grow with the number of past sessions.
 type holding struct {
 	daemontest.Usage
 	heap     int // bytes in use after a collection
-	watches  int // by the daemon's count
-	atBroker int // by ZooKeeper's
+	watches  int // as the daemon counts them
+	atBroker int // as ZooKeeper counts them
 }
 
 func (h holding) String() string {
@@ -32,7 +32,7 @@ func (h holding) String() string {
 
 const forcedGCs = `(?m)^# NumForcedGC = (\d+)`
 
-// leakScene is a daemon with coins from ZooKeeper and everything that short
+// leakScene is a daemon with coins from ZooKeeper, and everything that short
 // sessions need.
 type leakScene struct {
 	t      *testing.T
@@ -42,7 +42,7 @@ type leakScene struct {
 	admin  *zktest.Admin
 	config *daemontest.Config
 	broker func(word string) (string, error)
-	forced int // collections forced until the last run began
+	forced int // how many collections were forced before the last run began
 }
 
 func startLeakScene(t *testing.T) *leakScene {
@@ -59,7 +59,7 @@ func startLeakScene(t *testing.T) *leakScene {
 	return s
 }
 
-// run makes n short sessions and waits until nothing of them is there.
+// run makes n short sessions and waits until nothing of them is left.
 func (s *leakScene) run(n, firstRegistered int) {
 	s.t.Helper()
 	s.forced = daemontest.Figure(s.t, daemontest.DebugText(s.t, s.debug, "/debug/pprof/heap?debug=1"), forcedGCs)
@@ -77,7 +77,7 @@ func (s *leakScene) run(n, firstRegistered int) {
 	s.t.Logf("%d short sessions in %v: %.0f/s, %d mined, %d registered", n, took.Round(time.Millisecond), float64(n)/took.Seconds(),
 		short.Shares.Load(), len(registrar.Registered))
 	if got := s.pool.Stats().Accepted - accepted; got != uint64(short.Shares.Load()) || got < uint64(n/3) {
-		s.t.Errorf("the pool took %d shares, the miners sent %d", got, short.Shares.Load())
+		s.t.Errorf("the pool got %d shares, but the miners sent %d", got, short.Shares.Load())
 	}
 	if len(registrar.Registered) == 0 {
 		s.t.Error("no sub-account was registered")
@@ -86,7 +86,7 @@ func (s *leakScene) run(n, firstRegistered int) {
 	registrar.TakeBack()
 }
 
-// left says what is still there of sessions that are over.
+// left says what is left of sessions that have ended.
 func (s *leakScene) left() string {
 	text := daemontest.DebugText(s.t, s.debug, "/metrics")
 	for _, name := range []string{"sessions", "pool_sessions", "draining_links", "sub_accounts", "pool_dials_waiting"} {
@@ -106,7 +106,7 @@ func (s *leakScene) left() string {
 	return ""
 }
 
-// holds looks at the daemon, which is idle.
+// holds reads what the daemon holds. The daemon must be idle.
 func (s *leakScene) holds() (h holding) {
 	s.t.Helper()
 	h.Usage = s.p.Usage(s.debug)
@@ -120,16 +120,16 @@ func (s *leakScene) holds() (h holding) {
 	return h
 }
 
-// Sessions that came and went, in all ways in which they can, leave nothing:
-// no descriptor, goroutine, watch or entry, and no memory. What only grows once
-// has grown in a first run.
+// Sessions that ended in all ways that there are leave nothing: no descriptor,
+// goroutine, watch or entry, and no memory. What grows only once has grown in a
+// first run.
 //
-// The heap after a collection may be larger by 384 KB, and by a bit for each
-// session: that of its session ID, as far as IDs were ever in use. 384 KB are
-// what buffers of that size differ from run to run; it is 20 bytes for each of
-// 20,000 sessions and less than one byte for each of a million. The private
-// memory may be larger by 6 MB, because the allocator gives it back in pieces
-// that hold something here and there.
+// The heap after a collection may be larger by 384 KB, and by one bit for each
+// session: that of its session ID, as far as IDs were ever in use. Buffers of that
+// size make a difference of 384 KB from run to run. That is 20 bytes for each of
+// 20,000 sessions, and less than one byte for each of a million. The private memory
+// may be larger by 6 MB, because the allocator can only give back pieces in which
+// nothing is in use.
 func TestShortSessionsLeaveNothing(t *testing.T) {
 	n := *shortSessionsFlag
 	if daemontest.RaceDetector {

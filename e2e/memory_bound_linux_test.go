@@ -18,10 +18,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// memoryBound is the bound of docs/reliability.md, "Memory bound", for so many
-// connections before their authorization, miners, agents among them, former links
-// and links under preparation. A test of package main holds the page against the
-// constants in the code.
+// memoryBound is the bound of docs/reliability.md, "Memory bound", for the given
+// numbers of connections before their authorization, miners, agents among them,
+// former links, and links under preparation. A test of package main compares the
+// page with the constants in the code.
 func memoryBound(t *testing.T, strangers, miners, agents, drains, dials int) int {
 	t.Helper()
 	page, err := os.ReadFile("docs/reliability.md")
@@ -34,13 +34,13 @@ func memoryBound(t *testing.T, strangers, miners, agents, drains, dials int) int
 	} {
 		kept += n * daemontest.Figure(t, string(page), `(?m)^\| [^|]*`+what+`[^|]*\| ([0-9]+) KB \|`) << 10
 	}
-	// Buffers grow by a quarter more than is needed, and as much again waits for the
-	// collector.
+	// Buffers grow by up to a quarter more than is needed, and as much again waits
+	// for the collector.
 	return base + 2*kept*5/4
 }
 
-// A process whose sessions are all made to hold as much as they can stays
-// below the bound.
+// A process whose sessions are all made to hold as much as they can stays below the
+// bound.
 func TestMemoryStaysBelowTheBound(t *testing.T) {
 	const strangers, miners, agents = 60, 60, 4
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 200 << 10})
@@ -63,7 +63,8 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 		}
 		return r
 	}
-	// send does not care whether all is taken: what is not is not kept either.
+	// send does not mind if not everything is accepted: what is not accepted is not
+	// stored either.
 	send := func(r *stratumtest.Raw, text string) {
 		work.Go(func() {
 			for len(text) > 0 {
@@ -90,7 +91,7 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 		loud = append(loud, begin(userAgent, fmt.Sprintf("account%d", i)))
 	}
 
-	// Strangers ask what has long answers, and take none of them.
+	// Strangers send requests with long answers, and read none of them.
 	long := `{"id":"` + strings.Repeat("i", 10<<10) + `","method":"mining.extranonce.subscribe"}` + "\n"
 	for _, r := range quiet {
 		send(r, strings.Repeat(long, maxHandshakeLines-2)+unfinished)
@@ -112,17 +113,17 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 	work.Wait()
 	most := 0
 	for range 2 {
-		btc.NewJob(false) // nobody reads them
+		btc.NewJob(false) // nobody reads these jobs
 		most = max(most, p.Usage(debug).Private<<10)
 	}
 	bound := memoryBound(t, strangers, miners, agents, 0, c.MaxPoolDials)
 	t.Logf("%d strangers, %d miners, %d agents: %d MB before, %d MB at most, bound %d MB (%d MB without dials)", strangers, miners, agents,
 		before>>20, most>>20, bound>>20, memoryBound(t, strangers, miners, agents, 0, 0)>>20)
 	if most > memoryBound(t, strangers, miners, agents, 0, 0) {
-		t.Errorf("%d MB are over the bound of %d MB", most>>20, bound>>20)
+		t.Errorf("the process has %d MB, more than the bound of %d MB", most>>20, bound>>20)
 	}
 	if reached := before + agents*maxRegistered + (strangers+miners)*300<<10; most < reached {
-		t.Errorf("%d MB: the sessions do not hold much, want at least %d MB", most>>20, reached>>20)
+		t.Errorf("the process has only %d MB, so the sessions do not hold much; want at least %d MB", most>>20, reached>>20)
 	}
 	var status pageStatus
 	getJSON(t, "http://"+debug+"/api/status", &status)

@@ -2,7 +2,7 @@
 
 package e2e
 
-// What the status page's API says, as far as tests look at it.
+// These types are the answers of the status page's API, as far as tests read them.
 
 // pageStatus is /api/status.
 type pageStatus struct {

@@ -14,9 +14,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// BenchmarkStatusPictures makes the pictures of docs: a daemon with 850 miners,
-// two pools with a backup, a switch, an outage and an upgrade, in the course of
-// STATUS_MINUTES (default 2). They go to the folder that STATUS_PICTURES names:
+// BenchmarkStatusPictures makes the pictures of the pages. It shows a daemon with
+// 850 miners, two pools with a backup, a switch, an outage and an upgrade, over
+// STATUS_MINUTES minutes (2 by default). The pictures are written to the folder
+// that STATUS_PICTURES names:
 //
 //	STATUS_PICTURES=/tmp STATUS_MINUTES=20 go test -tags e2e -run '^$' -bench StatusPictures -benchtime 1x -timeout 1h ./e2e
 //	for p in /tmp/status-*-*.png; do pngquant --nofs --speed 1 --strip --force -o docs/${p##*/} 64 $p; done

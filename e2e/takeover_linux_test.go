@@ -24,14 +24,14 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// takeoverScene is a daemon that starts as the successor of another program,
-// with connections whose other ends the test holds.
+// takeoverScene is a daemon that starts as the successor of another program, with
+// connections whose other ends the test holds.
 type takeoverScene struct {
 	t        *testing.T
 	p        *daemontest.Daemon
-	far      map[int]net.Conn // by the daemon's descriptor
-	files    []*os.File       // what the daemon inherits, from 3 up
-	links    []string         // what they are, as in /proc/PID/fd
+	far      map[int]net.Conn // the test's ends, by the daemon's descriptors
+	files    []*os.File       // what the daemon inherits, from descriptor 3 up
+	links    []string         // what these descriptors are, as in /proc/PID/fd
 	sessions []takenSession
 }
 
@@ -79,7 +79,7 @@ func newTakeoverScene(t *testing.T, sessions int, ln net.Listener) *takeoverScen
 	return sc
 }
 
-// takeoverListener is where both ends of connections are made.
+// takeoverListener accepts the connections of which the test needs both ends.
 func takeoverListener(t *testing.T, network string) net.Listener {
 	t.Helper()
 	ln, err := net.Listen(network, map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}[network])
@@ -90,7 +90,7 @@ func takeoverListener(t *testing.T, network string) net.Listener {
 	return ln
 }
 
-// inherit has the daemon inherit a file and returns its number there.
+// inherit makes the daemon inherit a file, and returns its descriptor there.
 func (sc *takeoverScene) inherit(f *os.File) int {
 	sc.t.Helper()
 	link, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
@@ -114,8 +114,8 @@ func (sc *takeoverScene) start(state []byte) {
 	}
 }
 
-// wantRelayed wants session i to relay a share and its answer, and nothing
-// else to come.
+// wantRelayed wants session i to relay a share and its answer, and nothing else to
+// arrive.
 func (sc *takeoverScene) wantRelayed(i int) error {
 	id := 1000 + i
 	miner, pool := sc.far[sc.sessions[i].ClientConnFD], sc.far[sc.sessions[i].ServerConnFD]
@@ -141,19 +141,18 @@ func (sc *takeoverScene) wantRelayed(i int) error {
 func wantClosed(conn net.Conn) error {
 	conn.SetReadDeadline(time.Now().Add(testkit.LongWait))
 	if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil || os.IsTimeout(err) {
-		return fmt.Errorf("it is open: %d bytes, %v", n, err)
+		return fmt.Errorf("the connection is open: read %d bytes, %v", n, err)
 	}
 	return nil
 }
 
-// wantServed wants the daemon to serve a new miner, and then to end when it is
-// asked to.
+// wantServed wants the daemon to serve a new miner, and then to end on a signal.
 func (sc *takeoverScene) wantServed() {
 	sc.t.Helper()
 	raw := stratumtest.DialRaw(sc.t, sc.p.Addr)
 	raw.SendLine(testkit.RawSubscribe)
 	if line := raw.Line(testkit.LongWait); !strings.Contains(line, "mining.notify") {
-		sc.t.Errorf("a new miner's answer: %q", line)
+		sc.t.Errorf("a new miner was answered %q", line)
 	}
 	sc.p.Signal(syscall.SIGTERM)
 	select {
@@ -162,11 +161,11 @@ func (sc *takeoverScene) wantServed() {
 		sc.t.Fatal("the daemon does not end")
 	}
 	if code := sc.p.Cmd.ProcessState.ExitCode(); code != 0 {
-		sc.t.Errorf("it ended with %v", sc.p.Cmd.ProcessState)
+		sc.t.Errorf("the daemon ended with %v", sc.p.Cmd.ProcessState)
 	}
 }
 
-// olderState is what an older switcher writes of sessions.
+// olderState is what an older switcher writes about sessions.
 func olderState(t *testing.T, sessions []takenSession) []byte {
 	t.Helper()
 	state, err := json.Marshal(map[string]any{"Action": "upgrade", "ServerID": 1, "SessionDatas": sessions})
@@ -174,8 +173,8 @@ func olderState(t *testing.T, sessions []takenSession) []byte {
 	return state
 }
 
-// foreignFiles are descriptors that no session can have, as a supervisor may
-// leave them. They have to stay as they are.
+// foreignFiles are descriptors that no session can have, as a supervisor may leave
+// them open. They must not be changed.
 func foreignFiles(t *testing.T) []*os.File {
 	t.Helper()
 	var files []*os.File
@@ -214,9 +213,9 @@ func foreignFiles(t *testing.T) []*os.File {
 }
 
 // TestTakeoverDescriptors: descriptors in an older switcher's state file may be
-// dead, somebody else's, doubled, or by now the new process's own. Sessions
-// with sound ones go on, of the others nobody hangs or gets what is not theirs,
-// and what does not belong to a session is left alone.
+// closed, somebody else's, repeated, or by now the new process's own. Sessions with
+// good ones are taken over. Of the others, nobody is left hanging or gets lines
+// that are not theirs. Descriptors that belong to no session are left alone.
 func TestTakeoverDescriptors(t *testing.T) {
 	t.Parallel()
 	const seed = 20
@@ -228,7 +227,7 @@ func TestTakeoverDescriptors(t *testing.T) {
 	}
 }
 
-// takeoverRounds is n, or less where a process takes long to start.
+// takeoverRounds returns n, or less where a process takes long to start.
 func takeoverRounds(n int) int {
 	if daemontest.RaceDetector {
 		return n / 4
@@ -239,7 +238,7 @@ func takeoverRounds(n int) int {
 func takeOver(t *testing.T, rng *rand.Rand) {
 	n := 2 + rng.IntN(5)
 	sc := newTakeoverScene(t, n, takeoverListener(t, "tcp4"))
-	connections := takeoverFirstFD + len(sc.files) // numbers below are sessions'
+	connections := takeoverFirstFD + len(sc.files) // smaller numbers belong to sessions
 	for _, f := range foreignFiles(t) {
 		sc.inherit(f)
 	}
@@ -250,11 +249,11 @@ func takeOver(t *testing.T, rng *rand.Rand) {
 			fd = &sc.sessions[rng.IntN(n)].ServerConnFD
 		}
 		switch rng.IntN(5) {
-		case 0: // doubled, or another connection's
+		case 0: // repeated, or another connection's
 			*fd = takeoverFirstFD + rng.IntN(connections-takeoverFirstFD)
 		case 1: // no connection
 			*fd = connections + rng.IntN(beyond-connections)
-		case 2: // dead, or the process's own by now
+		case 2: // closed, or by now the process's own
 			*fd = beyond + rng.IntN(16)
 		case 3:
 			*fd = []int{0, 1, 2, -1, -7, 1 << 20, 1<<31 - 1, -1 << 31}[rng.IntN(8)]
@@ -271,8 +270,8 @@ func takeOver(t *testing.T, rng *rand.Rand) {
 	var kept []int
 	for i, s := range sc.sessions {
 		fds := []int{s.ClientConnFD, s.ServerConnFD}
-		// A number that is only this session's may still be another's connection.
-		// Nothing can tell that.
+		// Even a number that only this session has may be that of another
+		// connection. Nothing can show that.
 		if !slices.ContainsFunc(fds, func(fd int) bool { return sc.far[fd] == nil || named[fd] > 1 }) {
 			kept = append(kept, i)
 			continue
@@ -297,7 +296,7 @@ func takeOver(t *testing.T, rng *rand.Rand) {
 	for at, link := range sc.links {
 		if fd := takeoverFirstFD + at; !closed[fd] {
 			if now, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", sc.p.Cmd.Process.Pid, fd)); err != nil || now != link {
-				t.Errorf("descriptor %d was %s and is %s, %v", fd, link, now, err)
+				t.Errorf("descriptor %d was %s and is now %s, %v", fd, link, now, err)
 			}
 		}
 	}
@@ -307,8 +306,8 @@ func takeOver(t *testing.T, rng *rand.Rand) {
 	}
 }
 
-// ownState is what a process of this program writes of sessions and its
-// listener, if it has one.
+// ownState is what a process of this program writes about sessions and, if it has
+// one, its listener.
 func (sc *takeoverScene) ownState(listener int, addr string) []byte {
 	sc.t.Helper()
 	var config daemontest.Config
@@ -334,9 +333,9 @@ func (sc *takeoverScene) ownState(listener int, addr string) []byte {
 	return state
 }
 
-// TestTakeoverDamagedState: a broken byte in our own state file costs one
-// session at most. The process serves on, at the same listener, and ends when
-// it is asked to.
+// TestTakeoverDamagedState: a broken byte in our own state file costs at most one
+// session. The process continues to serve, at the same listener, and ends on a
+// signal.
 func TestTakeoverDamagedState(t *testing.T) {
 	t.Parallel()
 	const seed, rounds, sessions = 21, 120, 5
@@ -368,7 +367,7 @@ func TestTakeoverDamagedState(t *testing.T) {
 			}
 			sc.start(state)
 			if sc.p.Addr != addr {
-				t.Errorf("it listens at %s, must at %s", sc.p.Addr, addr)
+				t.Errorf("the daemon listens at %s, want %s", sc.p.Addr, addr)
 			}
 			var lost []error
 			for i := range sc.sessions {
@@ -392,8 +391,8 @@ func TestTakeoverDamagedState(t *testing.T) {
 	}
 }
 
-// TestTakeoverStateWithoutConfig: a state file without a configuration to go
-// back to is an error, no panic.
+// TestTakeoverStateWithoutConfig: a state file that has no configuration to return
+// to is an error, and not a panic.
 func TestTakeoverStateWithoutConfig(t *testing.T) {
 	t.Parallel()
 	ln := takeoverListener(t, "tcp4")
@@ -408,18 +407,18 @@ func TestTakeoverStateWithoutConfig(t *testing.T) {
 		sc.p.WaitLog(`stratumSwitcher: ChainType is "bitcoin", was "ethereum"`)
 		<-sc.p.Ended
 		if code := sc.p.Cmd.ProcessState.ExitCode(); code != 1 {
-			t.Errorf("it ended with %v", sc.p.Cmd.ProcessState)
+			t.Errorf("the daemon ended with %v", sc.p.Cmd.ProcessState)
 		}
 		if _, err := os.Stat(path); !os.IsNotExist(err) {
-			t.Errorf("%s is left: %v", runtimeFile, err)
+			t.Errorf("%s still exists: %v", runtimeFile, err)
 		}
 	}
 }
 
-// TestTakeoverSoundConnections: what counts is that there is a peer. It may be
-// of either family, have stopped sending, or be at a port that no configuration
-// knows. One that was reset is no connection any more to an older switcher's
-// session; our own one's pool is connected again.
+// TestTakeoverSoundConnections: a connection counts if it has a peer. It may be
+// IPv4 or IPv6, the peer may have stopped sending, or be at a port that no
+// configuration has. A session of an older switcher with a connection that was
+// reset is dropped. In a session of our own, the pool is connected again.
 func TestTakeoverSoundConnections(t *testing.T) {
 	t.Parallel()
 	four, six := takeoverListener(t, "tcp4"), takeoverListener(t, "tcp6")
@@ -453,7 +452,7 @@ func TestTakeoverSoundConnections(t *testing.T) {
 			sc.start(state)
 			sc.p.WaitLog(fmt.Sprintf(`upgraded version=one sessions=%d lost=%d `, c.kept, 2-c.kept))
 			if c.kept == 1 {
-				// The half that is still there does not wait for ever.
+				// The half that still exists does not wait for ever.
 				for _, fd := range sc.sessions[0].descriptors() {
 					if err := wantClosed(sc.far[fd]); err != nil {
 						t.Error(err)

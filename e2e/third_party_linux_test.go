@@ -21,8 +21,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// program is a Stratum program by others, from internal/thirdparty, running.
-// It says what happens to it line by line.
+// program is a running Stratum program by others, from internal/thirdparty. It
+// reports line by line what happens to it.
 type program struct {
 	t     *testing.T
 	mu    sync.Mutex
@@ -72,7 +72,7 @@ func startProgram(t *testing.T, script string, args ...string) *program {
 	return p
 }
 
-// said are the lines that match.
+// said returns the lines that match.
 func (p *program) said(pattern string) (lines []string) {
 	re := regexp.MustCompile(pattern)
 	p.mu.Lock()
@@ -85,7 +85,7 @@ func (p *program) said(pattern string) (lines []string) {
 	return lines
 }
 
-// wait waits for n lines that match, and gives the last one.
+// wait waits for n lines that match, and returns the last one.
 func (p *program) wait(pattern string, n int) string {
 	p.t.Helper()
 	for end := time.Now().Add(4 * testkit.Wait); ; time.Sleep(5 * time.Millisecond) {
@@ -93,27 +93,27 @@ func (p *program) wait(pattern string, n int) string {
 			return lines[len(lines)-1]
 		}
 		if time.Now().After(end) {
-			p.t.Fatalf("not %d lines like %q", n, pattern)
+			p.t.Fatalf("there are fewer than %d lines like %q", n, pattern)
 		}
 	}
 }
 
-// more waits for n more accepted shares.
+// more waits until n more shares are accepted.
 func (p *program) more(n int) {
 	p.t.Helper()
 	p.wait(`^accepted`, len(p.said(`^accepted`))+n)
 }
 
-// checkProgram wants nothing said of a refused share or worse.
+// checkProgram wants no line about a refused share or anything worse.
 func checkProgram(t *testing.T, p *program) {
 	t.Helper()
 	if lines := p.said(`^(rejected|refused|error|fault|closed)|Error`); len(lines) > 0 {
-		t.Errorf("%q", lines)
+		t.Errorf("the program reports problems: %q", lines)
 	}
 }
 
-// A miner that was not written here, at pools of all kinds, ours and one that
-// was not written here either.
+// A miner by others mines at pools of all kinds, the simulated ones and one by
+// others.
 func TestThirdPartyPrograms(t *testing.T) {
 	t.Parallel()
 	js := startProgram(t, "pool.js", "js", "8", "3")
@@ -132,7 +132,7 @@ func TestThirdPartyPrograms(t *testing.T) {
 	}
 	alice := startProgram(t, "miner.js", host, port, "alice.js", "3")
 	if line := alice.wait(`^subscribed`, 1); !strings.HasSuffix(line, " 4") {
-		t.Errorf("miner: %s", line)
+		t.Errorf("the miner reports %s", line)
 	}
 	bob := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.one", Configure: 0x1fffe000, Pipelined: true, Rate: 50})
 	testkit.WaitPool(t, bob, "js")

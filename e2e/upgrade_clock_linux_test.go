@@ -18,7 +18,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// readState reads a runtime.json, without its checksums and its spare copy.
+// readState reads a runtime.json without its checksums and its spare copy.
 func readState(t *testing.T, path string) (members map[string]any, sessions []any) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -37,7 +37,7 @@ func readState(t *testing.T, path string) (members map[string]any, sessions []an
 }
 
 // shiftState moves all times of day in a state by d, as if the clock had been set.
-// Those that are moved are listed.
+// It returns the names of what it has moved.
 func shiftState(t *testing.T, members map[string]any, sessions []any, d time.Duration) (moved []string) {
 	t.Helper()
 	seconds := func(in map[string]any, member string) {
@@ -78,9 +78,8 @@ func shiftState(t *testing.T, members map[string]any, sessions []any, d time.Dur
 	return moved
 }
 
-// The clock is set during an upgrade: nobody is lost, the pause is what it was,
-// and the pages show nothing that lies in the future or later than what came
-// after it.
+// The clock is set during an upgrade. Nobody is lost, the pause is as before, and
+// the pages show nothing that is in the future or later than what came after it.
 func TestUpgradeClockSet(t *testing.T) {
 	t.Parallel()
 	for name, d := range map[string]time.Duration{
@@ -98,8 +97,8 @@ func TestUpgradeClockSet(t *testing.T) {
 	}
 }
 
-// upgradeClockSet has the state's times off by d. older: without the monotonic
-// clock's.
+// upgradeClockSet makes the state's times differ by d. With older, it removes those
+// of the monotonic clock.
 func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
 	btc, bcc := testkit.TwoPools(t)
 	c := daemontest.FileConfig(btc, bcc)
@@ -130,7 +129,7 @@ func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
 	})
 	pause := p.WaitLogFrom(logged, `upgraded version=two .* pause_ms=(\S+)`)[1]
 	if ms, err := strconv.Atoi(pause); !older && (err != nil || ms < 0 || ms > 60000) || older && d > 0 && pause != "unknown" {
-		t.Errorf("pause_ms=%s", pause)
+		t.Errorf("unexpected pause_ms=%s in the log", pause)
 	}
 	p.SetCoins(map[string]string{"alice": "btc"})
 	testkit.WantMining(t, miners, "btc")
@@ -142,38 +141,38 @@ func upgradeClockSet(t *testing.T, d time.Duration, older bool) {
 	var status pageStatus
 	getJSON(t, web+"/api/status", &status)
 	if !older && (status.PauseMS < 0 || status.PauseMS > 60000) || older && d > 0 && status.PauseMS != -1 {
-		t.Errorf("pause of %d ms", status.PauseMS)
+		t.Errorf("the page shows a pause of %d ms", status.PauseMS)
 	}
 	var found struct{ Miners []pageMiner }
 	getJSON(t, web+"/api/search?q=alice", &found)
 	for _, m := range found.Miners {
 		if m.Since == 0 || m.Since > latest || m.LastShare == 0 && m.Agent != "raw/1.0" || m.LastShare > latest {
-			t.Errorf("miner %+v", m)
+			t.Errorf("unexpected times of a miner: %+v", m)
 		}
 	}
 	var rows pageAccounts
 	getJSON(t, web+"/api/accounts", &rows)
 	for _, a := range rows.Accounts {
 		if a.LastSwitch == 0 || a.LastSwitch > latest {
-			t.Errorf("sub-account %+v", a)
+			t.Errorf("unexpected times of a sub-account: %+v", a)
 		}
 	}
 	var events struct{ Events []pageEvent }
 	getJSON(t, web+"/api/events", &events)
 	if len(events.Events) == 0 {
-		t.Error("no events")
+		t.Error("there are no events")
 	}
 	for _, e := range events.Events {
 		if e.First == 0 || e.First > latest || e.Last > latest {
-			t.Errorf("event %+v", e)
+			t.Errorf("unexpected time of an event: %+v", e)
 		}
 	}
 	var series journal.Series
 	getJSON(t, web+"/api/history", &series)
 	if !slices.IsSorted(series.Times) || len(series.Times) > 0 && series.Times[len(series.Times)-1] > latest {
-		t.Errorf("charts at %v", series.Times)
+		t.Errorf("unexpected times of the charts: %v", series.Times)
 	}
 	if _, err := os.Stat(filepath.Join(p.Dir, runtimeFile)); err == nil {
-		t.Error("the state file is still there")
+		t.Error("the state file still exists")
 	}
 }

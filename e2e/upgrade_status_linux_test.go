@@ -11,7 +11,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// What the page knows of miners and of the past goes through an upgrade.
+// What the page knows about miners and about the past survives an upgrade.
 func TestStatusAfterUpgrade(t *testing.T) {
 	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
@@ -33,25 +33,25 @@ func TestStatusAfterUpgrade(t *testing.T) {
 	web := "http://" + p.WaitLogFrom(n, `http addr=(\S+)`)[1]
 	getJSON(t, web+"/api/search?q=alice", &after)
 	if len(before.Miners) != 1 || len(after.Miners) != 1 {
-		t.Fatalf("found %+v before, %+v after", before, after)
+		t.Fatalf("the search found %+v before the upgrade and %+v after it", before, after)
 	}
 	b, a := before.Miners[0], after.Miners[0]
 	if a.Session != b.Session || a.Address != b.Address || a.Agent != b.Agent || a.Since != b.Since || a.Accepted < b.Accepted || a.LastShare < b.LastShare {
-		t.Errorf("before %+v, after %+v", b, a)
+		t.Errorf("the miner was %+v before the upgrade and is %+v after it", b, a)
 	}
 	getJSON(t, web+"/api/status", &status)
 	if status.Upgrades != 1 || status.PauseMS < 0 || status.Sessions != 1 || status.LastUpgrade == 0 {
-		t.Errorf("status %+v", status)
+		t.Errorf("unexpected status %+v", status)
 	}
 	var rows pageAccounts
 	getJSON(t, web+"/api/accounts", &rows)
 	if len(rows.Accounts) != 1 || rows.Accounts[0].LastSwitch == 0 {
-		t.Errorf("sub-accounts %+v", rows)
+		t.Errorf("unexpected sub-accounts %+v", rows)
 	}
 	getJSON(t, web+"/api/events", &events)
 	for _, what := range []string{"upgraded", "coin changed"} {
 		if !slices.ContainsFunc(events.Events, func(e pageEvent) bool { return e.What == what }) {
-			t.Errorf("no event %q in %+v", what, events.Events)
+			t.Errorf("there is no event %q in %+v", what, events.Events)
 		}
 	}
 	testkit.CheckMiner(t, miner)
