@@ -12,7 +12,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/child"
 )
 
-// TestMain lets the test's program be the bench's children.
+// TestMain lets the test binary be the children of the bench.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == childArgument {
 		exit(runChild(os.Args[2:]))
@@ -20,8 +20,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A small bench, against what is there: it measures all there is to measure,
-// and nothing is left running.
+// A small bench, with the targets that are installed, measures everything and
+// leaves nothing running.
 func TestBench(t *testing.T) {
 	dir := t.TempDir()
 	o, err := parseOptions([]string{"-quick", "-sizes", "20", "-rate", "100", "-latency-rate", "100", "-span", "200ms", "-settle", "0", "-load-shares", "50",
@@ -42,7 +42,8 @@ func TestBench(t *testing.T) {
 	for _, name := range o.Targets {
 		found := map[string]bool{}
 		record := func(figure string, _ float64) { found[figure] = true }
-		// Throughput is left out: it takes as much of the machine as there is.
+		// Throughput is left out, because it uses as much of the machine as there
+		// is.
 		do := func(l *life, ctx context.Context) error {
 			steps := []func(context.Context) error{l.memory("mem_idle"), l.shares, l.latency, l.jobs}
 			if name == targetSwitcher {
@@ -70,14 +71,14 @@ func TestBench(t *testing.T) {
 		}
 		for _, figure := range want {
 			if !found[figure] {
-				t.Errorf("%s: no %s", name, figure)
+				t.Errorf("%s has no figure %s", name, figure)
 			}
 		}
 	}
 	p := process{Process: &child.Process{Cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}}
 	for _, pid := range p.family()[1:] {
 		if fields := statFields(pid); len(fields) > 0 && fields[0] != "Z" {
-			t.Errorf("process %d is left, with state %s", pid, strings.Join(fields[:2], " "))
+			t.Errorf("process %d still exists, with state %s", pid, strings.Join(fields[:2], " "))
 		}
 	}
 }

@@ -18,12 +18,13 @@ func TestMiddle(t *testing.T) {
 		want   float64
 	}{{[]float64{3}, 3}, {[]float64{9, 1, 2}, 2}, {[]float64{4, 1, 2, 9}, 3}} {
 		if got := middle(c.values); got != c.want {
-			t.Errorf("middle of %v is %v, want %v", c.values, got, c.want)
+			t.Errorf("the middle of %v is %v, want %v", c.values, got, c.want)
 		}
 	}
 }
 
-// someResults have three rounds at two sizes, the switcher at half of HAProxy.
+// someResults are results of three rounds at two sizes, with the switcher at half
+// of HAProxy.
 func someResults() *results {
 	r := &results{Options: options{Rounds: 3}}
 	for _, size := range []int{1000, 5000} {
@@ -48,7 +49,7 @@ func TestSummary(t *testing.T) {
 		t.Errorf("the switcher's CPU per share is %+v", m)
 	}
 	if m, _ := r.medianOf(1000, targetSwitcher, "added_p50"); m.Median != -8 {
-		t.Errorf("it added %v ms to the direct way, want -8", m.Median)
+		t.Errorf("the switcher added %v ms to the direct way, want -8", m.Median)
 	}
 	verdicts := map[string]bool{}
 	for _, a := range r.Aims {
@@ -82,7 +83,7 @@ func TestWrittenResults(t *testing.T) {
 	}
 	var r results
 	if err := json.Unmarshal([]byte(read("results.json")), &r); err != nil || len(r.Samples) == 0 || len(r.Summary) == 0 {
-		t.Errorf("results.json: %v; %d samples", err, len(r.Samples))
+		t.Errorf("results.json was read with error %v and %d samples", err, len(r.Samples))
 	}
 	if want := "| CPU per share round trip, µs | 4.0 (50 %) | 6.0 (33 %) |"; !strings.Contains(read("results.md"), want) {
 		t.Errorf("results.md has no %q:\n%s", want, read("results.md"))
@@ -99,11 +100,11 @@ func TestWrittenResults(t *testing.T) {
 func TestOptions(t *testing.T) {
 	o, err := parseOptions([]string{"-quick", "-sizes", "300, 100,300"})
 	if err != nil || !slices.Equal(o.Sizes, []int{100, 300}) || o.Rounds != 1 {
-		t.Errorf("options are %+v, %v", o, err)
+		t.Errorf("unexpected options %+v, %v", o, err)
 	}
 	for _, args := range [][]string{{"-sizes", "many"}, {"-sizes", "0"}, {"-targets", "squid"}, {"-rounds", "0"}, {"-rate", "0"}, {"more"}} {
 		if _, err := parseOptions(args); err == nil {
-			t.Errorf("%q are taken for good", args)
+			t.Errorf("the flags %q were accepted", args)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// played is a demo that runs, and what it has said.
+// played is a running demo, and what it has printed.
 type played struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -66,7 +66,7 @@ func play(t *testing.T, env []string, args ...string) *played {
 	return p
 }
 
-// until reads on to a line with text, or to the end if text is empty.
+// until reads up to a line that contains text, or to the end if text is empty.
 func (p *played) until(text string) {
 	p.t.Helper()
 	for p.lines.Scan() {
@@ -77,30 +77,31 @@ func (p *played) until(text string) {
 		}
 	}
 	if text != "" {
-		p.cmd.Wait() // for all of its standard error
-		p.t.Fatalf("%q was not said\n%s\n%s", text, &p.said, &p.stderr)
+		p.cmd.Wait() // so that its standard error is complete
+		p.t.Fatalf("%q was not printed\n%s\n%s", text, &p.said, &p.stderr)
 	}
 }
 
-// end waits for the end and checks the exit status, and that nothing is left.
+// end waits for the end, and checks the exit status and that nothing is left
+// behind.
 func (p *played) end(status int) {
 	p.t.Helper()
 	p.until("")
 	p.cmd.Wait()
 	if got := p.cmd.ProcessState.ExitCode(); got != status {
-		p.t.Errorf("exit status %d, want %d\n%s\n%s", got, status, &p.said, &p.stderr)
+		p.t.Errorf("got exit status %d, want %d\n%s\n%s", got, status, &p.said, &p.stderr)
 	}
 	left, err := os.ReadDir(p.temp)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	for _, file := range left {
-		p.t.Errorf("%s is left in the directory for temporary files", file.Name())
+		p.t.Errorf("the demo has left %s in the directory for temporary files", file.Name())
 	}
 	if m := listens.FindStringSubmatch(p.said.String()); m != nil {
 		if conn, err := net.Dial("tcp", m[1]); err == nil {
 			conn.Close()
-			p.t.Errorf("the switcher at %s is left running", m[1])
+			p.t.Errorf("the switcher at %s still runs", m[1])
 		}
 	}
 }
@@ -126,7 +127,7 @@ func TestStory(t *testing.T) {
 	}
 	for _, want := range wants {
 		if !strings.Contains(p.said.String(), want) {
-			t.Errorf("%q was not said\n%s", want, &p.said)
+			t.Errorf("%q was not printed\n%s", want, &p.said)
 		}
 	}
 }
@@ -159,7 +160,7 @@ func TestNoCompiler(t *testing.T) {
 	p := play(t, []string{"PATH="})
 	p.end(1)
 	if !strings.Contains(p.stderr.String(), "building the switcher") {
-		t.Errorf("the error is %q", &p.stderr)
+		t.Errorf("unexpected error %q", &p.stderr)
 	}
 }
 
@@ -179,6 +180,6 @@ func TestTableInPlace(t *testing.T) {
 	}
 	s.showTable([]string{"three"})
 	if b.String() != want {
-		t.Errorf("on a terminal the table came twice: %q", b.String())
+		t.Errorf("on a terminal the table was printed twice: %q", b.String())
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// Signals, which Windows has not.
+// These tests use signals, which Windows does not have.
 
 func TestTerminationSignal(t *testing.T) {
 	t.Parallel()
@@ -26,7 +26,7 @@ func TestTerminationSignal(t *testing.T) {
 	p.end(0)
 }
 
-// The page is there while the demo runs.
+// The page can be read while the demo runs.
 func TestStatusPage(t *testing.T) {
 	t.Parallel()
 	p := play(t, nil, "-times", "0", "-pause", "1m")
@@ -71,9 +71,9 @@ func TestClosedOutput(t *testing.T) {
 	err = cmd.Run()
 	write.Close()
 	if _, failed := errors.AsType[*exec.ExitError](err); !failed || cmd.ProcessState.ExitCode() != 1 {
-		t.Errorf("it ended with %v", err)
+		t.Errorf("the demo ended with %v", err)
 	}
 	if left, _ := os.ReadDir(temp); len(left) > 0 {
-		t.Errorf("%v is left", left)
+		t.Errorf("the demo has left %v", left)
 	}
 }

@@ -1,8 +1,8 @@
-// Package child runs a program as a child process and follows the lines of its
-// standard error. The demo, the bench and the tests of the built daemon start
-// daemons by it.
+// Package child runs a program as a child process and reads the lines of its
+// standard error. The demo, the bench and the tests of the built daemon use it to
+// start daemons.
 //
-// A Process may be used by any goroutine. Whoever starts one ends it.
+// Any goroutine may use a Process. Whoever starts one must end it.
 package child
 
 import (
@@ -18,16 +18,17 @@ import (
 	"sync"
 )
 
-// maxLine bounds a line. What is longer is read and forgotten, with all after it.
+// maxLine bounds a line. The rest of a longer line, and everything after it, is
+// read and dropped.
 const maxLine = 1 << 20
 
 // Process is a program that was started.
 type Process struct {
 	Cmd   *exec.Cmd
 	Ended chan struct{} // closed when the process has ended and all its lines are read
-	Err   error         // of Cmd.Wait; valid once Ended is closed
+	Err   error         // the error of Cmd.Wait; valid once Ended is closed
 
-	keep int // lines; 0: all
+	keep int // how many lines are kept; 0 means all
 
 	mu    sync.Mutex // guards the following fields
 	lines []string   // the last of them
@@ -60,7 +61,7 @@ func StartUnheard(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
-// follow reads the lines to their end, which is the process's end.
+// follow reads the lines to their end, which is the end of the process.
 func (p *Process) follow(stderr io.Reader) {
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, maxLine)
@@ -84,7 +85,7 @@ func (p *Process) wait() {
 	close(p.Ended)
 }
 
-// PID is the process's.
+// PID returns the process's ID.
 func (p *Process) PID() int { return p.Cmd.Process.Pid }
 
 // HasEnded reports whether the process has ended.
@@ -97,32 +98,32 @@ func (p *Process) HasEnded() bool {
 	}
 }
 
-// Logged is the number of the next line.
+// Logged returns the number of the next line.
 func (p *Process) Logged() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.first + len(p.lines)
 }
 
-// Lines are the lines from number n on, as far as they are kept.
+// Lines returns the lines from number n on, as far as they are kept.
 func (p *Process) Lines(n int) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.lines[min(max(0, n-p.first), len(p.lines)):])
 }
 
-// Tail is the last n lines as one text.
+// Tail returns the last n lines as one text.
 func (p *Process) Tail(n int) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Join(p.lines[max(0, len(p.lines)-n):], "\n")
 }
 
-// ErrEnded: the process has ended without the line that was waited for.
+// ErrEnded means that the process has ended without the line that was waited for.
 var ErrEnded = errors.New("it has ended")
 
 // WaitLine waits for a line, from number n on, that matches, and returns its
-// submatches. The error has the end of the log.
+// submatches. An error contains the end of the log.
 func (p *Process) WaitLine(ctx context.Context, n int, pattern *regexp.Regexp) ([]string, error) {
 	for {
 		p.mu.Lock()
@@ -138,16 +139,16 @@ func (p *Process) WaitLine(ctx context.Context, n int, pattern *regexp.Regexp) (
 		case <-more:
 		case <-p.Ended:
 			if p.Logged() > n {
-				continue // lines that came last
+				continue // these lines came last
 			}
 			return nil, p.Failed(ErrEnded)
 		case <-ctx.Done():
-			return nil, p.Failed(fmt.Errorf("no line in its log like %q: %w", pattern, ctx.Err()))
+			return nil, p.Failed(fmt.Errorf("its log has no line like %q: %w", pattern, ctx.Err()))
 		}
 	}
 }
 
-// failedLines is how many lines an error has.
+// failedLines is how many lines an error contains.
 const failedLines = 20
 
 // Failed adds the end of the log to an error.

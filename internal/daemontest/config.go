@@ -4,9 +4,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// Config is what config.json may hold. What each key means is said in the
-// daemon's own Config; a test of package main keeps the two and their defaults
-// the same.
+// Config is what config.json may contain. The daemon's own Config says what each
+// key means. A test of package main makes sure that both have the same keys and
+// defaults.
 type Config struct {
 	ServerID                      uint8
 	ChainType                     string
@@ -86,7 +86,7 @@ func DefaultConfig() *Config {
 	}
 }
 
-// FileConfig is a configuration with pools and a coin file.
+// FileConfig returns a configuration with pools and a coin file.
 func FileConfig(pools ...*stratumtest.Pool) *Config {
 	c := DefaultConfig()
 	c.ServerID = 1
@@ -100,13 +100,13 @@ func FileConfig(pools ...*stratumtest.Pool) *Config {
 	return c
 }
 
-// At changes where the daemon listens.
+// At sets where the daemon listens.
 func (c *Config) At(addr string) *Config {
 	c.ListenAddr = addr
 	return c
 }
 
-// PoolsPick says which pools pick the extranonce.
+// PoolsPick sets which pools pick the extranonce.
 func (c *Config) PoolsPick(own ...*stratumtest.Pool) {
 	for _, p := range own {
 		pool := c.StratumServerMap[p.Name()]

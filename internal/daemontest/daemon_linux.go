@@ -19,12 +19,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// DaemonCover: see "make cover". A process writes what it has run when it ends
-// in good order, so not before an upgrade.
+// DaemonCover is set by "make cover". A process writes what it has run when it ends
+// normally, so not before an upgrade.
 var DaemonCover = flag.String("daemon-cover", "", "have the daemon leave coverage data in this directory")
 
-// Build builds the daemon once for each version text and returns the
-// path of the binary.
+// Build builds the daemon once for each version text and returns the path of the
+// binary.
 func Build(t testing.TB, version string) string {
 	t.Helper()
 	return testkit.SharedFile(t, "stratumSwitcher-"+version, func(dir string) (string, error) {
@@ -43,17 +43,17 @@ func Build(t testing.TB, version string) string {
 	})
 }
 
-// Daemon is the built daemon, running.
+// Daemon is the built daemon as a process.
 type Daemon struct {
 	T      testing.TB
 	Dir    string // working directory: config.json, coins.json
 	Binary string
-	Env    []string            // beside the test's own
-	User   *syscall.Credential // nil: the test's own
-	// Inherit are files that it has open from the beginning, from 3 up.
+	Env    []string            // in addition to the test's own
+	User   *syscall.Credential // nil means the test's own
+	// Inherit has files that it has open from the beginning, from descriptor 3 up.
 	Inherit []*os.File
-	Stderr  *os.File // nil: its lines are read, see WaitLog
-	Addr    string   // it listens at
+	Stderr  *os.File // if nil, its lines are read, see WaitLog
+	Addr    string   // where it listens
 
 	*child.Process // nil before it is started
 }
@@ -76,13 +76,13 @@ func New(t testing.TB, dir string) *Daemon {
 	return p
 }
 
-// Foreign prepares a daemon that is started by running binary, whatever that is,
-// in dir.
+// Foreign prepares a daemon that is started by running binary in dir, whatever
+// binary is.
 func Foreign(t testing.TB, dir, binary string) *Daemon {
 	return &Daemon{T: t, Dir: dir, Binary: binary}
 }
 
-// Start runs p.binary and waits until it listens.
+// Start runs p.Binary and waits until it listens.
 func (p *Daemon) Start(args ...string) {
 	p.T.Helper()
 	p.StartQuietly(args...)
@@ -95,8 +95,8 @@ func (p *Daemon) StartQuietly(args ...string) {
 	t.Helper()
 	cmd := exec.Command(p.Binary, args...)
 	cmd.Dir = p.Dir
-	// With the race detector a process sleeps for a second at its end, so each
-	// preflight would.
+	// With the race detector a process sleeps for a second at its end, and so would
+	// each preflight.
 	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), p.Env...)
 	if *DaemonCover != "" {
 		cmd.Env = append(cmd.Env, "GOCOVERDIR="+*DaemonCover)
@@ -106,7 +106,7 @@ func (p *Daemon) StartQuietly(args ...string) {
 	p.Run(cmd)
 }
 
-// Run starts the daemon by a command that is ready to be started.
+// Run starts the daemon with a command that is ready to be started.
 func (p *Daemon) Run(cmd *exec.Cmd) {
 	p.T.Helper()
 	var err error
@@ -122,8 +122,8 @@ func (p *Daemon) Run(cmd *exec.Cmd) {
 	p.T.Cleanup(p.Kill)
 }
 
-// Kill ends the daemon, and logs its last lines if the test has failed. A data
-// race that the daemon has told of fails the test.
+// Kill ends the daemon, and logs its last lines if the test has failed. A data race
+// that the daemon has reported fails the test.
 func (p *Daemon) Kill() {
 	if *DaemonCover != "" {
 		p.Cmd.Process.Signal(syscall.SIGTERM)
@@ -135,7 +135,7 @@ func (p *Daemon) Kill() {
 	p.Cmd.Process.Kill()
 	<-p.Ended
 	if lines := p.Lines(0); slices.Contains(lines, "WARNING: DATA RACE") {
-		p.T.Errorf("the race detector has found something:\n%s", strings.Join(lines[slices.Index(lines, "WARNING: DATA RACE"):], "\n"))
+		p.T.Errorf("the race detector has found a data race:\n%s", strings.Join(lines[slices.Index(lines, "WARNING: DATA RACE"):], "\n"))
 	}
 	if p.T.Failed() {
 		p.T.Logf("the daemon's last lines:\n%s", p.Tail(60))
@@ -149,7 +149,7 @@ func (p *Daemon) Signal(sig syscall.Signal) {
 	}
 }
 
-// Install puts a binary in place as a deploy does, by rename.
+// Install puts a binary in place by rename, as a deployment does.
 func (p *Daemon) Install(from string) {
 	p.T.Helper()
 	content, err := os.ReadFile(from)
@@ -161,8 +161,8 @@ func (p *Daemon) Install(from string) {
 
 func (p *Daemon) Replace(path string, content []byte, mode os.FileMode) {
 	p.T.Helper()
-	// A process started by another test meanwhile would have the file open for
-	// writing until its exec, and a binary could not be run: "text file busy".
+	// A process that another test starts meanwhile would have the file open for
+	// writing until its exec, and the binary could not be run: "text file busy".
 	syscall.ForkLock.RLock()
 	err := os.WriteFile(path+".new", content, mode)
 	syscall.ForkLock.RUnlock()
@@ -174,7 +174,8 @@ func (p *Daemon) Replace(path string, content []byte, mode os.FileMode) {
 	}
 }
 
-// WriteConfig writes config.json: a Config or anything else that has its JSON shape.
+// WriteConfig writes config.json: a Config, or anything else that has its JSON
+// form.
 func (p *Daemon) WriteConfig(c any) {
 	p.T.Helper()
 	content, err := json.Marshal(c)
@@ -193,7 +194,7 @@ func (p *Daemon) SetCoins(coins map[string]string) {
 	p.Replace(filepath.Join(p.Dir, "coins.json"), content, 0o644)
 }
 
-// Log is the log so far.
+// Log returns the log so far.
 func (p *Daemon) Log() []string { return p.Lines(0) }
 
 // WaitLog waits for a line that matches, anywhere in the log.
@@ -209,12 +210,12 @@ func (p *Daemon) WaitLogFrom(n int, pattern string) []string {
 	defer cancel()
 	m, err := p.WaitLine(ctx, n, regexp.MustCompile(pattern))
 	if err != nil {
-		p.T.Fatalf("no line in the log like %q: %v", pattern, err)
+		p.T.Fatalf("the log has no line like %q: %v", pattern, err)
 	}
 	return m
 }
 
-// LogLines is the first group of all lines so far that match.
+// LogLines returns the first group of all lines so far that match.
 func (p *Daemon) LogLines(pattern string) []string {
 	re := regexp.MustCompile(pattern)
 	var found []string
@@ -233,7 +234,7 @@ func (p *Daemon) Upgrade() (sessions, lost, pause string) {
 	p.Signal(syscall.SIGUSR2)
 	m := p.WaitLogFrom(n, `upgraded version=\S+ sessions=(\d+) lost=(\d+).* pause_ms=(\S+)|upgrade (?:refused|undone)(.*)`)
 	if m[1] == "" {
-		p.T.Fatalf("upgrade refused: %s", m[0])
+		p.T.Fatalf("the upgrade was refused: %s", m[0])
 	}
 	return m[1], m[2], m[3]
 }
@@ -248,8 +249,8 @@ func (p *Daemon) Descriptors() int {
 	return len(entries)
 }
 
-// WatchDescriptors counts the daemon's open files as fast as it can. The
-// function returned ends that and gives the most there were.
+// WatchDescriptors counts the daemon's open files as fast as it can. The returned
+// function ends that and returns the highest count.
 func (p *Daemon) WatchDescriptors() func() (most, looks int) {
 	stop, ended := make(chan struct{}), make(chan struct{})
 	most, looks := 0, 0
@@ -262,8 +263,8 @@ func (p *Daemon) WatchDescriptors() func() (most, looks int) {
 				return
 			default:
 			}
-			// The size of the directory is the number of its entries, since
-			// Linux 6.2; counting takes too long to see a peak.
+			// Since Linux 6.2 the size of the directory is the number of its
+			// entries. Counting them takes too long to see a peak.
 			if info, err := os.Stat(path); err == nil {
 				n := int(info.Size())
 				if n == 0 {
@@ -283,7 +284,7 @@ func (p *Daemon) WatchDescriptors() func() (most, looks int) {
 	}
 }
 
-// Comm is the daemon's name as ps and killall see it.
+// Comm returns the daemon's name as ps and killall see it.
 func (p *Daemon) Comm() string {
 	p.T.Helper()
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.Cmd.Process.Pid))
@@ -293,11 +294,11 @@ func (p *Daemon) Comm() string {
 	return strings.TrimSpace(string(name))
 }
 
-// CheckNoTemporary wants no unfinished state file left.
+// CheckNoTemporary wants no unfinished state file to be left behind.
 func (p *Daemon) CheckNoTemporary() {
 	p.T.Helper()
 	left, err := filepath.Glob(filepath.Join(p.Dir, "runtime.json.*"))
 	if err != nil || len(left) > 0 {
-		p.T.Errorf("left behind: %q, %v", left, err)
+		p.T.Errorf("files are left behind: %q, %v", left, err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 var Long = flag.Bool("long", false, "run the load of docs/reliability.md in full")
 
-// LinesFrom are the log's lines after the first n that match.
+// LinesFrom returns the log's lines after the first n that match.
 func (p *Daemon) LinesFrom(n int, pattern string) (lines []string) {
 	re := regexp.MustCompile(pattern)
 	for _, line := range p.Lines(n) {
@@ -28,7 +28,7 @@ func (p *Daemon) LinesFrom(n int, pattern string) (lines []string) {
 	return lines
 }
 
-// PipeAt puts a pipe that nobody writes to in a file's place.
+// PipeAt puts a pipe to which nobody writes in the place of a file.
 func (p *Daemon) PipeAt(name string) {
 	p.T.Helper()
 	path := filepath.Join(p.Dir, name)
@@ -36,7 +36,7 @@ func (p *Daemon) PipeAt(name string) {
 	testkit.Must(p.T, os.Rename(path+".pipe", path))
 }
 
-// WantUser wants the daemon to be the user, in every respect, and to have no
+// WantUser wants the daemon to run as the user in every respect, and to have no
 // capability.
 func (p *Daemon) WantUser(uid int) {
 	p.T.Helper()
@@ -47,13 +47,13 @@ func (p *Daemon) WantUser(uid int) {
 	for _, want := range []string{fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", uid), fmt.Sprintf("Gid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", uid),
 		"CapPrm:\t0000000000000000\n", "CapEff:\t0000000000000000\n"} {
 		if !strings.Contains(string(status), want) {
-			p.T.Errorf("not %q in %s", want, status)
+			p.T.Errorf("there is no %q in %s", want, status)
 		}
 	}
 }
 
-// ZKConfig is a configuration with ZooKeeper at addr, in directories of
-// the test's own.
+// ZKConfig returns a configuration with ZooKeeper at addr, in directories of the
+// test's own.
 func ZKConfig(addr string, pools ...*stratumtest.Pool) *Config {
 	root := "/upgrade" + strconv.FormatInt(zktest.Roots.Add(1), 10)
 	c := FileConfig(pools...)

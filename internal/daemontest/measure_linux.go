@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// LeakSettle is how long what is left of many sessions may take to be gone: the
-// memory is given back by a sweep.
+// LeakSettle is how long the remains of many sessions may take to disappear: memory
+// is given back by a sweep.
 const LeakSettle = 40 * time.Second
 
-// AwaitSettled is eventually with that patience.
+// AwaitSettled is like Eventually, with that patience.
 func AwaitSettled(t *testing.T, what func() string) {
 	t.Helper()
 	for end := time.Now().Add(LeakSettle); ; time.Sleep(20 * time.Millisecond) {
@@ -26,12 +26,12 @@ func AwaitSettled(t *testing.T, what func() string) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("left behind: %s", left)
+			t.Fatalf("something is left behind: %s", left)
 		}
 	}
 }
 
-// DebugText is what the daemon's HTTP listener says.
+// DebugText returns what the daemon's HTTP listener answers.
 func DebugText(t *testing.T, debug, what string) string {
 	t.Helper()
 	res, err := http.Get("http://" + debug + what)
@@ -47,12 +47,12 @@ func DebugText(t *testing.T, debug, what string) string {
 	return string(text)
 }
 
-// Figure is the number in text that the pattern finds.
+// Figure returns the number in text that the pattern finds.
 func Figure(t *testing.T, text, pattern string) int {
 	t.Helper()
 	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
 	if m == nil {
-		t.Fatalf("nothing like %q in %.2000q", pattern, text)
+		t.Fatalf("there is nothing like %q in %.2000q", pattern, text)
 	}
 	n, err := strconv.ParseFloat(m[1], 64)
 	if err != nil {
@@ -61,17 +61,18 @@ func Figure(t *testing.T, text, pattern string) int {
 	return int(n)
 }
 
-// HeapBytes is what a daemon's heap holds after a collection.
+// HeapBytes returns what a daemon's heap holds after a collection.
 func HeapBytes(t *testing.T, debug string) int {
 	t.Helper()
-	// Twice: what a first collection finds to have finalizers goes in the next.
+	// The collector runs twice, because objects with finalizers that the first run
+	// finds are freed by the next.
 	DebugText(t, debug, "/debug/pprof/heap?gc=1&debug=1")
 	return Figure(t, DebugText(t, debug, "/debug/pprof/heap?gc=1&debug=1"), HeapInUse)
 }
 
 const HeapInUse = `(?m)^# HeapAlloc = (\d+)`
 
-// CPUTime is what the daemon has used so far.
+// CPUTime returns the processor time that the daemon has used so far.
 func (p *Daemon) CPUTime() time.Duration {
 	p.T.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Cmd.Process.Pid))
@@ -109,8 +110,8 @@ var (
 
 func (p *Daemon) Usage(debug string) (u Usage) {
 	p.T.Helper()
-	// A client of its own: what it asks by is among the descriptors, and other
-	// tests must not close it meanwhile.
+	// It has a client of its own, because its connection is among the descriptors,
+	// and other tests must not close that meanwhile.
 	var transport http.Transport
 	defer transport.CloseIdleConnections()
 	client := http.Client{Transport: &transport}
@@ -137,7 +138,7 @@ func (p *Daemon) Usage(debug string) (u Usage) {
 
 var PeakOf = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB`)
 
-// PeakMemory is the most memory the process had since its start, in KB.
+// PeakMemory returns the most memory that the process had since its start, in KB.
 func (p *Daemon) PeakMemory() int {
 	p.T.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
@@ -146,7 +147,7 @@ func (p *Daemon) PeakMemory() int {
 	}
 	m := PeakOf.FindSubmatch(status)
 	if m == nil {
-		p.T.Fatalf("no peak in %s", status)
+		p.T.Fatalf("there is no peak in %s", status)
 	}
 	n, err := strconv.Atoi(string(m[1]))
 	if err != nil {

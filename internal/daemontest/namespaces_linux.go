@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The switcher and its pools of TestOutage live in two namespaces made for
-// them, joined by a cable of their own.
+// The switcher of TestOutage and its pools are in two namespaces made for them,
+// which are joined by a virtual cable of their own.
 const (
 	SwitcherIP = "10.213.77.1"
 	PoolIP     = "10.213.77.2"
@@ -32,8 +32,7 @@ var Namespaces struct {
 	Made int
 }
 
-// MakeNamespaces makes the two namespaces, or skips the test where that is not
-// allowed.
+// MakeNamespaces makes the two namespaces. The test fails where that is not allowed.
 func MakeNamespaces(t *testing.T) (switcher, pools string) {
 	t.Helper()
 	Namespaces.Lock()
@@ -56,10 +55,11 @@ func MakeNamespaces(t *testing.T) (switcher, pools string) {
 	return switcher, pools
 }
 
-// InNamespace has f make sockets there.
+// InNamespace lets f make sockets there.
 func InNamespace(t *testing.T, name string, f func()) {
 	t.Helper()
-	// The thread has to come back: processes started by it end with it.
+	// The thread has to return to its namespace, because processes that it started
+	// end with it.
 	runtime.LockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -76,7 +76,7 @@ func InNamespace(t *testing.T, name string, f func()) {
 	}
 	defer func() {
 		if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
-			panic(err) // with the thread lost, nothing works
+			panic(err) // without the thread, nothing works
 		}
 		runtime.UnlockOSThread()
 	}()

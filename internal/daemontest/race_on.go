@@ -2,5 +2,5 @@
 
 package daemontest
 
-// RaceDetector: the daemon is built with the detector if the tests are.
+// RaceDetector: the daemon is built with the race detector if the tests are.
 const RaceDetector = true

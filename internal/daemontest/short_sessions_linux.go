@@ -12,10 +12,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// Registrar is the service that registers sub-accounts: it gives those whose
-// names begin with "reg" a coin, and takes all registered ones back in the end.
+// Registrar is the service that registers sub-accounts. It gives a coin to those
+// whose names begin with "reg", and removes all registered ones at the end.
 type Registrar struct {
-	// Registered are the sub-accounts that it has registered.
+	// Registered has the sub-accounts that it has registered.
 	Registered map[string]bool
 
 	admin  *zktest.Admin
@@ -44,7 +44,7 @@ func (r *Registrar) run() {
 				continue
 			}
 			r.admin.Put(r.config.ZKSwitcherWatchDir+name, "btc")
-			_ = r.admin.TryRemove(r.config.ZKAutoRegWatchDir + name) // may be gone
+			_ = r.admin.TryRemove(r.config.ZKAutoRegWatchDir + name) // it may be gone already
 			r.Registered[name] = true
 		}
 	}
@@ -59,14 +59,15 @@ func (r *Registrar) TakeBack() {
 	}
 }
 
-// ShortPool is a pool for short sessions. It refuses the workers called refused.
+// ShortPool starts a pool for short sessions. It refuses the workers called
+// refused.
 func ShortPool(t *testing.T) *stratumtest.Pool {
 	return testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", SkipWork: true, AcceptWorker: func(name string) bool {
 		return !strings.HasSuffix(name, ".refused")
 	}})
 }
 
-// ShortConfig changes what short sessions want otherwise.
+// ShortConfig changes what must be different for short sessions.
 func ShortConfig(c *Config) *Config {
 	c.TrustedProxies = []string{"127.0.0.0/8"}
 	c.EnableUserAutoReg = true

@@ -8,10 +8,10 @@ import (
 	"maps"
 )
 
-// StateFile is a runtime.json as the daemon writes it: members, which lack the
-// sessions, with a spare copy of the essential ones at the end, and between them a
-// line for each session. Each part ends with its checksum. A test of package main
-// keeps it what the daemon reads.
+// StateFile is a runtime.json as the daemon writes it: members without the
+// sessions, a line for each session, and at the end a spare copy of the essential
+// members. Each part ends with its checksum. A test of package main checks that the
+// daemon reads it.
 func StateFile(members map[string]any, sessions []any) ([]byte, error) {
 	members = maps.Clone(members)
 	members["SessionDatas"] = []any{}
@@ -45,7 +45,7 @@ func StateFile(members map[string]any, sessions []any) ([]byte, error) {
 	return bytes.Replace(file, []byte(`"SessionDatas":[]`), append([]byte(`"SessionDatas":`), append(all, "\n]"...)...), 1), nil
 }
 
-// summed adds the checksum of an object as its last member.
+// summed appends the checksum of an object as its last member.
 func summed(object []byte) []byte {
 	sum := crc32.Checksum(object, crc32.MakeTable(crc32.Castagnoli))
 	return fmt.Appendf(object[:len(object)-1], `,"Sum":"%08x"}`, sum)

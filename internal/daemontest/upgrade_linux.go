@@ -13,9 +13,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// OtherBinarySource is a program that stands in for the daemon's new binary.
-// What it does, in the preflight and as the new process, is in a file of its
-// working directory: a word, and the real binary that it becomes in the end.
+// OtherBinarySource is a program that is used in place of the daemon's new binary.
+// A file in its working directory says what it does, in the preflight and as the
+// new process: a word, and the real binary that it becomes in the end.
 const OtherBinarySource = `package main
 
 import (
@@ -84,16 +84,16 @@ func OtherBinary(t testing.TB) string {
 	})
 }
 
-// InstallOther puts a binary in place that behaves as said, and is version two
-// besides.
+// InstallOther puts a binary in place that behaves as told, and otherwise is
+// version two.
 func (p *Daemon) InstallOther(behaviour string) {
 	p.T.Helper()
 	p.Install(OtherBinary(p.T))
 	p.Replace(filepath.Join(p.Dir, "behaviour"), []byte(behaviour+" "+Build(p.T, "two")), 0o644)
 }
 
-// UpgradeWhile has during called when the old program is gone and the new one
-// not there yet.
+// UpgradeWhile calls during when the old program has ended and the new one has not
+// started yet.
 func (p *Daemon) UpgradeWhile(during func()) {
 	p.T.Helper()
 	p.InstallOther("wait")
@@ -106,22 +106,22 @@ func (p *Daemon) UpgradeWhile(during func()) {
 		p.T.Fatal(err)
 	}
 	if m := p.WaitLogFrom(n, `upgraded version=two sessions=\d+ lost=(\d+)`); m[1] != "0" {
-		p.T.Errorf("lost sessions: %s", m[0])
+		p.T.Errorf("sessions were lost: %s", m[0])
 	}
 	p.Install(Build(p.T, "one"))
 }
 
-// GoodUpgrade wants an upgrade to work.
+// GoodUpgrade wants an upgrade to succeed.
 func (p *Daemon) GoodUpgrade() {
 	p.T.Helper()
 	if _, lost, _ := p.Upgrade(); lost != "0" {
-		p.T.Errorf("%s sessions lost", lost)
+		p.T.Errorf("%s sessions were lost, want none", lost)
 	}
 }
 
 func (p *Daemon) Path(name string) string { return filepath.Join(p.Dir, name) }
 
-// WantNoUpgrade asks for an upgrade and wants it refused or undone for a
+// WantNoUpgrade asks for an upgrade and wants it to be refused or undone for this
 // reason.
 func (p *Daemon) WantNoUpgrade(reason string) {
 	p.T.Helper()
@@ -133,11 +133,11 @@ func (p *Daemon) WantNoUpgrade(reason string) {
 	}
 	p.CheckNoTemporary()
 	if info, err := os.Lstat(p.Path("runtime.json")); err == nil && info.Mode().IsRegular() {
-		p.T.Error("runtime.json is left")
+		p.T.Error("runtime.json still exists")
 	}
 }
 
-// WaitIdle waits until no upgrade is under way: nothing more is logged.
+// WaitIdle waits until there is no upgrade in progress: nothing more is logged.
 func (p *Daemon) WaitIdle() {
 	for n := -1; n != p.Logged(); {
 		n = p.Logged()
@@ -145,7 +145,7 @@ func (p *Daemon) WaitIdle() {
 	}
 }
 
-// Script puts a shell script in the binary's place.
+// Script puts a shell script in the place of the binary.
 func (p *Daemon) Script(text string) {
 	p.T.Helper()
 	p.Replace(p.Binary, []byte("#!/bin/sh\n"+text+"\n"), 0o755)

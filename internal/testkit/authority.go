@@ -19,7 +19,7 @@ import (
 
 // Authority signs the certificates of a test.
 type Authority struct {
-	File string // its own certificate, PEM
+	File string // its own certificate as PEM
 
 	t    testing.TB
 	cert *x509.Certificate
@@ -49,14 +49,15 @@ func newKey(t testing.TB) crypto.Signer {
 	return key
 }
 
-// writePEM puts a file in place by rename, as who renews certificates should.
+// writePEM puts a file in place by rename, as programs that renew certificates
+// should.
 func (a *Authority) writePEM(path, kind string, der []byte) {
 	a.t.Helper()
 	Must(a.t, os.WriteFile(path+".new", pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 	Must(a.t, os.Rename(path+".new", path))
 }
 
-// Issue writes a certificate for names and IPs, which ends at until, and its key
+// Issue writes a certificate for names and IPs, which expires at until, and its key
 // into dir.
 func (a *Authority) Issue(dir string, until time.Time, names ...string) (certFile, keyFile string) {
 	a.t.Helper()
@@ -90,20 +91,20 @@ func (a *Authority) sign(until time.Time, names []string) ([]byte, crypto.Signer
 	return der, key
 }
 
-// Server is how a server speaks TLS that has one of these names.
+// Server returns how a server with one of these names speaks TLS.
 func (a *Authority) Server(names ...string) *tls.Config {
 	a.t.Helper()
 	return a.ServerUntil(time.Now().Add(90*24*time.Hour), names...)
 }
 
-// ServerUntil is Server with a certificate that ends at until.
+// ServerUntil is Server with a certificate that expires at until.
 func (a *Authority) ServerUntil(until time.Time, names ...string) *tls.Config {
 	a.t.Helper()
 	der, key := a.sign(until, names)
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 }
 
-// Client is how a client speaks TLS that wants to see the server's name.
+// Client returns how a client speaks TLS that checks the server's name.
 func (a *Authority) Client(name string) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(a.cert)

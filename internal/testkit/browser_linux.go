@@ -60,7 +60,7 @@ func StartBrowser(t testing.TB) *Browser {
 	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 		"--user-data-dir="+dir, "--remote-debugging-pipe", "about:blank")
-	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // 3 and 4
+	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // they become descriptors 3 and 4
 	cmd.Env = append(os.Environ(), "HOME="+dir, "TZ=UTC")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	var stderr bytes.Buffer
@@ -75,7 +75,7 @@ func StartBrowser(t testing.TB) *Browser {
 	go func() { defer close(ended); b.read(from) }()
 	t.Cleanup(func() {
 		to.Close()
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // all its processes
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // this ends all of its processes
 		_ = cmd.Wait()
 		from.Close()
 		<-ended
@@ -94,7 +94,7 @@ func StartBrowser(t testing.TB) *Browser {
 	return b
 }
 
-// read takes answers to who waits for them, and notes what the console says.
+// read hands answers to those who wait for them, and records what the console says.
 func (b *Browser) read(from *os.File) {
 	r := bufio.NewReader(from)
 	for {
@@ -165,11 +165,11 @@ func (b *Browser) Call(method string, params, result any) {
 			}
 		}
 	case <-time.After(20 * time.Second):
-		b.t.Fatalf("%s: no answer", method)
+		b.t.Fatalf("%s: the browser does not answer", method)
 	}
 }
 
-// Eval gives the value of an expression in the page, as text.
+// Eval returns the value of an expression in the page, as text.
 func (b *Browser) Eval(expression string) string {
 	b.t.Helper()
 	var reply struct {
@@ -208,7 +208,7 @@ func (b *Browser) Size(width, height int, dark bool) {
 	b.Call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 }
 
-// Picture keeps a screenshot if STATUS_PICTURES names a directory.
+// Picture stores a screenshot if STATUS_PICTURES names a directory.
 func (b *Browser) Picture(name string) {
 	b.t.Helper()
 	var reply struct{ Data string }
@@ -229,11 +229,11 @@ func (b *Browser) CheckConsole() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range b.problems {
-		b.t.Errorf("console: %s", p)
+		b.t.Errorf("the page's console has %s", p)
 	}
 }
 
-// Key presses a key and lets it go.
+// Key presses and releases a key.
 func (b *Browser) Key(key string) {
 	b.t.Helper()
 	text := key
@@ -250,8 +250,8 @@ func (b *Browser) Search(text string) {
 	b.Eval(fmt.Sprintf(`(() => { const f = document.getElementById("query"); f.value = %q; f.dispatchEvent(new Event("input")); })()`, text))
 }
 
-// Took does something in the page and measures the time until the page has
-// shown what is awaited.
+// Took does something in the page and measures the time until the page shows what
+// is awaited.
 func (b *Browser) Took(what, do, until string) time.Duration {
 	b.t.Helper()
 	text := b.Eval(fmt.Sprintf(`(async () => {

@@ -17,7 +17,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// Conduct is what a choosyPool does when a request comes.
+// Conduct is what a ChoosyPool does when a request comes.
 type Conduct uint8
 
 const (
@@ -31,33 +31,33 @@ const (
 )
 
 // ChoosyPool is a pool that treats each user agent and each worker as the test
-// says. It does no work for shares: each that it gets is accepted.
+// says. It does not check the work of shares: it accepts all of them.
 type ChoosyPool struct {
 	Name string
 	Ln   net.Listener
-	Own  bool // picks the extranonce
+	Own  bool // whether it picks the extranonce
 
 	// The following are called from the connections' goroutines and may block.
 	OnAccept    func(k *ChoosyLink) Conduct
 	OnSubscribe func(k *ChoosyLink, userAgent string) Conduct
 	OnAuthorize func(k *ChoosyLink, worker string) Conduct
-	OnSubmit    func(k *ChoosyLink, line string) // nil: each share is accepted unseen
+	OnSubmit    func(k *ChoosyLink, line string) // nil accepts every share
 
 	Total, Most, Shares atomic.Int64
 
 	mu    sync.Mutex
 	Links map[*ChoosyLink]struct{}
 	Jobs  int
-	By    map[string]int // connections that asked to authorize, by worker
+	By    map[string]int // number of connections that asked to authorize each worker
 	Wg    sync.WaitGroup
 }
 
-// ChoosyLink is one connection to a choosyPool.
+// ChoosyLink is a connection to a ChoosyPool.
 type ChoosyLink struct {
 	Pool   *ChoosyPool
 	Nc     net.Conn
-	Number int64 // of the pool's connections, from 1
-	Asked  int   // times mining.authorize came
+	Number int64 // its number among the pool's connections, from 1
+	Asked  int   // how often mining.authorize came
 
 	Mu     sync.Mutex // guards writes and the following fields
 	Worker string
@@ -70,7 +70,7 @@ const (
 	ChoosyNoUserAgent = `[25,"Not for this miner",null]`
 )
 
-// StartChoosyPool starts a pool that serves all; change may make it choosy.
+// StartChoosyPool starts a pool that serves everybody. change may make it choosy.
 func StartChoosyPool(t testing.TB, name string, change func(*ChoosyPool)) *ChoosyPool {
 	t.Helper()
 	ln, err := testport.Listen()
@@ -116,7 +116,7 @@ func (p *ChoosyPool) Close() {
 	p.Wg.Wait()
 }
 
-// All are the connections that are open now.
+// All returns the connections that are open now.
 func (p *ChoosyPool) All() []*ChoosyLink {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,14 +127,14 @@ func (p *ChoosyPool) All() []*ChoosyLink {
 	return list
 }
 
-// DropAll closes all connections; the pool goes on listening.
+// DropAll closes all connections. The pool still listens.
 func (p *ChoosyPool) DropAll() {
 	for _, k := range p.All() {
 		k.Nc.Close()
 	}
 }
 
-// Served are the connections that are mined on.
+// Served returns the connections that are mined on.
 func (p *ChoosyPool) Served() (list []*ChoosyLink) {
 	for _, k := range p.All() {
 		k.Mu.Lock()
@@ -153,14 +153,15 @@ func (p *ChoosyPool) DropServed() {
 	}
 }
 
-// Asked is how many connections wanted to authorize a worker.
+// Asked returns how many connections wanted to authorize a worker.
 func (p *ChoosyPool) Asked(worker string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.By[worker]
 }
 
-// NewJob gives a job to all that are served, but not to those that are mute.
+// NewJob gives a job to all connections that are served, except those that are
+// mute.
 func (p *ChoosyPool) NewJob() {
 	p.mu.Lock()
 	p.Jobs++
@@ -175,7 +176,7 @@ func (p *ChoosyPool) NewJob() {
 	}
 }
 
-// GiveJobs has a new job come now and then until the end of the test.
+// GiveJobs gives new jobs regularly until the end of the test.
 func (p *ChoosyPool) GiveJobs(t testing.TB, every time.Duration) {
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -287,7 +288,8 @@ func (k *ChoosyLink) Authorize(id, worker string) (goOn bool) {
 	return c != ConductJobClose
 }
 
-// GoesOn does what is not service, and reports whether the connection stays.
+// GoesOn does everything that is not service, and reports whether the connection
+// stays open.
 func (k *ChoosyLink) GoesOn(c Conduct, id, refusal string) bool {
 	switch c {
 	case ConductRefuse, ConductRefuseClose:
@@ -305,16 +307,16 @@ func (k *ChoosyLink) Write(line string) {
 	io.WriteString(k.Nc, line+"\n")
 }
 
-// Login is how a miner fared that has connected once.
+// Login is the result of a miner that has connected once.
 type Login struct {
 	Nc     net.Conn
 	R      *bufio.Reader
-	Answer string        // to mining.authorize; empty: none
+	Answer string        // to mining.authorize; "" if there was none
 	Took   time.Duration // from mining.authorize to its answer, or to the end
-	Pool   string        // of the first job
+	Pool   string        // the pool of the first job
 }
 
-// Accepted says that the miner was authorized and got a job.
+// Accepted reports whether the miner was authorized and got a job.
 func (l *Login) Accepted() bool { return l.Pool != "" }
 
 const LoginWait = 20 * time.Second
@@ -366,13 +368,13 @@ func (l *Login) Close() {
 
 func RefusalAnswer(text string) string { return `{"id":2,"result":null,"error":` + text + `}` }
 
-// ConnectFailed is the answer to a miner that no pool can be had for.
+// ConnectFailed is the answer to a miner for which no pool can be reached.
 const ConnectFailed = `{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`
 
-// WantPrompt has a miner log in, which must be served within a second by the
-// pool named. On a busy machine everything takes longer: a miner that logs in at the
-// same time at a pool of its own, without a switcher, tells how much. It has about a
-// fifth of the steps.
+// WantPrompt lets a miner log in, which the named pool must serve within a second.
+// On a busy machine everything takes longer. How much longer is shown by a miner
+// that logs in at the same time at a pool of its own, without a switcher, which
+// takes about a fifth of the steps.
 func WantPrompt(t testing.TB, addr, worker, pool string) {
 	t.Helper()
 	direct := StartChoosyPool(t, "direct", nil)
@@ -385,7 +387,7 @@ func WantPrompt(t testing.TB, addr, worker, pool string) {
 	l := LogIn(addr, worker, "stratumtest/1.0")
 	defer l.Close()
 	if limit := time.Second + 5*<-control; l.Pool != pool || l.Took > limit {
-		t.Errorf("%s: pool %q after %v, answer %q; want %q within %v", worker, l.Pool, l.Took.Round(time.Millisecond), l.Answer, pool, limit.Round(time.Millisecond))
+		t.Errorf("%s got to pool %q after %v, with answer %q; want %q within %v", worker, l.Pool, l.Took.Round(time.Millisecond), l.Answer, pool, limit.Round(time.Millisecond))
 	}
 }
 
@@ -395,7 +397,8 @@ func GoodMiner(t testing.TB, addr, worker string) *stratumtest.Miner {
 	return StartMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: worker, Rate: 20, CheatHash: true})
 }
 
-// GoodCrew are miners of these accounts in turn that have had a share accepted.
+// GoodCrew starts miners of these accounts in turn, and waits until each has had a
+// share accepted.
 func GoodCrew(t testing.TB, addr string, n int, accounts ...string) (crew []*stratumtest.Miner) {
 	t.Helper()
 	for i := range n {
@@ -420,8 +423,8 @@ func WaitAllAccepted(t testing.TB, crew []*stratumtest.Miner, n uint64) {
 	}
 }
 
-// CheckServed fails the test if a miner was closed, refused, or is not at the
-// pool. Shares that were under way when a pool closed may be lost, if lossy.
+// CheckServed fails the test if a miner was closed or refused, or is not at the
+// pool. With lossy, shares that were on their way when a pool closed may be lost.
 func CheckServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy bool) {
 	t.Helper()
 	for _, m := range crew {
@@ -429,7 +432,7 @@ func CheckServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy boo
 		lost := st.RejectedByCode[20]
 		if st.Disconnected || st.AuthorizeError != "" || len(st.Violations) > 0 || st.Doubled+st.Unknown > 0 ||
 			st.Rejected > lost || lost > 0 && !lossy || st.Pool != pool {
-			t.Errorf("%s: at pool %q, want %q: %+v", m.Worker(), st.Pool, pool, st)
+			t.Errorf("miner %s is at pool %q, want %q: %+v", m.Worker(), st.Pool, pool, st)
 		}
 	}
 }
@@ -441,5 +444,5 @@ func ManyAccounts(prefix string, n int) (names []string) {
 	return names
 }
 
-// IsBad says that a worker is one of those a pool does not like.
+// IsBad reports whether a worker is one that pools do not like.
 func IsBad(worker string) bool { return strings.Contains(worker, ".bad") }

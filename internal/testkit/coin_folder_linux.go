@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CoinFolder is the folder of a coin file, to which everything happens.
+// CoinFolder is the folder of a coin file, in which tests change everything.
 type CoinFolder struct {
 	T       *testing.T
 	Rng     *rand.Rand
@@ -23,7 +23,7 @@ func (f *CoinFolder) Path(names ...string) string {
 	return filepath.Join(append([]string{f.Dir}, names...)...)
 }
 
-// Folder makes a new folder with the file in it and returns its name.
+// Folder makes a new folder that contains the file, and returns its name.
 func (f *CoinFolder) Folder(coins map[string]string) string {
 	f.Version++
 	name := fmt.Sprintf("release%d", f.Version)
@@ -38,15 +38,15 @@ func (f *CoinFolder) Write(path string, coins map[string]string) {
 	Must(f.T, os.WriteFile(path, content, 0o644))
 }
 
-// ReplaceFile puts what make makes at a path in the file's place.
+// ReplaceFile puts what make makes at a path in the place of the file.
 func (f *CoinFolder) ReplaceFile(make func(path string) error) {
-	// What is there may be a folder.
+	// What is in its place may be a folder.
 	Must(f.T, os.RemoveAll(f.Path("cur", "coins.json")))
 	Must(f.T, make(f.Path("cur", "coins.json.tmp")))
 	Must(f.T, os.Rename(f.Path("cur", "coins.json.tmp"), f.Path("cur", "coins.json")))
 }
 
-// Swap has another folder in the place of the present one.
+// Swap puts another folder in the place of the present one.
 func (f *CoinFolder) Swap(name string) {
 	if info, err := os.Lstat(f.Path("cur")); err == nil && info.IsDir() {
 		Must(f.T, os.Rename(f.Path("cur"), f.Path("former"+name)))
@@ -55,7 +55,7 @@ func (f *CoinFolder) Swap(name string) {
 	Must(f.T, os.Rename(f.Path("cur.tmp"), f.Path("cur")))
 }
 
-// Mend has a good file there again, in one of the ways there are.
+// Mend puts a good file in place again, in one of several ways.
 func (f *CoinFolder) Mend(coins map[string]string) (way string) {
 	if info, err := os.Lstat(f.Path("cur")); err == nil && info.Mode().IsRegular() {
 		Must(f.T, os.Remove(f.Path("cur")))
@@ -68,11 +68,11 @@ func (f *CoinFolder) Mend(coins map[string]string) (way string) {
 	return "folder swapped"
 }
 
-// CoinFolderFaults spoil the file.
+// CoinFolderFaults are ways to spoil the file.
 var CoinFolderFaults = []struct {
 	Name  string
 	Spoil func(f *CoinFolder)
-	Root  bool // root is not hindered
+	Root  bool // whether it does not hinder root
 }{
 	{"pipe", func(f *CoinFolder) { f.ReplaceFile(func(path string) error { return unix.Mkfifo(path, 0o644) }) }, false},
 	{"directory", func(f *CoinFolder) { f.ReplaceFile(func(path string) error { return os.Mkdir(path, 0o755) }) }, false},
@@ -97,7 +97,7 @@ var CoinFolderFaults = []struct {
 	{"folder unreadable", func(f *CoinFolder) {
 		if target, err := filepath.EvalSymlinks(f.Path("cur")); err == nil {
 			Must(f.T, os.Chmod(target, 0))
-			f.T.Cleanup(func() { os.Chmod(target, 0o755) }) // or it could not be removed
+			f.T.Cleanup(func() { os.Chmod(target, 0o755) }) // otherwise it could not be removed
 		}
 	}, true},
 }

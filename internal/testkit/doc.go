@@ -1,4 +1,4 @@
-// Package testkit has what tests of the switcher share, whether they run it inside
-// their process or as a process of its own: waiting, simulated pools and miners that
-// end with the test, and clients and pools that do unusual things.
+// Package testkit has what the tests of the switcher share, whether they run it
+// inside their own process or as a separate one: waiting, simulated pools and
+// miners that end with the test, and clients and pools that do unusual things.
 package testkit

@@ -9,7 +9,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// testWait is how long tests wait for what should happen at once.
+// Wait is how long tests wait for something that should happen at once.
 const Wait = 8 * time.Second
 
 func WaitContext(t testing.TB) context.Context {
@@ -42,7 +42,7 @@ func StartPool(t testing.TB, opts stratumtest.PoolOptions) *stratumtest.Pool {
 	return p
 }
 
-// TwoPools are the pools btc and bcc, with tiny work.
+// TwoPools starts the pools btc and bcc, whose shares need little work.
 func TwoPools(t testing.TB) (btc, bcc *stratumtest.Pool) {
 	t.Helper()
 	btc = StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, VersionMask: 0x1fffe000})
@@ -60,7 +60,7 @@ func StartMiner(t testing.TB, opts stratumtest.MinerOptions) *stratumtest.Miner 
 	return m
 }
 
-// CheckMiner fails the test if anything the miner saw was not as it should be.
+// CheckMiner fails the test if the miner saw anything wrong.
 func CheckMiner(t testing.TB, m *stratumtest.Miner) {
 	t.Helper()
 	st := m.Stats()
@@ -68,11 +68,11 @@ func CheckMiner(t testing.TB, m *stratumtest.Miner) {
 	case st.Disconnected:
 		t.Errorf("miner %s was disconnected: %s", m.Worker(), st.Err)
 	case len(st.Violations) > 0:
-		t.Errorf("miner %s: %q", m.Worker(), st.Violations)
+		t.Errorf("miner %s saw violations %q", m.Worker(), st.Violations)
 	case st.Rejected > 0:
-		t.Errorf("miner %s: %d shares rejected %v, last %s", m.Worker(), st.Rejected, st.RejectedByCode, st.LastReject)
+		t.Errorf("miner %s: %d shares were rejected %v, the last: %s", m.Worker(), st.Rejected, st.RejectedByCode, st.LastReject)
 	case st.Doubled > 0 || st.Unknown > 0:
-		t.Errorf("miner %s: %d answers doubled, %d to nothing", m.Worker(), st.Doubled, st.Unknown)
+		t.Errorf("miner %s: %d answers came twice, %d belong to no request", m.Worker(), st.Doubled, st.Unknown)
 	}
 }
 
@@ -85,7 +85,7 @@ func CheckPool(t testing.TB, p *stratumtest.Pool) {
 	}
 }
 
-// WaitPool waits until the miner works for the pool.
+// WaitPool waits until the miner mines at the pool.
 func WaitPool(t testing.TB, m *stratumtest.Miner, pool string) {
 	t.Helper()
 	if err := m.WaitPool(WaitContext(t), pool); err != nil {
@@ -93,7 +93,7 @@ func WaitPool(t testing.TB, m *stratumtest.Miner, pool string) {
 	}
 }
 
-// WaitAccepted waits for n more accepted shares.
+// WaitAccepted waits until n more shares are accepted.
 func WaitAccepted(t testing.TB, m *stratumtest.Miner, n uint64) {
 	t.Helper()
 	before := m.Stats().Accepted

@@ -7,12 +7,12 @@ import (
 	"syscall"
 )
 
-// LogTap is an output that can be blocked, or fail after so many bytes.
+// LogTap is an output that can be blocked, or fail after a number of bytes.
 type LogTap struct {
-	Gate  sync.Mutex // held: writes wait
+	Gate  sync.Mutex // writes wait while it is held
 	mu    sync.Mutex
 	Got   bytes.Buffer
-	Room  int // bytes until the disk is full; negative: no limit
+	Room  int // bytes until the disk is full; negative means no limit
 	Calls int
 }
 

@@ -26,7 +26,7 @@ func StartMiners(t testing.TB, addr, account string, n int) []*stratumtest.Miner
 	return miners
 }
 
-// WantAccepted waits for n more accepted shares.
+// WantAccepted waits until n more shares are accepted.
 func WantAccepted(t testing.TB, m *stratumtest.Miner, n uint64) {
 	t.Helper()
 	WantAllAccepted(t, []*stratumtest.Miner{m}, n)
@@ -47,18 +47,18 @@ func WantAllAccepted(t testing.TB, miners []*stratumtest.Miner, n uint64) {
 	}
 }
 
-// wantAllAt waits until all miners are with the pool.
+// wantAllAt waits until all miners are at the pool.
 func wantAllAt(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	t.Helper()
 	for _, m := range miners {
 		err := m.WaitFor(LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Pool == pool || st.Disconnected })
 		if err != nil {
-			t.Fatalf("miner %s is not with pool %s: %+v", m.Worker(), pool, m.Stats())
+			t.Fatalf("miner %s is not at pool %s: %+v", m.Worker(), pool, m.Stats())
 		}
 	}
 }
 
-// WantMining wants all miners to go on, at the named pool if one is given.
+// WantMining wants all miners to continue, at the named pool if one is given.
 func WantMining(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	t.Helper()
 	if pool != "" {
@@ -70,15 +70,15 @@ func WantMining(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	}
 }
 
-// WantMiningAfterLoss is wantMining for miners whose pool went away: shares
-// under way at that moment are answered with an error.
+// WantMiningAfterLoss is WantMining for miners whose pool was lost: shares that
+// were on their way then are answered with an error.
 func WantMiningAfterLoss(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	t.Helper()
 	wantAllAt(t, miners, pool)
 	WantAllAccepted(t, miners, 2)
 	for _, m := range miners {
 		if st := m.Stats(); len(st.Violations) > 0 || st.Rejected != st.RejectedByCode[20] || st.Doubled > 0 || st.Unknown > 0 {
-			t.Errorf("miner %s: %+v", m.Worker(), st)
+			t.Errorf("miner %s was not undisturbed: %+v", m.Worker(), st)
 		}
 	}
 }
@@ -104,8 +104,8 @@ func WaitUntil(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// upgradeWait is how long these tests wait for what should happen at once: a
-// daemon with race detector on a busy machine takes its time.
+// LongWait is how long tests of the built daemon wait for something that should
+// happen at once: a daemon with the race detector on a busy machine is slow.
 const LongWait = 25 * time.Second
 
 func LongWaitContext(t testing.TB) context.Context {
@@ -116,7 +116,7 @@ func LongWaitContext(t testing.TB) context.Context {
 }
 
 // CheckFleet fails the test if a miner lost its connection or a share, or got
-// answers doubled or in another order.
+// answers twice or in another order.
 func CheckFleet(t *testing.T, f *stratumtest.Fleet, miners int) {
 	t.Helper()
 	f.SetRate(0)
@@ -126,13 +126,13 @@ func CheckFleet(t *testing.T, f *stratumtest.Fleet, miners int) {
 	st := f.Stats()
 	if st.Miners != miners || st.DialErrors > 0 || st.Disconnected > 0 || st.Rejected > 0 || st.Doubled > 0 || st.OutOfOrder > 0 ||
 		st.Unknown > 0 || st.Violations > 0 || st.Accepted != st.Submitted {
-		t.Errorf("%+v", st)
+		t.Errorf("the fleet was not undisturbed: %+v", st)
 	}
 	t.Logf("%d miners, %d shares, slowest answer %v", st.Miners, st.Accepted, f.Latency.Quantile(1))
 }
 
-// MineOn submits a share now and then and reads what comes, until the
-// connection ends. Shares must be accepted.
+// MineOn submits a share now and then and reads what comes, until the connection
+// ends. The shares must be accepted.
 func (l *Login) MineOn(pause time.Duration, failed func(string)) (stop func()) {
 	var all sync.WaitGroup
 	ended := make(chan struct{})
@@ -177,7 +177,7 @@ func (l *Login) MineOn(pause time.Duration, failed func(string)) (stop func()) {
 	return func() { close(ended); l.Close(); all.Wait() }
 }
 
-// FleetOf is a fleet that is authorized, behind the daemon.
+// FleetOf starts a fleet at the daemon and waits until it is authorized.
 func FleetOf(t *testing.T, addr, account string, n int, rate float64, miner stratumtest.MinerOptions) *stratumtest.Fleet {
 	t.Helper()
 	f := stratumtest.NewFleet(stratumtest.FleetOptions{
@@ -192,18 +192,18 @@ func FleetOf(t *testing.T, addr, account string, n int, rate float64, miner stra
 	return f
 }
 
-// SettleFleet stops the shares and wants all answered.
+// SettleFleet stops the shares and wants all of them to be answered.
 func SettleFleet(t *testing.T, f *stratumtest.Fleet) stratumtest.FleetStats {
 	t.Helper()
 	f.SetRate(0)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := f.WaitFor(ctx, func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
-		t.Errorf("%d shares unanswered", f.Stats().Unanswered)
+		t.Errorf("%d shares are unanswered, want none", f.Stats().Unanswered)
 	}
 	st := f.Stats()
 	if st.Disconnected > 0 || st.Doubled > 0 || st.Unknown > 0 || st.Violations > 0 || st.DialErrors > 0 {
-		t.Errorf("disconnected %d, doubled %d, unknown %d, violations %q", st.Disconnected, st.Doubled, st.Unknown, st.SomeViolations)
+		t.Errorf("%d miners were disconnected, %d answers came twice, %d belong to no request, violations %q", st.Disconnected, st.Doubled, st.Unknown, st.SomeViolations)
 	}
 	return st
 }

@@ -24,7 +24,7 @@ func DialFrom(t testing.TB, source, addr string) *net.TCPConn {
 	return nc.(*net.TCPConn)
 }
 
-// IsOpen asks for something and says whether there is an answer. A refused
+// IsOpen sends a request and reports whether there is an answer. A refused
 // connection is closed or reset.
 func IsOpen(t testing.TB, nc net.Conn) bool {
 	t.Helper()
@@ -34,12 +34,12 @@ func IsOpen(t testing.TB, nc net.Conn) bool {
 	}
 	_, err := nc.Read(make([]byte, 100))
 	if IsTimeout(err) {
-		t.Fatal("neither an answer nor the end")
+		t.Fatal("there is neither an answer nor the connection's end")
 	}
 	return err == nil
 }
 
-// IsTimeout says whether a deadline has passed.
+// IsTimeout reports whether a deadline has passed.
 func IsTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
@@ -65,8 +65,8 @@ func TCPPair(t testing.TB, ln net.Listener) (far net.Conn, near *os.File) {
 	return far, near
 }
 
-// Flood writes a text n times, until the other side has had enough, while the
-// answers to it are read away.
+// Flood writes a text n times, or until the other side closes, while the answers to
+// it are read and dropped.
 func Flood(nc net.Conn, text string, n int) {
 	nc.SetDeadline(time.Now().Add(Wait))
 	go io.Copy(io.Discard, nc)
@@ -77,7 +77,7 @@ func Flood(nc net.Conn, text string, n int) {
 	}
 }
 
-// UnusedAddr is an address where nothing listens.
+// UnusedAddr returns an address where nothing listens.
 func UnusedAddr(t testing.TB) string {
 	t.Helper()
 	addr, err := testport.Addr()

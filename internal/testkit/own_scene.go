@@ -9,8 +9,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// OwnPool is a pool that picks its miners' extranonce, with an extranonce1 of
-// length bytes and an extranonce2 of size.
+// OwnPool starts a pool that picks its miners' extranonce, with an extranonce1 of
+// length bytes and an extranonce2 of size bytes.
 func OwnPool(t testing.TB, name string, length, size int) *stratumtest.Pool {
 	t.Helper()
 	return StartPool(t, stratumtest.PoolOptions{
@@ -25,7 +25,7 @@ type OwnScene struct {
 	Scripted    *ScriptedPool
 }
 
-// OwnJob is a job with its coinbase parts.
+// OwnJob returns a job with its coinbase parts.
 func OwnJob(id, coinb1, coinb2 string, clean bool) string {
 	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","%s","%s",[],"20000000","1d00ffff","5f000000",%v]}`, id, coinb1, coinb2, clean)
 }
@@ -43,7 +43,7 @@ func (s *OwnScene) Handshake(p string, size int, between, after []string) {
 	s.T.Helper()
 	subscribe := s.Pool.Line(stratumtest.Patience)
 	if WithOwnID(subscribe, 0) != WithOwnID(`{"id":0,"method":"mining.subscribe","params":["raw/1.0"]}`, 0) {
-		s.T.Errorf("pool got %s", subscribe)
+		s.T.Errorf("the pool got an unexpected subscribe, %s", subscribe)
 	}
 	s.Pool.SendLine(fmt.Sprintf(`{"id":%s,"result":[[["mining.notify","x"]],"%s",%d],"error":null}`, stratum.LineID([]byte(subscribe)), p, size))
 	authorize := s.Pool.ExpectMethod("mining.authorize")
@@ -56,7 +56,8 @@ func (s *OwnScene) Handshake(p string, size int, between, after []string) {
 	}
 }
 
-// Share has the miner send one, and the pool get it with another extranonce2.
+// Share lets the miner send a share, and wants the pool to get it with another
+// extranonce2.
 func (s *OwnScene) Share(id int, job, want string) {
 	s.T.Helper()
 	s.Miner.SendLine(OwnShare(id, job, "aabbcc"))
@@ -65,7 +66,7 @@ func (s *OwnScene) Share(id int, job, want string) {
 	s.Miner.ExpectLine(GoodAnswer(fmt.Sprint(id)))
 }
 
-// WantExtranonce2Size wants that a new miner is given a size, and one byte of its own.
+// WantExtranonce2Size wants a new miner to get this size, and one byte of its own.
 func WantExtranonce2Size(t testing.TB, addr string, size int) {
 	t.Helper()
 	r := stratumtest.DialRaw(t, addr)
@@ -73,6 +74,6 @@ func WantExtranonce2Size(t testing.TB, addr string, size int) {
 	r.SendLine(RawSubscribe)
 	line := r.Line(stratumtest.Patience)
 	if !strings.HasSuffix(line, fmt.Sprintf(`],%q,%d],"error":null}`, line[strings.Index(line, `mining.notify","`)+16:][:2], size)) {
-		t.Errorf("want size %d: %s", size, line)
+		t.Errorf("want extranonce2 size %d, got %s", size, line)
 	}
 }

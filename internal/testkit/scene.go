@@ -10,15 +10,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// Scene is one raw miner, alice.1, and scripted pools, so that a test has each
-// line in its hands.
+// Scene is one raw miner, alice.1, and scripted pools, so that a test controls each
+// line.
 type Scene struct {
 	T     testing.TB
 	Pools map[string]*ScriptedPool
 	Miner *stratumtest.Raw
 }
 
-// NewScene starts pools of these names. The miner is to be connected later.
+// NewScene starts pools with these names. The miner is connected later.
 func NewScene(t testing.TB, pools ...string) *Scene {
 	t.Helper()
 	sc := &Scene{T: t, Pools: make(map[string]*ScriptedPool)}
@@ -44,14 +44,14 @@ func GoodAnswer(id string) string { return fmt.Sprintf(`{"id":%s,"result":true,"
 
 const DifficultyLine = `{"id":null,"method":"mining.set_difficulty","params":[1]}`
 
-// WithOwnID gives a line that is sent to a pool, or answers such a one, the n-th
-// own id of its link.
+// WithOwnID gives a line that is sent to a pool, or an answer to such a line, the
+// n-th id of the switcher's own requests on its link.
 func WithOwnID(line string, n int) string {
 	return regexp.MustCompile(`"id":\d+`).ReplaceAllString(line, fmt.Sprintf(`"id":%d`, stratum.FirstOwnID+n))
 }
 
-// Accept takes the next connection to the pool and answers its handshake, but
-// sends no work.
+// Accept takes the next connection to the pool and answers its handshake, but sends
+// no job.
 func (sc *Scene) Accept(name string) *stratumtest.Raw {
 	sc.T.Helper()
 	r := sc.Pools[name].Next()
@@ -66,7 +66,7 @@ func (sc *Scene) Accept(name string) *stratumtest.Raw {
 	return r
 }
 
-// Serve is Accept and the first job.
+// Serve is Accept followed by the first job.
 func (sc *Scene) Serve(name, job string) *stratumtest.Raw {
 	sc.T.Helper()
 	r := sc.Accept(name)
@@ -81,7 +81,7 @@ func (sc *Scene) ExpectWork(job string) {
 	sc.Miner.ExpectLine(JobLine(job, true))
 }
 
-// Share sends one and wants it to come to the link.
+// Share sends a share and wants it to reach the link.
 func (sc *Scene) Share(link *stratumtest.Raw, id, job string) {
 	sc.T.Helper()
 	sc.ShareAs(link, id, job, job)
@@ -94,7 +94,7 @@ func (sc *Scene) ShareAs(link *stratumtest.Raw, id, told, own string) {
 	link.ExpectLine(ShareLine(id, own))
 }
 
-// Answered has the link accept a request, and wants the miner to hear of it.
+// Answered lets the link accept a request, and wants the miner to get the answer.
 func (sc *Scene) Answered(link *stratumtest.Raw, id string) {
 	sc.T.Helper()
 	link.SendLine(GoodAnswer(id))

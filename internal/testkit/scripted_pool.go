@@ -10,7 +10,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// ScriptedPool is a pool that says what the test says, line by line.
+// ScriptedPool is a pool that sends what the test says, line by line.
 type ScriptedPool struct {
 	T     testing.TB
 	Ln    net.Listener
@@ -41,14 +41,14 @@ func (p *ScriptedPool) Accept() {
 
 func (p *ScriptedPool) Addr() string { return p.Ln.Addr().String() }
 
-// Next is the next connection that is made to the pool.
+// Next returns the next connection that is made to the pool.
 func (p *ScriptedPool) Next() *stratumtest.Raw {
 	p.T.Helper()
 	select {
 	case conn := <-p.Conns:
 		return stratumtest.NewRaw(p.T, conn)
 	case <-time.After(Wait):
-		p.T.Fatalf("no connection to the pool")
+		p.T.Fatalf("there is no connection to the pool")
 		return nil
 	}
 }
@@ -82,7 +82,7 @@ func DialSubscribed(t *testing.T, addr string) *stratumtest.Raw {
 	return r
 }
 
-// CheckFaults wants no fault at the pool; rejected shares are no fault.
+// CheckFaults wants no fault at the pool. Rejected shares are not faults.
 func CheckFaults(t *testing.T, p *stratumtest.Pool) {
 	t.Helper()
 	if faults := p.Faults(); len(faults) > 0 {

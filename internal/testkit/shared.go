@@ -13,7 +13,7 @@ var cleanups struct {
 	all []func()
 }
 
-// AtEnd has f called by Cleanup. What was asked for last is done first.
+// AtEnd makes Cleanup call f. What was registered last is called first.
 func AtEnd(f func()) {
 	cleanups.mu.Lock()
 	defer cleanups.mu.Unlock()
@@ -40,8 +40,8 @@ type sharedFile struct {
 
 var sharedFiles sync.Map // of *sharedFile, by name
 
-// SharedFile returns the path of the file called name, which the first test that
-// asks for it makes, in a directory that is removed at the end. Tests that ask for
+// SharedFile returns the path of the file with this name. The first test that asks
+// for it makes it, in a directory that is removed at the end. Tests that ask for
 // different files do not wait for each other.
 func SharedFile(t testing.TB, name string, make func(dir string) (path string, err error)) string {
 	t.Helper()
@@ -54,7 +54,7 @@ func SharedFile(t testing.TB, name string, make func(dir string) (path string, e
 			return
 		}
 		AtEnd(func() { os.RemoveAll(dir) })
-		f.err = errors.New("the test that was to make it has ended") // for the others, if make does not return
+		f.err = errors.New("the test that was to make it has ended") // for the other tests, if make does not return
 		f.path, f.err = make(dir)
 	})
 	if f.err != nil {

@@ -13,32 +13,32 @@ import (
 	"time"
 )
 
-// Short sessions: a client that does as little as can be, so that hundred
-// thousands of connects take minutes. It takes no share's work.
+// Short sessions are made by a client that does as little as possible, so that
+// hundreds of thousands of connections take minutes. It does no work for shares.
 
-// Visit is one way in which a short session goes and ends. It connects, sends
-// text, reads until an answer and leaves.
+// Visit is one kind of short session. It connects, sends text, reads until an
+// answer and leaves.
 type Visit struct {
 	Name string
-	// Text is what it sends, in one write; i is the session's number.
+	// Text returns what it sends, in one write; i is the session's number.
 	Text func(i int) string
-	// Until is what it reads for before it goes on; empty: nothing.
+	// Until is what it reads up to before it goes on; if empty, it reads nothing.
 	Until string
-	// Mines: a share follows, and its answer.
+	// With Mines, a share and its answer follow.
 	Mines bool
-	// Shown: the switcher is expected to close the connection.
-	Shown bool
+	// With Closed, the switcher is expected to close the connection.
+	Closed bool
 }
 
 const (
 	ShortSubscribe = `{"id":1,"method":"mining.subscribe","params":["short/1"]}` + "\n"
-	// ShortAuthorized is an answer and not the end of what may be read: the
-	// job may be in the same segment.
+	// ShortAuthorized is an answer, and not necessarily the end of what may be
+	// read: the job may be in the same segment.
 	ShortAuthorized = `{"id":2,"result":true,"error":null}`
 	ShortProxied    = "PROXY TCP4 198.51.100.7 127.0.0.1 4444 18080\r\n"
 )
 
-// ShortAuthorize is a handshake as far as the authorization.
+// ShortAuthorize returns a handshake up to the authorization.
 func ShortAuthorize(worker string) string {
 	return ShortSubscribe + `{"id":2,"method":"mining.authorize","params":["` + worker + `","x"]}` + "\n"
 }
@@ -48,8 +48,9 @@ const ShortAccounts = 50
 
 func ShortUser(i int) string { return fmt.Sprintf("user%d.rig%d", (i/20+i)%ShortAccounts, i%7) }
 
-// ShortVisits are all ways, a session's being number i modulo their number.
-// registered gives a worker whose sub-account becomes known by registration.
+// ShortVisits returns all kinds. The kind of session i is number i modulo their
+// number. registered returns a worker whose sub-account becomes known by
+// registration.
 func ShortVisits(registered func(i int) string) []Visit {
 	fixed := func(text string) func(int) string { return func(int) string { return text } }
 	mining := func(header string) func(int) string {
@@ -72,15 +73,15 @@ func ShortVisits(registered func(i int) string) []Visit {
 		{Name: "registered sub-account", Text: func(i int) string { return ShortAuthorize(registered(i)) }, Mines: true},
 		{Name: "through a proxy", Text: mining(ShortProxied), Mines: true},
 		{Name: "half a proxy's header", Text: fixed(ShortProxied[:20])},
-		{Name: "not Stratum", Text: fixed("GET / HTTP/1.1\r\n\r\n"), Shown: true},
+		{Name: "not Stratum", Text: fixed("GET / HTTP/1.1\r\n\r\n"), Closed: true},
 		mines,
-		{Name: "line too long", Text: fixed("{" + strings.Repeat("x", 17<<10)), Shown: true},
+		{Name: "line too long", Text: fixed("{" + strings.Repeat("x", 17<<10)), Closed: true},
 		{Name: "authorizes first", Text: fixed(`{"id":1,"method":"mining.authorize","params":["user0.rig","x"]}` + "\n"), Until: `"error":[101`},
 		{Name: "subscribes twice", Text: fixed(ShortSubscribe + ShortSubscribe), Until: `"error":[102`},
 	}
 }
 
-// ShortSessions makes short sessions, some at a time.
+// ShortSessions makes short sessions, several at a time.
 type ShortSessions struct {
 	Addr   string
 	Visits []Visit
@@ -93,8 +94,8 @@ type ShortSessions struct {
 	Failures []string
 }
 
-// StartShortSessions begins as many workers; numbers put into next are their
-// work, until finish.
+// StartShortSessions starts this many workers. They make the sessions whose numbers
+// are put into Next, until Finish.
 func StartShortSessions(addr string, workers int, visits []Visit) *ShortSessions {
 	s := &ShortSessions{Addr: addr, Visits: visits, Next: make(chan int)}
 	for range workers {
@@ -103,8 +104,7 @@ func StartShortSessions(addr string, workers int, visits []Visit) *ShortSessions
 	return s
 }
 
-// Finish waits for all sessions and fails the test if one did not go as it
-// should.
+// Finish waits for all sessions and fails the test if one went wrong.
 func (s *ShortSessions) Finish(t *testing.T) {
 	t.Helper()
 	close(s.Next)
@@ -133,7 +133,7 @@ func (s *ShortSessions) Work() {
 }
 
 func (s *ShortSessions) One(i int, v *Visit, buffer []byte) error {
-	// Each address has ports of its own: those of the last minute's
+	// Each address has its own ports, because those of the last minute's
 	// connections cannot be used again.
 	from := &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i/250%16), byte(1+i%250))}
 	dialer := net.Dialer{LocalAddr: from, KeepAliveConfig: net.KeepAliveConfig{Enable: false}}
@@ -144,18 +144,18 @@ func (s *ShortSessions) One(i int, v *Visit, buffer []byte) error {
 	conn := nc.(*net.TCPConn)
 	defer conn.Close()
 	if i/len(s.Visits)%2 == 0 {
-		conn.SetLinger(0) // a reset, as of a miner that lost its power
+		conn.SetLinger(0) // this makes a reset, as of a miner that loses its power
 	}
 	conn.SetDeadline(time.Now().Add(60 * time.Second))
 	if text := v.Text(i); text != "" {
-		if _, err := io.WriteString(conn, text); err != nil && !v.Shown {
+		if _, err := io.WriteString(conn, text); err != nil && !v.Closed {
 			return err
 		}
 	}
 	switch {
-	case v.Shown:
+	case v.Closed:
 		if _, err := io.Copy(io.Discard, conn); IsTimeout(err) {
-			return fmt.Errorf("is not closed: %w", err)
+			return fmt.Errorf("the connection is not closed: %w", err)
 		}
 		return nil
 	case v.Mines:
@@ -173,13 +173,13 @@ func ReadFor(conn net.Conn, buffer []byte, n int, text string) (int, error) {
 		more, err := conn.Read(buffer[n:])
 		n += more
 		if err != nil && !bytes.Contains(buffer[:n], []byte(text)) {
-			return n, fmt.Errorf("no %q in %.300q: %w", text, buffer[:n], err)
+			return n, fmt.Errorf("there is no %q in %.300q: %w", text, buffer[:n], err)
 		}
 	}
 	return n, nil
 }
 
-// ShortJob finds the ID and the time of a job.
+// ShortJob matches the ID and the time of a job.
 var ShortJob = regexp.MustCompile(`"mining\.notify","params":\["([^"]+)".*"([0-9a-f]{8})",(?:true|false)\]\}\n`)
 
 // Mine reads the first job, submits one share and reads the answer.
@@ -193,7 +193,7 @@ func (s *ShortSessions) Mine(conn net.Conn, i int, buffer []byte) error {
 		more, err := conn.Read(buffer[n:])
 		n += more
 		if job = ShortJob.FindSubmatch(buffer[:n]); job == nil && err != nil {
-			return fmt.Errorf("no job in %.300q: %w", buffer[:n], err)
+			return fmt.Errorf("there is no job in %.300q: %w", buffer[:n], err)
 		}
 	}
 	submit := fmt.Sprintf(`{"id":3,"method":"mining.submit","params":["%s","%s","%0*x","%s","%08x"]}`+"\n",
@@ -205,13 +205,13 @@ func (s *ShortSessions) Mine(conn net.Conn, i int, buffer []byte) error {
 		return err
 	}
 	if !bytes.Contains(buffer[:n], []byte(`"id":3,"result":true`)) {
-		return fmt.Errorf("share refused: %.300q", buffer[:n])
+		return fmt.Errorf("the share was refused: %.300q", buffer[:n])
 	}
 	s.Shares.Add(1)
 	return nil
 }
 
-// WorkerOf is the worker that session i authorized.
+// WorkerOf returns the worker that session i authorized.
 func (s *ShortSessions) WorkerOf(i int) string {
 	text := s.Visits[i%len(s.Visits)].Text(i)
 	_, after, _ := strings.Cut(text, `"mining.authorize","params":["`)

@@ -1,9 +1,9 @@
-// Package testport gives tests and simulated programs ports of loopback.
+// Package testport gives loopback ports to tests and simulated programs.
 //
-// A port that the kernel chooses is one of those it gives to outgoing
-// connections as well. Whoever closes a listener there to listen again later,
-// or to let another program listen, may find it taken by any connection. The
-// ports given here are below that range.
+// A port that the kernel chooses is from the range that it uses for outgoing
+// connections too. If a listener there is closed to listen again later, or to let
+// another program listen, any connection may take the port meanwhile. The ports
+// given here are below that range.
 package testport
 
 import (
@@ -22,13 +22,13 @@ const (
 	stride = 7919 // prime to count: each port once, before any again
 )
 
-// turn is where the process is in the range. Programs that run at the same time
-// begin anywhere.
+// turn is the position of the process in the range. Programs that run at the same
+// time begin at different places.
 var turn atomic.Uint64
 
 func init() { turn.Store(rand.Uint64N(count)) }
 
-// next is an address that this process was not given before, until there are
+// next returns an address that this process was not given before, until there are
 // none left.
 func next() string { return fmt.Sprintf("127.0.0.1:%d", first+turn.Add(stride)%count) }
 
@@ -44,8 +44,8 @@ func Listen() (net.Listener, error) {
 	return nil, fmt.Errorf("no free port on 127.0.0.1: %w", err)
 }
 
-// Addr gives the host:port of such a port, where nobody listens. It finds that
-// out without listening: see ListenAgain.
+// Addr returns the host:port of such a port where nobody listens. It finds that out
+// without listening: see ListenAgain.
 func Addr() (string, error) {
 	for range 200 {
 		addr := next()
@@ -60,8 +60,8 @@ func Addr() (string, error) {
 	return "", errors.New("no free port on 127.0.0.1")
 }
 
-// ListenAgain listens where a listener was closed. A process that was being
-// started meanwhile holds the closed one until it runs its program.
+// ListenAgain listens where a listener was closed. A process that is being started
+// at that moment holds the closed listener until it runs its program.
 func ListenAgain(addr string) (net.Listener, error) {
 	for end := time.Now().Add(2 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		ln, err := net.Listen("tcp", addr)

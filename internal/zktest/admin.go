@@ -15,20 +15,22 @@ import (
 )
 
 const (
-	// adminWait is how long an Admin waits for what ZooKeeper should do at once.
+	// adminWait is how long an Admin waits for something that ZooKeeper should do
+	// at once.
 	adminWait = 15 * time.Second
-	// adminElectionWait is how long a request is repeated. An ensemble may be without
-	// a leader for as long, for instance while a server starts on a busy machine.
+	// adminElectionWait is how long a request is repeated. An ensemble may be
+	// without a leader for that long, for instance while a server starts on a busy
+	// machine.
 	adminElectionWait = 60 * time.Second
-	// adminRequestWait bounds one request: the client library may never answer one
-	// that it was given while it had no connection.
+	// adminRequestWait bounds one request, because the client library may never
+	// answer one that it got while it had no connection.
 	adminRequestWait = 5 * time.Second
 )
 
-// NoRead is all that a node's permissions can allow, except reading it.
+// NoRead is everything that a node's permissions can allow, except reading it.
 const NoRead = zk.PermAll &^ zk.PermRead
 
-// Roots numbers the directories that tests have for themselves.
+// Roots numbers the directories that tests have to themselves.
 var Roots atomic.Int64
 
 var shared = sync.OnceValues(func() (*Server, error) {
@@ -39,8 +41,8 @@ var shared = sync.OnceValues(func() (*Server, error) {
 	return server, err
 })
 
-// Shared is the server that the tests of a process share; they may restart it, but
-// not leave it stopped. Without ZooKeeper the tests fail.
+// Shared returns the server that the tests of a process share. They may restart it,
+// but must not leave it stopped. Without ZooKeeper the tests fail.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	server, err := shared()
@@ -65,7 +67,7 @@ func StartProxy(t testing.TB, addr string) *Proxy {
 type Node struct {
 	Value   []byte
 	Version int32
-	// Owner is the session an ephemeral node belongs to, or 0.
+	// Owner is the session to which an ephemeral node belongs, or 0.
 	Owner int64
 }
 
@@ -104,7 +106,7 @@ func NewAdmin(t testing.TB, addrs ...string) *Admin {
 				return a
 			}
 		case <-limit:
-			t.Fatal("no connection")
+			t.Fatal("there is no connection to ZooKeeper")
 		}
 	}
 }
@@ -121,7 +123,7 @@ func (silent) Printf(string, ...any) {}
 // errAdminLate is the error of a request that was not answered in time.
 var errAdminLate = fmt.Errorf("zktest: no answer within %v", adminRequestWait)
 
-// request makes one request within adminRequestWait. A late one goes on, so its
+// request makes one request within adminRequestWait. A late one continues, so its
 // results are returned and not written to variables of the caller.
 func request[Result any](a *Admin, do func(*zk.Conn) (Result, error)) (Result, error) {
 	type answer struct {
@@ -187,7 +189,8 @@ func makeParents(conn *zk.Conn, path string) error {
 	return nil
 }
 
-// CreateEphemeral creates a node that goes with the client's session. It is tried once.
+// CreateEphemeral creates a node that ends with the client's session. It is tried
+// once.
 func (a *Admin) CreateEphemeral(path string, value []byte) error {
 	_, err := request(a, func(conn *zk.Conn) (string, error) {
 		return conn.Create(path, value, zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
@@ -195,7 +198,7 @@ func (a *Admin) CreateEphemeral(path string, value []byte) error {
 	return err
 }
 
-// Create creates a node with what everybody may do with it.
+// Create creates a node with these permissions for everybody.
 func (a *Admin) Create(path, value string, permissions int32) {
 	a.t.Helper()
 	a.retry(func(conn *zk.Conn) error {
@@ -211,13 +214,13 @@ func (a *Admin) Remove(path string) {
 	a.retry(func(conn *zk.Conn) error {
 		err := conn.Delete(path, -1)
 		if tries.Add(1) > 1 && errors.Is(err, zk.ErrNoNode) {
-			return nil // deleted by a request whose answer was lost
+			return nil // it was deleted by a request whose answer was lost
 		}
 		return err
 	})
 }
 
-// Exists says whether there is a node, whether or not it can be read.
+// Exists reports whether there is a node, even if it cannot be read.
 func (a *Admin) Exists(path string) bool {
 	a.t.Helper()
 	return retry(a, func(conn *zk.Conn) (bool, error) {
@@ -263,7 +266,7 @@ func (a *Admin) Children(dir string) []string {
 	})
 }
 
-// Allow sets what everybody may do with a node.
+// Allow sets everybody's permissions for a node.
 func (a *Admin) Allow(path string, permissions int32) {
 	a.t.Helper()
 	a.retry(func(conn *zk.Conn) error {
@@ -272,12 +275,12 @@ func (a *Admin) Allow(path string, permissions int32) {
 	})
 }
 
-// Await polls for what only a broker knows.
+// Await polls for something that only a broker knows.
 func (a *Admin) Await(what string, done func() bool) {
 	a.t.Helper()
 	for limit := time.Now().Add(adminWait); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
-			a.t.Fatalf("%s: not within %v", what, adminWait)
+			a.t.Fatalf("%s: this did not happen within %v", what, adminWait)
 		}
 	}
 }

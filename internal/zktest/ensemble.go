@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// Ensemble is several servers that replicate each other. Each may be killed,
-// paused and started again by itself.
+// Ensemble is several servers that replicate each other. Each may be killed, paused
+// and restarted separately.
 type Ensemble struct{ Servers []*Server }
 
-// StartEnsemble runs n servers and waits until all serve. The data of the
-// first ones is below dirs, if those are given; they have to exist.
+// StartEnsemble runs n servers and waits until all serve. If dirs are given, which
+// must exist, the data of the first servers is below them.
 func StartEnsemble(n int, dirs ...string) (*Ensemble, error) {
 	if err := Installed(); err != nil {
 		return nil, err
@@ -25,7 +25,8 @@ func StartEnsemble(n int, dirs ...string) (*Ensemble, error) {
 		return nil, err
 	}
 	var members strings.Builder
-	// In ticks of 200 ms: a follower that hangs is given up after 5 s.
+	// The limits are in ticks of 200 ms: a follower that hangs is given up after 5
+	// s.
 	members.WriteString("initLimit=50\nsyncLimit=25\n")
 	for i := range n {
 		fmt.Fprintf(&members, "server.%d=127.0.0.1:%d:%d\n", i+1, ports[n+i], ports[2*n+i])
@@ -58,7 +59,7 @@ func StartEnsemble(n int, dirs ...string) (*Ensemble, error) {
 	return e, nil
 }
 
-// Addrs are where clients connect, in the order of Servers.
+// Addrs returns where clients connect, in the order of Servers.
 func (e *Ensemble) Addrs() []string {
 	var addrs []string
 	for _, s := range e.Servers {
@@ -67,8 +68,8 @@ func (e *Ensemble) Addrs() []string {
 	return addrs
 }
 
-// AwaitServing waits until all servers that run serve, which they do only
-// while more than half of all run.
+// AwaitServing waits until all running servers serve. They only do so while more
+// than half of all servers run.
 func (e *Ensemble) AwaitServing() error {
 	for _, s := range e.Servers {
 		if s.ended == nil {
@@ -81,8 +82,8 @@ func (e *Ensemble) AwaitServing() error {
 	return nil
 }
 
-// RestartSilent kills those that run but do not serve, and starts them again. It
-// says how many they were.
+// RestartSilent kills the servers that run but do not serve, and starts them again.
+// It returns how many they were.
 func (e *Ensemble) RestartSilent() (int, error) {
 	var silent []*Server
 	for _, s := range e.Servers {
@@ -98,9 +99,9 @@ func (e *Ensemble) RestartSilent() (int, error) {
 	return len(silent), e.AwaitServing()
 }
 
-// Leader finds the server that leads, and waits for one to be elected. A former
-// leader that was paused may think for a moment that it leads still: then it
-// waits until that one has found out.
+// Leader returns the server that leads, and waits until one is elected. A former
+// leader that was paused may believe for a moment that it still leads. Leader then
+// waits until that server has noticed.
 func (e *Ensemble) Leader() (*Server, error) {
 	for limit := time.Now().Add(startLimit); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
 		var leaders []*Server
@@ -116,10 +117,10 @@ func (e *Ensemble) Leader() (*Server, error) {
 			return leaders[0], nil
 		}
 	}
-	return nil, fmt.Errorf("zktest: no leader after %v", startLimit)
+	return nil, fmt.Errorf("zktest: there is no leader after %v", startLimit)
 }
 
-// Followers are the servers that do not lead, running or not.
+// Followers returns the servers that do not lead, running or not.
 func (e *Ensemble) Followers() ([]*Server, error) {
 	leader, err := e.Leader()
 	if err != nil {

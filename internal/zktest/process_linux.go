@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// run starts the server and waits for its end. The server must not outlive a
-// test that crashes; the kernel sees to that for as long as the thread that
-// started it lives, hence the lock.
+// run starts the server and waits for its end. The server must not outlive a test
+// that crashes. The kernel ends it with the thread that started it, so that thread
+// is locked.
 func (s *Server) run(cmd *exec.Cmd, started chan<- error, ended chan<- struct{}) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Proxy stands between a client and a server, so that a test can cut the
-// connection of that client alone.
+// Proxy is between a client and a server, so that a test can cut the connection of
+// that client only.
 type Proxy struct {
 	target   string
 	listener net.Listener
@@ -15,16 +15,17 @@ type Proxy struct {
 
 	mu     sync.Mutex
 	cut    bool
-	frozen chan struct{} // closed: bytes flow
+	frozen chan struct{} // bytes flow while it is closed
 	conns  map[net.Conn]struct{}
-	posing func(net.Conn) // answers in the server's place; nil: the server does
+	posing func(net.Conn) // answers in the server's place; if nil, the server answers
 }
 
 // NewProxy forwards connections to target.
 func NewProxy(target string) (*Proxy, error) { return NewProxyAt("127.0.0.1:0", target) }
 
-// NewProxyAt is NewProxy that listens where it is told, in the network
-// namespace of the caller. It connects from the one the process began in.
+// NewProxyAt is NewProxy with the address at which to listen, in the network
+// namespace of the caller. It connects from the namespace in which the process
+// began.
 func NewProxyAt(addr, target string) (*Proxy, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -37,10 +38,10 @@ func NewProxyAt(addr, target string) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr is where the client connects.
+// Addr returns where the client connects.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Cut breaks all connections; new ones are closed at once until Restore.
+// Cut breaks all connections. New ones are closed at once until Restore is called.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,9 +58,9 @@ func (p *Proxy) Restore() {
 	p.cut = false
 }
 
-// Pose breaks all connections and has new ones answered by something else, as
-// if that had taken the server's port. Each is closed when answer returns, and
-// all are when the server is back, with nil.
+// Pose breaks all connections and lets answer serve new ones, as if something else
+// had taken the server's port. Each is closed when answer returns. With nil, the
+// server is back and all of them are closed.
 func (p *Proxy) Pose(answer func(net.Conn)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,8 +70,8 @@ func (p *Proxy) Pose(answer func(net.Conn)) {
 	}
 }
 
-// Freeze lets no byte through, though connections stay and new ones are
-// accepted, like a network that lost its way.
+// Freeze lets no byte through, although connections stay open and new ones are
+// accepted, as in a network that loses packets.
 func (p *Proxy) Freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -28,7 +28,7 @@ const (
 	stopLimit  = 10 * time.Second
 )
 
-// quickJava keeps a JVM that does little small and quick to start.
+// quickJava makes a JVM that does little small and quick to start.
 var quickJava = []string{"-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
 	"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"}
 
@@ -37,7 +37,7 @@ var quickJava = []string{"-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredSt
 type Server struct {
 	dir    string
 	port   int
-	ended  chan struct{} // closed when the process has ended; nil: not running
+	ended  chan struct{} // closed when the process has ended; nil if it is not running
 	wait   error
 	proc   *os.Process
 	paused bool
@@ -82,8 +82,8 @@ func Installed() error {
 	return nil
 }
 
-// newServer prepares a server with a directory of its own below parent; empty:
-// where temporary files go.
+// newServer prepares a server with a directory of its own below parent. If parent
+// is empty, it is where temporary files go.
 func newServer(parent string, port int, members string) (*Server, error) {
 	dir, err := os.MkdirTemp(parent, "zktest-")
 	if err != nil {
@@ -106,10 +106,10 @@ admin.enableServer=false
 	return &Server{dir: dir, port: port, output: &tail{}}, nil
 }
 
-// Addr is where clients connect; it stays the same over restarts.
+// Addr returns where clients connect. It stays the same over restarts.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Start runs a server that was stopped or killed again, with its data.
+// Start runs a server again that was stopped or killed, with its data.
 func (s *Server) Start() error {
 	if err := s.Launch(); err != nil {
 		return err
@@ -117,8 +117,8 @@ func (s *Server) Start() error {
 	return s.awaitServing()
 }
 
-// Launch is Start without waiting until the server serves, which those of an
-// ensemble may have to do for each other.
+// Launch is Start without waiting until the server serves, because servers of an
+// ensemble may have to wait for each other.
 func (s *Server) Launch() error {
 	if s.ended != nil {
 		return errors.New("zktest: the server is running")
@@ -160,7 +160,7 @@ func (s *Server) awaitServing() error {
 	return fmt.Errorf("zktest: the server does not serve after %v\n%s", startLimit, s.output)
 }
 
-// Stop ends the server in good order. Its data stays.
+// Stop ends the server normally. Its data stays.
 func (s *Server) Stop() error {
 	if s.ended == nil {
 		return nil
@@ -190,7 +190,7 @@ func (s *Server) Kill() error {
 	return nil
 }
 
-// Pause makes the server hang: its connections stay, nothing is answered.
+// Pause makes the server hang: its connections stay open, and nothing is answered.
 func (s *Server) Pause() error {
 	s.paused = true
 	return pause(s.proc)
@@ -202,7 +202,7 @@ func (s *Server) Continue() error {
 	return resume(s.proc)
 }
 
-// Dir is the directory with the server's data.
+// Dir returns the directory with the server's data.
 func (s *Server) Dir() string { return s.dir }
 
 // Close kills the server and removes its data.
@@ -210,7 +210,7 @@ func (s *Server) Close() error {
 	return errors.Join(s.Kill(), os.RemoveAll(s.dir))
 }
 
-// FourLetters asks the server one of its administrator's words (ruok, wchs, ...).
+// FourLetters asks the server one of the administrator's words (ruok, wchs, ...).
 func (s *Server) FourLetters(word string) (string, error) {
 	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
 	if err != nil {
@@ -236,7 +236,7 @@ func (s *Server) CLI(args ...string) (string, error) {
 	return string(output), nil
 }
 
-// freePorts gives ports nobody listens on.
+// freePorts returns ports on which nobody listens.
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
@@ -250,7 +250,7 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// tail keeps the last of what a server said, for error messages.
+// tail keeps the end of what a server printed, for error messages.
 type tail struct {
 	mu   sync.Mutex
 	text []byte
