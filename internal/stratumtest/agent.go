@@ -16,17 +16,17 @@ import (
 	"time"
 )
 
-// AgentOptions says what an agent is like.
+// AgentOptions describes an agent.
 type AgentOptions struct {
 	Addr      string
-	TLS       *tls.Config // nil: without TLS
+	TLS       *tls.Config // nil means without TLS
 	Worker    string      // of the agent itself; default "agent.1"
 	UserAgent string      // default "btccom-agent/0.1"
-	// Old: it talks as BTCAgent 1.x, the C++ one, does: it subscribes first, and
-	// heeds a version mask only until its authorization is answered. Otherwise it
-	// talks as 2.x does.
+	// With Old, it behaves like BTCAgent 1.x, the C++ one: it subscribes first, and
+	// accepts a version mask only until its authorization is answered. Otherwise it
+	// behaves like 2.x.
 	Old bool
-	// NoAnswers: it does not ask for answers to its shares.
+	// With NoAnswers, it does not ask for answers to its shares.
 	NoAnswers bool
 }
 
@@ -39,9 +39,9 @@ type AgentStats struct {
 	Rejected       uint64
 	Unanswered     int
 	Refused        map[uint32]uint64 // Rejected by status
-	Doubled        uint64            // answers to what is not waited for
-	Disordered     uint64            // answers after one to a later share
-	Answers        bool              // it was told that its shares are answered
+	Doubled        uint64            // answers that nothing waits for
+	Disordered     uint64            // answers that came after the answer to a later share
+	Answers        bool              // whether it was told that its shares are answered
 	VersionMask    uint32
 	Jobs           uint64
 	CleanJobs      uint64
@@ -49,8 +49,8 @@ type AgentStats struct {
 	Violations     []string
 }
 
-// Agent is a simulated BTCAgent: many workers on one connection. All methods
-// may be called from any goroutine. Close ends its goroutine.
+// Agent is a simulated BTCAgent, which has many workers on one connection. Any
+// goroutine may call its methods. Close ends its own goroutine.
 type Agent struct {
 	opts  AgentOptions
 	nc    net.Conn
@@ -59,12 +59,12 @@ type Agent struct {
 	wg    sync.WaitGroup
 
 	mu       sync.Mutex          // guards the following fields
-	waiting  map[uint16]struct{} // by the number of the share
-	index    uint16              // of the next share
+	waiting  map[uint16]struct{} // numbers of the shares that wait for answers
+	index    uint16              // number of the next share
 	answered uint16              // number of the latest share that was answered
 	sequence uint32
 	job      byte
-	nonce    uint32 // what the job's shares are to have for a nonce
+	nonce    uint32 // the nonce that the job's shares must have
 	stats    AgentStats
 }
 
@@ -98,7 +98,7 @@ func NewAgent(opts AgentOptions) (*Agent, error) {
 	return a, nil
 }
 
-// capabilities is the agent's request for what the pool can do.
+// capabilities is the agent's request for the pool's capabilities.
 func (a *Agent) capabilities(id string) []byte {
 	names := `"verrol","subres"`
 	if a.opts.NoAnswers {
@@ -136,29 +136,30 @@ func (a *Agent) Register(session uint16, clientAgent, worker string) error {
 	return a.send(append(b, 0))
 }
 
-// Unregister takes a worker's session id back.
+// Unregister gives a worker's session id back.
 func (a *Agent) Unregister(session uint16) error {
 	b := agentMessageHead(agentUnregister, 2)
 	return a.send(binary.LittleEndian.AppendUint16(b, session))
 }
 
 // Submit submits the next share of a worker, for the latest job. The types of
-// shares take turns; times and masks include line ends and quotes, so that nobody
-// takes them for lines.
+// shares alternate. Times and masks contain line ends and quotes, so that they look
+// like the ends of lines.
 func (a *Agent) Submit(session uint16) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.submit(session, a.job, a.nonce)
 }
 
-// Job is the number of the latest job, and what its shares have for a nonce.
+// Job returns the number of the latest job, and the nonce that its shares must
+// have.
 func (a *Agent) Job() (job byte, nonce uint32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.job, a.nonce
 }
 
-// SubmitFor submits a worker's next share for a job that may be an older one.
+// SubmitFor submits a worker's next share for a job, which may be an older one.
 func (a *Agent) SubmitFor(session uint16, job byte, nonce uint32) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -185,10 +186,10 @@ func (a *Agent) submit(session uint16, job byte, nonce uint32) error {
 	return a.write(b)
 }
 
-// Run registers that many workers, session ids from 0, submits that many
-// shares of each, in turn, and waits for all answers. Each round begins when most
-// shares of the one before are answered, so that not more than about one and a
-// quarter of a round is on its way at a time.
+// Run registers the given number of workers, with session ids from 0, submits the
+// given number of shares of each, in turn, and waits for all answers. Each round
+// begins when most shares of the previous round are answered, so that at most about
+// one and a quarter rounds are on their way at a time.
 func (a *Agent) Run(ctx context.Context, workers, shares int) error {
 	for w := range workers {
 		if err := a.Register(uint16(w), "sim/1.0", fmt.Sprintf("w%d", w)); err != nil {
@@ -217,7 +218,7 @@ func (a *Agent) WaitAuthorized(ctx context.Context) error {
 	return err
 }
 
-// WaitFor waits until the statistics fulfil a condition.
+// WaitFor waits until the statistics satisfy a condition.
 func (a *Agent) WaitFor(ctx context.Context, condition func(AgentStats) bool) error {
 	if err := a.watch.wait(ctx, func() bool { return condition(a.Stats()) }); err != nil {
 		return fmt.Errorf("agent %s: %w; it has %+v", a.opts.Worker, err, a.Stats())
@@ -303,7 +304,7 @@ func (a *Agent) readOne() error {
 	return nil
 }
 
-// takeJob notes a job: agents read its ID as a number of 8 bits.
+// takeJob stores a job. Agents read its ID as a number of 8 bits.
 func (a *Agent) takeJob(raw json.RawMessage) {
 	var params []json.RawMessage
 	var id, prev string
@@ -327,7 +328,7 @@ func (a *Agent) takeJob(raw json.RawMessage) {
 	}
 }
 
-// takeAnswer goes on with the handshake.
+// takeAnswer continues the handshake.
 func (a *Agent) takeAnswer(m *message, line []byte) {
 	authorized := func() {
 		a.stats.Authorized = string(m.Result) == "true"

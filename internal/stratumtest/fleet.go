@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// FleetOptions says what a fleet is like.
+// FleetOptions describes a fleet.
 type FleetOptions struct {
 	N               int
 	Addr            string
 	WorkerName      func(i int) string // default "fleet.<i>"
-	SharesPerSecond float64            // of all miners together; 0: none
-	Dialers         int                // miners that connect at a time; default 32
-	Miner           MinerOptions       // for all the rest, e.g. CheatHash
+	SharesPerSecond float64            // of all miners together; 0 means none
+	Dialers         int                // how many miners connect at a time; default 32
+	Miner           MinerOptions       // everything else, such as CheatHash
 }
 
-// Fleet is many miners with one clock for their shares, one goroutine each to
-// read. Close ends all goroutines.
+// Fleet is many miners with one clock for their shares. Each has a goroutine that
+// reads. Close ends all goroutines.
 type Fleet struct {
 	opts   FleetOptions
 	watch  watch
-	ctx    context.Context // until Close
+	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	rate   atomic.Int64 // shares per 1000 s
@@ -39,7 +39,7 @@ type Fleet struct {
 
 // FleetStats adds up the miners' statistics.
 type FleetStats struct {
-	Miners         int // connected in total
+	Miners         int // how many have connected
 	DialErrors     int
 	Authorized     int
 	Refused        int
@@ -58,7 +58,7 @@ type FleetStats struct {
 	ByPool         map[string]int // connected miners by the pool of their present job
 	Violations     uint64
 	SomeViolations []string // the first few
-	Missed         int64    // shares the clock could not submit, for want of a job or a connection
+	Missed         int64    // shares that could not be submitted for lack of a job or a connection
 }
 
 // NewFleet starts the miners; it does not wait for them.
@@ -82,9 +82,9 @@ func NewFleet(opts FleetOptions) *Fleet {
 	return f
 }
 
-// SetRate changes the shares per second of all miners together. With 0 those
-// connected submit none by themselves any more, late ones included, once it has
-// returned.
+// SetRate changes the shares per second of all miners together. After SetRate(0)
+// has returned, connected miners submit no more shares by themselves, not even late
+// ones.
 func (f *Fleet) SetRate(sharesPerSecond float64) {
 	f.rate.Store(int64(sharesPerSecond * 1000))
 	f.each(func(m *Miner) { m.silent = sharesPerSecond == 0 })
@@ -99,7 +99,7 @@ func (f *Fleet) Close() {
 	}
 }
 
-// Miners returns those connected so far.
+// Miners returns the miners that have connected so far.
 func (f *Fleet) Miners() []*Miner {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -113,8 +113,8 @@ func (f *Fleet) DialErrors() []error {
 	return append([]error(nil), f.errs...)
 }
 
-// WaitAuthorized waits until all N miners are authorized; a miner that cannot
-// be ends the wait.
+// WaitAuthorized waits until all N miners are authorized. It returns early if a
+// miner cannot be.
 func (f *Fleet) WaitAuthorized(ctx context.Context) error {
 	var authorized, failed int
 	err := f.watch.wait(ctx, func() bool {
@@ -135,8 +135,8 @@ func (f *Fleet) WaitAuthorized(ctx context.Context) error {
 	return nil
 }
 
-// WaitPool waits until the present job of all connected miners is of one pool.
-// Then last is when the last of them got its first job of it.
+// WaitPool waits until the present job of all connected miners is from one pool.
+// last is when the last of them got its first job from it.
 func (f *Fleet) WaitPool(ctx context.Context, pool string) (last time.Time, err error) {
 	var there, all int
 	err = f.watch.wait(ctx, func() bool {
@@ -162,8 +162,8 @@ func (f *Fleet) WaitPool(ctx context.Context, pool string) (last time.Time, err 
 	return last, nil
 }
 
-// WaitFor waits until the statistics fulfil a condition; they are looked at
-// every 20 ms.
+// WaitFor waits until the statistics satisfy a condition, which is checked every 20
+// ms.
 func (f *Fleet) WaitFor(ctx context.Context, condition func(FleetStats) bool) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -177,8 +177,8 @@ func (f *Fleet) WaitFor(ctx context.Context, condition func(FleetStats) bool) er
 	return nil
 }
 
-// Moved returns for each miner when it got its first job of the pool it is
-// with, by miner; the zero time for those with another pool.
+// Moved returns when each miner got its first job from the pool where it is, or the
+// zero time for miners at another pool.
 func (f *Fleet) Moved(pool string) []time.Time {
 	var times []time.Time
 	f.each(func(m *Miner) {
@@ -269,8 +269,8 @@ func (f *Fleet) dialLoop(next *atomic.Int64) {
 	}
 }
 
-// settle waits until a miner is past its handshake, so that no more than
-// Dialers are in it at a time.
+// settle waits until a miner has done its handshake, so that at most Dialers miners
+// are in it at a time.
 func (f *Fleet) settle(m *Miner) {
 	ctx, cancel := context.WithTimeout(f.ctx, 60*time.Second)
 	defer cancel()
@@ -294,7 +294,7 @@ func (f *Fleet) paceLoop() {
 			rate := float64(f.rate.Load()) / 1000
 			owed += now.Sub(last).Seconds() * rate
 			last = now
-			// On a machine that is too slow it must not grow without end.
+			// On a machine that is too slow, it must not grow endlessly.
 			if most := max(1, rate/4); owed > most {
 				f.behind.Add(int64(owed - most))
 				owed = most

@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// JobIDStyle says how a pool names its jobs.
+// JobIDStyle says how a pool forms its job IDs.
 type JobIDStyle int
 
 const (
-	// JobIDNamed is the pool's name, a dash and a number; a Miner can tell
-	// from it which pool a job is of.
+	// JobIDNamed is the pool's name, a dash and a number, from which a Miner knows
+	// the pool of a job.
 	JobIDNamed JobIDStyle = iota
-	// JobIDCounting counts from 1, so that all pools use the same ids.
+	// JobIDCounting counts from 1, so that all pools use the same IDs.
 	JobIDCounting
 )
 
-// poolJob is one job of a pool, ready to be sent and to be checked against.
-// It does not change once it is made.
+// poolJob is a job of a pool, ready to be sent and to be checked against. It never
+// changes.
 type poolJob struct {
 	seq   uint64 // position in the pool's jobs, from 1
 	id    string
@@ -33,7 +33,7 @@ type poolJob struct {
 	header, seed string // ethereum: 64 hex digits each
 }
 
-// notify is the line to send; forceClean sets the flag whatever the job says.
+// notify returns the line to send. forceClean sets the flag whatever the job says.
 func (j *poolJob) notify(forceClean bool) []byte {
 	if forceClean {
 		return j.lineClean
@@ -41,8 +41,8 @@ func (j *poolJob) notify(forceClean bool) []byte {
 	return j.line
 }
 
-// newBitcoinJob makes up a job that a real miner could work on. The line is
-// padded to about size bytes by an OP_RETURN output in the coinbase.
+// newBitcoinJob invents a job on which a real miner could work. An OP_RETURN output
+// in the coinbase pads the line to about size bytes.
 func newBitcoinJob(seq uint64, id string, zeroBits int, clean bool, size int) *poolJob {
 	var random [64]byte
 	rand.Read(random[:])
@@ -141,7 +141,7 @@ func notifyLine(w *Work, clean bool) []byte {
 	return append(b, "]}\n"...)
 }
 
-// newEthereumJob makes up a header and a seed hash; their proof of work is not
+// newEthereumJob invents a header and a seed hash. Their proof of work is not
 // checked, because ethash is not in the standard library.
 func newEthereumJob(seq uint64, id string, zeroBits int, clean bool) *poolJob {
 	var random [64]byte
@@ -153,7 +153,7 @@ func newEthereumJob(seq uint64, id string, zeroBits int, clean bool) *poolJob {
 	}
 }
 
-// ethereumLine is the job in the form each ethereum protocol wants.
+// ethereumLine returns the job in the form of each ethereum protocol.
 func (j *poolJob) ethereumLine(p ethProtocol, forceClean bool) []byte {
 	clean := strconv.FormatBool(j.clean || forceClean)
 	target := "0x" + ethereumTarget(j.bits)
@@ -167,7 +167,8 @@ func (j *poolJob) ethereumLine(p ethProtocol, forceClean bool) []byte {
 	}
 }
 
-// ethereumTarget is the largest 256-bit number with that many zero bits.
+// ethereumTarget returns the largest 256-bit number with the given number of
+// leading zero bits.
 func ethereumTarget(zeroBits int) string {
 	var t [32]byte
 	for i := range 256 {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Latency counts durations in buckets of 9 %, from 1 µs to over an hour. It
-// may be used from any goroutine.
+// Latency counts durations in buckets of 9 %, from 1 µs to over an hour. Any
+// goroutine may use it.
 type Latency struct {
 	buckets [256]atomic.Uint64
 	sum     atomic.Int64
@@ -23,7 +23,7 @@ func (l *Latency) add(d time.Duration) {
 	l.buckets[at].Add(1)
 }
 
-// Count is the number of durations.
+// Count returns the number of durations.
 func (l *Latency) Count() (n uint64) {
 	for i := range l.buckets {
 		n += l.buckets[i].Load()
@@ -31,7 +31,7 @@ func (l *Latency) Count() (n uint64) {
 	return n
 }
 
-// Mean is the mean duration.
+// Mean returns the mean duration.
 func (l *Latency) Mean() time.Duration {
 	n := l.Count()
 	if n == 0 {
@@ -40,7 +40,8 @@ func (l *Latency) Mean() time.Duration {
 	return time.Duration(l.sum.Load() / int64(n))
 }
 
-// Quantile is the duration that a fraction q of all does not exceed, to 9 %.
+// Quantile returns the duration that a fraction q of all durations does not exceed,
+// to within 9 %.
 func (l *Latency) Quantile(q float64) time.Duration {
 	want := uint64(math.Ceil(q * float64(l.Count())))
 	var n uint64
@@ -53,7 +54,7 @@ func (l *Latency) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// Reset forgets all.
+// Reset forgets all durations.
 func (l *Latency) Reset() {
 	for i := range l.buckets {
 		l.buckets[i].Store(0)

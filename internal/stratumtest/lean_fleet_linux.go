@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LeanFleetOptions says what a lean fleet is like.
+// LeanFleetOptions describes a lean fleet.
 type LeanFleetOptions struct {
 	N          int
-	Addr       string             // of 127.0.0.0/8
-	WorkerName func(i int) string // plain text
+	Addr       string             // an address in 127.0.0.0/8
+	WorkerName func(i int) string // returns plain text without escapes
 }
 
 // LeanFleet is many miners for load, whose shares have any nonce. It runs until
@@ -33,8 +33,8 @@ type LeanFleet struct {
 
 	// These belong to the loop.
 	miners   []*leanMiner
-	starting int // in their handshake
-	turn     int // whose share is next
+	starting int // how many miners are in their handshake
+	turn     int // the miner whose share is next
 	owed     float64
 	last     time.Time
 
@@ -46,26 +46,26 @@ type LeanFleet struct {
 
 // LeanFleetStats are counted since the start.
 type LeanFleetStats struct {
-	Mining       int // got their first job after the authorization
+	Mining       int // miners that got their first job after the authorization
 	Disconnected int
 	Submitted    uint64
 	Accepted     uint64
 	Rejected     uint64
 	Jobs         uint64
-	Missed       int64    // shares the clock could not submit
-	Faults       []string // the first few: what a miner should not see
+	Missed       int64    // shares that could not be submitted in time
+	Faults       []string // the first few things that a miner should not see
 }
 
-// leanMiner is one of a LeanFleet. Its first request is mining.subscribe, its
-// second mining.authorize, the others shares.
+// leanMiner is a miner of a LeanFleet. Its first request is mining.subscribe, its
+// second mining.authorize, and all others are shares.
 type leanMiner struct {
 	leanConn
 	fleet      *LeanFleet
 	worker     string
 	authorized bool
 	mining     bool
-	answered   uint64      // the last request that was
-	pending    []time.Time // when those after it were sent
+	answered   uint64      // number of the last request that was answered
+	pending    []time.Time // when the requests after it were sent
 	job, ntime []byte
 	en2        uint64
 	en2Size    int
@@ -78,7 +78,7 @@ const (
 	leanBehind = 0.25
 )
 
-// NewLeanFleet starts the miners; it does not wait for them.
+// NewLeanFleet starts the miners. It does not wait for them.
 func NewLeanFleet(opts LeanFleetOptions) (*LeanFleet, error) {
 	addr, err := netip.ParseAddrPort(opts.Addr)
 	if err != nil || !addr.Addr().Is4() {
@@ -190,14 +190,14 @@ func (m *leanMiner) line(line []byte) {
 	}
 	m.fleet.jobs.Add(1)
 	m.job = append(m.job[:0], leanParam(line, 0)...)
-	// The time is the last text.
+	// The time is the last text in the line.
 	if end := bytes.LastIndexByte(line, '"'); end > 0 {
 		m.ntime = append(m.ntime[:0], line[bytes.LastIndexByte(line[:end], '"')+1:end]...)
 	}
 	m.begin()
 }
 
-// begin has the miner mine when it is authorized and has a job.
+// begin makes the miner mine once it is authorized and has a job.
 func (m *leanMiner) begin() {
 	if m.authorized && len(m.job) > 0 && !m.mining {
 		m.mining = true
@@ -206,7 +206,7 @@ func (m *leanMiner) begin() {
 	}
 }
 
-// answer wants the answer to the oldest request that has none.
+// answer expects the answer to the oldest unanswered request.
 func (m *leanMiner) answer(id, line []byte) {
 	f := m.fleet
 	if n, err := strconv.ParseUint(string(id), 10, 64); err != nil || len(m.pending) == 0 || n != m.answered+1 {

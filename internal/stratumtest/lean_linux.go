@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The lean sides of a load test: LeanPool and LeanFleet. Each is one thread that
-// waits for all its connections, and looks at no more of a line than it needs,
-// so that the load is limited by what is tested. What Pool and Miner check of a
-// share's work, they do not; they do check that every share is answered, in
-// order, and that a pool is given no job but its own.
+// LeanPool and LeanFleet are the lean sides of a load test. Each is one thread that
+// waits for all its connections and reads no more of a line than it needs, so that
+// the load is limited by what is tested. Unlike Pool and Miner, they do not check
+// the work of shares. They do check that every share is answered, in order, and
+// that a pool gets only shares for its own jobs.
 
-// leanPeer is what a leanLoop has for a connection. A line is valid during the
-// call, and without its end.
+// leanPeer is the handler of a leanLoop's connection. A line is valid during the
+// call, and does not include its end.
 type leanPeer interface {
 	conn() *leanConn
 	line(line []byte)
@@ -27,13 +27,13 @@ type leanPeer interface {
 // leanConn is a connection of a leanLoop. It belongs to the loop's goroutine.
 type leanConn struct {
 	fd     int
-	rest   []byte // a line that is not whole
-	unsent []byte // what the socket did not take
+	rest   []byte // an incomplete line
+	unsent []byte // what the socket did not accept
 }
 
 func (c *leanConn) conn() *leanConn { return c }
 
-// write sends what the socket takes, and the rest when it takes more. A broken
+// write sends what the socket accepts, and the rest when it accepts more. A broken
 // connection is noticed by reading.
 func (c *leanConn) write(b []byte) {
 	if len(c.unsent) == 0 {
@@ -52,7 +52,7 @@ func (c *leanConn) flush() {
 	c.write(b)
 }
 
-// leanLoop waits for connections and has their peers hear what comes.
+// leanLoop waits for connections and passes what they receive to their peers.
 type leanLoop struct {
 	epoll, listener, stop int
 	accept                func(fd int) // of the listener, if there is one
@@ -82,8 +82,8 @@ func newLeanLoop() (*leanLoop, error) {
 	return l, nil
 }
 
-// listen has accept called for each connection to a free port of 127.0.0.1,
-// once it has sent something.
+// listen makes the loop call accept for each connection to a free port of
+// 127.0.0.1, once that connection has sent something.
 func (l *leanLoop) listen(accept func(fd int)) (netip.AddrPort, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -115,7 +115,7 @@ func (l *leanLoop) watch(fd int, events uint32) error {
 	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 }
 
-// add takes over a connection that is in no loop yet.
+// add takes over a connection that does not belong to a loop yet.
 func (l *leanLoop) add(p leanPeer) error {
 	fd := p.conn().fd
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
@@ -129,7 +129,7 @@ func (l *leanLoop) add(p leanPeer) error {
 	return nil
 }
 
-// start begins to serve. Before it, the loop may be used by the caller.
+// start begins to serve. Before that, the caller may use the loop.
 func (l *leanLoop) start() { l.wg.Go(l.serve) }
 
 // close ends the loop and all connections.
@@ -215,12 +215,12 @@ func (l *leanLoop) serveConn(fd int, events uint32) {
 		}
 		c.split(p, l.buffer[:n])
 		if n < len(l.buffer) && !hangup {
-			return // an edge tells of more
+			return // an edge will report more
 		}
 	}
 }
 
-// split has the peer hear all whole lines.
+// split passes all complete lines to the peer.
 func (c *leanConn) split(p leanPeer, b []byte) {
 	if len(c.rest) > 0 {
 		b = append(c.rest, b...)
@@ -239,8 +239,8 @@ func (c *leanConn) split(p leanPeer, b []byte) {
 	}
 }
 
-// leanID is the id of a request or an answer, which it begins with; nil if it
-// does not.
+// leanID returns the id at the beginning of a request or an answer, or nil if there
+// is none.
 func leanID(line []byte) []byte {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"id":`))
 	i := bytes.IndexByte(rest, ',')
@@ -250,8 +250,8 @@ func leanID(line []byte) []byte {
 	return rest[:i]
 }
 
-// leanParam is a parameter of a line all of whose parameters before it are plain
-// texts; nil if there is none.
+// leanParam returns a parameter of a line whose previous parameters are all plain
+// texts, or nil if there is none.
 func leanParam(line []byte, n int) []byte {
 	_, rest, ok := bytes.Cut(line, []byte(`"params":["`))
 	for ; ok && n > 0; n-- {

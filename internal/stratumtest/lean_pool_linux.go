@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LeanPoolOptions says what a lean pool is like.
+// LeanPoolOptions describes a lean pool.
 type LeanPoolOptions struct {
 	Name        string
-	JobSize     int           // bytes of a job's line, about
-	JobInterval time.Duration // 0: there is only the first job
+	JobSize     int           // approximate size of a job's line in bytes
+	JobInterval time.Duration // 0 means that there is only the first job
 }
 
-// LeanPool is a pool for load: it accepts every share for a job it has sent on
-// that connection. It serves a listener on 127.0.0.1 until Close.
+// LeanPool is a pool for load. It accepts every share for a job that it has sent on
+// the same connection. It serves a listener on 127.0.0.1 until Close.
 type LeanPool struct {
 	opts LeanPoolOptions
 	addr string
@@ -35,12 +35,12 @@ type LeanPool struct {
 	stray []string // the first few
 }
 
-// LeanPoolStats are counted since the start, but for Connections.
+// LeanPoolStats are counted since the start, except Connections.
 type LeanPoolStats struct {
-	Connections int // open now, those that said nothing not counted
+	Connections int // open now, except those that have sent nothing
 	Authorized  int
 	Accepted    uint64
-	Strays      uint64   // lines that were not understood and shares for no job of theirs
+	Strays      uint64   // lines that were not understood, and shares for jobs that their connection did not get
 	SomeStrays  []string // the first few
 }
 
@@ -48,8 +48,8 @@ type LeanPoolStats struct {
 type leanLink struct {
 	leanConn
 	pool       *LeanPool
-	subscribed []byte // the answer to mining.subscribe, sent with the next
-	firstJob   uint64 // 0: it was sent none
+	subscribed []byte // the answer to mining.subscribe, which is sent with the next answer
+	firstJob   uint64 // 0 means that it got none
 }
 
 // StartLeanPool starts a pool.
@@ -74,10 +74,10 @@ func StartLeanPool(opts LeanPoolOptions) (*LeanPool, error) {
 	return p, nil
 }
 
-// Addr is the pool's address.
+// Addr returns the pool's address.
 func (p *LeanPool) Addr() string { return p.addr }
 
-// Name is the coin's name.
+// Name returns the coin's name.
 func (p *LeanPool) Name() string { return p.opts.Name }
 
 // Close ends the pool and its connections.
@@ -99,7 +99,7 @@ func (p *LeanPool) newJob() {
 	p.job = newBitcoinJob(seq, p.opts.Name+"-"+strconv.FormatUint(seq, 10), 1, seq == 1, p.opts.JobSize)
 }
 
-// tick sends a job to all when it is time for one.
+// tick sends a job to all connections when one is due.
 func (p *LeanPool) tick(now time.Time) {
 	if now.Before(p.nextJob) {
 		return
@@ -140,7 +140,7 @@ func (k *leanLink) line(line []byte) {
 		p.shares.Add(1)
 		k.answer(id, "true")
 	case bytes.Contains(line, []byte(`"mining.subscribe"`)):
-		// The session's ID, which is the extranonce of what follows:
+		// This is the session's ID, which is the extranonce of what follows:
 		// docs/protocol.md, "Handshake with the pool".
 		k.subscribed = append(append(append(append([]byte(`{"id":`), id...), `,"result":[[],"`...), leanParam(line, 1)...),
 			`",8],"error":null}`+"\n"...)
@@ -162,7 +162,7 @@ func (k *leanLink) answer(id []byte, result string) {
 	k.write(append(b, `,"error":null}`+"\n"...))
 }
 
-// sent says if a job was sent to this connection.
+// sent reports whether a job was sent on this connection.
 func (k *leanLink) sent(job []byte) bool {
 	number, ok := bytes.CutPrefix(job, []byte(k.pool.opts.Name+"-"))
 	n, err := strconv.ParseUint(string(number), 10, 64)

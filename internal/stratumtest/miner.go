@@ -23,37 +23,37 @@ const (
 	IDSame                   // always 1; answers are matched in order
 )
 
-// MinerOptions says what a bitcoin miner is like.
+// MinerOptions describes a bitcoin miner.
 type MinerOptions struct {
 	Addr      string
-	TLS       *tls.Config // nil: without TLS
-	LocalIP   string      // source address, e.g. 127.0.0.2
+	TLS       *tls.Config // nil means without TLS
+	LocalIP   string      // source address, such as 127.0.0.2
 	Worker    string      // default "miner.1"
 	Password  string      // default "x"
 	UserAgent string      // default "stratumtest/1.0"
 
-	Pipelined           bool   // all of the handshake in one write
-	Configure           uint32 // version mask asked for; 0: no mining.configure
+	Pipelined           bool   // sends the whole handshake in one write
+	Configure           uint32 // version mask to ask for; 0 means no mining.configure
 	SuggestDifficulty   float64
 	FollowExtranonce    bool // obeys mining.set_extranonce
-	ExtranonceSubscribe bool // announces it, though set_extranonce stays a violation
+	ExtranonceSubscribe bool // announces it, but mining.set_extranonce is still a violation
 	IDs                 IDStyle
 
-	Manual     bool          // shares only by SubmitOne and Submit
-	Rate       float64       // shares per second; 0: the next one when the last is answered
-	ShareBits  int           // 0: as set_difficulty says
-	LateShares float64       // fraction of clean jobs for which a share of the job before follows
-	LateAfter  time.Duration // that much later; default 20 ms
-	CheatHash  bool          // no mining: shares with any nonce, for load only
+	Manual     bool          // submits shares only by SubmitOne and Submit
+	Rate       float64       // shares per second; 0 submits the next one when the last is answered
+	ShareBits  int           // 0 uses what set_difficulty says
+	LateShares float64       // fraction of clean jobs that are followed by a share for the previous job
+	LateAfter  time.Duration // how much later it is submitted; default 20 ms
+	CheatHash  bool          // does not mine: shares have any nonce, for load only
 
 	latency *Latency
 	fleet   *watch
 }
 
-// Miner is a simulated bitcoin miner. It mines for real: each share has its
-// own extranonce2 and a nonce that meets the difficulty with the extranonce
-// given in the answer to subscribe. All methods may be called from any
-// goroutine. Close ends its goroutines.
+// Miner is a simulated bitcoin miner that really mines: each share has its own
+// extranonce2, and a nonce that meets the difficulty with the extranonce from the
+// answer to subscribe. Any goroutine may call its methods. Close ends its own
+// goroutines.
 type Miner struct {
 	opts  MinerOptions
 	nc    net.Conn
@@ -64,27 +64,27 @@ type Miner struct {
 	wg    sync.WaitGroup
 
 	mu         sync.Mutex // guards the following fields
-	steps      []step     // of the handshake, still to be sent
-	requests   uint64     // last request's number
+	steps      []step     // steps of the handshake that are still to be sent
+	requests   uint64     // number of the last request
 	pending    []pendingRequest
 	subscribed bool
 	authorized bool
 	refused    bool
 	en1        []byte
 	en2Size    int
-	en2        uint64 // last used; never used again on this connection
-	granted    uint32 // mask of the configure answer
+	en2        uint64 // the last one used; none is used twice on a connection
+	granted    uint32 // mask in the answer to configure
 	rolling    bool
 	mask       uint32
-	difficulty int // zero bits of the last set_difficulty; -1: none
+	difficulty int // zero bits of the last set_difficulty; -1 means none
 	job        *minerJob
-	previous   *minerJob // the one before the last clean job
+	previous   *minerJob // the job before the last clean job
 	ids        map[string]struct{}
-	silent     bool // submits no share but those it is asked for
+	silent     bool // submits only shares that it is asked for
 	stats      MinerStats
 }
 
-// minerJob is what a miner keeps of a job.
+// minerJob is what a miner stores of a job.
 type minerJob struct {
 	id    string
 	pool  string
@@ -93,7 +93,7 @@ type minerJob struct {
 	mask  uint32
 	work  *Work // nil when cheating
 
-	en1     []byte // as they stood when the job came
+	en1     []byte // as they were when the job came
 	en2Size int
 }
 
@@ -117,7 +117,7 @@ type pendingRequest struct {
 	number uint64
 	kind   requestKind
 	sent   time.Time
-	reply  chan<- int // of Submit
+	reply  chan<- int // Submit waits for it
 }
 
 // ErrNoJob means that a share was asked for before there was a job.
@@ -177,13 +177,13 @@ func (m *Miner) Close() {
 // Done is closed at the end of the connection.
 func (m *Miner) Done() <-chan struct{} { return m.done }
 
-// Addr is the miner's side of the connection.
+// Addr returns the miner's end of the connection.
 func (m *Miner) Addr() string { return m.nc.LocalAddr().String() }
 
-// Worker is the name the miner authorizes with.
+// Worker returns the name that the miner authorizes with.
 func (m *Miner) Worker() string { return m.opts.Worker }
 
-// Extranonce1 is the text of the answer to subscribe, in hex.
+// Extranonce1 returns the text in the answer to subscribe, in hex.
 func (m *Miner) Extranonce1() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -199,12 +199,12 @@ func (m *Miner) WaitAuthorized(ctx context.Context) error {
 	return err
 }
 
-// WaitPool waits until the miner's present job is of the named pool.
+// WaitPool waits until the miner's present job is from the named pool.
 func (m *Miner) WaitPool(ctx context.Context, pool string) error {
 	return m.WaitFor(ctx, func(s MinerStats) bool { return s.Pool == pool })
 }
 
-// WaitFor waits until the statistics fulfil a condition.
+// WaitFor waits until the statistics satisfy a condition.
 func (m *Miner) WaitFor(ctx context.Context, condition func(MinerStats) bool) error {
 	if err := m.watch.wait(ctx, func() bool { return condition(m.Stats()) }); err != nil {
 		return fmt.Errorf("miner %s: %w; it has %+v", m.opts.Worker, err, m.Stats())
@@ -212,7 +212,7 @@ func (m *Miner) WaitFor(ctx context.Context, condition func(MinerStats) bool) er
 	return nil
 }
 
-// Send writes bytes as they are. Answers to them count as unknown.
+// Send writes bytes unchanged. Answers to them count as unknown.
 func (m *Miner) Send(text string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -234,7 +234,7 @@ func (m *Miner) end(err error) {
 	})
 }
 
-// tell wakes those who wait for this miner or for its fleet.
+// tell wakes those that wait for this miner or for its fleet.
 func (m *Miner) tell() {
 	m.watch.tell()
 	if m.opts.fleet != nil {
@@ -268,7 +268,7 @@ func (m *Miner) shareLoop() {
 	}
 }
 
-// handshake lists the requests in the order of the field.
+// handshake lists the requests in the order that is common in the field.
 func (m *Miner) handshake() []step {
 	var steps []step
 	if m.opts.Configure != 0 {
@@ -287,8 +287,8 @@ func (m *Miner) handshake() []step {
 		"[" + quote(m.opts.Worker) + "," + quote(m.opts.Password) + "]"})
 }
 
-// nextSteps sends the handshake up to the next request whose answer the miner
-// waits for. It must be called with mu held.
+// nextSteps sends the handshake up to the next request whose answer the miner waits
+// for. It must be called with mu held.
 func (m *Miner) nextSteps() {
 	var text []byte
 	for len(m.steps) > 0 {
@@ -332,7 +332,7 @@ func (m *Miner) appendID(b []byte, number uint64) []byte {
 	}
 }
 
-// takePending finds the request an answer is for and removes it.
+// takePending finds the request to which an answer belongs, and removes it.
 func (m *Miner) takePending(id string) (pendingRequest, bool) {
 	at := -1
 	var number uint64

@@ -21,12 +21,13 @@ func (m *Miner) hear(line []byte) {
 	m.watch.tell()
 }
 
-// idle: no share is waited for, or the last one seems lost.
+// idle reports whether no share waits for an answer, or the last one seems lost.
 func (m *Miner) idle() bool {
 	return m.stats.unanswered == 0 || time.Since(m.stats.lastShare) > 2*time.Second
 }
 
-// handle must be called with mu held. True: this may be a moment for a share.
+// handle must be called with mu held. It returns true if this may be the time for a
+// share.
 func (m *Miner) handle(line []byte) bool {
 	if m.opts.CheatHash && m.handleFast(line) {
 		return true
@@ -81,7 +82,7 @@ func (m *Miner) handle(line []byte) bool {
 	return true
 }
 
-// handleFast takes jobs and positive answers without decoding JSON.
+// handleFast handles jobs and positive answers without decoding JSON.
 func (m *Miner) handleFast(line []byte) bool {
 	if end := bytes.Index(line, []byte(`,"result":true,"error":null}`)); end > 6 && bytes.HasPrefix(line, []byte(`{"id":`)) {
 		if m.authorized {
@@ -178,7 +179,7 @@ func (m *Miner) handleAnswer(msg *message, line []byte) {
 	m.takeAnswer(string(msg.ID), msg.Result, msg.Error)
 }
 
-// takeAnswer has nil for both result and refusal when the answer is just true.
+// takeAnswer gets nil for both result and refusal if the answer is just true.
 func (m *Miner) takeAnswer(id string, result, refusal json.RawMessage) {
 	request, ok := m.takePending(id)
 	if !ok {
@@ -213,8 +214,8 @@ func (m *Miner) takeAnswer(id string, result, refusal json.RawMessage) {
 	}
 }
 
-// takeExtranonce is for mining.set_extranonce, which counts from the next job
-// on.
+// takeExtranonce handles mining.set_extranonce, which takes effect with the next
+// job.
 func (m *Miner) takeExtranonce(raw json.RawMessage) {
 	var params []json.RawMessage
 	var text string

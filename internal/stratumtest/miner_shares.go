@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Share is what a miner submits. Tests change it to see it rejected.
+// Share is what a miner submits. Tests change it so that it is rejected.
 type Share struct {
 	Worker      string
 	Job         string
 	Extranonce2 string
 	NTime       string
 	Nonce       string
-	VersionBits string // "": not sent
+	VersionBits string // "" means that it is not sent
 }
 
 var errDisconnected = errors.New("miner is disconnected")
@@ -36,7 +36,8 @@ func (m *Miner) submitPresent() error {
 	return m.submit(nil, nil)
 }
 
-// submitPaced is SubmitOne by a fleet's clock, which may just have been stopped.
+// submitPaced is SubmitOne called by a fleet's clock, which may just have been
+// stopped.
 func (m *Miner) submitPaced() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -46,8 +47,8 @@ func (m *Miner) submitPaced() error {
 	return m.submitPresent()
 }
 
-// Submit submits one share, changed by tamper if that is not nil, and waits
-// for the verdict: 0 for accepted, else the error code.
+// Submit submits one share, changed by tamper if that is not nil, and waits for the
+// verdict: 0 if it was accepted, otherwise the error code.
 func (m *Miner) Submit(ctx context.Context, tamper func(*Share)) (code int, err error) {
 	reply := make(chan int, 1)
 	m.mu.Lock()
@@ -129,7 +130,8 @@ func (m *Miner) makeShare(j *minerJob) Share {
 	return share
 }
 
-// lateShare is the share a device finds in work it has not yet dropped.
+// lateShare submits a share that a device finds in work that it has not dropped
+// yet.
 func (m *Miner) lateShare(j *minerJob) {
 	defer m.wg.Done()
 	t := time.NewTimer(m.opts.LateAfter)
@@ -175,7 +177,7 @@ func (m *Miner) takeVerdict(request pendingRequest, result, refusal json.RawMess
 	}
 }
 
-// quoteFast quotes what needs no escapes without the cost of a JSON encoder.
+// quoteFast quotes text that needs no escapes without the cost of a JSON encoder.
 func quoteFast(s string) string {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' || s[i] == '"' || s[i] == '\\' {

@@ -10,19 +10,19 @@ import (
 type MinerStats struct {
 	Authorized     bool
 	AuthorizedAt   time.Time
-	AuthorizeError string // the refusal
+	AuthorizeError string // the pool's refusal
 	Extranonce1    string
 
 	Submitted      uint64
 	Accepted       uint64
 	Rejected       uint64
-	RejectedByCode map[int]uint64 // -1: neither true nor a proper error
+	RejectedByCode map[int]uint64 // -1 means neither true nor a proper error
 	LastReject     string
-	Late           uint64 // shares submitted for the job before a clean one
-	Unanswered     uint64 // shares without an answer now
-	OutOfOrder     uint64 // answers that overtook an earlier request's
+	Late           uint64 // shares that were submitted for the job before a clean one
+	Unanswered     uint64 // shares that are unanswered now
+	OutOfOrder     uint64 // answers that overtook the answer to an earlier request
 	Doubled        uint64 // second answers to a request
-	Unknown        uint64 // answers to what was never asked
+	Unknown        uint64 // answers to requests that were never sent
 
 	Jobs           uint64
 	CleanJobs      uint64
@@ -30,21 +30,21 @@ type MinerStats struct {
 	LastJobID      string
 	SetDifficulty  uint64
 	LastDifficulty float64
-	GrantedMask    uint32 // of the configure answer
+	GrantedMask    uint32 // mask in the answer to configure
 	VersionMasks   []uint32
-	Extranonces    uint64 // set_extranonce obeyed
-	Reconnects     uint64 // client.reconnect received
+	Extranonces    uint64 // how many set_extranonce were obeyed
+	Reconnects     uint64 // how many client.reconnect were received
 
-	Pool      string // the present job's, from the job id
+	Pool      string // pool of the present job, from the job's ID
 	PoolSince time.Time
 	Switches  uint64
-	FirstJobs map[string]time.Time // of each pool
+	FirstJobs map[string]time.Time // when the first job of each pool came
 
-	Disconnected   bool // by the other side
+	Disconnected   bool // whether the other side ended the connection
 	DisconnectedAt time.Time
 	Err            string
 
-	// Violations are what a real device would trip over.
+	// Violations are things that a real device could not handle.
 	Violations []string
 
 	unanswered int64
@@ -64,8 +64,8 @@ func (m *Miner) Stats() MinerStats {
 	return s
 }
 
-// Clean reports nothing suspicious: no violation, no rejected share, no answer
-// doubled or unknown.
+// Clean reports whether nothing is suspicious: no violation, no rejected share, and
+// no answer that is doubled or unknown.
 func (s MinerStats) Clean() bool {
 	return len(s.Violations) == 0 && s.Rejected == 0 && s.Doubled == 0 && s.Unknown == 0 && !s.Disconnected
 }

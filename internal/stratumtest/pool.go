@@ -17,7 +17,7 @@ import (
 // Chain names a chain as ChainType of the switcher does.
 type Chain string
 
-// The chains a Pool speaks.
+// These are the chains that a Pool speaks.
 const (
 	Bitcoin       Chain = "bitcoin"
 	DecredNormal  Chain = "decred-normal"
@@ -25,35 +25,35 @@ const (
 	Ethereum      Chain = "ethereum"
 )
 
-// PoolOptions says what a pool is like. The zero value is a bitcoin pool on a
-// free port that makes jobs on demand and needs no work for a share.
+// PoolOptions describes a pool. The zero value is a bitcoin pool on a free port
+// that makes jobs on demand and needs no work for a share.
 type PoolOptions struct {
-	Name  string      // start of its job ids; default "pool"
+	Name  string      // beginning of its job IDs; default "pool"
 	Chain Chain       // default Bitcoin
 	Addr  string      // default: a free port of 127.0.0.1
-	TLS   *tls.Config // nil: without TLS
+	TLS   *tls.Config // nil means without TLS
 
-	ShareBits   int           // zero bits a share's hash must have
-	JobInterval time.Duration // 0: jobs only by NewJob
-	CleanEvery  int           // with JobInterval: each how manieth job is clean; default 4
+	ShareBits   int           // zero bits that a share's hash must have
+	JobInterval time.Duration // 0 means jobs only by NewJob
+	CleanEvery  int           // with JobInterval, every n-th job is clean; default 4
 	JobSize     int           // pad bitcoin jobs to about this many bytes
 	JobIDs      JobIDStyle
-	VersionMask uint32         // 0: no version rolling
-	Own         *OwnExtranonce // nil: the switcher picks the extranonce
-	SkipWork    bool           // do not hash shares; all other checks stay
+	VersionMask uint32         // 0 means no version rolling
+	Own         *OwnExtranonce // nil means that the switcher picks the extranonce
+	SkipWork    bool           // does not hash shares, but makes all other checks
 
-	AcceptWorker func(name string) bool // default: all
-	RecordLines  bool                   // keep each line received, see Lines
-	Modes        Modes                  // failures to start with
+	AcceptWorker func(name string) bool // default: accepts all
+	RecordLines  bool                   // stores each line received, see Lines
+	Modes        Modes                  // how it misbehaves at the start
 }
 
-// Pool is a simulated pool. All methods may be called from any goroutine.
-// Close ends all its goroutines.
+// Pool is a simulated pool. Any goroutine may call its methods. Close ends all its
+// own goroutines.
 type Pool struct {
 	opts  PoolOptions
 	watch watch
 	modes atomic.Pointer[Modes]
-	// treatments of workers by the beginning of their names.
+	// treatments has the treatments of workers by the beginnings of their names.
 	treatments atomic.Pointer[map[string]Treatment]
 	count      poolCounters
 
@@ -64,7 +64,7 @@ type Pool struct {
 	addr      string
 	stop      chan struct{} // closed by Close
 	conns     map[*poolConn]struct{}
-	live      map[string]*poolConn // by extranonce; the newest
+	live      map[string]*poolConn // the newest connection of each extranonce
 	workers   map[string]*workerCount
 	shareBits int
 	nextEN1   uint32
@@ -78,8 +78,8 @@ type Pool struct {
 type jobTable struct {
 	mu      sync.RWMutex
 	current *poolJob
-	known   map[string]*poolJob // by id; ethereum also by header
-	cleanAt uint64              // jobs below are stale
+	known   map[string]*poolJob // by ID; on ethereum also by header
+	cleanAt uint64              // jobs with smaller numbers are stale
 	lastSeq uint64
 }
 
@@ -120,18 +120,18 @@ func NewPool(opts PoolOptions) (*Pool, error) {
 	return p, nil
 }
 
-// Addr is host:port, the same after a Restart.
+// Addr returns host:port, which is the same after a Restart.
 func (p *Pool) Addr() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.addr
 }
 
-// Name is the pool's name, with which its job ids start.
+// Name returns the pool's name, with which its job IDs begin.
 func (p *Pool) Name() string { return p.opts.Name }
 
-// Close refuses connections and drops those there are; returns when all
-// goroutines have ended. Jobs and counters stay for a Restart.
+// Close refuses new connections, drops the open ones, and returns when all
+// goroutines have ended. Jobs and counters are kept for a Restart.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	if p.stop == nil {
@@ -146,7 +146,7 @@ func (p *Pool) Close() {
 	p.wg.Wait()
 }
 
-// Restart listens again on the address the pool had.
+// Restart listens again on the pool's address.
 func (p *Pool) Restart() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -171,15 +171,15 @@ func (p *Pool) Restart() error {
 	return nil
 }
 
-// CloseConnections drops all connections; the pool goes on listening.
+// CloseConnections drops all connections. The pool still listens.
 func (p *Pool) CloseConnections() {
 	for _, c := range p.connections() {
 		c.close()
 	}
 }
 
-// WaitConnections waits until n connections have finished their handshake and
-// are still there.
+// WaitConnections waits until n connections have finished their handshake and are
+// still open.
 func (p *Pool) WaitConnections(ctx context.Context, n int) error {
 	err := p.watch.wait(ctx, func() bool { return int(p.count.ready.Load()) == n })
 	if err != nil {
@@ -188,8 +188,8 @@ func (p *Pool) WaitConnections(ctx context.Context, n int) error {
 	return nil
 }
 
-// WaitFor waits until the statistics fulfil a condition. Every connection, job
-// and share asks it again.
+// WaitFor waits until the statistics satisfy a condition, which is checked again at
+// every connection, job and share.
 func (p *Pool) WaitFor(ctx context.Context, condition func(PoolStats) bool) error {
 	if err := p.watch.wait(ctx, func() bool { return condition(p.Stats()) }); err != nil {
 		return fmt.Errorf("pool %s: %w; it has %+v", p.opts.Name, err, p.Stats())
@@ -198,7 +198,7 @@ func (p *Pool) WaitFor(ctx context.Context, condition func(PoolStats) bool) erro
 }
 
 // NewJob makes a job and sends it to all miners. A clean job makes the others
-// stale. It returns the job's id.
+// stale. It returns the job's ID.
 func (p *Pool) NewJob(clean bool) string {
 	p.jobMu.Lock()
 	defer p.jobMu.Unlock()
@@ -245,7 +245,7 @@ func (p *Pool) SetShareBits(zeroBits int, clean bool) string {
 	return p.NewJob(clean)
 }
 
-// Broadcast sends bytes, as they are, to all miners that have been given work.
+// Broadcast sends bytes unchanged to all miners that have a job.
 func (p *Pool) Broadcast(text string) {
 	for _, c := range p.connections() {
 		c.mu.Lock()
@@ -261,8 +261,8 @@ func (p *Pool) SendReconnect(host string, port, wait int) {
 	p.Broadcast(fmt.Sprintf(`{"id":null,"method":"client.reconnect","params":[%s,%d,%d]}`+"\n", quote(host), port, wait))
 }
 
-// SendSetExtranonce sends mining.set_extranonce to all miners. The pool goes
-// on checking against the old one.
+// SendSetExtranonce sends mining.set_extranonce to all miners. The pool still
+// checks shares against the old extranonce.
 func (p *Pool) SendSetExtranonce(extranonce1 string, size int) {
 	p.Broadcast(fmt.Sprintf(`{"id":null,"method":"mining.set_extranonce","params":[%s,%d]}`+"\n", quote(extranonce1), size))
 }
@@ -303,7 +303,7 @@ func (p *Pool) acceptLoop(l net.Listener) {
 			if stopped {
 				return
 			}
-			time.Sleep(5 * time.Millisecond) // out of descriptors, most likely
+			time.Sleep(5 * time.Millisecond) // most likely there are no descriptors
 			continue
 		}
 		c := newPoolConn(p, nc)

@@ -9,8 +9,9 @@ import (
 	"strconv"
 )
 
-// Binary messages of agents: magic, type, length of the whole message (little
-// endian), body. The layouts are those of btcpool's sserver and of BTCAgent.
+// Binary messages of agents consist of magic, type, length of the whole message
+// (little endian) and body. The layouts are those of btcpool's sserver and of
+// BTCAgent.
 const (
 	agentMagic = 0x7f
 
@@ -23,7 +24,7 @@ const (
 	agentSubmitTimeMask = 0x13 // as agentSubmit, time 4 and version mask 4
 )
 
-// What a pool says of an agent's share.
+// These are a pool's verdicts on an agent's share.
 const (
 	AgentAccept        = 1798084231
 	AgentJobNotFound   = 21
@@ -31,7 +32,7 @@ const (
 	AgentUnknown       = 2147483647
 )
 
-// agentJobs is how many numbers agents' jobs have, from 0 on.
+// agentJobs is how many numbers there are for an agent's jobs, from 0 on.
 const agentJobs = 10
 
 // agentShareSize is the size of a share's message.
@@ -48,7 +49,7 @@ func agentShareSize(kind byte) int {
 }
 
 // hearCapabilities answers as sserver does, which answers shares only if it was
-// asked to after the authorization.
+// asked for that after the authorization.
 func (c *poolConn) hearCapabilities(m *message) {
 	if c.p.Modes().NoAgentAnswers {
 		c.refuse(m, 20, "Unknown method")
@@ -68,8 +69,8 @@ func (c *poolConn) hearCapabilities(m *message) {
 	}
 }
 
-// agentJob gives a job to an agent's connection: under a number that counts up
-// on each connection. It must be called with mu held.
+// agentJob gives a job to an agent's connection, under a number that counts up on
+// each connection. It must be called with mu held.
 func (c *poolConn) agentJob(j *poolJob, forceClean bool) []byte {
 	number := c.agentNext % agentJobs
 	c.agentNext++
@@ -82,8 +83,8 @@ func (c *poolConn) agentJob(j *poolJob, forceClean bool) []byte {
 	return notifyLine(&w, j.clean || forceClean)
 }
 
-// agentNonce is what a share for a job has for a nonce: a simulated agent does
-// no work, but shows which job it means.
+// agentNonce returns the nonce that a share for a job must have. A simulated agent
+// does no work, but shows by the nonce which job it means.
 func agentNonce(j *poolJob) uint32 {
 	prev := swapWords(j.work.PrevHash)
 	return binary.BigEndian.Uint32(prev[:4])
@@ -162,14 +163,14 @@ func (c *poolConn) registerAgent(session uint16, body []byte) {
 func (c *poolConn) submitAgent(msg []byte) {
 	if len(msg) != agentShareSize(msg[1]) {
 		c.p.fault(c, "agent submit %x", msg)
-		return // as sserver does
+		return // sserver does the same
 	}
 	job, session := msg[4], binary.LittleEndian.Uint16(msg[5:])
 	sequence, nonce := binary.LittleEndian.Uint32(msg[7:]), binary.LittleEndian.Uint32(msg[11:])
 	last, found := c.sessions[session]
 	if !found {
 		c.p.count.agentRejected.Add(1)
-		return // neither answered nor counted
+		return // it is neither answered nor counted
 	}
 	c.mu.Lock()
 	j := c.agentJobs[job]

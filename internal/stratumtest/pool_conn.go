@@ -14,16 +14,15 @@ import (
 )
 
 const (
-	// patience is how long a write may take before the rest is left to a
-	// goroutine, so that a miner that reads nothing does not hold up a
-	// broadcast.
+	// patience is how long a write may take before the rest is left to a goroutine,
+	// so that a miner that reads nothing does not delay a broadcast.
 	patience   = 20 * time.Millisecond
 	maxPending = 4 << 20
 	flushTime  = 30 * time.Second
 )
 
-// poolConn is one connection of a pool. Its serve goroutine owns it; the
-// fields under mu are shared with those who send jobs.
+// poolConn is a connection of a pool. Its serve goroutine owns it. The fields under
+// mu are shared with those that send jobs.
 type poolConn struct {
 	p    *Pool
 	id   int
@@ -34,26 +33,26 @@ type poolConn struct {
 
 	heard atomic.Uint64 // lines and binary messages read so far
 
-	// Only the serve goroutine touches these.
+	// Only the serve goroutine uses these.
 	configured       bool
 	subscribed       bool
 	agent            bool
-	refuses          bool // any worker, since it was Modes.RefuseWorker once
+	refuses          bool // refuses any worker, because Modes.RefuseWorker was set once
 	eth              ethProtocol
-	ethNonce         string // digits of the nonce the pool has given out
+	ethNonce         string // digits of the nonce that the pool has given out
 	en1              []byte
 	en2Size          int
 	laterExtranonces []usedExtranonce // guarded by mu
-	held             []byte           // answer to subscribe, kept for after authorize's
+	held             []byte           // answer to subscribe, held until after the answer to authorize
 	seen             map[shareKey]struct{}
 	seenFrom         uint64
-	sessions         map[uint16]uint32 // of an agent: last sequence of each worker
-	answersShares    bool              // to an agent
-	agentIndex       uint16            // number of its next share
+	sessions         map[uint16]uint32 // last sequence number of each worker of an agent
+	answersShares    bool              // whether it answers an agent's shares
+	agentIndex       uint16            // number of the agent's next share
 
 	mu         sync.Mutex // guards the following fields
-	ready      bool       // past the handshake: gets jobs
-	counted    bool       // in poolCounters.ready
+	ready      bool       // the handshake is done, so it gets jobs
+	counted    bool       // it is counted in poolCounters.ready
 	userAgent  string
 	subscribe  string
 	extranonce string
@@ -61,12 +60,12 @@ type poolConn struct {
 	lastWorker string
 	askedMask  uint32
 	mask       uint32
-	sentBits   int    // difficulty last sent; -1: none
+	sentBits   int    // difficulty last sent; -1 means none
 	firstSeq   uint64 // first and last job sent
 	lastSeq    uint64
 	accepted   uint64
 	rejected   uint64
-	pending    []byte // what a slow reader has not taken
+	pending    []byte // what a slow reader has not read yet
 	flushing   bool   // a flush goroutine runs
 	delayed    []delayedAnswer
 	delivering bool // a deliver goroutine runs
@@ -96,7 +95,7 @@ func (c *poolConn) close() {
 	})
 }
 
-// owes reports whether answers wait to be sent.
+// owes reports whether answers are waiting to be sent.
 func (c *poolConn) owes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,7 +148,7 @@ func (c *poolConn) serve() {
 	}
 }
 
-// leave takes the connection out of the pool.
+// leave removes the connection from the pool.
 func (c *poolConn) leave() {
 	c.close()
 	p := c.p
@@ -183,7 +182,7 @@ func (c *poolConn) send(text []byte) {
 func (c *poolConn) write(text []byte) {
 	trickle := c.p.Modes().Trickle > 0
 	if !c.flushing && !trickle {
-		if c.p.opts.TLS == nil { // a write of TLS that is cut short spoils the connection
+		if c.p.opts.TLS == nil { // with TLS, a write that is cut short breaks the connection
 			c.nc.SetWriteDeadline(time.Now().Add(patience))
 		}
 		n, err := c.nc.Write(text)
@@ -209,7 +208,7 @@ func (c *poolConn) write(text []byte) {
 	}
 }
 
-// flush writes what is pending, in order, and ends when nothing is left.
+// flush writes what is pending, in order, and returns when nothing is left.
 func (c *poolConn) flush() {
 	defer c.p.wg.Done()
 	for {
@@ -240,8 +239,8 @@ func (c *poolConn) flush() {
 	}
 }
 
-// sendAfter sends an answer later, in the order of the calls, without keeping
-// anything else waiting.
+// sendAfter sends an answer later, in the order of the calls, and delays nothing
+// else.
 func (c *poolConn) sendAfter(delay time.Duration, text []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -276,7 +275,7 @@ func (c *poolConn) deliver() {
 	}
 }
 
-// pause waits; false means that the connection was closed meanwhile.
+// pause waits. It returns false if the connection was closed meanwhile.
 func (c *poolConn) pause(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -291,8 +290,8 @@ func (c *poolConn) pause(d time.Duration) bool {
 	}
 }
 
-// offerJob sends a new job if the miner is past its handshake and has not
-// already got it.
+// offerJob sends a new job if the miner has done its handshake and has not got the
+// job already.
 func (c *poolConn) offerJob(j *poolJob) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -322,7 +321,7 @@ func (c *poolConn) sendJob(j *poolJob) {
 	} else if c.agent {
 		text = append(text, c.agentJob(j, forceClean)...)
 	} else if line := j.notify(forceClean); text == nil {
-		text = line // shared by all connections, not changed by write
+		text = line // it is shared by all connections; write does not change it
 	} else {
 		text = append(text, line...)
 	}
@@ -333,7 +332,7 @@ func (c *poolConn) sendJob(j *poolJob) {
 	c.write(text)
 }
 
-// start lets jobs through and sends the present one.
+// start allows jobs and sends the present one.
 func (c *poolConn) start() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// OwnExtranonce makes a pool pick its miners' extranonce itself, as all pools
-// do that are not built for a switcher. Extranonce1 parameters of subscribe are
-// then a fault.
+// OwnExtranonce makes a pool pick its miners' extranonce itself, as all pools do
+// that are not built for a switcher. If subscribe then has an extranonce as
+// parameter, that is a fault.
 type OwnExtranonce struct {
 	Len  int // bytes of extranonce1, 0-8
 	Size int // bytes of extranonce2
@@ -20,14 +20,14 @@ type usedExtranonce struct {
 	size int
 }
 
-// ownExtranonce1 is the n-th extranonce1 of a pool that picks it.
+// ownExtranonce1 returns the n-th extranonce1 of a pool that picks it.
 func (o *OwnExtranonce) extranonce1(n uint32) []byte {
 	text := fmt.Sprintf("%08x%08x", n*2654435761, n)
 	b, _ := hex.DecodeString(text[16-2*o.Len:])
 	return b
 }
 
-// extranonceFor returns what a share of a job is checked with.
+// extranonceFor returns the extranonce with which a share of a job is checked.
 func (c *poolConn) extranonceFor(seq uint64) (en1 []byte, size int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,7 +41,7 @@ func (c *poolConn) extranonceFor(seq uint64) (en1 []byte, size int) {
 }
 
 // RotateExtranonce gives each connection another extranonce1 and this size of
-// extranonce2, which count from the next job on, and sends that job.
+// extranonce2, which take effect with the next job, and sends that job.
 func (p *Pool) RotateExtranonce(size int, clean bool) {
 	p.jobs.mu.RLock()
 	from := p.jobs.lastSeq + 1

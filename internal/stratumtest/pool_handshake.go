@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// ethProtocol is one of the three ways ethereum miners talk.
+// ethProtocol is one of the three protocols of ethereum miners.
 type ethProtocol int
 
 const (
@@ -17,7 +17,7 @@ const (
 	ethProxy
 )
 
-// hear handles one line; false closes the connection.
+// hear handles one line. It returns false to close the connection.
 func (c *poolConn) hear(line []byte) bool {
 	var m message
 	if err := json.Unmarshal(line, &m); err != nil {
@@ -169,8 +169,8 @@ func (c *poolConn) hearSubscribe(m *message) bool {
 	return modes.CloseAt != StageSubscribe
 }
 
-// takeExtranonce reads the session ID and the client's address a switcher
-// adds. An ordinary miner gives none and is assigned one.
+// takeExtranonce reads the session ID and the client's address that a switcher
+// adds. An ordinary miner sends none, and gets an extranonce.
 func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, bool) {
 	if len(params) <= position {
 		c.p.mu.Lock()
@@ -196,21 +196,22 @@ func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, b
 }
 
 // A proxy that renews a connection keeps the former one until the new one is ready
-// and the answers that are on their way have come. So two connections may have the
-// same extranonce until nothing has happened on the former one for lookTimes looks
-// in a row, or for mostLooks looks. A busy machine, which delays the end of a
-// connection, has fewer looks in a second too: a ticker drops those it is late for.
+// and the answers on their way have come. So two connections may have the same
+// extranonce until nothing has happened on the former one for lookTimes checks in a
+// row, or for mostLooks checks. A busy machine delays the end of a connection, but
+// also has fewer checks in a second, because a ticker drops those for which it is
+// late.
 const (
 	lookEvery = 50 * time.Millisecond
 	lookTimes = 15
 	mostLooks = 300
 )
 
-// claimExtranonce counts a fault if another live connection has the same one and
-// keeps it without need.
+// claimExtranonce counts a fault if another live connection has the same extranonce
+// and keeps it without need.
 func (c *poolConn) claimExtranonce(extranonce string) {
 	if len(extranonce) < 8 {
-		return // too short to tell all connections apart
+		return // it is too short to distinguish all connections
 	}
 	p := c.p
 	p.mu.Lock()
@@ -273,7 +274,7 @@ func (c *poolConn) subscribeResult(extranonce, userAgent string) string {
 func (c *poolConn) hearAuthorize(m *message) bool {
 	modes := c.p.Modes()
 	if m.Method == "eth_submitLogin" && !c.subscribed && c.p.opts.Chain == Ethereum {
-		c.eth = ethProxy // a miner without a switcher
+		c.eth = ethProxy // this is a miner without a switcher
 		c.subscribed = true
 	}
 	if !c.pause(modes.HandshakeDelay) {

@@ -2,25 +2,25 @@ package stratumtest
 
 import "fmt"
 
-// PoolOrder is what a pool that is a process of its own is told to do.
+// PoolOrder is an order for a pool that is a process of its own.
 type PoolOrder struct {
 	Do    string // see Pool.Obey
-	Clean bool   `json:",omitempty"` // of "job"
-	Modes *Modes `json:",omitempty"` // of "modes"
-	// Treatments of "treatments"; see Pool.SetTreatments.
+	Clean bool   `json:",omitempty"` // for "job"
+	Modes *Modes `json:",omitempty"` // for "modes"
+	// Treatments is for "treatments"; see Pool.SetTreatments.
 	Treatments map[string]Treatment `json:",omitempty"`
 }
 
-// PoolAnswer tells how a pool stands once it has done as it was told.
+// PoolAnswer is the state of a pool after it has carried out an order.
 type PoolAnswer struct {
 	Err   string `json:",omitempty"`
 	Stats PoolStats
-	// Rejects and Faults are told only if asked for, with "report".
+	// Rejects and Faults are only set if "report" asked for them.
 	Rejects []Reject `json:",omitempty"`
 	Faults  []string `json:",omitempty"`
 }
 
-// Obey carries out an order by the method it stands for.
+// Obey carries out an order by the method that belongs to it.
 func (p *Pool) Obey(order PoolOrder) PoolAnswer {
 	var answer PoolAnswer
 	switch order.Do {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// shareKey is what makes a share different from another of one connection.
+// shareKey distinguishes the shares of one connection.
 type shareKey struct {
 	job         uint64
 	extranonce2 uint64
@@ -18,7 +18,7 @@ type shareKey struct {
 	versionBits uint32
 }
 
-// verdict is the outcome of a share; code 0 accepts it.
+// verdict is the outcome of a share. Code 0 accepts it.
 type verdict struct {
 	code   int
 	reason string
@@ -63,7 +63,7 @@ func (c *poolConn) hearSubmit(m *message, line []byte) {
 	p.watch.tell()
 }
 
-// judge checks all that a pool checks. worker is nil if it is unknown.
+// judge makes all checks of a pool. worker is nil if it is unknown.
 func (c *poolConn) judge(m *message) (worker *workerCount, v verdict) {
 	if !c.subscribed {
 		return nil, reject(25, "Not subscribed")
@@ -108,13 +108,13 @@ func (c *poolConn) judge(m *message) (worker *workerCount, v verdict) {
 	}
 }
 
-// findJob wants a job that was sent on this very connection.
+// findJob only finds a job that was sent on this connection.
 func (c *poolConn) findJob(id string, firstSeq uint64) (*poolJob, verdict) {
 	t := &c.p.jobs
 	t.mu.RLock()
 	j, cleanAt := t.known[id], t.cleanAt
 	t.mu.RUnlock()
-	if c.seenFrom < cleanAt { // no share of older jobs can come again
+	if c.seenFrom < cleanAt { // shares of older jobs are stale, so they need not be stored
 		c.seenFrom = cleanAt
 		clear(c.seen)
 	}
@@ -171,8 +171,8 @@ func (c *poolConn) judgeBitcoin(j *poolJob, params []string, mask uint32, rollin
 	return verdict{}
 }
 
-// judgeDecred checks all but the work: BLAKE-256 is not in the standard
-// library.
+// judgeDecred checks everything except the work, because BLAKE-256 is not in the
+// standard library.
 func (c *poolConn) judgeDecred(j *poolJob, params []string) verdict {
 	if len(params) != 3 {
 		return reject(20, "Submit has %d parameters, not 5", len(params)+2)
@@ -199,7 +199,7 @@ func (c *poolConn) judgeDecred(j *poolJob, params []string) verdict {
 	return verdict{}
 }
 
-// judgeEthereum checks form, job and nonce, not the work.
+// judgeEthereum checks form, job and nonce, but not the work.
 func (c *poolConn) judgeEthereum(j *poolJob, params []string) verdict {
 	want := 16 - len(c.ethNonce)
 	digits := strings.TrimPrefix(params[0], "0x")

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// How much a pool remembers.
+// These limit how much a pool remembers.
 const (
 	maxRejects = 200
 	maxFaults  = 200
@@ -18,21 +18,21 @@ const (
 type PoolStats struct {
 	Connections      int // open now
 	ConnectionsTotal int
-	Ready            int // open and past the handshake
-	Handshakes       int // finished, in total
+	Ready            int // open, with the handshake done
+	Handshakes       int // finished so far
 	Refused          int // authorize requests refused
 	Accepted         uint64
 	Rejected         uint64
 	RejectedByCode   map[int]uint64
 	Submits          uint64
 
-	DuplicateExtranonces int // two live connections with one extranonce
+	DuplicateExtranonces int // how often two live connections had one extranonce
 	Faults               int // breaches of the protocol by the other side, see Pool.Faults
 
 	AgentMessages uint64
 	AgentWorkers  int // registered now
 	AgentAccepted uint64
-	AgentRejected uint64 // of session ids that are not registered
+	AgentRejected uint64 // shares of session ids that are not registered
 
 	LastSeq uint64 // number of jobs made
 }
@@ -43,7 +43,7 @@ type Reject struct {
 	Connection int
 	Code       int
 	Reason     string
-	Line       string // as received
+	Line       string // the line as received
 }
 
 // ConnInfo describes one open connection.
@@ -51,8 +51,8 @@ type ConnInfo struct {
 	ID          int
 	Remote      string
 	UserAgent   string
-	Subscribe   string // parameters as received
-	Extranonce  string // of the subscribe parameters, or assigned
+	Subscribe   string // the parameters as received
+	Extranonce  string // from the subscribe parameters, or assigned
 	Workers     []string
 	VersionMask uint32
 	Accepted    uint64
@@ -61,7 +61,7 @@ type ConnInfo struct {
 
 type workerCount struct{ accepted, rejected atomic.Uint64 }
 
-// codes is where standard error codes are counted: 20 to 25.
+// Standard error codes are counted from firstCode to lastCode.
 const firstCode, lastCode = 20, 25
 
 type poolCounters struct {
@@ -75,7 +75,7 @@ type poolCounters struct {
 	agentAccepted, agentRejected         atomic.Uint64
 }
 
-// poolLog is what is kept in full; guarded by Pool.mu.
+// poolLog is what is stored in full. Pool.mu guards it.
 type poolLog struct {
 	lines      []string
 	subscribes []string
@@ -116,7 +116,7 @@ func (p *Pool) Stats() PoolStats {
 	return s
 }
 
-// Workers returns the accepted shares of each worker name ever authorized.
+// Workers returns the accepted shares of each worker name that was ever authorized.
 func (p *Pool) Workers() map[string]uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,20 +136,20 @@ func (p *Pool) Conns() []ConnInfo {
 	return list
 }
 
-// Lines returns each line received so far, if RecordLines is set. Binary
-// messages of agents stand there in hex after "7f:".
+// Lines returns each line received so far, if RecordLines is set. Binary messages
+// of agents are in it as hex after "7f:".
 func (p *Pool) Lines() []string { return p.logged(&p.log.lines) }
 
 // Subscribes returns the parameters of each mining.subscribe, as received.
 func (p *Pool) Subscribes() []string { return p.logged(&p.log.subscribes) }
 
-// Authorized returns the worker names accepted, in order.
+// Authorized returns the accepted worker names, in order.
 func (p *Pool) Authorized() []string { return p.logged(&p.log.authorized) }
 
-// RefusedNames returns the worker names refused, in order.
+// RefusedNames returns the refused worker names, in order.
 func (p *Pool) RefusedNames() []string { return p.logged(&p.log.refused) }
 
-// Faults returns what the other side did against the protocol.
+// Faults returns the other side's breaches of the protocol.
 func (p *Pool) Faults() []string { return p.logged(&p.log.faults) }
 
 // Rejects returns the last rejected shares.
@@ -174,7 +174,7 @@ func (p *Pool) note(list *[]string, limit int, text string) {
 }
 
 func (p *Pool) fault(c *poolConn, format string, args ...any) {
-	// The text first: who waits for the count looks at it then.
+	// The text is stored first, because those that wait for the count read it then.
 	p.note(&p.log.faults, maxFaults, fmt.Sprintf("connection %d: ", c.id)+fmt.Sprintf(format, args...))
 	p.count.faults.Add(1)
 	p.watch.tell()

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Treatment is how a pool deals with some of its workers, whatever its modes
-// are.
+// Treatment is how a pool treats some of its workers, whatever its modes are.
 type Treatment string
 
 // Treatments of workers.
@@ -24,16 +23,16 @@ const (
 	slowlyAfter = 3 * time.Second
 )
 
-// SetTreatments replaces all treatments. The keys are beginnings of workers'
-// names, written without the coin's suffix of the account; the longest that fits
-// counts, and an empty one fits everybody. Connections that are past their
-// authorization stay as they are.
+// SetTreatments replaces all treatments. The keys are beginnings of workers' names,
+// written without the coin's suffix of the account. The longest that fits is used,
+// and an empty one fits everybody. Connections that are authorized already are not
+// affected.
 func (p *Pool) SetTreatments(by map[string]Treatment) {
 	by = maps.Clone(by)
 	p.treatments.Store(&by)
 }
 
-// treatment is the one of a worker; empty for the usual one.
+// treatment returns the treatment of a worker, or "" for the usual one.
 func (p *Pool) treatment(name string) Treatment {
 	by := p.treatments.Load()
 	if by == nil {
@@ -63,8 +62,8 @@ func (c *poolConn) endSoon() {
 	}()
 }
 
-// awaitWritten waits until the kernel has all that was sent: closing before that
-// would be another failure than the one that is meant.
+// awaitWritten waits until the kernel has everything that was sent, because closing
+// before that would be another failure than intended.
 func (c *poolConn) awaitWritten() {
 	for {
 		c.mu.Lock()

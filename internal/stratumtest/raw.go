@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TB is what Raw needs of a *testing.T.
+// TB is the part of a *testing.T that Raw needs.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -21,8 +21,7 @@ type TB interface {
 // Patience is how long Raw waits for what a test expects.
 const Patience = 5 * time.Second
 
-// Raw is a connection for tests of single bytes. What goes otherwise than
-// expected ends the test.
+// Raw is a connection for tests of single bytes. Anything unexpected ends the test.
 type Raw struct {
 	t  TB
 	nc net.Conn
@@ -39,22 +38,22 @@ func DialRaw(t TB, addr string) *Raw {
 	return NewRaw(t, nc)
 }
 
-// NewRaw takes over a connection, e.g. one that was accepted.
+// NewRaw takes over a connection, such as one that was accepted.
 func NewRaw(t TB, nc net.Conn) *Raw {
 	t.Cleanup(func() { nc.Close() })
 	return &Raw{t, nc, bufio.NewReader(nc)}
 }
 
-// Conn is the connection below.
+// Conn returns the underlying connection.
 func (r *Raw) Conn() net.Conn { return r.nc }
 
 // Close closes the connection.
 func (r *Raw) Close() { r.nc.Close() }
 
-// CloseWrite ends the stream to the other side; reading goes on.
+// CloseWrite ends the stream to the other side. Reading continues.
 func (r *Raw) CloseWrite() { r.nc.(*net.TCPConn).CloseWrite() }
 
-// Send writes the bytes as they are.
+// Send writes the bytes unchanged.
 func (r *Raw) Send(text string) {
 	r.t.Helper()
 	r.nc.SetWriteDeadline(time.Now().Add(Patience))
@@ -91,7 +90,7 @@ func (r *Raw) ExpectLine(want string) {
 	}
 }
 
-// ExpectJSON wants a line that means the same, whatever the order of keys.
+// ExpectJSON wants a line with the same meaning, whatever the order of its keys.
 func (r *Raw) ExpectJSON(want string) {
 	r.t.Helper()
 	got := r.Line(Patience)
@@ -107,8 +106,7 @@ func (r *Raw) ExpectJSON(want string) {
 	}
 }
 
-// ExpectMethod skips nothing: the next line must be this notification. It
-// returns the line.
+// ExpectMethod wants the next line to be this notification, and returns the line.
 func (r *Raw) ExpectMethod(method string) string {
 	r.t.Helper()
 	line := r.Line(Patience)
@@ -145,7 +143,7 @@ func (r *Raw) ExpectNothing(d time.Duration) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		r.t.Fatalf("raw: expected nothing, got %v", err)
 	}
-	// Peek keeps the error for the next read; a new reader has none.
+	// Peek keeps its error for the next read. A new reader has none.
 	r.r = bufio.NewReader(r.nc)
 }
 

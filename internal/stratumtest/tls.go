@@ -7,7 +7,7 @@ import (
 	"net"
 )
 
-// overTLS is nc itself, or TLS on it once that is agreed on. After an error nc is
+// overTLS returns nc itself, or TLS on it after the handshake. After an error nc is
 // closed.
 func overTLS(nc net.Conn, config *tls.Config) (net.Conn, error) {
 	if config == nil {

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 )
 
-// maxLine is the longest line either side takes.
+// maxLine is the longest line that either side accepts.
 const maxLine = 64 << 10
 
 var errLineTooLong = errors.New("line too long")
@@ -26,8 +26,8 @@ type message struct {
 	JSONRPC string          `json:"jsonrpc"`
 }
 
-// readLine returns the next line without its end. It is valid until the next
-// read. What precedes the end of the stream without a line end is dropped.
+// readLine returns the next line without its end. It is valid until the next read.
+// If the stream ends without a line end, what comes before its end is dropped.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	if err == nil {
@@ -67,7 +67,7 @@ func quote(s string) string {
 	return string(b)
 }
 
-// errorCode takes the code out of either form of error.
+// errorCode extracts the code from either form of error.
 func errorCode(raw json.RawMessage) (code int, text string) {
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) == nil && len(list) >= 2 {
@@ -94,7 +94,7 @@ func setVersionMaskLine(mask uint32) []byte {
 	return append(appendHex32(b, mask), "\"]}\n"...)
 }
 
-// watch lets others wait for a condition over counters. Telling costs one
+// watch lets others wait for a condition over counters. A notification costs one
 // atomic load while nobody waits.
 type watch struct {
 	waiting atomic.Int32

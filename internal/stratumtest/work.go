@@ -11,7 +11,7 @@ import (
 	"strconv"
 )
 
-// Work is a bitcoin job as mining.notify carries it, decoded.
+// Work is a bitcoin job of mining.notify in decoded form.
 type Work struct {
 	ID       string
 	PrevHash [32]byte // in header order
@@ -99,8 +99,8 @@ func (w *Work) Header(extranonce1, extranonce2 []byte, version, ntime, nonce uin
 	return header
 }
 
-// HashHeader is the double SHA-256 of a header, least significant byte first;
-// the number block explorers show is the reverse of it.
+// HashHeader returns the double SHA-256 of a header, least significant byte first.
+// Block explorers show the reverse of it.
 func HashHeader(header *[80]byte) [32]byte { return doubleSHA(header[:]) }
 
 // ZeroBits counts the leading zero bits of a hash as it is shown.
@@ -120,8 +120,8 @@ func RollVersion(version, mask, versionBits uint32) uint32 {
 	return version&^mask | versionBits&mask
 }
 
-// BitsOfDifficulty is the number of leading zero bits that always satisfies a
-// difficulty; difficulty 1 asks for 32.
+// BitsOfDifficulty returns the number of leading zero bits that always satisfies a
+// difficulty. Difficulty 1 needs 32.
 func BitsOfDifficulty(difficulty float64) int {
 	if difficulty <= 0 {
 		return 0
@@ -135,7 +135,7 @@ func DifficultyOfBits(zeroBits int) float64 { return math.Ldexp(1, zeroBits-32) 
 // maxTries ends the search of a miner that was given a real difficulty.
 const maxTries = 1 << 23
 
-// mine searches the nonce, from start on, whose hash has the bits asked for.
+// mine searches the nonces from start on for one whose hash has the needed bits.
 func mine(header *[80]byte, zeroBits int, start uint32) (nonce uint32, found bool) {
 	nonce = start
 	for range maxTries {
@@ -153,8 +153,8 @@ func doubleSHA(b []byte) [32]byte {
 	return sha256.Sum256(first[:])
 }
 
-// swapWords turns each group of 4 bytes round; that is how Stratum sends the
-// previous block's hash.
+// swapWords reverses each group of 4 bytes. Stratum sends the previous block's hash
+// in that form.
 func swapWords(in [32]byte) (out [32]byte) {
 	for i := 0; i < 32; i += 4 {
 		out[i], out[i+1], out[i+2], out[i+3] = in[i+3], in[i+2], in[i+1], in[i]
