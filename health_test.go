@@ -196,12 +196,12 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "state", wait: 1600 * time.Millisecond, want: probing}, {do: "may", who: "b.1", want: obstacleNone}},
 			{{do: "ready", who: "b.1"}, {do: "state", want: closed}},
 		}},
-		{"a connection in between ends the row", [][]healthStep{
+		{"a connection that succeeds in between ends the row of failures", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "a.1", "a.1"),
 			{{do: "ready", who: "b.1"}},
 			each(healthStep{do: "out", ev: evidenceConnect, want: false}, "a.1", "a.1"),
 		}},
-		{"an address that is out is probed by three at a time: new miners have all places, others two, suspects one", [][]healthStep{
+		{"an address that is out is probed by three at a time: new miners may have all places, others two, suspects one", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "a.1", "a.1", "a.1"),
 			{{do: "wait", wait: 2 * time.Second}},
 			each(healthStep{do: "begin"}, "+x.1", "+x.2"),
@@ -210,19 +210,19 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "may", who: "new.2", want: obstacleOut}},
 			{{do: "fail", who: "new.1", ev: evidenceConnect}, {do: "state", want: open}},
 		}},
-		{"a refused worker is nobody else's trouble", [][]healthStep{
+		{"a refused worker affects nobody else", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceRefused, want: blameWorker}, "a.typo", "b.typo", "c.typo", "d.typo", "a.typo", "e.typo"),
 			{{do: "state", want: closed}},
 			each(healthStep{do: "may", want: obstacleNone}, "a.right", "a.typo", "f.1"),
 			{{do: "suspect", who: "a.typo", want: true}, {do: "suspect", who: "a.right", want: false}},
 		}},
-		{"closed at authorize: the worker pauses there, its account's others do not", [][]healthStep{
+		{"if the pool closes at authorize, the worker pauses there and others of its account do not", [][]healthStep{
 			{{do: "fail", who: "a.1", ev: evidenceAuthorize, want: blameWorker}},
 			{{do: "may", who: "a.1", want: obstacleWorker}, {do: "may", who: "a.1", at: "b", want: obstacleNone}},
 			each(healthStep{do: "elsewhere", want: false}, "a.2", "b.1"),
 			{{do: "may", who: "a.1", wait: 1100 * time.Millisecond, want: obstacleNone}},
 		}},
-		{"the pause of a worker doubles; what failed together counts once", [][]healthStep{
+		{"the pause of a worker doubles; failures at the same time count once", [][]healthStep{
 			each(healthStep{do: "begin"}, "+a.1", "+a.1 ", "+a.1  "),
 			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "may", who: "+a.1", wait: 1100 * time.Millisecond, want: obstacleNone}},
 			{{do: "fail", who: "+a.1", ev: evidenceAuthorize}, {do: "may", who: "+a.1", wait: 1100 * time.Millisecond, want: obstacleWorker}},
@@ -234,29 +234,29 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "may", who: "a.1", want: obstacleNone}},
 			{{do: "ready", who: "+a.1", wait: 20 * time.Second}, {do: "stable", who: "+a.1"}, {do: "may", who: "+a.1", want: obstacleNone}},
 		}},
-		{"three workers of an account that fail make another address better for the account only", [][]healthStep{
+		{"three failed workers of an account make another address better for that account only", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "a.2"),
 			{{do: "fail", who: "a.3", ev: evidenceAuthorize, want: blameAccount}},
 			{{do: "elsewhere", who: "a.4", want: true}, {do: "may", who: "a.4", want: obstacleNone}, {do: "suspect", who: "a.4", want: true}},
 			{{do: "elsewhere", who: "b.1", want: false}, {do: "state", want: closed}},
 			{{do: "ready", who: "a.4"}, {do: "elsewhere", who: "a.5", want: false}},
 		}},
-		{"not while one of the account's links there is stable", [][]healthStep{
+		{"three failed workers do not make another address better while one of the account's links there is stable", [][]healthStep{
 			{{do: "ready", who: "a.good"}, {do: "stable", who: "a.good"}, {do: "wait", wait: time.Minute}},
 			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker}, "a.1", "a.2", "a.3", "a.4"),
 			{{do: "elsewhere", who: "a.5", want: false}, {do: "state", want: closed}},
 		}},
-		{"closed at authorize for three accounts: the address, if nobody fares well", [][]healthStep{
+		{"if the pool closes at authorize for three accounts and nobody fares well, the address is taken out", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "b.1", "a.2", "b.2"),
 			{{do: "state", want: closed}},
 			{{do: "fail", who: "c.1", ev: evidenceAuthorize, want: blameAddress}, {do: "state", want: open}},
 		}},
-		{"a stable link that hears of the pool speaks for it", [][]healthStep{
+		{"a stable link that receives something shows that the pool works", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
 			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}},
 		}},
-		{"stable links that are quiet speak for a pool that closes at once, not for one that lets others wait", [][]healthStep{
+		{"quiet stable links show that a pool works which closes at once, but not one that lets others wait", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
 			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker, wait: 10 * time.Second}, "a.1", "b.1", "c.1"),
 			{{do: "state", want: closed}, {do: "wait", wait: 10 * time.Second}},
@@ -265,12 +265,12 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "fail", ev: evidenceSubscribe}, "d.1", "e.1", "f.1"),
 			{{do: "state", want: open}},
 		}},
-		{"one that was lost since does not", [][]healthStep{
+		{"a stable link that was lost since does not show that the pool works", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}, {do: "lost", who: "good.1", wait: time.Second}},
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "b.1", "c.1"),
 			{{do: "state", want: open}},
 		}},
-		{"tries that end when the pool drops its links say nothing about it; those that follow do", [][]healthStep{
+		{"tries that end when the pool drops its links say nothing about the pool, but the tries after them do", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
 			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "lost", who: "good.1", wait: time.Second}},
@@ -279,24 +279,24 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "e.1", "f.1", "g.1"),
 			{{do: "state", want: open}},
 		}},
-		{"a link that got ready meanwhile speaks for the pool as far as authorize", [][]healthStep{
+		{"a link that got ready meanwhile shows that the pool works up to authorize", [][]healthStep{
 			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1"),
 			{{do: "ready", who: "good.1", wait: 2 * time.Second}},
 			each(healthStep{do: "fail", ev: evidenceAuthorize, wait: 3 * time.Second}, "a.1", "b.1", "c.1"),
 			{{do: "state", want: closed}},
 		}},
-		{"with one account here three workers are enough", [][]healthStep{
+		{"if there is only one account, three workers are enough", [][]healthStep{
 			{{do: "one account"}},
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "a.2", "a.3"),
 			{{do: "state", want: open}},
 		}},
-		{"links that end after ready: three accounts, and getting ready is no proof", [][]healthStep{
+		{"links of three accounts that end after they were ready take the address out; being ready proves nothing", [][]healthStep{
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
 			each(healthStep{do: "kick", want: blameWorker}, "a.1", "b.1"),
 			{{do: "kick", who: "c.1", want: blameAddress}, {do: "state", want: open}},
 			{{do: "may", who: "e.1", wait: 2 * time.Second, want: obstacleNone}, {do: "ready", who: "e.1"}, {do: "state", want: closed}},
 		}},
-		{"a link that outlasts those that end speaks for the pool", [][]healthStep{
+		{"a link that lasts longer than those that end shows that the pool works", [][]healthStep{
 			each(healthStep{do: "ready"}, "good.1", "a.1", "b.1", "c.1"),
 			each(healthStep{do: "kick", want: blameWorker, wait: 60 * time.Millisecond}, "a.1", "b.1"),
 			{{do: "kick", who: "c.1", want: blameAddress, wait: 60 * time.Millisecond}, {do: "may", who: "new.1", want: obstacleOut}},
@@ -306,19 +306,19 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "kick", want: blameWorker, wait: 10 * time.Millisecond}, "a.2", "b.2", "c.2", "d.2"),
 			{{do: "state", want: closed}},
 		}},
-		{"but not for one that does not answer any more", [][]healthStep{
+		{"a link that lasts longer does not show that a pool works which no longer answers", [][]healthStep{
 			each(healthStep{do: "ready"}, "good.1", "a.1", "b.1", "c.1"),
 			each(healthStep{do: "begin"}, "x.1", "x.2", "x.3"),
 			each(healthStep{do: "kick"}, "a.1", "b.1", "c.1"),
 			each(healthStep{do: "fail", ev: evidenceConnect, wait: 10 * time.Millisecond}, "x.1", "x.2", "x.3"),
 			{{do: "may", who: "new.1", wait: 300 * time.Millisecond, want: obstacleOut}, {do: "state", want: open}},
 		}},
-		{"nor does one that is as old as those that end become", [][]healthStep{
+		{"a link that is only as old as those that end get does not show that the pool works", [][]healthStep{
 			each(healthStep{do: "ready"}, "good.1", "a.1", "b.1", "c.1"),
 			each(healthStep{do: "kick", wait: time.Second}, "a.1", "b.1", "c.1"),
 			{{do: "state", want: open}, {do: "kick", who: "good.1", wait: time.Second}, {do: "state", wait: 8 * time.Second, want: breakerProbing}},
 		}},
-		{"a new miner that never failed there asks a pool that ends links after a first pause", [][]healthStep{
+		{"a new miner that never failed there probes a pool that ends links after a first pause", [][]healthStep{
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "a.2", "b.2", "c.2"),
 			each(healthStep{do: "kick"}, "a.1", "b.1", "c.1"),
 			{{do: "ready", who: "d.1", wait: 2 * time.Second}},
@@ -326,38 +326,38 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "may", who: "new.1", wait: 900 * time.Millisecond, want: obstacleOut}},
 			{{do: "may", who: "new.1", wait: 100 * time.Millisecond, want: obstacleNone}, {do: "may", who: "d.1", want: obstacleOut}},
 		}},
-		{"links that end after ready, while a stable one hears of the pool: their workers", [][]healthStep{
+		{"if links end after they were ready while a stable one receives something, this is held against their workers", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
 			each(healthStep{do: "kick", want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}},
 		}},
-		{"a stable link that is lost does not keep the others from speaking for the pool", [][]healthStep{
+		{"when a stable link is lost, the others still show that the pool works", [][]healthStep{
 			each(healthStep{do: "stable"}, "good.1", "good.2"),
 			{{do: "heard", wait: 31 * time.Second}, {do: "lost", who: "good.2", wait: time.Second}},
 			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker}, "a.1", "b.1", "c.1"),
 			{{do: "state", want: closed}},
 		}},
-		{"links that end after ready are not the address's while a stable one there hears of the pool", [][]healthStep{
+		{"links that end after they were ready are not held against the address while a stable one there receives something", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "wait", wait: 31 * time.Second}},
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "heard", wait: time.Second}},
 			each(healthStep{do: "kick", want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}},
 		}},
-		{"nor when the pool drops all its links once", [][]healthStep{
+		{"the address is not taken out when the pool drops all its links once", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "lost", who: "good.1", wait: time.Second}},
 			each(healthStep{do: "kick", want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}},
 		}},
-		{"a worker whose link ended unstable does not go back before its pause is over", [][]healthStep{
+		{"a worker whose link ended before it was stable does not return until its pause is over", [][]healthStep{
 			{{do: "ready", who: "+a.1"}, {do: "kick", who: "+a.1"}, {do: "may", who: "+a.1", want: obstacleWorker}},
 			{{do: "may", who: "+a.1", wait: 1100 * time.Millisecond, want: obstacleNone}},
 			{{do: "may", who: "+a.2", want: obstacleNone}, {do: "state", want: closed}},
 		}},
-		{"the pause of an address grows until a link is stable, up to a minute for one that ends links", [][]healthStep{
+		{"the pause of an address grows until a link is stable, up to a minute if it ends links", [][]healthStep{
 			growing(8),
 			{{do: "state", wait: 29 * time.Second, want: open}, {do: "state", wait: 62 * time.Second, want: probing}},
 			{{do: "ready", who: "s.1"}, {do: "stable", who: "s.1", wait: 30 * time.Second}},
@@ -365,28 +365,28 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
 			{{do: "state", want: open}, {do: "state", wait: 1600 * time.Millisecond, want: probing}},
 		}},
-		{"a user agent that is refused is its own trouble, and told what the pool said", [][]healthStep{
+		{"a refused user agent affects nobody else, and gets the pool's answer", [][]healthStep{
 			{{do: "ready", who: "g.1/good"}, {do: "stable", who: "g.1/good"}},
 			each(healthStep{do: "fail", ev: evidenceSubscribeError, want: blameUserAgent}, "a.1/bad", "b.1/bad", "c.1/bad", "d.1/bad"),
 			{{do: "state", want: closed}},
 			each(healthStep{do: "may", want: obstacleUserAgent}, "e.1/bad", "a.1/bad"),
 			each(healthStep{do: "may", want: obstacleNone}, "e.1/good", "a.1/other"),
 		}},
-		{"silent after subscribe: all user agents there are make it the address", [][]healthStep{
+		{"silence after subscribe for all user agents is held against the address", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceSubscribe, want: blameUserAgent}, "a.1", "b.1"),
 			{{do: "fail", who: "c.1", ev: evidenceSubscribe, want: blameAddress}, {do: "state", want: open}},
 		}},
-		{"silent for one user agent of two is not", [][]healthStep{
+		{"silence for one user agent of two is not held against the address", [][]healthStep{
 			{{do: "ready", who: "g.1/good"}, {do: "wait", wait: time.Minute}},
 			each(healthStep{do: "fail", ev: evidenceSubscribe, want: blameUserAgent}, "a.1/bad", "b.1/bad", "c.1/bad", "d.1/bad"),
 			{{do: "state", want: closed}, {do: "may", who: "e.1/good", want: obstacleNone}, {do: "may", who: "e.1/bad", want: obstacleUserAgent}},
 		}},
-		{"another extranonce takes the address out at once, for coins whose pool must not give one", [][]healthStep{
+		{"another extranonce takes the address out at once, for coins whose pool must not pick it", [][]healthStep{
 			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "may", who: "b.1", want: obstacleOut}, {do: "may", who: "own:b.1", want: obstacleNone}},
 			{{do: "ready", who: "own:b.1", wait: 2 * time.Second}, {do: "state", want: probing}},
 			{{do: "ready", who: "b.1"}, {do: "state", want: closed}},
 		}},
-		{"another extranonce for some, where others' are taken, is those workers' trouble", [][]healthStep{
+		{"another extranonce for some workers, while others' are taken, is held against those workers", [][]healthStep{
 			{{do: "ready", who: "g.1"}, {do: "stable", who: "g.1"}},
 			each(healthStep{do: "fail", ev: evidenceExtranonce, want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}, {do: "may", who: "e.1", want: obstacleNone}, {do: "may", who: "+a.1", want: obstacleWorker}},
@@ -399,16 +399,16 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "ready", who: "g.1"}, {do: "stable", who: "g.1"}, {do: "lost", who: "g.1", wait: time.Second}},
 			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true, wait: time.Second}, {do: "may", who: "b.1", want: obstacleOut}},
 		}},
-		{"a probe for the extranonce that fails does not take the address from those it suits", [][]healthStep{
+		{"a failed probe for the extranonce does not take the address away from coins that it suits", [][]healthStep{
 			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "wait", wait: 2 * time.Second}},
 			{{do: "out", who: "c.1", ev: evidenceExtranonce, want: false}, {do: "may", who: "own:b.1", want: obstacleNone}, {do: "may", who: "d.1", want: obstacleOut}},
 		}},
-		{"a share accepted while others had the address taken out puts it back in", [][]healthStep{
+		{"a share that is accepted after others had the address taken out puts it back in", [][]healthStep{
 			{{do: "ready", who: "g.1"}},
 			each(healthStep{do: "fail", ev: evidenceUnstable}, "e1.1", "e2.1", "e3.1"),
 			{{do: "state", want: open}, {do: "stable", who: "g.1"}, {do: "state", want: closed}},
 		}},
-		{"new miners that probe in vain keep nobody away who was served before", [][]healthStep{
+		{"new miners whose probes fail keep nobody away that was served before", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
 			{{do: "may", who: "+old.1", want: obstacleOut}, {do: "may", who: "+old.1", wait: 2 * time.Second, want: obstacleNone}},
 			// A miner that may never have been welcome says nothing about the
@@ -422,36 +422,36 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "fail", who: "+old.1", ev: evidenceAuthorize}, {do: "may", who: "+other.1", want: obstacleOut}},
 			{{do: "fail", who: "g.1", ev: evidenceConnect, wait: 30 * time.Second}, {do: "may", who: "+other.1", want: obstacleOut}},
 		}},
-		{"new miners that hold all places leave one to those that were served", [][]healthStep{
+		{"new miners that hold all places leave one for miners that were served", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
 			{{do: "wait", wait: 2 * time.Second}},
 			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1"),
 			{{do: "may", who: "d.1", want: obstacleOut}, {do: "may", who: "+old.1", want: obstacleNone}},
 			{{do: "begin", who: "+old.1"}, {do: "may", who: "+other.1", want: obstacleOut}},
 		}},
-		{"a probe that ends after another has found the address well is one failure like others", [][]healthStep{
+		{"a probe that fails after another has succeeded is an ordinary failure", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
 			{{do: "wait", wait: 2 * time.Second}},
 			each(healthStep{do: "begin"}, "a.1", "b.1"),
 			{{do: "ready", who: "b.1", wait: time.Second}, {do: "fail", who: "a.1", ev: evidenceAuthorize, wait: 5 * time.Second}, {do: "state", want: closed}},
 		}},
-		{"no descriptors: nobody dials for a moment, and no address is held to be out", [][]healthStep{
+		{"without descriptors, nobody dials for a moment and no address is taken out", [][]healthStep{
 			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1", "d.1"),
 			each(healthStep{do: "fail", ev: evidenceMachine, want: blameMachine}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}, {do: "may", who: "e.1", at: "b", want: obstacleMachine}},
 			{{do: "may", who: "e.1", wait: 110 * time.Millisecond, want: obstacleNone}},
 		}},
-		{"no local port: only that address waits", [][]healthStep{
+		{"without a local port, only that address waits", [][]healthStep{
 			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1", "d.1"),
 			each(healthStep{do: "fail", ev: evidencePorts, want: blameMachine}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}, {do: "may", who: "e.1", want: obstaclePorts}, {do: "may", who: "e.1", at: "b", want: obstacleNone}},
 			{{do: "may", who: "e.1", wait: 110 * time.Millisecond, want: obstacleNone}},
 		}},
-		{"no job: the address, if no link there has had one since", [][]healthStep{
+		{"a missing job is held against the address if no link there has had one since", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceNoJob, want: blameAddress}, "a.1", "b.1"),
 			{{do: "out", who: "c.1", ev: evidenceNoJob, want: true}},
 		}},
-		{"no job for some while others get theirs", [][]healthStep{
+		{"a missing job for some, while others get theirs, is not held against the address", [][]healthStep{
 			{{do: "ready", who: "g.1"}},
 			each(healthStep{do: "begin"}, "a.1", "b.1", "c.1"),
 			{{do: "job", wait: time.Second}},
@@ -463,7 +463,7 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "fail", ev: evidenceSession, want: blameSession}, "e.1", "f.1", "g.1", "h.1"),
 			{{do: "state", want: closed}, {do: "may", who: "i.1", want: obstacleNone}, {do: "may", who: "a.1", want: obstacleWorker}},
 		}},
-		{"what is remembered ends after ten minutes", [][]healthStep{
+		{"what is remembered is forgotten after ten minutes", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "a.2", "a.3"),
 			{{do: "suspect", who: "a.4", want: true}, {do: "suspect", who: "a.4", wait: recordMemory + time.Second, want: false}},
 		}},

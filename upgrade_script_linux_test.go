@@ -27,7 +27,7 @@ func TestUpgradeScriptChanges(t *testing.T) {
 		change func()
 		wants  bool
 	}{
-		{"not", func() {}, true},
+		{"unchanged", func() {}, true},
 		{"other content", func() { write("exec two") }, false},
 		{"another file", func() { write("exec one") }, false},
 		{"written over", func() { os.WriteFile(path, []byte("#!/bin/sh\nexec two\n"), 0o755) }, false},
