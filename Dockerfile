@@ -7,17 +7,17 @@ COPY . .
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$VERSION" -o /out/usr/bin/stratumSwitcher .
 RUN ./scripts/licences.sh /out/usr/share/doc/stratumswitcher/licences
-# Empty, for the hot upgrade's state.
+# This is empty. An upgrade writes its state there.
 RUN mkdir -p /out/var/lib/stratumSwitcher
 
 FROM scratch
 COPY --from=build /out/usr /usr
 COPY --from=build --chown=65532:65532 /out/var/lib/stratumSwitcher /var/lib/stratumSwitcher
-# For pools with TLS: the authorities that may have signed their certificates.
+# These authorities may have signed the certificates of pools with TLS.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY config.default.json /usr/share/stratumSwitcher/config.default.json
-# By number: there is no list of users. An upgrade on SIGUSR2 writes into the
-# working directory.
+# The user is given by number, because the image has no list of users. An upgrade on
+# SIGUSR2 writes into the working directory.
 USER 65532:65532
 WORKDIR /var/lib/stratumSwitcher
 EXPOSE 18080

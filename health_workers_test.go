@@ -67,8 +67,8 @@ func TestRefusedWorkersAreNobodyElsesTrouble(t *testing.T) {
 }
 
 // Here pools close at mining.authorize without an answer. The workers that they
-// reject use the backup at once; without a backup they are told that there is no
-// pool for them.
+// reject use the backup at once; without a backup they get an error that there is
+// no pool.
 func TestWorkersThatAreClosedOnAreNobodyElsesTrouble(t *testing.T) {
 	for _, withBackup := range []bool{true, false} {
 		for _, oneAccount := range []bool{true, false} {

@@ -12,8 +12,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// What a pool gave counts on when it is out, over restarts and upgrades. A miner
-// that is connected keeps what it was given.
+// The size that a pool gave still counts when the pool is out, over restarts and
+// upgrades. A miner that is connected keeps the size that it got.
 func TestExtranonceSizesAreKept(t *testing.T) {
 	t.Parallel()
 	pool, other := testkit.OwnPool(t, "own", 4, 12), testkit.OwnPool(t, "other", 4, 8)
@@ -23,15 +23,15 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 	testkit.WantExtranonce2Size(t, p.Addr, 8)
 	miners := testkit.StartMiners(t, p.Addr, "alice", 1)
 	if n := pool.Stats().ConnectionsTotal; n != 2 {
-		t.Errorf("%d connections, want one that asks and one that mines", n)
+		t.Errorf("there were %d connections, want one that asks and one that mines", n)
 	}
 	p.GoodUpgrade()
 	testkit.WantExtranonce2Size(t, p.Addr, 8)
 	if n := pool.Stats().ConnectionsTotal; n != 2 {
-		t.Errorf("%d connections after the upgrade", n)
+		t.Errorf("there were %d connections after the upgrade, want no new one that asks", n)
 	}
-	// A new address is asked by the new program. The file cannot be what told
-	// the other's size.
+	// The new program asks a new address. The size of the other address cannot come
+	// from the file.
 	testkit.Must(t, os.Remove(filepath.Join(p.Dir, sizesFile)))
 	c = daemontest.FileConfig(pool, other)
 	c.PoolsPick(pool, other)
@@ -39,7 +39,7 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 	p.GoodUpgrade()
 	testkit.WantExtranonce2Size(t, p.Addr, 4)
 	if mine, asked := pool.Stats().ConnectionsTotal, other.Stats().ConnectionsTotal; mine != 2 || asked != 1 {
-		t.Errorf("%d and %d connections", mine, asked)
+		t.Errorf("there were %d and %d connections to the two pools", mine, asked)
 	}
 	testkit.WantMining(t, miners, "own")
 	for _, m := range miners {
@@ -53,7 +53,7 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 	testkit.CheckPool(t, pool)
 	testkit.CheckPool(t, other)
 
-	// Both are out when the next one starts.
+	// Both pools are out when the next daemon starts.
 	pool.Close()
 	other.Close()
 	next := daemontest.New(t, p.Dir)
@@ -61,12 +61,12 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 	next.Start("-logtostderr")
 	testkit.WantExtranonce2Size(t, next.Addr, 4)
 	if took := time.Since(began); took > askWait {
-		t.Errorf("waited for %v", took)
+		t.Errorf("a miner waited for %v, which is too long", took)
 	}
 }
 
-// A directory that cannot be written to is told once, and is no reason for
-// anything else to fail.
+// A directory that cannot be written is reported once, and nothing else fails
+// because of it.
 func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
 	t.Parallel()
 	pool := testkit.OwnPool(t, "own", 4, 8)
@@ -83,7 +83,7 @@ func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
 	testkit.WantExtranonce2Size(t, p.Addr, 4)
 }
 
-// An upgrade within the second that a pool has to tell its difficulty.
+// An upgrade happens within the second that a pool has to send its difficulty.
 func TestUpgradeDefaultDifficulty(t *testing.T) {
 	t.Parallel()
 	sc, p, _ := startScene(t, 5, "btc", "bcc")

@@ -406,7 +406,7 @@ func TestPackageUnderSystemd(t *testing.T) {
 	in.upgradePackage(pid)
 	in.checkMining(miners, "btc")
 
-	// A version that cannot work is refused, and whoever installs it is told.
+	// A version that cannot work is refused, and the person who installs it sees that.
 	in.run(`echo '{}' >/etc/stratumSwitcher/config.json`)
 	if out := in.run(`dpkg -i --force-depends --force-downgrade --force-confold "$1" 2>&1`, in.old); !strings.Contains(out, "process "+pid+" did not take the new version") {
 		t.Errorf("the installation says nothing about the refused upgrade:\n%s", out)

@@ -28,7 +28,7 @@ type machine struct {
 	out *bytes.Buffer
 }
 
-// The outer half: a cgroup of its own. In it, and below it, all is private.
+// machineOuter gives the machine a cgroup of its own, in which everything is private.
 const machineOuter = `
 set -eu
 dir=$1 id=$2 inner=$3
@@ -44,8 +44,8 @@ echo $$ >"$own/cgroup.procs"
 exec unshare --cgroup --pid --uts --ipc --fork --kill-child sh -c "$inner" sh "$@"
 `
 
-// The inner half: this system's files, with changes kept in memory. What is
-// the kernel's cannot be written to.
+// machineInner gives it this system's files and keeps changes in memory. Files of the
+// kernel cannot be written.
 const machineInner = `
 set -eu
 shared=$1

@@ -10,8 +10,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// startScene has a raw miner behind the daemon, at the first of the scripted pools,
-// with the job NAME-1. Former links drain for so many seconds.
+// startScene starts a raw miner at the daemon and the first of the scripted pools,
+// with the job NAME-1. Former links drain for the given number of seconds.
 func startScene(t *testing.T, drain int, pools ...string) (*testkit.Scene, *daemontest.Daemon, *stratumtest.Raw) {
 	t.Helper()
 	sc := testkit.NewScene(t, pools...)

@@ -8,9 +8,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// Which former link a job is of is known after upgrades too: of jobs that were
-// noted, of those that were not because no other link drained, and of those of
-// a pool that was visited twice.
+// After upgrades it is still known to which former link a job belongs: jobs that
+// were recorded, jobs that were not because no other link drained, and jobs of a
+// pool that was visited twice.
 func TestUpgradeKeepsJobsOfFormerLinks(t *testing.T) {
 	t.Parallel()
 	sc, p, _ := startScene(t, 600, "btc", "bcc", "bsv")

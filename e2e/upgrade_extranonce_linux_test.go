@@ -13,7 +13,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Miners at pools of all kinds go on over upgrades, while pools rotate their
+// Miners at pools of all kinds continue over upgrades, while pools rotate their
 // extranonce and coins change.
 func TestUpgradeOwnExtranonce(t *testing.T) {
 	t.Parallel()
@@ -32,7 +32,7 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 			c := daemontest.FileConfig(pools...)
 			c.PoolsPick(one, two, small)
 			if kinds == "pool only" {
-				c.ExtraNonce2Size = 3 // so that the small one has no room
+				c.ExtraNonce2Size = 3 // so that the small pool has no room
 			}
 			coins := map[string]string{"alice": "one", "able": "small"}
 			for _, p := range pools {
@@ -51,7 +51,7 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 			all := append(miners[:3:3], able)
 			testkit.WantAccepted(t, able, 1)
 			for i, size := range sizes {
-				at := pools[i%(len(pools)-1)] // not the small one
+				at := pools[i%(len(pools)-1)] // not the small pool
 				coins["alice"] = at.Name()
 				coins["able"] = pools[(i+2)%len(pools)].Name()
 				p.SetCoins(coins)
@@ -64,12 +64,12 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 				p.GoodUpgrade()
 				testkit.WantMining(t, miners, at.Name())
 				if at.Name() != "session" {
-					at.RotateExtranonce(8, false) // a clean job would make shares under way stale
+					at.RotateExtranonce(8, false) // a clean job would make shares that are on their way stale
 				}
 				p.GoodUpgrade()
 				testkit.WantMining(t, all, "")
 			}
-			// Newcomers are given the same shape.
+			// New miners get the same shape of extranonce.
 			r := stratumtest.DialRaw(t, p.Addr)
 			r.SendLine(testkit.RawSubscribe)
 			want := `,3],"error":null}`
@@ -77,14 +77,14 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 				want = `,4],"error":null}`
 			}
 			if line := r.Line(testkit.LongWait); len(line) < len(want) || line[len(line)-len(want):] != want {
-				t.Errorf("subscribe answered with %s", line)
+				t.Errorf("subscribe was answered with %s", line)
 			}
 			for _, m := range all {
 				testkit.CheckMiner(t, m)
 			}
 			for _, pool := range pools {
 				for _, r := range pool.Rejects() {
-					t.Errorf("pool %s rejected %d %s: %s", pool.Name(), r.Code, r.Reason, r.Line)
+					t.Errorf("pool %s rejected a share with code %d, %s: %s", pool.Name(), r.Code, r.Reason, r.Line)
 				}
 				testkit.CheckFaults(t, pool)
 			}
@@ -93,7 +93,7 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 }
 
 // startOwnProcess runs the daemon with a pool that picks the extranonce, where the
-// miner is, and a second one to go to.
+// miner is, and a second pool as another coin.
 func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *testkit.OwnScene, second *testkit.ScriptedPool) {
 	t.Helper()
 	s = &testkit.OwnScene{T: t, Scripted: testkit.StartScriptedPool(t)}
@@ -116,9 +116,9 @@ func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *testkit.OwnScene, s
 	return p, s, second
 }
 
-// An upgrade between mining.set_extranonce and its job, and others between the
-// shares of before and after; then with an answer owed by the pool that was
-// left, and a late share for it.
+// One upgrade is between mining.set_extranonce and its job, and others are between
+// the shares of before and after. Then there is one while the former pool owes an
+// answer, with a late share for it.
 func TestUpgradeMidRotation(t *testing.T) {
 	t.Parallel()
 	p, s, second := startOwnProcess(t)
@@ -142,7 +142,8 @@ func TestUpgradeMidRotation(t *testing.T) {
 	s.Share(8, "b", "000080aabbcc")
 	s.Share(9, "c", "0080aabbcc")
 
-	// Half a share, then the rest; and one whose answer is owed over a switch.
+	// Half a share is sent, then the rest, and then a share whose answer is owed
+	// over a switch.
 	line := testkit.OwnShare(10, "c", "aabbcc") + "\n"
 	s.Miner.Send(line[:50])
 	time.Sleep(20 * time.Millisecond)
@@ -170,8 +171,8 @@ func TestUpgradeMidRotation(t *testing.T) {
 	s.Miner.ExpectLine(testkit.GoodAnswer("12"))
 }
 
-// A link's rules outlast what the configuration says of its coin, over as many
-// upgrades as there may be.
+// A link's rules are kept whatever the configuration says about its coin, over any
+// number of upgrades.
 func TestUpgradeFormerOwnPool(t *testing.T) {
 	t.Parallel()
 	p, s, _ := startOwnProcess(t)
@@ -190,15 +191,15 @@ func TestUpgradeFormerOwnPool(t *testing.T) {
 		s.Miner.SendLine(line)
 		s.Pool.ExpectLine(strings.Replace(line, "aabbcc", "80aabbcc", 1))
 	}
-	// It still may pick another one.
+	// The pool may still pick another extranonce.
 	s.Pool.SendLine(testkit.SetExtranonce("bb", 4))
 	s.Pool.SendLine(testkit.OwnJob("b", "01", "02", true))
 	s.Miner.ExpectLine(testkit.OwnJob("b", "01bb", "02", true))
 	s.Share(20, "b", "80aabbcc")
 }
 
-// With a session coin added to pool coins, miners keep their one byte, and
-// those that come get the session ID.
+// When a "session" coin is added to "pool" coins, miners keep their extranonce of
+// one byte, and new miners get the session ID.
 func TestUpgradeToSessionPools(t *testing.T) {
 	t.Parallel()
 	own := testkit.OwnPool(t, "own", 4, 8)
@@ -222,7 +223,7 @@ func TestUpgradeToSessionPools(t *testing.T) {
 	testkit.WantMining(t, miners, "session")
 	for i, digits := range []int{2, 2, 8} {
 		if x := miners[i].Stats().Extranonce1; len(x) != digits {
-			t.Errorf("miner %d has extranonce %s", i, x)
+			t.Errorf("miner %d has the unexpected extranonce %s", i, x)
 		}
 	}
 	testkit.CheckPool(t, own)

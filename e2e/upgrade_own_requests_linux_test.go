@@ -8,8 +8,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// Own requests without an answer, and requests of the miner under own ids, are
-// known after an upgrade, of the link in use and of a former one.
+// After an upgrade, unanswered requests of the switcher, and requests of the miner
+// with the same ids, are still known, for the link in use and for a former one.
 func TestUpgradeKeepsOwnRequests(t *testing.T) {
 	t.Parallel()
 	sc, p, btc := startScene(t, 600, "btc", "bcc")
@@ -23,11 +23,11 @@ func TestUpgradeKeepsOwnRequests(t *testing.T) {
 	sc.ExpectWork("bcc-1")
 	sc.Miner.SendLine(testkit.ShareLine("2147400002", "bcc-1"))
 	bcc.ExpectLine(testkit.ShareLine("2147400003", "bcc-1"))
-	sc.Share(btc, "2147400002", "btc-1") // there it is no own one
+	sc.Share(btc, "2147400002", "btc-1") // on that link the switcher does not use this id
 	p.GoodUpgrade()
 	sc.Miner.SendLine(testkit.ShareLine(`"2147400002"`, "bcc-1"))
 	bcc.ExpectLine(testkit.ShareLine("2147400004", "bcc-1"))
-	bcc.SendLine(testkit.GoodAnswer("2147400002")) // the worker's
+	bcc.SendLine(testkit.GoodAnswer("2147400002")) // the answer for the worker
 	bcc.SendLine(testkit.GoodAnswer("2147400004"))
 	sc.Miner.ExpectLine(testkit.GoodAnswer(`"2147400002"`))
 	sc.Answered(btc, "2147400002")
