@@ -54,7 +54,7 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 	for _, warning := range portWarnings(pools, room) {
 		warnings = append(warnings, "warning: "+warning)
 	}
-	tlsWarnings, err := checkTLSFiles(c, pools)
+	tlsWarnings, err := checkTLSFiles(c, pools, c.checkTLSPair)
 	if err != nil {
 		return nil, nil, err
 	}

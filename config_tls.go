@@ -159,12 +159,13 @@ func parseFingerprints(text string) ([]tunnel.Fingerprint, error) {
 }
 
 // checkTLSFiles reads the files that TLS needs and stores the authorities in the pools.
-func checkTLSFiles(c *Config, pools map[string]*pool) (warnings []string, err error) {
+// checkPair checks those of TLSCertFile and TLSKeyFile.
+func checkTLSFiles(c *Config, pools map[string]*pool, checkPair func() (*tunnel.Pair, error)) (warnings []string, err error) {
 	var pair *tunnel.Pair
 	err = loadTrusts(pools)
 	if c.TLSCertFile != "" {
 		var pairErr error
-		pair, pairErr = regularfile.InTime(regularfile.Wait, func() (*tunnel.Pair, error) { return tunnel.CheckPair(c.TLSCertFile, c.TLSKeyFile) })
+		pair, pairErr = regularfile.InTime(regularfile.Wait, checkPair)
 		if errors.Is(pairErr, regularfile.ErrTooSlow) {
 			pairErr = fmt.Errorf("TLSCertFile is %q and TLSKeyFile %q: %w", c.TLSCertFile, c.TLSKeyFile, pairErr)
 		}
@@ -174,9 +175,7 @@ func checkTLSFiles(c *Config, pools map[string]*pool) (warnings []string, err er
 		return nil, err
 	}
 	if pair != nil {
-		if warning := pair.Warning(time.Now(), certificateWarnDays); warning != "" {
-			warnings = append(warnings, fmt.Sprintf("TLSCertFile %s: %s", c.TLSCertFile, warning))
-		}
+		warnings = append(warnings, certificateWarnings(c, pair)...)
 	}
 	for _, coin := range slices.Sorted(maps.Keys(c.StratumServerMap)) {
 		if pool := c.StratumServerMap[coin]; !pool.verifies() {
@@ -184,4 +183,17 @@ func checkTLSFiles(c *Config, pools map[string]*pool) (warnings []string, err er
 		}
 	}
 	return warnings, nil
+}
+
+// checkTLSPair checks the files of TLSCertFile and TLSKeyFile and keeps nothing.
+func (c *Config) checkTLSPair() (*tunnel.Pair, error) {
+	return tunnel.CheckPair(c.TLSCertFile, c.TLSKeyFile)
+}
+
+// certificateWarnings warns of a certificate that has expired or soon will.
+func certificateWarnings(c *Config, pair *tunnel.Pair) []string {
+	if warning := pair.Warning(time.Now(), certificateWarnDays); warning != "" {
+		return []string{fmt.Sprintf("TLSCertFile %s: %s", c.TLSCertFile, warning)}
+	}
+	return nil
 }

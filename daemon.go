@@ -87,7 +87,7 @@ func (d *daemon) prepareTLS(st *runtimeState) error {
 		}
 		return nil
 	}
-	warnings, err := checkTLSFiles(d.config, d.manager.pools)
+	warnings, err := checkTLSFiles(d.config, d.manager.pools, d.manager.tunnels.prepare)
 	if err != nil {
 		d.coins.Close()
 		return err

@@ -322,11 +322,12 @@ func isListenAddr(local netip.AddrPort, addr string) bool {
 }
 
 // closeInherited closes the connections and the listener that a former process
-// left when its state could not be read, those to tunnel processes too. Miners then
-// connect again instead of waiting forever, and the address is free to listen at.
+// left when its state could not be read, those to tunnel processes and its copies of
+// the certificate too. Miners then connect again instead of waiting forever, and the
+// address is free to listen at.
 func closeInherited(listenAddr string) {
 	for _, fd := range openFiles() {
-		if inheritedConnection(fd, true) == nil || isOwnPair(fd) {
+		if inheritedConnection(fd, true) == nil || isOwnPair(fd) || tunnel.InheritedCopy(fd) == nil {
 			unix.Close(fd)
 		}
 	}

@@ -42,7 +42,21 @@ func (t *tunnels) resume(st *tunnel.State) {
 	t.mu.Unlock()
 }
 
-func (t *tunnels) begin() { t.use().Begin() }
+// begin lets the tunnel go on, after the sessions have taken their ends.
+func (t *tunnels) begin() {
+	t.use().Begin()
+	go t.prepareLate() // the former program may have had no certificate
+}
+
+// prepareLate takes the files of the certificate while miners are served already.
+func (t *tunnels) prepareLate() {
+	if t.manager.config.TLSCertFile == "" {
+		return
+	}
+	if _, err := t.prepare(); err != nil {
+		glog.Errorf("tunnel: %v", err)
+	}
+}
 
 // renounce ends all tunnel processes, because the next program does not know them.
 // startAnew makes new ones possible if the upgrade fails after that.
@@ -57,6 +71,7 @@ func (t *tunnels) startAnew() {
 	t.mu.Lock()
 	t.tunnel = anew
 	t.mu.Unlock()
+	go t.prepareLate()
 }
 
 // endState describes the tunnel end of a socket. It is nil for a TCP connection. The

@@ -82,11 +82,29 @@ func (t *tunnels) certificateTold(c tunnel.Certificate) {
 	switch {
 	case c.Err == nil:
 		glog.Infof("TLS certificate in use names=%s until=%s", strings.Join(c.Pair.Names, ","), c.Pair.NotAfter.UTC().Format(time.DateTime))
+		for _, warning := range certificateWarnings(t.manager.config, c.Pair) {
+			log.Warningf("TLS certificate", "%s", warning)
+		}
 	case c.Pair != nil:
 		log.Errorf("TLS certificate", "TLS certificate not renewed: %v; the one before stays in use until %s", c.Err, c.Pair.NotAfter.UTC().Format(time.DateTime))
 	default:
 		log.Errorf("TLS certificate", "no TLS certificate: %v; miners can connect only without TLS", c.Err)
 	}
+}
+
+// prepare checks the files of TLSCertFile and TLSKeyFile and keeps them for the first
+// tunnel process. It must not be called on a loop.
+func (t *tunnels) prepare() (*tunnel.Pair, error) {
+	pair, err := t.use().Prepare()
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.told == nil {
+		t.told = &tunnel.Certificate{Pair: pair}
+	}
+	return pair, nil
 }
 
 // certificate returns the latest report about the certificate for miners. There is

@@ -19,6 +19,8 @@ func newTunnels(*sessionManager) (*tunnels, error) { return &tunnels{}, nil }
 
 func tunnelProgram() string { return version }
 
+func (*tunnels) prepare() (*tunnel.Pair, error) { return nil, tunnel.ErrUnsupported }
+
 func (*tunnels) certificate() (c tunnel.Certificate, known bool) { return c, false }
 
 func (*tunnels) processes() []tunnel.Process { return nil }

@@ -193,6 +193,14 @@ type State struct {
 	LastID    uint64
 	Processes []ProcessState `json:",omitempty"`
 	Waiting   []WaitingState `json:",omitempty"` // not handed over yet
+	Pair      *PairState     `json:",omitempty"` // nil: there is none
+}
+
+// PairState is the last good certificate and its key: files in memory, which nobody
+// can spoil.
+type PairState struct {
+	CertFD, KeyFD int
+	Serial        uint64 // of the last pair, good or not
 }
 
 // ProcessState is a tunnel process.
@@ -220,6 +228,9 @@ func (s *State) Descriptors() []int {
 	}
 	for _, w := range s.Waiting {
 		fds = append(fds, w.FDs...)
+	}
+	if s.Pair != nil {
+		fds = append(fds, s.Pair.CertFD, s.Pair.KeyFD)
 	}
 	return fds
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,8 +21,15 @@ const maxPEM = 1 << 20
 
 // Pair describes a certificate and its key.
 type Pair struct {
-	Names               []string // that the certificate is for
+	Names []string // that the certificate is for
+
+	// NotBefore and NotAfter limit the time in which the certificate and the
+	// intermediate ones that lead from it to its authority are all valid.
 	NotBefore, NotAfter time.Time
+
+	// Intermediate names the intermediate certificate that expires first. It is
+	// empty if the certificate itself does.
+	Intermediate string
 }
 
 // CheckPair loads the files of TLSCertFile and TLSKeyFile as the tunnel process
@@ -29,57 +37,108 @@ type Pair struct {
 func CheckPair(certFile, keyFile string) (*Pair, error) {
 	certPEM, err := readFile(certFile)
 	if err != nil {
-		return nil, fmt.Errorf("TLSCertFile is %q (%w), must be a PEM file with the certificate and its chain", certFile, err)
+		return nil, certFileError(certFile, err)
 	}
 	keyPEM, err := readFile(keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("TLSKeyFile is %q (%w), must be a PEM file with the certificate's private key", keyFile, err)
+		return nil, keyFileError(keyFile, err)
 	}
-	pair, err := parsePair(certPEM, keyPEM)
-	if err != nil {
-		return nil, fmt.Errorf("TLSCertFile is %q and TLSKeyFile %q, must be a pair: %w", certFile, keyFile, err)
-	}
-	return describe(pair.Leaf), nil
+	return checkPair(certFile, keyFile, certPEM, keyPEM)
 }
 
-// ReadCertificate describes the first certificate of a file without looking at its
-// key.
+// checkPair describes a pair that was read from these files.
+func checkPair(certFile, keyFile string, certPEM, keyPEM []byte) (*Pair, error) {
+	if _, err := parsePair(certPEM, keyPEM); err != nil {
+		return nil, fmt.Errorf("TLSCertFile is %q and TLSKeyFile %q, must be a pair: %w", certFile, keyFile, err)
+	}
+	return describe(certPEM)
+}
+
+func certFileError(path string, err error) error {
+	return fmt.Errorf("TLSCertFile is %q (%w), must be a PEM file with the certificate and its chain", path, err)
+}
+
+func keyFileError(path string, err error) error {
+	return fmt.Errorf("TLSKeyFile is %q (%w), must be a PEM file with the certificate's private key", path, err)
+}
+
+// ReadCertificate describes the certificate of a file, without looking at its key.
 func ReadCertificate(path string) (*Pair, error) {
 	text, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			leaf, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", path, err)
-			}
-			return describe(leaf), nil
-		}
+	p, err := describe(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return nil, fmt.Errorf("%s holds no PEM certificate", path)
+	return p, nil
 }
 
-func describe(leaf *x509.Certificate) *Pair {
+// describe describes the first certificate of a PEM text, and its chain.
+func describe(certPEM []byte) (*Pair, error) {
+	var leaf *x509.Certificate
+	var others []*x509.Certificate
+	for block, rest := pem.Decode(certPEM); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		switch {
+		case err == nil && leaf == nil:
+			leaf = cert
+		case err == nil:
+			others = append(others, cert)
+		case leaf == nil:
+			return nil, err
+		}
+	}
+	if leaf == nil {
+		return nil, errors.New("it holds no PEM certificate")
+	}
 	p := &Pair{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Names: append([]string(nil), leaf.DNSNames...)}
 	for _, ip := range leaf.IPAddresses {
 		p.Names = append(p.Names, ip.String())
 	}
-	return p
+	for cert := issuerOf(leaf, others); cert != nil; cert = issuerOf(cert, others) {
+		others = slices.DeleteFunc(others, func(o *x509.Certificate) bool { return bytes.Equal(o.RawSubject, cert.RawSubject) })
+		if cert.NotAfter.Before(p.NotAfter) {
+			p.NotAfter, p.Intermediate = cert.NotAfter, plainText(cert.Subject.String())
+		}
+		if cert.NotBefore.After(p.NotBefore) {
+			p.NotBefore = cert.NotBefore
+		}
+	}
+	return p, nil
+}
+
+// issuerOf returns the intermediate certificate that has signed cert, by its name.
+// If there are several, it is the one that is valid longest, because any of them
+// will do. Roots are left out: clients use the ones that they have themselves.
+func issuerOf(cert *x509.Certificate, others []*x509.Certificate) (issuer *x509.Certificate) {
+	for _, o := range others {
+		root := bytes.Equal(o.RawSubject, o.RawIssuer)
+		if !root && bytes.Equal(o.RawSubject, cert.RawIssuer) && (issuer == nil || o.NotAfter.After(issuer.NotAfter)) {
+			issuer = o
+		}
+	}
+	return issuer
 }
 
 // Warning returns a warning if the pair has expired, is not valid yet, or expires
 // within the given number of days, and "" otherwise.
 func (p *Pair) Warning(now time.Time, days int) string {
-	left := p.NotAfter.Sub(now)
+	what, left := "the TLS certificate", p.NotAfter.Sub(now)
+	if p.Intermediate != "" {
+		what = fmt.Sprintf("the intermediate certificate %q in the TLS certificate's chain", p.Intermediate)
+	}
 	switch {
 	case left <= 0:
-		return fmt.Sprintf("the TLS certificate expired on %s UTC: miners that check it cannot connect", p.NotAfter.UTC().Format(time.DateTime))
+		return fmt.Sprintf("%s expired on %s UTC: miners that check it cannot connect", what, p.NotAfter.UTC().Format(time.DateTime))
 	case now.Before(p.NotBefore):
 		return fmt.Sprintf("the TLS certificate is valid only from %s UTC: miners that check it cannot connect before", p.NotBefore.UTC().Format(time.DateTime))
 	case left < time.Duration(days)*24*time.Hour:
-		return fmt.Sprintf("the TLS certificate expires on %s UTC, in %d days", p.NotAfter.UTC().Format(time.DateTime), int(left.Hours()/24))
+		return fmt.Sprintf("%s expires on %s UTC, in %d days", what, p.NotAfter.UTC().Format(time.DateTime), int(left.Hours()/24))
 	}
 	return ""
 }
@@ -166,13 +225,16 @@ func readFile(path string) ([]byte, error) {
 	return readBounded(f)
 }
 
-func readBounded(f *os.File) ([]byte, error) {
+func readBounded(f *os.File) ([]byte, error) { return readNamed(f, f.Name()) }
+
+// readNamed reads a file that the operator knows by another name.
+func readNamed(f *os.File, name string) ([]byte, error) {
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxPEM+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(b) > maxPEM {
-		return nil, fmt.Errorf("%s is longer than %d bytes", f.Name(), maxPEM)
+		return nil, fmt.Errorf("%s is longer than %d bytes", name, maxPEM)
 	}
 	return b, nil
 }

@@ -38,9 +38,12 @@
 //     as Busy. Handshakes with pools are not counted, as the daemon bounds its dials.
 //   - Key exchange with miners is X25519, P-256 or P-384, and there are no session
 //     tickets: serve_linux.go says why. With pools it is what crypto/tls prefers.
-//   - Private keys are in the child only. The daemon opens the files of
-//     TLSCertFile and TLSKeyFile, has the kernel copy them into files without a
-//     name and passes the descriptors of these, without reading the key. The child is not dumpable and has PR_SET_NO_NEW_PRIVS.
+//   - Miners are served as long as there was ever a good pair of files. The daemon has
+//     the kernel copy TLSCertFile and TLSKeyFile into files without a name, at
+//     the start (Prepare) and when they change, and gives each child the last good
+//     ones. They pass through exec.
+//   - Only the child uses private keys, and it alone reads renewed ones; Prepare reads
+//     the key once to check it. The child is not dumpable and has PR_SET_NO_NEW_PRIVS.
 //
 // Because descriptors are passed, the child needs no permissions on files. The
 // daemon's user opens them: if the daemon runs as an ordinary user, as packaged,
@@ -75,8 +78,8 @@
 // Freeze if that fails. The new program calls Resume, which sets close-on-exec
 // again on what it takes over, Adopt for each connection, and Begin. A child of
 // the same program and protocol continues. One of another program serves until a
-// new one has a certificate; it then accepts no more connections and exits with its
-// last one. At most eight children live at a time.
+// new one has the last good certificate; it then accepts no more connections and exits
+// with its last one. At most eight children live at a time.
 //
 // # Protocol
 //
@@ -116,8 +119,8 @@
 //	67 ready        TLS version (2), cipher suite (2), 1 if resumed (1), end of the
 //	                peer's certificate in Unix seconds or 0 (8)
 //	68 ended        1 if it had been ready (1), Reason (1), text (200 at most)
-//	69 certificate  Reason, 0 if it is in use (1), not before (8), not after (8), text:
-//	                its names, or what is wrong
+//	69 certificate  Reason, 0 if it is in use, or a later one (1), not before (8), not
+//	                after (8), both of the whole chain, text: its names, or what is wrong
 //	70 report       nine numbers of 8 bytes in the order of Report's fields, count
 //	                (1) of reasons and handshakes failed for each (8)
 //

@@ -11,20 +11,20 @@ import (
 )
 
 // pairFiles holds copies of the certificate and its key: the last ones seen and the
-// last good ones. The kernel makes the copies, so the key is never in the daemon's
-// memory. Tunnel.mu guards all fields.
+// last good ones. The kernel makes the copies, so a renewed key is never in the
+// daemon's memory. The last good pair passes through exec. Tunnel.mu guards all fields.
 type pairFiles struct {
-	serial    uint64
-	latest    *openPair // the files as they were last copied
-	good      *openPair // the last pair that a process accepted; may be latest
-	err       error     // why latest is not in use
-	seen      string    // lookAtPair's text at that time
-	described *Pair
+	serial uint64
+	latest *openPair // the files as they were last copied
+	good   *openPair // the last pair that was found good; may be latest
+	err    error     // why latest is not in use
+	seen   string    // lookAtPair's text at that time
 }
 
 type openPair struct {
 	serial    uint64
 	cert, key *os.File
+	described *Pair // by cert alone, whatever the key is; nil if that was not possible
 }
 
 func (o *openPair) close() {
@@ -42,16 +42,23 @@ func (f *pairFiles) close() {
 	f.latest, f.good = nil, nil
 }
 
-// give sends a process the certificate. It prefers the last good one, so that a
-// process started in the middle of a renewal gets it too.
+// give sends a process the certificate: the last good one, so that a process started
+// in the middle of a renewal has it too, and a later one that may be better.
 func (f *pairFiles) give(p *process) {
-	o := f.good
-	if o == nil {
-		o = f.latest
+	if f.good != nil {
+		f.good.send(p)
 	}
-	if o != nil {
-		o.send(p)
+	if f.latest != nil && f.latest != f.good {
+		f.latest.send(p)
 	}
+}
+
+// inUse describes the pair that miners get. It is nil if there is none.
+func (f *pairFiles) inUse() *Pair {
+	if f.good == nil {
+		return nil
+	}
+	return f.good.described
 }
 
 func (o *openPair) send(p *process) {
@@ -124,7 +131,7 @@ func (t *Tunnel) checkPair() {
 	}
 	t.pair.latest, t.pair.seen = o, seen
 	for _, p := range t.all {
-		if p.protocol == Protocol && !p.hungUp {
+		if p.usable() {
 			o.send(p)
 		}
 	}
@@ -153,14 +160,131 @@ func (t *Tunnel) openPair() (*openPair, error) {
 		cert.Close()
 		return nil, err
 	}
-	return &openPair{cert: copyOf(cert), key: copyOf(key)}, nil
+	return newOpenPair(cert, key), nil
+}
+
+// newOpenPair copies and closes the files of a pair.
+func newOpenPair(cert, key *os.File) *openPair {
+	o := &openPair{cert: copyOf(cert), key: copyOf(key)}
+	if certPEM, err := readBounded(o.cert); err == nil {
+		o.described, _ = describe(certPEM) // the process says what is wrong with it
+	}
+	return o
+}
+
+// Prepare checks the files of TLSCertFile and TLSKeyFile and keeps them, so that the
+// first process gets them even if they are spoilt before it starts. It does nothing
+// if there is a pair already. It reads files, which may block, and must not be called
+// on a loop.
+func (t *Tunnel) Prepare() (*Pair, error) {
+	t.mu.Lock()
+	known := t.pair.inUse()
+	t.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	seen, _ := t.lookAtPair() // before they are read: a later change is then noticed
+	cert, err := openFile(t.options.CertFile)
+	if err != nil {
+		return nil, certFileError(t.options.CertFile, err)
+	}
+	key, err := openFile(t.options.KeyFile)
+	if err != nil {
+		cert.Close()
+		return nil, keyFileError(t.options.KeyFile, err)
+	}
+	o := newOpenPair(cert, key)
+	err = o.check(t.options.CertFile, t.options.KeyFile)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil || t.closed || t.pair.latest != nil || t.pair.good != nil {
+		o.close()
+		return o.described, err
+	}
+	t.pair.serial++
+	o.serial = t.pair.serial
+	t.pair.latest, t.pair.good, t.pair.seen = o, o, seen
+	for _, p := range t.all {
+		if p.usable() {
+			o.send(p)
+		}
+	}
+	return o.described, nil
+}
+
+// check reports whether a process could use the pair.
+func (o *openPair) check(certFile, keyFile string) error {
+	certPEM, err := readNamed(o.cert, certFile)
+	if err != nil {
+		return certFileError(certFile, err)
+	}
+	keyPEM, err := readNamed(o.key, keyFile)
+	if err != nil {
+		return keyFileError(keyFile, err)
+	}
+	o.described, err = checkPair(certFile, keyFile, certPEM, keyPEM)
+	return err
+}
+
+// state describes the last good pair. It is nil if there is none, or no copy of it.
+func (f *pairFiles) state() *PairState {
+	if f.good == nil || f.good.cert.Name() != copyName || f.good.key.Name() != copyName {
+		return nil
+	}
+	return &PairState{CertFD: int(f.good.cert.Fd()), KeyFD: int(f.good.key.Fd()), Serial: f.serial}
+}
+
+// resumePair takes over the last good pair of the former program. The files may have
+// turned bad since its preflight.
+func (t *Tunnel) resumePair(ps *PairState) error {
+	for _, fd := range []int{ps.CertFD, ps.KeyFD} {
+		if err := InheritedCopy(fd); err != nil {
+			return fmt.Errorf("descriptor %d: %w", fd, err)
+		}
+	}
+	if ps.CertFD == ps.KeyFD {
+		return errors.New("the key is missing")
+	}
+	unix.CloseOnExec(ps.CertFD)
+	unix.CloseOnExec(ps.KeyFD)
+	o := &openPair{serial: ps.Serial, cert: os.NewFile(uintptr(ps.CertFD), copyName), key: os.NewFile(uintptr(ps.KeyFD), copyName)}
+	if t.options.CertFile == "" {
+		o.close()
+		return nil
+	}
+	certPEM, err := readBounded(o.cert)
+	if err == nil {
+		o.described, err = describe(certPEM)
+	}
+	if err != nil {
+		o.close()
+		return err
+	}
+	t.pair.serial, t.pair.good = ps.Serial, o
+	return nil
+}
+
+// InheritedCopy returns nil if a descriptor is a copy of a certificate or key that the
+// former program made, and otherwise why it is not.
+func InheritedCopy(fd int) error {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	if err != nil {
+		return err
+	}
+	if flags&unix.FD_CLOEXEC != 0 {
+		return errors.New("it is this process's own")
+	}
+	if name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil || !strings.HasPrefix(name, "/memfd:"+copyName+" ") {
+		return errors.New("it is another kind of file")
+	}
+	return nil
 }
 
 // copyOf returns a copy of f in a file without a name, and closes f. Somebody may
 // write a renewed file over the former one, and a process that is started then has
 // to get what was good. If no copy can be made, it returns f.
 func copyOf(f *os.File) *os.File {
-	fd, err := unix.MemfdCreate("pair", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate(copyName, unix.MFD_CLOEXEC)
 	if err != nil {
 		return f
 	}
@@ -176,15 +300,18 @@ func copyOf(f *os.File) *os.File {
 		left -= max(n, 0)
 	}
 	f.Close()
-	return os.NewFile(uintptr(fd), "pair")
+	return os.NewFile(uintptr(fd), copyName)
 }
+
+// copyName names the copies, for lists of open files.
+const copyName = "pair"
 
 // pairFailed reports unusable files, once for each reason.
 func (t *Tunnel) pairFailed(err error) {
 	t.mu.Lock()
 	known := t.pair.err != nil && t.pair.err.Error() == err.Error()
 	t.pair.err = err
-	use := t.pair.described
+	use := t.pair.inUse()
 	t.poke()
 	t.mu.Unlock()
 	if !known {
@@ -206,15 +333,15 @@ func (t *Tunnel) certificateTaken(p *process, m *message) {
 	t.mu.Lock()
 	p.certified = true
 	latest := t.pair.latest
-	news := latest != nil && latest.serial == m.id && (t.pair.good != latest || t.pair.err != nil)
+	news := latest != nil && latest.serial == m.id && t.pair.good != latest
 	var said Certificate
 	if news {
-		if t.pair.good != latest {
-			t.pair.good.close()
-		}
+		t.pair.good.close()
 		t.pair.good, t.pair.err = latest, nil
-		t.pair.described = &Pair{Names: strings.Fields(m.text), NotBefore: time.Unix(m.notBefore, 0), NotAfter: time.Unix(m.notAfter, 0)}
-		said.Pair = t.pair.described
+		if latest.described == nil {
+			latest.described = &Pair{Names: strings.Fields(m.text), NotBefore: time.Unix(m.notBefore, 0), NotAfter: time.Unix(m.notAfter, 0)}
+		}
+		said.Pair = latest.described
 	}
 	t.poke()
 	t.mu.Unlock()

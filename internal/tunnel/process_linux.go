@@ -104,6 +104,9 @@ func (p *process) signal() {
 	}
 }
 
+// usable reports whether the process can be told of certificates. t.mu is held.
+func (p *process) usable() bool { return p.protocol == Protocol && !p.hungUp }
+
 // retire makes the process exit with its last connection. t.mu is held.
 func (p *process) retire() {
 	if !p.retired && p.protocol == Protocol {

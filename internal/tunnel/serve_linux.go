@@ -47,6 +47,8 @@ type server struct {
 	next    int // index of the next loop to use; control goroutine only
 
 	certificate atomic.Pointer[tls.Certificate]
+	taking      sync.Mutex // held while a certificate is put in use
+	taken       uint64     // number of the certificate in use; guarded by taking
 	config      *tls.Config
 	compute     chan struct{} // one token for each handshake that computes
 
@@ -314,35 +316,40 @@ func (s *server) endIfEmpty() {
 // pair stays in use.
 func (s *server) takeCertificate(serial uint64, fds []int) {
 	answer := &message{kind: kindCertificateTaken, id: serial}
-	pair, err := readPair(fds)
+	defer s.tell(answer)
+	certPEM, keyPEM, err := readPair(fds)
+	var pair *tls.Certificate
+	if err == nil {
+		pair, err = parsePair(certPEM, keyPEM)
+	}
+	var described *Pair
+	if err == nil {
+		described, err = describe(certPEM)
+	}
 	if err != nil {
 		answer.reason, answer.text = BadCertificate, plainText(err.Error())
-		s.tell(answer)
 		return
 	}
-	answer.notBefore, answer.notAfter = pair.Leaf.NotBefore.Unix(), pair.Leaf.NotAfter.Unix()
-	names := describe(pair.Leaf).Names
-	answer.text = plainText(strings.Join(names, " "))
-	s.certificate.Store(pair)
-	s.tell(answer)
+	answer.notBefore, answer.notAfter = described.NotBefore.Unix(), described.NotAfter.Unix()
+	answer.text = plainText(strings.Join(described.Names, " "))
+	s.taking.Lock()
+	defer s.taking.Unlock()
+	// Pairs are read side by side, and the latest stays in use whichever is read last.
+	if serial > s.taken || s.taken == 0 {
+		s.taken = serial
+		s.certificate.Store(pair)
+	}
 }
 
-func readPair(fds []int) (*tls.Certificate, error) {
-	var parts [2][]byte
-	var first error
-	for i, fd := range fds {
-		f := os.NewFile(uintptr(fd), [...]string{"the certificate file", "the key file"}[i])
-		b, err := readBounded(f)
-		f.Close()
-		if err != nil && first == nil {
-			first = err
-		}
-		parts[i] = b
+// readPair reads and closes the descriptors of a certificate file and a key file.
+func readPair(fds []int) (certPEM, keyPEM []byte, err error) {
+	cert, key := os.NewFile(uintptr(fds[0]), "the certificate file"), os.NewFile(uintptr(fds[1]), "the key file")
+	defer cert.Close()
+	defer key.Close()
+	if certPEM, err = readBounded(cert); err == nil {
+		keyPEM, err = readBounded(key)
 	}
-	if first != nil {
-		return nil, first
-	}
-	return parsePair(parts[0], parts[1])
+	return certPEM, keyPEM, err
 }
 
 func (s *server) takeTrust(key digest, fd int) {

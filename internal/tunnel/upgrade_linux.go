@@ -52,10 +52,11 @@ func (t *Tunnel) Thaw() {
 func (t *Tunnel) State() *State {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.lastID == 0 && len(t.all) == 0 {
+	pair := t.pair.state()
+	if t.lastID == 0 && len(t.all) == 0 && pair == nil {
 		return nil
 	}
-	st := &State{LastID: t.lastID}
+	st := &State{LastID: t.lastID, Pair: pair}
 	waiting := slices.Clone(t.queue)
 	for _, p := range t.all {
 		ps := ProcessState{
@@ -106,6 +107,11 @@ func Resume(o Options, st *State) (*Tunnel, []error) {
 	close(t.stop)
 	var errs []error
 	t.lastID = st.LastID
+	if st.Pair != nil {
+		if err := t.resumePair(st.Pair); err != nil {
+			errs = append(errs, fmt.Errorf("certificate: %w", err))
+		}
+	}
 	for _, ps := range st.Processes {
 		p, err := resumeProcess(t, ps)
 		if err != nil {
