@@ -244,9 +244,26 @@ func (e *tunnelEnd) noteEnding() {
 	e.counts().fail(e.ending.Reason)
 	if !e.pool {
 		s.handshakeFailed(failTLS)
-		if glog.V(2) {
-			glog.Infof("%s %v", s, &tunnelError{*e.ending})
-		}
+		e.logFailure()
+	}
+}
+
+// logFailure logs why a miner's handshake failed: each time at -v 2, otherwise once a
+// minute for each reason. Port scans and miners that go away are no warnings. The end
+// of a tunnel process has a line of its own.
+func (e *tunnelEnd) logFailure() {
+	s, why := e.session, min(e.ending.Reason, tunnel.Internal)
+	if glog.V(2) {
+		glog.Infof("%s %v", s, &tunnelError{*e.ending})
+		return
+	}
+	kind := "TLS handshake failed: " + why.String()
+	switch why {
+	case tunnel.Died:
+	case tunnel.Closed, tunnel.Reset, tunnel.Timeout, tunnel.NotTLS, tunnel.Malformed:
+		e.tunnels.failures.Infof(kind, "miner=%s: %s", s.addr, e.ending.Text)
+	default:
+		e.tunnels.failures.Warningf(kind, "miner=%s: %s", s.addr, e.ending.Text)
 	}
 }
 

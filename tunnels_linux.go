@@ -15,6 +15,7 @@ import (
 
 	"github.com/golang/glog"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
@@ -25,6 +26,8 @@ type tunnels struct {
 	manager *sessionManager
 	miners  handshakeCounts
 	pools   handshakeCounts
+
+	failures journal.LogDigests // handshakes of miners that failed, by reason
 
 	mu     sync.Mutex
 	tunnel *tunnel.Tunnel
@@ -142,6 +145,7 @@ const lastWords = 300 * time.Millisecond
 // close ends all tunnel processes after the peers have taken what the closed sessions
 // wrote.
 func (t *tunnels) close() {
+	t.failures.Tell()
 	for limit := time.Now().Add(lastWords); t.connections() > 0 && time.Now().Before(limit); {
 		time.Sleep(2 * time.Millisecond)
 	}

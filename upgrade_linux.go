@@ -124,6 +124,7 @@ func (u *upgrader) upgrade() error {
 	for _, l := range u.limitedLogs {
 		l.Tell()
 	}
+	u.manager.tunnels.failures.Tell()
 	// Little must be left to write while nothing is relayed.
 	u.log.drain(logDrainTime - logFrozenTime)
 	u.manager.monitor.file.Drain(eventsDrainTime)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func TestTLSStrangers(t *testing.T) {
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
 	c := w.config([]*stratumtest.Pool{btc})
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
-	d := daemontest.Start(t, c, map[string]string{"*": "btc"}, "-v=2")
+	d := daemontest.Start(t, c, map[string]string{"*": "btc"})
 	fleet := testkit.FleetOf(t, d.Addr, "alice", 10, 100, stratumtest.MinerOptions{CheatHash: true})
 	good := startSecured(t, w, d, 3)
 
@@ -39,7 +40,7 @@ func TestTLSStrangers(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "protocol version") {
 		t.Errorf("TLS 1.0: got error %v, want a refused protocol version", err)
 	}
-	d.WaitLog(`TLS handshake failed: old version`)
+	d.WaitLog(`W\d+ .*TLS handshake failed: old version miner=127\.0\.0\.1:\d+: tls: `)
 
 	noise := rand.NewChaCha8([32]byte{1})
 	for range 50 {
@@ -82,6 +83,12 @@ func TestTLSStrangers(t *testing.T) {
 	}
 	testkit.WantMining(t, fleet.Miners(), "btc")
 	testkit.SettleFleet(t, fleet)
+	// There are few lines about the many: the first of each reason, and their number.
+	d.Signal(syscall.SIGTERM)
+	<-d.Ended
+	if lines := d.LogLines(`(TLS handshake failed: not TLS.*)`); len(lines) != 2 || !strings.Contains(lines[1], "more within a minute, such as miner=") {
+		t.Errorf("logged: %q", lines)
+	}
 }
 
 // piecemeal writes one byte at a time.

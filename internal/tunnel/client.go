@@ -13,11 +13,14 @@ import (
 // pool, for callers that only query the pool and need no tunnel.
 func ClientConfig(r ClientRequest) (*tls.Config, error) {
 	var authorities *x509.CertPool
-	if r.Trust != nil {
+	switch {
+	case r.Trust != nil:
 		var err error
 		if authorities, err = parseTrust(r.Trust.pem); err != nil {
 			return nil, err
 		}
+	case len(r.Pins) == 0 && !r.NoVerify:
+		authorities = systemRoots() // as they are now
 	}
 	return clientConfig(r.ServerName, authorities, r.Pins, r.NoVerify)
 }

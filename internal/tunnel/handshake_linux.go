@@ -242,11 +242,18 @@ func (c *conn) shaken(err error) {
 // configFor returns the configuration for a pool. Connections to the same pool
 // share it. Control goroutine only.
 func (s *server) configFor(m *message) (*tls.Config, error) {
-	key := fmt.Sprintf("%s %x %x %v", m.serverName, m.trust, m.pins, m.noVerify)
+	var authorities *x509.CertPool
+	if m.trust == (digest{}) && len(m.pins) == 0 && !m.noVerify {
+		authorities = s.roots.Load()
+		if !s.follows {
+			s.follows = true
+			go s.followRoots()
+		}
+	}
+	key := fmt.Sprintf("%s %x %x %v %p", m.serverName, m.trust, m.pins, m.noVerify, authorities)
 	if config := s.configs[key]; config != nil {
 		return config, nil
 	}
-	var authorities *x509.CertPool
 	if m.trust != (digest{}) && len(m.pins) == 0 && !m.noVerify {
 		if authorities = s.trusts[m.trust]; authorities == nil {
 			return nil, errors.New("the certificates to trust are missing")

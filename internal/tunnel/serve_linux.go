@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -65,7 +66,11 @@ type server struct {
 	byAddress   map[string]int
 	retired     bool
 
+	roots      atomic.Pointer[x509.CertPool] // the system's authorities; nil: as crypto/x509 has read them
+	rootsEvery time.Duration                 // less in tests
+
 	// Control goroutine only:
+	follows bool // followRoots runs
 	trusts  map[digest]*x509.CertPool
 	ages    []digest // keys of trusts, the oldest first
 	configs map[string]*tls.Config
