@@ -226,3 +226,21 @@ func TestTLSUpgradeToOlder(t *testing.T) {
 		t.Error("the log contains a panic")
 	}
 }
+
+// TestTLSFormerTunnelLogs: after an upgrade the former tunnel process still has a reader
+// for what it reports, such as where it was when a signal ended it.
+func TestTLSFormerTunnelLogs(t *testing.T) {
+	t.Parallel()
+	w := newTLSWorld(t)
+	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+	d := daemontest.Start(t, w.config([]*stratumtest.Pool{btc}), map[string]string{"*": "btc"})
+	m := startSecured(t, w, d, 1)[0]
+	former := tunnelOf(t, d)
+	d.Install(daemontest.Build(t, "two"))
+	d.GoodUpgrade()
+	testkit.WantAccepted(t, m, 1)
+	n := d.Logged()
+	testkit.Must(t, syscall.Kill(former, syscall.SIGQUIT))
+	d.WaitLogFrom(n, `SIGQUIT: quit`)
+	d.WaitLogFrom(n, fmt.Sprintf(`tunnel process pid=%d ended unexpectedly \(with status 2\), TLS connections lost=1`, former))
+}

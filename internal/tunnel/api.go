@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 )
@@ -184,6 +185,7 @@ type Options struct {
 	Patience time.Duration
 
 	Logf        func(format string, args ...any) // logs for the operator; nil disables logging
+	Stderr      io.Writer                        // takes what tunnel processes write to standard error; nil means os.Stderr
 	Certificate func(Certificate)                // called when the certificate changes or cannot be loaded; may be nil
 }
 
@@ -206,6 +208,7 @@ type PairState struct {
 // ProcessState is a tunnel process.
 type ProcessState struct {
 	PID, ControlFD, Protocol           int
+	LogFD                              int `json:",omitempty"` // its standard error; 0: none
 	Program                            string
 	Hello, Current, Certified, Retired bool
 	InFlight                           int
@@ -225,6 +228,9 @@ func (s *State) Descriptors() []int {
 	var fds []int
 	for _, p := range s.Processes {
 		fds = append(fds, p.ControlFD)
+		if p.LogFD > 0 {
+			fds = append(fds, p.LogFD)
+		}
 	}
 	for _, w := range s.Waiting {
 		fds = append(fds, w.FDs...)

@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is one child. Two goroutines serve it, receive and send; receive also
-// reaps it. Tunnel.mu guards its fields, except those that never change.
+// process is one child. Three goroutines serve it: receive, send, and one that copies
+// its log; receive also reaps it. Tunnel.mu guards its fields, except those that never change.
 type process struct {
 	tunnel    *Tunnel
 	pid       int
 	controlFD int
 	control   *control
+	log       *childLog // nil: of a former program that had none
 	started   time.Time
 	gone      chan struct{} // closed when it is reaped
 
@@ -64,12 +65,19 @@ func startProcess(t *Tunnel) (*process, error) {
 		return nil, err
 	}
 	defer null.Close()
+	log, logEnd, err := newChildLog(t.options.Stderr)
+	if err != nil {
+		unix.Close(ends[0])
+		return nil, err
+	}
+	defer logEnd.Close()
 	child, err := os.StartProcess("/proc/self/exe", append([]string{os.Args[0]}, t.options.Args...), &os.ProcAttr{
 		Env:   environment(),
-		Files: []*os.File{null, null, os.Stderr, childEnd},
+		Files: []*os.File{null, null, logEnd, childEnd},
 	})
 	if err != nil {
 		unix.Close(ends[0])
+		log.close()
 		return nil, err
 	}
 	pid := child.Pid
@@ -77,9 +85,10 @@ func startProcess(t *Tunnel) (*process, error) {
 	p, err := newProcess(t, pid, ends[0])
 	if err != nil {
 		unix.Close(ends[0])
+		log.close()
 		return nil, err
 	}
-	p.program, p.protocol = t.options.Program, Protocol
+	p.log, p.program, p.protocol = log, t.options.Program, Protocol
 	return p, nil
 }
 
@@ -88,6 +97,9 @@ func (p *process) run() {
 	p.unsent = make(chan struct{})
 	p.tunnel.running.Go(p.receive)
 	p.tunnel.running.Go(p.send)
+	if p.log != nil {
+		p.tunnel.running.Go(p.log.copy)
+	}
 	p.signal()
 }
 

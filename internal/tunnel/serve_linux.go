@@ -98,6 +98,8 @@ func Serve(controlFD int, program string) error {
 		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
 	}
 	closeStrange(controlFD)
+	// Standard error is a pipe to the daemon, which may be stopped or being replaced.
+	_ = unix.SetNonblock(2, true)
 	// Keep keys out of debuggers and core files, and prevent any gain of privileges.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("PR_SET_DUMPABLE: %w", err)

@@ -397,6 +397,7 @@ func (t *Tunnel) Close() {
 		p.hangUp()
 		if t.frozen {
 			go p.reap() // no goroutine of its own runs
+			p.log.close()
 		}
 	}
 	t.mu.Unlock()
@@ -417,6 +418,7 @@ func (t *Tunnel) start() {
 	if err == nil && (t.closed || t.frozen) {
 		p.hangUp()
 		go p.reap()
+		p.log.close()
 		return
 	}
 	if err != nil {

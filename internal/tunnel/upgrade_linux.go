@@ -25,6 +25,7 @@ func (t *Tunnel) Freeze() {
 	past := time.Unix(1, 0)
 	for _, p := range t.all {
 		p.control.file.SetDeadline(past)
+		p.log.pause(true)
 		p.signal()
 	}
 	t.mu.Unlock()
@@ -41,6 +42,7 @@ func (t *Tunnel) Thaw() {
 	t.frozen, t.stop = false, make(chan struct{})
 	for _, p := range t.all {
 		p.control.file.SetDeadline(time.Time{})
+		p.log.pause(false)
 		p.run()
 	}
 	if len(t.all) > 0 || len(t.queue) > 0 {
@@ -62,6 +64,9 @@ func (t *Tunnel) State() *State {
 		ps := ProcessState{
 			PID: p.pid, ControlFD: p.controlFD, Protocol: p.protocol, Program: p.program, Hello: p.hello,
 			Current: p == t.current, Certified: p.certified, Retired: p.retired, InFlight: p.inFlight,
+		}
+		if p.log != nil {
+			ps.LogFD = p.log.fd
 		}
 		for _, r := range p.out {
 			switch {
@@ -143,6 +148,11 @@ func resumeProcess(t *Tunnel, ps ProcessState) (*process, error) {
 	}
 	p.program, p.protocol, p.hello, p.certified = ps.Program, ps.Protocol, ps.Hello, ps.Certified
 	p.inFlight = min(max(ps.InFlight, 0), maxInFlight)
+	if ps.LogFD > 0 {
+		if p.log, err = resumeChildLog(ps.LogFD, t.options.Stderr); err != nil {
+			t.options.Logf("tunnel process pid=%d: %v", ps.PID, err)
+		}
+	}
 	if ps.Retired || p.protocol != Protocol {
 		p.retire()
 	}
