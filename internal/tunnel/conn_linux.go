@@ -336,7 +336,9 @@ func (c *conn) passEnds() {
 			_ = c.secured.CloseWrite()
 		}
 		if c.notified && len(c.toPeer) == 0 {
-			unix.Shutdown(int(c.tcp), unix.SHUT_WR)
+			if !c.inDone { // otherwise the close below says it
+				unix.Shutdown(int(c.tcp), unix.SHUT_WR)
+			}
 			c.outDone = true
 			delete(c.loop.lingering, c)
 		} else {

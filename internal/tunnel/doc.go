@@ -115,7 +115,8 @@
 //
 //	65 hello        protocol (2), pid (4), limit of descriptors (4), text program;
 //	                always the first
-//	66 received     count of descriptors received since the last such message (4)
+//	66 received     count of descriptors received since the last such message (4), sent
+//	                when there are 128 or more
 //	67 ready        TLS version (2), cipher suite (2), 1 if resumed (1), end of the
 //	                peer's certificate in Unix seconds or 0 (8)
 //	68 ended        1 if it had been ready (1), Reason (1), text (200 at most)

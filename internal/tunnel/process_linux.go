@@ -103,8 +103,12 @@ func (p *process) run() {
 	p.signal()
 }
 
-// enqueue queues a message for sending. t.mu is held.
+// enqueue sends a message if that is possible at once, and queues it otherwise.
+// t.mu is held.
 func (p *process) enqueue(r *request) {
+	if p.sendNow(r) {
+		return
+	}
 	p.out = append(p.out, r)
 	p.signal()
 }
@@ -143,6 +147,23 @@ func (p *process) kill() {
 	if !p.hungUp {
 		_ = unix.Kill(p.pid, unix.SIGKILL)
 	}
+}
+
+// sendNow spares the goroutine send, which costs more than the call. t.mu is held.
+func (p *process) sendNow(r *request) bool {
+	if len(p.out) > 0 || p.unsent == nil || p.hungUp || p.tunnel.frozen || p.inFlight+len(r.fds) > maxInFlight {
+		return false
+	}
+	if !p.control.trySend(r.message.appendTo(nil), r.fds) {
+		return false
+	}
+	p.inFlight += len(r.fds)
+	if r.conn != nil {
+		r.conn.sent = true
+	}
+	closeAll(r.fds)
+	r.fds = nil
+	return true
 }
 
 // nextToSend returns the first message that may be sent now, or nil.
@@ -209,7 +230,7 @@ func (p *process) send() {
 // receive handles the child's messages until it ends, and then reaps it.
 func (p *process) receive() {
 	for {
-		b, fds, _, err := p.control.receive(nil)
+		b, fds, _, err := p.control.receive()
 		closeAll(fds) // a child never sends descriptors
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return // an upgrade begins

@@ -39,6 +39,10 @@ const (
 	maxTrusts = 64
 
 	maxClientConfigs = 256
+
+	// acknowledgeEvery is how many descriptors are acknowledged at a time, of the
+	// 1,000 that may be on their way.
+	acknowledgeEvery = 128
 )
 
 // server is the child: everything that holds TLS state.
@@ -193,10 +197,21 @@ func descriptorLimit() uint64 {
 	return limit.Cur
 }
 
-// tell queues a message for the daemon. It never blocks; each connection has at
-// most two, so that the queue is bounded by them.
+// tell sends a message to the daemon, or queues it if the socket is full or others
+// wait. It never blocks; each connection has at most two messages, so that the queue is
+// bounded by them.
 func (s *server) tell(m *message) {
 	b := m.appendTo(nil)
+	if s.writing.TryLock() {
+		s.outMu.Lock()
+		first := len(s.out) == 0
+		s.outMu.Unlock()
+		sent := first && s.control.trySend(b, nil)
+		s.writing.Unlock()
+		if sent {
+			return
+		}
+	}
 	s.outMu.Lock()
 	s.out = append(s.out, b)
 	s.outMu.Unlock()
@@ -234,14 +249,8 @@ func (s *server) writeQueued() error {
 // read handles the daemon's messages until the daemon is gone, which is no error.
 func (s *server) read() error {
 	received := uint32(0)
-	acknowledge := func() {
-		if received > 0 {
-			s.tell(&message{kind: kindReceived, count: received})
-			received = 0
-		}
-	}
 	for {
-		b, fds, lost, err := s.control.receive(acknowledge)
+		b, fds, lost, err := s.control.receive()
 		if err != nil {
 			return err
 		}
@@ -255,8 +264,10 @@ func (s *server) read() error {
 			closeAll(fds)
 			continue
 		}
-		if received += uint32(m.kind.descriptors()); received >= 128 {
-			acknowledge()
+		// Each acknowledgement wakes the daemon, and it has room for many more.
+		if received += uint32(m.kind.descriptors()); received >= acknowledgeEvery {
+			s.tell(&message{kind: kindReceived, count: received})
+			received = 0
 		}
 		if len(fds) != m.kind.descriptors() {
 			closeAll(fds)

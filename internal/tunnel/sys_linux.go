@@ -68,18 +68,15 @@ func newControl(fd int) (*control, error) {
 	return &control{f, raw, make([]byte, maxMessage+1), make([]byte, unix.CmsgSpace(4*4))}, nil
 }
 
-// receive waits for a message. If there is none yet, it calls idle first. The
-// descriptors belong to the caller; lost reports that some could not be received.
-func (c *control) receive(idle func()) (b []byte, fds []int, lost bool, err error) {
+// receive waits for a message. The descriptors belong to the caller; lost reports that
+// some could not be received.
+func (c *control) receive() (b []byte, fds []int, lost bool, err error) {
 	var n, oobn, flags int
 	waitErr := c.raw.Read(func(fd uintptr) bool {
 		for {
 			n, oobn, flags, _, err = unix.Recvmsg(int(fd), c.in, c.oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 			switch {
 			case err == unix.EINTR:
-			case err == unix.EAGAIN && idle != nil:
-				idle()
-				idle = nil
 			case err == unix.EAGAIN:
 				return false
 			default:
@@ -127,6 +124,22 @@ func (c *control) send(b []byte, fds []int) error {
 		return waitErr
 	}
 	return err
+}
+
+// trySend sends a message if the other end has room for it now. It reports whether it
+// did; if not, send says why.
+func (c *control) trySend(b []byte, fds []int) bool {
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	sent := false
+	_ = c.raw.Write(func(fd uintptr) bool {
+		_, err := unix.SendmsgN(int(fd), b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		sent = err == nil
+		return true
+	})
+	return sent
 }
 
 func closeAll(fds []int) {
