@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 	"testing"
 	"unsafe"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
 // These benchmarks measure what is done for each line. None of it may allocate,
@@ -22,18 +22,10 @@ import (
 //	go test -run '^$' -bench HotPath . ./internal/stratum
 
 var (
-	benchShare  = []byte(`{"id":4711,"method":"mining.submit","params":["alice.w1234","btc-815","0000000000a1b2c3","69201234","deadbeef","1fffe000"]}` + "\n")
-	benchAnswer = []byte(`{"id":4711,"result":true,"error":null}` + "\n")
-	benchJob    = benchNotify("btc-815", 1400, false)
+	benchShare  = []byte(stratumtest.UsualShare)
+	benchAnswer = []byte(stratumtest.UsualAnswer)
+	benchJob    = stratumtest.JobOfSize("btc-815", 1400, false)
 )
-
-// benchNotify returns a job of about the given number of bytes.
-func benchNotify(id string, size int, clean bool) []byte {
-	const form = `{"id":null,"method":"mining.notify","params":["%s","%s","01000000","%s",["%s","%s"],"20000000","1d00ffff","69201234",%t]}` + "\n"
-	prev, branch := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
-	empty := len(fmt.Sprintf(form, id, prev, "", branch, branch, clean))
-	return fmt.Appendf(nil, form, id, prev, strings.Repeat("e", max(0, size-empty)), branch, branch, clean)
-}
 
 // benchSession returns a relaying session on a loop that does not run. Its sockets
 // are ends of socket pairs, whose other ends are the returned miner and pool. With
@@ -100,7 +92,7 @@ func BenchmarkHotPathRelay(b *testing.B) {
 		{name: "share and answer", fromMiner: benchShare, fromPool: benchAnswer},
 		{name: "ten shares and answers", fromMiner: shares, fromPool: answers},
 		{name: "job", fromPool: benchJob},
-		{name: "two jobs", fromPool: append(benchNotify("btc-816", 1400, false), benchJob...)}, // neither is a repetition of the previous one
+		{name: "two jobs", fromPool: append(stratumtest.JobOfSize("btc-816", 1400, false), benchJob...)}, // neither is a repetition of the previous one
 	}
 	for _, c := range cases {
 		for _, still := range []bool{true, false} {

@@ -1,6 +1,9 @@
 package main
 
-import "github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+import (
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
+)
 
 const (
 	difficultyLine = testkit.DifficultyLine
@@ -19,14 +22,14 @@ var (
 	flood           = testkit.Flood
 	goodAnswer      = testkit.GoodAnswer
 	isOpen          = testkit.IsOpen
-	jobLine         = testkit.JobLine
+	jobLine         = stratumtest.JobLine
 	longContext     = testkit.LongContext
 	mustDo          = testkit.Must
 	ownJob          = testkit.OwnJob
 	ownPool         = testkit.OwnPool
 	ownShare        = testkit.OwnShare
 	setExtranonce   = testkit.SetExtranonce
-	shareLine       = testkit.ShareLine
+	shareLine       = stratumtest.ShareLine
 	startMiner      = testkit.StartMiner
 	startMiners     = testkit.StartMiners
 	startPool       = testkit.StartPool

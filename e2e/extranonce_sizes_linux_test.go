@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
@@ -89,8 +90,8 @@ func TestUpgradeDefaultDifficulty(t *testing.T) {
 	sc, p, _ := startScene(t, 5, "btc", "bcc")
 	p.SetCoins(map[string]string{"alice": "bcc"})
 	link := sc.Accept("bcc")
-	link.SendLine(testkit.JobLine("bcc-1", true))
-	sc.Miner.ExpectLine(testkit.JobLine("bcc-1", true))
+	link.SendLine(stratumtest.JobLine("bcc-1", true))
+	sc.Miner.ExpectLine(stratumtest.JobLine("bcc-1", true))
 	p.GoodUpgrade()
 	sc.Miner.ExpectLine(testkit.DifficultyLine)
 	p.GoodUpgrade()

@@ -5,6 +5,7 @@ package e2e
 import (
 	"testing"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
@@ -21,12 +22,12 @@ func TestUpgradeKeepsOwnRequests(t *testing.T) {
 	bcc := sc.Serve("bcc", "bcc-1")
 	bcc.ExpectLine(`{"id":2147400002,"method":"mining.authorize","params":["alice.2"]}`)
 	sc.ExpectWork("bcc-1")
-	sc.Miner.SendLine(testkit.ShareLine("2147400002", "bcc-1"))
-	bcc.ExpectLine(testkit.ShareLine("2147400003", "bcc-1"))
+	sc.Miner.SendLine(stratumtest.ShareLine("2147400002", "bcc-1"))
+	bcc.ExpectLine(stratumtest.ShareLine("2147400003", "bcc-1"))
 	sc.Share(btc, "2147400002", "btc-1") // on that link the switcher does not use this id
 	p.GoodUpgrade()
-	sc.Miner.SendLine(testkit.ShareLine(`"2147400002"`, "bcc-1"))
-	bcc.ExpectLine(testkit.ShareLine("2147400004", "bcc-1"))
+	sc.Miner.SendLine(stratumtest.ShareLine(`"2147400002"`, "bcc-1"))
+	bcc.ExpectLine(stratumtest.ShareLine("2147400004", "bcc-1"))
 	bcc.SendLine(testkit.GoodAnswer("2147400002")) // the answer for the worker
 	bcc.SendLine(testkit.GoodAnswer("2147400004"))
 	sc.Miner.ExpectLine(testkit.GoodAnswer(`"2147400002"`))

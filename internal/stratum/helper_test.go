@@ -3,11 +3,12 @@ package stratum
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
 const (
@@ -18,40 +19,13 @@ const (
 var allChains = []Chain{Bitcoin, DecredNormal, DecredGominer, Ethereum}
 
 var (
-	benchShare  = []byte(`{"id":4711,"method":"mining.submit","params":["alice.w1234","btc-815","0000000000a1b2c3","69201234","deadbeef","1fffe000"]}` + "\n")
-	benchAnswer = []byte(`{"id":4711,"result":true,"error":null}` + "\n")
-	benchJob    = benchNotify("btc-815", 1400, false)
+	benchShare  = []byte(stratumtest.UsualShare)
+	benchAnswer = []byte(stratumtest.UsualAnswer)
+	benchJob    = stratumtest.JobOfSize("btc-815", 1400, false)
+
+	jobLine   = stratumtest.JobLine
+	shareLine = stratumtest.ShareLine
 )
-
-// benchNotify returns a job of about the given number of bytes.
-func benchNotify(id string, size int, clean bool) []byte {
-	const form = `{"id":null,"method":"mining.notify","params":["%s","%s","01000000","%s",["%s","%s"],"20000000","1d00ffff","69201234",%t]}` + "\n"
-	prev, branch := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
-	empty := len(fmt.Sprintf(form, id, prev, "", branch, branch, clean))
-	return fmt.Appendf(nil, form, id, prev, strings.Repeat("e", max(0, size-empty)), branch, branch, clean)
-}
-
-// notifyOf returns a job of at least size bytes. As in most jobs, it is long
-// because of its branches.
-func notifyOf(size int) []byte {
-	var branches []string
-	line := func() string {
-		return `{"id":null,"method":"mining.notify","params":["5f1a2b","` + strings.Repeat("ab", 32) + `","` + strings.Repeat("01", 60) + `","` + strings.Repeat("02", 90) +
-			`",[` + strings.Join(branches, ",") + `],"20000000","17034219","65a0b1c2",false]}` + "\n"
-	}
-	for len(line()) < size {
-		branches = append(branches, `"`+strings.Repeat("cd", 32)+`"`)
-	}
-	return []byte(line())
-}
-
-func jobLine(id string, clean bool) string {
-	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","01","02",[],"20000000","1d00ffff","5f000000",%v]}`, id, clean)
-}
-
-func shareLine(id, job string) string {
-	return fmt.Sprintf(`{"id":%s,"method":"mining.submit","params":["alice.1","%s","0000000000000001","5f000000","00000000"]}`, id, job)
-}
 
 // fuzzLines returns lines with which fuzz targets begin: those of the transcripts
 // in docs/handshakes.md, and some that are malformed or unusual.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
 // BenchmarkHotPathScan finds members of lines.
@@ -78,7 +80,7 @@ func BenchmarkHotPathHandshake(b *testing.B) {
 			}
 		})
 	}
-	clean := benchNotify("btc-816", 1400, true)
+	clean := stratumtest.JobOfSize("btc-816", 1400, true)
 	for name, job := range map[string][]byte{"other job": benchJob, "clean job": clean} {
 		b.Run("setClean/"+name, func(b *testing.B) {
 			b.ReportAllocs()

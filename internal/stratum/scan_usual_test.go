@@ -3,6 +3,8 @@ package stratum
 import (
 	"bytes"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
 // Lines in the usual form are read by other code than all other lines. Both must
@@ -91,7 +93,7 @@ func TestRepeatedLine(t *testing.T) {
 	if line, known := r.Next(next); !bytes.Equal(line, benchJob) || *known != sc {
 		t.Errorf("found %q, %+v", line, known)
 	}
-	for _, other := range [][]byte{nil, benchAnswer, benchJob[:len(benchJob)-1], benchNotify("btc-816", 1400, false)} {
+	for _, other := range [][]byte{nil, benchAnswer, benchJob[:len(benchJob)-1], stratumtest.JobOfSize("btc-816", 1400, false)} {
 		if line, known := r.Next(other); line != nil || known != nil {
 			t.Errorf("%q is mistaken for the previous line", other)
 		}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
 // fuzzTranslation is for a miner with an extranonce2 of 3 bytes.
@@ -173,7 +175,7 @@ func BenchmarkTranslateJob(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, size := range []int{1400, 4000} {
-		line := notifyOf(size)
+		line := stratumtest.JobWithBranches(size)
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(line)))

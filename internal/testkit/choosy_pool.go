@@ -195,7 +195,9 @@ func (p *ChoosyPool) GiveJobs(t testing.TB, every time.Duration) {
 	t.Cleanup(func() { close(stop); <-ended })
 }
 
-func (p *ChoosyPool) Job(n int) string { return JobLine(fmt.Sprintf("%s-%d", p.Name, n), false) }
+func (p *ChoosyPool) Job(n int) string {
+	return stratumtest.JobLine(fmt.Sprintf("%s-%d", p.Name, n), false)
+}
 
 func (k *ChoosyLink) Serve() {
 	p := k.Pool

@@ -171,7 +171,7 @@ func (l *Login) MineOn(pause time.Duration, failed func(string)) (stop func()) {
 			}
 			id := <-job
 			job <- id
-			fmt.Fprintln(l.Nc, ShareLine(fmt.Sprint(i), id))
+			fmt.Fprintln(l.Nc, stratumtest.ShareLine(fmt.Sprint(i), id))
 		}
 	})
 	return func() { close(ended); l.Close(); all.Wait() }

@@ -71,14 +71,14 @@ func (sc *Scene) Serve(name, job string) *stratumtest.Raw {
 	sc.T.Helper()
 	r := sc.Accept(name)
 	r.SendLine(DifficultyLine)
-	r.SendLine(JobLine(job, true))
+	r.SendLine(stratumtest.JobLine(job, true))
 	return r
 }
 
 func (sc *Scene) ExpectWork(job string) {
 	sc.T.Helper()
 	sc.Miner.ExpectLine(DifficultyLine)
-	sc.Miner.ExpectLine(JobLine(job, true))
+	sc.Miner.ExpectLine(stratumtest.JobLine(job, true))
 }
 
 // Share sends a share and wants it to reach the link.
@@ -90,8 +90,8 @@ func (sc *Scene) Share(link *stratumtest.Raw, id, job string) {
 // ShareAs is Share for a job that the miner knows by another ID than the pool.
 func (sc *Scene) ShareAs(link *stratumtest.Raw, id, told, own string) {
 	sc.T.Helper()
-	sc.Miner.SendLine(ShareLine(id, told))
-	link.ExpectLine(ShareLine(id, own))
+	sc.Miner.SendLine(stratumtest.ShareLine(id, told))
+	link.ExpectLine(stratumtest.ShareLine(id, own))
 }
 
 // Answered lets the link accept a request, and wants the miner to get the answer.

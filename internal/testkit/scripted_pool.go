@@ -1,7 +1,6 @@
 package testkit
 
 import (
-	"fmt"
 	"net"
 	"testing"
 	"time"
@@ -51,14 +50,6 @@ func (p *ScriptedPool) Next() *stratumtest.Raw {
 		p.T.Fatalf("there is no connection to the pool")
 		return nil
 	}
-}
-
-func JobLine(id string, clean bool) string {
-	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","01","02",[],"20000000","1d00ffff","5f000000",%v]}`, id, clean)
-}
-
-func ShareLine(id, job string) string {
-	return fmt.Sprintf(`{"id":%s,"method":"mining.submit","params":["alice.1","%s","0000000000000001","5f000000","00000000"]}`, id, job)
 }
 
 func WaitConnections(t *testing.T, p *stratumtest.Pool, n int) {
