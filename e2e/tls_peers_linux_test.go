@@ -4,11 +4,10 @@ package e2e
 
 import (
 	"bufio"
-	"encoding/json"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -161,19 +160,6 @@ func found(t *testing.T, http string, text string) (miners []struct{ Address, Wo
 	return reply.Miners
 }
 
-// getJSON waits for the HTTP listener, which is the last to start at an upgrade.
-func getJSON(t *testing.T, url string, reply any) {
-	t.Helper()
-	var r *http.Response
-	testkit.Eventually(t, url, func() (ok bool) {
-		var err error
-		r, err = http.Get(url)
-		return err == nil
-	})
-	defer r.Body.Close()
-	testkit.Must(t, json.NewDecoder(r.Body).Decode(reply))
-}
-
 // openssl mines with TLS 1.2 and 1.3 and through an upgrade. Older versions, a
 // missing common cipher, and renegotiation are refused.
 func TestTLSPeerOpenSSL(t *testing.T) {
@@ -249,18 +235,41 @@ func TestTLSPeerOpenSSL(t *testing.T) {
 	}
 }
 
-func textOf(t *testing.T, url string) string {
-	t.Helper()
-	r, err := http.Get(url)
-	testkit.Must(t, err)
-	defer r.Body.Close()
-	text, err := io.ReadAll(r.Body)
-	testkit.Must(t, err)
-	return string(text)
-}
-
 // frontOf starts a program in front of the switcher or of a pool.
 type frontOf func(t *testing.T, w *tlsWorld, at, to string)
+
+// front is a program in front of the switcher, with miners in front of it.
+type front struct {
+	t     *testing.T
+	d     *daemontest.Daemon
+	page  string // HTTP address
+	pool  *stratumtest.Pool
+	fleet *stratumtest.Fleet
+}
+
+// startFront starts a daemon with the configuration for its pool, the program in
+// front of it, and ten miners, which mine. A nil miner is one without TLS.
+func (w *tlsWorld) startFront(start frontOf, miner *tls.Config, config func(...*stratumtest.Pool) *daemontest.Config) *front {
+	w.t.Helper()
+	f := &front{t: w.t, page: testkit.UnusedAddr(w.t), pool: testkit.StartPool(w.t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})}
+	c := config(f.pool)
+	c.TrustedProxies = []string{"127.0.0.1"}
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, f.page
+	f.d = daemontest.Start(w.t, c, map[string]string{"*": "btc"})
+	at := testkit.UnusedAddr(w.t)
+	start(w.t, w, at, f.d.Addr)
+	f.fleet = testkit.FleetOf(w.t, at, "alice", 10, 100, stratumtest.MinerOptions{TLS: miner})
+	testkit.WantMining(w.t, f.fleet.Miners(), "btc")
+	return f
+}
+
+// upgrade upgrades the daemon and then wants no share lost.
+func (f *front) upgrade() {
+	f.t.Helper()
+	f.d.Upgrade()
+	testkit.SettleFleet(f.t, f.fleet)
+	testkit.CheckPool(f.t, f.pool)
+}
 
 // HAProxy and stunnel handle the miners' TLS in front of the switcher, which learns
 // the miners' addresses by the PROXY protocol.
@@ -276,32 +285,22 @@ func TestTLSPeersInFront(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newTLSWorld(t)
-			btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
-			c := daemontest.FileConfig(btc)
-			c.TrustedProxies = []string{"127.0.0.1"}
-			c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
-			d := daemontest.Start(t, c, map[string]string{"*": "btc"})
-			at := testkit.UnusedAddr(t)
-			start(t, w, at, d.Addr)
-			fleet := testkit.FleetOf(t, at, "alice", 10, 100, stratumtest.MinerOptions{TLS: w.miner()})
-			testkit.WantMining(t, fleet.Miners(), "btc")
-			for _, m := range found(t, c.HTTPDebugListenAddr, "alice") {
+			f := w.startFront(start, w.miner(), daemontest.FileConfig)
+			for _, m := range found(t, f.page, "alice") {
 				if m.TLS != "" || !strings.HasPrefix(m.Address, "127.0.0.1:") {
 					t.Errorf("the search found %+v, want a miner without TLS", m)
 				}
 			}
 			ours := make(map[string]bool)
-			for _, m := range fleet.Miners() {
+			for _, m := range f.fleet.Miners() {
 				ours[m.Addr()] = true
 			}
-			for _, m := range found(t, c.HTTPDebugListenAddr, "alice") {
+			for _, m := range found(t, f.page, "alice") {
 				if !ours[m.Address] {
 					t.Errorf("the search found the address %s, which is no miner's", m.Address)
 				}
 			}
-			d.Upgrade()
-			testkit.SettleFleet(t, fleet)
-			testkit.CheckPool(t, btc)
+			f.upgrade()
 		})
 	}
 }
@@ -321,16 +320,12 @@ func TestTLSPeersAsClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newTLSWorld(t)
-			btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
-			c := w.config([]*stratumtest.Pool{btc})
-			c.TrustedProxies, c.TLSRequired = []string{"127.0.0.1"}, true
-			c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
-			d := daemontest.Start(t, c, map[string]string{"*": "btc"})
-			at := testkit.UnusedAddr(t)
-			start(t, w, at, d.Addr)
-			fleet := testkit.FleetOf(t, at, "alice", 10, 100, stratumtest.MinerOptions{})
-			testkit.WantMining(t, fleet.Miners(), "btc")
-			miners := found(t, c.HTTPDebugListenAddr, "alice")
+			f := w.startFront(start, nil, func(pools ...*stratumtest.Pool) *daemontest.Config {
+				c := w.config(pools)
+				c.TLSRequired = true
+				return c
+			})
+			miners := found(t, f.page, "alice")
 			if len(miners) != 10 {
 				t.Errorf("the search found %d miners, want all", len(miners))
 			}
@@ -339,9 +334,7 @@ func TestTLSPeersAsClients(t *testing.T) {
 					t.Errorf("the search found %+v, want a miner with TLS", m)
 				}
 			}
-			d.Upgrade()
-			testkit.SettleFleet(t, fleet)
-			testkit.CheckPool(t, btc)
+			f.upgrade()
 		})
 	}
 }

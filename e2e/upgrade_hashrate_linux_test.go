@@ -5,7 +5,6 @@ package e2e
 import (
 	"encoding/json"
 	"math"
-	"net/http"
 	"testing"
 	"time"
 
@@ -36,17 +35,7 @@ func TestUpgradeKeepsHashrates(t *testing.T) {
 	miner := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.1", Rate: 20})
 	testkit.WaitPool(t, miner, "btc")
 	began := time.Now()
-	get := func(path string, into any) {
-		t.Helper()
-		reply, err := http.Get("http://" + c.HTTPDebugListenAddr + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer reply.Body.Close()
-		if err := json.NewDecoder(reply.Body).Decode(into); err != nil {
-			t.Fatal(err)
-		}
-	}
+	page := "http://" + c.HTTPDebugListenAddr
 	check := func(when string) {
 		t.Helper()
 		// A miner on a busy machine finds fewer shares than intended.
@@ -54,7 +43,7 @@ func TestUpgradeKeepsHashrates(t *testing.T) {
 		var accounts struct {
 			Accounts []struct{ Hashrate map[string]hashrateOf }
 		}
-		get("/api/accounts", &accounts)
+		getJSON(t, page+"/api/accounts", &accounts)
 		var found struct {
 			Miners []struct {
 				Recent  hashrateOf `json:"hashrate_15m"`
@@ -62,7 +51,7 @@ func TestUpgradeKeepsHashrates(t *testing.T) {
 				Unknown int        `json:"unknown"`
 			}
 		}
-		get("/api/search?q=alice.1", &found)
+		getJSON(t, page+"/api/search?q=alice.1", &found)
 		if len(accounts.Accounts) != 1 || len(found.Miners) != 1 {
 			t.Fatalf("%s: %+v %+v", when, accounts, found)
 		}
