@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
@@ -93,4 +94,71 @@ func TestSharesCarryTheAuthorizedName(t *testing.T) {
 			share(c.sent, "two-0", "two", c.atSuffix) // late
 		})
 	}
+}
+
+// Ethereum's miners may send the same name and tell themselves apart by the worker
+// field. Each is a worker of its own at every pool, and shares have its name.
+func TestEthereumWorkersOfOneName(t *testing.T) {
+	t.Parallel()
+	sc, _ := startScene(t, "ethereum", nil, "eth", "etc")
+	authorize := func(name, worker string) string {
+		return fmt.Sprintf(`{"id":2,"worker":%s,"method":"mining.authorize","params":["%s","x"]}`, worker, name)
+	}
+	share := func(name, worker, job string) string {
+		return fmt.Sprintf(`{"id":9,"worker":%s,"method":"mining.submit","params":["%s","%s","0x1","0x2","0x3"]}`, worker, name, job)
+	}
+	serve := func(pool string) (link *stratumtest.Raw) {
+		link = sc.Pools[pool].Next()
+		link.ExpectMethod("mining.subscribe")
+		link.ExpectLine(`{"id":2147400001,"method":"mining.authorize","params":["alice.rig1","x"]}`)
+		link.Send(joinLines(goodAnswer("2147400000"), goodAnswer("2147400001"), `{"id":null,"method":"mining.notify","params":["`+pool+`","a","b",true]}`))
+		return link
+	}
+	shares := func(link *stratumtest.Raw) {
+		t.Helper()
+		for _, c := range []struct{ name, worker, want string }{
+			{"alice", `"rig1"`, "alice.rig1"}, {"alice", `"rig2"`, "alice.rig2"}, {"alice", "1", "alice.1"}, {"alice", `"rig3"`, "alice.rig3"},
+			{"alice.rig1", "null", "alice.rig1"}, {"alice", "null", "alice.rig1"},
+		} {
+			sc.Miner.SendLine(share(c.name, c.worker, "eth"))
+			link.ExpectLine(share(c.want, c.worker, "eth"))
+			link.SendLine(goodAnswer("9"))
+			sc.Miner.ExpectLine(goodAnswer("9"))
+		}
+	}
+	sc.Miner.SendLine(`{"id":1,"method":"mining.subscribe","params":["ethminer/0.19.0"]}`)
+	sc.Miner.Line(stratumtest.Patience)
+	sc.Miner.SendLine(authorize("alice", `"rig1"`))
+	eth := serve("eth")
+	sc.Miner.ExpectLine(goodAnswer("2"))
+	sc.Miner.ExpectMethod("mining.notify")
+	for _, worker := range []string{`"rig2"`, `"rig3"`} {
+		sc.Miner.SendLine(authorize("alice", worker))
+		eth.ExpectLine(fmt.Sprintf(`{"id":2,"method":"mining.authorize","params":["alice.%s","x"]}`, strings.Trim(worker, `"`)))
+		eth.SendLine(goodAnswer("2"))
+		sc.Miner.ExpectLine(goodAnswer("2"))
+	}
+	shares(eth)
+	sc.sw.coins.set("alice", "etc")
+	etc := serve("etc")
+	for _, worker := range []string{"rig2", "rig3"} {
+		if line := etc.ExpectMethod("mining.authorize"); !strings.Contains(line, `["alice.`+worker+`","x"]`) {
+			t.Errorf("the next pool got %s", line)
+		}
+	}
+	sc.Miner.ExpectMethod("mining.notify")
+	sc.Miner.SendLine(share("alice", `"rig2"`, "etc"))
+	etc.ExpectLine(share("alice.rig2", `"rig2"`, "etc"))
+}
+
+// A further worker whose name cannot be sent as the miner wrote it gets the error
+// that a first one gets.
+func TestFurtherWorkerNotSendable(t *testing.T) {
+	t.Parallel()
+	s := startOwnScene(t)
+	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+	s.Miner.ExpectLine(goodAnswer("2"))
+	s.Miner.ExpectMethod("mining.notify")
+	s.Miner.SendLine("{\"id\":5,\"method\":\"mining.authorize\",\"params\":[\"alice.\xff\",\"x\"]}")
+	s.Miner.ExpectLine(`{"id":5,"result":null,"error":[105,"Sub-account Name Cannot be Empty",1]}`)
 }

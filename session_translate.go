@@ -34,7 +34,8 @@ type lineRules struct {
 	former []formerTranslation // the oldest first
 	jobs   stratum.JobSet      // nil: the extranonce has not changed
 
-	// The last worker name that was replaced and its replacement, as raw JSON.
+	// The last worker name that was replaced and its replacement, as raw JSON. The
+	// name is followed by its quote and, on ethereum, the share's worker field.
 	name, renamed []byte
 }
 
@@ -149,7 +150,11 @@ func (r *lineRules) job(out, line []byte) ([]byte, bool) {
 func (r *lineRules) share(s *Session, out, line []byte) ([]byte, bool) {
 	var rename func([]byte) []byte
 	if r.names && (s.manager.chain != stratum.Ethereum || stratum.NamesWorker(line)) {
-		rename = func(raw []byte) []byte { return r.rename(s, raw) }
+		var worker []byte
+		if s.manager.chain == stratum.Ethereum {
+			worker = stratum.WorkerField(line)
+		}
+		rename = func(raw []byte) []byte { return r.rename(s, raw, worker) }
 	}
 	t := r.translationOf(line)
 	if t == nil && rename == nil {
@@ -184,20 +189,23 @@ func (r *lineRules) translationOf(share []byte) *stratum.Translation {
 	return r.former[0].translate
 }
 
-// workerSent returns the worker that a miner means in a share.
-func (s *Session) workerSent(text string) stratum.WorkerName {
-	if text == s.auth.name.AsSent() {
+// workerSent returns the worker that a miner means in a share. field is Ethereum's
+// separate name of the miner; empty if there is none.
+func (s *Session) workerSent(text, field string) stratum.WorkerName {
+	if field == "" && text == s.auth.name.AsSent() {
 		return s.auth.name
 	}
-	if s.workerIndex == nil && len(s.workers) > 0 {
-		s.workerIndex = newWorkerIndex(s.workers)
-	}
-	if x := s.workerIndex; x != nil {
-		if at, ok := x.at[text]; ok && s.workers[at].name.Sent == text {
-			return s.workers[at].name
+	if s.manager.chain != stratum.Ethereum { // there, names do not depend on how they were authorized
+		if s.workerIndex == nil && len(s.workers) > 0 {
+			s.workerIndex = s.newWorkerIndex()
+		}
+		if x := s.workerIndex; x != nil {
+			if at, ok := x.at[text]; ok && s.workers[at].name.Sent == text {
+				return s.workers[at].name
+			}
 		}
 	}
-	name := s.manager.chain.ParseWorker(text, "")
+	name := s.manager.chain.ParseWorker(text, field)
 	if s.sameAccount(name.Account) {
 		return name.Of(s.account.name)
 	}
@@ -205,17 +213,17 @@ func (s *Session) workerSent(text string) stratum.WorkerName {
 	return name
 }
 
-func (r *lineRules) rename(s *Session, raw []byte) []byte {
-	if r.name != nil && bytes.Equal(raw, r.name) {
+func (r *lineRules) rename(s *Session, raw, worker []byte) []byte {
+	if n := len(raw); len(r.name) == n+1+len(worker) && r.name[n] == '"' && bytes.Equal(raw, r.name[:n]) && bytes.Equal(worker, r.name[n+1:]) {
 		return r.renamed
 	}
 	text, ok := stratum.JsonString(fmt.Appendf(nil, `"%s"`, raw))
 	if !ok {
 		return raw
 	}
-	name := s.workerSent(text)
+	name := s.workerSent(text, stratum.WorkerText(worker))
 	renamed := stratum.Quote(r.pool.workerFor(name, r.suffixed))
-	r.name, r.renamed = bytes.Clone(raw), renamed[1:len(renamed)-1]
+	r.name, r.renamed = slices.Concat(raw, []byte{'"'}, worker), renamed[1:len(renamed)-1]
 	return r.renamed
 }
 

@@ -45,12 +45,16 @@ type extraWorker struct {
 }
 
 // indexKey identifies a worker within its session, where all have the same
-// sub-account.
-func (w *extraWorker) indexKey() string {
-	if w.name.Sent != "" {
-		return w.name.Sent
+// sub-account. Ethereum's miners may all send the same name and tell themselves
+// apart by the request's worker field, which is only in Miner.
+func (s *Session) indexKey(name stratum.WorkerName) string {
+	switch {
+	case name.Sent == "":
+		return name.Miner
+	case s.manager.chain == stratum.Ethereum:
+		return name.Sent + "\x00" + name.Miner
 	}
-	return w.name.Miner
+	return name.Sent
 }
 
 // size is the length of what a pool is sent for the worker. It includes the
@@ -127,6 +131,9 @@ func (s *Session) parseExtra(r *stratum.Request) (*extraWorker, *stratum.Error) 
 		return nil, &stratum.Error{Code: stratum.ErrInvalidSubAccount.Code,
 			Text: fmt.Sprintf("%s (this connection is for %s)", stratum.ErrInvalidSubAccount.Text, s.account.name)}
 	}
+	if s.link.pool.picksExtranonce && !name.Sendable() {
+		return nil, stratum.ErrEmptySubAccount
+	}
 	return &extraWorker{method: r.Method, name: name.Of(s.account.name), rest: furtherParams(params)}, nil
 }
 
@@ -148,10 +155,10 @@ type workerIndex struct {
 	params int
 }
 
-func newWorkerIndex(workers []*extraWorker) *workerIndex {
+func (s *Session) newWorkerIndex() *workerIndex {
 	x := &workerIndex{at: make(map[string]int)}
-	for i, w := range workers {
-		x.at[w.indexKey()] = i
+	for i, w := range s.workers {
+		x.at[s.indexKey(w.name)] = i
 		x.bytes += w.size()
 		x.params += len(w.rest)
 	}
@@ -163,11 +170,11 @@ func (s *Session) rememberWorker(w *extraWorker) bool {
 		return true
 	}
 	if s.workerIndex == nil {
-		s.workerIndex = newWorkerIndex(s.workers)
+		s.workerIndex = s.newWorkerIndex()
 	}
-	x := s.workerIndex
+	x, key := s.workerIndex, s.indexKey(w.name)
 	size, params := w.size(), len(w.rest)
-	at, known := x.at[w.indexKey()]
+	at, known := x.at[key]
 	if known {
 		size -= s.workers[at].size()
 		params -= len(s.workers[at].rest)
@@ -181,7 +188,7 @@ func (s *Session) rememberWorker(w *extraWorker) bool {
 		s.workers[at] = w
 		return true
 	}
-	x.at[w.indexKey()] = len(s.workers)
+	x.at[key] = len(s.workers)
 	s.workers = append(s.workers, w)
 	return true
 }
@@ -220,9 +227,9 @@ func (k *poolLink) introduceWorker(w *extraWorker) {
 }
 
 // appendWorker appends the request for a further worker to b, unless the pool
-// knows it as the first one.
+// knows it as the first one, or its name cannot be sent to this pool.
 func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
-	if k.session.isFirstWorker(w, k.pool, k.suffixed) {
+	if k.session.isFirstWorker(w, k.pool, k.suffixed) || k.pool.picksExtranonce && !w.name.Sendable() {
 		return b
 	}
 	id, ok := k.requests.Issue()

@@ -430,6 +430,12 @@ func LineMethod(line []byte) []byte {
 	return sc.Method(line)
 }
 
+// WorkerField returns the raw value of a line's "worker" member, or nil.
+func WorkerField(line []byte) []byte {
+	sc := ScanPoolLine(line)
+	return sc.Value(line, MemberWorker)
+}
+
 // LineID returns the raw value of a line's "id" member, or nil if it is absent or
 // null.
 func LineID(line []byte) []byte {

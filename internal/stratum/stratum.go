@@ -45,14 +45,20 @@ func ParseRequest(line []byte) (*Request, error) {
 	if r.Method, err = m.method(); err != nil {
 		return nil, err
 	}
-	if raw := m.values[MemberWorker]; len(raw) > 0 {
-		if text, ok := JsonString(raw); ok {
-			r.Worker = text
-		} else if isNumber(raw) {
-			r.Worker = string(raw) // some miners send numbers as names
-		}
-	}
+	r.Worker = WorkerText(m.values[MemberWorker])
 	return r, nil
+}
+
+// WorkerText returns the name in a request's worker field. It is empty if there is
+// none.
+func WorkerText(raw json.RawMessage) string {
+	if text, ok := JsonString(raw); ok {
+		return text
+	}
+	if isNumber(raw) {
+		return string(raw) // some miners send numbers as names
+	}
+	return ""
 }
 
 func ParseResponse(line []byte) (*Response, error) {
