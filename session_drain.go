@@ -119,6 +119,11 @@ func (s *Session) takeJobs(d *drain) {
 // nothing on the next one.
 func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain != stratum.Ethereum }
 
+// adoptsJobs reports whether a link to p can take shares for the jobs of a former
+// link to p. It cannot if the pool picks the extranonce, because each connection has
+// another one, and the former job's shares are valid only there.
+func (s *Session) adoptsJobs(p *pool) bool { return !p.picksExtranonce && !s.numbersJobs() }
+
 // end closes the former link and forgets it.
 func (d *drain) end() {
 	s := d.session
@@ -134,7 +139,7 @@ func (d *drain) end() {
 // come.
 func (d *drain) lose() {
 	s := d.session
-	samePool := d.pool == s.link.pool && !s.numbersJobs()
+	samePool := d.pool == s.link.pool && s.adoptsJobs(d.pool)
 	if samePool {
 		s.takeJobs(d)
 	}
@@ -218,8 +223,12 @@ func (d *drain) finish() {
 
 // clearWay ends former links that owe nothing and lead to an address that the
 // session is about to return to, because the pool would see the same extranonce
-// twice. Links to other addresses of the pool stay.
+// twice. Links to other addresses of the pool stay, and so do all links to pools
+// that pick the extranonce.
 func (s *Session) clearWay(p *pool, a *poolAddress) {
+	if p.picksExtranonce {
+		return
+	}
 	for _, d := range slices.Clone(s.drains) {
 		if d.leadsTo(p, a) {
 			d.endEarly()
@@ -229,9 +238,13 @@ func (s *Session) clearWay(p *pool, a *poolAddress) {
 
 // finishDrainsTo ends former links to the address of the link in use, which
 // takes shares for their jobs from now on. Jobs of lost links may be known at
-// any address of the pool.
+// any address of the pool. It leaves links alone whose jobs the link in use cannot
+// adopt because the pool picks the extranonce.
 func (s *Session) finishDrainsTo(l *link) {
 	p, a := l.pool, l.address
+	if p.picksExtranonce {
+		return
+	}
 	for _, d := range slices.Clone(s.drains) {
 		if s.numbersJobs() {
 			if d.leadsTo(p, a) {

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // The pool's link is renewed while the link from before the switch still drains.
@@ -73,4 +77,63 @@ func TestDrainWithDescriptorsShort(t *testing.T) {
 	if n := sc.sw.draining.Load(); n != 0 {
 		t.Errorf("%d links drain, want none", n)
 	}
+}
+
+// A pool that picks the extranonce gives each connection another one. Shares for jobs
+// of a former connection go there, also if the pool is in use again with the same
+// jobs, which the miner then knows by other IDs.
+func TestDrainOwnPoolInUseAgain(t *testing.T) {
+	t.Parallel()
+	pools := map[string]*testkit.ScriptedPool{"a": testkit.StartScriptedPool(t), "b": testkit.StartScriptedPool(t)}
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "a"}), nil, func(c *Config) {
+		c.ExtraNonce2Size = 3
+		c.StratumServerMap = make(map[string]StratumServerInfo)
+		for name, p := range pools {
+			c.StratumServerMap[name] = StratumServerInfo{URL: p.Addr(), UserSuffix: name, ExtraNonce: extranonceOfPool}
+		}
+	})
+	s := &testkit.OwnScene{T: t, Miner: stratumtest.DialRaw(t, sw.addr)}
+	serve := func(pool, p, job, told string) *stratumtest.Raw {
+		t.Helper()
+		s.Pool = pools[pool].Next()
+		s.Handshake(p, 4, nil, []string{difficultyLine, ownJob(job, "01", "02", true)})
+		s.Miner.ExpectLine(difficultyLine)
+		s.Miner.ExpectLine(ownJob(told, "01"+p, "02", true))
+		return s.Pool
+	}
+	share := func(link *stratumtest.Raw, id int, told, job string) {
+		t.Helper()
+		s.Miner.SendLine(ownShare(id, told, "aabbcc"))
+		link.ExpectLine(ownShare(id, job, "80aabbcc"))
+		link.SendLine(goodAnswer(fmt.Sprint(id)))
+		s.Miner.ExpectLine(goodAnswer(fmt.Sprint(id)))
+	}
+	s.Miner.Send(joinLines(rawSubscribe, rawAuthorize))
+	s.Miner.Line(stratumtest.Patience)
+	s.Pool = pools["a"].Next()
+	s.Handshake("aa", 4, nil, []string{ownJob("j", "01", "02", true)})
+	s.Miner.ExpectLine(goodAnswer("2"))
+	s.Miner.ExpectLine(ownJob("j", "01aa", "02", true))
+	first := s.Pool
+
+	sw.coins.set("alice", "b")
+	other := serve("b", "bb", "k", "k")
+	sw.coins.set("alice", "a")
+	second := serve("a", "cc", "j", "ja")
+	share(first, 10, "j", "j")
+	share(second, 11, "ja", "j")
+	share(other, 12, "k", "k")
+
+	second.SendLine(`{"id":null,"method":"client.reconnect","params":[]}`)
+	third := serve("a", "dd", "j", "jb")
+	share(second, 13, "ja", "j")
+	share(third, 14, "jb", "j")
+	share(first, 15, "j", "j")
+
+	// The former connection is closed: its shares are answered, and not given to
+	// the next one.
+	second.Close()
+	s.Miner.SendLine(ownShare(16, "ja", "aabbcc"))
+	s.Miner.ExpectLine(lostAnswer("16"))
+	share(third, 17, "jb", "j")
 }
