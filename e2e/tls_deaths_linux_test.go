@@ -28,8 +28,8 @@ func TestTLSTunnelKilled(t *testing.T) {
 	t.Parallel()
 	const n = 10
 	w := newTLSWorld(t)
-	plainPool := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
-	securedPool := w.pool(stratumtest.PoolOptions{Name: "bcc", ShareBits: 4, SkipWork: true})
+	plainPool := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true, JobInterval: 20 * time.Second, CleanEvery: 1 << 30})
+	securedPool := w.pool(stratumtest.PoolOptions{Name: "bcc", ShareBits: 4, SkipWork: true, JobInterval: 20 * time.Second, CleanEvery: 1 << 30})
 	c := w.config([]*stratumtest.Pool{plainPool}, securedPool)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
 	d := daemontest.Start(t, c, map[string]string{"bob": "bcc", "*": "btc"})
