@@ -33,6 +33,7 @@ func (b *accountBook) get(name, wanted string) *subAccount {
 	a := b.accounts[name]
 	if a == nil {
 		a = &subAccount{name: name, shares: b.rates.comes(name), wanted: wanted, mining: make(map[string]int)}
+		a.before = a.shares.Totals()
 		b.accounts[name] = a
 		b.health.accountsHere.Add(1)
 	}

@@ -137,7 +137,7 @@ func (r *statusRecorder) step(v *survey, now time.Time) {
 	for _, a := range accounts {
 		rate := r.rates[a]
 		if rate == nil {
-			rate = &shareRate{}
+			rate = &shareRate{before: a.before}
 		}
 		rate.move(a.shares.Totals(), elapsed)
 		rates[a] = rate

@@ -460,6 +460,30 @@ func TestShareRates(t *testing.T) {
 	}
 }
 
+// A sub-account's counts go on when its miners come back. The shares from before are
+// not part of its rates.
+func TestShareRatesOfMinersThatComeBack(t *testing.T) {
+	m := startSwitcher(t, newMemoryCoins(nil), nil, func(c *Config) {
+		c.StratumServerMap["btc"] = StratumServerInfo{URL: "127.0.0.1:1"}
+	})
+	r := newStatusRecorder(m.sessionManager)
+	a := m.accounts.expect("alice", "btc")
+	for range 100 {
+		a.shares.Submit()
+		a.shares.Refuse(1, hashrate.RefusalStale)
+	}
+	m.accounts.forget(a)
+	a = m.accounts.expect("alice", "btc")
+	a.shares.Submit()
+	a.shares.Accept(1)
+	r.step(&survey{}, r.last.Add(10*time.Second))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if perMinute, refused, many := r.rate(a); perMinute != 6 || refused != 0 || many {
+		t.Errorf("%v shares a minute, %v %% refused, many %v; want one share in ten seconds", perMinute, refused, many)
+	}
+}
+
 func TestAccountOrder(t *testing.T) {
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})

@@ -11,10 +11,14 @@ import (
 )
 
 // subAccount is what the manager knows about one sub-account with miners here.
-// The book's mu guards all fields except name, shares and costing.
+// The book's mu guards all fields except name, shares, before and costing.
 type subAccount struct {
 	name   string
 	shares *hashrate.Counter // the book of hashrates has it
+
+	// before has the counts of earlier miners, all of which had left when the first
+	// of the present ones came.
+	before hashrate.Totals
 
 	wanted   string // the coin source's latest coin; empty if the entry is gone
 	sessions []*Session
