@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	breakerFailures = 3 // in a row, until an address is taken out
+	breakerFailures = 3 // failures in a row that take an address out
 	breakerProbes   = 3 // sessions that may probe an address at the same time while it is out
 
 	breakerPauseFirst = time.Second
@@ -19,7 +19,7 @@ const (
 	breakerPauseKicks = time.Minute
 )
 
-// breakerState is what a breaker lets through.
+// breakerState says whom a breaker lets through.
 type breakerState uint8
 
 const (
@@ -34,24 +34,24 @@ func (s breakerState) String() string { return breakerNames[s] }
 
 // breaker keeps sessions away from an address that was found to be out: nobody
 // dials it during a pause, then a few sessions at a time probe it. The zero
-// value is closed. It has no lock of its own; health guards it.
+// value is closed. It has no lock of its own; health.mu guards it.
 //
-// Miners that have been served, which means by a stable link anywhere, have
-// pauses of their own. Pools may refuse the other miners, which can come by the
-// dozen under ever new names, so their failures must not keep served miners
-// away.
+// A miner is served once it has had a stable link to any pool. Served miners have
+// pauses of their own. A pool may refuse miners that were never served, and dozens
+// of them may come under ever new names, so their failures must not keep served
+// miners away.
 type breaker struct {
 	isOpen bool
 	served breakerPause
 	others breakerPause
-	probes int // under way
-	// Probes of sessions that may not take all the places.
-	ofSuspects int // a worker or an account that failed there lately
-	ofOthers   int // established miners
+	probes int // probes under way, of all classes
+	// The following classes may not take all places for probes.
+	ofSuspects int // probes by workers or accounts that failed there lately
+	ofOthers   int // probes by established miners
 }
 
-// breakerPause is when probing begins, and how long the pause before it was. A
-// stable link resets last to zero.
+// breakerPause is a pause before probing: when it ends, and how long it is. A stable
+// link resets last to zero.
 type breakerPause struct {
 	until time.Time
 	last  time.Duration
@@ -64,10 +64,10 @@ func (p *breakerPause) begin(now time.Time, most time.Duration) {
 	p.until = now.Add(p.last/2 + rand.N(p.last))
 }
 
-// state is the state for miners that have not been served.
+// state returns the state for miners that have not been served.
 func (b *breaker) state(now time.Time) breakerState { return b.stateFor(false, now) }
 
-// stateFor is the state for miners that have been served, or for others.
+// stateFor returns the state for miners that have been served, or for others.
 func (b *breaker) stateFor(served bool, now time.Time) breakerState {
 	pause := &b.others
 	if served {
@@ -83,8 +83,8 @@ func (b *breaker) stateFor(served bool, now time.Time) breakerState {
 }
 
 // trip opens the breaker, or starts the next pause if the last one is over. A
-// pause that is running is kept, because what fails during it began earlier. It
-// reports whether the breaker was closed.
+// running pause is not prolonged, because tries that fail during it began before it.
+// trip reports whether the breaker was closed.
 func (b *breaker) trip(now time.Time, most time.Duration) (opened bool) {
 	if !b.isOpen {
 		b.isOpen = true
@@ -100,8 +100,8 @@ func (b *breaker) trip(now time.Time, most time.Duration) (opened bool) {
 	return false
 }
 
-// tripOthers is trip for a failure of a miner that has not been served. Served
-// miners may still probe.
+// tripOthers is trip for the failure of a miner that has not been served. It starts
+// no pause for served miners, so these may still probe.
 func (b *breaker) tripOthers(now time.Time, most time.Duration) (opened bool) {
 	opened = !b.isOpen
 	if opened || !now.Before(b.others.until) {
@@ -111,18 +111,18 @@ func (b *breaker) tripOthers(now time.Time, most time.Duration) (opened bool) {
 	return opened
 }
 
-// close lets everybody through. The lengths of the last pauses are kept until a
-// link is stable. It reports whether the breaker was open.
-func (b *breaker) close() (was bool) {
-	was = b.isOpen
+// close lets everybody through and reports whether the breaker was open. It keeps the
+// lengths of the last pauses until a link is stable; see forgetPauses.
+func (b *breaker) close() (wasOpen bool) {
+	wasOpen = b.isOpen
 	b.isOpen = false
-	return was
+	return wasOpen
 }
 
 // forgetPauses makes the next pause as short as a first one.
 func (b *breaker) forgetPauses() { b.served.last, b.others.last = 0, 0 }
 
-// probeClass says which places of the probes a session may take.
+// probeClass says which of the breakerProbes places a session may take.
 type probeClass uint8
 
 const (
@@ -136,7 +136,7 @@ const (
 func (b *breaker) mayProbe(class probeClass) bool {
 	switch {
 	case class == probeOther && b.ofOthers == 0:
-		// New miners may hold all places for the whole time of a handshake.
+		// Otherwise new miners might hold all places for as long as a handshake takes.
 		return true
 	case b.probes >= breakerProbes:
 		return false
@@ -168,20 +168,20 @@ func (b *breaker) countProbe(class probeClass, by int) {
 // success in between. The zero value is empty.
 type failureRow struct {
 	entries [breakerFailures]failureEntry
-	n       int // distinct ones in entries
-	count   int // failures, including repeated ones of the same party
+	n       int // how many entries are used, one for each party that failed
+	count   int // failures, including repeated ones by the same party
 }
 
 type failureEntry struct {
 	account, worker, userAgent string
-	began                      time.Time     // the try
-	lasted                     time.Duration // how long the link was ready
+	began                      time.Time     // when the try began
+	lasted                     time.Duration // how long the link was ready before it ended
 }
 
-// rowMemory is how long an entry of a row counts.
+// rowMemory is how long an entry of a row counts after its try began.
 const rowMemory = time.Minute
 
-// add notes a failure. Entries that same says are of the same party count once.
+// add records a failure. Failures by the same party, as defined by same, count once.
 func (r *failureRow) add(now time.Time, e failureEntry, same func(a, b *failureEntry) bool) {
 	kept := 0
 	for i := range r.n {
@@ -199,7 +199,7 @@ func (r *failureRow) add(now time.Time, e failureEntry, same func(a, b *failureE
 	r.count++
 }
 
-// began is when the first try of the row began.
+// began returns when the first try of the row began.
 func (r *failureRow) began() time.Time {
 	first := r.entries[0].began
 	for _, e := range r.entries[1:r.n] {
@@ -210,7 +210,7 @@ func (r *failureRow) began() time.Time {
 	return first
 }
 
-// lasted is how long the link of the row that lasted longest was ready.
+// lasted returns how long the longest-lived link of the row was ready.
 func (r *failureRow) lasted() (longest time.Duration) {
 	for _, e := range r.entries[:r.n] {
 		longest = max(longest, e.lasted)

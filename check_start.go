@@ -10,15 +10,14 @@ import (
 )
 
 // checkStart tries what a start with configuration c would do, in the same order
-// (loadConfig, daemon.prepare, listeners). A configuration that it accepts starts
-// here and now; if it refuses one, the start would refuse it in the same words.
-// For the preflight of an upgrade, before describes the process to be replaced,
-// whose addresses are left alone; otherwise before is nil.
+// (loadConfig, daemon.prepare, listeners). If it accepts a configuration, a start would
+// work on this machine now. If it refuses one, the start would refuse it with the same
+// message. For the preflight of an upgrade, before describes the process to be replaced,
+// and that process's addresses are left alone; otherwise before is nil.
 //
-// An address that is in use is the one exception: it is mentioned in notes. In
-// most cases the running switcher uses it, and its operator checks a
-// configuration for later. Warnings are about settings that start but have no
-// effect.
+// The only exception is an address that is in use, which is mentioned in notes. In most
+// cases the running switcher uses it, and its operator checks a configuration for later.
+// Warnings are about settings that do not prevent a start but should be changed.
 func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, err error) {
 	if len(c.ZKBroker) > 0 {
 		err = zkOptionsOf(c).Check()
@@ -40,7 +39,7 @@ func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, er
 		if before == nil || !errors.Is(err, regularfile.ErrTooSlow) {
 			return nil, nil, err
 		}
-		warnings = append(warnings, "warning: "+err.Error()) // its events are lost, and no more
+		warnings = append(warnings, "warning: "+err.Error()) // only events are lost
 	}
 	raiseDescriptorLimit()
 	pools, err := newPools(c, newHealth())

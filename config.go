@@ -9,13 +9,11 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
-// Config is the content of config.json, complete and checked: parseConfig
-// fills in the defaults and normalises the values. It does not change after it
-// is loaded.
+// Config is the content of config.json, after parseConfig has filled in the defaults and
+// has checked and normalised the values. It does not change after it is loaded.
 //
-// The comment of a field says what the key means and which values it takes. The
-// row of configKeys below enforces that. A key that is absent or null has its
-// default.
+// The comment on a field says what the key means and which values it may have. The key's
+// row in configKeys below enforces that. A key that is absent or null has its default.
 type Config struct {
 	// ServerID (0-255) is the top byte of every session ID. 0 means that a free
 	// one is claimed in ZooKeeper or, with CoinFile, that 1 is used. Default: 0.
@@ -85,8 +83,9 @@ type Config struct {
 	// Default: none.
 	EventFile string `json:",omitempty"`
 
-	// ReconnectOnLostVersionRolling closes a miner that has lost version rolling
-	// by a switch, so that it negotiates it anew. Default: false.
+	// ReconnectOnLostVersionRolling closes the connection of a miner that has lost
+	// version rolling because of a switch, so that it reconnects and negotiates it
+	// again. Default: false.
 	ReconnectOnLostVersionRolling bool `json:",omitempty"`
 
 	// TLSCertFile is the PEM file of the certificate and its chain. With it and
@@ -157,10 +156,10 @@ type Config struct {
 	ZKAuditSeconds int
 }
 
-// configKeys has a row for each field of Config, in the same order: the key, the
-// field with its default and the type and range of its values, and the check of
-// what these do not say, if there is anything. Mistakes of one kind are reported
-// in this order. To add a key, see "Where to change" in docs/architecture.md.
+// configKeys has a row for each field of Config, in the same order. A row has the key, the
+// field with its default and the type and range of its values, and a check of what type
+// and range do not cover, or nil. Mistakes of one kind are reported in this order. To add
+// a key, see "Where to change" in docs/architecture.md.
 var configKeys = []configKey[Config]{
 	{"ServerID", numberValue(func(c *Config) *uint8 { return &c.ServerID }, 0, 0, 255, " (0: claim a free one in ZooKeeper)"), nil},
 	{"ChainType", textValue(func(c *Config) *string { return &c.ChainType }, "bitcoin", "a string, "+wantChainType), (*Config).checkChainType},
@@ -216,9 +215,8 @@ const (
 	wantZKDir   = `an absolute ZooKeeper path of names without control characters, "." and "..", such as "/stratumSwitcher/btcbcc/"`
 )
 
-// The checks see the values as they are written in the file, so that messages
-// show them like that. They do not check values that are not used, because these
-// do no harm in existing files.
+// The checks run before normalise, so that messages show values as they are written in the
+// file. They ignore values that are not used, because these do no harm in existing files.
 
 func (c *Config) checkChainType(key string, p *configProblems) {
 	if !slices.Contains(chainTypeNames, strings.ToLower(c.ChainType)) {

@@ -82,11 +82,11 @@ type listenAddress struct {
 	host string // as written, in lower case
 	ip   netip.Addr
 	port string // without leading zeros
-	all  bool   // addresses of this machine: of both families, or IPv4 only for 0.0.0.0
+	all  bool   // all addresses of this machine: of both families, or only IPv4 for 0.0.0.0
 }
 
-// listenNetwork is the network to listen on. An IPv4 address, including
-// 0.0.0.0, means IPv4 only; [::] or no address means both families.
+// listenNetwork returns the network to listen on. An IPv4 address, including 0.0.0.0, means
+// IPv4 only; [::] or no host means both families.
 func listenNetwork(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -98,7 +98,7 @@ func listenNetwork(addr string) string {
 	return "tcp"
 }
 
-// only4 reports whether the address stands for all of IPv4 and nothing else.
+// only4 reports whether the address means all IPv4 addresses of this machine.
 func (a listenAddress) only4() bool { return a.all && a.ip.Is4() }
 
 // parseListenAddress parses an address to listen at or to connect to.

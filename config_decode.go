@@ -53,8 +53,8 @@ type configKey[T any] struct {
 	name  string
 	value keyValue[T]
 
-	// check reports a value that cannot work although it has the right type and
-	// range. It may look at other values too. nil means that there is none.
+	// check reports a value that cannot work although it has the right type and range.
+	// It may look at other values too. It is nil if there is nothing to check.
 	check func(of *T, key string, p *configProblems)
 }
 

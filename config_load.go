@@ -32,8 +32,8 @@ func loadConfig(path string) (*Config, error) {
 	return c, nil
 }
 
-// parseConfig decodes and checks a configuration. The error lists all mistakes,
-// one on each line. If there are several, their number stands above them.
+// parseConfig decodes and checks a configuration. The error lists all mistakes, one per
+// line. If there are several, the first line gives their number.
 func parseConfig(text []byte) (*Config, error) {
 	root, err := strictjson.Parse(text)
 	if err != nil {

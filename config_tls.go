@@ -23,14 +23,14 @@ const (
 	wantFingerprint = "the SHA-256 of the pool's certificate, 64 hexadecimal digits with or without colons; several are separated by commas"
 )
 
-// certificateWarnDays is how long before the end of a certificate the warning begins.
+// certificateWarnDays is how many days before a certificate expires the warnings begin.
 const certificateWarnDays = 14
 
-// maxFingerprints is how many certificates may be pinned. There may be the present and
-// the next one of an address and of its backups.
+// maxFingerprints is how many certificates may be pinned for a pool. An address and each
+// backup may need two, the present one and the next.
 const maxFingerprints = 8
 
-// tlsProblem reports a key for TLS in a configuration without TLS.
+// tlsProblem reports a TLS key as a mistake on systems where TLS is not supported.
 func tlsProblem(key, value string, p *configProblems) (unsupported bool) {
 	if !tlsSupported {
 		p.add(key, "is "+value+", must be left out: TLS needs Linux")
@@ -62,7 +62,7 @@ func (c *Config) checkTLSRequired(key string, p *configProblems) {
 	}
 }
 
-// uselessForTLS reports a key for TLS of a pool that has no address with TLS.
+// uselessForTLS reports a TLS key as a mistake if the pool has no address with TLS.
 func (s *StratumServerInfo) uselessForTLS(key, value string, p *configProblems) bool {
 	useless := !slices.ContainsFunc(s.urls(), isTLS)
 	if useless {

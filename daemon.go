@@ -10,14 +10,14 @@ import (
 
 // daemon holds the parts of the running program.
 type daemon struct {
-	args            []string       // of the program, for an upgrade
-	log             *processLog    // nil: the log library's own
+	args            []string       // command-line arguments, passed on at an upgrade
+	log             *processLog    // nil: glog writes its output itself
 	stop            chan os.Signal // SIGTERM, SIGINT
 	upgradeRequests chan os.Signal // SIGUSR2
 	hangups         chan os.Signal // SIGHUP
 
-	// binary is the path that upgrades are loaded from. Empty means the path of this
-	// program.
+	// binary is the path of the program that an upgrade starts. Empty means the path
+	// of this program.
 	binary string
 
 	config  *Config
@@ -26,7 +26,8 @@ type daemon struct {
 	status  *statusServer
 }
 
-// start starts without a former process and serves until a signal ends it.
+// start starts the daemon with no previous process to take over from, and serves until
+// a signal ends it.
 func (d *daemon) start(configPath string) error {
 	var err error
 	if d.config, err = loadConfig(configPath); err != nil {
@@ -56,15 +57,15 @@ func (d *daemon) start(configPath string) error {
 	return d.run()
 }
 
-// prepare sets up everything that depends on the configuration only and not on
-// the sessions. st is the state that a former process left, or nil at a start.
-// checkStart checks the same things in the same order.
+// prepare sets up everything that depends only on the configuration. st is the state
+// that the previous process left, or nil if there was none. checkStart checks the same
+// things in the same order.
 func (d *daemon) prepare(st *runtimeState) error {
 	var err error
 	if d.coins, err = newCoinSource(d.config, st); err != nil {
 		return err
 	}
-	if st == nil { // miners that are there already need no file of events
+	if st == nil { // at an upgrade, connected miners matter more than the file of events
 		err = checkEventFile(d.config)
 	}
 	if err == nil {
@@ -78,8 +79,8 @@ func (d *daemon) prepare(st *runtimeState) error {
 	return d.prepareTLS(st)
 }
 
-// prepareTLS reads the files that TLS needs. A problem with them ends a start. It
-// costs no connection at an upgrade.
+// prepareTLS reads the files that TLS needs. If there is a problem with them, a start
+// fails. An upgrade only logs it, so that no connection is lost.
 func (d *daemon) prepareTLS(st *runtimeState) error {
 	if st != nil {
 		if err := loadTrusts(d.manager.pools); err != nil {
@@ -98,7 +99,7 @@ func (d *daemon) prepareTLS(st *runtimeState) error {
 	return nil
 }
 
-// run handles signals until one of them ends the process.
+// run handles signals until SIGTERM or SIGINT arrives.
 func (d *daemon) run() error {
 	up, err := newUpgrader(d)
 	if err != nil {
@@ -118,7 +119,7 @@ func (d *daemon) run() error {
 			err := up.upgrade()
 			d.manager.monitor.upgradeFailed(err)
 			select {
-			case <-d.upgradeRequests: // sent while it was tried
+			case <-d.upgradeRequests: // ignore a request made during the failed attempt
 			default:
 			}
 			glog.Errorf("upgrade %v; the service goes on as before", err)

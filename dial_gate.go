@@ -6,42 +6,42 @@ import (
 	"time"
 )
 
-// dialGate bounds how many pool links are being prepared at a time, and how
-// many are begun in a second, so that moving ten thousand miners does not flood
-// a pool. It is fair between addresses first, so that a slow pool does not hold
-// up the miners of others, and then between sub-accounts, so that a large one
-// does not hold up a small one.
+// dialGate bounds how many pool links are being prepared at a time, and how many
+// are begun per second, so that moving ten thousand miners does not flood a pool. It
+// is fair first between addresses, so that a slow pool does not hold up the miners of
+// other pools, and then between sub-accounts, so that a large one does not hold up a
+// small one. All methods may be called from any goroutine.
 type dialGate struct {
 	size int
 
 	mu        sync.Mutex
-	held      int // may exceed size: each address has a share of its own
+	held      int // may exceed size, because each address has a share of its own
 	addresses map[*endpoint]*gateAddress
 	turns     []*gateAddress // addresses with waiting tickets, in the order of their turns
 	rate      tokenBucket    // how many tickets may be granted now
 	timer     *time.Timer    // set while only the rate holds tickets back
 }
 
-// gateAddress is what waits for, and holds, tickets to dial one address.
+// gateAddress keeps the tickets for one address, waiting ones and held ones.
 type gateAddress struct {
 	at       *endpoint
-	held     int // excused tickets not included
-	excused  int
-	suspects int       // suspects' tickets that are held, excused or not
-	tickets  list.List // held, the oldest first
+	held     int       // held tickets that are not excused
+	excused  int       // held tickets that are excused
+	suspects int       // held tickets of suspects, excused or not
+	tickets  list.List // all held tickets, the oldest first
 	lanes    [laneCount]fairQueue
-	turn     int // in laneOrder
-	queued   bool
+	turn     int  // index in laneOrder
+	queued   bool // is in the gate's turns
 }
 
 const (
-	// A try is slow after slowAfter at the latest. If another try at the
-	// address was faster within fastKeep, the pool is not slow, only this try
-	// is: its ticket is excused and no longer counts, so that miners that the
-	// pool keeps waiting do not keep others from it. Where the pool is much
-	// faster than slowAfter, a try is slow when it takes slowFactor times as
-	// long as the fast one, but not before slowLeast. Hundreds of slow miners
-	// that arrive together are then excused sooner.
+	// A try is slow once it has taken slowAfter. If another try at the address was
+	// faster within the last fastKeep, not the pool is slow but only this try. Its
+	// ticket is then excused: it no longer counts, so that miners that the pool keeps
+	// waiting do not keep others from the pool. If the fast try took much less than
+	// slowAfter, a try is already slow once it has taken slowFactor times as long,
+	// and at least slowLeast. So hundreds of slow miners that arrive together are
+	// excused soon.
 	slowAfter  = time.Second
 	slowLeast  = slowAfter / 5
 	slowFactor = 4

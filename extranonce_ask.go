@@ -73,8 +73,8 @@ func (v *sizeSurvey) askIP(a *poolAddress, e *endpoint) (int, error) {
 	case err == nil || v.ctx.Err() != nil:
 		try.abandon()
 	case ev == evidenceMachine || ev == evidencePorts:
-		if f := try.failed(ev, nil); f.tell {
-			v.manager.tellShortage(e, ev, err)
+		if f := try.failed(ev, nil); f.logDue {
+			v.manager.logShortage(e, ev, err)
 		}
 	case try.probe != probeNone:
 		try.failed(evidenceTry, nil)

@@ -7,9 +7,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// handshakeFailure is the reason why a miner's handshake failed. It is not the code
-// of a Stratum error, because a miner that stays silent or is refused by its pool
-// gets no error of the switcher.
+// handshakeFailure is the reason why a miner's handshake failed. It is not the same as
+// the code of a Stratum error, because a miner that stays silent or is refused by its
+// pool gets no error from the switcher.
 type handshakeFailure uint8
 
 const (
@@ -45,8 +45,8 @@ var handshakeFailureNames = [handshakeFailures]string{
 
 func (f handshakeFailure) String() string { return handshakeFailureNames[f] }
 
-// toldFailures has the failures for which miners get an error, by its code.
-var toldFailures = map[int]handshakeFailure{
+// failureByErrorCode has the failures for which miners get an error, by the error's code.
+var failureByErrorCode = map[int]handshakeFailure{
 	stratum.ErrNeedSubscribed.Code:      failNotSubscribed,
 	stratum.ErrDuplicateSubscribed.Code: failSubscribedTwice,
 	stratum.ErrTooFewParams.Code:        failTooFewParams,
@@ -60,8 +60,8 @@ var toldFailures = map[int]handshakeFailure{
 }
 
 // handshakeFailureOf returns the failure that the error e stands for. It is
-// failOther for errors that are not in toldFailures.
-func handshakeFailureOf(e *stratum.Error) handshakeFailure { return toldFailures[e.Code] }
+// failOther for errors that are not in failureByErrorCode.
+func handshakeFailureOf(e *stratum.Error) handshakeFailure { return failureByErrorCode[e.Code] }
 
 // handshakeFailureCounts counts failed handshakes by reason.
 type handshakeFailureCounts [handshakeFailures]atomic.Int64

@@ -15,22 +15,22 @@ const (
 	// share makes it stable at once.
 	stableAfter = 30 * time.Second
 
-	// faresWellWindow is how old the last sign of life of an address may be to
+	// faresWellWindow is how old the last sign of life of an address may be and still
 	// count in its favour. A row of tries may fail within milliseconds, while a
 	// healthy pool may send nothing for seconds.
 	faresWellWindow = 10 * time.Second
 
-	// quietWindow replaces faresWellWindow where the pool answers or ends tries
-	// at once, because its jobs may come only once a minute.
+	// quietWindow replaces faresWellWindow if the pool answers tries or ends them at
+	// once. Such a pool is alive, but may send a job only once a minute.
 	quietWindow = time.Minute
 
 	// answeredWithin is the longest a try may take to count as answered. Tries
 	// that the pool leaves unanswered take poolHandshakeTimeout.
 	answeredWithin = poolHandshakeTimeout / 2
 
-	// readySpeaks is how long a ready link that has not been lost counts in
+	// readyCounts is how long a ready link that has not been lost counts in
 	// favour of an address where other tries get no answer to mining.authorize.
-	readySpeaks = 30 * time.Second
+	readyCounts = 30 * time.Second
 )
 
 // health judges what failed pool links prove, and about whom: an address, a
@@ -38,11 +38,11 @@ const (
 // their tries through attempt and ask mayDial before they dial. Its methods may
 // be called from any goroutine.
 //
-// An address is an IP and a port, with the settings of TLS or without: a
-// certificate that is refused says nothing about the port without TLS. All coins
-// and names that lead to it share what is known of it.
+// To health, an address is an IP and a port together with its TLS settings, because a
+// refused certificate says nothing about the same port without TLS. All coins and names
+// that lead to an address share what is known about it.
 type health struct {
-	began time.Time // moments are counted from here
+	began time.Time // start of the count of moments; see moment
 	now   func() time.Time
 
 	// lookedUp is called from another goroutine when look-ups of a name begin
@@ -50,8 +50,8 @@ type health struct {
 	// name has other IPs. It must not block.
 	lookedUp func(a *poolAddress, turned bool, err error)
 
-	// accountsHere is how many sub-accounts have miners here. Where there are
-	// few, failures are counted by worker instead; see decisive.
+	// accountsHere is how many sub-accounts have miners at this switcher. If there are
+	// only a few, failures are counted by worker instead; see decisive.
 	accountsHere atomic.Int64
 
 	mu        sync.Mutex
@@ -64,8 +64,8 @@ func newHealth() *health {
 	return &health{began: time.Now(), now: time.Now, lookedUp: func(*poolAddress, bool, error) {}, endpoints: make(map[endpointKey]*endpoint)}
 }
 
-// moment is a time as endpoints have it: nanoseconds since began, at least 1. It
-// takes no notice when somebody sets the clock.
+// moment converts a time to the form that endpoints keep: nanoseconds since began, at
+// least 1. Setting the system's clock does not affect it.
 func (h *health) moment(t time.Time) int64 { return max(1, int64(t.Sub(h.began))) }
 
 type endpointKey struct {
@@ -79,8 +79,8 @@ type endpoint struct {
 	addr   netip.AddrPort
 	tls    poolTLSSettings
 
-	// heardAt is when a stable link last received something, jobAt when any
-	// link last received a job: moments, 0 for never.
+	// heardAt is when a stable link last received something, and jobAt when any link
+	// last received a job. Both are moments; 0 means never.
 	heardAt, jobAt atomic.Int64
 	// fastAt is when a link last became ready quickly, in Unix nanoseconds, and
 	// fastTook how long it took. The dial gate uses both.
@@ -88,38 +88,37 @@ type endpoint struct {
 
 	// health.mu guards the following.
 	breaker  breaker
-	mismatch breaker // open if the pool gives another extranonce; only for coins whose pool must not
+	mismatch breaker // open if the pool does not take the session's extranonce; ignored by coins whose pool picks its own
 	ports    shortage
 
-	refusals     failureRow // did not connect
-	jobless      failureRow // gave no job in time
-	unsubscribed failureRow // by user agent
-	byAccount    failureRow // closed or silent after authorize
-	byWorker     failureRow
-	kicked       failureRow // lost before they were stable, by account
-	kickedWorker failureRow
-	mismatches   failureRow // gave another extranonce, by worker
+	refusals     failureRow // tries that did not connect
+	jobless      failureRow // tries that got no job in time
+	unsubscribed failureRow // tries that failed at mining.subscribe, one entry per user agent
+	byAccount    failureRow // tries closed or not answered after mining.authorize, one entry per account
+	byWorker     failureRow // the same, one entry per worker
+	kicked       failureRow // links lost before they were stable, one entry per account
+	kickedWorker failureRow // the same, one entry per worker
+	mismatches   failureRow // tries that were given another extranonce, one entry per worker
 	userAgents   []string   // user agents that have subscribed there, the latest last
 
-	readyAt       time.Time // the last link that became ready
-	tookAt        time.Time // the last link whose extranonce the pool took
-	stableReadyAt time.Time // the last link that became ready and later stable
-	lostAt        time.Time // the last stable link that the pool ended
-	kickedAt      time.Time // the last link that the pool ended before it was stable
+	readyAt       time.Time // when a link last became ready
+	tookAt        time.Time // when the pool last took a session's extranonce
+	stableReadyAt time.Time // the latest time at which a link became ready that was stable later
+	lostAt        time.Time // when the pool last ended a stable link
+	kickedAt      time.Time // when the pool last ended a link that was not stable
 	kicks         bool      // the address was taken out because it ended links, and no link there has been stable since
-	// outlasts is how old a link has to get to show that the pool does not end all
-	// links; 0 if the address was taken out for something else. trials has the
-	// attempt of each link that is ready and not stable yet, the oldest first.
+	// outlasts is how long a link has to last to show that the pool does not end all
+	// links. It is 0 if the address was taken out for another reason.
 	outlasts time.Duration
-	tripped  time.Time // when the address was last taken out for ending links
-	trials   attemptList
+	tripped  time.Time   // when the address was last taken out for ending links
+	trials   attemptList // the attempts of links that are ready and not stable yet, the oldest first
 
-	connectedAt time.Time // when an address last accepted a connection
-	sockets     int       // how many connections the switcher has there
+	connectedAt time.Time // when the address last accepted a connection
+	sockets     int       // how many connections to it the switcher has
 	stable      int       // how many of these are stable links
 }
 
-// maxUserAgents bounds how many user agents of an address are known.
+// maxUserAgents bounds how many user agents are remembered for an address.
 const maxUserAgents = 32
 
 func (e *endpoint) String() string { return e.addr.String() }
@@ -130,7 +129,7 @@ func (h *health) endpoint(addr netip.AddrPort) *endpoint {
 	return h.endpointWith(addr, poolTLSSettings{})
 }
 
-// endpointWith is endpoint for an address with the given settings of TLS.
+// endpointWith is endpoint for an address with the given TLS settings.
 func (h *health) endpointWith(addr netip.AddrPort, tls poolTLSSettings) *endpoint {
 	key := endpointKey{netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), tls}
 	h.mu.Lock()
@@ -146,8 +145,8 @@ func (h *health) endpointWith(addr netip.AddrPort, tls poolTLSSettings) *endpoin
 	return e
 }
 
-// maxEndpoints is the number of addresses from which unused ones are forgotten:
-// a name may change its IPs every few seconds for years.
+// maxEndpoints is the number of addresses at which unused ones begin to be forgotten. A
+// name may change its IPs every few seconds for years.
 const maxEndpoints = 1024
 
 func (h *health) forgetUnused() {
@@ -158,10 +157,10 @@ func (h *health) forgetUnused() {
 	}
 }
 
-// dialer says on whose behalf an address is dialled.
+// dialer describes the miner on whose behalf an address is dialled.
 type dialer struct {
 	account   *subAccount
-	worker    string // with its account's name
+	worker    string // the full name, including the account
 	userAgent string
 	new       bool // the miner has had no link yet
 	served    bool // the miner has had a stable link, here or elsewhere
@@ -177,17 +176,17 @@ const (
 	obstacleUserAgent          // this user agent's links fail there
 	obstacleOut                // the address is out
 	obstaclePorts              // no local port is free
-	obstacleMachine            // no descriptors
+	obstacleMachine            // no descriptor or no memory for sockets is free
 )
 
 // verdict answers whether an address may be dialled.
 type verdict struct {
 	obstacle obstacle
 	probe    probeClass
-	suspect  bool              // the account fails there: another address is better
-	unproven bool              // it was taken out for ending links, and none there is stable yet
-	refused  bool              // the worker was refused there lately
-	answer   *stratum.Response // of obstacleUserAgent: what the pool said, or nil
+	suspect  bool              // the account's workers fail there, so another address is better
+	unproven bool              // the address was taken out for ending links, and no link there has been stable since
+	refused  bool              // the pool refused the worker there lately
+	answer   *stratum.Response // with obstacleUserAgent: the pool's answer, or nil
 }
 
 // mayDial judges whether d may dial an address now.
@@ -225,7 +224,7 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 		}
 	}
 	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil {
-		if now.Before(r.until) && !(d.new && r.mayTryAnew(now)) {
+		if now.Before(r.until) && !(d.new && r.newMinerMayTry(now)) {
 			return verdict{obstacle: obstacleWorker, suspect: true}
 		}
 		v.refused = now.Sub(r.refused) < suspectMemory
@@ -259,16 +258,17 @@ func (h *health) isSuspect(d *dialer, e *endpoint, now time.Time) bool {
 	return r != nil && r.suspect && now.Sub(r.failed) < suspectMemory && d.account.stableAt.count(e) == 0
 }
 
-// mayBeAsked reports whether a new miner may probe before the pause is over: one
-// that never failed there, at an address that is out because the pool ended links.
-// It tells more than those whose links were ended, which may be the only ones that
-// the pool does not want.
+// mayBeAsked reports whether a new miner may probe before the pause is over. It may if
+// the address is out because the pool ended links, and the miner has never failed there.
+// Its probe proves more than one by a miner whose link was ended, because the pool may
+// dislike only those miners.
 func (e *endpoint) mayBeAsked(d *dialer, h *health, now time.Time) bool {
 	return e.outlasts > 0 && d.new && now.Sub(e.tripped) >= breakerPauseFirst && h.records.get(recordKey{e, recordWorker, d.worker}, now) == nil
 }
 
-// isKicked reports whether the address was taken out for ending links, the
-// worker's among them. If it ended this one's again, that would say nothing new.
+// isKicked reports whether the address was taken out for ending links, including one of
+// this worker. If the pool ended this worker's link once more, that would prove nothing
+// new.
 func (h *health) isKicked(d *dialer, e *endpoint, now time.Time) bool {
 	r := h.records.get(recordKey{e, recordWorker, d.worker}, now)
 	return e.outlasts > 0 && r != nil && now.Sub(r.kicked) < suspectMemory
@@ -284,9 +284,9 @@ func (h *health) probeClassOf(d *dialer, e *endpoint, now time.Time) probeClass 
 	return probeOther
 }
 
-// state is an address's state as the page and the metrics show it. A wrong
-// extranonce counts only if session is set, for coins whose pool must take the
-// session's.
+// state returns an address's state as the status page and the metrics show it. A wrong
+// extranonce counts only if session is set, which is so for coins whose pool must take
+// the session's extranonce.
 func (h *health) state(e *endpoint, session bool) breakerState {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -302,22 +302,22 @@ func (h *health) state(e *endpoint, session bool) breakerState {
 	return e.breaker.state(now)
 }
 
-// servesSome reports whether the address is out only because the pool ended
-// links, and one there has outlasted these.
+// servesSome reports whether the address is out only because the pool ended links, and
+// another link there has lasted long enough to show that it does not end all.
 func (e *endpoint) servesSome(now time.Time) bool {
-	return e.outlasts > 0 && e.hasLinkOf(e.outlasts, now)
+	return e.outlasts > 0 && e.hasTrialOlderThan(e.outlasts, now)
 }
 
-// hasLinkOf reports whether a link that is not stable yet has been ready for so
-// long.
-func (e *endpoint) hasLinkOf(age time.Duration, now time.Time) bool {
+// hasTrialOlderThan reports whether a link that is not stable yet has been ready for at
+// least age.
+func (e *endpoint) hasTrialOlderThan(age time.Duration, now time.Time) bool {
 	oldest := e.trials.first
 	return oldest != nil && now.Sub(oldest.readyAt()) >= age
 }
 
 // begin starts a try at an address. It returns nil if the address may not be
-// dialled. override ignores the pauses of the worker and the user agent,
-// because an established miner has a pause of its own. The attempt ends by
+// dialled. override ignores the pauses of the worker and the user agent, for an
+// established miner that has a pause of its own. The caller must end the attempt with
 // stable, failed or abandon.
 func (h *health) begin(d *dialer, e *endpoint, override bool) *attempt {
 	h.mu.Lock()
@@ -370,17 +370,18 @@ func (t *linkTally) add(e *endpoint, by int) {
 	}
 }
 
-// shortage is a growing pause while something of this machine is used up.
+// shortage is a pause that grows while this machine is out of something, such as local
+// ports.
 type shortage struct {
-	until time.Time
-	pause time.Duration
-	told  time.Time
+	until    time.Time // end of the pause
+	pause    time.Duration
+	loggedAt time.Time
 }
 
 const (
 	shortagePauseFirst = 100 * time.Millisecond
 	shortagePauseMost  = 5 * time.Second
-	// portsPauseMost is shorter, as each link that ends gives a port back.
+	// portsPauseMost is shorter, because each link that ends gives a port back.
 	portsPauseMost = time.Second
 )
 
@@ -398,17 +399,18 @@ func (s *shortage) hit(now time.Time, most time.Duration) {
 
 func (s *shortage) end() { s.until, s.pause = time.Time{}, 0 }
 
-// tellNow reports whether the shortage should be logged again.
-func (s *shortage) tellNow(now time.Time) bool {
-	if now.Sub(s.told) < alertEvery {
+// logDue reports whether the shortage should be logged again. The caller must log it
+// then.
+func (s *shortage) logDue(now time.Time) bool {
+	if now.Sub(s.loggedAt) < alertEvery {
 		return false
 	}
-	s.told = now
+	s.loggedAt = now
 	return true
 }
 
-// inOrder sorts the IPs of a name: the one that connected last goes first, the
-// others keep their order, in which IPv4 and IPv6 take turns.
+// inOrder returns the IPs of a name in the order in which to dial them. The one that
+// connected last comes first. The others keep their order, but IPv4 and IPv6 alternate.
 func (h *health) inOrder(ips []*endpoint) []*endpoint {
 	if len(ips) < 2 {
 		return ips

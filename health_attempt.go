@@ -42,11 +42,11 @@ const (
 	evidenceNoJob
 	// evidenceUnstable means that the link was lost before it was stable.
 	evidenceUnstable
-	// evidenceTry means that the pool sent noise, a line without end,
-	// client.reconnect, or a job that cannot be translated. This proves nothing
-	// about anybody.
+	// evidenceTry means that the pool sent noise, an endless line, client.reconnect,
+	// or a job that cannot be translated. This proves nothing about anybody.
 	evidenceTry
-	// evidenceTunnel: the process that speaks TLS has ended, or is at its limits.
+	// evidenceTunnel means that the process that speaks TLS has ended, or is at its
+	// limits.
 	evidenceTunnel
 	evidenceKinds
 )
@@ -58,7 +58,7 @@ var evidenceNames = [evidenceKinds]string{
 
 func (e evidence) String() string { return evidenceNames[e] }
 
-// blame says whom a failure is held against.
+// blame says what a failure is held against.
 type blame uint8
 
 const (
@@ -80,18 +80,18 @@ func (b blame) String() string { return blameNames[b] }
 type finding struct {
 	blame    blame
 	takenOut bool // the failure has taken the address out
-	tell     bool // a shortage should be logged now
+	logDue   bool // the shortage should be logged now
 }
 
 // attempt is one try to get a link, and then that link until it is stable. It
-// belongs to the session, which ends it by stable, failed or abandon.
+// belongs to the session, which ends it with stable, failed or abandon.
 type attempt struct {
 	at     *endpoint
 	dialer dialer
 	probe  probeClass
 	listed bool // in the endpoint's trials
 
-	// Times are since health began, which takes a third of a time.Time.
+	// Times count from health.began, because a Duration takes a third of a time.Time.
 	beganAfter time.Duration
 	readyAfter time.Duration
 
@@ -165,11 +165,11 @@ func (a *attempt) ready() (back bool) {
 // mayBeStable reports whether the link has lasted long enough to be stable.
 func (a *attempt) mayBeStable() bool { return a.at.health.now().Sub(a.readyAt()) >= stableAfter }
 
-// stable records that the link is stable. accepted means that a share was accepted
-// just now. Like a link that becomes ready, this puts the address back in use,
-// because others whose links ended soon may have taken it out since. stable reports
-// whether the address was out. From then on, the session reports the link's end to
-// health.stableEnded.
+// stable records that the link is stable. accepted means that a share was accepted just
+// now. That puts the address back in use, as a link that becomes ready does, because
+// miners whose links ended early may have taken the address out meanwhile. stable reports
+// whether it has put the address back. From then on, the session reports the link's end
+// to health.stableEnded.
 func (a *attempt) stable(accepted bool) (back bool) {
 	h, e := a.health(), a.at
 	h.mu.Lock()
@@ -204,9 +204,9 @@ func (h *health) stableEnded(account *subAccount, e *endpoint, byPool bool) {
 	}
 }
 
-// stableTaken records a link that was stable in the previous process. session means
+// stableResumed records a link that was stable in the previous process. session means
 // that the pool has taken the session's extranonce.
-func (h *health) stableTaken(account *subAccount, e *endpoint, session bool) {
+func (h *health) stableResumed(account *subAccount, e *endpoint, session bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if session {
@@ -217,8 +217,8 @@ func (h *health) stableTaken(account *subAccount, e *endpoint, session bool) {
 	e.sockets++
 }
 
-// abandon ends the try, or the link that is not stable yet, by the session's
-// own decision: it proves nothing.
+// abandon ends the try, or the link that is not stable yet, because the session has
+// decided so. This proves nothing about the pool.
 func (a *attempt) abandon() {
 	a.at.health.mu.Lock()
 	defer a.at.health.mu.Unlock()
@@ -251,21 +251,20 @@ func (a *attempt) failed(ev evidence, answer *stratum.Response) finding {
 	a.endTrial()
 	e.sockets--
 	f := a.judge(ev, answer, now)
-	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.ofSome() &&
+	if e.breaker.isOpen && probe != probeNone && probe != probeSuspect && f.blame != blameMachine && !ev.mayServeOthers() &&
 		(ev != evidenceAuthorize || a.dialer.served) {
-		// While an address is out, one failed probe counts for everybody,
-		// unless the worker may never have been welcome there: then it takes a
-		// row of failures. The breaker may have closed meanwhile because others
-		// found the address well, or may never have been open because the probe
-		// was for the extranonce only.
+		// While an address is out, one failed probe counts for everybody. Only if
+		// the pool may never have accepted this worker does it take a row of
+		// failures. isOpen is checked because others may have closed the breaker
+		// meanwhile, and because a probe may have been for the extranonce only.
 		a.trip(ev, now)
 	}
 	return f
 }
 
-// ofSome reports whether a pool may serve others although it ended a try like
-// this.
-func (e evidence) ofSome() bool {
+// mayServeOthers reports whether a pool may well serve other miners although it ended a
+// try in this way.
+func (e evidence) mayServeOthers() bool {
 	switch e {
 	case evidenceSession, evidenceRefused, evidenceSubscribeError, evidenceExtranonce:
 		return true
@@ -273,23 +272,23 @@ func (e evidence) ofSome() bool {
 	return false
 }
 
-// trip takes the address out, or starts its next pause. If the pool took the
-// connection of a miner that was never served and then dropped it, the pause is
-// not for miners that were served: the pool may dislike that miner only. It
-// reports whether the address was in use until now.
+// trip takes the address out, or starts its next pause. If the pool accepted the
+// connection of a miner that was never served and then dropped it, the pause does not
+// apply to served miners, because the pool may dislike only that miner. trip reports
+// whether the address was in use until now.
 func (a *attempt) trip(ev evidence, now time.Time) (opened bool) {
 	if ev != evidenceUnstable {
 		a.at.outlasts = 0
 	}
-	if !a.dialer.served && ev.mayBeOfMiner() {
+	if !a.dialer.served && ev.mayConcernMinerOnly() {
 		return a.at.breaker.tripOthers(now, pauseMost(ev))
 	}
 	return a.at.breaker.trip(now, pauseMost(ev))
 }
 
-// mayBeOfMiner reports whether the pool took the connection first, so that the
-// miner may be what it disliked.
-func (e evidence) mayBeOfMiner() bool {
+// mayConcernMinerOnly reports whether the pool accepted the connection before the try
+// failed, so that it may dislike only this miner.
+func (e evidence) mayConcernMinerOnly() bool {
 	switch e {
 	case evidenceSubscribe, evidenceAuthorize, evidenceNoJob, evidenceUnstable, evidenceTry:
 		return true
@@ -310,12 +309,12 @@ func (a *attempt) judge(ev evidence, answer *stratum.Response, now time.Time) fi
 	switch ev {
 	case evidenceMachine:
 		h.machine.hit(now, shortagePauseMost)
-		return finding{blame: blameMachine, tell: h.machine.tellNow(now)}
+		return finding{blame: blameMachine, logDue: h.machine.logDue(now)}
 	case evidencePorts:
 		e.ports.hit(now, portsPauseMost)
-		return finding{blame: blameMachine, tell: e.ports.tellNow(now)}
+		return finding{blame: blameMachine, logDue: e.ports.logDue(now)}
 	case evidenceTunnel:
-		// Without TLS there is nothing amiss, so nobody else has to wait.
+		// Only TLS is affected, so miners of pools without TLS do not have to wait.
 		return finding{blame: blameMachine}
 	case evidenceSession:
 		h.remember(recordWorker, e, d.worker, a.began(), now)
@@ -346,7 +345,7 @@ func (a *attempt) judge(ev evidence, answer *stratum.Response, now time.Time) fi
 	return finding{blame: blameNobody}
 }
 
-// judgeAddress holds the failure against the address, whoever has failed.
+// judgeAddress holds the failure against the address, no matter whose try failed.
 func (a *attempt) judgeAddress(row *failureRow, ev evidence, entry failureEntry, now time.Time) finding {
 	row.add(now, entry, func(_, _ *failureEntry) bool { return false })
 	f := finding{blame: blameAddress}
@@ -382,7 +381,7 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *stratu
 			h.remember(recordUserAgent, e, entry.userAgent, a.began(), now)
 		}
 	}
-	known := e.unsubscribed.n // how many user agents are known there
+	known := e.unsubscribed.n // how many user agents have failed or subscribed there
 	for _, ua := range e.userAgents {
 		if !slices.ContainsFunc(e.unsubscribed.entries[:e.unsubscribed.n], func(f failureEntry) bool { return f.userAgent == ua }) {
 			known++
@@ -398,11 +397,11 @@ func (a *attempt) judgeSubscribe(ev evidence, entry failureEntry, answer *stratu
 	return finding{blameAddress, a.takeOut(&e.unsubscribed, ev, now), false}
 }
 
-// judgeExtranonce holds another extranonce against the address at once, as most
-// pools that give one give it to all. A pool that has accepted the extranonces
-// of other links may find one session's in use or treat one kind of miner
-// differently. It is taken out only if this happens to three workers in a row
-// and nobody fares well.
+// judgeExtranonce judges a pool that gave another extranonce than the session's. This
+// counts against the address at once, because most pools that do so do it to all. But a
+// pool that has accepted the extranonces of other links may find that of one session in
+// use, or treat one kind of miner differently. It is taken out only if this happens to
+// three workers in a row while nobody fares well.
 func (a *attempt) judgeExtranonce(entry failureEntry, now time.Time) finding {
 	h, e := a.health(), a.at
 	serves := !e.tookAt.IsZero() && (e.stable > 0 || e.tookAt.After(e.lostAt) && e.tookAt.After(e.kickedAt))
@@ -454,9 +453,9 @@ func (a *attempt) judgeAuthorize(entry failureEntry, now time.Time) finding {
 	return f
 }
 
-// A link shows that a pool does not end all links when it is older than
-// outlastLeast and outlastTimes as old as those that the pool ended became. When
-// the process has just started and no link is stable, nothing else shows it.
+// A link shows that the pool does not end all links once it has lasted outlastLeast, and
+// outlastTimes as long as the links that the pool ended. Just after a start, when no link
+// is stable yet, nothing else can show it.
 const (
 	outlastLeast = 250 * time.Millisecond
 	outlastTimes = 4
@@ -479,7 +478,7 @@ func (a *attempt) judgeUnstable(entry failureEntry, now time.Time) finding {
 	f := finding{blame: blameWorker}
 	if row := h.decisive(&e.kicked, &e.kickedWorker); row.n >= breakerFailures && !h.faresWell(e, row.began(), now, false, true) {
 		outlasts := max(outlastLeast, outlastTimes*row.lasted())
-		if e.hasLinkOf(outlasts, now) {
+		if e.hasTrialOlderThan(outlasts, now) {
 			return f
 		}
 		e.kicked.reset()
@@ -505,12 +504,11 @@ func (h *health) decisive(byAccount, byWorker *failureRow) *failureRow {
 // answeredSoon reports whether the pool ended the try well before its timeout.
 func (a *attempt) answeredSoon(now time.Time) bool { return now.Sub(a.began()) < answeredWithin }
 
-// faresWell reports whether others have done well at an address since a row of
-// failures began: a stable link has received something, or a link that became
-// stable got ready. With ready, a link that is ready but not stable yet counts
-// too, because the failures happened at an earlier step. With soon, the pool
-// reacted to the tries, so it is alive, and stable links may have been quiet
-// for longer.
+// faresWell reports whether others have done well at an address since a row of failures
+// began. They have if a stable link has received something, or if a link got ready that
+// was stable later. If ready is set, a link that is ready but not stable yet counts too,
+// because the failures happened at an earlier step. If soon is set, the pool reacted to
+// the tries, so it is alive, and stable links may have been quiet for longer.
 func (h *health) faresWell(e *endpoint, began, now time.Time, ready, soon bool) bool {
 	since, window := began, faresWellWindow
 	if soon {
@@ -524,15 +522,15 @@ func (h *health) faresWell(e *endpoint, began, now time.Time, ready, soon bool) 
 		// links remain, the loss of others says nothing about them.
 		since = e.lostAt
 	}
-	if ready && e.readyAt.After(e.lostAt) && e.readyAt.After(e.kickedAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readySpeaks) {
+	if ready && e.readyAt.After(e.lostAt) && e.readyAt.After(e.kickedAt) && (e.readyAt.After(since) || now.Sub(e.readyAt) < readyCounts) {
 		return true
 	}
 	return e.heardAt.Load() > h.moment(since) || e.stableReadyAt.After(since)
 }
 
-// idle records that a link gets no jobs although it should. If no link of the
-// address gets any, the address is taken out. idle reports whether it was in use
-// until now.
+// idle records that a link has received no job for longer than limit. If no link to the
+// address has received any, the address is taken out. idle reports whether that was done
+// just now.
 func (h *health) idle(e *endpoint, limit time.Duration) (takenOut bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 
 const (
 	maxHealthRecords = 10_000
-	recordMemory     = 10 * time.Minute // since the last failure
+	recordMemory     = 10 * time.Minute // how long a record is kept after the last failure
 
 	// recordPauseFirst and recordPauseMost bound the pause of a worker, or of a
 	// user agent, at an address where its links fail. It doubles.
@@ -36,20 +36,19 @@ const (
 type recordKey struct {
 	at   *endpoint
 	kind recordKind
-	name string // of the worker with its account, the account, the user agent
+	name string // the worker with its account, the account, or the user agent
 }
 
 // healthRecord is what is remembered of a worker, an account or a user agent
 // that failed at an address.
 type healthRecord struct {
 	key    recordKey
-	failed time.Time // the last time
+	failed time.Time // when it last failed
 	pause  time.Duration
-	until  time.Time // of the pause
+	until  time.Time // end of the pause
 
-	// unserved is the last failure before a link was ready, if no link has been
-	// ready since. A worker that was served and then lost its link is not
-	// suspect.
+	// unserved is when a try last failed before its link was ready; zero if a link
+	// has been ready since. A worker that lost a ready link is not suspect.
 	unserved time.Time
 	refused  time.Time // workers: the last refusal, if no link has been ready since
 	kicked   time.Time // workers: when a link was last lost before it was stable
@@ -59,8 +58,8 @@ type healthRecord struct {
 	answer  *stratum.Response // user agents: the pool's error to mining.subscribe, if it gave one
 }
 
-// fail notes a failure of a try that began at began. Failures of tries that
-// were under way together double the pause only once.
+// fail records the failure of a try that began at began. If several tries were under
+// way at the same time, their failures double the pause only once.
 func (r *healthRecord) fail(began, now time.Time) {
 	if r.pause == 0 || began.After(r.failed) {
 		r.pause = min(max(2*r.pause, recordPauseFirst), recordPauseMost)
@@ -69,14 +68,14 @@ func (r *healthRecord) fail(began, now time.Time) {
 	r.failed = now
 }
 
-// mayTryAnew reports whether a new connection may try although the pause is not
-// over.
-func (r *healthRecord) mayTryAnew(now time.Time) bool {
+// newMinerMayTry reports whether a miner with a new connection may try. It need not wait
+// for the end of a long pause.
+func (r *healthRecord) newMinerMayTry(now time.Time) bool {
 	return !now.Before(r.until) || now.Sub(r.failed) >= min(r.pause, newMinerPauseMost)
 }
 
-// recordBook keeps the latest maxHealthRecords records, the oldest last. It
-// has no lock of its own; health guards it.
+// recordBook keeps the latest maxHealthRecords records, the oldest last. It has no lock
+// of its own; health.mu guards it.
 type recordBook struct {
 	byKey map[recordKey]*list.Element
 	order list.List

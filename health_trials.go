@@ -1,8 +1,8 @@
 package main
 
-// attemptList has the links at an address that are not stable yet, the oldest
-// first. The attempts themselves are its elements, because while all miners of a
-// farm connect each of them is in such a list. health.mu guards it.
+// attemptList lists the links to an address that are not stable yet, the oldest first. The
+// attempts themselves are its elements, which saves memory while all miners of a farm
+// connect at once. health.mu guards it.
 type attemptList struct{ first, last *attempt }
 
 // add appends a, which must not be in a list.

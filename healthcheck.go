@@ -15,13 +15,13 @@ const (
 	healthAnswer = 1 << 10 // bytes of an answer that are read
 )
 
-// errHealthUnknown: there is nobody to ask.
+// errHealthUnknown means that the running process cannot be asked.
 var errHealthUnknown = errors.New("the state is not known")
 
-// healthcheck is -healthcheck, for images without a shell: it asks the process
-// that runs with the configuration whether it works. What keeps it from asking is
-// told and is no failure, because whoever restarts a process for it would cut its
-// miners off for a mistake in a file that the process does not use yet.
+// healthcheck implements -healthcheck, for images without a shell. It asks the process
+// that runs with this configuration whether it works. If the configuration does not allow
+// it to ask, it says so and reports success. Otherwise a mistake in a file that the
+// process does not use yet would get the process restarted, and its miners cut off.
 func healthcheck(configPath string, out io.Writer) error {
 	err := askHealth(configPath)
 	switch {
@@ -45,7 +45,7 @@ func askHealth(configPath string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), healthWait)
 	defer cancel()
-	// An address such as 0.0.0.0:6060 is this machine for a client.
+	// For a client, an address such as 0.0.0.0:6060 means this machine.
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.HTTPDebugListenAddr+"/healthz", nil)
 	if err != nil {
 		return err

@@ -16,18 +16,18 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// A state file names descriptors by number, and a number alone proves nothing.
-// Older switchers duplicate each connection and forget the duplicate, which
-// their garbage collector may close before exec. The number may then be unused,
-// or belong to another connection, or to something that this process has opened.
-// So every number is checked before any descriptor is used or closed.
+// A state file names descriptors by number, and a number alone proves nothing. Older
+// switchers name a duplicate of each connection's descriptor, which their garbage
+// collector may close before exec. The number may then be unused, or belong to another
+// connection, or to something that this process has opened. So every number is checked
+// before any descriptor is used or closed.
 
-// inheritedSocket returns nil if descriptor fd is a TCP socket that the former
-// process left, otherwise the reason why it is not.
+// inheritedSocket returns nil if descriptor fd is a TCP socket that the former process
+// left, and otherwise the reason why it is not.
 //
-// The check recognises what this process has opened by the close-on-exec flag:
-// Go's runtime and library and this program set it on everything they open, and
-// a descriptor with that flag does not survive exec.
+// It recognises what this process has opened by the close-on-exec flag. Go's runtime, its
+// library and this program set the flag on everything they open, and a descriptor with
+// the flag does not survive exec.
 func inheritedSocket(fd int) error {
 	if fd <= 2 {
 		return errors.New("it cannot be a connection's")
@@ -78,8 +78,8 @@ func listens(fd int) bool {
 	return err == nil && listening != 0
 }
 
-// wasConnected reports whether a closed TCP socket had a connection, which it has
-// received segments on.
+// wasConnected reports whether a closed TCP socket once had a connection. It did if it
+// has received segments.
 func wasConnected(fd int) bool {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	return err == nil && info.State == tcpClose && info.Segs_in > 0
@@ -124,14 +124,14 @@ type descriptorSeen struct {
 	err error // why it is not a connection
 }
 
-// checkDescriptors drops every session from st whose descriptors are not
-// certainly its own. It returns one error for each, with the reason. The sessions
-// that are left can be resumed. If the descriptor of the listener is wrong, the
-// right one is searched for; if there is none, st has no listener afterwards.
+// checkDescriptors drops every session from st whose descriptors may belong to something
+// else, and returns the reason for each. The remaining sessions can be resumed. If the
+// descriptor of the listener is wrong, the right one is searched for. If there is none, st
+// has no listener afterwards.
 //
-// The valid connection of a dropped session, and a socket that several sessions
-// name, are closed, so that no peer waits forever. Other descriptors stay open,
-// because they may belong to a supervisor.
+// Valid connections of a dropped session are closed, and so are sockets that several
+// sessions name, so that no peer waits forever. Other descriptors stay open, because they
+// may belong to a supervisor.
 func checkDescriptors(st *runtimeState, listenAddr string) []error {
 	c := &descriptorCheck{st: st, seen: make(map[int]descriptorSeen, 2*len(st.SessionDatas)),
 		named: make(map[socketID]int, 2*len(st.SessionDatas))}
@@ -197,8 +197,8 @@ func (c *descriptorCheck) lookAtAll() {
 	}
 }
 
-// look checks a descriptor that a session names. One of a connection with TLS is
-// an end of a pair.
+// look checks a descriptor that a session names. pair says that it belongs to a connection
+// with TLS, so it has to be an end of a socketpair.
 func (c *descriptorCheck) look(fd int, pair bool) descriptorSeen {
 	if pair {
 		return descriptorSeen{id: socketID{inode: uint64(fd)}, err: tunnel.InheritedPair(fd)}
@@ -239,10 +239,9 @@ func (c *descriptorCheck) verdict(ss *sessionState) error {
 	return nil
 }
 
-// listener checks the former process's listener. If its number is wrong or
-// unknown, the listener is still open under another number: nobody else could
-// listen at its address, and miners would wait in its queue. So it is searched
-// for.
+// listener checks the former process's listener. If its number is wrong or unknown, the
+// listener is searched for. It may still be open under another number, and then nobody
+// else could listen at its address, and miners would wait in its queue.
 func (c *descriptorCheck) listener(addr string) {
 	st := c.st
 	if st.ListenAddr != "" {

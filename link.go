@@ -22,28 +22,28 @@ type link struct {
 	socket      *relay.Socket // nil: the connection is lost
 	tag         stratum.LinkTag
 	suffixed    bool       // the pool knows the workers by names with its suffix
-	heard       bool       // the pool has told a difficulty, or may have told the process before
+	heard       bool       // the pool has set a difficulty, or may have set one before an upgrade
 	restJobs    bool       // see jobs
-	jobSeen     uint32     // when the last job came, by the manager's clock; only while the link is in use
+	jobSeen     uint32     // when the last job came, by the manager's clock; only valid while the link is in use
 	rules       *lineRules // nil: lines pass unchanged
 	ownRequests stratum.OwnRequests
 
 	// jobs are the latest jobs that the pool gave. restJobs: jobs that nobody
 	// recorded came from this link, because it was the only one then.
 	jobs stratum.JobTable
-	work hashrate.Link // the difficulties that they were given with
+	work hashrate.Link // the difficulties of jobs
 
 	// The following fields are only used while the link is in use.
 
-	endpoint *endpoint // the IP that it leads to
+	endpoint *endpoint // the IP address and port that the link leads to
 	trial    *attempt  // nil once the link is stable
 
-	// difficultyDue runs until the pool sends a difficulty, if the miner needs
-	// one.
+	// difficultyDue runs until the pool sets a difficulty, if the miner needs one;
+	// see awaitDifficulty.
 	difficultyDue *relay.Timer
 }
 
-// firstTag is that of a session's first link.
+// firstTag is the tag of a session's first link.
 const firstTag stratum.LinkTag = 1
 
 // newLink makes the link in use out of a prepared one.
@@ -66,7 +66,8 @@ func (l *link) open() bool { return l != nil && l.socket != nil }
 // leads reports whether sock is the link's connection.
 func (l *link) leads(sock *relay.Socket) bool { return l.open() && l.socket == sock }
 
-// where is the text of the link's address; empty if nobody knows it.
+// where returns the text of the link's address, or an empty string if the address is
+// not known.
 func (l *link) where() string {
 	if l.address == nil {
 		return ""
@@ -96,7 +97,8 @@ func (l *link) disconnect(sharesOwed bool) {
 	l.socket = nil
 }
 
-// pool is where the miner mines, or mined last. It is nil before the first link.
+// pool returns the pool where the miner mines, or mined last. It is nil before the
+// first link.
 func (s *Session) pool() *pool {
 	if s.link == nil {
 		return nil
@@ -104,15 +106,15 @@ func (s *Session) pool() *pool {
 	return s.link.pool
 }
 
-// owes reports whether a pool has shares to answer. Other requests are never
-// answered by some pools.
+// owes reports whether the link's pool has yet to answer shares. Other requests do not
+// count, because some pools never answer them.
 func (s *Session) owes(l *link) bool {
 	return s.agent.owes(l.tag) || s.requests.Shares(l.tag) > 0
 }
 
-// mayOwe is owes for a link that is about to be disconnected. It is true for an
-// agent that asked for no answers to its binary shares, because then nobody
-// knows.
+// mayOwe is like owes, for a link that is about to be disconnected. It is also true for
+// an agent that did not ask for answers to its binary shares, because then nobody knows
+// whether the pool has taken them all.
 func (s *Session) mayOwe(l *link) bool {
 	return s.agent != nil && !s.agent.wantsAnswers || s.owes(l)
 }

@@ -16,11 +16,12 @@ const (
 	stalledLooks = int(loopStall/loopBeatEvery) + 1
 )
 
-// loopWatch checks whether the loops work. A loop with nothing to do may sleep for
-// any time, so each loop gets a question in its mailbox every second.
+// loopWatch checks whether the loops work. A loop with nothing to do may sleep for as
+// long as it likes, so every second the watch posts each loop a function that the loop
+// has to run.
 //
-// Time is counted in checks and not by the clock, because loops do not hang when
-// the process is stopped or the machine sleeps.
+// Time is counted in checks and not by the clock. Otherwise the loops would seem to hang
+// after the process was stopped or the machine slept.
 type loopWatch struct {
 	manager *sessionManager
 	every   time.Duration // loopBeatEvery; less in tests
@@ -29,10 +30,10 @@ type loopWatch struct {
 	beats []loopBeat // by loop
 }
 
-// loopBeat is the question to one loop.
+// loopBeat says whether one loop has run the function that it was posted.
 type loopBeat struct {
-	asked  bool // the loop has a question that it has not answered
-	missed int  // how many checks have passed since then
+	asked  bool // a function was posted and has not run yet
+	missed int  // how many checks have passed since it was posted
 }
 
 func newLoopWatch(m *sessionManager) *loopWatch {

@@ -19,9 +19,9 @@ import (
 )
 
 // init keeps the process's first thread for the main goroutine, which mostly waits
-// for signals. The kernel delivers a signal for the process to that thread if it can.
-// If the thread were waiting for a file system that does not answer, it would react
-// to nothing but SIGKILL, and SIGTERM could be delayed.
+// for signals. The kernel prefers that thread when it delivers a signal to the process.
+// If the thread were stuck in a file system that does not answer, SIGTERM could be
+// delayed and only SIGKILL would work.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -32,17 +32,18 @@ func main() {
 	}
 }
 
-// run is the program. It returns when a signal ends it, or with the reason why it
-// cannot work. The log is nil if it was not started.
+// run is the program without os.Exit. It returns nil when a signal ends the program,
+// and otherwise the reason why the program cannot work. The log is nil if it was not
+// started.
 func run(args []string) (*processLog, error) {
 	if len(args) == 1 && args[0] == tunnelArgument {
 		return nil, tunnel.Serve(tunnel.ControlFD, tunnelProgram())
 	}
 	configPath := flag.String("config", "./config.json", "configuration `file`")
-	runtimePath := flag.String("runtime", "", "state `file` of an upgrade, given by the process that is replaced")
+	runtimePath := flag.String("runtime", "", "state `file` of an upgrade, passed by the process that is being replaced")
 	check := flag.Bool("check", false, "check the configuration and exit")
 	askPools := flag.Bool("pools", false, "with -check: also ask each pool address what it gives")
-	health := flag.Bool("healthcheck", false, "ask the running process whether it works, and exit: for a container's health check")
+	health := flag.Bool("healthcheck", false, "ask the running process whether it is healthy, and exit; for a container's health check")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.CommandLine.Init(programName, flag.ContinueOnError)
 	flag.CommandLine.SetOutput(io.Discard) // a mistake is reported in one line
@@ -62,8 +63,8 @@ func run(args []string) (*processLog, error) {
 	case *health:
 		return nil, healthcheck(*configPath, os.Stdout)
 	case *check:
-		// The result of a check is for whoever runs it, and must not depend on the
-		// space on the disk of the log.
+		// The result of a check goes to whoever runs it. A full log disk must not
+		// affect it.
 		if err := flag.Set("logtostderr", "true"); err != nil {
 			return nil, err
 		}
@@ -93,8 +94,8 @@ func run(args []string) (*processLog, error) {
 	return log, d.start(*configPath)
 }
 
-// checkConfig implements -check and, with askPools, -check -pools. In the preflight of
-// an upgrade it also checks what the running process cannot check for its successor.
+// checkConfig implements -check and, with askPools, -check -pools. During the preflight
+// of an upgrade it also checks what the running process cannot check for its successor.
 func checkConfig(path string, askPools bool) error {
 	config, err := loadConfig(path)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// resolveTimeout bounds a name look-up. Its IPs are used for resolveKeep
-	// without another look-up; a name without IPs is looked up again after
+	// resolveTimeout bounds a name look-up. The IPs found are used for resolveKeep
+	// without another look-up. A name without IPs is looked up again after
 	// resolveRetry.
 	resolveTimeout = 5 * time.Second
 	resolveKeep    = 30 * time.Second
@@ -22,30 +22,29 @@ const (
 	// refreshEvery is how often a name is looked up while all its IPs are out.
 	refreshEvery = 2 * time.Second
 
-	// resolveServes is how long the IPs may still be used after that while the
-	// name is looked up again.
-	resolveServes = 5 * time.Minute
+	// resolveStale is how much longer than resolveKeep the IPs may still be used
+	// while the name is looked up again.
+	resolveStale = 5 * time.Minute
 
-	maxPoolIPs = 32 // of one name
+	maxPoolIPs = 32 // IPs of one name that are used
 )
 
 // pool is one coin's entry of StratumServerMap.
 type pool struct {
 	coin      string
 	server    StratumServerInfo
-	suffix    string         // second try for worker names that the pool refuses without it
+	suffix    string         // added to a worker name in a second try, if the pool refuses the name without it
 	addresses []*poolAddress // URL, then BackupURLs
 
-	picksExtranonce bool   // the pool picks the extranonce ("pool" coins)
-	worker          string // template of names; empty: none
-	password        string // for all workers; empty: the miners' own
+	picksExtranonce bool   // the pool picks the extranonce (ExtraNonce is "pool")
+	worker          string // template of worker names; empty: none
+	password        string // for all workers; empty: each miner's own
 
 	links []linkCounts // by address
 }
 
-// newPools makes the pools of a configuration. Coins with the same address, and
-// the same settings for TLS with it, share its poolAddress. Files are not read:
-// see loadTrusts.
+// newPools makes the pools of a configuration, by coin. Coins with the same address and
+// the same TLS settings share one poolAddress. newPools reads no files; loadTrusts does.
 func newPools(c *Config, h *health) (map[string]*pool, error) {
 	type addressKey struct {
 		text string
@@ -96,14 +95,14 @@ type poolAddress struct {
 	host   string
 	port   uint16
 	health *health
-	named  bool // host is no literal address
+	named  bool // host is a name and not an IP
 
 	mu        sync.Mutex
-	ips       []*endpoint // of the last successful look-up; never changed in place
-	until     time.Time   // how long ips serve
-	waiting   []func()
-	lookupErr error     // of the last look-up
-	refreshed time.Time // when refresh asked last
+	ips       []*endpoint // result of the last successful look-up; never changed in place
+	until     time.Time   // how long ips may be used without another look-up
+	waiting   []func()    // called after the look-up under way; empty if none is
+	lookupErr error       // error of the last look-up
+	refreshed time.Time   // when refresh last started a look-up
 }
 
 // newPoolAddress makes one of the addresses of server.
@@ -131,14 +130,13 @@ func newPoolAddress(url string, server *StratumServerInfo, h *health) (*poolAddr
 	return a, nil
 }
 
-// endpoint returns what is known of one of the address's IPs.
+// endpoint returns what health knows about one of the address's IPs.
 func (a *poolAddress) endpoint(addr netip.AddrPort) *endpoint {
 	return a.health.endpointWith(addr, a.tls.is())
 }
 
-// current returns the address's IPs in the order in which to try them, and
-// whether they were looked up lately. There are none for a name that was never
-// found.
+// current returns the address's IPs in the order in which to try them, and whether they
+// were looked up recently. It returns no IPs for a name that was never found.
 func (a *poolAddress) current() (ips []*endpoint, fresh bool) {
 	a.mu.Lock()
 	ips, fresh = a.ips, !a.named || time.Now().Before(a.until)
@@ -146,10 +144,10 @@ func (a *poolAddress) current() (ips []*endpoint, fresh bool) {
 	return a.health.inOrder(ips), fresh
 }
 
-// usable is current for callers that want to dial. wait means that the name has
-// to be looked up first. IPs that are a few minutes old are used while the name
-// is looked up in the background, so that a name server that does not answer
-// keeps nobody from dialling.
+// usable returns the IPs to dial, as current does. wait means that the name has to be
+// looked up first. IPs that are a few minutes old are used while the name is looked up
+// in the background, so that a name server that does not answer keeps nobody from
+// dialling.
 func (a *poolAddress) usable() (ips []*endpoint, wait bool) {
 	ips, fresh := a.current()
 	if fresh {
@@ -157,7 +155,7 @@ func (a *poolAddress) usable() (ips []*endpoint, wait bool) {
 	}
 	a.mu.Lock()
 	failed := len(a.ips) == 0 && a.lookupErr != nil
-	old := len(a.ips) > 0 && time.Since(a.until) < resolveServes
+	old := len(a.ips) > 0 && time.Since(a.until) < resolveStale
 	a.mu.Unlock()
 	if !failed && !old {
 		return nil, true
@@ -172,8 +170,8 @@ func (a *poolAddress) leadsTo(e *endpoint) bool {
 	return slices.Contains(a.ips, e)
 }
 
-// resolve looks the name up and then calls done, from another goroutine; done
-// must not block. Callers during a look-up share it.
+// resolve looks the name up and then calls done from another goroutine. done must not
+// block. If a look-up is under way, its result is shared.
 func (a *poolAddress) resolve(done func()) {
 	a.mu.Lock()
 	a.waiting = append(a.waiting, done)
@@ -234,8 +232,7 @@ func (a *poolAddress) lookup() {
 	}
 }
 
-// state is the best state of the address's IPs, because links go to the best
-// one.
+// state returns the best state of the address's IPs, because links go to the best one.
 func (a *poolAddress) state(session bool) breakerState {
 	a.mu.Lock()
 	ips, failed := a.ips, a.lookupErr != nil
@@ -258,7 +255,7 @@ func (a *poolAddress) state(session bool) breakerState {
 	return best
 }
 
-// lookupError is why the last look-up failed, or nil.
+// lookupError returns why the last look-up failed, or nil.
 func (a *poolAddress) lookupError() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,22 +12,22 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// askTimeout is for connecting to one IP and its answer.
+// askTimeout bounds connecting to one IP and waiting for its answers.
 const askTimeout = 3 * time.Second
 
 // poolQuestion is what askPool asks one IP.
 type poolQuestion struct {
 	addr      string
-	tls       *poolTLS // nil: without TLS
-	requests  []byte   // the last is mining.subscribe
-	connected func()
-	secured   func(tls.ConnectionState) // may be nil
-	answered  func(*stratum.Response) (done bool, err error)
+	tls       *poolTLS                                       // nil: without TLS
+	requests  []byte                                         // the last one is mining.subscribe
+	connected func()                                         // called once TCP is connected
+	secured   func(tls.ConnectionState)                      // called after the TLS handshake; may be nil
+	answered  func(*stratum.Response) (done bool, err error) // called with each answer
 }
 
-// askPool connects to a pool, sends the requests, and hands the pool's answers to
-// answered until that is done with them. No worker is ever named. The connection
-// ends with a reset, which frees the local port at once.
+// askPool connects to a pool, sends the requests, and passes the pool's answers to
+// answered until that reports that it is done. The requests name no worker. The
+// connection ends with a reset, which frees the local port at once.
 func askPool(ctx context.Context, q *poolQuestion) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", q.addr)
 	if err != nil {

@@ -36,24 +36,24 @@ const (
 	checkSubscribeID
 )
 
-// poolCheck is -check -pools: it asks each pool of a configuration as the
-// switcher would for a miner that has not been authorized yet.
+// poolCheck implements -check -pools. It asks each pool of a configuration what the
+// switcher would ask for a miner that is not authorized yet.
 type poolCheck struct {
 	chain     stratum.Chain
 	sessionID uint32
-	shape     stratum.Shape // of miners
+	shape     stratum.Shape // what a miner would be given
 	lookup    func(ctx context.Context, host string) ([]netip.Addr, error)
-	timeout   time.Duration // for an address
-	ipTimeout time.Duration // for one of its IPs
+	timeout   time.Duration // for one address
+	ipTimeout time.Duration // for one IP of an address
 }
 
-// checkedAddress is one address of StratumServerMap. Coins share it if they would
-// ask it the same.
+// checkedAddress is one address of StratumServerMap. Coins that would ask the same
+// question share it.
 type checkedAddress struct {
-	keys            []string // in the configuration
+	keys            []string // the configuration keys that name it
 	at              *poolAddress
 	picksExtranonce bool
-	main            bool // some coin has it as URL
+	main            bool // it is the URL of a coin, not only a backup
 }
 
 // checkPools asks all pools of a configuration and prints what they give.
@@ -69,8 +69,8 @@ func checkPools(out io.Writer, c *Config) error {
 	return q.run(out, addresses)
 }
 
-// newPoolCheck prepares the check of a configuration. It uses the session ID that a
-// server allocates last, so that no miner has the same.
+// newPoolCheck prepares the check of a configuration. It uses the session ID that is
+// allocated last, so that no miner has the same one.
 func newPoolCheck(c *Config) (*poolCheck, error) {
 	chain, err := stratum.ParseChain(c.ChainType)
 	if err != nil {
@@ -245,7 +245,7 @@ func (q *poolCheck) requests(picksExtranonce bool) []byte {
 type poolCheckDialogue struct {
 	check           *poolCheck
 	picksExtranonce bool
-	subscribed      func()            // told when mining.subscribe is answered
+	subscribed      func()            // called when mining.subscribe is answered
 	given           string            // what the pool gives, in words; empty: not answered
 	configured      *stratum.Response // answer to mining.configure
 }
@@ -272,8 +272,8 @@ func (d *poolCheckDialogue) answered(r *stratum.Response) (bool, error) {
 	return d.given != "" && (d.configured != nil || d.check.chain != stratum.Bitcoin), nil
 }
 
-// given describes what the answer to mining.subscribe gives. It returns an error if
-// miners of this configuration could not mine with that.
+// given describes the extranonce in the answer to mining.subscribe. It returns an error
+// if miners of this configuration could not mine with it.
 func (q *poolCheck) given(r *stratum.Response, picksExtranonce bool) (string, error) {
 	if !picksExtranonce {
 		if err := q.chain.CheckPoolSubscribe(&stratum.Subscription{}, q.sessionID, r.Result); err != nil {

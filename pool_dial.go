@@ -16,13 +16,15 @@ const raceDelay = 500 * time.Millisecond
 // poolDial connects to the first of a pool address's IPs that takes the
 // connection. It belongs to the link it is for.
 type poolDial struct {
-	link    *poolLink
-	ips     []*endpoint // IPs that were not tried yet
-	tries   []dialTry   // tries that are under way
-	timer   *relay.Timer
-	failure error // of the last try that failed
+	link  *poolLink
+	ips   []*endpoint // IPs that were not tried yet
+	tries []dialTry   // tries that are under way
+	timer *relay.Timer
+
+	// The last try that failed, what that proves, and how it failed.
+	failure error
 	found   finding
-	proof   evidence // of the last try that failed
+	proof   evidence
 }
 
 type dialTry struct {
@@ -63,9 +65,9 @@ func (d *poolDial) next() bool {
 	return true
 }
 
-// waited starts a try at the next IP beside those that have not answered yet.
-// After the last one, the IPs that failed or could not be dialled get another
-// turn: a silent IP must not keep the miner from one that has recovered.
+// waited starts a try at the next IP in parallel with those that have not answered yet.
+// After the last IP, those that failed or could not be dialled get another turn, because
+// a silent IP must not keep the miner from one that has recovered.
 func (d *poolDial) waited() {
 	if len(d.ips) == 0 {
 		d.ips = d.nowDiallable()
@@ -101,9 +103,9 @@ func (d *poolDial) owns(sock *relay.Socket) bool {
 	return false
 }
 
-// connected notes the outcome for one IP. The first connection becomes the
-// link's; the other tries are given up. Where TLS is spoken, it is connected only
-// when that is agreed on.
+// connected handles the outcome for one IP. The first connection becomes the link's, and
+// the other tries are given up. With TLS, an IP counts as connected only after the TLS
+// handshake.
 func (d *poolDial) connected(sock *relay.Socket, err error) {
 	i := slices.IndexFunc(d.tries, func(t dialTry) bool { return t.socket == sock })
 	if err == nil && d.link.address.tls != nil && !sock.Carried() {

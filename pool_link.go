@@ -23,8 +23,8 @@ const (
 	// mining.authorize at pools that pick their own extranonce.
 	authorizeGap = 10 * time.Millisecond
 
-	// maxChanges is how often a pool may change its extranonce before its link
-	// is ready. Each change costs a pass over all lines it has sent.
+	// maxChanges is how often a pool may change its extranonce before its link is
+	// ready. Each change costs a pass over all lines that the pool has sent.
 	maxChanges = 8
 
 	// maxJunkLines is how many lines that are not JSON a pool may send before
@@ -62,16 +62,18 @@ type poolLink struct {
 	pending  linkPending
 	done     bool
 
-	suffixed    bool // the last name sent has the suffix
-	rolling     bool // the pool knows version rolling
-	allowedMask uint32
-	answer      *stratum.Response // to mining.authorize
-	refusal     *stratum.Response // the last one to mining.authorize
+	suffixed    bool              // the last worker name sent has the suffix
+	rolling     bool              // the pool supports version rolling (BIP 310)
+	allowedMask uint32            // the version bits that the pool allows
+	answer      *stratum.Response // the answer that accepted mining.authorize
+	refusal     *stratum.Response // the last answer that refused mining.authorize
 	requests    stratum.OwnRequests
-	configureID uint32 // of the requests whose answers the link waits for
+
+	// The ids of the requests whose answers the link waits for.
+	configureID uint32
 	subscribeID uint32
-	authorizeID uint32 // of the last try
-	// capabilitiesID is the request for answers to an agent's shares; 0 if
+	authorizeID uint32 // the latest one, if the name was tried twice
+	// capabilitiesID is the id of the request for answers to an agent's shares; 0 if
 	// there is none.
 	capabilitiesID uint32
 	junk           []byte // the first line that was not JSON
@@ -83,17 +85,17 @@ type poolLink struct {
 
 	answersShares bool // the pool says that it answers an agent's binary shares
 
-	given             *stratum.GivenExtranonce // what the pool answered to subscribe
+	given             *stratum.GivenExtranonce // the pool's answer to mining.subscribe
 	translate         *stratum.Translation
-	rules             *lineRules // nil: lines go on as they are
-	changes           int        // of the extranonce
+	rules             *lineRules // nil: lines are passed on unchanged
+	changes           int        // how often the pool has changed the extranonce
 	usePoolExtranonce bool       // the miner must be given the pool's extranonce
 
 	early   []byte // lines for the miner, in order
 	hasJob  bool
 	noGrace bool // firstJobGrace has run out
 
-	difficulty bool // the pool has sent one
+	difficulty bool // the pool has set a difficulty
 }
 
 // linkPending are the answers a link waits for.
@@ -124,11 +126,11 @@ func (k *poolLink) connected(try dialTry) {
 	k.sendHandshake()
 }
 
-// sendHandshake begins the handshake. A pool that takes the session's
-// extranonce gets all requests in one packet. Others get one after the other,
-// as a miner would send them: some refuse a worker before they have answered
-// subscribe, and some ignore suggestions before they have answered authorize
-// (docs/protocol.md, "Handshake with the pool").
+// sendHandshake begins the handshake. A pool that takes the session's extranonce gets all
+// requests in one packet. Others get the requests one after the other, as a miner would
+// send them, because some refuse a worker before they have answered mining.subscribe, and
+// some ignore suggestions before they have answered mining.authorize (docs/protocol.md,
+// "Handshake with the pool").
 func (k *poolLink) sendHandshake() {
 	s := k.session
 	s.lookAhead()
@@ -330,9 +332,9 @@ func (k *poolLink) unanswered() stratum.OwnRequests {
 	return k.requests
 }
 
-// greeting is what the pool has said to the miner so far, in order. With clean,
-// the first job gets its clean flag set, because the miner's jobs are another
-// pool's.
+// greeting returns the lines that the pool has sent for the miner so far, in order, and
+// records their jobs and difficulties. With clean, it sets the clean flag of the first job,
+// because the miner still works on another pool's jobs.
 func (k *poolLink) greeting(clean bool) []byte {
 	s := k.session
 	out := make([]byte, 0, len(k.early)+64)
@@ -359,7 +361,7 @@ func (k *poolLink) greeting(clean bool) []byte {
 			}
 			from := len(out)
 			if k.rules != nil {
-				out, _ = k.rules.job(out, line) // ready has seen that it can be done
+				out, _ = k.rules.job(out, line) // ready has checked that it can be translated
 			} else {
 				out = append(out, line...)
 			}

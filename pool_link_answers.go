@@ -74,7 +74,8 @@ func (k *poolLink) subscribed(result json.RawMessage) error {
 	return k.take(given)
 }
 
-// take notes the pool's extranonce.
+// take adopts the extranonce that the pool gave. It returns an error if the miner cannot
+// work with it.
 func (k *poolLink) take(given *stratum.GivenExtranonce) error {
 	k.session.lookAhead()
 	if k.pool.picksExtranonce {
@@ -148,8 +149,8 @@ func (k *poolLink) authorized(r *stratum.Response) {
 	}
 	if stratum.NoError(r.Error) && string(r.Result) != "false" {
 		if stratum.IsNull(r.Result) {
-			// P2Pool answers with neither an error nor a result. Not all miners
-			// take that for consent.
+			// P2Pool answers with neither an error nor a result, which not all miners
+			// understand as consent.
 			r.Result = json.RawMessage("true")
 		}
 		k.pending &^= pendingAuthorize

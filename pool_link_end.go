@@ -51,8 +51,8 @@ func (k *poolLink) notConnected() {
 	}
 }
 
-// noise deals with a line that is not JSON. A banner or some junk before the
-// answers is no fault; the answer of a web server is.
+// noise handles a line that is not JSON. A banner or some junk before the answers is
+// tolerated. The answer of a web server, or too much junk, ends the link.
 func (k *poolLink) noise(line []byte) {
 	line = bytes.Trim(line, stratum.LineJunk)
 	if len(line) == 0 {
@@ -120,8 +120,8 @@ func (k *poolLink) fail(err error) {
 	s.linkFailed(err, f, ev)
 }
 
-// evidenceOf says what the link's end proves, by what ended it and by what the
-// pool had answered until then.
+// evidenceOf returns how the link failed, judging by err and by what the pool had answered
+// until then. The error that it returns also says at which step that was.
 func (k *poolLink) evidenceOf(err error) (evidence, error) {
 	var refused *refusedError
 	var subscribe *subscribeError

@@ -19,7 +19,7 @@ type upgradeContext struct {
 	ListenAddr   string
 	HTTPAddr     string // empty: no HTTP listener
 	ChainType    string
-	AnswerFD     int `json:",omitempty"` // where a preflightAnswer goes; 0: older programs want none
+	AnswerFD     int `json:",omitempty"` // descriptor for the preflightAnswer; 0: an older program, which wants none
 }
 
 // preflightAnswer is what a program says about itself after it has passed the
@@ -29,16 +29,15 @@ type preflightAnswer struct {
 	Version      string
 	StateVersion int // the newest version that it reads
 	PID          int
-	Tunnels      bool // it takes connections with TLS over
+	Tunnels      bool // it can take over connections with TLS
 }
 
 const programName = "stratumSwitcher"
 
 // check returns an error unless the answer is that of a program that can
-// replace this one. pid is the process that was started. If another process
-// answers, a script has started the program as its child: it would not get this
-// process's pid and parent, and the script would keep all connections open
-// beside it.
+// replace this one. pid is the process that was started. If another process answers, a
+// script has started the program as a child. The program would then not get this process's
+// pid and parent, and the script would keep all connections open as well.
 func (a *preflightAnswer) check(pid int) error {
 	switch {
 	case a.Name != programName:

@@ -45,20 +45,19 @@ const (
 // newProgram is the file that an upgrade runs, first in the preflight and then
 // as the new process.
 //
-// A program is run by its open descriptor both times: what passed the preflight
-// is what is started, whatever happens to the path meanwhile. A script cannot
-// be run this way, because its interpreter opens it again by name, and many
-// scripts look for neighbouring files by that name. It is run by its path,
-// directly after a comparison with what passed the preflight, so it can be
-// replaced in between only within microseconds. The programs that it runs may
-// change as well; that is the responsibility of whoever installs a script
-// there.
+// A program is run by its open descriptor both times, so what passed the preflight is what
+// is started, whatever happens to the path meanwhile. A script cannot be run this way,
+// because its interpreter opens it again by name, and many scripts look for neighbouring
+// files by that name. A script is run by its path, directly after a comparison with what
+// passed the preflight, so that only microseconds are left in which it could be replaced.
+// The programs that a script runs may change as well. That is the responsibility of
+// whoever installs the script.
 type newProgram struct {
 	file   *os.File
 	path   string // for exec
-	script []byte // its content; nil: it is no script
+	script []byte // content of the script; nil: the file is not a script
 
-	takesTunnels bool // the preflight has said so: see preflightAnswer
+	takesTunnels bool // the program can take over connections with TLS; see preflightAnswer
 }
 
 func openProgram(path string) (*newProgram, error) {
@@ -228,8 +227,8 @@ func readPreflightAnswer(r *os.File) (*preflightAnswer, error) {
 // the descriptors it inherits.
 var errNoAnswer = errors.New("it ended well but did not answer: not " + programName + ", or a build too old to upgrade to (stop this one and start that)")
 
-// cancelOnStop calls cancel when a signal to stop comes, and leaves the signal
-// for its receiver. The returned function ends that.
+// cancelOnStop calls cancel when a signal to stop comes, and leaves the signal in the
+// channel for its receiver. The function that it returns ends the wait for signals.
 func (u *upgrader) cancelOnStop(cancel func()) func() {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -270,9 +269,8 @@ func (u *upgrader) checkStateDirectory() error {
 	return nil
 }
 
-// checkDescriptorRoom refuses an upgrade if the descriptor limit was lowered
-// below what is open: the new process would keep its connections but could open
-// nothing else.
+// checkDescriptorRoom refuses an upgrade if the descriptor limit was lowered below what is
+// open. The new process would keep its connections but could open nothing else.
 func checkDescriptorRoom() error {
 	highest := 0
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -294,9 +292,9 @@ func checkDescriptorRoom() error {
 // preflightEnd is how long a preflight that was killed may take to end.
 const preflightEnd = 2 * time.Second
 
-// errPreflightStuck: nothing may be able to end a process that waits for a file
-// system until that answers. An upgrade would be stuck too, because exec first
-// has to end the threads that wait there.
+// errPreflightStuck means that the preflight waits for a file system and may not be
+// killable until that answers. An upgrade would be stuck too, because exec first has to end
+// the threads that wait there.
 var errPreflightStuck = errors.New("it cannot be ended, as a file that it reads is on a file system that does not answer")
 
 // runPreflight is cmd.Run for a command that ctx kills. It does not wait for a

@@ -21,13 +21,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// The second half of an upgrade: the new process takes over what the former
-// process's state file names. The first half is in upgrade_linux.go.
+// This file has the second half of an upgrade, in which the new process takes over what
+// the state file of the former process names. The first half is in upgrade_linux.go.
 
-// resume takes over all sessions of st. The loops must not be running. A
-// session that cannot be resumed is logged and does no harm to others. Each
-// loop's sessions are taken over by a goroutine of their own to keep the pause
-// short.
+// resume takes over all sessions of st. The loops must not be running. If a session
+// cannot be resumed, that is logged and does not affect others. Each loop's sessions are
+// taken over on a goroutine of their own, to keep the pause short.
 func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setServerID(st.ServerID)
 	m.tunnels.resume(st.Tunnel)
@@ -59,7 +58,7 @@ func (m *sessionManager) resume(st *runtimeState) {
 	m.ids.setNextIndex(st.NextIndex)
 	m.resumed = st
 	m.lostInUpgrade = st.unreadable + st.dropped + int(lost.Load())
-	m.memory.burst = int64(len(st.SessionDatas)) // they leave as much garbage as new ones
+	m.memory.burst = int64(len(st.SessionDatas)) // resumed sessions leave as much garbage as new ones
 }
 
 // resumeOne takes over the session that ss describes.
@@ -77,9 +76,8 @@ func (m *sessionManager) resumeOne(l *sessionLoop, st *runtimeState, ss *session
 	return nil
 }
 
-// otherPool describes p if it is not the pool that the configuration has for
-// its coin, so that the next process could not know it. Otherwise it returns
-// nil.
+// otherPool returns the configuration of p if StratumServerMap no longer has p for its
+// coin, because the next process would not find it there. Otherwise it returns nil.
 func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
 	if m.pools[p.coin] == p {
 		return nil
@@ -87,9 +85,9 @@ func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
 	return &p.server
 }
 
-// formerPool returns the pool that a session of the former process was
-// connected to: server or, if that is nil, the coin's pool in the former
-// configuration. It is the coin's present pool only if that is still the same.
+// formerPool returns the pool to which a session of the former process was connected.
+// That is server or, if server is nil, the coin's pool in the former configuration. If
+// the coin's present pool is the same, formerPool returns that.
 func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *pool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -125,8 +123,8 @@ func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *poo
 	return former
 }
 
-// connectedPool returns a pool for the other end of a connection, for sessions
-// of an older switcher whose coin is no longer in the configuration.
+// connectedPool makes a pool from the peer address of a connection. It is for sessions of
+// an older switcher whose coin is no longer in the configuration.
 func (m *sessionManager) connectedPool(coin string, fd int) *pool {
 	addr, err := relay.PeerAddr(fd)
 	if err != nil {
@@ -245,7 +243,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	for coin, miners := range gone {
 		m.limitedLog.Warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
 	}
-	st.SessionDatas = nil // not needed any more
+	st.SessionDatas = nil // frees memory
 }
 
 // monotonicClock reads the system's monotonic clock in nanoseconds. It returns
@@ -258,17 +256,17 @@ func monotonicClock() int64 {
 	return at.Nano()
 }
 
-// nameProcess restores the process's name as ps, pkill and killall see it,
-// because exec by descriptor has set it to a number.
+// nameProcess restores the process's name as ps shows it, because exec by descriptor has
+// set it to a number.
 func nameProcess() {
 	if err := os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0); err != nil {
 		glog.Warningf("process name: %v", err)
 	}
 }
 
-// resume takes the place of the process that wrote the state file, and serves
-// until a signal ends it. The miners come first: problems with files or
-// listeners are logged and cost no connection.
+// resume takes the place of the process that wrote the state file, and serves until a
+// signal ends it. Keeping the miners connected comes first, so problems with files or
+// listeners are only logged.
 func (d *daemon) resume(configPath, runtimePath string) error {
 	// Garbage can wait until the miners are served.
 	percent := debug.SetGCPercent(-1)
@@ -345,8 +343,9 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	return d.run()
 }
 
-// lastGoodConfig keeps the former process's configuration in use because of the
-// error why. It returns why if that configuration is missing or invalid too.
+// lastGoodConfig makes the daemon use the former process's configuration, because the
+// file's cannot be used for the reason why. It returns why if the former configuration is
+// missing or invalid too.
 func (d *daemon) lastGoodConfig(st *runtimeState, why error) error {
 	if st.Config == nil {
 		return why
@@ -367,8 +366,8 @@ func (d *daemon) lastGoodConfig(st *runtimeState, why error) error {
 	return nil
 }
 
-// dropUnsound drops the sessions whose descriptors are not certainly theirs. It
-// must be called before anything of st is used.
+// dropUnsound drops the sessions of st whose descriptors may belong to something else. It
+// must be called before any descriptor of st is used.
 func (d *daemon) dropUnsound(st *runtimeState) {
 	const mostLines = 20
 	dropped := checkDescriptors(st, d.config.ListenAddr)
@@ -381,7 +380,7 @@ func (d *daemon) dropUnsound(st *runtimeState) {
 	}
 	st.dropped = len(dropped)
 	if st.ListenAddr != "" {
-		unix.CloseOnExec(st.ListenFD) // a tunnel process may be started before it is taken over
+		unix.CloseOnExec(st.ListenFD) // a tunnel process that is started before listen must not inherit it
 	}
 }
 
@@ -448,8 +447,8 @@ func (d *daemon) listenAnew() (*relay.Listener, error) {
 	}
 }
 
-// takeEndpoint notes the endpoint of an inherited link. The link has served
-// until now, so it counts as stable.
+// takeEndpoint sets the endpoint of an inherited link. The link has worked until now, so
+// it counts as stable.
 func (s *Session) takeEndpoint() {
 	s.served = true
 	if !s.link.open() {
@@ -461,6 +460,6 @@ func (s *Session) takeEndpoint() {
 	}
 	s.link.pool.linksTo(s.link.address).taken.Store(true)
 	s.link.endpoint = s.link.address.endpoint(addr)
-	s.manager.health.stableTaken(s.account, s.link.endpoint, !s.link.pool.picksExtranonce)
+	s.manager.health.stableResumed(s.account, s.link.endpoint, !s.link.pool.picksExtranonce)
 	s.link.endpoint.jobAt.Store(s.manager.health.moment(time.Now()))
 }

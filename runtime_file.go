@@ -16,15 +16,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// How a runtimeState is written to a file and read back. Nothing is relayed
-// meanwhile, so sessions, which make up nearly all of it, are encoded and
+// This file writes a runtimeState to a file and reads it back. Nothing is relayed
+// meanwhile, so the sessions, which make up nearly all of the state, are encoded and
 // decoded on all processors.
 
-// maxRuntimeFile bounds what is read. It is enough for 100,000 agents.
+// maxRuntimeFile bounds how many bytes are read. It is enough for 100,000 agents.
 const maxRuntimeFile = 1 << 30
 
-// writeStateFile writes the file whole or not at all, readable by this user
-// only: it holds the miners' passwords.
+// writeStateFile writes the whole file or nothing. Only this user can read the file,
+// because it contains the miners' passwords.
 func writeStateFile(path string, parts [][]byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
@@ -90,9 +90,9 @@ const runtimeFile = "runtime.json"
 // ended in the middle of an upgrade.
 func removeStaleState() { removeState(runtimeFile) }
 
-// removeState removes a state file, because it holds passwords. It keeps files
-// that no process of this user can have written, and files of another name,
-// which only an operator can have given to -runtime.
+// removeState removes a state file, because it contains passwords. It keeps a file that
+// was not written by a process of this user, and one with another name, because only an
+// operator can have passed that to -runtime.
 func removeState(path string) {
 	if filepath.Base(path) != runtimeFile {
 		return
@@ -115,7 +115,7 @@ func checkOwnFile(info os.FileInfo) error {
 	return nil
 }
 
-// Each session has a line of its own in the file, between these.
+// Each session has a line of its own in the file, between sessionsBegin and sessionsEnd.
 const (
 	sessionsBegin = "\"SessionDatas\":[\n"
 	sessionsNext  = ",\n"
@@ -124,13 +124,13 @@ const (
 	// sessionsNone is how a state without sessions begins.
 	sessionsNone = "\"SessionDatas\":[]"
 
-	// sessionSize is the length of most sessions, in bytes.
+	// sessionSize is the length of most sessions' records, in bytes.
 	sessionSize = 1024
 )
 
-// encodeState returns st as JSON, in consecutive parts. Each session and the
-// frame around them have a checksum, so that a broken byte costs only the
-// session that it is in; see runtime_salvage.go.
+// encodeState returns st as JSON, in consecutive parts. Each session and the frame
+// around the sessions have a checksum, so that a broken byte costs only the session that
+// contains it; see runtime_salvage.go.
 func encodeState(st *runtimeState) ([][]byte, error) {
 	frame, err := encodeFrame(st)
 	if err != nil || len(st.SessionDatas) == 0 {

@@ -9,11 +9,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// A state file is all that is left of thousands of connections, so a broken
-// byte must not cost them all. If a session's record is broken, only that
-// session is dropped. If the frame around the sessions is broken, its spare
-// copy is used. Parts without a checksum, written by an older build, are
-// accepted if they can be decoded.
+// After exec the state file is all that describes thousands of connections, so a broken
+// byte must not cost them all. If a session's record is broken, only that session is
+// dropped. If the frame around the sessions is broken, its spare copy is used. Parts
+// that an older build wrote without a checksum are accepted if they can be decoded.
 
 // A seal is the last member of an object: the checksum of the object without
 // this member.
@@ -109,7 +108,7 @@ func salvageLine(line []byte) []sessionState {
 	if bytes.HasPrefix(line, []byte(recordBegin)) && sealHolds(line) && stratum.JSON.Unmarshal(line, &one) == nil {
 		return []sessionState{one}
 	}
-	const tries = 64 // bounds the work if a miner filled its request with such text
+	const tries = 64 // bounds the work if a miner has filled its request with recordBegin or sealBegin
 	var records []sessionState
 	for range tries {
 		begin := bytes.Index(line, []byte(recordBegin))

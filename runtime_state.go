@@ -43,10 +43,10 @@ type runtimeState struct {
 	Wanted        map[string]string `json:",omitempty"` // coin by sub-account
 	Switched      map[string]int64  `json:",omitempty"` // when that last changed, Unix seconds
 	Upgrades      int               `json:",omitempty"` // since the first start
-	Sizes         map[string]int    `json:",omitempty"` // of extranonce2, by pool address
+	Sizes         map[string]int    `json:",omitempty"` // size of extranonce2 in bytes, by pool address
 
-	// Binary is the path from which upgrades are loaded, if it differs from the
-	// name that this program was started by, as with a script in its place.
+	// Binary is the path of the program that an upgrade starts, if it differs from the
+	// name that this process was started by. That is so if a script starts the program.
 	Binary string `json:",omitempty"`
 
 	// Monitor is the history that the status page shows.
@@ -70,8 +70,8 @@ type runtimeState struct {
 	Descriptors []int `json:",omitempty"`
 
 	unreadable int   // sessions whose records were unreadable
-	dropped    int   // sessions whose descriptors were not sound
-	orphans    []int // descriptors that may be theirs
+	dropped    int   // sessions whose descriptors failed checkDescriptors
+	orphans    []int // descriptors that may belong to unreadable sessions
 }
 
 const (
@@ -89,8 +89,8 @@ type sessionState struct {
 	StratumAuthorizeRequest *requestState
 	VersionMask             uint32
 
-	// Files of older switchers lack the following fields; their sessions all
-	// relay.
+	// Files of older switchers lack the following fields. All sessions in such files
+	// are relaying.
 
 	Phase       string           `json:",omitempty"` // sessionPhase
 	Age         time.Duration    `json:",omitempty"` // of an unfinished handshake
@@ -116,7 +116,7 @@ type sessionState struct {
 	Shares [3]uint32 // submitted, accepted, refused
 	Share  int64     `json:",omitempty"` // when the last one came, Unix seconds
 
-	// Builds that know hashrates have these besides. Shares and Share are still
+	// Builds that measure hashrates write these fields too. Shares and Share are still
 	// written for those that do not.
 	Miner       *hashrate.MinerState `json:",omitempty"`
 	Work        *hashrate.LinkState  `json:",omitempty"` // as in linkState
@@ -125,17 +125,17 @@ type sessionState struct {
 	ShareWork   []byte               `json:",omitempty"` // generations of Requests, in their order
 
 	Owed         int                       `json:",omitempty"`
-	OwnAnswers   int                       `json:",omitempty"` // to requests of builds whose ids were words
+	OwnAnswers   int                       `json:",omitempty"` // answers still due to requests of older builds, whose ids were words
 	Own          *stratum.OwnRequestsState `json:",omitempty"`
-	NoDifficulty bool                      `json:",omitempty"` // the link has sent none, so the miner has to be given the default
+	NoDifficulty bool                      `json:",omitempty"` // the pool has set no difficulty, so the miner has to be given the default
 	Suggestions  []requestState
 	Workers      []requestState
 	Agent        [][]byte             `json:",omitempty"` // register messages
 	AgentShares  *agentSharesState    `json:",omitempty"`
-	WantsAnswers bool                 `json:",omitempty"` // to an agent's shares, before it has subscribed
+	WantsAnswers bool                 `json:",omitempty"` // an agent that has not subscribed yet asked for answers to its shares
 	Jobs         []string             `json:",omitempty"` // IDs as the miner knows them, in order
-	RenamedJobs  []stratum.RenamedJob `json:",omitempty"` // those of them that the pool calls otherwise
-	JobsNoted    bool                 `json:",omitempty"` // Jobs has all jobs of the link, also if there are no former links
+	RenamedJobs  []stratum.RenamedJob `json:",omitempty"` // those of Jobs that the pool knows by another ID
+	JobsNoted    bool                 `json:",omitempty"` // Jobs has all jobs of the link, even without former links
 	RestJobs     bool                 `json:",omitempty"`
 	Drains       []linkState          `json:",omitempty"`
 	Shape        stratum.Shape
@@ -149,7 +149,8 @@ type sessionState struct {
 	PoolPartial  []byte                   `json:",omitempty"`
 	PoolUnsent   []byte                   `json:",omitempty"`
 
-	// Of connections with TLS, which builds that know none cannot be given.
+	// The following describe connections with TLS. Builds without TLS cannot take these
+	// over.
 	MinerTunnel *tunnelState `json:",omitempty"`
 	PoolTunnel  *tunnelState `json:",omitempty"` // as in linkState
 }
@@ -157,9 +158,9 @@ type sessionState struct {
 // tunnelState is a tunnelEnd in runtime.json. Its descriptor is one end of a
 // socketpair.
 type tunnelState struct {
-	Process int    `json:",omitempty"` // of the tunnel; 0: none has it yet
-	ID      uint64 `json:",omitempty"` // 0: it has ended
-	Version uint16 `json:",omitempty"` // of TLS; 0: the handshake is not done
+	Process int    `json:",omitempty"` // tunnel process that has the connection; 0: none yet
+	ID      uint64 `json:",omitempty"` // 0: the connection has ended
+	Version uint16 `json:",omitempty"` // TLS version; 0: the handshake is not done
 	Peer    string `json:",omitempty"` // the other end of the TCP connection
 }
 
@@ -197,7 +198,7 @@ type rulesState struct {
 	Jobs      []string
 }
 
-// agentSharesState is what is known of an agent's shares in runtime.json.
+// agentSharesState describes an agent's shares in runtime.json.
 type agentSharesState struct {
 	Registered   bool
 	WantsAnswers bool
@@ -244,21 +245,21 @@ type linkState struct {
 	Rules    *rulesState
 	Noted    bool // Jobs has all jobs of the link; otherwise unrecorded jobs are its own too
 	Jobs     []string
-	Renamed  []stratum.RenamedJob `json:",omitempty"` // those of Jobs that the pool calls otherwise
+	Renamed  []stratum.RenamedJob `json:",omitempty"` // those of Jobs that the pool knows by another ID
 	Partial  []byte
 	Unsent   []byte
 	Tunnel   *tunnelState `json:",omitempty"` // nil: without TLS
 
-	Work        *hashrate.LinkState `json:",omitempty"` // the difficulties that jobs were given with
-	Generations []byte              `json:",omitempty"` // of Jobs, in their order
+	Work        *hashrate.LinkState `json:",omitempty"` // the difficulties of jobs
+	Generations []byte              `json:",omitempty"` // generations of Jobs, in their order
 	AgentMiners []byte              `json:",omitempty"` // hashrate.AgentMiners
 
 	FormerAnswers int  `json:",omitempty"` // of the link in use only
 	NoDifficulty  bool `json:",omitempty"` // of the link in use only
 }
 
-// pause is how long nothing has been relayed, negative if unknown. clock is the
-// present time of the monotonic clock.
+// pause returns how long nothing has been relayed; a negative value means unknown. clock
+// is the present time of the monotonic clock in nanoseconds.
 func (st *runtimeState) pause(now time.Time, clock int64) time.Duration {
 	switch {
 	case st.FrozenClock != 0 && clock >= st.FrozenClock:
@@ -269,9 +270,8 @@ func (st *runtimeState) pause(now time.Time, clock int64) time.Duration {
 	return now.Sub(st.FrozenAt)
 }
 
-// notAfter replaces times later than now by now. If the clock was set back
-// meanwhile, they would otherwise remain the latest ones until it has caught
-// up.
+// notAfter replaces times later than now with now. Otherwise, if the clock was set back
+// meanwhile, they would remain the latest ones until it has caught up.
 func (st *runtimeState) notAfter(now time.Time) {
 	latest := now.Unix()
 	for i := range st.SessionDatas {
@@ -297,6 +297,6 @@ func (st *runtimeState) notAfter(now time.Time) {
 	st.Monitor.History = slices.DeleteFunc(st.Monitor.History, func(s journal.Sample) bool { return s.At > latest })
 }
 
-// otherPoolKey names a pool that StratumServerMap no longer has: a coin, and a
-// StratumServerInfo as JSON.
+// otherPoolKey identifies a pool that StratumServerMap no longer has, by its coin and its
+// StratumServerInfo in JSON.
 type otherPoolKey struct{ coin, server string }

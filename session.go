@@ -38,10 +38,10 @@ var phaseNames = [...]string{"handshaking", "routing", "relaying", "switching", 
 
 func (p sessionPhase) String() string { return phaseNames[p] }
 
-// Session is one miner's connection and what hangs on it. It belongs to one
-// loop: all its methods are called on that loop's goroutine, except where
-// noted. It owns its sockets, timers, its dial ticket and its session ID, and
-// close releases them all.
+// Session is one miner's connection and everything that belongs to it. It lives on
+// one loop, and all its methods are called on that loop's goroutine, except where
+// noted. It owns its sockets, timers, dial ticket and session ID, and close releases
+// them all.
 type Session struct {
 	manager *sessionManager
 	loop    *sessionLoop
@@ -50,17 +50,17 @@ type Session struct {
 	addr  netip.AddrPort // of the miner
 	since int64          // when it connected, Unix seconds
 
-	// The small fields stand together, which saves 32 bytes.
+	// The small fields are kept together, which saves 32 bytes of padding.
 
-	slot        int32 // in manager.sessions; guarded by manager.mu
-	loopSlot    int32 // in loop.sessions
-	accountSlot int32 // in account.sessions; guarded by the book's mu
+	slot        int32 // index in manager.sessions; guarded by manager.mu
+	loopSlot    int32 // index in loop.sessions
+	accountSlot int32 // index in account.sessions; guarded by the book's mu
 
-	id        uint32 // extranonce; valid if hasID
-	renewedAt uint32 // by the manager's clock
+	id        uint32 // session ID, which is the miner's extranonce; valid if hasID
+	renewedAt uint32 // start of the minute that renewals counts, by the manager's clock
 
-	// askedMask is the version mask the miner was granted, 0 without version
-	// rolling; sentMask is the last one it was sent.
+	// askedMask is the version mask (BIP 310) that the miner asked for, 0 without
+	// version rolling. sentMask is the last mask that the miner was sent.
 	askedMask uint32
 	sentMask  uint32
 
@@ -73,10 +73,10 @@ type Session struct {
 	configureAhead bool
 	// wantsExtranonce means that the miner accepts mining.set_extranonce.
 	wantsExtranonce bool
-	rolling         stratum.Rolling // what the miner makes of version rolling
+	rolling         stratum.Rolling // whether the miner uses version rolling, or has lost it
 	unstable        uint8           // links in a row that ended before they were stable
 	served          bool            // the session has had a stable link
-	renewals        uint8           // of the link at the pool's wish, since renewedAt
+	renewals        uint8           // how often the pool has had the link renewed since renewedAt
 
 	handshake    *handshake // nil once relaying
 	subscription *stratum.Subscription
@@ -87,17 +87,18 @@ type Session struct {
 	// agent is set for BTCAgents; workers are all workers but the first.
 	agent   *agentWorkers
 	workers []*extraWorker
-	// workerIndex is nil while there are none.
+	// workerIndex is nil while workers is empty.
 	workerIndex *workerIndex
 
-	shape          stratum.Shape            // what the miner was given
-	poolExtranonce *stratum.GivenExtranonce // the pool's extranonce that the miner was given, or nil
+	shape          stratum.Shape            // the extranonce and its sizes that the miner was given
+	poolExtranonce *stratum.GivenExtranonce // the extranonce that the miner was given in place of shape's, or nil
 
-	// suggestions are the miner's mining.suggest_* requests, for each pool.
+	// suggestions are the miner's mining.suggest_* requests, which each pool gets.
 	suggestions []suggestion
 
-	// link is the one in use, or the last one if that was lost; nil before the
-	// first. drains are former links that may owe answers, the oldest first.
+	// link is the link in use. If that was lost, it is the last one; before the
+	// first one it is nil. drains are former links that may owe answers, the oldest
+	// first.
 	link    *link
 	linking *linking // the next link while it is prepared, otherwise nil
 	drains  []*drain
@@ -139,7 +140,8 @@ func (s *Session) String() string {
 	return fmt.Sprintf("session=%s miner=%s worker=%s", id, s.addr, worker)
 }
 
-// close ends the session: all it holds is released, whatever its phase.
+// close ends the session and releases everything that it holds. It may be called in
+// any phase, and more than once.
 func (s *Session) close(why string) {
 	if s.phase == phaseClosed {
 		return
@@ -219,7 +221,8 @@ func (s *Session) SocketReceived(sock *relay.Socket, b []byte) int {
 	return len(b)
 }
 
-// SocketDrained implements relay.Owner. It ends the backpressure.
+// SocketDrained implements relay.Owner. What was sent to sock has left, so the other
+// side may be read again.
 func (s *Session) SocketDrained(sock *relay.Socket) {
 	switch {
 	case sock == s.miner:

@@ -10,7 +10,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// dialer says on whose behalf the session dials p's addresses.
+// dialer returns what health needs to know about the session before it dials p.
 func (s *Session) dialer(p *pool) dialer {
 	d := dialer{account: s.account, worker: s.auth.name.String(), new: s.phase == phaseRouting, served: s.served, session: !p.picksExtranonce}
 	if s.subscription != nil {
@@ -22,14 +22,14 @@ func (s *Session) dialer(p *pool) dialer {
 // choice is the address for the next try, or why there is none.
 type choice struct {
 	address  *poolAddress
-	ips      []*endpoint // that may be dialled, in order
-	override bool        // dial although the worker's pause there is not over
-	lookUp   *poolAddress
+	ips      []*endpoint  // those of address that may be dialled, in order
+	override bool         // dial although the worker's pause there is not over
+	lookUp   *poolAddress // this name has to be looked up before an address can be chosen
 
-	obstacle obstacle
-	at       *poolAddress      // of obstacle
-	cause    error             // of obstacle, if it is known
-	answer   *stratum.Response // the pool's answer to others with this user agent
+	obstacle obstacle          // why there is no address
+	at       *poolAddress      // the address that obstacle is about
+	cause    error             // the cause of obstacle, if it is known
+	answer   *stratum.Response // the pool's answer to other miners with this user agent
 }
 
 func (c *choice) err() error {
@@ -82,7 +82,8 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 	if l.only != nil {
 		addresses = []*poolAddress{l.only}
 	}
-	// An established miner has pauses of its own and a limited number of tries.
+	// An established miner may ignore its worker's pause, because it has pauses of its
+	// own and a limited number of tries.
 	mayOverride := !untried && !l.once && s.phase != phaseRouting
 	var best choice
 	bestRank := rankNone
@@ -140,7 +141,7 @@ type addressRank uint8
 
 const (
 	rankNone     addressRank = iota // may not be dialled
-	rankOverride                    // only because the session's own pause replaces the worker's
+	rankOverride                    // may be dialled only because the session's own pause replaces the worker's
 	rankSuspect                     // the account's workers fail there
 	rankProbe                       // the address is out and may be probed
 	rankInUse
@@ -160,9 +161,8 @@ func (v *verdict) rank(mayOverride bool) addressRank {
 	return rankInUse
 }
 
-// leaveEndpoint reports to health that the link ends or is retired. lost means
-// that the pool ended it. It returns true if the link was lost before it was
-// stable.
+// leaveEndpoint tells health that the link ends or is retired. lost means that the pool
+// ended it. It returns true if the link was lost before it was stable.
 func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
 	if s.link == nil {
 		return false
@@ -183,8 +183,8 @@ func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
 	return false
 }
 
-// becomeStable notes that the link is stable; accepted means that an accepted
-// share made it so.
+// becomeStable records that the link is stable. accepted means that the pool has accepted
+// a share on it; otherwise it has merely lasted long enough.
 func (s *Session) becomeStable(accepted bool) {
 	if s.link.trial.stable(accepted) {
 		s.manager.poolBack(s.link.endpoint)
@@ -194,7 +194,7 @@ func (s *Session) becomeStable(accepted bool) {
 	s.served = true
 }
 
-// heard notes that the link in use has received something.
+// heard records that the link in use has received something.
 func (s *Session) heard() {
 	if e := s.link.endpoint; e != nil && s.link.trial == nil {
 		if now := s.manager.health.moment(s.loop.Now()); now-e.heardAt.Load() > int64(heardEvery) {
@@ -203,7 +203,7 @@ func (s *Session) heard() {
 	}
 }
 
-// gotJob notes that the link in use has received a job.
+// gotJob records that the link in use has received a job.
 func (s *Session) gotJob() {
 	s.link.jobSeen = s.now()
 	if e := s.link.endpoint; e != nil {
@@ -211,12 +211,12 @@ func (s *Session) gotJob() {
 	}
 }
 
-// heardEvery bounds how often a link writes to the endpoint that all links to
-// the address share.
+// heardEvery bounds how often a link writes to its endpoint, which all links to the same
+// address share.
 const heardEvery = 50 * time.Millisecond
 
-// linkFound records what the failure of a link at e was found to prove: it
-// counts it and logs what operators need to know.
+// linkFound counts the failure of a link at e and logs what operators need to know. f is
+// what health has concluded from the failure.
 func (m *sessionManager) linkFound(p *pool, a *poolAddress, e *endpoint, ev evidence, f finding, err error) {
 	counts := p.linksTo(a)
 	counts.blamed[f.blame].Add(1)
@@ -226,13 +226,14 @@ func (m *sessionManager) linkFound(p *pool, a *poolAddress, e *endpoint, ev evid
 	if f.takenOut {
 		m.takenOut(p, a, e, err)
 	}
-	if f.tell {
-		m.tellShortage(e, ev, err)
+	if f.logDue {
+		m.logShortage(e, ev, err)
 	}
 }
 
-// nameLookedUp logs that look-ups of a pool's name have begun to fail or work
-// again. Sessions that wait for it then try the IPs found.
+// nameLookedUp handles the result of looking up a pool's name. It logs when look-ups begin
+// to fail and when they work again (turned). After a success, sessions that wait for the
+// name try the IPs found.
 func (m *sessionManager) nameLookedUp(a *poolAddress, turned bool, err error) {
 	switch {
 	case err != nil:
@@ -246,7 +247,7 @@ func (m *sessionManager) nameLookedUp(a *poolAddress, turned bool, err error) {
 	m.tryAhead(func(p *pool) bool { return p.has(a) })
 }
 
-// takenOut logs that an address is not dialled for a while.
+// takenOut logs that an address will not be dialled for a while.
 func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err error) {
 	at := a.text
 	if at != e.String() {
@@ -257,8 +258,8 @@ func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err erro
 	a.resolveAgain()
 }
 
-// tellShortage logs what this machine has run out of and what helps.
-func (m *sessionManager) tellShortage(e *endpoint, ev evidence, err error) {
+// logShortage logs what this machine has run out of and what helps.
+func (m *sessionManager) logShortage(e *endpoint, ev evidence, err error) {
 	switch ev {
 	case evidencePorts:
 		m.limitedLog.Errorf("no local port", "no local port is free for connections to pool=%s: new links there wait; widen net.ipv4.ip_local_port_range (%d ports now) or give the coin another address: %v", e, localPorts(), err)

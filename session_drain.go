@@ -34,7 +34,7 @@ type drain struct {
 	session   *Session
 	timer     *relay.Timer
 	ending    bool // the link is closed as soon as it owes no answers
-	premature bool // the link ends before its time, so its jobs are kept
+	premature bool // the link is closed before DrainSeconds are over, so its jobs are kept
 	extended  bool // the link is kept longer for shares that the miner had already sent
 }
 
@@ -69,9 +69,9 @@ func (s *Session) retireLink(next *link) {
 	old.socket.Resume() // if it was paused, answers wait in the kernel
 }
 
-// spareDescriptors closes the link just retired if descriptors are short, as
-// soon as it owes no answers. Its jobs are kept, since they are not the next
-// pool's.
+// spareDescriptors closes the link just retired, as soon as it owes no answers, if
+// descriptors are short. Its jobs are kept, because shares for them must not go to the next
+// pool.
 func (s *Session) spareDescriptors() {
 	if len(s.drains) > 0 && !s.manager.mayDrain() {
 		s.drains[len(s.drains)-1].endEarly()
@@ -193,9 +193,9 @@ func (s *Session) drainOf(sock *relay.Socket) *drain {
 	return nil
 }
 
-// expire finishes the drain when its time is over. Shares for the former pool
-// may wait in the kernel while the miner is not read because its pool is lost,
-// or after the process was stopped for a while.
+// expire finishes the drain when its time is over. It extends the time if shares for the
+// former pool may still wait in the kernel: while the miner is not read because its pool is
+// lost, and once if the miner has sent more than was read, as after the process was stopped.
 func (d *drain) expire() {
 	s := d.session
 	reconnecting := s.phase == phaseReconnecting

@@ -13,9 +13,9 @@ import (
 )
 
 // The handshake with the miner: docs/protocol.md, "Handshake with the miner".
-// Answers go out in request order, and nothing unasked comes before the answer
-// to the authorization: some miners take any line that comes next for the
-// answer they wait for.
+// Answers go out in the order of the requests, and nothing that the miner did not ask for
+// comes before the answer to its authorization, because some miners take the next line,
+// whatever it is, for the answer they wait for.
 
 const (
 	firstByteTimeout = 15 * time.Second
@@ -30,9 +30,9 @@ const (
 	// may come before a miner's first line.
 	maxLeading = 16
 	// maxHandshakeLines is how many lines a miner may send before it is
-	// authorized; real miners send fewer than ten. Each costs far more than a
-	// relayed line: without the limit, a few strangers that send 64 KB of them
-	// at a time keep all others waiting.
+	// authorized; real miners send fewer than ten. Each costs far more than a relayed
+	// line. Without the limit, a few strangers that send 64 KB of them at a time would
+	// keep all others waiting.
 	maxHandshakeLines = 200
 	// maxExtensions is how many extensions of one mining.configure are
 	// answered. BIP 310 has four.
@@ -266,9 +266,9 @@ func (s *Session) handshakeLine(line []byte) {
 	}
 }
 
-// handleOther answers requests that change nothing but that the miner may wait
-// for. A request without an id gets no answer, because the miner would take it
-// for the answer to another request.
+// handleOther answers the remaining requests, because the miner may wait for an answer. A
+// request without an id gets none, because the miner would take it for the answer to
+// another request.
 func (s *Session) handleOther(r *stratum.Request) {
 	switch r.Method {
 	case "mining.extranonce.subscribe":

@@ -7,8 +7,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// jobNoted records a job of the link in use. It returns the ID to tell the miner in
-// place of the pool's. Usually that is nil, and the pool's ID stays.
+// jobNoted records a job of the link in use. If the miner must know the job by another ID
+// than the pool's, jobNoted returns that ID. Usually it returns nil.
 func (s *Session) jobNoted(line []byte, sc *stratum.ScannedLine) (told []byte) {
 	g := s.link.work.Job(s.now())
 	if len(s.drains) == 0 && s.link.jobs.Unrenamed() {
@@ -91,8 +91,7 @@ func (s *Session) otherID(raw []byte, number bool) []byte {
 }
 
 // Agents know the jobs that were renamed for them by numbers from firstJobNumber to
-// lastJobNumber. Their shares have one byte for the job, and they take an ID that is
-// not a number for a job of their poolID.
+// lastJobNumber. Their shares have only one byte for the job.
 const (
 	firstJobNumber = 10
 	lastJobNumber  = 255

@@ -20,7 +20,7 @@ var (
 )
 
 // errNameNotSendable: the pool needs the name exactly as the miner wrote it.
-var errNameNotSendable = errors.New("the worker's name is not valid UTF-8, and this pool has to be told it as it is")
+var errNameNotSendable = errors.New("the worker's name is not valid UTF-8, but this pool needs it unchanged")
 
 const (
 	// maxReconnects is how many tries to get a lost pool back may fail before
@@ -44,10 +44,10 @@ const (
 type linking struct {
 	pool     *pool
 	only     *poolAddress   // the only address allowed; nil: any of the pool's
-	once     bool           // after a failure the session keeps its present link
+	once     bool           // one try only: if it fails, the session keeps its present link
 	address  *poolAddress   // chosen for this try
 	ips      []*endpoint    // of address, in order
-	override bool           // this try replaces the worker's pause by the session's own
+	override bool           // this try ignores the worker's pause, because the session has a pause of its own
 	passed   []*poolAddress // addresses that failed since the last pause
 	tries    int            // failed tries, all addresses together
 	waits    int            // how often no address could be dialled
@@ -55,14 +55,14 @@ type linking struct {
 	ticket   *dialTicket
 	link     *poolLink
 	retry    *relay.Timer
-	due      time.Time // when the next try is, or would have been
-	ahead    bool      // the try under way is an extra one, because its pool is back
+	due      time.Time // when the next try is scheduled
+	ahead    bool      // the try under way is an extra one before due, because the pool is back
 	began    time.Time
-	outSince time.Time // no address could be dialled since then
-	stopped  bool
+	outSince time.Time // since when no address may be dialled; zero: one may
+	stopped  bool      // given up or finished: posted functions must do nothing
 }
 
-// connect begins to prepare a link to p, in place of any other.
+// connect begins to prepare a link to p. It replaces any other preparation.
 func (s *Session) connect(p *pool) {
 	s.stopLinking()
 	s.linking = &linking{pool: p, began: time.Now()}
@@ -109,8 +109,8 @@ func (s *Session) tryLink() {
 	s.nextAddress(l)
 }
 
-// nextAddress chooses an address and waits for the turn to dial it. It first
-// looks up a name that was not looked up lately.
+// nextAddress chooses an address and waits for its turn to dial it. A host name that
+// was not looked up recently is looked up first.
 func (s *Session) nextAddress(l *linking) {
 	if s.agent != nil && l.pool.picksExtranonce {
 		s.linkFailed(errAgentPool, finding{blame: blameSession}, evidenceSession)
@@ -166,8 +166,7 @@ func (s *Session) lane(d *dialer, e *endpoint) gateLane {
 	return laneSwitch
 }
 
-// dialPool dials what was chosen, or chooses again if it may not be dialled any
-// more.
+// dialPool dials the chosen address, or chooses again if that may no longer be dialled.
 func (s *Session) dialPool(l *linking) {
 	h, d := s.manager.health, s.dialer(l.pool)
 	ips := make([]*endpoint, 0, len(l.ips))
@@ -188,8 +187,8 @@ func (s *Session) dialPool(l *linking) {
 	l.link.start(ips)
 }
 
-// linkFailed decides about the next try. The failed link is closed already and
-// has been reported to health.
+// linkFailed decides what happens after a failed try. The failed link is already closed
+// and has been reported to health.
 func (s *Session) linkFailed(err error, f finding, ev evidence) {
 	l := s.linking
 	l.link = nil
@@ -235,8 +234,8 @@ func (s *Session) linkFailed(err error, f finding, ev evidence) {
 	}
 }
 
-// notDialled decides about the next try when no address may be dialled, which
-// does not count as one of the miner's tries.
+// notDialled decides what happens when no address may be dialled. This does not count as
+// one of the miner's tries.
 func (s *Session) notDialled(l *linking, c *choice) {
 	err := c.err()
 	s.manager.linkFailed(s, l, err, finding{})
@@ -292,8 +291,8 @@ func (s *Session) waitForPool(l *linking, err error) {
 	}
 }
 
-// backToDue waits for the try that was scheduled anyway, if the one that failed
-// was an extra one. It reports whether it waits.
+// backToDue returns to the scheduled try if the one that failed was an extra one. It
+// reports whether it did.
 func (s *Session) backToDue(l *linking) bool {
 	ahead := l.ahead
 	l.ahead = false
@@ -336,7 +335,7 @@ func isOwnFault(err error) bool {
 	return errors.As(err, &size) || errors.Is(err, errAgentPool)
 }
 
-// answerIn is the pool's own answer that an error stands for, or nil.
+// answerIn returns the pool's answer that caused err, or nil if no answer did.
 func answerIn(err error) *stratum.Response {
 	var refused *refusedError
 	var subscribe *subscribeError
@@ -349,8 +348,8 @@ func answerIn(err error) *stratum.Response {
 	return nil
 }
 
-// passRefusal gives the miner the pool's own answer to its authorization, or
-// to mining.subscribe.
+// passRefusal answers the miner's authorization with the pool's own answer to
+// mining.authorize or mining.subscribe, and lets the miner try again.
 func (s *Session) passRefusal(answer *stratum.Response, why error) {
 	s.manager.monitor.refused(s.account.name, failRefused, why.Error())
 	s.recordRefused(failRefused, why.Error())

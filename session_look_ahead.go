@@ -9,12 +9,13 @@ import (
 
 // Some miners send mining.extranonce.subscribe or mining.configure directly after
 // mining.authorize. The miner is not read while its first pool link is prepared, so
-// these lines wait. What they ask for is useful for that link, however.
+// these lines wait in the kernel. The link should take account of them all the same, so
+// the session peeks at them.
 
 // maxLookAhead bounds how many of the waiting bytes are looked at.
 const maxLookAhead = 4096
 
-// lookAhead looks at the lines of a miner that wait while its first link is
+// lookAhead peeks at the lines that wait in the kernel while the miner's first link is
 // prepared. They are answered later, when they are read.
 func (s *Session) lookAhead() {
 	if s.phase != phaseRouting || s.agent != nil {
@@ -74,8 +75,8 @@ func (s *Session) configureLate(line []byte) bool {
 	return true
 }
 
-// configure reads BIP 310's mining.configure and remembers what it asks for. The
-// result grants at most the version bits of allowed.
+// configure reads a mining.configure (BIP 310) and remembers what it asks for. The
+// result grants at most the version bits in allowed.
 func (s *Session) configure(r *stratum.Request, allowed uint32) (result []byte, e *stratum.Error) {
 	params := r.ParamList()
 	var extensions []string
@@ -157,7 +158,7 @@ func (s *Session) configuredLate(line []byte) {
 	}
 	rolling, allowed := rollingOf(r)
 	if !rolling {
-		return // the miner was told the same
+		return // the miner was already told that the pool allows no version rolling
 	}
 	if s.link.rules != nil {
 		s.link.rules.dropBits = false

@@ -16,31 +16,31 @@ var sessionLimits = relay.Limits{Kept: stratum.MaxPoolLine, Bulk: maxRegistered}
 type sessionLoop struct {
 	*relay.Loop
 
-	madeAfter time.Duration // how much later than the manager it was made
+	madeAfter time.Duration // time from the creation of the manager to that of the loop
 
-	// fromMiners and fromPools count the bytes that sessions took from either side.
+	// fromMiners and fromPools count the bytes that sessions consumed from each side.
 	fromMiners, fromPools uint64
 
 	sessions []*Session // the loop's sessions, in no order; Session.loopSlot is the index
 
-	job stratum.RepeatedLine // the latest that a pool has sent
+	job stratum.RepeatedLine // the latest job that a pool has sent
 
-	// subscriptions are some latest ones that differ; see shared.
+	// subscriptions are the latest ones that differ from each other; see shared.
 	subscriptions    [8]*stratum.Subscription
 	nextSubscription int
 
 	scratch []byte // buffer for lines that sessions build; sockets copy from it
 
-	ends map[*relay.Socket]*tunnelEnd // of carried sockets; nil while there were none
+	ends map[*relay.Socket]*tunnelEnd // by carried socket, whose TLS a tunnel process handles; nil until there is one
 }
 
-// newSessionLoop makes a loop of a manager that was made then.
-func newSessionLoop(made time.Time) (*sessionLoop, error) {
+// newSessionLoop makes a loop for the manager that was created at this time.
+func newSessionLoop(created time.Time) (*sessionLoop, error) {
 	l, err := relay.NewLoop(sessionLimits)
 	if err != nil {
 		return nil, err
 	}
-	loop := &sessionLoop{Loop: l, madeAfter: l.Now().Sub(made) - l.Age()}
+	loop := &sessionLoop{Loop: l, madeAfter: l.Now().Sub(created) - l.Age()}
 	loop.carryEnds()
 	return loop, nil
 }
@@ -58,16 +58,17 @@ func (l *sessionLoop) remove(s *Session) {
 	l.sessions = l.sessions[:last]
 }
 
-// each calls f for each session of the loop. f may end its session, and no other.
+// each calls f for each session of the loop. f may close the session that it is given,
+// but no other.
 func (l *sessionLoop) each(f func(*Session)) {
 	for i := len(l.sessions) - 1; i >= 0; i-- {
-		f(l.sessions[i]) // if it ends, one that has had its turn takes its place
+		f(l.sessions[i]) // if f closes it, the last session takes its slot, and that one has had its turn
 	}
 }
 
-// shared returns the subscription of an earlier session if it is the same as sub.
-// Most miners of a farm are of few kinds, so that one copy serves many sessions.
-// Nobody may change it from then on.
+// shared returns the subscription of an earlier session if it equals sub, so that the
+// many miners of the same kind in a farm share one copy. Nobody may change a
+// subscription once it has been passed to shared.
 func (l *sessionLoop) shared(sub *stratum.Subscription) *stratum.Subscription {
 	for _, known := range l.subscriptions {
 		if known != nil && *known == *sub {
@@ -79,5 +80,6 @@ func (l *sessionLoop) shared(sub *stratum.Subscription) *stratum.Subscription {
 	return sub
 }
 
-// allSessions returns the loop's sessions in a list of its own, so that they may end meanwhile.
+// allSessions returns a copy of the list of sessions, so that the caller may close any of
+// them while it goes through the copy.
 func (l *sessionLoop) allSessions() []*Session { return slices.Clone(l.sessions) }

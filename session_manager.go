@@ -25,7 +25,7 @@ import (
 // sessions: log files, ZooKeeper, HTTP, and the short needs of an upgrade.
 const fdReserve = 72
 
-// timing has the waits of sessions. It is a field so that tests need not wait.
+// timing holds how long sessions wait for things. Tests make these times shorter.
 type timing struct {
 	firstByte, authorize              time.Duration
 	poolHandshake, firstJobGrace      time.Duration
@@ -56,7 +56,7 @@ type sessionManager struct {
 	sizes     *sizeSurvey      // nil: the plan has the size
 	proxies   []netip.Prefix   // TrustedProxies
 	pools     map[string]*pool // by coin
-	former    map[string]*pool // of the previous process, by coin; see formerPool
+	former    map[string]*pool // pools of the previous process, by coin; see formerPool
 	health    *health
 	accounts  *accountBook
 	rates     *rateBook
@@ -69,22 +69,23 @@ type sessionManager struct {
 	monitor   *monitor
 	limits    *connectionLimits
 	tlsFiles  tlsFiles
-	log       *processLog // nil: the log library's own
-	// limitedLog is for lines that miners, pools and other neighbours can cause.
+	log       *processLog // nil: glog writes its output itself
+	// limitedLog is for messages that a miner, a pool or another outside party can
+	// cause as often as it likes.
 	limitedLog journal.LogLimits
 
 	tunnels *tunnels // TLS with miners and pools
 
 	refusedAccounts refusedAccounts
 
-	maxSessions int // by the descriptor limit and MaxSessions; see sessionsMax
+	maxSessions int // what the descriptor limit and MaxSessions allow; see sessionsMax
 	fdLimit     int
-	tlsSides    int           // of a session that may be with TLS
+	tlsSides    int           // how many of a session's two sides may use TLS
 	memory      memoryRelease // belongs to the first loop
 	admitted    atomic.Int64  // miners' connections, from accept to close
 	draining    atomic.Int64
-	// portsToPools is how many connections to all pools together the local
-	// ports allow; 0 if unknown.
+	// portsToPools is how many connections the local ports allow to all pools
+	// together; 0 if unknown.
 	portsToPools atomic.Int64
 	linksMade    atomic.Int64
 	linksFailed  atomic.Int64
@@ -94,8 +95,8 @@ type sessionManager struct {
 	// translated.
 	notUnderstood atomic.Int64
 
-	resumed       *runtimeState          // of the former process; nil without one
-	otherPools    map[otherPoolKey]*pool // of resumed sessions; see formerPool
+	resumed       *runtimeState          // state of the previous process; nil without one
+	otherPools    map[otherPoolKey]*pool // pools that only resumed sessions use; see formerPool
 	lostInUpgrade int
 	frozenAt      time.Time
 	frozenClock   int64
@@ -106,11 +107,11 @@ type sessionManager struct {
 
 	mu        sync.Mutex
 	sessions  []*Session
-	waitingID map[*Session]struct{} // hold a request until their extranonce is known
+	waitingID map[*Session]struct{} // sessions that hold a request until their extranonce is known
 	nextLoop  int
 }
 
-// newSessionManager makes a manager and its loops. start runs them, serve
+// newSessionManager makes a manager and its loops. start runs the loops and serve
 // accepts miners. The caller closes both the manager and the coin source.
 func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) {
 	chain, err := stratum.ParseChain(c.ChainType)
@@ -253,7 +254,8 @@ func (m *sessionManager) newConnection(h relay.Handle, addr netip.AddrPort) {
 	})
 }
 
-// add puts a session into the lists of its loop and of the manager. The loop's goroutine only.
+// add puts a session into the lists of its loop and of the manager. It must be called on
+// the loop's goroutine.
 func (m *sessionManager) add(s *Session) {
 	s.loop.add(s)
 	m.mu.Lock()
@@ -309,7 +311,8 @@ func (m *sessionManager) serverIDOrWait(s *Session) bool {
 	return false
 }
 
-// sizeOrWait is the same for the size of extranonce2, which agents do not need.
+// sizeOrWait reports whether the size of extranonce2 is known. If not, the session is
+// woken when it is. Agents do not need the size.
 func (m *sessionManager) sizeOrWait(s *Session, agent bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// The relay looks at lines without decoding them. It passes nearly all of them on
-// unchanged, all lines of one read in one write. Only the lines of a few methods are
-// decoded. Odd lines, which other readers may understand differently, are passed on
+// The relay scans lines without decoding them. It passes nearly all of them on
+// unchanged, with all lines of one read in one write. Only the lines of a few methods
+// are decoded. Odd lines, which other readers may understand differently, are passed on
 // in canonical form; see stratum.CanonicalLine.
 
 // minerReceived passes complete lines of the miner to the pool.
@@ -44,16 +44,16 @@ func (s *Session) minerReceived(b []byte) int {
 		at = next
 	}
 	s.link.socket.Write(b[from:end])
-	// Answers of the switcher itself may pile up if the miner does not read them.
-	// The miner is not read until it does.
+	// The switcher's own answers may pile up if the miner does not read them. The miner
+	// is then not read until it has taken them.
 	if s.link.socket.Congested() || s.miner.Backlog() > relay.MaxUnsent/2 {
 		s.miner.Pause(false)
 	}
 	return end
 }
 
-// isAgentBody reports whether b is part of a binary message. The two bytes of its
-// length bound it.
+// isAgentBody reports whether b begins a binary message of an agent. Its two-byte length
+// field bounds its size, so MaxMinerLine does not apply.
 func (s *Session) isAgentBody(b []byte) bool { return s.agent != nil && b[0] == stratum.AgentMagic }
 
 // minerLine looks at one line or message and reports whether it goes to the pool
@@ -145,8 +145,8 @@ func (s *Session) minerAnswers(line, id []byte, flush func()) (asItIs bool) {
 
 // sendShare sends a share on a link, changed by the link's rules, and expects its
 // answer. poolJob is the pool's ID of the share's job, or nil if the miner knows the
-// job by the same ID.
-// late is lateShare for one of a job of a pool that the miner has left.
+// job by the same ID. late is lateShare if the miner has left the pool that gave the
+// job, and otherwise 0.
 func (s *Session) sendShare(to *link, line, poolJob []byte, late hashrate.Generation) {
 	generation := to.generationOf(line) | late
 	if poolJob != nil {
@@ -313,8 +313,8 @@ func (s *Session) poolLine(line []byte, known *stratum.ScannedLine, flush func()
 	return s.plainPoolLine(line, &sc, flush)
 }
 
-// formerAnswer returns a line of a former link as the miner gets it now, or nil if
-// the miner does not get it.
+// formerAnswer returns what the miner is sent now for a line of a former link, or nil if
+// the line is dropped or has to wait.
 func (s *Session) formerAnswer(former *link, line []byte) []byte {
 	sc := stratum.ScanPoolLine(line)
 	if !sc.Whole || sc.Odd {

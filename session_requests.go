@@ -7,14 +7,14 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// A session keeps the ids of the miner's unanswered requests in order, each with
-// the link that it was sent on. Each answer therefore reaches the miner once and in
-// order, even if two pools have requests with the same id. Requests that were lost
-// with a pool are answered with an error.
+// A session keeps the ids of the miner's unanswered requests in order, each with the
+// link on which it was sent. Each answer therefore reaches the miner once and in order,
+// even if two pools have requests with the same id. Requests that were lost with a pool
+// are answered with an error.
 
-// maxHeld bounds the bytes of answers that wait for an answer of another pool.
-// Beyond it the order is given up, because a pool could answer one request without
-// end.
+// maxHeld bounds the bytes of answers that wait for another pool's answer. Answers
+// beyond it are passed on out of order, because a pool could answer one request again
+// and again.
 const maxHeld = 64 << 10
 
 // heldAnswer waits for the answer to an earlier request with the same id at

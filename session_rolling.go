@@ -8,12 +8,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Miners that have lost version rolling (BIP 310) are counted, shown and, if the
-// configuration wants it, closed after a switch. stratum.Rolling finds them.
-// Agents' miners roll on their own, each in its own way: they are left out.
+// Miners that have lost version rolling (BIP 310) are counted and shown and, with
+// ReconnectOnLostVersionRolling, closed after a switch. stratum.Rolling finds them. Agents
+// are left out, because each of their miners rolls in its own way.
 
 const (
-	// rollingWatchEvery is how often, in seconds, a miner that rolls is looked at
+	// rollingWatchEvery is how often, in seconds, a miner that rolls is checked again
 	// while nothing changes.
 	rollingWatchEvery = 60
 
@@ -21,8 +21,8 @@ const (
 	rollingBatch = 50
 )
 
-// rolls notes what the version bits of a share for the link in use say. It costs
-// nothing once a miner has proved that it rolls.
+// rolls looks at the version bits of a share for the link in use. It costs nothing once a
+// miner has proved that it rolls.
 func (s *Session) rolls(share []byte) {
 	if !s.rolling.Looks() || s.askedMask == 0 || s.agent != nil {
 		return
@@ -32,13 +32,13 @@ func (s *Session) rolls(share []byte) {
 	}
 }
 
-// maskTold notes a version mask that the miner is told.
+// maskTold records the version mask that the miner is sent.
 func (s *Session) maskTold(mask uint32) {
 	before := s.sentMask
 	s.sentMask = mask
 	if before == anyBits || s.agent != nil {
 		s.rolling.Watch()
-		return // what it was told before is not known
+		return // the mask that the miner had before is not known
 	}
 	if s.rolling.Mask(before, mask) {
 		s.lostRolling(stratum.RollingNarrower)
@@ -50,9 +50,9 @@ func (s *Session) lostRolling(how stratum.RollingLoss) {
 	s.manager.monitor.rollingLost.WithLabelValues(s.link.pool.coin, how.String()).Inc()
 }
 
-// negotiateAnew closes a miner that has lost version rolling by a switch, so that
-// it connects and asks for it again. It reports whether it did. left is how many
-// more may be closed in this round: they all connect at once.
+// negotiateAnew closes the connection of a miner that has lost version rolling because of a
+// switch, so that the miner reconnects and negotiates it again. It reports whether it did.
+// left is how many more may be closed in this sweep, because all of them reconnect at once.
 func (s *Session) negotiateAnew(left *int) bool {
 	loss := s.rolling.Loss()
 	switch {

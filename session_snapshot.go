@@ -13,8 +13,8 @@ import (
 // maxShownWorkers bounds how many further workers of a connection are shown.
 const maxShownWorkers = 20
 
-// sessionSnapshot describes a session at one moment. The page's search and lists of
-// miners use it, and the saved state takes the values from it that both have. It
+// sessionSnapshot describes a session at one moment. The status page's search and lists
+// of miners use it, and the saved state takes the values from it that both contain. It
 // refers to nothing that the session changes, so any goroutine may read it.
 type sessionSnapshot struct {
 	id    uint32 // valid if hasID
@@ -37,7 +37,7 @@ type sessionSnapshot struct {
 	shares          hashrate.MinerTotals
 	lastShare       int64 // Unix seconds; 0: none yet
 	recent, average hashrate.Rate
-	difficulty      *float64 // as its pool means it; nil: not known
+	difficulty      *float64 // in the unit of its pool; nil: not known
 	rolling         stratum.RollingLoss
 }
 
@@ -107,7 +107,7 @@ type shownMiner struct {
 	Reasons    map[string]uint32 `json:"refused_by_reason"`
 	Recent     rateReply         `json:"hashrate_15m"`
 	Average    rateReply         `json:"hashrate_session"` // since it connected
-	Difficulty *float64          `json:"difficulty"`       // as its pool means it; null: not known
+	Difficulty *float64          `json:"difficulty"`       // in the unit of its pool; null: not known
 
 	LostRolling string `json:"lost_version_rolling,omitempty"` // how; see coinStatus
 }

@@ -25,7 +25,8 @@ var errPoolSilent = errors.New("no job for too long")
 // clock returns the time in seconds since the manager was created.
 func (m *sessionManager) clock() uint32 { return uint32(time.Since(m.created) / time.Second) }
 
-// startSweeps begins the loop's rounds. Loop only.
+// startSweeps makes the loop sweep its sessions every sweepEvery. It must be called on the
+// loop's goroutine.
 func (m *sessionManager) startSweeps(l *sessionLoop) {
 	l.After(sweepEvery, func() {
 		m.sweep(l)
@@ -48,10 +49,10 @@ func (m *sessionManager) sweep(l *sessionLoop) {
 	l.each(func(s *Session) { s.look(&budget) })
 }
 
-// sweepBudget is what one round may still do.
+// sweepBudget is how much one sweep may still do.
 type sweepBudget struct {
 	failBack map[*poolAddress]int // sessions that may move back to each address
-	anew     int                  // sessions that may be closed to negotiate anew
+	anew     int                  // sessions that may be closed to negotiate version rolling again
 }
 
 // look does what is due for one session.

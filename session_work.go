@@ -52,8 +52,8 @@ func (l *link) targetHeard(target []byte, now uint32) {
 	}
 }
 
-// generationOf is what a share for the link has to remember of its job's
-// difficulty. Only after a change the job is looked for.
+// generationOf returns the generation of the difficulty with which a share's job was given.
+// The job is looked up only if the difficulty has changed recently.
 func (l *link) generationOf(line []byte) hashrate.Generation {
 	if l.work.Settled() {
 		return l.work.Latest()

@@ -21,20 +21,20 @@ import (
 // stateFileWait is how long the state file may take while nothing is relayed.
 const stateFileWait = 5 * time.Second
 
-// fileSteps are what upgrades do with files.
+// fileSteps keeps count of what upgrades do with files.
 type fileSteps struct {
-	// stuck counts the steps that were given up and have not ended. There is no
-	// upgrade until they have: their threads would hold up exec, and what they
-	// do in the end could spoil a later upgrade.
+	// stuck counts the steps that were given up but have not ended. No upgrade begins
+	// until they have, because their threads would hold up exec, and what they still
+	// do could spoil a later upgrade.
 	stuck atomic.Int32
 }
 
-// errStopped: a signal to stop came during the step.
+// errStopped means that a signal to stop came during the step.
 var errStopped = errors.New("a signal ended it")
 
-// inStep does work in a goroutine of its own. It gives up after wait, or when a
-// signal to stop comes, which it leaves for its receiver. If the work ends
-// after that, its result goes to late, which may be nil.
+// inStep runs work in a goroutine of its own and returns its result. It gives up after
+// wait, or when a signal to stop comes, which stays in the channel for its receiver. If
+// work succeeds after that, its result is passed to late, unless late is nil.
 func inStep[T any](u *upgrader, what string, wait time.Duration, work func() (T, error), late func(T)) (T, error) {
 	type result struct {
 		value T

@@ -24,10 +24,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
-// Hot upgrade: on SIGUSR2 the process replaces itself by the binary that is on
-// disk now, with the same pid and all connections. Until exec succeeds,
-// everything can be undone and is undone on failure: a bad binary or
-// configuration changes nothing.
+// Hot upgrade: on SIGUSR2 the process replaces itself with the binary that is now on
+// disk. It keeps its pid and all connections. Until exec succeeds, every step can be
+// undone, and is undone on failure, so a bad binary or configuration changes nothing.
 //
 //	preflight → stop accepting → freeze the loops → write the state → exec
 //
@@ -49,20 +48,20 @@ type upgrader struct {
 	manager         *sessionManager
 	config          *Config
 	log             *processLog
-	binary          string   // as started: a deploy by rename puts the new file there
-	args            []string // of this process, without the program's name
+	binary          string   // the path that this program was started by; a deploy puts the new file there
+	args            []string // this process's arguments, without the program's name
 	state           string   // path of runtime.json
 	system          upgradeSystem
-	stop            chan os.Signal // where the signals that end the process come
-	upgradeRequests chan os.Signal // where SIGUSR2 comes
-	hangups         chan os.Signal // where SIGHUP comes
+	stop            chan os.Signal // receives SIGTERM and SIGINT
+	upgradeRequests chan os.Signal // receives SIGUSR2
+	hangups         chan os.Signal // receives SIGHUP; may be nil
 	serverIDOwner   func() int64
 	limitedLogs     []*journal.LogLimits
 	files           fileSteps
 }
 
-// newUpgrader notes the path of the binary. It must be called at start, before
-// a deploy can change it.
+// newUpgrader makes the upgrader and remembers the path of the binary. It must be called
+// at start, before a deploy can change what that path would resolve to.
 func newUpgrader(d *daemon) (*upgrader, error) {
 	binary, err := os.Args[0], error(nil)
 	if d.binary != "" {
@@ -104,7 +103,7 @@ func notifyUpgrade(c chan os.Signal) { signal.Notify(c, syscall.SIGUSR2) }
 func (u *upgrader) upgrade() error {
 	began := u.system.now()
 	glog.Infof("upgrade begins binary=%s version=%s", u.binary, version)
-	raiseDescriptorLimit() // somebody may have lowered it
+	raiseDescriptorLimit() // it may have been lowered since the start
 	if u.files.stuck.Load() > 0 {
 		return errors.New("refused: a file system that did not answer the upgrade before still does not")
 	}
@@ -125,7 +124,7 @@ func (u *upgrader) upgrade() error {
 		l.Tell()
 	}
 	u.manager.tunnels.failures.Tell()
-	// Little must be left to write while nothing is relayed.
+	// What is written now does not have to be written while nothing is relayed.
 	u.log.drain(logDrainTime - logFrozenTime)
 	u.manager.monitor.file.Drain(eventsDrainTime)
 	if err := u.log.mayReplace(); err != nil {
@@ -141,8 +140,8 @@ func (u *upgrader) upgrade() error {
 	return fmt.Errorf("undone: %w", err)
 }
 
-// replace writes the state and becomes the new program. It returns only if
-// that fails, with everything as it was.
+// replace writes the state and becomes the new program. It returns only if that fails,
+// and has then restored everything but the freeze.
 func (u *upgrader) replace(program *newProgram) error {
 	st, fds := u.capture(program)
 	captured := u.system.now()
@@ -172,9 +171,9 @@ func (u *upgrader) replace(program *newProgram) error {
 	glog.V(1).Infof("upgrade exec sessions=%d captured_ms=%d written_ms=%d frozen_ms=%d", len(st.SessionDatas),
 		captured.Sub(st.FrozenAt).Milliseconds(), written.Sub(st.FrozenAt).Milliseconds(), u.system.now().Sub(st.FrozenAt).Milliseconds())
 
-	// SIGUSR1, SIGUSR2 and SIGHUP are ignored from here on, because they would
-	// end the new program before it handles them, or the shell of a script that
-	// runs it. Signals to stop have their default effect.
+	// From here on SIGUSR1, SIGUSR2 and SIGHUP are ignored. Otherwise they would end
+	// the new program before it can handle them, or the shell of a script that runs it.
+	// SIGTERM and SIGINT get their default effect.
 	signal.Ignore(syscall.SIGUSR2, syscall.SIGHUP, syscall.SIGUSR1)
 	defer func() {
 		signal.Reset(syscall.SIGUSR1)
@@ -258,7 +257,7 @@ func withoutFlag(args []string, name string) []string {
 
 // freeze stops accepting and the loops. All state stays as it is.
 func (m *sessionManager) freeze() {
-	m.tunnels.use().Freeze() // first, so that the loops still handle what it has told
+	m.tunnels.use().Freeze() // first, so that the loops still handle what it has reported
 	m.frozenAt, m.frozenClock = time.Now(), monotonicClock()
 	m.listener.Pause()
 	m.accepted.Wait()
@@ -278,12 +277,12 @@ func (m *sessionManager) thaw() {
 	m.accepted.Go(m.acceptMiners)
 }
 
-// capture describes the whole state for the next process and returns the
-// descriptors that it inherits.
+// capture returns the whole state for the next process, and the descriptors that it
+// inherits. The loops must be stopped.
 func (u *upgrader) capture(program *newProgram) (*runtimeState, []int) {
 	m := u.manager
 	fds := []int{m.listener.FD()}
-	switches := m.accounts.switches() // before the events, which tell of those that are over
+	switches := m.accounts.switches() // before the events are drained, because these report finished switches
 	m.monitor.file.Drain(logFrozenTime)
 	st := &runtimeState{
 		Action:        runtimeAction,
