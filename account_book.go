@@ -212,7 +212,7 @@ func (b *accountBook) sessionsOf(name string) (*subAccount, []*Session) {
 	return a, slices.Clone(a.sessions)
 }
 
-// size is how many sub-accounts have miners here.
+// size returns how many sub-accounts have miners here.
 func (b *accountBook) size() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -31,7 +31,7 @@ const (
 	logRetry = time.Second // after an error
 )
 
-// logOutput is where the lines of one queue go.
+// logOutput is the destination of one queue's lines.
 type logOutput interface {
 	// write is called with whole lines by the queue's goroutine only, and may
 	// block. It returns how many bytes it took, also in whole lines; it will be
@@ -176,7 +176,7 @@ func (q *logQueue) begin() {
 	q.since = time.Now()
 }
 
-// inWrite is how long the write under way has taken so far.
+// inWrite returns how long the write under way has taken so far.
 func (q *logQueue) inWrite() time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -186,7 +186,7 @@ func (q *logQueue) inWrite() time.Duration {
 	return time.Since(q.since)
 }
 
-// firstLines is the beginning of lines: as many whole ones as fit into limit
+// firstLines returns the beginning of lines: as many whole ones as fit into limit
 // bytes, at least one.
 func firstLines(lines []byte, limit int) []byte {
 	if len(lines) <= limit {

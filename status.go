@@ -111,7 +111,7 @@ func (s *statusServer) serve(ln net.Listener) {
 	}
 }
 
-// close is a no-op on nil.
+// close stops the server. It is a no-op on nil.
 func (s *statusServer) close() {
 	if s == nil {
 		return

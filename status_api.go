@@ -108,7 +108,7 @@ type coinStatus struct {
 type addressReply struct {
 	Address  string `json:"address"`
 	Breaker  string `json:"breaker"`
-	Tried    bool   `json:"tried"` // false: nobody knows whether it answers
+	Tried    bool   `json:"tried"` // false: whether it answers is not known yet
 	Sessions int    `json:"sessions"`
 	Dials    int64  `json:"dials"`
 	Failures int64  `json:"failures"`
@@ -268,7 +268,7 @@ func (mon *monitor) pauseMS() int64 {
 	return time.Duration(pause).Milliseconds()
 }
 
-// upgrades is how many there were since the first start.
+// upgrades returns how many upgrades there have been since the first start.
 func (m *sessionManager) upgrades() int {
 	if m.resumed == nil {
 		return 0
@@ -385,7 +385,7 @@ var accountOrders = map[string]func(a, b *accountRow) int{
 
 func compareAccounts(a, b *accountRow) int { return natural.Compare(a.Account, b.Account) }
 
-// hashrate is what the row is sorted by: what is not known comes behind all else.
+// hashrate returns the value that the row is sorted by. Unknown hashrates sort last.
 func (r *accountRow) hashrate() float64 {
 	if perSecond, known := r.work.rates[hashrate.QuarterHour].Value(); known {
 		return perSecond

@@ -177,7 +177,7 @@ func (m *sessionManager) allPools() []*pool {
 	return pools
 }
 
-// coinSourceStatus is what is known of the coin source.
+// coinSourceStatus is the state of the coin source.
 type coinSourceStatus struct {
 	Kind        string
 	Connected   bool

@@ -48,7 +48,7 @@ func (m *sessionManager) accountTroubles(r *accountRow, now time.Time) (troubles
 	return troubles
 }
 
-// whollyKnown is the hashrate in a window, -1 if not all of it is known.
+// whollyKnown returns the hashrate in a window, or -1 if part of it is not known.
 func whollyKnown(work rates, w hashrate.Window) float64 {
 	if v, ok := work[w].Value(); ok && work[w].Knowledge == hashrate.KnownWholly {
 		return v

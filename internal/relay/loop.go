@@ -74,7 +74,7 @@ func (c *core) Call(f func()) {
 
 // Now is about when the events that are being handled arrived. It reads the clock once per round of
 // events. It is for comparing with other times of this process only: it does not notice when
-// somebody sets the clock. Loop goroutine only.
+// somebody sets the clock. It must be called on the loop's goroutine.
 func (c *core) Now() time.Time { return c.began.Add(c.Age()) }
 
 // Age is Now as the time since the loop was made, which costs less. Loop goroutine only.
