@@ -73,6 +73,10 @@ mount -t tmpfs -o mode=1777 tmpfs tmp
 mount -t tmpfs tmpfs mnt
 mkdir mnt/shared
 mount --bind "$shared" mnt/shared
+if [ -n "${BUILD_CACHE:-}" ]; then
+	mkdir -p ".$BUILD_CACHE"
+	mount --bind "$BUILD_CACHE" ".$BUILD_CACHE"
+fi
 # Nothing of this system starts in it.
 rm -rf etc/systemd/system/*.wants lib/systemd/system/*.wants etc/supervisor/conf.d/*
 printf '[Unit]\nDescription=empty\n' >etc/systemd/system/machine.target
@@ -140,6 +144,11 @@ func startMachineIn(t testing.TB, namespaces []string, shared string, init ...st
 	}
 	m.cmd.Stdout, m.cmd.Stderr = w, w
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() == 0 {
+		// What is compiled in the machine outlasts it. With sudo it does not: root
+		// would own files in a user's cache.
+		m.cmd.Env = append(os.Environ(), "BUILD_CACHE="+strings.TrimSpace(command(t, "", "go", "env", "GOCACHE")))
+	}
 	err = m.cmd.Start()
 	w.Close()
 	if err != nil {
