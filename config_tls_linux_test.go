@@ -145,6 +145,12 @@ func TestTLSAddressesAreApart(t *testing.T) {
 	if at("a") != at("e") || at("b") != at("c") || at("a") == at("b") || at("b") == at("d") {
 		t.Error("addresses share an endpoint that should not, or do not share one that should")
 	}
+	if text := pools["c"].addresses[0].ips[0].String(); text != "stratum+ssl://127.0.0.1:1" {
+		t.Errorf("the endpoint with TLS is named %q", text)
+	}
+	if text := pools["a"].addresses[0].ips[0].String(); text != "127.0.0.1:1" {
+		t.Errorf("the endpoint without TLS is named %q", text)
+	}
 	if text := pools["c"].addresses[0].text; text != "stratum+ssl://127.0.0.1:1" {
 		t.Errorf("the address is shown as %s", text)
 	}

@@ -121,7 +121,14 @@ type endpoint struct {
 // maxUserAgents bounds how many user agents are remembered for an address.
 const maxUserAgents = 32
 
-func (e *endpoint) String() string { return e.addr.String() }
+// String returns the address as it would be written in a pool's URL, because the same IP
+// and port without TLS are another endpoint.
+func (e *endpoint) String() string {
+	if e.tls != (poolTLSSettings{}) {
+		return tlsScheme + e.addr.String()
+	}
+	return e.addr.String()
+}
 
 // endpoint returns the endpoint of an address without TLS and creates it if
 // needed.

@@ -173,16 +173,19 @@ func (q *poolCheck) check(a *checkedAddress) (string, error) {
 		if ips, err = q.lookup(lookup, a.at.host); err != nil {
 			return "", errors.New(lookupProblem(err))
 		}
+		for i := range ips { // the resolver may return IPv4 as ::ffff:192.0.2.1
+			ips[i] = ips[i].Unmap()
+		}
 	} else {
 		ip, err := netip.ParseAddr(a.at.host)
 		if err != nil {
 			return "", err
 		}
-		ips = []netip.Addr{ip}
+		ips = []netip.Addr{ip.Unmap()}
 	}
 	var problems []string
 	for _, ip := range ips[:min(len(ips), maxAskedIPs)] {
-		given, err := q.ask(ctx, a, netip.AddrPortFrom(ip.Unmap(), a.at.port))
+		given, err := q.ask(ctx, a, netip.AddrPortFrom(ip, a.at.port))
 		if err == nil {
 			text := fmt.Sprintf("%s, answered in %d ms", ipsText(ips, ip, a.at.named), time.Since(began).Milliseconds())
 			return strings.Join(append([]string{text, given}, problems...), "; "), nil

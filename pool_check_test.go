@@ -54,7 +54,7 @@ func TestCheckPools(t *testing.T) {
 	_, port, err := net.SplitHostPort(session.Addr())
 	mustDo(t, err)
 	loopback := netip.MustParseAddr("127.0.0.1")
-	names := map[string][]netip.Addr{"one.test": {loopback}, "two.test": {netip.IPv6Loopback(), loopback}}
+	names := map[string][]netip.Addr{"one.test": {loopback}, "two.test": {netip.IPv6Loopback(), loopback}, "mapped.test": {netip.MustParseAddr("::ffff:127.0.0.1")}}
 
 	const session8 = "takes the switcher's extranonce, extranonce2 of 8 bytes, version rolling with mask 1fffe000"
 	for name, c := range map[string]struct{ chain, servers, want, err string }{
@@ -65,6 +65,7 @@ func TestCheckPools(t *testing.T) {
 		"small":    {"bitcoin", `"btc": {"URL": "` + small.Addr() + `", "ExtraNonce": "pool"}`, "gives extranonce2 of 2 bytes, miners here need 3", "1 of 1 pool addresses fail, each the URL of a coin"},
 		"refused":  {"bitcoin", `"btc": {"URL": "` + closed + `"}`, "fails: connect: connection refused", "1 of 1 pool addresses fail, each the URL of a coin"},
 		"name":     {"bitcoin", `"btc": {"URL": "one.test:` + port + `"}`, "btc.URL one.test:" + port + ": IP 127.0.0.1, answered in N ms; " + session8, ""},
+		"mapped":   {"bitcoin", `"btc": {"URL": "mapped.test:` + port + `"}`, "btc.URL mapped.test:" + port + ": IP 127.0.0.1, answered in N ms; " + session8, ""},
 		"names": {"bitcoin", `"btc": {"URL": "two.test:` + port + `"}`,
 			"IPs ::1 127.0.0.1, of which 127.0.0.1, answered in N ms; " + session8 + "; ::1 connect: ", ""},
 		"no name": {"bitcoin", `"btc": {"URL": "pol.test:1"}`, "btc.URL pol.test:1: fails: this name does not exist (no such host)", "1 of 1 pool addresses fail, each the URL of a coin"},

@@ -251,7 +251,7 @@ func (m *sessionManager) nameLookedUp(a *poolAddress, turned bool, err error) {
 func (m *sessionManager) takenOut(p *pool, a *poolAddress, e *endpoint, err error) {
 	at := a.text
 	if at != e.String() {
-		at += " (" + e.String() + ")"
+		at += " (" + e.addr.String() + ")"
 	}
 	m.limitedLog.Errorf("pool taken out", "pool taken out coin=%q pool=%s: %v", p.coin, at, err)
 	m.monitor.takenOut(p.coin, at, err)
