@@ -25,6 +25,7 @@ type openPair struct {
 	serial    uint64
 	cert, key *os.File
 	described *Pair // by cert alone, whatever the key is; nil if that was not possible
+	refused   bool  // a process could not use it
 }
 
 func (o *openPair) close() {
@@ -43,12 +44,14 @@ func (f *pairFiles) close() {
 }
 
 // give sends a process the certificate: the last good one, so that a process started
-// in the middle of a renewal has it too, and a later one that may be better.
+// in the middle of a renewal has it too, and a later one that may be better. A pair that
+// was refused is not sent again: the files may hold something else by now, and checkPair
+// sends them as they are.
 func (f *pairFiles) give(p *process) {
 	if f.good != nil {
 		f.good.send(p)
 	}
-	if f.latest != nil && f.latest != f.good {
+	if f.latest != nil && f.latest != f.good && !(f.latest.refused && f.good != nil) {
 		f.latest.send(p)
 	}
 }
@@ -324,6 +327,9 @@ func (t *Tunnel) certificateTaken(p *process, m *message) {
 	if m.reason != Closed {
 		t.mu.Lock()
 		latest := t.pair.latest != nil && t.pair.latest.serial == m.id
+		if latest {
+			t.pair.latest.refused = true
+		}
 		t.mu.Unlock()
 		if latest {
 			t.pairFailed(fmt.Errorf("%s, %s: %w", t.options.CertFile, t.options.KeyFile, errors.New(plainText(m.text))))
