@@ -328,7 +328,7 @@ func askProblem(err error, connected, handshaking bool, timeout time.Duration) e
 		return fmt.Errorf("takes the connection but does not finish the TLS handshake within %v", timeout)
 	case late:
 		return fmt.Errorf("takes the connection but does not answer mining.subscribe within %v", timeout)
-	case handshaking:
+	case connected && handshaking:
 		return err
 	case errors.Is(err, io.EOF), connected && errors.Is(err, syscall.ECONNRESET):
 		return errors.New("closes the connection without an answer to mining.subscribe: is it a Stratum port, and the same about TLS as its URL?")
