@@ -180,7 +180,7 @@ func TestStatusPageWithManyMiners(t *testing.T) {
 	b.Eval(`(() => {
 		const list = document.querySelector("[data-miners] .scroll");
 		list.scrollTop = 700;
-		const name = document.querySelectorAll("[data-miners] .opener")[20];
+		const name = document.querySelectorAll("[data-miners] .opener[aria-expanded=false]")[20];
 		name.focus({ preventScroll: true });
 		window.kept = { list, name, text: name.innerText, shown: 0 };
 		getSelection().selectAllChildren(name.lastChild);
