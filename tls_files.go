@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -78,4 +79,9 @@ func needsTrust(pools map[string]*pool) bool {
 		}
 	}
 	return false
+}
+
+// logCertificateInUse logs the names of miners' certificate and when it expires.
+func logCertificateInUse(pair *tunnel.Pair) {
+	glog.Infof("TLS certificate in use names=%s until=%s", strings.Join(pair.Names, ","), pair.NotAfter.UTC().Format(time.DateTime))
 }

@@ -8,12 +8,9 @@ import (
 	"hash/fnv"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/golang/glog"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
@@ -84,7 +81,7 @@ func (t *tunnels) certificateTold(c tunnel.Certificate) {
 	log := &t.manager.limitedLog
 	switch {
 	case c.Err == nil:
-		glog.Infof("TLS certificate in use names=%s until=%s", strings.Join(c.Pair.Names, ","), c.Pair.NotAfter.UTC().Format(time.DateTime))
+		logCertificateInUse(c.Pair)
 		for _, warning := range certificateWarnings(t.manager.config, c.Pair) {
 			log.Warningf("TLS certificate", "%s", warning)
 		}

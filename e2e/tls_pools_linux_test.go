@@ -72,7 +72,7 @@ func TestTLSPoolWithBadCertificate(t *testing.T) {
 				testkit.WaitPool(t, m, "btc")
 				testkit.WaitAccepted(t, m, 1)
 			}
-			d.WaitLog(`pool taken out coin="btc" pool=stratum\+ssl://\S+ \(\S+\): TLS handshake failed: ` + test.reason)
+			d.WaitLog(`pool taken out coin="btc" pool=stratum\+ssl://\S+: TLS handshake failed: ` + test.reason)
 		})
 	}
 }
