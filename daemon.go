@@ -53,9 +53,6 @@ func (d *daemon) start(configPath string) error {
 	d.manager.sizes.start(sizesFile, nil)
 	d.coins.Start(d.manager)
 	d.manager.serve(ln)
-	if c, known := d.manager.tunnels.certificate(); known && c.Err == nil {
-		logCertificateInUse(c.Pair)
-	}
 	go warnOfUnknownNames(d.manager.pools, lookupIPs, glog.Warningf)
 	return d.run()
 }

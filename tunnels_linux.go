@@ -95,9 +95,12 @@ func (t *tunnels) certificateTold(c tunnel.Certificate) {
 // prepare checks the files of TLSCertFile and TLSKeyFile and keeps them for the first
 // tunnel process. It must not be called on a loop.
 func (t *tunnels) prepare() (*tunnel.Pair, error) {
-	pair, err := t.use().Prepare()
+	pair, fresh, err := t.use().Prepare()
 	if err != nil {
 		return nil, err
+	}
+	if fresh {
+		logCertificateInUse(pair)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

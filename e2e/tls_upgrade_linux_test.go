@@ -88,6 +88,25 @@ func TestTLSUpgradeUnderLoad(t *testing.T) {
 	d.CheckNoTemporary()
 }
 
+// TestTLSCertificateIsLogged: the log names the certificate before the first TLS miner,
+// at a start and after an upgrade that adds the keys for TLS.
+func TestTLSCertificateIsLogged(t *testing.T) {
+	t.Parallel()
+	w := newTLSWorld(t)
+	btc := w.pool(stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
+	c := w.config(nil, btc)
+	d := daemontest.Start(t, c, map[string]string{"*": "btc"})
+	d.WaitLog(`TLS certificate in use names=`)
+
+	added := *c
+	c.TLSCertFile, c.TLSKeyFile = "", ""
+	d = daemontest.Start(t, c, map[string]string{"*": "btc"})
+	d.WriteConfig(&added)
+	n := d.Logged()
+	d.GoodUpgrade()
+	d.WaitLogFrom(n, `TLS certificate in use names=`)
+}
+
 // TestTLSUpgradeKeepsTunnel: with the same program, the tunnel process is kept, and
 // a change of the configuration starts no other. The certificate is read again.
 func TestTLSUpgradeKeepsTunnel(t *testing.T) {

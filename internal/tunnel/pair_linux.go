@@ -177,24 +177,25 @@ func newOpenPair(cert, key *os.File) *openPair {
 
 // Prepare checks the files of TLSCertFile and TLSKeyFile and keeps them, so that the
 // first process gets them even if they are spoilt before it starts. It does nothing
-// if there is a pair already. It reads files, which may block, and must not be called
-// on a loop.
-func (t *Tunnel) Prepare() (*Pair, error) {
+// if there is a pair already; fresh reports that there was none, so that Options.Certificate
+// has not been called for it and will not be. It reads files, which may block, and must
+// not be called on a loop.
+func (t *Tunnel) Prepare() (pair *Pair, fresh bool, err error) {
 	t.mu.Lock()
 	known := t.pair.inUse()
 	t.mu.Unlock()
 	if known != nil {
-		return known, nil
+		return known, false, nil
 	}
 	seen, _ := t.lookAtPair() // before they are read: a later change is then noticed
 	cert, err := openFile(t.options.CertFile)
 	if err != nil {
-		return nil, certFileError(t.options.CertFile, err)
+		return nil, false, certFileError(t.options.CertFile, err)
 	}
 	key, err := openFile(t.options.KeyFile)
 	if err != nil {
 		cert.Close()
-		return nil, keyFileError(t.options.KeyFile, err)
+		return nil, false, keyFileError(t.options.KeyFile, err)
 	}
 	o := newOpenPair(cert, key)
 	err = o.check(t.options.CertFile, t.options.KeyFile)
@@ -202,7 +203,7 @@ func (t *Tunnel) Prepare() (*Pair, error) {
 	defer t.mu.Unlock()
 	if err != nil || t.closed || t.pair.latest != nil || t.pair.good != nil {
 		o.close()
-		return o.described, err
+		return o.described, false, err
 	}
 	t.pair.serial++
 	o.serial = t.pair.serial
@@ -212,7 +213,7 @@ func (t *Tunnel) Prepare() (*Pair, error) {
 			o.send(p)
 		}
 	}
-	return o.described, nil
+	return o.described, true, nil
 }
 
 // check reports whether a process could use the pair.

@@ -33,7 +33,7 @@ func (t *Tunnel) Client(r ClientRequest, owner Owner) (int, *Conn, error) {
 	return -1, nil, ErrUnsupported
 }
 
-func (t *Tunnel) Prepare() (*Pair, error) { return nil, ErrUnsupported }
+func (t *Tunnel) Prepare() (*Pair, bool, error) { return nil, false, ErrUnsupported }
 
 func (t *Tunnel) Processes() []Process { return nil }
 
