@@ -321,10 +321,11 @@ func TestFailoverAllDown(t *testing.T) {
 	t.Logf("302 after %v to %v", slices.Min(took).Round(time.Millisecond), slices.Max(took).Round(time.Millisecond))
 
 	sw.setTiming(func(tm *timing) { tm.poolHandshake = poolHandshakeTimeout })
-	// Nobody probes before one of the addresses is back; whoever does is refused.
+	// Nobody probes before one of the addresses is back; whoever does is refused. A busy
+	// machine takes seconds to connect the miners.
 	for _, a := range sw.pools["btc"].addresses {
 		sw.health.mu.Lock()
-		a.ips[0].breaker.others.until = time.Now().Add(3 * time.Second)
+		a.ips[0].breaker.others.until = time.Now().Add(6 * time.Second)
 		sw.health.mu.Unlock()
 	}
 	var waiting []*stratumtest.Miner
