@@ -318,8 +318,7 @@ func TestUpgrade(t *testing.T) {
 			}
 		}
 		eventually(t, "exec", func() bool {
-			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", d.cmd.Process.Pid))
-			return strings.Contains(string(b), fmt.Sprintf("\x00%d\x00", generation))
+			return strings.Contains(cmdline(d.cmd.Process.Pid), fmt.Sprintf("\x00%d\x00", generation))
 		})
 		for _, c := range conns {
 			c.ask(t, "after", strconv.Itoa(generation))
@@ -341,6 +340,50 @@ func TestUpgrade(t *testing.T) {
 		pids := children(t, d.cmd.Process.Pid)
 		return len(pids) == 1 && pids[0] != first
 	})
+}
+
+// TestUpgradesInQuickSuccession replaces the daemon by other programs before their tunnel
+// processes are ready. None of those is left behind.
+func TestUpgradesInQuickSuccession(t *testing.T) {
+	d := startDaemon(t, "a")
+	c := d.dial(t)
+	c.ask(t, "hello", "1")
+	for n := range 12 {
+		if err := os.WriteFile(filepath.Join(d.dir, "next-program"), []byte(string(rune('b'+n))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := cmdline(d.cmd.Process.Pid)
+		tries := 0
+		eventually(t, "exec", func() bool {
+			if tries%20 == 0 { // a signal is lost if the daemon has only just begun
+				d.cmd.Process.Signal(unix.SIGUSR2)
+			}
+			tries++
+			return cmdline(d.cmd.Process.Pid) != before
+		})
+		if n%2 == 0 {
+			// This daemon starts its process, but is replaced before that is ready.
+			eventually(t, "another child", func() bool { return len(children(t, d.cmd.Process.Pid)) > 1 })
+		}
+	}
+	late := d.dial(t)
+	fmt.Fprintln(late, "hello")
+	if got, err := late.r.ReadString('\n'); !strings.HasSuffix(got, " hello\n") {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	late.Close()
+	eventually(t, "no more than the first child and the present one", func() bool {
+		return len(children(t, d.cmd.Process.Pid)) <= 2
+	})
+	fmt.Fprintln(c, "still")
+	if got, err := c.r.ReadString('\n'); !strings.HasSuffix(got, " still\n") {
+		t.Fatalf("got %q, %v", got, err)
+	}
+}
+
+func cmdline(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return string(b)
 }
 
 // TestDaemonKilled: no child outlives its daemon.

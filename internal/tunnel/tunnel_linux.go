@@ -349,10 +349,13 @@ func (t *Tunnel) promoteReady(now time.Time) {
 		if waiting || t.options.CertFile != "" && t.current != nil && t.current.certified && !p.certified {
 			continue
 		}
-		former := t.current
 		t.current, t.wanted = p, false
-		if former != nil {
-			former.retire()
+		// Besides the former one, these may be processes of programs that were replaced
+		// before their process was ready.
+		for _, other := range t.all {
+			if other != p {
+				other.retire()
+			}
 		}
 		queue := t.queue
 		t.queue = nil
