@@ -101,6 +101,30 @@ func tunnelOf(t *testing.T, d *daemontest.Daemon) int {
 	return pids[0]
 }
 
+// waitTunnelGenerations waits until n tunnel processes live, of which the newest takes
+// the new connections and has none yet.
+func waitTunnelGenerations(t *testing.T, statusAddr string, n int) {
+	t.Helper()
+	testkit.Eventually(t, fmt.Sprintf("tunnel process %d takes new connections", n), func() bool {
+		var status struct {
+			TLS struct {
+				Processes []struct {
+					Current     bool
+					Connections int
+				}
+			}
+		}
+		getJSON(t, "http://"+statusAddr+"/api/status", &status)
+		processes := status.TLS.Processes
+		for _, p := range processes {
+			if p.Current && p.Connections == 0 {
+				return len(processes) == n
+			}
+		}
+		return false
+	})
+}
+
 // buildWithoutTunnels builds a daemon that, like builds before TLS, says nothing
 // about tunnel processes in the preflight.
 func buildWithoutTunnels(t *testing.T) string {

@@ -142,12 +142,19 @@ func TestTLSUpgradeGenerations(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4})
-	d := daemontest.Start(t, w.config([]*stratumtest.Pool{btc}), map[string]string{"*": "btc"})
+	c := w.config([]*stratumtest.Pool{btc})
+	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
+	d := daemontest.Start(t, c, map[string]string{"*": "btc"})
 	var miners []*stratumtest.Miner
 	for i := range 10 {
 		if i > 0 {
 			d.Install(daemontest.Build(t, []string{"one", "two"}[i%2]))
 			d.GoodUpgrade()
+		}
+		if i > 0 && i < 8 {
+			// Until the new process has its certificate, the former one takes the
+			// miners' connections, and a process without any ends with the next upgrade.
+			waitTunnelGenerations(t, c.HTTPDebugListenAddr, i+1)
 		}
 		m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: d.Addr, TLS: w.miner(), Worker: fmt.Sprintf("alice.%d", i)})
 		testkit.WaitAccepted(t, m, 1)
