@@ -9,26 +9,27 @@ import (
 	"github.com/golang/glog"
 )
 
-// accountBook has the sub-accounts with miners here. A subAccount, except for
-// its name and share counts, is only read or changed by methods of the book or
-// with mu held. Any goroutine may use the book.
+// accountBook has the sub-accounts with miners connected to this switcher. Except
+// for its name and share counts, a subAccount is only read or changed by the
+// book's methods or with mu held. Any goroutine may use the book.
 type accountBook struct {
-	health  *health // gets the number of sub-accounts
+	health  *health // is kept informed of the number of sub-accounts
 	monitor *monitor
 	rates   *rateBook
 
 	span time.Duration // costSpan; less in tests
 
-	mu          sync.Mutex
-	accounts    map[string]*subAccount // by name
-	writtenDown bool                   // for an upgrade: the next process tells what switches cost
+	mu         sync.Mutex
+	accounts   map[string]*subAccount // by name
+	handedOver bool                   // the next process reports what the present switches cost
 }
 
 func newAccountBook(h *health, mon *monitor, rates *rateBook) *accountBook {
 	return &accountBook{health: h, monitor: mon, rates: rates, span: costSpan, accounts: make(map[string]*subAccount)}
 }
 
-// get returns the sub-account and creates it if needed. mu is held.
+// get returns a sub-account. It creates the sub-account, with the wanted coin, if
+// there is none of that name. mu is held.
 func (b *accountBook) get(name, wanted string) *subAccount {
 	a := b.accounts[name]
 	if a == nil {
@@ -68,7 +69,7 @@ func (b *accountBook) join(s *Session, a *subAccount) (wanted string) {
 	return a.wanted
 }
 
-// leave takes the session out of its account.
+// leave removes the session from its account.
 func (b *accountBook) leave(s *Session) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -97,8 +98,8 @@ func (b *accountBook) dropIfUnused(a *subAccount) {
 	}
 }
 
-// wanted is the coin that the account's miners should mine, empty if its entry
-// is gone.
+// wanted returns the coin that the account's miners should mine. It is empty if the
+// account's entry in the coin source was deleted.
 func (b *accountBook) wanted(a *subAccount) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -144,8 +145,8 @@ func (b *accountBook) linkFailed(a *subAccount) {
 	}
 }
 
-// trouble notes what happened to a link of the account. It reports whether that
-// should be logged, which is the case once in alertEvery.
+// trouble records what happened to a link of the account. It reports whether that
+// should be logged, which is true at most once in alertEvery.
 func (b *accountBook) trouble(a *subAccount, about blame, err error) (alert bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -165,10 +166,10 @@ type coinChange struct {
 	sessions []*Session
 }
 
-// change notes the account's new coin. It returns nil if the account has no
-// miners here or nothing has changed. A switch begins if the coin has a pool
-// and miners are not there yet; if an entry was deleted and created again with
-// the same coin, nobody has to move.
+// change records the account's new coin. It returns nil if the account has no
+// miners here or nothing has changed. A switch begins if the coin has a pool and
+// some miners are not there yet. If an entry was deleted and created again with
+// the same coin, no miner has to move.
 func (b *accountBook) change(name, coin string, hasPool bool) *coinChange {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -186,9 +187,9 @@ func (b *accountBook) change(name, coin string, hasPool bool) *coinChange {
 	return c
 }
 
-// resume makes a session of the previous process one of its account's. wanted
-// and switched are what that process knew of the account's coin and its last
-// change.
+// resume adds a session of the previous process to its account. wanted is the
+// account's coin and switched the time of its last change (Unix seconds; 0: none),
+// as that process knew them.
 func (b *accountBook) resume(s *Session, name, wanted string, switched int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -201,7 +202,7 @@ func (b *accountBook) resume(s *Session, name, wanted string, switched int64) {
 	a.count(s.link.pool.coin, 1)
 }
 
-// sessionsOf returns a sub-account and its sessions, nil if it has none here.
+// sessionsOf returns a sub-account and its sessions, or nil if it has no sessions.
 func (b *accountBook) sessionsOf(name string) (*subAccount, []*Session) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -10,18 +10,18 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/regularfile"
 )
 
-// The events of EventFile are for other programs. docs/events.md describes the fields.
-// Without EventFile, no event is put together.
+// The events of EventFile are for other programs. docs/events.md describes their
+// fields. Without EventFile, no event is composed.
 
 const (
-	// eventsDrainTime is how long an upgrade waits for events to be written. At the
-	// end of the process, which disconnects all miners, it is eventsEndTime.
+	// eventsDrainTime is how long an upgrade waits for events to be written. The end of
+	// the process, which disconnects all miners, waits for eventsEndTime.
 	eventsDrainTime = logDrainTime - logFrozenTime
 	eventsEndTime   = time.Second
 )
 
-// checkEventFile reports a mistake in a configuration's EventFile. A full disk is
-// none.
+// checkEventFile returns an error if the configured EventFile cannot be used. A full
+// disk is not an error, because it may have room again later.
 func checkEventFile(c *Config) error {
 	if c.EventFile == "" {
 		return nil
@@ -34,8 +34,8 @@ func checkEventFile(c *Config) error {
 }
 
 // openEvents begins to write events. before has the counts of the former process. It
-// must be called before anything that has events is started, and the file is closed
-// after all of that has ended.
+// must be called before anything that has events is started. The caller calls end,
+// which closes the file, after all of that has ended.
 func (m *sessionManager) openEvents(before *eventfile.State) (end func()) {
 	if m.config.EventFile == "" {
 		return func() {}
@@ -46,7 +46,7 @@ func (m *sessionManager) openEvents(before *eventfile.State) (end func()) {
 	return func() { f.Close(eventsEndTime) }
 }
 
-// record adds an event to the file.
+// record adds an event to the file, if there is one.
 func (mon *monitor) record(e eventfile.Event) { mon.file.Add(e) }
 
 // recordSwitch adds the event of a change of the coin.

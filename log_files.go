@@ -15,13 +15,13 @@ import (
 	"github.com/golang/glog"
 )
 
-// Log files are named, linked, begun and continued as by the log library, but
-// problems with them do not end the process.
+// Log files have the names, links, first and last lines of those of the log
+// library. Unlike there, a file that cannot be written does not end the process.
 
 const (
-	logStamp = "20060102-150405" // of a file's name, local time
+	logStamp = "20060102-150405" // the time in a file's name, in local time
 
-	// logFileLook is how often the log checks that its file is still in place.
+	// logFileLook is how often the log checks that its file was not moved or removed.
 	logFileLook = time.Second
 
 	// logDirRetry is how often a directory that could not be used is tried again.
@@ -34,7 +34,7 @@ type logFile struct {
 	severity string // spelled as in the file's name
 	dir      string // -log_dir; empty: the directory for temporary files
 	links    string // -log_link; may be empty
-	program  string // this and the next two are parts of the files' names
+	program  string // program, host and user are parts of the files' names
 	host     string
 	user     string
 	warn     func(format string, args ...any)
@@ -43,12 +43,12 @@ type logFile struct {
 	file     *os.File // nil: none is open
 	path     string
 	previous string // the file before this one
-	header   []byte // not written yet
+	header   []byte // what is still to be written of the file's first lines
 	lines    lineWriter
-	size     uint64
+	size     uint64 // bytes written to file
 	created  time.Time
-	looked   time.Time
-	away     bool      // the file is not in dir but in the directory for temporary files
+	checked  time.Time // when the file was last found in place
+	inTemp   bool      // the file is not in dir but in the directory for temporary files
 	retryDir time.Time // when dir is tried again
 }
 
@@ -66,7 +66,7 @@ func newLogFile(severity, dir, links string, warn func(format string, args ...an
 	return f
 }
 
-// nameRune replaces runes that do not fit into a file's name.
+// nameRune replaces runes that a file's name cannot contain.
 func nameRune(r rune) rune {
 	switch {
 	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
@@ -92,8 +92,8 @@ func (f *logFile) write(lines []byte) (int, error) {
 	return n, f.broken(err)
 }
 
-// broken gives up a file that fails for another reason than a full disk, so
-// that the next try can use another one.
+// broken closes the file after any error other than a full disk, so that the
+// next write creates another one. It returns err.
 func (f *logFile) broken(err error) error {
 	if err != nil && !isDiskFull(err) {
 		f.close()
@@ -105,32 +105,32 @@ func isDiskFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// ready makes sure that a file is open, in place, and has room for n more
-// bytes.
+// ready makes sure that a file is open, has not been moved or removed, and has
+// room for n more bytes.
 func (f *logFile) ready(n int) error {
 	now := f.now()
-	if f.file != nil && now.Sub(f.looked).Abs() >= logFileLook {
-		f.looked = now
+	if f.file != nil && now.Sub(f.checked).Abs() >= logFileLook {
+		f.checked = now
 		if !f.inPlace() {
 			f.close()
 		}
 	}
 	switch {
 	case f.file == nil:
-		file, path, away, err := f.find(now)
+		file, path, inTemp, err := f.find(now)
 		if err != nil {
 			return fmt.Errorf("no log file can be made: %w", err)
 		}
-		f.use(file, path, away, now)
-	case f.away && !now.Before(f.retryDir):
+		f.use(file, path, inTemp, now)
+	case f.inTemp && !now.Before(f.retryDir):
 		if file, path, err := f.create(f.dir, now); err == nil {
 			f.use(file, path, false, now)
 		} else {
 			f.dirFailed(err, now)
 		}
 	case f.size+uint64(n) >= glog.MaxSize && now.Format(logStamp) != f.created.Format(logStamp):
-		if file, path, away, err := f.find(now); err == nil {
-			f.use(file, path, away, now)
+		if file, path, inTemp, err := f.find(now); err == nil {
+			f.use(file, path, inTemp, now)
 		}
 	}
 	return nil
@@ -143,14 +143,14 @@ func (f *logFile) inPlace() bool {
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist) // after other errors, assume that it is in place
 	}
-	own, err := f.file.Stat()
-	return err == nil && os.SameFile(there, own)
+	opened, err := f.file.Stat()
+	return err == nil && os.SameFile(there, opened)
 }
 
 // find creates a file in the configured directory or, if that cannot be used,
-// in the one for temporary files. If the disk is full it does not, so as not to
-// fill another disk.
-func (f *logFile) find(now time.Time) (file *os.File, path string, away bool, err error) {
+// in the one for temporary files. If the disk is full, find returns that error
+// instead, so that the log does not fill another disk.
+func (f *logFile) find(now time.Time) (file *os.File, path string, inTemp bool, err error) {
 	if f.dir == "" {
 		file, path, err = f.create(os.TempDir(), now)
 		return file, path, false, err
@@ -164,7 +164,8 @@ func (f *logFile) find(now time.Time) (file *os.File, path string, away bool, er
 	return file, path, true, err
 }
 
-// dirFailed notes that the configured directory could not be used.
+// dirFailed warns that the configured directory could not be used, and sets when
+// it is tried again.
 func (f *logFile) dirFailed(err error, now time.Time) {
 	if !now.Before(f.retryDir) {
 		f.warn("log: %v; log files are in %s until this works, next try in %v", err, os.TempDir(), logDirRetry)
@@ -173,7 +174,7 @@ func (f *logFile) dirFailed(err error, now time.Time) {
 }
 
 // use continues the log in a new file.
-func (f *logFile) use(file *os.File, path string, away bool, now time.Time) {
+func (f *logFile) use(file *os.File, path string, inTemp bool, now time.Time) {
 	if f.file != nil {
 		_, _ = fmt.Fprintf(f.file, "Next log: %s\n\nCONTINUED IN NEXT FILE\n", path) // the disk may be full
 		f.file.Close()
@@ -181,8 +182,8 @@ func (f *logFile) use(file *os.File, path string, away bool, now time.Time) {
 	if f.path != "" {
 		f.previous = f.path
 	}
-	f.file, f.path, f.away = file, path, away
-	f.size, f.created, f.looked, f.lines = 0, now, now, lineWriter{}
+	f.file, f.path, f.inTemp = file, path, inTemp
+	f.size, f.created, f.checked, f.lines = 0, now, now, lineWriter{}
 	f.header = fmt.Appendf(nil, "Log file created at: %s\nRunning on machine: %s\nBinary: Built with %s %s for %s/%s\nPrevious log: %s\n"+
 		"Log line format: [IWEF]mmdd hh:mm:ss.uuuuuu threadid file:line] msg\n", now.Format("2006/01/02 15:04:05"),
 		f.host, runtime.Compiler, runtime.Version(), runtime.GOOS, runtime.GOARCH, f.previous)
@@ -198,7 +199,8 @@ func (f *logFile) create(dir string, now time.Time) (*os.File, string, error) {
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL | os.O_APPEND
 	file, err := os.OpenFile(path, flags, 0o666)
 	if errors.Is(err, fs.ErrExist) {
-		// The pid is the same after an upgrade, and always in a container.
+		// After an upgrade the process has the same pid, and so has each start in a
+		// container.
 		if err = renameAside(dir, rest, suffix); err == nil {
 			file, err = os.OpenFile(path, flags, 0o666)
 		}
@@ -214,7 +216,7 @@ func (f *logFile) create(dir string, now time.Time) (*os.File, string, error) {
 	return file, path, nil
 }
 
-// relink makes a symbolic link. Links are only a convenience and some systems
+// relink replaces a symbolic link. Links are only a convenience, and some systems
 // have none, so errors are ignored.
 func relink(link, target string) {
 	_ = os.Remove(link)

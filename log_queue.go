@@ -18,8 +18,8 @@ const (
 	// size.
 	maxLogQueue = 1 << 20
 
-	// logBuffer and logBufferTime bound what -logbuflevel may hold back. They
-	// are the log library's own values.
+	// logBuffer (bytes) and logBufferTime bound what -logbuflevel may hold back.
+	// They are the log library's own values.
 	logBuffer     = 256 << 10
 	logBufferTime = 30 * time.Second
 
@@ -28,7 +28,7 @@ const (
 	// written.
 	maxLogWrite = 4 << 10
 
-	logRetry = time.Second // after an error
+	logRetry = time.Second // the pause after a failed write
 )
 
 // logOutput is the destination of one queue's lines.
@@ -44,38 +44,38 @@ type logOutput interface {
 // their place says how many are missing. Only the goroutine run writes, and the
 // output may block it for any length of time.
 type logQueue struct {
-	output   logOutput
-	troubled func(err error) // called for errors, at most once a minute; may be nil
-	retry    time.Duration
-	lost     atomic.Int64 // lines that were dropped, ever
+	output  logOutput
+	onError func(err error) // called for errors, at most once a minute; may be nil
+	retry   time.Duration
+	lost    atomic.Int64 // lines that were dropped, ever
 
-	wake  chan struct{}
-	hurry chan struct{} // ends the pause before a retry early
+	wake     chan struct{}
+	retryNow chan struct{} // ends the pause before a retry early
 
 	mu      sync.Mutex
 	pending []byte
 	lines   int           // in pending
-	dropped int           // lines that should follow pending
+	dropped int           // lines that were dropped after the last pending one
 	held    *time.Timer   // wakes the writer for lines that -logbuflevel holds back
 	writing int           // lines that the writer has taken and not written yet
-	telling int           // dropped lines that the end of the writer's batch reports
+	gap     int           // dropped lines that the last line of the writer's batch reports
 	failed  error         // error of the last write, or nil
-	tries   int           // writes so far
+	writes  int           // calls of output.write that have returned
 	since   time.Time     // when the write under way began; zero if none is
 	changed chan struct{} // closed at the next change; nil if nobody waits
 
 	// The fields below belong to run.
 
-	spare []byte
-	told  time.Time // when troubled was called last
+	spare    []byte    // the buffer of the last batch, to be used again
+	reported time.Time // when onError was last called
 }
 
 func newLogQueue(output logOutput) *logQueue {
-	return &logQueue{output: output, retry: logRetry, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+	return &logQueue{output: output, retry: logRetry, wake: make(chan struct{}, 1), retryNow: make(chan struct{}, 1)}
 }
 
-// push adds a line, which ends with a newline. Unless it is urgent it may be
-// held back for a while. Any goroutine may call it.
+// push adds a line, which ends with a newline. A line that is not urgent may be
+// held back for up to logBufferTime. Any goroutine may call push.
 func (q *logQueue) push(line []byte, urgent bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,7 +104,7 @@ func signalOnce(c chan struct{}) {
 	}
 }
 
-// run writes what is pushed. It never returns.
+// run writes the lines that were pushed. It never returns.
 func (q *logQueue) run() {
 	for range q.wake {
 		for {
@@ -120,7 +120,8 @@ func (q *logQueue) run() {
 	}
 }
 
-// take gives the writer all pending lines.
+// take returns all pending lines to the writer, and ends them with a line about
+// those that were dropped.
 func (q *logQueue) take() []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -133,7 +134,7 @@ func (q *logQueue) take() []byte {
 	q.writing, q.lines = q.lines, 0
 	if q.dropped > 0 {
 		batch = append(batch, missingLines(q.dropped, "there was no room for them")...)
-		q.telling, q.dropped = q.dropped, 0
+		q.gap, q.dropped = q.dropped, 0
 	}
 	q.change()
 	return batch
@@ -149,22 +150,22 @@ func (q *logQueue) writeOut(batch []byte) {
 		q.mu.Lock()
 		q.writing = max(0, q.writing-lines)
 		if len(batch) == 0 {
-			q.writing, q.telling = 0, 0
+			q.writing, q.gap = 0, 0
 		}
 		q.failed = err
-		q.tries++
+		q.writes++
 		q.since = time.Time{}
 		q.change()
 		q.mu.Unlock()
 		if err == nil {
 			continue
 		}
-		if q.troubled != nil && (q.told.IsZero() || time.Since(q.told) >= alertEvery) {
-			q.told = time.Now()
-			q.troubled(err)
+		if q.onError != nil && (q.reported.IsZero() || time.Since(q.reported) >= alertEvery) {
+			q.reported = time.Now()
+			q.onError(err)
 		}
 		select {
-		case <-q.hurry:
+		case <-q.retryNow:
 		case <-time.After(q.retry):
 		}
 	}
@@ -176,7 +177,8 @@ func (q *logQueue) begin() {
 	q.since = time.Now()
 }
 
-// inWrite returns how long the write under way has taken so far.
+// inWrite returns how long the write under way has taken so far, or 0 if none is
+// under way.
 func (q *logQueue) inWrite() time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -186,8 +188,8 @@ func (q *logQueue) inWrite() time.Duration {
 	return time.Since(q.since)
 }
 
-// firstLines returns the beginning of lines: as many whole ones as fit into limit
-// bytes, at least one.
+// firstLines returns as many whole lines from the beginning as fit into limit
+// bytes, but at least one.
 func firstLines(lines []byte, limit int) []byte {
 	if len(lines) <= limit {
 		return lines
@@ -214,13 +216,13 @@ func (q *logQueue) change() {
 func (q *logQueue) drain(deadline <-chan struct{}) {
 	signalOnce(q.wake)
 	q.mu.Lock()
-	tries := q.tries
+	writes := q.writes
 	if q.failed != nil {
-		signalOnce(q.hurry)
+		signalOnce(q.retryNow)
 	}
 	for {
-		waiting := q.writing + q.telling + q.lines + q.dropped
-		if waiting == 0 || q.failed != nil && q.tries > tries {
+		waiting := q.writing + q.gap + q.lines + q.dropped
+		if waiting == 0 || q.failed != nil && q.writes > writes {
 			q.mu.Unlock()
 			return
 		}
@@ -249,11 +251,11 @@ func (q *logQueue) handover() outputHandover {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	unsent := q.writing + q.lines
-	return outputHandover{Missing: unsent + q.telling + q.dropped, Lost: q.lost.Load() + int64(unsent)}
+	return outputHandover{Missing: unsent + q.gap + q.dropped, Lost: q.lost.Load() + int64(unsent)}
 }
 
-// takeHandover makes the queue begin with a report of the lines that the former
-// program left out.
+// takeHandover makes the queue begin with a line about those that the former
+// program did not write.
 func (q *logQueue) takeHandover(h outputHandover) {
 	q.lost.Add(max(0, h.Lost))
 	if h.Missing > 0 {
@@ -261,13 +263,13 @@ func (q *logQueue) takeHandover(h outputHandover) {
 	}
 }
 
-// missingLines is the line that reports the lines that were left out.
+// missingLines returns the line that reports n missing lines.
 func missingLines(n int, why string) []byte {
 	return formatLogLine('W', "log: %d lines are missing here: %s", n, why)
 }
 
-// formatLogLine formats a line like the log library. It is for lines that go to
-// one output only, which the library cannot do.
+// formatLogLine formats a line as the log library does. It is for lines that go
+// to a single output, which the library does not support.
 func formatLogLine(severity byte, format string, args ...any) []byte {
 	_, source, at, _ := runtime.Caller(1)
 	line := fmt.Appendf(nil, "%c%s %7d %s:%d] ", severity, time.Now().Format("0102 15:04:05.000000"), os.Getpid(), filepath.Base(source), at)
@@ -287,7 +289,7 @@ func (w *lineWriter) write(to io.Writer, lines []byte) (int, error) {
 	return whole, err
 }
 
-// logStream is a logOutput that is open from the beginning: standard error.
+// logStream is a logOutput that is already open, such as standard error.
 type logStream struct {
 	to    io.Writer
 	lines lineWriter

@@ -97,7 +97,7 @@ func TestLogQueueBlockedOutput(t *testing.T) {
 func TestLogQueueFullDisk(t *testing.T) {
 	q, tap := startLogQueue(t)
 	var troubles []error
-	q.troubled = func(err error) { troubles = append(troubles, err) }
+	q.onError = func(err error) { troubles = append(troubles, err) }
 	tap.SetRoom(10_000)
 	const lines = 1000
 	for i := range lines {

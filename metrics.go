@@ -30,36 +30,36 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descBuild    = desc("build_info", "What is running; always 1.", "version", "goversion", "chain")
-	descServerID = desc("server_id", "The server ID, the top of all session IDs; 0 while it is not known.")
+	descBuild    = desc("build_info", "The running program by version, Go version and chain; always 1.", "version", "goversion", "chain")
+	descServerID = desc("server_id", "The server ID, which is the first part of all session IDs; 0 while it is not known.")
 	descReady    = desc("ready", "Whether /readyz says that new miners can be served.")
-	descStarted  = desc("start_time_seconds", "When this program was started, by an upgrade or not, in Unix time.")
+	descStarted  = desc("start_time_seconds", "When this program started, at first or by an upgrade, in Unix time.")
 
-	descSessions    = desc("sessions", "Miners' connections by what they do and the coin they mine; the coin is empty before there is a pool link.", "phase", "coin")
-	descPoolSession = desc("pool_sessions", "Sessions with a pool by the pool's address in use.", "coin", "pool")
+	descSessions    = desc("sessions", "Miners' connections by phase and by the coin they mine; the coin is empty before the first pool link.", "phase", "coin")
+	descPoolSession = desc("pool_sessions", "Sessions with a pool link, by the pool's address in use.", "coin", "pool")
 	descRolling     = desc("sessions_without_version_rolling", "Sessions that have lost version rolling: stopped (rolled over 100 shares, then none), narrower (mask than at the pool before).", "coin", "how")
-	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit, MaxSessions and the local ports to the pools allow.")
-	descPorts       = desc("coin_local_ports", "How many connections the local port range allows to a coin's addresses; 0: not known.", "coin")
-	descAccepted    = desc("sessions_total", "Miners' connections that were let in.")
+	descSessionsMax = desc("sessions_max", "How many sessions the descriptor limit, MaxSessions and the local ports for pools allow.")
+	descPorts       = desc("coin_local_ports", "How many connections to a coin's addresses the local port range allows; 0 if not known.", "coin")
+	descAccepted    = desc("sessions_total", "Miners' connections that were admitted.")
 	descFull        = desc("refused_full_total", "Miners' connections that were refused because sessions_max was reached.")
 	descRefused     = desc("refused_connections_total", "Miners' connections that were refused: full (sessions_max), per_ip (MaxSessionsPerIP), rate (MaxConnectsPerSecond).", "reason")
 	descDraining    = desc("draining_links", "Links to former pools that are kept for late shares.")
 	descAccounts    = desc("sub_accounts", "Sub-accounts with miners here.")
-	descDelay       = desc("loop_delay_seconds", "How long the slowest relay loop took to answer when sessions were counted last.")
-	descSurveyAge   = desc("survey_age_seconds", "How long ago sessions were counted; it grows while the relay does not answer.")
+	descDelay       = desc("loop_delay_seconds", "How long the slowest relay loop took to answer when sessions were last counted.")
+	descSurveyAge   = desc("survey_age_seconds", "Time since sessions were last counted; it grows while the relay loops do not answer.")
 
-	descFailures = desc("handshake_failures_total", "Handshakes of miners that failed, and errors that miners were answered in them.", "reason")
+	descFailures = desc("handshake_failures_total", "Miners' handshakes that failed, and errors that miners got as answers in handshakes.", "reason")
 
-	descDials         = desc("pool_dials_total", "Connections to pools that were begun.", "coin", "pool")
-	descLinkFails     = desc("pool_link_failures_total", "Pool links that could not be had.", "coin", "pool", "reason")
+	descDials         = desc("pool_dials_total", "Attempts to connect to pools.", "coin", "pool")
+	descLinkFails     = desc("pool_link_failures_total", "Attempts to get a pool link that failed, by the address that was dialled.", "coin", "pool", "reason")
 	descLinksLost     = desc("pool_links_lost_total", "Pool links in use that ended.", "coin", "pool")
 	descPoolSubmitted = desc("pool_shares_submitted_total", "Shares that went to a pool's address.", "coin", "pool")
 	descPoolGood      = desc("pool_shares_accepted_total", "Shares that were accepted at a pool's address.", "coin", "pool")
 	descPoolBad       = desc("pool_shares_refused_total", "Shares that were refused at a pool's address.", "coin", "pool")
-	descBreaker       = desc("pool_breaker_state", "1 for the state of the address's breaker: closed (in use), open (not dialled), probing.", "coin", "pool", "state")
-	descIPBreaker     = desc("pool_ip_breaker_state", "1 for the state of one IP of a pool's name that has several: closed, open, probing.", "pool", "ip", "state")
-	descBlamed        = desc("pool_failures_by_blame_total", "Pool links that failed, or ended soon after they began, by whom it was held against: address, user_agent, account, worker, session, machine, nobody.", "coin", "pool", "about")
-	descNotAnswer     = desc("pool_links_failed_total", "All tries to get a pool link that failed, those without an address to dial included.")
+	descBreaker       = desc("pool_breaker_state", "1 for the state that the address's breaker is in: closed (in use), open (not dialled), probing.", "coin", "pool", "state")
+	descIPBreaker     = desc("pool_ip_breaker_state", "1 for the state that the breaker of one IP is in, if the pool's name has several: closed, open, probing.", "pool", "ip", "state")
+	descBlamed        = desc("pool_failures_by_blame_total", "Pool links that failed or ended soon after they began, by the party blamed: address, user_agent, account, worker, session, machine, nobody.", "coin", "pool", "about")
+	descAllLinkFails  = desc("pool_links_failed_total", "All attempts to get a pool link that failed, including those without an address to dial.")
 	descDialsWait     = desc("pool_dials_waiting", "Sub-accounts with sessions that wait for their turn to dial.")
 	descSubmitted     = desc("shares_submitted_total", "Shares that miners submitted.", "coin")
 	descSharesGood    = desc("shares_accepted_total", "Shares that pools accepted. Agents' shares that a pool leaves unanswered are counted as submitted only.", "coin")
@@ -67,24 +67,24 @@ var (
 	descReasons       = desc("shares_refused_by_reason_total", "Shares that pools refused: stale, duplicate, low_difficulty, unauthorized, other.", "coin", "reason")
 	descUnknown       = desc("shares_unknown_total", "Shares whose difficulty is not known, or that no pool answers. The hashrate lacks their work.", "coin")
 	descWork          = desc("work_total", "Work of shares of known difficulty, in hashes, by what pools said of them: accepted, or why they refused them.", "coin", "result")
-	descHashrate      = desc("hashrate", "Hashes per second by accepted shares, as an average over the last 1m, 15m, 1h, 24h; absent while nothing is known.", "coin", "window")
-	descBytes         = desc("received_bytes_total", "Bytes taken from miners, and from the pools they mine at.", "from")
-	descUnchanged     = desc("lines_not_translated_total", "Jobs and shares that were not understood and did not go on.")
-	descDropped       = desc("lines_dropped_total", "Lines that did not go on to the other side.", "reason")
+	descHashrate      = desc("hashrate", "Hashes per second computed from accepted shares, as an average over the last 1m, 15m, 1h, 24h; absent while it is not known.", "coin", "window")
+	descBytes         = desc("received_bytes_total", "Bytes received from miners, and from the pools at which they mine.", "from")
+	descNotUnderstood = desc("lines_not_translated_total", "Jobs and shares that could not be translated and were not passed on.")
+	descDropped       = desc("lines_dropped_total", "Lines that were not passed on to the other side.", "reason")
 
-	descLogLost     = desc("log_lines_dropped_total", "Lines that an output of the log left out: there was no room, or it could not be written to.", "output")
-	descEvents      = desc("event_file_events_total", "Events that were written to EventFile, and that were lost: there was no room, or they were too many.", "result")
-	descLoopStalled = desc("loop_stalled", "1 while a relay loop stands still for more than 5 s, as /healthz says.")
+	descLogLost     = desc("log_lines_dropped_total", "Lines that an output of the log dropped, because its queue was full or it could not be written to.", "output")
+	descEvents      = desc("event_file_events_total", "Events that were written to EventFile, and events that were lost because there was no room or because they were too many.", "result")
+	descLoopStalled = desc("loop_stalled", "1 while a relay loop has not answered for more than 5 s, which /healthz reports.")
 
-	descNoPool = desc("switches_without_pool_total", "Coin changes to no coin or to one that is not in StratumServerMap: the miners stay where they are.")
+	descNoPool = desc("switches_without_pool_total", "Deleted coins, and coin changes to one that is not in StratumServerMap; the miners stay where they are.")
 
 	descSource  = desc("coin_source_connected", "Whether coins are known: ZooKeeper is connected, or the coin file was read.", "source")
-	descContact = desc("coin_source_contact_age_seconds", "Time since ZooKeeper was heard of last; absent if never, and with a coin file.")
+	descContact = desc("coin_source_contact_age_seconds", "Time since the last contact with ZooKeeper; absent before the first, and with a coin file.")
 	descWatches = desc("coin_source_watches", "Watches set in ZooKeeper.")
 
-	descMissed     = desc("coin_source_missed_changes_total", "Changes of nodes in ZooKeeper that no watch told, and that were found by reading them again.")
-	descUnreadable = desc("coin_source_unreadable_nodes", "Sub-accounts' nodes in ZooKeeper that cannot be read: their coins are not followed.")
-	descIDTaken    = desc("server_id_taken", "Whether the ServerID of the configuration is held by somebody else in ZooKeeper, so that both give miners the same extranonces.")
+	descMissed     = desc("coin_source_missed_changes_total", "Changes of nodes in ZooKeeper that no watch reported, and that were found by reading the nodes again.")
+	descUnreadable = desc("coin_source_unreadable_nodes", "Sub-accounts' nodes in ZooKeeper that cannot be read, so that changes of their coins are missed.")
+	descIDTaken    = desc("server_id_taken", "Whether another process holds the configured ServerID in ZooKeeper, so that both give miners the same extranonces.")
 
 	descUpgrades     = desc("upgrades_total", "Hot upgrades since the service was first started.")
 	descUpgradeFails = desc("upgrade_failures_total", "Upgrades that were refused or undone.")
@@ -92,7 +92,8 @@ var (
 	descLost         = desc("last_upgrade_lost_sessions", "Sessions that the last upgrade could not take over.")
 )
 
-// metricsHandler serves the metrics from a registry of its own.
+// metricsHandler serves the metrics from its own registry, not from the library's
+// global one.
 func (s *statusServer) metricsHandler() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
@@ -115,14 +116,15 @@ func (s *statusServer) metricsHandler() http.Handler {
 	})
 }
 
-// metricsLog takes the handler's errors to the log. Clients can cause them.
+// metricsLog writes the handler's errors to the log, with a limit, because clients
+// can cause them.
 type metricsLog struct{ limits *journal.LogLimits }
 
 func (l metricsLog) Println(v ...any) {
 	l.limits.Errorf("metrics", "metrics: %s", strings.TrimSpace(fmt.Sprintln(v...)))
 }
 
-// metricsCollector makes the metrics on each scrape.
+// metricsCollector computes the metrics at each scrape.
 type metricsCollector struct{ server *statusServer }
 
 // Describe sends nothing, which makes the collector an unchecked one. A test
@@ -133,7 +135,7 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	s, m := c.server, c.server.manager
 	mon := m.monitor
 	add := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels []string) {
-		for i := range labels { // coins of a former process were not checked by this one
+		for i := range labels { // a former process's coins need not be valid UTF-8
 			labels[i] = strings.ToValidUTF8(labels[i], "?")
 		}
 		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
@@ -155,7 +157,7 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range refused {
 		count(descRefused, float64(n), reason)
 	}
-	count(descUnchanged, float64(m.notUnderstood.Load()))
+	count(descNotUnderstood, float64(m.notUnderstood.Load()))
 	gauge(descDraining, float64(m.draining.Load()))
 	gauge(descAccounts, float64(m.accounts.size()))
 	for reason, n := range mon.failures.byName() {
@@ -173,7 +175,7 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descLoopStalled, oneIf(s.watch.stalled() != ""))
 	count(descNoPool, float64(mon.switchesNoPool.Load()))
-	count(descNotAnswer, float64(m.linksFailed.Load()))
+	count(descAllLinkFails, float64(m.linksFailed.Load()))
 	gauge(descDialsWait, float64(m.gate.waitingAccounts()))
 
 	source := m.coinSourceStatus()
@@ -199,7 +201,7 @@ func (c *metricsCollector) Collect(ch chan<- prometheus.Metric) {
 	c.collectTLS(gauge, count)
 }
 
-// addMetric adds one value.
+// addMetric adds one value to the scrape.
 type addMetric func(d *prometheus.Desc, v float64, labels ...string)
 
 func (c *metricsCollector) collectSessions(gauge, count addMetric) {
@@ -252,8 +254,9 @@ func (c *metricsCollector) collectSessions(gauge, count addMetric) {
 	}
 }
 
-// collectPools adds the values of former pools of a coin to those of its pool
-// at the same address.
+// collectPools collects what is counted for each coin and each pool address. After an
+// upgrade, a coin may have former pools; their values are added to those of its
+// present pool at the same address.
 func (c *metricsCollector) collectPools(gauge, count addMetric) {
 	m := c.server.manager
 	for coin, shares := range m.rates.byCoin() {
@@ -326,7 +329,7 @@ func (c *metricsCollector) collectPools(gauge, count addMetric) {
 	}
 }
 
-// ipState adds one value for each state that an IP can have.
+// ipState adds one value for each state that an IP's breaker can have.
 func ipState(gauge addMetric, key [2]string, state string) {
 	for _, name := range breakerNames {
 		gauge(descIPBreaker, oneIf(name == state), key[0], key[1], name)

@@ -11,7 +11,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// conditional are metrics that do not always exist.
+// conditional has the metrics that do not always exist.
 var conditional = []string{
 	"stratum_switcher_coin_source_contact_age_seconds",
 	"stratum_switcher_coin_source_watches",
@@ -34,8 +34,8 @@ var conditional = []string{
 
 var ownMetric = regexp.MustCompile(`\b(?:stratum_switcher|process)_[a-z_]+\b`)
 
-// Rules, dashboard and manual name no metric that does not exist, and the manual
-// names all that exist.
+// The alert rules, the dashboard and the manual name only metrics that exist, and the
+// manual names all of them.
 func TestMetricsNamesInFiles(t *testing.T) {
 	t.Parallel()
 	btc, bcc := twoPools(t)

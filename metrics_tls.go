@@ -5,13 +5,13 @@ package main
 var (
 	descTLSSessions  = desc("tls_sessions", "Miners' connections by version of TLS: none, 1.2, 1.3.", "version")
 	descTLSLinks     = desc("tls_pool_links", "Pool links in use by version of TLS: none, 1.2, 1.3.", "version")
-	descTLSDone      = desc("tls_handshakes_total", "TLS handshakes that were done, with miners and pools.", "side")
-	descTLSFailed    = desc("tls_handshake_failures_total", "TLS handshakes that failed, with miners and pools.", "side", "reason")
-	descCertificate  = desc("tls_certificate_expiry_timestamp_seconds", "End of the certificate that miners get, or of the intermediate one in its chain that ends first, in Unix time; absent if there is none.")
+	descTLSDone      = desc("tls_handshakes_total", "Completed TLS handshakes, with miners and with pools.", "side")
+	descTLSFailed    = desc("tls_handshake_failures_total", "TLS handshakes that failed, with miners and with pools.", "side", "reason")
+	descCertificate  = desc("tls_certificate_expiry_timestamp_seconds", "When the certificate for miners ends, or an intermediate one in its chain that ends earlier, in Unix time; absent without a certificate.")
 	descNotRenewed   = desc("tls_certificate_refused", "1 while the present files of TLSCertFile and TLSKeyFile cannot be used.")
-	descTunnels      = desc("tunnel_processes", "Processes that hold TLS connections: the current one, which takes new connections, and former ones.", "generation")
+	descTunnels      = desc("tunnel_processes", "Processes that hold TLS connections: the current one, which gets new connections, and former ones.", "generation")
 	descTunnelConns  = desc("tunnel_connections", "TLS connections that these processes hold.", "generation")
-	descTunnelMemory = desc("tunnel_memory_bytes", "Memory of these processes: resident, and private, which no other process shares.", "generation", "kind")
+	descTunnelMemory = desc("tunnel_memory_bytes", "Memory of these processes: resident, and the part of it that no other process shares (private).", "generation", "kind")
 )
 
 func (c *metricsCollector) collectTLS(gauge, count addMetric) {

@@ -88,15 +88,16 @@ type processLog struct {
 	pipe   *os.File // the end that the library writes to
 	stderr *logQueue
 	files  []*logQueue // by severity; none with -logtostderr
-	marker []byte      // a line that only drain writes, to learn that all before it was read
+	marker []byte      // a line that only drain writes; when it is read, so are all lines before it
 
 	mu    sync.Mutex
 	seen  chan struct{} // closed when the marker has been read; nil if nobody waits for it
-	entry int           // severity of the entry whose lines are read; reader only
+	entry int           // severity of the entry whose lines are being read; only the reader uses it
 }
 
-// newProcessLog makes a log that writes to stderr and to files as flags says.
-// Later changes of the flags have no effect.
+// newProcessLog makes a log that writes to stderr and to files as flags say. from
+// is the end of the pipe that start reads. Later changes of the flags have no
+// effect.
 func newProcessLog(flags logFlags, stderr io.Writer) (p *processLog, from *os.File, err error) {
 	from, to, err := os.Pipe()
 	if err != nil {
@@ -104,13 +105,13 @@ func newProcessLog(flags logFlags, stderr io.Writer) (p *processLog, from *os.Fi
 	}
 	p = &processLog{flags: flags, pipe: to, marker: []byte("\x00" + rand.Text() + "\n")}
 	p.stderr = newLogQueue(&logStream{to: stderr})
-	p.stderr.troubled = func(err error) {
+	p.stderr.onError = func(err error) {
 		p.toFiles(severityWarning, formatLogLine('W', "log: standard error: %v; lines are kept as far as there is room, or left out and counted", err))
 	}
 	if !flags.toStderr {
 		for _, severity := range logSeverities {
 			q := newLogQueue(newLogFile(severity, flags.dir, flags.links, p.warn))
-			q.troubled = func(err error) {
+			q.onError = func(err error) {
 				p.warn("log: %s file: %v; lines are kept as far as there is room, or left out and counted", severity, err)
 			}
 			p.files = append(p.files, q)
@@ -180,7 +181,7 @@ func (p *processLog) read(from *os.File) {
 			p.line(rest[:end+1])
 			rest = rest[end+1:]
 		}
-		if len(rest) == len(buf) { // no line of the library is that long
+		if len(rest) == len(buf) { // the library writes no line of that length, but cut it all the same
 			p.line(append(rest[:len(rest)-1], '\n'))
 			rest = nil
 		}
@@ -191,8 +192,8 @@ func (p *processLog) read(from *os.File) {
 	}
 }
 
-// line passes a line to its outputs. Lines without a head belong to the
-// previous entry.
+// line passes a line to its outputs. A line that does not begin with a severity
+// and a time belongs to the entry of the line before it.
 func (p *processLog) line(line []byte) {
 	if bytes.Equal(line, p.marker) {
 		p.mu.Lock()
@@ -278,8 +279,8 @@ func (p *processLog) mayReplace() error {
 		return nil
 	}
 	for i, q := range p.files {
-		// The write that is under way now has to end. Later ones need not be
-		// waited for.
+		// Only the write that is under way now has to end, not those that begin
+		// later.
 		for began := time.Now(); ; time.Sleep(time.Millisecond) {
 			took, waited := q.inWrite(), time.Since(began)
 			if took == 0 || took < waited {
@@ -293,8 +294,8 @@ func (p *processLog) mayReplace() error {
 	return nil
 }
 
-// end finishes the log. If err is not nil, it is why the process ends, and is
-// written to standard error.
+// end writes what the queues still hold. If err is not nil, it is the reason why
+// the process ends, and end writes it to standard error.
 func (p *processLog) end(err error) {
 	switch {
 	case p != nil && err != nil:

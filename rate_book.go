@@ -25,9 +25,9 @@ const (
 )
 
 // rateBook has the hashrates of all coins, pool addresses and sub-accounts. The sum
-// over the coins always equals the sum over the sub-accounts: a sub-account whose
-// miners have left keeps its past, and the oldest of these are added up. Any goroutine
-// may use the book. Its own goroutine, run, advances the averages.
+// over the coins always equals the sum over the sub-accounts: the averages of a
+// sub-account whose miners have left are kept, or added to absent if there are too
+// many. Any goroutine may use the book. Its own goroutine, run, advances the averages.
 type rateBook struct {
 	began time.Time // by the process's clock
 	stop  chan struct{}
@@ -137,7 +137,7 @@ func (b *rateBook) coin(name string, now time.Duration) *coinRates {
 	return c
 }
 
-// comes returns the counter of a sub-account that has its first miner.
+// comes returns the counter of a sub-account whose first miner has connected.
 func (b *rateBook) comes(name string) *hashrate.Counter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,8 +150,8 @@ func (b *rateBook) comes(name string) *hashrate.Counter {
 	return &a.shares
 }
 
-// leaves records that a sub-account's last miner has gone. Its counter is not used
-// until comes is called again.
+// leaves records that a sub-account's last miner has gone. Nobody uses its counter
+// before comes is called again.
 func (b *rateBook) leaves(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,7 +167,7 @@ func (b *rateBook) advance() {
 	b.advanceTo(b.clock())
 }
 
-// advanceTo is advance to a moment of the common clock. mu is held.
+// advanceTo advances all averages to a time of the common clock. mu is held.
 func (b *rateBook) advanceTo(now time.Duration) {
 	for key, p := range b.pools {
 		p.averages.Advance(now, p.totals())
@@ -203,13 +203,13 @@ func (b *rateBook) advanceTo(now time.Duration) {
 	}
 }
 
-// isOver reports whether an average has become zero.
+// isOver reports whether nothing of the last day is left in the averages.
 func isOver(a *hashrate.Averages) bool {
 	perSecond, known := a.Rate(hashrate.Day).Value()
 	return known && perSecond == 0
 }
 
-// coinTotals returns the coins' counts of this process. mu is held.
+// coinTotals returns what this process has counted for each coin. mu is held.
 func (b *rateBook) coinTotals() map[string]hashrate.Totals {
 	totals := make(map[string]hashrate.Totals)
 	for key, p := range b.pools {
@@ -220,14 +220,14 @@ func (b *rateBook) coinTotals() map[string]hashrate.Totals {
 	return totals
 }
 
-// byCoin returns the coins' counts of this process.
+// byCoin returns what this process has counted for each coin.
 func (b *rateBook) byCoin() map[string]hashrate.Totals {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.coinTotals()
 }
 
-// rates returns the hashrate over each window.
+// rates has the hashrate over each window.
 type rates [hashrate.Windows]hashrate.Rate
 
 func ratesOf(a *hashrate.Averages) (r rates) {
@@ -237,7 +237,7 @@ func ratesOf(a *hashrate.Averages) (r rates) {
 	return r
 }
 
-// coinRates returns the hashrates of all coins, as of the last step.
+// coinRates returns the hashrates of all coins, as last advanced.
 func (b *rateBook) coinRates() map[string]rates {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -248,7 +248,7 @@ func (b *rateBook) coinRates() map[string]rates {
 	return all
 }
 
-// poolRates are those of all pool addresses.
+// poolRates returns the hashrates of all pool addresses, as last advanced.
 func (b *rateBook) poolRates() map[poolKey]rates {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -278,8 +278,8 @@ type accountWork struct {
 	totals hashrate.Totals
 }
 
-// lostBefore is the work of an account's shares that was refused in the last
-// minute, in units of difficulty, and how much of the minute that is for.
+// lostBefore returns the work of an account's shares that were refused in the last
+// minute, in units of difficulty, and how much of that minute the account is known for.
 func (b *rateBook) lostBefore(account string) (work float64, of time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -290,8 +290,8 @@ func (b *rateBook) lostBefore(account string) (work float64, of time.Duration) {
 	return a.averages.LostBefore(b.clock(), a.shares.Totals())
 }
 
-// dayChart is the past of the coins' hashrates: the values of each coin end
-// together, some begin later.
+// dayChart has the coins' hashrates of the last day. The last values of all coins are
+// for the same time; a coin that was added later has fewer values.
 type dayChart struct {
 	Step  int                  `json:"step"` // seconds
 	Coins map[string][]float64 `json:"coins"`
@@ -308,8 +308,8 @@ func (b *rateBook) dayChart() dayChart {
 	return chart
 }
 
-// ratesState is the book in runtime.json. In the next process counters begin anew and
-// averages continue.
+// ratesState is the book in runtime.json. The next process continues the averages and
+// begins its counters at zero.
 type ratesState struct {
 	Clock    time.Duration
 	Coins    map[string]hashrate.AveragesState

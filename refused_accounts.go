@@ -9,8 +9,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// maxRefusedAccounts bounds how many sub-accounts have log lines of their own,
-// because miners may send any name. The others are counted together.
+// maxRefusedAccounts bounds how many sub-accounts have their own log lines,
+// because miners may send any name. All others share one line.
 const maxRefusedAccounts = 256
 
 // refusedAccounts logs the sub-accounts whose miners are all refused because their
@@ -52,8 +52,8 @@ func (r *refusedAccounts) note(account, coin string, addr netip.AddrPort, now ti
 	return a.line(account, now)
 }
 
-// due returns the lines about miners that were counted but not logged yet. It
-// forgets the accounts that no miner has used since their last line.
+// due returns the lines that are due about miners that were counted but not logged
+// yet. It forgets the accounts that no miner has used since their last line.
 func (r *refusedAccounts) due(now time.Time) (lines []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -238,7 +238,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 		pause = fmt.Sprint(lasted.Milliseconds())
 	}
 	kept := st.unreadable + st.dropped + len(st.SessionDatas) - m.lostInUpgrade
-	m.monitor.resumed(st, kept, m.lostInUpgrade, now, lasted, m.accounts.goesOn)
+	m.monitor.resumed(st, kept, m.lostInUpgrade, now, lasted, m.accounts.underWay)
 	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s", version, kept, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
 		m.limitedLog.Warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)

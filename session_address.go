@@ -266,7 +266,7 @@ func (m *sessionManager) logShortage(e *endpoint, ev evidence, err error) {
 	default:
 		m.limitedLog.Errorf("machine short", "this machine is short: dials wait: %v; descriptors open=%d limit=%d", err, openDescriptors(), m.fdLimit)
 	}
-	m.monitor.short(e.String(), err)
+	m.monitor.machineShort(e.String(), err)
 }
 
 var errUnstable = errors.New("the pool ended the link soon after it began")

@@ -231,7 +231,7 @@ func (s *Session) agentAnswered(from *link, answer []byte) bool {
 	share := &l.waiting[at]
 	share.Answered = true
 	if share.Late {
-		s.countJudged(from, status.Accepted())
+		s.countLateAnswer(from, status.Accepted())
 	}
 	if status.Accepted() {
 		s.countAccepted(from, share.Difficulty)

@@ -157,7 +157,7 @@ func (s *Session) failRequests(ended *link) {
 		if _, after := q.Find(tag, id); after {
 			// The answer to another link's request with this id has to come
 			// first.
-			s.countUnjudged(q.ClearShare(at)) // no pool has judged this share
+			s.countLateLost(q.ClearShare(at)) // no pool has judged this share
 			line := s.dialect().AppendError(nil, ownRequests.MinersID(id), stratum.ErrPoolConnectionLost, server)
 			s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), line})
 			at = next
@@ -165,7 +165,7 @@ func (s *Session) failRequests(ended *link) {
 		}
 		out = s.dialect().AppendError(out, ownRequests.MinersID(id), stratum.ErrPoolConnectionLost, server)
 		generation, share := q.Remove(at)
-		s.countUnjudged(generation, share)
+		s.countLateLost(generation, share)
 	}
 	s.miner.Write(out)
 	if len(s.held) > 0 {

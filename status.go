@@ -21,12 +21,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
-// Limits of the HTTP listener. It must never cost the miners anything.
+// Limits of the HTTP listener, so that it takes nothing that miners need.
 const (
-	httpConnections = 24 // of the descriptors that fdReserve keeps
-	httpWait        = 10 * time.Second
-	httpIdle        = 15 * time.Second
-	httpHeader      = 16 << 10
+	httpConnections = 24 // they use descriptors from fdReserve
+	httpTimeout     = 10 * time.Second
+	httpIdleTimeout = 15 * time.Second
+	maxHTTPHeader   = 16 << 10 // bytes
 
 	// maxProfileSeconds bounds the duration of profiles from /debug/pprof/.
 	maxProfileSeconds = 120
@@ -35,14 +35,14 @@ const (
 // statusServer is the HTTP listener for operators. It is read-only.
 type statusServer struct {
 	manager  *sessionManager
-	host     string // the machine's name; empty: not known
+	host     string // the machine's name; empty if it is not known
 	surveyor surveyor
 	recorder *statusRecorder
 	accounts accountTable
 	miners   minerLists
 	searches searcher
 	watch    *loopWatch
-	loopback bool // listening for this machine only
+	loopback bool // the address is reached only from this machine
 	addr     net.Addr
 
 	http    *http.Server
@@ -51,8 +51,8 @@ type statusServer struct {
 	stopped chan struct{} // closed when record has returned
 }
 
-// startStatus starts the listener if it is configured; otherwise the result is
-// nil.
+// startStatus starts the listener if the configuration has one. Otherwise it
+// returns nil.
 func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 	if !c.EnableHTTPDebug {
 		return nil, nil
@@ -68,12 +68,12 @@ func startStatus(c *Config, m *sessionManager) (*statusServer, error) {
 	}
 	s.http = &http.Server{
 		Handler:           s.handler(),
-		ReadHeaderTimeout: httpWait,
-		IdleTimeout:       httpIdle,
-		MaxHeaderBytes:    httpHeader,
+		ReadHeaderTimeout: httpTimeout,
+		IdleTimeout:       httpIdleTimeout,
+		MaxHeaderBytes:    maxHTTPHeader,
 		ErrorLog:          log.New(httpLog{&m.limitedLog}, "", 0),
 	}
-	go s.serve(&limitedListener{Listener: ln, free: make(chan struct{}, httpConnections), closed: make(chan struct{})})
+	go s.serve(&limitedListener{Listener: ln, open: make(chan struct{}, httpConnections), closed: make(chan struct{})})
 	go s.record()
 	go s.watch.run(s.stop)
 	glog.Infof("http addr=%s", ln.Addr())
@@ -90,7 +90,7 @@ func listenHTTP(c *Config) (net.Listener, error) {
 
 func newStatusServer(m *sessionManager) *statusServer {
 	stop := make(chan struct{})
-	host, _ := os.Hostname() // the page shows none then
+	host, _ := os.Hostname() // without a name, the page shows none
 	return &statusServer{
 		manager:  m,
 		host:     host,
@@ -162,7 +162,7 @@ func (s *statusServer) guard(next http.Handler) http.Handler {
 			http.Error(w, "this listener is for loopback addresses: ask for localhost", http.StatusForbidden)
 			return
 		}
-		wait := httpWait
+		wait := httpTimeout
 		if strings.HasPrefix(r.URL.Path, "/debug/pprof/") {
 			wait += maxProfileSeconds * time.Second
 		}
@@ -201,7 +201,8 @@ func boundedProfile(profile http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// httpLog takes the server's own errors to the log. Clients can cause them.
+// httpLog writes the HTTP server's errors to the log, with a limit, because clients
+// can cause them.
 type httpLog struct{ limits *journal.LogLimits }
 
 func (l httpLog) Write(line []byte) (int, error) {
@@ -209,8 +210,8 @@ func (l httpLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// serveHealth answers whether the process works. If a loop does not, only a
-// restart helps.
+// serveHealth answers whether the process works. If it answers no, a loop is
+// stuck, and only a restart helps.
 func (s *statusServer) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	if reason := s.watch.stalled(); reason != "" {
 		http.Error(w, reason, http.StatusServiceUnavailable)
@@ -219,7 +220,7 @@ func (s *statusServer) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// serveReady answers whether new miners will get to a pool.
+// serveReady answers whether new miners can be served.
 func (s *statusServer) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if reason := s.notReady(); reason != "" {
 		http.Error(w, reason, http.StatusServiceUnavailable)
@@ -262,27 +263,27 @@ func (s *statusServer) notReady() string {
 	return ""
 }
 
-// limitedListener accepts no more connections than it has places for. Others
-// wait in the kernel.
+// limitedListener has at most cap(open) connections open. Further ones wait in the
+// kernel.
 type limitedListener struct {
 	net.Listener
-	free   chan struct{}
+	open   chan struct{} // one value for each open connection
 	closed chan struct{}
 	once   sync.Once
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
 	select {
-	case l.free <- struct{}{}:
+	case l.open <- struct{}{}:
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
 	conn, err := l.Listener.Accept()
 	if err != nil {
-		<-l.free
+		<-l.open
 		return nil, err
 	}
-	return &limitedConn{Conn: conn, free: l.free}, nil
+	return &limitedConn{Conn: conn, open: l.open}, nil
 }
 
 func (l *limitedListener) Close() error {
@@ -290,16 +291,17 @@ func (l *limitedListener) Close() error {
 	return l.Listener.Close()
 }
 
-// limitedConn gives its place back once.
+// limitedConn makes room for another connection when it is closed for the first
+// time.
 type limitedConn struct {
 	net.Conn
-	free chan struct{}
-	gone atomic.Bool
+	open   chan struct{}
+	closed atomic.Bool
 }
 
 func (c *limitedConn) Close() error {
-	if c.gone.CompareAndSwap(false, true) {
-		<-c.free
+	if c.closed.CompareAndSwap(false, true) {
+		<-c.open
 	}
 	return c.Conn.Close()
 }

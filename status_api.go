@@ -16,17 +16,17 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// The JSON behind the status page. Times are Unix seconds. Texts may come from
-// miners and pools and must be shown as plain text.
+// This file has the JSON that the status page reads. Times are in Unix seconds. Texts
+// may come from miners and pools, so they must be shown as plain text.
 
 const (
 	maxAccountRows = 500
-	accountsKeep   = 900 * time.Millisecond
+	accountsKeep   = 900 * time.Millisecond // how long rows are shown before they are computed again
 
-	// accountBatch is how many sub-accounts are read under the manager's lock
-	// at a time.
+	// accountBatch is how many sub-accounts are read while the book's lock is held
+	// once.
 	accountBatch = 128
-	maxQuery     = 200
+	maxQuery     = 200 // bytes of a name or text in a request
 )
 
 func writeJSON(w http.ResponseWriter, value any) {
@@ -36,28 +36,28 @@ func writeJSON(w http.ResponseWriter, value any) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_, _ = w.Write(content) // a reader that went away is no error
+	_, _ = w.Write(content) // it is no error if the client has gone
 }
 
 // statusReply is /api/status.
 type statusReply struct {
 	Now         int64  `json:"now"`
-	Host        string `json:"host"`       // the machine's name; empty: not known
-	UTCOffset   int    `json:"utc_offset"` // of the switcher's local time, in which its log is; seconds
+	Host        string `json:"host"`       // the machine's name; empty if it is not known
+	UTCOffset   int    `json:"utc_offset"` // seconds by which the switcher's local time, used in its log, is ahead of UTC
 	Version     string `json:"version"`
 	Chain       string `json:"chain"`
 	Listen      string `json:"listen"`
 	ServerID    int    `json:"server_id"`
-	Started     int64  `json:"started"` // or upgraded
+	Started     int64  `json:"started"` // when this program started, at first or by an upgrade
 	Ready       bool   `json:"ready"`
 	NotReady    string `json:"not_ready,omitempty"`
 	Upgrades    int    `json:"upgrades"`
 	LastUpgrade int64  `json:"last_upgrade,omitempty"`
-	PauseMS     int64  `json:"pause_ms"` // of the last upgrade; -1: not known
+	PauseMS     int64  `json:"pause_ms"` // how long shares waited at the last upgrade; -1: not known
 
 	Sessions    int              `json:"sessions"`
 	SessionsMax int              `json:"sessions_max"`
-	PortsShort  map[string]int   `json:"local_ports_short,omitempty"` // local ports of coins that have too few
+	PortsShort  map[string]int   `json:"local_ports_short,omitempty"` // the number of local ports of each coin that has too few
 	Phases      map[string]int   `json:"phases"`
 	Surveyed    int64            `json:"surveyed"` // when sessions were counted; 0: never
 	Accounts    int              `json:"accounts"`
@@ -83,8 +83,8 @@ type sourceReply struct {
 	IDTaken     bool   `json:"server_id_taken"`
 }
 
-// coinStatus is one coin's pool. A coin appears twice if an upgrade changed its
-// pool while miners are still at the former one.
+// coinStatus is one coin's pool. A coin appears twice if an upgrade has changed its
+// pool and miners are still at the former one.
 type coinStatus struct {
 	Coin      string `json:"coin"`
 	Former    bool   `json:"former,omitempty"`
@@ -94,21 +94,21 @@ type coinStatus struct {
 	Refused   uint64 `json:"refused"`
 	Unknown   uint64 `json:"unknown"` // shares whose work or verdict is not known
 
-	// Reasons counts refused shares by reason. Hashrate is by window; a former
-	// pool's is part of its coin's.
+	// Reasons counts refused shares by reason. Hashrate has a rate for each window.
+	// A former pool has none of its own; it is included in that of its coin.
 	Reasons  map[string]uint64    `json:"refused_by_reason"`
 	Hashrate map[string]rateReply `json:"hashrate,omitempty"`
 	Pools    []addressReply       `json:"pools"`
 
-	// LostRolling counts miners without version rolling that had it, by how they
-	// lost it.
+	// LostRolling counts the miners that have lost version rolling, by how they lost
+	// it.
 	LostRolling map[string]int `json:"lost_version_rolling,omitempty"`
 }
 
 type addressReply struct {
 	Address  string `json:"address"`
 	Breaker  string `json:"breaker"`
-	Tried    bool   `json:"tried"` // false: whether it answers is not known yet
+	Tried    bool   `json:"tried"` // false if it is not known yet whether the address answers
 	Sessions int    `json:"sessions"`
 	Dials    int64  `json:"dials"`
 	Failures int64  `json:"failures"`
@@ -123,9 +123,9 @@ type addressReply struct {
 	Unknown   uint64            `json:"unknown"`
 	Reasons   map[string]uint64 `json:"refused_by_reason"`
 
-	// IPs lists the IPs of a name that has several, with their states.
+	// IPs has the IPs of a name that has several, with the states of their breakers.
 	IPs []ipReply `json:"ips,omitempty"`
-	// Blamed counts failed tries and links that ended early, by the party
+	// Blamed counts failed attempts and links that ended early, by the party
 	// blamed for them.
 	Blamed map[string]int64 `json:"blamed,omitempty"`
 }
@@ -223,7 +223,8 @@ func utcOffset() int {
 	return offset
 }
 
-// ipStates returns the states of a name's IPs, or nil if it has fewer than two.
+// ipStates returns the states of the breakers of a name's IPs, or nil if it has fewer
+// than two. session is true for pools that take the session's extranonce.
 func (a *poolAddress) ipStates(session bool) []ipReply {
 	ips, _ := a.current()
 	if len(ips) < 2 {
@@ -280,7 +281,7 @@ func (m *sessionManager) upgrades() int {
 // shares to compute them from.
 type accountRow struct {
 	Account     string               `json:"account"`
-	Wanted      string               `json:"wanted"` // empty: its entry is gone
+	Wanted      string               `json:"wanted"` // empty if its entry was deleted
 	Mining      map[string]int       `json:"mining"` // miners by coin
 	Miners      int                  `json:"miners"`
 	Rate        *float64             `json:"shares_per_minute"`
@@ -292,22 +293,23 @@ type accountRow struct {
 	Moving      bool                 `json:"moving,omitempty"`
 	LastError   string               `json:"last_error"`
 	LastErrorAt int64                `json:"last_error_at"`
-	LastErrorOf string               `json:"last_error_about"` // whom it was held against
+	LastErrorOf string               `json:"last_error_about"` // the party blamed for it
 
-	// Troubles are what is wrong now, in words; see accountTroubles.
+	// Troubles describes in words what is wrong now; see accountTroubles.
 	Troubles    []string `json:"troubles,omitempty"`
 	manyRefused bool
 
-	work accountWork // Hashrate and Reasons are made from it, of shown rows only
+	work accountWork // complete computes Hashrate and Reasons from it
 }
 
-// shown is the row with all its fields.
-func (r accountRow) shown() accountRow {
+// complete returns the row with all its fields. It is called only for rows that are
+// shown.
+func (r accountRow) complete() accountRow {
 	r.Hashrate, r.Reasons = rateReplies(r.work.rates), refusalsOf(r.work.totals.Refused)
 	return r
 }
 
-// accountTable keeps the rows for a moment and serves all requests from them.
+// accountTable keeps the rows for accountsKeep and serves all requests from them.
 type accountTable struct {
 	mu      sync.Mutex
 	builtAt time.Time
@@ -328,7 +330,7 @@ func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 	r.mu.Lock()
 	for i := range rows {
 		rate, refused, many := r.rate(accounts[i])
-		rows[i].Rate, rows[i].Refused, rows[i].manyRefused = known(rate), known(refused), many
+		rows[i].Rate, rows[i].Refused, rows[i].manyRefused = numberOrNull(rate), numberOrNull(refused), many
 	}
 	r.mu.Unlock()
 	work := m.rates.accountRates()
@@ -341,7 +343,9 @@ func (t *accountTable) get(m *sessionManager, r *statusRecorder) []accountRow {
 	return rows
 }
 
-func known(v float64) *float64 {
+// numberOrNull returns v with two decimals, or nil, which is null in JSON, if v is
+// not a number.
+func numberOrNull(v float64) *float64 {
 	if math.IsNaN(v) {
 		return nil
 	}
@@ -368,14 +372,14 @@ func (m *sessionManager) appendAccountRows(rows []accountRow, accounts []*subAcc
 	return rows
 }
 
-// accountOrders are what the rows can be sorted by.
+// accountOrders has the orders in which rows can be requested.
 var accountOrders = map[string]func(a, b *accountRow) int{
 	"account":  compareAccounts,
 	"wanted":   func(a, b *accountRow) int { return natural.Compare(a.Wanted, b.Wanted) },
 	"miners":   func(a, b *accountRow) int { return cmp.Compare(a.Miners, b.Miners) },
-	"rate":     func(a, b *accountRow) int { return cmp.Compare(orMinus(a.Rate), orMinus(b.Rate)) },
+	"rate":     func(a, b *accountRow) int { return cmp.Compare(orMinusOne(a.Rate), orMinusOne(b.Rate)) },
 	"hashrate": func(a, b *accountRow) int { return cmp.Compare(a.hashrate(), b.hashrate()) },
-	"refused":  func(a, b *accountRow) int { return cmp.Compare(orMinus(a.Refused), orMinus(b.Refused)) },
+	"refused":  func(a, b *accountRow) int { return cmp.Compare(orMinusOne(a.Refused), orMinusOne(b.Refused)) },
 	"switched": func(a, b *accountRow) int { return cmp.Compare(a.LastSwitch, b.LastSwitch) },
 	"error":    func(a, b *accountRow) int { return cmp.Compare(a.LastErrorAt, b.LastErrorAt) },
 	"elsewhere": func(a, b *accountRow) int {
@@ -385,7 +389,8 @@ var accountOrders = map[string]func(a, b *accountRow) int{
 
 func compareAccounts(a, b *accountRow) int { return natural.Compare(a.Account, b.Account) }
 
-// hashrate returns the value that the row is sorted by. Unknown hashrates sort last.
+// hashrate returns the value by which rows are sorted: the rate over 15 minutes, or -1
+// if it is not known.
 func (r *accountRow) hashrate() float64 {
 	if perSecond, known := r.work.rates[hashrate.QuarterHour].Value(); known {
 		return perSecond
@@ -393,7 +398,9 @@ func (r *accountRow) hashrate() float64 {
 	return -1
 }
 
-func orMinus(v *float64) float64 {
+// orMinusOne returns *v, or -1 if v is nil, so that unknown numbers sort below all
+// others.
+func orMinusOne(v *float64) float64 {
 	if v == nil {
 		return -1
 	}
@@ -438,12 +445,12 @@ func (s *statusServer) serveAccounts(w http.ResponseWriter, r *http.Request) {
 	for _, row := range firstInOrder(rows, limit, func(a, b *accountRow) int {
 		return cmp.Or(direction*compare(a, b), compareAccounts(a, b))
 	}) {
-		shown = append(shown, row.shown())
+		shown = append(shown, row.complete())
 	}
 	writeJSON(w, map[string]any{"accounts": shown, "matching": matching, "total": len(all), "troubled": troubled})
 }
 
-// eventReply is one event as the page gets it.
+// eventReply is one event of /api/events.
 type eventReply struct {
 	Kind    string `json:"kind"`
 	Level   string `json:"level"`

@@ -13,7 +13,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/natural"
 )
 
-// The lists of miners of single sub-accounts.
+// This file serves the list of a sub-account's miners.
 
 const (
 	maxMinerRows = 500
@@ -22,8 +22,8 @@ const (
 	silentAfter = 10 * time.Minute
 )
 
-// minerLists briefly keeps the miners of the sub-accounts that were asked for. A
-// session is read at most once per surveyKeep, whatever the number of readers.
+// minerLists keeps the lists that were requested for surveyKeep, so that no session is
+// read more often, whatever the number of readers.
 type minerLists struct {
 	mu    sync.Mutex
 	lists map[string]*minerList // by sub-account
@@ -36,7 +36,7 @@ type minerList struct {
 	miners []sessionSnapshot
 }
 
-// get returns the miners of a sub-account. It is nil if none is connected.
+// get returns the miners of a sub-account, or nil if none is connected.
 func (t *minerLists) get(m *sessionManager, stop <-chan struct{}, account string) (*minerList, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -64,19 +64,19 @@ func (t *minerLists) get(m *sessionManager, stop <-chan struct{}, account string
 	return l, nil
 }
 
-// forget drops lists that are too old to be shown.
+// forget drops the lists that are older than surveyKeep.
 func (t *minerLists) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.dropOld(time.Now())
 }
 
-// dropOld is called with mu held.
+// dropOld drops the lists that are older than surveyKeep. t.mu is held.
 func (t *minerLists) dropOld(now time.Time) {
 	maps.DeleteFunc(t.lists, func(_ string, l *minerList) bool { return now.Sub(l.made) >= surveyKeep })
 }
 
-// fill asks the loops. It returns false if they are too busy.
+// fill reads the sessions on their loops. It returns false if the loops are too busy.
 func (l *minerList) fill(m *sessionManager, stop <-chan struct{}, a *subAccount, sessions []*Session) bool {
 	byLoop := make([][]*Session, len(m.loops))
 	for _, s := range sessions {
@@ -88,7 +88,7 @@ func (l *minerList) fill(m *sessionManager, stop <-chan struct{}, a *subAccount,
 		parts[part] = make([]sessionSnapshot, 0, len(byLoop[part]))
 		return byLoop[part]
 	}, func(part int, s *Session) {
-		if s.account == a { // it has not left meanwhile
+		if s.account == a { // the session may have ended meanwhile
 			parts[part] = append(parts[part], s.snapshot(s.now()))
 		}
 	})
@@ -98,12 +98,14 @@ func (l *minerList) fill(m *sessionManager, stop <-chan struct{}, a *subAccount,
 	return ok
 }
 
-// minerOrders are the orders of a list of miners.
+// minerOrders has the orders in which a list can be requested.
 var minerOrders = map[string]func(a, b *sessionSnapshot) int{
-	"worker":     compareWorkers,
-	"phase":      func(a, b *sessionSnapshot) int { return cmp.Compare(a.phase, b.phase) },
-	"hashrate":   func(a, b *sessionSnapshot) int { return cmp.Compare(a.hashrate(), b.hashrate()) },
-	"difficulty": func(a, b *sessionSnapshot) int { return cmp.Compare(orMinus(a.difficulty), orMinus(b.difficulty)) },
+	"worker":   compareWorkers,
+	"phase":    func(a, b *sessionSnapshot) int { return cmp.Compare(a.phase, b.phase) },
+	"hashrate": func(a, b *sessionSnapshot) int { return cmp.Compare(a.hashrate(), b.hashrate()) },
+	"difficulty": func(a, b *sessionSnapshot) int {
+		return cmp.Compare(orMinusOne(a.difficulty), orMinusOne(b.difficulty))
+	},
 	"accepted":   func(a, b *sessionSnapshot) int { return cmp.Compare(a.shares.Accepted, b.shares.Accepted) },
 	"refused":    func(a, b *sessionSnapshot) int { return cmp.Compare(a.refusedPart(), b.refusedPart()) },
 	"last_share": func(a, b *sessionSnapshot) int { return cmp.Compare(a.lastShare, b.lastShare) },
@@ -120,7 +122,8 @@ func compareWorkers(a, b *sessionSnapshot) int {
 	return cmp.Or(natural.Compare(a.worker.Account, b.worker.Account), natural.Compare(a.worker.Miner, b.worker.Miner))
 }
 
-// hashrate returns the value to sort by. An unknown hashrate sorts behind all others.
+// hashrate returns the value by which miners are sorted: the recent rate, or -1 if it
+// is not known.
 func (v *sessionSnapshot) hashrate() float64 {
 	if perSecond, ok := v.recent.Value(); ok {
 		return perSecond
@@ -148,17 +151,17 @@ func (v *sessionSnapshot) silent(now time.Time) bool {
 // minersReply is /api/miners.
 type minersReply struct {
 	Account  string         `json:"account"`
-	Miners   []shownMiner   `json:"miners"` // in order, from Offset on
+	Miners   []shownMiner   `json:"miners"` // in the requested order, from Offset on
 	Offset   int            `json:"offset"`
 	Total    int            `json:"total"`
-	MaxRows  int            `json:"max_rows"` // as many as one answer may have
+	MaxRows  int            `json:"max_rows"` // the most miners that one answer may have
 	Phases   map[string]int `json:"phases"`
 	Silent   int            `json:"silent"`    // without a share for SilentAt seconds
 	SilentAt int            `json:"silent_at"` // seconds
 }
 
-// serveMiners answers with the miners of one sub-account, in the order asked for
-// and at most maxMinerRows of them.
+// serveMiners answers with at most maxMinerRows miners of one sub-account, in the
+// requested order.
 func (s *statusServer) serveMiners(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	account, order := q.Get("account"), cmp.Or(q.Get("sort"), "worker")
@@ -215,15 +218,15 @@ func (s *statusServer) serveMiners(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, &reply)
 }
 
-// firstInOrder returns the first n rows in order. If there are many, it does not sort
-// the others. It may change the order of rows.
+// firstInOrder returns the n first rows in order. It does not sort all rows if there are
+// many more. It may change the order of the slice rows.
 func firstInOrder[T any](rows []T, n int, compare func(a, b T) int) []T {
 	if n > len(rows)/4 {
 		slices.SortFunc(rows, compare)
 		return rows[:min(n, len(rows))]
 	}
 	first := make([]T, 0, 2*n)
-	full := false // the first n are in order, and what comes after the n-th is not wanted
+	full := false // first[:n] is in order, and rows that come after first[n-1] are not wanted
 	for _, r := range rows {
 		if full && compare(r, first[n-1]) >= 0 {
 			continue
@@ -237,8 +240,9 @@ func firstInOrder[T any](rows []T, n int, compare func(a, b T) int) []T {
 	return first[:min(n, len(first))]
 }
 
-// numberIn reads a number of a query. If it is not a number or out of bounds, it
-// answers with an error and ok is false.
+// numberIn parses the value of a query's parameter and returns otherwise if it is empty.
+// If the value is not a number from least to most, numberIn answers with an error, and
+// ok is false.
 func numberIn(w http.ResponseWriter, text, name string, least, most, otherwise int) (n int, ok bool) {
 	if text == "" {
 		return otherwise, true

@@ -16,7 +16,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// monitor collects what operators see besides the log: events, counters and the
+// monitor collects what operators can see besides the log: events, counters and the
 // history of the charts. Any goroutine may use it.
 type monitor struct {
 	events  journal.Events
@@ -31,15 +31,15 @@ type monitor struct {
 	switches       *prometheus.CounterVec // by the new coin
 	switchSeconds  prometheus.Histogram
 	switchMoved    *prometheus.CounterVec // miners, by the new coin
-	switchLate     *prometheus.CounterVec // shares, by the new coin and where they ended
-	switchLost     *prometheus.CounterVec // hashes, by the new coin and the minute
-	rollingLost    *prometheus.CounterVec // miners, by the coin they mined then and how
-	rollingClosed  *prometheus.CounterVec // of them those that were closed, by coin
-	switchesNoPool atomic.Int64           // the new coin is not in StratumServerMap, or the entry is gone
+	switchLate     *prometheus.CounterVec // late shares, by the new coin and lateEnd
+	switchLost     *prometheus.CounterVec // refused work in hashes, by the new coin and the minute before or after
+	rollingLost    *prometheus.CounterVec // miners that lost version rolling, by coin and how they lost it
+	rollingClosed  *prometheus.CounterVec // miners that were closed because of that, by coin
+	switchesNoPool atomic.Int64           // changes to a coin that is not in StratumServerMap, and deleted entries
 
 	upgradesFailed atomic.Int64
-	upgradePause   atomic.Int64 // ns of the last upgrade; -1: unknown
-	upgraded       atomic.Int64 // when, Unix seconds
+	upgradePause   atomic.Int64 // nanoseconds that nothing was relayed at the last upgrade; -1: not known
+	upgraded       atomic.Int64 // when the last upgrade was, in Unix seconds; 0: there was none
 }
 
 // dropReason is the reason why a line was not passed on.
@@ -58,16 +58,16 @@ func newMonitor() *monitor {
 	mon := &monitor{
 		switches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stratum_switcher_switches_total",
-			Help: "Coin changes of sub-accounts with miners here, by the new coin.",
+			Help: "Coin changes of sub-accounts with miners connected, by the new coin.",
 		}, []string{"coin"}),
 		switchSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "stratum_switcher_switch_duration_seconds",
-			Help:    "Time from a coin change to the last of the sub-account's miners having moved.",
+			Help:    "Time from a coin change until the last of the sub-account's miners has moved.",
 			Buckets: []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300},
 		}),
 		rollingLost: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stratum_switcher_version_rolling_losses_total",
-			Help: "Miners that lost version rolling, by the coin that they mined then: stopped (rolled over 100 shares, then none), narrower (mask).",
+			Help: "Miners that lost version rolling, by the coin that they mined and how: stopped (over 100 shares with rolled versions, then none), narrower (mask than at the previous pool).",
 		}, []string{"coin", "how"}),
 		rollingClosed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stratum_switcher_version_rolling_closed_total",
@@ -75,22 +75,22 @@ func newMonitor() *monitor {
 		}, []string{"coin"}),
 		switchMoved: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stratum_switcher_switch_moved_miners_total",
-			Help: "Miners that switches have moved, by the new coin.",
+			Help: "Miners that switches moved, by the new coin.",
 		}, []string{"coin"}),
 		switchLate: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stratum_switcher_switch_late_shares_total",
-			Help: "Shares that came after a miner's switch for a job of the pool before, by the new coin and where they ended.",
+			Help: "Shares that came after a miner's switch for a job of the previous pool, by the new coin and what became of them.",
 		}, []string{"coin", "ended"}),
 		switchLost: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "stratum_switcher_switch_refused_work_total",
-			Help: "Work in hashes that pools refused of sub-accounts that switched, by the new coin, in the minute before the change of the coin and in the minute after.",
+			Help: "Refused work in hashes of sub-accounts that switched, by the new coin, in the minute before the coin changed and in the minute after.",
 		}, []string{"coin", "minute"}),
 	}
 	mon.upgradePause.Store(-1)
 	return mon
 }
 
-// switchBegins notes a coin change. known says that the coin has a pool.
+// switchBegins records a coin change. known is true if the new coin has a pool.
 func (mon *monitor) switchBegins(account, from, to string, miners int, known bool) {
 	key := journal.Key{Kind: journal.Switch, What: "coin changed", Account: account, Coin: from, To: to}
 	defer func() { mon.recordSwitch(&key, miners) }()
@@ -122,7 +122,7 @@ func countMiners(n int) string {
 	return fmt.Sprintf("%d miners", n)
 }
 
-// switchDone notes that the last miner has moved.
+// switchDone records that the last miner has moved.
 func (mon *monitor) switchDone(account string, run *switchRun) {
 	mon.switchSeconds.Observe(run.took.Seconds())
 	mon.switchMoved.WithLabelValues(run.coin).Add(float64(run.moved))
@@ -130,7 +130,7 @@ func (mon *monitor) switchDone(account string, run *switchRun) {
 	mon.events.Amend(journal.Good, run.key(account), run.movedText())
 }
 
-// switchCost notes what a switch has cost, whether all miners have moved or not.
+// switchCost records what a switch has cost, whether or not all miners have moved.
 func (mon *monitor) switchCost(account string, c *switchCost) {
 	mon.addCost(c)
 	mon.recordCost(account, c)
@@ -152,8 +152,8 @@ func (mon *monitor) addCost(c *switchCost) {
 	mon.switchLost.WithLabelValues(c.coin, "after").Add(c.lostAfter)
 }
 
-// takenOut notes that an address is not dialled for a while, and back that it
-// is in use again.
+// takenOut records that an address is not dialled for a while, and back that it is
+// in use again.
 func (mon *monitor) takenOut(coin, pool string, err error) {
 	mon.record(eventfile.Event{Kind: eventfile.KindFailover, What: "taken out", Coin: coin, Pool: pool, Detail: err.Error()})
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Failover, What: "pool taken out", Coin: coin, Pool: pool, About: blameAddress.String()}, err.Error())
@@ -164,20 +164,20 @@ func (mon *monitor) back(at fmt.Stringer) {
 	mon.events.Add(journal.Good, journal.Key{Kind: journal.Failover, What: "pool is back", Pool: at.String()}, "")
 }
 
-// short notes that this machine has run out of descriptors, buffers or local
+// machineShort records that this machine has run out of descriptors, buffers or local
 // ports.
-func (mon *monitor) short(pool string, err error) {
+func (mon *monitor) machineShort(pool string, err error) {
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Process, What: "machine short", Pool: pool, About: blameMachine.String()}, err.Error())
 }
 
-// tooLong counts a dropped line if err says that it was too long.
+// tooLong counts a dropped line if err reports that the line was too long.
 func (mon *monitor) tooLong(err error) {
 	if errors.Is(err, relay.ErrLineTooLong) {
 		mon.dropped[dropTooLong].Add(1)
 	}
 }
 
-// refusal notes for the events that a miner or a connection was refused.
+// refusal adds the event that a miner or a connection was refused.
 func (mon *monitor) refusal(account, reason, why string) {
 	mon.events.Add(journal.Bad, journal.Key{Kind: journal.Refusal, What: reason, Account: account}, why)
 }
@@ -186,7 +186,7 @@ func (mon *monitor) refusal(account, reason, why string) {
 // went there.
 type linkCounts struct {
 	dials  atomic.Int64
-	taken  atomic.Bool // links of the previous process lead there
+	taken  atomic.Bool // a link to the address was taken over from the previous process
 	lost   atomic.Int64
 	shares hashrate.Counter
 	failed [linkFailures]atomic.Int64
@@ -197,7 +197,7 @@ type linkCounts struct {
 // known to work or to fail.
 func (c *linkCounts) tried() bool { return c.dials.Load() > 0 || c.taken.Load() }
 
-// linkFailure is why a try to get a pool link failed.
+// linkFailure is why an attempt to get a pool link failed.
 type linkFailure uint8
 
 const (
@@ -215,7 +215,7 @@ func linkFailureOf(err error) linkFailure {
 	var refused *refusedError
 	var byTLS *tunnelError
 	var errno syscall.Errno
-	var network interface{ Timeout() bool } // look-ups
+	var network interface{ Timeout() bool } // of the resolver
 	switch {
 	case errors.As(err, &refused):
 		return linkWorkerRefused
@@ -230,7 +230,7 @@ func linkFailureOf(err error) linkFailure {
 }
 
 // linksTo returns the counts of one of the pool's addresses. For any other address it
-// returns counts that nobody reads.
+// returns fresh counts that are not shown anywhere.
 func (p *pool) linksTo(a *poolAddress) *linkCounts {
 	for i, known := range p.addresses {
 		if known == a {
@@ -240,7 +240,7 @@ func (p *pool) linksTo(a *poolAddress) *linkCounts {
 	return new(linkCounts)
 }
 
-// monitorState is the part of a monitor that an upgrade hands on.
+// monitorState is the part of a monitor that the next process gets at an upgrade.
 type monitorState struct {
 	Events  []journal.Event
 	History []journal.Sample
@@ -251,19 +251,19 @@ func (mon *monitor) state() *monitorState {
 }
 
 // resumed takes over the events and counts of the former process, and adds the
-// upgrade to them. pause is negative if it is not known. goesOn tells the switches that this process
-// goes on with.
-func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time, pause time.Duration, goesOn func(journal.Key) bool) {
+// upgrade to them. pause is negative if it is not known. underWay reports whether this
+// process continues a switch.
+func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time, pause time.Duration, underWay func(journal.Key) bool) {
 	if past := st.Monitor; past != nil {
 		for i := range past.Events {
-			if e := &past.Events[i]; e.Kind == journal.Switch && e.Level == journal.Note && !goesOn(e.Key) {
+			if e := &past.Events[i]; e.Kind == journal.Switch && e.Level == journal.Note && !underWay(e.Key) {
 				e.Detail += "; the switcher was upgraded meanwhile"
 				e.Level = journal.Good
 			}
 		}
 		mon.events.Restore(past.Events)
 		mon.history.Restore(past.History)
-		st.Monitor = nil // not needed any more
+		st.Monitor = nil // so that its memory can be freed
 	}
 	mon.upgraded.Store(now.Unix())
 	level, detail := journal.Good, fmt.Sprintf("version %s, %d sessions", version, sessions)

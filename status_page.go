@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// The status page. It is one document: style and scripts are put into it here,
-// so that it needs nothing else and its policy can name both by their hashes.
+// The status page is one document. This file inserts its style and its scripts, so
+// that browsers load nothing else and the page's policy can name both by their hashes.
 var (
 	//go:embed status.html
 	pageMarkup string
@@ -24,13 +24,14 @@ var (
 	pageMiners string
 	//go:embed status_charts.js
 	pageCharts string
-	// pageScript comes last, because it starts the others.
+	// pageScript comes last, because it calls the functions of the others when it is
+	// loaded.
 	//
 	//go:embed status.js
 	pageScript string
 )
 
-// statusPage is the page as browsers get it.
+// statusPage returns the page that browsers get.
 var statusPage = sync.OnceValue(func() string {
 	script := "\"use strict\";\n" + pageElements + pageMiners + pageAccounts + pageCharts + pageScript
 	return strings.NewReplacer(
@@ -39,16 +40,16 @@ var statusPage = sync.OnceValue(func() string {
 	).Replace(pageMarkup)
 })
 
-// pagePolicy allows the page's own script and style, by their hashes, and
-// requests to its own origin.
+// pagePolicy returns the page's Content-Security-Policy. It allows the page's own
+// script and style, by their hashes, and requests to its own origin.
 var pagePolicy = sync.OnceValue(func() string {
 	return "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; " +
 		"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'" +
 		"; style-src " + elementHash(statusPage(), "style") + "; script-src " + elementHash(statusPage(), "script")
 })
 
-// elementHash is the hash of the page's only element of that name, in the form
-// that policies use.
+// elementHash returns the hash of the page's only element of that name, in the form
+// that a Content-Security-Policy uses.
 func elementHash(page, name string) string {
 	_, rest, _ := strings.Cut(page, "<"+name+">")
 	text, _, _ := strings.Cut(rest, "</"+name+">")
@@ -60,5 +61,5 @@ func servePage(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", pagePolicy())
-	_, _ = w.Write([]byte(statusPage())) // a reader that went away is no error
+	_, _ = w.Write([]byte(statusPage())) // it is no error if the client has gone
 }

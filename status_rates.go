@@ -8,8 +8,8 @@ import (
 
 // rateReply is a hashrate in hashes per second.
 type rateReply struct {
-	Rate    *float64 `json:"rate"`               // null: not known
-	AtLeast bool     `json:"at_least,omitempty"` // there is also work of unknown difficulty
+	Rate    *float64 `json:"rate"`               // null if it is not known
+	AtLeast bool     `json:"at_least,omitempty"` // shares of unknown difficulty are not included
 }
 
 func rateReplyOf(r hashrate.Rate) (reply rateReply) {

@@ -15,12 +15,13 @@ const (
 	// advance every journal.HistoryStep.
 	recordEvery = time.Second
 
-	// Older values weigh less: their weight falls to 1/e in these times.
+	// The weight of a share in the averages falls to 1/e in these times: rateSpan for
+	// shares per minute, refusalSpan for the percentage of refused shares.
 	rateSpan    = time.Minute
 	refusalSpan = 10 * time.Minute
 
-	// manyRefused is from how many refused shares on, in about refusalSpan, a
-	// percentage of them is no chance.
+	// manyRefused is how many refused shares in about refusalSpan it takes for their
+	// percentage to be more than chance.
 	manyRefused = 5
 )
 
@@ -30,22 +31,23 @@ type statusRecorder struct {
 	manager   *sessionManager
 	last      time.Time
 	coins     map[string]hashrate.Totals
-	connected bool // the coin source
-	idTaken   bool // somebody else holds the server ID
+	connected bool // whether the coin source was connected at the last check
+	idTaken   bool // whether another process held the server ID then
 
 	mu    sync.Mutex
 	rates map[*subAccount]*shareRate
 }
 
-// shareRate holds averages of one sub-account's shares. Older shares have less
-// weight. Because the weights are counted too, the averages are right from the start
-// if shares come evenly.
+// shareRate holds moving averages of one sub-account's shares, in which older shares
+// have less weight. They are divided by the sum of the weights so far, so they are
+// right from the start if shares come evenly.
 type shareRate struct {
-	before            hashrate.Totals
-	submitted, weight float64 // shares and seconds
-	accepted, refused float64
+	before            hashrate.Totals // the counts at the last step
+	submitted, weight float64         // shares and seconds, weighted with rateSpan
+	accepted, refused float64         // shares, weighted with refusalSpan
 }
 
+// move adds the shares since the last step, which was elapsed ago.
 func (r *shareRate) move(now hashrate.Totals, elapsed time.Duration) {
 	keep := math.Exp(-float64(elapsed) / float64(rateSpan))
 	r.submitted = r.submitted*keep + float64(now.Submitted-r.before.Submitted)
@@ -63,7 +65,7 @@ func newStatusRecorder(m *sessionManager) *statusRecorder {
 	}
 }
 
-// record runs until the server is closed.
+// record checks the coin source and samples the counters until the server is closed.
 func (s *statusServer) record() {
 	defer close(s.stopped)
 	tick := time.NewTicker(recordEvery)
@@ -86,7 +88,8 @@ func (s *statusServer) record() {
 	}
 }
 
-// noteCoins adds an event when the coin source connects or disconnects.
+// noteCoins adds an event when ZooKeeper connects or disconnects, and when another
+// process takes or releases the server ID.
 func (r *statusRecorder) noteCoins() {
 	source := r.manager.coinSourceStatus()
 	if source.IDTaken != r.idTaken {
@@ -145,9 +148,9 @@ func (r *statusRecorder) step(v *survey, now time.Time) {
 	r.rates = rates // accounts without miners are forgotten
 }
 
-// rate returns the shares per minute and the percentage of refused shares, NaN
-// where there are no shares to compute them from. many says that so many were
-// refused that the percentage means something.
+// rate returns the shares per minute and the percentage of refused shares. They are
+// NaN if there are no shares to compute them from. many is true if enough shares
+// were refused for the percentage to mean something. r.mu is held.
 func (r *statusRecorder) rate(a *subAccount) (perMinute, refused float64, many bool) {
 	perMinute, refused = math.NaN(), math.NaN()
 	rate := r.rates[a]
@@ -177,15 +180,16 @@ func (m *sessionManager) allPools() []*pool {
 	return pools
 }
 
-// coinSourceStatus is the state of the coin source.
+// coinSourceStatus is the state of the coin source. With a coin file, only Kind and
+// Connected are set.
 type coinSourceStatus struct {
 	Kind        string
 	Connected   bool
-	LastContact time.Time // zero: never, or of no meaning
+	LastContact time.Time // with ZooKeeper; zero if there was none
 	Watches     int
 	Missed      int64 // changes for which no watch fired
 	Unreadable  int64 // sub-accounts' nodes that cannot be read
-	IDTaken     bool  // the fixed server ID is held by somebody else
+	IDTaken     bool  // another process holds the configured server ID
 }
 
 const (
@@ -198,5 +202,5 @@ func (m *sessionManager) coinSourceStatus() coinSourceStatus {
 		st := zk.Status()
 		return coinSourceStatus{coinSourceZooKeeper, st.Connected, st.LastContact, st.Watches, st.Missed, st.Unreadable, st.IDTaken}
 	}
-	return coinSourceStatus{Kind: coinSourceFile, Connected: true} // it is read at the start
+	return coinSourceStatus{Kind: coinSourceFile, Connected: true} // the program does not start if it cannot read the file
 }

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// The search for miners in all sessions.
+// This file serves the search for miners in all sessions.
 
 const (
 	maxFound = 100
 
-	// searchBurst is how many searches may follow each other at once. After that,
-	// there is one a second for all readers together. The same search gets the
-	// same answer for surveyKeep.
+	// searchBurst is how many searches may be made without a pause. After that, all
+	// readers together may make one a second. A repeated search gets the same answer
+	// for surveyKeep.
 	searchBurst = 8
 )
 
@@ -31,13 +31,13 @@ type searcher struct {
 	made  time.Time
 }
 
-// searchReply is the answer of /api/search. It is immutable.
+// searchReply is /api/search. It is immutable.
 type searchReply struct {
 	Miners []shownMiner `json:"miners"`
-	More   bool         `json:"more"` // there are others
+	More   bool         `json:"more"` // more miners were found than are in Miners
 }
 
-var errSearchOver = errors.New("the search was given up")
+var errSearchOver = errors.New("the search was cancelled")
 
 func (t *searcher) get(ctx context.Context, m *sessionManager, stop <-chan struct{}, text string) (searchReply, error) {
 	t.mu.Lock()
@@ -80,8 +80,8 @@ func (s *statusServer) serveSearch(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, reply)
 }
 
-// search finds sessions whose address, worker or session ID contains text. more
-// reports whether there are others.
+// search finds sessions whose address or worker names contain text, or whose session ID
+// is text. more is true if there are more than it returns.
 func (m *sessionManager) search(stop <-chan struct{}, text string) (found []sessionSnapshot, more bool, err error) {
 	text = strings.ToLower(strings.TrimSpace(text))
 	id, idErr := strconv.ParseUint(text, 16, 32)

@@ -8,22 +8,23 @@ import (
 	"time"
 )
 
-// Sessions may only be read on their loops. A walk visits them there, a few at
-// a time, so that no share waits for long. A survey is a walk that
-// counts them; all readers share its result.
+// Sessions may only be read on their loops. A walk visits them there, a few at a time,
+// so that no share waits for long. A survey is a walk that counts the sessions. All
+// readers share its result.
 
 const (
-	// walkBatch is how many sessions are visited between other events.
+	// walkBatch is how many sessions are visited before the loop handles other events.
 	walkBatch = 256
 
 	// walkWait bounds the wait for the loops, which are stopped during an
 	// upgrade.
 	walkWait = 2 * time.Second
 
+	// surveyKeep is how long the result of a walk is shown before there is another walk.
 	surveyKeep = 900 * time.Millisecond
 )
 
-var errLoopsBusy = errors.New("the relay does not answer at the moment")
+var errLoopsBusy = errors.New("the relay loops do not answer at the moment")
 
 // walk calls begin on each loop, then visit for each of the loop's sessions that
 // begin has returned. part is the number of the loop; calls for different parts
@@ -72,8 +73,8 @@ func (m *sessionManager) walk(stop <-chan struct{}, begin func(part int, l *sess
 	return true
 }
 
-// sessionGroup is what sessions are counted by. The pool is nil before there
-// is a link.
+// sessionGroup is what the sessions that are counted together have in common. pool and
+// address are nil before the first link.
 type sessionGroup struct {
 	phase   sessionPhase
 	pool    *pool
@@ -81,18 +82,17 @@ type sessionGroup struct {
 	rolling stratum.RollingLoss
 }
 
-// survey is how many sessions of each group there are. It is not changed once
-// it is made.
+// survey has the number of sessions in each group. It is immutable.
 type survey struct {
-	at         time.Time // zero: there was none yet
+	at         time.Time // when it was made; zero if there was none yet
 	groups     map[sessionGroup]int
-	fromMiners uint64 // bytes
-	fromPools  uint64
+	fromMiners uint64 // bytes received from miners
+	fromPools  uint64 // bytes received from pools
 	tls        tlsSurvey
 	delay      time.Duration // how long the slowest loop took to begin
 }
 
-// byPhase adds up the groups.
+// byPhase returns the number of sessions in each phase.
 func (v *survey) byPhase() (counts [phaseClosed]int) {
 	for g, n := range v.groups {
 		counts[g.phase] += n
@@ -100,10 +100,10 @@ func (v *survey) byPhase() (counts [phaseClosed]int) {
 	return counts
 }
 
-// surveyPart is one loop's share of a survey.
+// surveyPart is one loop's part of a survey.
 type surveyPart struct {
 	groups     map[sessionGroup]int
-	last       sessionGroup // of the previous session; mostly the same
+	last       sessionGroup // of the previous session; the next one is usually in the same
 	count      int          // sessions of last that are not in groups yet
 	fromMiners uint64
 	fromPools  uint64
@@ -156,20 +156,20 @@ func (m *sessionManager) takeSurvey(stop <-chan struct{}) *survey {
 		}
 		v.fromMiners += p.fromMiners
 		v.fromPools += p.fromPools
-		v.tls.join(&p.tls)
+		v.tls.addAll(&p.tls)
 		v.delay = max(v.delay, p.delay)
 	}
 	return v
 }
 
-// surveyor keeps the last survey for a moment.
+// surveyor makes surveys and keeps the last one.
 type surveyor struct {
 	manager *sessionManager
 	stop    <-chan struct{}
 
 	mu    sync.Mutex
 	last  *survey
-	tried time.Time
+	tried time.Time // when a survey was last attempted
 }
 
 // get returns a survey not older than surveyKeep, or the last one if the loops

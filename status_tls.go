@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// What the page and the metrics show of TLS.
+// This file has what the page and the metrics show about TLS.
 
-// tlsVersion is a version of TLS. There are few kinds, so that each can be counted.
+// tlsVersion is a version of TLS as connections are counted by it.
 type tlsVersion uint8
 
 const (
@@ -54,7 +54,7 @@ func (t *tlsSurvey) add(s *Session) {
 	}
 }
 
-func (t *tlsSurvey) join(other *tlsSurvey) {
+func (t *tlsSurvey) addAll(other *tlsSurvey) {
 	for v := range tlsVersions {
 		t.miners[v] += other.miners[v]
 		t.pools[v] += other.pools[v]
@@ -69,8 +69,8 @@ func tlsByVersion(counts [tlsVersions]int) map[string]int {
 	return byName
 }
 
-// usesTLS reports whether the configuration has TLS, or connections from before an
-// upgrade use it.
+// usesTLS reports whether the configuration has TLS for miners or for a pool, or tunnel
+// processes are running, perhaps from before an upgrade.
 func (m *sessionManager) usesTLS() bool {
 	if m.config.TLSCertFile != "" || len(m.tunnels.processes()) > 0 {
 		return true
@@ -85,14 +85,14 @@ func (m *sessionManager) usesTLS() bool {
 	return false
 }
 
-// minersCertificate returns the end of the certificate that miners get, its names,
-// and why renewed files are not used.
+// minersCertificate returns until when the certificate that miners get is valid (zero
+// if there is none), its names, and why the present files are not used.
 func (m *sessionManager) minersCertificate() (until time.Time, names []string, problem string) {
 	pair := m.tlsFiles.certificate.Load()
-	if told, known := m.tunnels.certificate(); known {
-		pair = told.Pair
-		if told.Err != nil {
-			problem = told.Err.Error()
+	if c, known := m.tunnels.certificate(); known {
+		pair = c.Pair
+		if c.Err != nil {
+			problem = c.Err.Error()
 		}
 	}
 	if pair == nil {
@@ -119,12 +119,12 @@ type tlsReply struct {
 // handshakeReply counts handshakes since the start or upgrade.
 type handshakeReply struct {
 	Done   int64            `json:"done"`
-	Failed map[string]int64 `json:"failed"` // by reason; reasons without any are absent
+	Failed map[string]int64 `json:"failed"` // by reason; reasons with a count of zero are absent
 }
 
 // certificateReply is the certificate that miners get.
 type certificateReply struct {
-	Until   int64    `json:"until"` // 0: none is in use
+	Until   int64    `json:"until"` // 0 if no certificate is in use
 	Names   []string `json:"names"`
 	Problem string   `json:"problem,omitempty"` // why the present files are not used
 }
@@ -132,7 +132,7 @@ type certificateReply struct {
 // tunnelReply is a process that holds TLS connections.
 type tunnelReply struct {
 	PID         int    `json:"pid"`
-	Current     bool   `json:"current"` // takes new connections
+	Current     bool   `json:"current"` // whether it gets new connections
 	Connections int    `json:"connections"`
 	Resident    uint64 `json:"resident_bytes"` // 0: not reported yet
 	Private     uint64 `json:"private_bytes"`

@@ -7,20 +7,20 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 )
 
-// What is wrong with a sub-account, for whoever looks for it among thousands.
+// This file finds the sub-accounts with which something is wrong, so that operators
+// need not look for them among thousands.
 
 const (
-	// troubleRefused is from which percentage of refused shares on that is a
-	// trouble.
+	// troubleRefused is the percentage of refused shares that counts as trouble.
 	troubleRefused = 5
 
-	// troubleSwitch is how long after a change of coin miners elsewhere are none
-	// yet.
+	// troubleSwitch is how long after a change of coin miners may still be at another
+	// coin before that counts as trouble.
 	troubleSwitch = time.Minute
 )
 
-// accountTroubles says in words what is wrong with a sub-account at the moment. A
-// failed connection alone is none, because the next may be well.
+// accountTroubles describes in words what is wrong with a sub-account at the moment. A
+// failed connection alone is not listed, because the next attempt may succeed.
 func (m *sessionManager) accountTroubles(r *accountRow, now time.Time) (troubles []string) {
 	if r.Miners == 0 {
 		return nil
@@ -48,7 +48,7 @@ func (m *sessionManager) accountTroubles(r *accountRow, now time.Time) (troubles
 	return troubles
 }
 
-// whollyKnown returns the hashrate in a window, or -1 if part of it is not known.
+// whollyKnown returns the hashrate over a window, or -1 if part of it is not known.
 func whollyKnown(work rates, w hashrate.Window) float64 {
 	if v, ok := work[w].Value(); ok && work[w].Knowledge == hashrate.KnownWholly {
 		return v

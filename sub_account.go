@@ -10,17 +10,17 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
-// subAccount is what the manager knows about one sub-account with miners here.
+// subAccount is what the manager knows about one sub-account with miners connected.
 // The book's mu guards all fields except name, shares, before and costing.
 type subAccount struct {
 	name   string
-	shares *hashrate.Counter // the book of hashrates has it
+	shares *hashrate.Counter // owned by the rateBook
 
-	// before has the counts of earlier miners, all of which had left when the first
-	// of the present ones came.
+	// before has what was counted for earlier miners, all of which had left when the
+	// first of the present ones connected.
 	before hashrate.Totals
 
-	wanted   string // the coin source's latest coin; empty if the entry is gone
+	wanted   string // the latest coin from the coin source; empty if the entry was deleted
 	sessions []*Session
 	pending  int            // sessions about to join
 	mining   map[string]int // sessions with a pool link, by coin
@@ -30,7 +30,7 @@ type subAccount struct {
 	lastErrorAt time.Time
 	lastErrorOf blame      // the party blamed for it
 	lastFailed  time.Time  // when a failure was last logged
-	run         *switchRun // whose miners have not all moved
+	run         *switchRun // the switch under way, until all miners have moved
 
 	// costing is the switch whose cost is being counted. Any goroutine may read it.
 	costing atomic.Pointer[switchRun]
@@ -56,7 +56,7 @@ func (a *subAccount) add(s *Session) {
 	a.sessions = append(a.sessions, s)
 }
 
-// leaveAccount takes the session out of its account, if it is in one.
+// leaveAccount removes the session from its account, if it is in one.
 func (m *sessionManager) leaveAccount(s *Session) {
 	a := s.account
 	if a == nil {
@@ -75,11 +75,11 @@ func (a *subAccount) count(coin string, by int) {
 	}
 }
 
-// wantedPool is the pool of the coin the session should mine, nil if there is
-// none.
+// wantedPool returns the pool of the coin that the session should mine, or nil if
+// there is none.
 func (m *sessionManager) wantedPool(s *Session) *pool { return m.pools[m.accounts.wanted(s.account)] }
 
-// CoinChanged implements coins.Sink: the account's miners are moved.
+// CoinChanged implements coins.Sink. It moves the account's miners.
 func (m *sessionManager) CoinChanged(account, coin string) {
 	p := m.pools[coin]
 	c := m.accounts.change(account, coin, p != nil)
@@ -125,7 +125,7 @@ func (m *sessionManager) linked(s *Session, from *pool) {
 	m.accounts.linked(s, from)
 }
 
-// linkFailed notes a failed try to get a pool link at the session's
+// linkFailed records a failed attempt to get a pool link for the session and its
 // sub-account. The log gets at most one line per account in alertEvery, not one
 // for each miner.
 func (m *sessionManager) linkFailed(s *Session, l *linking, err error, f finding) {
@@ -135,7 +135,7 @@ func (m *sessionManager) linkFailed(s *Session, l *linking, err error, f finding
 	m.accountTrouble(s, l.pool, l.address, f.blame, "link failed", err)
 }
 
-// poolLost notes an established link that ended; unstable means that it ended
+// poolLost records that the link in use has ended. unstable means that it ended
 // soon after it began.
 func (m *sessionManager) poolLost(s *Session, err error, unstable bool) {
 	m.linksLost.Add(1)
@@ -148,7 +148,7 @@ func (m *sessionManager) poolLost(s *Session, err error, unstable bool) {
 	m.accountTrouble(s, s.link.pool, s.link.address, blameNobody, what, err)
 }
 
-// accountTrouble notes at the session's sub-account what happened to a link and
+// accountTrouble records for the session's sub-account what happened to a link and
 // who is to blame.
 func (m *sessionManager) accountTrouble(s *Session, p *pool, at *poolAddress, about blame, what string, err error) {
 	a := s.account

@@ -31,7 +31,7 @@ type switchRun struct {
 	moved  int
 	failed int           // links
 	took   time.Duration // until the last miner had moved; 0 while some have not
-	cut    string        // why it ended early; empty if it did not
+	cut    string        // why the switch ended early; empty if it did not
 
 	late [lateEnds]atomic.Uint64 // counted by the loops
 
@@ -40,12 +40,12 @@ type switchRun struct {
 	// counted a part of the switch.
 	lostBefore, lostAfter float64
 	lostBase              float64
-	before, after         time.Duration // which lostBefore and lostAfter are for; after is 0 until lostAfter is known
+	before, after         time.Duration // the time that lostBefore and lostAfter cover; after is 0 until lostAfter is known
 
 	timer *time.Timer // runs until costSpan is over
 }
 
-// lateEnd says where a late share ended. A late share was sent after the miner's
+// lateEnd says what became of a late share. A late share was sent after the miner's
 // switch, for a job of the former pool.
 type lateEnd uint8
 
@@ -55,7 +55,7 @@ const (
 	lateNewAccepted // by the new pool, which was given it because no link to the former one is left
 	lateNewRefused
 	lateLost       // its connection ended before the answer
-	lateUnanswered // agents' pools may answer nothing
+	lateUnanswered // some pools do not answer agents' shares
 	lateEnds
 )
 
@@ -71,20 +71,20 @@ var (
 
 func (e lateEnd) String() string { return lateEndNames[e] }
 
-// lateShare marks a share that waits for its answer as late, beside the seven
-// bits of its job's generation.
+// lateShare marks an unanswered share as late. The other seven bits are the
+// generation of the difficulty of its job.
 const lateShare hashrate.Generation = 1 << 7
 
-// countLate counts where a late share has ended. Late shares of a link to another
-// address of the same coin are not part of a switch's cost.
+// countLate counts what became of a late share. Shares for a former link to the same
+// coin are not late in this sense, because they are not part of a switch's cost.
 func (s *Session) countLate(end lateEnd) {
 	if r := s.account.costing.Load(); r != nil {
 		r.late[end].Add(1)
 	}
 }
 
-// countJudged is countLate for a share that the pool of a link has answered.
-func (s *Session) countJudged(from *link, accepted bool) {
+// countLateAnswer is countLate for a share that the pool of a link has answered.
+func (s *Session) countLateAnswer(from *link, accepted bool) {
 	end := lateFormerRefused
 	if from == s.link {
 		end = lateNewRefused
@@ -95,21 +95,22 @@ func (s *Session) countJudged(from *link, accepted bool) {
 	s.countLate(end)
 }
 
-// countUnjudged is countLate for a request that its link will not answer any more,
-// if it is a late share.
-func (s *Session) countUnjudged(generation hashrate.Generation, share bool) {
+// countLateLost is countLate for a request that its link will not answer any more,
+// if the request is a late share.
+func (s *Session) countLateLost(generation hashrate.Generation, share bool) {
 	if share && generation&lateShare != 0 {
 		s.countLate(lateLost)
 	}
 }
 
 // countsLate reports whether shares may be late, so that the job of each share has
-// to be looked up. That is so for a minute after a switch.
+// to be looked up. It is true for a minute after a switch.
 func (s *Session) countsLate() bool {
 	return s.account.costing.Load() != nil && s.link.tag != firstTag && !s.link.restJobs
 }
 
-// lateMark returns the mark of a share for a job of a former link.
+// lateMark returns the mark of a share that goes to a former link: lateShare if the
+// link is to another pool, otherwise 0.
 func (s *Session) lateMark(to *link) hashrate.Generation {
 	if to.pool == s.link.pool {
 		return 0
@@ -136,7 +137,7 @@ func (b *accountBook) follow(a *subAccount, r *switchRun) {
 func (b *accountBook) spanOver(a *subAccount, r *switchRun) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if a.costing.Load() != r || b.writtenDown {
+	if a.costing.Load() != r || b.handedOver {
 		return
 	}
 	b.noteLost(a, r, b.span)
@@ -145,16 +146,16 @@ func (b *accountBook) spanOver(a *subAccount, r *switchRun) {
 	}
 }
 
-// noteLost records the work refused in the time since the switch began, unless that
-// is done already. b.mu is held.
+// noteLost records the work refused since the switch began, unless that has been
+// recorded. after is how long ago it began. b.mu is held.
 func (b *accountBook) noteLost(a *subAccount, r *switchRun, after time.Duration) {
 	if r.after == 0 {
 		r.after, r.lostAfter = after, max(0, a.shares.Totals().LostWork()-r.lostBase)
 	}
 }
 
-// cutRun ends a switch early. It is a no-op if the cost of all switches has been
-// reported. b.mu is held.
+// cutRun ends the account's switch early and reports its cost. It is a no-op if the
+// cost has been reported. b.mu is held.
 func (b *accountBook) cutRun(a *subAccount, why string) {
 	r := a.costing.Load()
 	if r == nil {
@@ -280,8 +281,8 @@ type switchState struct {
 	Moved, Failed int
 	Late          []uint64      // by lateEnd
 	LostBefore    float64       // in units of difficulty
-	Before        time.Duration // which LostBefore is for
-	LostAfter     float64       // until the state was written, or in After
+	Before        time.Duration // the time that LostBefore covers
+	LostAfter     float64       // over the time After or, if that is 0, until the state was written
 	After         time.Duration `json:",omitempty"`
 }
 
@@ -290,12 +291,12 @@ func (st *switchState) sound() bool {
 	return min(st.Age, st.Took, st.Before, st.After) >= 0 && min(st.Moved, st.Failed) >= 0 && min(st.LostBefore, st.LostAfter) >= 0
 }
 
-// switches describes the switches whose cost has not been reported, for the next
-// process. This process reports no more costs unless resumeCosts is called.
+// switches describes, for the next process, the switches whose cost has not been
+// reported. This process reports no more costs unless resumeCosts is called.
 func (b *accountBook) switches() map[string]switchState {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.writtenDown = true
+	b.handedOver = true
 	all := make(map[string]switchState)
 	for name, a := range b.accounts {
 		r := a.costing.Load()
@@ -321,7 +322,7 @@ func (b *accountBook) switches() map[string]switchState {
 func (b *accountBook) resumeCosts() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.writtenDown = false
+	b.handedOver = false
 	for _, a := range b.accounts {
 		if r := a.costing.Load(); r != nil && r.after == 0 {
 			r.timer.Reset(max(0, time.Until(r.began.Add(b.span))))
@@ -359,8 +360,8 @@ func (b *accountBook) resumeSwitches(all map[string]switchState, pools map[strin
 	}
 }
 
-// goesOn reports whether k is the event of a switch that is still under way.
-func (b *accountBook) goesOn(k journal.Key) bool {
+// underWay reports whether k is the event of a switch that has not ended.
+func (b *accountBook) underWay(k journal.Key) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a := b.accounts[k.Account]

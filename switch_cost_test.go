@@ -236,7 +236,7 @@ func TestSwitchesGoThroughUpgrades(t *testing.T) {
 		t.Error("the process that is replaced has reported the cost")
 	}
 	book.resumeCosts() // as when the upgrade is undone
-	if book.writtenDown {
+	if book.handedOver {
 		t.Error("costs are no longer reported after an upgrade that was undone")
 	}
 
@@ -265,7 +265,7 @@ func TestSwitchesGoThroughUpgrades(t *testing.T) {
 	if c := r.cost(); c.lostBefore != 5*float64(hashrate.UnitBitcoin) || c.lostAfter != 7*float64(hashrate.UnitBitcoin) || c.lateCounts[lateFormerRefused] != 3 {
 		t.Errorf("unexpected cost of alice's switch: %+v", c)
 	}
-	if r := bob.run; r == nil || r != bob.costing.Load() || r.moved != 1 || !book.goesOn(r.key("bob")) {
+	if r := bob.run; r == nil || r != bob.costing.Load() || r.moved != 1 || !book.underWay(r.key("bob")) {
 		t.Fatalf("unexpected row of bob's switch: %+v", r)
 	}
 	r = bob.run

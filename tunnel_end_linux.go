@@ -14,9 +14,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// tunnelEnd is a session's end of a connection that a tunnel process holds: a
-// carried socket. It belongs to the session's loop. The tunnel's calls are posted
-// there, and may come before or after the socket's own events.
+// tunnelEnd is a session's end of a connection that a tunnel process holds. Its socket
+// is a carried one (relay.Socket.SetCarried). It belongs to the session's loop. The
+// tunnel's calls are posted there, and may come before or after the socket's own
+// events.
 //
 // It stays in the loop's ends until neither the tunnel nor the socket needs it.
 type tunnelEnd struct {
@@ -29,22 +30,23 @@ type tunnelEnd struct {
 	version uint16         // of TLS; 0 until the handshake is done
 
 	ending *tunnel.Ending // set when the tunnel has reported the end
-	lost   error          // set when the socket has ended and the tunnel's reason is awaited
+	lost   error          // why the socket has ended; set while the tunnel's reason is awaited
 	wait   *relay.Timer   // bounds that wait
-	left   relay.Handle   // of a socket that was reset, to be closed after the tunnel has reset the connection; 0: none
+	reset  relay.Handle   // of a socket that was reset, to be closed when the tunnel has reset the connection; 0 if there is none
 }
 
 // endingWait is how long a lost link waits for the tunnel's reason. The reason
-// usually comes at once. It is late if the pool has ended the link but does not take
-// the bytes that are still to be sent to it.
+// usually comes at once. It comes late if the pool has ended the link but does not
+// receive the bytes that are still to be sent to it.
 const endingWait = time.Second
 
 // securedGrace is how much longer than the tunnel the session waits for a TLS
 // handshake.
 const securedGrace = 2 * time.Second
 
-// errEarlyBytes reports more bytes than a ClientHello can have, and nothing else can
-// come before the answer to it.
+// errEarlyBytes reports that the miner has sent more bytes than a ClientHello can have.
+// Nothing else comes before the answer to it, because the tunnel accepts no 0-RTT data
+// (RFC 8446, section 2.3).
 var errEarlyBytes = errors.New("not a TLS ClientHello: too long")
 
 // carryEnds prepares the loop for carried sockets.
@@ -58,7 +60,7 @@ func (l *sessionLoop) resetCarried(sock *relay.Socket, h relay.Handle) {
 		h.Close()
 		return
 	}
-	e.left = h
+	e.reset = h
 	e.conn.Reset()
 }
 
@@ -113,7 +115,7 @@ func (s *Session) newEnd(sock *relay.Socket, pool bool, open opener) (*tunnelEnd
 	return e, nil
 }
 
-// keepEnd enters e into the loop's ends.
+// keepEnd adds e to the loop's ends.
 func (l *sessionLoop) keepEnd(e *tunnelEnd) {
 	e.socket.SetCarried()
 	if l.ends == nil {
@@ -122,7 +124,8 @@ func (l *sessionLoop) keepEnd(e *tunnelEnd) {
 	l.ends[e.socket] = e
 }
 
-// secure begins TLS with the miner. early has the bytes received so far.
+// secure begins TLS with the miner. early has the bytes received so far, which are the
+// beginning of its ClientHello.
 func (s *Session) secure(early []byte) {
 	h := s.handshake
 	if len(early) > tunnel.MaxEarly {
@@ -156,8 +159,8 @@ func (s *Session) restartHandshake(limit time.Duration) {
 	h.timer = s.loop.After(limit, s.handshakeTimeout)
 }
 
-// secure begins TLS on one of the established connections. The try is not decided
-// before the TLS handshake is done.
+// secure begins TLS on one of the established TCP connections. The dial goes on until
+// the TLS handshake is done.
 func (d *poolDial) secure(i int) error {
 	k, t := d.link, &d.tries[i]
 	s := k.session
@@ -191,7 +194,7 @@ func (e *tunnelEnd) ready(secured tunnel.Secured) {
 	e.counts().done.Add(1)
 	e.version = secured.Version
 	switch {
-	case e.left != 0:
+	case e.reset != 0:
 		e.conn.Reset() // the reset was requested while the connection waited for a tunnel process
 	case e.socket.Closed():
 	case e.pool:
@@ -207,10 +210,10 @@ func (e *tunnelEnd) ready(secured tunnel.Secured) {
 func (e *tunnelEnd) ended(ending tunnel.Ending) {
 	s := e.session
 	e.ending = &ending
-	e.noteEnding()
-	if e.left != 0 {
-		e.left.Close()
-		e.left = 0
+	e.countFailure()
+	if e.reset != 0 {
+		e.reset.Close()
+		e.reset = 0
 	}
 	s.loop.StopTimer(e.wait)
 	switch k := s.preparing(); {
@@ -235,8 +238,9 @@ func (e *tunnelEnd) ended(ending tunnel.Ending) {
 	}
 }
 
-// noteEnding counts a failed handshake, and logs the reason if it was the miner's.
-func (e *tunnelEnd) noteEnding() {
+// countFailure counts the ending if it is a failed handshake, and logs the reason if the
+// handshake was with the miner.
+func (e *tunnelEnd) countFailure() {
 	s := e.session
 	if e.ending.Ready || e.ending.Reason == tunnel.ResetByDaemon {
 		return
@@ -249,8 +253,8 @@ func (e *tunnelEnd) noteEnding() {
 }
 
 // logFailure logs why a miner's handshake failed: each time at -v 2, otherwise once a
-// minute for each reason. Port scans and miners that go away are no warnings. The end
-// of a tunnel process has a line of its own.
+// minute for each reason. Reasons that port scans and leaving miners cause are not
+// logged as warnings. The end of a tunnel process is logged elsewhere.
 func (e *tunnelEnd) logFailure() {
 	s, why := e.session, min(e.ending.Reason, tunnel.Internal)
 	if glog.V(2) {
@@ -287,9 +291,10 @@ func (e *tunnelEnd) finish() {
 	s.connectionEnded(e.socket, err)
 }
 
-// endingAwaited reports whether the session hears of the end of a carried socket
-// later, when the tunnel has given the reason. The death of a tunnel process must not
-// be held against the pool.
+// endingAwaited is called at the end of a socket. It returns true if the session is told
+// of that end by finish, when the tunnel has given the reason, because the end of a
+// tunnel process must not be held against the pool. It returns false for the miner's
+// socket and for one without TLS.
 func (s *Session) endingAwaited(sock *relay.Socket, err error) bool {
 	e := s.loop.ends[sock]
 	switch {

@@ -45,11 +45,11 @@ func (t *tunnels) resume(st *tunnel.State) {
 // begin lets the tunnel go on, after the sessions have taken their ends.
 func (t *tunnels) begin() {
 	t.use().Begin()
-	go t.prepareLate() // the former program may have had no certificate
+	go t.prepareInBackground() // the former program may have had no certificate
 }
 
-// prepareLate takes the files of the certificate while miners are served already.
-func (t *tunnels) prepareLate() {
+// prepareInBackground reads the certificate's files while miners are already served.
+func (t *tunnels) prepareInBackground() {
 	if t.manager.config.TLSCertFile == "" {
 		return
 	}
@@ -58,20 +58,20 @@ func (t *tunnels) prepareLate() {
 	}
 }
 
-// renounce ends all tunnel processes, because the next program does not know them.
-// startAnew makes new ones possible if the upgrade fails after that.
-func (t *tunnels) renounce() { t.use().Close() }
+// endAll ends all tunnel processes, because the next program cannot take them over. If
+// the upgrade fails after that, replace lets this program start new ones.
+func (t *tunnels) endAll() { t.use().Close() }
 
-func (t *tunnels) startAnew() {
-	anew, err := tunnel.New(t.options())
+func (t *tunnels) replace() {
+	fresh, err := tunnel.New(t.options())
 	if err != nil {
 		glog.Errorf("tunnel: %v", err)
 		return
 	}
 	t.mu.Lock()
-	t.tunnel = anew
+	t.tunnel = fresh
 	t.mu.Unlock()
-	go t.prepareLate()
+	go t.prepareInBackground()
 }
 
 // endState describes the tunnel end of a socket. It is nil for a TCP connection. The
@@ -82,7 +82,7 @@ func (l *sessionLoop) endState(sock *relay.Socket) *tunnelState {
 	}
 	e := l.ends[sock]
 	if e == nil || e.ending != nil || e.conn == nil {
-		return &tunnelState{} // it has ended, and its session will hear of that soon
+		return &tunnelState{} // the connection has ended, and its session is told of that soon
 	}
 	ref := e.conn.Ref()
 	st := &tunnelState{Process: ref.Process, ID: ref.ID, Version: e.version}
@@ -93,7 +93,7 @@ func (l *sessionLoop) endState(sock *relay.Socket) *tunnelState {
 }
 
 // takeEnd makes a restored socket the end that st describes. If the tunnel does not
-// know the connection, the socket reports its own end soon.
+// know the connection, the socket soon reports that it has ended.
 func (s *Session) takeEnd(sock *relay.Socket, st *tunnelState, pool bool) {
 	if st == nil {
 		return
@@ -106,14 +106,14 @@ func (s *Session) takeEnd(sock *relay.Socket, st *tunnelState, pool bool) {
 	}
 }
 
-// isPair reports whether a descriptor of the session is an end of a pair.
+// isPair reports whether a descriptor of the session is an end of a socket pair.
 func (ss *sessionState) isPair(fd int) bool {
 	return fd == ss.ClientConnFD && ss.MinerTunnel != nil || fd == ss.ServerConnFD && ss.PoolTunnel != nil ||
 		slices.ContainsFunc(ss.Drains, func(d linkState) bool { return d.FD == fd && d.Tunnel != nil })
 }
 
-// withoutTLS removes the connections with TLS from a state, for a program that
-// cannot take them over. Miners that came without TLS get a new link to their pool.
+// withoutTLS removes the connections with TLS from a state, for a program that cannot
+// take them over. Miners that use no TLS themselves but lose their link get a new one.
 func (st *runtimeState) withoutTLS() {
 	st.Tunnel = nil
 	st.SessionDatas = slices.DeleteFunc(st.SessionDatas, func(ss sessionState) bool { return ss.MinerTunnel != nil })
@@ -185,8 +185,8 @@ func isOwnPair(fd int) bool {
 	return err == nil && int(peer.Pid) == os.Getpid()
 }
 
-// reapFormer waits a moment for the tunnel processes of the former program, whose
-// control sockets were closed. No other child has been started yet.
+// reapFormer waits at most a second until the former program's tunnel processes, whose
+// control sockets were closed, have ended. This program has no other child yet.
 func reapFormer() {
 	for limit := time.Now().Add(time.Second); time.Now().Before(limit); {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)

@@ -9,17 +9,17 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// A separate process handles TLS, so that its connections outlive an upgrade
-// (internal/tunnel). All that a session knows about it is that a socket is one end
-// of a pair. This file holds what all systems share; tunnels_linux.go holds the
-// owner of the tunnel, and tunnel_end_linux.go what a session does with its ends.
+// A separate process handles TLS, so that connections with TLS outlive an upgrade
+// (internal/tunnel). To a session, such a connection is one end of a socket pair. This
+// file has what all systems share. The owner of the tunnel is in tunnels_linux.go, and
+// what a session does with its ends is in tunnel_end_linux.go.
 
-// tunnelArgument is the only argument of a tunnel process. It is not a flag,
+// tunnelArgument is the only argument of a tunnel process. -help does not list it,
 // because nobody starts such a process by hand.
 const tunnelArgument = "-tunnel"
 
-// tunnelError is why a connection held by a tunnel process ended, or why it was
-// not established.
+// tunnelError is the reason why a connection that a tunnel process holds has ended or
+// could not be established.
 type tunnelError struct{ ending tunnel.Ending }
 
 func (e *tunnelError) Error() string {
@@ -32,8 +32,7 @@ func (e *tunnelError) Error() string {
 // errTunnelFault means that the tunnel process is at fault and not the peer.
 var errTunnelFault = errors.New("fault of the tunnel process")
 
-// Unwrap translates the end of the connection to an error that the rest of the
-// program knows.
+// Unwrap returns the error that the rest of the program knows for the reason.
 func (e *tunnelError) Unwrap() error {
 	switch e.ending.Reason {
 	case tunnel.Died, tunnel.Internal, tunnel.Limit, tunnel.Busy:
@@ -58,8 +57,8 @@ func newHandshakeCounts() handshakeCounts {
 	return handshakeCounts{failed: make([]atomic.Int64, len(tunnel.Reasons()))}
 }
 
-// fail counts a failed handshake. A child of a later program may have reasons
-// that this one does not know.
+// fail counts a failed handshake. A tunnel process of a later build may have reasons
+// that this program does not know. They are counted as tunnel.Internal.
 func (c *handshakeCounts) fail(why tunnel.Reason) {
 	c.failed[min(int(why), int(tunnel.Internal))].Add(1)
 }
@@ -72,7 +71,7 @@ func (c *handshakeCounts) now() handshakeTotals {
 	return t
 }
 
-// handshakeTotals are the TLS handshakes of one side since this program began.
+// handshakeTotals are the TLS handshakes of one side since this program started.
 type handshakeTotals struct {
 	Done   int64
 	Failed map[string]int64 // by reason, including those with a count of zero

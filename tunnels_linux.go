@@ -16,9 +16,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
-// tunnels owns the tunnel and counts its handshakes. The manager has one, which
-// starts no process before the first connection with TLS. Its methods may be called
-// from any goroutine.
+// tunnels owns the tunnel and counts its handshakes. The manager has one. The first
+// tunnel process starts with the first connection that uses TLS. Its methods may be
+// called from any goroutine.
 type tunnels struct {
 	manager *sessionManager
 	miners  handshakeCounts
@@ -26,9 +26,9 @@ type tunnels struct {
 
 	failures journal.LogDigests // handshakes of miners that failed, by reason
 
-	mu     sync.Mutex
-	tunnel *tunnel.Tunnel
-	told   *tunnel.Certificate // the latest report of the tunnel process; nil before the first
+	mu           sync.Mutex
+	tunnel       *tunnel.Tunnel
+	reportedCert *tunnel.Certificate // the tunnel process's latest report, or what prepare has read; nil before either
 }
 
 func newTunnels(m *sessionManager) (*tunnels, error) {
@@ -46,12 +46,13 @@ func (t *tunnels) options() tunnel.Options {
 		Logf: func(format string, args ...any) {
 			t.manager.limitedLog.Errorf("tunnel", "%s", fmt.Sprintf(format, args...))
 		},
-		Certificate: t.certificateTold,
+		Certificate: t.certificateReported,
 	}
 }
 
-// tunnelProgram identifies this program file, also among builds of the same version.
-// An upgrade replaces a tunnel process that was started from another file.
+// tunnelProgram identifies the file of this program. Builds of the same version have
+// different identities. An upgrade replaces a tunnel process that was started from
+// another file.
 var tunnelProgram = sync.OnceValue(func() string {
 	info, err := os.Stat("/proc/self/exe")
 	if err != nil {
@@ -65,18 +66,18 @@ var tunnelProgram = sync.OnceValue(func() string {
 	return fmt.Sprintf("%s %08x", version, file.Sum32())
 })
 
-// use returns the tunnel.
+// use returns the tunnel, which an upgrade or its failure may replace.
 func (t *tunnels) use() *tunnel.Tunnel {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.tunnel
 }
 
-// certificateTold records and logs what the tunnel process reports about the files
+// certificateReported records and logs what the tunnel process reports about the files
 // TLSCertFile and TLSKeyFile.
-func (t *tunnels) certificateTold(c tunnel.Certificate) {
+func (t *tunnels) certificateReported(c tunnel.Certificate) {
 	t.mu.Lock()
-	t.told = &c
+	t.reportedCert = &c
 	t.mu.Unlock()
 	log := &t.manager.limitedLog
 	switch {
@@ -104,24 +105,24 @@ func (t *tunnels) prepare() (*tunnel.Pair, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.told == nil {
-		t.told = &tunnel.Certificate{Pair: pair}
+	if t.reportedCert == nil {
+		t.reportedCert = &tunnel.Certificate{Pair: pair}
 	}
 	return pair, nil
 }
 
-// certificate returns the latest report about the certificate for miners. There is
-// none before a tunnel process runs.
+// certificate returns what is known about the certificate for miners. known is false
+// before its files were read for the first time.
 func (t *tunnels) certificate() (c tunnel.Certificate, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.told == nil {
+	if t.reportedCert == nil {
 		return c, false
 	}
-	return *t.told, true
+	return *t.reportedCert, true
 }
 
-// processes describes the living tunnel processes.
+// processes describes the running tunnel processes, in the order of their IDs.
 func (t *tunnels) processes() []tunnel.Process {
 	all := t.use().Processes()
 	slices.SortFunc(all, func(a, b tunnel.Process) int { return cmp.Compare(a.PID, b.PID) })
@@ -139,14 +140,15 @@ func (t *tunnels) connections() int {
 	return n
 }
 
-// lastWords is how long peers get to take what was written before the switcher ends.
-const lastWords = 300 * time.Millisecond
+// tunnelDrainTime is how long the end of the process waits for peers to receive what
+// was written to them.
+const tunnelDrainTime = 300 * time.Millisecond
 
-// close ends all tunnel processes after the peers have taken what the closed sessions
-// wrote.
+// close ends all tunnel processes after their connections have ended, or after
+// tunnelDrainTime.
 func (t *tunnels) close() {
 	t.failures.Tell()
-	for limit := time.Now().Add(lastWords); t.connections() > 0 && time.Now().Before(limit); {
+	for limit := time.Now().Add(tunnelDrainTime); t.connections() > 0 && time.Now().Before(limit); {
 		time.Sleep(2 * time.Millisecond)
 	}
 	t.use().Close()

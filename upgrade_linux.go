@@ -197,8 +197,8 @@ func (u *upgrader) replace(program *newProgram) error {
 		return err
 	}
 	if !program.takesTunnels {
-		u.manager.tunnels.renounce()
-		defer u.manager.tunnels.startAnew()
+		u.manager.tunnels.endAll()
+		defer u.manager.tunnels.replace()
 	}
 	return u.system.exec(program.path, u.nextArgs(), append(os.Environ(), u.log.handover()...))
 }
