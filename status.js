@@ -14,7 +14,7 @@ function showStatus(s) {
   about.push((s.upgrades ? "upgraded " : "started ") + span(s.now - s.started) + " ago");
   if (s.upgrades) about.push(plural(s.upgrades, "upgrade") + (s.pause_ms >= 0 ? ", last pause " + s.pause_ms + " ms" : ""));
   byID("about").textContent = about.join(" · ");
-  setProblem("status", ...wrong(s));
+  setProblem("status", ...statusProblems(s));
 
   const current = s.coins.filter((c) => c.hashrate), quarter = current.map((c) => c.hashrate["15m"]);
   const allRates = { rate: quarter.some((r) => r.rate !== null) || !quarter.length ? quarter.reduce((sum, r) => sum + (r.rate || 0), 0) : null, at_least: quarter.some((r) => r.rate === null || r.at_least) };
@@ -33,11 +33,11 @@ function showStatus(s) {
     [hashrate(allRates), "hashrate, 15 min", current.filter((c) => c.hashrate["15m"].rate !== 0).map((c) => c.coin + " " + hashrate(c.hashrate["15m"])).join(", ") || "no accepted share yet"],
     [count(accepted), "shares accepted", percent(accepted, refused) + " refused, since the " + since],
     [up + " of " + addresses, "pool addresses up", up === addresses ? "all answer" : [untried && count(untried) + " not tried yet", up + untried < addresses && count(addresses - up - untried) + " taken out"].filter(Boolean).join(", ")],
-    [source.connected ? "known" : "away", "coins, by " + (source.kind === "file" ? "coin file" : "ZooKeeper"),
+    [source.connected ? "known" : "not connected", "coins, from " + (source.kind === "file" ? "coin file" : "ZooKeeper"),
       source.kind === "file" ? "read again when it changes" :
-        source.server_id_taken ? "somebody else has server ID " + s.server_id + " too" :
+        source.server_id_taken ? "another process holds server ID " + s.server_id + " too" :
         source.unreadable_nodes ? plural(source.unreadable_nodes, "node") + " cannot be read" :
-        source.last_contact ? "heard of " + span(s.now - source.last_contact) + " ago" : "never heard of"],
+        source.last_contact ? "last contact " + span(s.now - source.last_contact) + " ago" : "no contact yet"],
     ...tlsTile(s),
     [count(turnedAway), "handshakes failed since the " + since, Object.entries({ ...s.handshake_failures, ...s.refused_connections }).filter(([, n]) => n).sort((a, b) => b[1] - a[1]).slice(0, 3).map(([why, n]) => why.replaceAll("_", " ") + " " + count(n)).join(", ") || "nobody was turned away"],
     [s.descriptors >= 0 ? count(s.descriptors) : "unknown", "open descriptors", "connections and files, of " + count(s.descriptors_limit) + " allowed; each miner takes two"],
@@ -75,7 +75,7 @@ function showStatus(s) {
     el("tbody", null, ...rows));
 }
 
-// The tile about TLS, if anything needs it.
+// tlsTile returns the tile about TLS, or none if nothing uses it.
 function tlsTile(s) {
   const t = s.tls;
   if (!t) return [];
@@ -83,15 +83,15 @@ function tlsTile(s) {
   const failed = (h) => Object.values(h.failed).reduce((a, b) => a + b, 0), failures = failed(t.miner_handshakes) + failed(t.pool_handshakes);
   const memory = t.processes.reduce((a, p) => a + p.private_bytes, 0);
   const more = [plural(secure(t.pools), "pool link")];
-  if (old) more.push(count(old) + " by TLS 1.2");
+  if (old) more.push(count(old) + " with TLS 1.2");
   if (failures) more.push(plural(failures, "handshake") + " failed");
   if (t.processes.length) more.push(plural(t.processes.length, "tunnel process", "tunnel processes") + (memory ? " with " + count(Math.round(memory / 1e6)) + " MB" : ""));
   if (t.certificate) more.push(t.certificate.until ? "certificate until " + moment(t.certificate.until).slice(0, 10) : "no certificate in use", t.certificate.problem ? "its files cannot be used" : null);
   const why = (h) => reasons(h.failed);
-  return [[count(secure(t.miners)), "miners by TLS", more.filter(Boolean).join(", "), [why(t.miner_handshakes) && "miners: " + why(t.miner_handshakes), why(t.pool_handshakes) && "pools: " + why(t.pool_handshakes), t.certificate && t.certificate.problem].filter(Boolean).join("; ")]];
+  return [[count(secure(t.miners)), "miners with TLS", more.filter(Boolean).join(", "), [why(t.miner_handshakes) && "miners: " + why(t.miner_handshakes), why(t.pool_handshakes) && "pools: " + why(t.pool_handshakes), t.certificate && t.certificate.problem].filter(Boolean).join("; ")]];
 }
 
-// Events.
+// The list of events.
 
 function showEvents(reply) {
   const items = reply.events.map((e) => {
@@ -107,11 +107,11 @@ function showEvents(reply) {
   refresh(byID("events"), ...(items.length ? items : [el("li", { class: "dim" }, "none yet")]));
 }
 
-// What is asked for, and how often.
+// Requests to the switcher, and what is shown when they fail.
 
 const problems = {};
-// setProblem says what is wrong from one point of view: a text or parts of one,
-// or a list of texts. The title counts them.
+// setProblem replaces the problems that come from one source. Each is a text, or a
+// list of texts and elements. The title has their number.
 let titleText = "stratumSwitcher";
 function setProblem(from, ...texts) {
   problems[from] = texts.filter((t) => t && t.length);
@@ -119,8 +119,8 @@ function setProblem(from, ...texts) {
   refresh(byID("problem"), ...all.map((t) => el("li", null, ...[t].flat())));
   document.title = (all.length ? "(" + all.length + ") " : "") + titleText;
 }
-// wrong is what is wrong at the moment as far as the status tells.
-function wrong(s) {
+// statusProblems returns what is wrong at the moment, according to /api/status.
+function statusProblems(s) {
   const texts = [];
   if (!s.ready) texts.push("Not ready: " + s.not_ready + ".");
   else if (s.surveyed && s.now - s.surveyed > 10) texts.push("The relay has not answered for " + span(s.now - s.surveyed) + ".");
@@ -131,7 +131,7 @@ function wrong(s) {
   }
   const without = (s.phases.reconnecting || 0) + (s.phases.routing || 0);
   if (without > 1 && without * 20 >= s.sessions) texts.push(count(without) + " of " + plural(s.sessions, "miner") + " have no pool.");
-  if (s.coin_source.server_id_taken) texts.push("Somebody else has server ID " + s.server_id + " too: miners of both do the same work.");
+  if (s.coin_source.server_id_taken) texts.push("Another process holds server ID " + s.server_id + " too: miners of both do the same work.");
   if (s.sessions >= 0.9 * s.sessions_max) texts.push("Nearly full: " + count(s.sessions) + " of at most " + plural(s.sessions_max, "miner") + ".");
   return texts;
 }
@@ -148,9 +148,9 @@ async function run(name) {
   clearTimeout(job.timer);
   const turn = job.turn = (job.turn || 0) + 1;
   try {
-    const current = () => turn === job.turn; // not asked again meanwhile
+    const current = () => turn === job.turn; // false if there was another request meanwhile
     if (document.hidden) {
-      // nobody looks
+      // Nobody looks at the page, so nothing is requested.
     } else if (job.load) {
       await job.load(current);
     } else {
@@ -167,7 +167,7 @@ async function run(name) {
   job.timer = setTimeout(run, job.every, name);
 }
 
-// What buttons do, by their data-do.
+// What buttons do, by the value of their data-do.
 const actions = {
   "sort-accounts": (data) => {
     reorder(accountOrder, data.sort);

@@ -1,15 +1,15 @@
-// Sub-accounts, and the search for them and for miners.
+// The table of sub-accounts, and the search for sub-accounts and miners.
 
 const accountColumns = [
   ["account", "Sub-account"], ["hashrate", "Hashrate, 15 min", "num"], ["miners", "Miners", "num"], ["wanted", "Coin"], ["elsewhere", "Mining"],
   ["refused", "Refused", "num"], ["rate", "Shares/min", "num"], ["switched", "Last switch"], ["error", "Last error"],
 ];
-// These begin with the largest, all others with the smallest.
+// The first click on the head of these columns sorts the largest first, on others the smallest.
 const largestFirst = new Set(["miners", "hashrate", "rate", "refused", "switched", "error", "elsewhere", "accepted", "difficulty", "since"]);
 const accountOrder = { sort: "hashrate", desc: true };
 let accountsReply = null, onlyTroubled = false;
 
-// headings are the heads of columns that can be sorted by. act says whose.
+// headings returns the heads of a table that can be sorted. act is the action of a click.
 function headings(columns, order, act, account) {
   return el("thead", null, el("tr", null, ...columns.map(([key, title, css]) => {
     const on = key === order.sort;
@@ -28,7 +28,7 @@ function showAccounts(reply) {
   setProblem("troubled", troubled && !onlyTroubled ? [plural(troubled, "sub-account") + (troubled === 1 ? " has" : " have") + " trouble: ", el("button", { type: "button", "data-do": "troubled" }, "show " + (troubled === 1 ? "it" : "them"))] : "");
   byID("troubled").setAttribute("aria-pressed", String(onlyTroubled));
   byID("troubled").hidden = !troubled && !onlyTroubled;
-  byID("accounts-note").textContent = accounts.length < matching ? count(accounts.length) + " of " + plural(matching, "sub-account") + " shown: search for the others"
+  byID("accounts-note").textContent = accounts.length < matching ? count(accounts.length) + " of " + plural(matching, "sub-account") + " shown; search to find the others"
     : matching < total ? count(matching) + " of " + plural(total, "sub-account") : plural(total, "sub-account");
   const rows = accounts.flatMap((a) => opened.has(a.account) ? [accountRow(a, true), detailRow(a.account)] : [accountRow(a, false)]);
   if (!rows.length) rows.push(el("tr", { "data-key": "none" }, el("td", { class: "dim", colspan: accountColumns.length }, !total ? "No miners yet." : onlyTroubled ? "No sub-account like this has trouble." : "No sub-account has this in its name.")));
@@ -52,13 +52,14 @@ function accountRow(a, isOpen) {
     el("td", { class: "wide small" }, a.last_error && a.last_error_about !== "nobody" ? el("span", { class: "badge" }, a.last_error_about.replace("_", " ")) : "", " ", a.last_error, a.last_error ? el("span", { class: "dim" }, " · ", ago(a.last_error_at, "")) : ""));
 }
 
-// opener is a name that opens and closes what belongs to it.
+// opener returns a button with a name that opens and closes its details.
 function opener(act, attributes, isOpen, ...name) {
   return el("button", { type: "button", class: "opener", "data-do": act, "aria-expanded": String(isOpen), ...attributes },
     el("span", { class: "triangle", "aria-hidden": "true" }, isOpen ? "▾" : "▸"), el("span", null, ...name));
 }
 
-// detailRow is filled by showMiners, and left alone when the rows around it change.
+// detailRow returns the row below an opened sub-account. showMiners fills it; refresh
+// leaves its content unchanged.
 function detailRow(account) {
   return el("tr", { class: "detail", "data-key": "d " + account },
     el("td", { colspan: accountColumns.length }, el("div", { class: "inside", "data-keep": "", "data-miners": account })));
@@ -67,7 +68,7 @@ function detailRow(account) {
 const searchText = () => byID("query").value.trim();
 const accountsPath = () => "api/accounts?" + new URLSearchParams({ sort: accountOrder.sort, desc: accountOrder.desc ? "1" : "0", filter: searchText(), troubled: onlyTroubled ? "1" : "0" });
 
-// Miners that were searched, from two letters on.
+// The miners that a search finds. The text must have at least two letters.
 
 let foundReply = null, onlyFound = "";
 const searchesMiners = () => searchText().length > 1;
@@ -87,17 +88,17 @@ function showFound(reply) {
   if (!reply) return refresh(byID("found"));
   const miners = reply.miners;
   if (miners.length === 1 && onlyFound !== minerKey(miners[0])) {
-    onlyFound = minerKey(miners[0]); // it is opened, once
+    onlyFound = minerKey(miners[0]); // open it, but not again if the reader closes it
     openMiners.add(onlyFound);
   }
-  const text = reply.failed || (miners.length ? (reply.more ? "The first " : "") + plural(miners.length, "miner") + " with this in name, address or session ID" + (reply.more ? ". There are more: ask for something more exact." : "") : "No miner like this is connected.");
+  const text = reply.failed || (miners.length ? (reply.more ? "The first " : "") + plural(miners.length, "miner") + " with this text in the name or address, or with this session ID" + (reply.more ? ". There are more: search for a longer text." : "") : "No connected miner matches.");
   refresh(byID("found"), el("div", { class: "summary", role: "status" }, text),
     ...(miners.length ? scrolled("miners found", el("table", { class: "miners" },
       el("thead", null, el("tr", null, ...foundColumns.map(([, title, css]) => el("th", { class: css, scope: "col" }, title)))),
       el("tbody", null, ...miners.flatMap((m) => minerRows(m, foundColumns))))) : []));
 }
 
-// The address of the page says what is searched and opened, for bookmarks.
+// The page's address has the searched text and the opened sub-accounts, for bookmarks.
 function remember() {
   const state = new URLSearchParams();
   if (searchText()) state.set("find", searchText());

@@ -92,7 +92,7 @@ func TestStatusPageInBrowser(t *testing.T) {
 	if zone := b.Eval(`document.getElementById("zone").innerText`); zone != "times in UTC" && !strings.HasPrefix(zone, "times in UTC; the switcher's log is in UTC") {
 		t.Errorf("the page says that times are %q", zone)
 	}
-	if words := b.Eval(`document.body.textContent`); !strings.Contains(words, "each miner takes two") || !strings.Contains(words, "What the system counts as open") {
+	if words := b.Eval(`document.body.textContent`); !strings.Contains(words, "each miner takes two") || !strings.Contains(words, "Open connections and files") {
 		t.Error("the page does not say what descriptors are")
 	}
 	b.Size(1400, 1500, false)

@@ -36,9 +36,9 @@ function chart(id, times, lines, name = count, longest = 3600, spacing = 10) {
   for (const line of lines) {
     let d = "", before = -Infinity;
     times.forEach((t, i) => {
-      if (t < begin || line.values[i] === null) return; // before it began, or not known
+      if (t < begin || line.values[i] === null) return; // the time is left of the chart, or the value is not known
       d += (t - before > 6 * spacing ? "M" : "L") + x(t).toFixed(1) + " " + y(line.values[i]).toFixed(1);
-      if (t - before > 6 * spacing) d += "h0"; // a dot, if no other point follows
+      if (t - before > 6 * spacing) d += "h0"; // draws a dot if no other point follows
       before = t;
     });
     if (d) parts.push(svg("path", { class: line.css, d }));

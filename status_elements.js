@@ -1,7 +1,7 @@
-// What the other scripts make the page of.
+// What the other scripts build the page from.
 
-// Names of miners and texts of pools are hostile: they become text nodes or
-// text of attributes here, never markup.
+// Names of miners and texts of pools are hostile. Here they become text nodes or
+// values of attributes, never markup.
 const SVG = "http://www.w3.org/2000/svg";
 const byID = (id) => document.getElementById(id);
 
@@ -20,15 +20,16 @@ function fill(e, attributes, children) {
   return e;
 }
 
-// refresh gives an element new children and keeps those that are alike, with what
-// they hold: focus, selection, how far they are scrolled.
+// refresh gives an element new children. It updates existing children where it can
+// instead of replacing them, so that they keep focus, selection and scroll position.
 function refresh(parent, ...children) {
   const focused = document.activeElement;
   patchChildren(parent, children.filter((c) => c !== null && c !== undefined));
-  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true }); // it was moved
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true }); // the element was moved and lost the focus
   measureScrolls();
 }
-// patchChildren matches children with data-key by that, others by their place.
+// patchChildren matches new children with existing ones: those with data-key by their
+// key, others by their position.
 function patchChildren(parent, children) {
   const keyed = new Map();
   for (const c of parent.children) if (c.dataset.key !== undefined) keyed.set(c.dataset.key, c);
@@ -44,7 +45,7 @@ function patchChildren(parent, children) {
       parent.insertBefore(child, at);
       continue;
     }
-    if (match !== at && at && match === at.nextSibling) { // at comes later, or not at all
+    if (match !== at && at && match === at.nextSibling) { // the child at this position comes later or is gone
       parent.append(at);
       at = match;
     }
@@ -69,16 +70,16 @@ function patch(old, made) {
   if (!made.hasAttribute("data-keep")) patchChildren(old, [...made.childNodes]);
 }
 
-// A table that may be wider than the screen scrolls by itself, also with the
-// arrow keys, and a line above it says so.
+// scrolled puts a table that may be wider than the page into a box of its own that
+// scrolls, also with the arrow keys, below a line that says so.
 function scrolled(label, table) {
   return [el("div", { class: "hint", hidden: "" }, scrollHint), el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label, "data-scrolls": "" }, table)];
 }
 const scrollHint = "The table goes on to the right: scroll sideways →";
 function measureScrolls() {
   const boxes = [...document.querySelectorAll("[data-scrolls]")];
-  // What is opened in a row is as wide as what can be seen of the table.
-  const widths = boxes.map((box) => box.clientWidth + "px"); // all measured before any is changed
+  // Details that are opened below a row are as wide as the visible part of the table.
+  const widths = boxes.map((box) => box.clientWidth + "px"); // measure all before changing any
   boxes.forEach((box, i) => {
     if (box.style.getPropertyValue("--visible") !== widths[i]) box.style.setProperty("--visible", widths[i]);
   });
@@ -100,7 +101,7 @@ function span(seconds) {
   if (seconds < 86400) return Math.floor(seconds / 3600) + " h " + Math.floor(seconds % 3600 / 60) + " min";
   return Math.floor(seconds / 86400) + " d " + Math.floor(seconds % 86400 / 3600) + " h";
 }
-// Times are those of the reader's clock. Making a format takes long, so it is kept.
+// Times are shown in the reader's time zone. Creating a format is slow, so there is one.
 const clock = new Intl.DateTimeFormat("sv", { dateStyle: "short", timeStyle: "medium" });
 const moment = (unix) => clock.format(unix * 1000);
 function zone(seconds) {
@@ -117,7 +118,7 @@ function percent(accepted, refused) {
   const all = accepted + refused;
   return all ? (100 * refused / all).toFixed(2) + " %" : "–";
 }
-// Hashrates come in hashes per second. The same as Format of internal/hashrate.
+// hashes formats hashes per second in the same way as Format of internal/hashrate.
 const prefixes = ["H/s", "kH/s", "MH/s", "GH/s", "TH/s", "PH/s", "EH/s", "ZH/s", "YH/s"];
 function hashes(perSecond) {
   let i = 0;
@@ -125,7 +126,7 @@ function hashes(perSecond) {
   const places = i === 0 && Number.isInteger(perSecond) || perSecond >= 99.95 ? 0 : perSecond >= 9.995 ? 1 : 2;
   return perSecond.toFixed(places) + " " + prefixes[i];
 }
-// What is not known is shown as that, and not as zero.
+// A hashrate that is not known is shown as unknown and not as zero.
 const hashrate = (r) => !r || r.rate === null ? "unknown" : (r.at_least ? "at least " : "") + hashes(r.rate);
 const windows = (h) => h ? ["1m", "15m", "1h", "24h"].filter((w) => h[w]).map((w) => w + " " + hashrate(h[w])).join(", ") : "";
 const reasons = (r) => Object.entries(r).filter(([, n]) => n).sort((a, b) => b[1] - a[1]).map(([why, n]) => why.replace("_", " ") + " " + count(n)).join(", ");

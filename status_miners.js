@@ -1,4 +1,4 @@
-// Lists of miners: those of opened sub-accounts, and those that were found.
+// Lists of miners, for opened sub-accounts and for the miners that a search finds.
 
 const minerColumns = [
   ["worker", "Miner"], ["hashrate", "Hashrate, 15 min", "num"], ["last_share", "Last share"], ["refused", "Refused", "num"], ["accepted", "Accepted", "num"],
@@ -7,8 +7,8 @@ const minerColumns = [
 const foundColumns = [minerColumns[0], ["account", "Sub-account"], ...minerColumns.slice(1)];
 const silentSeconds = 600;
 
-// opened has the opened sub-accounts, each with the order and part of its list,
-// and the last answer. openMiners has the keys of opened miners.
+// opened has the opened sub-accounts. For each, it has the order and the page of its
+// list and the last answer. openMiners has the keys of opened miners.
 const opened = new Map();
 const openMiners = new Set();
 const minerKey = (m) => m.session + " " + m.address;
@@ -16,8 +16,8 @@ const minerKey = (m) => m.session + " " + m.address;
 function openAccount(account) {
   opened.set(account, { sort: "worker", desc: false, offset: 0, reply: null, failed: "", seen: new Set(), gone: new Map() });
 }
-// noteGone notes miners that were there before, as far as the whole list is known:
-// nobody else remembers who is missing.
+// noteGone remembers the miners that were in the list and no longer are, because the
+// switcher does not. It can do that only if the answer has all miners of the list.
 function noteGone(list, reply) {
   if (reply.total !== reply.miners.length) return;
   const here = new Set(reply.miners.map((m) => m.worker));
@@ -43,9 +43,9 @@ async function loadList(account) {
   } catch (e) {
     failed = e.message;
   }
-  if (opened.get(account) !== list || minersPath(account) !== path) return; // closed, or asked for otherwise
+  if (opened.get(account) !== list || minersPath(account) !== path) return; // the list was closed, or another part or order was requested meanwhile
   if (reply && list.offset > 0 && list.offset >= reply.total) {
-    list.offset = 0; // so many have left
+    list.offset = 0; // so many miners have left that this page is empty
     return loadList(account);
   }
   if (reply) noteGone(list, reply);
@@ -79,7 +79,7 @@ function turner(account, title, offset, can) {
   return el("button", { type: "button", class: "plain", "data-do": "page", "data-account": account, "data-offset": offset, disabled: can ? undefined : "" }, title);
 }
 
-// shortName is a worker's name without its sub-account.
+// shortName returns a worker's name without its sub-account.
 function shortName(account, worker) {
   const prefix = account.toLowerCase() + ".";
   return worker.toLowerCase().startsWith(prefix) && worker.length > prefix.length ? worker.slice(prefix.length) : worker;
@@ -103,7 +103,7 @@ const minerCells = {
 };
 const isSilent = (m) => m.coin && Math.max(m.last_share, m.since) > 0 && serverNow - Math.max(m.last_share, m.since) >= silentSeconds;
 
-// minerRows are a miner's row and, if it is opened, all that is known of it.
+// minerRows returns a miner's row and, if it is opened, a row with all its details.
 function minerRows(m, columns) {
   const key = minerKey(m), short = columns === minerColumns;
   const rows = [el("tr", { "data-key": "m " + key }, ...columns.map(([name, , css]) => el("td", { class: name === "worker" ? "name" : css }, minerCells[name](m, short))))];
@@ -112,15 +112,15 @@ function minerRows(m, columns) {
 }
 function minerFacts(m) {
   const facts = [
-    ["Worker", m.worker || "not authorized"], ["Sub-account", m.account || "–"], ["Address", m.address + (m.tls ? " by TLS " + m.tls : "")], ["Session", m.session], ["User agent", m.user_agent || "–"],
+    ["Worker", m.worker || "not authorized"], ["Sub-account", m.account || "–"], ["Address", m.address + (m.tls ? " with TLS " + m.tls : "")], ["Session", m.session], ["User agent", m.user_agent || "–"],
     ["Connected", m.since ? [ago(m.since, ""), " (" + moment(m.since) + ")"] : "–"], ["Pool", m.coin ? m.coin + " at " + m.pool : "–"],
     ["Hashrate", hashrate(m.hashrate_15m) + " over 15 min, " + hashrate(m.hashrate_session) + " since it connected"],
     ["Difficulty", minerCells.difficulty(m)],
     ["Shares", count(m.submitted) + " submitted, " + count(m.accepted) + " accepted, " + count(m.refused) + " refused" + (m.refused ? " (" + reasons(m.refused_by_reason) + ")" : "") + (m.unknown ? ", work of " + count(m.unknown) + " unknown" : "")],
     ["Last share", m.last_share ? [ago(m.last_share, ""), " (" + moment(m.last_share) + ")"] : "none yet"],
   ];
-  if (m.other_workers) facts.push(["Workers too", m.other_workers.join(", ")]);
-  if (m.lost_version_rolling) facts.push(["Version rolling", m.lost_version_rolling === "narrower" ? "a narrower mask than at the pool before" : "lost: it rolled, and works on without"]);
+  if (m.other_workers) facts.push(["Other workers", m.other_workers.join(", ")]);
+  if (m.lost_version_rolling) facts.push(["Version rolling", m.lost_version_rolling === "narrower" ? "narrower mask than at the previous pool" : "lost: the miner rolled versions before, and no longer does"]);
   if (m.devices) facts.push(["Devices", count(m.devices)]);
   if (m.next_coin) facts.push(["Moving to", m.next_coin]);
   return el("dl", { class: "facts" }, ...facts.flatMap(([k, v]) => [el("dt", null, k), el("dd", null, ...[v].flat())]));
