@@ -29,7 +29,9 @@ func TestTLSTunnelKilled(t *testing.T) {
 	const n = 10
 	w := newTLSWorld(t)
 	plainPool := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true, JobInterval: 20 * time.Second, CleanEvery: 1 << 30})
-	securedPool := w.pool(stratumtest.PoolOptions{Name: "bcc", ShareBits: 4, SkipWork: true, JobInterval: 20 * time.Second, CleanEvery: 1 << 30})
+	// The links to this pool are made anew with each kill. Another job in between would
+	// make shares stale that wait for the next link.
+	securedPool := w.pool(stratumtest.PoolOptions{Name: "bcc", ShareBits: 4, SkipWork: true})
 	c := w.config([]*stratumtest.Pool{plainPool}, securedPool)
 	c.EnableHTTPDebug, c.HTTPDebugListenAddr = true, testkit.UnusedAddr(t)
 	d := daemontest.Start(t, c, map[string]string{"bob": "bcc", "*": "btc"})
