@@ -178,7 +178,7 @@ func (l *Loop) handle(ev *unix.EpollEvent) {
 			return
 		}
 	}
-	if ev.Events&unix.EPOLLOUT != 0 && len(s.unsent) > 0 {
+	if ev.Events&unix.EPOLLOUT != 0 && s.Congested() {
 		s.flush()
 		if s.closed {
 			return
@@ -233,8 +233,8 @@ func (l *Loop) finishEvent() {
 		case s.closed:
 		case s.failed:
 			s.lost(l.failures[s])
-		case !s.paused && len(s.partial) > 0:
-			s.deliver(copy(l.buf, s.partial))
+		case !s.paused && len(s.Unconsumed()) > 0:
+			s.deliver(copy(l.buf, s.Unconsumed()))
 		}
 	}
 	l.again = nil
@@ -337,7 +337,8 @@ func (l *Loop) Restore(fd int, owner Owner, partial, unsent []byte) (*Socket, er
 		unix.Close(fd)
 		return nil, err
 	}
-	s.partial, s.unsent, s.bulk = partial, unsent, len(unsent) > MaxUnsent
+	s.keep(partial, unsent)
+	s.bulk = len(unsent) > MaxUnsent
 	if len(unsent) > 0 {
 		l.watchStall(s)
 	}

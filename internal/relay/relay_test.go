@@ -226,7 +226,7 @@ func TestRelayUnsentLimit(t *testing.T) {
 		block := make([]byte, 64<<10)
 		for range 1000 { // more than any kernel buffers
 			s.Write(block)
-			if n := len(s.unsent); n > MaxUnsent {
+			if n := len(s.Unsent()); n > MaxUnsent {
 				t.Errorf("%d bytes are waiting", n)
 			}
 		}
@@ -328,7 +328,7 @@ func TestRelayJoinedSockets(t *testing.T) {
 	most := 0
 	from.take = func(s *Socket, p []byte) int {
 		sink.Write(p)
-		most = max(most, len(sink.unsent))
+		most = max(most, len(sink.Unsent()))
 		if sink.Congested() {
 			s.Pause(false)
 		}

@@ -59,7 +59,7 @@ type Owner interface {
 func (s *Socket) WriteBulk(b []byte) {
 	s.bulk = true
 	s.Write(b)
-	s.bulk = len(s.unsent) > 0
+	s.bulk = len(s.Unsent()) > 0
 }
 
 // takes reports whether n more bytes may wait for the peer.
@@ -67,8 +67,8 @@ func (s *Socket) takes(n int) bool {
 	if s.bulk {
 		n -= s.loop.limits.Bulk
 	}
-	return len(s.unsent)+n <= MaxUnsent
+	return len(s.Unsent())+n <= MaxUnsent
 }
 
 // Backlog is how many bytes wait for the peer.
-func (s *Socket) Backlog() int { return len(s.unsent) }
+func (s *Socket) Backlog() int { return len(s.Unsent()) }

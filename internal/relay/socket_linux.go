@@ -33,8 +33,25 @@ type Socket struct {
 	carried    bool // see SetCarried
 	failed     bool // it is in loop.failures
 
+	kept *keptBytes // nil: none
+}
+
+// keptBytes are the bytes that a socket holds. Few sockets hold any at a time.
+type keptBytes struct {
 	partial []byte // received, but not consumed by the owner
 	unsent  []byte // written by the owner, but not taken by the peer
+}
+
+// keep replaces the bytes that the socket holds.
+func (s *Socket) keep(partial, unsent []byte) {
+	switch {
+	case len(partial)+len(unsent) == 0:
+		s.kept = nil
+	case s.kept == nil:
+		s.kept = &keptBytes{partial, unsent}
+	default:
+		s.kept.partial, s.kept.unsent = partial, unsent
+	}
 }
 
 // stall says since when bytes have been waiting for a peer.
@@ -62,11 +79,12 @@ func (s *Socket) finishConnect(events uint32) {
 }
 
 func (s *Socket) read() {
-	l := s.loop
-	kept := copy(l.buf, s.partial)
-	if kept < len(s.partial) {
-		s.lost(ErrLineTooLong)
-		return
+	l, kept := s.loop, 0
+	if partial := s.Unconsumed(); len(partial) > 0 {
+		if kept = copy(l.buf, partial); kept < len(partial) {
+			s.lost(ErrLineTooLong)
+			return
+		}
 	}
 	end := min(kept+ReadChunk, len(l.buf))
 	n, errno := rawRead(int(s.fd), l.buf[kept:end])
@@ -103,10 +121,12 @@ func (s *Socket) deliver(n int) {
 		return
 	}
 	if used == n {
-		s.partial = nil
+		if s.kept != nil {
+			s.keep(nil, s.kept.unsent)
+		}
 		return
 	}
-	s.partial = append(s.partial[:0], l.buf[used:n]...)
+	s.keep(append(s.Unconsumed()[:0], l.buf[used:n]...), s.Unsent())
 }
 
 // FD is the socket's descriptor, which still belongs to the socket.
@@ -114,10 +134,20 @@ func (s *Socket) FD() int { return int(s.fd) }
 
 // Unconsumed are the bytes that were received but not consumed by the owner. They are valid until the
 // loop carries on.
-func (s *Socket) Unconsumed() []byte { return s.partial }
+func (s *Socket) Unconsumed() []byte {
+	if s.kept == nil {
+		return nil
+	}
+	return s.kept.partial
+}
 
 // Unsent are the bytes that wait for the peer. They are valid until the loop carries on.
-func (s *Socket) Unsent() []byte { return s.unsent }
+func (s *Socket) Unsent() []byte {
+	if s.kept == nil {
+		return nil
+	}
+	return s.kept.unsent
+}
 
 // HasMore reports whether the kernel has bytes from the peer that were not read yet.
 func (s *Socket) HasMore() bool {
@@ -128,7 +158,8 @@ func (s *Socket) HasMore() bool {
 // Peek returns up to n bytes that the peer has sent and the owner has not consumed, and leaves them
 // where they are.
 func (s *Socket) Peek(n int) []byte {
-	b := append(make([]byte, 0, n), s.partial[:min(n, len(s.partial))]...)
+	partial := s.Unconsumed()
+	b := append(make([]byte, 0, n), partial[:min(n, len(partial))]...)
 	if more, _, err := unix.Recvfrom(int(s.fd), b[len(b):n], unix.MSG_PEEK|unix.MSG_DONTWAIT); err == nil {
 		b = b[:len(b)+more]
 	}
@@ -140,7 +171,7 @@ func (s *Socket) Write(b []byte) {
 	if s.closed || s.broken || len(b) == 0 {
 		return
 	}
-	if len(s.unsent) == 0 && !s.connecting {
+	if !s.Congested() && !s.connecting {
 		n, ok := s.send(b)
 		if !ok {
 			// The read side reports the end, since it may still hold answers of the peer.
@@ -156,7 +187,7 @@ func (s *Socket) Write(b []byte) {
 		s.fail(errUnsentLimit)
 		return
 	}
-	s.unsent = append(s.unsent, b...)
+	s.keep(s.Unconsumed(), append(s.Unsent(), b...))
 	if !s.connecting {
 		s.loop.watchStall(s)
 		s.watchOut()
@@ -193,30 +224,32 @@ func (s *Socket) watchOut() {
 }
 
 func (s *Socket) flush() {
-	if len(s.unsent) == 0 {
+	unsent := s.Unsent()
+	if len(unsent) == 0 {
 		return
 	}
-	n, ok := s.send(s.unsent)
+	n, ok := s.send(unsent)
 	switch {
 	case !ok:
 		s.broken = true
-		s.unsent = nil
+		s.keep(s.Unconsumed(), nil)
 		return
-	case n < len(s.unsent):
+	case n < len(unsent):
 		s.loop.watchStall(s)
 		if n > 0 {
-			s.unsent = append([]byte(nil), s.unsent[n:]...)
+			s.keep(s.Unconsumed(), append([]byte(nil), unsent[n:]...))
 			s.loop.stalled[s] = stall{s.loop.stalled[s].congested, time.Now()}
 		}
 		return
 	}
-	s.unsent, s.bulk = nil, false
+	s.keep(s.Unconsumed(), nil)
+	s.bulk = false
 	delete(s.loop.stalled, s)
 	s.owner.SocketDrained(s)
 }
 
 // Congested reports whether the peer has not taken everything that was written.
-func (s *Socket) Congested() bool { return len(s.unsent) > 0 }
+func (s *Socket) Congested() bool { return len(s.Unsent()) > 0 }
 
 // Pause stops reading. With hangup, the owner still hears if the peer closes the connection, and
 // unread bytes are lost then.
@@ -240,7 +273,7 @@ func (s *Socket) Resume() {
 		s.readable = false
 		s.readLater()
 	}
-	if len(s.partial) > 0 {
+	if len(s.Unconsumed()) > 0 {
 		s.queue()
 	}
 }
@@ -317,7 +350,7 @@ func (s *Socket) release() {
 	if s.failed {
 		delete(s.loop.failures, s)
 	}
-	s.partial, s.unsent = nil, nil
+	s.kept = nil
 }
 
 func (s *Socket) lost(err error) {

@@ -167,6 +167,12 @@ func (s *Socket) HasMore() bool { return false }
 // Peek returns up to n bytes that have been read and the owner has not consumed.
 func (s *Socket) Peek(n int) []byte { return s.partial[:min(n, len(s.partial))] }
 
+// Unconsumed are the bytes that were received but not consumed by the owner.
+func (s *Socket) Unconsumed() []byte { return s.partial }
+
+// Unsent are the bytes that wait for the peer.
+func (s *Socket) Unsent() []byte { return s.unsent }
+
 // Congested reports whether more bytes wait than a healthy peer leaves unread.
 func (s *Socket) Congested() bool { return len(s.unsent) > ReadChunk }
 

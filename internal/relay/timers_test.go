@@ -168,8 +168,8 @@ func TestRelayFreezeAndStart(t *testing.T) {
 			<-o.events // the timer's, if it was quick
 		}
 		// Nobody else is in the loop now, so its state may be read.
-		if string(s.partial) != "half " || s.closed {
-			t.Fatalf("partial line %q, closed %v", s.partial, s.closed)
+		if string(s.Unconsumed()) != "half " || s.closed {
+			t.Fatalf("partial line %q, closed %v", s.Unconsumed(), s.closed)
 		}
 		send(t, peer, "whole\n")
 		posted := false
