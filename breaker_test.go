@@ -205,7 +205,7 @@ func TestPoolPicksAddressesInOrder(t *testing.T) {
 	}
 	s := &Session{
 		manager: &sessionManager{health: lab.h}, account: &subAccount{name: "a"},
-		auth: &authorization{name: stratum.WorkerName{Account: "a", Miner: ".1"}}, phase: phaseReconnecting,
+		auth: &authorization{authorizationForm: &authorizationForm{}, name: stratum.WorkerName{Account: "a", Miner: ".1"}}, phase: phaseReconnecting,
 	}
 	var begun []*attempt
 	want := func(index int, wantProbe bool) {

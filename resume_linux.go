@@ -156,6 +156,9 @@ func (s *Session) begin() {
 	if s.subscription != nil {
 		s.subscription = s.loop.shared(s.subscription)
 	}
+	if s.auth != nil {
+		s.auth.authorizationForm = s.loop.sharedForm(s.auth.authorizationForm)
+	}
 	switch s.phase {
 	case phaseRouting:
 		s.manager.route(s)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/golang/glog"
@@ -59,10 +60,21 @@ type handshake struct {
 
 // authorization is the miner's mining.authorize or eth_submitLogin.
 type authorization struct {
+	*authorizationForm
+	name stratum.WorkerName
+}
+
+// authorizationForm is what the miners of a farm usually have in common: they count
+// their requests in the same way and use the same password. So sessions share it, and
+// nobody may change it.
+type authorizationForm struct {
 	id     json.RawMessage
 	method string
-	name   stratum.WorkerName
 	rest   [][]byte // the parameters after the worker name, JSON
+}
+
+func (f *authorizationForm) equals(g *authorizationForm) bool {
+	return f.method == g.method && bytes.Equal(f.id, g.id) && slices.EqualFunc(f.rest, g.rest, bytes.Equal)
 }
 
 func (s *Session) beginHandshake() {
@@ -406,7 +418,8 @@ func (s *Session) handleAuthorize(r *stratum.Request) {
 		return
 	}
 	// The copies keep the whole line from staying in memory with its id.
-	s.auth = &authorization{id: bytes.Clone(r.ID), method: r.Method, name: name, rest: furtherParams(params)}
+	form := &authorizationForm{id: bytes.Clone(r.ID), method: r.Method, rest: furtherParams(params)}
+	s.auth = &authorization{s.loop.sharedForm(form), name}
 	s.phase = phaseRouting
 	s.miner.Pause(true)
 	s.manager.route(s)

@@ -29,6 +29,8 @@ type sessionLoop struct {
 	subscriptions    [8]*stratum.Subscription
 	nextSubscription int
 
+	form *authorizationForm // the latest one; see sharedForm
+
 	scratch []byte // buffer for lines that sessions build; sockets copy from it
 
 	ends map[*relay.Socket]*tunnelEnd // by carried socket, whose TLS a tunnel process handles; nil until there is one
@@ -78,6 +80,14 @@ func (l *sessionLoop) shared(sub *stratum.Subscription) *stratum.Subscription {
 	l.subscriptions[l.nextSubscription%len(l.subscriptions)] = sub
 	l.nextSubscription++
 	return sub
+}
+
+// sharedForm returns the latest form if it equals f, and otherwise f.
+func (l *sessionLoop) sharedForm(f *authorizationForm) *authorizationForm {
+	if l.form == nil || !l.form.equals(f) {
+		l.form = f
+	}
+	return l.form
 }
 
 // allSessions returns a copy of the list of sessions, so that the caller may close any of

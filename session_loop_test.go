@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 
@@ -47,5 +48,39 @@ func TestLoopSharesSubscriptions(t *testing.T) {
 	}
 	if l.shared(kind(0)) == first {
 		t.Error("a kind that was not seen for long is still stored")
+	}
+}
+
+// Miners that authorize alike share what their requests have in common.
+func TestLoopSharesAuthorizations(t *testing.T) {
+	l := &sessionLoop{}
+	form := func(id, method string, rest ...string) *authorizationForm {
+		f := &authorizationForm{id: json.RawMessage(id), method: method}
+		for _, p := range rest {
+			f.rest = append(f.rest, []byte(p))
+		}
+		return f
+	}
+	for _, c := range []struct {
+		next   *authorizationForm
+		shared bool
+	}{
+		{form("3", "mining.authorize", `"x"`), false},
+		{form("3", "mining.authorize", `"x"`), true},
+		{form("3", "mining.authorize", `"y"`), false},
+		{form("3", "mining.authorize", `"y"`, `"z"`), false},
+		{form("3", "mining.authorize"), false},
+		{form("4", "mining.authorize"), false},
+		{form("4", "eth_submitLogin"), false},
+		{form("4", "eth_submitLogin"), true},
+	} {
+		before := l.form
+		got := l.sharedForm(c.next)
+		if !got.equals(c.next) {
+			t.Errorf("%+v became %+v", c.next, got)
+		}
+		if shared := got == before; shared != c.shared {
+			t.Errorf("%+v is shared: %v, want %v", c.next, shared, c.shared)
+		}
 	}
 }

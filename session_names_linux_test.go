@@ -27,7 +27,7 @@ func TestResumedLinkRenames(t *testing.T) {
 		{"case", stratum.WorkerName{Account: "alice", Miner: ".1", Sent: "Alice.1"}, true, "alice_btc.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := &Session{manager: sw.sessionManager, account: &subAccount{name: "alice"}, auth: &authorization{name: c.worker}}
+			s := &Session{manager: sw.sessionManager, account: &subAccount{name: "alice"}, auth: &authorization{authorizationForm: &authorizationForm{}, name: c.worker}}
 			check := func(st linkState) {
 				t.Helper()
 				if err := s.restoreLink(st); err != nil {

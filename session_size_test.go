@@ -17,7 +17,7 @@ func TestSessionSizes(t *testing.T) {
 		{"Session", unsafe.Sizeof(Session{}), 384},
 		{"link", unsafe.Sizeof(link{}), 128},
 		{"attempt", unsafe.Sizeof(attempt{}), 96},
-		{"authorization", unsafe.Sizeof(authorization{}), 112},
+		{"authorization", unsafe.Sizeof(authorization{}), 64},
 		{"Subscription", unsafe.Sizeof(stratum.Subscription{}), 48},
 		{"OwnRequests in a link", unsafe.Sizeof(stratum.OwnRequests{}), 16},
 		{"JobTable in a link", unsafe.Sizeof(stratum.JobTable{}), 32},

@@ -217,7 +217,7 @@ func (s *Session) takeIdentity(st *sessionState, version int, phase *sessionPhas
 		if err != nil {
 			return err
 		}
-		s.auth = &authorization{id: r.ID, method: w.method, name: w.name, rest: w.rest}
+		s.auth = &authorization{&authorizationForm{r.ID, w.method, w.rest}, w.name}
 	}
 	if *phase != phaseHandshaking && (s.subscription == nil || s.auth == nil) {
 		return fmt.Errorf("requests of a session in phase %s are missing", *phase)
