@@ -33,7 +33,7 @@ function showStatus(s) {
     [hashrate(allRates), "hashrate, 15 min", current.filter((c) => c.hashrate["15m"].rate !== 0).map((c) => c.coin + " " + hashrate(c.hashrate["15m"])).join(", ") || "no accepted share yet"],
     [count(accepted), "shares accepted", percent(accepted, refused) + " refused, since the " + since],
     [up + " of " + addresses, "pool addresses up", up === addresses ? "all answer" : [untried && count(untried) + " not tried yet", up + untried < addresses && count(addresses - up - untried) + " taken out"].filter(Boolean).join(", ")],
-    [source.connected ? "known" : "not connected", "coins, from " + (source.kind === "file" ? "coin file" : "ZooKeeper"),
+    [source.connected ? "known" : "not connected", "coins, by " + (source.kind === "file" ? "coin file" : "ZooKeeper"),
       source.kind === "file" ? "read again when it changes" :
         source.server_id_taken ? "another process holds server ID " + s.server_id + " too" :
         source.unreadable_nodes ? plural(source.unreadable_nodes, "node") + " cannot be read" :

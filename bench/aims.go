@@ -16,8 +16,8 @@ type aim struct {
 	Met   bool   `json:"met"`
 }
 
-// judge compares the medians with the aims. A figure that was not measured
-// has no line.
+// judge compares the medians with the aims. It returns no line for a figure that was
+// not measured.
 func judge(r *results) []aim {
 	var aims []aim
 	add := func(size int, met bool, what, found string, args ...any) {
@@ -55,7 +55,7 @@ func judge(r *results) []aim {
 		}
 		most("cpu_connect", 200)
 		most("cpu_switch", 180)
-		// Stated for 5,000 miners. With more it takes more.
+		// The aim is stated for 5,000 miners. More miners take longer.
 		if size <= referenceSize {
 			most("move_last", 500)
 		}
@@ -63,7 +63,7 @@ func judge(r *results) []aim {
 		none("load_never")
 		none("upgrade_lost")
 		none("upgrade_refused")
-		if size <= 2000 { // for which it is stated
+		if size <= 2000 { // the aim is stated for 2,000 sessions
 			most("upgrade_pause", 100)
 		}
 		for _, a := range []struct {
@@ -79,15 +79,15 @@ func judge(r *results) []aim {
 }
 
 const (
-	// unchanged is how much a figure may rise that is meant to stay.
+	// unchanged is the factor by which a figure may rise that should stay the same.
 	unchanged = 1.1
-	// linear is how much a cost per session may rise from the smallest to the
-	// largest size: caches get colder with each.
+	// linear is the factor by which a cost per session may rise from the smallest to
+	// the largest size. It is above 1 because more sessions fit less well into caches.
 	linear = 1.25
 )
 
-// judgeGrowth looks at costs per share, job and session, which the number of
-// sessions should not change.
+// judgeGrowth compares the costs per share, job and session at the largest size with
+// those at the smallest, because they should not depend on the number of sessions.
 func judgeGrowth(r *results) []aim {
 	var aims []aim
 	for _, figure := range []string{"cpu_share", "cpu_job", "cpu_connect", "cpu_switch", "mem_idle"} {

@@ -12,7 +12,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/child"
 )
 
-// TestMain lets the test binary be the children of the bench.
+// TestMain lets the test binary run as the children of the bench.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == childArgument {
 		exit(runChild(os.Args[2:]))
@@ -42,8 +42,8 @@ func TestBench(t *testing.T) {
 	for _, name := range o.Targets {
 		found := map[string]bool{}
 		record := func(figure string, _ float64) { found[figure] = true }
-		// Throughput is left out, because it uses as much of the machine as there
-		// is.
+		// The test does not measure the throughput limit, which would take the whole
+		// machine.
 		do := func(l *life, ctx context.Context) error {
 			steps := []func(context.Context) error{l.memory("mem_idle"), l.shares, l.latency, l.jobs}
 			if name == targetSwitcher {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// The chart has a panel for each of these figures: cost against sessions, with
-// a whisker from the least to the most of all rounds.
+// The chart has a panel for each of these figures. It shows the cost against the number
+// of sessions, with a whisker from the smallest to the largest value of all rounds.
 var charted = []string{"cpu_share", "cpu_job", "mem_idle", "cpu_connect", "move_last", "upgrade_pause"}
 
 var chartedTargets = []string{targetSwitcher, targetHAProxy, targetNginx, targetFloor}
@@ -25,7 +25,7 @@ const (
 	chartTop                = 64
 )
 
-// chart draws an SVG.
+// chart returns the chart as SVG.
 func chart(r *results) string {
 	var b strings.Builder
 	width, height := 3*panelWidth+20, chartTop+2*panelHeight+10
@@ -76,7 +76,7 @@ func panel(b *strings.Builder, r *results, figure string) {
 	for _, size := range sizes {
 		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle" fill="#555555">%d</text>`+"\n", x(size), plotTop+plotHeight+15, size)
 	}
-	// The switcher last, on top of the others.
+	// The switcher is drawn last, so it is on top of the others.
 	for _, target := range slices.Backward(chartedTargets) {
 		var points []string
 		for _, size := range sizes {
@@ -94,7 +94,8 @@ func panel(b *strings.Builder, r *results, figure string) {
 	}
 }
 
-// roundStep is the next of 1, 2, 5, 10, … of its order of size.
+// roundStep returns the smallest number of the form 1, 2 or 5 times a power of ten that
+// is not less than v.
 func roundStep(v float64) float64 {
 	unit := math.Pow(10, math.Floor(math.Log10(v)))
 	for _, n := range []float64{1, 2, 5} {

@@ -2,8 +2,8 @@ package main
 
 import "fmt"
 
-// runChild is the bench as one of its own children. Each ends at the end of
-// its standard input, so none outlives the bench.
+// runChild runs the bench as one of its own children. Each child ends when its standard
+// input ends, so none outlives the bench.
 func runChild(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "pools":

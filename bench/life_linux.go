@@ -16,28 +16,30 @@ import (
 )
 
 const (
-	// stepLimit is how long miners may take to do what they are waited for.
+	// stepLimit is how long the bench waits for miners in one step.
 	stepLimit = 2 * time.Minute
 	warmUp    = time.Second
 
-	limitLatency = 50 * time.Millisecond // p99 at which the throughput limit is passed
-	limitStep    = 1.25
+	// The search for the throughput limit; see throughput. Rates are in shares per
+	// second.
+	limitLatency = 50 * time.Millisecond // p99 of a rate that is still within the limit
+	limitStep    = 1.25                  // factor from one rate to the next
 	limitSpan    = 1500 * time.Millisecond
 	limitMost    = 400_000
 	limitLeast   = 200
 
-	upgradeRate = 5000
+	upgradeRate = 5000 // shares per second during an upgrade
 	dialEvery   = 10 * time.Millisecond
 )
 
-// life is one target from its start to its end, with fresh pools and miners,
-// and all that is measured on it in one round.
+// life is one target from its start to its end, with its own pools and miners. All
+// figures of a target in one round are measured in one life.
 type life struct {
 	options
 	name   string
 	size   int
 	target *target
-	pids   []int
+	pids   []int // of the target's processes
 	pools  *poolsProcess
 	fleet  *stratumtest.Fleet
 	base   float64 // KB without sessions
@@ -45,7 +47,7 @@ type life struct {
 	remark func(format string, args ...any)
 }
 
-// live starts everything, has do measure, and stops everything.
+// live starts pools, target and miners, calls do to measure, and stops everything.
 func live(ctx context.Context, o options, b binaries, name string, size int, record func(string, float64), remark func(string, ...any), do func(*life, context.Context) error) (err error) {
 	dir, err := os.MkdirTemp("", "stratumSwitcher-bench-")
 	if err != nil {
@@ -63,7 +65,7 @@ func live(ctx context.Context, o options, b binaries, name string, size int, rec
 	if l.target.process != nil {
 		defer l.target.stop()
 	}
-	// What ended tells why.
+	// If a process has ended, the end of its log explains the error.
 	defer func() {
 		for _, p := range []*process{l.target.process, l.target.behind, l.pools.process} {
 			if err != nil && p != nil && p.HasEnded() {
@@ -94,10 +96,10 @@ func live(ctx context.Context, o options, b binaries, name string, size int, rec
 	return l.check()
 }
 
-// proxied says that there is a process to be measured.
+// proxied reports whether there is a proxy whose processes are measured.
 func (l *life) proxied() bool { return l.target.process != nil }
 
-// all is what is measured of a target in each round.
+// all measures everything that is measured of a target in each round.
 func (l *life) all(ctx context.Context) error {
 	steps := []func(context.Context) error{l.shares, l.latency, l.throughput}
 	if l.proxied() {
@@ -119,13 +121,13 @@ func (l *life) all(ctx context.Context) error {
 	return nil
 }
 
-// cpu is the target's processor time so far.
+// cpu returns the processor time that the target has used so far.
 func (l *life) cpu() (time.Duration, error) { return cpuTime(l.pids) }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// connect brings all miners to where they have a job.
+// connect connects all miners and waits until they have a job.
 func (l *life) connect(ctx context.Context) error {
 	before, err := l.cpu()
 	if err != nil {
@@ -166,6 +168,7 @@ func (l *life) connected(ctx context.Context, before time.Duration) error {
 	return nil
 }
 
+// memory returns a step that measures the private memory per session.
 func (l *life) memory(figure string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if err := sleep(ctx, l.Settle); err != nil {
@@ -180,13 +183,13 @@ func (l *life) memory(figure string) func(context.Context) error {
 	}
 }
 
-// load is what came of some seconds of shares.
+// load is the result of submitting shares for a while.
 type load struct {
 	answered float64 // per second
 	cpu      float64 // µs per share
 }
 
-// run submits shares at a rate; the first of them, during warm, do not count.
+// run submits shares at a rate for the times warm and span. Only span is measured.
 func (l *life) run(ctx context.Context, rate float64, warm, span time.Duration) (load, error) {
 	l.fleet.SetRate(rate)
 	defer l.fleet.SetRate(0)
@@ -218,8 +221,8 @@ func answers(f *stratumtest.Fleet) uint64 {
 	return st.Accepted + st.Rejected
 }
 
-// quiet waits until no share is on its way, also those that the miners' clock
-// has fallen behind with.
+// quiet waits until all shares are answered and the miners submit no more. Miners that
+// have fallen behind their rate submit the missing shares first.
 func (l *life) quiet(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -230,7 +233,7 @@ func (l *life) quiet(ctx context.Context) error {
 		}
 		before = st.Submitted
 		if err := sleep(limited, 200*time.Millisecond); err != nil {
-			return ctx.Err() // what stays unanswered is found by check
+			return ctx.Err() // check reports the shares that stay unanswered
 		}
 	}
 }
@@ -245,7 +248,7 @@ func (l *life) shares(ctx context.Context) error {
 		l.record("cpu_share", got.cpu)
 	}
 	if got.answered < 0.95*l.Rate || got.answered > 1.05*l.Rate {
-		l.remark("%.0f shares/s were asked for, %.0f answered: the machine is too slow for that or too busy", l.Rate, got.answered)
+		l.remark("%.0f of %.0f shares/s were answered: the machine is too slow for that rate or too busy", got.answered, l.Rate)
 	}
 	return l.quiet(ctx)
 }
@@ -262,9 +265,9 @@ func (l *life) latency(ctx context.Context) error {
 	return l.quiet(ctx)
 }
 
-// jobs sends some jobs, each when all miners have the one before.
+// jobs sends some jobs. It sends each when all miners have the previous one.
 func (l *life) jobs(ctx context.Context) error {
-	// Enough for the 10 ms steps of the processor time not to matter.
+	// There are enough jobs for the 10 ms steps of the processor time not to matter.
 	n := min(200, max(12, 100_000/l.size))
 	if l.Quick {
 		n = min(60, max(6, 30_000/l.size))
@@ -295,10 +298,11 @@ func (l *life) jobs(ctx context.Context) error {
 	return nil
 }
 
-// throughput raises the rate of shares until answers lag.
+// throughput raises the rate of shares until fewer than 95 % are answered in time or
+// p99 exceeds limitLatency. If the first rate is too high, it lowers the rate instead.
 func (l *life) throughput(ctx context.Context) error {
 	span := min(limitSpan, l.Span)
-	best, sank := 0.0, false
+	best, lowered := 0.0, false
 	for rate := l.Rate; rate <= limitMost && rate >= limitLeast; {
 		got, err := l.run(ctx, rate, span/3, span)
 		if err != nil {
@@ -310,7 +314,7 @@ func (l *life) throughput(ctx context.Context) error {
 		}
 		if held {
 			best = max(best, got.answered)
-			if sank {
+			if lowered {
 				break
 			}
 			rate *= limitStep
@@ -319,15 +323,15 @@ func (l *life) throughput(ctx context.Context) error {
 		if best > 0 {
 			break
 		}
-		sank = true
+		lowered = true
 		rate /= limitStep
 	}
 	l.record("limit", best)
 	return nil
 }
 
-// order has all miners move to a coin and waits until they have and their
-// former links are closed.
+// order changes the coin and waits until all miners have moved there and their former
+// links are closed. first and last are how long the first and the last miner took.
 func (l *life) order(ctx context.Context, coin string) (first, last time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stepLimit)
 	defer cancel()
@@ -348,10 +352,10 @@ func (l *life) order(ctx context.Context, coin string) (first, last time.Duratio
 	return begin.Sub(ordered), end.Sub(ordered), l.pools.waitConnections(ctx, l.size)
 }
 
-// switches moves all miners to and fro: first without shares, for the cost,
-// then with, for their answers.
+// switches moves all miners from coin to coin. The first half of the switches is without
+// shares and measures the cost. The second half is with shares and counts wrong answers.
 func (l *life) switches(ctx context.Context) error {
-	still := (l.Switches + 1) / 2
+	idle := (l.Switches + 1) / 2
 	at := 0
 	next := func() string { at++; return coins[at%len(coins)] }
 	var firsts, lasts []float64
@@ -359,7 +363,7 @@ func (l *life) switches(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for range still {
+	for range idle {
 		first, last, err := l.order(ctx, next())
 		if err != nil {
 			return err
@@ -370,17 +374,17 @@ func (l *life) switches(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if still > 0 {
+	if idle > 0 {
 		l.record("move_first", middle(firsts))
 		l.record("move_last", middle(lasts))
-		l.record("cpu_switch", micros(after-before)/float64(still*l.size))
+		l.record("cpu_switch", micros(after-before)/float64(idle*l.size))
 	}
-	if loaded := l.Switches - still; loaded > 0 {
+	if loaded := l.Switches - idle; loaded > 0 {
 		if err := l.switchesUnderLoad(ctx, loaded, next); err != nil {
 			return err
 		}
 	}
-	if l.Switches%2 == 1 { // back to where it began
+	if l.Switches%2 == 1 { // return to the first coin
 		if _, _, err := l.order(ctx, next()); err != nil {
 			return err
 		}
@@ -392,9 +396,9 @@ func (l *life) switches(ctx context.Context) error {
 }
 
 func (l *life) switchesUnderLoad(ctx context.Context, n int, next func() string) error {
-	const about = 6 // seconds that a switch takes with its drain
+	const switchSeconds = 6 // about what a switch takes with its drain
 	before := l.fleet.Stats()
-	l.fleet.SetRate(float64(l.LoadShares) / float64(n*about))
+	l.fleet.SetRate(float64(l.LoadShares) / float64(n*switchSeconds))
 	defer l.fleet.SetRate(0)
 	for range n {
 		if _, _, err := l.order(ctx, next()); err != nil {
@@ -423,7 +427,8 @@ func (l *life) switchesUnderLoad(ctx context.Context, n int, next func() string)
 
 var upgraded = regexp.MustCompile(`upgraded version=\S+ sessions=(\d+) lost=(\d+).* pause_ms=(\d+)|upgrade (?:refused|undone).*`)
 
-// upgrade replaces the running program by itself, under shares and dials.
+// upgrade replaces the running program with itself, while miners submit shares and
+// connections are dialled.
 func (l *life) upgrade(ctx context.Context) error {
 	before := l.fleet.Stats().Disconnected
 	l.fleet.SetRate(upgradeRate)
@@ -468,7 +473,7 @@ func (l *life) upgrade(ctx context.Context) error {
 	return nil
 }
 
-// dialLoop connects again and again and counts how often that fails.
+// dialLoop dials a connection every dialEvery and counts how often that fails.
 func (l *life) dialLoop(ctx context.Context, refused *atomic.Int64, done chan<- struct{}) {
 	defer close(done)
 	for sleep(ctx, dialEvery) == nil {
@@ -481,14 +486,15 @@ func (l *life) dialLoop(ctx context.Context, refused *atomic.Int64, done chan<- 
 	}
 }
 
-// check looks for what would make the figures worthless.
+// check returns an error if miners lost their connections to a target that should not
+// close any, and makes a remark of everything else that casts doubt on the figures.
 func (l *life) check() error {
 	st := l.fleet.Stats()
 	if st.Disconnected > 0 && l.target.coins == "" {
 		return fmt.Errorf("%d of %d miners were disconnected", st.Disconnected, l.size)
 	}
 	if st.Disconnected+int(st.Rejected+st.Unanswered+st.Doubled+st.Unknown+st.Violations) > 0 {
-		l.remark("%d miners disconnected, %d shares rejected %v, %d unanswered, %d answers doubled, %d unknown, %d violations %.3q",
+		l.remark("%d miners disconnected, %d shares rejected %v, %d unanswered, %d answered twice, %d unknown answers, %d violations %.3q",
 			st.Disconnected, st.Rejected, st.RejectedByCode, st.Unanswered, st.Doubled, st.Unknown, st.Violations, st.SomeViolations)
 	}
 	reply, err := l.pools.ask(poolRequest{})
@@ -496,7 +502,7 @@ func (l *life) check() error {
 		return err
 	}
 	if len(reply.Faults) > 0 {
-		l.remark("the pools found fault: %q", reply.Faults)
+		l.remark("the pools found faults: %q", reply.Faults)
 	}
 	return nil
 }

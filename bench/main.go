@@ -1,6 +1,6 @@
-// The bench measures what the switcher costs, side by side with HAProxy, nginx
-// and a relay that does nothing but read and write: the same simulated pool,
-// the same miners, the same lines. See docs/performance.md.
+// The bench measures what the switcher costs. It compares it with HAProxy, nginx and a
+// relay that only reads and writes, with the same simulated pool, the same miners and
+// the same lines. See docs/performance.md.
 package main
 
 import (
@@ -30,8 +30,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
-	// With SIGPIPE ignored a closed pipe is an error like others, and nothing
-	// that was started is left behind.
+	// With SIGPIPE ignored, writing to a closed pipe is an ordinary error, after which
+	// the bench stops what it has started.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer cancel()
@@ -46,23 +46,23 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// childArgument starts the bench as one of its own children.
+// childArgument is the first argument when the bench runs as one of its own children.
 const childArgument = "child"
 
-// Targets, as flags and results name them.
+// The names of the targets in flags and results.
 const (
 	targetSwitcher = "switcher"
 	targetHAProxy  = "haproxy"
 	targetNginx    = "nginx"
-	targetFloor    = "floor"  // a relay of bare read and write
+	targetFloor    = "floor"  // a relay that only reads and writes
 	targetDirect   = "direct" // the pool itself, without a proxy
 
-	// With miners that speak TLS.
-	targetSwitcherTLS = "switcher-tls" // with the switcher
-	targetHAProxyTLS  = "haproxy-tls"  // with HAProxy in front of a switcher
+	// Targets for miners that use TLS.
+	targetSwitcherTLS = "switcher-tls" // the switcher
+	targetHAProxyTLS  = "haproxy-tls"  // HAProxy in front of a switcher without TLS
 )
 
-// plainTargets are measured unless -targets says otherwise.
+// plainTargets is the default of -targets.
 var plainTargets = []string{targetSwitcher, targetHAProxy, targetNginx, targetFloor, targetDirect}
 
 var tlsTargets = []string{targetSwitcherTLS, targetHAProxyTLS}
@@ -74,17 +74,17 @@ var targetNames = map[string]string{
 	targetSwitcher: "switcher", targetHAProxy: "HAProxy", targetNginx: "nginx", targetFloor: "bare relay", targetDirect: "direct",
 }
 
-// options are the flags.
+// options are the values of the flags.
 type options struct {
-	Sizes       []int
+	Sizes       []int // numbers of sessions
 	Targets     []string
 	Rounds      int
-	Rate        float64       // shares per second when CPU is measured
-	LatencyRate float64       // when latency is
-	Span        time.Duration // of one measurement
-	Settle      time.Duration // before memory is looked at
+	Rate        float64       // shares per second while CPU is measured
+	LatencyRate float64       // shares per second while latency is measured
+	Span        time.Duration // length of one measurement
+	Settle      time.Duration // quiet time before memory is measured
 	Switches    int
-	LoadShares  int // to be submitted during the second half of the switches
+	LoadShares  int // shares submitted during the second half of the switches
 	Threads     int
 	Quick       bool
 	binary      string
@@ -95,18 +95,18 @@ func parseOptions(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	sizes := f.String("sizes", "1000,5000,9000", "numbers of `sessions`")
-	targets := f.String("targets", strings.Join(plainTargets, ","), "what to measure, of "+strings.Join(allTargets, ","))
-	f.IntVar(&o.Rounds, "rounds", 3, "`rounds`, of which medians are taken; the targets take turns in each")
-	f.Float64Var(&o.Rate, "rate", 10000, "`shares` per second of all miners when the CPU they cost is measured")
-	f.Float64Var(&o.LatencyRate, "latency-rate", 2000, "`shares` per second when latency is measured")
-	f.DurationVar(&o.Span, "span", 5*time.Second, "how long shares are counted")
-	f.DurationVar(&o.Settle, "settle", 6*time.Second, "quiet time before memory is looked at")
-	f.IntVar(&o.Switches, "switches", 10, "`switches` of all sessions, the second half under load")
+	targets := f.String("targets", strings.Join(plainTargets, ","), "the `targets` to measure, of "+strings.Join(allTargets, ","))
+	f.IntVar(&o.Rounds, "rounds", 3, "`rounds`; the results are their medians, and in each round another target is first")
+	f.Float64Var(&o.Rate, "rate", 10000, "`shares` per second of all miners together while CPU is measured")
+	f.Float64Var(&o.LatencyRate, "latency-rate", 2000, "`shares` per second while latency is measured")
+	f.DurationVar(&o.Span, "span", 5*time.Second, "how long one measurement with shares takes")
+	f.DurationVar(&o.Settle, "settle", 6*time.Second, "quiet time before memory is measured")
+	f.IntVar(&o.Switches, "switches", 10, "`switches` of all sessions, of which the second half are under load")
 	f.IntVar(&o.LoadShares, "load-shares", 48000, "`shares` to be submitted during the switches under load")
 	f.IntVar(&o.Threads, "threads", runtime.NumCPU(), "`threads` of HAProxy and the bare relay, worker processes of nginx")
 	f.StringVar(&o.binary, "switcher", "./stratumSwitcher", "the daemon's `binary`")
 	f.StringVar(&o.out, "out", "bench/out", "`directory` for the results")
-	f.BoolVar(&o.Quick, "quick", false, "one short round with 1,000 sessions, unless other flags say more")
+	f.BoolVar(&o.Quick, "quick", false, "one short round with 1,000 sessions; other flags override its values")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

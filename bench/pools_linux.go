@@ -14,21 +14,21 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// The pools run in a process of their own: with the miners in it, a switch of
-// 9,000 sessions would need more descriptors than a process may have.
+// The pools run in their own process. In one process with the miners, a switch of 9,000
+// sessions would need more descriptors than a process may have.
 
 var coins = [...]string{"btc", "bcc"}
 
-const jobSize = 1400
+const jobSize = 1400 // bytes of a job, as docs/performance.md says
 
 // poolRequest and poolReply are lines of JSON on a pipe.
 type poolRequest struct {
-	NewJob string // coin; "": only the statistics
+	NewJob string // coin whose pool sends a job; empty to get only the statistics
 }
 
 type poolReply struct {
 	Addrs       map[string]string
-	Connections int // of all pools
+	Connections int // to all pools
 	Faults      []string
 	Error       string
 }
@@ -85,7 +85,8 @@ func runPools() error {
 	}
 }
 
-// poolsProcess is the child from outside. Its calls are made one at a time.
+// poolsProcess is the child process with the pools. Its methods must not be called
+// concurrently.
 type poolsProcess struct {
 	*process
 	stdin io.WriteCloser
@@ -135,13 +136,13 @@ func (p *poolsProcess) ask(r poolRequest) (poolReply, error) {
 	return reply, nil
 }
 
-// newJob has a coin's pool send a job to all its miners.
+// newJob makes a coin's pool send a job to all its miners.
 func (p *poolsProcess) newJob(coin string) error {
 	_, err := p.ask(poolRequest{NewJob: coin})
 	return err
 }
 
-// waitConnections waits until the pools have n connections in all.
+// waitConnections waits until the pools have no more than n connections in all.
 func (p *poolsProcess) waitConnections(ctx context.Context, n int) error {
 	for {
 		reply, err := p.ask(poolRequest{})

@@ -20,15 +20,15 @@ const (
 	tailLines = 2000
 )
 
-// process is a child in a process group of its own, so that Ctrl-C reaches
-// only the bench, which then stops what it started. stop may be called twice.
+// process is a child in its own process group, so that Ctrl-C reaches only the bench,
+// which then stops its children. stop may be called twice.
 type process struct {
 	*child.Process
 	name string
 }
 
 func startProcess(name string, cmd *exec.Cmd) (*process, error) {
-	// If the bench is killed its children are told to end.
+	// If the bench is killed, the kernel sends SIGTERM to its children.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	p, err := child.Start(cmd, tailLines)
 	if err != nil {
@@ -37,7 +37,8 @@ func startProcess(name string, cmd *exec.Cmd) (*process, error) {
 	return &process{p, name}, nil
 }
 
-// waitLog waits for a line, from number n on, that matches.
+// waitLog waits at most a minute for a line of the log, from number n on, that matches
+// pattern. It returns the match and its groups.
 func (p *process) waitLog(ctx context.Context, n int, pattern *regexp.Regexp) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -48,10 +49,10 @@ func (p *process) waitLog(ctx context.Context, n int, pattern *regexp.Regexp) ([
 	return m, nil
 }
 
-// failed adds the log's end to an error.
+// failed adds the end of the process's log to an error.
 func (p *process) failed(err error) error { return fmt.Errorf("%s: %w", p.name, p.Failed(err)) }
 
-// stop ends the process, and then what is left of its group.
+// stop ends the process, and then kills what is left of its group.
 func (p *process) stop() {
 	p.Cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -62,7 +63,7 @@ func (p *process) stop() {
 	<-p.Ended
 }
 
-// family is the process and its children.
+// family returns the IDs of the process and of its children.
 func (p *process) family() []int {
 	pids := []int{p.PID()}
 	entries, _ := os.ReadDir("/proc")
@@ -78,7 +79,8 @@ func (p *process) family() []int {
 	return pids
 }
 
-// statFields are those of /proc/PID/stat from the third, the state, on.
+// statFields returns the fields of /proc/PID/stat from the third on, which is the state
+// (proc_pid_stat(5)). It returns nil if the process does not exist.
 func statFields(pid int) []string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -91,7 +93,8 @@ func statFields(pid int) []string {
 	return strings.Fields(rest)
 }
 
-// cpuTime is the user and system time of processes, in steps of 10 ms each.
+// cpuTime returns the sum of the user and system times of processes. The kernel reports
+// each in steps of 10 ms.
 func cpuTime(pids []int) (time.Duration, error) {
 	var ticks int64
 	for _, pid := range pids {
@@ -107,11 +110,12 @@ func cpuTime(pids []int) (time.Duration, error) {
 			ticks += n
 		}
 	}
-	const perSecond = 100 // of USER_HZ, on all of Linux's architectures
+	const perSecond = 100 // USER_HZ, which is the same on all common architectures
 	return time.Duration(ticks) * time.Second / perSecond, nil
 }
 
-// privateMemory is what processes share with nobody, in KB of 1024 bytes.
+// privateMemory returns the memory that the processes share with no other process, in
+// KB of 1,024 bytes.
 func privateMemory(pids []int) (kb float64, err error) {
 	for _, pid := range pids {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -131,7 +135,7 @@ func privateMemory(pids []int) (kb float64, err error) {
 	return kb, nil
 }
 
-// sleep is time.Sleep that ends with ctx.
+// sleep waits for d. It returns an error if ctx ends earlier.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

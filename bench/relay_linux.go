@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The floor: each readiness of a socket is one read from it and one write to
-// its peer, and nothing else happens. No proxy that copies through user space
-// one line at a time can cost less.
+// This relay is the floor of all comparisons. Each time when a socket is readable, it
+// makes one read from it and one write to its peer, and nothing else. No proxy that
+// copies through user space one line at a time can cost less.
 
-// bareRelay is one thread of it, with a listener of its own at the common port
-// and all connections accepted there.
+// bareRelay is one thread of the relay. It has its own listener at the common port and
+// all connections that this listener accepts.
 type bareRelay struct {
-	peers    []int32 // by descriptor; 0: not relayed
+	peers    []int32 // the peer of each descriptor; 0 if it is not relayed
 	listener int
 	epoll    int
 	upstream unix.Sockaddr
@@ -45,7 +45,7 @@ func runRelay(listen, upstream, threads string) error {
 		return err
 	}
 	runtime.GOMAXPROCS(n + 1)
-	debug.SetGCPercent(-1) // there is no garbage
+	debug.SetGCPercent(-1) // the relay makes no garbage
 	for range n {
 		r := &bareRelay{peers: make([]int32, limit), upstream: to}
 		if err := r.listen(at); err != nil {
@@ -60,7 +60,7 @@ func runRelay(listen, upstream, threads string) error {
 func inet4(addr string) (*unix.SockaddrInet4, error) {
 	a, err := netip.ParseAddrPort(addr)
 	if err != nil || !a.Addr().Is4() {
-		return nil, fmt.Errorf("relay: %q is no IPv4 address with port", addr)
+		return nil, fmt.Errorf("relay: %q is not an IPv4 address with a port", addr)
 	}
 	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}, nil
 }
@@ -93,8 +93,9 @@ func (r *bareRelay) loop() {
 	events := make([]unix.EpollEvent, 256)
 	buf := make([]byte, 64<<10)
 	for {
-		// The scheduler is not told that this thread waits: that would cost more
-		// than the relaying. It has no other use for it.
+		// A raw system call does not tell Go's scheduler that this thread waits.
+		// Telling it would cost more than the relaying, and there is nothing else
+		// to run.
 		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(r.epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), ^uintptr(0), 0, 0)
 		if errno == unix.EINTR {
 			continue
@@ -114,8 +115,8 @@ func (r *bareRelay) loop() {
 	}
 }
 
-// accept connects one miner to the pool. The connect blocks, which on
-// loopback means that it is done at once.
+// accept connects one miner to the pool. The blocking connect returns at once, because
+// the pool is on the loopback interface.
 func (r *bareRelay) accept() {
 	miner, _, err := unix.Accept4(r.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	if err != nil {
@@ -140,7 +141,8 @@ func (r *bareRelay) accept() {
 	}
 }
 
-// pass hands on what there is to read. It reports whether the connection lives.
+// pass reads once and writes everything to the peer. It returns false if the connection
+// has ended.
 func pass(from, to int32, buf []byte) bool {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(from), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
 	if errno == unix.EAGAIN || errno == unix.EINTR {
@@ -157,7 +159,7 @@ func pass(from, to int32, buf []byte) bool {
 				return true
 			}
 		case unix.EAGAIN, unix.EINTR:
-			// The peer is slow, which the bench's are not for long.
+			// The peer's buffer is full. The bench's peers empty it soon.
 			unix.Poll([]unix.PollFd{{Fd: to, Events: unix.POLLOUT}}, 1000)
 		default:
 			return false

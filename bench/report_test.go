@@ -23,8 +23,8 @@ func TestMiddle(t *testing.T) {
 	}
 }
 
-// someResults are results of three rounds at two sizes, with the switcher at half
-// of HAProxy.
+// someResults returns results of three rounds at two sizes. The switcher's values are
+// smaller than those of the other targets.
 func someResults() *results {
 	r := &results{Options: options{Rounds: 3}}
 	for _, size := range []int{1000, 5000} {
@@ -60,7 +60,7 @@ func TestSummary(t *testing.T) {
 	for what, want := range map[string]bool{
 		"CPU per share round trip ≤ 0.80 × HAProxy":               true,
 		"private memory per session, idle ≤ 2.5 KB":               false,
-		"switch: last miner there after ≤ 500 ms":                 false,
+		"switch: last miner at the new pool after ≤ 500 ms":       false,
 		"CPU per share round trip ≤ 1.25 × that of 1000 sessions": true,
 	} {
 		if met, ok := verdicts[what]; !ok || met != want {

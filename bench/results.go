@@ -10,15 +10,13 @@ import (
 	"time"
 )
 
-// figure is one thing that is measured.
+// figure is one kind of value that is measured.
 type figure struct {
-	Key  string
-	Name string // in the table
-	Unit string
-	// Ratio: it is worth comparing with HAProxy.
-	Ratio bool
-	// Digits after the point.
-	Digits int
+	Key    string
+	Name   string // in the report
+	Unit   string
+	Ratio  bool // whether the report compares it with HAProxy
+	Digits int  // after the decimal point
 }
 
 var figures = []figure{
@@ -28,12 +26,12 @@ var figures = []figure{
 	{"cpu_connect", "CPU per connect with Stratum handshake", "µs", true, 0},
 	{"cpu_handshake", "CPU per TLS handshake alone", "µs", true, 0},
 	{"cpu_switch", "CPU per switched session", "µs", false, 0},
-	{"move_first", "switch: first miner there after", "ms", false, 0},
-	{"move_last", "switch: last miner there after", "ms", false, 0},
+	{"move_first", "switch: first miner at the new pool after", "ms", false, 0},
+	{"move_last", "switch: last miner at the new pool after", "ms", false, 0},
 	{"mem_base", "private memory without sessions", "KB", false, 0},
 	{"mem_idle", "private memory per session, idle", "KB", true, 2},
-	{"mem_load", "the same after load", "KB", true, 2},
-	{"mem_switched", "the same after all switches", "KB", false, 2},
+	{"mem_load", "private memory per session, after load", "KB", true, 2},
+	{"mem_switched", "private memory per session, after all switches", "KB", false, 2},
 	{"lat_mean", "share latency, mean", "ms", false, 3},
 	{"lat_p50", "share latency p50", "ms", false, 3},
 	{"lat_p99", "share latency p99", "ms", false, 3},
@@ -45,7 +43,7 @@ var figures = []figure{
 	{"limit", "throughput limit, shares per second", "", true, 0},
 	{"load_shares", "shares submitted during switches", "", false, 0},
 	{"load_wrong", "shares answered wrongly during switches", "", false, 0},
-	{"load_never", "shares answered never during switches", "", false, 0},
+	{"load_never", "shares never answered during switches", "", false, 0},
 	{"upgrade_pause", "upgrade: pause", "ms", false, 0},
 	{"upgrade_longest", "upgrade: longest share latency", "ms", false, 0},
 	{"upgrade_lost", "upgrade: sessions lost", "", false, 0},
@@ -61,7 +59,7 @@ func figureOf(key string) figure {
 	return figure{Key: key, Name: key}
 }
 
-// sample is one figure, measured once.
+// sample is one figure that was measured once.
 type sample struct {
 	Size   int     `json:"size"`
 	Round  int     `json:"round"`
@@ -70,7 +68,7 @@ type sample struct {
 	Value  float64 `json:"value"`
 }
 
-// machine is what the figures depend on.
+// machine describes the machine and the programs, on which the figures depend.
 type machine struct {
 	Cores       int      `json:"cores"`
 	CPU         string   `json:"cpu"`
@@ -78,18 +76,17 @@ type machine struct {
 	MemoryMB    int      `json:"memory_mb"`
 	Descriptors int      `json:"descriptors"`
 	Programs    []string `json:"programs"`
-	// Load is the load average before the first round, in which the bench
-	// itself has no part yet.
+	// Load is the load average before the first round, so the bench has no part in it.
 	Load string `json:"load_average"`
 }
 
-// results are all that a run has found.
+// results has everything that a run of the bench has found.
 type results struct {
 	Date    time.Time `json:"date"`
 	Took    string    `json:"took"`
 	Machine machine   `json:"machine"`
 	Options options   `json:"options"`
-	// Remarks are what went otherwise than planned.
+	// Remarks describe what did not go as planned.
 	Remarks []string `json:"remarks"`
 	Summary []median `json:"summary"`
 	Aims    []aim    `json:"aims"`
@@ -105,9 +102,10 @@ type median struct {
 	Median float64 `json:"median"`
 	Least  float64 `json:"least"`
 	Most   float64 `json:"most"`
-	// Spread is the difference of most and least, in percent of the median.
+	// Spread is the difference between Most and Least, in percent of the median.
 	Spread float64 `json:"spread_percent"`
-	// OfHAProxy and OfFloor are ratios of medians; 0: there is none.
+	// OfHAProxy and OfFloor are ratios to the medians of these targets. They are 0
+	// where there is no ratio.
 	OfHAProxy float64 `json:"of_haproxy,omitempty"`
 	OfFloor   float64 `json:"of_floor,omitempty"`
 }
@@ -116,7 +114,8 @@ func (r *results) add(size, round int, target, figure string, value float64) {
 	r.Samples = append(r.Samples, sample{size, round, target, figure, value})
 }
 
-// addLatencies works out what each proxy added to the direct way in a round.
+// addLatencies computes how much latency each proxy added to that of a direct
+// connection in a round.
 func (r *results) addLatencies(size, round int) {
 	find := func(target, figure string) (float64, bool) {
 		for _, s := range r.Samples {
@@ -137,7 +136,7 @@ func (r *results) addLatencies(size, round int) {
 	}
 }
 
-// sizes are those that were measured, in order.
+// sizes returns the sizes that were measured, in order.
 func (r *results) sizes() (sizes []int) {
 	for _, s := range r.Samples {
 		sizes = append(sizes, s.Size)
@@ -146,7 +145,7 @@ func (r *results) sizes() (sizes []int) {
 	return slices.Compact(sizes)
 }
 
-// summarise makes Summary and Aims of Samples.
+// summarise computes Summary and Aims from Samples.
 func (r *results) summarise() {
 	r.Summary, r.Aims = nil, nil
 	for _, size := range r.sizes() {
@@ -191,7 +190,7 @@ func (r *results) values(size int, target, figure string) (values []float64) {
 	return values
 }
 
-// middle is the median; NaN if there are no values.
+// middle returns the median. It is NaN if there are no values.
 func middle(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -204,7 +203,7 @@ func middle(values []float64) float64 {
 	return (sorted[half-1] + sorted[half]) / 2
 }
 
-// ratio is 0 where there is none.
+// ratio returns a/b with three decimals, or 0 if a value is missing or b is not positive.
 func ratio(a, b float64) float64 {
 	if math.IsNaN(a) || math.IsNaN(b) || b <= 0 {
 		return 0
@@ -212,7 +211,7 @@ func ratio(a, b float64) float64 {
 	return math.Round(a/b*1000) / 1000
 }
 
-// write leaves the results as table, JSON and chart in dir.
+// write writes the results as table, JSON and chart to files in dir.
 func (r *results) write(dir string) error {
 	r.summarise()
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -17,11 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// upgradeSize is for how many sessions the aim for upgrades is stated.
+// upgradeSize is the number of sessions for which the aim for upgrades is stated.
 const upgradeSize = 2000
 
-// run measures all sizes and writes the results. After an error or Ctrl-C it
-// writes those of the rounds that were complete.
+// run measures all sizes and writes the results. After an error or Ctrl-C, it writes
+// what was complete by then.
 func run(ctx context.Context, o options) error {
 	b, err := findBinaries(o)
 	if err != nil {
@@ -34,7 +34,8 @@ func run(ctx context.Context, o options) error {
 	if most := (limit - 300) / 2; o.Sizes[len(o.Sizes)-1] > most {
 		return fmt.Errorf("with %d descriptors per process there can be %d sessions, not %d: see ulimit -n and -sizes", limit, most, o.Sizes[len(o.Sizes)-1])
 	}
-	// The miners' garbage is not what is measured.
+	// The miners run in this process. Fewer collections leave more of the machine to
+	// the targets.
 	debug.SetGCPercent(400)
 	r := &results{Date: time.Now(), Options: o, Remarks: []string{}, Machine: describeMachine(limit, b)}
 	err = measureAll(ctx, o, b, r)
@@ -64,7 +65,7 @@ func firstLine(text string) string {
 func measureAll(ctx context.Context, o options, b binaries, r *results) error {
 	for _, size := range o.Sizes {
 		for round := 1; round <= o.Rounds; round++ {
-			// Each target is first, second, … in turn.
+			// Another target is first in each round.
 			turn := round % len(o.Targets)
 			for _, name := range slices.Concat(o.Targets[turn:], o.Targets[:turn]) {
 				if err := measure(ctx, o, b, r, name, size, round, (*life).all); err != nil {
@@ -85,7 +86,7 @@ func measureAll(ctx context.Context, o options, b binaries, r *results) error {
 	return nil
 }
 
-// measure does one life and keeps its figures if it got to its end.
+// measure runs one life and keeps its figures if it ends without an error.
 func measure(ctx context.Context, o options, b binaries, r *results, name string, size, round int, do func(*life, context.Context) error) error {
 	where := fmt.Sprintf("%d sessions, round %d, %s", size, round, targetNames[name])
 	fmt.Fprintf(os.Stderr, "%s  load %s\n", where, loadAverage())

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// markdown is the report: machine, aims, and a table for each size.
+// markdown returns the report: the machine, the aims, and a table for each size.
 func (r *results) markdown() string {
 	var b strings.Builder
 	m := r.Machine
@@ -17,7 +17,7 @@ func (r *results) markdown() string {
 	o := r.Options
 	rounds := "One round."
 	if o.Rounds > 1 {
-		rounds = fmt.Sprintf("Medians of %d rounds, in brackets the spread (most less least, of the median).", o.Rounds)
+		rounds = fmt.Sprintf("Medians of %d rounds. The spread is in brackets (largest less smallest value, in percent of the median).", o.Rounds)
 	}
 	fmt.Fprintf(&b, "%s %.0f shares/s for CPU, %.0f shares/s for latency, for %v each;\n"+
 		"%d threads or workers. KB are 1,024 bytes. It took %s.\n", rounds, o.Rate, o.LatencyRate, o.Span, o.Threads, r.Took)
@@ -52,6 +52,7 @@ func verdict(met bool) string {
 	return "**not met**"
 }
 
+// table writes the table of the targets without TLS.
 func (r *results) table(b *strings.Builder, size int) {
 	b.WriteString("| figure |")
 	rule := "\n| --- |"
@@ -71,8 +72,8 @@ func (r *results) table(b *strings.Builder, size int) {
 	}
 }
 
-// row is the name of a figure and the cells of these targets. any says that one of
-// them has it.
+// row returns the name of a figure and its cells for these targets. any is true if at
+// least one of them has the figure.
 func (r *results) row(size int, f figure, targets []string) (name, cells string, any bool) {
 	for _, target := range targets {
 		cell := "–"
@@ -92,7 +93,7 @@ func (r *results) row(size int, f figure, targets []string) (name, cells string,
 	return name, cells, any
 }
 
-// tlsTable has the targets whose miners speak TLS.
+// tlsTable writes the table of the targets whose miners use TLS.
 func (r *results) tlsTable(b *strings.Builder, size int) {
 	fmt.Fprintf(b, "| figure | %s | %s | switcher : HAProxy |\n| --- | ---: | ---: | ---: |\n", targetNames[targetSwitcherTLS], targetNames[targetHAProxyTLS])
 	for _, f := range figures {

@@ -17,15 +17,15 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// target is what miners connect to: a proxy in a process of its own or, with
-// a nil process, the pool.
+// target is what miners connect to: a proxy in its own process or, if process is nil,
+// the pool.
 type target struct {
 	*process
 	addr  string
-	coins string // the switcher's coin file; "": not a switcher
+	coins string // the switcher's coin file; empty if the bench does not switch coins
 
-	behind *process    // the switcher that a HAProxy with TLS stands in front of
-	tls    *tls.Config // of miners; nil: without TLS
+	behind *process    // the switcher behind a HAProxy with TLS
+	tls    *tls.Config // for miners; nil without TLS
 }
 
 // stop ends all processes of the target.
@@ -36,7 +36,7 @@ func (t *target) stop() {
 	}
 }
 
-// family are all processes of the target.
+// family returns the IDs of all processes of the target.
 func (t *target) family() []int {
 	pids := t.process.family()
 	if t.behind != nil {
@@ -45,12 +45,12 @@ func (t *target) family() []int {
 	return pids
 }
 
-// binaries are what the targets need.
+// binaries are the paths of the programs that the targets need.
 type binaries struct {
 	switcher, haproxy, nginx, nginxModule string
 }
 
-// findBinaries looks for what the chosen targets need.
+// findBinaries looks for the programs that the chosen targets need.
 func findBinaries(o options) (b binaries, err error) {
 	var missing []error
 	find := func(name string, into *string) {
@@ -59,7 +59,7 @@ func findBinaries(o options) (b binaries, err error) {
 			path, err = exec.LookPath("/usr/sbin/" + name)
 		}
 		if err != nil {
-			missing = append(missing, fmt.Errorf("%s is missing: run scripts/install-bench-tools.sh, or choose with -targets", name))
+			missing = append(missing, fmt.Errorf("%s is missing: run scripts/install-bench-tools.sh, or choose other targets with -targets", name))
 		}
 		*into = path
 	}
@@ -87,7 +87,7 @@ func findBinaries(o options) (b binaries, err error) {
 	return b, errors.Join(missing...)
 }
 
-// startTarget runs a proxy in front of the pools, with files in dir.
+// startTarget starts a proxy for n miners in front of the pools. Its files are in dir.
 func startTarget(ctx context.Context, name, dir string, b binaries, o options, n int, pools map[string]string) (*target, error) {
 	if name == targetDirect {
 		return &target{addr: pools[coins[0]]}, nil
@@ -152,7 +152,8 @@ func (t *target) waitListening(ctx context.Context) error {
 	}
 }
 
-// switcherCommand has the defaults for all that is not named here.
+// switcherCommand returns the command for a switcher whose configuration has the keys
+// more besides those that it needs. All other keys have their defaults.
 func switcherCommand(binary, dir, addr string, pools, more map[string]string) (*exec.Cmd, error) {
 	servers := map[string]any{}
 	for coin, pool := range pools {
@@ -174,7 +175,8 @@ func switcherCommand(binary, dir, addr string, pools, more map[string]string) (*
 	if err := writeCoin(filepath.Join(dir, "coins.json"), coins[0]); err != nil {
 		return nil, err
 	}
-	// A copy: an upgrade starts the file anew, whatever was built meanwhile.
+	// The daemon runs from a copy, because an upgrade starts the file again and
+	// something else may have been built meanwhile.
 	copied := filepath.Join(dir, "stratumSwitcher")
 	if err := copyFile(binary, copied); err != nil {
 		return nil, err
@@ -201,7 +203,7 @@ func copyFile(from, to string) error {
 	return out.Close()
 }
 
-// writeCoin orders all sub-accounts to a coin, as an operator would.
+// writeCoin gives all sub-accounts a coin, as an operator would.
 func writeCoin(path, coin string) error {
 	if err := os.WriteFile(path+".new", fmt.Appendf(nil, "{%q: %q}\n", "*", coin), 0o644); err != nil {
 		return err
@@ -209,7 +211,7 @@ func writeCoin(path, coin string) error {
 	return os.Rename(path+".new", path)
 }
 
-// haproxyConfig: HAProxy sets TCP_NODELAY by itself.
+// haproxyConfig does not mention TCP_NODELAY, which HAProxy sets by default.
 const haproxyConfig = `global
     nbthread %[1]d
     maxconn %[2]d
@@ -229,7 +231,8 @@ backend pool
     server pool %[4]s
 `
 
-// haproxyCommand runs HAProxy; bind are more words for its listener.
+// haproxyCommand returns the command for HAProxy. bind is appended to the bind line of
+// its listener.
 func haproxyCommand(binary, dir, addr, pool string, n, threads int, bind string) (*exec.Cmd, error) {
 	path := filepath.Join(dir, "haproxy.cfg")
 	config := fmt.Sprintf(haproxyConfig, threads, n+200, addr, pool, bind)
@@ -261,7 +264,7 @@ stream {
 `
 
 func nginxCommand(b binaries, dir, addr, pool string, n, workers int) (*exec.Cmd, error) {
-	module := "" // built in
+	module := "" // the stream module is built in
 	if b.nginxModule != "" {
 		module = "load_module " + b.nginxModule + ";\n"
 	}
@@ -283,9 +286,10 @@ func relayCommand(addr, pool string, threads int) (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd := exec.Command(self, childArgument, "relay", addr, pool, fmt.Sprint(threads))
-	// Its threads never return to Go's scheduler, which must not interrupt them.
+	// The relay's threads never return to Go's scheduler, so it must not preempt them.
 	cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
-	// Its standard input ends with the bench: the pipe is never written to.
+	// The relay ends when its standard input ends, which is when the bench ends.
+	// Nothing is written to the pipe.
 	if _, err := cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

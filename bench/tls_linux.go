@@ -19,19 +19,20 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// Miners with TLS: at the switcher itself, and at a HAProxy in front of a switcher
-// without TLS. What is measured is the sum of all processes.
+// Targets for miners that use TLS: the switcher itself, and HAProxy in front of a switcher
+// without TLS. The figures are sums over all processes of the target.
 
 // handshakers is how many TLS handshakes are made at a time.
 const handshakers = 8
 
-// tlsCommand runs what miners speak TLS with, and before it what stands behind.
+// tlsCommand returns the command for the proxy with which miners use TLS. If that is
+// HAProxy, it first starts the switcher behind it.
 func (t *target) tlsCommand(ctx context.Context, name, dir string, b binaries, n, threads int, pools map[string]string) (*exec.Cmd, error) {
 	cert, key, both, err := writeCertificate(dir)
 	if err != nil {
 		return nil, err
 	}
-	t.tls = &tls.Config{InsecureSkipVerify: true} // of our own making
+	t.tls = &tls.Config{InsecureSkipVerify: true} // the bench made the certificate itself
 	if name == targetSwitcherTLS {
 		return switcherCommand(b.switcher, dir, t.addr, pools, map[string]string{"TLSCertFile": cert, "TLSKeyFile": key})
 	}
@@ -57,7 +58,7 @@ func (t *target) tlsCommand(ctx context.Context, name, dir string, b binaries, n
 	return cmd, nil
 }
 
-// writeCertificate leaves a certificate, its key, and both in one file.
+// writeCertificate writes a new certificate, its key, and both together to three files.
 func writeCertificate(dir string) (cert, key, both string, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -86,8 +87,8 @@ func writeCertificate(dir string) (cert, key, both string, err error) {
 	return cert, key, both, nil
 }
 
-// firstHandshake starts what only TLS needs, so that it is not part of what a
-// session costs.
+// firstHandshake makes the target start what only TLS needs, such as a tunnel process,
+// so that it does not count as the cost of a session.
 func (l *life) firstHandshake() error {
 	if l.target.tls == nil {
 		return nil
@@ -103,8 +104,8 @@ func (l *life) handshake() error {
 	return conn.Close()
 }
 
-// handshakes makes TLS connections that say nothing else and go, beside the idle
-// ones.
+// handshakes measures the cost of TLS handshakes. Its connections end after the
+// handshake, while the miners' connections are idle.
 func (l *life) handshakes(ctx context.Context) error {
 	n := 4000
 	if l.Quick {

@@ -20,7 +20,7 @@ const (
 	tailLines     = 20
 )
 
-// versions are those of the switcher that upgrades alternate between.
+// versions are the versions of the switcher between which upgrades alternate.
 var versions = [2]string{"demo-1", "demo-2"}
 
 func executable(dir, name string) string {
@@ -30,13 +30,13 @@ func executable(dir, name string) string {
 	return filepath.Join(dir, name)
 }
 
-// buildDaemon builds a version of the switcher in dir, in a file of the
-// version's name.
+// buildDaemon builds a version of the switcher, in a file in dir that has the version as
+// its name.
 func buildDaemon(ctx context.Context, dir, version string) error {
 	// The version is given, so the state of the checkout does not matter.
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false",
 		"-ldflags", "-X main.version="+version, "-o", executable(dir, version), daemonPackage)
-	// What an interrupted build leaves behind goes with the directory.
+	// Files that an interrupted build leaves behind are removed with dir.
 	cmd.Env = append(os.Environ(), "GOTMPDIR="+dir)
 	inOwnGroup(cmd)
 	cmd.Cancel = func() error { return interrupt(cmd.Process) }
@@ -51,7 +51,7 @@ func buildDaemon(ctx context.Context, dir, version string) error {
 type daemon struct {
 	*child.Process
 	dir     string // its working directory, with its binary
-	version int    // of versions
+	version int    // index into versions
 }
 
 // startDaemon starts the first version.
@@ -73,7 +73,7 @@ func startDaemon(dir, config string) (*daemon, error) {
 
 func (d *daemon) binary() string { return executable(d.dir, "stratumSwitcher") }
 
-// install puts a version in the place of the one that was there.
+// install replaces the daemon's binary with that of a version.
 func (d *daemon) install(version int) error {
 	next := executable(d.dir, "next")
 	if err := os.Link(executable(d.dir, versions[version]), next); err != nil {
@@ -88,7 +88,7 @@ var (
 	upgraded  = regexp.MustCompile(`(upgraded) version=(\S+) sessions=(\d+) lost=\d+.* pause_ms=(\S+)|upgrade (?:refused|undone|failed).*`)
 )
 
-// waitListening returns the address miners connect to.
+// waitListening waits until the daemon listens and returns the address for miners.
 func (d *daemon) waitListening(ctx context.Context, limit time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -104,8 +104,8 @@ func (d *daemon) waitListening(ctx context.Context, limit time.Duration) (string
 	return m[1], nil
 }
 
-// upgrade has the process take the other version over. sessions and pause, in
-// milliseconds, are as its log has them.
+// upgrade makes the process upgrade to the other version. sessions and pause (in
+// milliseconds) are texts from its log.
 func (d *daemon) upgrade(ctx context.Context, limit time.Duration) (sessions, pause string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -134,7 +134,7 @@ func (d *daemon) unexpectedEnd() error {
 
 func (d *daemon) logTail() string { return d.Tail(tailLines) }
 
-// close ends the process and waits for that.
+// close ends the process and waits until it has ended.
 func (d *daemon) close() {
 	if interrupt(d.Cmd.Process) == nil {
 		select {
@@ -147,7 +147,7 @@ func (d *daemon) close() {
 	<-d.Ended
 }
 
-// interrupt asks a process to end, where the system can.
+// interrupt asks a process to end or, on Windows, kills it.
 func interrupt(p *os.Process) error {
 	if runtime.GOOS == "windows" {
 		return p.Kill()

@@ -17,36 +17,36 @@ const (
 	minersPerAccount = 7
 	sharesPerSecond  = 10 // of each sub-account
 
-	// startLimit and switchLimit are far more than it takes; after them
-	// something is wrong.
+	// startLimit and switchLimit are far longer than a start or a switch takes. When they
+	// have passed, something is wrong.
 	startLimit  = 20 * time.Second
 	switchLimit = 20 * time.Second
-	// backLimit is for a pool that is back: the switcher asks for it every few
-	// seconds.
+	// backLimit is how long miners may take to return to a pool that is back. The
+	// switcher tries the pool every few seconds.
 	backLimit    = 30 * time.Second
 	refreshEvery = 100 * time.Millisecond
 )
 
-// demo has everything that runs. It is used by one goroutine.
+// demo owns everything that runs. Only one goroutine uses it.
 type demo struct {
 	options
 	screen *screen
 	dir    string // for the daemon, its configuration and the coin file
 	began  time.Time
-	parent int
+	parent int // the ID of the parent process at the start
 
-	btc, backup, bcc *site // backup is btc's
+	btc, backup, bcc *site // backup is the backup address of coin btc
 	daemon           *daemon
 	accounts         []*account
 	switches         int
 	outages          int
 	upgrades         int
 
-	// Shares that are lost with a pool are no fault of the switcher's, which answers
-	// them all.
+	// The switcher is not to blame for shares that are lost with a pool, as long as it
+	// answers them.
 	failing    bool   // there is an outage now
-	lostBefore uint64 // lostAnswers before it
-	lost       uint64 // shares lost in outages that are over
+	lostBefore uint64 // lostAnswers when the outage began
+	lost       uint64 // shares lost in the outages that have ended
 }
 
 // account is one sub-account and its miners.
@@ -55,10 +55,10 @@ type account struct {
 	coin      string // in the coin file
 	fleet     *stratumtest.Fleet
 	switching bool
-	took      time.Duration // by the last switch; 0: there was none
+	took      time.Duration // how long the last switch took; 0 if there was none
 }
 
-// start gets pools, daemon and miners going.
+// start starts the pools, the daemon and the miners.
 func (d *demo) start(ctx context.Context) error {
 	d.parent = os.Getppid()
 	d.screen.event("Building the switcher, in two versions: %s and %s ...", versions[0], versions[1])
@@ -112,7 +112,7 @@ func (d *demo) start(ctx context.Context) error {
 			SharesPerSecond: sharesPerSecond,
 			Miner: stratumtest.MinerOptions{
 				Configure:  0x1fffe000,
-				LateShares: 1, // each has one share on its way when a switch comes
+				LateShares: 1, // each miner has one share on its way when a switch comes
 			},
 		})
 	}
@@ -128,7 +128,7 @@ func (d *demo) start(ctx context.Context) error {
 
 func (d *demo) coinFile() string { return filepath.Join(d.dir, "coins.json") }
 
-// writeCoins puts a new coin file in the place of the old one, as editors do.
+// writeCoins replaces the coin file with a new one, as editors do.
 func (d *demo) writeCoins() error {
 	coins := make(map[string]string)
 	for _, a := range d.accounts {
@@ -165,12 +165,12 @@ func (d *demo) writeConfig(page string) (path string, err error) {
 	return path, os.WriteFile(path, append(text, '\n'), 0o600)
 }
 
-// allAt reports whether all miners of the account have a job of one pool.
+// allAt reports whether all miners of the account have a job from the pool.
 func (a *account) allAt(pool string) bool {
 	return a.fleet.Stats().ByPool[pool] == minersPerAccount
 }
 
-// arrived is when the last miner got its first job of the pool it is with.
+// arrived returns when the last miner got its first job from the pool.
 func (a *account) arrived(pool string) time.Time {
 	var last time.Time
 	for _, t := range a.fleet.Moved(pool) {
@@ -181,9 +181,10 @@ func (a *account) arrived(pool string) time.Time {
 	return last
 }
 
-var errOrphaned = errors.New("the process that started the demo is gone")
+var errOrphaned = errors.New("the process that started the demo has ended")
 
-// until refreshes the screen until condition holds.
+// until refreshes the screen until condition is true. It returns an error if that takes
+// longer than limit.
 func (d *demo) until(ctx context.Context, limit time.Duration, what string, condition func() bool) error {
 	tick := time.NewTicker(refreshEvery)
 	defer tick.Stop()
@@ -218,7 +219,7 @@ func (d *demo) wait(ctx context.Context, length time.Duration) error {
 	return d.until(ctx, length+time.Minute, "end of a pause", func() bool { return !time.Now().Before(end) })
 }
 
-// close ends all that runs, in the order in which nobody complains.
+// close stops everything. The miners come first, so that none loses its connection.
 func (d *demo) close() {
 	for _, a := range d.accounts {
 		if a.fleet != nil {

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// demoBinary is the demo as users run it.
+// demoBinary is the path of the demo that the tests run.
 var demoBinary string
 
 func TestMain(m *testing.M) {
@@ -66,7 +66,8 @@ func play(t *testing.T, env []string, args ...string) *played {
 	return p
 }
 
-// until reads up to a line that contains text, or to the end if text is empty.
+// until reads up to and including a line that contains text, or to the end if text is
+// empty.
 func (p *played) until(text string) {
 	p.t.Helper()
 	for p.lines.Scan() {
@@ -82,8 +83,8 @@ func (p *played) until(text string) {
 	}
 }
 
-// end waits for the end, and checks the exit status and that nothing is left
-// behind.
+// end waits until the demo ends. It checks the exit status, and that neither files nor
+// the switcher are left behind.
 func (p *played) end(status int) {
 	p.t.Helper()
 	p.until("")
@@ -135,7 +136,7 @@ func TestStory(t *testing.T) {
 func TestSwitcherCrash(t *testing.T) {
 	t.Parallel()
 	p := play(t, nil, "-pause", "300ms")
-	p.until("shall mine")
+	p.until("is to mine")
 	pid, err := strconv.Atoi(listens.FindStringSubmatch(p.said.String())[2])
 	if err != nil {
 		t.Fatal(err)

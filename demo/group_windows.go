@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// inOwnGroup keeps a console's Ctrl-C from the child: the demo ends it when
-// the miners are done.
+// inOwnGroup keeps a console's Ctrl-C from the child, because the demo ends the child
+// after the miners.
 func inOwnGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }

@@ -1,7 +1,7 @@
-// The demo shows what the switcher does, with nothing but Go installed: it
-// runs the real daemon between simulated pools and miners, changes a coin, lets
-// a pool fail and upgrades the program, and shows that no miner loses its
-// connection. It ends by itself, with status 1 if a miner has a complaint.
+// The demo shows what the switcher does. It needs nothing but Go. It runs the real
+// daemon between simulated pools and miners, changes a coin, lets a pool fail and
+// upgrades the program, and shows that no miner loses its connection. It ends by itself.
+// Its exit status is 1 if a miner lost its connection or a share.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 
 func main() {
 	var o options
-	flag.IntVar(&o.times, "times", 1, "how many `times` the story is told; 0: until Ctrl-C")
+	flag.IntVar(&o.times, "times", 1, "how many `times` the demo is played; 0: until Ctrl-C")
 	flag.DurationVar(&o.pause, "pause", 4*time.Second, "`time` between two steps")
 	flag.DurationVar(&o.outage, "outage", 4*time.Second, "how long the miners stay at the backup before the btc pool is back")
 	flag.Parse()
@@ -26,8 +26,8 @@ func main() {
 		os.Exit(2)
 	}
 
-	// With SIGPIPE ignored a closed pipe is an error like others, and the
-	// daemon is not left behind.
+	// With SIGPIPE ignored, writing to a closed pipe is an ordinary error, after which
+	// the demo stops the daemon.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer cancel()
@@ -37,16 +37,15 @@ func main() {
 	}
 }
 
-// options are the flags.
+// options are the values of the flags.
 type options struct {
 	times  int
 	pause  time.Duration
 	outage time.Duration
 }
 
-// run plays the demo until ctx ends or the story is told. It leaves
-// neither processes nor files behind. The error says what went wrong, be it
-// in the demo or with the miners.
+// run plays the demo to its end or until ctx ends. It leaves neither processes nor files
+// behind. The error says what went wrong in the demo or for the miners.
 func run(ctx context.Context, o options, out *screen) (err error) {
 	dir, err := os.MkdirTemp("", "stratumSwitcher-demo-")
 	if err != nil {
@@ -64,7 +63,7 @@ func run(ctx context.Context, o options, out *screen) (err error) {
 	}
 	playErr := d.play(ctx)
 	if ctx.Err() != nil {
-		playErr = nil // Ctrl-C is no complaint of a miner
+		playErr = nil // Ctrl-C is not a failure
 	}
 	return errors.Join(playErr, d.verdict())
 }

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// screen shows events, oldest first, and below them one table. On a terminal
-// the table stays at the bottom and is drawn again in place; elsewhere it is
-// written again now and then.
+// screen shows events, oldest first, and below them one table. On a terminal, the table
+// stays at the bottom and is redrawn in place. Elsewhere it is written again before
+// some events.
 type screen struct {
 	out      io.Writer
 	terminal bool
 	began    time.Time
-	events   []string // not shown yet; terminal only
-	height   int      // lines of the table that stands on the terminal
+	events   []string // events that the next refresh shows; only on a terminal
+	height   int      // lines of the table on the terminal
 	err      error    // of the first write that failed
 }
 
@@ -28,17 +28,17 @@ func newScreen(out *os.File) *screen {
 	return &screen{out: out, terminal: terminal, began: time.Now()}
 }
 
-// event adds a line to the story.
+// event shows a line with the time.
 func (s *screen) event(format string, args ...any) {
 	line := fmt.Sprintf("%6.1fs  ", time.Since(s.began).Seconds()) + fmt.Sprintf(format, args...) + "\n"
 	if s.terminal && s.height > 0 {
-		s.events = append(s.events, line) // comes with the next refresh
+		s.events = append(s.events, line)
 		return
 	}
 	s.write(line)
 }
 
-// refresh draws the table anew. Its error is the first of all writes.
+// refresh redraws the table on a terminal. It returns the first error of all writes.
 func (s *screen) refresh(table []string) error {
 	if !s.terminal {
 		return s.err
@@ -66,7 +66,7 @@ func (s *screen) refresh(table []string) error {
 	return s.err
 }
 
-// showTable writes the table where it is not to be seen all the time.
+// showTable writes the table, unless it is on a terminal and thus always visible.
 func (s *screen) showTable(table []string) {
 	if !s.terminal {
 		s.write(strings.Join(table, "\n") + "\n\n")
@@ -85,7 +85,7 @@ func (s *screen) write(text string) {
 	}
 }
 
-// table is the state of things: a line for each sub-account and each pool.
+// table returns the present state: a line for each sub-account and each pool.
 func (d *demo) table() []string {
 	lines := []string{
 		"",

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// play tells the story as often as wanted, or until ctx ends. It begins and ends
-// with everybody at btc.
+// play plays the demo as often as requested, or until ctx ends. At the beginning and at
+// the end, all miners are at btc.
 func (d *demo) play(ctx context.Context) error {
 	d.screen.event("%d miners of alice, bob and carol mine btc. Ctrl-C ends the demo at any time.", minersPerAccount*len(d.accounts))
 	bob := d.accounts[1]
@@ -28,13 +28,13 @@ func (d *demo) play(ctx context.Context) error {
 			}
 		}
 	}
-	// The last switch is to be seen, and its late shares to be answered.
+	// This pause lets the reader see the last switch, and its late shares be answered.
 	return d.wait(ctx, d.pause)
 }
 
 // playSwitch changes a sub-account's coin.
 func (d *demo) playSwitch(ctx context.Context, a *account, coin string) error {
-	d.screen.event("Switch: %s shall mine %s. The coin file is saved.", a.name, coin)
+	d.screen.event("Switch: %s is to mine %s. The coin file is saved.", a.name, coin)
 	a.coin, a.switching, a.took = coin, true, 0
 	ordered := time.Now()
 	if err := d.writeCoins(); err != nil {
@@ -51,7 +51,7 @@ func (d *demo) playSwitch(ctx context.Context, a *account, coin string) error {
 	return nil
 }
 
-// playOutage lets the btc pool fail under its miners, and come back.
+// playOutage stops the btc pool while miners are at it, and starts it again.
 func (d *demo) playOutage(ctx context.Context) error {
 	var there []*account
 	for _, a := range d.accounts {
@@ -75,7 +75,7 @@ func (d *demo) playOutage(ctx context.Context) error {
 	}
 	d.lost = d.lostWithPool()
 	d.failing = false
-	d.screen.event("  %d shares that were on their way were refused, since the backup does not know the failed pool's jobs.", d.lost)
+	d.screen.event("  %d shares that were on their way were refused, because the backup does not know the failed pool's jobs.", d.lost)
 	d.screen.showTable(d.table())
 
 	d.screen.event("The btc pool is back.")
@@ -87,7 +87,7 @@ func (d *demo) playOutage(ctx context.Context) error {
 	if err := d.untilAt(ctx, backLimit, there, d.btc); err != nil {
 		return err
 	}
-	d.screen.event("  The switcher has noticed, and all %d miners are back at it after %d ms.", miners, since(back, there, d.btc))
+	d.screen.event("  The switcher has noticed that, and all %d miners are back after %d ms.", miners, since(back, there, d.btc))
 	return nil
 }
 
@@ -103,8 +103,8 @@ func (d *demo) untilAt(ctx context.Context, limit time.Duration, accounts []*acc
 	})
 }
 
-// since is how many milliseconds after a moment the last miner of some
-// sub-accounts got its first job of a pool.
+// since returns how many milliseconds after moment the last miner of some sub-accounts
+// got its first job from a pool.
 func since(moment time.Time, accounts []*account, s *site) int64 {
 	var last time.Time
 	for _, a := range accounts {

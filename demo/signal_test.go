@@ -19,7 +19,7 @@ import (
 func TestTerminationSignal(t *testing.T) {
 	t.Parallel()
 	p := play(t, nil, "-pause", "300ms")
-	p.until("shall mine")
+	p.until("is to mine")
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

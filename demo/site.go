@@ -8,26 +8,26 @@ import (
 )
 
 const (
-	shareBits     = 12 // a share is 4096 hashes of work
-	hashrateOver  = 5 * time.Second
-	hashrateAfter = time.Second // no figure before
+	shareBits    = 12              // a share is 4,096 hashes of work
+	hashrateSpan = 5 * time.Second // the time over which hashrates are averaged
+	hashrateMin  = time.Second     // the shortest time for which a hashrate is shown
 )
 
-// site is a simulated pool and what is shown of it.
+// site is a simulated pool and what the demo shows about it.
 type site struct {
 	*stratumtest.Pool
 	down    bool
-	samples []sample // of the last seconds, oldest first
+	samples []sample // of the last hashrateSpan, oldest first
 }
 
-// sample is how many shares a pool had accepted when.
+// sample is how many shares a pool had accepted at some time.
 type sample struct {
 	at       time.Time
 	accepted uint64
 }
 
-// newSite starts a pool. Its jobs never make each other stale, so that every
-// refused share would be the switcher's doing.
+// newSite starts a pool. Its jobs do not make earlier ones stale, so the pool refuses a
+// share only if the switcher makes a mistake.
 func newSite(name string) (*site, error) {
 	p, err := stratumtest.NewPool(stratumtest.PoolOptions{
 		Name:        name,
@@ -42,16 +42,16 @@ func newSite(name string) (*site, error) {
 	return &site{Pool: p}, nil
 }
 
-// hashrate is what the pool's shares of the last seconds are worth, in hashes
-// per second. It is -1 while too little is known.
+// hashrate returns the work of the pool's shares of the last seconds, in hashes per
+// second. It is -1 in the first hashrateMin.
 func (s *site) hashrate(now time.Time) float64 {
 	s.samples = append(s.samples, sample{now, s.Stats().Accepted})
-	for len(s.samples) > 2 && now.Sub(s.samples[1].at) >= hashrateOver {
+	for len(s.samples) > 2 && now.Sub(s.samples[1].at) >= hashrateSpan {
 		s.samples = s.samples[1:]
 	}
 	first := s.samples[0]
 	over := now.Sub(first.at)
-	if over < hashrateAfter {
+	if over < hashrateMin {
 		return -1
 	}
 	shares := s.samples[len(s.samples)-1].accepted - first.accepted

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// upgrades is whether the switcher can replace its own program here.
+// upgrades is true on systems where the switcher can replace its own program.
 const upgrades = false
 
 func signalUpgrade(*os.Process) error { return errors.ErrUnsupported }

@@ -9,17 +9,18 @@ import (
 )
 
 const (
-	// answerLimit is for the last shares' answers at the end.
+	// answerLimit is how long the demo waits for the answers to the last shares.
 	answerLimit = 3 * time.Second
 
-	// A share that is on its way when its pool fails is answered with one of
-	// these: by the switcher if it cannot know whether the share counted, by the
-	// backup because it does not know the job.
+	// A share that is on its way when its pool fails is answered with one of these
+	// Stratum error codes: lostCode by the switcher if it cannot know whether the share
+	// counted, unknownJobCode by the backup because it does not know the job.
 	lostCode, unknownJobCode = 20, 21
 )
 
-// verdict waits for the last answers, or for the miners to notice that the
-// switcher has ended, and says whether any of them has a reason to complain.
+// verdict waits for the last answers, or for the miners to notice that the switcher has
+// ended. It returns an error if a miner lost its connection, or a share other than in an
+// outage.
 func (d *demo) verdict() error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerLimit)
 	defer cancel()
@@ -30,11 +31,11 @@ func (d *demo) verdict() error {
 		a.fleet.SetRate(0)
 	}
 	for _, a := range d.accounts {
-		// What never comes is counted below.
+		// Answers that do not come are counted below.
 		_ = a.fleet.WaitFor(ctx, func(s stratumtest.FleetStats) bool {
 			select {
 			case <-d.daemon.Ended:
-				return s.Disconnected == s.Miners // answers come no more, but all have to notice
+				return s.Disconnected == s.Miners // there are no more answers; wait until all miners have noticed
 			default:
 				return s.Unanswered == 0
 			}
@@ -62,11 +63,11 @@ func (d *demo) verdict() error {
 	}
 	d.screen.event("Failed.")
 	d.screen.finish(d.table())
-	return fmt.Errorf("%d connections lost, %d shares refused, %d never answered, %d surprises for the miners %q; the switcher's log ends with\n%s",
+	return fmt.Errorf("%d connections lost, %d shares refused, %d never answered, %d violations of the protocol %q; the switcher's log ends with\n%s",
 		sum.Disconnected, refused, sum.Unanswered, sum.Violations, details, d.daemon.logTail())
 }
 
-// lostAnswers counts the answers that shares lost with a pool get.
+// lostAnswers counts the answers with a code that shares get that are lost with a pool.
 func (d *demo) lostAnswers() (n uint64) {
 	for _, a := range d.accounts {
 		codes := a.fleet.Stats().RejectedByCode
@@ -75,8 +76,8 @@ func (d *demo) lostAnswers() (n uint64) {
 	return n
 }
 
-// lostWithPool is how many shares were lost in outages. Answers of that kind at
-// other times are not among them.
+// lostWithPool returns how many shares were lost in outages. Answers with the same codes
+// at other times do not count.
 func (d *demo) lostWithPool() uint64 {
 	if d.failing {
 		return d.lost + d.lostAnswers() - d.lostBefore

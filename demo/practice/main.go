@@ -1,7 +1,7 @@
-// Practice is what a first switch is tried with: two simulated pools and three
-// simulated miners, for a switcher that you start and operate yourself. It says
-// at which pool the miners are whenever that changes. An empty address leaves the
-// pool, or the miners, to another process.
+// Practice runs two simulated pools and three simulated miners, so that you can try a
+// first switch with a switcher that you start and operate yourself. It prints at which
+// pool the miners are whenever that changes. If the address of a pool or of the switcher
+// is empty, another process runs that pool or the miners.
 package main
 
 import (
@@ -26,8 +26,8 @@ func main() {
 	flag.StringVar(&o.btc, "btc", "127.0.0.1:3333", "`address` of the simulated btc pool")
 	flag.StringVar(&o.bcc, "bcc", "127.0.0.1:3334", "`address` of the simulated bcc pool")
 	flag.StringVar(&o.switcher, "switcher", "127.0.0.1:18080", "`address` of the switcher")
-	flag.StringVar(&o.accounts, "account", "alice", "the miners' sub-account, or several with commas between")
-	flag.IntVar(&o.miners, "miners", 3, "`miners` of each sub-account")
+	flag.StringVar(&o.accounts, "account", "alice", "the miners' sub-account, or several separated by commas")
+	flag.IntVar(&o.miners, "miners", 3, "number of `miners` of each sub-account")
 	probe := flag.String("probe", "", "connect to this `address` and exit, with status 1 if that fails: for a container's health check")
 	flag.Parse()
 	if *probe != "" {
@@ -52,7 +52,7 @@ type options struct {
 	miners                       int // of each account
 }
 
-// run keeps pools and miners going until ctx ends.
+// run runs the pools and the miners until ctx ends.
 func run(ctx context.Context, o options, out io.Writer) error {
 	for _, p := range []struct{ name, addr string }{{"btc", o.btc}, {"bcc", o.bcc}} {
 		if p.addr == "" {
@@ -88,11 +88,11 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	}()
 	tick := time.NewTicker(time.Second / 4)
 	defer tick.Stop()
-	var said string
+	var printed string
 	for {
 		connect(crew, workers, o.switcher)
-		if now := situation(crew); now != said {
-			said = now
+		if now := situation(crew); now != printed {
+			printed = now
 			fmt.Fprintf(out, "%s  %s\n", time.Now().Format(time.TimeOnly), now)
 		}
 		select {
@@ -103,7 +103,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	}
 }
 
-// connect replaces the miners that have no connection, like miners in the field.
+// connect replaces the miners that have no connection, because real miners reconnect too.
 func connect(crew []*stratumtest.Miner, workers []string, switcher string) {
 	for i, m := range crew {
 		if m != nil {
@@ -124,7 +124,7 @@ func connect(crew []*stratumtest.Miner, workers []string, switcher string) {
 	}
 }
 
-// situation is where the miners are, in words.
+// situation describes in words where the miners are.
 func situation(crew []*stratumtest.Miner) string {
 	var connected, btc, bcc int
 	var refused string
