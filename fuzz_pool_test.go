@@ -28,7 +28,7 @@ func FuzzPoolLine(f *testing.F) {
 			t.Fatalf("id %q is not in the line", id)
 		}
 		jobs := make(stratum.JobSet)
-		jobs.Note(line)
+		jobs.Add(line)
 		for id := range jobs {
 			if len(id) > stratum.MaxJobID {
 				t.Fatalf("a job ID of %d bytes is stored", len(id))

@@ -255,7 +255,7 @@ func (k *poolLink) line(line []byte) {
 			k.fail(errPoolReconnect)
 		}
 	default:
-		k.requests.PoolAsks(sc.ID(line))
+		k.requests.AddPoolRequest(sc.ID(line))
 		k.keep(line)
 	}
 	k.progress()

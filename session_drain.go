@@ -105,7 +105,7 @@ func (s *Session) limitDrains() {
 // same pool.
 func (s *Session) takeJobs(d *drain) {
 	later := s.drains[slices.Index(s.drains, d)+1:]
-	s.link.jobs.Before(&d.jobs, func(id []byte) bool {
+	s.link.jobs.Prepend(&d.jobs, func(id []byte) bool {
 		return slices.ContainsFunc(later, func(other *drain) bool { return other.jobs.Has(id) })
 	}, func(g hashrate.Generation) hashrate.Generation {
 		return s.link.work.Adopt(d.work.Difficulty(g), s.now())

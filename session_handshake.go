@@ -436,7 +436,7 @@ func (s *Session) coinFound(account *subAccount, err error) {
 		s.refuse(stratum.ErrInvalidSubAccount, err.Error())
 		return
 	}
-	s.auth.name = s.auth.name.Of(account.name)
+	s.auth.name = s.auth.name.WithAccount(account.name)
 	wanted := s.manager.accounts.join(s, account)
 	s.interest = true
 	p := s.manager.pools[wanted]

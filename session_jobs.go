@@ -75,7 +75,7 @@ func (s *Session) formerJob(id []byte) bool {
 // otherID returns another ID for a job whose ID is in use. If the pool sends the
 // job again, the result is the same.
 func (s *Session) otherID(raw []byte, number bool) []byte {
-	if told := s.link.jobs.ToldFor(raw); told != nil && !s.formerJob(told) {
+	if told := s.link.jobs.MinerIDFor(raw); told != nil && !s.formerJob(told) {
 		if bytes.IndexByte(raw, '\\') < 0 {
 			return bytes.Clone(told)
 		}

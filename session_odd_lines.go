@@ -66,7 +66,7 @@ func (s *Session) oddPoolLine(from *link, line []byte) []byte {
 // plainAnswer returns an answer without the request that some pools repeat in it. A
 // miner would take the answer for a request of the pool.
 func (s *Session) plainAnswer(line []byte, sc *stratum.ScannedLine) []byte {
-	if !sc.IsDecorated(line) {
+	if !sc.IsAnswerWithMethod(line) {
 		return line
 	}
 	r := &stratum.Response{Result: sc.Value(line, stratum.MemberResult), Error: sc.Value(line, stratum.MemberError)}

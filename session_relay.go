@@ -128,12 +128,12 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 // client.get_version. It goes to the pool that has asked. Some pools close a
 // connection on which they get an answer that they did not ask for.
 func (s *Session) minerAnswers(line, id []byte, flush func()) (asItIs bool) {
-	if id == nil || s.link.ownRequests.TakeFromPool(id) || s.link.tag == firstTag {
+	if id == nil || s.link.ownRequests.TakePoolRequest(id) || s.link.tag == firstTag {
 		return true
 	}
 	flush()
 	for _, d := range slices.Backward(s.drains) {
-		if d.ownRequests.TakeFromPool(id) {
+		if d.ownRequests.TakePoolRequest(id) {
 			if d.open() {
 				d.socket.Write(line)
 			}
@@ -222,7 +222,7 @@ func (s *Session) minerSpecial(line []byte) bool {
 	case "mining.get_transactions":
 		return s.askTransactions(line)
 	default:
-		if r, err := stratum.ParseRequest(line); err == nil && stratum.Resembles(r.Method) {
+		if r, err := stratum.ParseRequest(line); err == nil && stratum.ResemblesKnownMethod(r.Method) {
 			s.miner.Write(s.dialect().AppendError(nil, r.ID, stratum.ErrUnknownMethod, s.manager.ids.server()))
 			return true
 		}
@@ -367,7 +367,7 @@ func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func
 		s.poolSpecial(kind, line)
 		return false
 	default:
-		s.link.ownRequests.PoolAsks(sc.ID(line))
+		s.link.ownRequests.AddPoolRequest(sc.ID(line))
 	}
 	return true
 }

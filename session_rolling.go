@@ -24,10 +24,10 @@ const (
 // rolls looks at the version bits of a share for the link in use. It costs nothing once a
 // miner has proved that it rolls.
 func (s *Session) rolls(share []byte) {
-	if !s.rolling.Looks() || s.askedMask == 0 || s.agent != nil {
+	if !s.rolling.NeedsShare() || s.askedMask == 0 || s.agent != nil {
 		return
 	}
-	if s.rolling.Share(share) {
+	if s.rolling.ObserveShare(share) {
 		s.lostRolling(stratum.RollingStopped)
 	}
 }
@@ -37,10 +37,10 @@ func (s *Session) maskTold(mask uint32) {
 	before := s.sentMask
 	s.sentMask = mask
 	if before == anyBits || s.agent != nil {
-		s.rolling.Watch()
+		s.rolling.Recheck()
 		return // the mask that the miner had before is not known
 	}
-	if s.rolling.Mask(before, mask) {
+	if s.rolling.ObserveMask(before, mask) {
 		s.lostRolling(stratum.RollingNarrower)
 	}
 }

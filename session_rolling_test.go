@@ -117,7 +117,7 @@ func TestMinerThatStopsRolling(t *testing.T) {
 			}
 			eventually(t, "it mines", func() bool { return m.sessionsIn(phaseRelaying) == 1 })
 			share(101, "00002000")
-			if state().Looks() {
+			if state().NeedsShare() {
 				t.Error("the miner's shares are still examined")
 			}
 			share(5, "")

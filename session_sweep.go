@@ -59,7 +59,7 @@ type sweepBudget struct {
 func (s *Session) look(budget *sweepBudget) {
 	s.forgetDifficulties()
 	if s.manager.clock()%rollingWatchEvery < uint32(sweepEvery/time.Second) {
-		s.rolling.Watch()
+		s.rolling.Recheck()
 	}
 	if s.phase != phaseRelaying && s.phase != phaseSwitching {
 		return

@@ -13,7 +13,7 @@ import (
 // the pool gets in between.
 func (s *Session) linkReady(k *poolLink) {
 	first, former := s.phase == phaseRouting, s.pool()
-	s.rolling.Watch()
+	s.rolling.Recheck()
 	s.preparationDone(k)
 	s.useLink(s.newLink(k))
 	s.agent.open(s.link.tag, k.answersShares) // which the greeting tells of difficulties

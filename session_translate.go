@@ -135,7 +135,7 @@ func (r *lineRules) job(out, line []byte) ([]byte, bool) {
 		r.translate, r.next, r.changed, r.jobs = r.next, nil, false, make(stratum.JobSet)
 	}
 	if r.jobs != nil {
-		if r.jobs.Note(line); len(r.jobs) >= formerJobs {
+		if r.jobs.Add(line); len(r.jobs) >= formerJobs {
 			r.former, r.jobs = nil, nil
 		}
 	}
@@ -207,7 +207,7 @@ func (s *Session) workerSent(text, field string) stratum.WorkerName {
 	}
 	name := s.manager.chain.ParseWorker(text, field)
 	if s.sameAccount(name.Account) {
-		return name.Of(s.account.name)
+		return name.WithAccount(s.account.name)
 	}
 	name.Account = s.account.name
 	return name
@@ -262,7 +262,7 @@ func (s *Session) writeJob(line, told []byte) error {
 // usePoolExtranonce means that the miner has to get the pool's extranonce, because
 // its size leaves no room for a translation.
 func (s *Session) translationFor(p *pool, given *stratum.GivenExtranonce) (t *stratum.Translation, usePoolExtranonce bool, err error) {
-	shape := s.shape.Of(s.manager.chain, s.id)
+	shape := s.shape.OrUsual(s.manager.chain, s.id)
 	if !p.picksExtranonce {
 		if strings.EqualFold(given.Extranonce1, shape.Extranonce1) {
 			t, err = shape.Fill(given.Size)
@@ -296,7 +296,7 @@ func (s *Session) tellExtranonce(b []byte, given *stratum.GivenExtranonce, usePo
 	}
 	if s.poolExtranonce != nil {
 		s.poolExtranonce = nil
-		shape := s.shape.Of(s.manager.chain, s.id)
+		shape := s.shape.OrUsual(s.manager.chain, s.id)
 		b = stratum.AppendSetExtranonce(b, stratum.GivenExtranonce(shape))
 	}
 	return b

@@ -134,7 +134,7 @@ func (s *Session) parseExtra(r *stratum.Request) (*extraWorker, *stratum.Error) 
 	if s.link.pool.picksExtranonce && !name.Sendable() {
 		return nil, stratum.ErrEmptySubAccount
 	}
-	return &extraWorker{method: r.Method, name: name.Of(s.account.name), rest: furtherParams(params)}, nil
+	return &extraWorker{method: r.Method, name: name.WithAccount(s.account.name), rest: furtherParams(params)}, nil
 }
 
 // sameAccount compares a name with the session's sub-account, ignoring case

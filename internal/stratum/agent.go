@@ -7,6 +7,8 @@ import (
 	"strconv"
 )
 
+// The header and types of an agent's binary messages, as BTCAgent and sserver define
+// them (docs/protocol.md, "Agents"). Numbers are little-endian.
 const (
 	AgentMagic  = 0x7f
 	AgentHeader = 4
@@ -16,27 +18,27 @@ const (
 	AgentSubmitTime = 0x03
 	AgentUnregister = 0x04
 	AgentAnswer     = 0x10
-	AgentSubmitMask = 0x12 // the types up to AgentSubmitLast are submits too
+	AgentSubmitMask = 0x12 // AgentSubmitMask to AgentSubmitLast are submits, too
 	AgentSubmitLast = 0x14
 
 	AgentAnswerSize = AgentHeader + 2 + 4
 
-	// agentShareHead is the size of what each share of a bitcoin agent begins
-	// with: the header, the job (1 byte) and the miner's session (2 bytes).
+	// agentShareHead is the size of the fields that every share of a bitcoin agent
+	// begins with: the header, the job (1 byte) and the miner's session (2 bytes).
 	agentShareHead = AgentHeader + 1 + 2
 )
 
-var (
-	ErrAgentMessage = errors.New("binary message of impossible length")
-)
+// ErrAgentMessage means that a message announces fewer bytes than its header has. The
+// stream cannot be read any further.
+var ErrAgentMessage = errors.New("binary message with an invalid length")
 
 // IsAgentSubmit reports whether messages of this type are shares.
 func IsAgentSubmit(kind byte) bool {
 	return kind == AgentSubmit || kind == AgentSubmitTime || kind >= AgentSubmitMask && kind <= AgentSubmitLast
 }
 
-// NextAgentMessage returns the first message or line of b. It returns nil if that
-// is not complete yet.
+// NextAgentMessage returns the first message or line of b, or nil if it is still
+// incomplete.
 func NextAgentMessage(b []byte) ([]byte, error) {
 	if len(b) == 0 || b[0] != AgentMagic {
 		return NextLine(b), nil
@@ -54,7 +56,8 @@ func NextAgentMessage(b []byte) ([]byte, error) {
 	return b[:size], nil
 }
 
-// AgentStatus is the outcome of a share, with the values of sserver and BTCAgent.
+// AgentStatus is the outcome of a share. The values are those that sserver and
+// BTCAgent use.
 type AgentStatus uint32
 
 const (
@@ -76,6 +79,8 @@ func JobNumber(id []byte) (byte, bool) {
 	return byte(n), err == nil
 }
 
+// AppendAgentAnswer appends the answer to a share to b. number is the share's
+// number as the agent counts them; only its low 16 bits are sent.
 func AppendAgentAnswer(b []byte, number uint32, status AgentStatus) []byte {
 	b = append(b, AgentMagic, AgentAnswer, AgentAnswerSize, 0)
 	b = binary.LittleEndian.AppendUint16(b, uint16(number))
@@ -97,7 +102,7 @@ func (c Chain) AgentShareSession(message []byte) (session uint16, ok bool) {
 
 // AgentShareJob appends the ID of a share's job to b. The share of an ethereum
 // agent has the session (2 bytes), a nonce (8 bytes) and the job, which is a hash.
-// In the type AgentSubmitLast, another hash follows.
+// In a message of the type AgentSubmitLast, another hash follows.
 func (c Chain) AgentShareJob(b, message []byte) []byte {
 	if len(message) < agentShareHead {
 		return b

@@ -22,6 +22,7 @@ func AppendCapabilities(b []byte, id json.RawMessage) []byte {
 	return append(b, `,"result":`+agentCapabilities+"}\n"...)
 }
 
+// AppendPoolCapabilities appends the switcher's own agent.get_capabilities to b.
 func AppendPoolCapabilities(b []byte, id uint32) []byte {
 	return AppendRequest(b, OwnIDText(id), "agent.get_capabilities", poolCapabilitiesRequest)
 }

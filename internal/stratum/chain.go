@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// ownExtranonceHint says what to do about a pool that does not take the extranonce
-// that the switcher has sent.
+// ownExtranonceHint tells the operator what to do about a pool that ignores the
+// extranonce that the switcher has sent.
 const ownExtranonceHint = `set "ExtraNonce": "pool" for this coin`
 
 // Chain is a family of coins that use Stratum in the same way.
@@ -34,7 +34,7 @@ var chainNames = [...]string{
 
 func (c Chain) String() string { return chainNames[c] }
 
-// ParseChain reads a configuration's ChainType. Upper and lower case are the same.
+// ParseChain reads a configuration's ChainType and ignores the case.
 func ParseChain(name string) (Chain, error) {
 	for c, known := range chainNames {
 		if strings.EqualFold(name, known) {
@@ -79,7 +79,8 @@ func (c Chain) IndexStep() uint {
 	return 0
 }
 
-// Extranonce returns a session ID as the extranonce that the miner gets.
+// Extranonce returns the hex digits of a session ID as the extranonce that the miner
+// gets (docs/protocol.md has the form for each chain).
 func (c Chain) Extranonce(id uint32) string {
 	switch c {
 	case DecredNormal:
@@ -92,7 +93,8 @@ func (c Chain) Extranonce(id uint32) string {
 	return fmt.Sprintf("%08x", id)
 }
 
-// poolExtranonce returns a session ID as the extranonce that pools get.
+// poolExtranonce returns the hex digits of a session ID as the extranonce that pools
+// get.
 func (c Chain) poolExtranonce(id uint32) string {
 	if c == Ethereum {
 		return c.Extranonce(id)
@@ -104,7 +106,7 @@ func (c Chain) poolExtranonce(id uint32) string {
 type Subscription struct {
 	UserAgent string // as sent; empty if there was none
 	Protocol  Protocol
-	// ProtocolText is the name by which an Ethereum miner calls its protocol.
+	// ProtocolText is the name that an Ethereum miner has sent for its protocol.
 	ProtocolText string
 	ListedAgent  bool // the user agent is one of AgentUserAgents
 }
@@ -143,8 +145,8 @@ func ETHProxySubscription() *Subscription {
 	return &Subscription{UserAgent: "ETHProxy", Protocol: ProtocolETHProxy, ProtocolText: "ETHProxy/1.0.0"}
 }
 
-// shortExtranonce returns the extranonce for a miner. NiceHash takes only the
-// first 2 bytes.
+// shortExtranonce returns the extranonce in hex for an Ethereum miner. NiceHash uses
+// only the first 2 bytes.
 func (c Chain) shortExtranonce(s *Subscription, id uint32) string {
 	x := c.Extranonce(id)
 	if HasPrefixFold(s.UserAgent, nicehashPrefix) {
@@ -191,8 +193,8 @@ func ipv4Number(a netip.Addr) uint32 {
 	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 }
 
-// CheckPoolSubscribe returns nil if a pool took the session's extranonce. With
-// another extranonce all shares would be invalid. The error gives both.
+// CheckPoolSubscribe returns nil if a pool uses the session's extranonce. With any
+// other extranonce, all shares would be invalid. The error names both.
 func (c Chain) CheckPoolSubscribe(s *Subscription, id uint32, result json.RawMessage) error {
 	want := c.Extranonce(id)
 	if c == Ethereum && s.Protocol != ProtocolEthereumStratum {
@@ -230,8 +232,8 @@ func (c Chain) CheckPoolSubscribe(s *Subscription, id uint32, result json.RawMes
 // Extranonce2Size is the usual size of extranonce2 in bytes.
 const Extranonce2Size = 8
 
-// Clip shortens a peer's text for messages and replaces control characters, which
-// a terminal might obey. JSON may contain those from U+0080 on without an escape.
+// Clip shortens a peer's text for messages. It replaces control characters, which
+// could control a terminal: JSON may contain those from U+0080 on without an escape.
 func Clip(b []byte) []byte {
 	clipped := b
 	if len(b) > 120 {

@@ -25,8 +25,8 @@ type decodedLine struct {
 	others []byte // all other members as they were sent, each after a comma
 }
 
-// LineJunk has what some programs send before or after a line's object: white
-// space, the end of a C string and a byte-order mark.
+// LineJunk contains the characters that some programs send before or after a line's
+// object: white space, the NUL that ends a C string, and a byte-order mark.
 const LineJunk = " \t\r\n\x00\ufeff"
 
 // decodeLine reads a line that is one JSON object. The result shares no memory

@@ -30,20 +30,20 @@ type Shape struct {
 	Size        int    // of extranonce2, in bytes
 }
 
-// Of returns the shape, with the chain's usual shape in place of the zero value.
-func (e Shape) Of(chain Chain, id uint32) Shape {
+// OrUsual returns the shape, or the chain's usual shape if it is the zero value.
+func (e Shape) OrUsual(chain Chain, id uint32) Shape {
 	if e.Extranonce1 == "" {
 		return Shape{Extranonce1: chain.Extranonce(id), Size: Extranonce2Size}
 	}
 	return e
 }
 
-// Result returns the result of the miner's mining.subscribe.
+// Result returns the result for the miner's mining.subscribe as JSON.
 func (e Shape) Result() []byte {
 	return fmt.Appendf(nil, `[[["mining.set_difficulty","%s"],["mining.notify","%s"]],"%s",%d]`, e.Extranonce1, e.Extranonce1, e.Extranonce1, e.Size)
 }
 
-// Translation says how the lines of one link are changed. All strings are hex.
+// Translation describes how the lines of one link are changed. All strings are hex.
 type Translation struct {
 	Coinb1 string // appended to coinb1
 	Coinb2 string // put before coinb2
@@ -93,7 +93,8 @@ type GivenExtranonce struct {
 	Size        int    // of extranonce2
 }
 
-// ParseGiven reads the result of mining.subscribe: its second and third elements.
+// ParseGiven reads the extranonce from the result of mining.subscribe, where it is
+// the second and third element.
 func ParseGiven(result json.RawMessage) (*GivenExtranonce, error) {
 	var parts []json.RawMessage
 	if JSON.Unmarshal(result, &parts) != nil || len(parts) < 3 {
@@ -102,8 +103,8 @@ func ParseGiven(result json.RawMessage) (*GivenExtranonce, error) {
 	return NewGiven(parts[1], parts[2])
 }
 
-// NewGiven reads an extranonce1 and a size, as they come with
-// mining.subscribe and mining.set_extranonce.
+// NewGiven reads the extranonce1 and the size that a pool has sent with
+// mining.subscribe or mining.set_extranonce.
 func NewGiven(extranonce1, size json.RawMessage) (*GivenExtranonce, error) {
 	var a GivenExtranonce
 	var ok bool
@@ -145,7 +146,7 @@ func (t *Translation) AppendShare(out, line []byte, rename func(raw []byte) []by
 	count := line[e2.Start:e2.End]
 	if t != nil && !IsHex(count, t.Digits) {
 		text, _ := JsonString(line[e2.Start-1 : e2.End+1])
-		if count = []byte(text); !IsHex(count, t.Digits) { // escapes are undone now
+		if count = []byte(text); !IsHex(count, t.Digits) { // text has no escapes
 			return out, false
 		}
 	}
@@ -165,6 +166,7 @@ func (t *Translation) AppendShare(out, line []byte, rename func(raw []byte) []by
 	return append(out, line[at:]...), true
 }
 
+// IsHex reports whether b consists of exactly this number of hex digits.
 func IsHex(b []byte, digits int) bool {
 	if len(b) != digits {
 		return false

@@ -8,7 +8,8 @@ const (
 )
 
 // SetClean returns a mining.notify line with its clean flag set to true. Some
-// pools write the flag as a number, leave it out, or put other parameters after it.
+// pools write the flag as a number, omit it, or put other parameters after it. A line
+// whose clean flag cannot be found is returned unchanged.
 func SetClean(chain Chain, job []byte) []byte {
 	sc := ScanPoolLine(job)
 	params := sc.Members[MemberParams]

@@ -1,10 +1,10 @@
 package stratum
 
-// JobSet holds the IDs of jobs of a link.
+// JobSet holds the IDs of a link's jobs. It has at most MaxDrainJobs of them.
 type JobSet map[string]struct{}
 
-// Note adds the job of a mining.notify line or of an ETHProxy pool's answer.
-func (j JobSet) Note(line []byte) {
+// Add adds the job of a mining.notify line or of an ETHProxy pool's answer.
+func (j JobSet) Add(line []byte) {
 	id := JobID(line)
 	if id == nil {
 		id = AnswerJobID(line)

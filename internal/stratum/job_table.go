@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// MaxLinkJobs is how many jobs of a link are remembered. A share for an older
-	// job is stale at any pool.
+	// MaxLinkJobs is how many jobs of a link are remembered. Every pool regards a
+	// share for an older job as stale.
 	MaxLinkJobs = 16
 
 	// MaxDrainJobs is how many jobs are remembered while former links drain. It
@@ -22,32 +22,34 @@ const (
 	MaxJobID = 128
 )
 
-// JobTable holds the latest jobs of a link by the IDs that the miner knows. These
-// are the pool's IDs, except where the miner already had the same ID from another
-// link. The table belongs to its session or to a former link.
+// JobTable holds the latest jobs of a link by the IDs under which they were sent to
+// the miner. These are the pool's IDs, except if the miner already had a job with the
+// same ID from another link: such a job is renamed. The table belongs to its session
+// or to a former link.
 //
-// All IDs are in one piece of memory that is reused, so that a job costs no
-// allocation. Each job is stored as the lengths of both IDs, the generation of its
-// difficulty, the miner's ID without escapes, and the pool's ID as it was sent.
-// The pool's ID is left out if the miner knows the job by it.
+// All IDs are in one piece of memory that is reused, so that adding a job allocates
+// nothing. Each job is stored as five fields: the lengths of both IDs and the
+// generation of its difficulty (1 byte each), the miner's ID without escapes, and the
+// pool's ID as the pool sent it, which is empty if both are the same.
 type JobTable struct {
 	b       []byte
 	last    uint32 // position of the latest job
 	count   uint16
-	renamed uint16 // how many jobs the miner knows by another ID than the pool
+	renamed uint16 // how many jobs are renamed
 }
 
-// jobHead is the size of what is stored before a job's IDs.
+// jobHead is the size of the fields that are stored before a job's IDs.
 const jobHead = 3
 
-// Add adds the latest job. told is the ID that the miner knows. poolID is the pool's
-// ID, or nil if it is the same.
-func (t *JobTable) Add(told, poolID []byte, generation hashrate.Generation, limit int) {
-	if len(told) > MaxJobID+2 || len(poolID) > MaxJobID {
+// Add adds the latest job, and drops the oldest ones if there would be more than limit.
+// minerID is the ID under which the job is sent to the miner. poolID is the pool's ID,
+// or nil if it is the same.
+func (t *JobTable) Add(minerID, poolID []byte, generation hashrate.Generation, limit int) {
+	if len(minerID) > MaxJobID+2 || len(poolID) > MaxJobID {
 		return
 	}
-	if last := t.b[t.last:]; len(last) == jobHead+len(told)+len(poolID) && int(last[0]) == len(told) &&
-		string(last[jobHead:jobHead+len(told)]) == string(told) && string(last[jobHead+len(told):]) == string(poolID) {
+	if last := t.b[t.last:]; len(last) == jobHead+len(minerID)+len(poolID) && int(last[0]) == len(minerID) &&
+		string(last[jobHead:jobHead+len(minerID)]) == string(minerID) && string(last[jobHead+len(minerID):]) == string(poolID) {
 		last[2] = byte(generation)
 		return // the pool has repeated its latest job
 	}
@@ -55,18 +57,18 @@ func (t *JobTable) Add(told, poolID []byte, generation hashrate.Generation, limi
 		t.drop(int(t.count) + 1 - limit)
 	}
 	if t.count > 0 && limit == MaxLinkJobs {
-		// A pool's IDs are about equally long. Doubling again and again would take
-		// more memory, and leave more behind. The table may also have grown while
-		// links drained.
-		size := jobHead + len(told) + len(poolID)
+		// A pool's IDs have about the same length, so the final size is known. If append
+		// doubled the memory each time, more would be used and discarded. The table may
+		// also have grown while links drained.
+		size := jobHead + len(minerID) + len(poolID)
 		whole := len(t.b) + (MaxLinkJobs-int(t.count))*size
 		if len(t.b)+size > cap(t.b) || cap(t.b) > 2*whole+64 {
 			t.b = append(slices.Grow([]byte(nil), whole), t.b...)
 		}
 	}
 	t.last = uint32(len(t.b))
-	t.b = append(t.b, byte(len(told)), byte(len(poolID)), byte(generation))
-	t.b = append(t.b, told...)
+	t.b = append(t.b, byte(len(minerID)), byte(len(poolID)), byte(generation))
+	t.b = append(t.b, minerID...)
 	t.b = append(t.b, poolID...)
 	t.count++
 	if len(poolID) > 0 {
@@ -75,20 +77,20 @@ func (t *JobTable) Add(told, poolID []byte, generation hashrate.Generation, limi
 }
 
 // at reads the job at position i. next is the position of the next job.
-func (t *JobTable) at(i int) (told, poolID []byte, next int) {
-	told = t.b[i+jobHead:][:t.b[i]]
-	poolID = t.b[i+jobHead+len(told):][:t.b[i+1]]
-	return told, poolID, i + jobHead + len(told) + len(poolID)
+func (t *JobTable) at(i int) (minerID, poolID []byte, next int) {
+	minerID = t.b[i+jobHead:][:t.b[i]]
+	poolID = t.b[i+jobHead+len(minerID):][:t.b[i+1]]
+	return minerID, poolID, i + jobHead + len(minerID) + len(poolID)
 }
 
 // generationAt returns the generation of the job at position i.
 func (t *JobTable) generationAt(i int) hashrate.Generation { return hashrate.Generation(t.b[i+2]) }
 
-// Generation returns the generation of the job that the miner knows by id.
+// Generation returns the generation of the job that was sent to the miner as id.
 func (t *JobTable) Generation(id []byte) (g hashrate.Generation, ok bool) {
 	for i := 0; i < len(t.b); {
-		told, _, next := t.at(i)
-		if bytes.Equal(told, id) {
+		minerID, _, next := t.at(i)
+		if bytes.Equal(minerID, id) {
 			g, ok = t.generationAt(i), true
 		}
 		i = next
@@ -96,7 +98,7 @@ func (t *JobTable) Generation(id []byte) (g hashrate.Generation, ok bool) {
 	return g, ok
 }
 
-// drop forgets the n oldest jobs.
+// drop removes the n oldest jobs.
 func (t *JobTable) drop(n int) {
 	end := 0
 	for range n {
@@ -111,13 +113,13 @@ func (t *JobTable) drop(n int) {
 	t.last -= uint32(end)
 }
 
-// Find reports whether the miner knows a job by this ID, which must have no
+// Find reports whether a job was sent to the miner under this ID, which must have no
 // escapes. poolID is the pool's ID of the job, or nil if it is the same.
 func (t *JobTable) Find(id []byte) (poolID []byte, ok bool) {
 	for i := 0; i < len(t.b); {
-		told, given, next := t.at(i)
-		if bytes.Equal(told, id) {
-			poolID, ok = given, true
+		minerID, stored, next := t.at(i)
+		if bytes.Equal(minerID, id) {
+			poolID, ok = stored, true
 		}
 		i = next
 	}
@@ -127,8 +129,7 @@ func (t *JobTable) Find(id []byte) (poolID []byte, ok bool) {
 	return poolID, ok
 }
 
-// Unrenamed reports whether the miner knows all jobs by the pool's IDs. This is
-// the usual case.
+// Unrenamed reports whether no job is renamed. This is the usual case.
 func (t *JobTable) Unrenamed() bool { return t.renamed == 0 }
 
 func (t *JobTable) Has(id []byte) bool {
@@ -136,31 +137,35 @@ func (t *JobTable) Has(id []byte) bool {
 	return ok
 }
 
-// ToldFor returns the ID by which the miner knows the pool's job poolID. It returns
-// nil if that is the pool's ID.
-func (t *JobTable) ToldFor(poolID []byte) (told []byte) {
+// MinerIDFor returns the ID under which the pool's job poolID was sent to the miner, or
+// nil if the job is not renamed.
+func (t *JobTable) MinerIDFor(poolID []byte) (minerID []byte) {
 	for i := 0; i < len(t.b); {
-		id, given, next := t.at(i)
-		if len(given) > 0 && bytes.Equal(given, poolID) {
-			told = id
+		id, stored, next := t.at(i)
+		if len(stored) > 0 && bytes.Equal(stored, poolID) {
+			minerID = id
 		}
 		i = next
 	}
-	return told
+	return minerID
 }
 
-// RenamedJob is a job in runtime.json whose ID was changed.
-type RenamedJob struct{ Told, Own []byte }
+// RenamedJob has the two IDs of a renamed job in runtime.json.
+type RenamedJob struct {
+	MinerID []byte `json:"Told"`
+	PoolID  []byte `json:"Own"`
+}
 
-// State returns the IDs that the miner knows, in order, those of them that differ
-// from the pool's, and the generation of each job.
+// State returns the jobs in the form of runtime.json, the oldest one first: the IDs
+// under which they were sent to the miner, both IDs of the renamed ones, and the
+// generation of each job.
 func (t *JobTable) State() (ids []string, renamed []RenamedJob, generations []byte) {
 	for i := 0; i < len(t.b); {
-		told, poolID, next := t.at(i)
-		ids = append(ids, string(told))
+		minerID, poolID, next := t.at(i)
+		ids = append(ids, string(minerID))
 		generations = append(generations, byte(t.generationAt(i)))
 		if len(poolID) > 0 {
-			renamed = append(renamed, RenamedJob{bytes.Clone(told), bytes.Clone(poolID)})
+			renamed = append(renamed, RenamedJob{bytes.Clone(minerID), bytes.Clone(poolID)})
 		}
 		i = next
 	}
@@ -177,29 +182,29 @@ func NewJobTable(ids []string, renamed []RenamedJob, generations []byte, latest 
 		}
 		var poolID []byte
 		for _, r := range renamed {
-			if string(r.Told) == id {
-				poolID = r.Own
+			if string(r.MinerID) == id {
+				poolID = r.PoolID
 			}
 		}
 		t.Add([]byte(id), poolID, g, MaxDrainJobs)
 	}
-	t.b = bytes.Clone(t.b) // without the room that it has grown by
+	t.b = bytes.Clone(t.b) // frees the spare capacity
 	return t
 }
 
-// Before puts the jobs of an earlier link to the same pool before those of t. It
-// leaves out jobs whose ID another link has given to the miner since, as given
-// reports. adopted converts a generation of the earlier link to one of t's link.
-func (t *JobTable) Before(earlier *JobTable, given func(id []byte) bool, adopted func(hashrate.Generation) hashrate.Generation) {
+// Prepend puts the jobs of an earlier link to the same pool before those of t. It
+// omits the jobs whose ID the miner has since received from another link, which reused
+// reports. convert converts a generation of the earlier link to one of t's link.
+func (t *JobTable) Prepend(earlier *JobTable, reused func(id []byte) bool, convert func(hashrate.Generation) hashrate.Generation) {
 	var all JobTable
 	for _, from := range []*JobTable{earlier, t} {
 		for i := 0; i < len(from.b); {
-			told, poolID, next := from.at(i)
+			minerID, poolID, next := from.at(i)
 			switch g := from.generationAt(i); {
 			case from == t:
-				all.Add(told, poolID, g, MaxDrainJobs)
-			case !given(told):
-				all.Add(told, poolID, adopted(g), MaxDrainJobs)
+				all.Add(minerID, poolID, g, MaxDrainJobs)
+			case !reused(minerID):
+				all.Add(minerID, poolID, convert(g), MaxDrainJobs)
 			}
 			i = next
 		}
@@ -207,27 +212,28 @@ func (t *JobTable) Before(earlier *JobTable, given func(id []byte) bool, adopted
 	*t = all
 }
 
-// OtherJobID returns an ID of the same kind that is not taken. It appends one or
-// two characters of the kind that the pool's IDs consist of. It returns nil if all
-// of these IDs are taken.
+// OtherJobID returns an ID for a job that is renamed: the pool's ID with one or two
+// characters appended that are of the same kind. It must not be taken, and it must be
+// a valid JSON number if number is set. OtherJobID returns nil if all of these IDs are
+// taken.
 func OtherJobID(id []byte, number bool, taken func(id []byte) bool) []byte {
 	more := alphabetOf(id)
 	if number && string(id) == "0" {
 		id = nil // a number has no leading zeros
 	}
-	try := make([]byte, len(id), len(id)+2)
-	copy(try, id)
+	candidate := make([]byte, len(id), len(id)+2)
+	copy(candidate, id)
 	for i := range more {
 		first := more[i]
-		if try = append(try[:len(id)], first); !(number && len(id) == 0 && first == '0') && !taken(try) {
-			return try
+		if candidate = append(candidate[:len(id)], first); !(number && len(id) == 0 && first == '0') && !taken(candidate) {
+			return candidate
 		}
 	}
 	for i := range more {
 		for j := range more {
 			first := more[i]
-			if try = append(try[:len(id)], first, more[j]); !(number && len(id) == 0 && first == '0') && !taken(try) {
-				return try
+			if candidate = append(candidate[:len(id)], first, more[j]); !(number && len(id) == 0 && first == '0') && !taken(candidate) {
+				return candidate
 			}
 		}
 	}

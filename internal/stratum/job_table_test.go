@@ -75,11 +75,11 @@ func TestJobTable(t *testing.T) {
 	ids, renamed, generations := table.State()
 	again := NewJobTable(ids, renamed, generations, 0)
 	check(&again)
-	if told := table.ToldFor(fmt.Append(nil, 3*MaxLinkJobs-3)); string(told) != fmt.Sprintf("told-%d", 3*MaxLinkJobs-3) {
+	if told := table.MinerIDFor(fmt.Append(nil, 3*MaxLinkJobs-3)); string(told) != fmt.Sprintf("told-%d", 3*MaxLinkJobs-3) {
 		t.Errorf("the job is sent as %q", told)
 	}
 	later := NewJobTable([]string{"told-40", "new"}, nil, nil, 7)
-	later.Before(&table, func(id []byte) bool { return string(id) == "told-41" }, func(g hashrate.Generation) hashrate.Generation { return g + 1 })
+	later.Prepend(&table, func(id []byte) bool { return string(id) == "told-41" }, func(g hashrate.Generation) hashrate.Generation { return g + 1 })
 	for id, want := range map[string]hashrate.Generation{"told-39": 40, "told-40": 7, "new": 7} {
 		if g, ok := later.Generation([]byte(id)); !ok || g != want {
 			t.Errorf("job %s has generation %d, %v, want %d", id, g, ok, want)

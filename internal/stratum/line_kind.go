@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Kind is the kind of a line, as a byte scan finds it.
+// Kind is the kind of a line. A byte scan is enough to find it.
 type Kind uint8
 
 const (
@@ -26,7 +26,7 @@ func PoolLineKind(line []byte) Kind {
 }
 
 func (sc *ScannedLine) PoolKind(line []byte) Kind {
-	if sc.IsDecorated(line) {
+	if sc.IsAnswerWithMethod(line) {
 		return KindAnswer
 	}
 	switch string(sc.Method(line)) {
@@ -48,10 +48,10 @@ func (sc *ScannedLine) PoolKind(line []byte) Kind {
 	return KindOther
 }
 
-// IsDecorated reports whether a line is an answer although it has a method. Some
-// pools repeat the request in their answer. Others put a result into their jobs;
-// nobody requests these, so they are no answers.
-func (sc *ScannedLine) IsDecorated(line []byte) bool {
+// IsAnswerWithMethod reports whether a line is an answer although it has a method.
+// Some pools repeat the request in their answer. Others put a result into their jobs;
+// these lines are not answers, because nobody requests a job.
+func (sc *ScannedLine) IsAnswerWithMethod(line []byte) bool {
 	if sc.Members[MemberMethod].End == 0 || sc.ID(line) == nil {
 		return false
 	}
@@ -87,9 +87,10 @@ func (sc *ScannedLine) HasMethodName(line []byte) bool {
 	return at.End == 0 || line[at.Start] == '"'
 }
 
-// Resembles reports whether a pool may take a method for one that the switcher has
-// rules for. For instance, ckpool compares only the beginning and ignores the case.
-func Resembles(method string) bool {
+// ResemblesKnownMethod reports whether a pool may mistake a method for one that the
+// switcher has rules for. For instance, ckpool compares only the beginning and ignores
+// the case.
+func ResemblesKnownMethod(method string) bool {
 	method = strings.TrimSpace(method)
 	for _, known := range []string{"mining.auth", "mining.submit", "mining.subscribe", "eth_submitLogin", "eth_submitWork"} {
 		if HasPrefixFold(method, known) {
@@ -99,8 +100,8 @@ func Resembles(method string) bool {
 	return false
 }
 
-// NamesWorker reports whether the first parameter of a share is the worker's name.
-// This is not so for eth_submitWork.
+// NamesWorker reports whether the first parameter of a share is the worker's name. It
+// is not for eth_submitWork.
 func NamesWorker(share []byte) bool { return string(LineMethod(share)) == "mining.submit" }
 
 // NextLine returns the first line of b with its "\n", or nil.

@@ -28,12 +28,12 @@ const (
 
 // OwnRequests holds the unanswered requests of a link that have one of the
 // switcher's ids. Each id is used once on a link. It also holds the pool's
-// requests that the miner may answer. The zero value has none and
-// issues ids from FirstOwnID on. It takes 16 bytes while nothing is unanswered.
+// requests that the miner may answer. The zero value is empty and issues ids from
+// FirstOwnID on. An empty OwnRequests takes 16 bytes.
 type OwnRequests struct {
-	pending *[]OwnRequest // nil: none
-	next    uint32        // 0: FirstOwnID
-	aliases uint16        // how many of pending are a miner's requests
+	pending *[]OwnRequest // nil if there are none
+	next    uint32        // the id to issue next; 0 stands for FirstOwnID
+	aliases uint16        // how many of pending are requests of the miner
 
 	// Former counts the outstanding answers to the requests of an earlier build, for
 	// a link that was taken over from it.
@@ -41,52 +41,53 @@ type OwnRequests struct {
 }
 
 // OwnRequest is a request with one of the switcher's ids. It is the switcher's own
-// request, or a miner's request that came with the id of an unanswered one of
-// these.
+// request, or a miner's request whose id the switcher had to replace because one of
+// its own unanswered requests already had it.
 type OwnRequest struct {
 	ID    uint32
-	Alias []byte `json:",omitempty"` // the miner's id; nil: the miner gets no answer
+	Alias []byte `json:",omitempty"` // the miner's id, or nil for the switcher's own request
 
-	// Capabilities means that the answer says whether the pool answers an agent's
-	// shares.
+	// Capabilities is set for agent.get_capabilities. The answer shows whether the
+	// pool answers an agent's shares.
 	Capabilities bool `json:",omitempty"`
-	// Configure means that the answer says which version bits may be rolled.
+	// Configure is set for mining.configure. The answer contains the version bits
+	// that may be rolled.
 	Configure bool `json:",omitempty"`
 
-	// FromPool is the id of a request that the pool has sent to the miner. ID is 0
-	// then.
-	FromPool []byte `json:",omitempty"`
+	// PoolRequest is the id of a request that the pool has sent to the miner. ID is
+	// 0 for such a request.
+	PoolRequest []byte `json:"FromPool,omitempty"`
 }
 
-// maxFromPool bounds how many requests of a pool are kept until the miner answers
+// maxPoolRequests bounds how many requests of a pool are kept until the miner answers
 // them. Most miners answer few of them or none.
-const maxFromPool = 8
+const maxPoolRequests = 8
 
-// PoolAsks records a request that the pool has sent to the miner. Beyond
-// maxFromPool, the oldest one is forgotten.
-func (o *OwnRequests) PoolAsks(id []byte) {
+// AddPoolRequest records a request that the pool has sent to the miner. If there are
+// maxPoolRequests already, the oldest one is forgotten.
+func (o *OwnRequests) AddPoolRequest(id []byte) {
 	if len(id) == 0 || len(id) > MaxRequestID {
 		return
 	}
 	n, oldest := 0, -1
 	for i, r := range o.list() {
-		if r.FromPool != nil {
+		if r.PoolRequest != nil {
 			if n++; oldest < 0 {
 				oldest = i
 			}
 		}
 	}
-	if n == maxFromPool {
+	if n == maxPoolRequests {
 		o.remove(oldest)
 	}
-	o.expect(OwnRequest{FromPool: bytes.Clone(id)})
+	o.expect(OwnRequest{PoolRequest: bytes.Clone(id)})
 }
 
-// TakeFromPool removes the pool's request that a miner's answer with this id is
-// for. It reports false if there is none.
-func (o *OwnRequests) TakeFromPool(id []byte) bool {
+// TakePoolRequest removes the pool's request with this id, which the miner has
+// answered. It reports false if there is none.
+func (o *OwnRequests) TakePoolRequest(id []byte) bool {
 	for i, r := range o.list() {
-		if r.FromPool != nil && SameID(r.FromPool, id) {
+		if r.PoolRequest != nil && SameID(r.PoolRequest, id) {
 			o.remove(i)
 			return true
 		}
@@ -110,12 +111,12 @@ func (o *OwnRequests) State() *OwnRequestsState {
 	return &OwnRequestsState{o.next, o.list()}
 }
 
-// Requests restores what State has returned. On nil it returns the requests of a
-// new link.
+// Requests restores what State has returned. A nil state gives the requests of a new
+// link.
 func (st *OwnRequestsState) Requests() OwnRequests {
 	o := NewOwnRequests()
 	if st == nil {
-		return o // the link is from an earlier build, whose ids were words
+		return o // the link is from an earlier build, which used words as ids
 	}
 	o.next = max(st.Next, FirstOwnID)
 	for _, r := range st.Pending {
@@ -143,8 +144,9 @@ func (o *OwnRequests) expect(r OwnRequest) {
 	}
 }
 
-// Issue returns an id for one request. The caller itself waits for the answer.
-// Issue reports false if no id is left.
+// Issue returns an unused id for one request and reports false if none is left. It
+// does not record the request: the caller either waits for the answer itself or calls
+// Expect.
 func (o *OwnRequests) Issue() (uint32, bool) {
 	if o.next == 0 {
 		o.next = FirstOwnID
@@ -156,8 +158,8 @@ func (o *OwnRequests) Issue() (uint32, bool) {
 	return o.next - 1, true
 }
 
-// Issued reports whether an id was used on the link. Its request may be answered
-// already.
+// Issued reports whether an id was used on the link. Its request may already have been
+// answered.
 func (o *OwnRequests) Issued(raw []byte) bool {
 	if o.next <= FirstOwnID || len(raw) < 10 {
 		return false
@@ -166,8 +168,8 @@ func (o *OwnRequests) Issued(raw []byte) bool {
 	return ok && id < o.next
 }
 
-// Expect records that the request with this id is unanswered. Its answer is not
-// for the miner.
+// Expect records that the request with this id is unanswered. Its answer will not be
+// passed on to the miner.
 func (o *OwnRequests) Expect(id uint32) { o.expect(OwnRequest{ID: id}) }
 
 // ExpectCapabilities is Expect for agent.get_capabilities.
@@ -222,8 +224,8 @@ func (o *OwnRequests) Find(raw []byte) int {
 // Has reports whether a request whose id has the value of raw is unanswered.
 func (o *OwnRequests) Has(raw []byte) bool { return o.Find(raw) >= 0 }
 
-// Alias returns another id for a miner's request on the link. It skips ids that
-// are taken, and reports false if no id is left.
+// Alias returns another id for a miner's request on the link and records the request.
+// It skips ids that are taken, and reports false if no id is left.
 func (o *OwnRequests) Alias(id []byte, taken func(fresh []byte) bool) ([]byte, bool) {
 	if o.aliases == maxAliases || len(id) > MaxRequestID {
 		return nil, false
@@ -242,7 +244,8 @@ func (o *OwnRequests) Alias(id []byte, taken func(fresh []byte) bool) ([]byte, b
 	}
 }
 
-// MinersID returns the miner's id of a request that was sent with this id.
+// MinersID returns the id that the miner gave to the request that was sent to the pool
+// with this id.
 func (o *OwnRequests) MinersID(id []byte) []byte {
 	if at := o.Find(id); at >= 0 && (*o.pending)[at].Alias != nil {
 		return (*o.pending)[at].Alias

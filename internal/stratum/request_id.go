@@ -61,9 +61,9 @@ func numberOf(raw []byte) (n number, ok bool) {
 	return n, true
 }
 
-// SameID reports whether two ids have the same value. Pools may change how an id is
-// written: they answer 7 with "7" or 7.0, strings without their quotes or with
-// other escapes, and lists with other spaces.
+// SameID reports whether two ids have the same value. Pools may write an id in another
+// way than the request: they answer 7 with "7" or 7.0, omit the quotes of a string,
+// use other escapes, or put other spaces into a list.
 func SameID(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true

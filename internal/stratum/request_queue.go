@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// MaxRequestID is the length of the longest id that is kept. Answers with
+	// MaxRequestID is the length of the longest id that is stored. Answers with
 	// longer ids are passed on without further checks.
 	MaxRequestID = 64
 
@@ -15,25 +15,25 @@ const (
 	MaxRequests = 16 << 10
 )
 
-// RequestQueue holds the unanswered requests of a session. Each request is stored
-// as the tag of its link, the length of its id combined with shareBit, the
-// generation of a share's job, and the id. An empty queue keeps its memory for the
-// next request.
+// RequestQueue holds the unanswered requests of a session. Each request is stored as
+// four fields: the tag of its link (1 byte), the length of its id combined with
+// shareBit (1 byte), the generation of a share's job or a RequestMark (1 byte), and
+// the id. An empty queue keeps its memory for the next request.
 type RequestQueue struct{ b []byte }
 
-// requestHead is the size of what is stored before an id.
+// requestHead is the size of the fields that are stored before an id.
 const requestHead = 3
 
 // shareBit is set in the length of an id if the request is a share.
 const shareBit = 0x80
 
-// RequestMark says what the answer to a request that is not a share means. It is
-// stored in place of a generation.
+// RequestMark tells the kinds of requests apart that are not shares and whose answers
+// the session has to read. It is stored in place of a generation.
 type RequestMark uint8
 
 const (
-	MarkAuthorize RequestMark = iota + 1 // of a further worker
-	MarkConfigure
+	MarkAuthorize RequestMark = iota + 1 // mining.authorize of an additional worker
+	MarkConfigure                        // mining.configure
 )
 
 // PushMarked is Push for a request with a mark.
@@ -49,8 +49,8 @@ func (q *RequestQueue) MarkAt(at int) RequestMark {
 	return RequestMark(q.b[at+2])
 }
 
-// Push adds a request. If there is no room, the oldest requests other than
-// shares are dropped, because some pools never answer them.
+// Push adds a request. If the queue is full, the oldest requests that are not shares
+// are dropped, because some pools never answer them.
 func (q *RequestQueue) Push(tag LinkTag, id []byte) { q.add(tag, id, 0, 0) }
 
 // PushShare adds a share with the generation of its job. A generation has seven
@@ -94,30 +94,31 @@ func (q *RequestQueue) dropOthers(need int) bool {
 	return true
 }
 
-// Find returns the position of the link's first request with this id, or -1. after
-// reports whether another link's request with the same id comes before it. If no
-// id is written the same way, an id of the same value matches.
-func (q *RequestQueue) Find(tag LinkTag, id []byte) (at int, after bool) {
+// Find returns the position of the link's first request with this id, or -1.
+// otherFirst reports whether another link's request with the same id comes before it.
+// If no id is written in exactly this way, an id with the same value matches (SameID).
+func (q *RequestQueue) Find(tag LinkTag, id []byte) (at int, otherFirst bool) {
 	for at = 0; at < len(q.b); at = q.after(at) {
 		if int(q.b[at+1]&^shareBit) == len(id) && bytes.Equal(q.ID(at), id) {
 			if LinkTag(q.b[at]) == tag {
-				return at, after
+				return at, otherFirst
 			}
-			after = true
+			otherFirst = true
 		}
 	}
 	return q.findValue(tag, id)
 }
 
-func (q *RequestQueue) findValue(tag LinkTag, id []byte) (at int, after bool) {
+// findValue is Find for an id that is written in another way.
+func (q *RequestQueue) findValue(tag LinkTag, id []byte) (at int, otherFirst bool) {
 	for at = 0; at < len(q.b); at = q.after(at) {
 		if !SameID(q.ID(at), id) {
 			continue
 		}
 		if LinkTag(q.b[at]) == tag {
-			return at, after
+			return at, otherFirst
 		}
-		after = true
+		otherFirst = true
 	}
 	return -1, false
 }
@@ -155,8 +156,8 @@ func (q *RequestQueue) At(i int) (tag LinkTag, id []byte, next int) {
 	return LinkTag(q.b[i]), q.ID(i), q.after(i)
 }
 
-// ClearShare makes the request at position at count as one that is not a share. It
-// returns what Remove would return.
+// ClearShare turns the share at position at into a request that is not a share. It
+// returns the same values as Remove.
 func (q *RequestQueue) ClearShare(at int) (generation hashrate.Generation, share bool) {
 	share, generation = q.b[at+1]&shareBit != 0, hashrate.Generation(q.b[at+2])
 	q.b[at+1] &^= shareBit
@@ -164,8 +165,9 @@ func (q *RequestQueue) ClearShare(at int) (generation hashrate.Generation, share
 	return generation, share
 }
 
-// State is the queue as state files have it: tag, length with shareBit and id of
-// each request, as builds without generations know it, and the generations.
+// State returns the queue in the form of runtime.json. requests has the tag, the
+// length with shareBit and the id of each request, as builds without generations
+// expect it. generations has one byte for each request.
 func (q *RequestQueue) State() (requests, generations []byte) {
 	for at := 0; at < len(q.b); at = q.after(at) {
 		requests = append(append(requests, q.b[at], q.b[at+1]), q.ID(at)...)

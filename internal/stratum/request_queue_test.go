@@ -172,20 +172,20 @@ func TestRequestQueueMarks(t *testing.T) {
 // requests of the switcher.
 func TestOwnRequestsFromPool(t *testing.T) {
 	o := NewOwnRequests()
-	for i := range maxFromPool + 2 {
-		o.PoolAsks(fmt.Append(nil, i))
+	for i := range maxPoolRequests + 2 {
+		o.AddPoolRequest(fmt.Append(nil, i))
 	}
 	own, _ := o.Issue()
 	o.Expect(own)
-	o.PoolAsks(nil)
-	o.PoolAsks(bytes.Repeat([]byte("1"), MaxRequestID+1))
+	o.AddPoolRequest(nil)
+	o.AddPoolRequest(bytes.Repeat([]byte("1"), MaxRequestID+1))
 	o = o.State().Requests()
 	for i, want := range []bool{false, false, true, true} {
-		if got := o.TakeFromPool(fmt.Append(nil, i)); got != want {
+		if got := o.TakePoolRequest(fmt.Append(nil, i)); got != want {
 			t.Errorf("request %d of the pool was found: %t, want the opposite", i, got)
 		}
 	}
-	if o.TakeFromPool([]byte("3")) || !o.TakeFromPool([]byte(`"9"`)) || o.TakeFromPool(OwnIDText(own)) || o.Has([]byte("0")) || o.Has([]byte("4")) {
+	if o.TakePoolRequest([]byte("3")) || !o.TakePoolRequest([]byte(`"9"`)) || o.TakePoolRequest(OwnIDText(own)) || o.Has([]byte("0")) || o.Has([]byte("4")) {
 		t.Error("a wrong request was found, or a request of the pool was not")
 	}
 	if _, ok := o.Take(OwnIDText(own)); !ok {

@@ -1,86 +1,91 @@
 package stratum
 
-// Rolling knows whether a miner makes use of version rolling, and whether it has
-// lost it: it works on without, or may roll fewer bits than before. A miner that has
-// lost it computes more slowly, or not at all, without anybody being told.
+// Rolling records whether a miner uses version rolling (BIP 310), and whether it has
+// lost it: the miner has stopped rolling, or it may roll fewer bits than before. A
+// miner that has lost version rolling computes more slowly, or not at all, and neither
+// the miner nor the pool reports this.
 //
-// Its shares are looked at until it has proved that it rolls, after each change
-// of its pool or mask, and now and then. The value is one byte: the flag
-// rollingNarrowed, and how far it has got. All bytes are valid, so that one may
-// come from a state file. The zero value is a miner of which nothing is known.
+// The miner's shares are examined until enough of them prove that it rolls, after each
+// change of its pool or mask, and from time to time. The value is one byte, which
+// combines the flag rollingNarrowed and the progress. Every byte is a valid value,
+// because it may come from a state file. The zero value stands for a miner about which
+// nothing is known.
 type Rolling uint8
 
 const (
 	// rollingShares is how many shares with version bits prove that a miner rolls.
-	// Values below count them.
+	// A progress below it is the number of such shares so far.
 	rollingShares = 101
 
+	// rollingProved means that the miner rolls, so its shares are not examined.
 	rollingProved Rolling = rollingShares
-	// From rollingWatched on values count the doubts since the last change.
+	// rollingWatched and the values up to rollingStopped mean that the miner has
+	// rolled before and is examined again. They count the points against it.
 	rollingWatched Rolling = rollingProved + 1
 	rollingStopped Rolling = 127
 
 	rollingNarrowed Rolling = 0x80
 )
 
-// A share without the parameter for version bits is worth missingBits doubts, one
-// with none of the bits set is worth one: four midstates have one in four without.
+// Each share without version bits gives points against the miner: missingBits if it
+// does not have the parameter, and one if all of the bits are zero. A single zero
+// proves little, because a miner with four midstates sends it in one of four shares.
 const (
 	missingBits = 8
-	mostDoubts  = rollingStopped - rollingWatched
+	maxPoints   = rollingStopped - rollingWatched
 )
 
-// RollingLoss is how a miner has lost version rolling.
+// RollingLoss says how a miner has lost version rolling.
 type RollingLoss uint8
 
 const (
-	RollingKept     RollingLoss = iota // or it never had it
-	RollingStopped                     // it rolled bits in over 100 shares, and works on without
-	RollingNarrower                    // its mask is narrower than at the pool before
+	RollingKept     RollingLoss = iota // it still rolls, or has never rolled
+	RollingStopped                     // it rolled bits in over 100 shares and has stopped
+	RollingNarrower                    // its mask is narrower than at the previous pool
 	RollingLosses
 )
 
 var rollingLossNames = [RollingLosses]string{"kept", "stopped", "narrower"}
 
-// String is the name that metrics have.
+// String returns the name that is used in metrics.
 func (l RollingLoss) String() string { return rollingLossNames[l] }
 
 func (r Rolling) progress() Rolling { return r &^ rollingNarrowed }
 
 func (r *Rolling) set(progress Rolling) { *r = *r&rollingNarrowed | progress }
 
-// Looks reports whether the next share is to be looked at.
-func (r Rolling) Looks() bool { return r.progress() != rollingProved }
+// NeedsShare reports whether ObserveShare should be called for the next share.
+func (r Rolling) NeedsShare() bool { return r.progress() != rollingProved }
 
-// Watch has the next shares looked at, because something has changed.
-func (r *Rolling) Watch() {
+// Recheck begins to examine the miner's shares again, because something has changed.
+func (r *Rolling) Recheck() {
 	if r.progress() == rollingProved {
 		r.set(rollingWatched)
 	}
 }
 
-// Share notes a share of the miner, which is a mining.submit. It reports whether
-// the miner has stopped rolling with it.
-func (r *Rolling) Share(line []byte) (stopped bool) {
-	doubt := Rolling(missingBits)
+// ObserveShare examines a share of the miner, which is a mining.submit. It reports
+// whether this share shows that the miner has stopped rolling.
+func (r *Rolling) ObserveShare(line []byte) (stopped bool) {
+	points := Rolling(missingBits)
 	if bits := ScalarParam(line, 5); len(bits) > 0 {
-		doubt = 1
+		points = 1
 		for _, c := range bits {
 			if c != '0' {
-				doubt = 0
+				points = 0
 				break
 			}
 		}
 	}
 	switch p := r.progress(); {
 	case p < rollingProved:
-		if doubt == 0 {
+		if points == 0 {
 			r.set(p + 1)
 		}
-	case doubt == 0:
+	case points == 0:
 		r.set(rollingProved)
 	case p >= rollingWatched && p < rollingStopped:
-		if p += doubt; p-rollingWatched >= mostDoubts-1 {
+		if p += points; p-rollingWatched >= maxPoints-1 {
 			r.set(rollingStopped)
 			return true
 		}
@@ -89,10 +94,10 @@ func (r *Rolling) Share(line []byte) (stopped bool) {
 	return false
 }
 
-// Mask notes that the miner is told another mask than before. It reports whether
-// the new one is narrower.
-func (r *Rolling) Mask(before, now uint32) (narrower bool) {
-	r.Watch()
+// ObserveMask records that the miner's version mask changes from before to now. It
+// reports whether the mask has become narrower and was not known to be before.
+func (r *Rolling) ObserveMask(before, now uint32) (narrower bool) {
+	r.Recheck()
 	switch {
 	case before&^now != 0:
 		narrower = *r&rollingNarrowed == 0
@@ -103,7 +108,7 @@ func (r *Rolling) Mask(before, now uint32) (narrower bool) {
 	return narrower
 }
 
-// Loss is what has become of version rolling.
+// Loss returns how the miner has lost version rolling, or RollingKept.
 func (r Rolling) Loss() RollingLoss {
 	switch {
 	case r.progress() == rollingStopped:

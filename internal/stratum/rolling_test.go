@@ -26,31 +26,31 @@ func TestRollingStops(t *testing.T) {
 	} {
 		var r Rolling
 		for range 100 {
-			r.Share(rolled("1fffe000"))
+			r.ObserveShare(rolled("1fffe000"))
 		}
-		r.Watch() // it has not been seen to roll yet
+		r.Recheck() // it has not been seen to roll yet
 		for range 3 {
-			if r.Share(rolled("")) {
+			if r.ObserveShare(rolled("")) {
 				t.Errorf("%s: a miner counts as stopped after 100 shares only", c.name)
 			}
 		}
-		if r.Share(rolled("00002000")); r.Looks() {
+		if r.ObserveShare(rolled("00002000")); r.NeedsShare() {
 			t.Errorf("%s: a miner does not count as rolling after over 100 shares", c.name)
 		}
-		r.Watch()
+		r.Recheck()
 		stopped := false
 		for _, bits := range c.bits {
-			stopped = r.Share(rolled(bits)) || stopped
+			stopped = r.ObserveShare(rolled(bits)) || stopped
 		}
 		if stopped != c.stops || (r.Loss() == RollingStopped) != c.stops {
 			t.Errorf("%s: stopped is %v, loss %v", c.name, stopped, r.Loss())
 		}
 		if c.stops {
 			// A stop is reported once. A share that is rolled ends the loss.
-			if r.Watch(); !r.Looks() || r.Share(rolled("")) {
+			if r.Recheck(); !r.NeedsShare() || r.ObserveShare(rolled("")) {
 				t.Errorf("%s: the stop is reported again", c.name)
 			}
-			if r.Share(rolled("00002000")); r.Loss() != RollingKept || r.Looks() {
+			if r.ObserveShare(rolled("00002000")); r.Loss() != RollingKept || r.NeedsShare() {
 				t.Errorf("%s: it rolls again, but its loss is %v", c.name, r.Loss())
 			}
 		}
@@ -79,7 +79,7 @@ func TestRollingMask(t *testing.T) {
 		{0x1fffe000, 0, true, RollingNarrower},
 		{0, 0x1fffe000, false, RollingKept},
 	} {
-		if narrower := r.Mask(step.before, step.now); narrower != step.narrower || r.Loss() != step.loss {
+		if narrower := r.ObserveMask(step.before, step.now); narrower != step.narrower || r.Loss() != step.loss {
 			t.Errorf("from %x to %x: narrower is %v, loss %v", step.before, step.now, narrower, r.Loss())
 		}
 	}
@@ -90,17 +90,17 @@ func TestRollingAnyState(t *testing.T) {
 	for b := range 256 {
 		r := Rolling(b)
 		for range 200 {
-			r.Share(rolled(""))
-			r.Watch()
+			r.ObserveShare(rolled(""))
+			r.Recheck()
 		}
-		r.Mask(1, 3)
+		r.ObserveMask(1, 3)
 		for range 200 {
-			r.Share(rolled("2000"))
+			r.ObserveShare(rolled("2000"))
 		}
-		if r.Looks() || r.Loss() != RollingKept {
+		if r.NeedsShare() || r.Loss() != RollingKept {
 			t.Errorf("state %d leads to the impossible state %d", b, r)
 		}
-		r.Share([]byte("{"))
+		r.ObserveShare([]byte("{"))
 		_ = r.Loss().String()
 	}
 }

@@ -61,17 +61,17 @@ func memberLike(name string) Member {
 // their quotes. The zero value means that there is no such part.
 type span struct{ Start, End int }
 
-// ScannedLine is what one pass over a line finds.
+// ScannedLine is the result of one pass over a line.
 type ScannedLine struct {
 	Members [memberCount]span // positions of the raw values; the last one of each name
 
-	// Whole is set if the line is one JSON object, as far as the scan has
-	// checked.
+	// Whole is set if the line is one complete JSON object, as far as the scan can
+	// tell.
 	Whole bool
 
-	// Odd is set if other readers may find other members, because a name has an
-	// escape, is written in another case, or comes twice. A miner's line is also
-	// odd if it has an escape or another object anywhere.
+	// Odd is set if other parsers may find other members, because a name has an
+	// escape, is written in another case, or appears twice. A miner's line is also
+	// odd if it contains an escape or another object anywhere.
 	Odd bool
 }
 
@@ -99,14 +99,14 @@ func (sc *ScannedLine) ID(line []byte) []byte {
 	return id
 }
 
-// Has reports whether the line has a member and it is not null.
+// Has reports whether the line has the member with a value other than null.
 func (sc *ScannedLine) Has(line []byte, m Member) bool {
 	at := sc.Members[m]
 	return at.End > 0 && line[at.Start] != 'n'
 }
 
-// ScanMinerLine checks a miner's line completely. If the result is whole and not
-// odd, the line is valid JSON that has each member once, no escapes and no further
+// ScanMinerLine checks a miner's line completely. If the result is whole and not odd,
+// the line is valid JSON that has each member at most once, no escapes and no other
 // object.
 func ScanMinerLine(line []byte) (sc ScannedLine) {
 	sc.Scan(line, true)
@@ -120,7 +120,8 @@ func ScanPoolLine(line []byte) (sc ScannedLine) {
 	return sc
 }
 
-// Scan is ScanMinerLine if strict, or else ScanPoolLine, into a zero sc.
+// Scan is ScanMinerLine if strict is set, otherwise ScanPoolLine. It stores the result
+// in sc, which must be zero.
 func (sc *ScannedLine) Scan(line []byte, strict bool) {
 	if !sc.scanUsual(line, strict) {
 		*sc = ScannedLine{}
@@ -159,7 +160,7 @@ func (sc *ScannedLine) scanAny(line []byte, strict bool) {
 		}
 		if strict {
 			if i = plainValueEnd(line, start, 0); i < 0 {
-				sc.Odd = true // or it is not JSON
+				sc.Odd = true // it may also be invalid JSON, which decoding finds out
 				return
 			}
 		} else if i = valueEnd(line, start); i < 0 {
@@ -184,10 +185,11 @@ func (sc *ScannedLine) scanAny(line []byte, strict bool) {
 	}
 }
 
-// name returns the member whose name begins with the quote at i, and where the name
-// ends. end is -1 if the name does not end. An odd name sets sc.Odd.
+// name reads the name that begins with the quote at i. It returns the member and the
+// index after the name's closing quote, or -1 if there is none. An odd name sets
+// sc.Odd.
 func (sc *ScannedLine) name(line []byte, i int) (which Member, end int) {
-	if rest := line[i+1:]; len(rest) > 7 { // a quick way for the usual names
+	if rest := line[i+1:]; len(rest) > 7 { // the usual names are compared directly
 		switch {
 		case string(rest[:3]) == `id"`:
 			return MemberID, i + 4
@@ -223,8 +225,8 @@ func isPlainName(name []byte) bool {
 	return true
 }
 
-// isPlainText reports whether a line has neither control characters nor
-// backslashes. The line end does not count.
+// isPlainText reports whether a line has neither control characters nor backslashes,
+// apart from the end of the line. It checks 16 bytes at a time.
 func isPlainText(line []byte) bool {
 	const each = 0x0101010101010101
 	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
@@ -265,8 +267,8 @@ func spaceEnd(line []byte, i int) int {
 // maxPlainDepth is how deep the arrays of a plain line may be nested.
 const maxPlainDepth = 8
 
-// plainValueEnd returns where the JSON value that begins at i ends. It returns -1
-// if the value is invalid or has an object. The line must be plain text.
+// plainValueEnd returns the index after the JSON value that begins at i, or -1 if the
+// value is invalid or contains an object. The line must be plain text.
 func plainValueEnd(line []byte, i, depth int) int {
 	switch line[i] {
 	case '"':
@@ -308,8 +310,8 @@ func plainValueEnd(line []byte, i, depth int) int {
 	return -1
 }
 
-// valueEnd returns where the JSON value that begins at i ends, or -1 if it does not
-// end. The content of arrays and objects is not checked.
+// valueEnd returns the index after the JSON value that begins at i, or -1 if the value
+// is incomplete. The content of arrays and objects is not checked.
 func valueEnd(line []byte, i int) int {
 	end := -1
 	switch line[i] {
@@ -326,8 +328,8 @@ func valueEnd(line []byte, i int) int {
 	return i + end + 1
 }
 
-// quoteAfter returns the index of the first quote from i on, or -1. For short
-// strings, which most are, it is faster than bytes.IndexByte.
+// quoteAfter returns the index of the first quote from i on, or -1. It is faster than
+// bytes.IndexByte for short strings, and most strings are short.
 func quoteAfter(line []byte, i int) int {
 	const each = 0x0101010101010101
 	for range 3 {
@@ -347,15 +349,15 @@ func quoteAfter(line []byte, i int) int {
 	return i + n
 }
 
-// scalarEnd returns where the number, true, false or null that begins at i ends. It
-// returns -1 if it is none of these.
+// scalarEnd returns the index after the number, true, false or null that begins at i,
+// or -1 if something else begins there.
 func scalarEnd(line []byte, i int) int {
 	end := i
 	for end < len(line) && line[end] >= '0' && line[end] <= '9' {
 		end++
 	}
 	if end > i && end < len(line) && (line[i] != '0' || end == i+1) && (line[end] == ',' || line[end] == '}' || line[end] == ']') {
-		return end // a whole number, like nearly all scalars
+		return end // nearly all scalars are whole numbers
 	}
 	for end < len(line) && line[end] > ' ' && line[end] != ',' && line[end] != '}' && line[end] != ']' {
 		end++
@@ -414,8 +416,8 @@ func digits(b []byte) int {
 	return n
 }
 
-// memberValue returns the line from a member's value on. It returns nil if the line
-// is not an object or does not have the member.
+// memberValue returns the rest of the line from the member's value on. It returns nil
+// if the line is not an object or does not have the member.
 func memberValue(line []byte, m Member) []byte {
 	sc := ScanPoolLine(line)
 	if at := sc.Members[m]; at.End > 0 {
@@ -457,8 +459,8 @@ func stringEnd(b []byte) int {
 	return -1
 }
 
-// isEscaped reports whether an odd number of backslashes stands before the quote at
-// i. b begins with the string.
+// isEscaped reports whether the quote at i is preceded by an odd number of
+// backslashes. b begins with the string.
 func isEscaped(b []byte, i int) bool {
 	slash := i
 	for slash > 1 && b[slash-1] == '\\' {

@@ -6,15 +6,13 @@ import (
 	"slices"
 )
 
-// ScalarParam returns the n-th parameter of a line, counted from 0. See
-// scalarElement.
+// ScalarParam returns the n-th parameter of a line, counted from 0, if it is a string
+// or a number, otherwise nil. A string comes without its quotes but with its escapes.
 func ScalarParam(line []byte, n int) []byte {
 	return scalarElement(memberValue(line, MemberParams), n)
 }
 
-// scalarElement returns the n-th element of the JSON array at the beginning of b if
-// it is a string or a number. A string comes without its quotes but with its
-// escapes.
+// scalarElement is ScalarParam for the JSON array at the beginning of b.
 func scalarElement(b []byte, n int) []byte {
 	if len(b) == 0 || b[0] != '[' {
 		return nil
@@ -41,8 +39,8 @@ func scalarElement(b []byte, n int) []byte {
 	return nil
 }
 
-// FindParams finds the first parameters of a line, one for each span. It sets the
-// spans that are not nil; these parameters have to be strings. It reports whether
+// FindParams finds the first parameters of a line, one for each element of spans. It
+// sets the spans that are not nil; their parameters must be strings. It reports whether
 // all were found.
 func FindParams(line []byte, spans ...*span) bool {
 	b := memberValue(line, MemberParams)
@@ -120,8 +118,8 @@ func PutJobID(line []byte, n int, id []byte) []byte {
 	return slices.Replace(line, at.Start, at.End, id...)
 }
 
-// UsualJobID returns the job ID of a line if it is written in the usual form, as
-// nearly all are, otherwise nil. It costs less than JobIDSpan.
+// UsualJobID returns the job ID of a line if it is a short string without escapes, as
+// nearly all are, and nil otherwise. It is faster than JobIDSpan.
 func UsualJobID(line []byte, params span) []byte {
 	start := params.Start + 2
 	if params.End <= start || line[start-2] != '[' || line[start-1] != '"' {
@@ -139,7 +137,7 @@ func UsualJobID(line []byte, params span) []byte {
 	return line[start:end]
 }
 
-// PlainID undoes the escapes of a job ID, because pool and miner may use different
+// PlainID returns a job ID without escapes, because pool and miner may use different
 // ones.
 func PlainID(raw []byte) []byte {
 	if bytes.IndexByte(raw, '\\') < 0 {
@@ -158,8 +156,8 @@ func JobID(line []byte) []byte { return ScalarParam(line, 0) }
 // ShareJobID returns the job ID of a mining.submit line, in the same form.
 func ShareJobID(line []byte) []byte { return ScalarParam(line, 1) }
 
-// AnswerJobID returns what ETHProxy uses as a job ID: the header, which is the
-// first element of an answer that is a list. Shares have it in place of a job ID.
+// AnswerJobID returns the header hash of an ETHProxy pool's answer, which is the first
+// element of the result. Shares contain it in place of a job ID.
 func AnswerJobID(line []byte) []byte { return scalarElement(memberValue(line, MemberResult), 0) }
 
 // AnswerTarget returns the target of the job in an ETHProxy pool's answer.
@@ -184,10 +182,11 @@ func replaceSpan(line []byte, at span, text string) []byte {
 	return append(out, line[at.End:]...)
 }
 
-// WithID returns a copy of the line with another id.
+// WithID returns a copy of the line with another id. at is the position of the old one.
 func WithID(line []byte, at span, id []byte) []byte { return replaceSpan(line, at, string(id)) }
 
-// LooseID finds the id of a line that is not valid JSON.
+// LooseID finds the id of a line that is not valid JSON, so that an error can be
+// returned for it.
 func LooseID(line []byte) (span, bool) {
 	const key = `"id"`
 	start := bytes.Index(line, []byte(key))

@@ -5,11 +5,12 @@ import (
 	"math/bits"
 )
 
-// Nearly all lines are written in one of a few ways: each of the usual members
-// once, no white space but a single space after a colon or comma, texts without
-// backslashes. scanUsual reads these in one pass, and Scan reads all others.
+// Nearly all lines have the same form: each of the usual members at most once, no
+// white space except a single space after a colon or comma, and no backslashes in
+// strings. scanUsual reads such a line in one pass. scanAny reads all other lines.
 
-// The names of members with their quote and colon, as the bytes of a word.
+// These are the first bytes of names and values as little-endian words. The words of
+// names include the closing quote and the colon.
 const (
 	wordID     = 'i' | 'd'<<8 | '"'<<16 | ':'<<24
 	wordMethod = 'm' | 'e'<<8 | 't'<<16 | 'h'<<24 | 'o'<<32 | 'd'<<40 | '"'<<48 | ':'<<56
@@ -21,13 +22,13 @@ const (
 	wordNull = 'n' | 'u'<<8 | 'l'<<16 | 'l'<<24
 )
 
-// usualMargin is how many bytes of a line are left where a name or value begins,
-// so that words can be read without looking for the line's end. The last values
-// of a line are followed by `}` and a line end, so short ones are left to Scan.
+// usualMargin is how many bytes must follow the quote of a name, so that a word can be
+// read there without a check for the end of the line. Lines that end earlier are left
+// to scanAny.
 const usualMargin = 8
 
-// scanUsual is Scan for lines in the usual form. It reports false if the line is
-// not in it, and has changed sc then.
+// scanUsual is Scan for lines in the usual form. It reports false if the line has
+// another form; sc is then undefined.
 func (sc *ScannedLine) scanUsual(line []byte, strict bool) bool {
 	if len(line) == 0 || line[0] != '{' {
 		return false
@@ -88,8 +89,8 @@ func (sc *ScannedLine) scanUsual(line []byte, strict bool) bool {
 	return false
 }
 
-// usualScalar returns where the whole number, true or null that begins at i ends,
-// -1 if it is none of these or a line's last bytes.
+// usualScalar returns the index after the whole number, true, false or null that begins
+// at i. It returns -1 if something else begins there or the line ends with it.
 func usualScalar(line []byte, i int) int {
 	if line[i]-'0' <= 9 {
 		end := i + 1
@@ -99,22 +100,22 @@ func usualScalar(line []byte, i int) int {
 		if line[i] == '0' && end > i+1 || end == len(line) {
 			return -1
 		}
-		return ended(line, end)
+		return terminated(line, end)
 	}
 	if i+5 > len(line) {
 		return -1
 	}
 	switch w := binary.LittleEndian.Uint32(line[i:]); {
 	case w == wordTrue || w == wordNull:
-		return ended(line, i+4)
+		return terminated(line, i+4)
 	case w == 'f'|'a'<<8|'l'<<16|'s'<<24 && line[i+4] == 'e' && i+5 < len(line):
-		return ended(line, i+5)
+		return terminated(line, i+5)
 	}
 	return -1
 }
 
-// ended returns end if a value can end there, or else -1.
-func ended(line []byte, end int) int {
+// terminated returns end if the byte there may follow a value, otherwise -1.
+func terminated(line []byte, end int) int {
 	switch line[end] {
 	case ',', '}', ']':
 		return end
@@ -122,8 +123,8 @@ func ended(line []byte, end int) int {
 	return -1
 }
 
-// usualText returns where the text that begins with the quote at i ends, -1 if it
-// has a backslash or a control character.
+// usualText returns the index after the string that begins with the quote at i, or -1
+// if the string has a backslash or a control character.
 func usualText(line []byte, i int) int {
 	for i++; i+8 <= len(line); i += 8 {
 		end, bad := textEnd(binary.LittleEndian.Uint64(line[i:]))
@@ -134,7 +135,7 @@ func usualText(line []byte, i int) int {
 			return i + bits.TrailingZeros64(end)/8 + 1
 		}
 	}
-	// The line's last bytes, with zeros after them.
+	// Fewer than 8 bytes are left. They are read with zeros after them.
 	left := len(line) - i
 	if left <= 0 || len(line) < 8 {
 		return -1
@@ -146,21 +147,22 @@ func usualText(line []byte, i int) int {
 	return i + bits.TrailingZeros64(end)/8 + 1
 }
 
-// textEnd looks at eight bytes of a text. The lowest bit of end is the highest of
-// the first quote; it is 0 if there is none. bad reports whether a backslash or a
-// control character comes before that.
+// textEnd examines eight bytes of a string. The lowest bit that is set in end is the
+// highest bit of the first quote's byte; end is 0 if there is no quote. bad reports
+// whether a backslash or a control character comes before the quote.
 func textEnd(x uint64) (end uint64, bad bool) {
 	const each = 0x0101010101010101
 	quote, slash := x^each*'"', x^each*'\\'
 	end = (quote - each) &^ quote & (each * 0x80)
-	// Above the first byte that is meant, bits may be wrong: what counts is up to
-	// the first quote, or all if there is none.
+	// The bits above the first match may be wrong, because a subtraction borrows from
+	// the next byte. So only the bytes up to the first quote are considered, or all
+	// eight if there is none.
 	other := ((x-each*' ')&^x | (slash-each)&^slash) & (each * 0x80)
 	return end, other&(end^(end-1)) != 0
 }
 
-// usualArray returns where the array of texts and scalars that begins at i ends,
-// -1 if something else is in it.
+// usualArray returns the index after the array that begins at i, or -1 if the array
+// contains anything but strings and scalars.
 func usualArray(line []byte, i int) int {
 	for i++; i < len(line); {
 		if line[i] == '"' {

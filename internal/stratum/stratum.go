@@ -9,7 +9,8 @@ import (
 	jsoniter "github.com/json-iterator/go"
 )
 
-// A line of a peer may have this many bytes, including "\n".
+// MaxMinerLine and MaxPoolLine are the lengths of the longest lines that are accepted
+// from a peer, in bytes and including the "\n".
 const (
 	MaxMinerLine = 16 << 10
 	MaxPoolLine  = 256 << 10
@@ -18,17 +19,17 @@ const (
 var JSON = jsoniter.ConfigCompatibleWithStandardLibrary
 
 // Request is a line with a method: a miner's request or a pool's notification.
-// ID, Params and the elements of Params are unchanged bytes of the sender.
+// ID, Params and the elements of Params are the bytes that the sender wrote.
 type Request struct {
 	ID     json.RawMessage
 	Method string
 	Params json.RawMessage
-	// Worker is the name of the miner, which Ethereum protocols send separately
-	// from the account.
+	// Worker is the name of the miner. Ethereum's protocols send it separately from
+	// the account.
 	Worker string
 }
 
-// Response is an answer of a pool. Result and Error are unchanged bytes.
+// Response is an answer of a pool. Its fields are the bytes that the pool wrote.
 type Response struct {
 	ID     json.RawMessage
 	Result json.RawMessage
@@ -61,6 +62,7 @@ func WorkerText(raw json.RawMessage) string {
 	return ""
 }
 
+// ParseResponse decodes one line. The result shares no memory with line.
 func ParseResponse(line []byte) (*Response, error) {
 	m, err := decodeLine(line)
 	if err != nil {
@@ -84,7 +86,7 @@ func (r *Request) ParamList() []json.RawMessage {
 // IsNotification reports whether the sender expects no answer.
 func (r *Request) IsNotification() bool { return len(r.ID) == 0 || string(r.ID) == "null" }
 
-// JsonString returns the string that raw is, if it is one.
+// JsonString decodes raw if it is a JSON string, and reports whether it is one.
 func JsonString(raw json.RawMessage) (string, bool) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", false
@@ -105,8 +107,8 @@ func Quote(s string) []byte {
 	return b
 }
 
-// NoError reports whether raw, the error of an answer, means that there is none.
-// Pools write that in several ways.
+// NoError reports whether raw, the error of an answer, means that there is no error.
+// Pools express that in several ways.
 func NoError(raw json.RawMessage) bool {
 	switch string(bytes.Map(dropSpace, raw)) {
 	case "", "null", "false", "0", `""`, "[]", "{}":
@@ -136,7 +138,7 @@ func OrNull(raw json.RawMessage) []byte {
 	return raw
 }
 
-// AppendRequest appends a request to b. id and each of params are JSON.
+// AppendRequest appends a request to b. id and the elements of params are JSON.
 func AppendRequest(b, id []byte, method string, params ...[]byte) []byte {
 	b = append(b, `{"id":`...)
 	b = append(b, id...)
@@ -158,7 +160,7 @@ func AppendVersionMask(b []byte, mask uint32) []byte {
 	return fmt.Appendf(b, `{"id":null,"method":"mining.set_version_mask","params":["%08x"]}`+"\n", mask)
 }
 
-// ParseMask reads a version mask. It is a number, or a string of hex digits with or
+// ParseMask reads a version mask. raw is a number, or a string of hex digits with or
 // without 0x and leading zeros.
 func ParseMask(raw json.RawMessage) (uint32, bool) {
 	text, base := string(raw), 10
@@ -172,8 +174,8 @@ func ParseMask(raw json.RawMessage) (uint32, bool) {
 	return uint32(mask), err == nil
 }
 
-// Accepts reports whether an answer means that a share was accepted. Some pools
-// send another result than true.
+// Accepts reports whether an answer means that a share was accepted. The result is
+// not true at all pools.
 func Accepts(result, e []byte) bool {
 	switch string(result) {
 	case "true":
@@ -184,7 +186,7 @@ func Accepts(result, e []byte) bool {
 	return NoError(e)
 }
 
-// VersionMaskOf reads mining.set_version_mask.
+// VersionMaskOf reads the mask of a mining.set_version_mask.
 func VersionMaskOf(r *Request) (uint32, bool) {
 	params := r.ParamList()
 	if len(params) == 0 {

@@ -5,24 +5,23 @@ import (
 	"unicode/utf8"
 )
 
-// WorkerName is a worker's full name in its parts: Account is what stands before
-// the first dot, and Miner is the rest with the dot. Both have only the characters
-// that names of sub-accounts may have (docs/protocol.md, "Worker names").
+// WorkerName is a worker's full name in two parts. Account is the part before the
+// first dot, and Miner is the rest including the dot. Both contain only the characters
+// that are allowed in names (docs/protocol.md, "Worker names").
 type WorkerName struct {
 	Account string
 	Miner   string
 
-	// Sent is the name as the miner wrote it. Pools that pick the extranonce get
-	// this name, because with a character dropped they would credit somebody else.
-	// Shares have it.
-	// It is empty if it is the same as Account and Miner, and for names from older
-	// state files.
+	// Sent is the name as the miner wrote it, which its shares contain. Pools that
+	// pick the extranonce get this name: if a character were dropped, they would
+	// credit another user. Sent is empty if it would be the same as Account and Miner,
+	// and for names from older state files.
 	Sent string
 }
 
-// Of returns the name with another spelling of its account, as the rules of case
-// have it.
-func (w WorkerName) Of(account string) WorkerName {
+// WithAccount returns the name with its account in another case, which is how the
+// account is registered.
+func (w WorkerName) WithAccount(account string) WorkerName {
 	if w.Account != account && w.Sent == "" {
 		w.Sent = w.String()
 	}
@@ -49,7 +48,7 @@ func (w WorkerName) Sendable() bool {
 // users of their coins apart know workers by this name.
 func (w WorkerName) WithSuffix(suffix string) string { return w.Account + "_" + suffix + w.Miner }
 
-// FilterWorker drops the characters that no worker name may have.
+// FilterWorker drops the characters that are not allowed in a worker's name.
 func FilterWorker(name string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -67,8 +66,8 @@ func SplitWorker(full string) WorkerName {
 	return WorkerName{Account: full}
 }
 
-// ParseWorker reads a worker name as it was sent. worker is Ethereum's separate
-// name of the miner.
+// ParseWorker reads a worker's name as the miner sent it. worker is the name of the
+// miner that Ethereum's protocols send separately.
 func (c Chain) ParseWorker(name, worker string) WorkerName {
 	sent := name
 	name = FilterWorker(name)
