@@ -16,16 +16,29 @@ import (
 // share gets to the pool of its job and has one answer.
 func TestUpgradeAgentWithManyMiners(t *testing.T) {
 	t.Parallel()
-	const workers = 500
 	btc, bcc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4}), testkit.StartPool(t, stratumtest.PoolOptions{Name: "bcc", ShareBits: 4})
-	pools := map[string]*stratumtest.Pool{"btc": btc, "bcc": bcc}
-	c := daemontest.FileConfig(btc, bcc)
-	p := daemontest.Start(t, c, map[string]string{"agent": "btc"})
+	p := daemontest.Start(t, daemontest.FileConfig(btc, bcc), map[string]string{"agent": "btc"})
 	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: p.Addr})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.Must(t, err)
+	moveAgent(t, p, a, 500, btc, bcc)
+}
+
+// The same holds for an agent with TLS at pools with TLS.
+func TestTLSUpgradeAgent(t *testing.T) {
+	t.Parallel()
+	w := newTLSWorld(t)
+	btc, bcc := w.pool(stratumtest.PoolOptions{Name: "btc", ShareBits: 4}), w.pool(stratumtest.PoolOptions{Name: "bcc", ShareBits: 4})
+	p := daemontest.Start(t, w.config(nil, btc, bcc), map[string]string{"agent": "btc"})
+	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: p.Addr, TLS: w.miner()})
+	testkit.Must(t, err)
+	moveAgent(t, p, a, 50, btc, bcc)
+}
+
+// moveAgent closes the agent at the end.
+func moveAgent(t *testing.T, p *daemontest.Daemon, a *stratumtest.Agent, workers int, btc, bcc *stratumtest.Pool) {
+	t.Helper()
 	defer a.Close()
+	pools := map[string]*stratumtest.Pool{"btc": btc, "bcc": bcc}
 	if err := a.WaitAuthorized(testkit.LongWaitContext(t)); err != nil {
 		t.Fatal(err)
 	}
