@@ -187,3 +187,21 @@ func TestDecoratedRefusalsAndJobs(t *testing.T) {
 	sc.Share(btc, "8", "btc-2")
 	sc.Answered(btc, "8")
 }
+
+// A request about a job that was renamed for the miner gets another id too, while a
+// request of the switcher with the miner's id is unanswered.
+func TestMinerUsesOwnIDAboutARenamedJob(t *testing.T) {
+	t.Parallel()
+	sw, miner, _, bcc := startSuggested(t)
+	sw.coins.set("alice", "bcc")
+	next := bcc.Next()
+	expectLines(next, textPoolSubscribe, `{"id":2147400001,"method":"mining.suggest_difficulty","params":[1]}`, withOwnID(textPoolAuthorize, 2))
+	next.Send(joinLines(textPoolSubscribed, withOwnID(textPoolAuthorized, 2), textJob))
+	miner.ExpectLine(strings.Replace(textCleanJob, `"j1"`, `"j10"`, 1))
+	ask := `{"id":%s,"method":"mining.get_transactions","params":["%s"]}`
+	miner.SendLine(fmt.Sprintf(ask, "2147400001", "j10"))
+	next.ExpectLine(fmt.Sprintf(ask, "2147400003", "j1"))
+	next.SendLine(goodAnswer("2147400001")) // the suggestion's answer
+	next.SendLine(goodAnswer("2147400003"))
+	miner.ExpectLine(goodAnswer("2147400001"))
+}

@@ -256,9 +256,10 @@ type poolCheckDialogue struct {
 // answered reads one answer. It reports whether both requests are answered.
 func (d *poolCheckDialogue) answered(r *stratum.Response) (bool, error) {
 	id, ok := stratum.OwnIDOf(r.ID)
+	if !ok {
+		id = d.inTurn(r)
+	}
 	switch {
-	case !ok:
-		return false, nil
 	case id == checkConfigureID:
 		d.configured = r
 	case id == checkSubscribeID && d.given == "":
@@ -273,6 +274,21 @@ func (d *poolCheckDialogue) answered(r *stratum.Response) (bool, error) {
 		d.subscribed()
 	}
 	return d.given != "" && (d.configured != nil || d.check.chain != stratum.Bitcoin), nil
+}
+
+// inTurn returns the request that an answer with a foreign id is for, or 0; see
+// poolLink.inTurn.
+func (d *poolCheckDialogue) inTurn(r *stratum.Response) uint32 {
+	configuring := d.check.chain == stratum.Bitcoin && d.configured == nil
+	switch {
+	case len(r.Result) > 0 && r.Result[0] == '[':
+		return checkSubscribeID
+	case configuring:
+		return checkConfigureID
+	case d.check.chain == stratum.Ethereum || !stratum.NoError(r.Error):
+		return checkSubscribeID
+	}
+	return 0
 }
 
 // given describes the extranonce in the answer to mining.subscribe. It returns an error

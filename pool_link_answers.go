@@ -12,17 +12,17 @@ func (k *poolLink) answerLine(line []byte) {
 		k.noise(line)
 		return
 	}
-	s := k.session
 	id, ok := stratum.OwnIDOf(r.ID)
-	if !ok {
+	if !ok && stratum.AnswerJobID(line) != nil && k.session.manager.chain == stratum.Ethereum {
 		// ETHProxy pools send jobs as answers to no request.
-		if s.manager.chain == stratum.Ethereum && len(r.Result) > 0 && r.Result[0] == '[' {
-			if !k.hasJob {
-				k.hasJob = true
-			}
-			k.keep(line)
-		}
+		k.hasJob = true
+		k.keep(line)
 		return
+	}
+	if !ok {
+		if id, ok = k.inTurn(r); !ok {
+			return
+		}
 	}
 	switch id {
 	case k.configureID:
@@ -53,6 +53,32 @@ func (k *poolLink) answerLine(line []byte) {
 		}
 		k.requests.Take(r.ID)
 	}
+}
+
+// inTurn returns the request that an answer is for whose id is none of the switcher's.
+// Some pools give all their answers the same id, or null, which miners that wait for one
+// answer at a time accept. The requests before the link is ready are answered in their
+// order, and the form of the result tells when one of them was left out.
+func (k *poolLink) inTurn(r *stratum.Response) (id uint32, ok bool) {
+	form := byte(0)
+	if len(r.Result) > 0 {
+		form = r.Result[0]
+	}
+	configuring, subscribing := k.pending&pendingConfigure != 0, k.pending&pendingSubscribe != 0
+	switch {
+	case form == '[':
+		return k.subscribeID, subscribing
+	case form == '{':
+		return k.configureID, configuring
+	case configuring && subscribing:
+		return k.configureID, true
+	case subscribing:
+		return k.subscribeID, k.session.manager.chain == stratum.Ethereum || !stratum.NoError(r.Error)
+	}
+	if id, ok = k.requests.Oldest(); ok && id < k.authorizeID {
+		return id, true // a suggestion
+	}
+	return k.authorizeID, k.authorizeID != 0 && k.pending&pendingAuthorize != 0
 }
 
 // subscribed checks the pool's answer to mining.subscribe and decides how the

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 
@@ -87,9 +88,19 @@ func (s *Session) askTransactions(line []byte) bool {
 	if poolJob == nil {
 		return false
 	}
-	id := slices.Clone(stratum.LineID(line))
-	s.link.socket.Write(stratum.PutJobID(slices.Clone(line), 0, poolJob))
-	s.requests.Push(s.link.tag, id)
+	line = stratum.PutJobID(slices.Clone(line), 0, poolJob)
+	sc := stratum.ScanPoolLine(line)
+	id := sc.ID(line)
+	wire, ok := s.wireID(s.link, id)
+	if !ok {
+		s.miner.Write(s.dialect().AppendError(nil, id, stratum.ErrTooMany, s.manager.ids.server()))
+		return true
+	}
+	s.requests.Push(s.link.tag, wire)
+	if !bytes.Equal(wire, id) {
+		line = stratum.WithID(line, sc.Members[stratum.MemberID], wire)
+	}
+	s.link.socket.Write(line)
 	return true
 }
 

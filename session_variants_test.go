@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -151,6 +152,49 @@ func TestJobNotUnderstood(t *testing.T) {
 				s.Handshake("bbbbbbbb", 4, nil, []string{good})
 				s.Miner.ExpectLine(ownJob("a", "01bbbbbbbb", "02", true))
 			})
+		}
+	}
+}
+
+// Some pools give all their answers the same id or none. Their answers count in the
+// order of the requests, whatever the id is, until the link is ready.
+func TestPoolAnswersWithFixedIDs(t *testing.T) {
+	t.Parallel()
+	const configured = `{"id":%s,"result":{"version-rolling":true,"version-rolling.mask":"00ffe000"},"error":null}`
+	for _, id := range []string{"null", "0", "1", `"x"`, `""`} {
+		for name, answers := range map[string]string{
+			"all answered":           configured,
+			"configure not answered": "",
+			"configure refused":      `{"id":%s,"result":null,"error":[20,"Unknown method",null]}`,
+			"configure false":        `{"id":%s,"result":false,"error":null}`,
+		} {
+			for _, kind := range []string{"session", extranonceOfPool} {
+				t.Run(id+"/"+name+"/"+kind, func(t *testing.T) {
+					t.Parallel()
+					sw, pool, _ := startScripted(t, "bitcoin", func(c *Config) {
+						c.StratumServerMap["btc"] = StratumServerInfo{URL: c.StratumServerMap["btc"].URL, ExtraNonce: kind}
+					})
+					sw.setTiming(impatient)
+					miner := stratumtest.DialRaw(t, sw.addr)
+					miner.Send(joinLines(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`, rawSubscribe, rawAuthorize))
+					link := pool.Next()
+					link.ExpectMethod("mining.configure")
+					if answers != "" {
+						link.SendLine(fmt.Sprintf(answers, id))
+					}
+					var asked struct{ Params []any }
+					mustDo(t, json.Unmarshal([]byte(link.ExpectMethod("mining.subscribe")), &asked))
+					extranonce := any("aaaaaaaa")
+					if len(asked.Params) > 1 {
+						extranonce = asked.Params[1]
+					}
+					link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"%v",8],"error":null}`, id, extranonce))
+					link.ExpectMethod("mining.authorize")
+					link.SendLine(goodAnswer(id))
+					link.Send(joinLines(difficultyLine, ownJob("j", "01", "02", true)))
+					miner.ExpectMethodAfter(`{"id":2,"result":true,"error":null}`)
+				})
+			}
 		}
 	}
 }

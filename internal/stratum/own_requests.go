@@ -204,6 +204,16 @@ func (o *OwnRequests) remove(at int) {
 	}
 }
 
+// Oldest returns the first request that is unanswered.
+func (o *OwnRequests) Oldest() (id uint32, ok bool) {
+	for _, r := range o.list() {
+		if r.PoolRequest == nil {
+			return r.ID, true
+		}
+	}
+	return 0, false
+}
+
 // Find returns the index of the request whose id has the value of raw, or -1.
 func (o *OwnRequests) Find(raw []byte) int {
 	if o.pending == nil {
