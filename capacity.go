@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// The number of sessions is limited by the descriptors, by MaxSessions and by the
-// connections to pools that are possible. Each connection to the same IP and port
-// needs a local port of its own.
+// The number of sessions is limited by the descriptors, by MaxSessions and by how many
+// connections to pools are possible. Each connection to the same IP and port needs its
+// own local port.
 
 // sessionsMax returns how many sessions there may be now.
 func (m *sessionManager) sessionsMax() int {
@@ -82,7 +82,7 @@ func shortageText(short map[string]int) string {
 }
 
 // portWarnings returns a warning for each coin that is short of local ports, with
-// what helps.
+// advice.
 func portWarnings(pools map[string]*pool, sessions int) []string {
 	short := portShortages(pools, sessions)
 	var lines []string
@@ -93,9 +93,9 @@ func portWarnings(pools map[string]*pool, sessions int) []string {
 	return lines
 }
 
-// sessionLimit returns how many sessions the descriptor limit and MaxSessions allow.
-// The result is less than 1 if there is no room for any. A tunnel process has the same limit, and
-// two descriptors for each connection with TLS.
+// sessionLimit returns how many sessions the descriptor limit and MaxSessions allow. The
+// result is less than 1 if there is no room for any. A tunnel process has the same limit
+// of descriptors and needs two for each connection with TLS.
 func sessionLimit(c *Config, descriptors int) int {
 	n := (descriptors - fdReserve - c.MaxPoolDials) / 2
 	if sides := c.tlsSides(); sides > 0 {
@@ -107,7 +107,7 @@ func sessionLimit(c *Config, descriptors int) int {
 	return n
 }
 
-// tlsSides is how many connections of a session may be with TLS.
+// tlsSides returns how many of a session's two connections may use TLS.
 func (c *Config) tlsSides() int {
 	sides := 0
 	if c.TLSCertFile != "" {
@@ -121,8 +121,8 @@ func (c *Config) tlsSides() int {
 	return sides
 }
 
-// sessionRoom returns how many sessions are possible with that limit of descriptors.
-// It returns an error if that is none.
+// sessionRoom returns how many sessions are possible with a limit of descriptors. It
+// returns an error if none is.
 func sessionRoom(c *Config, limit int) (int, error) {
 	room := sessionLimit(c, limit)
 	if room < 1 {

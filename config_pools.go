@@ -172,7 +172,7 @@ func (c *Config) checkPools(key string, p *configProblems) {
 func (c *Config) checkPoolURL(key, url string, p *configProblems) {
 	addr, byTLS := splitPoolURL(url)
 	if scheme, _, ok := strings.Cut(addr, "://"); ok {
-		p.address(key, url, fmt.Errorf("%s:// is not supported; %s, %s and %s are", scheme, plainScheme, tlsScheme, tlsScheme2), wantAddr)
+		p.address(key, url, fmt.Errorf("%s:// is not supported; %s, %s and %s are", scheme, plainScheme, tlsScheme, tlsAlias), wantAddr)
 	} else if err := checkHostPort(addr, false); err != nil {
 		p.address(key, url, err, wantAddr)
 	} else if c.leadsBackHere(addr) {

@@ -66,7 +66,7 @@ func (c *Config) checkTLSRequired(key string, p *configProblems) {
 func (s *StratumServerInfo) uselessForTLS(key, value string, p *configProblems) bool {
 	useless := !slices.ContainsFunc(s.urls(), isTLS)
 	if useless {
-		p.add(key, fmt.Sprintf("is %s, must be left out: neither URL nor BackupURLs has an address with %s or %s", value, tlsScheme, tlsScheme2))
+		p.add(key, fmt.Sprintf("is %s, must be left out: neither URL nor BackupURLs has an address with %s or %s", value, tlsScheme, tlsAlias))
 	}
 	return useless
 }

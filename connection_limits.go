@@ -33,12 +33,12 @@ func (r refusal) String() string { return refusalNames[r] }
 // connectionLimits counts connections against the limits. Any goroutine may use
 // it.
 type connectionLimits struct {
-	perIP int // 0: off
+	perIP int // MaxSessionsPerIP; 0 if there is no such limit
 
 	refused [refusals]refusalCount
 
 	mu       sync.Mutex
-	sessions map[netip.Addr]int // by hostaddr.Key; empty while perIP is off
+	sessions map[netip.Addr]int // by hostaddr.Key; empty if perIP is 0
 	rate     tokenBucket        // connections that may be accepted now
 }
 
@@ -85,8 +85,8 @@ func (l *connectionLimits) takeToken(now time.Time) bool {
 	return l.rate.take(now)
 }
 
-// refusalCount counts the refusals for one reason. The log has one line for
-// many of them.
+// refusalCount counts the refusals for one reason. They are logged together, at most
+// once in alertEvery.
 type refusalCount struct {
 	total atomic.Int64
 
@@ -152,7 +152,7 @@ func (m *sessionManager) refusalCounts() map[string]int64 {
 
 // admission records where an admitted connection is counted.
 type admission struct {
-	perIP bool // MaxSessionsPerIP
+	perIP bool // it counts towards MaxSessionsPerIP
 }
 
 // admit counts a new connection or turns it away. Connections refused by the
@@ -218,9 +218,9 @@ func (m *sessionManager) admitResumed(s *Session, peer netip.Addr) {
 	s.admission.perIP = true
 }
 
-// mayDrain reports whether there are enough descriptors to keep a link that is
-// no longer in use. New links come first. What a tunnel process has is estimated
-// from above: as if all connections that may be with TLS were.
+// mayDrain reports whether there are enough descriptors to keep a link that is no longer
+// in use. New links come first. Each connection that may use TLS is assumed to use it,
+// because the number of descriptors that a tunnel process has open is not known.
 func (m *sessionManager) mayDrain() bool {
 	sessions, draining := int(m.admitted.Load()), int(m.draining.Load())
 	if m.tlsSides > 0 && 2*(m.tlsSides*sessions+draining+m.config.MaxPoolDials)+fdReserve >= m.fdLimit {

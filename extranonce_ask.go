@@ -13,10 +13,10 @@ import (
 // maxAskedIPs bounds how many of a name's IPs are asked, one after the other.
 const maxAskedIPs = 4
 
-var errNotAskedNow = errors.New("it may not be dialled now")
+var errNotDialledNow = errors.New("it may not be dialled now")
 
-// ask subscribes at an address as a miner without a name would, reads which
-// extranonce2 size the pool gives, and ends the connection.
+// ask connects to an address, sends mining.subscribe without authorizing a worker, and
+// returns the extranonce2 size (in bytes) that the pool gives.
 func (v *sizeSurvey) ask(a *poolAddress) (size int, err error) {
 	ips, fresh := a.current()
 	if !fresh {
@@ -38,15 +38,15 @@ func (v *sizeSurvey) ask(a *poolAddress) (size int, err error) {
 	return size, err
 }
 
-// askIP asks one IP of an address if health and the dial gate allow it. While the IP is out,
-// the try is one of its probes, and a failure begins the next pause. Otherwise a
-// failure is not held against the IP: miners' links show more about a pool than
-// this question does.
+// askIP asks one IP of an address if health and the dial gate allow it. If the IP is
+// taken out, the attempt is one of its probes, and a failure begins the next pause.
+// Otherwise a failure is not held against the IP, because miners' links show more about
+// a pool than this question does.
 func (v *sizeSurvey) askIP(a *poolAddress, e *endpoint) (int, error) {
 	d := dialer{account: v.account, userAgent: stratum.DefaultUserAgent}
 	h, gate := v.manager.health, v.manager.gate
 	if h.mayDial(&d, e).obstacle != obstacleNone {
-		return 0, errNotAskedNow
+		return 0, errNotDialledNow
 	}
 	turn := make(chan struct{})
 	ticket, held := gate.acquire(e, v.account, laneNew, func() { close(turn) })
@@ -60,7 +60,7 @@ func (v *sizeSurvey) askIP(a *poolAddress, e *endpoint) (int, error) {
 	}
 	try := h.begin(&d, e, false)
 	if try == nil {
-		return 0, errNotAskedNow
+		return 0, errNotDialledNow
 	}
 	ctx, cancel := context.WithTimeout(v.ctx, askTimeout)
 	defer cancel()
@@ -103,7 +103,7 @@ func takeGivenSize(size *int) func(*stratum.Response) (done bool, err error) {
 		if err != nil {
 			return true, err
 		}
-		glog.V(2).Infof("extranonce2 size told: %d", given.Size)
+		glog.V(2).Infof("extranonce2 size given by a pool: %d", given.Size)
 		*size = given.Size
 		return true, nil
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// extranoncePlan says which extranonce shape new miners get with this
+// extranoncePlan is the shape of the extranonce that new miners get with this
 // configuration.
 type extranoncePlan struct {
 	width int // bytes of the miner's extranonce1; 0: all miners get the chain's usual shape
@@ -14,8 +14,9 @@ type extranoncePlan struct {
 }
 
 const (
-	// With pools of both kinds, extranonce1 stays the session ID. The miner gets
-	// half of the bytes that session pools leave for extranonce2.
+	// If some pools pick the extranonce and others take the session ID, extranonce1 is
+	// the session ID. The miner gets half of the bytes that the latter leave for
+	// extranonce2.
 	mixedSize = 4
 	// If all pools pick the extranonce, the miner's extranonce1 need not be
 	// unique. One byte for it and three for extranonce2 fit pools that give 4.
@@ -24,21 +25,22 @@ const (
 	poolOnlySize  = 3
 )
 
-// planExtranonce decides according to who picks the extranonce at each pool.
+// planExtranonce returns the plan for a configuration. It depends on which pools pick the
+// extranonce.
 func planExtranonce(c *Config) extranoncePlan {
-	picked, session := 0, 0
+	ofPool, ofSession := 0, 0
 	for _, server := range c.StratumServerMap {
 		if server.ExtraNonce == extranonceOfPool {
-			picked++
+			ofPool++
 		} else {
-			session++
+			ofSession++
 		}
 	}
 	var plan extranoncePlan
 	switch {
-	case picked == 0:
+	case ofPool == 0:
 		return plan
-	case session > 0:
+	case ofSession > 0:
 		plan = extranoncePlan{width: 4, size: mixedSize}
 	default:
 		plan = extranoncePlan{width: poolOnlyWidth, size: poolOnlySize}
@@ -49,8 +51,8 @@ func planExtranonce(c *Config) extranoncePlan {
 	return plan
 }
 
-// sizeWarning warns of a configured size that some miner programs cannot use. It
-// returns an empty string if there is nothing to warn of.
+// sizeWarning returns a warning if some miner programs cannot use the configured
+// ExtraNonce2Size, and otherwise an empty string.
 func sizeWarning(c *Config) string {
 	if planExtranonce(c).width == 0 || c.ExtraNonce2Size == 0 || c.ExtraNonce2Size >= mixedSize {
 		return ""

@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	// assumedGiven is the extranonce2 size assumed for a pool address that has not
-	// answered. It is the smallest common size.
+	// assumedGiven is the extranonce2 size (in bytes) that is assumed for a pool address
+	// that has not answered. It is the smallest size that is common among pools.
 	assumedGiven = 4
 
-	// askWait is how long new miners wait at the start for addresses that have
-	// not answered yet.
+	// askWait is how long after the start new miners wait for addresses that have not
+	// answered yet.
 	askWait = 2 * time.Second
 
 	// The pauses after which an address that does not answer is asked again grow
@@ -28,9 +28,9 @@ const (
 	askPauseMost  = time.Minute
 )
 
-// minerSizes are the extranonce2 sizes that a miner may be given, the best one
-// first. Some miner programs know only 2, 4 and 8 (docs/pools.md). 3 is for pools
-// that give 4: one byte is then left to tell miners apart.
+// minerSizes are the extranonce2 sizes that a miner may be given, the best one first.
+// Some miner programs support only 2, 4 and 8 (docs/pools.md). 3 is for pools that give
+// 4, because one of their bytes is needed to tell miners apart.
 var minerSizes = [...]int{8, 4, 3, 2}
 
 // sizeSurvey finds out which extranonce2 size each pool address gives. New miners
@@ -48,19 +48,19 @@ type sizeSurvey struct {
 	path      string // of the file; empty: sizes are not kept
 	onSettled func()
 
-	size    atomic.Int32 // for new miners
-	settled atomic.Bool  // new miners need not wait
+	size    atomic.Int32 // the extranonce2 size of new miners
+	settled atomic.Bool  // whether new miners no longer wait for the survey
 
 	ctx     context.Context
 	cancel  context.CancelFunc
 	asking  sync.WaitGroup
 	changed chan struct{}
-	written chan struct{} // closed when the file's goroutine has ended
+	written chan struct{} // closed when keepFile has returned
 	started bool
 
 	mu        sync.Mutex
 	given     map[string]int // the known sizes by address
-	unsettled int            // addresses whose first try has not ended
+	unsettled int            // addresses that are being asked for the first time
 }
 
 // surveyedAddress is one address that is asked.
@@ -86,7 +86,7 @@ func newSizeSurvey(m *sessionManager) *sizeSurvey {
 		}
 	}
 	v.size.Store(poolOnlySize)
-	v.settled.Store(true) // until start
+	v.settled.Store(true) // start changes this if it has to ask
 	return v
 }
 
@@ -154,9 +154,9 @@ func (v *sizeSurvey) settle() {
 // minersWait reports whether new miners have to wait for the addresses' answers.
 func (v *sizeSurvey) minersWait() bool { return v != nil && !v.settled.Load() }
 
-// saw records the size that a link was given. It can only make an address's size
-// smaller, because several servers behind one address may give different sizes
-// and the smallest fits all of them. Only an answer to the survey can make it
+// saw records the size that the pool at an address gave a link. It can only make the
+// address's size smaller, because several servers behind one address may give different
+// sizes and the smallest fits all of them. Only an answer to the survey can make it
 // larger.
 func (v *sizeSurvey) saw(a *poolAddress, size int) {
 	if v != nil {
@@ -164,6 +164,7 @@ func (v *sizeSurvey) saw(a *poolAddress, size int) {
 	}
 }
 
+// note records the size that an address gave. asked is true for an answer to the survey.
 func (v *sizeSurvey) note(text string, size int, asked bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -187,8 +188,8 @@ func (v *sizeSurvey) note(text string, size int, asked bool) {
 	}
 }
 
-// decide sets the size for new miners. It ignores addresses whose size has no
-// room for any miner, because a smaller size would not help there.
+// decide sets the size for new miners. It ignores addresses that give too few bytes for
+// any size of a miner. v.mu is held.
 func (v *sizeSurvey) decide() {
 	sizes := make([]int, 0, len(v.addresses))
 	for text := range v.addresses {
@@ -231,8 +232,8 @@ func (v *sizeSurvey) state() map[string]int {
 	return known
 }
 
-// back asks the addresses that lead to e again, because e was out and may be
-// served by another program now.
+// back asks the addresses that lead to e again, because e was taken out and another
+// program may serve it now.
 func (v *sizeSurvey) back(e *endpoint) {
 	if v == nil {
 		return
@@ -248,8 +249,8 @@ func (v *sizeSurvey) back(e *endpoint) {
 	}
 }
 
-// keepAsking asks an address until its size is known, and again each time when
-// the address comes back.
+// keepAsking asks an address until its size is known, and again each time when it is back
+// in use. Unless now is true, the first question waits until one of these is needed.
 func (v *sizeSurvey) keepAsking(a *surveyedAddress, now bool) {
 	if now {
 		v.askAndNote(a)
@@ -281,22 +282,23 @@ func (v *sizeSurvey) keepAsking(a *surveyedAddress, now bool) {
 	}
 }
 
-// askAndNote reports whether the address has answered.
+// askAndNote asks an address once and records its size. It reports whether the address
+// has answered.
 func (v *sizeSurvey) askAndNote(a *surveyedAddress) bool {
 	size, err := v.ask(a.poolAddress)
 	switch {
 	case v.ctx.Err() != nil:
 		return false
 	case err != nil:
-		glog.V(1).Infof("extranonce2 size not told pool=%s: %v", a.text, err)
+		glog.V(1).Infof("extranonce2 size not known pool=%s: %v", a.text, err)
 		return false
 	}
 	v.note(a.text, size, true)
 	return true
 }
 
-// askedOnce counts an address's first try as ended. After the last address, new
-// miners no longer have to wait.
+// askedOnce records that an address was asked for the first time, with or without an
+// answer. After the last address, new miners no longer have to wait.
 func (v *sizeSurvey) askedOnce() {
 	v.mu.Lock()
 	v.unsettled--

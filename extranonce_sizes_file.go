@@ -12,13 +12,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// sizesFile keeps the sizes that pool addresses gave, so that after a restart a
-// pool that is out counts with the size it gave before. Like the state file of an
-// upgrade, it is in the working directory, because the configuration's directory
-// is often read-only.
+// sizesFile keeps the extranonce2 sizes that pool addresses gave, so that the size of a
+// pool that does not answer at a restart is known. Like the state file of an upgrade, it
+// is in the working directory, because the configuration's directory is often read-only.
 const sizesFile = "extranonce-sizes.json"
 
-// maxSizesFile bounds the size of the file.
+// maxSizesFile bounds the size of the file, in bytes.
 const maxSizesFile = 1 << 20
 
 // readSizes reads the sizes by address. If there is no valid file, it returns
@@ -44,11 +43,11 @@ func readSizes(path string) map[string]int {
 	return sizes
 }
 
-// keepFile writes the file after each change. It logs only the first failure,
-// because all that is lost are the sizes of pools that are out at a restart.
+// keepFile writes the file after each change. It logs only the first failure, because
+// nothing is lost but the sizes of pools that do not answer at a restart.
 func (v *sizeSurvey) keepFile() {
 	defer close(v.written)
-	told := false
+	logged := false
 	for ending := false; !ending; {
 		select {
 		case <-v.changed:
@@ -60,8 +59,8 @@ func (v *sizeSurvey) keepFile() {
 				return
 			}
 		}
-		if err := writeSizes(v.path, v.state()); err != nil && !told {
-			told = true
+		if err := writeSizes(v.path, v.state()); err != nil && !logged {
+			logged = true
 			glog.Warningf("extranonce2 sizes are not kept for the next start: %v", err)
 		}
 	}
@@ -73,8 +72,8 @@ func writeSizes(path string, sizes map[string]int) (err error) {
 	if err != nil {
 		return err
 	}
-	// The name is always the same, so that a process that ends here leaves at most
-	// one such file behind.
+	// The name is always the same, so that processes that end here leave at most one
+	// such file behind.
 	next := path + ".new"
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|openNoFollow, 0o600)
 	if err != nil {

@@ -181,7 +181,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	e0.breaker.trip(time.Now(), time.Minute)
 	e0.breaker.others.until = time.Now().Add(time.Hour)
 	sw.health.mu.Unlock()
-	if _, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0); !errors.Is(err, errNotAskedNow) {
+	if _, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0); !errors.Is(err, errNotDialledNow) {
 		t.Errorf("the address was asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()
@@ -199,7 +199,7 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	if state := sw.health.state(e(sw), false); state != breakerOpen {
 		t.Errorf("after a failed probe, the state is %s", state)
 	}
-	if _, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0); !errors.Is(err, errNotAskedNow) {
+	if _, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0); !errors.Is(err, errNotDialledNow) {
 		t.Errorf("the address was asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()

@@ -59,7 +59,7 @@ var failureByErrorCode = map[int]handshakeFailure{
 	stratum.ErrUnknownMethod.Code:       failUnknownMethod,
 }
 
-// handshakeFailureOf returns the failure that the error e stands for. It is
+// handshakeFailureOf returns the failure for which miners get the error e. It is
 // failOther for errors that are not in failureByErrorCode.
 func handshakeFailureOf(e *stratum.Error) handshakeFailure { return failureByErrorCode[e.Code] }
 

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// raiseDescriptorLimit sets the soft limit to the hard one. Go's runtime does
-// so at start, but silently, and takes it back before an exec unless the
-// program has set it itself.
+// raiseDescriptorLimit sets the soft limit to the hard one. Go's runtime also does that
+// at start, but it ignores errors, and it restores the former limit before an exec unless
+// the program has set the limit itself.
 func raiseDescriptorLimit() {
 	var limit unix.Rlimit
 	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
@@ -22,7 +22,7 @@ func raiseDescriptorLimit() {
 	}
 }
 
-// descriptorLimit is how many files this process may have open.
+// descriptorLimit returns how many files this process may have open.
 func descriptorLimit() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -4,5 +4,6 @@ package main
 
 func raiseDescriptorLimit() {}
 
-// descriptorLimit is a guess where the system has no such limit or another one.
+// descriptorLimit returns a guess, because other systems have no such limit or read it in
+// another way.
 func descriptorLimit() int { return 8192 }

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// localPorts is how many local ports the kernel may give connections to one
-// address (net.ipv4.ip_local_port_range less ip_local_reserved_ports); 0 if that
-// is not known. The range is IPv6's too.
+// localPorts returns how many local ports the kernel may give to connections to one
+// address: net.ipv4.ip_local_port_range less ip_local_reserved_ports, which also hold for
+// IPv6. It returns 0 if the number is not known.
 func localPorts() int {
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {

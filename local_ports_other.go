@@ -2,6 +2,5 @@
 
 package main
 
-// localPorts is how many local ports connections to one address may have; 0
-// if that is not known.
+// localPorts returns 0, because the number is not known on this system.
 func localPorts() int { return 0 }

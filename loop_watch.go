@@ -9,16 +9,14 @@ import (
 const (
 	loopBeatEvery = time.Second
 
-	// loopStall is how long a loop may stand still before the process is not
-	// healthy any more.
+	// loopStall is how long a loop may be stuck before the process counts as unhealthy.
 	loopStall = 5 * time.Second
 
-	stalledLooks = int(loopStall/loopBeatEvery) + 1
+	stalledChecks = int(loopStall/loopBeatEvery) + 1
 )
 
-// loopWatch checks whether the loops work. A loop with nothing to do may sleep for as
-// long as it likes, so every second the watch posts each loop a function that the loop
-// has to run.
+// loopWatch checks whether the loops work. A loop that has nothing to do may sleep for any
+// length of time, so every second the watch posts a function to each loop.
 //
 // Time is counted in checks and not by the clock. Otherwise the loops would seem to hang
 // after the process was stopped or the machine slept.
@@ -63,7 +61,7 @@ func (w *loopWatch) look() {
 		case w.manager.frozen.Load():
 			beat.missed = 0
 		case beat.asked:
-			if beat.missed++; beat.missed == stalledLooks {
+			if beat.missed++; beat.missed == stalledChecks {
 				w.manager.limitedLog.Errorf("loop stalled", "relay loop %d has not answered for %d s", i, beat.missed)
 			}
 		default:
@@ -77,12 +75,13 @@ func (w *loopWatch) look() {
 	}
 }
 
-// stalled names a loop that hangs. It returns an empty string if there is none.
+// stalled returns a text that names a loop that is stuck, or an empty string if there is
+// none.
 func (w *loopWatch) stalled() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, beat := range w.beats {
-		if beat.missed >= stalledLooks {
+		if beat.missed >= stalledChecks {
 			return fmt.Sprintf("relay loop %d has not answered for %d s", i, beat.missed)
 		}
 	}

@@ -36,7 +36,7 @@ func TestHealthOfStandingLoop(t *testing.T) {
 	hold, held := make(chan struct{}), make(chan struct{})
 	m.loops[0].Post(func() { close(held); <-hold })
 	<-held
-	looks(stalledLooks + 1)
+	looks(stalledChecks + 1)
 	if reason := s.watch.stalled(); reason == "" {
 		t.Error("the stuck loop is not noticed")
 	}
@@ -46,7 +46,7 @@ func TestHealthOfStandingLoop(t *testing.T) {
 	looks(1)
 	want("/healthz", http.StatusOK)
 	m.frozen.Store(false)
-	looks(stalledLooks)
+	looks(stalledChecks)
 	want("/healthz", http.StatusServiceUnavailable)
 	close(hold)
 	eventually(t, "well again", func() bool { return s.watch.stalled() == "" })

@@ -19,7 +19,7 @@ const (
 	resolveKeep    = 30 * time.Second
 	resolveRetry   = time.Second
 
-	// refreshEvery is how often a name is looked up while all its IPs are out.
+	// refreshEvery is how often a name is looked up while none of its IPs can be used.
 	refreshEvery = 2 * time.Second
 
 	// resolveStale is how much longer than resolveKeep the IPs may still be used
@@ -37,8 +37,8 @@ type pool struct {
 	addresses []*poolAddress // URL, then BackupURLs
 
 	picksExtranonce bool   // the pool picks the extranonce (ExtraNonce is "pool")
-	worker          string // template of worker names; empty: none
-	password        string // for all workers; empty: each miner's own
+	worker          string // template of worker names; empty if there is none
+	password        string // for all workers; if empty, each miner's own is used
 
 	links []linkCounts // by address
 }
@@ -198,8 +198,8 @@ func (a *poolAddress) refresh() {
 	}
 }
 
-// lookup asks the resolver. If that fails, the previous IPs stay in use: a name
-// server that is away for a moment is no reason to lose a pool.
+// lookup asks the resolver. If that fails, the previous IPs stay in use, so that a name
+// server that is away for a moment does not cut off a pool.
 func (a *poolAddress) lookup() {
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()

@@ -41,7 +41,7 @@ const (
 type poolCheck struct {
 	chain     stratum.Chain
 	sessionID uint32
-	shape     stratum.Shape // what a miner would be given
+	shape     stratum.Shape // the extranonce that a miner would be given
 	lookup    func(ctx context.Context, host string) ([]netip.Addr, error)
 	timeout   time.Duration // for one address
 	ipTimeout time.Duration // for one IP of an address
@@ -53,10 +53,10 @@ type checkedAddress struct {
 	keys            []string // the configuration keys that name it
 	at              *poolAddress
 	picksExtranonce bool
-	main            bool // it is the URL of a coin, not only a backup
+	main            bool // it is the URL of a coin and not only a backup
 }
 
-// checkPools asks all pools of a configuration and prints what they give.
+// checkPools asks all pools of a configuration and prints what they answer.
 func checkPools(out io.Writer, c *Config) error {
 	addresses, err := checkedAddresses(c)
 	if err != nil {
@@ -79,7 +79,7 @@ func newPoolCheck(c *Config) (*poolCheck, error) {
 	id := uint32(c.ServerID)<<chain.IndexBits() | (1<<chain.IndexBits() - 1)
 	plan := planExtranonce(c)
 	if plan.width == poolOnlyWidth && c.ExtraNonce2Size == 0 {
-		plan.size = minerSizes[len(minerSizes)-1] // what the pool gives decides
+		plan.size = minerSizes[len(minerSizes)-1] // any size that a miner could use is accepted
 	}
 	return &poolCheck{
 		chain: chain, sessionID: id, shape: plan.shapeFor(id, false),
@@ -159,8 +159,8 @@ func (q *poolCheck) run(out io.Writer, addresses []*checkedAddress) error {
 	return nil
 }
 
-// check looks an address up and asks its IPs one after the other, until one
-// answers.
+// check looks an address up and asks its IPs one after the other until one answers. It
+// returns a description of the answer.
 func (q *poolCheck) check(a *checkedAddress) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), q.timeout)
 	defer cancel()
@@ -214,7 +214,7 @@ func ipsText(ips []netip.Addr, answered netip.Addr, named bool) string {
 	return fmt.Sprintf("IPs %s, of which %s", strings.Join(all, " "), answered)
 }
 
-// ask asks one IP and says what it gives.
+// ask asks one IP and describes what it gives.
 func (q *poolCheck) ask(ctx context.Context, a *checkedAddress, ip netip.AddrPort) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, q.ipTimeout)
 	defer cancel()
@@ -249,7 +249,7 @@ type poolCheckDialogue struct {
 	check           *poolCheck
 	picksExtranonce bool
 	subscribed      func()            // called when mining.subscribe is answered
-	given           string            // what the pool gives, in words; empty: not answered
+	given           string            // the answer to mining.subscribe in words; empty if there is none
 	configured      *stratum.Response // answer to mining.configure
 }
 
@@ -305,7 +305,7 @@ func (q *poolCheck) given(r *stratum.Response, picksExtranonce bool) (string, er
 	given, err := stratum.ParseGiven(r.Result)
 	if err != nil {
 		if !picksExtranonce && q.shape.Extranonce1 == "" {
-			return "takes the switcher's extranonce, does not tell a size of extranonce2", nil
+			return "takes the switcher's extranonce, does not give a size of extranonce2", nil
 		}
 		return "", err
 	}
@@ -347,7 +347,7 @@ func askProblem(err error, connected, handshaking bool, timeout time.Duration) e
 	case connected && handshaking:
 		return err
 	case errors.Is(err, io.EOF), connected && errors.Is(err, syscall.ECONNRESET):
-		return errors.New("closes the connection without an answer to mining.subscribe: is it a Stratum port, and the same about TLS as its URL?")
+		return errors.New("closes the connection without an answer to mining.subscribe: is it a Stratum port, and does it use TLS if and only if the URL says so?")
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && !connected {
 		return e.Err

@@ -136,7 +136,7 @@ func TestCheckPoolsHostile(t *testing.T) {
 	}
 	for _, want := range []string{
 		"a.URL " + silent.Addr() + ": fails: takes the connection but does not answer mining.subscribe within 1.5s",
-		"b.URL " + web.Addr() + ": fails: closes the connection without an answer to mining.subscribe: is it a Stratum port, and the same about TLS as its URL?",
+		"b.URL " + web.Addr() + ": fails: closes the connection without an answer to mining.subscribe: is it a Stratum port, and does it use TLS if and only if the URL says so?",
 		"c.URL " + flood.Addr() + ": fails: answer to mining.subscribe: bufio: buffer full",
 		"no answer to mining.configure (version rolling unknown)",
 		"e.URL " + other.Addr() + `: fails: pool gave extranonce "f0000001" instead of "00ffffff": set "ExtraNonce": "pool" for this coin`,
@@ -153,9 +153,9 @@ func TestCheckPoolsHostile(t *testing.T) {
 
 func TestLookupProblem(t *testing.T) {
 	for want, err := range map[string]error{
-		"the name server does not answer":                   &net.DNSError{Err: "i/o timeout", IsTimeout: true},
-		"the name server does not help: server misbehaving": &net.DNSError{Err: "server misbehaving", IsTemporary: true},
-		"x has no address":                                  errors.New("x has no address"),
+		"the name server does not answer":        &net.DNSError{Err: "i/o timeout", IsTimeout: true},
+		"the look-up failed: server misbehaving": &net.DNSError{Err: "server misbehaving", IsTemporary: true},
+		"x has no address":                       errors.New("x has no address"),
 	} {
 		if got := lookupProblem(err); got != want {
 			t.Errorf("%v is explained as %q", err, got)

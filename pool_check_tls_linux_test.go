@@ -51,7 +51,7 @@ func TestCheckPoolsTLS(t *testing.T) {
 		"without TLS":  {plain, ca, "fails: TLS handshake: not TLS: tls: first record does not look like a TLS handshake", fails},
 		"refused":      {unusedAddr(t), ca, "fails: connect: connection refused", fails},
 		"silent":       {silent.Addr(), ca, "fails: takes the connection but does not finish the TLS handshake within ", fails},
-		"plain at TLS": {good.Addr(), "", "fails: closes the connection without an answer to mining.subscribe: is it a Stratum port, and the same about TLS as its URL?", fails},
+		"plain at TLS": {good.Addr(), "", "fails: closes the connection without an answer to mining.subscribe: is it a Stratum port, and does it use TLS if and only if the URL says so?", fails},
 	} {
 		t.Run(name, func(t *testing.T) {
 			scheme, keys := tlsScheme, ", "+c.keys

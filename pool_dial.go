@@ -32,8 +32,8 @@ type dialTry struct {
 	socket  *relay.Socket
 }
 
-// next starts a connection to the next IP and arranges for the one after it to
-// follow. It reports false when no IP is left and no try is under way.
+// next starts a connection to the next IP, and a timer for the one after it. It returns
+// false when no IP is left and no try is under way.
 func (d *poolDial) next() bool {
 	s := d.link.session
 	s.loop.StopTimer(d.timer)
@@ -43,7 +43,7 @@ func (d *poolDial) next() bool {
 		d.ips = d.ips[1:]
 		a := s.manager.health.begin(&d.link.dialer, e, d.link.override)
 		if a == nil {
-			continue // others are probing it
+			continue // as many sessions as may probe the IP already do
 		}
 		sock, err := s.loop.Dial(e.addr, s)
 		if err != nil {

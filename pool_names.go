@@ -25,8 +25,8 @@ func lookupIPs(ctx context.Context, host string) ([]netip.Addr, error) {
 }
 
 // warnOfUnknownNames warns of each pool whose name cannot be looked up now. In most
-// cases the name is mistyped, and otherwise the first miner would find out. The
-// results are not kept and not held against the pools, because a name server may
+// cases the name is mistyped, and without the warning the first miner would find out.
+// The results are neither kept nor held against the pools, because a name server may
 // start after the switcher.
 func warnOfUnknownNames(pools map[string]*pool, lookup func(ctx context.Context, host string) ([]netip.Addr, error), warn func(format string, args ...any)) {
 	users := make(map[*poolAddress][]string)
@@ -68,7 +68,7 @@ func lookupProblem(err error) string {
 	case ok && e.IsTimeout, errors.Is(err, context.DeadlineExceeded):
 		return "the name server does not answer"
 	case ok:
-		return "the name server does not help: " + e.Err
+		return "the look-up failed: " + e.Err
 	}
 	return err.Error()
 }

@@ -28,13 +28,13 @@ type poolTLS struct {
 // poolTLSSettings distinguishes the ways to use TLS with an address. The zero value
 // means no TLS.
 type poolTLSSettings struct {
-	serverName string // to be asked for, and to be found in the certificate
+	serverName string // sent to the pool (SNI), and expected in its certificate
 	caFile     string // empty: the system's authorities
 	pins       string // as written
 	noVerify   bool
 }
 
-// newPoolTLS returns how to use TLS with host, by the configuration of server.
+// newPoolTLS returns how to use TLS with host, according to the configuration of server.
 func newPoolTLS(server *StratumServerInfo, host string) (*poolTLS, error) {
 	pins, err := parseFingerprints(server.TLSFingerprint)
 	if err != nil {
@@ -44,7 +44,7 @@ func newPoolTLS(server *StratumServerInfo, host string) (*poolTLS, error) {
 		serverName: server.TLSServerName, caFile: server.TLSCAFile, pins: server.TLSFingerprint, noVerify: !server.verifies(),
 	}}
 	if t.settings.serverName == "" {
-		// A zone has a meaning on this machine only.
+		// The zone of an IPv6 address has a meaning on this machine only.
 		t.settings.serverName, _, _ = strings.Cut(host, "%")
 	}
 	return t, nil
@@ -82,7 +82,7 @@ func loadTrusts(pools map[string]*pool) error {
 	read := make(map[string]outcome)
 	var errs []error
 	for _, coin := range slices.Sorted(maps.Keys(pools)) {
-		told := false
+		reported := false // at most one error for each coin
 		for _, a := range pools[coin].addresses {
 			path := a.tls.is().caFile
 			if path == "" {
@@ -95,8 +95,8 @@ func loadTrusts(pools map[string]*pool) error {
 			}
 			if o.err == nil {
 				a.tls.trust.Store(o.trust)
-			} else if !told {
-				told = true
+			} else if !reported {
+				reported = true
 				errs = append(errs, fmt.Errorf("%s.TLSCAFile is %q (%w), must be %s", joinKey("StratumServerMap", coin), path, o.err, wantCAFile))
 			}
 		}
@@ -104,8 +104,8 @@ func loadTrusts(pools map[string]*pool) error {
 	return errors.Join(errs...)
 }
 
-// client does the TLS handshake on a connection to the pool in this process. It is for
-// callers that only ask the pool something.
+// client does the TLS handshake on a connection to the pool in this process, not in a
+// tunnel process. It is for callers that only ask the pool something.
 func (t *poolTLS) client(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
 	r, err := t.request(-1, conn.RemoteAddr().String(), 0)
 	if err != nil {
@@ -122,7 +122,7 @@ func (t *poolTLS) client(ctx context.Context, conn net.Conn) (*tls.Conn, error) 
 	return secure, nil
 }
 
-// askTLSError is the reason why such a handshake failed.
+// askTLSError is the reason why the handshake of poolTLS.client failed.
 type askTLSError struct{ err error }
 
 func (e *askTLSError) Error() string {
@@ -133,13 +133,13 @@ func (e *askTLSError) Error() string {
 	return text
 }
 
-// Is recognizes timeouts only. That the error came from a socket must not make it look
-// like a failed connection.
+// Is matches what the error's cause matches. There is no Unwrap, because the cause may be
+// an error of a socket, and As would then take it for a failed connection.
 func (e *askTLSError) Is(target error) bool { return errors.Is(e.err, target) }
 
 func fingerprintOf(cert *x509.Certificate) string { return fmt.Sprintf("%x", sha256.Sum256(cert.Raw)) }
 
-// securedText describes what a pool has shown in its handshake.
+// securedText describes the TLS version and the certificate of a pool's handshake.
 func securedText(state tls.ConnectionState) string {
 	text := tls.VersionName(state.Version)
 	if len(state.PeerCertificates) > 0 {

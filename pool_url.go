@@ -4,17 +4,17 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// A pool's URL is host:port with an optional scheme before it. Inside the program, it
-// has tlsScheme if the pool uses TLS there and no scheme otherwise.
+// A pool's URL is host:port, with an optional scheme before it. Inside the program, a URL
+// begins with tlsScheme if the connection uses TLS, and has no scheme otherwise.
 const (
 	plainScheme = "stratum+tcp://"
 	tlsScheme   = "stratum+ssl://"
-	tlsScheme2  = "stratum+tls://"
+	tlsAlias    = "stratum+tls://" // means the same as tlsScheme
 )
 
-// splitPoolURL returns the host:port of a pool's URL, and whether it is for TLS.
+// splitPoolURL returns the host:port of a pool's URL, and whether its scheme asks for TLS.
 func splitPoolURL(url string) (hostPort string, tls bool) {
-	for _, scheme := range []string{plainScheme, tlsScheme, tlsScheme2} {
+	for _, scheme := range []string{plainScheme, tlsScheme, tlsAlias} {
 		if stratum.HasPrefixFold(url, scheme) {
 			return url[len(scheme):], scheme != plainScheme
 		}

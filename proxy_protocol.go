@@ -11,15 +11,16 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 )
 
-// A load balancer reports the miner's address by the PROXY protocol, version 1 or 2:
-// it sends a header before the miner's first byte. The header is accepted only from
-// TrustedProxies. From anybody else it is treated as a connection that is not
-// Stratum.
+// A load balancer reports the miner's address with the PROXY protocol, version 1 or 2
+// (https://www.haproxy.org/download/1.8/doc/proxy-protocol.txt): it sends a header before
+// the miner's first byte. The header is accepted only from TrustedProxies. A connection
+// from anybody else that begins with it is treated as one that is not Stratum.
 
+// Sizes are in bytes.
 const (
-	maxProxyV1 = 107     // "\r\n" included, by the protocol
-	maxProxyV2 = 4 << 10 // including optional fields after the addresses
-	proxyV2Len = 16      // size of the part before the addresses
+	maxProxyV1 = 107     // with "\r\n"; from the specification, section 2.1
+	maxProxyV2 = 4 << 10 // with the optional fields after the addresses
+	proxyV2Len = 16      // the part before the addresses; section 2.2
 )
 
 var (
@@ -87,8 +88,9 @@ func proxyHeaderSize(b []byte) (int, error) {
 	return 0, nil
 }
 
-// parseProxyHeader returns the miner's address. ok is false if the connection is one
-// of the proxy itself.
+// parseProxyHeader returns the miner's address. ok is false if the header has none,
+// because the proxy itself has made the connection, for instance to check that the
+// switcher listens.
 func parseProxyHeader(header []byte) (miner netip.AddrPort, ok bool, err error) {
 	h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(header)))
 	if err != nil {

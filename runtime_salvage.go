@@ -9,10 +9,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// After exec the state file is all that describes thousands of connections, so a broken
+// After exec, nothing but the state file describes thousands of connections, so a broken
 // byte must not cost them all. If a session's record is broken, only that session is
-// dropped. If the frame around the sessions is broken, its spare copy is used. Parts
-// that an older build wrote without a checksum are accepted if they can be decoded.
+// lost. If the frame around the sessions is broken, its spare copy is used. Parts that an
+// older build wrote without a checksum are accepted if they can be decoded.
 
 // A seal is the last member of an object: the checksum of the object without
 // this member.

@@ -40,13 +40,13 @@ type runtimeState struct {
 	// ServerIDOwner is the ephemeral owner of the server ID's node.
 	ServerIDOwner int64             `json:",omitempty"`
 	NextIndex     uint              `json:",omitempty"`
-	Wanted        map[string]string `json:",omitempty"` // coin by sub-account
-	Switched      map[string]int64  `json:",omitempty"` // when that last changed, Unix seconds
+	Wanted        map[string]string `json:",omitempty"` // coin of each sub-account
+	Switched      map[string]int64  `json:",omitempty"` // when the coin last changed, in Unix seconds
 	Upgrades      int               `json:",omitempty"` // since the first start
 	Sizes         map[string]int    `json:",omitempty"` // size of extranonce2 in bytes, by pool address
 
-	// Binary is the path of the program that an upgrade starts, if it differs from the
-	// name that this process was started by. That is so if a script starts the program.
+	// Binary is the path of the program that an upgrade starts, if that is not the name
+	// by which this process was started, for instance because a script started it.
 	Binary string `json:",omitempty"`
 
 	// Monitor is the history that the status page shows.
@@ -58,7 +58,7 @@ type runtimeState struct {
 	// Events are the counts of EventFile.
 	Events *eventfile.State `json:",omitempty"`
 
-	// Switches are those whose cost is not known yet, by sub-account.
+	// Switches are the switches whose cost is not known yet, by sub-account.
 	Switches map[string]switchState `json:",omitempty"`
 
 	// Tunnel describes the processes that hold the connections with TLS, and their
@@ -205,7 +205,7 @@ type agentSharesState struct {
 	Next         uint32
 	LastJob      int
 	Links        []agentLinkState
-	Held         []agentHeld `json:",omitempty"` // in place of pools that were lost
+	Held         []agentHeld `json:",omitempty"` // the switcher's answers to shares that no pool will answer
 }
 
 // agentLinkState is an agentLink in runtime.json.
@@ -221,7 +221,7 @@ type agentLinkState struct {
 // formerState is a formerTranslation in runtime.json.
 type formerState struct {
 	Translate *stratum.Translation
-	Noted     bool // Jobs has all its jobs
+	Noted     bool // Jobs has all jobs of this translation
 	Jobs      []string
 }
 
@@ -243,7 +243,7 @@ type linkState struct {
 	Suffixed bool                      `json:",omitempty"`
 	Own      *stratum.OwnRequestsState `json:",omitempty"`
 	Rules    *rulesState
-	Noted    bool // Jobs has all jobs of the link; otherwise unrecorded jobs are its own too
+	Noted    bool // Jobs has all jobs of the link; otherwise jobs that are in no list are the link's too
 	Jobs     []string
 	Renamed  []stratum.RenamedJob `json:",omitempty"` // those of Jobs that the pool knows by another ID
 	Partial  []byte

@@ -13,23 +13,23 @@ const firstSessionIndex = 128
 
 var errSessionIDsUsedUp = errors.New("all session IDs of this server are in use")
 
-// sessionIDs hands out session IDs: serverID << IndexBits | index. The ID is
-// the miner's extranonce, so no two live sessions of all servers share one
-// (docs/protocol.md, "Session ID and extranonce").
+// sessionIDs allocates session IDs: serverID << IndexBits | index. The ID is the miner's
+// extranonce, so no two sessions that exist at a time may have the same one, on all
+// servers together (docs/protocol.md, "Session ID and extranonce").
 type sessionIDs struct {
 	indexBits uint
-	step      uint // how far the next search starts beyond an allocated index
+	step      uint // how many indexes are skipped after an allocated one
 
 	mu       sync.Mutex
 	serverID uint8
-	used     *bitset.BitSet // by index; grows to what was ever in use
-	next     uint
-	inUse    uint
+	used     *bitset.BitSet      // by index; as long as the highest index that was ever in use needs
+	next     uint                // the index at which the next search starts
+	inUse    uint                // how many indexes are in use
 	retired  map[uint32]struct{} // IDs in use under a former server ID
 }
 
-// newSessionIDs returns an allocator for a chain. Ethereum skips 256 after
-// each ID so that clients limited to a 2-byte extranonce share little work.
+// newSessionIDs returns an allocator for a chain. On Ethereum, 256 IDs are skipped after
+// each one, so that clients that use only 2 bytes of the extranonce share little work.
 func newSessionIDs(indexBits, step uint) *sessionIDs {
 	return &sessionIDs{
 		indexBits: indexBits,
@@ -40,7 +40,8 @@ func newSessionIDs(indexBits, step uint) *sessionIDs {
 	}
 }
 
-// setServerID sets the top of all further IDs. Sessions that live keep theirs.
+// setServerID sets the server ID of all further session IDs. Existing sessions keep their
+// session IDs.
 func (a *sessionIDs) setServerID(id uint8) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -64,7 +65,7 @@ func (a *sessionIDs) setServerID(id uint8) {
 	}
 }
 
-// server returns the server ID, 0 while none is known.
+// server returns the server ID, or 0 while none is known.
 func (a *sessionIDs) server() uint8 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -77,7 +78,7 @@ func (a *sessionIDs) compose(server uint8, index uint) uint32 {
 	return uint32(server)<<a.indexBits | uint32(index)
 }
 
-// allocate returns a free ID, searching upwards from the last one and wrapping.
+// allocate returns a free ID. It searches upwards from the last one, and then from 0.
 func (a *sessionIDs) allocate() (uint32, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -101,7 +102,7 @@ func (a *sessionIDs) allocate() (uint32, error) {
 	return a.compose(a.serverID, index), nil
 }
 
-// take marks an ID as used that came over from a former process.
+// take marks the ID of a session that was taken over from a former process as used.
 func (a *sessionIDs) take(id uint32) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -121,7 +122,7 @@ func (a *sessionIDs) take(id uint32) error {
 	return nil
 }
 
-// free gives an ID back.
+// free makes an ID available again.
 func (a *sessionIDs) free(id uint32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -135,8 +136,8 @@ func (a *sessionIDs) free(id uint32) {
 	}
 }
 
-// nextIndex and setNextIndex carry the allocator's place through an upgrade,
-// so that IDs freed a moment ago are not handed out again at once.
+// nextIndex and setNextIndex carry the start of the next search through an upgrade, so
+// that IDs that were freed a moment ago are not allocated again at once.
 func (a *sessionIDs) nextIndex() uint {
 	a.mu.Lock()
 	defer a.mu.Unlock()

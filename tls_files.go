@@ -15,12 +15,12 @@ import (
 // tlsFilesEvery is how often files are read again.
 const tlsFilesEvery = 20 * time.Second
 
-// tlsFiles takes renewed files of TLSCAFile, and knows the certificate for miners
-// while no tunnel process runs that would tell of it. What cannot be read leaves
-// what was read before in use. The private key is never read here.
+// tlsFiles reads renewed files of TLSCAFile, and the certificate for miners, because the
+// page shows it also while no tunnel process has reported it. If a file cannot be read,
+// what was read before stays in use. The private key is never read here.
 type tlsFiles struct {
 	certificate atomic.Pointer[tunnel.Pair]
-	stop        chan struct{} // nil: not started
+	stop        chan struct{} // nil if follow does not run
 }
 
 // start begins to follow the files that c names, if there are any.
@@ -41,7 +41,7 @@ func (f *tlsFiles) close() {
 }
 
 func (f *tlsFiles) follow(c *Config, pools map[string]*pool, trusts bool) {
-	told := ""
+	logged := "" // the error that was logged last
 	for {
 		select {
 		case <-f.stop:
@@ -54,11 +54,11 @@ func (f *tlsFiles) follow(c *Config, pools map[string]*pool, trusts bool) {
 		}
 		text := ""
 		if err := loadTrusts(pools); err != nil {
-			if text = err.Error(); text != told {
+			if text = err.Error(); text != logged {
 				glog.Errorf("%v; what was read before stays in use", err)
 			}
 		}
-		told = text
+		logged = text
 	}
 }
 

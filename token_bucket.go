@@ -5,7 +5,7 @@ import "time"
 // tokenBucket limits a rate. It gains rate tokens a second and holds at most size.
 // Its owner guards it with a lock.
 type tokenBucket struct {
-	rate    float64 // tokens a second; 0: no limit
+	rate    float64 // tokens a second; 0 if there is no limit
 	size    float64
 	tokens  float64
 	counted time.Time // when tokens was last brought up to date

@@ -68,6 +68,6 @@ func (p *pool) passwordFor(rest [][]byte) [][]byte {
 	return out
 }
 
-// renames reports whether the pool has names of its own: made by a template, or as
-// the miner wrote them. No suffix is tried there.
+// renames reports whether workers have other names at this pool than the switcher's: from
+// a template, or as the miner wrote them. The suffix is not tried at such a pool.
 func (p *pool) renames() bool { return p.worker != "" || p.picksExtranonce }

@@ -15,9 +15,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// This file is the door for coins: it makes the source that the configuration
-// names. What the source reports goes to the session manager, which is its
-// coins.Sink.
+// This file makes the source of coins that the configuration names. The source reports
+// changes to the session manager, which is its coins.Sink.
 
 // newCoinSource makes the source of coins that the configuration names. st is the
 // state that a former process left, or nil at a start.
@@ -30,8 +29,8 @@ func newCoinSource(c *Config, st *runtimeState) (coins.Source, error) {
 		return coins.NewZooKeeper(opts)
 	}
 	if st != nil {
-		// The former configuration serves on if this one names another file,
-		// which seems wrong. If it does not, there is no better one.
+		// After an error, the program uses the former configuration. That helps only if
+		// it names another file, so the file's folder is checked only then.
 		if st.Config != nil && st.Config.CoinFile != c.CoinFile {
 			if err := coins.CheckFolder(c.CoinFile); err != nil {
 				return nil, err
@@ -62,7 +61,7 @@ func zkOptionsOf(c *Config) coins.ZooKeeperOptions {
 	if err != nil {
 		glog.Warningf("host name: %v", err)
 	}
-	// What is not used is not given, as it need not be valid.
+	// Keys that are not used are left out, because they need not be valid.
 	opts := coins.ZooKeeperOptions{
 		Brokers:        c.ZKBroker,
 		CoinDir:        c.ZKSwitcherWatchDir,
@@ -105,8 +104,8 @@ func hostAddresses() []string {
 	return ips
 }
 
-// coinSourceName says to operators where coins come from. It names the whole path of a
-// CoinFile, because a relative one is relative to the working directory.
+// coinSourceName returns a text for operators that names the source of coins. A CoinFile
+// has its absolute path there, because a relative one is relative to the working directory.
 func coinSourceName(c *Config) string {
 	if len(c.ZKBroker) > 0 {
 		return "zookeeper:" + strings.Join(c.ZKBroker, ",")
