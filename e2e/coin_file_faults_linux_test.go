@@ -179,7 +179,7 @@ func TestFilesThatArePipes(t *testing.T) {
 
 	n := p.Logged()
 	p.UpgradeWhile(func() { p.PipeAt("coins.json") })
-	p.WaitLogFrom(n, `is a pipe, must be a regular file; the coins of before the upgrade stay in use`)
+	p.WaitLogFrom(n, `is a pipe, must be a regular file; the coins from before the upgrade stay in use`)
 	testkit.WantMining(t, miners, "bcc")
 	waiting, err := stratumtest.NewMiner(stratumtest.MinerOptions{Addr: p.Addr, Worker: "carol.waits", Rate: 20})
 	testkit.Must(t, err)

@@ -9,27 +9,27 @@
 //     Cancel has returned, except by a Reply that is already running.
 //   - From a successful reply until the last matching Release, each change of the
 //     account's coin is reported to the Sink.
-//   - What was last known serves while ZooKeeper is away or the file is broken.
-//   - Nothing that comes from outside (miners' names, the contents of nodes, the
-//     bytes of a broker, the file) can end the process, use unbounded memory or fill
-//     the log.
+//   - While ZooKeeper is unavailable or the file is invalid, queries are answered with
+//     the coins last known.
+//   - No input (miners' names, the contents of nodes, the bytes of a broker, the file)
+//     can end the process, use unbounded memory or flood the log.
 //
 // # Goroutines
 //
 // A source has one goroutine that owns its state. That goroutine alone calls Reply
 // and the methods of the Sink, in order, so an event that follows a reply is newer
-// than the reply. There are two exceptions, when the owner has ended: a query that is
-// still open may be answered by the caller of Close, and a query that comes after
-// Close is answered by a goroutine of its own. Both get ErrClosed.
+// than the reply. There are two exceptions, which concern a source that is closed: a
+// query that is still open may be answered on the goroutine that calls Close, and a
+// query that comes after Close is answered on a new goroutine. Both get ErrClosed.
 //
 // The owner never waits for ZooKeeper or a file system. Requests to ZooKeeper are
-// made by a few workers, and a file is read by a goroutine that touches nothing else
-// and may hang.
+// made by a few workers, and a file is read by a separate goroutine, which may hang
+// without consequences for the owner.
 //
 // # What the caller must not do
 //
-//   - Block in Reply or in a method of the Sink, or call Close or Entries there:
-//     both wait for the owner. Lookup, Cancel and Release may be called anywhere.
-//   - Change a Query after Lookup, or use one twice.
-//   - Release an account more often than it was told its coin.
+//   - Block in Reply or in a method of the Sink, or call Close or Entries there,
+//     because both wait for the owner. Lookup, Cancel and Release may be called there.
+//   - Change a Query after Lookup, or use it twice.
+//   - Call Release more often for an account than there were successful replies for it.
 package coins

@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// filePatience is how long miners wait for the file after an upgrade. Then they
-	// are answered with the coins of before the upgrade.
-	filePatience = time.Second
+	// fileWait is how long miners wait for the file after an upgrade. Then their
+	// queries are answered with the coins from before the upgrade.
+	fileWait = time.Second
 
-	// maxFileProblems bounds how many different problems are logged in a row. One
-	// more is allowed every fileProblemEvery.
+	// maxFileProblems bounds how many different problems are logged at a time. One
+	// more may be logged after each fileProblemEvery.
 	maxFileProblems  = 10
 	fileProblemEvery = 5 * time.Second
 )
 
 // File is the Source for operators without ZooKeeper: a JSON file that maps
-// sub-accounts to coins. It is read again whenever it changes. A broken file changes
-// nothing.
+// sub-accounts to coins. It is read again whenever it changes. An invalid file is
+// ignored, and the last valid content stays in use.
 //
 // The goroutine run owns all state and never touches the file. The goroutine of
 // watch does that, because it may hang.
@@ -48,29 +48,29 @@ type File struct {
 
 	// The fields below belong to run.
 
-	// content is that of the last good file. It is nil after an upgrade until the
-	// file was read.
+	// content is the content of the last valid file. After an upgrade it is nil until
+	// the file has been read.
 	content *fileContent
-	// before holds the coins of before an upgrade, as long as content is nil.
-	before map[string]string
-	// impatient says that queries are answered from before, because the file was not
-	// read in time or is broken.
-	impatient bool
+	// resumed holds the coins from before an upgrade while content is nil.
+	resumed map[string]string
+	// useResumed means that queries are answered from resumed, because the file was
+	// not read in time or is invalid.
+	useResumed bool
 	// waiting holds the queries that only the file can answer.
 	waiting map[*Query]struct{}
-	// told holds the accounts that have sessions, with the coin last reported.
-	told map[string]*toldAccount
-	// problem is what is wrong with the file now. It may not have been logged yet.
+	// used holds the accounts that have sessions, with the coin last reported.
+	used map[string]*usedAccount
+	// problem is the current problem with the file, or "". It may not be logged yet.
 	problem       string
 	problemLogged string
-	problemBudget int  // problems that may be logged now
-	hung          bool // whether it was logged that the file system does not answer
+	problemBudget int  // how many problems may be logged now
+	hung          bool // it was logged that the file system does not answer
 	// warned is the last warning that was logged about the content.
 	warned string
 }
 
-// NewFile returns a source that has read the file once. A serverID of 0 stands for
-// 1, as there are no other instances to be distinguished from.
+// NewFile returns a source that has read the file once. A serverID of 0 stands for 1,
+// because no other instances have to be told apart.
 func NewFile(path string, serverID uint8, rules FileRules) (*File, error) {
 	content, err := readFile(path, rules)
 	if err != nil {
@@ -78,17 +78,17 @@ func NewFile(path string, serverID uint8, rules FileRules) (*File, error) {
 	}
 	f := openFile(path, serverID, rules)
 	f.content = content
-	f.watch.alreadyRead(content)
+	f.watch.setContent(content)
 	f.warn()
 	return f, nil
 }
 
-// ResumeFile returns a source for a process that takes over miners, who must not
-// have to wait for the file. Until it can be read they are answered from before,
-// which maps sub-accounts to the coins they had.
-func ResumeFile(path string, serverID uint8, rules FileRules, before map[string]string) *File {
+// ResumeFile returns a source for a process that takes over miners, which must not have
+// to wait for the file. Until the file has been read, queries are answered from
+// resumed, which maps sub-accounts to the coins that they had.
+func ResumeFile(path string, serverID uint8, rules FileRules, resumed map[string]string) *File {
 	f := openFile(path, serverID, rules)
-	f.before = before
+	f.resumed = resumed
 	return f
 }
 
@@ -110,12 +110,12 @@ func openFile(path string, serverID uint8, rules FileRules) *File {
 		mail:     newMailbox(),
 		stop:     make(chan struct{}),
 		waiting:  make(map[*Query]struct{}),
-		told:     make(map[string]*toldAccount),
+		used:     make(map[string]*usedAccount),
 
 		problemBudget: maxFileProblems,
 	}
 	f.watch = newFileWatch(path, rules, func(r fileReport) {
-		f.mail.post(func() { f.take(r) })
+		f.mail.post(func() { f.accept(r) })
 	})
 	return f
 }
@@ -141,10 +141,10 @@ func (f *File) Lookup(q *Query) {
 	}
 }
 
-// toldAccount is an account that has sessions.
-type toldAccount struct {
-	coin  string // last reported
-	users int    // replies that were not taken back
+// usedAccount is an account that has sessions.
+type usedAccount struct {
+	coin  string // the coin last reported
+	users int    // successful replies minus releases
 }
 
 // Cancel implements Source.
@@ -157,12 +157,12 @@ func (f *File) Cancel(q *Query) {
 // Release implements Source.
 func (f *File) Release(account string) {
 	f.mail.post(func() {
-		t := f.told[account]
-		if t == nil {
+		u := f.used[account]
+		if u == nil {
 			return
 		}
-		if t.users--; t.users == 0 {
-			delete(f.told, account)
+		if u.users--; u.users == 0 {
+			delete(f.used, account)
 		}
 	})
 }
@@ -190,11 +190,12 @@ func (f *File) Close() {
 func (f *File) run() {
 	defer f.ended.Done()
 	f.sink.ServerIDClaimed(f.serverID)
-	var patience <-chan time.Time
+	var waitOver <-chan time.Time
 	if f.content == nil {
-		patience = time.After(filePatience)
+		waitOver = time.After(fileWait)
 	}
-	// A problem that follows too many others is logged later if it persists.
+	// A problem that could not be logged, because there were too many, is logged later
+	// if it persists.
 	problems := time.NewTicker(fileProblemEvery)
 	defer problems.Stop()
 	for {
@@ -205,11 +206,11 @@ func (f *File) run() {
 			for _, work := range f.mail.take() {
 				work()
 			}
-		case <-patience:
-			patience = nil
-			if f.content == nil && !f.impatient {
-				glog.Warningf("coin file %s: not read yet; the coins of before the upgrade stay in use", f.path)
-				f.serveBefore()
+		case <-waitOver:
+			waitOver = nil
+			if f.content == nil && !f.useResumed {
+				glog.Warningf("coin file %s: not read yet; the coins from before the upgrade stay in use", f.path)
+				f.serveResumed()
 			}
 		case <-problems.C:
 			f.problemBudget = min(f.problemBudget+1, maxFileProblems)
@@ -248,23 +249,23 @@ func (f *File) lookup(q *Query) {
 		f.queries.refuse(q, ErrUnknownSubAccount)
 		return
 	}
-	t := f.told[q.Account]
-	if t == nil {
-		t = &toldAccount{coin: coin}
+	u := f.used[q.Account]
+	if u == nil {
+		u = &usedAccount{coin: coin}
 	}
-	f.queries.answer(q, q.Account, coin, nil, &t.users)
-	if t.users > 0 {
-		f.told[q.Account] = t
+	f.queries.answer(q, q.Account, coin, nil, &u.users)
+	if u.users > 0 {
+		f.used[q.Account] = u
 	}
 }
 
-// coin returns an account's coin, which is empty if it has none. Before the file was
-// read, coins are known only from before, and only when the wait for the file is
-// over.
+// coin returns an account's coin, which is empty if it has none, and whether it is
+// known. Until the file has been read, only the resumed coins are known, and only if
+// useResumed is set.
 func (f *File) coin(account string) (coin string, known bool) {
 	if f.content == nil {
-		coin, known = f.before[account]
-		return coin, known && f.impatient
+		coin, known = f.resumed[account]
+		return coin, known && f.useResumed
 	}
 	if coin, ok := f.content.coins[account]; ok {
 		return coin, true
@@ -272,49 +273,49 @@ func (f *File) coin(account string) (coin string, known bool) {
 	return f.content.coins[anySubAccount], true
 }
 
-// take accepts what a reading of the file gave, and reports the differences.
-func (f *File) take(r fileReport) {
+// accept handles the result of reading the file, and reports the coins that differ.
+func (f *File) accept(r fileReport) {
 	if r.err != nil {
 		f.problem = r.err.Error()
 		f.logProblem()
 		if f.content == nil {
-			f.serveBefore()
+			f.serveResumed()
 		}
 		return
 	}
 	f.problem = ""
 	if f.problemLogged != "" {
 		f.problemLogged = ""
-		glog.Infof("coin file %s: good again", f.path)
+		glog.Infof("coin file %s: valid again", f.path)
 	}
 	first := f.content == nil
 	if !first && bytes.Equal(r.content.text, f.content.text) {
 		return
 	}
-	f.content, f.before = r.content, nil
+	f.content, f.resumed = r.content, nil
 	if !first {
 		glog.Infof("coin file %s: read again, %d entries", f.path, len(f.content.coins))
 	}
 	f.warn()
-	for account, told := range f.told {
-		if coin, _ := f.coin(account); coin != told.coin {
-			told.coin = coin
+	for account, u := range f.used {
+		if coin, _ := f.coin(account); coin != u.coin {
+			u.coin = coin
 			f.sink.CoinChanged(account, coin)
 		}
 	}
-	f.askAgain()
+	f.retryWaiting()
 }
 
-// serveBefore answers queries with the coins of before an upgrade. Miners of
-// sub-accounts that had none then still wait for the file.
-func (f *File) serveBefore() {
-	if !f.impatient {
-		f.impatient = true
-		f.askAgain()
+// serveResumed answers queries with the coins from before an upgrade. Miners of
+// sub-accounts that had no coin then still wait for the file.
+func (f *File) serveResumed() {
+	if !f.useResumed {
+		f.useResumed = true
+		f.retryWaiting()
 	}
 }
 
-func (f *File) askAgain() {
+func (f *File) retryWaiting() {
 	waiting := f.waiting
 	f.waiting = make(map[*Query]struct{})
 	for q := range waiting {
@@ -329,14 +330,14 @@ func (f *File) logProblem() {
 	}
 	f.problemLogged = f.problem
 	f.problemBudget--
-	stays := "the last good one stays in use"
+	consequence := "the last good one stays in use"
 	if f.content == nil {
-		stays = "the coins of before the upgrade stay in use"
+		consequence = "the coins from before the upgrade stay in use"
 	}
-	glog.Errorf("%s; %s", f.problem, stays)
+	glog.Errorf("%s; %s", f.problem, consequence)
 }
 
-// warn logs which entries have no effect, once as long as they stay the same.
+// warn logs which entries have no effect, unless the same was logged before.
 func (f *File) warn() {
 	text := strings.Join(f.content.warnings, "; ")
 	if text != "" && text != f.warned {

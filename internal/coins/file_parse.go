@@ -14,31 +14,31 @@ import (
 )
 
 const (
-	// anySubAccount stands for all sub-accounts that a coin file does not name.
+	// anySubAccount is the key for all sub-accounts that a coin file does not name.
 	anySubAccount = "*"
 
-	// MaxFileSize is the most bytes that a coin file may have.
+	// MaxFileSize is the size in bytes up to which a coin file is accepted.
 	MaxFileSize = 64 << 20
 
-	// maxFileWarnings bounds how many useless entries are named in warnings.
+	// maxFileWarnings bounds how many entries without effect are named in warnings.
 	maxFileWarnings = 10
 )
 
-// FileRules says which entries of a coin file can match a miner. An entry that
-// cannot is left out, with a warning.
+// FileRules decides which entries of a coin file can match a miner. The others are
+// ignored with a warning.
 type FileRules struct {
-	// LowerCase says that sub-accounts are looked up in lower case.
+	// LowerCase means that sub-accounts are looked up in lower case.
 	LowerCase bool
 	// Coins holds the coins that have a pool. Nil stands for any coin.
 	Coins map[string]bool
-	// FilterName returns what is left of a miner's worker name when the characters
-	// that it may not have are dropped, and NameCharacters says in words which
-	// characters a sub-account may have. A nil FilterName allows all characters.
+	// FilterName removes the characters that are not allowed in a miner's worker name.
+	// NameCharacters describes in words which characters a sub-account may have. A nil
+	// FilterName allows all characters.
 	FilterName     func(name string) string
 	NameCharacters string
 }
 
-// fileContent is the content of a good file.
+// fileContent is the content of a valid file.
 type fileContent struct {
 	text  []byte
 	coins map[string]string
@@ -58,8 +58,8 @@ func CheckFile(path string, rules FileRules) (warnings []string, err error) {
 	return content.warnings, nil
 }
 
-// readFile reads and checks a coin file. The time limit is for the file system only:
-// a large file may take long to parse.
+// readFile reads and checks a coin file. The time limit applies only to the file
+// system, because a large file may take long to parse.
 func readFile(path string, rules FileRules) (*fileContent, error) {
 	type file struct {
 		text []byte
@@ -91,8 +91,8 @@ func checkFile(path string, text []byte, info os.FileInfo, rules FileRules) (*fi
 }
 
 // parseFile returns the entries, or an error that says what is wrong and where.
-// Entries for names that no sub-account can have are left out with a warning, so
-// that they do not keep the other entries from being used.
+// Entries for names that no sub-account can have are left out with a warning instead,
+// so that the other entries can be used.
 func parseFile(text []byte, rules FileRules) (coins map[string]string, warnings []string, err error) {
 	r, err := strictjson.NewReader(text)
 	if err != nil {
@@ -120,7 +120,7 @@ func parseFile(text []byte, rules FileRules) (coins map[string]string, warnings 
 }
 
 // parseFileEntry reads the next sub-account and its coin.
-func parseFileEntry(r *strictjson.Reader, before map[string]string) (account, coin string, err error) {
+func parseFileEntry(r *strictjson.Reader, earlier map[string]string) (account, coin string, err error) {
 	token, err := r.Next()
 	if err != nil {
 		return "", "", err
@@ -129,8 +129,8 @@ func parseFileEntry(r *strictjson.Reader, before map[string]string) (account, co
 	if !ok {
 		return "", "", errors.New("expected a sub-account's name")
 	}
-	if _, twice := before[account]; twice {
-		return "", "", fmt.Errorf("sub-account %q is there twice", strictjson.Shorten(account))
+	if _, twice := earlier[account]; twice {
+		return "", "", fmt.Errorf("sub-account %q appears twice", strictjson.Shorten(account))
 	}
 	token, err = r.Next()
 	if err != nil {
@@ -150,23 +150,24 @@ func parseFileEntry(r *strictjson.Reader, before map[string]string) (account, co
 	return account, coin, nil
 }
 
-// uselessEntries collects entries that cannot do what was meant. A file may be full
-// of them, so only some are named.
+// uselessEntries collects entries that have no effect. A file may have many of them,
+// so only some are named.
 type uselessEntries struct {
 	rules  FileRules
-	names  []string // one warning each
-	more   int
+	names  []string                // warnings, one for each entry that matches no miner
+	more   int                     // further such entries
 	coins  map[string]*uselessCoin // coins that are not in StratumServerMap
 	others int                     // entries with further such coins
 }
 
 // uselessCoin is a coin that is not in StratumServerMap.
 type uselessCoin struct {
-	account string // the first that has it
+	account string // the first sub-account with this coin
 	entries int
 }
 
-// check records what is wrong with an entry, and reports whether it can match nobody.
+// check records what is wrong with an entry, and reports whether it can never match a
+// miner.
 func (u *uselessEntries) check(account, coin string) (never bool) {
 	if account != anySubAccount {
 		if why := u.rules.neverMatches(account); why != "" {
@@ -191,8 +192,8 @@ func (u *uselessEntries) check(account, coin string) (never bool) {
 	return false
 }
 
-// neverMatches returns the reason why no miner can have this sub-account, or "" if
-// one can. A sub-account is the part of a worker's name before the first dot.
+// neverMatches returns the reason why no miner can have this sub-account, or "" if a
+// miner can. A sub-account is the part of a worker's name before the first dot.
 func (r FileRules) neverMatches(account string) string {
 	kept := account
 	if r.FilterName != nil {
@@ -224,11 +225,11 @@ func (u *uselessEntries) warnings(entries int) []string {
 	}
 	for _, coin := range slices.Sorted(maps.Keys(u.coins)) {
 		c := u.coins[coin]
-		whose := fmt.Sprintf("of sub-account %q", strictjson.Shorten(c.account))
+		users := fmt.Sprintf("of sub-account %q", strictjson.Shorten(c.account))
 		if c.entries > 1 {
-			whose += fmt.Sprintf(" and %d more", c.entries-1)
+			users += fmt.Sprintf(" and %d more", c.entries-1)
 		}
-		all = append(all, fmt.Sprintf("coin %q %s is not in StratumServerMap", coin, whose))
+		all = append(all, fmt.Sprintf("coin %q %s is not in StratumServerMap", coin, users))
 	}
 	if u.others > 0 {
 		all = append(all, fmt.Sprintf("%d more sub-accounts have coins that are not in StratumServerMap", u.others))

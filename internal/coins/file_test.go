@@ -161,7 +161,7 @@ func TestCoinFileErrors(t *testing.T) {
 		{"\ufeff{\n\"a\": 1}", `:2:6: sub-account "a": the coin must be a string`},
 		{"\xff\xfe{\x00}\x00", `: the file is in UTF-16, must be in UTF-8`},
 		{`{"` + strings.Repeat("a", 1000) + `": 1}`, `:1:1006: sub-account "` + strings.Repeat("a", 80) + `…": the coin must be a string`},
-		{"{\"a\": \"btc\",\n\"a\": \"bcc\"}", `:2:1: sub-account "a" is there twice`},
+		{"{\"a\": \"btc\",\n\"a\": \"bcc\"}", `:2:1: sub-account "a" appears twice`},
 		{`{"a": "btc"} x`, `:1:14: there is more text after the end of the first value`},
 		{`{"a": "btc"`, `:1:12: the file ends too early`},
 		{"{\"a\": \"btc\",\n\"b\" \"bcc\"}", `:2:5: a colon is missing between key and value`},
@@ -194,7 +194,7 @@ func TestCoinFileReleasedAccountsAreForgotten(t *testing.T) {
 	sink.wantCoin(t, "alice", "bcc")
 	sink.wantQuiet(t)
 	n := make(chan int)
-	f.mail.post(func() { n <- len(f.told) })
+	f.mail.post(func() { n <- len(f.used) })
 	if got := <-n; got != 1 {
 		t.Errorf("%d accounts are kept, want 1", got)
 	}

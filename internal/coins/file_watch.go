@@ -18,30 +18,31 @@ import (
 )
 
 const (
-	// fileSettle lets an editor finish before the file is read.
+	// fileSettle is the pause between an event and reading the file, in which an
+	// editor can finish its work.
 	fileSettle = 100 * time.Millisecond
-	// fileLookEvery is how often the file is looked at, whatever the system reports:
-	// it reports no changes on network file systems or by mounts, and few of links
-	// and of folders that are replaced.
+	// fileLookEvery is how often the file is checked even without an event. The
+	// system reports no changes on network file systems or by mounts, and misses some
+	// of links and of folders that are replaced.
 	fileLookEvery = 2 * time.Second
-	// fileRecent is how long after a change the file is read at every look, because
+	// fileRecent is how long after a change the file is read at every check, because
 	// its modification time may be too coarse to show a second change.
 	fileRecent = 10 * time.Second
 
-	// Pauses before the system is asked to watch again after it has failed.
+	// These are the pauses before a watcher that has failed is created again.
 	firstRewatch = 10 * time.Second
 	lastRewatch  = 5 * time.Minute
 )
 
-// fileReport is the result of a look at the coin file.
+// fileReport is the result of a check of the coin file.
 type fileReport struct {
 	content *fileContent // nil if err is set
 	err     error
 }
 
-// fileWatch reads the coin file whenever it changes. Only its goroutine run touches
-// the file and its folders, because the file system may make it hang. So there is
-// never more than one hanging read, and nobody waits for it.
+// fileWatch reads the coin file whenever it changes. Only its goroutine run accesses
+// the file and its folders, because the file system may make it hang. So at most one
+// read hangs, and nothing waits for it.
 type fileWatch struct {
 	path       string
 	rules      FileRules
@@ -51,7 +52,8 @@ type fileWatch struct {
 	report func(fileReport)
 	stop   chan struct{}
 	ended  sync.WaitGroup
-	// looking is when the current look began, in Unix nanoseconds, or 0 between looks.
+	// looking is when the current check began, in Unix nanoseconds, or 0 if none is
+	// running.
 	looking atomic.Int64
 
 	// The fields below belong to run.
@@ -60,23 +62,24 @@ type fileWatch struct {
 	// again.
 	last      os.FileInfo
 	changedAt time.Time
-	// text is what was last read, and latest the result of it.
+	// text is the text that was last read, and latest is the report about it.
 	text   []byte
 	latest fileReport
 
-	// watcher is nil while the system cannot watch for us.
+	// watcher is nil after it has failed, until it is created again.
 	watcher *fsnotify.Watcher
-	// folders holds the watched folders by their path without links.
+	// folders holds the watched folders by their path with all links resolved.
 	folders   map[string]os.FileInfo
-	rewatch   time.Time // when to try again if there is no watcher
+	rewatch   time.Time // when to create the watcher again if there is none
 	pause     time.Duration
 	complaint logPause
 }
 
-// logPause lets a line through once a minute.
+// logPause allows one log line a minute.
 type logPause struct{ last time.Time }
 
-func (p *logPause) over() bool {
+// allow reports whether a line may be logged now.
+func (p *logPause) allow() bool {
 	if !p.last.IsZero() && time.Since(p.last) < time.Minute {
 		return false
 	}
@@ -88,10 +91,11 @@ func newFileWatch(path string, rules FileRules, report func(fileReport)) *fileWa
 	return &fileWatch{path: path, rules: rules, read: regularfile.Read, newWatcher: fsnotify.NewWatcher, report: report, stop: make(chan struct{})}
 }
 
-// alreadyRead gives the first content to a watch that has not been started.
-func (w *fileWatch) alreadyRead(content *fileContent) {
+// setContent gives the content that was already read to a watch that is not started
+// yet.
+func (w *fileWatch) setContent(content *fileContent) {
 	w.last, w.text, w.latest = content.info, content.text, fileReport{content: content}
-	w.changedAt = time.Now() // perhaps
+	w.changedAt = time.Now() // the file may have changed just before it was read
 }
 
 func (w *fileWatch) start() { w.ended.Go(w.run) }
@@ -113,7 +117,7 @@ func (w *fileWatch) close() {
 	}
 }
 
-// hangs reports whether the current look has been going on for too long.
+// hangs reports whether the current check takes longer than regularfile.Wait.
 func (w *fileWatch) hangs() bool {
 	began := w.looking.Load()
 	return began != 0 && time.Since(time.Unix(0, began)) > regularfile.Wait
@@ -125,7 +129,7 @@ func (w *fileWatch) run() {
 	defer w.unwatch()
 	w.look(false)
 	var settled <-chan time.Time
-	touched := false // the system reported the file itself
+	touched := false // an event was about the file itself
 	for {
 		var events chan fsnotify.Event
 		var failures chan error
@@ -155,22 +159,22 @@ func (w *fileWatch) run() {
 	}
 }
 
-// look reads the file if it may have changed. With anyway it reads it always.
-func (w *fileWatch) look(anyway bool) {
+// look reads the file if it may have changed, or in any case if always is set.
+func (w *fileWatch) look(always bool) {
 	w.looking.Store(time.Now().UnixNano())
 	defer w.looking.Store(0)
 	w.follow()
 	info, err := os.Stat(w.path)
 	if err != nil {
-		info = nil // the reading below says why
+		info = nil // reading the file gives the error
 	}
 	if info == nil || w.last == nil || !sameFile(info, w.last) {
 		w.changedAt = time.Now()
-	} else if !anyway && time.Since(w.changedAt) > fileRecent {
+	} else if !always && time.Since(w.changedAt) > fileRecent {
 		return
 	}
 	text, info, err := w.read(w.path, MaxFileSize)
-	w.last = info // nil with an error: the next look tries again
+	w.last = info // it is nil after an error, so that the next check reads the file again
 	switch {
 	case err != nil:
 		w.text, w.latest = nil, fileReport{err: fmt.Errorf("coin file: %w", err)}
@@ -181,14 +185,14 @@ func (w *fileWatch) look(anyway bool) {
 	w.report(w.latest)
 }
 
-// sameFile reports whether a file seems to be the same as before, and unchanged.
+// sameFile reports whether a and b seem to describe the same unchanged file.
 func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
 }
 
-// follow watches the folders that matter now: the one that the file is in and, if the
-// file is a link, the one that it leads to. Either may have been replaced by another
-// folder or by a link to one.
+// follow updates the list of watched folders: the folder that contains the file and, if
+// the file is a link, the folder that contains its target. Either may have been replaced
+// by another folder or by a link to one.
 func (w *fileWatch) follow() {
 	if w.watcher == nil && !w.startWatcher() {
 		return
@@ -206,7 +210,7 @@ func (w *fileWatch) follow() {
 		if slices.Contains(want, dir) && slices.Contains(watched, dir) && err == nil && os.SameFile(info, was) {
 			continue
 		}
-		// The folder may be gone, and the watch with it.
+		// An error means that the folder was deleted, which has also ended the watch.
 		_ = w.watcher.Remove(dir)
 		delete(w.folders, dir)
 	}
@@ -221,13 +225,14 @@ func (w *fileWatch) follow() {
 		switch {
 		case err == nil:
 			w.folders[dir] = info
-		case w.complaint.over():
-			glog.Warningf("coin file %s: watching %s: %v; the file is looked at every %v", w.path, dir, err, fileLookEvery)
+		case w.complaint.allow():
+			glog.Warningf("coin file %s: watching %s: %v; the file is checked every %v", w.path, dir, err, fileLookEvery)
 		}
 	}
 }
 
-// startWatcher reports whether there is a watcher now.
+// startWatcher creates the watcher unless it is too early to try again. It reports
+// whether there is one now.
 func (w *fileWatch) startWatcher() bool {
 	if time.Now().Before(w.rewatch) {
 		return false
@@ -241,9 +246,9 @@ func (w *fileWatch) startWatcher() bool {
 	return true
 }
 
-// watchFailed handles an error of the watcher or of its creation. Too many events
-// only cost a look. After any other error the watcher may keep failing, so it is
-// closed for a while.
+// watchFailed handles an error of the watcher or of its creation. If there were too
+// many events, the caller checks the file and nothing else is necessary. After any other
+// error the watcher may keep failing, so it is closed for a while.
 func (w *fileWatch) watchFailed(err error) {
 	if errors.Is(err, fsnotify.ErrEventOverflow) {
 		return
@@ -254,8 +259,8 @@ func (w *fileWatch) watchFailed(err error) {
 	if err == nil {
 		err = fmt.Errorf("the watcher has ended")
 	}
-	if w.complaint.over() {
-		glog.Warningf("coin file %s: watching: %v; the file is looked at every %v", w.path, err, fileLookEvery)
+	if w.complaint.allow() {
+		glog.Warningf("coin file %s: watching: %v; the file is checked every %v", w.path, err, fileLookEvery)
 	}
 }
 

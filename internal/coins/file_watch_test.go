@@ -315,7 +315,7 @@ func TestCoinFileProblemsAreBounded(t *testing.T) {
 	f, _ := newIdleCoinFile(t, `{"alice": "btc"}`)
 	logged := 0
 	for i := range 1000 {
-		f.take(fileReport{err: fmt.Errorf("problem %d", i/2)})
+		f.accept(fileReport{err: fmt.Errorf("problem %d", i/2)})
 		if f.problemLogged == f.problem {
 			logged++
 		}

@@ -2,11 +2,10 @@ package coins
 
 import "sync"
 
-// mailbox hands work to the one goroutine that owns a source's state. It grows as
-// needed, so that nobody who posts has to wait. The number of sessions and watches
-// bounds it.
+// mailbox hands work to the goroutine that owns a source's state. It grows as needed,
+// so that post never waits. The number of sessions and watches bounds its size.
 type mailbox struct {
-	// ready holds an element if there may be work to take.
+	// ready has an element if take may return work.
 	ready chan struct{}
 
 	mu     sync.Mutex
@@ -47,8 +46,8 @@ func (m *mailbox) close() {
 	m.queue = nil
 }
 
-// openQueries holds the queries that were neither answered nor cancelled. Because of
-// it Cancel can promise that no answer follows.
+// openQueries holds the queries that were neither answered nor cancelled. It is the
+// reason why Cancel can promise that no answer follows.
 type openQueries struct {
 	mu     sync.Mutex
 	closed bool
@@ -61,7 +60,8 @@ func (o *openQueries) add(q *Query) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
-		// Not on this goroutine: the caller may hold a lock that Reply needs.
+		// The reply comes from another goroutine, because the caller may hold a lock that
+		// Reply needs.
 		go answerClosed(q)
 		return false
 	}

@@ -7,30 +7,30 @@ import (
 
 // Source knows which coin a sub-account mines and reports when that changes.
 //
-// Its methods but Close may be called from any goroutine and do not block. The
-// package comment says which goroutine the answers and events come from.
+// All methods except Close may be called from any goroutine and do not block. The
+// package comment says on which goroutine answers and events arrive.
 type Source interface {
-	// Start begins the work. Events are given to sink until Close. It is not an
-	// error that ZooKeeper is away: the source keeps trying.
+	// Start begins the work. Events are given to sink until Close. If ZooKeeper is
+	// unavailable, the source keeps trying.
 	Start(sink Sink)
 
 	// Lookup asks for a sub-account's coin. q.Reply is called exactly once, unless
-	// q is cancelled first. While ZooKeeper is away, only sub-accounts whose last
-	// coin is known are answered, and the others wait until it is back. After a
-	// successful reply, changes of the account are reported.
+	// q is cancelled first. While ZooKeeper is unavailable, only queries for
+	// sub-accounts whose last coin is known are answered, and the others wait until it
+	// is back. After a successful reply, changes of the account are reported.
 	Lookup(q *Query)
 
-	// Cancel withdraws a query, because its miner has gone. Reply is not called
-	// after Cancel has returned, unless it is already running.
+	// Cancel withdraws a query, for instance because its miner has left. Reply is not
+	// called after Cancel has returned, unless it is already running.
 	Cancel(q *Query)
 
-	// Release takes back one successful reply, because the session that it was for
-	// has ended. The account is named as in Reply. When all replies for an account
-	// are taken back, its changes are not reported until it is looked up again.
+	// Release ends the use of one successful reply, because its session has ended. The
+	// account is named as in Reply. When there have been as many releases as successful
+	// replies, the account's changes are not reported until it is looked up again.
 	Release(account string)
 
 	// Close ends the source. It may be called more than once, but not by the sink or
-	// by a Reply. It waits a few seconds at most.
+	// by a Reply. It returns within a few seconds.
 	Close()
 }
 
@@ -50,7 +50,7 @@ type Sink interface {
 // only read afterwards.
 type Query struct {
 	// Account is the sub-account as the miner named it, without the characters that
-	// no name may have, and in lower case with StratumServerCaseInsensitive.
+	// are not allowed in names, and in lower case with StratumServerCaseInsensitive.
 	Account string
 
 	// SessionID and Worker (the full worker name) are written to the request node if
@@ -58,13 +58,13 @@ type Query struct {
 	SessionID uint32
 	Worker    string
 
-	// Addr is the miner's address. Registrations at a time are shared out fairly
+	// Addr is the miner's address. The simultaneous registrations are shared fairly
 	// between addresses.
 	Addr netip.Addr
 
-	// Established says that the session already mines, as after an upgrade. An
-	// account without an entry is then neither an error nor registered: the reply has
-	// an empty coin, and an entry that appears later is reported.
+	// Established means that the session already mines, as after an upgrade. An account
+	// without an entry is then no error and is not registered: the reply has an empty
+	// coin, and an entry that appears later is reported.
 	Established bool
 
 	// Reply receives the account's registered name, which differs from Account if
@@ -77,11 +77,11 @@ var (
 	// registered.
 	ErrUnknownSubAccount = errors.New("unknown sub-account")
 
-	// ErrBadSubAccount means that no node of the coin directory can have this name.
+	// ErrBadSubAccount means that the name cannot be a node of the coin directory.
 	ErrBadSubAccount = errors.New("sub-account name not allowed")
 
-	// ErrRegistrationBusy means that as many new users as AutoRegMaxWait allows are
-	// already waiting for their registration.
+	// ErrRegistrationBusy means that AutoRegMaxWait new sub-accounts are already
+	// waiting for their registration.
 	ErrRegistrationBusy = errors.New("too many sub-accounts are waiting for registration")
 
 	// ErrRegistrationTimeout means that the registration service did not answer in

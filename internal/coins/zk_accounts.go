@@ -16,48 +16,49 @@ const (
 	MaxCoin = 64
 )
 
-// zkAccount is a sub-account that somebody asks for or whose coin is known. There is
-// none for a name that nobody asks for now and that never had a node.
+// zkAccount is a sub-account that has open queries or whose coin is known. There is no
+// zkAccount for a name without open queries that never had a node.
 type zkAccount struct {
 	name string
 	path string
 	// coin is the coin last read. It is empty if there is none.
 	coin string
-	// watched says that the node exists, or existed and may come back.
+	// watched means that the node exists, or that it existed and may come back.
 	watched bool
-	// users counts the successful replies that were not taken back.
+	// users counts the successful replies minus the releases.
 	users int
 
 	reading bool
-	// again says that the node or the connection has changed while the node was being
-	// read, so it must be read once more.
-	again   bool
-	waiting map[*Query]struct{}
-	// unread runs while the node waits to be read again, after unreadWait, because it
-	// could not be read.
-	unread     *time.Timer
-	unreadWait time.Duration
+	// readAgain means that the node or the connection has changed while the node was
+	// being read, so the node must be read once more.
+	readAgain bool
+	waiting   map[*Query]struct{}
+	// retryTimer runs after the node could not be read, until it is read again.
+	// retryWait is how long it runs, or 0 if the last read succeeded.
+	retryTimer *time.Timer
+	retryWait  time.Duration
 	audited    bool // belongs to a part of the audit
 	auditing   bool // is being read by the audit
-	// registration is nil if none is under way.
+	// registration is nil if none is in progress.
 	registration *zkRegistration
 }
 
-// ValidSubAccount reports whether a name that came from a miner can be a node of the
-// coin directory, and of no other one.
+// ValidSubAccount reports whether a miner's name can be a node of the coin directory and
+// cannot lead to another directory.
 func ValidSubAccount(name string) bool {
 	return len(name) <= MaxName && validZKName(name)
 }
 
-// validZKName reports whether a name can be a node of any directory that it is
-// appended to, and of no other one.
+// validZKName reports whether a name can be appended to a directory as a node's name,
+// and cannot lead to another directory.
 func validZKName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsFunc(name, notInZKName)
 }
 
-// notInZKName reports the characters that ZooKeeper's PathUtils refuses, and the
-// slash. Characters above 0xffff are refused as Java sees two surrogates in them.
-// Bytes that are not UTF-8 are read as U+FFFD, which is refused as well.
+// notInZKName reports whether ZooKeeper's PathUtils.validatePath refuses a character in
+// a path, or the character is a slash. Characters above 0xffff are refused because Java
+// represents them as two surrogates. Bytes that are not UTF-8 are read as U+FFFD, which
+// is refused as well.
 func notInZKName(r rune) bool {
 	return r == '/' || r <= 0x1f || r >= 0x7f && r <= 0x9f || r >= 0xd800 && r <= 0xf8ff || r >= 0xfff0
 }
@@ -74,6 +75,7 @@ func parseCoin(value []byte) (string, error) {
 	return coin, nil
 }
 
+// lookup answers a query or adds it to those that wait.
 func (s *ZooKeeper) lookup(q *Query) {
 	if !s.queries.has(q) {
 		return
@@ -101,28 +103,29 @@ func (s *ZooKeeper) lookupAccount(q *Query, name string) {
 	}
 	a.watched = a.watched || q.Established
 	a.waiting[q] = struct{}{}
-	s.place[q] = a
+	s.waitsForAccount[q] = a
 	if a.registration == nil {
 		s.readCoin(a)
 	} else {
-		s.places.join(a.registration, q)
+		s.places.addWaiter(a.registration, q)
 	}
 }
 
+// cancelled removes a query that was cancelled from those that wait.
 func (s *ZooKeeper) cancelled(q *Query) {
-	if e := s.indexPlace[q]; e != nil {
-		delete(s.indexPlace, q)
+	if e := s.waitsForIndex[q]; e != nil {
+		delete(s.waitsForIndex, q)
 		delete(e.waiting, q)
 		s.forgetIndex(e)
 	}
-	a := s.place[q]
+	a := s.waitsForAccount[q]
 	if a == nil {
 		return
 	}
-	delete(s.place, q)
+	delete(s.waitsForAccount, q)
 	delete(a.waiting, q)
 	if a.registration != nil {
-		s.places.part(a.registration, q)
+		s.places.removeWaiter(a.registration, q)
 	}
 	if len(a.waiting) > 0 {
 		return
@@ -153,31 +156,31 @@ func (s *ZooKeeper) forget(a *zkAccount) {
 		return
 	}
 	delete(s.accounts, a.name)
-	s.readable(a)
+	s.readSucceeded(a)
 }
 
 // readCoin reads the account's node and renews its watch.
 func (s *ZooKeeper) readCoin(a *zkAccount) {
 	if a.reading {
-		a.again = true
+		a.readAgain = true
 		return
 	}
 	if !s.connected {
 		return
 	}
 	a.reading = true
-	// A watch on an absent node cannot be taken back, so it is set only for an account
-	// that somebody mines for or waits for.
+	// A watch on an absent node cannot be removed, so it is set only for an account that
+	// has sessions or open queries.
 	evenAbsent := a.watched && (a.users > 0 || len(a.waiting) > 0)
-	registered := a.registration != nil && a.registration.gone
+	registered := a.registration != nil && a.registration.served
 	s.do(len(a.waiting) > 0, func() func() {
 		node, err := readWatched(s.conn, a.path, evenAbsent)
 		return func() { s.coinRead(a, node, err, registered, evenAbsent) }
 	})
 }
 
-// readWatched reads a node and watches it. With evenAbsent it also watches a node that
-// does not exist.
+// readWatched reads a node and watches it. If evenAbsent is set, it also watches a node
+// that does not exist.
 func readWatched(conn *zkConn, path string, evenAbsent bool) (zkNode, error) {
 	for {
 		node, err := conn.watch(path)
@@ -196,16 +199,16 @@ func readWatched(conn *zkConn, path string, evenAbsent bool) (zkNode, error) {
 	}
 }
 
-// coinRead accepts the result of a read. registered says that the read began after the
-// registration service had finished with the account, and evenAbsent that the node is
+// coinRead handles the result of a read. registered means that the read began after the
+// registration service had finished with the account. evenAbsent means that the node is
 // watched even if it does not exist.
 func (s *ZooKeeper) coinRead(a *zkAccount, node zkNode, err error, registered, evenAbsent bool) {
 	a.reading = false
-	again := a.again
-	a.again = false
+	readAgain := a.readAgain
+	a.readAgain = false
 	s.audit.readDone(a)
 	if err == nil || errors.Is(err, errZKNoNode) {
-		s.readable(a)
+		s.readSucceeded(a)
 	}
 	switch {
 	case err == nil:
@@ -224,22 +227,22 @@ func (s *ZooKeeper) coinRead(a *zkAccount, node zkNode, err error, registered, e
 		if a.watched && a.users == 0 && len(a.waiting) == 0 {
 			a.watched = false
 		} else if a.watched && !evenAbsent {
-			again = true // somebody has asked for it meanwhile
+			readAgain = true // a query has come in the meantime, so a watch is needed
 		}
 	case errors.Is(err, errZKBadPath):
 		s.answerAll(a, ErrBadSubAccount)
-	case errors.Is(err, errZKAway):
+	case errors.Is(err, errZKUnavailable):
 		if s.connected {
 			s.after(zkRetryWait, func() { s.readCoinOf(a) })
 		}
 		s.forget(a)
 		return
 	default:
-		s.unreadable(a, err)
+		s.readFailed(a, err)
 		s.forget(a)
 		return
 	}
-	if again {
+	if readAgain {
 		s.readCoin(a)
 	}
 	s.forget(a)
@@ -255,6 +258,8 @@ func (s *ZooKeeper) readCoinOf(a *zkAccount) {
 	}
 }
 
+// setCoin records the coin that a node contains and answers the queries that wait for
+// it. coin is empty if there is no node.
 func (s *ZooKeeper) setCoin(a *zkAccount, coin string, registered bool) {
 	if coin != a.coin {
 		a.coin = coin
@@ -269,9 +274,9 @@ func (s *ZooKeeper) setCoin(a *zkAccount, coin string, registered bool) {
 	for q := range a.waiting {
 		if q.Established {
 			delete(a.waiting, q)
-			delete(s.place, q)
+			delete(s.waitsForAccount, q)
 			if a.registration != nil {
-				s.places.part(a.registration, q)
+				s.places.removeWaiter(a.registration, q)
 			}
 			s.queries.answer(q, a.name, "", nil, &a.users)
 		}
@@ -295,11 +300,11 @@ func (s *ZooKeeper) answerAll(a *zkAccount, err error) {
 	}
 	for q := range a.waiting {
 		delete(a.waiting, q)
-		delete(s.place, q)
+		delete(s.waitsForAccount, q)
 		s.queries.answer(q, a.name, coin, err, &a.users)
 	}
 	if a.registration != nil {
-		if err == nil || a.registration.gone {
+		if err == nil || a.registration.served {
 			s.endRegistration(a.registration)
 		} else {
 			s.abandon(a.registration)

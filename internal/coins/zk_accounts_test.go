@@ -90,7 +90,7 @@ func TestZKUnknownNamesLeaveNothing(t *testing.T) {
 		t.Errorf("the broker still has watches: %s", watched)
 	}
 	done := make(chan int)
-	s.mail.post(func() { done <- len(s.accounts) + len(s.place) })
+	s.mail.post(func() { done <- len(s.accounts) + len(s.waitsForAccount) })
 	if n := <-done; n != 1 {
 		t.Errorf("%d accounts are stored, want 1", n)
 	}
@@ -384,7 +384,7 @@ func TestZKCaseIndex(t *testing.T) {
 	q, _ := askCoin(s, "carol")
 	s.Cancel(q)
 	done := make(chan int)
-	s.mail.post(func() { done <- len(s.index) + len(s.indexPlace) })
+	s.mail.post(func() { done <- len(s.index) + len(s.waitsForIndex) })
 	if n := <-done; n != 1 {
 		t.Errorf("%d index entries are stored, want 1", n)
 	}
@@ -425,7 +425,7 @@ func TestZKCaseIndexSilent(t *testing.T) {
 		wantLookupOf("aLICE", coinReply{"Alice", "btc", nil})
 		wantLookupOf("Bob", coinReply{"Bob", "bcc", nil})
 	}
-	if took := time.Since(began); took > 10*zkIndexPatience {
+	if took := time.Since(began); took > 10*zkIndexWait {
 		t.Errorf("answered after %v", took)
 	}
 	proxy.Thaw()

@@ -5,32 +5,32 @@ import (
 )
 
 const (
-	// zkAuditParts is the most parts that an audit has.
+	// zkAuditParts is how many parts an audit has at most, and zkAuditLeastStep is the
+	// shortest pause between two parts.
 	zkAuditParts     = 300
 	zkAuditLeastStep = 10 * time.Millisecond
 
-	// A node that could not be read is read again after zkUnreadFirst. The pause
-	// doubles each time up to zkUnreadMost, or up to zkUnreadWaiting if miners wait
-	// for the node.
+	// A node that could not be read is read again after zkUnreadFirst. The pause doubles
+	// each time up to zkUnreadMost, or up to zkUnreadWaiting if miners wait for the node.
 	zkUnreadFirst   = time.Second
 	zkUnreadWaiting = 3 * time.Second
 	zkUnreadMost    = time.Minute
 )
 
 // zkAudit reads all watched nodes again, one part after the other, because watches can
-// get lost: ZooKeeper drops a watch without a word if its owner may not read the node
-// at the moment of a change. These reads set no watches, as the client keeps each one
-// for ever. Only a node whose watch turns out to be lost gets a new one. The audit
-// belongs to the owner.
+// get lost: ZooKeeper silently drops a watch if the client is not permitted to read the
+// node when the node changes. These reads set no watches, because the client would keep
+// each of them for ever. Only a node whose watch turns out to be lost gets a new one.
+// The audit belongs to the owner.
 type zkAudit struct {
 	source *ZooKeeper
 	step   time.Duration
 	// parts hold the sub-accounts with a node. Those that were forgotten are removed
-	// when it is their part's turn.
-	parts [][]*zkAccount
-	next  int // the part to be read next
-	put   int // the part to which the next sub-account is added
-	// reading counts the audit's reads that are under way.
+	// when their part is read.
+	parts  [][]*zkAccount
+	next   int // the part to be read next
+	fillAt int // the part to which the next sub-account is added
+	// reading counts the reads of the audit that are in progress.
 	reading int
 	timer   *time.Timer
 }
@@ -52,11 +52,11 @@ func (d *zkAudit) add(a *zkAccount) {
 		return
 	}
 	a.audited = true
-	d.parts[d.put] = append(d.parts[d.put], a)
-	d.put = (d.put + 1) % len(d.parts)
+	d.parts[d.fillAt] = append(d.parts[d.fillAt], a)
+	d.fillAt = (d.fillAt + 1) % len(d.parts)
 }
 
-// readPart reads the next part, unless the previous one has not been answered.
+// readPart reads the next part, unless the previous one is still being read.
 func (d *zkAudit) readPart() {
 	s := d.source
 	d.timer = s.after(d.step, d.readPart)
@@ -72,7 +72,7 @@ func (d *zkAudit) readPart() {
 		kept = append(kept, a)
 		// A node that is being read, that waits to be read again or that is polled
 		// because of a registration needs no audit.
-		if !a.reading && a.unread == nil && a.registration == nil {
+		if !a.reading && a.retryTimer == nil && a.registration == nil {
 			a.auditing = true
 			d.reading++
 			s.readCoin(a)
@@ -93,43 +93,43 @@ func (d *zkAudit) readDone(a *zkAccount) {
 	}
 }
 
-// watchLost counts a change that no watch reported. The node was read, and the change
-// is handled as if a watch had reported it.
+// watchLost counts a change that no watch has reported. The read that found the change
+// handles it as if a watch had reported it.
 func (s *ZooKeeper) watchLost(path string) {
 	s.missed.Add(1)
-	s.lostWatches.add("no watch told that %s has changed, it was found by reading it again", path)
+	s.lostWatches.add("no watch has reported a change of %s, which was found by reading the node again", path)
 }
 
-// unreadable has a node read again later. It could not be read, so it may have no
-// watch.
-func (s *ZooKeeper) unreadable(a *zkAccount, err error) {
+// readFailed schedules another read of a node that could not be read and that may
+// therefore have no watch.
+func (s *ZooKeeper) readFailed(a *zkAccount, err error) {
 	s.unreadNodes.add("reading %s: %v, trying again", a.path, err)
-	if a.unread != nil {
+	if a.retryTimer != nil {
 		return
 	}
-	if a.unreadWait == 0 {
-		s.unread.Add(1)
+	if a.retryWait == 0 {
+		s.unreadable.Add(1)
 	}
-	a.unreadWait = min(max(2*a.unreadWait, zkUnreadFirst), zkUnreadMost)
-	wait := a.unreadWait
+	a.retryWait = min(max(2*a.retryWait, zkUnreadFirst), zkUnreadMost)
+	wait := a.retryWait
 	if len(a.waiting) > 0 {
 		wait = min(wait, zkUnreadWaiting)
 	}
-	a.unread = s.after(wait, func() {
-		a.unread = nil
+	a.retryTimer = s.after(wait, func() {
+		a.retryTimer = nil
 		s.readCoinOf(a)
 	})
 }
 
-// readable ends what unreadable began.
-func (s *ZooKeeper) readable(a *zkAccount) {
-	if a.unreadWait == 0 {
+// readSucceeded undoes readFailed.
+func (s *ZooKeeper) readSucceeded(a *zkAccount) {
+	if a.retryWait == 0 {
 		return
 	}
-	a.unreadWait = 0
-	s.unread.Add(-1)
-	if a.unread != nil {
-		a.unread.Stop()
-		a.unread = nil
+	a.retryWait = 0
+	s.unreadable.Add(-1)
+	if a.retryTimer != nil {
+		a.retryTimer.Stop()
+		a.retryTimer = nil
 	}
 }

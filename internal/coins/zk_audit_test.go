@@ -253,18 +253,18 @@ func TestZKUnreadablePauses(t *testing.T) {
 	a := &zkAccount{name: "alice", path: "/alice"}
 	var waits []time.Duration
 	for range 8 {
-		s.unreadable(a, zk.ErrNoAuth)
-		waits = append(waits, a.unreadWait/time.Second)
-		a.unread.Stop()
-		a.unread = nil
+		s.readFailed(a, zk.ErrNoAuth)
+		waits = append(waits, a.retryWait/time.Second)
+		a.retryTimer.Stop()
+		a.retryTimer = nil
 	}
 	if want := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60}; !reflect.DeepEqual(waits, want) {
 		t.Errorf("got pauses of %v seconds, want %v", waits, want)
 	}
-	if lines != 1 || s.unreadNodes.unsaid != 7 {
-		t.Errorf("got %d lines, with %d nodes left for the next one", lines, s.unreadNodes.unsaid)
+	if lines != 1 || s.unreadNodes.suppressed != 7 {
+		t.Errorf("got %d lines, with %d nodes left for the next one", lines, s.unreadNodes.suppressed)
 	}
-	s.unreadNodes.quiet.Stop()
+	s.unreadNodes.pause.Stop()
 	s.unreadNodes.log = func(_ int, args ...any) {
 		if line := fmt.Sprint(args...); !strings.Contains(line, "/alice") || !strings.Contains(line, "and 6 more") {
 			t.Errorf("unexpected line %q", line)
@@ -272,7 +272,7 @@ func TestZKUnreadablePauses(t *testing.T) {
 		lines++
 	}
 	s.unreadNodes.write()
-	if s.unreadNodes.quiet.Stop(); lines != 2 {
+	if s.unreadNodes.pause.Stop(); lines != 2 {
 		t.Errorf("got %d lines, want 2", lines)
 	}
 }

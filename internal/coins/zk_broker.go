@@ -12,14 +12,14 @@ import (
 	"github.com/golang/glog"
 )
 
-// zkGreetingWait is how long a broker may take to answer a new connection. It is
-// doubled, up to the silence allowed in a session, each time that none of the brokers
-// has answered, because they may be slow.
+// zkGreetingWait is how long a broker may take to answer a new connection. Each time
+// that none of the brokers has answered, it is doubled, because they may be slow. The
+// limit is the silence that is allowed in a session.
 const zkGreetingWait = 5 * time.Second
 
-// zkSocket is a connection to a broker as the library sees it: it passes on only whole
-// frames that were checked, and no read is without a deadline. One goroutine reads and
-// another one writes.
+// zkSocket is the connection to a broker that the library uses. It passes on only
+// complete frames that were checked, and each read has a deadline. One goroutine reads
+// and another one writes.
 type zkSocket struct {
 	net.Conn
 	owner   *zkConn
@@ -31,13 +31,13 @@ type zkSocket struct {
 	unread  []byte // the part of frame that the library has not read
 
 	mu sync.Mutex
-	// asked maps the number of each unanswered request to its operation.
-	asked map[int32]int32
+	// pending maps the number of each unanswered request to its operation.
+	pending map[int32]int32
 }
 
 func newZKSocket(conn net.Conn, owner *zkConn, address string) *zkSocket {
 	conn.SetReadDeadline(time.Now().Add(owner.greetingWait()))
-	return &zkSocket{Conn: conn, owner: owner, address: address, silence: owner.silence, asked: make(map[int32]int32)}
+	return &zkSocket{Conn: conn, owner: owner, address: address, silence: owner.silence, pending: make(map[int32]int32)}
 }
 
 func (s *zkSocket) Read(p []byte) (int, error) {
@@ -73,17 +73,17 @@ func (s *zkSocket) readFrame() error {
 	return nil
 }
 
-// readGreeting reads the broker's answer to the connect request. It reports anything
-// else to the owner.
+// readGreeting reads the broker's answer to the connect request. If something else
+// arrives, it reports that to the owner.
 func (s *zkSocket) readGreeting() error {
 	frame, greeting, err := readGreeting(s.Conn)
-	var stranger *zkStranger
-	if errors.As(err, &stranger) && len(stranger.said) < zkSaidMost {
-		// The next bytes may show the operator what it is.
-		s.Conn.SetReadDeadline(time.Now().Add(zkSaidWait))
-		more := make([]byte, zkSaidMost-len(stranger.said))
+	var foreign *zkForeignError
+	if errors.As(err, &foreign) && len(foreign.received) < zkQuoteMost {
+		// The next bytes may help the operator to recognize the program.
+		s.Conn.SetReadDeadline(time.Now().Add(zkQuoteWait))
+		more := make([]byte, zkQuoteMost-len(foreign.received))
 		n, _ := s.Conn.Read(more)
-		stranger.said = append(stranger.said, more[:n]...)
+		foreign.received = append(foreign.received, more[:n]...)
 	}
 	if err != nil {
 		s.owner.brokerFailed(s.address, err)
@@ -96,14 +96,15 @@ func (s *zkSocket) readGreeting() error {
 	return nil
 }
 
-// Write receives one whole request: its length, number, operation and so on.
+// Write sends one complete request of the library, which begins with its length, its
+// number and its operation.
 func (s *zkSocket) Write(p []byte) (int, error) {
 	op := int32(0)
 	if len(p) >= 12 {
 		op = int32(binary.BigEndian.Uint32(p[8:]))
 		if number := int32(binary.BigEndian.Uint32(p[4:])); number > 0 {
 			s.mu.Lock()
-			s.asked[number] = op
+			s.pending[number] = op
 			s.mu.Unlock()
 		}
 	}
@@ -121,13 +122,13 @@ func (s *zkSocket) Write(p []byte) (int, error) {
 func (s *zkSocket) operation(number int32) int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	op := s.asked[number]
-	delete(s.asked, number)
+	op := s.pending[number]
+	delete(s.pending, number)
 	return op
 }
 
-// SetReadDeadline keeps the deadline for the greeting. After the greeting it allows no
-// deadline beyond the silence that a broker may keep.
+// SetReadDeadline is a no-op until the greeting has arrived, so that its deadline stays.
+// Afterwards it limits the deadline to the silence that a broker may keep.
 func (s *zkSocket) SetReadDeadline(t time.Time) error {
 	if !s.greeted {
 		return nil
@@ -138,7 +139,7 @@ func (s *zkSocket) SetReadDeadline(t time.Time) error {
 	return s.Conn.SetReadDeadline(t)
 }
 
-// SetWriteDeadline allows no deadline beyond the silence that a broker may keep.
+// SetWriteDeadline limits the deadline to the silence that a broker may keep.
 func (s *zkSocket) SetWriteDeadline(t time.Time) error {
 	if latest := time.Now().Add(s.owner.silence); t.After(latest) {
 		t = latest
@@ -154,7 +155,7 @@ func (c *zkConn) greetingWait() time.Duration {
 	return min(c.silence, zkGreetingWait<<min(rounds, 5))
 }
 
-// greeted records that a broker has answered as ZooKeeper does.
+// greeted records that a broker has answered with a valid greeting.
 func (c *zkConn) greeted(g zkGreeting) {
 	c.contact.Store(time.Now().UnixNano())
 	c.mu.Lock()
@@ -165,15 +166,15 @@ func (c *zkConn) greeted(g zkGreeting) {
 	}
 }
 
-// brokerFailed reports why a connection is of no use.
+// brokerFailed reports why a connection cannot be used.
 func (c *zkConn) brokerFailed(address string, err error) {
 	why, wrong := "", false
-	var stranger *zkStranger
+	var foreign *zkForeignError
 	switch {
 	case errors.Is(err, net.ErrClosed):
-		return // closed by this side
-	case errors.As(err, &stranger):
-		why, wrong = stranger.Error(), true
+		return // this side has closed the connection
+	case errors.As(err, &foreign):
+		why, wrong = foreign.Error(), true
 	case errors.Is(err, errZKFrame):
 		why, wrong = "gave an "+err.Error(), true
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -192,8 +193,8 @@ func (c *zkConn) brokerFailed(address string, err error) {
 	}
 }
 
-// zkBrokers gives the library the brokers in turn by name, so that a broker that has
-// moved to another address is found.
+// zkBrokers is the library's HostProvider. It returns the brokers in turn by name, so
+// that a broker is found if its address changes.
 type zkBrokers struct {
 	mu      sync.Mutex
 	servers []string
@@ -225,7 +226,7 @@ func (b *zkBrokers) Connected() {
 	b.last = b.current
 }
 
-// zkLogger keeps the library's messages out of the log, except for -v 2.
+// zkLogger receives the library's messages. They are logged only with -v 2.
 type zkLogger struct{ conn *zkConn }
 
 func (l zkLogger) Printf(format string, args ...any) {

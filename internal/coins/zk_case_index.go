@@ -15,8 +15,8 @@ type zkIndexEntry struct {
 	waiting map[*Query]struct{}
 }
 
-// resolve finds the registered name before the coin is looked up. The index is read
-// for each query. While the broker is away, what was last read is used.
+// resolve finds the registered name before the coin is looked up. The index is read for
+// each query. While no broker is available, the name last read is used.
 func (s *ZooKeeper) resolve(q *Query) {
 	lower := strings.ToLower(q.Account)
 	if !ValidSubAccount(lower) {
@@ -32,21 +32,21 @@ func (s *ZooKeeper) resolve(q *Query) {
 		s.index[lower] = e
 	}
 	e.waiting[q] = struct{}{}
-	s.indexPlace[q] = e
+	s.waitsForIndex[q] = e
 	s.readIndex(e)
 	// It takes a while to find out that a connection is silent. Miners of sub-accounts
 	// whose coin is known do not have to wait for that.
-	s.after(zkIndexPatience, func() { s.indexTooLate(q, e) })
+	s.after(zkIndexWait, func() { s.indexTooLate(q, e) })
 }
 
-// zkIndexPatience is how long an index entry may take to be read before what was last
-// read is used.
-const zkIndexPatience = time.Second
+// zkIndexWait is how long reading an index entry may take before the name last read is
+// used instead.
+const zkIndexWait = time.Second
 
 // indexTooLate answers a query that still waits for the index if its sub-account's
 // coin is known.
 func (s *ZooKeeper) indexTooLate(q *Query, e *zkIndexEntry) {
-	if !s.queries.has(q) || s.place[q] != nil {
+	if !s.queries.has(q) || s.waitsForAccount[q] != nil {
 		return
 	}
 	name := q.Account
@@ -54,14 +54,14 @@ func (s *ZooKeeper) indexTooLate(q *Query, e *zkIndexEntry) {
 		name = e.name
 	}
 	if a := s.accounts[name]; a != nil && a.coin != "" {
-		delete(s.indexPlace, q)
+		delete(s.waitsForIndex, q)
 		delete(e.waiting, q)
 		s.lookupAccount(q, name)
 	}
 }
 
-// resolveCached continues a query with what is known, and reports whether that is
-// enough.
+// resolveCached continues a query with the name or coin that is known, and reports
+// whether there is one.
 func (s *ZooKeeper) resolveCached(q *Query, e *zkIndexEntry) bool {
 	if e != nil && e.name != "" {
 		s.lookupAccount(q, e.name)
@@ -89,18 +89,19 @@ func (s *ZooKeeper) readIndex(e *zkIndexEntry) {
 		return
 	}
 	e.reading = true
-	asked := e.waiting
+	queries := e.waiting
 	e.waiting = make(map[*Query]struct{})
-	for q := range asked {
-		delete(s.indexPlace, q)
+	for q := range queries {
+		delete(s.waitsForIndex, q)
 	}
 	s.do(true, func() func() {
 		node, err := s.conn.get(s.opts.CaseIndexDir + e.lower)
-		return func() { s.indexRead(e, asked, node, err) }
+		return func() { s.indexRead(e, queries, node, err) }
 	})
 }
 
-func (s *ZooKeeper) indexRead(e *zkIndexEntry, asked map[*Query]struct{}, node zkNode, err error) {
+// indexRead handles the result of a read that was made for the given queries.
+func (s *ZooKeeper) indexRead(e *zkIndexEntry, queries map[*Query]struct{}, node zkNode, err error) {
 	e.reading = false
 	switch {
 	case err == nil:
@@ -112,10 +113,10 @@ func (s *ZooKeeper) indexRead(e *zkIndexEntry, asked map[*Query]struct{}, node z
 	case errors.Is(err, errZKNoNode), errors.Is(err, errZKBadPath):
 		e.name = ""
 	default:
-		s.indexUnread(e, asked, err)
+		s.indexReadFailed(e, queries, err)
 		return
 	}
-	for q := range asked {
+	for q := range queries {
 		if !s.queries.has(q) {
 			continue
 		}
@@ -131,17 +132,17 @@ func (s *ZooKeeper) indexRead(e *zkIndexEntry, asked map[*Query]struct{}, node z
 	s.forgetIndex(e)
 }
 
-// indexUnread keeps the queries of a failed read for the next one.
-func (s *ZooKeeper) indexUnread(e *zkIndexEntry, asked map[*Query]struct{}, err error) {
+// indexReadFailed keeps the queries of a failed read for the next one.
+func (s *ZooKeeper) indexReadFailed(e *zkIndexEntry, queries map[*Query]struct{}, err error) {
 	wait := zkRetryWait
-	if !errors.Is(err, errZKAway) {
+	if !errors.Is(err, errZKUnavailable) {
 		s.unreadNodes.add("reading %s%s: %v, trying again", s.opts.CaseIndexDir, e.lower, err)
 		wait = zkRefusedWait
 	}
-	for q := range asked {
+	for q := range queries {
 		if s.queries.has(q) && !s.resolveCached(q, e) {
 			e.waiting[q] = struct{}{}
-			s.indexPlace[q] = e
+			s.waitsForIndex[q] = e
 		}
 	}
 	if s.connected && !s.resolving {
@@ -151,7 +152,7 @@ func (s *ZooKeeper) indexUnread(e *zkIndexEntry, asked map[*Query]struct{}, err 
 	s.forgetIndex(e)
 }
 
-// forgetIndex drops an entry that is not in the index and that nobody waits for.
+// forgetIndex drops an entry that is not in the index and that no query waits for.
 func (s *ZooKeeper) forgetIndex(e *zkIndexEntry) {
 	if e.name == "" && !e.reading && len(e.waiting) == 0 && s.index[e.lower] == e {
 		delete(s.index, e.lower)

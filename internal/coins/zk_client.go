@@ -21,8 +21,8 @@ const (
 	// zkRearmWait is how long requests wait at most, after a reconnect, until the
 	// client has set its watches again.
 	zkRearmWait = time.Second
-	// zkMaxReply bounds what a broker can make this process allocate. A node holds at
-	// most 1 MB.
+	// zkMaxReply bounds the memory that an answer of a broker can make this process
+	// allocate. A node holds at most 1 MB.
 	zkMaxReply = 4 << 20
 	// zkMaxRequest has room for the client's largest request, 128 KB of watches.
 	zkMaxRequest = 512 << 10
@@ -33,9 +33,9 @@ var (
 	errZKNodeExists = errors.New("node already exists")
 	errZKBadVersion = errors.New("node was changed meanwhile")
 	errZKBadPath    = errors.New("path not allowed")
-	// errZKAway means that there is no session, or that it was lost before the answer
-	// came. A write may have happened or not.
-	errZKAway = errors.New("zookeeper is away")
+	// errZKUnavailable means that there is no session, or that it was lost before the
+	// answer came. A write may have happened or not.
+	errZKUnavailable = errors.New("zookeeper is unavailable")
 )
 
 // zkNode is the content and state of a node.
@@ -48,7 +48,7 @@ type zkNode struct {
 	changed int64
 }
 
-// zkEventKind says what has happened.
+// zkEventKind is the kind of an event of a connection.
 type zkEventKind int
 
 const (
@@ -56,9 +56,9 @@ const (
 	zkDisconnected
 	zkExpired
 	zkNodeChanged
-	// zkWatchLost: a watched node has changed, and no watch has reported it.
+	// zkWatchLost means that a watched node has changed and no watch has reported it.
 	zkWatchLost
-	// zkBrokerFailed: something other than ZooKeeper answers, or nothing does.
+	// zkBrokerFailed means that a broker does not answer, or not as ZooKeeper does.
 	zkBrokerFailed
 )
 
@@ -84,30 +84,31 @@ type zkEvent struct {
 	kind zkEventKind
 	path string // the node, or the broker's address for zkBrokerFailed
 	why  string // only for zkBrokerFailed
-	// wrong says that a failed broker has sent what ZooKeeper does not send.
+	// wrong means that a failed broker has sent something that ZooKeeper never sends.
 	wrong bool
 }
 
-// zkConn guards the ZooKeeper client library. Only this file uses the library. It is
-// no longer maintained and has faults, which are handled here:
+// zkConn wraps the ZooKeeper client library. Only this file uses the library, which is
+// no longer maintained. These are its faults and how they are handled:
 //
 //   - A request without a connection may hang, and one after Close hangs for ever. So
 //     requests without a session fail at once, a request that takes too long ends
-//     with its connection, and close waits for the requests under way.
-//   - Close panics the second time.
+//     with its connection, and close waits for the requests in progress.
+//   - Close panics when it is called again, so close calls it once.
 //   - A change during a reconnect may get lost, because the library sets its watches
 //     again relative to a transaction that was never compared with them (which is
 //     also a data race). So requests wait until the watches are set, and the owner
 //     of the connection must read every watched node after zkConnected.
 //   - Each GetW of a node whose watch has not fired adds a channel, which is kept
-//     until it fires. So such a node is read without setting a watch, and only one
-//     that has changed although the watch has not fired gets another.
+//     until the watch fires. So such a node is read without setting a watch, unless
+//     it has changed although the watch has not fired.
 //   - It waits ten receive timeouts for a broker that accepts connections but never
 //     answers, resolves a broker's name only once, and does not close the socket of
-//     an expired session.
-//   - It believes all answers, so zkSocket checks them first.
+//     an expired session. So zkSocket sets the deadlines, zkBrokers provides names, and
+//     dial closes the previous socket.
+//   - It does not check answers, so zkSocket checks them first.
 //   - If brokers greet it and then close the connection, it tries one after the other
-//     without a pause, so dial makes one.
+//     without a pause, so dial waits.
 //
 // All methods may block for as long as a request may take, and any goroutine may call
 // them. Events come from the library's goroutines, in order.
@@ -115,8 +116,8 @@ type zkConn struct {
 	client  *zk.Conn
 	events  <-chan zk.Event
 	onEvent func(zkEvent)
-	silence time.Duration
-	brokers int
+	silence time.Duration // how long a broker may send nothing
+	brokers int           // how many there are
 	// contact is when a broker last answered, in Unix nanoseconds.
 	contact atomic.Int64
 
@@ -183,7 +184,7 @@ func (c *zkConn) close() {
 		c.cancel()
 
 		if !session || !c.callsEnded(time.Second) {
-			// The library fails all requests under way when its socket is closed and
+			// The library fails all requests in progress when its socket is closed and
 			// there is no new one.
 			c.cut(nil)
 			c.callsEnded(3 * time.Second)
@@ -206,6 +207,8 @@ func (c *zkConn) close() {
 	})
 }
 
+// callsEnded waits until no request is in progress and reports whether that happened
+// within the limit.
 func (c *zkConn) callsEnded(limit time.Duration) bool {
 	ended := make(chan struct{})
 	go func() {
@@ -249,8 +252,8 @@ func (c *zkConn) getWatched(path string) (zkNode, error) {
 	return node, err
 }
 
-// exists reports whether there is a node and which transaction last changed it. It
-// sets a watch if asked to.
+// exists reports whether there is a node and which transaction last changed it. If watch
+// is set, it also sets a watch.
 func (c *zkConn) exists(path string, watch bool) (exists bool, changed int64, err error) {
 	err = c.call(func() (err error) {
 		var stat *zk.Stat
@@ -346,7 +349,7 @@ func (c *zkConn) call(request func() error) error {
 	c.mu.Lock()
 	if c.closing || !c.session {
 		c.mu.Unlock()
-		return errZKAway
+		return errZKUnavailable
 	}
 	c.calls.Add(1)
 	gate, socket := c.rearmed, c.socket
@@ -380,11 +383,11 @@ func zkError(err error) error {
 		return errZKBadPath
 	case errors.Is(err, zk.ErrConnectionClosed), errors.Is(err, zk.ErrSessionExpired), errors.Is(err, zk.ErrClosing),
 		errors.Is(err, zk.ErrNoServer), errors.Is(err, zk.ErrSessionMoved):
-		return errZKAway
+		return errZKUnavailable
 	}
 	var network net.Error
 	if errors.As(err, &network) || errors.Is(err, net.ErrClosed) {
-		return errZKAway
+		return errZKUnavailable
 	}
 	return err
 }
@@ -401,21 +404,19 @@ func (c *zkConn) handleEvent(event zk.Event) {
 		return
 	}
 	c.mu.Lock()
-	had := c.session
-	kind := zkDisconnected
-	tell := had
+	kind, report := zkDisconnected, c.session
 	switch event.State {
 	case zk.StateHasSession:
-		kind, tell = zkConnected, true
+		kind, report = zkConnected, true
 		c.session = true
-		c.unseeLocked()
+		c.forgetStatesLocked()
 		if len(c.armed) > 0 {
 			gate := make(chan struct{})
 			c.rearmed, c.rearmedDone = gate, false
 			time.AfterFunc(zkRearmWait, func() { c.openGate(gate) })
 		}
 	case zk.StateExpired:
-		kind, tell = zkExpired, true
+		kind, report = zkExpired, true
 		c.session = false
 		clear(c.armed)
 		c.openGateLocked()
@@ -423,10 +424,10 @@ func (c *zkConn) handleEvent(event zk.Event) {
 		c.session = false
 		c.openGateLocked()
 	default:
-		tell = false
+		report = false
 	}
 	c.mu.Unlock()
-	if tell {
+	if report {
 		c.onEvent(zkEvent{kind: kind})
 	}
 }
@@ -474,8 +475,8 @@ func (c *zkConn) dial(network, address string, _ time.Duration) (net.Conn, error
 	return socket, nil
 }
 
-// cut closes the given socket, or the current one if it is nil. The library then gives
-// up the requests that it has sent there and connects again.
+// cut closes the given socket, or the current one if socket is nil. The library then
+// fails the requests that it has sent there and connects again.
 func (c *zkConn) cut(socket *zkSocket) {
 	if socket == nil {
 		c.mu.Lock()

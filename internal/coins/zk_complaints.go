@@ -7,18 +7,18 @@ import (
 	"github.com/golang/glog"
 )
 
-// zkComplaintEvery is the least time between two lines of one kind.
+// zkComplaintEvery is the least time between two lines of the same kind.
 const zkComplaintEvery = time.Minute
 
 // zkComplaint is a kind of log line that thousands of nodes can cause at once. The
-// first line is written, and then one a minute with the number of the others. It
-// belongs to the owner.
+// first line is written at once, and then one a minute with the number of the others.
+// It belongs to the owner.
 type zkComplaint struct {
-	source *ZooKeeper
-	log    func(depth int, args ...any) // glog.ErrorDepth or glog.WarningDepth
-	quiet  *time.Timer                  // runs until the next line may be written; nil if it may be now
-	last   string
-	unsaid int
+	source     *ZooKeeper
+	log        func(depth int, args ...any) // glog.ErrorDepth or glog.WarningDepth
+	pause      *time.Timer                  // runs until the next line may be written; nil if one may be written now
+	last       string
+	suppressed int
 }
 
 func (s *ZooKeeper) newComplaint(log func(int, ...any)) *zkComplaint {
@@ -28,8 +28,8 @@ func (s *ZooKeeper) newComplaint(log func(int, ...any)) *zkComplaint {
 // add writes the line, or counts it.
 func (c *zkComplaint) add(format string, args ...any) {
 	c.last = fmt.Sprintf(format, args...)
-	if c.quiet != nil {
-		c.unsaid++
+	if c.pause != nil {
+		c.suppressed++
 		return
 	}
 	c.write()
@@ -37,27 +37,27 @@ func (c *zkComplaint) add(format string, args ...any) {
 
 func (c *zkComplaint) write() {
 	line := "zookeeper: " + c.last
-	if c.unsaid > 1 {
-		line = fmt.Sprintf("%s (and %d more in the last minute)", line, c.unsaid-1)
+	if c.suppressed > 1 {
+		line = fmt.Sprintf("%s (and %d more in the last minute)", line, c.suppressed-1)
 	}
-	c.unsaid = 0
+	c.suppressed = 0
 	c.log(2, line)
-	c.quiet = c.source.after(zkComplaintEvery, func() {
-		c.quiet = nil
-		if c.unsaid > 0 {
+	c.pause = c.source.after(zkComplaintEvery, func() {
+		c.pause = nil
+		if c.suppressed > 0 {
 			c.write()
 		}
 	})
 }
 
-// brokerFailed logs that a broker does not answer as ZooKeeper does. wrong says that it
-// is something else, and not only out of service. Each broker has a complaint of its
-// own.
+// brokerFailed logs that a broker does not answer as ZooKeeper does. wrong means that
+// it is another program and not only out of service. Each broker has its own
+// complaint.
 func (s *ZooKeeper) brokerFailed(address, why string, wrong bool) {
-	c := s.strangers[address]
+	c := s.brokerComplaints[address]
 	if c == nil {
 		c = s.newComplaint(nil)
-		s.strangers[address] = c
+		s.brokerComplaints[address] = c
 	}
 	c.log = glog.WarningDepth
 	if wrong {

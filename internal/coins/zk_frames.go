@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// This file checks what comes from ZooKeeper's port before the client library sees
-// it. The library allocates as much as a length says before it has read that much, and
-// some answers that are too short make it panic.
+// This file checks the bytes from a broker before the client library gets them. The
+// library allocates as much memory as a length announces before it has received that
+// much, and it panics on some answers that are too short.
 
-// Operations of ZooKeeper's protocol whose answers contain lengths.
+// These operations of ZooKeeper's protocol have answers that contain lengths. The
+// numbers are those of ZooDefs.OpCode in ZooKeeper's source.
 const (
 	zkOpCreate       = 1
 	zkOpDelete       = 2
@@ -40,30 +41,31 @@ const (
 	// zkLeastTimeout is the shortest session timeout that a broker may grant. The
 	// library pings three times in it.
 	zkLeastTimeout = 50 * time.Millisecond
-	// zkMostTimeout bounds how long a broker may be silent because it has granted a
-	// long session timeout.
+	// zkMostTimeout bounds the session timeout that decides how long a broker may be
+	// silent.
 	zkMostTimeout = 10 * time.Minute
 
 	zkEventNumber = -1
-	// zkReadStep is how much is allocated before it has been received.
+	// zkReadStep is how many bytes are allocated before they have been received.
 	zkReadStep = 64 << 10
-	// zkSaidMost is how many bytes are quoted of what is not ZooKeeper.
-	zkSaidMost = 60
-	zkSaidWait = 200 * time.Millisecond
+	// zkQuoteMost is how many bytes are quoted that another program has sent, and
+	// zkQuoteWait is how long to wait for them.
+	zkQuoteMost = 60
+	zkQuoteWait = 200 * time.Millisecond
 )
 
 var errZKFrame = errors.New("answer that ZooKeeper does not give")
 
-// zkStranger is the error of a connection to something that is not ZooKeeper.
-type zkStranger struct{ said []byte }
+// zkForeignError means that the program at the other end is not ZooKeeper.
+type zkForeignError struct{ received []byte }
 
-func (e *zkStranger) Error() string {
-	text := string(e.said)
+func (e *zkForeignError) Error() string {
+	text := string(e.received)
 	if line := strings.TrimSpace(text); line != "" {
 		text, _, _ = strings.Cut(line, "\n")
 		text = strings.TrimSpace(text)
 	}
-	text = text[:min(len(text), zkSaidMost)]
+	text = text[:min(len(text), zkQuoteMost)]
 	return "is not a ZooKeeper server: it said " + strconv.Quote(text)
 }
 
@@ -73,8 +75,8 @@ type zkGreeting struct {
 	session int64
 }
 
-// readGreeting reads the first frame of a connection, including its length. It gives up
-// at the first byte that ZooKeeper does not send.
+// readGreeting reads the first frame of a connection, including its length. It returns
+// an error at the first byte that ZooKeeper does not send.
 func readGreeting(r io.Reader) (frame []byte, greeting zkGreeting, err error) {
 	frame = make([]byte, 4, 4+zkGreetingMost)
 	n := 0
@@ -83,16 +85,16 @@ func readGreeting(r io.Reader) (frame []byte, greeting zkGreeting, err error) {
 		n += k
 		for i, b := range frame[:n] {
 			if i < 3 && b != 0 || i == 3 && (b < zkGreetingLeast || b > zkGreetingMost) {
-				return nil, greeting, &zkStranger{frame[:n]}
+				return nil, greeting, &zkForeignError{frame[:n]}
 			}
 		}
 		if err != nil && n < 4 {
-			return nil, greeting, saidTooLittle(frame[:n], err)
+			return nil, greeting, incompleteGreeting(frame[:n], err)
 		}
 	}
 	body := frame[4 : 4+int(frame[3])]
 	if n, err := io.ReadFull(r, body); err != nil {
-		return nil, greeting, saidTooLittle(frame[:4+n], err)
+		return nil, greeting, incompleteGreeting(frame[:4+n], err)
 	}
 	frame = frame[:4+len(body)]
 	version := int32(binary.BigEndian.Uint32(body))
@@ -101,21 +103,21 @@ func readGreeting(r io.Reader) (frame []byte, greeting zkGreeting, err error) {
 	password := int32(binary.BigEndian.Uint32(body[16:]))
 	rest := len(body) - zkGreetingLeast
 	greeting = zkGreeting{time.Duration(timeout) * time.Millisecond, session}
-	// A broker answers 0 if the session has expired.
+	// The session is 0 if the former session has expired.
 	sane := version == 0 && password >= 0 && int(password) <= rest && int(password) >= rest-1 &&
 		(session == 0 || greeting.timeout >= zkLeastTimeout)
 	if !sane {
-		return nil, greeting, &zkStranger{frame}
+		return nil, greeting, &zkForeignError{frame}
 	}
 	return frame, greeting, nil
 }
 
-// saidTooLittle returns the error for a greeting that was not completed.
-func saidTooLittle(said []byte, err error) error {
-	if len(said) == 0 {
+// incompleteGreeting returns the error for a greeting of which only a part was received.
+func incompleteGreeting(received []byte, err error) error {
+	if len(received) == 0 {
 		return err
 	}
-	return &zkStranger{said}
+	return &zkForeignError{received}
 }
 
 // readReply reads one frame of an established session, including its length, into buf.
@@ -142,8 +144,8 @@ func readReply(r io.Reader, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// checkReply returns an error unless the lengths in an answer to an operation fit into
-// it. The frame is without its own length.
+// checkReply returns an error if a length in the answer to an operation goes beyond the
+// end of the answer. frame does not include its own length.
 func checkReply(frame []byte, op int32) error {
 	failed := int32(binary.BigEndian.Uint32(frame[12:])) != 0
 	body := zkFields{rest: frame[zkReplyHeader:]}
@@ -172,7 +174,7 @@ func checkReply(frame []byte, op int32) error {
 	return nil
 }
 
-// zkFields steps through the fields of an answer. short is set when a field goes beyond
+// zkFields iterates over the fields of an answer. short is set when a field goes beyond
 // the end.
 type zkFields struct {
 	rest  []byte

@@ -26,7 +26,7 @@ type ZooKeeperOptions struct {
 	// CaseIndexDir may be empty if there is no case index.
 	CaseIndexDir string
 
-	// AutoReg says that another service registers unknown sub-accounts on request.
+	// AutoReg means that another service registers unknown sub-accounts on request.
 	AutoReg bool
 	// AutoRegMaxWait is how many accounts may wait for registration at a time.
 	AutoRegMaxWait int
@@ -36,14 +36,14 @@ type ZooKeeperOptions struct {
 	// AuditEvery is how often each watched node is read again. 0 disables that.
 	AuditEvery time.Duration
 
-	// FixedServerID is used whatever ZooKeeper says. If there is a directory for it,
-	// its node is claimed, so that others see that it is taken. 0 stands for any
-	// free ID.
+	// FixedServerID is used even if its node cannot be claimed. If there is a directory
+	// for server IDs, the node is claimed, so that others see that the ID is taken. 0
+	// stands for any free ID.
 	FixedServerID uint8
 	Metadata      Metadata
 	// PreviousServerID is the ID that this process had before an upgrade, and
-	// PreviousOwner the session that owned its node (see ServerIDNode). They are 0 if
-	// they are not known.
+	// PreviousOwner is the session that owned its node (see ServerIDNode). They are 0
+	// if they are unknown.
 	PreviousServerID uint8
 	PreviousOwner    int64
 }
@@ -111,7 +111,7 @@ func (o *ZooKeeperOptions) complete() error {
 }
 
 // CheckDir returns an error unless dir, with or without a slash at its end, can be a
-// directory in ZooKeeper. Nothing else in the program decides that.
+// directory in ZooKeeper. Every check of such a directory uses this function.
 func CheckDir(dir string) error {
 	names, absolute := strings.CutPrefix(dir, "/")
 	if !absolute {

@@ -27,7 +27,7 @@ func TestZKOptionsAreChecked(t *testing.T) {
 }
 
 func TestZKErrorsOfTheClient(t *testing.T) {
-	if err := zkError(errors.New("zk: something else")); errors.Is(err, errZKAway) {
+	if err := zkError(errors.New("zk: something else")); errors.Is(err, errZKUnavailable) {
 		t.Error("an unknown error counts as a lost connection")
 	}
 }

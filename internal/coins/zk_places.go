@@ -6,14 +6,14 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hostaddr"
 )
 
-// zkPlaceShare says which part of the places one address may keep while there are none
-// for others: a fifth, but at least one place.
+// zkPlaceShare defines the share of an address: the places divided by zkPlaceShare, but
+// at least one place. An address may keep its share even if no place is free for others.
 const zkPlaceShare = 5
 
-// regPlaces shares out the places for registrations. An address may have all of them
-// as long as nobody else wants one, because a whole farm may be behind it, or a load
-// balancer that does not pass addresses on. When all places are taken, an address with
-// more than its share has to give one up.
+// regPlaces distributes the places for registrations, of which there are AutoRegMaxWait.
+// An address may have all of them as long as no other address needs one, because it may
+// be that of a whole farm, or of a load balancer that does not pass addresses on. When
+// all places are taken, an address with more than its share has to give one up.
 //
 // A registration counts for every address that waits for it (see hostaddr.Key).
 // regPlaces belongs to the owner.
@@ -28,18 +28,19 @@ func (p *regPlaces) free() bool { return p.taken < p.most }
 
 func (p *regPlaces) share() int { return max(p.most/zkPlaceShare, 1) }
 
-// take gives a place to a registration, which counts for those who wait for it.
+// take gives a place to a registration. The place counts for all queries that wait for
+// the registration.
 func (p *regPlaces) take(r *zkRegistration) {
 	p.taken++
 	p.counter++
 	r.hasPlace, r.number, r.addresses = true, p.counter, make(map[netip.Addr]int)
 	for q := range r.account.waiting {
-		p.join(r, q)
+		p.addWaiter(r, q)
 	}
 }
 
-// leave gives the place back, if the registration has one.
-func (p *regPlaces) leave(r *zkRegistration) {
+// giveBack frees the registration's place if it has one.
+func (p *regPlaces) giveBack(r *zkRegistration) {
 	if !r.hasPlace {
 		return
 	}
@@ -50,8 +51,8 @@ func (p *regPlaces) leave(r *zkRegistration) {
 	r.hasPlace, r.addresses = false, nil
 }
 
-// join counts a query that waits for a registration.
-func (p *regPlaces) join(r *zkRegistration, q *Query) {
+// addWaiter counts a query that waits for a registration.
+func (p *regPlaces) addWaiter(r *zkRegistration, q *Query) {
 	if !r.hasPlace {
 		return
 	}
@@ -61,8 +62,8 @@ func (p *regPlaces) join(r *zkRegistration, q *Query) {
 	}
 }
 
-// part undoes join.
-func (p *regPlaces) part(r *zkRegistration, q *Query) {
+// removeWaiter undoes addWaiter.
+func (p *regPlaces) removeWaiter(r *zkRegistration, q *Query) {
 	if !r.hasPlace {
 		return
 	}
@@ -73,14 +74,16 @@ func (p *regPlaces) part(r *zkRegistration, q *Query) {
 	}
 }
 
+// drop counts one place less for an address.
 func (p *regPlaces) drop(addr netip.Addr) {
 	if p.held[addr]--; p.held[addr] <= 0 {
 		delete(p.held, addr)
 	}
 }
 
-// excess returns how many places over its share the most modest of a registration's
-// addresses has. It is 0 or less if one of them is within its share.
+// excess returns by how many places the addresses that wait for a registration are over
+// their share. The address with the fewest places counts, so the result is 0 or less if
+// one of them is within its share.
 func (p *regPlaces) excess(r *zkRegistration) int {
 	least := p.most
 	for addr := range r.addresses {
@@ -92,18 +95,18 @@ func (p *regPlaces) excess(r *zkRegistration) int {
 }
 
 // makePlace ends the latest registration of the address that is furthest over its
-// share, so that the account gets the place. It reports whether there is a place now.
-// Addresses that already have their share get none.
+// share, so that the account gets its place. It reports whether there is a place now.
+// It does nothing for an account if all addresses that wait for it have their share.
 func (s *ZooKeeper) makePlace(a *zkAccount) bool {
 	p := &s.places
-	modest := false
+	belowShare := false
 	for q := range a.waiting {
 		if p.held[hostaddr.Key(q.Addr)] < p.share() {
-			modest = true
+			belowShare = true
 			break
 		}
 	}
-	if !modest {
+	if !belowShare {
 		return false
 	}
 	var last *zkRegistration

@@ -158,7 +158,7 @@ func TestZKRegistrationPlacesAreGivenBack(t *testing.T) {
 	}
 	awaitTrue(t, "nothing is kept", func() bool {
 		kept := make(chan int)
-		s.mail.post(func() { kept <- s.places.taken + len(s.places.held) + len(s.registrations) + len(s.place) })
+		s.mail.post(func() { kept <- s.places.taken + len(s.places.held) + len(s.registrations) + len(s.waitsForAccount) })
 		return <-kept == 0
 	})
 }

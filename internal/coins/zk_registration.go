@@ -9,22 +9,22 @@ import (
 )
 
 // zkRegistrationPoll is how often the node of an account that waits for its
-// registration is read. A watch on the absent node would stay in the client and the
-// broker for ever if the registration failed.
+// registration is read. If the node were watched instead and the registration failed,
+// the watch would stay in the client and the broker for ever.
 const zkRegistrationPoll = time.Second
 
-// zkRequestPoll is after how many of these reads the request node is read as well.
+// zkRequestPoll is how many of these reads are made for each read of the request node.
 const zkRequestPoll = 5
 
 // zkRegPhase is the phase of a registration.
 type zkRegPhase int
 
 const (
-	// regCreating: the request node has to be created.
+	// regCreating means that the request node has to be created.
 	regCreating zkRegPhase = iota
-	// regWaiting: the node exists until the registration service deletes it.
+	// regWaiting means that the node exists until the registration service deletes it.
 	regWaiting
-	// regRemoving: nobody waits any more, so the node has to be deleted.
+	// regRemoving means that no query waits any more, so the node has to be deleted.
 	regRemoving
 )
 
@@ -46,23 +46,23 @@ type zkRegistration struct {
 	path    string
 	value   []byte
 	phase   zkRegPhase
-	// tried says that the creation was attempted, so the node may be ours.
+	// tried means that the creation was attempted, so the node may be ours.
 	tried bool
-	// owned says that this process created the node.
+	// owned means that this process created the node.
 	owned bool
-	// gone says that the registration service deleted the node.
-	gone bool
-	// busy says that a worker makes a request for it, and again that it has to be
-	// advanced once more afterwards.
-	busy  bool
-	again bool
-	// retrying says that a timer will repeat a failed step.
+	// served means that the registration service has deleted the node.
+	served bool
+	// busy means that a worker is making a request for the registration. advanceAgain
+	// means that advance has to be called once more after that.
+	busy         bool
+	advanceAgain bool
+	// retrying means that a timer will repeat a failed step.
 	retrying bool
-	timer    *time.Timer
+	timer    *time.Timer // ends the registration after AutoRegTimeout
 	polls    int
 
-	// hasPlace says that it has one of AutoRegMaxWait places. addresses then counts
-	// the queries that wait for it by address.
+	// hasPlace means that the registration has one of the AutoRegMaxWait places.
+	// addresses then counts the queries that wait for it by address.
 	hasPlace  bool
 	addresses map[netip.Addr]int
 	number    uint64 // the order of registrations
@@ -74,7 +74,7 @@ type zkRegRequest struct {
 	Worker    string
 }
 
-// register begins the registration of an account that somebody waits for.
+// register begins the registration of an account that has open queries.
 func (s *ZooKeeper) register(a *zkAccount) {
 	if !s.places.free() && !s.makePlace(a) {
 		s.registering.add("all %d places for registrations are taken, %s is refused", s.opts.AutoRegMaxWait, a.name)
@@ -108,7 +108,7 @@ func (s *ZooKeeper) advance(r *zkRegistration) {
 		return
 	}
 	if r.busy {
-		r.again = true
+		r.advanceAgain = true
 		return
 	}
 	var job zkJob
@@ -136,19 +136,19 @@ func (s *ZooKeeper) advance(r *zkRegistration) {
 		finish := job()
 		return func() {
 			r.busy = false
-			again := r.again
-			r.again = false
+			advanceAgain := r.advanceAgain
+			r.advanceAgain = false
 			finish()
-			if again {
+			if advanceAgain {
 				s.advance(r)
 			}
 		}
 	})
 }
 
-// createRequest creates the request node and reports whether it is ours: another
-// instance may have created it for the same account. tried says that this process may
-// have created it too, in a request whose answer was lost.
+// createRequest creates the request node and reports whether it is ours, because another
+// instance may have created it for the same account. tried means that this process may
+// have created it as well, in a request whose answer was lost.
 func createRequest(conn *zkConn, path string, value []byte, tried bool) (bool, error) {
 	err := conn.create(path, value, false)
 	if errors.Is(err, errZKNoNode) {
@@ -164,7 +164,7 @@ func createRequest(conn *zkConn, path string, value []byte, tried bool) (bool, e
 	}
 	node, err := conn.get(path)
 	if errors.Is(err, errZKNoNode) {
-		return false, nil // the account was registered meanwhile
+		return false, nil // the account has been registered in the meantime
 	}
 	return bytes.Equal(node.Value, value), err
 }
@@ -194,7 +194,7 @@ func (s *ZooKeeper) requestCreated(r *zkRegistration, owned bool, err error) {
 		}
 		s.advance(r)
 	case errors.Is(err, errZKBadPath):
-		r.gone = true
+		r.served = true
 		s.answerAll(r.account, ErrBadSubAccount)
 		s.endRegistration(r)
 	default:
@@ -205,9 +205,9 @@ func (s *ZooKeeper) requestCreated(r *zkRegistration, owned bool, err error) {
 func (s *ZooKeeper) requestRead(r *zkRegistration, err error) {
 	switch {
 	case err == nil:
-		// The node still exists; its watch reports when it is deleted.
+		// The node still exists. Its watch will report when it is deleted.
 	case errors.Is(err, errZKNoNode):
-		r.gone = true
+		r.served = true
 		s.readCoin(r.account)
 	default:
 		s.registrationFailed(r, err)
@@ -223,10 +223,11 @@ func (s *ZooKeeper) requestRemoved(r *zkRegistration, err error) {
 	}
 }
 
-// registrationFailed repeats the step after a pause. A reconnect repeats it at once.
+// registrationFailed repeats the failed step after a pause. A reconnect repeats it
+// earlier.
 func (s *ZooKeeper) registrationFailed(r *zkRegistration, err error) {
 	wait := zkRetryWait
-	if !errors.Is(err, errZKAway) {
+	if !errors.Is(err, errZKUnavailable) {
 		s.unreadNodes.add("registration, %v of %s: %v, trying again", r.phase, r.path, err)
 		wait = zkRefusedWait
 	}
@@ -239,14 +240,14 @@ func (s *ZooKeeper) registrationFailed(r *zkRegistration, err error) {
 	}
 }
 
-// pollCoin reads the coin now and then while the request node still exists.
+// pollCoin reads the coin every zkRegistrationPoll while the request node exists.
 func (s *ZooKeeper) pollCoin(r *zkRegistration) {
 	s.after(zkRegistrationPoll, func() {
 		if s.registrations[r.account.name] != r || r.phase != regWaiting {
 			return
 		}
 		s.readCoin(r.account)
-		// The watch on the request node may get lost like any other.
+		// The request node is read as well, because its watch may get lost like any other.
 		if r.polls++; r.polls%zkRequestPoll == 0 {
 			s.advance(r)
 		}
@@ -262,27 +263,27 @@ func (s *ZooKeeper) registrationTimedOut(r *zkRegistration) {
 	s.answerAll(r.account, ErrRegistrationTimeout)
 }
 
-// abandon ends a registration that was not served. A node that we created for it must
-// not stay behind.
+// abandon ends a registration that was not served, and deletes its node if this process
+// created it.
 func (s *ZooKeeper) abandon(r *zkRegistration) {
 	r.timer.Stop()
 	if r.phase == regRemoving {
 		return
 	}
-	if r.gone || !r.owned && !r.tried || r.phase == regWaiting && !r.owned {
+	if r.served || !r.owned && !r.tried || r.phase == regWaiting && !r.owned {
 		s.endRegistration(r)
 		return
 	}
 	r.phase = regRemoving
-	s.places.leave(r)
+	s.places.giveBack(r)
 	s.advance(r)
 }
 
-// endRegistration drops a registration and continues the queries that have come for
-// the account meanwhile.
+// endRegistration drops a registration and continues with the queries for the account
+// that have come in the meantime.
 func (s *ZooKeeper) endRegistration(r *zkRegistration) {
 	r.timer.Stop()
-	s.places.leave(r)
+	s.places.giveBack(r)
 	a := r.account
 	if s.registrations[a.name] == r {
 		delete(s.registrations, a.name)

@@ -135,7 +135,7 @@ func TestZKRegistrationCancelAndAskAgain(t *testing.T) {
 	wantCoinReply(t, replies, coinReply{"new", "btc", nil})
 	awaitTrue(t, "nothing under way", func() bool {
 		n := make(chan int)
-		s.mail.post(func() { n <- len(s.registrations) + len(s.place) })
+		s.mail.post(func() { n <- len(s.registrations) + len(s.waitsForAccount) })
 		return <-n == 0
 	})
 }

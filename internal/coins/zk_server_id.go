@@ -23,39 +23,39 @@ const (
 
 var errNoFreeServerID = fmt.Errorf("all server IDs from 1 to %d are taken", zkMaxServerID)
 
-// zkServerID keeps this process's server ID, which is an ephemeral node. It belongs to
-// the owner.
+// zkServerID claims and keeps this process's server ID, which is an ephemeral node. It
+// belongs to the owner.
 type zkServerID struct {
 	source *ZooKeeper
-	// id is what the sink was given, or 0 if that has not happened yet.
+	// id is the ID that the sink was given, or 0 if it has not been given any.
 	id   uint8
 	path string
 	// previous is the ID that is claimed first: the last one held, or one whose
 	// creation was not answered. lastOwner is the session that held it.
-	previous  uint8
-	lastOwner int64
-	busy      bool
-	again     bool
-	warned    bool
-	timer     *time.Timer // calls check
+	previous   uint8
+	lastOwner  int64
+	busy       bool // a claim is being made
+	checkAgain bool // check has to be called once more after the claim
+	warned     bool
+	timer      *time.Timer // calls check
 
 	// The fields below are for a fixed ID, which is used even if its node cannot be
 	// claimed.
 
-	// owned says that the node is ours.
+	// owned means that the node is ours.
 	owned bool
 	// takenSince is when another process was first found to have the node, and
-	// takenTold when that was last logged.
-	takenSince, takenTold time.Time
-	refusedWait           time.Duration
+	// takenLogged is when that was last logged.
+	takenSince, takenLogged time.Time
+	refusedWait             time.Duration
 }
 
 // idClaim is the result of a claim. tried and session may be set even if it failed.
 type idClaim struct {
 	tried   uint8
 	session int64
-	// holder is the node because of which a claim has failed with errZKNodeExists, if
-	// it could be read.
+	// holder is the existing node if the claim has failed with errZKNodeExists. It is
+	// zero if it could not be read.
 	holder zkNode
 }
 
@@ -93,11 +93,11 @@ func (n *zkServerID) check() {
 		return
 	}
 	if n.busy {
-		n.again = true
+		n.checkAgain = true
 		return
 	}
 	n.busy = true
-	// That a fixed ID was reported does not mean that its node was ours.
+	// A fixed ID is reported even if its node is not ours.
 	held, previous, owner := n.id != 0 && !fixed || n.owned, n.previous, n.lastOwner
 	claimer := &idClaimer{conn: s.conn, dir: s.opts.ServerIDDir, value: s.metadata, hostName: s.opts.Metadata.HostName}
 	if fixed {
@@ -128,15 +128,15 @@ func (n *zkServerID) checkLater(wait time.Duration) {
 func (n *zkServerID) claimed(claim idClaim, err error) {
 	s := n.source
 	n.busy = false
-	again := n.again
-	n.again = false
+	checkAgain := n.checkAgain
+	n.checkAgain = false
 	if claim.tried != 0 {
 		n.previous, n.lastOwner = claim.tried, claim.session
 	}
 	switch {
 	case err == nil:
 		n.hold(claim)
-	case errors.Is(err, errZKAway):
+	case errors.Is(err, errZKUnavailable):
 		if s.connected {
 			n.checkLater(zkRetryWait)
 		}
@@ -156,19 +156,19 @@ func (n *zkServerID) claimed(claim idClaim, err error) {
 		n.refusedWait = min(max(2*n.refusedWait, zkNoFreeIDWait), zkUnreadMost)
 		n.checkLater(n.refusedWait)
 	}
-	if again {
+	if checkAgain {
 		n.check()
 	}
 }
 
-// heldByOther handles a fixed ID's node that another process has. A former process may
-// have left it, which ZooKeeper notices within the session timeout, so nothing is
-// logged before that.
+// heldByOther handles the case that another process has a fixed ID's node. A process
+// that has ended may have left it behind. ZooKeeper deletes such a node within the
+// session timeout, so nothing is logged before that.
 func (n *zkServerID) heldByOther(holder zkNode) {
 	s := n.source
 	n.disown()
 	if holder.changed == 0 {
-		n.checkLater(zkRetryWait) // it was created just now and was not read
+		n.checkLater(zkRetryWait) // the node was created just now and has not been read
 		return
 	}
 	now := time.Now()
@@ -183,15 +183,16 @@ func (n *zkServerID) heldByOther(holder zkNode) {
 		return
 	}
 	s.idTaken.Store(true)
-	if now.Sub(n.takenTold) >= zkTakenEvery {
-		n.takenTold = now
+	if now.Sub(n.takenLogged) >= zkTakenEvery {
+		n.takenLogged = now
 		s.limitedLog.Errorf("server ID held by others", "zookeeper: server ID %d is held by somebody else, %s: miners of both are given the same extranonces, "+
 			"give one of them another ServerID", n.id, describeHolder(holder))
 	}
 	n.checkLater(zkTakenEvery)
 }
 
-// describeHolder says who has a server ID's node, as far as that is written in it.
+// describeHolder describes the process that has a server ID's node, as far as the node
+// contains it.
 func describeHolder(holder zkNode) string {
 	if holder.Owner == 0 {
 		return "whose node is not ephemeral: it was made by hand, and is to be deleted if nobody else uses the ID"
@@ -213,6 +214,7 @@ func (n *zkServerID) disown() {
 	s.idMu.Unlock()
 }
 
+// hold records a successful claim and reports the ID if it is another one than before.
 func (n *zkServerID) hold(claim idClaim) {
 	s := n.source
 	n.warned, n.refusedWait = false, 0
@@ -227,7 +229,7 @@ func (n *zkServerID) hold(claim idClaim) {
 		if !n.owned {
 			glog.V(1).Infof("zookeeper: server ID %d is claimed", n.id)
 		}
-		n.owned, n.takenSince, n.takenTold = true, time.Time{}, time.Time{}
+		n.owned, n.takenSince, n.takenLogged = true, time.Time{}, time.Time{}
 	}
 	if claim.tried == n.id {
 		return
@@ -251,14 +253,14 @@ type idClaimer struct {
 	dir      string
 	value    []byte
 	hostName string
-	// listenAddr, if it is set, has to be the same in a node of our own, as the host's
-	// name has to be.
+	// listenAddr must be the same in a node that is ours, like the host's name. It is
+	// ignored if it is empty.
 	listenAddr string
 }
 
-// claim claims the previous ID if there is one and its node is free or ours, and any
-// other ID if not. held says that this process itself held the previous one, in the
-// session owner, and did not inherit it.
+// claim claims the previous ID if there is one and its node is free or ours, otherwise
+// any other ID. held means that this process itself held the previous ID, in the session
+// owner, and did not take it over in an upgrade.
 func (c *idClaimer) claim(previous uint8, owner int64, held bool) (idClaim, error) {
 	if previous != 0 {
 		claim, err := c.claimPrevious(previous, owner, held)
@@ -305,7 +307,7 @@ func (c *idClaimer) create(id uint8) (idClaim, error) {
 	}
 	if err != nil {
 		// The node may exist although the answer was lost.
-		if errors.Is(err, errZKAway) {
+		if errors.Is(err, errZKUnavailable) {
 			return idClaim{tried: id, session: session}, err
 		}
 		return idClaim{}, err
@@ -318,7 +320,7 @@ func (c *idClaimer) watched(id uint8) (idClaim, error) {
 	session := c.conn.sessionID()
 	node, err := c.conn.watch(c.dir + strconv.Itoa(int(id)))
 	if err == nil && node.Owner != session || errors.Is(err, errZKNoNode) {
-		err = errZKAway // lost between the two requests: claim again
+		err = errZKUnavailable // the node was lost between the two requests, so it is claimed again
 	}
 	return idClaim{tried: id, session: session}, err
 }
@@ -354,15 +356,15 @@ func (c *idClaimer) claimPrevious(id uint8, owner int64, held bool) (idClaim, er
 	case errors.Is(err, errZKNoNode):
 		return c.create(id)
 	case errors.Is(err, errZKBadVersion):
-		return idClaim{}, errZKAway // claim again
+		return idClaim{}, errZKUnavailable // the ID is claimed again
 	case err != nil:
 		return idClaim{}, err
 	}
 	return c.watched(id)
 }
 
-// formerlyOurs reports whether a former session of this process, or this process
-// before an upgrade, left a node behind.
+// formerlyOurs reports whether the node was left behind by an earlier session of this
+// process, or by this process before an upgrade.
 func (c *idClaimer) formerlyOurs(node zkNode, owner int64, held bool) bool {
 	if owner != 0 {
 		return node.Owner == owner

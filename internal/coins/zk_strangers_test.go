@@ -127,8 +127,8 @@ func TestZKHostileAnswers(t *testing.T) {
 			}
 			defer conn.close()
 			<-connected
-			if err := c.ask(conn); !errors.Is(err, errZKAway) {
-				t.Errorf("got %v, want %v", err, errZKAway)
+			if err := c.ask(conn); !errors.Is(err, errZKUnavailable) {
+				t.Errorf("got %v, want %v", err, errZKUnavailable)
 			}
 			<-failed
 		})

@@ -3,11 +3,11 @@ package coins
 import "errors"
 
 // zkWatch is a watch that has not fired yet, so its node should not have changed since
-// it was set. If it has, the watch is lost: ZooKeeper drops a watch without a word
-// when its owner may not read the node at the moment of a change.
+// the watch was set. If the node has changed, the watch is lost: ZooKeeper silently
+// drops a watch if the client is not permitted to read the node when the node changes.
 type zkWatch struct {
-	// known says that the node's state is known since the watch was set. changed is
-	// the transaction that changed the node last, or 0 if there is no node.
+	// known means that the node's state has been read since the watch was set. changed
+	// is the transaction that changed the node last, or 0 if there is no node.
 	known   bool
 	changed int64
 }
@@ -22,7 +22,7 @@ func (c *zkConn) watch(path string) (zkNode, error) {
 			return node, err
 		}
 		if err != nil {
-			return node, err // there is no node to watch
+			return node, err // there is no node that could be watched
 		}
 		w, _ = c.arm(path)
 	}
@@ -30,7 +30,7 @@ func (c *zkConn) watch(path string) (zkNode, error) {
 	if err != nil {
 		c.disarm(path)
 	} else {
-		c.see(w, node.changed)
+		c.recordState(w, node.changed)
 	}
 	return node, err
 }
@@ -41,25 +41,26 @@ func (c *zkConn) watchAbsent(path string) (bool, error) {
 	exists, changed, err := c.exists(path, !armed)
 	switch {
 	case armed:
-		// If the node exists the caller reads it, which shows whether the watch is lost.
+		// If the node exists, the caller reads it and finds out whether the watch is lost.
 	case err != nil:
 		c.disarm(path)
 	default:
-		c.see(w, changed)
+		c.recordState(w, changed)
 	}
 	return exists, err
 }
 
-// see records the state of a node with a new watch.
-func (c *zkConn) see(w *zkWatch, changed int64) {
+// recordState records the state of a node with a new watch.
+func (c *zkConn) recordState(w *zkWatch, changed int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w.known, w.changed = true, changed
 }
 
-// lost accepts what a read of a watched node gave, and reports whether the watch w is
-// lost. It is lost if the node has changed and w has not fired, because events come
-// before the answers to later requests. A lost watch is forgotten.
+// lost compares the result of reading a watched node with the state recorded for the
+// watch w, and reports whether w is lost. It is lost if the node has changed and w has
+// not fired, because events arrive before the answers to later requests. A lost watch
+// is forgotten.
 func (c *zkConn) lost(path string, w *zkWatch, node zkNode, err error) bool {
 	if err != nil && !errors.Is(err, errZKNoNode) {
 		return false
@@ -107,17 +108,17 @@ func (c *zkConn) disarm(path string) bool {
 	return was
 }
 
-// unseeLocked forgets the state of all watched nodes. After a reconnect the client
-// sets its watches again, and what has changed meanwhile does not mean that a watch is
-// lost.
-func (c *zkConn) unseeLocked() {
+// forgetStatesLocked forgets the states of all watched nodes. After a reconnect the
+// client sets its watches again, so a change in the meantime does not mean that a watch
+// is lost.
+func (c *zkConn) forgetStatesLocked() {
 	for _, w := range c.armed {
 		w.known = false
 	}
 }
 
-// watchesRefused is called if a broker has refused to set the old watches again. All
-// are then set anew.
+// watchesRefused is called if a broker has refused to set the old watches again. The
+// owner then sets new watches on all nodes.
 func (c *zkConn) watchesRefused() {
 	c.mu.Lock()
 	session := c.session

@@ -21,12 +21,14 @@ const (
 	// zkRetryWait is the pause before a failed request is repeated.
 	zkRetryWait = 200 * time.Millisecond
 	// zkRefusedWait is the pause if the broker itself refused the request. The pauses
-	// for sub-accounts' nodes grow, see unreadable.
+	// for sub-accounts' nodes grow (see readFailed).
 	zkRefusedWait = 3 * time.Second
 
-	// zkCloseWait is how long Close waits for the requests under way.
+	// zkCloseWait is how long Close waits for the requests in progress.
 	zkCloseWait = time.Second
 
+	// Without a connection, a warning is logged after zkFirstWarning and then after
+	// pauses that grow up to zkLastWarning.
 	zkFirstWarning = 3 * time.Second
 	zkLastWarning  = 10 * time.Minute
 )
@@ -34,23 +36,23 @@ const (
 // Status describes a ZooKeeper source for its operator.
 type Status struct {
 	Connected bool
-	// LastContact is when a broker last answered; zero if none ever did.
+	// LastContact is when a broker last answered. It is zero if none ever did.
 	LastContact time.Time
 	// Watches counts the watches that are set.
 	Watches int
-	// Missed counts changes that no watch reported.
+	// Missed counts the changes that no watch has reported.
 	Missed int64
 	// Unreadable counts the sub-accounts' nodes that cannot be read.
 	Unreadable int64
-	// IDTaken says that another process holds the fixed server ID.
+	// IDTaken means that another process holds the fixed server ID.
 	IDTaken bool
 }
 
-// ZooKeeper is the Source of operators with ZooKeeper: coins, server IDs, the case
-// index and requests for registration are nodes there.
+// ZooKeeper is the Source for operators with ZooKeeper. Coins, server IDs, the case
+// index and the requests for registration are nodes there (docs/protocol.md).
 //
 // The goroutine runOwner owns all state and never waits for the broker. Requests are
-// made by a few workers, which return what the owner has to do next.
+// made by a few workers, which post to the owner what it has to do next.
 type ZooKeeper struct {
 	opts     ZooKeeperOptions
 	metadata []byte
@@ -58,30 +60,31 @@ type ZooKeeper struct {
 	queries  openQueries
 	mail     *mailbox
 	stop     chan struct{}
-	// limitedLog is for lines that ZooKeeper and miners can cause.
+	// limitedLog is for log lines that ZooKeeper or miners can cause.
 	limitedLog journal.LogLimits
 	ended      sync.WaitGroup
 
 	lifeMu sync.Mutex
 	closed bool
 	conn   *zkConn // nil until Start, then never changed
-	// status is conn for Status and Entries, which must not wait for a Close.
+	// status is the same as conn. It is for Status and Entries, which must not wait for
+	// lifeMu while Close holds it.
 	status atomic.Pointer[zkConn]
 
 	idMu    sync.Mutex
 	idPath  string
 	idOwner int64
 
-	missed  atomic.Int64
-	unread  atomic.Int64
-	idTaken atomic.Bool
+	missed     atomic.Int64
+	unreadable atomic.Int64
+	idTaken    atomic.Bool
 
 	// The fields below belong to runOwner.
 
-	connected bool
-	everUp    bool
-	warnWait  time.Duration
-	warning   *time.Timer
+	connected    bool
+	wasConnected bool // there has been a connection before
+	warnWait     time.Duration
+	warning      *time.Timer
 
 	jobs   chan zkJob
 	busy   int
@@ -89,29 +92,28 @@ type ZooKeeper struct {
 	bulk   []zkJob
 
 	accounts map[string]*zkAccount
-	// place maps each open query to the account that it waits for.
-	place map[*Query]*zkAccount
-	// indexPlace maps each open query to the entry of the case index that it waits for.
-	indexPlace    map[*Query]*zkIndexEntry
-	index         map[string]*zkIndexEntry
-	registrations map[string]*zkRegistration
-	places        regPlaces
-	serverID      zkServerID
-	audit         zkAudit
-	// resolving says that a timer will read the entries of the case index that could
-	// not be read.
+	// An open query waits either for an account or for an entry of the case index.
+	waitsForAccount map[*Query]*zkAccount
+	waitsForIndex   map[*Query]*zkIndexEntry
+	index           map[string]*zkIndexEntry
+	registrations   map[string]*zkRegistration
+	places          regPlaces
+	serverID        zkServerID
+	audit           zkAudit
+	// resolving means that a timer will read the entries of the case index again that
+	// could not be read.
 	resolving bool
 
 	unreadNodes, badNodes, lostWatches, registering *zkComplaint
-	// strangers holds the complaints about brokers by address.
-	strangers map[string]*zkComplaint
+	// brokerComplaints holds the complaints about brokers by address.
+	brokerComplaints map[string]*zkComplaint
 }
 
-// zkJob makes requests in a worker. The owner then calls what it returns.
+// zkJob makes requests on a worker's goroutine. The owner then calls finish.
 type zkJob func() (finish func())
 
-// NewZooKeeper returns a source in ZooKeeper, which connects on Start. It fails if the
-// options are wrong.
+// NewZooKeeper returns a source that gets its answers from ZooKeeper. It connects on
+// Start. NewZooKeeper fails if the options are invalid.
 func NewZooKeeper(opts ZooKeeperOptions) (*ZooKeeper, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
@@ -121,19 +123,19 @@ func NewZooKeeper(opts ZooKeeperOptions) (*ZooKeeper, error) {
 		return nil, fmt.Errorf("zookeeper: server ID's content: %w", err)
 	}
 	s := &ZooKeeper{
-		opts:          opts,
-		metadata:      metadata,
-		mail:          newMailbox(),
-		stop:          make(chan struct{}),
-		warnWait:      zkFirstWarning,
-		jobs:          make(chan zkJob, zkWorkers),
-		accounts:      make(map[string]*zkAccount),
-		place:         make(map[*Query]*zkAccount),
-		indexPlace:    make(map[*Query]*zkIndexEntry),
-		index:         make(map[string]*zkIndexEntry),
-		registrations: make(map[string]*zkRegistration),
-		places:        regPlaces{most: opts.AutoRegMaxWait, held: make(map[netip.Addr]int)},
-		strangers:     make(map[string]*zkComplaint),
+		opts:             opts,
+		metadata:         metadata,
+		mail:             newMailbox(),
+		stop:             make(chan struct{}),
+		warnWait:         zkFirstWarning,
+		jobs:             make(chan zkJob, zkWorkers),
+		accounts:         make(map[string]*zkAccount),
+		waitsForAccount:  make(map[*Query]*zkAccount),
+		waitsForIndex:    make(map[*Query]*zkIndexEntry),
+		index:            make(map[string]*zkIndexEntry),
+		registrations:    make(map[string]*zkRegistration),
+		places:           regPlaces{most: opts.AutoRegMaxWait, held: make(map[netip.Addr]int)},
+		brokerComplaints: make(map[string]*zkComplaint),
 	}
 	s.audit.source = s
 	s.unreadNodes, s.badNodes = s.newComplaint(glog.ErrorDepth), s.newComplaint(glog.ErrorDepth)
@@ -152,7 +154,7 @@ func (s *ZooKeeper) Start(sink Sink) {
 	s.sink = sink
 	conn, err := dialZK(s.opts.Brokers, s.opts.SessionTimeout, s.handleEvent)
 	if err != nil {
-		// Not reached: the client fails only if there are no brokers.
+		// This cannot happen, because the client fails only if there are no brokers.
 		glog.Errorf("%v", err)
 		return
 	}
@@ -185,8 +187,8 @@ func (s *ZooKeeper) Release(account string) {
 	s.mail.post(func() { s.release(account) })
 }
 
-// Close implements Source. It waits, a few seconds at most, until the session with
-// the broker has ended and others can have the server ID.
+// Close implements Source. It waits, a few seconds at most, until the session with the
+// broker has ended and other instances can claim the server ID.
 func (s *ZooKeeper) Close() {
 	s.lifeMu.Lock()
 	defer s.lifeMu.Unlock()
@@ -207,7 +209,7 @@ func (s *ZooKeeper) Close() {
 	// The owner has ended, so its state may be used here. The request nodes that it
 	// created must not stay behind, because their miners are no longer served.
 	for _, r := range s.registrations {
-		if r.tried && !r.gone && (r.owned || r.phase != regWaiting) {
+		if r.tried && !r.served && (r.owned || r.phase != regWaiting) {
 			if err := removeRequest(s.conn, r.path, r.value); err != nil && !errors.Is(err, errZKNoNode) {
 				s.limitedLog.Warningf("node stays", "zookeeper: %s stays behind: %v", r.path, err)
 			}
@@ -217,7 +219,7 @@ func (s *ZooKeeper) Close() {
 	s.conn.close()
 }
 
-// LogLimits holds the counts of log lines that were left out because there were
+// LogLimits returns the counts of the log lines that were omitted because there were
 // too many of their kind. Any goroutine may use it.
 func (s *ZooKeeper) LogLimits() *journal.LogLimits { return &s.limitedLog }
 
@@ -232,15 +234,15 @@ func (s *ZooKeeper) Status() Status {
 		LastContact: conn.lastContact(),
 		Watches:     conn.watchCount(),
 		Missed:      s.missed.Load(),
-		Unreadable:  s.unread.Load(),
+		Unreadable:  s.unreadable.Load(),
 		IDTaken:     s.idTaken.Load(),
 	}
 }
 
-// Entries counts what the source keeps in maps and queues, to find what is never
-// removed: all but the known coins and names and their watches belongs to queries
-// under way. It asks the owner, so neither the sink nor a Reply may call it. It
-// returns nil if the source is not running.
+// Entries counts the entries of the source's maps and queues, for tests that look for
+// entries that are never removed. Apart from the known coins and names and their
+// watches, all entries belong to open queries. Entries waits for the owner, so neither
+// the sink nor a Reply may call it. It returns nil if the source is not running.
 func (s *ZooKeeper) Entries() map[string]int {
 	conn := s.status.Load()
 	if conn == nil {
@@ -250,7 +252,7 @@ func (s *ZooKeeper) Entries() map[string]int {
 	s.mail.post(func() {
 		counted <- map[string]int{
 			"coins known": len(s.accounts), "names by case": len(s.index),
-			"queries for a coin": len(s.place), "queries for a name": len(s.indexPlace),
+			"queries for a coin": len(s.waitsForAccount), "queries for a name": len(s.waitsForIndex),
 			"registrations": len(s.registrations), "requests to the broker": len(s.urgent) + len(s.bulk) + s.busy,
 		}
 	})
@@ -278,7 +280,7 @@ func (s *ZooKeeper) runOwner() {
 	}
 }
 
-// finish is the last thing the owner does.
+// finish ends the owner: it stops the timers and answers the open queries.
 func (s *ZooKeeper) finish() {
 	s.mail.close()
 	close(s.jobs)
@@ -308,15 +310,15 @@ func (s *ZooKeeper) runWorker() {
 	}
 }
 
-// begin is the first thing the owner does.
+// begin is the first work of the owner.
 func (s *ZooKeeper) begin() {
 	s.serverID.begin()
 	s.audit.begin()
-	s.warning = time.AfterFunc(s.warnWait, func() { s.mail.post(s.warnAway) })
+	s.warning = time.AfterFunc(s.warnWait, func() { s.mail.post(s.warnUnavailable) })
 }
 
-// do gives a job to the workers. Urgent jobs, for which somebody waits, come before
-// the many jobs of a reconnect.
+// do gives a job to the workers. Urgent jobs, for which a miner waits, come before the
+// many jobs of a reconnect.
 func (s *ZooKeeper) do(urgent bool, job zkJob) {
 	if urgent {
 		s.urgent = append(s.urgent, job)
@@ -326,6 +328,7 @@ func (s *ZooKeeper) do(urgent bool, job zkJob) {
 	s.feed()
 }
 
+// feed gives queued jobs to the workers that are free.
 func (s *ZooKeeper) feed() {
 	for s.busy < zkWorkers {
 		queue := &s.urgent
@@ -339,11 +342,11 @@ func (s *ZooKeeper) feed() {
 		(*queue)[0] = nil
 		*queue = (*queue)[1:]
 		s.busy++
-		s.jobs <- job // does not block: there is room for one job per worker
+		s.jobs <- job // this does not block, because the channel has room for one job per worker
 	}
 }
 
-// after has the owner do work later.
+// after makes the owner call work after a pause.
 func (s *ZooKeeper) after(wait time.Duration, work func()) *time.Timer {
 	return time.AfterFunc(wait, func() { s.mail.post(work) })
 }
@@ -357,12 +360,12 @@ func (s *ZooKeeper) handleEvent(event zkEvent) {
 func (s *ZooKeeper) event(event zkEvent) {
 	switch event.kind {
 	case zkConnected:
-		s.connectedAgain()
+		s.handleConnected()
 	case zkDisconnected, zkExpired:
 		if s.connected {
 			s.connected = false
 			s.limitedLog.Warningf("connection lost", "zookeeper: connection lost, known sub-accounts keep their coins")
-			s.warning = s.after(s.warnWait, s.warnAway)
+			s.warning = s.after(s.warnWait, s.warnUnavailable)
 		}
 		if event.kind == zkExpired {
 			s.limitedLog.Warningf("session expired", "zookeeper: session expired")
@@ -376,20 +379,20 @@ func (s *ZooKeeper) event(event zkEvent) {
 	}
 }
 
-// connectedAgain continues with everything that waits for the broker. It reads all
-// watched nodes again, because a change may have been missed.
-func (s *ZooKeeper) connectedAgain() {
+// handleConnected resumes everything that waits for the broker. It reads all watched
+// nodes again, because a change may have been missed.
+func (s *ZooKeeper) handleConnected() {
 	s.connected = true
 	s.warnWait = zkFirstWarning
 	if s.warning != nil {
 		s.warning.Stop()
 	}
-	if s.everUp {
+	if s.wasConnected {
 		s.limitedLog.Infof("connected", "zookeeper: connected again, reading %d sub-accounts", len(s.accounts))
 	} else {
 		s.limitedLog.Infof("connected", "zookeeper: connected")
 	}
-	s.everUp = true
+	s.wasConnected = true
 	s.serverID.check()
 	for _, r := range s.registrations {
 		s.advance(r)
@@ -400,13 +403,14 @@ func (s *ZooKeeper) connectedAgain() {
 	}
 }
 
-func (s *ZooKeeper) warnAway() {
+// warnUnavailable logs that there is no connection, and schedules the next warning.
+func (s *ZooKeeper) warnUnavailable() {
 	if s.connected {
 		return
 	}
 	glog.Warningf("zookeeper: no broker of %s can be reached, still trying", strings.Join(s.opts.Brokers, ", "))
 	s.warnWait = min(s.warnWait*3, zkLastWarning)
-	s.warning = s.after(s.warnWait, s.warnAway)
+	s.warning = s.after(s.warnWait, s.warnUnavailable)
 }
 
 func (s *ZooKeeper) nodeChanged(path string) {
@@ -425,7 +429,8 @@ func (s *ZooKeeper) nodeChanged(path string) {
 	}
 }
 
-// makeParents creates the directories above a node. It blocks, so only jobs call it.
+// makeParents creates the directories above a node. It blocks, so only a zkJob may call
+// it.
 func makeParents(conn *zkConn, node string) error {
 	for i := 1; i < len(node); i++ {
 		if node[i] != '/' {
