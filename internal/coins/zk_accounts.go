@@ -303,11 +303,12 @@ func (s *ZooKeeper) answerAll(a *zkAccount, err error) {
 		delete(s.waitsForAccount, q)
 		s.queries.answer(q, a.name, coin, err, &a.users)
 	}
-	if a.registration != nil {
-		if err == nil || a.registration.served {
-			s.endRegistration(a.registration)
-		} else {
-			s.abandon(a.registration)
-		}
+	switch r := a.registration; {
+	case r == nil:
+	case r.served, err == nil && r.phase == regWaiting && !r.repeated:
+		// The registration service has deleted the request, or is about to.
+		s.endRegistration(r)
+	default:
+		s.abandon(r)
 	}
 }

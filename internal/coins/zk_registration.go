@@ -48,6 +48,10 @@ type zkRegistration struct {
 	phase   zkRegPhase
 	// tried means that the creation was attempted, so the node may be ours.
 	tried bool
+	// repeated means that the creation was attempted again because an answer was lost. The
+	// registration service may have served the first request and deleted it by then, so
+	// nobody else deletes the second one.
+	repeated bool
 	// owned means that this process created the node.
 	owned bool
 	// served means that the registration service has deleted the node.
@@ -115,7 +119,7 @@ func (s *ZooKeeper) advance(r *zkRegistration) {
 	switch r.phase {
 	case regCreating:
 		tried := r.tried
-		r.tried = true
+		r.tried, r.repeated = true, tried
 		job = func() func() {
 			owned, err := createRequest(s.conn, r.path, r.value, tried)
 			return func() { s.requestCreated(r, owned, err) }

@@ -225,3 +225,43 @@ func TestZKRegistrationOverReconnects(t *testing.T) {
 		})
 	}
 }
+
+// The answer to the creation of a request is lost with the connection, and the request
+// is served and deleted meanwhile. After the reconnect it is created again, because
+// nobody knows that. It must not stay behind.
+func TestZKRegistrationServedWhileAway(t *testing.T) {
+	t.Parallel()
+	server := zktest.Shared(t)
+	proxy := zktest.StartProxy(t, server.Addr())
+	opts := zkRegOptions(proxy.Addr())
+	opts.SessionTimeout = 20 * time.Second
+	admin := zktest.NewAdmin(t, server.Addr())
+	s, _ := startZK(t, opts)
+	_, replies := askCoin(s, "new")
+	lost := make(chan bool)
+	awaitTrue(t, "the request is created", func() bool {
+		s.mail.post(func() {
+			r := s.registrations["new"]
+			created := r != nil && r.phase == regWaiting && !r.busy
+			if created {
+				proxy.Cut()
+				r.phase, r.owned = regCreating, false // as if the answer had not come
+			}
+			lost <- created
+		})
+		return <-lost
+	})
+	awaitTrue(t, "cut seen", func() bool { return !s.Status().Connected })
+	admin.Put(opts.CoinDir+"/new", "btc")
+	admin.Remove(opts.AutoRegDir + "/new")
+	proxy.Restore()
+	wantCoinReply(t, replies, coinReply{"new", "btc", nil})
+	awaitTrue(t, "nothing under way", func() bool {
+		n := make(chan int)
+		s.mail.post(func() { n <- len(s.registrations) })
+		return <-n == 0
+	})
+	if left := admin.Children(opts.AutoRegDir); len(left) != 0 {
+		t.Errorf("requests are left behind: %v", left)
+	}
+}
