@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -214,5 +215,43 @@ func TestDislikedUserAgentIsNobodyElsesTrouble(t *testing.T) {
 				t.Errorf("the address was taken out %d times", n)
 			}
 		})
+	}
+}
+
+// Other miners may find out more about an address between the moment when a session
+// is allowed to dial it and the moment when it does. What they found then decides, as
+// if the session had come a little later: here, that the pool refuses its user agent.
+func TestUserAgentRefusedJustBeforeTheDial(t *testing.T) {
+	t.Parallel()
+	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
+		p.OnSubscribe = func(*testkit.ChoosyLink, string) testkit.Conduct { return testkit.ConductHang }
+		p.OnAuthorize = func(*testkit.ChoosyLink, string) testkit.Conduct { return testkit.ConductHang }
+	})
+	sw := startSwitcher(t, coinsOf("btc", "alice"), nil, coinAt("session", pool.Addr()))
+	miner := dialSubscribed(t, sw.addr)
+	miner.SendLine(rawAuthorize)
+	eventually(t, "the pool hangs", func() bool { return pool.Total.Load() == 1 && sw.linksInPreparation() == 1 })
+	refusal, err := stratum.ParseResponse([]byte(`{"id":1,"result":null,"error":` + testkit.ChoosyNoUserAgent + `}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, loop := range sw.loops {
+		loop.Call(func() {
+			for _, s := range loop.allSessions() {
+				l := s.linking
+				ips := l.link.pool.addresses[0].ips
+				l.link.close()
+				h := s.manager.health
+				h.mu.Lock()
+				h.remember(recordUserAgent, ips[0], s.subscription.UserAgent, h.now(), h.now()).answer = refusal
+				h.mu.Unlock()
+				l.link = &poolLink{session: s, pool: l.pool, address: l.address, dialer: s.dialer(l.pool)}
+				l.link.start(ips)
+			}
+		})
+	}
+	miner.ExpectLine(testkit.RefusalAnswer(testkit.ChoosyNoUserAgent))
+	if n := pool.Total.Load(); n != 1 {
+		t.Errorf("there were %d connections to the pool, want 1", n)
 	}
 }

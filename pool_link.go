@@ -115,7 +115,11 @@ func (k *poolLink) start(ips []*endpoint) {
 	k.requests = stratum.NewOwnRequests()
 	k.deadline = s.loop.After(s.manager.timing.poolHandshake, func() { k.fail(errPoolTimeout) })
 	k.dial = &poolDial{link: k, ips: ips}
-	if !k.dial.next() {
+	begun := k.dial.next()
+	if begun || k.dial.failure != nil {
+		k.pool.linksTo(k.address).dials.Add(1)
+	}
+	if !begun {
 		k.notConnected()
 	}
 }

@@ -38,8 +38,8 @@ func (k *poolLink) notConnected() {
 	d := k.dial
 	k.close()
 	switch {
-	case d.failure == nil:
-		k.session.linkFailed(errPoolsDown, finding{}, evidenceConnect)
+	case d.failure == nil: // no IP was dialled
+		k.session.chooseAgain(k.session.linking)
 	case errors.Is(d.failure, errNoLocalPort):
 		k.session.linkFailed(d.failure, d.found, evidencePorts)
 	case d.proof == evidenceTunnel:

@@ -176,15 +176,20 @@ func (s *Session) dialPool(l *linking) {
 		}
 	}
 	if len(ips) == 0 {
-		s.manager.gate.release(l.ticket)
-		l.ticket, l.address = nil, nil
-		s.nextAddress(l)
+		s.chooseAgain(l)
 		return
 	}
 	s.clearWay(l.pool, l.address)
-	l.pool.linksTo(l.address).dials.Add(1)
 	l.link = &poolLink{session: s, pool: l.pool, address: l.address, dialer: d, override: l.override}
 	l.link.start(ips)
+}
+
+// chooseAgain gives up the chosen address, which may no longer be dialled because other
+// sessions have found out more about it or probe it. This is not a failed try.
+func (s *Session) chooseAgain(l *linking) {
+	s.manager.gate.release(l.ticket)
+	l.link, l.ticket, l.address = nil, nil, nil
+	s.nextAddress(l)
 }
 
 // linkFailed decides what happens after a failed try. The failed link is already closed
