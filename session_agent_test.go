@@ -9,6 +9,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 func TestSessionAgentKeepsItsWorkers(t *testing.T) {
@@ -28,12 +29,12 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 
 	const workers, rounds = 500, 60
 	ran := make(chan error, 1)
-	go func() { ran <- a.Run(waitContext(t), workers, rounds) }()
+	go func() { ran <- a.Run(testkit.LongWaitContext(t), workers, rounds) }()
 	waitWorkers := func(p *stratumtest.Pool, jobs uint64) {
 		t.Helper()
-		err := p.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == workers })
+		err := p.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == workers })
 		if err == nil {
-			err = a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool { return st.CleanJobs > jobs })
+			err = a.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.AgentStats) bool { return st.CleanJobs > jobs })
 		}
 		if err != nil {
 			t.Fatalf("pool %s: %v: %+v, agent %+v", p.Name(), err, p.Stats(), a.Stats())
@@ -349,7 +350,7 @@ func TestSessionManyFurtherWorkers(t *testing.T) {
 	}()
 	accepted := 0
 	for range maxWorkers + 1 {
-		if strings.Contains(r.Line(stratumtest.Patience), `"result":true`) {
+		if strings.Contains(r.Line(testkit.LongWait), `"result":true`) {
 			accepted++
 		}
 	}
@@ -357,7 +358,7 @@ func TestSessionManyFurtherWorkers(t *testing.T) {
 		t.Errorf("only %d workers were accepted", accepted)
 	}
 	coins.set("alice", "bcc")
-	eventually(t, "all workers known to the new pool", func() bool {
+	testkit.WaitUntil(t, "all workers known to the new pool", func() bool {
 		conns := bcc.Conns()
 		return len(conns) == 1 && len(conns[0].Workers) == maxWorkers+1
 	})

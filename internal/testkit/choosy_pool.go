@@ -374,20 +374,32 @@ func RefusalAnswer(text string) string { return `{"id":2,"result":null,"error":`
 const ConnectFailed = `{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`
 
 // WantPrompt lets a miner log in, which the named pool must serve within a second.
-// On a busy machine everything takes longer. How much longer is shown by a miner
-// that logs in at the same time at a pool of its own, without a switcher, which
-// takes about a fifth of the steps.
+// On a busy machine everything takes longer. How much longer is shown by miners that
+// log in meanwhile, one after the other, at a pool of their own, without a switcher,
+// which takes about a fifth of the steps. The slowest of them counts, because a machine
+// is not equally busy all the time.
 func WantPrompt(t testing.TB, addr, worker, pool string) {
 	t.Helper()
 	direct := StartChoosyPool(t, "direct", nil)
-	control := make(chan time.Duration, 1)
+	done, control := make(chan struct{}), make(chan time.Duration, 1)
 	go func() {
-		l := LogIn(direct.Addr(), worker, "stratumtest/1.0")
-		l.Close()
-		control <- l.Took
+		var slowest time.Duration
+		for {
+			began := time.Now()
+			l := LogIn(direct.Addr(), worker, "stratumtest/1.0")
+			l.Close()
+			select {
+			case <-done:
+				control <- max(slowest, time.Since(began))
+				return
+			case <-time.After(5 * time.Millisecond):
+				slowest = max(slowest, time.Since(began)-5*time.Millisecond)
+			}
+		}
 	}()
 	l := LogIn(addr, worker, "stratumtest/1.0")
 	defer l.Close()
+	close(done)
 	if limit := time.Second + 5*<-control; l.Pool != pool || l.Took > limit {
 		t.Errorf("%s got to pool %q after %v, with answer %q; want %q within %v", worker, l.Pool, l.Took.Round(time.Millisecond), l.Answer, pool, limit.Round(time.Millisecond))
 	}
