@@ -418,7 +418,7 @@ func (t *Tunnel) start() {
 	p, err := startProcess(t)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err == nil && (t.closed || t.frozen) {
+	if err == nil && t.closed {
 		p.hangUp()
 		go p.reap()
 		p.log.close()
@@ -438,7 +438,9 @@ func (t *Tunnel) start() {
 		t.options.Logf("%d tunnel processes live, no more are started until one of them ends", maxProcesses)
 	}
 	t.pair.give(p)
-	p.run()
+	if !t.frozen { // otherwise the next program takes it over, or Thaw runs it
+		p.run()
+	}
 }
 
 // grow lengthens the pause before the next start. t.mu is held.
