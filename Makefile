@@ -34,21 +34,29 @@ build:
 # measure load, memory or time are not parallel: they run first in their package.
 TESTS := $(GO) test -race -count=1 -parallel 8 -timeout 14m
 
+# The daemon that e2e tests has the race detector. Its simulated pools and miners, which
+# take as much of the processors as the daemon, have it in the unit tests.
+E2E := $(GO) test -count=1 -parallel 8 -timeout 14m -tags e2e ./e2e
+
+PACKAGES = $$($(GO) list ./... | sed '1d;/\/e2e$$/d')
+
 # Everything is compiled before anything is run (-exec true), because many tests have
 # time limits and the compiler would take the processors from them. Then the tests of
 # package main run; the other packages, the relay for other systems and fuzzing use the
 # time that is left. Finally, the tests of the built daemon have the machine to themselves.
 test:
 	./scripts/install-test-tools.sh
-	@$(TESTS) -tags e2e -exec true ./... >/dev/null
+	@$(TESTS) -tags e2e -exec true . $(PACKAGES) >/dev/null
+	@$(E2E) -exec true >/dev/null
+	@$(GO) build -race -o /dev/null .
 	@$(MAKE) --no-print-directory -j4 --output-sync=target test-main test-packages test-portable test-fuzz
-	$(TESTS) -tags e2e ./e2e
+	$(E2E) -args -daemon-race
 
 test-main:
 	$(TESTS) -tags e2e .
 
 test-packages:
-	nice -n 5 $(TESTS) -tags e2e $$($(GO) list ./... | sed '1d;/\/e2e$$/d')
+	nice -n 5 $(TESTS) -tags e2e $(PACKAGES)
 
 # Tests that need more than Go have the build tag e2e.
 unit:
@@ -61,7 +69,7 @@ E2E_NAMES = $(if $(E2E_FILES),$(shell grep -ho '^func Test[A-Za-z0-9_]*' $(E2E_F
 
 e2e:
 	./scripts/install-test-tools.sh
-	$(TESTS) -tags e2e ./e2e
+	$(E2E) -args -daemon-race
 	$(if $(E2E_NAMES),$(TESTS) -tags e2e -run '^($(E2E_NAMES))$$' $(sort $(dir $(E2E_FILES))))
 
 test-portable:

@@ -328,7 +328,7 @@ func testChaos(t *testing.T, withCoins func(*chaos, *daemontest.Config) chaosSou
 	}
 	// The race detector has its own memory outside the heap, which grows with
 	// everything that was ever synchronized.
-	if !daemontest.RaceDetector && after.Private > before.Private+before.Private/2+8<<10 {
+	if !*daemontest.DaemonRace && after.Private > before.Private+before.Private/2+8<<10 {
 		t.Errorf("%d KB private memory, want about the %d of before", after.Private, before.Private)
 	}
 	c.others.account()

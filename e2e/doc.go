@@ -10,6 +10,11 @@
 //	go test -tags e2e -race -run TestUpgrade ./e2e    some
 //	make torture SEED=… MINUTES=30                    the random tests for half an hour or longer
 //
+// With -race, the daemon and the test program both have the race detector. "make e2e"
+// and "make test" give it to the daemon only (-args -daemon-race): the simulated pools
+// and miners, which would take as much of the processors as the daemon, have it in the
+// unit tests and in "make torture".
+//
 // Tests of load, memory, leaks and time run first, one after the other. All others
 // are parallel.
 //

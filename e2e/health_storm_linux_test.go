@@ -137,7 +137,7 @@ func TestStormOfBadWorkers(t *testing.T) {
 			if c.bad == testkit.ConductRefuseClose && told.Load() != int64(n) || c.bad == testkit.ConductClose && served.Load() != int64(n) {
 				t.Errorf("of %d bad workers %d were refused by the pool and %d got to the backup", n, told.Load(), served.Load())
 			}
-			if used > 1 && !daemontest.RaceDetector {
+			if used > 1 && !*daemontest.DaemonRace {
 				t.Errorf("the daemon used %.2f CPUs, which is too much", used)
 			}
 			f.SetRate(0)

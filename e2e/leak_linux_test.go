@@ -132,7 +132,7 @@ func (s *leakScene) holds() (h holding) {
 // nothing is in use.
 func TestShortSessionsLeaveNothing(t *testing.T) {
 	n := *shortSessionsFlag
-	if daemontest.RaceDetector {
+	if *daemontest.DaemonRace {
 		n = min(n, 4000)
 	}
 	const heapSlack, privateSlack = 384 << 10, 6 << 10

@@ -42,7 +42,7 @@ func TestLoadFull(t *testing.T) {
 	if *daemontest.Long {
 		sessions, rate, seconds = 9000, 20000, 60
 	}
-	if daemontest.RaceDetector {
+	if *daemontest.DaemonRace {
 		sessions, rate, visitors = 500, 500, 100
 	}
 	if *loadSessions > 0 {

@@ -176,7 +176,7 @@ func TestLogFaults(t *testing.T) {
 	used, unharmed := s.Usage(strings.TrimPrefix(s.web, "http://")), control.Usage(strings.TrimPrefix(control.web, "http://"))
 	t.Logf("with the faults %v; without %v", used, unharmed)
 	room := 48 << 10 // KB; all queues are full and being written, and there is as much garbage
-	if daemontest.RaceDetector {
+	if *daemontest.DaemonRace {
 		room *= 4
 	}
 	if used.Private > unharmed.Private+room || used.Descriptors > unharmed.Descriptors+2 || used.Goroutines > unharmed.Goroutines+4 {

@@ -229,7 +229,7 @@ func TestTakeoverDescriptors(t *testing.T) {
 
 // takeoverRounds returns n, or less where a process takes long to start.
 func takeoverRounds(n int) int {
-	if daemontest.RaceDetector {
+	if *daemontest.DaemonRace {
 		return n / 4
 	}
 	return n

@@ -195,7 +195,7 @@ func TestTLSMinerDoesNotRead(t *testing.T) {
 	t.Logf("%d MB of jobs: tunnel process %d KB, was %d; daemon %d KB, was %d", jobs*16/1000, after, before, daemonAfter, daemonBefore)
 	// This is the formula of internal/tunnel's doc.go: about 100 KB for each
 	// connection that does not read, and the garbage of the others.
-	if limit := before + 24<<10; after > limit && !daemontest.RaceDetector {
+	if limit := before + 24<<10; after > limit && !*daemontest.DaemonRace {
 		t.Errorf("the tunnel process has %d KB, which is too much more than the %d KB of before", after, before)
 	}
 	for _, m := range good {

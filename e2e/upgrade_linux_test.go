@@ -160,7 +160,7 @@ func (p *prober) stop(t *testing.T) {
 // and again, with everything happening at the same time.
 func TestUpgradeUnderLoad(t *testing.T) {
 	miners, rate, upgrades := 500, 1000.0, 5
-	if daemontest.RaceDetector {
+	if *daemontest.DaemonRace {
 		rate = 400
 	}
 	if *upgradesFlag > 0 {

@@ -23,6 +23,10 @@ import (
 // normally, so not before an upgrade.
 var DaemonCover = flag.String("daemon-cover", "", "have the daemon leave coverage data in this directory")
 
+// DaemonRace says whether the daemon has the race detector. "make test" sets it for
+// e2e, whose own program simulates thousands of miners and has no race detector.
+var DaemonRace = flag.Bool("daemon-race", raceDetector, "build the daemon with the race detector")
+
 // Build builds the daemon once for each version text and returns the path of the
 // binary.
 func Build(t testing.TB, version string) string {
@@ -30,7 +34,7 @@ func Build(t testing.TB, version string) string {
 	return testkit.SharedFile(t, "stratumSwitcher-"+version, func(dir string) (string, error) {
 		path := filepath.Join(dir, "stratumSwitcher-"+version)
 		args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
-		if RaceDetector {
+		if *DaemonRace {
 			args = append(args, "-race")
 		}
 		if *DaemonCover != "" {

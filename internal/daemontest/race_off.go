@@ -2,5 +2,6 @@
 
 package daemontest
 
-// RaceDetector: the daemon is built with the race detector if the tests are.
-const RaceDetector = false
+// raceDetector: the tests have the race detector. So has the daemon then, unless
+// DaemonRace is set.
+const raceDetector = false
