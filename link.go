@@ -17,19 +17,19 @@ import (
 //
 // It belongs to its session's loop. Whoever sets socket to nil closes it.
 type link struct {
-	pool        *pool
-	address     *poolAddress  // nil if the previous process did not hand it over
-	socket      *relay.Socket // nil: the connection is lost
-	tag         stratum.LinkTag
-	suffixed    bool       // the pool knows the workers by names with its suffix
-	heard       bool       // the pool has set a difficulty, or may have set one before an upgrade
-	restJobs    bool       // see jobs
-	jobSeen     uint32     // when the last job came, by the manager's clock; only valid while the link is in use
-	rules       *lineRules // nil: lines pass unchanged
-	ownRequests stratum.OwnRequests
+	pool          *pool
+	address       *poolAddress  // nil if the previous process did not hand it over
+	socket        *relay.Socket // nil if the connection is lost
+	tag           stratum.LinkTag
+	suffixed      bool       // the pool knows the workers by names with its suffix
+	difficultySet bool       // the pool has set a difficulty, or may have set one before an upgrade
+	restJobs      bool       // see jobs
+	jobSeen       uint32     // when the last job came, by the manager's clock; only valid while the link is in use
+	rules         *lineRules // nil if lines pass unchanged
+	ownRequests   stratum.OwnRequests
 
-	// jobs are the latest jobs that the pool gave. restJobs: jobs that nobody
-	// recorded came from this link, because it was the only one then.
+	// jobs are the latest jobs that the pool gave. restJobs means that jobs that are
+	// in no list came from this link, because it was the only one then.
 	jobs stratum.JobTable
 	work hashrate.Link // the difficulties of jobs
 

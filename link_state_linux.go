@@ -67,7 +67,7 @@ func (st *linkState) link(p *pool, now uint32) *link {
 	}
 	l := &link{
 		pool: p, tag: st.Link, suffixed: st.Suffixed, ownRequests: st.Own.Requests(), rules: st.Rules.rules(p),
-		work: work, heard: !st.NoDifficulty,
+		work: work, difficultySet: !st.NoDifficulty,
 		jobs: stratum.NewJobTable(st.Jobs, st.Renamed, st.Generations, work.Latest()), restJobs: !st.Noted,
 	}
 	l.ownRequests.Former = uint16(min(max(st.FormerAnswers, 0), math.MaxUint16))

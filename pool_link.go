@@ -347,7 +347,7 @@ func (k *poolLink) greeting(clean bool) []byte {
 		rest = rest[len(line):]
 		if line[0] == stratum.AgentMagic {
 			if line[1] == hashrate.AgentDifficulty {
-				s.agentDifficultyHeard(line)
+				s.recordAgentDifficulty(line)
 			}
 			out = append(out, line...)
 			continue
@@ -355,10 +355,10 @@ func (k *poolLink) greeting(clean bool) []byte {
 		sc := stratum.ScanPoolLine(line)
 		switch kind := sc.PoolKind(line); kind {
 		case stratum.KindDifficulty, stratum.KindTarget:
-			s.link.difficultyHeard(kind, line, s.now())
+			s.link.recordDifficulty(kind, line, s.now())
 		case stratum.KindJob:
-			s.jobHeard(line)
-			told := s.jobNoted(line, &sc)
+			s.recordJobDifficulty(line)
+			newID := s.recordJob(line, &sc)
 			if clean {
 				line = stratum.SetClean(k.session.manager.chain, line)
 				clean = false
@@ -369,12 +369,12 @@ func (k *poolLink) greeting(clean bool) []byte {
 			} else {
 				out = append(out, line...)
 			}
-			if told != nil {
-				out = append(out[:from], stratum.PutJobID(out[from:], 0, told)...)
+			if newID != nil {
+				out = append(out[:from], stratum.PutJobID(out[from:], 0, newID)...)
 			}
 			continue
 		case stratum.KindAnswer:
-			s.answerJobNoted(line)
+			s.recordAnswerJob(line)
 		}
 		out = append(out, line...)
 	}

@@ -158,7 +158,7 @@ func isHangUp(err error) bool {
 	return errors.Is(err, relay.ErrPeerClosed) || errors.Is(err, io.EOF) || errors.As(err, &errno)
 }
 
-// close ends the link without telling the session.
+// close ends the link without reporting that to the session.
 func (k *poolLink) close() {
 	k.done = true
 	k.stopTimers()

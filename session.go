@@ -47,8 +47,8 @@ type Session struct {
 	loop    *sessionLoop
 
 	miner *relay.Socket
-	addr  netip.AddrPort // of the miner
-	since int64          // when it connected, Unix seconds
+	addr  netip.AddrPort // of the miner, possibly as a trusted proxy has reported it
+	since int64          // when the miner connected, in Unix seconds
 
 	// The small fields are kept together, which saves 32 bytes of padding.
 
@@ -76,7 +76,7 @@ type Session struct {
 	rolling         stratum.Rolling // whether the miner uses version rolling, or has lost it
 	unstable        uint8           // links in a row that ended before they were stable
 	served          bool            // the session has had a stable link
-	renewals        uint8           // how often the pool has had the link renewed since renewedAt
+	renewals        uint8           // how many requests of the pool to renew the link were followed since renewedAt
 
 	handshake    *handshake // nil once relaying
 	subscription *stratum.Subscription
@@ -157,7 +157,7 @@ func (s *Session) close(why string) {
 	s.stopLinking()
 	s.miner.Close()
 	s.endDrains()
-	s.difficultyTold()
+	s.stopAwaitingDifficulty()
 	s.leaveEndpoint(false)
 	if s.link.open() {
 		s.link.disconnect(s.mayOwe(s.link))
@@ -205,7 +205,7 @@ func (s *Session) SocketReceived(sock *relay.Socket, b []byte) int {
 	case s.link.leads(sock):
 		used := s.poolReceived(b)
 		s.loop.fromPools += uint64(used)
-		s.heard()
+		s.recordReceived()
 		return used
 	}
 	if d := s.drainOf(sock); d != nil {

@@ -194,8 +194,8 @@ func (s *Session) becomeStable(accepted bool) {
 	s.served = true
 }
 
-// heard records that the link in use has received something.
-func (s *Session) heard() {
+// recordReceived records that the link in use has received something.
+func (s *Session) recordReceived() {
 	if e := s.link.endpoint; e != nil && s.link.trial == nil {
 		if now := s.manager.health.moment(s.loop.Now()); now-e.heardAt.Load() > int64(heardEvery) {
 			e.heardAt.Store(now)

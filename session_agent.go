@@ -27,8 +27,8 @@ type agentWorkers struct {
 	size       int               // bytes of all messages
 	registered bool              // the agent has registered a miner at some time
 
-	// wantsAnswers is set when the agent has asked for answers to its binary
-	// shares. It was promised that it gets them.
+	// wantsAnswers means that the agent has asked for answers to its binary shares.
+	// The switcher has promised them.
 	wantsAnswers bool
 	next         uint32       // the agent's number of its next share
 	links        []*agentLink // links that have shares to answer or answers that wait

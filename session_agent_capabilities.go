@@ -10,11 +10,11 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Agents ask by agent.get_capabilities what the pool can do, before they
-// subscribe and again after their authorization. No pool is known the first time,
-// so the switcher answers with everything that sserver can do. A pool answers
-// binary shares ("subres") only if it was asked after the authorization. The
-// switcher therefore asks each pool once the agent has asked.
+// Agents ask with agent.get_capabilities what the pool can do, before they subscribe and
+// again after their authorization. The first time no pool is known yet, so the switcher
+// answers with everything that btcpool's sserver can do. A pool answers binary shares
+// ("subres") only if it was asked after the authorization. So once the agent has asked,
+// the switcher asks each pool (docs/protocol.md, "Agents").
 
 // answerCapabilities answers agent.get_capabilities before the authorization.
 func (s *Session) answerCapabilities(r *stratum.Request) {

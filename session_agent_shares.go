@@ -29,7 +29,7 @@ const (
 // agentLink is what one pool connection owes an agent.
 type agentLink struct {
 	tag     stratum.LinkTag
-	answers bool   // the pool says that it answers shares
+	answers bool   // the pool has promised to answer shares
 	proved  bool   // the pool has answered a share
 	next    uint16 // the pool's number of the next share
 	since   uint32 // when the first of waiting was sent, by the manager's clock
@@ -41,6 +41,7 @@ type agentLink struct {
 	held    []agentHeld          // answers that wait for those to earlier shares at other pools
 }
 
+// agentWaiting is a share that was sent to a pool.
 type agentWaiting struct {
 	Number     uint32 // as the agent counts
 	Answered   bool
@@ -48,6 +49,7 @@ type agentWaiting struct {
 	Difficulty hashrate.Difficulty `json:",omitempty"`
 }
 
+// agentHeld is an answer that waits for the answers to earlier shares.
 type agentHeld struct {
 	Number uint32
 	Status stratum.AgentStatus
@@ -185,7 +187,7 @@ func (s *Session) agentShareSent(to *link, number uint32, late bool, d hashrate.
 	}
 	if !l.answers {
 		s.countUnanswered(to, late)
-		// An agent that gets no answers tells its miners the same.
+		// Without answers, an agent also tells its miners that their shares are accepted.
 		s.answerAgent(l, number, stratum.StatusAccept)
 		return
 	}
@@ -314,7 +316,7 @@ func (s *Session) giveUpAnswers(l *agentLink, status stratum.AgentStatus) {
 }
 
 // answerAgent answers a share in place of a pool. l is the link that the share was
-// sent on, or agentWorkers.own if it was sent nowhere.
+// sent on, or agentWorkers.unrouted if it was sent nowhere.
 func (s *Session) answerAgent(l *agentLink, number uint32, status stratum.AgentStatus) {
 	if !s.agent.wantsAnswers {
 		return

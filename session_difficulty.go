@@ -6,8 +6,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// difficultyGrace is how long after the first job of a link a pool may take to set
-// the difficulty.
+// difficultyGrace is how long after a link has become the one in use its pool may take
+// to set the difficulty.
 const difficultyGrace = time.Second
 
 // awaitDifficulty makes sure that a miner does not keep the difficulty of its
@@ -26,9 +26,9 @@ func (s *Session) awaitDifficulty() {
 	})
 }
 
-// difficultyTold ends the wait of awaitDifficulty, because the pool has set a
+// stopAwaitingDifficulty stops the timer of awaitDifficulty, because the pool has set a
 // difficulty or the link is no longer in use.
-func (s *Session) difficultyTold() {
+func (s *Session) stopAwaitingDifficulty() {
 	if s.link != nil {
 		s.loop.StopTimer(s.link.difficultyDue)
 		s.link.difficultyDue = nil

@@ -50,7 +50,7 @@ func (s *Session) retireLink(next *link) {
 	linger := s.manager.drainTime
 	if !old.open() {
 		if old.pool == next.pool && !s.numbersJobs() {
-			next.jobs, next.restJobs, next.work, next.heard = old.jobs, old.restJobs, old.work, old.heard
+			next.jobs, next.restJobs, next.work, next.difficultySet = old.jobs, old.restJobs, old.work, old.difficultySet
 			return
 		}
 		if linger > 0 {
@@ -221,10 +221,10 @@ func (d *drain) finish() {
 	d.timer = d.session.loop.After(maxDrainOwed, d.end)
 }
 
-// clearWay ends former links that owe nothing and lead to an address that the
-// session is about to return to, because the pool would see the same extranonce
-// twice. Links to other addresses of the pool stay, and so do all links to pools
-// that pick the extranonce.
+// clearWay ends former links to the address that the session is about to return to, as
+// soon as they owe nothing, because the pool would see the same extranonce twice. Links
+// to other addresses of the pool stay, and so do all links to pools that pick the
+// extranonce.
 func (s *Session) clearWay(p *pool, a *poolAddress) {
 	if p.picksExtranonce {
 		return

@@ -45,17 +45,17 @@ const (
 // handshake is what a session holds only until it relays.
 type handshake struct {
 	began    time.Time
-	started  bool // the first byte has come
-	proxied  bool // a PROXY header has come
-	secured  bool // TLS is spoken, or its handshake has begun
-	held     bool // the next request waits for the server ID
-	badLines int
-	leading  int // bytes before the first line
-	lines    int
+	started  bool // the first byte of Stratum was received
+	proxied  bool // a PROXY header was received
+	secured  bool // the connection uses TLS, or its TLS handshake has begun
+	held     bool // the next request waits until the extranonce is known
+	badLines int  // lines that are not JSON
+	leading  int  // bytes before the first line
+	lines    int  // all lines
 	// wantsAnswers is set if an agent asked for answers to its shares.
 	wantsAnswers bool
-	timer        *relay.Timer
-	out          []byte // answers to the requests of one read
+	timer        *relay.Timer // see handshakeTimeout
+	out          []byte       // answers to the requests of one read
 }
 
 // authorization is the miner's mining.authorize or eth_submitLogin.
@@ -215,8 +215,8 @@ func notStratum(b []byte) string {
 	return fmt.Sprintf("not Stratum: first byte %#02x", b[0])
 }
 
-// answer queues a result, answerError an error, for the miner. All answers to
-// one read are written together.
+// answer and answerError queue a result or an error for the miner. All answers to the
+// lines of one read are written together.
 func (s *Session) answer(id json.RawMessage, result []byte) {
 	s.handshake.out = s.dialect().AppendResult(s.handshake.out, id, result)
 }

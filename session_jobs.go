@@ -7,9 +7,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// jobNoted records a job of the link in use. If the miner must know the job by another ID
-// than the pool's, jobNoted returns that ID. Usually it returns nil.
-func (s *Session) jobNoted(line []byte, sc *stratum.ScannedLine) (told []byte) {
+// recordJob records a job of the link in use. If the miner must know the job by another ID
+// than the pool's, recordJob returns that ID. Usually it returns nil.
+func (s *Session) recordJob(line []byte, sc *stratum.ScannedLine) (newID []byte) {
 	g := s.link.work.Job(s.now())
 	if len(s.drains) == 0 && s.link.jobs.Unrenamed() {
 		if id := stratum.UsualJobID(line, sc.Members[stratum.MemberParams]); id != nil {
@@ -28,20 +28,20 @@ func (s *Session) jobNoted(line []byte, sc *stratum.ScannedLine) (told []byte) {
 		return nil
 	}
 	if s.jobCollides(id, raw) {
-		if told = s.otherID(raw, number); told != nil {
-			s.link.jobs.Add(stratum.PlainID(told), raw, g, s.jobLimit())
-			return told
+		if newID = s.otherID(raw, number); newID != nil {
+			s.link.jobs.Add(stratum.PlainID(newID), raw, g, s.jobLimit())
+			return newID
 		}
 	}
 	s.link.jobs.Add(id, nil, g, s.jobLimit())
 	return nil
 }
 
-// answerJobNoted records the job in an ETHProxy pool's answer, if there is one. The
-// ID is the job's hash, so no other pool has the same.
-func (s *Session) answerJobNoted(line []byte) {
+// recordAnswerJob records the job in an ETHProxy pool's answer, if there is one. Its ID
+// is the job's hash, so jobs of other pools have other IDs.
+func (s *Session) recordAnswerJob(line []byte) {
 	if id := stratum.AnswerJobID(line); id != nil {
-		s.link.targetHeard(stratum.AnswerTarget(line), s.now())
+		s.link.recordTarget(stratum.AnswerTarget(line), s.now())
 		s.link.jobs.Add(stratum.PlainID(id), nil, s.link.work.Job(s.now()), s.jobLimit())
 	}
 }
@@ -72,8 +72,8 @@ func (s *Session) formerJob(id []byte) bool {
 	return false
 }
 
-// otherID returns another ID for a job whose ID is in use. If the pool sends the
-// job again, the result is the same.
+// otherID returns another ID for a job whose ID is in use. number is true if the ID is a
+// JSON number. If the pool sends the job again, the result is the same.
 func (s *Session) otherID(raw []byte, number bool) []byte {
 	if told := s.link.jobs.MinerIDFor(raw); told != nil && !s.formerJob(told) {
 		if bytes.IndexByte(raw, '\\') < 0 {
@@ -90,15 +90,15 @@ func (s *Session) otherID(raw []byte, number bool) []byte {
 	return stratum.OtherJobID(raw, number, taken)
 }
 
-// Agents know the jobs that were renamed for them by numbers from firstJobNumber to
-// lastJobNumber. Their shares have only one byte for the job.
+// Agents know renamed jobs by numbers from firstJobNumber to lastJobNumber, because their
+// shares have only one byte for the job.
 const (
 	firstJobNumber = 10
 	lastJobNumber  = 255
 )
 
-// otherJobID returns another number for a job whose ID is a number. Numbers are used
-// in turn, so that it takes long until one is used again.
+// otherJobID returns another number for a job whose ID is a number, and nil for any other
+// ID. Numbers are used in turn, so that a number is used again as late as possible.
 func (w *agentWorkers) otherJobID(id []byte, taken func(id []byte) bool) []byte {
 	if _, ok := stratum.JobNumber(id); !ok {
 		return nil

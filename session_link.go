@@ -14,12 +14,13 @@ import (
 
 var (
 	errPoolsDown = errors.New("no address of the pool answers")
-	// errOwnLinksFail: the pool works for others, but ends or refuses this
+	// errOwnLinksFail means that the pool works for others, but ends or refuses this
 	// miner's links.
 	errOwnLinksFail = errors.New("the pool's addresses do not keep this miner's links")
 )
 
-// errNameNotSendable: the pool needs the name exactly as the miner wrote it.
+// errNameNotSendable means that the pool needs the name exactly as the miner wrote it,
+// and JSON cannot hold it.
 var errNameNotSendable = errors.New("the worker's name is not valid UTF-8, but this pool needs it unchanged")
 
 const (
@@ -43,10 +44,10 @@ const (
 // follow after a pause.
 type linking struct {
 	pool     *pool
-	only     *poolAddress   // the only address allowed; nil: any of the pool's
-	once     bool           // one try only: if it fails, the session keeps its present link
+	only     *poolAddress   // the only address allowed; nil if all of the pool's are
+	once     bool           // there is only one try; if it fails, the session keeps its present link
 	address  *poolAddress   // chosen for this try
-	ips      []*endpoint    // of address, in order
+	ips      []*endpoint    // the IPs of address, in the order in which to try them
 	override bool           // this try ignores the worker's pause, because the session has a pause of its own
 	passed   []*poolAddress // addresses that failed since the last pause
 	tries    int            // failed tries, all addresses together
@@ -58,8 +59,8 @@ type linking struct {
 	due      time.Time // when the next try is scheduled
 	ahead    bool      // the try under way is an extra one before due, because the pool is back
 	began    time.Time
-	outSince time.Time // since when no address may be dialled; zero: one may
-	stopped  bool      // given up or finished: posted functions must do nothing
+	outSince time.Time // since when no address may be dialled; zero if one may
+	stopped  bool      // given up or finished, so posted functions must do nothing
 }
 
 // connect begins to prepare a link to p. It replaces any other preparation.
@@ -362,8 +363,8 @@ func (s *Session) passRefusal(answer *stratum.Response, why error) {
 	s.backToHandshake()
 }
 
-// backoff is the pause after a number of failed tries. It doubles from first to
-// most, with a jitter of 50 to 150 percent.
+// backoff returns the pause after a number of failed tries. It doubles from first to
+// most. A random factor from 0.5 to 1.5 is applied to it.
 func backoff(tries int, first, most time.Duration) time.Duration {
 	d := first << min(tries-1, 20)
 	if d > most || d <= 0 {

@@ -135,9 +135,9 @@ func (k *poolLink) askConfigure() {
 	}
 }
 
-// configureAnswered notes the pool's answer to a mining.configure of the miner,
-// which the miner gets too. A pool that was thought not to support version rolling
-// may support it after all.
+// configureAnswered records the pool's answer to a mining.configure of the miner, which
+// the miner gets too. The answer may show that the pool supports version rolling, although
+// it had not said so before.
 func (l *link) configureAnswered(line []byte) {
 	if l.rules == nil {
 		return
@@ -158,13 +158,13 @@ func (s *Session) configuredLate(line []byte) {
 	}
 	rolling, allowed := rollingOf(r)
 	if !rolling {
-		return // the miner was already told that the pool allows no version rolling
+		return // the miner was already sent a mask without any bits
 	}
 	if s.link.rules != nil {
 		s.link.rules.dropBits = false
 	}
 	if mask := s.askedMask & allowed; mask != s.sentMask {
-		s.maskTold(mask)
+		s.recordSentMask(mask)
 		s.miner.Write(stratum.AppendVersionMask(nil, mask))
 	}
 }

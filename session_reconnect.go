@@ -24,9 +24,8 @@ func (s *Session) mayRenew() bool {
 	return true
 }
 
-// renew replaces the link by a new one to the same pool: to the address only,
-// or to any if it is nil. The session keeps the old link until the new one is
-// ready.
+// renew replaces the link with a new one to the same pool: to the address only, or to any
+// address if only is nil. The session keeps the old link until the new one is ready.
 func (s *Session) renew(only *poolAddress) {
 	if s.phase == phaseRelaying {
 		s.phase = phaseSwitching
@@ -35,8 +34,8 @@ func (s *Session) renew(only *poolAddress) {
 	}
 }
 
-// renewElsewhere is renew for a link that is of no use. It prefers another
-// address if one can be dialled.
+// renewElsewhere is renew for a link that is of no use any more. It prefers another
+// address, if one can be dialled.
 func (s *Session) renewElsewhere() {
 	if s.phase == phaseRelaying {
 		s.phase = phaseSwitching
@@ -56,7 +55,7 @@ func (s *Session) poolLost(err error) {
 		s.unstable++
 	}
 	s.link.disconnect(s.mayOwe(s.link))
-	s.difficultyTold()
+	s.stopAwaitingDifficulty()
 	s.manager.poolLost(s, err, unstable)
 	s.phase = phaseReconnecting
 	s.miner.Pause(true)

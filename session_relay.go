@@ -263,15 +263,15 @@ func (s *Session) poolReceived(b []byte) int {
 }
 
 // poolLine looks at one line or message and reports whether it goes to the miner
-// unchanged. If not, it first calls flush, which writes the lines before it. known
-// is what the line has been found to hold, or nil.
+// unchanged. If not, it first calls flush, which writes the lines before it. known is the
+// result of scanning the line, or nil if the line has not been scanned.
 func (s *Session) poolLine(line []byte, known *stratum.ScannedLine, flush func()) bool {
 	if known != nil {
 		return s.plainPoolLine(line, known, flush)
 	}
 	if s.agent != nil && line[0] == stratum.AgentMagic {
 		if line[1] == hashrate.AgentDifficulty {
-			s.agentDifficultyHeard(line)
+			s.recordAgentDifficulty(line)
 		}
 		if line[1] != stratum.AgentAnswer {
 			return true
@@ -351,17 +351,17 @@ func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func
 		}
 	case stratum.KindJob:
 		s.gotJob()
-		s.jobHeard(line)
-		if told := s.jobNoted(line, sc); told != nil || s.link.rules != nil {
+		s.recordJobDifficulty(line)
+		if newID := s.recordJob(line, sc); newID != nil || s.link.rules != nil {
 			flush()
-			if err := s.writeJob(line, told); err != nil {
+			if err := s.writeJob(line, newID); err != nil {
 				s.poolLost(err)
 			}
 			return false
 		}
 	case stratum.KindDifficulty, stratum.KindTarget:
-		s.link.difficultyHeard(kind, line, s.now())
-		s.difficultyTold()
+		s.link.recordDifficulty(kind, line, s.now())
+		s.stopAwaitingDifficulty()
 	case stratum.KindVersionMask, stratum.KindSetExtranonce, stratum.KindReconnect:
 		flush()
 		s.poolSpecial(kind, line)
@@ -392,7 +392,7 @@ func (s *Session) poolSpecial(kind stratum.Kind, line []byte) {
 			return
 		}
 		if mask, ok := stratum.VersionMaskOf(r); ok && s.askedMask != 0 {
-			s.maskTold(s.askedMask & mask)
+			s.recordSentMask(s.askedMask & mask)
 			s.miner.Write(stratum.AppendVersionMask(nil, s.sentMask))
 			if s.link.rules != nil {
 				s.link.rules.dropBits = false // the pool supports version rolling after all

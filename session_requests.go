@@ -50,7 +50,7 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 	}
 	if from == s.link && s.manager.chain == stratum.Ethereum && stratum.AnswerJobID(line) != nil {
 		s.gotJob()
-		s.answerJobNoted(line)
+		s.recordAnswerJob(line)
 	}
 	if at < 0 && alias == nil {
 		// ETHProxy pools send jobs as answers, and long ids are not kept.

@@ -8,9 +8,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// Miners that have lost version rolling (BIP 310) are counted and shown and, with
-// ReconnectOnLostVersionRolling, closed after a switch. stratum.Rolling finds them. Agents
-// are left out, because each of their miners rolls in its own way.
+// Miners that have lost version rolling (BIP 310) are counted and shown. With
+// ReconnectOnLostVersionRolling, they are closed after a switch. stratum.Rolling finds
+// them. Agents are left out, because each of their miners rolls in its own way.
 
 const (
 	// rollingWatchEvery is how often, in seconds, a miner that rolls is checked again
@@ -21,7 +21,7 @@ const (
 	rollingBatch = 50
 )
 
-// rolls looks at the version bits of a share for the link in use. It costs nothing once a
+// rolls checks the version bits of a share for the link in use. It does no work once a
 // miner has proved that it rolls.
 func (s *Session) rolls(share []byte) {
 	if !s.rolling.NeedsShare() || s.askedMask == 0 || s.agent != nil {
@@ -32,8 +32,8 @@ func (s *Session) rolls(share []byte) {
 	}
 }
 
-// maskTold records the version mask that the miner is sent.
-func (s *Session) maskTold(mask uint32) {
+// recordSentMask records a version mask that the miner is sent.
+func (s *Session) recordSentMask(mask uint32) {
 	before := s.sentMask
 	s.sentMask = mask
 	if before == anyBits || s.agent != nil {

@@ -96,7 +96,7 @@ type shownMiner struct {
 	Coin      string   `json:"coin"`
 	Pool      string   `json:"pool"`
 	NextCoin  string   `json:"next_coin,omitempty"`
-	TLS       string   `json:"tls,omitempty"`      // version; empty: without
+	TLS       string   `json:"tls,omitempty"`      // version; empty without TLS
 	PoolTLS   string   `json:"pool_tls,omitempty"` // of the connection to the pool
 	Submitted uint32   `json:"submitted"`
 	Accepted  uint32   `json:"accepted"`

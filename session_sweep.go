@@ -55,7 +55,7 @@ type sweepBudget struct {
 	anew     int                  // sessions that may be closed to negotiate version rolling again
 }
 
-// look does what is due for one session.
+// look does the periodic checks of one session.
 func (s *Session) look(budget *sweepBudget) {
 	s.forgetDifficulties()
 	if s.manager.clock()%rollingWatchEvery < uint32(sweepEvery/time.Second) {

@@ -7,8 +7,8 @@ import (
 )
 
 // linkReady makes the prepared link the session's link. The order of its steps
-// matters. The former link is retired before the new link's jobs are noted,
-// because only then is it known which job IDs are taken. The miner gets
+// matters. The former link is retired before the new link's jobs are recorded,
+// because only then is it known which job IDs are in use. The miner gets
 // everything in one write before either side is read again, so that no line of
 // the pool gets in between.
 func (s *Session) linkReady(k *poolLink) {
@@ -16,10 +16,10 @@ func (s *Session) linkReady(k *poolLink) {
 	s.rolling.Recheck()
 	s.preparationDone(k)
 	s.useLink(s.newLink(k))
-	s.agent.open(s.link.tag, k.answersShares) // which the greeting tells of difficulties
-	words := s.introduction(k, first)
+	s.agent.open(s.link.tag, k.answersShares) // before greeting, which records its difficulties
+	lines := s.firstLines(k, first)
 	s.expectDifficulty(k, first)
-	s.relay(words)
+	s.relay(lines)
 	s.manager.linked(s, former)
 	if first {
 		s.recordConnected()
@@ -30,8 +30,8 @@ func (s *Session) linkReady(k *poolLink) {
 	}
 }
 
-// preparationDone gives back what the link's preparation held, and notes what
-// its success proves.
+// preparationDone releases what the link's preparation held, and records what its
+// success proves.
 func (s *Session) preparationDone(k *poolLink) {
 	l := s.linking
 	s.linking = nil
@@ -49,18 +49,17 @@ func (s *Session) preparationDone(k *poolLink) {
 // useLink makes next the link in use.
 func (s *Session) useLink(next *link) {
 	s.leaveEndpoint(false)
-	s.difficultyTold()
+	s.stopAwaitingDifficulty()
 	s.retireLink(next)
 	s.link = next
 	s.finishDrainsTo(next)
 	s.spareDescriptors()
 }
 
-// introduction returns everything that the miner is sent about a new link: the
-// answer to its authorization if it waits for one, the version mask and the
-// extranonce if they changed, then the pool's own lines with difficulty and
-// job.
-func (s *Session) introduction(k *poolLink, first bool) []byte {
+// firstLines returns everything that the miner is sent about a new link: the answer to
+// its authorization if it waits for one, the version mask and the extranonce if they have
+// changed, and then the pool's own lines with difficulty and job.
+func (s *Session) firstLines(k *poolLink, first bool) []byte {
 	var out []byte
 	if first && s.agent == nil {
 		out = s.dialect().AppendForwarded(out, s.auth.id, k.answer)
@@ -70,14 +69,14 @@ func (s *Session) introduction(k *poolLink, first bool) []byte {
 			if !s.configureAhead { // otherwise the answer to mining.configure has the mask
 				out = stratum.AppendVersionMask(out, mask)
 			}
-			s.maskTold(mask)
+			s.recordSentMask(mask)
 		}
 	}
 	if first && s.agent != nil {
 		// Some agents ignore a mask that comes after this answer.
 		out = s.dialect().AppendForwarded(out, s.auth.id, k.answer)
 	}
-	out = s.tellExtranonce(out, k.given, k.usePoolExtranonce)
+	out = s.appendExtranonce(out, k.given, k.usePoolExtranonce)
 	return append(out, k.greeting(!first)...)
 }
 
@@ -89,12 +88,12 @@ func (s *Session) expectDifficulty(k *poolLink, first bool) {
 	}
 }
 
-// relay starts to pass lines between the miner and the link in use. The miner
-// gets words first.
-func (s *Session) relay(words []byte) {
+// relay starts to pass lines between the miner and the link in use. The miner gets lines
+// first.
+func (s *Session) relay(lines []byte) {
 	s.phase = phaseRelaying
 	s.endHandshake()
-	s.miner.Write(words)
+	s.miner.Write(lines)
 	if s.miner.Congested() {
 		s.link.socket.Pause(false)
 	}

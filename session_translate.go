@@ -23,8 +23,8 @@ var errAgentPool = errors.New("agents need a pool that takes the session's extra
 type lineRules struct {
 	pool      *pool
 	suffixed  bool
-	names     bool                 // shares have other names than those that the pool has authorized
-	translate *stratum.Translation // nil: the miner uses the pool's extranonce unchanged
+	names     bool                 // the pool has authorized other names than those in the miner's shares
+	translate *stratum.Translation // nil if the miner uses the pool's extranonce unchanged
 	dropBits  bool                 // the miner rolls the version, but the pool does not allow it
 	next      *stratum.Translation // used from the next job on if changed is set
 	changed   bool                 // use next from the next job on, even if it is nil
@@ -32,7 +32,7 @@ type lineRules struct {
 	// After a change, shares for jobs that are not in jobs belong to a former
 	// translation.
 	former []formerTranslation // the oldest first
-	jobs   stratum.JobSet      // nil: the extranonce has not changed
+	jobs   stratum.JobSet      // the jobs since the last change; nil if there was none
 
 	// The last worker name that was replaced and its replacement, as raw JSON. The
 	// name is followed by its quote and, on ethereum, the share's worker field.
@@ -54,8 +54,8 @@ const (
 	formerJobs = 32
 )
 
-// linkRules returns the rules for a link that is ready: known, nil for none, and
-// the pool's names in shares where these are not those that the miner sends.
+// linkRules returns the rules for a link that is ready. These are known (nil if there are
+// none) and, if the pool knows workers by other names than the miner sends, the names.
 func (s *Session) linkRules(p *pool, suffixed bool, known *lineRules) *lineRules {
 	names := p.renames() || suffixed || s.auth.name.Sent != "" ||
 		slices.ContainsFunc(s.workers, func(w *extraWorker) bool { return w.name.Sent != "" })
@@ -69,7 +69,7 @@ func (s *Session) linkRules(p *pool, suffixed bool, known *lineRules) *lineRules
 	return known
 }
 
-// newRules returns what is changed besides names, nil if that is nothing.
+// newRules returns the rules for everything but names, or nil if nothing is changed.
 func newRules(p *pool, suffixed bool, t *stratum.Translation, dropBits bool) *lineRules {
 	if t == nil && !dropBits {
 		return nil
@@ -83,7 +83,8 @@ func (r *lineRules) renames() bool { return r != nil && r.names }
 // translates reports whether jobs are changed.
 func (r *lineRules) translates() bool { return r != nil && (r.translate != nil || r.next != nil) }
 
-// state and rules carry the rules through an upgrade. Both accept nil.
+// state describes the rules for the next process, and rulesState.rules restores them.
+// Both return nil for nil.
 func (r *lineRules) state() *rulesState {
 	if r == nil {
 		return nil
@@ -124,8 +125,8 @@ func jobError(line []byte) error {
 	return fmt.Errorf("pool sent a job that cannot be understood: %s", stratum.Clip(bytes.TrimSpace(line)))
 }
 
-// job appends to out a job as the miner gets it. It reports whether the line
-// could be parsed.
+// job appends a job to out in the form in which the miner gets it. It reports whether the
+// line could be parsed.
 func (r *lineRules) job(out, line []byte) ([]byte, bool) {
 	if r.changed {
 		if len(r.former) == maxFormer {
@@ -145,8 +146,8 @@ func (r *lineRules) job(out, line []byte) ([]byte, bool) {
 	return r.translate.AppendJob(out, line)
 }
 
-// share appends to out a share as the pool gets it. It reports whether the line
-// could be parsed.
+// share appends a share to out in the form in which the pool gets it. It reports whether
+// the line could be parsed.
 func (r *lineRules) share(s *Session, out, line []byte) ([]byte, bool) {
 	var rename func([]byte) []byte
 	if r.names && (s.manager.chain != stratum.Ethereum || stratum.NamesWorker(line)) {
@@ -189,8 +190,8 @@ func (r *lineRules) translationOf(share []byte) *stratum.Translation {
 	return r.former[0].translate
 }
 
-// workerSent returns the worker that a miner means in a share. field is Ethereum's
-// separate name of the miner; empty if there is none.
+// workerSent returns the worker that a share names. text is the name in the share's
+// parameters. field is the worker field of an Ethereum share, empty if there is none.
 func (s *Session) workerSent(text, field string) stratum.WorkerName {
 	if field == "" && text == s.auth.name.AsSent() {
 		return s.auth.name
@@ -213,6 +214,8 @@ func (s *Session) workerSent(text, field string) stratum.WorkerName {
 	return name
 }
 
+// rename returns the name that the pool knows for the name raw in a share. Both are raw
+// JSON without quotes. worker is the share's worker field.
 func (r *lineRules) rename(s *Session, raw, worker []byte) []byte {
 	if n := len(raw); len(r.name) == n+1+len(worker) && r.name[n] == '"' && bytes.Equal(raw, r.name[:n]) && bytes.Equal(worker, r.name[n+1:]) {
 		return r.renamed
@@ -236,10 +239,10 @@ func (s *Session) writeShare(to *link, line []byte) (ok bool) {
 	return ok
 }
 
-// writeJob sends the miner a job, changed by the link's rules, with the ID told
-// in place of the pool's if told is not nil. If the job cannot be translated,
-// it returns an error and sends nothing.
-func (s *Session) writeJob(line, told []byte) error {
+// writeJob sends the miner a job, changed by the link's rules. If newID is not nil, it
+// replaces the pool's ID of the job. If the job cannot be translated, writeJob returns an
+// error and sends nothing.
+func (s *Session) writeJob(line, newID []byte) error {
 	out := s.loop.scratch[:0]
 	if s.link.rules != nil {
 		var ok bool
@@ -250,8 +253,8 @@ func (s *Session) writeJob(line, told []byte) error {
 	} else {
 		out = append(out, line...)
 	}
-	if told != nil {
-		out = stratum.PutJobID(out, 0, told)
+	if newID != nil {
+		out = stratum.PutJobID(out, 0, newID)
 	}
 	s.loop.scratch = out
 	s.miner.Write(out)
@@ -283,10 +286,10 @@ func (s *Session) translationFor(p *pool, given *stratum.GivenExtranonce) (t *st
 	return t, false, err
 }
 
-// tellExtranonce appends the line that makes the miner use the right extranonce: the
-// pool's, or the one from its handshake. In most cases the miner already uses it and
-// nothing is appended.
-func (s *Session) tellExtranonce(b []byte, given *stratum.GivenExtranonce, usePoolExtranonce bool) []byte {
+// appendExtranonce appends mining.set_extranonce to b, with the pool's extranonce or with
+// the one from the miner's handshake. In most cases the miner already uses the right one,
+// and nothing is appended.
+func (s *Session) appendExtranonce(b []byte, given *stratum.GivenExtranonce, usePoolExtranonce bool) []byte {
 	if usePoolExtranonce {
 		if s.poolExtranonce == nil || *s.poolExtranonce != *given {
 			s.poolExtranonce = given
@@ -317,7 +320,7 @@ func (s *Session) extranonceChanged(line []byte) error {
 	if err != nil {
 		return err
 	}
-	s.miner.Write(s.tellExtranonce(nil, given, usePoolExtranonce))
+	s.miner.Write(s.appendExtranonce(nil, given, usePoolExtranonce))
 	s.link.rules.next, s.link.rules.changed = t, true
 	glog.V(2).Infof("%s pool changed its extranonce coin=%q", s, s.link.pool.coin)
 	return nil

@@ -13,10 +13,10 @@ import (
 // a flag.
 const minTargetDigits = 58
 
-// difficultyHeard records the difficulty that the link's pool has set with
+// recordDifficulty records the difficulty that the link's pool has set with
 // mining.set_difficulty or mining.set_target.
-func (l *link) difficultyHeard(kind stratum.Kind, line []byte, now uint32) {
-	l.heard = true
+func (l *link) recordDifficulty(kind stratum.Kind, line []byte, now uint32) {
+	l.difficultySet = true
 	value := stratum.ScalarParam(line, 0)
 	if kind == stratum.KindTarget {
 		l.work.Tell(hashrate.FromTarget(value), now)
@@ -25,13 +25,13 @@ func (l *link) difficultyHeard(kind stratum.Kind, line []byte, now uint32) {
 	l.work.Tell(hashrate.ParseDifficulty(value), now)
 }
 
-// jobHeard records the difficulty that a job brings with it, or the protocol's
+// recordJobDifficulty records the difficulty that a job brings with it, or the protocol's
 // default if the pool has set none. It is called before the job is recorded.
-func (s *Session) jobHeard(line []byte) {
+func (s *Session) recordJobDifficulty(line []byte) {
 	l := s.link
 	if s.manager.chain == stratum.Ethereum {
 		if target := stratum.ScalarParam(line, 3); len(target) >= minTargetDigits {
-			l.targetHeard(target, s.now())
+			l.recordTarget(target, s.now())
 			return
 		}
 		if s.subscription.Protocol != stratum.ProtocolEthereumStratum {
@@ -40,13 +40,13 @@ func (s *Session) jobHeard(line []byte) {
 	}
 	// The default is 1. For agents, pools set the difficulty of each miner with a
 	// binary message.
-	if !l.heard && s.agent == nil && !l.work.Told() {
+	if !l.difficultySet && s.agent == nil && !l.work.Told() {
 		l.work.Tell(1, s.now())
 	}
 }
 
-// targetHeard records the target of an Ethereum job, if it is valid.
-func (l *link) targetHeard(target []byte, now uint32) {
+// recordTarget records the target of an Ethereum job, if it is valid.
+func (l *link) recordTarget(target []byte, now uint32) {
 	if d := hashrate.FromEthereumTarget(target); d.Known() {
 		l.work.Tell(d, now)
 	}
@@ -72,9 +72,9 @@ func (l *link) generationOfJob(id []byte) hashrate.Generation {
 	return l.work.Latest()
 }
 
-// agentDifficultyHeard records the difficulty that the pool of the link in use has
+// recordAgentDifficulty records the difficulty that the pool of the link in use has
 // set for some of an agent's miners.
-func (s *Session) agentDifficultyHeard(message []byte) {
+func (s *Session) recordAgentDifficulty(message []byte) {
 	if l := s.agent.link(s.link.tag); l != nil {
 		l.miners.Tell(message, s.agent.knows, &s.link.work, s.now())
 	}

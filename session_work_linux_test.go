@@ -15,7 +15,7 @@ import (
 // that did not know any.
 func TestWorkInTheStateOfALink(t *testing.T) {
 	p := &pool{coin: "btc", addresses: []*poolAddress{{text: "pool:1"}}, links: make([]linkCounts, 1)}
-	l := &link{pool: p, address: p.addresses[0], tag: 3, heard: true, ownRequests: stratum.NewOwnRequests()}
+	l := &link{pool: p, address: p.addresses[0], tag: 3, difficultySet: true, ownRequests: stratum.NewOwnRequests()}
 	for i, d := range []hashrate.Difficulty{4, 4, 64} {
 		l.work.Tell(d, 100)
 		l.jobs.Add(fmt.Append(nil, i), nil, l.work.Job(100), stratum.MaxLinkJobs)
@@ -57,8 +57,8 @@ func TestWorkInTheStateOfALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	older := read(text)
-	if d := older.work.Difficulty(older.generationOfJob([]byte("2"))); d.Known() || !older.heard {
-		t.Errorf("a build without difficulties left the difficulty %v, heard at %v", d, older.heard)
+	if d := older.work.Difficulty(older.generationOfJob([]byte("2"))); d.Known() || !older.difficultySet {
+		t.Errorf("a build without difficulties left the difficulty %v, set by the pool %v", d, older.difficultySet)
 	}
 	older.work.Tell(32, 9)
 	older.jobs.Add([]byte("new"), nil, older.work.Job(9), stratum.MaxLinkJobs)

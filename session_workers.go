@@ -17,12 +17,13 @@ import (
 // carry all miners of a farm on one connection.
 const maxWorkers = 4096
 
-// maxWorkerBytes bounds the bytes of their names and passwords: 128 for each.
+// maxWorkerBytes bounds the bytes of the names and passwords of a session's further
+// workers: 128 for each on average.
 const maxWorkerBytes = 128 * maxWorkers
 
-// maxWorkersParams bounds the parameters besides the names that are kept for
-// all of them. One each, the password, is usual; each costs more memory than
-// its bytes.
+// maxWorkersParams bounds how many parameters besides the names are kept for all workers
+// of a session. Most workers have one, the password. Each takes more memory than its
+// bytes.
 const maxWorkersParams = 2 * maxWorkers
 
 // maxWorkerParams is how many parameters of one mining.authorize besides the
@@ -44,9 +45,9 @@ type extraWorker struct {
 	rest   [][]byte
 }
 
-// indexKey identifies a worker within its session, where all have the same
-// sub-account. Ethereum's miners may all send the same name and tell themselves
-// apart by the request's worker field, which is only in Miner.
+// indexKey returns a text that identifies a worker within its session, where all workers
+// have the same sub-account. Ethereum's miners may all send the same name and differ only
+// in the request's worker field, which is only in Miner.
 func (s *Session) indexKey(name stratum.WorkerName) string {
 	switch {
 	case name.Sent == "":
@@ -150,7 +151,7 @@ func (s *Session) sameAccount(name string) bool {
 // workerIndex finds a session's further workers by their names and counts the
 // memory they take. It is nil for sessions without further workers.
 type workerIndex struct {
-	at     map[string]int // in the session's list, by indexKey
+	at     map[string]int // index in the session's list, by indexKey
 	bytes  int
 	params int
 }
@@ -165,6 +166,8 @@ func (s *Session) newWorkerIndex() *workerIndex {
 	return x
 }
 
+// rememberWorker adds w to the session's workers, or replaces the one with the same key.
+// It returns false if there is no room.
 func (s *Session) rememberWorker(w *extraWorker) bool {
 	if w.name == s.auth.name {
 		return true
@@ -234,7 +237,7 @@ func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
 	}
 	id, ok := k.requests.Issue()
 	if !ok {
-		return b // no id is left: the miner uses them all
+		return b // the miner uses all ids
 	}
 	k.requests.Expect(id)
 	return w.appendAuthorize(b, stratum.OwnIDText(id), k.pool, k.suffixed)
