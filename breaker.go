@@ -14,12 +14,12 @@ const (
 	// It is short enough that a pool that has recovered is noticed before the
 	// waiting miners give up.
 	breakerPauseSilent = 5 * time.Second
-	// breakerPauseKicks bounds the pause of an address that answers and then
-	// ends its links: each probe there costs a miner a job and a reconnect.
+	// breakerPauseKicks bounds the pause of an address that answers and then ends its
+	// links. It is long, because each probe there costs a miner a job and a reconnect.
 	breakerPauseKicks = time.Minute
 )
 
-// breakerState says whom a breaker lets through.
+// breakerState determines whom a breaker lets through.
 type breakerState uint8
 
 const (
@@ -126,10 +126,10 @@ func (b *breaker) forgetPauses() { b.served.last, b.others.last = 0, 0 }
 type probeClass uint8
 
 const (
-	probeNone    probeClass = iota // the breaker was closed: not a probe
-	probeNew                       // a new miner: may take any place
-	probeOther                     // an established miner: all places but one, and always at least one
-	probeSuspect                   // failed there lately: one place
+	probeNone    probeClass = iota // not a probe, because the breaker was closed
+	probeNew                       // a new miner, which may take any place
+	probeOther                     // established miners, which may take all places but one, and always at least one
+	probeSuspect                   // miners that failed there lately, which may take one place
 )
 
 // mayProbe reports whether there is a place for a probe.

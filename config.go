@@ -89,13 +89,13 @@ type Config struct {
 	ReconnectOnLostVersionRolling bool `json:",omitempty"`
 
 	// TLSCertFile is the PEM file of the certificate and its chain. With it and
-	// TLSKeyFile, miners may come to ListenAddr by TLS. Default: none.
+	// TLSKeyFile, miners may connect to ListenAddr with TLS. Default: none.
 	TLSCertFile string `json:",omitempty"`
 
 	// TLSKeyFile is the PEM file of the certificate's private key. Default: none.
 	TLSKeyFile string `json:",omitempty"`
 
-	// TLSRequired refuses miners that come without TLS. Default: false.
+	// TLSRequired refuses miners that connect without TLS. Default: false.
 	TLSRequired bool `json:",omitempty"`
 
 	// DrainSeconds (0-600) is how long the link to the previous pool is kept
@@ -108,18 +108,18 @@ type Config struct {
 	PoolIdleSeconds int
 
 	// ExtraNonce2Size (0-8) is the size in bytes of the miners' extranonce2 if
-	// some coins have ExtraNonce "pool". 0 means 4 or, if all coins are like
-	// that, the largest of 8, 4, 3 and 2 that all pools have room for.
+	// some coins have ExtraNonce "pool". 0 means 4 or, if all coins have it, the
+	// largest of 8, 4, 3 and 2 that all pools have room for.
 	// Default: 0.
 	ExtraNonce2Size int `json:",omitempty"`
 
 	// TrustedProxies lists the networks or addresses of load balancers that
-	// report a miner's address by the PROXY protocol. Default: none.
+	// report a miner's address with the PROXY protocol. Default: none.
 	TrustedProxies []string `json:",omitempty"`
 
-	// AgentUserAgents lists prefixes of the user agents of programs that speak
-	// BTCAgent's protocol, in addition to "btccom-agent/". Upper and lower case
-	// are the same. Default: none.
+	// AgentUserAgents lists prefixes of the user agents of programs that use
+	// BTCAgent's protocol, in addition to "btccom-agent/". Case is ignored.
+	// Default: none.
 	AgentUserAgents []string `json:",omitempty"`
 
 	// MaxPoolDials (1-10000) is how many connections to pools may be set up at
@@ -135,8 +135,8 @@ type Config struct {
 	// upper limit in any case. Default: 0.
 	MaxSessions int `json:",omitempty"`
 
-	// MaxSessionsPerIP (0-10000000) is how many of them may come from one IPv4
-	// address or one IPv6 /64. Addresses of TrustedProxies are exempt; the
+	// MaxSessionsPerIP (0-10000000) is how many miners' connections may come from one
+	// IPv4 address or one IPv6 /64. Addresses of TrustedProxies are exempt; the
 	// client addresses that they report are counted. 0 means no limit.
 	// Default: 0.
 	MaxSessionsPerIP int `json:",omitempty"`

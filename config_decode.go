@@ -58,7 +58,7 @@ type configKey[T any] struct {
 	check func(of *T, key string, p *configProblems)
 }
 
-// keyValue says which default a key has and how its value is decoded.
+// keyValue has a key's default and the function that decodes its value.
 type keyValue[T any] struct {
 	setDefault func(*T)
 	decode     func(dst *T, key string, v *strictjson.Node, p *configProblems)

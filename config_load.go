@@ -9,7 +9,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
-// maxConfigFile bounds the size of the configuration file.
+// maxConfigFile bounds the size of the configuration file, in bytes.
 const maxConfigFile = 16 << 20
 
 // loadConfig reads and checks the configuration file at path. -check, the start,

@@ -17,12 +17,12 @@ import (
 // are documented like those of Config, and its rows are in poolKeys.
 type StratumServerInfo struct {
 	// URL is the pool's host:port, with stratum+ssl:// or stratum+tls:// before it
-	// if the pool speaks TLS there. It is required. Default: none.
+	// if the pool uses TLS there. It is required. Default: none.
 	URL string
 
-	// UserSuffix is the second try for worker names: if the pool refuses the
-	// sub-account's plain name, the name with an underscore and this suffix is
-	// tried. Default: the coin's name.
+	// UserSuffix is for a second try with worker names: if the pool refuses a worker
+	// with the sub-account's plain name, the name with an underscore and this suffix
+	// is tried. Default: the coin's name.
 	UserSuffix string
 
 	// BackupURLs lists more addresses, each written like URL. They are tried in
@@ -43,18 +43,18 @@ type StratumServerInfo struct {
 	// own. Default: none.
 	Password string `json:",omitempty"`
 
-	// TLSServerName is the name to ask for, and to be found in the pool's
-	// certificate. Without it, that is the host of the address. Default: none.
+	// TLSServerName is the name that is sent to the pool (SNI) and that must be in its
+	// certificate. If it is absent, the host of the address is used. Default: none.
 	TLSServerName string `json:",omitempty"`
 
 	// TLSCAFile is the PEM file of the authorities that may have signed the pool's
-	// certificate. Without it, they are those that the system trusts.
+	// certificate. If it is absent, those that the system trusts are used.
 	// Default: none.
 	TLSCAFile string `json:",omitempty"`
 
 	// TLSFingerprint is the SHA-256 of the pool's certificate in hexadecimal
-	// digits, or several of them, separated by commas. It takes the place of all
-	// other checks of the certificate. Default: none.
+	// digits, or several of them, separated by commas. It replaces all other checks of
+	// the certificate. Default: none.
 	TLSFingerprint string `json:",omitempty"`
 
 	// TLSVerify says whether the pool's certificate is checked; nil means true.

@@ -108,7 +108,7 @@ func (s *StratumServerInfo) checkTLSVerify(key string, p *configProblems) {
 	}
 }
 
-// verifyValue returns the value of TLSVerify.
+// verifyValue is the value of TLSVerify.
 var verifyValue = keyValue[StratumServerInfo]{
 	setDefault: func(s *StratumServerInfo) { s.TLSVerify = nil },
 	decode: func(s *StratumServerInfo, key string, v *strictjson.Node, p *configProblems) {
@@ -185,7 +185,7 @@ func checkTLSFiles(c *Config, pools map[string]*pool, checkPair func() (*tunnel.
 	return warnings, nil
 }
 
-// checkTLSPair checks the files of TLSCertFile and TLSKeyFile and keeps nothing.
+// checkTLSPair checks the files of TLSCertFile and TLSKeyFile and does not keep them.
 func (c *Config) checkTLSPair() (*tunnel.Pair, error) {
 	return tunnel.CheckPair(c.TLSCertFile, c.TLSKeyFile)
 }

@@ -11,7 +11,7 @@ import (
 // daemon holds the parts of the running program.
 type daemon struct {
 	args            []string       // command-line arguments, passed on at an upgrade
-	log             *processLog    // nil: glog writes its output itself
+	log             *processLog    // nil if glog writes its output itself
 	stop            chan os.Signal // SIGTERM, SIGINT
 	upgradeRequests chan os.Signal // SIGUSR2
 	hangups         chan os.Signal // SIGHUP

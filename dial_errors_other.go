@@ -4,5 +4,5 @@ package main
 
 import "net/netip"
 
-// dialEvidence says what it proves that addr could not be connected to.
+// dialEvidence returns what a failed connection to addr proves.
 func dialEvidence(error, netip.AddrPort) evidence { return evidenceConnect }

@@ -15,7 +15,7 @@ type dialGate struct {
 	size int
 
 	mu        sync.Mutex
-	held      int // may exceed size, because each address has a share of its own
+	held      int // held tickets that are not excused; may exceed size, because each address has its own share
 	addresses map[*endpoint]*gateAddress
 	turns     []*gateAddress // addresses with waiting tickets, in the order of their turns
 	rate      tokenBucket    // how many tickets may be granted now
@@ -31,24 +31,23 @@ type gateAddress struct {
 	tickets  list.List // all held tickets, the oldest first
 	lanes    [laneCount]fairQueue
 	turn     int  // index in laneOrder
-	queued   bool // is in the gate's turns
+	queued   bool // the address is in the gate's turns
 }
 
 const (
 	// A try is slow once it has taken slowAfter. If another try at the address was
-	// faster within the last fastKeep, not the pool is slow but only this try. Its
-	// ticket is then excused: it no longer counts, so that miners that the pool keeps
-	// waiting do not keep others from the pool. If the fast try took much less than
-	// slowAfter, a try is already slow once it has taken slowFactor times as long,
-	// and at least slowLeast. So hundreds of slow miners that arrive together are
-	// excused soon.
+	// faster within the last fastKeep, this try is slow but the pool is not. Its ticket
+	// is then excused, which means that it no longer counts, so that miners that the
+	// pool keeps waiting do not keep others from the pool. If the fast try took much
+	// less than slowAfter, a try is already slow once it has taken slowFactor times as
+	// long as that one, and at least slowLeast. So hundreds of slow miners that arrive
+	// together are excused soon.
 	slowAfter  = time.Second
 	slowLeast  = slowAfter / 5
 	slowFactor = 4
 	fastKeep   = 3 * time.Second
 
-	// Every address may hold a shareOfSize-th part of the gate's size in any
-	// case.
+	// Every address may always hold size/shareOfSize tickets.
 	shareOfSize = 8
 
 	// maxExcused bounds an address's excused tickets, as a multiple of the
@@ -56,14 +55,14 @@ const (
 	maxExcused = 8
 )
 
-// gateLane says why a ticket is wanted.
+// gateLane is the reason why a session wants a ticket. Each lane is a queue of its own.
 type gateLane uint8
 
 const (
 	laneNew       gateLane = iota // a miner's first link
 	laneReconnect                 // its link was lost
 	laneSwitch                    // its coin changed, or it moves to another address
-	laneSuspect                   // links of the worker failed there lately, whatever this one is for
+	laneSuspect                   // any reason, if links of the worker failed there lately
 	laneCount
 )
 
@@ -130,8 +129,8 @@ func (g *dialGate) acquire(at *endpoint, account *subAccount, lane gateLane, gra
 	return t, held
 }
 
-// release gives a ticket back, held or still waiting. It is a no-op on nil, and
-// on a ticket that was released before.
+// release gives a ticket back, whether it is held or waiting. It is a no-op on nil, and on
+// a ticket that was released before.
 func (g *dialGate) release(t *dialTicket) {
 	if t == nil {
 		return
@@ -150,7 +149,7 @@ func (g *dialGate) release(t *dialTicket) {
 			a.suspects--
 		}
 	}
-	t.state = ticketReleased // a waiting one is skipped when its turn comes
+	t.state = ticketReleased // a ticket that waits is skipped when its turn comes
 	next := g.grant()
 	g.forget(t.address)
 	g.mu.Unlock()
@@ -159,8 +158,8 @@ func (g *dialGate) release(t *dialTicket) {
 	}
 }
 
-// served releases the ticket of a link that is ready, and notes how fast that
-// was.
+// served releases the ticket of a link that is ready, and records how long it took if that
+// was fast.
 func (g *dialGate) served(t *dialTicket) {
 	if t != nil {
 		g.mu.Lock()
@@ -257,14 +256,14 @@ func (g *dialGate) allows(a *gateAddress) bool {
 	return 3*free > a.held
 }
 
-// share is how many tickets, not counting suspects', an address may hold even
-// while others hold the whole gate. If it were one, a pool that answers most
-// miners at once would have to serve them one by one, behind those that it
-// keeps waiting, as long as an address that does not answer holds the rest.
+// share returns how many tickets, not counting those of suspects, an address may hold even
+// while others hold the whole gate. If it were only one, and an address that does not
+// answer held all other tickets, a pool that answers most miners at once would have to
+// serve them one by one, behind the few that it keeps waiting.
 func (g *dialGate) share() int { return max(1, g.size/shareOfSize) }
 
-// waitingAccounts is how many sub-accounts wait for a ticket. One that waits
-// for several addresses counts for each.
+// waitingAccounts returns how many sub-accounts wait for a ticket. One that waits for
+// several addresses is counted for each.
 func (g *dialGate) waitingAccounts() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -308,8 +307,8 @@ func (a *gateAddress) waits() bool {
 	return false
 }
 
-// suspectsAllowed is how many tickets suspects may hold at an address: a
-// quarter of the gate, or of the address's share while the gate is full.
+// suspectsAllowed returns how many tickets suspects may hold at an address: a quarter of
+// the gate, or a quarter of the address's share while the gate is full.
 func (g *dialGate) suspectsAllowed() int {
 	if g.held >= g.size {
 		return max(1, g.share()/4)
@@ -342,7 +341,7 @@ func (a *gateAddress) take(suspects int) *dialTicket {
 	return t
 }
 
-// fairQueue holds waiting tickets; sub-accounts take turns.
+// fairQueue holds waiting tickets. Sub-accounts take turns in it.
 type fairQueue struct {
 	waiting map[*subAccount][]*dialTicket
 	turns   []*subAccount // sub-accounts with waiting tickets, in the order of their turns

@@ -181,7 +181,7 @@ const (
 	obstacleNone      obstacle = iota
 	obstacleWorker             // this worker's links fail there
 	obstacleUserAgent          // this user agent's links fail there
-	obstacleOut                // the address is out
+	obstacleOut                // the address is taken out
 	obstaclePorts              // no local port is free
 	obstacleMachine            // no descriptor or no memory for sockets is free
 )
@@ -273,9 +273,9 @@ func (e *endpoint) mayBeAsked(d *dialer, h *health, now time.Time) bool {
 	return e.outlasts > 0 && d.new && now.Sub(e.tripped) >= breakerPauseFirst && h.records.get(recordKey{e, recordWorker, d.worker}, now) == nil
 }
 
-// isKicked reports whether the address was taken out for ending links, including one of
-// this worker. If the pool ended this worker's link once more, that would prove nothing
-// new.
+// isKicked reports whether the address was taken out because it ended links, one of this
+// worker among them. It would prove nothing new if the pool ended this worker's link once
+// more.
 func (h *health) isKicked(d *dialer, e *endpoint, now time.Time) bool {
 	r := h.records.get(recordKey{e, recordWorker, d.worker}, now)
 	return e.outlasts > 0 && r != nil && now.Sub(r.kicked) < suspectMemory
@@ -344,8 +344,8 @@ func (h *health) begin(d *dialer, e *endpoint, override bool) *attempt {
 // address.
 func (o obstacle) personal() bool { return o == obstacleWorker || o == obstacleUserAgent }
 
-// linkTally counts an account's stable links by address. Few accounts have
-// more than one or two. health.mu guards it.
+// linkTally counts an account's stable links by address. Few accounts have links to more
+// than one or two addresses. health.mu guards it.
 type linkTally []struct {
 	at *endpoint
 	n  int

@@ -42,11 +42,12 @@ const (
 	evidenceNoJob
 	// evidenceUnstable means that the link was lost before it was stable.
 	evidenceUnstable
-	// evidenceTry means that the pool sent noise, an endless line, client.reconnect,
-	// or a job that cannot be translated. This proves nothing about anybody.
+	// evidenceTry means that the pool sent lines that are not JSON, an endless line,
+	// client.reconnect, or a job that cannot be translated. This proves nothing about
+	// anybody.
 	evidenceTry
-	// evidenceTunnel means that the process that speaks TLS has ended, or is at its
-	// limits.
+	// evidenceTunnel means that the tunnel process, which handles TLS, has ended or is at
+	// its limits.
 	evidenceTunnel
 	evidenceKinds
 )

@@ -18,10 +18,11 @@ const (
 // errHealthUnknown means that the running process cannot be asked.
 var errHealthUnknown = errors.New("the state is not known")
 
-// healthcheck implements -healthcheck, for images without a shell. It asks the process
-// that runs with this configuration whether it works. If the configuration does not allow
-// it to ask, it says so and reports success. Otherwise a mistake in a file that the
-// process does not use yet would get the process restarted, and its miners cut off.
+// healthcheck implements -healthcheck, for container images without a shell. It asks the
+// process that runs with this configuration whether it works. If the configuration does
+// not allow it to ask, it prints that and reports success. Otherwise a mistake in a file
+// that the process does not use yet would get the process restarted, and its miners
+// disconnected.
 func healthcheck(configPath string, out io.Writer) error {
 	err := askHealth(configPath)
 	switch {

@@ -50,9 +50,9 @@ func inheritedSocket(fd int) error {
 	return nil
 }
 
-// inheritedConnection returns nil if descriptor fd is a TCP connection that the
-// former process left, otherwise the reason why it is not. The peer does not
-// matter, because ListenAddr and the pools may have changed.
+// inheritedConnection returns nil if descriptor fd is a TCP connection that the former
+// process left, and otherwise the reason why it is not. The peer is not checked, because
+// ListenAddr and the pools may have changed.
 //
 // With mayHaveEnded, a connection that was reset meanwhile is accepted too. The
 // session's loop will notice the reset, and a lost pool then does not cost the
@@ -88,8 +88,8 @@ func wasConnected(fd int) bool {
 // tcpClose is the kernel's TCP_CLOSE.
 const tcpClose = 7
 
-// inheritedListener returns nil if descriptor fd is a listener that the former
-// process left, otherwise the reason why it is not.
+// inheritedListener returns nil if descriptor fd is a listener that the former process
+// left, and otherwise the reason why it is not.
 func inheritedListener(fd int) error {
 	if err := inheritedSocket(fd); err != nil {
 		return err
@@ -100,7 +100,7 @@ func inheritedListener(fd int) error {
 	return nil
 }
 
-// socketID is the same for two descriptors of the same socket.
+// socketID identifies a socket. Two descriptors of the same socket have the same one.
 type socketID struct{ dev, inode uint64 }
 
 func socketIDOf(fd int) (socketID, error) {
@@ -197,8 +197,8 @@ func (c *descriptorCheck) lookAtAll() {
 	}
 }
 
-// look checks a descriptor that a session names. pair says that it belongs to a connection
-// with TLS, so it has to be an end of a socketpair.
+// look checks a descriptor that a session names. If pair is true, it belongs to a
+// connection with TLS and has to be an end of a socket pair.
 func (c *descriptorCheck) look(fd int, pair bool) descriptorSeen {
 	if pair {
 		return descriptorSeen{id: socketID{inode: uint64(fd)}, err: tunnel.InheritedPair(fd)}
@@ -222,7 +222,7 @@ func (c *descriptorCheck) note(fd int, seen descriptorSeen) {
 	}
 }
 
-// verdict returns nil if a session can be resumed, otherwise the reason why not.
+// verdict returns nil if a session can be resumed, and otherwise the reason why it cannot.
 func (c *descriptorCheck) verdict(ss *sessionState) error {
 	for _, fd := range ss.descriptors() {
 		seen := c.seen[fd]
@@ -320,10 +320,10 @@ func isListenAddr(local netip.AddrPort, addr string) bool {
 	return err != nil || ip.Unmap() == local.Addr().Unmap()
 }
 
-// closeInherited closes the connections and the listener that a former process
-// left when its state could not be read, those to tunnel processes and its copies of
-// the certificate too. Miners then connect again instead of waiting forever, and the
-// address is free to listen at.
+// closeInherited closes what a former process left if its state could not be read: its
+// connections, the sockets to its tunnel processes, its copies of the certificate and its
+// listener. Miners then connect again instead of waiting forever, and the address is free
+// to listen at.
 func closeInherited(listenAddr string) {
 	for _, fd := range openFiles() {
 		if inheritedConnection(fd, true) == nil || isOwnPair(fd) || tunnel.InheritedCopy(fd) == nil {

@@ -1,6 +1,6 @@
-// stratumSwitcher is a proxy for Stratum mining connections. It moves all
-// miners of a sub-account from one coin's pool to another's when the coin in
-// ZooKeeper changes, and keeps the miners' own connections up.
+// stratumSwitcher is a proxy for Stratum mining connections. It moves all miners of a
+// sub-account from one coin's pool to another's when the sub-account's coin in ZooKeeper or
+// in a file changes. The miners' own connections stay open.
 package main
 
 import (
@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// run is the program without os.Exit. It returns nil when a signal ends the program,
+// run is the program without os.Exit. It returns nil if a signal has ended the program,
 // and otherwise the reason why the program cannot work. The log is nil if it was not
 // started.
 func run(args []string) (*processLog, error) {

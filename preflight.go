@@ -17,9 +17,9 @@ import (
 type upgradeContext struct {
 	StateVersion int // of the state file to come
 	ListenAddr   string
-	HTTPAddr     string // empty: no HTTP listener
+	HTTPAddr     string // empty if there is no HTTP listener
 	ChainType    string
-	AnswerFD     int `json:",omitempty"` // descriptor for the preflightAnswer; 0: an older program, which wants none
+	AnswerFD     int `json:",omitempty"` // descriptor for the preflightAnswer; 0 if an older program asks, which wants none
 }
 
 // preflightAnswer is what a program says about itself after it has passed the
@@ -43,7 +43,7 @@ func (a *preflightAnswer) check(pid int) error {
 	case a.Name != programName:
 		return fmt.Errorf("it is %q, must be %q", a.Name, programName)
 	case a.Version == "":
-		return errors.New("it does not tell its version")
+		return errors.New("it does not give its version")
 	case a.StateVersion < runtimeVersion:
 		return fmt.Errorf("it reads state files up to version %d, must read %d", a.StateVersion, runtimeVersion)
 	case a.PID != pid:
@@ -71,8 +71,7 @@ func (u *upgradeContext) answer() error {
 
 const upgradeContextVariable = "STRATUM_SWITCHER_PREFLIGHT"
 
-// preflightContext returns the context if this process is a preflight,
-// otherwise nil.
+// preflightContext returns the context if this process is a preflight, and otherwise nil.
 func preflightContext() (*upgradeContext, error) {
 	text, ok := os.LookupEnv(upgradeContextVariable)
 	if !ok {

@@ -225,7 +225,7 @@ func readPreflightAnswer(r *os.File) (*preflightAnswer, error) {
 
 // errNoAnswer is also the result for older builds, and for a script that closes
 // the descriptors it inherits.
-var errNoAnswer = errors.New("it ended well but did not answer: not " + programName + ", or a build too old to upgrade to (stop this one and start that)")
+var errNoAnswer = errors.New("it ended without an error but did not answer: it is not " + programName + ", or it is a build too old to upgrade to (stop this one and start that)")
 
 // cancelOnStop calls cancel when a signal to stop comes, and leaves the signal in the
 // channel for its receiver. The function that it returns ends the wait for signals.

@@ -246,7 +246,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	for coin, miners := range gone {
 		m.limitedLog.Warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
 	}
-	st.SessionDatas = nil // frees memory
+	st.SessionDatas = nil // so that its memory can be freed
 }
 
 // monotonicClock reads the system's monotonic clock in nanoseconds. It returns
@@ -393,7 +393,7 @@ func (d *daemon) dropUnsound(st *runtimeState) {
 func (d *daemon) listen(st *runtimeState) (*relay.Listener, error) {
 	want := d.config.ListenAddr
 	if st.ListenAddr == "" {
-		return d.listenAnew()
+		return d.listenAgain()
 	}
 	unix.CloseOnExec(st.ListenFD)
 	err := unix.SetNonblock(st.ListenFD, true)
@@ -402,9 +402,9 @@ func (d *daemon) listen(st *runtimeState) (*relay.Listener, error) {
 		former, err = relay.ListenerFromFD(st.ListenFD)
 	}
 	if err != nil {
-		glog.Errorf("resume: listener of the former process: %v; listening anew", err)
+		glog.Errorf("resume: listener of the former process: %v; opening another", err)
 		unix.Close(st.ListenFD)
-		return d.listenAnew()
+		return d.listenAgain()
 	}
 	if want == st.ListenAddr {
 		return former, nil
@@ -427,10 +427,10 @@ func (d *daemon) listen(st *runtimeState) (*relay.Listener, error) {
 	return ln, nil
 }
 
-// listenAnew opens a listener after an upgrade from an older switcher, which
-// has closed its own. If the address is taken it keeps trying, because ending
-// the process would disconnect the miners.
-func (d *daemon) listenAnew() (*relay.Listener, error) {
+// listenAgain opens a listener after an upgrade from an older switcher, which has closed
+// its own. If the address is in use, it keeps trying, because the end of the process would
+// disconnect the miners.
+func (d *daemon) listenAgain() (*relay.Listener, error) {
 	const retry = 500 * time.Millisecond
 	logged := false
 	for {
@@ -439,7 +439,7 @@ func (d *daemon) listenAnew() (*relay.Listener, error) {
 			return ln, nil
 		}
 		if !logged {
-			glog.Errorf("resume: %v; NO NEW MINERS until it can be had, still trying", err)
+			glog.Errorf("resume: %v; NO NEW MINERS until this works, still trying", err)
 			logged = true
 		}
 		select {

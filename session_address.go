@@ -132,8 +132,8 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 	return best
 }
 
-// sooner reports whether o is a better reason to give than other. Reasons about
-// this miner come before those about the address.
+// sooner reports whether o rather than other is given as the reason why nothing is dialled.
+// Reasons about this miner come before those about the address.
 func (o obstacle) sooner(other obstacle) bool { return o < other }
 
 // addressRank orders the addresses that may be dialled.

@@ -53,7 +53,7 @@ type sessionManager struct {
 	created   time.Time
 	chain     stratum.Chain
 	plan      extranoncePlan
-	sizes     *sizeSurvey      // nil: the plan has the size
+	sizes     *sizeSurvey      // nil if the plan has the size
 	proxies   []netip.Prefix   // TrustedProxies
 	pools     map[string]*pool // by coin
 	former    map[string]*pool // pools of the previous process, by coin; see formerPool
@@ -69,7 +69,7 @@ type sessionManager struct {
 	monitor   *monitor
 	limits    *connectionLimits
 	tlsFiles  tlsFiles
-	log       *processLog // nil: glog writes its output itself
+	log       *processLog // nil if glog writes its output itself
 	// limitedLog is for messages that a miner, a pool or another outside party can
 	// cause as often as it likes.
 	limitedLog journal.LogLimits

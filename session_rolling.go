@@ -63,6 +63,6 @@ func (s *Session) negotiateAnew(left *int) bool {
 	}
 	*left--
 	s.manager.monitor.rollingClosed.WithLabelValues(s.link.pool.coin).Inc()
-	s.close(fmt.Sprintf("it has lost version rolling (%s), and is to negotiate anew", loss))
+	s.close(fmt.Sprintf("it has lost version rolling (%s) and has to negotiate it again", loss))
 	return true
 }

@@ -2,5 +2,5 @@
 
 package main
 
-// ignoreTerminal does nothing: terminals stop nobody here.
+// ignoreTerminal does nothing, because terminals do not stop processes on this system.
 func ignoreTerminal() {}

@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-// ignoreTerminal sees that a terminal's setting (stty tostop) does not stop the
-// whole process when it writes a line to it from the background.
+// ignoreTerminal makes sure that a terminal's setting (stty tostop) does not stop the
+// process when it writes a line to the terminal from the background.
 func ignoreTerminal() { signal.Ignore(syscall.SIGTTOU) }

@@ -2,5 +2,6 @@
 
 package main
 
-// tlsSupported says whether this system can pass connections to another process.
+// tlsSupported is true on systems that can pass connections to another process, which TLS
+// needs.
 const tlsSupported = true

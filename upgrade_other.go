@@ -17,5 +17,5 @@ func (*upgrader) upgrade() error { return errNoUpgrade }
 
 func (*daemon) resume(string, string) error { return errNoUpgrade }
 
-// notifyUpgrade does nothing: there is no signal for it.
+// notifyUpgrade does nothing, because this system has no signal for upgrades.
 func notifyUpgrade(chan os.Signal) {}

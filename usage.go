@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// usageText is what -help says before the flags.
+// usageText is what -help prints before the flags.
 const usageText = `stratumSwitcher is a proxy for Stratum mining connections. It moves all miners
 of a sub-account from one coin's pool to another's, and replaces its own
 program, without closing a miner's connection.
@@ -29,8 +29,8 @@ usage: stratumSwitcher [flags]
 
 coins.json then has the coin of each sub-account: {"alice": "btc"}
 
-SIGUSR2 has the running process take a new program or configuration and keep its
-miners. SIGTERM ends it.
+SIGUSR2 makes the running process load a new program or configuration and keep
+its miners. SIGTERM ends it.
 
 The manual is "man stratumSwitcher", and in full
 https://github.com/BobZombiE69/btcpool-go-modules (docs/ in the source, in the
@@ -39,7 +39,7 @@ package /usr/share/doc/stratumswitcher).
 flags:
 `
 
-// printUsage is -help.
+// printUsage implements -help.
 func printUsage(out io.Writer, flags *flag.FlagSet) {
 	io.WriteString(out, usageText)
 	flags.SetOutput(out)

@@ -2,9 +2,9 @@ package main
 
 import "runtime/debug"
 
-// version is what -version prints, the log and the page show, and an upgrade
-// announces. "make build" and the packages have the linker set it to what git
-// describes; a plain "go build" or "go install" takes it from the build's own stamp.
+// version is the version that -version prints, that the log and the page show, and that
+// an upgrade announces. In "make build" and in the packages, the linker sets it to the
+// output of git describe. After a plain "go build" or "go install", init sets it.
 var version string
 
 func init() {
@@ -14,9 +14,9 @@ func init() {
 	}
 }
 
-// stampedVersion is the version that the go command recorded in the binary: the
-// module's version, or else the commit. It is "dev" if there is neither, as in a
-// build outside a repository.
+// stampedVersion returns the version that the go command recorded in the binary: the
+// module's version, or otherwise the commit. It returns "dev" if there is neither, as in
+// a build outside a repository.
 func stampedVersion(info *debug.BuildInfo) string {
 	if info == nil {
 		return "dev"
