@@ -21,7 +21,7 @@ const (
 	boundIdentity  = 4*stratum.MaxMinerLine + 8<<10 // user agent, name, passwords, the session itself
 
 	boundStranger = boundMinerRead + boundAnswers + boundIdentity
-	boundWorkers  = maxWorkerBytes + maxWorkers*(256+64) + maxWorkersParams*48
+	boundWorkers  = maxWorkerBytes + maxWorkers*(256+64) + maxWorkersParams*48 + maxAsked*512
 	boundRequests = stratum.MaxRequests + maxHeld + stratum.MaxRequests/3*224 // and an error is held for each
 	boundMiner    = boundMinerRead + relay.MaxUnsent + boundPoolRead + boundMinerRead + boundIdentity + boundWorkers + boundRequests
 	boundAgent    = 1<<16 + maxRegistered + (1<<16)*64 + (1+maxDrains+1)*maxRegistered + (1+maxDrains+1)*maxAgentShares*8 // 64 bytes for each of 65,536 miners, and what waits on each link

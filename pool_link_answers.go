@@ -51,7 +51,9 @@ func (k *poolLink) answerLine(line []byte) {
 			k.answersShares = stratum.HasSubmitAnswers(r)
 			return
 		}
-		k.requests.Take(r.ID)
+		if own, ok := k.requests.Take(stratum.OwnIDText(id)); ok {
+			k.session.workerHeard(own.ID, r)
+		}
 	}
 }
 

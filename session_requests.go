@@ -54,6 +54,7 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 	}
 	if at < 0 && alias == nil {
 		// ETHProxy pools send jobs as answers, and long ids are not kept.
+		s.workerAnswered(tag, id)
 		if (from == s.link || len(id) > stratum.MaxRequestID) && !ownRequests.Issued(id) {
 			return line
 		}
@@ -68,10 +69,12 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 		*sc = stratum.ScanPoolLine(line)
 	}
 	if at < 0 {
+		s.workerAnswered(tag, id)
 		return line // the queue had no room for the request
 	}
 	switch s.requests.MarkAt(at) {
 	case stratum.MarkAuthorize:
+		s.workerAnswered(tag, id)
 		line = s.consent(line, sc)
 	case stratum.MarkConfigure:
 		from.configureAnswered(line)
@@ -151,6 +154,10 @@ func (s *Session) failRequests(ended *link) {
 		if held[string(id)] > 0 {
 			held[string(id)]--
 			at = next
+			continue
+		}
+		if q.MarkAt(at) == stratum.MarkAuthorize && s.askedAs(tag, id) != nil {
+			at = next // the next link's pool answers it
 			continue
 		}
 		server := s.manager.ids.server()

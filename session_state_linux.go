@@ -62,7 +62,7 @@ func (s *Session) state(fds *[]int) sessionState {
 		st.StratumAuthorizeRequest = workerState(s.auth.id, s.auth.method, s.auth.name, s.auth.rest)
 	}
 	for _, w := range s.workers {
-		st.Workers = append(st.Workers, *workerState(nil, w.method, w.name, w.rest))
+		st.Workers = append(st.Workers, *workerState(w.askedState(), w.method, w.name, w.rest))
 	}
 	for _, suggestion := range s.suggestions {
 		st.Suggestions = append(st.Suggestions, requestState{ID: json.RawMessage("null"), Method: suggestion.method, Params: suggestion.params})
@@ -330,6 +330,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 // enter puts a resumed session into its phase.
 func (s *Session) enter(phase sessionPhase, st *sessionState) {
 	s.phase = phase
+	s.restoreAsked(st.Workers)
 	if phase <= phaseRouting {
 		began := time.Now().Add(-st.Age)
 		s.handshake = &handshake{began: began, started: st.Started, proxied: st.Proxied, secured: st.MinerTunnel != nil, badLines: st.BadLines, lines: st.Lines, wantsAnswers: st.WantsAnswers}

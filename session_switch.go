@@ -51,7 +51,9 @@ func (s *Session) useLink(next *link) {
 	s.leaveEndpoint(false)
 	s.stopAwaitingDifficulty()
 	s.retireLink(next)
+	former := s.link
 	s.link = next
+	s.moveAsked(former)
 	s.finishDrainsTo(next)
 	s.spareDescriptors()
 }

@@ -176,7 +176,8 @@ func TestPoolAnswersWithFixedIDs(t *testing.T) {
 					})
 					sw.setTiming(impatient)
 					miner := stratumtest.DialRaw(t, sw.addr)
-					miner.Send(joinLines(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`, rawSubscribe, rawAuthorize))
+					miner.Send(joinLines(`{"id":0,"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"1fffe000"}]}`,
+						rawSubscribe, `{"id":7,"method":"mining.suggest_difficulty","params":[512]}`, rawAuthorize))
 					link := pool.Next()
 					link.ExpectMethod("mining.configure")
 					if answers != "" {
@@ -189,6 +190,10 @@ func TestPoolAnswersWithFixedIDs(t *testing.T) {
 						extranonce = asked.Params[1]
 					}
 					link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"%v",8],"error":null}`, id, extranonce))
+					if kind == "session" {
+						link.ExpectMethod("mining.suggest_difficulty")
+						link.SendLine(goodAnswer(id))
+					}
 					link.ExpectMethod("mining.authorize")
 					link.SendLine(goodAnswer(id))
 					link.Send(joinLines(difficultyLine, ownJob("j", "01", "02", true)))

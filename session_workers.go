@@ -43,6 +43,7 @@ type extraWorker struct {
 	method string
 	name   stratum.WorkerName
 	rest   [][]byte
+	asked  *askedWorker // nil unless the miner waits for the answer to its mining.authorize
 }
 
 // indexKey returns a text that identifies a worker within its session, where all workers
@@ -100,6 +101,7 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		return true
 	}
 	s.requests.PushMarked(s.link.tag, wire, stratum.MarkAuthorize)
+	s.expectWorker(w, wire)
 	s.link.socket.Write(w.appendAuthorize(nil, stratum.OrNull(wire), s.link.pool, s.link.suffixed))
 	if k := s.preparing(); k != nil && k.introduced {
 		k.introduceWorker(w)
@@ -154,6 +156,7 @@ type workerIndex struct {
 	at     map[string]int // index in the session's list, by indexKey
 	bytes  int
 	params int
+	asked  []*askedWorker
 }
 
 func (s *Session) newWorkerIndex() *workerIndex {
@@ -188,6 +191,7 @@ func (s *Session) rememberWorker(w *extraWorker) bool {
 	x.bytes += size
 	x.params += params
 	if known {
+		x.forget(s.workers[at])
 		s.workers[at] = w
 		return true
 	}
@@ -232,7 +236,12 @@ func (k *poolLink) introduceWorker(w *extraWorker) {
 // appendWorker appends the request for a further worker to b, unless the pool
 // knows it as the first one, or its name cannot be sent to this pool.
 func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
-	if k.session.isFirstWorker(w, k.pool, k.suffixed) || k.pool.picksExtranonce && !w.name.Sendable() {
+	w.asked.askNext(0, nil)
+	if k.session.isFirstWorker(w, k.pool, k.suffixed) {
+		w.asked.askNext(0, accepted)
+		return b
+	}
+	if k.pool.picksExtranonce && !w.name.Sendable() {
 		return b
 	}
 	id, ok := k.requests.Issue()
@@ -240,5 +249,6 @@ func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
 		return b // the miner uses all ids
 	}
 	k.requests.Expect(id)
+	w.asked.askNext(id, nil)
 	return w.appendAuthorize(b, stratum.OwnIDText(id), k.pool, k.suffixed)
 }

@@ -237,7 +237,7 @@ func (o *OwnRequests) Has(raw []byte) bool { return o.Find(raw) >= 0 }
 // Alias returns another id for a miner's request on the link and records the request.
 // It skips ids that are taken, and reports false if no id is left.
 func (o *OwnRequests) Alias(id []byte, taken func(fresh []byte) bool) ([]byte, bool) {
-	if o.aliases == maxAliases || len(id) > MaxRequestID {
+	if o.aliases >= maxAliases || len(id) > MaxRequestID {
 		return nil, false
 	}
 	for {
@@ -251,6 +251,18 @@ func (o *OwnRequests) Alias(id []byte, taken func(fresh []byte) bool) ([]byte, b
 		}
 		o.expect(OwnRequest{ID: own, Alias: bytes.Clone(id)})
 		return fresh, true
+	}
+}
+
+// AnswerMiner makes the miner's the switcher's own request with this id: its answer is
+// passed on with the miner's id.
+func (o *OwnRequests) AnswerMiner(own uint32, id []byte) {
+	for i, r := range o.list() {
+		if r.ID == own && r.PoolRequest == nil && r.Alias == nil {
+			(*o.pending)[i].Alias = id
+			o.aliases++
+			return
+		}
 	}
 }
 

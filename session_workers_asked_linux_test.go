@@ -1,0 +1,43 @@
+//go:build linux && !portable_relay
+
+package main
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
+)
+
+// The next process knows which further workers wait for an answer, and no others.
+func TestUnansweredWorkersSurviveAnUpgrade(t *testing.T) {
+	s, _, _ := benchSession(t, true)
+	s.auth = &authorization{&authorizationForm{}, stratum.SplitWorker("alice.1")}
+	for _, name := range []string{"alice.2", "alice.3"} {
+		if !s.rememberWorker(&extraWorker{method: "mining.authorize", name: stratum.SplitWorker(name)}) {
+			t.Fatal("a worker is not kept")
+		}
+	}
+	s.expectWorker(s.workers[1], []byte(`"x"`))
+	next := &Session{manager: s.manager, link: s.link, auth: s.auth}
+	var states []requestState
+	for _, w := range s.workers {
+		text, err := json.Marshal(workerState(w.askedState(), w.method, w.name, w.rest))
+		var st requestState
+		if err == nil {
+			err = json.Unmarshal(text, &st)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := workerOf(func(full, _ string) stratum.WorkerName { return stratum.SplitWorker(full) }, &st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		states, next.workers = append(states, st), append(next.workers, w)
+	}
+	next.restoreAsked(states)
+	if a := next.askedAs(s.link.tag, []byte(`"x"`)); a == nil || a.worker != next.workers[1] || len(next.asked()) != 1 {
+		t.Errorf("the next process knows %+v", next.asked())
+	}
+}
