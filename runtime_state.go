@@ -38,12 +38,15 @@ type runtimeState struct {
 	ListenAddr string `json:",omitempty"`
 
 	// ServerIDOwner is the ephemeral owner of the server ID's node.
-	ServerIDOwner int64             `json:",omitempty"`
-	NextIndex     uint              `json:",omitempty"`
-	Wanted        map[string]string `json:",omitempty"` // coin of each sub-account
-	Switched      map[string]int64  `json:",omitempty"` // when the coin last changed, in Unix seconds
-	Upgrades      int               `json:",omitempty"` // since the first start
-	Sizes         map[string]int    `json:",omitempty"` // size of extranonce2 in bytes, by pool address
+	ServerIDOwner int64 `json:",omitempty"`
+	// ServerIDClaims are further sessions that may own it, because they were claiming it.
+	ServerIDClaims []int64 `json:",omitempty"`
+
+	NextIndex uint              `json:",omitempty"`
+	Wanted    map[string]string `json:",omitempty"` // coin of each sub-account
+	Switched  map[string]int64  `json:",omitempty"` // when the coin last changed, in Unix seconds
+	Upgrades  int               `json:",omitempty"` // since the first start
+	Sizes     map[string]int    `json:",omitempty"` // size of extranonce2 in bytes, by pool address
 
 	// Binary is the path of the program that an upgrade starts, if that is not the name
 	// by which this process was started, for instance because a script started it.

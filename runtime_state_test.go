@@ -30,7 +30,7 @@ func sampleState() *runtimeState {
 	r := &requestState{ID: json.RawMessage(`"a"`), Method: "mining.authorize", Params: json.RawMessage(`["alice.1","x"]`), Worker: "w"}
 	return &runtimeState{
 		Action: runtimeAction, ServerID: 7, Version: runtimeVersion, FrozenAt: time.Unix(1700000000, 5).UTC(), ChainType: "bitcoin",
-		Config: defaultConfig(), ListenFD: 9, ListenAddr: "127.0.0.1:1", ServerIDOwner: 0x7fffffffffffffff, NextIndex: 200,
+		Config: defaultConfig(), ListenFD: 9, ListenAddr: "127.0.0.1:1", ServerIDOwner: 0x7fffffffffffffff, ServerIDClaims: []int64{-0x7fffffffffffffff}, NextIndex: 200,
 		Wanted: map[string]string{"alice": "btc", "bob": ""}, Upgrades: 3,
 		SessionDatas: []sessionState{
 			{

@@ -55,10 +55,14 @@ type upgrader struct {
 	stop            chan os.Signal // receives SIGTERM and SIGINT
 	upgradeRequests chan os.Signal // receives SIGUSR2
 	hangups         chan os.Signal // receives SIGHUP; may be nil
-	serverIDOwner   func() int64
+	coins           coins.Source
 	limitedLogs     []*journal.LogLimits
 	files           fileSteps
 }
+
+// maxServerIDClaims bounds the claims of former processes that are passed on. The
+// sessions of older ones have expired.
+const maxServerIDClaims = 16
 
 // newUpgrader makes the upgrader and remembers the path of the binary. It must be called
 // at start, before a deploy can change what that path would resolve to.
@@ -81,19 +85,15 @@ func newUpgrader(d *daemon) (*upgrader, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner, limitedLogs := func() int64 { return 0 }, []*journal.LogLimits{&d.manager.limitedLog}
+	limitedLogs := []*journal.LogLimits{&d.manager.limitedLog}
 	if zk, ok := d.coins.(*coins.ZooKeeper); ok {
 		limitedLogs = append(limitedLogs, zk.LogLimits())
-		owner = func() int64 {
-			_, id := zk.ServerIDNode()
-			return id
-		}
 	}
 	return &upgrader{
 		manager: d.manager, config: d.config, log: d.log, binary: binary, args: d.args, state: state,
 		stop: d.stop, upgradeRequests: d.upgradeRequests, hangups: d.hangups,
-		system:        upgradeSystem{exec: syscall.Exec, write: writeStateFile, now: time.Now},
-		serverIDOwner: owner, limitedLogs: limitedLogs,
+		system: upgradeSystem{exec: syscall.Exec, write: writeStateFile, now: time.Now},
+		coins:  d.coins, limitedLogs: limitedLogs,
 	}, nil
 }
 
@@ -136,6 +136,9 @@ func (u *upgrader) upgrade() error {
 	u.manager.freeze()
 	err = u.replace(program)
 	u.manager.thaw()
+	if zk, ok := u.coins.(*coins.ZooKeeper); ok {
+		zk.KeepServerID()
+	}
 	debug.SetGCPercent(percent)
 	return fmt.Errorf("undone: %w", err)
 }
@@ -285,31 +288,35 @@ func (u *upgrader) capture(program *newProgram) (*runtimeState, []int) {
 	switches := m.accounts.switches() // before the events are drained, because these report finished switches
 	m.monitor.file.Drain(logFrozenTime)
 	st := &runtimeState{
-		Action:        runtimeAction,
-		Version:       runtimeVersion,
-		FrozenAt:      m.frozenAt,
-		FrozenClock:   m.frozenClock,
-		ServerID:      m.ids.server(),
-		ChainType:     u.config.ChainType,
-		Config:        u.config,
-		ListenFD:      m.listener.FD(),
-		ListenAddr:    u.config.ListenAddr,
-		ServerIDOwner: u.serverIDOwner(),
-		NextIndex:     m.ids.nextIndex(),
-		Binary:        u.binary,
-		Monitor:       m.monitor.state(),
-		Rates:         m.rates.state(),
-		Sizes:         m.sizes.state(),
-		Switches:      switches,
-		Events:        m.monitor.file.State(),
-		Tunnel:        m.tunnels.state(),
+		Action:      runtimeAction,
+		Version:     runtimeVersion,
+		FrozenAt:    m.frozenAt,
+		FrozenClock: m.frozenClock,
+		ServerID:    m.ids.server(),
+		ChainType:   u.config.ChainType,
+		Config:      u.config,
+		ListenFD:    m.listener.FD(),
+		ListenAddr:  u.config.ListenAddr,
+		NextIndex:   m.ids.nextIndex(),
+		Binary:      u.binary,
+		Monitor:     m.monitor.state(),
+		Rates:       m.rates.state(),
+		Sizes:       m.sizes.state(),
+		Switches:    switches,
+		Events:      m.monitor.file.State(),
+		Tunnel:      m.tunnels.state(),
+	}
+	if zk, ok := u.coins.(*coins.ZooKeeper); ok {
+		st.ServerIDOwner, st.ServerIDClaims = zk.PassServerIDOn()
 	}
 	if m.resumed != nil {
 		st.Upgrades = m.resumed.Upgrades
 		if st.ServerIDOwner == 0 {
-			// The node is not taken over yet and still belongs to the former
-			// process.
+			// The node is not known to be taken over yet, so it may still belong to a
+			// former process.
 			st.ServerIDOwner = m.resumed.ServerIDOwner
+			claims := append(slices.Clone(m.resumed.ServerIDClaims), st.ServerIDClaims...)
+			st.ServerIDClaims = claims[max(0, len(claims)-maxServerIDClaims):]
 		}
 	}
 	st.Upgrades++

@@ -112,7 +112,7 @@ func TestUpgradeStepFails(t *testing.T) {
 				manager: sw.sessionManager, config: sw.config, binary: binary,
 				args:  []string{"-config", filepath.Join(dir, "config.json"), "--runtime", "old.json", "-runtime=older.json"},
 				state: filepath.Join(dir, "runtime.json"), system: c.system,
-				stop: make(chan os.Signal, 4), upgradeRequests: make(chan os.Signal, 1), serverIDOwner: func() int64 { return 0 },
+				stop: make(chan os.Signal, 4), upgradeRequests: make(chan os.Signal, 1), coins: sw.coins,
 			}
 			if err := u.upgrade(); !errors.Is(err, failure) || !strings.HasPrefix(err.Error(), "undone") {
 				t.Fatalf("got error %v", err)

@@ -24,7 +24,7 @@ func newCoinSource(c *Config, st *runtimeState) (coins.Source, error) {
 	if len(c.ZKBroker) > 0 {
 		opts := zkOptionsOf(c)
 		if st != nil {
-			opts.PreviousServerID, opts.PreviousOwner = st.ServerID, st.ServerIDOwner
+			opts.PreviousServerID, opts.PreviousOwner, opts.PreviousClaims = st.ServerID, st.ServerIDOwner, st.ServerIDClaims
 		}
 		return coins.NewZooKeeper(opts)
 	}

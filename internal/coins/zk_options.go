@@ -46,6 +46,9 @@ type ZooKeeperOptions struct {
 	// if they are unknown.
 	PreviousServerID uint8
 	PreviousOwner    int64
+	// PreviousClaims are sessions of this process before an upgrade that may own the node
+	// too (see PassServerIDOn).
+	PreviousClaims []int64
 }
 
 // Metadata is the content of a server ID's node.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	zkNoFreeIDWait = 3 * time.Second
 	// zkTakenEvery is how often it is logged that another process holds a fixed ID.
 	zkTakenEvery = 10 * time.Minute
+	// zkMaxClaims bounds the sessions that are remembered for an upgrade because they may
+	// own the node of the server ID.
+	zkMaxClaims = 8
 )
 
 var errNoFreeServerID = fmt.Errorf("all server IDs from 1 to %d are taken", zkMaxServerID)
@@ -68,6 +72,40 @@ func (s *ZooKeeper) ServerIDNode() (path string, ephemeralOwner int64) {
 	return s.idPath, s.idOwner
 }
 
+// PassServerIDOn returns the session that owns the server ID's node, or 0 if it is not
+// known, and the sessions that may own it too, because it is not known how their claims
+// have ended. The process that follows in an upgrade may take the node over from any of
+// them. No claim begins after that, until KeepServerID. Any goroutine may call it.
+func (s *ZooKeeper) PassServerIDOn() (owner int64, claims []int64) {
+	s.idMu.Lock()
+	defer s.idMu.Unlock()
+	s.idPassedOn = true
+	return s.idOwner, slices.Clone(s.idClaims)
+}
+
+// KeepServerID undoes PassServerIDOn, because there was no upgrade. Any goroutine may
+// call it.
+func (s *ZooKeeper) KeepServerID() {
+	s.idMu.Lock()
+	defer s.idMu.Unlock()
+	s.idPassedOn = false
+}
+
+// mayClaim reports whether a request may be sent that makes session the owner of a
+// server ID's node. The session is remembered until it is known who owns the node.
+func (s *ZooKeeper) mayClaim(session int64) bool {
+	s.idMu.Lock()
+	defer s.idMu.Unlock()
+	if s.idPassedOn {
+		return false
+	}
+	if !slices.Contains(s.idClaims, session) {
+		// The sessions of the oldest claims have expired.
+		s.idClaims = append(s.idClaims[max(0, len(s.idClaims)-zkMaxClaims+1):], session)
+	}
+	return true
+}
+
 // begin reports a fixed ID at once. Its node is claimed later.
 func (n *zkServerID) begin() {
 	s := n.source
@@ -99,7 +137,8 @@ func (n *zkServerID) check() {
 	n.busy = true
 	// A fixed ID is reported even if its node is not ours.
 	held, previous, owner := n.id != 0 && !fixed || n.owned, n.previous, n.lastOwner
-	claimer := &idClaimer{conn: s.conn, dir: s.opts.ServerIDDir, value: s.metadata, hostName: s.opts.Metadata.HostName}
+	claimer := &idClaimer{conn: s.conn, dir: s.opts.ServerIDDir, value: s.metadata, hostName: s.opts.Metadata.HostName,
+		passedOn: s.opts.PreviousClaims, mayClaim: s.mayClaim}
 	if fixed {
 		// Only an upgrade may take over the node of another process.
 		held = held || s.opts.PreviousServerID != s.opts.FixedServerID
@@ -210,7 +249,7 @@ func (n *zkServerID) disown() {
 	s := n.source
 	n.owned = false
 	s.idMu.Lock()
-	s.idPath, s.idOwner = "", 0
+	s.idPath, s.idOwner, s.idClaims = "", 0, nil
 	s.idMu.Unlock()
 }
 
@@ -220,7 +259,7 @@ func (n *zkServerID) hold(claim idClaim) {
 	n.warned, n.refusedWait = false, 0
 	n.path = s.opts.ServerIDDir + strconv.Itoa(int(claim.tried))
 	s.idMu.Lock()
-	s.idPath, s.idOwner = n.path, claim.session
+	s.idPath, s.idOwner, s.idClaims = n.path, claim.session, nil
 	s.idMu.Unlock()
 	if s.opts.FixedServerID != 0 {
 		if s.idTaken.Swap(false) {
@@ -256,6 +295,10 @@ type idClaimer struct {
 	// listenAddr must be the same in a node that is ours, like the host's name. It is
 	// ignored if it is empty.
 	listenAddr string
+	// passedOn are sessions of former processes that may own the node.
+	passedOn []int64
+	// mayClaim is asked before a request that makes the session the owner of a node.
+	mayClaim func(session int64) bool
 }
 
 // claim claims the previous ID if there is one and its node is free or ours, otherwise
@@ -299,6 +342,9 @@ func (c *idClaimer) claim(previous uint8, owner int64, held bool) (idClaim, erro
 func (c *idClaimer) create(id uint8) (idClaim, error) {
 	node := c.dir + strconv.Itoa(int(id))
 	session := c.conn.sessionID()
+	if !c.mayClaim(session) {
+		return idClaim{}, errZKUnavailable
+	}
 	err := c.conn.create(node, c.value, true)
 	if errors.Is(err, errZKNoNode) {
 		if err = makeParents(c.conn, node); err == nil {
@@ -349,6 +395,9 @@ func (c *idClaimer) claimPrevious(id uint8, owner int64, held bool) (idClaim, er
 	if err == nil && raised.Owner != node.Owner {
 		err = errZKNodeExists
 	}
+	if err == nil && !c.mayClaim(session) {
+		err = errZKUnavailable
+	}
 	if err == nil {
 		err = c.conn.replace(path, raised.Version, c.value)
 	}
@@ -366,6 +415,9 @@ func (c *idClaimer) claimPrevious(id uint8, owner int64, held bool) (idClaim, er
 // formerlyOurs reports whether the node was left behind by an earlier session of this
 // process, or by this process before an upgrade.
 func (c *idClaimer) formerlyOurs(node zkNode, owner int64, held bool) bool {
+	if slices.Contains(c.passedOn, node.Owner) {
+		return true
+	}
 	if owner != 0 {
 		return node.Owner == owner
 	}

@@ -4,6 +4,8 @@ package coins
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -257,10 +259,85 @@ func TestZKServerIDStaleNodeOfOurOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claimer := &idClaimer{conn: next, dir: opts.ServerIDDir, value: content}
+	claimer := &idClaimer{conn: next, dir: opts.ServerIDDir, value: content, mayClaim: func(int64) bool { return true }}
 	owner := func() int64 { node, _ := admin.Get(path); return node.Owner }
 	claim, err := claimer.claim(id, ours, true)
 	if err != nil || claim.tried != id || owner() != next.sessionID() {
 		t.Fatalf("got %+v, %v", claim, err)
+	}
+}
+
+// A process is replaced while its claim is under way, so neither it nor its successor
+// knows whether it owns the node. The successor takes the node over in either case.
+func TestZKServerIDClaimUnderWayAtAnUpgrade(t *testing.T) {
+	t.Parallel()
+	server := zktest.Shared(t)
+	admin := zktest.NewAdmin(t, server.Addr())
+	for _, fixed := range []uint8{0, 7} {
+		for _, done := range []bool{false, true} {
+			t.Run(fmt.Sprintf("fixed ID %d claim done %v", fixed, done), func(t *testing.T) {
+				opts := zkTestOptions(server.Addr())
+				opts.FixedServerID = fixed
+				first, sink := startZK(t, opts)
+				id := sink.wantID(t)
+				awaitTrue(t, "claimed", func() bool { _, owner := first.ServerIDNode(); return owner != 0 })
+				path, owner := first.ServerIDNode()
+
+				proxy := zktest.StartProxy(t, server.Addr())
+				opts.Brokers = []string{proxy.Addr()}
+				opts.PreviousServerID, opts.PreviousOwner = id, owner
+				second, _ := startZK(t, opts)
+				awaitTrue(t, "taken over", func() bool { _, now := second.ServerIDNode(); return now != 0 })
+				_, claim := second.ServerIDNode()
+				proxy.Cut()
+				opts.Brokers = []string{server.Addr()}
+				if done {
+					opts.PreviousClaims = []int64{claim}
+				} else {
+					opts.PreviousOwner, opts.PreviousClaims = claim, []int64{12345}
+				}
+				third, sink := startZK(t, opts)
+				if got := sink.wantID(t); got != id {
+					t.Errorf("got ID %d, want %d", got, id)
+				}
+				awaitTrue(t, "taken over again", func() bool { _, now := third.ServerIDNode(); return now != 0 })
+				_, now := third.ServerIDNode()
+				if node, _ := admin.Get(path); node.Owner != now {
+					t.Errorf("the node belongs to %d, want %d", node.Owner, now)
+				}
+			})
+		}
+	}
+}
+
+// Once the server ID was passed on, no claim begins, because the next process would not
+// know of it. Claims that have begun are passed on.
+func TestZKServerIDPassedOn(t *testing.T) {
+	t.Parallel()
+	server := zktest.Shared(t)
+	proxy := zktest.StartProxy(t, server.Addr())
+	proxy.Cut()
+	opts := zkTestOptions(proxy.Addr())
+	opts.FixedServerID = 7
+	admin := zktest.NewAdmin(t, server.Addr())
+	s, _ := startZK(t, opts)
+	s.mayClaim(12345)
+	if owner, claims := s.PassServerIDOn(); owner != 0 || !slices.Equal(claims, []int64{12345}) {
+		t.Errorf("owner %d and claims %v were passed on, want 0 and 12345", owner, claims)
+	}
+	proxy.Restore()
+	awaitTrue(t, "connected", func() bool { return s.Status().Connected })
+	awaitTrue(t, "a claim was put off", func() bool {
+		late := make(chan bool)
+		s.mail.post(func() { late <- s.serverID.timer != nil })
+		return <-late
+	})
+	if node, exists := admin.Get(opts.ServerIDDir + "7"); exists {
+		t.Errorf("session %d claimed the ID", node.Owner)
+	}
+	s.KeepServerID()
+	awaitTrue(t, "claimed", func() bool { _, owner := s.ServerIDNode(); return owner != 0 })
+	if owner, claims := s.PassServerIDOn(); owner == 0 || len(claims) != 0 {
+		t.Errorf("owner %d and claims %v were passed on, want the session only", owner, claims)
 	}
 }

@@ -74,6 +74,11 @@ type ZooKeeper struct {
 	idMu    sync.Mutex
 	idPath  string
 	idOwner int64
+	// idClaims are the sessions that have tried to own the node since its owner was last
+	// known.
+	idClaims []int64
+	// idPassedOn means that the next process is to claim the node.
+	idPassedOn bool
 
 	missed     atomic.Int64
 	unreadable atomic.Int64
