@@ -31,7 +31,8 @@ func TestChildHangs(t *testing.T) {
 		m.plain.Close()
 	}
 	for _, m := range all {
-		if e := m.watcher.awaitEnd(t); e.Reason != Died && e.Reason != Closed && e.Reason != Reset {
+		// On a busy machine, the next process gets the last ones before they are closed.
+		if e := m.watcher.awaitEnd(t); e.Reason != Died && e.Reason != Closed && e.Reason != Reset && e.Reason != Timeout {
 			t.Errorf("unexpected end %v", e)
 		}
 	}
