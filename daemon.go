@@ -108,7 +108,7 @@ func (d *daemon) run() error {
 	for {
 		select {
 		case sig := <-d.stop:
-			d.manager.limitedLog.Tell()
+			d.manager.limitedLog.Flush()
 			glog.Infof("stopping on %v", sig)
 			return nil
 		case <-d.upgradeRequests:

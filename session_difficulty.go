@@ -21,7 +21,7 @@ func (s *Session) awaitDifficulty() {
 	}
 	s.link.difficultyDue = s.loop.After(difficultyGrace, func() {
 		s.link.difficultyDue = nil
-		s.link.work.Tell(1, s.now())
+		s.link.work.SetDifficulty(1, s.now())
 		s.miner.Write([]byte(`{"id":null,"method":"mining.set_difficulty","params":[1]}` + "\n"))
 	})
 }

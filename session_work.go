@@ -19,10 +19,10 @@ func (l *link) recordDifficulty(kind stratum.Kind, line []byte, now uint32) {
 	l.difficultySet = true
 	value := stratum.ScalarParam(line, 0)
 	if kind == stratum.KindTarget {
-		l.work.Tell(hashrate.FromTarget(value), now)
+		l.work.SetDifficulty(hashrate.FromTarget(value), now)
 		return
 	}
-	l.work.Tell(hashrate.ParseDifficulty(value), now)
+	l.work.SetDifficulty(hashrate.ParseDifficulty(value), now)
 }
 
 // recordJobDifficulty records the difficulty that a job brings with it, or the protocol's
@@ -40,15 +40,15 @@ func (s *Session) recordJobDifficulty(line []byte) {
 	}
 	// The default is 1. For agents, pools set the difficulty of each miner with a
 	// binary message.
-	if !l.difficultySet && s.agent == nil && !l.work.Told() {
-		l.work.Tell(1, s.now())
+	if !l.difficultySet && s.agent == nil && !l.work.NextKnown() {
+		l.work.SetDifficulty(1, s.now())
 	}
 }
 
 // recordTarget records the target of an Ethereum job, if it is valid.
 func (l *link) recordTarget(target []byte, now uint32) {
 	if d := hashrate.FromEthereumTarget(target); d.Known() {
-		l.work.Tell(d, now)
+		l.work.SetDifficulty(d, now)
 	}
 }
 
@@ -76,7 +76,7 @@ func (l *link) generationOfJob(id []byte) hashrate.Generation {
 // set for some of an agent's miners.
 func (s *Session) recordAgentDifficulty(message []byte) {
 	if l := s.agent.link(s.link.tag); l != nil {
-		l.miners.Tell(message, s.agent.knows, &s.link.work, s.now())
+		l.miners.SetDifficulties(message, s.agent.knows, &s.link.work, s.now())
 	}
 }
 

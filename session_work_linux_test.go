@@ -17,10 +17,10 @@ func TestWorkInTheStateOfALink(t *testing.T) {
 	p := &pool{coin: "btc", addresses: []*poolAddress{{text: "pool:1"}}, links: make([]linkCounts, 1)}
 	l := &link{pool: p, address: p.addresses[0], tag: 3, difficultySet: true, ownRequests: stratum.NewOwnRequests()}
 	for i, d := range []hashrate.Difficulty{4, 4, 64} {
-		l.work.Tell(d, 100)
+		l.work.SetDifficulty(d, 100)
 		l.jobs.Add(fmt.Append(nil, i), nil, l.work.Job(100), stratum.MaxLinkJobs)
 	}
-	l.work.Tell(1024, 110) // this is for the next job
+	l.work.SetDifficulty(1024, 110) // this is for the next job
 	m := &sessionManager{pools: map[string]*pool{"btc": p}}
 	var ss sessionState
 	ss.setLink(l.state(m, 130))
@@ -60,7 +60,7 @@ func TestWorkInTheStateOfALink(t *testing.T) {
 	if d := older.work.Difficulty(older.generationOfJob([]byte("2"))); d.Known() || !older.difficultySet {
 		t.Errorf("a build without difficulties left the difficulty %v, set by the pool %v", d, older.difficultySet)
 	}
-	older.work.Tell(32, 9)
+	older.work.SetDifficulty(32, 9)
 	older.jobs.Add([]byte("new"), nil, older.work.Job(9), stratum.MaxLinkJobs)
 	for id, want := range map[string]hashrate.Difficulty{"2": hashrate.Unknown, "new": 32} {
 		if d := older.work.Difficulty(older.generationOfJob([]byte(id))); d != want {

@@ -16,7 +16,7 @@ func rateReplyOf(r hashrate.Rate) (reply rateReply) {
 	if perSecond, known := r.Value(); known {
 		reply.Rate = &perSecond
 	}
-	reply.AtLeast = r.Knowledge == hashrate.KnownPartly
+	reply.AtLeast = r.Knowledge == hashrate.PartlyKnown
 	return reply
 }
 

@@ -50,7 +50,7 @@ func (m *sessionManager) accountTroubles(r *accountRow, now time.Time) (troubles
 
 // whollyKnown returns the hashrate over a window, or -1 if part of it is not known.
 func whollyKnown(work rates, w hashrate.Window) float64 {
-	if v, ok := work[w].Value(); ok && work[w].Knowledge == hashrate.KnownWholly {
+	if v, ok := work[w].Value(); ok && work[w].Knowledge == hashrate.FullyKnown {
 		return v
 	}
 	return -1

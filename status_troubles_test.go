@@ -19,14 +19,14 @@ func TestAccountTroubles(t *testing.T) {
 		r[hashrate.Hour] = hashrate.Rate{PerSecond: hour}
 		return r
 	}
-	well := at(5, 5, hashrate.KnownWholly)
+	well := at(5, 5, hashrate.FullyKnown)
 	for name, tt := range map[string]struct {
 		row  accountRow
 		work rates
 		want []string
 	}{
 		"all is well":               {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}, Refused: &little}, well, nil},
-		"nobody is there":           {accountRow{Wanted: "", Refused: &much, manyRefused: true}, at(0, 5, hashrate.KnownWholly), nil},
+		"nobody is there":           {accountRow{Wanted: "", Refused: &much, manyRefused: true}, at(0, 5, hashrate.FullyKnown), nil},
 		"deleted":                   {accountRow{Miners: 2, Mining: map[string]int{"btc": 2}}, well, []string{"coin deleted"}},
 		"not configured":            {accountRow{Wanted: "ltc", Miners: 2, Mining: map[string]int{"btc": 2}}, well, []string{"coin without a pool"}},
 		"a switch goes on":          {accountRow{Wanted: "bcc", Miners: 9, Mining: map[string]int{"btc": 9}, LastSwitch: lately}, well, nil},
@@ -34,10 +34,10 @@ func TestAccountTroubles(t *testing.T) {
 		"miners are just coming":    {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 7}, LastSwitch: long}, well, nil},
 		"refused":                   {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}, Refused: &much, manyRefused: true}, well, []string{"5 % refused"}},
 		"a few are refused":         {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}, Refused: &much}, well, nil},
-		"no share":                  {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 5, hashrate.KnownWholly), []string{"no accepted share in 15 min"}},
-		"never a share":             {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 0, hashrate.KnownWholly), nil},
-		"shares of unknown hashes":  {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 5, hashrate.KnownPartly), nil},
-		"all that can be at a time": {accountRow{Miners: 9, Refused: &much, manyRefused: true}, at(0, 5, hashrate.KnownWholly), []string{"coin deleted", "5 % refused", "no accepted share in 15 min"}},
+		"no share":                  {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 5, hashrate.FullyKnown), []string{"no accepted share in 15 min"}},
+		"never a share":             {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 0, hashrate.FullyKnown), nil},
+		"shares of unknown hashes":  {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}}, at(0, 5, hashrate.PartlyKnown), nil},
+		"all that can be at a time": {accountRow{Miners: 9, Refused: &much, manyRefused: true}, at(0, 5, hashrate.FullyKnown), []string{"coin deleted", "5 % refused", "no accepted share in 15 min"}},
 	} {
 		tt.row.work.rates = tt.work
 		if got := m.accountTroubles(&tt.row, now); !slices.Equal(got, tt.want) {

@@ -147,7 +147,7 @@ const tunnelDrainTime = 300 * time.Millisecond
 // close ends all tunnel processes after their connections have ended, or after
 // tunnelDrainTime.
 func (t *tunnels) close() {
-	t.failures.Tell()
+	t.failures.Flush()
 	for limit := time.Now().Add(tunnelDrainTime); t.connections() > 0 && time.Now().Before(limit); {
 		time.Sleep(2 * time.Millisecond)
 	}

@@ -121,9 +121,9 @@ func (u *upgrader) upgrade() error {
 	glog.V(1).Infof("upgrade preflight done ms=%d", u.system.now().Sub(began).Milliseconds())
 
 	for _, l := range u.limitedLogs {
-		l.Tell()
+		l.Flush()
 	}
-	u.manager.tunnels.failures.Tell()
+	u.manager.tunnels.failures.Flush()
 	// What is written now does not have to be written while nothing is relayed.
 	u.log.drain(logDrainTime - logFrozenTime)
 	u.manager.monitor.file.Drain(eventsDrainTime)

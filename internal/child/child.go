@@ -2,7 +2,7 @@
 // standard error. The demo, the bench and the tests of the built daemon use it to
 // start daemons.
 //
-// Any goroutine may use a Process. Whoever starts one must end it.
+// Any goroutine may use a Process. The caller that starts one must end it.
 package child
 
 import (
@@ -18,8 +18,8 @@ import (
 	"sync"
 )
 
-// maxLine bounds a line. The rest of a longer line, and everything after it, is
-// read and dropped.
+// maxLine is the length of the longest line that is kept. A longer line, and everything
+// after it, is read and dropped.
 const maxLine = 1 << 20
 
 // Process is a program that was started.
@@ -30,14 +30,14 @@ type Process struct {
 
 	keep int // how many lines are kept; 0 means all
 
-	mu    sync.Mutex // guards the following fields
-	lines []string   // the last of them
-	first int        // the number of lines[0]
-	more  chan struct{}
+	mu    sync.Mutex    // guards the following fields
+	lines []string      // the latest lines
+	first int           // the number of lines[0]
+	more  chan struct{} // closed when there is another line
 }
 
-// Start starts cmd, whose Stderr is not set, and follows it. keep is how many of
-// its last lines are kept, 0 for all.
+// Start starts cmd, whose Stderr must not be set, and reads its standard error. keep is
+// how many of the latest lines are kept, or 0 for all.
 func Start(cmd *exec.Cmd, keep int) (*Process, error) {
 	p := &Process{Cmd: cmd, Ended: make(chan struct{}), keep: keep, more: make(chan struct{})}
 	stderr, err := cmd.StderrPipe()
@@ -51,8 +51,8 @@ func Start(cmd *exec.Cmd, keep int) (*Process, error) {
 	return p, nil
 }
 
-// StartUnheard is Start for a program whose standard error goes elsewhere.
-func StartUnheard(cmd *exec.Cmd) (*Process, error) {
+// StartUnread is Start for a program whose standard error goes elsewhere.
+func StartUnread(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{Cmd: cmd, Ended: make(chan struct{}), more: make(chan struct{})}
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func StartUnheard(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
-// follow reads the lines to their end, which is the end of the process.
+// follow reads the lines until the process closes its standard error.
 func (p *Process) follow(stderr io.Reader) {
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, maxLine)
@@ -105,7 +105,7 @@ func (p *Process) Logged() int {
 	return p.first + len(p.lines)
 }
 
-// Lines returns the lines from number n on, as far as they are kept.
+// Lines returns the lines from number n on that are still kept.
 func (p *Process) Lines(n int) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +119,7 @@ func (p *Process) Tail(n int) string {
 	return strings.Join(p.lines[max(0, len(p.lines)-n):], "\n")
 }
 
-// ErrEnded means that the process has ended without the line that was waited for.
+// ErrEnded means that the process has ended without the awaited line.
 var ErrEnded = errors.New("it has ended")
 
 // WaitLine waits for a line, from number n on, that matches, and returns its
@@ -139,7 +139,7 @@ func (p *Process) WaitLine(ctx context.Context, n int, pattern *regexp.Regexp) (
 		case <-more:
 		case <-p.Ended:
 			if p.Logged() > n {
-				continue // these lines came last
+				continue // the process wrote more lines before it ended
 			}
 			return nil, p.Failed(ErrEnded)
 		case <-ctx.Done():
@@ -148,7 +148,7 @@ func (p *Process) WaitLine(ctx context.Context, n int, pattern *regexp.Regexp) (
 	}
 }
 
-// failedLines is how many lines an error contains.
+// failedLines is how many lines of the log an error contains.
 const failedLines = 20
 
 // Failed adds the end of the log to an error.

@@ -116,7 +116,7 @@ func (p *Daemon) Run(cmd *exec.Cmd) {
 	var err error
 	if p.Stderr != nil {
 		cmd.Stderr = p.Stderr
-		p.Process, err = child.StartUnheard(cmd)
+		p.Process, err = child.StartUnread(cmd)
 	} else {
 		p.Process, err = child.Start(cmd, 0)
 	}

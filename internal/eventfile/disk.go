@@ -9,13 +9,13 @@ import (
 	"syscall"
 )
 
-// mode keeps other users from reading the file, which has names and addresses of
-// miners.
+// mode prevents other users from reading the file, because it contains names and
+// addresses of miners.
 const mode = 0o640
 
 var errNotRegular = errors.New("not a regular file")
 
-// disk is the place that opens files of the file system.
+// disk is the real file system.
 type disk struct{}
 
 func (disk) stat(path string) (os.FileInfo, error) { return os.Stat(path) }
@@ -23,7 +23,7 @@ func (disk) stat(path string) (os.FileInfo, error) { return os.Stat(path) }
 // open opens a file for appending. It completes a line that a killed process has left
 // unfinished.
 func (disk) open(path string) (file, error) {
-	f, err := openToAdd(path, os.O_RDWR|os.O_CREATE)
+	f, err := openToAppend(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -34,10 +34,10 @@ func (disk) open(path string) (file, error) {
 	return f, nil
 }
 
-// openToAdd opens a regular file for appending. It does not block on other kinds of
-// files.
-func openToAdd(path string, how int) (*os.File, error) {
-	if there, err := os.Stat(path); err == nil && !there.Mode().IsRegular() {
+// openToAppend opens a regular file for appending. It fails on other kinds of files
+// without blocking.
+func openToAppend(path string, how int) (*os.File, error) {
+	if found, err := os.Stat(path); err == nil && !found.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: %w", path, errNotRegular)
 	}
 	f, err := os.OpenFile(path, how|os.O_APPEND|syscall.O_NONBLOCK, mode)
@@ -46,7 +46,7 @@ func openToAdd(path string, how int) (*os.File, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s: %w", path, errNotRegular) // it took the file's place meanwhile
+		err = fmt.Errorf("%s: %w", path, errNotRegular) // the file was replaced after os.Stat
 	}
 	if err != nil {
 		f.Close()
@@ -55,6 +55,7 @@ func openToAdd(path string, how int) (*os.File, error) {
 	return f, nil
 }
 
+// endLine appends "\n" if the file's last line has none.
 func endLine(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 {
@@ -68,12 +69,12 @@ func endLine(f *os.File) error {
 	return err
 }
 
-// Check reports a mistake in the path of an event file: a folder that does not exist,
-// something that is not a regular file, or missing permissions. Troubles that may
-// pass, such as a full disk, are no errors. Check leaves nothing behind. It may hang if
-// the file system does.
+// Check returns an error if the path of an event file is wrong: its folder does not
+// exist, it is not a regular file, or permissions are missing. Problems that may be
+// temporary, such as a full disk, are not reported. Check leaves no file behind. It
+// may hang if the file system does.
 func Check(path string) error {
-	f, err := openToAdd(path, os.O_WRONLY)
+	f, err := openToAppend(path, os.O_WRONLY)
 	if err == nil {
 		return f.Close()
 	}

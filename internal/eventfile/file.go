@@ -1,9 +1,9 @@
 // Package eventfile writes events to a file for other programs, as one JSON object per
 // line.
 //
-// Trouble with the file never affects the switcher: Add neither waits nor fails. Events
-// are lost and counted if the disk is full, if it hangs, or if there are too many of
-// them. The next line that can be written says how many were lost.
+// Problems with the file never affect the switcher: Add neither waits nor fails. Events
+// are lost and counted if the disk is full, if it hangs, or if there are too many
+// events. The next line that can be written contains the number of lost events.
 package eventfile
 
 import (
@@ -20,33 +20,33 @@ import (
 
 const (
 	// maxQueue bounds the bytes that wait to be written. Twice as many can be in
-	// memory, because the writer may be busy with as many.
+	// memory, because the writer may be writing another maxQueue bytes.
 	maxQueue = 2 << 20
 
 	// keptQueue is how much memory an empty queue keeps.
 	keptQueue = 64 << 10
 
-	// Each kind may have perSecond events in the long run and burst events at a
-	// time. A farm may connect as many miners at once.
+	// Each kind may have perSecond events on average and burst events at once. A farm
+	// may connect that many miners at once.
 	perSecond = 200
 	burst     = 10_000
 
-	// lookEvery is how often the writer checks that the path still names the open
+	// checkEvery is how often the writer checks that the path still names the open
 	// file.
-	lookEvery = time.Second
+	checkEvery = time.Second
 
-	// tellEvery is how often the owner is told that the file cannot be written.
-	tellEvery = time.Minute
+	// reportEvery is the least time between two calls of onError.
+	reportEvery = time.Minute
 )
 
 // File is an event file. Any goroutine may use it. Only the goroutine run touches the
 // file, and the disk may block it for any length of time. All methods are no-ops on
 // nil, which stands for no event file.
 type File struct {
-	path     string
-	troubled func(err error)
-	now      func() time.Time
-	place    place
+	path    string
+	onError func(err error)
+	now     func() time.Time
+	fs      fileSystem
 
 	written atomic.Uint64
 	lost    atomic.Uint64
@@ -54,22 +54,22 @@ type File struct {
 
 	mu      sync.Mutex
 	pending []byte
-	lines   int    // in pending
-	missing uint64 // events lost of which no line tells yet
+	lines   int    // how many lines pending has
+	missing uint64 // lost events that no line of the file has reported yet
 	rates   map[Kind]*allowance
 	taken   int           // lines that the writer has taken
-	idle    chan struct{} // closed when all is written; nil if nobody waits
+	idle    chan struct{} // closed when all lines are written; nil if nothing waits for that
 	closed  bool
 
 	// The fields below belong to run.
 
-	file   file
-	looked time.Time
-	told   time.Time
-	spare  []byte
+	file     file
+	checked  time.Time // when the path was last checked
+	reported time.Time // when onError was last called
+	spare    []byte    // memory for the next batch
 }
 
-// file is the open file, and place opens it. Tests replace both, for example by a
+// file is the open file, and fileSystem opens it. Tests replace both, for example by a
 // disk that is full.
 type file interface {
 	io.WriteCloser
@@ -77,20 +77,20 @@ type file interface {
 	Truncate(size int64) error
 }
 
-type place interface {
+type fileSystem interface {
 	open(path string) (file, error)
 	stat(path string) (os.FileInfo, error)
 }
 
-// Open returns an event file for path. The file is created by the first event. troubled,
+// Open returns an event file for path. The file is created by the first event. onError,
 // which may be nil, is called at most once a minute on another goroutine with the reason
 // why events are lost.
-func Open(path string, troubled func(err error)) *File {
-	return open(path, troubled, disk{}, time.Now)
+func Open(path string, onError func(err error)) *File {
+	return open(path, onError, disk{}, time.Now)
 }
 
-func open(path string, troubled func(err error), p place, now func() time.Time) *File {
-	f := &File{path: path, troubled: troubled, now: now, place: p, wake: make(chan struct{}, 1), rates: make(map[Kind]*allowance)}
+func open(path string, onError func(err error), fs fileSystem, now func() time.Time) *File {
+	f := &File{path: path, onError: onError, now: now, fs: fs, wake: make(chan struct{}, 1), rates: make(map[Kind]*allowance)}
 	go f.run()
 	return f
 }
@@ -115,7 +115,7 @@ func (f *File) Add(e Event) {
 	line, err := json.Marshal(&e)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err != nil || f.closed || len(f.pending)+len(line) >= maxQueue { // there is no JSON for NaN
+	if err != nil || f.closed || len(f.pending)+len(line) >= maxQueue { // err is set if a number is NaN
 		f.lose(1)
 		return
 	}
@@ -144,7 +144,7 @@ func (f *File) allow(kind Kind, now time.Time) bool {
 	a := f.rates[kind]
 	if a == nil {
 		a = &allowance{burst, now}
-		f.rates[kind] = a // kinds are constants of the program: there are few
+		f.rates[kind] = a // the map stays small, because kinds are constants of the program
 	}
 	if elapsed := now.Sub(a.since); elapsed > 0 {
 		a.left = min(burst, a.left+elapsed.Seconds()*perSecond)
@@ -158,7 +158,7 @@ func (f *File) allow(kind Kind, now time.Time) bool {
 	return true
 }
 
-// Written returns how many events were written, Lost how many were lost.
+// Written returns how many events were written.
 func (f *File) Written() uint64 {
 	if f == nil {
 		return 0
@@ -166,6 +166,7 @@ func (f *File) Written() uint64 {
 	return f.written.Load()
 }
 
+// Lost returns how many events were lost.
 func (f *File) Lost() uint64 {
 	if f == nil {
 		return 0
@@ -173,8 +174,8 @@ func (f *File) Lost() uint64 {
 	return f.lost.Load()
 }
 
-// Drain waits until all events are written or lost, for at most most.
-func (f *File) Drain(most time.Duration) {
+// Drain waits until all events are written or lost, but no longer than limit.
+func (f *File) Drain(limit time.Duration) {
 	if f == nil {
 		return
 	}
@@ -190,18 +191,18 @@ func (f *File) Drain(most time.Duration) {
 	f.mu.Unlock()
 	select {
 	case <-idle:
-	case <-time.After(most):
+	case <-time.After(limit):
 	}
 }
 
-// State is what the next process has to know about an event file. Events that are not
-// written when it is taken count as lost there.
+// State is the state of an event file in runtime.json. It counts the events that are not
+// written yet as lost.
 type State struct {
 	Written, Lost uint64
-	Missing       uint64 `json:",omitempty"` // no line tells of them yet
+	Missing       uint64 `json:",omitempty"` // lost events that no line of the file has reported yet
 }
 
-// State describes the file for the process that takes over. It is nil without a file.
+// State describes the file for the next process. It is nil without a file.
 func (f *File) State() *State {
 	if f == nil {
 		return nil
@@ -225,11 +226,11 @@ func (f *File) Resume(st *State) {
 }
 
 // Close waits like Drain and then closes the file. Events that are added later are lost.
-func (f *File) Close(most time.Duration) {
+func (f *File) Close(limit time.Duration) {
 	if f == nil {
 		return
 	}
-	f.Drain(most)
+	f.Drain(limit)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.closed {
@@ -278,12 +279,12 @@ func (f *File) write(lines []byte) {
 	missing := f.missing
 	f.mu.Unlock()
 	if missing > 0 {
-		if err := f.tell(missing); err != nil {
+		if err := f.writeMissing(missing); err != nil {
 			f.failed(lines, err)
 			return
 		}
 		f.mu.Lock()
-		f.missing -= missing // there may be more by now
+		f.missing -= missing // more may have been lost in the meantime
 		f.mu.Unlock()
 	}
 	n, err := f.tryWrite(lines)
@@ -293,8 +294,8 @@ func (f *File) write(lines []byte) {
 	}
 }
 
-// tell writes the line that says how many events are missing.
-func (f *File) tell(missing uint64) error {
+// writeMissing writes the line that says how many events are missing.
+func (f *File) writeMissing(missing uint64) error {
 	line, err := json.Marshal(&Event{Time: f.now().UTC(), Kind: KindLost, Count: missing})
 	if err == nil {
 		_, err = f.tryWrite(append(line, '\n'))
@@ -307,13 +308,13 @@ func (f *File) failed(lines []byte, err error) {
 	f.mu.Lock()
 	f.lose(bytes.Count(lines, []byte{'\n'}))
 	f.mu.Unlock()
-	if now := f.now(); f.troubled != nil && (f.told.IsZero() || now.Sub(f.told) >= tellEvery) {
-		f.told = now
-		f.troubled(fmt.Errorf("event file: %w", err))
+	if now := f.now(); f.onError != nil && (f.reported.IsZero() || now.Sub(f.reported) >= reportEvery) {
+		f.reported = now
+		f.onError(fmt.Errorf("event file: %w", err))
 	}
 }
 
-// tryWrite returns how many bytes of whole lines were written.
+// tryWrite writes lines once. It returns how many bytes of complete lines were written.
 func (f *File) tryWrite(lines []byte) (int, error) {
 	if err := f.ready(); err != nil {
 		return 0, err
@@ -326,25 +327,26 @@ func (f *File) tryWrite(lines []byte) (int, error) {
 	if whole < n {
 		f.cut(int64(n - whole))
 	}
-	f.file.Close() // there may be a better one at the next event
+	f.file.Close() // it is opened again for the next event
 	f.file = nil
 	return whole, err
 }
 
-// cut removes a partly written line, for the rest of which there was no room. If that
-// fails, the line is completed when the file is opened again.
+// cut removes the last part bytes of the file, which are the beginning of a line that
+// could not be written completely. If cut fails, the line is ended when the file is
+// opened again.
 func (f *File) cut(part int64) {
 	if info, err := f.file.Stat(); err == nil {
 		_ = f.file.Truncate(info.Size() - part)
 	}
 }
 
-// ready makes sure that the file at the path is open, because somebody may have moved
-// or removed it.
+// ready opens the file unless it is open. Every checkEvery it also checks that the file
+// was not moved or removed.
 func (f *File) ready() error {
 	now := f.now()
-	if f.file != nil && now.Sub(f.looked).Abs() >= lookEvery {
-		f.looked = now
+	if f.file != nil && now.Sub(f.checked).Abs() >= checkEvery {
+		f.checked = now
 		if !f.inPlace() {
 			f.file.Close()
 			f.file = nil
@@ -353,19 +355,21 @@ func (f *File) ready() error {
 	if f.file != nil {
 		return nil
 	}
-	opened, err := f.place.open(f.path)
+	opened, err := f.fs.open(f.path)
 	if err != nil {
 		return err
 	}
-	f.file, f.looked = opened, now
+	f.file, f.checked = opened, now
 	return nil
 }
 
+// inPlace reports whether the path still names the open file, as far as it can be
+// checked.
 func (f *File) inPlace() bool {
-	there, err := f.place.stat(f.path)
+	atPath, err := f.fs.stat(f.path)
 	if err != nil {
-		return !errors.Is(err, os.ErrNotExist) // else it cannot be told
+		return !errors.Is(err, os.ErrNotExist)
 	}
-	own, err := f.file.Stat()
-	return err == nil && os.SameFile(there, own)
+	open, err := f.file.Stat()
+	return err == nil && os.SameFile(atPath, open)
 }

@@ -104,7 +104,7 @@ func TestMovedFile(t *testing.T) {
 	add := func(what string) {
 		f.Add(Event{Kind: KindUpgrade, What: what})
 		f.Drain(10 * time.Second)
-		c.add(2 * lookEvery)
+		c.add(2 * checkEvery)
 	}
 	add("one")
 	if err := os.Rename(path, moved); err != nil {

@@ -6,10 +6,10 @@ import (
 )
 
 // An agent carries many miners on one connection, and its pool sets the difficulty
-// of each of them. btcpool sends this message (src/StratumMessageDispatcher.cc):
-// 0x7F, type 0x05, length of the message (2 bytes, little-endian), exponent of the
-// difficulty, which is a power of two (1 byte), number of miners (2 bytes), session
-// of each miner (2 bytes each).
+// of each of them. btcpool's message (src/StratumMessageDispatcher.cc) has these
+// fields, with numbers in little-endian order: 0x7F, the type 0x05, the length of the
+// message (2 bytes), the exponent of the difficulty, which is a power of two (1 byte),
+// the number of miners (2 bytes), and the session of each miner (2 bytes each).
 
 // AgentDifficulty is the type of this message.
 const AgentDifficulty = 0x05
@@ -34,8 +34,8 @@ func ReadAgentDifficulty(message []byte) (power uint8, sessions []byte, ok bool)
 // pool has set none.
 type agentPower uint8
 
-// difficulty converts the exponent from the unit of the chain. On Ethereum,
-// btcpool counts in hashes, also for agents.
+// difficulty converts the exponent from the unit of the chain. On Ethereum, btcpool
+// counts in hashes for agents as well.
 func (p agentPower) difficulty(u Unit) Difficulty {
 	return bounded(math.Ldexp(float64(u)/hashesPerUnit, int(p)-1))
 }
@@ -49,31 +49,31 @@ type agentMiner struct {
 
 // AgentMiners holds the difficulties of the miners behind an agent on one pool
 // link. The generations of their jobs are those of the link's [Link]. The zero
-// value is ready to use. Each miner takes 5 bytes and what the map needs.
+// value is ready to use. Each miner takes 5 bytes in a map.
 type AgentMiners struct {
 	miners  map[uint16]agentMiner
 	settled Generation // when settle was called last
 }
 
-// Tell applies a message of the pool. It skips miners that are not known, so that
-// a pool cannot fill the memory. It reports whether the message was valid.
-func (a *AgentMiners) Tell(message []byte, known func(session uint16) bool, l *Link, now uint32) bool {
+// SetDifficulties applies a message of the pool. It skips miners that are not known,
+// so that a pool cannot use unbounded memory. It reports whether the message was valid.
+func (a *AgentMiners) SetDifficulties(message []byte, known func(session uint16) bool, l *Link, now uint32) bool {
 	exponent, sessions, ok := ReadAgentDifficulty(message)
 	if !ok {
 		return false
 	}
-	since := l.Divide(now)
+	since := l.BeginGeneration(now)
 	if (since-a.settled)&generationMask >= 32 {
 		a.settle(since)
 	}
 	power := agentPower(min(exponent, math.MaxUint8-1)) + 1
 	for ; len(sessions) > 0; sessions = sessions[2:] {
 		session := binary.LittleEndian.Uint16(sessions)
-		m, told := a.miners[session]
-		if !known(session) || told && m.power == power {
+		m, set := a.miners[session]
+		if !known(session) || set && m.power == power {
 			continue
 		}
-		if !told || m.since != since {
+		if !set || m.since != since {
 			m.former = m.power
 		}
 		m.power, m.since = power, since
@@ -86,8 +86,8 @@ func (a *AgentMiners) Tell(message []byte, known func(session uint16) bool, l *L
 }
 
 // settle forgets the former difficulties of miners whose difficulty changed long
-// before generation g. A generation has only seven bits, and an old one would
-// otherwise be taken for a new one.
+// before generation g. A generation has only seven bits, so an old one would
+// otherwise look like a new one.
 func (a *AgentMiners) settle(g Generation) {
 	a.settled = g
 	for session, m := range a.miners {
@@ -104,8 +104,8 @@ func (a *AgentMiners) Forget(session uint16) { delete(a.miners, session) }
 // Settled reports whether all shares of a miner have the same difficulty, so that
 // the caller need not look for a share's job.
 func (a *AgentMiners) Settled(session uint16, l *Link) bool {
-	m, told := a.miners[session]
-	return told && m.former == m.power || !told && l.Settled()
+	m, set := a.miners[session]
+	return set && m.former == m.power || !set && l.Settled()
 }
 
 // Difficulty returns the difficulty of a miner's share for a job of generation g.
@@ -126,7 +126,7 @@ func (a *AgentMiners) Difficulty(session uint16, g Generation, l *Link, u Unit) 
 // power, former and since (1 byte each).
 const agentMinerSize = 5
 
-// State describes the miners for the next process.
+// State describes the miners for the next process, with agentMinerSize bytes for each.
 func (a *AgentMiners) State() []byte {
 	var b []byte
 	for session, m := range a.miners {

@@ -39,12 +39,12 @@ func TestReadAgentDifficulty(t *testing.T) {
 func TestAgentMiners(t *testing.T) {
 	var l Link
 	var a AgentMiners
-	l.Tell(1024, 0) // what miners have until they get their own
+	l.SetDifficulty(1024, 0) // what miners have until they get their own
 	j0 := l.Job(0)
-	a.Tell(agentMessage(12, 1, 2), anyMiner, &l, 10)
+	a.SetDifficulties(agentMessage(12, 1, 2), anyMiner, &l, 10)
 	j1 := l.Job(10)
-	a.Tell(agentMessage(14, 2), anyMiner, &l, 20)
-	a.Tell(agentMessage(12, 1), anyMiner, &l, 20) // sent again
+	a.SetDifficulties(agentMessage(14, 2), anyMiner, &l, 20)
+	a.SetDifficulties(agentMessage(12, 1), anyMiner, &l, 20) // sent again
 	j2 := l.Job(20)
 	for _, c := range []struct {
 		session uint16
@@ -76,7 +76,7 @@ func TestAgentMinersAreThoseKnown(t *testing.T) {
 	for i := range all {
 		all[i] = uint16(i)
 	}
-	a.Tell(agentMessage(12, all...), func(s uint16) bool { return s == 7 }, &l, 0)
+	a.SetDifficulties(agentMessage(12, all...), func(s uint16) bool { return s == 7 }, &l, 0)
 	if len(a.miners) != 1 {
 		t.Errorf("%d miners are remembered, want the one that is known", len(a.miners))
 	}
@@ -86,15 +86,15 @@ func TestAgentMinersAreThoseKnown(t *testing.T) {
 func TestAgentMinersOverManyChanges(t *testing.T) {
 	var l Link
 	var a AgentMiners
-	a.Tell(agentMessage(10, 1), anyMiner, &l, 0)
+	a.SetDifficulties(agentMessage(10, 1), anyMiner, &l, 0)
 	l.Job(0)
-	a.Tell(agentMessage(20, 1), anyMiner, &l, 0)
+	a.SetDifficulties(agentMessage(20, 1), anyMiner, &l, 0)
 	for i := range uint32(1000) {
 		g := l.Job(i)
 		if got := a.Difficulty(1, g, &l, UnitBitcoin); got != 1<<20 {
 			t.Fatalf("after %d changes: %v", i, got)
 		}
-		a.Tell(agentMessage(uint8(i%30), 2), anyMiner, &l, i)
+		a.SetDifficulties(agentMessage(uint8(i%30), 2), anyMiner, &l, i)
 	}
 	if !a.Settled(1, &l) {
 		t.Error("a change of long ago is still kept")
@@ -107,9 +107,9 @@ func TestAgentMinersOverManyChanges(t *testing.T) {
 func TestAgentMinersState(t *testing.T) {
 	var l Link
 	var a AgentMiners
-	a.Tell(agentMessage(10, 1, 2, 500), anyMiner, &l, 0)
+	a.SetDifficulties(agentMessage(10, 1, 2, 500), anyMiner, &l, 0)
 	j := l.Job(0)
-	a.Tell(agentMessage(11, 2), anyMiner, &l, 5)
+	a.SetDifficulties(agentMessage(11, 2), anyMiner, &l, 5)
 	k := l.Job(5)
 	l2 := l.State(100).Link(3)
 	b := NewAgentMiners(append(a.State(), 1, 2, 3), &l2)
@@ -128,7 +128,7 @@ func FuzzAgentDifficulty(f *testing.F) {
 		var l Link
 		l.Job(0)
 		a := NewAgentMiners(state, &l)
-		a.Tell(message, anyMiner, &l, 1)
+		a.SetDifficulties(message, anyMiner, &l, 1)
 		for session := range a.miners {
 			if d := a.Difficulty(session, l.Job(2), &l, UnitBitcoin); d != 0 && (d < 1 || d > maxDifficulty) {
 				t.Fatalf("session %d has %v", session, d)

@@ -21,9 +21,9 @@ var windowNames = [Windows]string{"1m", "15m", "1h", "24h"}
 
 func (w Window) String() string { return windowNames[w] }
 
-// shape says how a window is divided into buckets. The latest bucket is being
-// filled. There is one bucket more than the window is long, because the window
-// rarely begins at the boundary of a bucket.
+// shape describes how a window is divided into buckets. There is one bucket more than
+// fits into the window, because the window rarely begins at the boundary of a bucket.
+// The latest bucket is still being filled.
 type shape struct {
 	length, bucket time.Duration
 	first, count   int // the window's buckets among those of all windows
@@ -48,45 +48,45 @@ func (w Window) Length() time.Duration { return shapes[w].length }
 // now. They are right from the first share on: while a window is longer than the
 // time since the beginning, that time is used instead.
 //
-// Its owner calls Advance every few seconds, and each hashrate is as of the last
+// Its owner calls Advance every few seconds, and each hashrate is that at the last
 // call. All Averages use the same clock. It may begin at any moment, runs evenly
 // and continues over upgrades. An Averages takes 328 bytes.
 type Averages struct {
-	began   time.Duration // by the common clock
-	now     time.Duration
-	unknown time.Duration // when the last share of unknown difficulty was seen
-	vague   bool          // there was a share of unknown difficulty
-	last    seen
-	work    [bucketsOfAll]float32
-	lost    [bucketsLost]float32 // work of refused shares, for the last minute
+	began      time.Duration // by the common clock
+	now        time.Duration
+	unknown    time.Duration // when the last share of unknown difficulty was counted
+	hasUnknown bool          // there was a share of unknown difficulty
+	last       counted
+	work       [bucketsOfAll]float32
+	lost       [bucketsLost]float32 // work of refused shares, for the last minute
 }
 
-// seen holds the parts of a counter's totals that Averages uses, as of the last
+// counted holds the parts of a counter's totals that Averages uses, as of the last
 // call of Advance.
-type seen struct {
+type counted struct {
 	work, lost float64
 	unknown    uint64
 }
 
-func (t *Totals) seen() seen { return seen{t.Work, t.LostWork(), t.Unknown} }
+func (t *Totals) counted() counted { return counted{t.Work, t.LostWork(), t.Unknown} }
 
-// NewAverages returns averages that begin at now. Work that is already in the
-// totals does not count.
+// NewAverages returns averages that begin at now. They do not include the work that
+// is already in the totals.
 func NewAverages(now time.Duration, t Totals) *Averages {
-	return &Averages{began: now, now: now, last: t.seen()}
+	return &Averages{began: now, now: now, last: t.counted()}
 }
 
-// Advance records the totals at now. Work since the last call counts as done evenly
-// over the time between. If now is not later than at the last call, the work is
-// added to the latest bucket.
+// Advance records the totals at now. The work since the last call is distributed
+// evenly over the time since that call. If now is not later than at the last call, the
+// work is added to the latest bucket.
 func (a *Averages) Advance(now time.Duration, t Totals) {
 	from := a.now
 	if now < from {
 		now = from
 	}
-	before, after := a.last, t.seen()
+	before, after := a.last, t.counted()
 	if after.unknown > before.unknown {
-		a.unknown, a.vague = now, true
+		a.unknown, a.hasUnknown = now, true
 	}
 	a.last, a.now = after, now
 	for _, s := range shapes {
@@ -117,8 +117,9 @@ func spread(buckets []float32, width, from, to time.Duration, work float64) {
 	}
 }
 
-// sum returns the work of the last part, of the given length, of the time from
-// began to now. The bucket in which this part begins counts in proportion.
+// sum returns the work of the period of the given length that ends now, or of the time
+// since began if that is shorter. The bucket in which the period begins is counted in
+// proportion.
 func sum(buckets []float32, width, length, began, now time.Duration) (work float64) {
 	from := max(began, now-length)
 	last, count := int64(now/width), int64(len(buckets))
@@ -137,8 +138,8 @@ func sum(buckets []float32, width, length, began, now time.Duration) (work float
 func (a *Averages) Rate(w Window) Rate {
 	s := shapes[w]
 	work := sum(a.work[s.first:][:s.count], s.bucket, s.length, a.began, a.now)
-	vague := a.vague && a.unknown > a.now-s.length
-	return rate(work*hashesPerUnit, min(s.length, a.now-a.began).Seconds(), vague)
+	unknown := a.hasUnknown && a.unknown > a.now-s.length
+	return rate(work*hashesPerUnit, min(s.length, a.now-a.began).Seconds(), unknown)
 }
 
 // LostInMinute returns the work of refused shares in the last minute, in units of
@@ -147,19 +148,19 @@ func (a *Averages) LostInMinute() float64 {
 	return sum(a.lost[:], shapes[Minute].bucket, time.Minute, a.began, a.now)
 }
 
-// LostBefore is the work of refused shares in the last minute before a moment at
-// which the counter's totals are t, and how much of the minute that is for: a
-// counter may be younger. It changes nothing, so that all averages stay at the
+// LostBefore returns the work of refused shares, in units of difficulty, in the minute
+// before now, when the counter's totals are t. period is a minute, or less if the
+// averages are younger. LostBefore changes nothing, so that all averages stay at the
 // same time.
-func (a *Averages) LostBefore(now time.Duration, t Totals) (work float64, of time.Duration) {
+func (a *Averages) LostBefore(now time.Duration, t Totals) (work float64, period time.Duration) {
 	then := *a
 	then.Advance(now, t)
 	return then.LostInMinute(), min(time.Minute, then.now-then.began)
 }
 
-// Absorb adds the past of other averages, which are no longer used afterwards.
-// Both have to be advanced to the same time. This keeps the work of a sub-account
-// that has left in the sum of all sub-accounts.
+// Absorb adds the past of other averages, which must not be used afterwards. Both must
+// have been advanced to the same time. So the sum of all sub-accounts keeps the work of
+// a sub-account that has left.
 func (a *Averages) Absorb(other *Averages) {
 	for i := range a.work { // the same bucket stands for the same time in both
 		a.work[i] += other.work[i]
@@ -168,8 +169,8 @@ func (a *Averages) Absorb(other *Averages) {
 		a.lost[i] += other.lost[i]
 	}
 	a.began = min(a.began, other.began)
-	if other.vague && (!a.vague || other.unknown > a.unknown) {
-		a.unknown, a.vague = other.unknown, true
+	if other.hasUnknown && (!a.hasUnknown || other.unknown > a.unknown) {
+		a.unknown, a.hasUnknown = other.unknown, true
 	}
 }
 
@@ -183,7 +184,7 @@ type AveragesState struct {
 // State describes the averages for the next process.
 func (a *Averages) State() AveragesState {
 	st := AveragesState{Began: a.began, Now: a.now}
-	if a.vague {
+	if a.hasUnknown {
 		st.Unknown = &a.unknown
 	}
 	for _, v := range a.work {
@@ -212,12 +213,12 @@ func (st *AveragesState) Averages(now time.Duration, t Totals) *Averages {
 		}
 		return true
 	}
-	saved := Averages{began: st.Began, now: st.Now, last: t.seen()}
+	saved := Averages{began: st.Began, now: st.Now, last: t.counted()}
 	if !read(saved.work[:], st.Buckets) || !read(saved.lost[:], st.Buckets[4*bucketsOfAll:]) {
 		return a
 	}
 	if st.Unknown != nil {
-		saved.unknown, saved.vague = min(*st.Unknown, st.Now), true
+		saved.unknown, saved.hasUnknown = min(*st.Unknown, st.Now), true
 	}
 	*a = saved
 	return a

@@ -11,7 +11,7 @@ func BenchmarkShare(b *testing.B) {
 	var l Link
 	var account, pool Counter
 	m := NewMiner(0)
-	l.Tell(4096, 0)
+	l.SetDifficulty(4096, 0)
 	l.Job(0)
 	now := uint32(0)
 	b.ReportAllocs()
@@ -79,8 +79,8 @@ func TestSharesAllocateNothing(t *testing.T) {
 	var c Counter
 	var a AgentMiners
 	m := NewMiner(0)
-	l.Tell(4096, 0)
-	a.Tell(agentMessage(12, 1), anyMiner, &l, 0)
+	l.SetDifficulty(4096, 0)
+	a.SetDifficulties(agentMessage(12, 1), anyMiner, &l, 0)
 	averages := NewAverages(0, c.Totals())
 	now := uint32(0)
 	if n := testing.AllocsPerRun(100, func() {

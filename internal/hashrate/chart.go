@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// ChartPoints steps of ChartStep make the chart of a day.
+	// A chart covers a day with ChartPoints steps of ChartStep.
 	ChartStep   = 5 * time.Minute
 	ChartPoints = 288
 )
@@ -32,8 +32,8 @@ func (c *Chart) Advance(now time.Duration, t Totals) {
 	c.now, c.work = now, t.Work
 }
 
-// Points returns the hashrates of the steps, the oldest first. The last one is of
-// the step that is not over yet; end is when that step's data ends.
+// Points returns the hashrates of the steps in hashes per second, the oldest first.
+// The last step is not complete yet; end is the time until which it has data.
 func (c *Chart) Points() (perSecond []float64, end time.Duration) {
 	last := int64(c.now / ChartStep)
 	for n := max(last-ChartPoints, int64(c.began/ChartStep)); n <= last; n++ {

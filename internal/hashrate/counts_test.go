@@ -50,15 +50,15 @@ func TestCounterFromManyGoroutines(t *testing.T) {
 // contain it.
 func TestUnknownIsNotZero(t *testing.T) {
 	m := NewMiner(0)
-	if got := m.Average(60); got.Knowledge != KnownWholly || got.PerSecond != 0 {
+	if got := m.Average(60); got.Knowledge != FullyKnown || got.PerSecond != 0 {
 		t.Errorf("a miner without shares has %v", got)
 	}
 	m.Unanswered()
-	if got := m.Recent(60); got.Knowledge != KnownNot {
+	if got := m.Recent(60); got.Knowledge != NotKnown {
 		t.Errorf("a miner of whose shares nothing is known has %v", got)
 	}
 	m.Accept(1024, 60)
-	if got := m.Average(60); got.Knowledge != KnownPartly || got.PerSecond == 0 {
+	if got := m.Average(60); got.Knowledge != PartlyKnown || got.PerSecond == 0 {
 		t.Errorf("a miner of which something is known has %v", got)
 	}
 
@@ -67,14 +67,14 @@ func TestUnknownIsNotZero(t *testing.T) {
 	c.Accept(Unknown)
 	a.Advance(10*time.Second, c.Totals())
 	for w := range Windows {
-		if got := a.Rate(w); got.Knowledge != KnownNot {
+		if got := a.Rate(w); got.Knowledge != NotKnown {
 			t.Errorf("%s: unexpected average %v", w, got)
 		}
 	}
 	c.Accept(1024)
 	a.Advance(20*time.Second, c.Totals())
 	a.Advance(2*time.Minute, c.Totals())
-	for w, want := range []Knowledge{KnownWholly, KnownPartly, KnownPartly, KnownPartly} {
+	for w, want := range []Knowledge{FullyKnown, PartlyKnown, PartlyKnown, PartlyKnown} {
 		if got := a.Rate(Window(w)); got.Knowledge != want {
 			t.Errorf("%s, after two minutes: %v counts as %s, want %s", Window(w), got, got.Knowledge, want)
 		}

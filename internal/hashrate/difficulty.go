@@ -14,8 +14,8 @@ import (
 // The zero value is [Unknown].
 type Difficulty float32
 
-// Unknown is the difficulty of a share whose difficulty no pool has set. It does
-// not mean zero work: such shares are counted separately.
+// Unknown is the difficulty of a share if the pool has not set any. It does not mean
+// zero work: such shares are counted separately.
 const Unknown Difficulty = 0
 
 const (
@@ -29,7 +29,7 @@ const (
 	maxDifficulty = 0x1p63
 )
 
-// Unit is how many hashes a chain's pools and miners mean by difficulty 1.
+// Unit is the number of hashes that difficulty 1 stands for on a chain.
 type Unit float64
 
 const (
@@ -41,8 +41,8 @@ const (
 // Known reports whether d is not [Unknown].
 func (d Difficulty) Known() bool { return d != Unknown }
 
-// Hashes returns how many hashes such a share takes on average, or 0 if that is
-// unknown.
+// Hashes returns how many hashes a share of this difficulty takes on average, or 0 if
+// the difficulty is unknown.
 func (d Difficulty) Hashes() float64 { return float64(d) * hashesPerUnit }
 
 // In returns the difficulty in the unit of a chain, or 0 if it is unknown.
@@ -55,8 +55,8 @@ func (d Difficulty) String() string {
 	return strconv.FormatFloat(float64(d), 'g', -1, 32)
 }
 
-// bounded converts a number from outside to a Difficulty. Numbers beyond the
-// limits become Unknown.
+// bounded converts a number that a pool or a file contains to a Difficulty. Numbers
+// beyond the limits become Unknown.
 func bounded(v float64) Difficulty {
 	if !(v >= minDifficulty && v <= maxDifficulty) { // false for NaN too
 		return Unknown
@@ -160,8 +160,8 @@ func (n *decimal) value() float64 {
 	return float64(n.mantissa) * math.Pow10(n.exponent)
 }
 
-// parseExponent reads what follows the e. It cuts off large exponents at 1000,
-// which is out of a float64's range anyway.
+// parseExponent reads the digits after the e. It limits exponents to 1000, which is
+// out of a float64's range anyway.
 func parseExponent(b []byte) (exponent int, ok bool) {
 	negative := len(b) > 0 && b[0] == '-'
 	if len(b) > 0 && (b[0] == '-' || b[0] == '+') {

@@ -9,20 +9,20 @@ import (
 type Knowledge uint8
 
 const (
-	// KnownWholly means that the difficulty of every share is known.
-	KnownWholly Knowledge = iota
-	// KnownPartly means that some shares have an unknown difficulty.
-	KnownPartly
-	// KnownNot means that nothing is known. It does not mean that there is no
-	// work.
-	KnownNot
+	// FullyKnown means that the difficulty of every share is known.
+	FullyKnown Knowledge = iota
+	// PartlyKnown means that some shares have an unknown difficulty.
+	PartlyKnown
+	// NotKnown means that no share has a known difficulty. It does not mean that
+	// there is no work.
+	NotKnown
 )
 
 var knowledgeNames = [...]string{"known", "partly", "unknown"}
 
 func (k Knowledge) String() string { return knowledgeNames[k] }
 
-// Rate is a hashrate and how much of it is known.
+// Rate is a hashrate and the information how much of it is known.
 type Rate struct {
 	PerSecond float64 // hashes; 0 if nothing is known
 	Knowledge Knowledge
@@ -30,21 +30,21 @@ type Rate struct {
 
 // Value returns the rate. It reports false if nothing is known.
 func (r Rate) Value() (perSecond float64, ok bool) {
-	return r.PerSecond, r.Knowledge != KnownNot
+	return r.PerSecond, r.Knowledge != NotKnown
 }
 
 func (r Rate) String() string {
 	switch r.Knowledge {
-	case KnownNot:
+	case NotKnown:
 		return "unknown"
-	case KnownPartly:
+	case PartlyKnown:
 		return "at least " + Format(r.PerSecond)
 	}
 	return Format(r.PerSecond)
 }
 
-// rate returns the hashrate of that many hashes in that many seconds. unknown
-// says that there were also shares of unknown difficulty.
+// rate returns the hashrate for a number of hashes in a number of seconds. unknown
+// means that there were also shares of unknown difficulty.
 func rate(hashes, seconds float64, unknown bool) Rate {
 	r := Rate{}
 	if seconds > 0 && hashes > 0 {
@@ -52,9 +52,9 @@ func rate(hashes, seconds float64, unknown bool) Rate {
 	}
 	switch {
 	case unknown && r.PerSecond == 0:
-		r.Knowledge = KnownNot
+		r.Knowledge = NotKnown
 	case unknown:
-		r.Knowledge = KnownPartly
+		r.Knowledge = PartlyKnown
 	}
 	return r
 }

@@ -1,7 +1,7 @@
 package hashrate
 
-// Generation numbers the difficulties of one link in the order in which its jobs
-// used them, modulo 128. A job, and a share that waits for its answer, stores
+// Generation is the number of a link's difficulty, counted modulo 128 in the order in
+// which the link's jobs used them. A job, and a share that waits for its answer, stores
 // these seven bits instead of a difficulty.
 type Generation uint8
 
@@ -27,22 +27,22 @@ const (
 // The zero value is a link whose pool has set no difficulty. A former link keeps
 // its Link for late shares.
 type Link struct {
-	next   Difficulty // of jobs from now on
-	number Generation // of next
+	next   Difficulty // difficulty of jobs from now on
+	number Generation // generation of next
 	used   bool       // a job has the difficulty next
 	former *formerDifficulties
 }
 
 // formerDifficulties are the difficulties before a link's present one.
 type formerDifficulties struct {
-	since uint32 // when the first job with the present difficulty came or, before that, when the pool set it
-	count uint8  // how many difficulties are known
+	since uint32 // when the first job with the present difficulty came or, until then, when the pool set it
+	count uint8  // how many difficulties are in ring
 	ring  [formerKept]Difficulty
 }
 
-// Tell records that the pool has set a difficulty for the jobs that follow. now is
-// in seconds, by any clock. d is [Unknown] if the pool's text was not understood.
-func (l *Link) Tell(d Difficulty, now uint32) {
+// SetDifficulty records that the pool has set a difficulty for the jobs that follow.
+// now is in seconds, by any clock. d is [Unknown] if the pool's text was invalid.
+func (l *Link) SetDifficulty(d Difficulty, now uint32) {
 	if d == l.next {
 		return
 	}
@@ -50,13 +50,14 @@ func (l *Link) Tell(d Difficulty, now uint32) {
 		l.next = d // no job has the previous difficulty
 		return
 	}
-	l.Divide(now)
+	l.BeginGeneration(now)
 	l.next = d
 }
 
-// Divide begins a new generation with the same difficulty, because something else
-// changes with the next job. It returns the generation of the jobs that follow.
-func (l *Link) Divide(now uint32) Generation {
+// BeginGeneration begins a new generation with the same difficulty, for the case that
+// something else changes with the next job. It returns the generation of the jobs that
+// follow.
+func (l *Link) BeginGeneration(now uint32) Generation {
 	if !l.used {
 		return l.number
 	}
@@ -72,12 +73,12 @@ func (l *Link) Divide(now uint32) Generation {
 	return l.number
 }
 
-// Told reports whether jobs from now on have a known difficulty. In bitcoin's,
+// NextKnown reports whether jobs from now on have a known difficulty. In bitcoin's,
 // decred's and NiceHash's protocols the difficulty is 1 until the pool sets one.
-func (l *Link) Told() bool { return l.next.Known() }
+func (l *Link) NextKnown() bool { return l.next.Known() }
 
-// Job records that the pool has sent a job, and returns the job's generation. A job
-// that is sent again has the difficulty of the last time.
+// Job records that the pool has sent a job, and returns the job's generation. If the
+// same job is sent more than once, the last time decides about its difficulty.
 func (l *Link) Job(now uint32) Generation {
 	if !l.used {
 		l.used = true
@@ -117,8 +118,8 @@ func (l *Link) Difficulty(g Generation) Difficulty {
 // Current returns the difficulty of the latest job.
 func (l *Link) Current() Difficulty { return l.Difficulty(l.Latest()) }
 
-// Adopt returns the generation for a job that an earlier link to the same pool had
-// with this difficulty. It adds the difficulty to the former ones if needed.
+// Adopt returns the generation for a job of an earlier link to the same pool that had
+// this difficulty. It adds the difficulty to the former ones if necessary.
 func (l *Link) Adopt(d Difficulty, now uint32) Generation {
 	if d == l.next {
 		return l.number
@@ -141,7 +142,7 @@ func (l *Link) Adopt(d Difficulty, now uint32) Generation {
 }
 
 // Sweep forgets the former difficulties when no share needs them any more. waiting
-// says that shares of the link are unanswered.
+// means that shares of the link are unanswered.
 func (l *Link) Sweep(now uint32, waiting bool) {
 	if l.former != nil && l.used && !waiting && now-l.former.since >= FormerSeconds {
 		l.former = nil
@@ -173,8 +174,8 @@ func (l *Link) State(now uint32) *LinkState {
 	return st
 }
 
-// Link restores the link that a state file describes. Any content is accepted. On
-// nil it returns the zero value.
+// Link restores the link that a state file describes. Any content is accepted. A nil
+// state gives the zero value.
 func (st *LinkState) Link(now uint32) (l Link) {
 	if st == nil {
 		return l

@@ -8,22 +8,22 @@ import (
 
 func TestLink(t *testing.T) {
 	var l Link
-	if l.Current().Known() || !l.Settled() || l.Told() {
+	if l.Current().Known() || !l.Settled() || l.NextKnown() {
 		t.Errorf("a new link has %v and counts as settled: %t", l.Current(), l.Settled())
 	}
 	early := l.Job(0) // before any difficulty
-	l.Tell(1024, 1)
+	l.SetDifficulty(1024, 1)
 	if l.Current().Known() {
 		t.Errorf("the job before the first difficulty has %v", l.Current())
 	}
-	l.Tell(2048, 2) // no job has it
-	if !l.Told() {
+	l.SetDifficulty(2048, 2) // no job has it
+	if !l.NextKnown() {
 		t.Error("2048 counts although no job had it")
 	}
 	a := l.Job(3)
-	l.Tell(2048, 4) // sent again
+	l.SetDifficulty(2048, 4) // sent again
 	b := l.Job(5)
-	l.Tell(4096, 6)
+	l.SetDifficulty(4096, 6)
 	if got := l.Current(); got != 2048 {
 		t.Errorf("the latest job has %v although no job of the new difficulty has come", got)
 	}
@@ -44,9 +44,9 @@ func TestLink(t *testing.T) {
 // Former difficulties are kept for two minutes, and for as long as shares wait.
 func TestLinkForgets(t *testing.T) {
 	var l Link
-	l.Tell(1, 0)
+	l.SetDifficulty(1, 0)
 	a := l.Job(0)
-	l.Tell(2, 100)
+	l.SetDifficulty(2, 100)
 	l.Sweep(10_000, false)
 	if got := l.Current(); got != 1 {
 		t.Fatalf("the job in use has %v: no other has come yet", got)
@@ -79,7 +79,7 @@ func TestLinkMemory(t *testing.T) {
 	}
 	var l Link
 	for i := range uint32(100_000) { // a pool that changes the difficulty without end
-		l.Tell(Difficulty(i+1), 0)
+		l.SetDifficulty(Difficulty(i+1), 0)
 		l.Job(0)
 	}
 	for i := range Generation(formerKept + 1) {
@@ -94,11 +94,11 @@ func TestLinkMemory(t *testing.T) {
 
 func TestLinkAdopts(t *testing.T) {
 	var former, l Link
-	former.Tell(512, 0)
+	former.SetDifficulty(512, 0)
 	old := former.Job(0)
-	l.Tell(1024, 0)
+	l.SetDifficulty(1024, 0)
 	x := l.Job(0)
-	l.Tell(2048, 0)
+	l.SetDifficulty(2048, 0)
 	l.Job(0)
 	for _, d := range []Difficulty{former.Difficulty(old), 1024, 2048, Unknown, 512} {
 		if got := l.Difficulty(l.Adopt(d, 0)); got != d {
@@ -130,10 +130,10 @@ func TestLinkState(t *testing.T) {
 	var l Link
 	var jobs []Generation
 	for i := range 200 {
-		l.Tell(Difficulty(i+1), uint32(i))
+		l.SetDifficulty(Difficulty(i+1), uint32(i))
 		jobs = append(jobs, l.Job(uint32(i)))
 	}
-	l.Tell(7777, 210)
+	l.SetDifficulty(7777, 210)
 	b, err := json.Marshal(l.State(220))
 	if err != nil {
 		t.Fatal(err)
@@ -189,10 +189,10 @@ func TestLinkByHand(t *testing.T) {
 		account.Accept(d)
 		c.Accept(d)
 	}
-	old.Tell(ParseDifficulty([]byte("1000")), now)
+	old.SetDifficulty(ParseDifficulty([]byte("1000")), now)
 	j1 := old.Job(now)
 	take(&old, &oldC, j1, false) // 1,000
-	old.Tell(ParseDifficulty([]byte(`"4e3"`)), now)
+	old.SetDifficulty(ParseDifficulty([]byte(`"4e3"`)), now)
 	take(&old, &oldC, j1, false) // 1,000: the job is from before the change
 	j2 := old.Job(now)
 	take(&old, &oldC, j1, false) // 1,000: late
@@ -200,7 +200,7 @@ func TestLinkByHand(t *testing.T) {
 	take(&old, &oldC, j2, true)  // refused: 4,000
 	// There is a switch, and the new pool has another difficulty.
 	now += 30
-	next.Tell(FromTarget([]byte("000000000000ffff000000000000000000000000000000000000000000000000")), now)
+	next.SetDifficulty(FromTarget([]byte("000000000000ffff000000000000000000000000000000000000000000000000")), now)
 	k1 := next.Job(now)
 	take(&old, &oldC, j2, false)  // 4,000: late at the former pool
 	take(&next, &nextC, k1, true) // refused: 65,536
@@ -209,9 +209,9 @@ func TestLinkByHand(t *testing.T) {
 	st := miner.State(now)
 	now = 0
 	miner = st.Miner(now)
-	take(&old, &oldC, j1, false)   // 1,000
-	take(&next, &nextC, k1, false) // 65,536
-	next.Tell(Unknown, now)        // the pool sends something unintelligible
+	take(&old, &oldC, j1, false)     // 1,000
+	take(&next, &nextC, k1, false)   // 65,536
+	next.SetDifficulty(Unknown, now) // the pool sends something unintelligible
 	k2 := next.Job(now)
 	take(&next, &nextC, k2, false) // unknown
 
@@ -234,7 +234,7 @@ func TestLinkByHand(t *testing.T) {
 	// There are 77,536 * 2^32 hashes in 30 s, and a share of which nothing is
 	// known.
 	rate := miner.Average(now)
-	if want := float64(oldWork+nextWork) * (1 << 32) / 30; rate.PerSecond != want || rate.Knowledge != KnownPartly {
+	if want := float64(oldWork+nextWork) * (1 << 32) / 30; rate.PerSecond != want || rate.Knowledge != PartlyKnown {
 		t.Errorf("the miner's hashrate is %v, want %v", rate, want)
 	}
 }
@@ -260,13 +260,13 @@ func FuzzLink(f *testing.F) {
 					told = d
 					changes++
 				}
-				l.Tell(told, now)
+				l.SetDifficulty(told, now)
 			case 1:
 				jobs = append(jobs, job{l.Job(now), told, changes})
 			case 2:
 				l = l.State(now).Link(now)
 			case 3:
-				l.Divide(now)
+				l.BeginGeneration(now)
 				changes++
 			}
 			for _, j := range jobs {

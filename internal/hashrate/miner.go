@@ -15,9 +15,9 @@ const (
 // seconds, by any clock that runs evenly.
 type Miner struct {
 	work   float64 // sum of the accepted shares' difficulties
-	recent float32 // the same sum with weights that fall as shares get older
-	at     uint32  // the time that recent is for
-	since  uint32  // when the miner connected, or counting began
+	recent float32 // the same sum, in which older shares have less weight
+	at     uint32  // the time for which recent is valid
+	since  uint32  // when the miner connected, or when counting began
 
 	last      uint32 // when the last share was submitted
 	submitted uint32
@@ -77,7 +77,7 @@ func (m *Miner) Totals() MinerTotals {
 // Work returns the work of the accepted shares of known difficulty, in hashes.
 func (m *Miner) Work() float64 { return m.work * hashesPerUnit }
 
-// Recent returns the hashrate of the last MinerWindow. It is right from the start,
+// Recent returns the hashrate of the last MinerWindow. It is right from the beginning,
 // because the time before the miner connected has no weight.
 func (m *Miner) Recent(now uint32) Rate {
 	age := now - m.since

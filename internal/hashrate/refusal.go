@@ -43,8 +43,8 @@ type refusalText struct {
 	meaning Refusal
 }
 
-// refusalTexts are searched for in this order. A text counts more than the code,
-// because many pools send only 20 or -1, and some use codes wrongly.
+// refusalTexts are searched for in this order. A text has priority over the code,
+// because many pools send only 20 or -1, and some use the codes wrongly.
 //
 // These are the projects and files that the texts come from:
 //
@@ -130,7 +130,7 @@ func refusalOfText(b []byte) (Refusal, bool) {
 			return refusalTexts[i].meaning, true
 		}
 	}
-	// In "Job 'N' not found", the ID stands between the two parts.
+	// In "Job 'N' not found", the job ID separates the two parts.
 	if at := bytes.Index(lower, jobWord); at >= 0 && bytes.Contains(lower[at:], notFound) {
 		return RefusalStale, true
 	}

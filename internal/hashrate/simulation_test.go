@@ -74,7 +74,7 @@ func (sim *simulation) add(name, account string, perSec float64, coin int, d Dif
 
 // tell gives the miner a difficulty and a job.
 func (m *simMiner) tell(sim *simulation, d Difficulty) {
-	m.link.Tell(d, sim.seconds())
+	m.link.SetDifficulty(d, sim.seconds())
 	m.job = m.link.Job(sim.seconds())
 }
 
@@ -145,7 +145,7 @@ func (sim *simulation) check(when string, tolerance float64) {
 	for i, g := range sim.groups() {
 		for w := range Windows {
 			got, truth := g.averages.Rate(w), sim.truthOf(g, w.Length())
-			if math.Abs(got.PerSecond-truth) > tolerance*truth || got.Knowledge != KnownWholly {
+			if math.Abs(got.PerSecond-truth) > tolerance*truth || got.Knowledge != FullyKnown {
 				sim.t.Errorf("%s: group %d, %s: got %v, want %s (%+.1f %%)", when, i, w, got, Format(truth), 100*(got.PerSecond/truth-1))
 			}
 		}

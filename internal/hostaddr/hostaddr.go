@@ -4,10 +4,10 @@ package hostaddr
 
 import "net/netip"
 
-// Key returns what all addresses of one host have in common: an IPv4 address, also
-// if it is written as IPv6, or the /64 network of an IPv6 address. A host has a
-// whole /64 to itself and could take another address for every connection. The key
-// of an invalid address is that address.
+// Key returns the same value for all addresses of one host: an IPv4 address, even if it
+// is written as IPv6, or the /64 network of an IPv6 address, because a host usually has
+// a whole /64 and could use another address for every connection. The key of an invalid
+// address is that address.
 func Key(addr netip.Addr) netip.Addr {
 	if addr = addr.Unmap(); addr.Is4() {
 		return addr

@@ -7,17 +7,18 @@ import (
 	"time"
 )
 
-// Kind groups events. Each kind has its own room, so that a flood of one,
-// which miners may cause, does not push out the others.
+// Kind is the kind of an event. The number of events is limited for each kind
+// separately, so that a flood of one kind, which miners may cause, does not displace
+// the others.
 type Kind uint8
 
 // The kinds of events.
 const (
 	Switch   Kind = iota // a sub-account's coin changed
-	Failover             // a pool address was taken out or is back
+	Failover             // a pool address was taken out of use or is back in use
 	Pool                 // pool links of a sub-account failed or ended
 	Refusal              // miners were refused
-	Coins                // the coin source came or went
+	Coins                // the connection to the coin source was established or lost
 	Process              // starts and upgrades
 	kinds
 )
@@ -27,43 +28,43 @@ var KindNames = [kinds]string{"switch", "failover", "pool", "refusal", "coins", 
 
 func (k Kind) String() string { return KindNames[k] }
 
-// Level is how an event is meant.
+// Level says whether an event is good or bad news.
 type Level uint8
 
-// The levels: nothing to judge, an improvement, a problem.
+// The levels of events.
 const (
-	Note Level = iota
-	Good
-	Bad
+	Note Level = iota // neither
+	Good              // an improvement
+	Bad               // a problem
 )
 
 var levelNames = [...]string{"note", "good", "bad"}
 
 func (l Level) String() string { return levelNames[l] }
 
-// Bounds of what is kept.
+// These limits bound the memory for events.
 const (
 	EventsKept = 150 // events of each kind
 	MaxField   = 120 // bytes of a name
 	MaxText    = 300 // bytes of a detail
 )
 
-// Key says what happened. Equal events are one entry with a count.
+// Key says what happened. Events with equal keys are one entry with a count.
 type Key struct {
 	Kind    Kind
 	What    string
 	Account string `json:",omitempty"`
 	Coin    string `json:",omitempty"`
-	To      string `json:",omitempty"` // of a switch: the new coin
+	To      string `json:",omitempty"` // the new coin of a switch
 	Pool    string `json:",omitempty"`
-	About   string `json:",omitempty"` // whom a failure was held against
+	About   string `json:",omitempty"` // what a failure was attributed to
 }
 
 // Event is one entry. Its texts may come from miners and pools.
 type Event struct {
 	Key
 	Level  Level
-	Detail string // of the last one
+	Detail string // details of the latest occurrence
 	First  time.Time
 	Last   time.Time
 	Count  int
@@ -76,7 +77,7 @@ type Events struct {
 	kinds [kinds]ring
 }
 
-// ring has the events of one kind, the latest first.
+// ring holds the events of one kind, the latest first.
 type ring struct {
 	byKey map[Key]*list.Element
 	order list.List
@@ -138,7 +139,7 @@ func (l *Events) All() []Event {
 	return events
 }
 
-// Restore takes over the events of a former process.
+// Restore adds the events of a former process.
 func (l *Events) Restore(events []Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,7 +150,8 @@ func (l *Events) Restore(events []Event) {
 	}
 }
 
-// Clip cuts a text to a number of bytes, between two characters.
+// Clip shortens a text to at most this number of bytes, without cutting a character,
+// and marks it with "…".
 func Clip(text string, most int) string {
 	if len(text) <= most {
 		return text

@@ -7,32 +7,34 @@ import (
 	"time"
 )
 
-// How often a sample is taken, and how many are kept.
+// A sample is taken every HistoryStep, and HistoryKept of them are kept, which is one
+// hour.
 const (
 	HistoryStep = 10 * time.Second
-	HistoryKept = 361 // samples: one hour
+	HistoryKept = 361
 )
 
-// Sample is what one step of the charts shows.
+// Sample has the values of one step of the charts.
 type Sample struct {
 	At    int64   // Unix seconds
-	Span  float64 // seconds that the shares came in
+	Span  float64 // seconds since the previous sample
 	Coins map[string]Point
 }
 
-// Point is one coin at a step, with its shares since the step before.
+// Point has the values of one coin at a step. Its shares are those since the previous
+// step.
 type Point struct {
 	Sessions  int    `json:",omitempty"`
 	Submitted uint64 `json:",omitempty"`
 	Refused   uint64 `json:",omitempty"`
 
-	// Work is that of the accepted shares, in hashes. Unknown counts shares whose
-	// work is not known.
+	// Work is the work of the accepted shares, in hashes. Unknown counts the shares
+	// whose work is not known.
 	Work    float64 `json:",omitempty"`
 	Unknown uint64  `json:",omitempty"`
 }
 
-// hashrate is the point's, nil if nothing is known of it.
+// hashrate returns the coin's hashrate, or nil if it is unknown.
 func (p Point) hashrate(span float64) *float64 {
 	if p.Work == 0 && p.Unknown > 0 {
 		return nil
@@ -79,8 +81,8 @@ func (h *History) Restore(samples []Sample) {
 	h.samples = samples[max(0, len(samples)-HistoryKept):]
 }
 
-// Series is the history as the page draws it, with one value for each coin and
-// time.
+// Series is the history in the form that the status page needs, with one value for each
+// coin and time.
 type Series struct {
 	Times []int64          `json:"times"`
 	Coins map[string]Chart `json:"coins"`
@@ -91,10 +93,10 @@ type Chart struct {
 	Sessions []int      `json:"sessions"`
 	Shares   []float64  `json:"shares_per_minute"`
 	Refused  []float64  `json:"refused_per_minute"`
-	Hashrate []*float64 `json:"hashrate"` // hashes per second; null: not known
+	Hashrate []*float64 `json:"hashrate"` // hashes per second, or null if unknown
 }
 
-// Series returns the history as the page draws it.
+// Series returns the history in the form that the status page needs.
 func (h *History) Series() Series {
 	samples := h.All()
 	out := Series{Times: []int64{}, Coins: make(map[string]Chart)}
@@ -119,5 +121,5 @@ func (h *History) Series() Series {
 	return out
 }
 
-// tenth rounds to one digit after the point, for short JSON.
+// tenth rounds to one decimal place, which keeps the JSON short.
 func tenth(v float64) float64 { return float64(int64(v*10+0.5)) / 10 }

@@ -10,26 +10,26 @@ import (
 	"github.com/golang/glog"
 )
 
-// LogDigests logs what may happen often: the first of each kind at once, and a minute
-// later how many others there were, with one of them as an example. Any goroutine may
-// use it; the zero value is ready.
+// LogDigests logs events that may happen often. It logs the first event of each kind at
+// once, and a minute later the number of the others with one of them as an example. Any
+// goroutine may use it; the zero value is ready.
 type LogDigests struct {
-	window time.Duration                   // minute; less in tests
-	write  func(warning bool, line string) // nil: to the log
+	window time.Duration                   // tests set it; 0 stands for a minute
+	write  func(warning bool, line string) // tests set it; nil stands for the log
 
 	mu    sync.Mutex
 	kinds map[string]*digest
 }
 
-// digest is what happened of one kind since the last line about it.
+// digest counts the events of one kind since the last line about them.
 type digest struct {
 	warning bool
 	count   int
 	example string // the latest
 }
 
-// Infof logs or counts an event. Its kind is a constant of the program, never a text
-// from outside, and begins the line.
+// Infof logs or counts an event. The line begins with the kind, which must be a constant
+// of the program and never a text from outside.
 func (l *LogDigests) Infof(kind, format string, args ...any) { l.add(false, kind, format, args) }
 
 // Warningf is Infof for warnings.
@@ -50,24 +50,25 @@ func (l *LogDigests) add(warning bool, kind, format string, args []any) {
 	l.kinds[kind] = &digest{}
 	l.mu.Unlock()
 	l.log(warning, kind+" "+text)
-	l.tellLater(kind)
+	l.reportLater(kind)
 }
 
-func (l *LogDigests) tellLater(kind string) {
+// reportLater starts the timer for the next line about a kind.
+func (l *LogDigests) reportLater(kind string) {
 	window := minute
 	if l.window > 0 {
 		window = l.window
 	}
 	time.AfterFunc(window, func() {
-		if l.tell(kind) {
-			l.tellLater(kind)
+		if l.report(kind) {
+			l.reportLater(kind)
 		}
 	})
 }
 
-// tell logs what was counted. It reports whether there was something; otherwise the
-// next event of the kind is logged at once.
-func (l *LogDigests) tell(kind string) bool {
+// report logs the number of events that were counted, if any, and reports whether there
+// were any. If there were none, the next event of the kind is logged at once.
+func (l *LogDigests) report(kind string) bool {
 	l.mu.Lock()
 	d := l.kinds[kind]
 	if d == nil || d.count == 0 {
@@ -93,12 +94,13 @@ func (l *LogDigests) log(warning bool, line string) {
 	}
 }
 
-// Tell logs at once what is due later, for a process that is about to end.
-func (l *LogDigests) Tell() {
+// Flush immediately logs the counts that would be logged later, for a process that is
+// about to end.
+func (l *LogDigests) Flush() {
 	l.mu.Lock()
 	kinds := slices.Sorted(maps.Keys(l.kinds))
 	l.mu.Unlock()
 	for _, kind := range kinds {
-		l.tell(kind)
+		l.report(kind)
 	}
 }

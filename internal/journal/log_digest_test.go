@@ -46,7 +46,7 @@ func TestLogDigests(t *testing.T) {
 	}
 	l.Infof("failed: a", "miner=5")
 	l.Infof("failed: a", "miner=6")
-	l.Tell()
+	l.Flush()
 	if first, told := <-lines, <-lines; first != "failed: a miner=5" || told != "failed: a: 1 more within a minute, such as miner=6" {
 		t.Errorf("%q, %q", first, told)
 	}

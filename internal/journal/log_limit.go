@@ -10,18 +10,17 @@ import (
 )
 
 const (
-	// LinesPerMinute is how many lines of a kind are logged within a minute. One
-	// more line says how many others there were.
+	// LinesPerMinute is how many lines of a kind are logged within a minute. After
+	// that, one line with the number of the others is logged.
 	LinesPerMinute = 10
 	minute         = time.Minute
 )
 
-// LogLimits bounds the log lines that something outside can cause: miners,
-// pools, ZooKeeper, HTTP clients. However many there are of them, each kind of
-// line comes a few times a minute at most. Any goroutine may use it; the zero
-// value is ready.
+// LogLimits limits the log lines that miners, pools, ZooKeeper and HTTP clients can
+// cause. Each kind of line is logged a few times a minute at most. Any goroutine may
+// use it; the zero value is ready.
 type LogLimits struct {
-	window time.Duration // minute; less in tests
+	window time.Duration // tests set it; 0 stands for a minute
 
 	mu    sync.Mutex
 	kinds map[string]*lineKind
@@ -31,11 +30,11 @@ type LogLimits struct {
 type lineKind struct {
 	began  time.Time
 	lines  int // since began
-	hidden int // those of them that were not logged
+	hidden int // how many of lines were not logged
 }
 
-// Infof logs a line, or counts it. Its kind is a constant of the program, never
-// a text from outside.
+// Infof logs or counts a line. The kind must be a constant of the program and never a
+// text from outside.
 func (l *LogLimits) Infof(kind, format string, args ...any) {
 	if l.allow(kind, time.Now()) {
 		glog.InfoDepthf(1, format, args...)
@@ -56,7 +55,7 @@ func (l *LogLimits) Errorf(kind, format string, args ...any) {
 	}
 }
 
-// allow says whether a line of this kind may be logged now.
+// allow counts a line of this kind and reports whether it may be logged now.
 func (l *LogLimits) allow(kind string, now time.Time) bool {
 	window := minute
 	if l.window > 0 {
@@ -90,7 +89,7 @@ func (l *LogLimits) summary(kind string) {
 	l.mu.Lock()
 	k := l.kinds[kind]
 	hidden, shown := k.hidden, k.lines-k.hidden
-	if hidden == 0 { // logged meanwhile
+	if hidden == 0 { // Flush has logged the number
 		l.mu.Unlock()
 		return
 	}
@@ -99,9 +98,9 @@ func (l *LogLimits) summary(kind string) {
 	glog.Warningf("log: %d more lines of the kind %q within a minute, beside the %d above", hidden, kind, shown)
 }
 
-// Tell logs at once all summaries that are due later, for a process that is about
-// to end.
-func (l *LogLimits) Tell() {
+// Flush immediately logs all summaries that would be logged later, for a process that
+// is about to end.
+func (l *LogLimits) Flush() {
 	l.mu.Lock()
 	kinds := slices.Sorted(maps.Keys(l.kinds))
 	l.mu.Unlock()

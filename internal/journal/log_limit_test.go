@@ -22,7 +22,7 @@ func TestLogLimits(t *testing.T) {
 	if !l.allow("b", now) {
 		t.Error("another kind is not logged")
 	}
-	l.Tell()
+	l.Flush()
 	if k := l.kinds["a"]; k.hidden != 0 || !l.allow("a", now) {
 		t.Errorf("unexpected counts after the summary: %+v", k)
 	}
@@ -35,7 +35,7 @@ func TestLogLimits(t *testing.T) {
 }
 
 // The summary comes by itself when there are no more lines.
-func TestLogLimitsTell(t *testing.T) {
+func TestLogLimitsFlush(t *testing.T) {
 	l := &LogLimits{window: 20 * time.Millisecond}
 	for range LinesPerMinute + 5 {
 		l.allow("a", time.Now())

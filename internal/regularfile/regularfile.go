@@ -11,14 +11,14 @@ import (
 // Wait is how long a start, a check or an upgrade waits for one of its files.
 const Wait = 3 * time.Second
 
-// ErrTooSlow says that what was asked for was not there in time.
+// ErrTooSlow means that a call did not return in time.
 var ErrTooSlow = errors.New("takes too long, does its file system answer?")
 
-// Read reads a regular file of at most limit bytes. The FileInfo is that of the
-// file that was read, whatever the path names by then.
+// Read reads a regular file of at most limit bytes. The FileInfo describes the file that
+// was read, even if the path has another file by then.
 func Read(path string, limit int64) ([]byte, os.FileInfo, error) {
-	// Opening a device may have an effect, so the path is checked before as
-	// well. If it cannot be checked, opening it fails too and says why.
+	// Opening a device may have side effects, so the path is also checked before it is
+	// opened. If it cannot be checked, opening it returns the error.
 	if info, err := os.Stat(path); err == nil {
 		if err := check(path, info); err != nil {
 			return nil, nil, err
@@ -68,9 +68,8 @@ func check(path string, info os.FileInfo) error {
 	return fmt.Errorf("%s is %s, must be a regular file", path, kind)
 }
 
-// InTime runs read in a goroutine of its own and waits no longer than wait for
-// it. After that it returns ErrTooSlow, and the result is dropped whenever it
-// comes.
+// InTime runs read on another goroutine and waits for it, but no longer than wait. Then
+// it returns ErrTooSlow, and the result of read is dropped.
 func InTime[T any](wait time.Duration, read func() (T, error)) (T, error) {
 	type result struct {
 		value T

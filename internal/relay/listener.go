@@ -12,7 +12,7 @@ import (
 // net.Listen. Accepted sockets inherit its options.
 func Listen(network, addr string) (*Listener, error) {
 	config := net.ListenConfig{
-		KeepAliveConfig: net.KeepAliveConfig{Enable: false}, // inherited from the listener instead
+		KeepAliveConfig: net.KeepAliveConfig{Enable: false}, // setListenerOptions sets it instead
 		Control: func(_, _ string, c syscall.RawConn) error {
 			return c.Control(setListenerOptions)
 		},
@@ -24,6 +24,7 @@ func Listen(network, addr string) (*Listener, error) {
 	return newListener(ln.(*net.TCPListener))
 }
 
-// IsPaused reports whether Accept failed because the listener is paused. Pausing sets a deadline in
-// the past. The kernel's own timeouts concern one connection and are errors like any other.
+// IsPaused reports whether Accept failed because the listener is paused: Pause sets a deadline in
+// the past. A timeout that the kernel reports concerns one connection, and IsPaused returns false
+// for it.
 func IsPaused(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -18,9 +18,10 @@ func newListener(ln *net.TCPListener) (*Listener, error) {
 	return &Listener{ln: ln}, nil
 }
 
-// Addr is the address it listens at.
+// Addr returns the address at which ln listens.
 func (ln *Listener) Addr() net.Addr { return ln.ln.Addr() }
 
+// Accept waits for the next connection.
 func (ln *Listener) Accept() (Handle, netip.AddrPort, error) {
 	conn, err := ln.ln.AcceptTCP()
 	if err != nil {

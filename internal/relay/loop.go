@@ -5,28 +5,29 @@ import (
 	"time"
 )
 
-// Limits bounds what a loop holds for each of its sockets.
+// Limits bounds the memory that a loop uses for each of its sockets.
 type Limits struct {
-	Kept int // bytes the owner leaves unconsumed
-	Bulk int // bytes that may wait after WriteBulk, beyond MaxUnsent
+	Kept int // how many bytes the owner may leave unconsumed
+	Bulk int // how many bytes more than MaxUnsent may wait after WriteBulk
 }
 
-// Held counts what a loop holds, for tests that look for leaks.
+// Held counts the sockets and timers of a loop, for tests that look for leaks.
 type Held struct {
 	Sockets int
-	Stalled int         // sockets whose peer does not take the bytes that wait for it
-	Timers  []time.Time // when each timer that is set is due
+	Stalled int         // sockets whose peer does not accept the bytes that wait for it
+	Timers  []time.Time // when each timer is due
 }
 
 // core is the part of a loop that is the same on all systems: its timers, and the mailbox by which
 // other goroutines reach it.
 type core struct {
-	// ResetCarried has the connection that a carried socket stands for reset. It owns the socket's
-	// descriptor from then on, and closes it when that is done: closed earlier, the connection may end
-	// in order instead. It is set before the loop runs, if there are to be such sockets.
+	// ResetCarried resets the connection that a carried socket represents. It becomes the owner of the
+	// socket's descriptor and must close it only after the reset: if the descriptor is closed earlier,
+	// the connection may end without a reset. ResetCarried must be set before the loop runs if the loop
+	// may have carried sockets.
 	ResetCarried func(s *Socket, h Handle)
 
-	wake func() // makes the loop look at its mailbox; any goroutine may call it
+	wake func() // makes the loop read its mailbox; any goroutine may call it
 
 	limits     Limits
 	stallLimit time.Duration // writeTimeout, unless SetWriteTimeout has changed it
@@ -34,25 +35,25 @@ type core struct {
 	// mu guards the following fields.
 	mu     sync.Mutex
 	mail   []func()
-	waking bool // wake was called, and the mailbox has not been looked at since
+	waking bool // wake was called, and the mailbox has not been read since
 
 	// The following fields belong to the loop's goroutine.
 
-	began  time.Time     // what passed is counted from here: that takes half as long as reading the time
-	passed time.Duration // until this round of events
-	asked  bool          // passed is of this round
-	spare  []func()      // the mailbox's other half
+	began  time.Time     // when the loop was created; time.Since(began) takes half as long as time.Now
+	age    time.Duration // the time since began at this round of events
+	ageSet bool          // age was read in this round
+	spare  []func()      // memory for the next mail
 	timers timerHeap
 	alarm  *time.Timer
-	armed  time.Time // when the alarm is set to ring; zero if it is not set
+	armed  time.Time // when the alarm will fire; zero if it is not set
 }
 
-// SetWriteTimeout changes how long a peer may take nothing. It is for tests, which shorten it.
-// Loop goroutine only.
+// SetWriteTimeout changes how long a peer may accept nothing. It is for tests, which shorten it.
+// Only the loop's goroutine may call it.
 func (c *core) SetWriteTimeout(d time.Duration) { c.stallLimit = d }
 
-// Post has f called on the loop's goroutine, in the order of the calls. Any goroutine may call it;
-// it does not block.
+// Post makes the loop's goroutine call f. Functions are called in the order in which they were
+// posted. Any goroutine may call Post, which does not block.
 func (c *core) Post(f func()) {
 	c.mu.Lock()
 	c.mail = append(c.mail, f)
@@ -64,32 +65,33 @@ func (c *core) Post(f func()) {
 	}
 }
 
-// Call has f called on the loop's goroutine and waits until it returns. It must not be called from
-// the loop itself, nor while the loop is stopped.
+// Call makes the loop's goroutine call f and waits until f returns. It must not be called from the
+// loop itself, nor while the loop is stopped.
 func (c *core) Call(f func()) {
 	done := make(chan struct{})
 	c.Post(func() { f(); close(done) })
 	<-done
 }
 
-// Now is about when the events that are being handled arrived. It reads the clock once per round of
-// events. It is for comparing with other times of this process only: it does not notice when
-// somebody sets the clock. It must be called on the loop's goroutine.
+// Now returns about the time at which the events of this round arrived. It reads the clock once per
+// round. The result may only be compared with other times of this process, because it does not
+// follow changes of the system's clock. Only the loop's goroutine may call it.
 func (c *core) Now() time.Time { return c.began.Add(c.Age()) }
 
-// Age is Now as the time since the loop was made, which costs less. Loop goroutine only.
+// Age is Now as the time since the loop was created, which is faster. Only the loop's goroutine may
+// call it.
 func (c *core) Age() time.Duration {
-	if !c.asked {
-		c.askAge()
+	if !c.ageSet {
+		c.readAge()
 	}
-	return c.passed
+	return c.age
 }
 
-func (c *core) askAge() { c.passed, c.asked = time.Since(c.began), true }
+func (c *core) readAge() { c.age, c.ageSet = time.Since(c.began), true }
 
-// BeginRound begins a round of events, for which Now reads the clock anew. The loop calls it; so do
-// benchmarks that stand in for a loop that is not running.
-func (c *core) BeginRound() { c.asked = false }
+// BeginRound begins a round of events, in which Now reads the clock again. It is called by the loop,
+// and by benchmarks that replace a running loop.
+func (c *core) BeginRound() { c.ageSet = false }
 
 // runMail calls the functions that were posted.
 func (c *core) runMail() {
@@ -103,7 +105,7 @@ func (c *core) runMail() {
 		f()
 	}
 	if cap(mail) > 4096 {
-		mail = nil // gives the memory of a burst back
+		mail = nil // frees the memory that a burst has used
 	}
 	c.spare = mail
 }

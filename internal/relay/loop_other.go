@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// This is the relay of systems without epoll: the same loops and sockets as in loop_linux.go, with one
-// goroutine that reads each socket and one that writes what waits for its peer. It is there to build
-// and test the program elsewhere; it is not made for thousands of miners.
+// This is the relay for systems without epoll. It has the same loops and sockets as loop_linux.go, with
+// one goroutine that reads each socket and one that writes the bytes that wait for its peer. It is for
+// building and testing the program on these systems, not for thousands of miners.
 
-// Loop calls the owners of its sockets, on one goroutine.
+// Loop calls the owners of its sockets on one goroutine.
 type Loop struct {
 	core
 	woken   chan struct{}
@@ -24,7 +24,7 @@ type Loop struct {
 	stopping bool
 }
 
-// NewLoop makes a loop that is not running yet. Close frees it.
+// NewLoop returns a loop that is not running yet. Close frees it.
 func NewLoop(limits Limits) (*Loop, error) {
 	l := &Loop{woken: make(chan struct{}, 1), sockets: make(map[*Socket]struct{})}
 	l.limits, l.stallLimit, l.began = limits, writeTimeout, time.Now()
@@ -37,16 +37,16 @@ func NewLoop(limits Limits) (*Loop, error) {
 	return l, nil
 }
 
-// Start runs the loop on a goroutine of its own. The loop must not be running.
+// Start runs the loop on a new goroutine. The loop must not be running.
 func (l *Loop) Start() {
 	l.stopping = false
 	l.stopped = make(chan struct{})
 	go l.run()
 }
 
-// Stop asks the loop to stop after the event it is handling, and returns a channel that is closed
-// once it has stopped. All state stays as it is, and Start carries on from there. It is the only
-// way to stop a loop.
+// Stop asks the loop to stop after the current event, and returns a channel that is closed when the
+// loop has stopped. The state stays as it is, so Start continues from there. Stop is the only way to
+// stop a loop.
 func (l *Loop) Stop() <-chan struct{} {
 	l.Post(func() { l.stopping = true })
 	return l.stopped
@@ -87,10 +87,10 @@ func (l *Loop) run() {
 	}
 }
 
-// Held counts what the loop holds. Loop goroutine only.
+// Held counts the loop's sockets and timers. Only the loop's goroutine may call it.
 func (l *Loop) Held() Held { return Held{Sockets: len(l.sockets), Timers: l.timers.times()} }
 
-// Adopt makes h a socket of this loop. Loop goroutine only.
+// Adopt makes h a socket of this loop. Only the loop's goroutine may call it.
 func (l *Loop) Adopt(h Handle, owner Owner) (*Socket, error) {
 	s := l.add(owner)
 	s.begin(h.conn)
@@ -103,8 +103,9 @@ func (l *Loop) add(owner Owner) *Socket {
 	return s
 }
 
-// Dial begins to connect to addr. The owner hears of the outcome; what it writes before that is sent
-// once the connection is established. Loop goroutine only.
+// Dial begins to connect to addr. SocketConnected reports the outcome to the owner. Bytes that the
+// owner writes earlier are sent when the connection is established. Only the loop's goroutine may call
+// Dial.
 func (l *Loop) Dial(addr netip.AddrPort, owner Owner) (*Socket, error) {
 	s := l.add(owner)
 	go s.dial(addr)

@@ -183,7 +183,7 @@ func (s *Socket) Write(b []byte) {
 		}
 		b = b[n:]
 	}
-	if !s.takes(len(b)) {
+	if !s.hasRoom(len(b)) {
 		s.fail(errUnsentLimit)
 		return
 	}

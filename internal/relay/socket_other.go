@@ -26,18 +26,18 @@ type Socket struct {
 
 	closed  bool
 	paused  bool
-	waiting bool // the reader waits until its bytes are taken
-	writing bool // a writer is at work
+	waiting bool // the reader waits until its bytes are consumed
+	writing bool // a writer is running
 	queued  bool
 	bulk    bool // bytes from WriteBulk are still unsent
 	failure error
 
-	taken   chan struct{} // lets the reader carry on
+	taken   chan struct{} // lets the reader continue
 	partial []byte
 	unsent  []byte
 }
 
-// Carried is true on Linux only, for ends of socketpairs.
+// Carried always returns false here, because only Linux has carried sockets.
 func (s *Socket) Carried() bool { return false }
 
 func (s *Socket) dial(addr netip.AddrPort) {
@@ -63,8 +63,8 @@ func (s *Socket) begin(conn net.Conn) {
 	go s.readAll(conn)
 }
 
-// readAll is the socket's reader. After each read it waits until the loop has taken the bytes and the
-// socket is not paused.
+// readAll is the socket's reader. After each read it waits until the loop has received the bytes and
+// the socket is not paused.
 func (s *Socket) readAll(conn net.Conn) {
 	buf := make([]byte, 4096)
 	for {
@@ -95,6 +95,7 @@ func (s *Socket) readDone(b []byte, err error) {
 	s.letRead()
 }
 
+// letRead lets the reader read again unless the socket is paused.
 func (s *Socket) letRead() {
 	if s.waiting && !s.paused && !s.closed {
 		s.waiting = false
@@ -110,12 +111,12 @@ func (s *Socket) deliver() {
 	}
 }
 
-// Write has b sent by the socket's writer. It does not keep b.
+// Write queues b for the socket's writer. It does not keep b.
 func (s *Socket) Write(b []byte) {
 	if s.closed || len(b) == 0 {
 		return
 	}
-	if !s.takes(len(b)) {
+	if !s.hasRoom(len(b)) {
 		s.fail(errUnsentLimit)
 		return
 	}
@@ -125,7 +126,7 @@ func (s *Socket) Write(b []byte) {
 	}
 }
 
-// startWriter starts a goroutine that writes the unsent bytes, unless one is at work.
+// startWriter starts a goroutine that writes the unsent bytes, unless one is running.
 func (s *Socket) startWriter() {
 	if !s.writing && len(s.unsent) > 0 {
 		s.writing = true
@@ -151,7 +152,7 @@ func (s *Socket) writeOut(conn net.Conn, b []byte, limit time.Duration) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			s.fail(errWriteTimeout)
 		case err != nil:
-			s.unsent = nil // the reader will report why
+			s.unsent = nil // the reader reports the reason
 		case len(s.unsent) > 0:
 			s.startWriter()
 		default:
@@ -161,7 +162,7 @@ func (s *Socket) writeOut(conn net.Conn, b []byte, limit time.Duration) {
 	})
 }
 
-// HasMore is always false, since it is not known here. The reader is at most one chunk behind.
+// HasMore always returns false, because this is not known here. The reader is at most one chunk behind.
 func (s *Socket) HasMore() bool { return false }
 
 // Peek returns up to n bytes that have been read and the owner has not consumed.
@@ -173,13 +174,13 @@ func (s *Socket) Unconsumed() []byte { return s.partial }
 // Unsent are the bytes that wait for the peer.
 func (s *Socket) Unsent() []byte { return s.unsent }
 
-// Congested reports whether more bytes wait than a healthy peer leaves unread.
+// Congested reports whether so many bytes wait that the peer does not seem to read them.
 func (s *Socket) Congested() bool { return len(s.unsent) > ReadChunk }
 
-// Pause stops reading, as soon as the read that is under way has ended.
+// Pause stops reading as soon as the current read has ended.
 func (s *Socket) Pause(bool) { s.paused = true }
 
-// Resume reads again. The owner gets bytes that were kept soon, but not during this call.
+// Resume continues reading. The owner gets the kept bytes soon, but not during this call.
 func (s *Socket) Resume() {
 	if s.closed || !s.paused {
 		return

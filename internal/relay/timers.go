@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Timer is a function that the loop calls at a given time, on its goroutine.
+// Timer is a function that the loop calls at a given time on its goroutine.
 type Timer struct {
 	at    time.Time
 	index int // in the heap; -1 if the timer is not set
@@ -40,7 +40,7 @@ func (h *timerHeap) Pop() any {
 	return t
 }
 
-// After has f called on the loop's goroutine once d has passed. Loop goroutine only.
+// After makes the loop's goroutine call f after d. Only the loop's goroutine may call it.
 func (c *core) After(d time.Duration, f func()) *Timer {
 	t := &Timer{at: time.Now().Add(d), f: f}
 	heap.Push(&c.timers, t)
@@ -48,7 +48,7 @@ func (c *core) After(d time.Duration, f func()) *Timer {
 	return t
 }
 
-// StopTimer cancels t if it is set. It is a no-op on nil. Loop goroutine only.
+// StopTimer cancels t if it is set. It is a no-op if t is nil. Only the loop's goroutine may call it.
 func (c *core) StopTimer(t *Timer) {
 	if t != nil && t.index >= 0 {
 		heap.Remove(&c.timers, t.index)
@@ -71,8 +71,8 @@ func (c *core) runTimers() {
 	c.setAlarm()
 }
 
-// setAlarm makes sure that the loop wakes for its first timer. An alarm that rings too early, for a
-// timer that has been stopped since, does no harm.
+// setAlarm makes sure that the loop wakes up for its first timer. It does no harm if the alarm fires
+// too early, for a timer that has been stopped.
 func (c *core) setAlarm() {
 	if len(c.timers) == 0 {
 		return

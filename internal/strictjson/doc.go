@@ -1,5 +1,5 @@
-// Package strictjson reads JSON files that people write by hand, and says at
-// which line and column a mistake is.
+// Package strictjson reads JSON files that people write by hand, and reports the line
+// and column of a mistake.
 //
 // The decoders of encoding/json stop at the first mistake, accept a key that
 // is given twice, and cannot say where an unknown key is. This package has a
@@ -7,9 +7,8 @@
 // them, and Parse, which builds a tree of nodes that remember their lines. A
 // text in UTF-8 may begin with a byte order mark.
 //
-// What a text must contain is the caller's business: this package accepts
-// every valid JSON text, with keys in any number. It has no goroutines and no
-// state of its own. A Reader belongs to one goroutine, and a tree refers to the
-// text that it was read from, which must not be changed as long as the tree is
-// in use.
+// The caller decides what a text must contain: this package accepts every valid JSON
+// text, even if a key is given twice. It has no goroutines and no global state. A
+// Reader belongs to one goroutine. A tree refers to the text that it was read from,
+// which must not be changed while the tree is in use.
 package strictjson

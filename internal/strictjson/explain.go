@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// explain says in words for the writer of a text what is wrong at an offset. why
-// is what the decoder says; it is returned for mistakes that have no words here.
+// explain describes the mistake at an offset for the author of a text. why is the
+// decoder's message, which is returned for mistakes that are not known here.
 func explain(text []byte, at int, why string, truncated bool) string {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return "the file is empty"
@@ -20,7 +20,7 @@ func explain(text []byte, at int, why string, truncated bool) string {
 		return why
 	}
 	char, _ := utf8.DecodeRune(text[at:])
-	var last byte // before the character, spaces aside
+	var last byte // the last one before the character that is not a space
 	if before := bytes.TrimRight(text[:at], " \t\r\n"); len(before) > 0 {
 		last = before[len(before)-1]
 	}
@@ -61,7 +61,7 @@ func explain(text []byte, at int, why string, truncated bool) string {
 	return why
 }
 
-// explainEnd names what is still open where a text ends.
+// explainEnd names the brackets and quotes that are still open at the end of a text.
 func explainEnd(text []byte) string {
 	type opening struct {
 		bracket byte

@@ -27,15 +27,15 @@ func (k Kind) String() string { return kindNames[k] }
 type Node struct {
 	Kind    Kind
 	Raw     []byte   // the value as written
-	Text    string   // of a string or number
-	Members []Member // of an object, in order, with keys that are given twice
-	Items   []*Node  // of an array
+	Text    string   // the value of a string or number
+	Members []Member // the members of an object in order, including keys that are given twice
+	Items   []*Node  // the elements of an array
 }
 
 // Member is one key of an object with its value.
 type Member struct {
 	Key   string
-	Line  int // of the key
+	Line  int // the line of the key
 	Value *Node
 }
 
@@ -76,7 +76,7 @@ func (r *Reader) node() (*Node, error) {
 	return v, nil
 }
 
-// contents reads what an object or array holds, and its end.
+// contents reads the members or elements of an object or array, and its end.
 func (r *Reader) contents(v *Node) error {
 	for r.More() {
 		if v.Kind == Array {
@@ -101,7 +101,8 @@ func (r *Reader) contents(v *Node) error {
 	return err
 }
 
-// Written is the value as in the text, on one line and shortened, for messages.
+// Written returns the value as it is written in the text, on one line and shortened, for
+// messages.
 func (v *Node) Written() string {
 	var line bytes.Buffer
 	if json.Compact(&line, v.Raw) != nil {
@@ -110,7 +111,8 @@ func (v *Node) Written() string {
 	return Shorten(line.String())
 }
 
-// Shorten keeps a message readable that quotes a value of any length.
+// Shorten shortens a value of any length, so that a message that quotes it stays
+// readable.
 func Shorten(value string) string {
 	const most = 80
 	if len(value) <= most {

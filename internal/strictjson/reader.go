@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Error is a mistake at a place in a text. Line and column count from 1, the
-// column in characters.
+// Error is a mistake at a position in a text. Line and Column count from 1, and Column
+// counts characters.
 type Error struct {
 	Line, Column int
 	Err          error
@@ -22,13 +22,13 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Reader goes through the tokens of one JSON text.
+// Reader iterates over the tokens of one JSON text.
 type Reader struct {
 	text    []byte
 	dec     *json.Decoder
-	start   int // where the last token begins
-	counted int // bytes of text whose newlines are in line
-	line    int
+	start   int // the offset of the last token
+	line    int // the line at the offset counted
+	counted int
 }
 
 // NewReader checks that text is one valid JSON value. Syntax errors are of the
@@ -57,19 +57,19 @@ func (r *Reader) Next() (json.Token, error) {
 // More reports whether the current object or array has another element.
 func (r *Reader) More() bool { return r.dec.More() }
 
-// Line is the line of the token that was read last.
+// Line returns the line of the token that was read last.
 func (r *Reader) Line() int {
 	r.line += bytes.Count(r.text[r.counted:r.start], []byte("\n"))
 	r.counted = r.start
 	return r.line
 }
 
-// Fail returns the error of a caller who does not accept the token that was
-// read last.
+// Fail returns an error with the position of the token that was read last, for a caller
+// that does not accept this token.
 func (r *Reader) Fail(err error) *Error { return errorAt(r.text, r.start, err) }
 
-// trimByteOrderMark drops the mark that editors on Windows put first, and
-// refuses the encoding that other programs write there.
+// trimByteOrderMark removes the byte order mark that editors on Windows write before
+// UTF-8. It returns an error for UTF-16, which other programs write there.
 func trimByteOrderMark(text []byte) ([]byte, error) {
 	if bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")) {
 		return nil, errors.New("the file is in UTF-16, must be in UTF-8")
@@ -77,8 +77,7 @@ func trimByteOrderMark(text []byte) ([]byte, error) {
 	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
 }
 
-// syntaxError adds the place to an error of the decoder, and says it in words of
-// those who write such files.
+// syntaxError adds the position to an error of the decoder and explains it.
 func syntaxError(text []byte, err error) *Error {
 	at := len(text)
 	syntax, ok := errors.AsType[*json.SyntaxError](err)
