@@ -20,7 +20,11 @@ type daemon struct {
 	// of this program.
 	binary string
 
-	config  *Config
+	config *Config
+	// configRefused is why an upgrade could not use the configuration file and
+	// continues with the former process's configuration; nil if it could.
+	configRefused error
+
 	manager *sessionManager
 	coins   coins.Source
 	status  *statusServer

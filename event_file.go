@@ -49,6 +49,11 @@ func (m *sessionManager) openEvents(before *eventfile.State) (end func()) {
 // record adds an event to the file, if there is one.
 func (mon *monitor) record(e eventfile.Event) { mon.file.Add(e) }
 
+// recordReload adds the event that a file was read again, and what became of it.
+func (mon *monitor) recordReload(what, detail string) {
+	mon.record(eventfile.Event{Kind: eventfile.KindReload, What: what, Detail: detail})
+}
+
 // recordSwitch adds the event of a change of the coin.
 func (mon *monitor) recordSwitch(key *journal.Key, miners int) {
 	what := key.What

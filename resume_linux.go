@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -333,6 +334,7 @@ func (d *daemon) resume(configPath, runtimePath string) error {
 	}
 	d.manager.serve(ln)
 	d.manager.logResumed(relaying, clock)
+	d.recordConfig(st.Config)
 	if frozen := st.FrozenClock; frozen != 0 {
 		// These times use the same clock as frozen_ms in the line "upgrade
 		// exec".
@@ -365,8 +367,39 @@ func (d *daemon) lastGoodConfig(st *runtimeState, why error) error {
 		return why
 	}
 	glog.Errorf("resume: %v; SERVING WITH THE LAST GOOD CONFIGURATION", why)
-	d.config = config
+	d.config, d.configRefused = config, why
 	return nil
+}
+
+// recordConfig adds the event that this process has refused the configuration file, or
+// that it uses other values than the former process, whose configuration is before.
+func (d *daemon) recordConfig(before *Config) {
+	mon := d.manager.monitor
+	if mon.file == nil || before == nil {
+		return
+	}
+	if d.configRefused != nil {
+		mon.recordReload("configuration refused", d.configRefused.Error())
+	} else if changed := changedKeys(before, d.config); len(changed) > 0 {
+		mon.recordReload("configuration taken", "changed: "+strings.Join(changed, ", "))
+	}
+}
+
+// changedKeys returns the keys whose values differ between two configurations.
+func changedKeys(a, b *Config) (changed []string) {
+	keys := func(c *Config) (m map[string]json.RawMessage) {
+		if text, err := json.Marshal(c); err == nil {
+			_ = json.Unmarshal(text, &m) // it was just composed
+		}
+		return m
+	}
+	before, now := keys(a), keys(b)
+	for i := range configKeys {
+		if name := configKeys[i].name; !bytes.Equal(before[name], now[name]) {
+			changed = append(changed, name)
+		}
+	}
+	return changed
 }
 
 // dropUnsound drops the sessions of st whose descriptors may belong to something else. It

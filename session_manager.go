@@ -177,7 +177,7 @@ func (m *sessionManager) start() {
 		l.Post(func() { m.startSweeps(l) })
 	}
 	m.rates.start()
-	m.tlsFiles.start(m.config, m.pools)
+	m.tlsFiles.start(m.config, m.pools, m.monitor)
 }
 
 // listen opens the listener that miners connect to.
@@ -321,6 +321,19 @@ func (m *sessionManager) sizeOrWait(s *Session, agent bool) bool {
 	}
 	m.waitingID[s] = struct{}{}
 	return false
+}
+
+// CoinFileRead implements coins.FileSink.
+func (m *sessionManager) CoinFileRead(path string, entries int, err error) {
+	if err != nil {
+		m.monitor.recordReload("coin file refused", err.Error())
+		return
+	}
+	detail := fmt.Sprintf("%s, %d entries", path, entries)
+	if entries == 1 {
+		detail = path + ", 1 entry"
+	}
+	m.monitor.recordReload("coin file taken", detail)
 }
 
 // ServerIDClaimed implements coins.Sink.

@@ -24,14 +24,14 @@ type tlsFiles struct {
 }
 
 // start begins to follow the files that c names, if there are any.
-func (f *tlsFiles) start(c *Config, pools map[string]*pool) {
+func (f *tlsFiles) start(c *Config, pools map[string]*pool, mon *monitor) {
 	trusts := needsTrust(pools)
 	if c.TLSCertFile == "" && !trusts {
 		return
 	}
 	f.stop = make(chan struct{})
 	f.readCertificate(c)
-	go f.follow(c, pools, trusts)
+	go f.follow(c, pools, trusts, mon)
 }
 
 func (f *tlsFiles) close() {
@@ -40,7 +40,7 @@ func (f *tlsFiles) close() {
 	}
 }
 
-func (f *tlsFiles) follow(c *Config, pools map[string]*pool, trusts bool) {
+func (f *tlsFiles) follow(c *Config, pools map[string]*pool, trusts bool, mon *monitor) {
 	logged := "" // the error that was logged last
 	for {
 		select {
@@ -52,14 +52,26 @@ func (f *tlsFiles) follow(c *Config, pools map[string]*pool, trusts bool) {
 		if !trusts {
 			continue
 		}
-		text := ""
-		if err := loadTrusts(pools); err != nil {
-			if text = err.Error(); text != logged {
-				glog.Errorf("%v; what was read before stays in use", err)
-			}
-		}
-		logged = text
+		logged = f.readTrusts(pools, logged, mon)
 	}
+}
+
+// readTrusts reads the files of TLSCAFile again and returns what is wrong with them.
+// logged is what was wrong the last time.
+func (f *tlsFiles) readTrusts(pools map[string]*pool, logged string, mon *monitor) (problem string) {
+	if err := loadTrusts(pools); err != nil {
+		problem = err.Error()
+	}
+	switch {
+	case problem == logged:
+	case problem != "":
+		glog.Errorf("%s; what was read before stays in use", problem)
+		mon.recordReload("CA file refused", problem)
+	default:
+		glog.Info("TLSCAFile: valid again")
+		mon.recordReload("CA file taken", "")
+	}
+	return problem
 }
 
 func (f *tlsFiles) readCertificate(c *Config) {
@@ -83,5 +95,9 @@ func needsTrust(pools map[string]*pool) bool {
 
 // logCertificateInUse logs the names of miners' certificate and when it expires.
 func logCertificateInUse(pair *tunnel.Pair) {
-	glog.Infof("TLS certificate in use names=%s until=%s", strings.Join(pair.Names, ","), pair.NotAfter.UTC().Format(time.DateTime))
+	glog.Infof("TLS certificate in use %s", certificateText(pair))
+}
+
+func certificateText(pair *tunnel.Pair) string {
+	return "names=" + strings.Join(pair.Names, ",") + " until=" + pair.NotAfter.UTC().Format(time.DateTime)
 }

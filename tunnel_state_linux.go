@@ -39,6 +39,9 @@ func (t *tunnels) resume(st *tunnel.State) {
 	}
 	t.mu.Lock()
 	t.tunnel = resumed
+	if pair := resumed.Pair(); pair != nil {
+		t.reportedCert = &tunnel.Certificate{Pair: pair} // so that a report of the same one is no news
+	}
 	t.mu.Unlock()
 }
 

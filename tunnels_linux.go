@@ -77,18 +77,24 @@ func (t *tunnels) use() *tunnel.Tunnel {
 // TLSCertFile and TLSKeyFile.
 func (t *tunnels) certificateReported(c tunnel.Certificate) {
 	t.mu.Lock()
+	before := t.reportedCert
 	t.reportedCert = &c
 	t.mu.Unlock()
 	log := &t.manager.limitedLog
 	switch {
 	case c.Err == nil:
 		logCertificateInUse(c.Pair)
+		if text := certificateText(c.Pair); before == nil || before.Err != nil || before.Pair == nil || text != certificateText(before.Pair) {
+			t.manager.monitor.recordReload("certificate taken", text)
+		}
 		for _, warning := range certificateWarnings(t.manager.config, c.Pair) {
 			log.Warningf("TLS certificate", "%s", warning)
 		}
 	case c.Pair != nil:
 		log.Errorf("TLS certificate", "TLS certificate not renewed: %v; the one before stays in use until %s", c.Err, c.Pair.NotAfter.UTC().Format(time.DateTime))
+		t.manager.monitor.recordReload("certificate refused", c.Err.Error())
 	default:
+		t.manager.monitor.recordReload("certificate refused", c.Err.Error())
 		log.Errorf("TLS certificate", "no TLS certificate: %v; miners can connect only without TLS", c.Err)
 	}
 }
@@ -102,6 +108,7 @@ func (t *tunnels) prepare() (*tunnel.Pair, error) {
 	}
 	if fresh {
 		logCertificateInUse(pair)
+		t.manager.monitor.recordReload("certificate taken", certificateText(pair)) // no event at start, before EventFile is open
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
@@ -154,4 +156,55 @@ func TestEventFile(t *testing.T) {
 		there := countEvents(all, eventfile.KindConnected, "") + countEvents(all, eventfile.KindGone, "") + countEvents(all, eventfile.KindUpgrade, "")
 		return there+int(lost) == 2*(20+len(crew)+gone+1)+4
 	})
+}
+
+// Files that are read again are in the event file: the coin file and, at an upgrade, the
+// configuration. The first reading of a file is no event, nor is a certificate that an
+// upgrade takes over.
+func TestEventFileReloads(t *testing.T) {
+	t.Parallel()
+	w := newTLSWorld(t)
+	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
+	c := daemontest.FileConfig(btc)
+	c.TLSCertFile, c.TLSKeyFile = w.Issue(t.TempDir(), time.Now().Add(90*24*time.Hour), "first.test")
+	c.EventFile = filepath.Join(t.TempDir(), "events.json")
+	d := daemontest.Start(t, c, map[string]string{"*": "btc"})
+	startSecuredAs(t, d, w.Client("first.test"), 1)
+	want := []string{}
+	await := func(what, detail string) {
+		t.Helper()
+		want = append(want, what)
+		var got []string
+		testkit.Eventually(t, what, func() bool {
+			got = nil
+			for _, e := range fileEvents(t, c.EventFile) {
+				if e.Kind == eventfile.KindReload {
+					got = append(got, e.What+" "+e.Detail)
+				}
+			}
+			return len(got) >= len(want)
+		})
+		for i := range got {
+			if i >= len(want) || !strings.HasPrefix(got[i], want[i]) {
+				t.Fatalf("got the events %q, want %q", got, want)
+			}
+		}
+		if last := got[len(got)-1]; !strings.Contains(last, detail) {
+			t.Fatalf("got the event %q, want %q in it", last, detail)
+		}
+	}
+	coinFile := filepath.Join(d.Dir, "coins.json")
+	d.Replace(coinFile, []byte(`{"*": `), 0o644)
+	await("coin file refused", "coins.json")
+	d.SetCoins(map[string]string{"*": "btc", "alice": "btc"})
+	await("coin file taken", "coins.json, 2 entries")
+	n := d.Logged()
+	d.GoodUpgrade()
+	d.WaitLogFrom(n, "TLS certificate in use names=first.test")
+	c.MaxSessions, c.DrainSeconds = 100, 7
+	d.WriteConfig(c)
+	d.GoodUpgrade()
+	await("configuration taken", "changed: DrainSeconds, MaxSessions")
+	d.UpgradeWhile(func() { d.Replace(filepath.Join(d.Dir, "config.json"), []byte("{"), 0o644) })
+	await("configuration refused", "config.json")
 }

@@ -284,12 +284,17 @@ func (f *File) accept(r fileReport) {
 		return
 	}
 	f.problem = ""
-	if f.problemLogged != "" {
+	recovered := f.problemLogged != ""
+	if recovered {
 		f.problemLogged = ""
 		glog.Infof("coin file %s: valid again", f.path)
 	}
 	first := f.content == nil
-	if !first && bytes.Equal(r.content.text, f.content.text) {
+	same := !first && bytes.Equal(r.content.text, f.content.text)
+	if recovered || !first && !same {
+		f.report(len(r.content.coins), nil)
+	}
+	if same {
 		return
 	}
 	f.content, f.resumed = r.content, nil
@@ -335,6 +340,14 @@ func (f *File) logProblem() {
 		consequence = "the coins from before the upgrade stay in use"
 	}
 	glog.Errorf("%s; %s", f.problem, consequence)
+	f.report(0, errors.New(f.problem))
+}
+
+// report passes a reading to the sink, if it implements FileSink.
+func (f *File) report(entries int, err error) {
+	if sink, ok := f.sink.(FileSink); ok {
+		sink.CoinFileRead(f.path, entries, err)
+	}
 }
 
 // warn logs which entries have no effect, unless the same was logged before.

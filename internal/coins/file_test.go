@@ -142,6 +142,32 @@ func TestCoinFileBrokenKeepsTheLastGoodOne(t *testing.T) {
 	sink.wantCoin(t, "alice", "bcc")
 }
 
+// The sink learns of each content that is taken or refused, also of the former content
+// when it is back.
+func TestCoinFileReadingsAreReported(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "coins.json")
+	testkit.WriteFile(t, path, `{"alice": "btc"}`)
+	_, sink := startCoinFile(t, path)
+	replace := func(text string) { // nobody sees a half written file
+		t.Helper()
+		testkit.WriteFile(t, path+".new", text)
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(`{"alice": "btc", "bob": "bcc"}`)
+	sink.wantRead(t, 2, "")
+	replace(`{"alice": ""}`)
+	sink.wantRead(t, 0, path)
+	replace(`{"alice": "btc", "bob": "bcc"}`)
+	sink.wantRead(t, 2, "")
+	replace(`{"alice": "bcc"}`)
+	sink.wantRead(t, 1, "")
+	if len(sink.reads) > 0 {
+		t.Errorf("got the reading %+v, want no more", <-sink.reads)
+	}
+}
+
 func TestCoinFileErrors(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "coins.json")

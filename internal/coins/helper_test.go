@@ -2,6 +2,7 @@ package coins
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,14 +28,36 @@ type coinEvent struct{ account, coin string }
 type coinRecorder struct {
 	coins chan coinEvent
 	ids   chan uint8
+	reads chan coinFileRead
+}
+
+type coinFileRead struct {
+	entries int
+	err     error
 }
 
 func newCoinRecorder() *coinRecorder {
-	return &coinRecorder{make(chan coinEvent, 10000), make(chan uint8, 100)}
+	return &coinRecorder{make(chan coinEvent, 10000), make(chan uint8, 100), make(chan coinFileRead, 100)}
 }
 
 func (r *coinRecorder) CoinChanged(account, coin string) { r.coins <- coinEvent{account, coin} }
 func (r *coinRecorder) ServerIDClaimed(id uint8)         { r.ids <- id }
+
+func (r *coinRecorder) CoinFileRead(_ string, entries int, err error) {
+	r.reads <- coinFileRead{entries, err}
+}
+
+func (r *coinRecorder) wantRead(t *testing.T, entries int, refused string) {
+	t.Helper()
+	select {
+	case got := <-r.reads:
+		if got.entries != entries || (got.err == nil) != (refused == "") || got.err != nil && !strings.Contains(got.err.Error(), refused) {
+			t.Fatalf("got the reading %+v, want %d entries and the problem %q", got, entries, refused)
+		}
+	case <-time.After(testLimit):
+		t.Fatalf("no reading of %d entries, problem %q", entries, refused)
+	}
+}
 
 func (r *coinRecorder) wantCoin(t *testing.T, account, coin string) {
 	t.Helper()

@@ -46,6 +46,14 @@ type Sink interface {
 	ServerIDClaimed(id uint8)
 }
 
+// FileSink is implemented by a Sink that also wants to know how readings of a coin
+// file went. It receives them from a [File].
+type FileSink interface {
+	// CoinFileRead reports that a changed file was taken and has so many entries, or
+	// with an error that it was refused.
+	CoinFileRead(path string, entries int, err error)
+}
+
 // Query asks for the coin of one sub-account. All fields are set before Lookup and
 // only read afterwards.
 type Query struct {

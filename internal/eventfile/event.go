@@ -11,6 +11,7 @@ const (
 	KindSwitch    Kind = "switch"    // a sub-account's coin changed, its miners have moved, what that has cost
 	KindFailover  Kind = "failover"  // a pool address was taken out, or is back
 	KindUpgrade   Kind = "upgrade"   // the program was replaced, or that failed
+	KindReload    Kind = "reload"    // a file was read again and its content taken or refused
 	KindRefusal   Kind = "refusal"   // a miner was refused
 	KindConnected Kind = "connected" // a miner is authorized and has a pool
 	KindGone      Kind = "gone"      // such a miner has left

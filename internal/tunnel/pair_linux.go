@@ -216,6 +216,13 @@ func (t *Tunnel) Prepare() (pair *Pair, fresh bool, err error) {
 	return o.described, true, nil
 }
 
+// Pair returns the last good pair, or nil if there is none.
+func (t *Tunnel) Pair() *Pair {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pair.inUse()
+}
+
 // check reports whether a process could use the pair.
 func (o *openPair) check(certFile, keyFile string) error {
 	certPEM, err := readNamed(o.cert, certFile)
