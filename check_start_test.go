@@ -46,6 +46,26 @@ func wantCheckIsStart(t *testing.T, path string) (refused error) {
 	return start
 }
 
+// Allocations are sampled only if somebody could ask for the profile.
+func TestMemoryProfileNeedsHTTP(t *testing.T) {
+	for _, enabled := range []bool{false, true} {
+		dir := t.TempDir()
+		coins, config := filepath.Join(dir, "coins.json"), filepath.Join(dir, "config.json")
+		testkit.WriteFile(t, coins, `{"*": "btc"}`)
+		testkit.WriteFile(t, config, fmt.Sprintf(`{"ListenAddr": "127.0.0.1:0", "CoinFile": %q, "ServerID": 1, "EnableHTTPDebug": %v,
+			"HTTPDebugListenAddr": "127.0.0.1:0", "StratumServerMap": {"btc": {"URL": "192.0.2.9:1"}}}`, coins, enabled))
+		stopped := false
+		d := &daemon{stop: make(chan os.Signal, 1), stopMemoryProfile: func() { stopped = true }}
+		d.stop <- syscall.SIGTERM
+		if err := d.start(config); err != nil {
+			t.Fatal(err)
+		}
+		if stopped == enabled {
+			t.Errorf("EnableHTTPDebug %v: the profile was stopped: %v", enabled, stopped)
+		}
+	}
+}
+
 // coinFileVariants are files, and other things in a file's place, by name.
 func coinFileVariants(t *testing.T) (dir string, names []string) {
 	dir = t.TempDir()

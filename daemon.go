@@ -20,6 +20,10 @@ type daemon struct {
 	// of this program.
 	binary string
 
+	// stopMemoryProfile is called if nobody can ask for Go's heap profile. It concerns
+	// the whole process, so it is nil in tests.
+	stopMemoryProfile func()
+
 	config *Config
 	// configRefused is why an upgrade could not use the configuration file and
 	// continues with the former process's configuration; nil if it could.
@@ -65,6 +69,9 @@ func (d *daemon) start(configPath string) error {
 // that the previous process left, or nil if there was none. checkStart checks the same
 // things in the same order.
 func (d *daemon) prepare(st *runtimeState) error {
+	if d.stopMemoryProfile != nil && !d.config.EnableHTTPDebug {
+		d.stopMemoryProfile()
+	}
 	var err error
 	if d.coins, err = newCoinSource(d.config, st); err != nil {
 		return err

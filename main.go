@@ -37,6 +37,7 @@ func main() {
 // started.
 func run(args []string) (*processLog, error) {
 	if len(args) == 1 && args[0] == tunnelArgument {
+		stopMemoryProfile()
 		return nil, tunnel.Serve(tunnel.ControlFD, tunnelProgram())
 	}
 	configPath := flag.String("config", "./config.json", "configuration `file`")
@@ -82,6 +83,8 @@ func run(args []string) (*processLog, error) {
 		stop:            make(chan os.Signal, 4),
 		upgradeRequests: make(chan os.Signal, 1),
 		hangups:         make(chan os.Signal, 1),
+
+		stopMemoryProfile: stopMemoryProfile,
 	}
 	signal.Notify(d.stop, syscall.SIGTERM, syscall.SIGINT)
 	signal.Notify(d.hangups, syscall.SIGHUP)
@@ -93,6 +96,10 @@ func run(args []string) (*processLog, error) {
 	}
 	return log, d.start(*configPath)
 }
+
+// stopMemoryProfile ends the sampling of allocations, which costs memory for each place
+// in the code that allocates.
+func stopMemoryProfile() { runtime.MemProfileRate = 0 }
 
 // checkConfig implements -check and, with askPools, -check -pools. During the preflight
 // of an upgrade it also checks what the running process cannot check for its successor.
