@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ import (
 type Listener struct {
 	file   *os.File
 	fd     int // the descriptor of file, valid until Close
+	row    int // connections accepted since there was none; belongs to Accept
 	local  net.Addr
 	closed atomic.Bool
 }
@@ -67,20 +69,26 @@ func (ln *Listener) Accept() (Handle, netip.AddrPort, error) {
 	}
 	var (
 		fd        int
-		sa        unix.Sockaddr
-		acceptErr error
+		peer      netip.AddrPort
+		acceptErr syscall.Errno
 	)
 	err = conn.Read(func(lfd uintptr) bool {
 		for {
-			fd, sa, acceptErr = unix.Accept4(int(lfd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			fd, peer, acceptErr = rawAccept(int(lfd))
 			switch acceptErr {
 			case unix.EINTR, unix.ECONNABORTED:
 				continue
+			case unix.EAGAIN:
+				ln.row = 0
+				return false
 			}
-			return acceptErr != unix.EAGAIN
+			if ln.row++; ln.row == watchRounds {
+				keepWatch()
+			}
+			return true
 		}
 	})
-	if err == nil {
+	if err == nil && acceptErr != 0 {
 		err = acceptErr
 	}
 	switch {
@@ -89,7 +97,7 @@ func (ln *Listener) Accept() (Handle, netip.AddrPort, error) {
 	case err != nil:
 		return -1, netip.AddrPort{}, fmt.Errorf("accept: %w", err)
 	}
-	return Handle(fd), addrPort(sa), nil
+	return Handle(fd), peer, nil
 }
 
 // Pause makes Accept return an error that IsPaused recognizes, until Resume is called. Meanwhile
@@ -100,13 +108,13 @@ func (ln *Listener) Resume() { ln.file.SetReadDeadline(time.Time{}) }
 // AcceptWaiting is Accept for a connection that is already waiting. It fails if there is none.
 func (ln *Listener) AcceptWaiting() (Handle, netip.AddrPort, error) {
 	for {
-		fd, sa, err := unix.Accept4(ln.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		switch err {
-		case nil:
-			return Handle(fd), addrPort(sa), nil
+		fd, peer, errno := rawAccept(ln.fd)
+		switch errno {
+		case 0:
+			return Handle(fd), peer, nil
 		case unix.EINTR, unix.ECONNABORTED:
 		default:
-			return -1, netip.AddrPort{}, err
+			return -1, netip.AddrPort{}, errno
 		}
 	}
 }

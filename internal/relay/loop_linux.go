@@ -14,7 +14,7 @@ import (
 // Handle is a connection that no loop owns yet: a non-blocking descriptor with close-on-exec set.
 type Handle int
 
-func (h Handle) Close() { unix.Close(int(h)) }
+func (h Handle) Close() { rawClose(int(h)) }
 
 // Loop owns an epoll descriptor and the sockets in it.
 //
@@ -86,7 +86,7 @@ func NewLoop(limits Limits) (*Loop, error) {
 func (l *Loop) writeWake() {
 	// Each write is an edge, so the count is never read.
 	one := [8]byte{0: 1}
-	unix.Write(l.wakefd, one[:])
+	rawWrite(l.wakefd, one[:])
 }
 
 func (l *Loop) control(op int, fd int32, gen, events uint32) error {
@@ -138,7 +138,10 @@ func (l *Loop) run() {
 	l.runTimers()
 	l.finishEvent()
 	err = conn.Read(func(uintptr) bool {
-		for !l.stopping {
+		for round := 1; !l.stopping; round++ {
+			if round == watchRounds {
+				keepWatch()
+			}
 			n := epollPoll(l.epfd, l.events)
 			if n == 0 && len(l.unread) == 0 {
 				return false
@@ -271,19 +274,22 @@ func (l *Loop) add(fd int, owner Owner, events uint32) (*Socket, error) {
 // Dial begins to connect to addr. The owner hears of the outcome unless Dial returns an error. What
 // the owner writes before that is sent once the connection is established. Loop goroutine only.
 func (l *Loop) Dial(addr netip.AddrPort, owner Owner) (*Socket, error) {
-	family, sa := sockaddr(addr)
+	family := unix.AF_INET6
+	if addr.Addr().Unmap().Is4() {
+		family = unix.AF_INET
+	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
 	SetSocketOptions(fd)
-	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
-		unix.Close(fd)
-		return nil, fmt.Errorf("connect: %w", err)
+	if errno := rawConnect(fd, addr); errno != 0 && errno != unix.EINPROGRESS {
+		rawClose(fd)
+		return nil, fmt.Errorf("connect: %w", errno)
 	}
 	s, err := l.add(fd, owner, writeEvents)
 	if err != nil {
-		unix.Close(fd)
+		rawClose(fd)
 		return nil, err
 	}
 	s.connecting = true

@@ -298,7 +298,7 @@ func (s *Socket) Close() {
 		return
 	}
 	s.release()
-	unix.Close(int(s.fd))
+	rawClose(int(s.fd))
 }
 
 // Reset is Close without TIME_WAIT, which would keep the local port in use for a minute. The peer's
@@ -311,7 +311,7 @@ func (s *Socket) Reset() {
 			s.loop.ResetCarried(s, h)
 		}
 	default:
-		unix.SetsockoptLinger(int(s.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		rawSetOption(int(s.fd), unix.SOL_SOCKET, unix.SO_LINGER, unix.Linger{Onoff: 1})
 		s.Close()
 	}
 }

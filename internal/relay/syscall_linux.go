@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"strconv"
 	"syscall"
@@ -36,32 +37,85 @@ func epollPoll(epfd int, events []unix.EpollEvent) int {
 	return int(n)
 }
 
-// SetSocketOptions prepares a TCP socket: lines are sent at once, and a peer that has vanished is
-// noticed. Accepted sockets inherit these options from the listener. An option that the kernel
+func rawClose(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// rawAccept is accept4 for a non-blocking listener. The connection is non-blocking, with close-on-exec.
+func rawAccept(listener int) (fd int, peer netip.AddrPort, errno syscall.Errno) {
+	var sa unix.RawSockaddrInet6
+	size := uint32(unsafe.Sizeof(sa))
+	n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)),
+		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, netip.AddrPort{}, errno
+	}
+	return int(n), fromRaw(&sa), 0
+}
+
+// rawConnect connects a non-blocking socket of the address's family.
+func rawConnect(fd int, addr netip.AddrPort) syscall.Errno {
+	sa, size := toRaw(addr)
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), size)
+	return errno
+}
+
+// toRaw returns an address as the kernel takes it, and its size. An IPv4 address takes the beginning
+// of sa.
+func toRaw(addr netip.AddrPort) (sa unix.RawSockaddrInet6, size uintptr) {
+	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:], addr.Port())
+	ip := addr.Addr().Unmap()
+	if ip.Is4() {
+		sa.Family = unix.AF_INET
+		(*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr = ip.As4()
+		return sa, unix.SizeofSockaddrInet4
+	}
+	sa.Family, sa.Addr = unix.AF_INET6, ip.As16()
+	if zone, err := strconv.ParseUint(ip.Zone(), 10, 32); err == nil {
+		sa.Scope_id = uint32(zone)
+	}
+	return sa, unix.SizeofSockaddrInet6
+}
+
+// fromRaw is the reverse of toRaw, without the zone.
+func fromRaw(sa *unix.RawSockaddrInet6) netip.AddrPort {
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:])
+	switch sa.Family {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), port)
+	}
+	return netip.AddrPort{}
+}
+
+// rawSetOption sets an option of a socket whose value is of the type T. An option that the kernel
 // refuses is done without.
+func rawSetOption[T int32 | unix.Linger](fd, level, option int, value T) {
+	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
+}
+
+// watchRounds is after how many rounds without a pause a loop calls keepWatch.
+const watchRounds = 100
+
+// keepWatch has Go's monitor thread watch the process until no goroutine runs any more. Otherwise
+// nobody would interrupt a goroutine that never waits, while others are ready to run. The monitor
+// thread sleeps while nothing runs, and only an ordinary system call wakes it. That is also why
+// the calls above are cheaper: for some milliseconds after it was woken, it looks around every few
+// microseconds.
+func keepWatch() { syscall.Syscall(syscall.SYS_GETPPID, 0, 0, 0) }
+
+// SetSocketOptions prepares a TCP socket: lines are sent at once, and a peer that has vanished is
+// noticed. Accepted sockets inherit these options from the listener.
 func SetSocketOptions(fd int) {
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60)
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15)
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4)
-	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 120_000)
+	rawSetOption[int32](fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	rawSetOption[int32](fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	rawSetOption[int32](fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60)
+	rawSetOption[int32](fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15)
+	rawSetOption[int32](fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4)
+	rawSetOption[int32](fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 120_000)
 }
 
 // setListenerOptions is for net.ListenConfig. Sockets that are accepted later inherit the options.
 func setListenerOptions(fd uintptr) { SetSocketOptions(int(fd)) }
-
-func sockaddr(a netip.AddrPort) (int, unix.Sockaddr) {
-	ip := a.Addr().Unmap()
-	if ip.Is4() {
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}
-	}
-	sa := &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
-	if zone, err := strconv.ParseUint(ip.Zone(), 10, 32); err == nil {
-		sa.ZoneId = uint32(zone)
-	}
-	return unix.AF_INET6, sa
-}
 
 func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {

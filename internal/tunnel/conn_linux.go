@@ -327,7 +327,7 @@ func (c *conn) moveOut() bool {
 // passEnds passes on that a side has closed, once everything it sent is delivered.
 func (c *conn) passEnds() {
 	if c.peerEnd && len(c.toPair) == 0 && !c.inDone {
-		unix.Shutdown(int(c.pair), unix.SHUT_WR)
+		shutdownWrite(c.pair)
 		c.inDone = true
 	}
 	if c.pairEnd && !c.outDone {
@@ -337,7 +337,7 @@ func (c *conn) passEnds() {
 		}
 		if c.notified && len(c.toPeer) == 0 {
 			if !c.inDone { // otherwise the close below says it
-				unix.Shutdown(int(c.tcp), unix.SHUT_WR)
+				shutdownWrite(c.tcp)
 			}
 			c.outDone = true
 			delete(c.loop.lingering, c)
@@ -378,8 +378,8 @@ func (c *conn) release(ended *message) {
 	if ended.reason == ResetByDaemon {
 		unix.SetsockoptLinger(int(c.tcp), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
-	unix.Close(int(c.tcp))
-	unix.Close(int(c.pair))
+	closeFD(c.tcp)
+	closeFD(c.pair)
 	c.toPair, c.toPeer, c.secured = nil, nil, nil
 	c.server.endIfEmpty()
 }

@@ -126,12 +126,29 @@ func (s *server) shakeHands(h *handshake) {
 	}
 }
 
+// crowd is how many handshakes wait for a token when takeToken calls keepWatch.
+const crowd = 16
+
+// takeToken waits for one of the tokens for handshakes that compute.
+func (s *server) takeToken() {
+	select {
+	case s.compute <- struct{}{}:
+		return
+	default:
+	}
+	if s.queueing.Add(1) == crowd {
+		keepWatch()
+	}
+	s.compute <- struct{}{}
+	s.queueing.Add(-1)
+}
+
 // run performs one handshake. It holds a token while it computes and none
 // while it waits for the peer, so that a storm leaves a processor to those who
 // are connected, and silent peers hold up nobody.
 func (h *handshake) run() {
 	s := h.conn.server
-	s.compute <- struct{}{}
+	s.takeToken()
 	err := h.shake()
 	<-s.compute
 	h.timer.Stop()
@@ -153,7 +170,7 @@ func (h *handshake) pause() error {
 	s := h.conn.server
 	<-s.compute
 	<-h.ready
-	s.compute <- struct{}{}
+	s.takeToken()
 	if why, ok := h.abortReason(); ok {
 		if why == Timeout {
 			return os.ErrDeadlineExceeded
@@ -212,7 +229,7 @@ func (c *conn) shaken(err error) {
 			reason = why
 		}
 		s.failed[reason].Add(1)
-		unix.Shutdown(int(c.tcp), unix.SHUT_WR)
+		shutdownWrite(c.tcp)
 		// Unread bytes would turn the close into a reset, and the peer would
 		// not see the alert.
 		for range 4 {

@@ -81,8 +81,7 @@ func (l *loop) post(f func()) {
 	l.waking = true
 	l.mu.Unlock()
 	if wake {
-		one := [8]byte{0: 1}
-		unix.Write(l.wakefd, one[:]) // each write is an edge; the count is never read
+		ring(l.wakefd) // each write is an edge; the count is never read
 	}
 }
 
@@ -104,7 +103,10 @@ func (l *loop) run() {
 	}
 	l.runMail()
 	err = raw.Read(func(uintptr) bool {
-		for {
+		for round := 1; ; round++ {
+			if round == watchRounds {
+				keepWatch()
+			}
 			n := epollPoll(l.epfd, l.events)
 			if n == 0 && len(l.unread) == 0 {
 				return false

@@ -56,6 +56,7 @@ type server struct {
 	taken       uint64     // number of the certificate in use; guarded by taking
 	config      *tls.Config
 	compute     chan struct{} // one token for each handshake that computes
+	queueing    atomic.Int32  // handshakes that wait for a token
 
 	idle    chan *handshake // read by goroutines that are waiting for another handshake
 	waiting atomic.Int32    // number of these goroutines

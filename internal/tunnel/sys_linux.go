@@ -47,6 +47,65 @@ func epollPoll(epfd int, events []unix.EpollEvent) int {
 	return int(n)
 }
 
+func closeFD(fd int32) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+func shutdownWrite(fd int32) {
+	unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+}
+
+// ring makes an eventfd readable.
+func ring(fd int) {
+	one := [8]byte{0: 1}
+	unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), uintptr(len(one)))
+}
+
+// sendMessage sends b, which is not empty, with descriptors in the form of
+// unix.UnixRights.
+func sendMessage(fd uintptr, b, rights []byte) syscall.Errno {
+	io := unix.Iovec{Base: unsafe.SliceData(b)}
+	io.SetLen(len(b))
+	m := unix.Msghdr{Iov: &io}
+	m.SetIovlen(1)
+	if len(rights) > 0 {
+		m.Control = unsafe.SliceData(rights)
+		m.SetControllen(len(rights))
+	}
+	for {
+		_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
+}
+
+// receiveMessage receives a message and its descriptors. Neither b nor oob is empty.
+func receiveMessage(fd uintptr, b, oob []byte) (n, oobn, flags int, errno syscall.Errno) {
+	io := unix.Iovec{Base: unsafe.SliceData(b)}
+	io.SetLen(len(b))
+	m := unix.Msghdr{Iov: &io, Control: unsafe.SliceData(oob)}
+	m.SetIovlen(1)
+	m.SetControllen(len(oob))
+	for {
+		got, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&m)), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		switch errno {
+		case 0:
+			return int(got), int(m.Controllen), int(m.Flags), 0
+		case unix.EINTR:
+		default:
+			return 0, 0, 0, errno
+		}
+	}
+}
+
+// watchRounds is after how many rounds without a pause a loop calls keepWatch.
+const watchRounds = 100
+
+// keepWatch has Go's monitor thread watch the process until no goroutine runs any
+// more. Otherwise nobody would interrupt a goroutine that never waits, while others
+// are ready to run. The monitor thread sleeps while nothing runs, and only an
+// ordinary system call wakes it, which the calls above are not.
+func keepWatch() { syscall.Syscall(syscall.SYS_GETPPID, 0, 0, 0) }
+
 // control is one end of the control socket.
 type control struct {
 	file *os.File
@@ -72,23 +131,16 @@ func newControl(fd int) (*control, error) {
 // some could not be received.
 func (c *control) receive() (b []byte, fds []int, lost bool, err error) {
 	var n, oobn, flags int
+	var errno syscall.Errno
 	waitErr := c.raw.Read(func(fd uintptr) bool {
-		for {
-			n, oobn, flags, _, err = unix.Recvmsg(int(fd), c.in, c.oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-			switch {
-			case err == unix.EINTR:
-			case err == unix.EAGAIN:
-				return false
-			default:
-				return true
-			}
-		}
+		n, oobn, flags, errno = receiveMessage(fd, c.in, c.oob)
+		return errno != unix.EAGAIN
 	})
 	if waitErr != nil {
 		return nil, nil, false, waitErr
 	}
-	if err != nil {
-		return nil, nil, false, err
+	if errno != 0 {
+		return nil, nil, false, errno
 	}
 	if oobn > 0 {
 		messages, err := unix.ParseSocketControlMessage(c.oob[:oobn])
@@ -111,19 +163,18 @@ func (c *control) send(b []byte, fds []int) error {
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	var err error
+	var errno syscall.Errno
 	waitErr := c.raw.Write(func(fd uintptr) bool {
-		for {
-			_, err = unix.SendmsgN(int(fd), b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-			if err != unix.EINTR {
-				return err != unix.EAGAIN
-			}
-		}
+		errno = sendMessage(fd, b, rights)
+		return errno != unix.EAGAIN
 	})
-	if waitErr != nil {
+	switch {
+	case waitErr != nil:
 		return waitErr
+	case errno != 0:
+		return errno
 	}
-	return err
+	return nil
 }
 
 // trySend sends a message if the other end has room for it now. It reports whether it
@@ -135,8 +186,7 @@ func (c *control) trySend(b []byte, fds []int) bool {
 	}
 	sent := false
 	_ = c.raw.Write(func(fd uintptr) bool {
-		_, err := unix.SendmsgN(int(fd), b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		sent = err == nil
+		sent = sendMessage(fd, b, rights) == 0
 		return true
 	})
 	return sent
@@ -144,7 +194,7 @@ func (c *control) trySend(b []byte, fds []int) bool {
 
 func closeAll(fds []int) {
 	for _, fd := range fds {
-		unix.Close(fd)
+		closeFD(int32(fd))
 	}
 }
 
