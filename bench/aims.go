@@ -69,7 +69,7 @@ func judge(r *results) []aim {
 		for _, a := range []struct {
 			figure string
 			limit  float64
-		}{{"cpu_share", 0.9}, {"cpu_handshake", 0.9}, {"mem_idle", 1.5}} {
+		}{{"cpu_share", 0.9}, {"cpu_handshake", 0.9}, {"cpu_request", 0.9}, {"mem_idle", 1.5}} {
 			if m, ok := r.medianOf(size, targetSwitcherTLS, a.figure); ok && m.OfHAProxy > 0 {
 				add(size, m.OfHAProxy <= a.limit, fmt.Sprintf("TLS: %s ≤ %.1f × HAProxy in front of a switcher", figureOf(a.figure).Name, a.limit), "%.2f ×", m.OfHAProxy)
 			}

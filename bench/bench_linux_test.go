@@ -67,7 +67,7 @@ func TestBench(t *testing.T) {
 			want = append(want, "move_last", "cpu_switch", "load_never", "mem_switched", "upgrade_pause")
 		}
 		if name == targetSwitcherTLS {
-			want = append(want, "cpu_handshake")
+			want = append(want, "cpu_handshake", "cpu_request")
 		}
 		for _, figure := range want {
 			if !found[figure] {

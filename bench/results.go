@@ -25,6 +25,7 @@ var figures = []figure{
 	{"cpu_job", "CPU per job broadcast and session", "µs", true, 1},
 	{"cpu_connect", "CPU per connect with Stratum handshake", "µs", true, 0},
 	{"cpu_handshake", "CPU per TLS handshake alone", "µs", true, 0},
+	{"cpu_request", "CPU per TLS connection with one request", "µs", true, 0},
 	{"cpu_switch", "CPU per switched session", "µs", false, 0},
 	{"move_first", "switch: first miner at the new pool after", "ms", false, 0},
 	{"move_last", "switch: last miner at the new pool after", "ms", false, 0},
