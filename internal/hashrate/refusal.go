@@ -68,24 +68,34 @@ var refusalTexts = []refusalText{
 	{[]byte("already submitted"), RefusalDuplicate},
 	{[]byte("stale"), RefusalStale},
 	{[]byte("unknown-work"), RefusalStale},
+	{[]byte("unknown worker"), RefusalUnauthorized}, // before the work
 	{[]byte("unknown work"), RefusalStale},
 	{[]byte("unknown job"), RefusalStale},
 	{[]byte("invalid job"), RefusalStale},
 	{[]byte("job expired"), RefusalStale},
 	{[]byte("block expired"), RefusalStale},
+	{[]byte("no such job"), RefusalStale},
+	{[]byte("work not found"), RefusalStale},
+	{[]byte("outdated"), RefusalStale},
 	{[]byte("above target"), RefusalLowDifficulty},
 	{[]byte("low diff"), RefusalLowDifficulty},
 	{[]byte("low-diff"), RefusalLowDifficulty},
 	{[]byte("difficulty too low"), RefusalLowDifficulty},
 	{[]byte("high-hash"), RefusalLowDifficulty},
 	{[]byte("high hash"), RefusalLowDifficulty},
+	{[]byte("insufficient difficulty"), RefusalLowDifficulty},
 	{[]byte("unauthorized"), RefusalUnauthorized},
 	{[]byte("not authorized"), RefusalUnauthorized},
 	{[]byte("worker mismatch"), RefusalUnauthorized},
+	{[]byte("unauthenticated"), RefusalUnauthorized},
+	{[]byte("worker not found"), RefusalUnauthorized},
+	{[]byte("session expired"), RefusalUnauthorized},
 	{[]byte("time-too-"), RefusalOther},
 	{[]byte("time too "), RefusalOther},
 	{[]byte("ntime"), RefusalOther},
 	{[]byte("bad-version"), RefusalOther},
+	{[]byte("expired"), RefusalStale}, // after those that name something else than the work
+	{[]byte("too old"), RefusalStale},
 }
 
 // maxReason is how many bytes of a pool's message are searched.
@@ -141,10 +151,12 @@ var (
 	jobWord  = []byte("job")
 	notFound = []byte("not found")
 	codeName = []byte(`"code"`)
+	quote    = []byte(`"`)
 )
 
-// errorCode returns the code of an error: the first element of a list, or the
-// member "code" of an object. It returns 0 if there is none or if it is a string.
+// errorCode returns the code of an error: its first element if it is a list, its member
+// "code" if it is an object, or the error itself. Some pools send the code as a string.
+// It returns 0 if there is none.
 func errorCode(e []byte) int {
 	e = bytes.TrimLeft(e, " \t")
 	switch {
@@ -160,12 +172,17 @@ func errorCode(e []byte) int {
 		}
 		e = e[1:]
 	}
+	e = bytes.TrimLeft(e, " \t")
+	quoted := len(e) > 0 && e[0] == '"'
+	if quoted {
+		e = bytes.TrimLeft(e[1:], " \t")
+	}
 	code, digits := 0, 0
-	for _, c := range bytes.TrimLeft(e, " \t") {
-		if c < '0' || c > '9' || digits == 4 {
-			break
-		}
-		code, digits = code*10+int(c-'0'), digits+1
+	for digits < len(e) && digits < 4 && e[digits] >= '0' && e[digits] <= '9' {
+		code, digits = code*10+int(e[digits]-'0'), digits+1
+	}
+	if quoted && !bytes.HasPrefix(bytes.TrimLeft(e[digits:], " \t"), quote) {
+		return 0 // a text that begins with a number
 	}
 	return code
 }
