@@ -188,7 +188,7 @@ func (b *accountBook) change(name, coin string, hasPool bool) *coinChange {
 }
 
 // resume adds a session of the previous process to its account. wanted is the
-// account's coin and switched the time of its last change (Unix seconds; 0: none),
+// account's coin and switched the time of its last change (in Unix seconds, 0 if there was none),
 // as that process knew them.
 func (b *accountBook) resume(s *Session, name, wanted string, switched int64) {
 	b.mu.Lock()

@@ -141,7 +141,7 @@ func TestConnectionRate(t *testing.T) {
 // Behind a load balancer the miners' own addresses are counted, and the balancer's
 // is not.
 func TestConnectionLimitsOfProxiedMiners(t *testing.T) {
-	told := func(addr string) string { return "PROXY TCP4 " + addr + " 10.0.0.1 4444 18080\r\n" }
+	proxied := func(addr string) string { return "PROXY TCP4 " + addr + " 10.0.0.1 4444 18080\r\n" }
 	sw := startLimited(t, func(c *Config) {
 		c.TrustedProxies = []string{"127.0.0.2", "10.0.0.0/8"}
 		c.MaxSessionsPerIP = 2
@@ -150,14 +150,14 @@ func TestConnectionLimitsOfProxiedMiners(t *testing.T) {
 		from, header string
 		open         bool
 	}{
-		{"127.0.0.2", told("192.0.2.1"), true},
-		{"127.0.0.2", told("192.0.2.1"), true},
-		{"127.0.0.2", told("192.0.2.1"), false},
-		{"127.0.0.2", told("192.0.2.2"), true},
+		{"127.0.0.2", proxied("192.0.2.1"), true},
+		{"127.0.0.2", proxied("192.0.2.1"), true},
+		{"127.0.0.2", proxied("192.0.2.1"), false},
+		{"127.0.0.2", proxied("192.0.2.2"), true},
 		// The reported address is counted, even if it is a trusted one.
-		{"127.0.0.2", told("10.1.1.1"), true},
-		{"127.0.0.2", told("10.1.1.1"), true},
-		{"127.0.0.2", told("10.1.1.1"), false},
+		{"127.0.0.2", proxied("10.1.1.1"), true},
+		{"127.0.0.2", proxied("10.1.1.1"), true},
+		{"127.0.0.2", proxied("10.1.1.1"), false},
 		// Without a reported address, the balancer speaks for itself.
 		{"127.0.0.2", "", true},
 		{"127.0.0.2", "", true},

@@ -9,7 +9,7 @@ import (
 // extranoncePlan is the shape of the extranonce that new miners get with this
 // configuration.
 type extranoncePlan struct {
-	width int // bytes of the miner's extranonce1; 0: all miners get the chain's usual shape
+	width int // bytes of the miner's extranonce1; 0 if all miners get the chain's usual shape
 	size  int // bytes of extranonce2
 }
 

@@ -43,9 +43,9 @@ var minerSizes = [...]int{8, 4, 3, 2}
 // do not block.
 type sizeSurvey struct {
 	manager   *sessionManager
-	account   *subAccount // stands for the survey at the dial gate; no miner belongs to it
+	account   *subAccount // represents the survey at the dial gate; no miner belongs to it
 	addresses map[string]*surveyedAddress
-	path      string // of the file; empty: sizes are not kept
+	path      string // of the file; empty if sizes are not kept
 	onSettled func()
 
 	size    atomic.Int32 // the extranonce2 size of new miners

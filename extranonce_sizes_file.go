@@ -20,8 +20,8 @@ const sizesFile = "extranonce-sizes.json"
 // maxSizesFile bounds the size of the file, in bytes.
 const maxSizesFile = 1 << 20
 
-// readSizes reads the sizes by address. If there is no valid file, it returns
-// nil: the program starts without knowing any size.
+// readSizes reads the sizes by address. If there is no valid file, it returns nil, and
+// the program starts without knowing any size.
 func readSizes(path string) map[string]int {
 	sizes, err := regularfile.InTime(regularfile.Wait, func() (map[string]int, error) {
 		text, info, err := regularfile.Read(path, maxSizesFile)

@@ -32,7 +32,7 @@ const (
 // to its queue's goroutine.
 type logFile struct {
 	severity string // spelled as in the file's name
-	dir      string // -log_dir; empty: the directory for temporary files
+	dir      string // -log_dir; if empty, the directory for temporary files is used
 	links    string // -log_link; may be empty
 	program  string // program, host and user are parts of the files' names
 	host     string
@@ -40,7 +40,7 @@ type logFile struct {
 	warn     func(format string, args ...any)
 	now      func() time.Time
 
-	file     *os.File // nil: none is open
+	file     *os.File // nil if none is open
 	path     string
 	previous string // the file before this one
 	header   []byte // what is still to be written of the file's first lines

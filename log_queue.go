@@ -39,7 +39,7 @@ type logOutput interface {
 	write(lines []byte) (int, error)
 }
 
-// logQueue stands between the program and one output of the log. push never
+// logQueue is the queue of lines for one output of the log. push never
 // waits: if there is no room, lines are dropped and counted, and a line in
 // their place says how many are missing. Only the goroutine run writes, and the
 // output may block it for any length of time.

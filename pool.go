@@ -91,7 +91,7 @@ func (p *pool) leadsTo(e *endpoint) bool {
 // sessions that want it at the same time.
 type poolAddress struct {
 	text   string   // host:port, after tlsScheme if it is for TLS
-	tls    *poolTLS // nil: without TLS
+	tls    *poolTLS // nil without TLS
 	host   string
 	port   uint16
 	health *health

@@ -18,7 +18,7 @@ const askTimeout = 3 * time.Second
 // poolQuestion is what askPool asks one IP.
 type poolQuestion struct {
 	addr      string
-	tls       *poolTLS                                       // nil: without TLS
+	tls       *poolTLS                                       // nil without TLS
 	requests  []byte                                         // the last one is mining.subscribe
 	connected func()                                         // called once TCP is connected
 	secured   func(tls.ConnectionState)                      // called after the TLS handshake; may be nil

@@ -87,7 +87,7 @@ type poolLink struct {
 
 	given             *stratum.GivenExtranonce // the pool's answer to mining.subscribe
 	translate         *stratum.Translation
-	rules             *lineRules // nil: lines are passed on unchanged
+	rules             *lineRules // nil if lines are passed on unchanged
 	changes           int        // how often the pool has changed the extranonce
 	usePoolExtranonce bool       // the miner must be given the pool's extranonce
 

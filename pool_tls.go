@@ -22,14 +22,14 @@ import (
 type poolTLS struct {
 	settings poolTLSSettings
 	pins     []tunnel.Fingerprint
-	trust    atomic.Pointer[tunnel.Trust] // of settings.caFile; nil: not read yet
+	trust    atomic.Pointer[tunnel.Trust] // of settings.caFile; nil if it was not read yet
 }
 
 // poolTLSSettings distinguishes the ways to use TLS with an address. The zero value
 // means no TLS.
 type poolTLSSettings struct {
 	serverName string // sent to the pool (SNI), and expected in its certificate
-	caFile     string // empty: the system's authorities
+	caFile     string // if empty, the system's authorities are used
 	pins       string // as written
 	noVerify   bool
 }

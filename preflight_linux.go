@@ -55,7 +55,7 @@ const (
 type newProgram struct {
 	file   *os.File
 	path   string // for exec
-	script []byte // content of the script; nil: the file is not a script
+	script []byte // content of the script; nil if the file is not a script
 
 	takesTunnels bool // the program can take over connections with TLS; see preflightAnswer
 }

@@ -38,8 +38,8 @@ const (
 	// upgrade.
 	logHangTime = time.Second
 
-	// logHandoverVariable is the environment variable that tells the next
-	// program about this one's log.
+	// logHandoverVariable is the environment variable with what the next program
+	// has to know about this one's log.
 	logHandoverVariable = "STRATUM_SWITCHER_LOG"
 )
 

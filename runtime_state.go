@@ -87,7 +87,7 @@ type sessionState struct {
 	SessionID               uint32
 	MiningCoin              string
 	ClientConnFD            int
-	ServerConnFD            int // -1: none
+	ServerConnFD            int // -1 if there is none
 	StratumSubscribeRequest *requestState
 	StratumAuthorizeRequest *requestState
 	VersionMask             uint32
@@ -161,9 +161,9 @@ type sessionState struct {
 // tunnelState is a tunnelEnd in runtime.json. Its descriptor is one end of a
 // socketpair.
 type tunnelState struct {
-	Process int    `json:",omitempty"` // tunnel process that has the connection; 0: none yet
-	ID      uint64 `json:",omitempty"` // 0: the connection has ended
-	Version uint16 `json:",omitempty"` // TLS version; 0: the handshake is not done
+	Process int    `json:",omitempty"` // tunnel process that has the connection; 0 if none has it yet
+	ID      uint64 `json:",omitempty"` // 0 if the connection has ended
+	Version uint16 `json:",omitempty"` // TLS version; 0 until the handshake is done
 	Peer    string `json:",omitempty"` // the other end of the TCP connection
 }
 
@@ -238,7 +238,7 @@ type heldState struct {
 // linkState is a link in runtime.json. A former link is written in this form;
 // sessionState.setLink spreads the link in use over the session's own fields.
 type linkState struct {
-	FD       int // -1: it was lost
+	FD       int // -1 if the connection was lost
 	Coin     string
 	Pool     *StratumServerInfo `json:",omitempty"` // as in sessionState
 	Address  string             `json:",omitempty"`
@@ -251,7 +251,7 @@ type linkState struct {
 	Renamed  []stratum.RenamedJob `json:",omitempty"` // those of Jobs that the pool knows by another ID
 	Partial  []byte
 	Unsent   []byte
-	Tunnel   *tunnelState `json:",omitempty"` // nil: without TLS
+	Tunnel   *tunnelState `json:",omitempty"` // nil without TLS
 
 	Work        *hashrate.LinkState `json:",omitempty"` // the difficulties of jobs
 	Generations []byte              `json:",omitempty"` // generations of Jobs, in their order

@@ -161,7 +161,7 @@ func (v *verdict) rank(mayOverride bool) addressRank {
 	return rankInUse
 }
 
-// leaveEndpoint tells health that the link ends or is retired. lost means that the pool
+// leaveEndpoint reports to health that the link ends or is retired. lost means that the pool
 // ended it. It returns true if the link was lost before it was stable.
 func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
 	if s.link == nil {

@@ -36,7 +36,7 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 			sc.Miner.ExpectLine(jobLine("btc-2", true))
 			sc.Miner.ExpectLine(difficultyLine)
 		},
-		"told before the job": func(sc *scene, btc *stratumtest.Raw) {
+		"set before the job": func(sc *scene, btc *stratumtest.Raw) {
 			sc.sw.coins.set("alice", "bcc")
 			bcc := sc.Accept("bcc")
 			bcc.Send(highDifficulty + "\n" + jobLine("bcc-1", true) + "\n")
@@ -44,7 +44,7 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 			sc.Miner.ExpectLine(jobLine("bcc-1", true))
 			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
 		},
-		"told within the second": func(sc *scene, btc *stratumtest.Raw) {
+		"set within the second": func(sc *scene, btc *stratumtest.Raw) {
 			sc.sw.coins.set("alice", "bcc")
 			bcc := sc.Accept("bcc")
 			bcc.SendLine(jobLine("bcc-1", true))

@@ -20,7 +20,7 @@ type sessionSnapshot struct {
 	id    uint32 // valid if hasID
 	hasID bool
 	addr  netip.AddrPort
-	since int64 // Unix seconds; 0: not known
+	since int64 // Unix seconds; 0 if not known
 	phase sessionPhase
 
 	worker    stratum.WorkerName // empty before mining.authorize
@@ -35,9 +35,9 @@ type sessionSnapshot struct {
 	tls, poolTLS tlsVersion // with the miner, and with the pool
 
 	shares          hashrate.MinerTotals
-	lastShare       int64 // Unix seconds; 0: none yet
+	lastShare       int64 // Unix seconds; 0 if there was none yet
 	recent, average hashrate.Rate
-	difficulty      *float64 // in the unit of its pool; nil: not known
+	difficulty      *float64 // in the unit of its pool; nil if not known
 	rolling         stratum.RollingLoss
 }
 
@@ -92,7 +92,7 @@ type shownMiner struct {
 	Account   string   `json:"account"`
 	Agent     string   `json:"user_agent"`
 	Phase     string   `json:"phase"`
-	Since     int64    `json:"since"` // Unix seconds; 0: not known
+	Since     int64    `json:"since"` // Unix seconds; 0 if not known
 	Coin      string   `json:"coin"`
 	Pool      string   `json:"pool"`
 	NextCoin  string   `json:"next_coin,omitempty"`
@@ -101,13 +101,13 @@ type shownMiner struct {
 	Submitted uint32   `json:"submitted"`
 	Accepted  uint32   `json:"accepted"`
 	Refused   uint32   `json:"refused"`
-	LastShare int64    `json:"last_share"` // Unix seconds; 0: none yet
+	LastShare int64    `json:"last_share"` // Unix seconds; 0 if there was none yet
 
 	Unknown    uint32            `json:"unknown"` // shares whose work or verdict is not known
 	Reasons    map[string]uint32 `json:"refused_by_reason"`
 	Recent     rateReply         `json:"hashrate_15m"`
 	Average    rateReply         `json:"hashrate_session"` // since it connected
-	Difficulty *float64          `json:"difficulty"`       // in the unit of its pool; null: not known
+	Difficulty *float64          `json:"difficulty"`       // in the unit of its pool; null if not known
 
 	LostRolling string `json:"lost_version_rolling,omitempty"` // how; see coinStatus
 }

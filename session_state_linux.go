@@ -402,8 +402,8 @@ func (w *agentWorkers) sharesState(inUse *link) (st *agentSharesState, owed int)
 }
 
 // restore restores what the former process knew about an agent's shares. Older
-// builds write nothing about them, because they told agents that shares are not
-// answered.
+// builds write nothing about them, because they had promised agents no
+// answers.
 func (w *agentWorkers) restore(st *sessionState, now uint32) {
 	shares := st.AgentShares
 	if shares == nil {

@@ -43,7 +43,7 @@ type lineRules struct {
 // extranonce.
 type formerTranslation struct {
 	translate *stratum.Translation
-	jobs      stratum.JobSet // nil: every job that belongs to no later translation
+	jobs      stratum.JobSet // nil if every job belongs to it that belongs to no later translation
 }
 
 const (

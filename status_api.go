@@ -53,15 +53,15 @@ type statusReply struct {
 	NotReady    string `json:"not_ready,omitempty"`
 	Upgrades    int    `json:"upgrades"`
 	LastUpgrade int64  `json:"last_upgrade,omitempty"`
-	PauseMS     int64  `json:"pause_ms"` // how long shares waited at the last upgrade; -1: not known
+	PauseMS     int64  `json:"pause_ms"` // how long shares waited at the last upgrade; -1 if not known
 
 	Sessions    int              `json:"sessions"`
 	SessionsMax int              `json:"sessions_max"`
 	PortsShort  map[string]int   `json:"local_ports_short,omitempty"` // the number of local ports of each coin that has too few
 	Phases      map[string]int   `json:"phases"`
-	Surveyed    int64            `json:"surveyed"` // when sessions were counted; 0: never
+	Surveyed    int64            `json:"surveyed"` // when sessions were counted; 0 if they never were
 	Accounts    int              `json:"accounts"`
-	Descriptors int              `json:"descriptors"` // -1: not known
+	Descriptors int              `json:"descriptors"` // -1 if not known
 	DescLimit   int              `json:"descriptors_limit"`
 	Failures    map[string]int64 `json:"handshake_failures"`
 	RefusedFull int64            `json:"refused_full"`
@@ -289,7 +289,7 @@ type accountRow struct {
 	Hashrate    map[string]rateReply `json:"hashrate"` // by window
 	Unknown     uint64               `json:"unknown"`  // shares whose work or verdict is not known
 	Reasons     map[string]uint64    `json:"refused_by_reason"`
-	LastSwitch  int64                `json:"last_switch"` // 0: none in this process
+	LastSwitch  int64                `json:"last_switch"` // 0 if there was none in this process
 	Moving      bool                 `json:"moving,omitempty"`
 	LastError   string               `json:"last_error"`
 	LastErrorAt int64                `json:"last_error_at"`

@@ -38,8 +38,8 @@ type monitor struct {
 	switchesNoPool atomic.Int64           // changes to a coin that is not in StratumServerMap, and deleted entries
 
 	upgradesFailed atomic.Int64
-	upgradePause   atomic.Int64 // nanoseconds that nothing was relayed at the last upgrade; -1: not known
-	upgraded       atomic.Int64 // when the last upgrade was, in Unix seconds; 0: there was none
+	upgradePause   atomic.Int64 // nanoseconds that nothing was relayed at the last upgrade; -1 if not known
+	upgraded       atomic.Int64 // when the last upgrade was, in Unix seconds; 0 if there was none
 }
 
 // dropReason is the reason why a line was not passed on.

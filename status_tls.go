@@ -134,7 +134,7 @@ type tunnelReply struct {
 	PID         int    `json:"pid"`
 	Current     bool   `json:"current"` // whether it gets new connections
 	Connections int    `json:"connections"`
-	Resident    uint64 `json:"resident_bytes"` // 0: not reported yet
+	Resident    uint64 `json:"resident_bytes"` // 0 if not reported yet
 	Private     uint64 `json:"private_bytes"`
 }
 

@@ -29,7 +29,7 @@ func TestAccountTroubles(t *testing.T) {
 		"nobody is there":           {accountRow{Wanted: "", Refused: &much, manyRefused: true}, at(0, 5, hashrate.FullyKnown), nil},
 		"deleted":                   {accountRow{Miners: 2, Mining: map[string]int{"btc": 2}}, well, []string{"coin deleted"}},
 		"not configured":            {accountRow{Wanted: "ltc", Miners: 2, Mining: map[string]int{"btc": 2}}, well, []string{"coin without a pool"}},
-		"a switch goes on":          {accountRow{Wanted: "bcc", Miners: 9, Mining: map[string]int{"btc": 9}, LastSwitch: lately}, well, nil},
+		"a switch is under way":     {accountRow{Wanted: "bcc", Miners: 9, Mining: map[string]int{"btc": 9}, LastSwitch: lately}, well, nil},
 		"a switch does not end":     {accountRow{Wanted: "bcc", Miners: 9, Mining: map[string]int{"btc": 1, "bcc": 8}, LastSwitch: long}, well, []string{"1 miner not at bcc"}},
 		"miners are just coming":    {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 7}, LastSwitch: long}, well, nil},
 		"refused":                   {accountRow{Wanted: "btc", Miners: 9, Mining: map[string]int{"btc": 9}, Refused: &much, manyRefused: true}, well, []string{"5 % refused"}},

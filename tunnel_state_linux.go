@@ -170,7 +170,7 @@ func (u *upgrader) mayLoseTLS(program *newProgram) error {
 	allowed := u.state + dropTLSFile
 	remove := func() (struct{}, error) { return struct{}{}, os.Remove(allowed) }
 	if _, err := inStep(u, allowed, regularfile.Wait, remove, nil); err == nil {
-		glog.Warningf("upgrade to a build that cannot take over TLS: %d miners with TLS have to connect again, %d pool links are made anew", miners, pools)
+		glog.Warningf("upgrade to a build that cannot take over TLS: %d miners with TLS have to connect again, and %d pool links are replaced", miners, pools)
 		return nil
 	}
 	return fmt.Errorf("%s cannot take over connections with TLS, and there are %d of miners and %d of pools; to lose them, create the file %s and try again",
