@@ -14,9 +14,9 @@ import (
 )
 
 // A share for a job of the former pool is translated for that pool.
-func TestSessionLateSharesOfOwnPools(t *testing.T) {
+func TestSessionLateSharesOfPickingPools(t *testing.T) {
 	t.Parallel()
-	one, two := ownPool(t, "one", 4, 8), ownPool(t, "two", 7, 8)
+	one, two := pickingPool(t, "one", 4, 8), pickingPool(t, "two", 7, 8)
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
 	pools := []*stratumtest.Pool{one, session, two}
 	coins := newMemoryCoins(map[string]string{"alice": "one"})
@@ -49,9 +49,9 @@ func TestSessionLateSharesOfOwnPools(t *testing.T) {
 }
 
 // Backups and the pool itself need not give the same sizes.
-func TestSessionOwnFailover(t *testing.T) {
+func TestSessionPickingPoolFailover(t *testing.T) {
 	t.Parallel()
-	first, tooSmall, backup := ownPool(t, "first", 4, 8), ownPool(t, "small", 4, 3), ownPool(t, "backup", 2, 5)
+	first, tooSmall, backup := pickingPool(t, "first", 4, 8), pickingPool(t, "small", 4, 3), pickingPool(t, "backup", 2, 5)
 	coins := newMemoryCoins(map[string]string{"alice": "first"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{first}, func(c *Config) {
 		withKinds(first)(c)
@@ -85,9 +85,9 @@ func TestSessionOwnFailover(t *testing.T) {
 }
 
 // A pool that recovers gives another extranonce.
-func TestSessionOwnPoolRestarts(t *testing.T) {
+func TestSessionPickingPoolRestarts(t *testing.T) {
 	t.Parallel()
-	pool := ownPool(t, "own", 8, 7)
+	pool := pickingPool(t, "own", 8, 7)
 	coins := newMemoryCoins(map[string]string{"alice": "own"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{pool}, withKinds(pool))
 	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one"})
@@ -114,8 +114,8 @@ func TestSessionOwnPoolRestarts(t *testing.T) {
 
 // Agents need "session" pools. Other miners continue at the pool that agents cannot
 // use.
-func TestSessionAgentAtOwnPool(t *testing.T) {
-	session, own := startPool(t, stratumtest.PoolOptions{Name: "session"}), ownPool(t, "own", 4, 8)
+func TestSessionAgentAtPickingPool(t *testing.T) {
+	session, own := startPool(t, stratumtest.PoolOptions{Name: "session"}), pickingPool(t, "own", 4, 8)
 	coins := newMemoryCoins(map[string]string{"farm": "own", "agent": "session", "alice": "own"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{session, own}, withKinds(own))
 	alice := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one"})
@@ -184,7 +184,7 @@ func wantLastError(t *testing.T, sw *testSwitcher, account, want string) {
 // Miners for which a pool has no room do not keep others from it.
 func TestSessionSmallPoolStaysOpen(t *testing.T) {
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3})
-	small := ownPool(t, "small", 4, 7)
+	small := pickingPool(t, "small", 4, 7)
 	coins := newMemoryCoins(map[string]string{"alice": "small", "able": "small"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{session, small}, withKinds(small))
 	for i := range 2 * breakerFailures {
@@ -203,12 +203,12 @@ func TestSessionSmallPoolStaysOpen(t *testing.T) {
 	checkPool(t, small)
 }
 
-// A miner with a pool's own extranonce is given whatever comes next: the pool's new
-// one, the miner's own where that fits, or another pool's own.
-func TestSessionOwnExtranonceGiven(t *testing.T) {
+// A miner that was given a pool's extranonce is also given the next one: the pool's new
+// one, the one from its handshake where that fits, or that of another pool.
+func TestSessionPoolExtranonceGiven(t *testing.T) {
 	t.Parallel()
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
-	small, tiny, large := ownPool(t, "small", 4, 4), ownPool(t, "tiny", 0, 3), ownPool(t, "large", 8, 8)
+	small, tiny, large := pickingPool(t, "small", 4, 4), pickingPool(t, "tiny", 0, 3), pickingPool(t, "large", 8, 8)
 	pools := []*stratumtest.Pool{session, small, large, tiny}
 	coins := newMemoryCoins(map[string]string{"alice": "small"})
 	sw := startSwitcher(t, coins, pools, withKinds(small, tiny, large))
@@ -244,7 +244,7 @@ func TestSessionOwnExtranonceGiven(t *testing.T) {
 // These shares are for jobs from before one or more changes of the pool's
 // extranonce.
 func TestSessionRotationLateShares(t *testing.T) {
-	pool := ownPool(t, "own", 4, 6)
+	pool := pickingPool(t, "own", 4, 6)
 	coins := newMemoryCoins(map[string]string{"alice": "own"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{pool}, withKinds(pool))
 	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one", Rate: 200, LateShares: 1})
@@ -283,7 +283,7 @@ func TestSessionExtranonce2Size(t *testing.T) {
 		t.Run(fmt.Sprintf("session=%v,set=%d", c.session, c.set), func(t *testing.T) {
 			t.Parallel()
 			needed := len(c.shape.Extranonce1)/2 + c.shape.Size
-			fits, small := ownPool(t, "fits", 3, needed), ownPool(t, "small", 3, needed-1)
+			fits, small := pickingPool(t, "fits", 3, needed), pickingPool(t, "small", 3, needed-1)
 			pools := []*stratumtest.Pool{fits, small}
 			if c.session {
 				pools = append(pools, startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3}))
@@ -338,7 +338,7 @@ func TestSessionOnlySessionPools(t *testing.T) {
 // A pool that learns of version rolling later gets the miner's version bits from
 // then on.
 func TestSessionRollingLater(t *testing.T) {
-	s := &ownScene{OwnScene: &testkit.OwnScene{T: t, Scripted: testkit.StartScriptedPool(t)}}
+	s := &pickingScene{PickingScene: &testkit.PickingScene{T: t, Scripted: testkit.StartScriptedPool(t)}}
 	s.sw = startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
 		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: s.Scripted.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
@@ -349,13 +349,13 @@ func TestSessionRollingLater(t *testing.T) {
 	s.Pool = s.Scripted.Next()
 	s.Pool.ExpectMethod("mining.configure")
 	s.Pool.SendLine(`{"id":2147400000,"result":null,"error":[20,"Unknown method",null]}`)
-	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+	s.Handshake("aaaaaaaa", 4, nil, []string{sceneJob("a", "01", "02", true)})
 	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 	s.Miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00000000"]}`)
-	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
-	rolled := regexp.MustCompile(`"00000000"\]`).ReplaceAllString(ownShare(3, "a", "aabbcc"), `"00000000","00000000"]`)
+	s.Miner.ExpectLine(sceneJob("a", "01aaaaaaaa", "02", true))
+	rolled := regexp.MustCompile(`"00000000"\]`).ReplaceAllString(sceneShare(3, "a", "aabbcc"), `"00000000","00000000"]`)
 	s.Miner.SendLine(rolled)
-	s.Pool.ExpectLine(ownShare(3, "a", "80aabbcc"))
+	s.Pool.ExpectLine(sceneShare(3, "a", "80aabbcc"))
 	s.Pool.SendLine(`{"id":null,"method":"mining.set_version_mask","params":["00c00000"]}`)
 	s.Miner.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00c00000"]}`)
 	rolled = strings.Replace(rolled, `"00000000"]`, `"00400000"]`, 1)
@@ -365,7 +365,7 @@ func TestSessionRollingLater(t *testing.T) {
 
 // A coin's kind of pools may have changed since a miner was given its extranonce.
 func TestTranslationForFormerShapes(t *testing.T) {
-	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{ownPool(t, "own", 4, 8)}, nil)
+	sw := startSwitcher(t, newMemoryCoins(nil), []*stratumtest.Pool{pickingPool(t, "own", 4, 8)}, nil)
 	session, own := &pool{}, &pool{picksExtranonce: true}
 	x := stratum.GivenExtranonce{Extranonce1: "01000080", Size: 8}
 	for _, c := range []struct {

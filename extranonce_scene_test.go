@@ -10,19 +10,19 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// ownScene is a testkit.OwnScene with the switcher inside the test process.
-type ownScene struct {
-	*testkit.OwnScene
+// pickingScene is a testkit.PickingScene with the switcher inside the test process.
+type pickingScene struct {
+	*testkit.PickingScene
 	sw *testSwitcher
 }
 
-func startOwnScene(t *testing.T) *ownScene {
+func startPickingScene(t *testing.T) *pickingScene {
 	t.Helper()
 	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
 		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
 	})
-	s := &ownScene{OwnScene: &testkit.OwnScene{T: t, Scripted: p, Miner: stratumtest.DialRaw(t, sw.addr)}, sw: sw}
+	s := &pickingScene{PickingScene: &testkit.PickingScene{T: t, Scripted: p, Miner: stratumtest.DialRaw(t, sw.addr)}, sw: sw}
 	s.Miner.SendLine(rawSubscribe)
 	s.Miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",3],"error":null}`)
 	s.Miner.SendLine(rawAuthorize)
@@ -37,24 +37,24 @@ func TestSessionSetExtranonceInHandshake(t *testing.T) {
 		before         string   // what comes before the extranonce2
 	}{
 		"before the answer": {
-			[]string{difficultyLine, ownJob("void", "01", "02", true), setExtranonce("bb", 6)}, []string{ownJob("j", "01", "02", true)},
-			[]string{difficultyLine, ownJob("j", "01bb0000", "02", true)}, "000080",
+			[]string{difficultyLine, sceneJob("void", "01", "02", true), setExtranonce("bb", 6)}, []string{sceneJob("j", "01", "02", true)},
+			[]string{difficultyLine, sceneJob("j", "01bb0000", "02", true)}, "000080",
 		},
 		"after the answer": {
-			nil, []string{setExtranonce("bb", 4), difficultyLine, ownJob("j", "01", "02", false)},
-			[]string{difficultyLine, ownJob("j", "01bb", "02", false)}, "80",
+			nil, []string{setExtranonce("bb", 4), difficultyLine, sceneJob("j", "01", "02", false)},
+			[]string{difficultyLine, sceneJob("j", "01bb", "02", false)}, "80",
 		},
 		"twice": {
-			[]string{setExtranonce("cc", 4)}, []string{setExtranonce("", 5), ownJob("j", "01", "02", true)},
-			[]string{ownJob("j", "0100", "02", true)}, "0080",
+			[]string{setExtranonce("cc", 4)}, []string{setExtranonce("", 5), sceneJob("j", "01", "02", true)},
+			[]string{sceneJob("j", "0100", "02", true)}, "0080",
 		},
 		"with the first job": {
-			nil, []string{ownJob("i", "01", "02", true), setExtranonce("bbcc", 4), ownJob("j", "03", "04", false)},
-			[]string{ownJob("i", "01aaaaaaaa", "02", true), ownJob("j", "03bbcc", "04", false)}, "80",
+			nil, []string{sceneJob("i", "01", "02", true), setExtranonce("bbcc", 4), sceneJob("j", "03", "04", false)},
+			[]string{sceneJob("i", "01aaaaaaaa", "02", true), sceneJob("j", "03bbcc", "04", false)}, "80",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := startOwnScene(t)
+			s := startPickingScene(t)
 			s.Handshake("aaaaaaaa", 4, c.between, c.after)
 			s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 			for _, job := range c.jobs {
@@ -66,26 +66,26 @@ func TestSessionSetExtranonceInHandshake(t *testing.T) {
 }
 
 func TestSessionSetExtranonceRelaying(t *testing.T) {
-	s := startOwnScene(t)
-	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+	s := startPickingScene(t)
+	s.Handshake("aaaaaaaa", 4, nil, []string{sceneJob("a", "01", "02", true)})
 	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	s.Miner.ExpectLine(sceneJob("a", "01aaaaaaaa", "02", true))
 
 	// The change takes effect with the next job, and once more if it comes twice.
 	s.Pool.SendLine(setExtranonce("bb", 7))
 	s.Pool.SendLine(setExtranonce("bb", 6))
 	s.Share(3, "a", "80aabbcc")
-	s.Pool.SendLine(ownJob("b", "01", "02", false))
-	s.Miner.ExpectLine(ownJob("b", "01bb0000", "02", false))
+	s.Pool.SendLine(sceneJob("b", "01", "02", false))
+	s.Miner.ExpectLine(sceneJob("b", "01bb0000", "02", false))
 	s.Share(4, "b", "000080aabbcc")
 	s.Share(5, "a", "80aabbcc")
 
 	// After a second change, each job keeps its own extranonce.
 	s.Pool.SendLine(setExtranonce("CC", 5))
-	s.Pool.SendLine(ownJob(`c\/`, "01", "02", false))
-	s.Miner.ExpectLine(ownJob(`c\/`, "01CC00", "02", false))
-	s.Miner.SendLine(ownShare(6, "c/", "aabbcc")) // the ID in the miner's own spelling
-	s.Pool.ExpectLine(ownShare(6, "c/", "0080aabbcc"))
+	s.Pool.SendLine(sceneJob(`c\/`, "01", "02", false))
+	s.Miner.ExpectLine(sceneJob(`c\/`, "01CC00", "02", false))
+	s.Miner.SendLine(sceneShare(6, "c/", "aabbcc")) // the ID in the miner's own spelling
+	s.Pool.ExpectLine(sceneShare(6, "c/", "0080aabbcc"))
 	s.Pool.SendLine(goodAnswer("6"))
 	s.Miner.ExpectLine(goodAnswer("6"))
 	s.Share(7, "b", "000080aabbcc")
@@ -94,15 +94,15 @@ func TestSessionSetExtranonceRelaying(t *testing.T) {
 	// The jobs also count after a clean job, because pools accept late shares for a
 	// while. If an ID comes again, it means the later job.
 	s.Pool.SendLine(setExtranonce("", 4))
-	s.Pool.SendLine(ownJob("a", "03", "04", true))
-	s.Miner.ExpectLine(ownJob("a", "03", "04", true))
+	s.Pool.SendLine(sceneJob("a", "03", "04", true))
+	s.Miner.ExpectLine(sceneJob("a", "03", "04", true))
 	s.Share(9, "a", "80aabbcc")
 	s.Share(10, "b", "000080aabbcc")
 	s.Share(11, "c/", "0080aabbcc")
 
 	// In the end the former jobs are forgotten.
 	for i := range formerJobs {
-		job := ownJob(fmt.Sprintf("n%d", i), "03", "04", false)
+		job := sceneJob(fmt.Sprintf("n%d", i), "03", "04", false)
 		s.Pool.SendLine(job)
 		s.Miner.ExpectLine(job)
 	}
@@ -111,8 +111,8 @@ func TestSessionSetExtranonceRelaying(t *testing.T) {
 
 	// A set_extranonce may have more parameters, and spaces between them.
 	s.Pool.SendLine(`{ "params" : [ "d0" , 4 , "x" ] , "method" : "mining.set_extranonce" }`)
-	s.Pool.SendLine(ownJob("z", "03", "04", true))
-	s.Miner.ExpectLine(ownJob("z", "03d0", "04", true))
+	s.Pool.SendLine(sceneJob("z", "03", "04", true))
+	s.Miner.ExpectLine(sceneJob("z", "03d0", "04", true))
 	s.Share(14, "z", "80aabbcc")
 }
 
@@ -136,22 +136,22 @@ func TestSessionSetExtranonceMalformed(t *testing.T) {
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
-			s := startOwnScene(t)
-			s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+			s := startPickingScene(t)
+			s.Handshake("aaaaaaaa", 4, nil, []string{sceneJob("a", "01", "02", true)})
 			s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-			s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+			s.Miner.ExpectLine(sceneJob("a", "01aaaaaaaa", "02", true))
 			s.Pool.SendLine(line)
 			s.Pool.ExpectClosed()
 			s.Pool = s.Scripted.Next()
-			s.Handshake("dd", 4, nil, []string{ownJob("b", "01", "02", false)})
-			s.Miner.ExpectLine(ownJob("b", "01dd", "02", true))
+			s.Handshake("dd", 4, nil, []string{sceneJob("b", "01", "02", false)})
+			s.Miner.ExpectLine(sceneJob("b", "01dd", "02", true))
 			s.Share(3, "b", "80aabbcc")
 		})
 	}
 }
 
 // No extranonce can be read from these answers to subscribe.
-func TestSessionOwnSubscribeMalformed(t *testing.T) {
+func TestSessionPickingPoolSubscribeMalformed(t *testing.T) {
 	for answer, why := range map[string]string{
 		`[[],"aa"]`:     `pool answered subscribe with [[],"aa"]`,
 		`true`:          `pool answered subscribe with true`,
@@ -164,7 +164,7 @@ func TestSessionOwnSubscribeMalformed(t *testing.T) {
 	} {
 		t.Run(answer, func(t *testing.T) {
 			t.Parallel()
-			s := startOwnScene(t)
+			s := startPickingScene(t)
 			s.Pool.Line(stratumtest.Patience)
 			s.Pool.SendLine(`{"id":2147400000,"result":` + answer + `,"error":null}`)
 			s.Miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
@@ -182,22 +182,22 @@ func TestSessionOwnSubscribeMalformed(t *testing.T) {
 }
 
 // Lines that are not understood are passed on unchanged, and are counted.
-func TestSessionOwnOddLines(t *testing.T) {
-	s := startOwnScene(t)
-	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+func TestSessionPickingPoolOddLines(t *testing.T) {
+	s := startPickingScene(t)
+	s.Handshake("aaaaaaaa", 4, nil, []string{sceneJob("a", "01", "02", true)})
 	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	s.Miner.ExpectLine(sceneJob("a", "01aaaaaaaa", "02", true))
 	// Job IDs that are numbers are treated like strings.
 	s.Pool.SendLine(`{"id":null,"method":"mining.notify","params":[7,"00","01","02"]}`)
 	s.Miner.ExpectLine(`{"id":null,"method":"mining.notify","params":[7,"00","01aaaaaaaa","02"]}`)
 	s.Miner.SendLine(`{"id":9,"method":"mining.submit","params":["alice.1",7,"aabbcc"]}`)
 	s.Pool.ExpectLine(`{"id":9,"method":"mining.submit","params":["alice.1",7,"80aabbcc"]}`)
 	for i, line := range []string{
-		ownShare(10, "a", "aabb"),
-		ownShare(11, "a", "aabbccdd"),
-		ownShare(12, "a", "aabbcg"),
-		ownShare(13, "a", `\"\"\"\"\"\"`),
-		ownShare(14, "a", `\u00aa`),
+		sceneShare(10, "a", "aabb"),
+		sceneShare(11, "a", "aabbccdd"),
+		sceneShare(12, "a", "aabbcg"),
+		sceneShare(13, "a", `\"\"\"\"\"\"`),
+		sceneShare(14, "a", `\u00aa`),
 		`{"id":15,"method":"mining.submit","params":["alice.1","a"]}`,
 		`{"id":16,"method":"mining.submit","params":[null,"a","aabbcc"]}`,
 		`{"id":17,"method":"mining.submit","params":{"worker":"alice.1"}}`,
@@ -209,13 +209,13 @@ func TestSessionOwnOddLines(t *testing.T) {
 		}
 	}
 	// One share comes in two pieces, and two come in one.
-	line := ownShare(3, "a", "aabbcc") + "\n"
+	line := sceneShare(3, "a", "aabbcc") + "\n"
 	for _, piece := range []string{line[:7], line[7:60], line[60:] + line} {
 		s.Miner.Send(piece)
 		time.Sleep(5 * time.Millisecond) // so that the piece is read separately
 	}
 	for range 2 {
-		s.Pool.ExpectLine(ownShare(3, "a", "80aabbcc"))
+		s.Pool.ExpectLine(sceneShare(3, "a", "80aabbcc"))
 	}
 	// Spaces and the order of members stay. A line with an escape is written again.
 	s.Miner.SendLine("{ \"params\" : [ \"alice.1\" , \"a\" ,\"aabbcc\",\"5f000000\",\"00000000\" ] , \"id\" : \"x\",\"method\" : \"mining.submit\" }")

@@ -56,7 +56,7 @@ func TestExtranonceSizesAsked(t *testing.T) {
 					addrs = append(addrs, unusedAddr(t))
 					continue
 				}
-				pools = append(pools, ownPool(t, fmt.Sprintf("coin%d", i), 4, size))
+				pools = append(pools, pickingPool(t, fmt.Sprintf("coin%d", i), 4, size))
 				addrs = append(addrs, pools[len(pools)-1].Addr())
 			}
 			sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), nil, addrs...)
@@ -156,14 +156,14 @@ func TestExtranonceSizesChange(t *testing.T) {
 func TestExtranonceSizesOfLinks(t *testing.T) {
 	p := testkit.StartScriptedPool(t)
 	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), map[string]int{p.Addr(): 8}, p.Addr())
-	s := &ownScene{OwnScene: &testkit.OwnScene{T: t, Scripted: p, Miner: stratumtest.DialRaw(t, sw.addr)}, sw: sw}
+	s := &pickingScene{PickingScene: &testkit.PickingScene{T: t, Scripted: p, Miner: stratumtest.DialRaw(t, sw.addr)}, sw: sw}
 	s.Miner.SendLine(rawSubscribe)
 	s.Miner.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","80"],["mining.notify","80"]],"80",4],"error":null}`)
 	s.Miner.SendLine(rawAuthorize)
 	s.Pool = p.Next()
-	s.Handshake("aaaaaaaa", 5, nil, []string{ownJob("a", "01", "02", true)})
+	s.Handshake("aaaaaaaa", 5, nil, []string{sceneJob("a", "01", "02", true)})
 	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	s.Miner.ExpectLine(sceneJob("a", "01aaaaaaaa", "02", true))
 	testkit.WantExtranonce2Size(t, sw.addr, 4)
 	s.Pool.SendLine(setExtranonce("bb", 4)) // there is no longer room for this miner
 	eventually(t, "the size counts", func() bool { return sw.sizes.size.Load() == 3 })
@@ -259,7 +259,7 @@ func TestExtranonceSizesFile(t *testing.T) {
 	mustDo(t, writeSizes(path, map[string]int{addr: 33, "127.0.0.1:1": 3}))
 	testkit.WantExtranonce2Size(t, startSurveyed(t, path, nil, addr).addr, 3)
 	// If the file cannot be written, everything else works.
-	p := ownPool(t, "coin0", 4, 8)
+	p := pickingPool(t, "coin0", 4, 8)
 	testkit.WantExtranonce2Size(t, startSurveyed(t, filepath.Join(dir, "none", "sizes"), nil, p.Addr()).addr, 4)
 }
 

@@ -21,12 +21,12 @@ func withKinds(own ...*stratumtest.Pool) func(*Config) {
 	}
 }
 
-func TestSessionOwnExtranonceOnly(t *testing.T) {
+func TestSessionPoolExtranonceOnly(t *testing.T) {
 	for length := range 9 {
 		for size := 3; size <= 8; size++ {
 			t.Run(fmt.Sprintf("P=%d,s=%d", length, size), func(t *testing.T) {
 				t.Parallel()
-				one, two := ownPool(t, "one", length, size), ownPool(t, "two", (length+3)%9, max(4, 11-size))
+				one, two := pickingPool(t, "one", length, size), pickingPool(t, "two", (length+3)%9, max(4, 11-size))
 				coins := newMemoryCoins(map[string]string{"alice": "one"})
 				sw := startSwitcher(t, coins, []*stratumtest.Pool{one, two}, withKinds(one, two))
 				if size < poolOnlyWidth+poolOnlySize {
@@ -112,7 +112,7 @@ func TestSessionBothKinds(t *testing.T) {
 					if m < 4 && length%3 != size%3 {
 						continue // the tour grows with the square of the number of pools
 					}
-					own = append(own, ownPool(t, fmt.Sprintf("own%d%d", length, size), length, size))
+					own = append(own, pickingPool(t, fmt.Sprintf("own%d%d", length, size), length, size))
 				}
 			}
 			pools = append(pools, own...)
@@ -146,7 +146,7 @@ func TestSessionBothKinds(t *testing.T) {
 }
 
 func TestSessionPoolRotatesExtranonce(t *testing.T) {
-	pool := ownPool(t, "own", 4, 6)
+	pool := pickingPool(t, "own", 4, 6)
 	coins := newMemoryCoins(map[string]string{"alice": "own"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{pool}, withKinds(pool))
 	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one"})
@@ -167,7 +167,7 @@ func TestSessionPoolRotatesExtranonce(t *testing.T) {
 // miner can take the pool's extranonce.
 func TestSessionSmallExtranonce(t *testing.T) {
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3})
-	small := ownPool(t, "small", 4, 4)
+	small := pickingPool(t, "small", 4, 4)
 	coins := newMemoryCoins(map[string]string{"alice": "session"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{session, small}, withKinds(small))
 	plain := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.plain"})

@@ -517,7 +517,7 @@ func TestHealthRecordsAreBounded(t *testing.T) {
 	}
 }
 
-// Many try at the same time. The places of probes are all given back.
+// Many sessions try at the same time. In the end, all places for probes are free again.
 func TestHealthProbesAreGivenBack(t *testing.T) {
 	lab := newHealthLab(t)
 	for range breakerFailures {

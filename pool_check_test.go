@@ -47,8 +47,8 @@ func poolCheckWithin(t *testing.T, ipTimeout time.Duration, chain, servers strin
 func TestCheckPools(t *testing.T) {
 	session := startPool(t, stratumtest.PoolOptions{Name: "session", VersionMask: 0x1fffe000})
 	plain := startPool(t, stratumtest.PoolOptions{Name: "plain"})
-	picks := ownPool(t, "picks", 4, 8)
-	small := ownPool(t, "small", 4, 2)
+	picks := pickingPool(t, "picks", 4, 8)
+	small := pickingPool(t, "small", 4, 2)
 	eth := startPool(t, stratumtest.PoolOptions{Name: "eth", Chain: stratumtest.Ethereum})
 	closed := unusedAddr(t)
 	_, port, err := net.SplitHostPort(session.Addr())

@@ -116,7 +116,7 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 	}
 }
 
-// A pool is hostile while it is mined at.
+// A pool is hostile while a miner mines there.
 func TestHostilePoolWhileMining(t *testing.T) {
 	for _, c := range []struct {
 		name   string

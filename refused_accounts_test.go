@@ -44,7 +44,7 @@ func TestRefusedAccounts(t *testing.T) {
 	}
 }
 
-// A miner that is refused because its coin has no pool is counted there.
+// A miner that is refused because its coin has no pool is counted for its sub-account.
 func TestRefusedAccountsOfSessions(t *testing.T) {
 	btc := miningPool(t, "btc", "")
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "doge"}), []*stratumtest.Pool{btc}, nil)

@@ -82,7 +82,7 @@ func TestDrainWithDescriptorsShort(t *testing.T) {
 // A pool that picks the extranonce gives each connection another one. Shares for jobs
 // of a former connection go there, also if the pool is in use again with the same
 // jobs, which the miner then knows by other IDs.
-func TestDrainOwnPoolInUseAgain(t *testing.T) {
+func TestDrainPickingPoolInUseAgain(t *testing.T) {
 	t.Parallel()
 	pools := map[string]*testkit.ScriptedPool{"a": testkit.StartScriptedPool(t), "b": testkit.StartScriptedPool(t)}
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "a"}), nil, func(c *Config) {
@@ -92,28 +92,28 @@ func TestDrainOwnPoolInUseAgain(t *testing.T) {
 			c.StratumServerMap[name] = StratumServerInfo{URL: p.Addr(), UserSuffix: name, ExtraNonce: extranonceOfPool}
 		}
 	})
-	s := &testkit.OwnScene{T: t, Miner: stratumtest.DialRaw(t, sw.addr)}
+	s := &testkit.PickingScene{T: t, Miner: stratumtest.DialRaw(t, sw.addr)}
 	serve := func(pool, p, job, told string) *stratumtest.Raw {
 		t.Helper()
 		s.Pool = pools[pool].Next()
-		s.Handshake(p, 4, nil, []string{difficultyLine, ownJob(job, "01", "02", true)})
+		s.Handshake(p, 4, nil, []string{difficultyLine, sceneJob(job, "01", "02", true)})
 		s.Miner.ExpectLine(difficultyLine)
-		s.Miner.ExpectLine(ownJob(told, "01"+p, "02", true))
+		s.Miner.ExpectLine(sceneJob(told, "01"+p, "02", true))
 		return s.Pool
 	}
 	share := func(link *stratumtest.Raw, id int, told, job string) {
 		t.Helper()
-		s.Miner.SendLine(ownShare(id, told, "aabbcc"))
-		link.ExpectLine(ownShare(id, job, "80aabbcc"))
+		s.Miner.SendLine(sceneShare(id, told, "aabbcc"))
+		link.ExpectLine(sceneShare(id, job, "80aabbcc"))
 		link.SendLine(goodAnswer(fmt.Sprint(id)))
 		s.Miner.ExpectLine(goodAnswer(fmt.Sprint(id)))
 	}
 	s.Miner.Send(joinLines(rawSubscribe, rawAuthorize))
 	s.Miner.Line(stratumtest.Patience)
 	s.Pool = pools["a"].Next()
-	s.Handshake("aa", 4, nil, []string{ownJob("j", "01", "02", true)})
+	s.Handshake("aa", 4, nil, []string{sceneJob("j", "01", "02", true)})
 	s.Miner.ExpectLine(goodAnswer("2"))
-	s.Miner.ExpectLine(ownJob("j", "01aa", "02", true))
+	s.Miner.ExpectLine(sceneJob("j", "01aa", "02", true))
 	first := s.Pool
 
 	sw.coins.set("alice", "b")
@@ -133,7 +133,7 @@ func TestDrainOwnPoolInUseAgain(t *testing.T) {
 	// The former connection is closed: its shares are answered, and not given to
 	// the next one.
 	second.Close()
-	s.Miner.SendLine(ownShare(16, "ja", "aabbcc"))
+	s.Miner.SendLine(sceneShare(16, "ja", "aabbcc"))
 	s.Miner.ExpectLine(lostAnswer("16"))
 	share(third, 17, "jb", "j")
 }

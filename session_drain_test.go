@@ -96,7 +96,7 @@ func TestDrainRoutesSharesByJob(t *testing.T) {
 	}
 }
 
-// Whatever the former pool sends except answers, the miner gets nothing of it.
+// The miner gets nothing that the former pool sends, except answers.
 func TestDrainDropsNotifications(t *testing.T) {
 	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
 	sc.Share(btc, "10", "btc-1")

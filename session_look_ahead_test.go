@@ -12,7 +12,7 @@ import (
 
 // A pool that picks its own extranonce gets one request after the other, and
 // suggestions after it has accepted the worker.
-func TestSessionOwnPoolIsAskedInTurn(t *testing.T) {
+func TestSessionPickingPoolIsAskedInTurn(t *testing.T) {
 	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
 		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
@@ -28,11 +28,11 @@ func TestSessionOwnPoolIsAskedInTurn(t *testing.T) {
 	link.SendLine(goodAnswer(string(stratum.LineID([]byte(authorize)))))
 	suggestion := link.ExpectMethod("mining.suggest_difficulty")
 	link.SendLine(goodAnswer(string(stratum.LineID([]byte(suggestion)))))
-	link.SendLine(ownJob("j", "01", "02", true))
+	link.SendLine(sceneJob("j", "01", "02", true))
 	miner.Line(stratumtest.Patience)
 	miner.ExpectLine(`{"id":7,"result":true,"error":null}`)
 	miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	miner.ExpectLine(ownJob("j", "01aaaaaaaa", "02", true))
+	miner.ExpectLine(sceneJob("j", "01aaaaaaaa", "02", true))
 }
 
 // expectQuiet wants the peer to send nothing for a moment.
@@ -80,11 +80,11 @@ func TestSessionLooksAhead(t *testing.T) {
 		link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"aaaaaaaa",3],"error":null}`, stratum.LineID([]byte(subscribe))))
 		authorize := link.ExpectMethod("mining.authorize")
 		link.SendLine(goodAnswer(string(stratum.LineID([]byte(authorize)))))
-		link.SendLine(ownJob("j", "01", "02", true))
+		link.SendLine(sceneJob("j", "01", "02", true))
 		miner.Line(stratumtest.Patience)
 		miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
 		miner.ExpectLine(`{"id":null,"method":"mining.set_extranonce","params":["aaaaaaaa",3]}`)
-		miner.ExpectLine(ownJob("j", "01", "02", true))
+		miner.ExpectLine(sceneJob("j", "01", "02", true))
 		miner.ExpectLine(`{"id":3,"result":true,"error":null}`)
 		if together {
 			miner.ExpectLine(`{"id":4,"result":{"version-rolling":true,"version-rolling.mask":"00ffe000"},"error":null}`)

@@ -155,8 +155,8 @@ func TestEthereumWorkersOfOneName(t *testing.T) {
 // that a first one gets.
 func TestFurtherWorkerNotSendable(t *testing.T) {
 	t.Parallel()
-	s := startOwnScene(t)
-	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+	s := startPickingScene(t)
+	s.Handshake("aaaaaaaa", 4, nil, []string{sceneJob("a", "01", "02", true)})
 	s.Miner.ExpectLine(goodAnswer("2"))
 	s.Miner.ExpectMethod("mining.notify")
 	s.Miner.SendLine("{\"id\":5,\"method\":\"mining.authorize\",\"params\":[\"alice.\xff\",\"x\"]}")

@@ -16,7 +16,7 @@ func TestTranslateAllocates(t *testing.T) {
 	sw := startSwitcher(t, newMemoryCoins(nil), nil, func(c *Config) { c.StratumServerMap = map[string]StratumServerInfo{"a": {URL: "127.0.0.1:1"}} })
 	tr := &stratum.Translation{Coinb1: "f0000001", Before: "00000080", Digits: 6}
 	s := &Session{manager: sw.sessionManager, account: &subAccount{name: "alice", shares: new(hashrate.Counter)}, auth: &authorization{authorizationForm: &authorizationForm{}, name: stratum.SplitWorker("alice.w")}}
-	job, share := stratumtest.JobWithBranches(1400), []byte(ownShare(1, "j", "aabbcc"))
+	job, share := stratumtest.JobWithBranches(1400), []byte(sceneShare(1, "j", "aabbcc"))
 	named := func(r *lineRules) *lineRules { return s.linkRules(r.pool, r.suffixed, r) }
 	out := make([]byte, 0, 8192)
 	for name, r := range map[string]*lineRules{

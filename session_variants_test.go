@@ -136,8 +136,8 @@ func TestJobNotUnderstood(t *testing.T) {
 		for _, first := range []bool{true, false} {
 			t.Run(fmt.Sprint(line, first), func(t *testing.T) {
 				t.Parallel()
-				s := startOwnScene(t)
-				good := ownJob("a", "01", "02", true)
+				s := startPickingScene(t)
+				good := sceneJob("a", "01", "02", true)
 				if first {
 					s.Handshake("aaaaaaaa", 4, nil, []string{line})
 					s.Miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
@@ -145,12 +145,12 @@ func TestJobNotUnderstood(t *testing.T) {
 				}
 				s.Handshake("aaaaaaaa", 4, nil, []string{good})
 				s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-				s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+				s.Miner.ExpectLine(sceneJob("a", "01aaaaaaaa", "02", true))
 				s.Pool.SendLine(line)
 				s.Pool.ExpectClosed()
 				s.Pool = s.Scripted.Next()
 				s.Handshake("bbbbbbbb", 4, nil, []string{good})
-				s.Miner.ExpectLine(ownJob("a", "01bbbbbbbb", "02", true))
+				s.Miner.ExpectLine(sceneJob("a", "01bbbbbbbb", "02", true))
 			})
 		}
 	}
@@ -196,7 +196,7 @@ func TestPoolAnswersWithFixedIDs(t *testing.T) {
 					}
 					link.ExpectMethod("mining.authorize")
 					link.SendLine(goodAnswer(id))
-					link.Send(joinLines(difficultyLine, ownJob("j", "01", "02", true)))
+					link.Send(joinLines(difficultyLine, sceneJob("j", "01", "02", true)))
 					miner.ExpectMethodAfter(`{"id":2,"result":true,"error":null}`)
 				})
 			}

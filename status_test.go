@@ -460,7 +460,7 @@ func TestShareRates(t *testing.T) {
 	}
 }
 
-// A sub-account's counts go on when its miners come back. The shares from before are
+// A sub-account's counts continue when its miners come back. The shares from before are
 // not part of its rates.
 func TestShareRatesOfMinersThatComeBack(t *testing.T) {
 	m := startSwitcher(t, newMemoryCoins(nil), nil, func(c *Config) {

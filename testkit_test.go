@@ -25,9 +25,9 @@ var (
 	jobLine         = stratumtest.JobLine
 	longContext     = testkit.LongContext
 	mustDo          = testkit.Must
-	ownJob          = testkit.OwnJob
-	ownPool         = testkit.OwnPool
-	ownShare        = testkit.OwnShare
+	pickingPool     = testkit.PickingPool
+	sceneJob        = testkit.SceneJob
+	sceneShare      = testkit.SceneShare
 	setExtranonce   = testkit.SetExtranonce
 	shareLine       = stratumtest.ShareLine
 	startMiner      = testkit.StartMiner

@@ -43,8 +43,8 @@ func TestUpgradePreflightRunsByAnotherDescriptor(t *testing.T) {
 	}
 }
 
-// This is the same while others are opened and closed, without which it does not go
-// wrong.
+// The preflight also runs the right program while other goroutines open and close files.
+// Only then would a mistake with the descriptor's number show.
 func TestUpgradePreflightDescriptor(t *testing.T) {
 	binary, err := exec.LookPath("true")
 	if err != nil {

@@ -187,7 +187,7 @@ func TestSessionWorkersRenamed(t *testing.T) {
 
 // A pool that picks its own extranonce gets the name as the miner wrote it. No
 // other name is tried, and one that cannot be written in JSON is not sent.
-func TestSessionWorkerAtOwnPool(t *testing.T) {
+func TestSessionWorkerAtPickingPool(t *testing.T) {
 	own := startPool(t, stratumtest.PoolOptions{
 		Name: "own", Own: &stratumtest.OwnExtranonce{Len: 4, Size: 4},
 		AcceptWorker: func(name string) bool { return !strings.HasPrefix(name, "alice.") },

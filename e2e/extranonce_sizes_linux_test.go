@@ -17,7 +17,7 @@ import (
 // upgrades. A miner that is connected keeps the size that it got.
 func TestExtranonceSizesAreKept(t *testing.T) {
 	t.Parallel()
-	pool, other := testkit.OwnPool(t, "own", 4, 12), testkit.OwnPool(t, "other", 4, 8)
+	pool, other := testkit.PickingPool(t, "own", 4, 12), testkit.PickingPool(t, "other", 4, 8)
 	c := daemontest.FileConfig(pool)
 	c.PoolsPick(pool)
 	p := daemontest.Start(t, c, map[string]string{"*": "own"})
@@ -70,7 +70,7 @@ func TestExtranonceSizesAreKept(t *testing.T) {
 // because of it.
 func TestExtranonceSizesReadOnlyDirectory(t *testing.T) {
 	t.Parallel()
-	pool := testkit.OwnPool(t, "own", 4, 8)
+	pool := testkit.PickingPool(t, "own", 4, 8)
 	c := daemontest.FileConfig(pool)
 	c.PoolsPick(pool)
 	p := daemontest.New(t, t.TempDir())

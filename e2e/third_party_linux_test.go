@@ -119,7 +119,7 @@ func TestThirdPartyPrograms(t *testing.T) {
 	js := startProgram(t, "pool.js", "js", "8", "3")
 	addr := "127.0.0.1:" + strings.Fields(js.wait(`^listening \d+$`, 1))[1]
 	session := testkit.StartPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
-	own := testkit.OwnPool(t, "own", 5, 8)
+	own := testkit.PickingPool(t, "own", 5, 8)
 	c := daemontest.FileConfig(session, own)
 	c.PoolsPick(own)
 	c.StratumServerMap["js"] = daemontest.PoolConfig{URL: addr, UserSuffix: "js", ExtraNonce: "pool"}

@@ -15,19 +15,19 @@ import (
 
 // Miners at pools of all kinds continue over upgrades, while pools rotate their
 // extranonce and coins change.
-func TestUpgradeOwnExtranonce(t *testing.T) {
+func TestUpgradePoolExtranonce(t *testing.T) {
 	t.Parallel()
 	for _, kinds := range []string{"both kinds", "pool only"} {
 		t.Run(kinds, func(t *testing.T) {
 			t.Parallel()
-			one, two := testkit.OwnPool(t, "one", 4, 8), testkit.OwnPool(t, "two", 7, 8)
+			one, two := testkit.PickingPool(t, "one", 4, 8), testkit.PickingPool(t, "two", 7, 8)
 			pools := []*stratumtest.Pool{one, two}
 			sizes := []int{4, 6, 5, 8}
 			if kinds == "both kinds" {
 				pools = append(pools, testkit.StartPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000}))
 				sizes = []int{8, 9, 8, 10}
 			}
-			small := testkit.OwnPool(t, "small", 3, 3)
+			small := testkit.PickingPool(t, "small", 3, 3)
 			pools = append(pools, small)
 			c := daemontest.FileConfig(pools...)
 			c.PoolsPick(one, two, small)
@@ -92,11 +92,11 @@ func TestUpgradeOwnExtranonce(t *testing.T) {
 	}
 }
 
-// startOwnProcess runs the daemon with a pool that picks the extranonce, where the
+// startPickingProcess runs the daemon with a pool that picks the extranonce, where the
 // miner is, and a second pool as another coin.
-func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *testkit.OwnScene, second *testkit.ScriptedPool) {
+func startPickingProcess(t *testing.T) (p *daemontest.Daemon, s *testkit.PickingScene, second *testkit.ScriptedPool) {
 	t.Helper()
-	s = &testkit.OwnScene{T: t, Scripted: testkit.StartScriptedPool(t)}
+	s = &testkit.PickingScene{T: t, Scripted: testkit.StartScriptedPool(t)}
 	second = testkit.StartScriptedPool(t)
 	c := daemontest.FileConfig()
 	c.ExtraNonce2Size = 3 // so that the pools are not asked
@@ -110,9 +110,9 @@ func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *testkit.OwnScene, s
 	s.Miner.Line(testkit.LongWait)
 	s.Miner.SendLine(testkit.RawAuthorize)
 	s.Pool = s.Scripted.Next()
-	s.Handshake("aaaaaaaa", 4, nil, []string{testkit.OwnJob("a", "01", "02", true)})
+	s.Handshake("aaaaaaaa", 4, nil, []string{testkit.SceneJob("a", "01", "02", true)})
 	s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
-	s.Miner.ExpectLine(testkit.OwnJob("a", "01aaaaaaaa", "02", true))
+	s.Miner.ExpectLine(testkit.SceneJob("a", "01aaaaaaaa", "02", true))
 	return p, s, second
 }
 
@@ -121,22 +121,22 @@ func startOwnProcess(t *testing.T) (p *daemontest.Daemon, s *testkit.OwnScene, s
 // answer, with a late share for it.
 func TestUpgradeMidRotation(t *testing.T) {
 	t.Parallel()
-	p, s, second := startOwnProcess(t)
+	p, s, second := startPickingProcess(t)
 	s.Pool.SendLine(testkit.SetExtranonce("bb", 6))
 	s.Share(3, "a", "80aabbcc")
 	p.GoodUpgrade()
 	s.Share(4, "a", "80aabbcc")
-	s.Pool.Send(testkit.OwnJob("b", "01", "02", false)[:40]) // and half a job
+	s.Pool.Send(testkit.SceneJob("b", "01", "02", false)[:40]) // and half a job
 	time.Sleep(20 * time.Millisecond)
 	p.GoodUpgrade()
-	s.Pool.SendLine(testkit.OwnJob("b", "01", "02", false)[40:])
-	s.Miner.ExpectLine(testkit.OwnJob("b", "01bb0000", "02", false))
+	s.Pool.SendLine(testkit.SceneJob("b", "01", "02", false)[40:])
+	s.Miner.ExpectLine(testkit.SceneJob("b", "01bb0000", "02", false))
 	s.Share(5, "b", "000080aabbcc")
 	p.GoodUpgrade()
 	s.Share(6, "a", "80aabbcc")
 	s.Pool.SendLine(testkit.SetExtranonce("cc", 5))
-	s.Pool.SendLine(testkit.OwnJob("c", "01", "02", false))
-	s.Miner.ExpectLine(testkit.OwnJob("c", "01cc00", "02", false))
+	s.Pool.SendLine(testkit.SceneJob("c", "01", "02", false))
+	s.Miner.ExpectLine(testkit.SceneJob("c", "01cc00", "02", false))
 	p.GoodUpgrade()
 	s.Share(7, "a", "80aabbcc")
 	s.Share(8, "b", "000080aabbcc")
@@ -144,26 +144,26 @@ func TestUpgradeMidRotation(t *testing.T) {
 
 	// Half a share is sent, then the rest, and then a share whose answer is owed
 	// over a switch.
-	line := testkit.OwnShare(10, "c", "aabbcc") + "\n"
+	line := testkit.SceneShare(10, "c", "aabbcc") + "\n"
 	s.Miner.Send(line[:50])
 	time.Sleep(20 * time.Millisecond)
 	p.GoodUpgrade()
 	s.Miner.Send(line[50:])
-	s.Pool.ExpectLine(testkit.OwnShare(10, "c", "0080aabbcc"))
+	s.Pool.ExpectLine(testkit.SceneShare(10, "c", "0080aabbcc"))
 	p.SetCoins(map[string]string{"alice": "second"})
 	to := second.Next()
 	to.ExpectMethod("mining.subscribe")
 	to.SendLine(`{"id":2147400000,"result":[[],"dd",4],"error":null}`)
 	to.ExpectLine(`{"id":2147400001,"method":"mining.authorize","params":["alice+1","p"]}`)
-	to.Send(`{"id":2147400001,"result":true,"error":null}` + "\n" + testkit.OwnJob("x", "01", "02", false) + "\n")
-	s.Miner.ExpectLine(testkit.OwnJob("x", "01dd", "02", true))
+	to.Send(`{"id":2147400001,"result":true,"error":null}` + "\n" + testkit.SceneJob("x", "01", "02", false) + "\n")
+	s.Miner.ExpectLine(testkit.SceneJob("x", "01dd", "02", true))
 	p.GoodUpgrade()
-	s.Miner.SendLine(testkit.OwnShare(11, "b", "aabbcc"))
-	s.Pool.ExpectLine(testkit.OwnShare(11, "b", "000080aabbcc"))
+	s.Miner.SendLine(testkit.SceneShare(11, "b", "aabbcc"))
+	s.Pool.ExpectLine(testkit.SceneShare(11, "b", "000080aabbcc"))
 	p.GoodUpgrade()
 	s.Pool.SendLine(testkit.GoodAnswer("10"))
 	s.Miner.ExpectLine(testkit.GoodAnswer("10"))
-	s.Miner.SendLine(testkit.OwnShare(12, "x", "aabbcc"))
+	s.Miner.SendLine(testkit.SceneShare(12, "x", "aabbcc"))
 	to.ExpectLine(`{"id":12,"method":"mining.submit","params":["alice+1","x","80aabbcc","5f000000","00000000"]}`)
 	s.Pool.SendLine(testkit.GoodAnswer("11"))
 	s.Miner.ExpectLine(testkit.GoodAnswer("11"))
@@ -173,9 +173,9 @@ func TestUpgradeMidRotation(t *testing.T) {
 
 // A link's rules are kept whatever the configuration says about its coin, over any
 // number of upgrades.
-func TestUpgradeFormerOwnPool(t *testing.T) {
+func TestUpgradeFormerPickingPool(t *testing.T) {
 	t.Parallel()
-	p, s, _ := startOwnProcess(t)
+	p, s, _ := startPickingProcess(t)
 	p.SetCoins(map[string]string{"alice": "second"})
 	time.Sleep(10 * time.Millisecond)
 	p.SetCoins(map[string]string{"alice": "own"})
@@ -193,8 +193,8 @@ func TestUpgradeFormerOwnPool(t *testing.T) {
 	}
 	// The pool may still pick another extranonce.
 	s.Pool.SendLine(testkit.SetExtranonce("bb", 4))
-	s.Pool.SendLine(testkit.OwnJob("b", "01", "02", true))
-	s.Miner.ExpectLine(testkit.OwnJob("b", "01bb", "02", true))
+	s.Pool.SendLine(testkit.SceneJob("b", "01", "02", true))
+	s.Miner.ExpectLine(testkit.SceneJob("b", "01bb", "02", true))
 	s.Share(20, "b", "80aabbcc")
 }
 
@@ -202,7 +202,7 @@ func TestUpgradeFormerOwnPool(t *testing.T) {
 // one byte, and new miners get the session ID.
 func TestUpgradeToSessionPools(t *testing.T) {
 	t.Parallel()
-	own := testkit.OwnPool(t, "own", 4, 8)
+	own := testkit.PickingPool(t, "own", 4, 8)
 	session := testkit.StartPool(t, stratumtest.PoolOptions{Name: "session", ShareBits: 3, VersionMask: 0x1fffe000})
 	c := daemontest.FileConfig(own)
 	c.PoolsPick(own)

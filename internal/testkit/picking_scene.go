@@ -9,37 +9,39 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// OwnPool starts a pool that picks its miners' extranonce, with an extranonce1 of
+// PickingPool starts a pool that picks its miners' extranonce, with an extranonce1 of
 // length bytes and an extranonce2 of size bytes.
-func OwnPool(t testing.TB, name string, length, size int) *stratumtest.Pool {
+func PickingPool(t testing.TB, name string, length, size int) *stratumtest.Pool {
 	t.Helper()
 	return StartPool(t, stratumtest.PoolOptions{
 		Name: name, ShareBits: 3, VersionMask: 0x1fffe000, Own: &stratumtest.OwnExtranonce{Len: length, Size: size},
 	})
 }
 
-// OwnScene is one raw miner at a scripted pool that picks the extranonce.
-type OwnScene struct {
+// PickingScene is one raw miner at a scripted pool that picks the extranonce.
+type PickingScene struct {
 	T           testing.TB
 	Miner, Pool *stratumtest.Raw
 	Scripted    *ScriptedPool
 }
 
-// OwnJob returns a job with its coinbase parts.
-func OwnJob(id, coinb1, coinb2 string, clean bool) string {
+// SceneJob returns a job with these coinbase parts.
+func SceneJob(id, coinb1, coinb2 string, clean bool) string {
 	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","%s","%s",[],"20000000","1d00ffff","5f000000",%v]}`, id, coinb1, coinb2, clean)
 }
 
-func OwnShare(id int, job, extranonce2 string) string {
+// SceneShare returns a share with this extranonce2.
+func SceneShare(id int, job, extranonce2 string) string {
 	return fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":["alice.1","%s","%s","5f000000","00000000"]}`, id, job, extranonce2)
 }
 
+// SetExtranonce returns a mining.set_extranonce with extranonce1 p.
 func SetExtranonce(p string, size int) string {
 	return fmt.Sprintf(`{"id":null,"method":"mining.set_extranonce","params":["%s",%d]}`, p, size)
 }
 
 // Handshake answers subscribe and authorize, with lines between and after.
-func (s *OwnScene) Handshake(p string, size int, between, after []string) {
+func (s *PickingScene) Handshake(p string, size int, between, after []string) {
 	s.T.Helper()
 	subscribe := s.Pool.Line(stratumtest.Patience)
 	if WithOwnID(subscribe, 0) != WithOwnID(`{"id":0,"method":"mining.subscribe","params":["raw/1.0"]}`, 0) {
@@ -56,17 +58,18 @@ func (s *OwnScene) Handshake(p string, size int, between, after []string) {
 	}
 }
 
-// Share lets the miner send a share, and wants the pool to get it with another
-// extranonce2.
-func (s *OwnScene) Share(id int, job, want string) {
+// Share makes the miner send a share, and checks that the pool gets it with the
+// extranonce2 want.
+func (s *PickingScene) Share(id int, job, want string) {
 	s.T.Helper()
-	s.Miner.SendLine(OwnShare(id, job, "aabbcc"))
-	s.Pool.ExpectLine(OwnShare(id, job, want))
+	s.Miner.SendLine(SceneShare(id, job, "aabbcc"))
+	s.Pool.ExpectLine(SceneShare(id, job, want))
 	s.Pool.SendLine(GoodAnswer(fmt.Sprint(id)))
 	s.Miner.ExpectLine(GoodAnswer(fmt.Sprint(id)))
 }
 
-// WantExtranonce2Size wants a new miner to get this size, and one byte of its own.
+// WantExtranonce2Size checks that a new miner gets an extranonce1 of one byte and this
+// size of extranonce2.
 func WantExtranonce2Size(t testing.TB, addr string, size int) {
 	t.Helper()
 	r := stratumtest.DialRaw(t, addr)
