@@ -92,10 +92,13 @@ func askSize(ctx context.Context, addr string, tls *poolTLS, connected func()) (
 	return size, err
 }
 
-// takeGivenSize reads the answer to mining.subscribe. The answer's id does not
-// matter, because there was no other request.
+// takeGivenSize reads the answer to mining.subscribe. Any id will do, because there
+// was no other request.
 func takeGivenSize(size *int) func(*stratum.Response) (done bool, err error) {
 	return func(r *stratum.Response) (bool, error) {
+		if stratum.IsNull(r.ID) {
+			return false, nil // a banner in JSON
+		}
 		if !stratum.IsNull(r.Error) && stratum.IsNull(r.Result) {
 			return true, &subscribeError{r}
 		}

@@ -211,16 +211,18 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 
 func TestExtranonceSizesHostileAnswers(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"good":           {fmt.Sprintf(readyLine, 8) + "\n", ""},
-		"another id":     {strings.Replace(fmt.Sprintf(readyLine, 0), `"id":2147400000`, `"id":"2147400000"`, 1) + "\n", ""},
-		"nothing":        {"", "answer to mining.subscribe: EOF"},
-		"half a line":    {fmt.Sprintf(readyLine, 8), "answer to mining.subscribe: EOF"},
-		"error":          {`{"id":1,"result":null,"error":[20,"no",null]}` + "\n", `pool refused to subscribe: [20,"no",null]`},
-		"too large":      {fmt.Sprintf(readyLine, 33) + "\n", "pool gave extranonce2 size 33"},
-		"negative":       {fmt.Sprintf(readyLine, -1) + "\n", "pool gave extranonce2 size -1"},
-		"not an array":   {`{"id":1,"result":true}` + "\n", "pool answered subscribe with true"},
-		"line too long":  {strings.Repeat("x", stratum.MaxPoolLine+1), "answer to mining.subscribe: bufio: buffer full"},
-		"lines for ever": {strings.Repeat(difficultyLine+"\n", maxEarly/len(difficultyLine)) + fmt.Sprintf(readyLine, 8) + "\n", "answer to mining.subscribe: EOF"},
+		"good":            {fmt.Sprintf(readyLine, 8) + "\n", ""},
+		"another id":      {strings.Replace(fmt.Sprintf(readyLine, 0), `"id":2147400000`, `"id":"2147400000"`, 1) + "\n", ""},
+		"an empty object": {"{}\n" + fmt.Sprintf(readyLine, 8) + "\n", ""},
+		"an error before": {`{"id":null,"result":null,"error":[20,"no",null]}` + "\n" + fmt.Sprintf(readyLine, 8) + "\n", ""},
+		"nothing":         {"", "answer to mining.subscribe: EOF"},
+		"half a line":     {fmt.Sprintf(readyLine, 8), "answer to mining.subscribe: EOF"},
+		"error":           {`{"id":1,"result":null,"error":[20,"no",null]}` + "\n", `pool refused to subscribe: [20,"no",null]`},
+		"too large":       {fmt.Sprintf(readyLine, 33) + "\n", "pool gave extranonce2 size 33"},
+		"negative":        {fmt.Sprintf(readyLine, -1) + "\n", "pool gave extranonce2 size -1"},
+		"not an array":    {`{"id":1,"result":true}` + "\n", "pool answered subscribe with true"},
+		"line too long":   {strings.Repeat("x", stratum.MaxPoolLine+1), "answer to mining.subscribe: bufio: buffer full"},
+		"lines for ever":  {strings.Repeat(difficultyLine+"\n", maxEarly/len(difficultyLine)) + fmt.Sprintf(readyLine, 8) + "\n", "answer to mining.subscribe: EOF"},
 	} {
 		var size int
 		err := readAnswers(strings.NewReader(c.text), takeGivenSize(&size))

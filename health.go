@@ -172,6 +172,7 @@ type dialer struct {
 	new       bool // the miner has had no link yet
 	served    bool // the miner has had a stable link, here or elsewhere
 	session   bool // the coin's pool must take the session's extranonce
+	needs     int8 // the size of extranonce2 that the pool has to give
 }
 
 // obstacle is why an address may not be dialled now.
@@ -236,10 +237,23 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 		}
 		v.refused = now.Sub(r.refused) < suspectMemory
 	}
+	if r := h.sizeRecord(d, e, now); r != nil && now.Before(r.until) && !(d.new && r.newMinerMayTry(now)) {
+		return verdict{obstacle: obstacleWorker, suspect: true}
+	}
 	if r := h.records.get(recordKey{e, recordUserAgent, d.userAgent}, now); r != nil && now.Before(r.until) {
 		return verdict{obstacle: obstacleUserAgent, answer: r.answer}
 	}
 	return v
+}
+
+// sizeRecord returns the record of the address having given the worker too small an
+// extranonce2, or nil if d needs less than the connection that failed for that. Other
+// connections of the worker may be older, from when the pool gave more.
+func (h *health) sizeRecord(d *dialer, e *endpoint, now time.Time) *healthRecord {
+	if r := h.records.get(recordKey{e, recordSize, d.worker}, now); r != nil && d.needs >= r.tooLarge {
+		return r
+	}
+	return nil
 }
 
 // accountSuspect reports whether several workers of the account failed there
@@ -258,6 +272,9 @@ func (h *health) suspect(d *dialer, e *endpoint) bool {
 }
 
 func (h *health) isSuspect(d *dialer, e *endpoint, now time.Time) bool {
+	if r := h.sizeRecord(d, e, now); r != nil && now.Sub(r.unserved) < suspectMemory {
+		return true
+	}
 	if r := h.records.get(recordKey{e, recordWorker, d.worker}, now); r != nil && now.Sub(r.unserved) < suspectMemory {
 		return true
 	}

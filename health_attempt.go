@@ -318,7 +318,11 @@ func (a *attempt) judge(ev evidence, answer *stratum.Response, now time.Time) fi
 		// Only TLS is affected, so miners of pools without TLS do not have to wait.
 		return finding{blame: blameMachine}
 	case evidenceSession:
-		h.remember(recordWorker, e, d.worker, a.began(), now)
+		tooLarge := d.needs
+		if r := h.records.get(recordKey{e, recordSize, d.worker}, now); r != nil && now.Before(r.until) {
+			tooLarge = min(tooLarge, r.tooLarge)
+		}
+		h.remember(recordSize, e, d.worker, a.began(), now).tooLarge = tooLarge
 		return finding{blame: blameSession}
 	case evidenceConnect:
 		return a.judgeAddress(&e.refusals, ev, entry, now)

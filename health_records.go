@@ -31,6 +31,7 @@ const (
 	recordWorker recordKind = iota
 	recordAccount
 	recordUserAgent
+	recordSize // a worker whose connection needs a larger extranonce2
 )
 
 type recordKey struct {
@@ -52,6 +53,8 @@ type healthRecord struct {
 	unserved time.Time
 	refused  time.Time // workers: the last refusal, if no link has been ready since
 	kicked   time.Time // workers: when a link was last lost before it was stable
+
+	tooLarge int8 // sizes: the least size of extranonce2 that the worker needed and did not get
 
 	row     failureRow        // accounts: different workers that failed
 	suspect bool              // accounts: a full row of workers failed

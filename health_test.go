@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,7 +52,7 @@ func (lab *healthLab) endpoint(name string) *endpoint {
 
 // dialer returns the dialer for "account.worker" or "account.worker/user agent". A
 // "+" before it makes it an established miner, and "own:" one of a coin whose pool
-// picks the extranonce.
+// picks the extranonce. "9:" makes it one that needs an extranonce2 of 9 bytes.
 func (lab *healthLab) dialer(who string) *dialer {
 	d := &dialer{new: true, session: true, userAgent: "ua"}
 	if rest, ok := cutPrefix(who, "+"); ok {
@@ -59,6 +60,10 @@ func (lab *healthLab) dialer(who string) *dialer {
 	}
 	if rest, ok := cutPrefix(who, "own:"); ok {
 		who, d.session = rest, false
+	}
+	if size, rest, ok := strings.Cut(who, ":"); ok {
+		fmt.Sscan(size, &d.needs)
+		who = rest
 	}
 	for i := range who {
 		if who[i] == '/' {
@@ -462,6 +467,14 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "fail", ev: evidenceTry, want: blameNobody}, "a.1", "b.1", "c.1", "d.1"),
 			each(healthStep{do: "fail", ev: evidenceSession, want: blameSession}, "e.1", "f.1", "g.1", "h.1"),
 			{{do: "state", want: closed}, {do: "may", who: "i.1", want: obstacleNone}, {do: "may", who: "a.1", want: obstacleWorker}},
+		}},
+		{"a size that did not fit one connection may fit another of the same worker", [][]healthStep{
+			{{do: "ready", who: "9:a.1"}, {do: "fail", who: "9:a.1", ev: evidenceUnstable, want: blameWorker}, {do: "wait", wait: 2 * time.Second}},
+			each(healthStep{do: "fail", ev: evidenceSession, want: blameSession}, "9:a.1", "9:a.1"),
+			{{do: "may", who: "9:a.1", want: obstacleWorker}, {do: "may", who: "4:a.1", want: obstacleNone}, {do: "suspect", who: "9:a.1", want: true}},
+			{{do: "fail", who: "5:a.1", ev: evidenceSession, want: blameSession}, {do: "fail", who: "9:a.1", ev: evidenceSession, want: blameSession}},
+			{{do: "may", who: "5:a.1", want: obstacleWorker}, {do: "may", who: "4:a.1", want: obstacleNone}},
+			{{do: "may", who: "5:a.1", wait: newMinerPauseMost, want: obstacleNone}},
 		}},
 		{"what is remembered is forgotten after ten minutes", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceAuthorize}, "a.1", "a.2", "a.3"),

@@ -12,7 +12,7 @@ import (
 
 // dialer returns what health needs to know about the session before it dials p.
 func (s *Session) dialer(p *pool) dialer {
-	d := dialer{account: s.account, worker: s.auth.name.String(), new: s.phase == phaseRouting, served: s.served, session: !p.picksExtranonce}
+	d := dialer{account: s.account, worker: s.auth.name.String(), new: s.phase == phaseRouting, served: s.served, session: !p.picksExtranonce, needs: int8(s.neededSize(p))}
 	if s.subscription != nil {
 		d.userAgent = s.subscription.UserAgent
 	}

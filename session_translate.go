@@ -261,6 +261,19 @@ func (s *Session) writeJob(line, newID []byte) error {
 	return nil
 }
 
+// neededSize returns the size of extranonce2 that p has to give to the session, or 0
+// if every size will do.
+func (s *Session) neededSize(p *pool) int {
+	shape := s.shape.OrUsual(s.manager.chain, s.id)
+	switch {
+	case !p.picksExtranonce:
+		return shape.Size
+	case s.wantsExtranonce && s.agent == nil:
+		return 0
+	}
+	return shape.Needs()
+}
+
 // translationFor decides how to use the extranonce that a pool gave.
 // usePoolExtranonce means that the miner has to get the pool's extranonce, because
 // its size leaves no room for a translation.

@@ -59,10 +59,14 @@ func (e *SizeError) Error() string {
 	return fmt.Sprintf("pool gives extranonce2 size %d, this session needs %d", e.Given, e.Needed)
 }
 
+// Needs returns the size of extranonce2 that a pool that picks the extranonce1 has
+// to give.
+func (e Shape) Needs() int { return len(e.Extranonce1)/2 + e.Size }
+
 // Translate returns the translation for a pool that has picked the extranonce1 p,
 // in hex, and the size of extranonce2.
 func (e Shape) Translate(p string, size int) (*Translation, error) {
-	needed := len(e.Extranonce1)/2 + e.Size
+	needed := e.Needs()
 	if size < needed {
 		return nil, &SizeError{size, needed}
 	}
