@@ -160,7 +160,7 @@ func TestTLSUpgradeGenerations(t *testing.T) {
 		testkit.WaitAccepted(t, m, 1)
 		miners = append(miners, m)
 	}
-	d.WaitLog(`8 tunnel processes live, no more are started`)
+	d.WaitLog(`8 tunnel processes are running, no more are started`)
 	if pids := tunnelProcesses(t, d.Cmd.Process.Pid); len(pids) != 8 {
 		t.Errorf("got tunnel processes %v, want 8", pids)
 	}

@@ -20,37 +20,36 @@ var (
 	// ErrBusy means that too many connections are waiting for the tunnel process.
 	ErrBusy = errors.New("too many connections wait for the tunnel process")
 
-	// ErrClosed means that the tunnel is being closed, or is frozen for good.
+	// ErrClosed means that Close was called.
 	ErrClosed = errors.New("the tunnel is closed")
 )
 
-// Owner is told what becomes of a connection. The calls come from a goroutine
-// of the tunnel, one at a time for each tunnel process; they must not block and
-// must not call back into the tunnel except for Conn.Reset. An owner that lives
-// on a loop posts them there.
+// Owner is notified of the events of a connection. The calls come from a goroutine of
+// the tunnel, one at a time for each tunnel process. They must not block and must not
+// call any method of the tunnel except Conn.Reset. An owner that belongs to a loop posts
+// the events there.
 type Owner interface {
-	// TunnelReady says that the handshake is done. It is called at most once,
+	// TunnelReady reports that the handshake is done. It is called at most once,
 	// before TunnelEnded.
 	TunnelReady(c *Conn, s Secured)
 
-	// TunnelEnded says that the connection is gone or was never established. It is
-	// called exactly once for each connection, whatever happens, unless the
-	// tunnel is closed first.
+	// TunnelEnded reports that the connection has ended or was never established. It
+	// is called exactly once for each connection, unless the tunnel is closed first.
 	TunnelEnded(c *Conn, e Ending)
 }
 
 // Secured describes a finished handshake.
 type Secured struct {
-	Version  uint16 // such as tls.VersionTLS13
-	Suite    uint16
-	Resumed  bool
-	NotAfter time.Time // end of the peer's certificate; zero if it has sent none
+	Version  uint16    // such as tls.VersionTLS13
+	Suite    uint16    // the cipher suite, such as tls.TLS_AES_128_GCM_SHA256
+	Resumed  bool      // a former session was resumed
+	NotAfter time.Time // when the peer's certificate expires; zero if the peer has sent none
 }
 
 // Ending says how a connection ended.
 type Ending struct {
 	Reason Reason
-	Ready  bool   // the handshake had been done
+	Ready  bool   // the handshake was done before
 	Text   string // at most 200 printable bytes
 }
 
@@ -63,7 +62,7 @@ func (e Ending) String() string {
 
 // ServerRequest asks for a TLS server on an accepted connection.
 type ServerRequest struct {
-	FD      int           // the TCP connection; it belongs to the tunnel from the call on
+	FD      int           // the TCP connection, which the tunnel owns after the call
 	Address string        // the peer's address, for the limit on half-open handshakes
 	Early   []byte        // bytes that were already read, at most MaxEarly
 	Timeout time.Duration // for the handshake
@@ -72,9 +71,9 @@ type ServerRequest struct {
 // ClientRequest asks for a TLS client on an established connection.
 type ClientRequest struct {
 	FD         int
-	Address    string // of the pool, for messages
-	ServerName string // the name to ask for, which the certificate must contain
-	Trust      *Trust // nil: the system's certificates
+	Address    string // the pool's address, for messages
+	ServerName string // the name that is sent to the pool and that its certificate must contain
+	Trust      *Trust // the trusted certificates; nil stands for the system's
 	Pins       []Fingerprint
 	NoVerify   bool // accept any certificate
 	Timeout    time.Duration
@@ -145,11 +144,11 @@ type Report struct {
 	Failed                       [reasons]uint64 // failed handshakes by Reason
 }
 
-// Process describes a living tunnel process.
+// Process describes a running tunnel process.
 type Process struct {
 	PID         int
 	Program     string
-	Current     bool // takes new connections
+	Current     bool // it gets the new connections
 	Connections int
 	Report      Report
 	Reported    time.Time // when the report arrived; zero if there is none yet
@@ -157,19 +156,19 @@ type Process struct {
 
 // Certificate is the outcome of loading the certificate that miners get.
 type Certificate struct {
-	Pair *Pair // the pair in use, nil if there is none
-	Err  error // why the files' present content is not used, nil if it is
+	Pair *Pair // the pair in use, or nil if there is none
+	Err  error // the reason why the present files are not used, or nil if they are
 }
 
-// Options are given once. All functions may be called from any goroutine of the
-// tunnel and must not block.
+// Options are the options of New and Resume. The functions may be called from any
+// goroutine of the tunnel and must not block.
 type Options struct {
 	// Program is this program's version. A tunnel process of another one is
 	// replaced after an upgrade.
 	Program string
 
-	// Args is the command line of the child behind the program's name; nil
-	// means "-tunnel".
+	// Args are the child's arguments after the program's name. Nil stands for
+	// "-tunnel".
 	Args []string
 
 	CertFile, KeyFile string
@@ -181,41 +180,41 @@ type Options struct {
 	ReportEvery time.Duration
 
 	// Patience is how long a process may take for an answer, or for its first
-	// word, before it is killed; zero means 20 s.
+	// message, before it is killed; zero means 20 s.
 	Patience time.Duration
 
 	Logf        func(format string, args ...any) // logs for the operator; nil disables logging
-	Stderr      io.Writer                        // takes what tunnel processes write to standard error; nil means os.Stderr
+	Stderr      io.Writer                        // receives the standard error of tunnel processes; nil means os.Stderr
 	Certificate func(Certificate)                // called when the certificate changes or cannot be loaded; may be nil
 }
 
-// State is what the next program needs to continue after exec. It is part of
+// State is the state that the next program needs to continue after exec. It is part of
 // runtime.json.
 type State struct {
 	LastID    uint64
 	Processes []ProcessState `json:",omitempty"`
-	Waiting   []WaitingState `json:",omitempty"` // not handed over yet
-	Pair      *PairState     `json:",omitempty"` // nil: there is none
+	Waiting   []WaitingState `json:",omitempty"` // connections that no process has yet
+	Pair      *PairState     `json:",omitempty"` // nil if there is no pair
 }
 
-// PairState is the last good certificate and its key: files in memory, which nobody
-// can spoil.
+// PairState is the last good certificate and its key. They are in memory files, which no
+// other process can change.
 type PairState struct {
 	CertFD, KeyFD int
-	Serial        uint64 // of the last pair, good or not
+	Serial        uint64 // the number of the last pair, whether it was good or not
 }
 
 // ProcessState is a tunnel process.
 type ProcessState struct {
 	PID, ControlFD, Protocol           int
-	LogFD                              int `json:",omitempty"` // its standard error; 0: none
+	LogFD                              int `json:",omitempty"` // the pipe of its standard error, or 0
 	Program                            string
 	Hello, Current, Certified, Retired bool
 	InFlight                           int
 	Resets                             []uint64 `json:",omitempty"` // not sent yet
 }
 
-// WaitingState is a connection that was not handed to a process yet.
+// WaitingState is a connection that no process has yet.
 type WaitingState struct {
 	Message []byte
 	FDs     []int
@@ -241,8 +240,8 @@ func (s *State) Descriptors() []int {
 	return fds
 }
 
-// Ref names a connection across exec.
+// Ref identifies a connection before and after exec.
 type Ref struct {
-	Process int `json:",omitempty"` // number of its process, 0 while it waits for one
+	Process int `json:",omitempty"` // the process ID of its tunnel process, or 0 while it waits for one
 	ID      uint64
 }

@@ -21,10 +21,10 @@ const maxPEM = 1 << 20
 
 // Pair describes a certificate and its key.
 type Pair struct {
-	Names []string // that the certificate is for
+	Names []string // the host names and IP addresses in the certificate
 
-	// NotBefore and NotAfter limit the time in which the certificate and the
-	// intermediate ones that lead from it to its authority are all valid.
+	// NotBefore and NotAfter limit the time in which the certificate and all
+	// intermediate certificates between it and its authority are valid.
 	NotBefore, NotAfter time.Time
 
 	// Intermediate names the intermediate certificate that expires first. It is
@@ -112,9 +112,9 @@ func describe(certPEM []byte) (*Pair, error) {
 	return p, nil
 }
 
-// issuerOf returns the intermediate certificate that has signed cert, by its name.
-// If there are several, it is the one that is valid longest, because any of them
-// will do. Roots are left out: clients use the ones that they have themselves.
+// issuerOf returns the intermediate certificate that has signed cert, according to its
+// name. If there are several, any of them is sufficient, so it returns the one that
+// expires last. Roots are ignored, because clients use their own.
 func issuerOf(cert *x509.Certificate, others []*x509.Certificate) (issuer *x509.Certificate) {
 	for _, o := range others {
 		root := bytes.Equal(o.RawSubject, o.RawIssuer)
@@ -143,8 +143,8 @@ func (p *Pair) Warning(now time.Time, days int) string {
 	return ""
 }
 
-// parsePair checks that a certificate and a key are there and belong together.
-// Messages of crypto/tls are replaced by ones that say what to do.
+// parsePair checks that a certificate and a key exist and belong together. It replaces
+// messages of crypto/tls by ones that tell the operator what to do.
 func parsePair(certPEM, keyPEM []byte) (*tls.Certificate, error) {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	switch {
@@ -171,8 +171,8 @@ func parsePair(certPEM, keyPEM []byte) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// tryPair does a handshake with the pair. There are keys that can be read and
-// not be used, such as those of short RSA or of a curve that TLS does not have.
+// tryPair does a handshake with the pair, because some keys can be read but not used,
+// such as short RSA keys or keys for a curve that TLS does not have.
 func tryPair(pair tls.Certificate) error {
 	server, client := net.Pipe()
 	defer server.Close()
@@ -181,8 +181,7 @@ func tryPair(pair tls.Certificate) error {
 	_ = server.SetDeadline(limit)
 	_ = client.SetDeadline(limit)
 	go func() {
-		// Nothing is verified: who has signed the pair and until when is another
-		// question.
+		// Nothing is verified, because only the key's use is tested here.
 		_ = tls.Client(client, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}).Handshake()
 		_ = client.Close()
 	}()
@@ -193,13 +192,14 @@ func tryPair(pair tls.Certificate) error {
 	return nil
 }
 
-// isEncrypted reports whether a PEM key asks for a password, in either of the
-// two forms that openssl writes.
+// isEncrypted reports whether a PEM key needs a password. It knows both forms that
+// openssl writes.
 func isEncrypted(keyPEM []byte) bool {
 	return bytes.Contains(keyPEM, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----")) || bytes.Contains(keyPEM, []byte("\nProc-Type: 4,ENCRYPTED"))
 }
 
-// openFile opens a regular file. A pipe or a terminal would block.
+// openFile opens a regular file. It refuses other files, because a pipe or a terminal
+// would block.
 func openFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0)
 	if err != nil {
@@ -227,7 +227,7 @@ func readFile(path string) ([]byte, error) {
 
 func readBounded(f *os.File) ([]byte, error) { return readNamed(f, f.Name()) }
 
-// readNamed reads a file that the operator knows by another name.
+// readNamed reads at most maxPEM bytes of a file that the operator knows by another name.
 func readNamed(f *os.File, name string) ([]byte, error) {
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxPEM+1))
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// ClientConfig returns the TLS configuration that a tunnel process uses with a
-// pool, for callers that only query the pool and need no tunnel.
+// ClientConfig returns the TLS configuration that a tunnel process uses for a pool. It
+// is for callers that only query the pool and need no tunnel.
 func ClientConfig(r ClientRequest) (*tls.Config, error) {
 	var authorities *x509.CertPool
 	switch {
@@ -25,8 +25,8 @@ func ClientConfig(r ClientRequest) (*tls.Config, error) {
 	return clientConfig(r.ServerName, authorities, r.Pins, r.NoVerify)
 }
 
-// Explain describes a handshake error under such a configuration in the same words
-// as a tunnel process.
+// Explain describes a handshake error with such a configuration in the same words as a
+// tunnel process.
 func Explain(err error) Ending { return Ending{Reason: reasonOf(err), Text: plainText(err.Error())} }
 
 func clientConfig(serverName string, authorities *x509.CertPool, pins []Fingerprint, noVerify bool) (*tls.Config, error) {

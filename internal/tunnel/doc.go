@@ -1,64 +1,66 @@
 // Package tunnel lets TLS connections outlive an upgrade of the daemon.
 //
-// TLS state cannot pass through exec. So a child of the same binary, started as
+// TLS state cannot pass through exec. So a child process of the same binary, started as
 // "stratumSwitcher -tunnel", holds it: the daemon hands the child a connected TCP
-// socket and one end of a socketpair, and keeps the other end, an ordinary
+// socket and one end of a socketpair, and keeps the other end, which is an ordinary
 // stream socket that passes through exec like any other. The child does the
-// handshake and copies. It knows nothing of Stratum. Only Linux has this;
-// elsewhere New returns ErrUnsupported.
+// handshake and then copies bytes. It knows nothing of Stratum. This works only on
+// Linux; elsewhere New returns ErrUnsupported.
 //
 // # What it promises
 //
-//   - A child is started with the first connection, not before. Tunnel.Server and
-//     Tunnel.Client never block: without a child, or while 1,000 descriptors are
-//     on their way, connections wait, at most until their handshake's time is over.
-//   - The bytes of both directions pass unchanged and in order. A side that closes
-//     its writing half is passed on once everything before it is delivered. A side
-//     that does not read holds up the other: for each connection the child keeps at most
-//     16 KB for the daemon, 64 KB for the peer and one record that is not whole
-//     (17 KB), and the kernel its usual socket buffers.
-//   - Once the daemon has closed, or closed its writing half, the peer has 30 s for
-//     to read what was written before.
+//   - A child is started for the first connection and not before. Tunnel.Server and
+//     Tunnel.Client never block: if there is no child, or if 1,000 descriptors have not
+//     been acknowledged yet, connections wait, at most until their handshake's time is
+//     over.
+//   - The bytes of both directions are copied unchanged and in order. When a side closes
+//     its writing half, the other side sees that after all bytes that were written
+//     before. A side that does not read makes the other side wait: for each connection
+//     the child keeps at most 16 KB for the daemon, 64 KB for the peer and one incomplete
+//     record (17 KB), and the kernel keeps its usual socket buffers.
+//   - After the daemon has closed its end, or the writing half of it, the peer has 30 s
+//     to read the bytes that were written before.
 //   - TunnelEnded is called exactly once for every connection that Server or Client
-//     has accepted, also when the child dies, except after Close.
-//   - When a child dies, its connections are lost, and those not handed over yet
-//     go to the next one. The pause before a start grows from 100 ms to 5 s:
-//     less than a miner waits for its pool.
+//     has accepted, even if the child dies, except after Close.
+//   - When a child dies, its connections are lost, and those that were not handed over
+//     yet go to the next child. The pause before a start grows from 100 ms to 5 s, which
+//     is less than a miner waits for its pool.
 //   - A child that has not answered for 20 s is killed, because its connections are
-//     stuck and new ones cannot get through.
-//   - A child never outlives the daemon: it exits when its control socket ends,
+//     stuck and it accepts no new ones.
+//   - A child never outlives the daemon: it exits when its control socket is closed,
 //     and ignores SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, which may be sent
-//     to the whole process group. After exec it is still the
-//     daemon's child, and is reaped by its number; no other child ever is.
-//   - Handshakes of TLS 1.2 and 1.3 only, within the time that the request gives.
-//     A handshake that computes holds one of GOMAXPROCS-1 tokens (at least one);
-//     one that waits for its peer holds none. So a storm of hellos leaves a
-//     processor to those who are connected. At most 4,096 handshakes of miners are
-//     open at a time, 1,024 from one address, about 25 KB each; the next is refused
-//     as Busy. Handshakes with pools are not counted, as the daemon bounds its dials.
-//   - Key exchange with miners is X25519, P-256 or P-384, and there are no session
-//     tickets: serve_linux.go says why. With pools it is what crypto/tls prefers.
-//   - Miners are served as long as there was ever a good pair of files. The daemon has
-//     the kernel copy TLSCertFile and TLSKeyFile into files without a name, at
-//     the start (Prepare) and when they change, and gives each child the last good
-//     ones. They pass through exec.
+//     to the whole process group. After exec it is still the daemon's child. The daemon
+//     reaps it by its process ID and reaps no other children.
+//   - Only TLS 1.2 and 1.3 are supported. A handshake must be done within the time of its
+//     request. While it computes, it holds one of GOMAXPROCS-1 tokens (at least one);
+//     while it waits for its peer, it holds none. So many handshakes at once leave a
+//     processor to the established connections. At most 4,096 handshakes of miners are
+//     open at a time, 1,024 from one address, with about 25 KB each; the next one is
+//     refused as Busy. Handshakes with pools are not limited here, because the daemon
+//     limits its dials.
+//   - The key exchange with miners is X25519, P-256 or P-384, and there are no session
+//     tickets, for the reasons in serve_linux.go. With pools, crypto/tls decides.
+//   - Once there has been a good pair of files, miners can always connect. At the start
+//     (Prepare) and when the files change, the daemon makes the kernel copy TLSCertFile
+//     and TLSKeyFile into memory files, and gives each child the last good ones. These
+//     pass through exec.
 //   - Only the child uses private keys, and it alone reads renewed ones; Prepare reads
 //     the key once to check it. The child is not dumpable and has PR_SET_NO_NEW_PRIVS.
 //
 // Because descriptors are passed, the child needs no permissions on files. The
 // daemon's user opens them: if the daemon runs as an ordinary user, as packaged,
-// that user must be able to read the key, even after a renewal. A process that
-// gives up root after the start could still hand over the files it has opened,
-// but not renewed ones.
+// that user must be able to read the key, even after a renewal. If a process gave up
+// root after the start, it could still hand over the files that it has opened, but
+// not renewed ones.
 //
-// # Which goroutine
+// # Goroutines
 //
-// Owners are called from the goroutine that reads the child's control socket,
-// one for each child, so that the calls for a connection are never simultaneous.
-// A callback must not block, and the only method of the tunnel it may call is
-// Conn.Reset. A session on a loop posts the call to its loop. The call may overtake or follow bytes and
-// ends on the pair: these are two sockets. An owner that has closed its end
-// still hears TunnelEnded, and ignores it.
+// Owners are called from the goroutine that reads the child's control socket. There is
+// one for each child, so the calls for a connection are never simultaneous. A callback
+// must not block, and the only method of the tunnel that it may call is Conn.Reset. A
+// session posts the call to its loop. A call may arrive before or after bytes or the end
+// of the pair, because the control socket and the pair are independent. TunnelEnded is
+// also called for an owner that has closed its end, which ignores it.
 //
 // # What callers must not do
 //
@@ -83,8 +85,8 @@
 //
 // # Protocol
 //
-// The control socket is a SOCK_SEQPACKET pair, descriptor 3 in the child: each
-// packet is one message. Numbers are big-endian; text is two bytes of length and
+// The control socket is a SOCK_SEQPACKET pair, which is descriptor 3 in the child. Each
+// packet is one message. Numbers are big-endian. A text is a length of two bytes and
 // that many bytes. A message begins with
 //
 //	0  version of the protocol, 1
@@ -92,8 +94,8 @@
 //	2  0, 0
 //	4  number of the connection or certificate, 8 bytes
 //
-// and goes on, by kind, with exactly the fields below; one byte more or less makes
-// it malformed. Descriptors come with it as SCM_RIGHTS.
+// and continues with exactly the fields of its kind below; a message with more or fewer
+// bytes is malformed. Descriptors are sent with it as SCM_RIGHTS.
 //
 // From the daemon:
 //
@@ -108,8 +110,8 @@
 //	3  reset        the connection is to be reset
 //	4  certificate  descriptors: certificate file, key file
 //	5  trust        SHA-256 (32); descriptor: a PEM file
-//	6  retire       take no more, exit with the last connection
-//	7  ask          for a report
+//	6  retire       accept no more connections and exit with the last one
+//	7  ask          send a report
 //
 // From the child:
 //
@@ -125,7 +127,8 @@
 //	70 report       nine numbers of 8 bytes in the order of Report's fields, count
 //	                (1) of reasons and handshakes failed for each (8)
 //
-// "ready" and "ended" answer "server" and "client": ready at most once, then ended
-// exactly once. A program of another version of the protocol gives such a child
-// nothing new; one that changes the format must still read "ended" of the former.
+// "ready" and "ended" answer "server" and "client": "ready" is sent at most once, and
+// "ended" exactly once after it. A program with another version of the protocol gives
+// the child no new connections. A program that changes the format must still read the
+// "ended" of the former format.
 package tunnel

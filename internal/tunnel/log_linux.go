@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// childLog is the daemon's end of the pipe that is a child's standard error. What the
-// child writes there, such as the report of a panic, goes to the daemon's own log. The
-// pipe passes through exec, so that the former generations keep a reader. The child
-// never waits for it: what does not fit into the pipe is lost.
+// childLog is the daemon's end of the pipe that is a child's standard error. The text
+// that the child writes there, such as the report of a panic, is copied to the daemon's
+// own log. The pipe passes through exec, so that children of former programs still have
+// a reader. The child never waits for the pipe: text that does not fit into it is lost.
 type childLog struct {
 	fd   int
 	file *os.File
-	to   io.Writer // nil: os.Stderr
+	to   io.Writer // nil stands for os.Stderr
 }
 
 // newChildLog returns a pipe and the child's end of it.
@@ -26,8 +26,8 @@ func newChildLog(to io.Writer) (*childLog, *os.File, error) {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, nil, fmt.Errorf("pipe: %w", err)
 	}
-	// Only this end. The child changes its own after its library has seen that it
-	// blocks; otherwise the library would wait for the pipe.
+	// Only this end becomes non-blocking here. The child changes its own end after Go's
+	// runtime has found it blocking; otherwise the runtime would wait for the pipe.
 	_ = unix.SetNonblock(fds[0], true) // it cannot fail for a pipe
 	return &childLog{fds[0], os.NewFile(uintptr(fds[0]), "log of a tunnel process"), to}, os.NewFile(uintptr(fds[1]), "child's log"), nil
 }
@@ -43,7 +43,7 @@ func resumeChildLog(fd int, to io.Writer) (*childLog, error) {
 		err = unix.Fstat(fd, &st)
 	}
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		err = errors.New("it is no pipe")
+		err = errors.New("it is not a pipe")
 	}
 	if err == nil {
 		err = unix.SetNonblock(fd, true)
@@ -55,7 +55,7 @@ func resumeChildLog(fd int, to io.Writer) (*childLog, error) {
 	return &childLog{fd, os.NewFile(uintptr(fd), "log of a tunnel process"), to}, nil
 }
 
-// copy passes on what the child writes, until the child ends or an upgrade begins.
+// copy copies the child's standard error until the child ends or an upgrade begins.
 func (l *childLog) copy() {
 	b := make([]byte, 4<<10)
 	for {
@@ -77,7 +77,7 @@ func (l *childLog) copy() {
 	}
 }
 
-// pause makes copy return, or undoes that.
+// pause makes copy return if on is set, and otherwise allows it to be called again.
 func (l *childLog) pause(on bool) {
 	if l == nil {
 		return
@@ -89,7 +89,7 @@ func (l *childLog) pause(on bool) {
 	_ = l.file.SetReadDeadline(at)
 }
 
-// close is for a log that copy does not read.
+// close closes a log that copy does not read.
 func (l *childLog) close() {
 	if l != nil {
 		l.file.Close()

@@ -8,7 +8,7 @@ import (
 )
 
 // Protocol is the version of the messages. A child of another version keeps its
-// connections and is given no new ones.
+// connections and gets no new ones.
 const Protocol = 1
 
 // kind is the kind of a message. The daemon sends those below 64.
@@ -46,7 +46,8 @@ const (
 	// maxMessage is the longest message: a hello of MaxEarly bytes and its frame.
 	maxMessage = MaxEarly + 1024
 
-	// MaxEarly is how many bytes that were already read may go with a connection.
+	// MaxEarly is how many bytes that were already read may be handed over together
+	// with a connection.
 	MaxEarly = 16 << 10
 
 	maxText         = 200
@@ -57,11 +58,11 @@ const (
 // digest is a SHA-256.
 type digest [32]byte
 
-// message is one packet on the control socket. Which fields are used depends on
-// its kind; encode and decode are the only places that know.
+// message is one packet on the control socket. Its kind decides which fields are used;
+// only appendTo and decode depend on that.
 type message struct {
 	kind kind
-	id   uint64 // of a connection, or of a certificate
+	id   uint64 // the number of a connection or of a certificate
 
 	// kindServer, kindClient
 	deadline   time.Duration // for the handshake
@@ -98,8 +99,8 @@ type message struct {
 
 var errMessage = errors.New("malformed message")
 
-// appendTo appends the message's bytes to b. Text that is too long is cut;
-// everything else was checked by whoever created the message.
+// appendTo appends the message's bytes to b. It shortens text that is too long. All other
+// fields must have been checked when the message was created.
 func (m *message) appendTo(b []byte) []byte {
 	b = append(b, Protocol, byte(m.kind), 0, 0)
 	b = binary.BigEndian.AppendUint64(b, m.id)

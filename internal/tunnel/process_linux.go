@@ -9,33 +9,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is one child. Three goroutines serve it: receive, send, and one that copies
-// its log; receive also reaps it. Tunnel.mu guards its fields, except those that never change.
+// process is one child. It has three goroutines in the daemon: receive, which also reaps
+// it, send, and childLog.copy. Tunnel.mu guards all fields that change.
 type process struct {
 	tunnel    *Tunnel
 	pid       int
 	controlFD int
 	control   *control
-	log       *childLog // nil: of a former program that had none
+	log       *childLog // nil for a child of a former program that had no such log
 	started   time.Time
-	gone      chan struct{} // closed when it is reaped
+	gone      chan struct{} // closed when the child is reaped
 
-	program   string // the version it was started as, or has reported
+	program   string // the version with which it was started, or which it has reported
 	protocol  int
-	hello     bool
-	certified bool // has a certificate, or has reported that the files are unusable
-	retired   bool
+	hello     bool // it has sent its first message
+	certified bool // it has a certificate
+	retired   bool // it gets no new connections and exits with its last one
 	hungUp    bool // the control socket is closed
 	asked     bool // a report was requested and has not arrived
 	silent    int  // number of ticks spent waiting for an answer
-	inFlight  int
+	inFlight  int  // descriptors that were sent and not yet acknowledged
 	conns     map[uint64]*Conn
-	trusts    map[digest]bool
-	out       []*request
+	trusts    map[digest]bool // sets of trusted certificates that were sent
+	out       []*request      // messages that are to be sent
 	report    Report
-	reported  time.Time
+	reported  time.Time // when report arrived
 
-	outNew chan struct{}
+	outNew chan struct{} // wakes send
 	unsent chan struct{} // closed when send has returned; from then on receive owns out
 }
 
@@ -81,7 +81,7 @@ func startProcess(t *Tunnel) (*process, error) {
 		return nil, err
 	}
 	pid := child.Pid
-	_ = child.Release() // it is reaped by its number, as after an upgrade
+	_ = child.Release() // reap waits for the process ID, as it has to after an upgrade
 	p, err := newProcess(t, pid, ends[0])
 	if err != nil {
 		unix.Close(ends[0])
@@ -120,7 +120,7 @@ func (p *process) signal() {
 	}
 }
 
-// usable reports whether the process can be told of certificates. t.mu is held.
+// usable reports whether certificates can be sent to the process. t.mu is held.
 func (p *process) usable() bool { return p.protocol == Protocol && !p.hungUp }
 
 // retire makes the process exit with its last connection. t.mu is held.
@@ -140,16 +140,17 @@ func (p *process) hangUp() {
 	}
 }
 
-// kill ends a process that is of no use any more; receive sees its end. Nothing
-// reaps it before the control socket is closed, and its number is its own until
-// then. t.mu is held.
+// kill ends a process that cannot be used any more. receive then handles its end. The
+// process is not reaped before the control socket is closed, so its process ID cannot
+// belong to another process yet. t.mu is held.
 func (p *process) kill() {
 	if !p.hungUp {
 		_ = unix.Kill(p.pid, unix.SIGKILL)
 	}
 }
 
-// sendNow spares the goroutine send, which costs more than the call. t.mu is held.
+// sendNow sends a message without the goroutine send, which would cost more, and reports
+// whether that was possible. t.mu is held.
 func (p *process) sendNow(r *request) bool {
 	if len(p.out) > 0 || p.unsent == nil || p.hungUp || p.tunnel.frozen || p.inFlight+len(r.fds) > maxInFlight {
 		return false
@@ -179,8 +180,8 @@ func (p *process) nextToSend() (r *request, over bool) {
 	return p.out[0], false
 }
 
-// send sends what is in out, in order, until the process or the tunnel ends or
-// an upgrade begins.
+// send sends the messages in out in order, until the process or the tunnel ends or an
+// upgrade begins.
 func (p *process) send() {
 	t := p.tunnel
 	defer close(p.unsent)
@@ -215,9 +216,9 @@ func (p *process) send() {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// an upgrade begins
 		case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET), errors.Is(err, os.ErrClosed):
-			return // receive takes the last words and sees the process's end
+			return // receive reads the last messages and handles the process's end
 		default:
-			// One that cannot be told anything is of no use.
+			// A process that cannot receive messages cannot be used.
 			t.mu.Lock()
 			t.options.Logf("tunnel process pid=%d cannot be sent a message and is killed: %v", p.pid, err)
 			p.kill()
@@ -245,9 +246,10 @@ func (p *process) receive() {
 		}
 		p.handle(m)
 	}
-	p.over()
+	p.handleEnd()
 }
 
+// handle handles a message of the child.
 func (p *process) handle(m *message) {
 	t := p.tunnel
 	t.mu.Lock()
@@ -266,8 +268,8 @@ func (p *process) handle(m *message) {
 		conn = p.conns[m.id]
 		delete(p.conns, m.id)
 		if !m.ready && (m.reason == Limit || m.reason == Internal) {
-			// The child may have had no descriptor left for the trusted
-			// certificates, or have dropped them. They are sent again.
+			// The child may not have had a descriptor for the trusted certificates,
+			// or it may have dropped them. They are sent again.
 			clear(p.trusts)
 		}
 	case kindReport:
@@ -289,8 +291,8 @@ func (p *process) handle(m *message) {
 	}
 }
 
-// over handles the end of a process, whether intended or not.
-func (p *process) over() {
+// handleEnd handles the end of a process, whether it was intended or not.
+func (p *process) handleEnd() {
 	t := p.tunnel
 	t.mu.Lock()
 	p.hangUp()
@@ -324,12 +326,12 @@ func (p *process) over() {
 	}
 	p.out = nil
 	t.queue = append(unsent, t.queue...)
-	unwanted := !t.closed && (!p.retired || len(lost) > 0)
-	if unwanted {
+	unexpected := !t.closed && (!p.retired || len(lost) > 0)
+	if unexpected {
 		if time.Since(p.started) > steadyTime {
 			t.pause = 0
 		}
-		t.grow()
+		t.lengthenPause()
 		t.options.Logf("tunnel process pid=%d ended unexpectedly (%s), TLS connections lost=%d", p.pid, status, len(lost))
 	}
 	t.poke()
@@ -339,9 +341,9 @@ func (p *process) over() {
 	}
 }
 
-// reap waits for the child, which ends because its control socket is closed. If it
-// does not end, reap kills it. Its process ID cannot be reused before it is reaped;
-// a process that is not our child is left alone.
+// reap waits for the child, which ends because its control socket is closed. After 2 s
+// it kills the child. Its process ID cannot be reused before it is reaped. reap does
+// nothing to a process that is not this process's child.
 func (p *process) reap() (status string) {
 	defer close(p.gone)
 	var ws unix.WaitStatus

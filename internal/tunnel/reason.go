@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Reason is why a connection ended, in few enough kinds to count them.
+// Reason is why a connection ended. There are few enough reasons to count each of them.
 type Reason uint8
 
 const (
@@ -25,7 +25,7 @@ const (
 	OldVersion                     // no common version of TLS; ours are 1.2 and 1.3
 	NoCommonCipher                 // no common cipher suite, curve or signature
 	Refused                        // the peer has sent an alert, for instance about our certificate
-	Malformed                      // the peer breaks the protocol
+	Malformed                      // the peer violates the protocol
 	Expired                        // the peer's certificate has expired
 	NotYetValid                    // the peer's certificate is not valid yet
 	WrongName                      // the peer's certificate is for another name
@@ -122,8 +122,8 @@ func reasonOf(err error) Reason {
 	return Malformed
 }
 
-// plainText makes a text fit for a log line: printable and bounded. Names in
-// certificates are chosen by the peer.
+// plainText makes a text safe for a log line: it replaces unprintable characters and
+// limits the length. The peer chooses the names in its certificate, for instance.
 func plainText(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {

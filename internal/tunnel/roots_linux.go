@@ -12,23 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crypto/x509 reads the system's authorities once in the life of a process, and a
-// tunnel process lives for months. So they are read again here, from the places
-// where crypto/x509 looks, when their files have changed.
+// crypto/x509 reads the system's authorities only once, and a tunnel process may run for
+// months. So this file reads them again when their files have changed. The paths are
+// those of crypto/x509.
 
 // rootsEvery is how often the files of the system's authorities are checked.
 const rootsEvery = 20 * time.Second
 
-// rootFiles are the places of the collection; the first that exists counts.
+// rootFiles are the paths of files with all authorities. Only the first that exists is
+// read.
 var rootFiles = []string{
 	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
 	"/etc/pki/tls/cacert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
 }
 
-// rootFolders are those of single certificates, which all count.
+// rootFolders contain files with single certificates. All of them are read.
 var rootFolders = []string{"/etc/ssl/certs", "/etc/pki/tls/certs"}
 
-// rootPlaces are the files and folders that this process looks at.
+// rootPlaces returns the files and folders that this process reads.
 func rootPlaces() (files, folders []string) {
 	files, folders = rootFiles, rootFolders
 	if file := os.Getenv("SSL_CERT_FILE"); file != "" {
@@ -73,7 +74,8 @@ func systemRoots() *x509.CertPool {
 	for _, folder := range folders {
 		entries, _ := os.ReadDir(folder)
 		for _, e := range entries {
-			// Names by hash are links to other files of the folder.
+			// A name that is a hash is a link to another file of the folder, which is
+			// read under its own name.
 			if target, err := os.Readlink(filepath.Join(folder, e.Name())); err != nil || strings.Contains(target, "/") {
 				add(filepath.Join(folder, e.Name()))
 			}
@@ -85,8 +87,8 @@ func systemRoots() *x509.CertPool {
 	return pool
 }
 
-// followRoots reads the system's authorities again when they have changed. It runs as
-// long as the process, from the first connection that needs them.
+// followRoots reads the system's authorities again when they have changed. It starts with
+// the first connection that needs them and never returns.
 func (s *server) followRoots() {
 	seen := lookAtRoots()
 	for range time.Tick(cmp.Or(s.rootsEvery, rootsEvery)) {
@@ -94,7 +96,7 @@ func (s *server) followRoots() {
 		if now == seen {
 			continue
 		}
-		// Files that hold nothing, as in the middle of a renewal, change nothing.
+		// Files without a certificate, as in the middle of a renewal, are ignored.
 		if pool := systemRoots(); pool != nil {
 			seen = now
 			s.roots.Store(pool)

@@ -11,23 +11,24 @@ import (
 )
 
 const (
-	// maxProcesses is how many tunnel processes may live at a time.
+	// maxProcesses is how many tunnel processes may run at a time.
 	maxProcesses = 8
 
-	// maxInFlight bounds the descriptors that were sent and not yet received.
-	// The kernel refuses more than RLIMIT_NOFILE of an unprivileged user.
+	// maxInFlight bounds the descriptors that were sent and not yet received. For an
+	// unprivileged user, the kernel accepts at most RLIMIT_NOFILE of them (unix(7)).
 	maxInFlight = 1000
 
 	// maxQueue bounds the connections that wait to be sent.
 	maxQueue = 8192
 
-	// A miner without a pool waits for 30 s, and its link must be restored by then.
+	// The pause before a process is started again grows from firstPause to lastPause. A
+	// miner without a pool waits for 30 s, and its link must be restored by then.
 	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
 
 	// tickEvery is how often waiting connections and processes are checked.
 	tickEvery = 500 * time.Millisecond
 
-	// steadyTime is how long a process must live for the pause to be reset.
+	// steadyTime is how long a process must have run for the pause to be reset.
 	steadyTime = time.Minute
 
 	// certificateWait is how long a new process may take for the certificate
@@ -40,10 +41,10 @@ const (
 // goroutine and do not block.
 type Tunnel struct {
 	options Options
-	wake    chan struct{} // wakes keep
+	wake    chan struct{} // wakes supervise
 
 	mu      sync.Mutex // guards the following fields and all fields of processes
-	begun   bool       // keep is running
+	begun   bool       // supervise is running
 	frozen  bool
 	closed  bool
 	lastID  uint64
@@ -53,7 +54,7 @@ type Tunnel struct {
 	pause   time.Duration
 	next    time.Time // the earliest time of the next start
 	wanted  bool      // start a process even if no connection waits for one
-	told    string    // the last message logged about a failed start
+	failure string    // the last error logged about a failed start, or ""
 	pair    pairFiles
 
 	stop    chan struct{}
@@ -78,7 +79,7 @@ type request struct {
 	trust   *Trust
 }
 
-// New returns a tunnel without a process; the first connection starts one.
+// New returns a tunnel without a process. The first connection starts one.
 func New(o Options) (*Tunnel, error) {
 	if o.Args == nil {
 		o.Args = []string{"-tunnel"}
@@ -101,9 +102,9 @@ func New(o Options) (*Tunnel, error) {
 	return &Tunnel{options: o, wake: make(chan struct{}, 1), stop: make(chan struct{})}, nil
 }
 
-// Server hands over an accepted connection. It returns the plain side, an ordinary
-// non-blocking stream socket with close-on-exec, which the caller may use at once
-// and must close. After an error r.FD still belongs to the caller.
+// Server hands over an accepted connection. It returns the unencrypted side, which is an
+// ordinary non-blocking stream socket with close-on-exec. The caller may use it at once
+// and must close it. After an error, r.FD still belongs to the caller.
 func (t *Tunnel) Server(r ServerRequest, owner Owner) (int, *Conn, error) {
 	if len(r.Early) > MaxEarly {
 		return -1, nil, fmt.Errorf("%d bytes were read before the handshake, at most %d can go with it", len(r.Early), MaxEarly)
@@ -154,8 +155,8 @@ func (t *Tunnel) open(m *message, fd int, trust *Trust, owner Owner) (int, *Conn
 	return pair[0], c, nil
 }
 
-// dispatch gives a connection to the current process, or keeps it until there
-// is one. t.mu is held.
+// dispatch gives a connection to the current process, or queues it until there is one.
+// t.mu is held.
 func (t *Tunnel) dispatch(r *request) {
 	p := t.current
 	if p == nil {
@@ -166,7 +167,7 @@ func (t *Tunnel) dispatch(r *request) {
 	if r.trust != nil && !p.trusts[r.trust.key] {
 		fd, err := memoryFile(r.trust.pem)
 		if err != nil {
-			t.options.Logf("certificates to trust: %v", err) // the child reports that they are missing
+			t.options.Logf("certificates to trust: %v", err) // the child refuses the connection
 		} else {
 			p.trusts[r.trust.key] = true
 			p.enqueue(&request{message: &message{kind: kindTrust, trust: r.trust.key}, fds: []int{fd}})
@@ -205,19 +206,20 @@ func (c *Conn) Reset() {
 	}
 }
 
-// begin starts keep on the first call. t.mu is held.
+// begin starts supervise on the first call. t.mu is held.
 func (t *Tunnel) begin() {
 	if t.begun || t.frozen || t.closed {
 		return
 	}
 	t.begun = true
 	stop := t.stop
-	t.running.Go(func() { t.keep(stop) })
+	t.running.Go(func() { t.supervise(stop) })
 	if t.options.CertFile != "" {
 		go t.watchPair(t.stop) // Close does not wait for it, because a file system may hang
 	}
 }
 
+// poke wakes supervise.
 func (t *Tunnel) poke() {
 	select {
 	case t.wake <- struct{}{}:
@@ -225,8 +227,8 @@ func (t *Tunnel) poke() {
 	}
 }
 
-// keep starts processes when they are needed, and enforces time limits.
-func (t *Tunnel) keep(stop <-chan struct{}) {
+// supervise starts processes when they are needed, and enforces time limits.
+func (t *Tunnel) supervise(stop <-chan struct{}) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	asked := time.Now()
@@ -235,7 +237,7 @@ func (t *Tunnel) keep(stop <-chan struct{}) {
 		t.mu.Lock()
 		now := time.Now()
 		start := !t.frozen && !t.closed && t.mustStart(now)
-		late := t.takeLate(now)
+		late := t.removeExpired(now)
 		if ticked {
 			ticked = false
 			t.killSilent()
@@ -247,7 +249,7 @@ func (t *Tunnel) keep(stop <-chan struct{}) {
 		}
 		if now.Sub(asked) >= t.options.ReportEvery {
 			asked = now
-			t.ask()
+			t.requestReports()
 		}
 		t.mu.Unlock()
 		for _, r := range late {
@@ -280,15 +282,15 @@ func (t *Tunnel) mustStart(now time.Time) bool {
 	}
 	for _, p := range t.all {
 		if !p.retired && p != t.current && p.program == t.options.Program {
-			return false // it is on its way
+			return false // this process is being started
 		}
 	}
 	return len(t.all) < maxProcesses
 }
 
-// takeLate removes and returns connections that have waited too long, because no
-// process can be started or because one accepts nothing. t.mu is held.
-func (t *Tunnel) takeLate(now time.Time) []*request {
+// removeExpired removes and returns connections that have waited too long, because no
+// process can be started or because a process accepts no messages. t.mu is held.
+func (t *Tunnel) removeExpired(now time.Time) []*request {
 	var late []*request
 	isLate := func(r *request) bool {
 		if r.conn == nil || now.Before(r.expires) {
@@ -303,7 +305,7 @@ func (t *Tunnel) takeLate(now time.Time) []*request {
 			continue
 		}
 		n := len(late)
-		rest := slices.DeleteFunc(p.out[1:], isLate) // the first may be in the middle of being sent
+		rest := slices.DeleteFunc(p.out[1:], isLate) // the first message may be being sent
 		p.out = p.out[:1+len(rest)]
 		for _, r := range late[n:] {
 			delete(p.conns, r.conn.id)
@@ -313,7 +315,7 @@ func (t *Tunnel) takeLate(now time.Time) []*request {
 }
 
 // killSilent kills processes that have not answered for too long, because their
-// connections are stuck and new ones pile up. Time is counted in ticks so that it
+// connections are stuck and new ones accumulate. Time is counted in ticks, so that it
 // does not pass while this process is stopped. t.mu is held.
 func (t *Tunnel) killSilent() {
 	for _, p := range t.all {
@@ -328,7 +330,8 @@ func (t *Tunnel) killSilent() {
 	}
 }
 
-func (t *Tunnel) ask() {
+// requestReports requests a report from each process. t.mu is held.
+func (t *Tunnel) requestReports() {
 	for _, p := range t.all {
 		if p.hello && !p.asked && p.protocol == Protocol {
 			p.asked = true
@@ -350,8 +353,8 @@ func (t *Tunnel) promoteReady(now time.Time) {
 			continue
 		}
 		t.current, t.wanted = p, false
-		// Besides the former one, these may be processes of programs that were replaced
-		// before their process was ready.
+		// Besides the former process, there may be processes of programs that were
+		// replaced before their process was ready.
 		for _, other := range t.all {
 			if other != p {
 				other.retire()
@@ -399,7 +402,7 @@ func (t *Tunnel) Close() {
 		clear(p.conns)
 		p.hangUp()
 		if t.frozen {
-			go p.reap() // no goroutine of its own runs
+			go p.reap() // the process's goroutines have ended
 			p.log.close()
 		}
 	}
@@ -413,7 +416,7 @@ func (t *Tunnel) Close() {
 	t.mu.Unlock()
 }
 
-// start starts a process. Only keep calls it.
+// start starts a process. Only supervise calls it.
 func (t *Tunnel) start() {
 	p, err := startProcess(t)
 	t.mu.Lock()
@@ -425,17 +428,17 @@ func (t *Tunnel) start() {
 		return
 	}
 	if err != nil {
-		t.grow()
-		if text := err.Error(); text != t.told {
-			t.told = text
+		t.lengthenPause()
+		if text := err.Error(); text != t.failure {
+			t.failure = text
 			t.options.Logf("tunnel process cannot be started: %v", err)
 		}
 		return
 	}
-	t.told = ""
+	t.failure = ""
 	t.all = append(t.all, p)
 	if len(t.all) == maxProcesses {
-		t.options.Logf("%d tunnel processes live, no more are started until one of them ends", maxProcesses)
+		t.options.Logf("%d tunnel processes are running, no more are started until one of them ends", maxProcesses)
 	}
 	t.pair.give(p)
 	if !t.frozen { // otherwise the next program takes it over, or Thaw runs it
@@ -443,8 +446,8 @@ func (t *Tunnel) start() {
 	}
 }
 
-// grow lengthens the pause before the next start. t.mu is held.
-func (t *Tunnel) grow() {
+// lengthenPause lengthens the pause before the next start. t.mu is held.
+func (t *Tunnel) lengthenPause() {
 	t.pause = min(max(2*t.pause, firstPause), lastPause)
 	t.next = time.Now().Add(t.pause)
 }

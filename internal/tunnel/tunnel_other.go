@@ -4,7 +4,7 @@ package tunnel
 
 import "crypto/x509"
 
-// Descriptors are passed between processes on Linux only. Elsewhere the
+// Only Linux passes descriptors between processes in this package. Elsewhere the
 // configuration refuses TLS.
 
 const nonblock = 0

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Freeze stops all goroutines of the tunnel between two messages. When it
-// returns, owners have received every event so far and get no more until Thaw; new
-// connections are queued. It is called before the loops are frozen, so that they
-// still handle what owners have posted. It does not wait for children.
+// Freeze stops all goroutines of the tunnel between two messages. When it returns, owners
+// have received every event so far and get no more until Thaw; new connections are
+// queued. It is called before the loops are frozen, so that they still handle the events
+// that owners have posted. It does not wait for children.
 func (t *Tunnel) Freeze() {
 	t.mu.Lock()
 	if t.frozen || t.closed {
@@ -256,8 +256,8 @@ func (t *Tunnel) Adopt(ref Ref, owner Owner) *Conn {
 	return nil
 }
 
-// Begin completes Resume: it closes waiting connections that nobody has adopted,
-// and owners are called from now on.
+// Begin completes Resume: it closes the waiting connections that were not adopted, and
+// allows calls to owners.
 func (t *Tunnel) Begin() {
 	t.mu.Lock()
 	t.queue = slices.DeleteFunc(t.queue, func(r *request) bool {
