@@ -114,10 +114,11 @@ func TestTLSDaemonGone(t *testing.T) {
 			d.Install(daemontest.Build(t, "two"))
 			d.GoodUpgrade()
 			startSecured(t, w, d, 3)
-			pids := tunnelProcesses(t, d.Cmd.Process.Pid)
-			if len(pids) != 2 {
-				t.Fatalf("tunnel processes %v, want 2", pids)
-			}
+			var pids []int
+			testkit.Eventually(t, "two tunnel processes", func() bool {
+				pids = tunnelProcesses(t, d.Cmd.Process.Pid)
+				return len(pids) == 2
+			})
 			d.Signal(sig)
 			<-d.Ended
 			for _, pid := range pids {
