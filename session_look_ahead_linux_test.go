@@ -67,15 +67,15 @@ func TestRequestsWhileReconnecting(t *testing.T) {
 // that leaves no room for a translation.
 func TestExtranonceSubscribeWhileReconnecting(t *testing.T) {
 	t.Parallel()
-	s := startOwnScene(t)
+	s := startPickingScene(t)
 	s.sw.setTiming(impatient)
-	s.Handshake("aaaaaaaa", 4, nil, []string{ownJob("a", "01", "02", true)})
+	s.Handshake("aaaaaaaa", 4, nil, []string{sceneJob("a", "01", "02", true)})
 	s.Miner.ExpectLine(goodAnswer("2"))
-	s.Miner.ExpectLine(ownJob("a", "01aaaaaaaa", "02", true))
+	s.Miner.ExpectLine(sceneJob("a", "01aaaaaaaa", "02", true))
 	s.Pool.Close()
 	s.Pool = s.Scripted.Next()
 	s.Miner.SendLine(`{"id":3,"method":"mining.extranonce.subscribe","params":[]}`)
 	eventually(t, "the request waits", func() bool { return s.sw.waitingBytes() > 0 })
-	s.Handshake("bbbbbbbb", 3, nil, []string{ownJob("b", "01", "02", true)})
-	expectLines(s.Miner, setExtranonce("bbbbbbbb", 3), ownJob("b", "01", "02", true), goodAnswer("3"))
+	s.Handshake("bbbbbbbb", 3, nil, []string{sceneJob("b", "01", "02", true)})
+	expectLines(s.Miner, setExtranonce("bbbbbbbb", 3), sceneJob("b", "01", "02", true), goodAnswer("3"))
 }
