@@ -18,9 +18,16 @@ type pickingScene struct {
 
 func startPickingScene(t *testing.T) *pickingScene {
 	t.Helper()
+	return startPickingSceneWith(t, func(*Config) {})
+}
+
+// startPickingSceneWith is startPickingScene with a changed configuration.
+func startPickingSceneWith(t *testing.T, change func(*Config)) *pickingScene {
+	t.Helper()
 	p := testkit.StartScriptedPool(t)
 	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(c *Config) {
 		c.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
+		change(c)
 	})
 	s := &pickingScene{PickingScene: &testkit.PickingScene{T: t, Scripted: p, Miner: stratumtest.DialRaw(t, sw.addr)}, sw: sw}
 	s.Miner.SendLine(rawSubscribe)

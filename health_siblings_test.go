@@ -192,7 +192,7 @@ func TestCoinsOfOneAddressDifferInExtranonce(t *testing.T) {
 	}
 	wantOnly(t, stop(), testkit.ConnectFailed)
 	testkit.WaitAllAccepted(t, crew, 2)
-	testkit.CheckServed(t, crew, "btc", true)
+	testkit.CheckServedAnew(t, crew, "btc")
 	if n := pool.Total.Load(); n > 200 {
 		t.Errorf("there were %d connections", n)
 	}

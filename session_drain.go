@@ -21,6 +21,10 @@ const (
 	maxLostDrains = 16
 )
 
+// lostWorkKept is how long, with DrainSeconds 0, the jobs of a lost link are known if the
+// next link has the same pool but another extranonce.
+const lostWorkKept = 5 * time.Second
+
 // drain is a link that a session no longer uses. It stays open for shares that
 // were on their way and for the answers to them. The pool's notifications are
 // dropped. If the link is lost, the drain stays without a socket: shares for its
@@ -41,7 +45,7 @@ type drain struct {
 // retireLink takes the session's link out of use before next takes its place. A
 // link whose connection is open becomes a drain. If it was lost, its jobs are
 // kept; they become next's jobs if next leads to the same pool, which may still
-// know them.
+// know them, and the miner's work for them is the same there.
 func (s *Session) retireLink(next *link) {
 	old := s.link
 	if old == nil {
@@ -49,9 +53,12 @@ func (s *Session) retireLink(next *link) {
 	}
 	linger := s.manager.drainTime
 	if !old.open() {
-		if old.pool == next.pool && !s.numbersJobs() {
+		if old.pool == next.pool && !s.numbersJobs() && old.worksLike(next) {
 			next.jobs, next.restJobs, next.work, next.difficultySet = old.jobs, old.restJobs, old.work, old.difficultySet
 			return
+		}
+		if linger == 0 && old.pool == next.pool && old.pool.picksExtranonce {
+			linger = lostWorkKept
 		}
 		if linger > 0 {
 			s.keepDrain(old, linger)
@@ -118,6 +125,18 @@ func (s *Session) takeJobs(d *drain) {
 // start, as sserver does for agents. Numbers of a former connection then mean
 // nothing on the next one.
 func (s *Session) numbersJobs() bool { return s.agent != nil && s.manager.chain != stratum.Ethereum }
+
+// worksLike reports whether a share for a job of the lost link l means the same on next,
+// which leads to the same pool. If the pool has given another extranonce, the share is no
+// proof of work there.
+func (l *link) worksLike(next *link) bool {
+	if !l.pool.picksExtranonce {
+		return true
+	}
+	old, now := l.rules, next.rules
+	return old != nil && now != nil && old.translate != nil && now.translate != nil && *old.translate == *now.translate &&
+		!old.changed && len(old.former) == 0
+}
 
 // adoptsJobs reports whether a link to p can take shares for the jobs of a former
 // link to p. It cannot if the pool picks the extranonce, because each connection has
@@ -201,7 +220,11 @@ func (d *drain) expire() {
 	reconnecting := s.phase == phaseReconnecting
 	if reconnecting || !d.extended && s.miner.HasMore() {
 		d.extended = d.extended || !reconnecting
-		d.timer = s.loop.After(s.manager.drainTime, d.expire)
+		linger := s.manager.drainTime
+		if linger == 0 {
+			linger = lostWorkKept
+		}
+		d.timer = s.loop.After(linger, d.expire)
 		return
 	}
 	d.finish()
@@ -295,7 +318,11 @@ func (s *Session) routeShare(line []byte) bool {
 	mark := s.lateMark(former)
 	if !former.open() {
 		s.requests.PushShare(former.tag, stratum.LineID(line), mark)
-		s.failRequests(former)
+		if former.pool.picksExtranonce {
+			s.failRequestsWith(former, stratum.ErrStaleShare)
+		} else {
+			s.failRequests(former)
+		}
 		return true
 	}
 	s.sendShare(former, line, poolJob, mark)

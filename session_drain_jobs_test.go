@@ -130,10 +130,10 @@ func TestDrainPickingPoolInUseAgain(t *testing.T) {
 	share(third, 14, "jb", "j")
 	share(first, 15, "j", "j")
 
-	// The former connection is closed: its shares are answered, and not given to
-	// the next one.
+	// The former connection is closed: its shares are stale, and not given to the
+	// next one.
 	second.Close()
 	s.Miner.SendLine(sceneShare(16, "ja", "aabbcc"))
-	s.Miner.ExpectLine(lostAnswer("16"))
+	s.Miner.ExpectLine(staleAnswer("16"))
 	share(third, 17, "jb", "j")
 }

@@ -132,6 +132,11 @@ func (s *Session) releaseHeld() {
 
 // failRequests answers with an error each request that was lost with an ended link.
 func (s *Session) failRequests(ended *link) {
+	s.failRequestsWith(ended, stratum.ErrPoolConnectionLost)
+}
+
+// failRequestsWith is failRequests with this error.
+func (s *Session) failRequestsWith(ended *link, e *stratum.Error) {
 	tag, ownRequests := ended.tag, &ended.ownRequests
 	s.failAgentShares(tag)
 	if s.requests.Size() == 0 {
@@ -165,12 +170,12 @@ func (s *Session) failRequests(ended *link) {
 			// The answer to another link's request with this id has to come
 			// first.
 			s.countLateLost(q.ClearShare(at)) // no pool has judged this share
-			line := s.dialect().AppendError(nil, ownRequests.MinersID(id), stratum.ErrPoolConnectionLost, server)
+			line := s.dialect().AppendError(nil, ownRequests.MinersID(id), e, server)
 			s.held = append(s.held, heldAnswer{tag, bytes.Clone(id), line})
 			at = next
 			continue
 		}
-		out = s.dialect().AppendError(out, ownRequests.MinersID(id), stratum.ErrPoolConnectionLost, server)
+		out = s.dialect().AppendError(out, ownRequests.MinersID(id), e, server)
 		generation, share := q.Remove(at)
 		s.countLateLost(generation, share)
 	}

@@ -149,8 +149,8 @@ func TestJobNotUnderstood(t *testing.T) {
 				s.Pool.SendLine(line)
 				s.Pool.ExpectClosed()
 				s.Pool = s.Scripted.Next()
-				s.Handshake("bbbbbbbb", 4, nil, []string{good})
-				s.Miner.ExpectLine(sceneJob("a", "01bbbbbbbb", "02", true))
+				s.Handshake("bbbbbbbb", 4, nil, []string{sceneJob("c", "01", "02", true)})
+				s.Miner.ExpectLine(sceneJob("c", "01bbbbbbbb", "02", true))
 			})
 		}
 	}

@@ -28,5 +28,8 @@ var (
 	ErrNotUnderstood = &Error{20, "Request Not Understood"}
 	ErrTooMany       = &Error{20, "Too Many Requests"}
 
+	// ErrStaleShare is for shares whose job ended with the pool's connection.
+	ErrStaleShare = &Error{21, "Stale share"}
+
 	ErrPoolConnectionLost = &Error{20, "Pool connection lost"}
 )

@@ -451,9 +451,25 @@ func WaitAllAccepted(t testing.TB, crew []*stratumtest.Miner, n uint64) {
 // pool. With lossy, shares that were on their way when a pool closed may be lost.
 func CheckServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy bool) {
 	t.Helper()
+	checkServed(t, crew, pool, lossy, 20)
+}
+
+// CheckServedAnew is CheckServed for a pool that has closed and then gave another
+// extranonce. Shares that came in between may be stale.
+func CheckServedAnew(t testing.TB, crew []*stratumtest.Miner, pool string) {
+	t.Helper()
+	checkServed(t, crew, pool, true, 20, 21)
+}
+
+// checkServed is CheckServed with the codes of the errors for lost shares.
+func checkServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy bool, codes ...int) {
+	t.Helper()
 	for _, m := range crew {
 		st := m.Stats()
-		lost := st.RejectedByCode[20]
+		lost := uint64(0)
+		for _, code := range codes {
+			lost += st.RejectedByCode[code]
+		}
 		if st.Disconnected || st.AuthorizeError != "" || len(st.Violations) > 0 || st.Doubled+st.Unknown > 0 ||
 			st.Rejected > lost || lost > 0 && !lossy || st.Pool != pool {
 			t.Errorf("miner %s is at pool %q, want %q: %+v", m.Worker(), st.Pool, pool, st)
