@@ -137,3 +137,25 @@ func TestDrainPickingPoolInUseAgain(t *testing.T) {
 	s.Miner.ExpectLine(staleAnswer("16"))
 	share(third, 17, "jb", "j")
 }
+
+// Two pools use the empty job ID. Each share reaches the pool of its job, also after the
+// second pool has been left.
+func TestDrainEmptyJobID(t *testing.T) {
+	t.Parallel()
+	sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc", "bsv")
+	btc.SendLine(jobLine("", true))
+	sc.Miner.ExpectLine(jobLine("", true))
+	sc.sw.coins.set("alice", "bcc")
+	bcc := sc.Serve("bcc", "")
+	sc.ExpectWork("0")
+	sc.Share(btc, "10", "")
+	sc.ShareAs(bcc, "11", "0", "")
+	sc.Answered(bcc, "11")
+	sc.Answered(btc, "10")
+	bcc.SendLine(jobLine("", false)) // the pool repeats its job
+	sc.Miner.ExpectLine(jobLine("0", false))
+	bsv := sc.switchTo("bsv", "bsv-1")
+	sc.ShareAs(bcc, "12", "0", "")
+	sc.Share(btc, "13", "")
+	sc.Share(bsv, "14", "bsv-1")
+}

@@ -30,7 +30,8 @@ const (
 // All IDs are in one piece of memory that is reused, so that adding a job allocates
 // nothing. Each job is stored as five fields: the lengths of both IDs and the
 // generation of its difficulty (1 byte each), the miner's ID without escapes, and the
-// pool's ID as the pool sent it, which is empty if both are the same.
+// pool's ID as the pool sent it, which is left out if both are the same. The length of an
+// empty pool's ID that is not the same is emptyPoolID.
 type JobTable struct {
 	b       []byte
 	last    uint32 // position of the latest job
@@ -41,6 +42,8 @@ type JobTable struct {
 // jobHead is the size of the fields that are stored before a job's IDs.
 const jobHead = 3
 
+const emptyPoolID = 0xff
+
 // Add adds the latest job, and drops the oldest ones if there would be more than limit.
 // minerID is the ID under which the job is sent to the miner. poolID is the pool's ID,
 // or nil if it is the same.
@@ -48,7 +51,11 @@ func (t *JobTable) Add(minerID, poolID []byte, generation hashrate.Generation, l
 	if len(minerID) > MaxJobID+2 || len(poolID) > MaxJobID {
 		return
 	}
-	if last := t.b[t.last:]; len(last) == jobHead+len(minerID)+len(poolID) && int(last[0]) == len(minerID) &&
+	poolSize := byte(len(poolID))
+	if poolID != nil && poolSize == 0 {
+		poolSize = emptyPoolID
+	}
+	if last := t.b[t.last:]; len(last) == jobHead+len(minerID)+len(poolID) && int(last[0]) == len(minerID) && last[1] == poolSize &&
 		string(last[jobHead:jobHead+len(minerID)]) == string(minerID) && string(last[jobHead+len(minerID):]) == string(poolID) {
 		last[2] = byte(generation)
 		return // the pool has repeated its latest job
@@ -67,19 +74,26 @@ func (t *JobTable) Add(minerID, poolID []byte, generation hashrate.Generation, l
 		}
 	}
 	t.last = uint32(len(t.b))
-	t.b = append(t.b, byte(len(minerID)), byte(len(poolID)), byte(generation))
+	t.b = append(t.b, byte(len(minerID)), poolSize, byte(generation))
 	t.b = append(t.b, minerID...)
 	t.b = append(t.b, poolID...)
 	t.count++
-	if len(poolID) > 0 {
+	if poolID != nil {
 		t.renamed++
 	}
 }
 
-// at reads the job at position i. next is the position of the next job.
+// at reads the job at position i. poolID is nil if both IDs are the same. next is the
+// position of the next job.
 func (t *JobTable) at(i int) (minerID, poolID []byte, next int) {
 	minerID = t.b[i+jobHead:][:t.b[i]]
-	poolID = t.b[i+jobHead+len(minerID):][:t.b[i+1]]
+	switch n := t.b[i+1]; n {
+	case 0:
+	case emptyPoolID:
+		poolID = []byte{}
+	default:
+		poolID = t.b[i+jobHead+len(minerID):][:n]
+	}
 	return minerID, poolID, i + jobHead + len(minerID) + len(poolID)
 }
 
@@ -103,7 +117,7 @@ func (t *JobTable) drop(n int) {
 	end := 0
 	for range n {
 		_, poolID, next := t.at(end)
-		if len(poolID) > 0 {
+		if poolID != nil {
 			t.renamed--
 		}
 		end = next
@@ -123,9 +137,6 @@ func (t *JobTable) Find(id []byte) (poolID []byte, ok bool) {
 		}
 		i = next
 	}
-	if len(poolID) == 0 {
-		poolID = nil
-	}
 	return poolID, ok
 }
 
@@ -142,7 +153,7 @@ func (t *JobTable) Has(id []byte) bool {
 func (t *JobTable) MinerIDFor(poolID []byte) (minerID []byte) {
 	for i := 0; i < len(t.b); {
 		id, stored, next := t.at(i)
-		if len(stored) > 0 && bytes.Equal(stored, poolID) {
+		if stored != nil && bytes.Equal(stored, poolID) {
 			minerID = id
 		}
 		i = next
@@ -164,7 +175,7 @@ func (t *JobTable) State() (ids []string, renamed []RenamedJob, generations []by
 		minerID, poolID, next := t.at(i)
 		ids = append(ids, string(minerID))
 		generations = append(generations, byte(t.generationAt(i)))
-		if len(poolID) > 0 {
+		if poolID != nil {
 			renamed = append(renamed, RenamedJob{bytes.Clone(minerID), bytes.Clone(poolID)})
 		}
 		i = next

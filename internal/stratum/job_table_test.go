@@ -1,6 +1,7 @@
 package stratum
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -90,6 +91,27 @@ func TestJobTable(t *testing.T) {
 	}
 	if later.Has([]byte("told-41")) || !later.Has([]byte("told-42")) || !later.Has([]byte("new")) {
 		t.Error("the wrong jobs were taken over")
+	}
+}
+
+// The pool's ID of a renamed job may be empty, also after an upgrade.
+func TestJobTableEmptyID(t *testing.T) {
+	var table JobTable
+	table.Add([]byte("0"), nil, 1, MaxLinkJobs)
+	table.Add([]byte("0"), []byte(""), 2, MaxLinkJobs)
+	ids, renamed, generations := table.State()
+	text, err := json.Marshal(renamed)
+	if err == nil {
+		renamed = nil
+		err = json.Unmarshal(text, &renamed)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []JobTable{table, NewJobTable(ids[1:], renamed, generations[1:], 0)} {
+		if own, ok := table.Find([]byte("0")); !ok || own == nil || len(own) > 0 || string(table.MinerIDFor(nil)) != "0" || table.Unrenamed() {
+			t.Errorf("got %q, %v from %+v", own, ok, table)
+		}
 	}
 }
 
