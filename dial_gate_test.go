@@ -330,43 +330,45 @@ func TestDialGateLanes(t *testing.T) {
 // Tries that a pool lets wait do not keep others from it, as long as it answers
 // some at once.
 func TestDialGateSlowTries(t *testing.T) {
-	const size = 8
-	g := newDialGate(size, 0)
-	at := &endpoint{addr: gateTarget.addr}
-	first, _ := g.acquire(at, &subAccount{}, laneNew, nil)
-	g.served(first)
-	hung := holdAll(g, at, laneNew, size)
-	if len(hung) != size {
-		t.Fatalf("%d of %d tickets are held", len(hung), size)
-	}
-	began := time.Now()
-	for range 2 * size { // twice as many as there are, because each is served
-		granted := make(chan struct{})
-		ticket, held := g.acquire(at, &subAccount{}, laneNew, func() { close(granted) })
-		if !held {
-			select {
-			case <-granted:
-			case <-time.After(2 * slowAfter):
-				t.Fatal("slow tries hold others up")
-			}
+	synctest.Test(t, func(t *testing.T) {
+		const size = 8
+		g := newDialGate(size, 0)
+		at := &endpoint{addr: gateTarget.addr}
+		first, _ := g.acquire(at, &subAccount{}, laneNew, nil)
+		g.served(first)
+		hung := holdAll(g, at, laneNew, size)
+		if len(hung) != size {
+			t.Fatalf("%d of %d tickets are held", len(hung), size)
 		}
-		g.served(ticket)
-	}
-	t.Logf("served in %v", time.Since(began).Round(time.Millisecond))
-	for _, ticket := range hung {
-		g.release(ticket)
-	}
-	wantIdleGate(t, g, size)
+		began := time.Now()
+		for range 2 * size { // twice as many as there are, because each is served
+			granted := make(chan struct{})
+			ticket, held := g.acquire(at, &subAccount{}, laneNew, func() { close(granted) })
+			if !held {
+				select {
+				case <-granted:
+				case <-time.After(2 * slowAfter):
+					t.Fatal("slow tries hold others up")
+				}
+			}
+			g.served(ticket)
+		}
+		t.Logf("served in %v", time.Since(began).Round(time.Millisecond))
+		for _, ticket := range hung {
+			g.release(ticket)
+		}
+		wantIdleGate(t, g, size)
 
-	// If all tries are slow, the size is the limit.
-	slow := &endpoint{addr: gateTarget.addr}
-	if n := len(holdAll(g, slow, laneNew, size)); n != size {
-		t.Errorf("%d of %d tickets are held", n, size)
-	}
-	time.Sleep(slowAfter + slowAfter/2)
-	if n := len(holdAll(g, slow, laneNew, size)); n > 0 {
-		t.Errorf("a slow pool got %d tickets more than the limit of %d", n, size)
-	}
+		// If all tries are slow, the size is the limit.
+		slow := &endpoint{addr: gateTarget.addr}
+		if n := len(holdAll(g, slow, laneNew, size)); n != size {
+			t.Errorf("%d of %d tickets are held", n, size)
+		}
+		time.Sleep(slowAfter + slowAfter/2)
+		if n := len(holdAll(g, slow, laneNew, size)); n > 0 {
+			t.Errorf("a slow pool got %d tickets more than the limit of %d", n, size)
+		}
+	})
 }
 
 // The gate's rate limits how many handshakes begin in a second. Sub-accounts take

@@ -14,6 +14,7 @@ import (
 // A pool accepts workers, gives a job and closes. It is not dialled endlessly: with
 // a backup, the miners are there soon, and stay there.
 func TestPoolThatClosesAfterTheJobLosesItsMinersToTheBackup(t *testing.T) {
+	t.Parallel()
 	for _, accounts := range [][]string{{"alice"}, testkit.ManyAccounts("a", 10)} {
 		t.Run(fmt.Sprintf("accounts %d", len(accounts)), func(t *testing.T) {
 			t.Parallel()
@@ -40,6 +41,7 @@ func TestPoolThatClosesAfterTheJobLosesItsMinersToTheBackup(t *testing.T) {
 // closed, so that its own failover can act. If all addresses are out, it waits no
 // longer than noPool.
 func TestPoolThatClosesAfterTheJobWithoutBackup(t *testing.T) {
+	t.Parallel()
 	t.Run("one miner", func(t *testing.T) {
 		t.Parallel()
 		pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {

@@ -16,6 +16,7 @@ import (
 // answer. The others notice nothing, not even those of the same account, and nobody
 // needs the backup.
 func TestRefusedWorkersAreNobodyElsesTrouble(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		bad  func(k *testkit.ChoosyLink) testkit.Conduct
@@ -71,6 +72,7 @@ func TestRefusedWorkersAreNobodyElsesTrouble(t *testing.T) {
 // reject use the backup at once; without a backup they get an error that there is
 // no pool.
 func TestWorkersThatAreClosedOnAreNobodyElsesTrouble(t *testing.T) {
+	t.Parallel()
 	for _, withBackup := range []bool{true, false} {
 		for _, oneAccount := range []bool{true, false} {
 			t.Run(fmt.Sprintf("backup %v one account %v", withBackup, oneAccount), func(t *testing.T) {
@@ -166,6 +168,7 @@ func TestWorkersThatHangHoldUpNobody(t *testing.T) {
 // served. A miner whose connection the pool closes without an answer goes to the
 // backup.
 func TestDislikedUserAgentIsNobodyElsesTrouble(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		bad    testkit.Conduct

@@ -90,6 +90,7 @@ func heal(t *testing.T, p *stratumtest.Pool) {
 }
 
 func TestSessionStaysWhenNewPoolFails(t *testing.T) {
+	t.Parallel()
 	for _, fault := range poolFaults {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
@@ -266,6 +267,7 @@ func TestSessionWorkerSuffix(t *testing.T) {
 
 // Pools answer in unusual ways, and the miner notices nothing.
 func TestSessionPoolQuirks(t *testing.T) {
+	t.Parallel()
 	for _, quirk := range []struct {
 		name  string
 		modes stratumtest.Modes
