@@ -139,7 +139,7 @@ func (s *Session) recordGone(why string) {
 	}
 	e, counted := s.event(eventfile.KindGone, ""), s.shares.Totals()
 	e.Detail = why
-	e.Seconds = eventfile.Of(float64(max(0, time.Now().Unix()-s.since)))
+	e.Seconds = eventfile.Of(float64(max(0, s.manager.steadyUnix()-s.since)))
 	e.Totals = &eventfile.Totals{
 		Submitted: uint64(counted.Submitted), Accepted: uint64(counted.Accepted), Unknown: uint64(counted.Unknown),
 		Refused: make(map[string]uint64, hashrate.Refusals), Work: s.shares.Work(),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,6 +111,52 @@ func TestEventsOfMinersAndSwitches(t *testing.T) {
 	}
 	s.metric(`stratum_switcher_event_file_events_total{result="written"}`, atLeast(float64(len(events))))
 	s.metric(`stratum_switcher_event_file_events_total{result="lost"}`, is(0))
+}
+
+// A clock that is set neither makes the time that a miner was connected absurd, nor
+// since when the page shows it.
+func TestGoneAfterClockJumps(t *testing.T) {
+	btc, _ := twoPools(t)
+	path := filepath.Join(t.TempDir(), "events.json")
+	sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{btc}, func(c *Config) { c.EventFile = path })
+	var jump atomic.Int64
+	sw.wallClock = func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
+	for _, by := range []time.Duration{-24 * time.Hour, 24 * time.Hour, -100 * 365 * 24 * time.Hour} {
+		jump.Store(0)
+		miner := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.1", Manual: true})
+		waitPool(t, miner, "btc")
+		jump.Store(int64(by))
+		l := sw.loops[0]
+		for _, each := range sw.loops {
+			each.Call(func() {
+				if len(each.allSessions()) > 0 {
+					l = each
+				}
+			})
+		}
+		l.Call(func() {
+			s := l.allSessions()[0]
+			ago := sw.wallClock().Unix() - s.snapshot(sw.clock()).since
+			if sw.wallClock().Unix() > 0 && (ago < 0 || ago > 60) {
+				t.Errorf("clock set by %v: the miner seems to have connected %d s ago", by, ago)
+			}
+		})
+		miner.Close()
+		eventually(t, "the miner has left", func() bool { return sw.sessionCount() == 0 })
+	}
+	sw.monitor.file.Drain(10 * time.Second)
+	gone := 0
+	for _, e := range readEvents(t, path) {
+		if e.Kind == eventfile.KindGone {
+			gone++
+			if e.Seconds == nil || *e.Seconds < 0 || *e.Seconds > 60 {
+				t.Errorf("unexpected seconds in %+v", e)
+			}
+		}
+	}
+	if gone != 3 {
+		t.Errorf("%d miners have gone, want 3", gone)
+	}
 }
 
 // -check and the start refuse the same files in the same words.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/golang/glog"
 
@@ -48,7 +47,7 @@ type Session struct {
 
 	miner *relay.Socket
 	addr  netip.AddrPort // of the miner, possibly as a trusted proxy has reported it
-	since int64          // when the miner connected, in Unix seconds
+	since int64          // when the miner connected, by steadyUnix; 0: not known
 
 	// The small fields are kept together, which saves 32 bytes of padding.
 
@@ -116,7 +115,7 @@ type suggestion struct {
 
 // newSession takes over an accepted connection.
 func newSession(m *sessionManager, l *sessionLoop, h relay.Handle, addr netip.AddrPort) (*Session, error) {
-	s := &Session{manager: m, loop: l, addr: addr, since: time.Now().Unix()}
+	s := &Session{manager: m, loop: l, addr: addr, since: m.steadyUnix()}
 	miner, err := l.Adopt(h, s)
 	if err != nil {
 		return nil, err

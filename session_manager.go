@@ -51,6 +51,7 @@ var defaultTiming = timing{
 type sessionManager struct {
 	config    *Config
 	created   time.Time
+	wallClock func() time.Time // time.Now, except in tests
 	chain     stratum.Chain
 	plan      extranoncePlan
 	sizes     *sizeSurvey      // nil if the plan has the size
@@ -128,9 +129,9 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 		return nil, fmt.Errorf("TrustedProxies: %w", err)
 	}
 	m := &sessionManager{
-		proxies:   proxies,
-		config:    c,
-		created:   time.Now(),
+		proxies: proxies,
+		config:  c,
+		created: time.Now(), wallClock: time.Now,
 		chain:     chain,
 		plan:      planExtranonce(c),
 		pools:     pools,

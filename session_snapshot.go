@@ -45,7 +45,7 @@ type sessionSnapshot struct {
 // called on the session's loop or while the loop is stopped.
 func (s *Session) snapshot(now uint32) sessionSnapshot {
 	v := sessionSnapshot{
-		id: s.id, hasID: s.hasID, addr: s.addr, since: s.since, phase: s.phase,
+		id: s.id, hasID: s.hasID, addr: s.addr, since: s.manager.shownUnix(s.since), phase: s.phase,
 		shares: s.shares.Totals(), lastShare: s.lastShare(), recent: s.shares.Recent(now), average: s.shares.Average(now),
 		rolling: s.rolling.Loss(),
 	}

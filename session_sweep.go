@@ -25,6 +25,20 @@ var errPoolSilent = errors.New("no job for too long")
 // clock returns the time in seconds since the manager was created.
 func (m *sessionManager) clock() uint32 { return uint32(time.Since(m.created) / time.Second) }
 
+// steadyUnix returns the time in Unix seconds by a clock that does not jump. It is the
+// system's clock as it was when the manager was created.
+func (m *sessionManager) steadyUnix() int64 { return m.created.Unix() + int64(m.clock()) }
+
+// shownUnix converts a time of steadyUnix to the system's present clock, which may have
+// been set meanwhile.
+func (m *sessionManager) shownUnix(at int64) int64 {
+	if at == 0 {
+		return 0 // not known
+	}
+	jump := m.wallClock().Round(0).Sub(m.created.Round(0)) - time.Since(m.created) // Round(0) strips the monotonic clock
+	return max(0, at+int64(jump.Round(time.Second)/time.Second))
+}
+
 // startSweeps makes the loop sweep its sessions every sweepEvery. It must be called on the
 // loop's goroutine.
 func (m *sessionManager) startSweeps(l *sessionLoop) {
