@@ -69,7 +69,7 @@ func (k *poolLink) inTurn(r *stratum.Response) (id uint32, ok bool) {
 	configuring, subscribing := k.pending&pendingConfigure != 0, k.pending&pendingSubscribe != 0
 	switch {
 	case form == '[':
-		return k.subscribeID, subscribing
+		return k.subscribeID, subscribing && string(r.Result) != "[]"
 	case form == '{':
 		return k.configureID, configuring
 	case configuring && subscribing:
