@@ -35,7 +35,7 @@ func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
 	agent.SendLine(`{"id":1,"method":"mining.subscribe","params":["btccom-agent/1"]}`)
 	agent.SendLine(`{"id":2,"method":"mining.authorize","params":["agent.a"]}`)
 	agent.Send(string(testkit.AgentRegistrations(maxRegistered >> 16)))
-	err = btc.WaitFor(waitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == 1<<16 })
+	err = btc.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == 1<<16 })
 	if err != nil {
 		t.Fatalf("%v: %+v", err, btc.Stats())
 	}
@@ -44,7 +44,7 @@ func TestSessionAgentWithMostWorkersIsMoved(t *testing.T) {
 	sc := &testkit.Scene{T: t, Pools: map[string]*testkit.ScriptedPool{"bcc": bcc}, Miner: agent}
 	link := sc.Accept("bcc")
 	link.SendLine(jobLine("bcc-1", true))
-	for !strings.Contains(agent.Line(stratumtest.Patience), "bcc-1") {
+	for !strings.Contains(agent.Line(testkit.LongWait), "bcc-1") {
 	}
 	told := make(map[string]bool)
 	for range 1 << 16 {

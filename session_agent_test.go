@@ -29,7 +29,7 @@ func TestSessionAgentKeepsItsWorkers(t *testing.T) {
 
 	const workers, rounds = 500, 60
 	ran := make(chan error, 1)
-	go func() { ran <- a.Run(testkit.LongWaitContext(t), workers, rounds) }()
+	go func() { ran <- a.Run(longContext(t, 4*testkit.LongWait), workers, rounds) }()
 	waitWorkers := func(p *stratumtest.Pool, jobs uint64) {
 		t.Helper()
 		err := p.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.PoolStats) bool { return st.AgentWorkers == workers })

@@ -312,7 +312,7 @@ func TestSessionMinerNeverReads(t *testing.T) {
 	eventually(t, "all mine", func() bool { return sw.sessionsIn(phaseRelaying) == 5 })
 
 	most := 0
-	for end := time.Now().Add(2 * testWait); sw.sessionCount() > 1; {
+	for end := time.Now().Add(6 * testWait); sw.sessionCount() > 1; {
 		if time.Now().After(end) {
 			t.Fatal("the miners that do not read are not closed")
 		}
