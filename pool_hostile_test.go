@@ -90,7 +90,9 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := startHostilePool(t, c.extranonce)
-			h.sw.setTiming(func(tm *timing) { tm.poolHandshake = time.Second })
+			if c.want == errPoolTimeout.Error() {
+				h.sw.setTiming(func(tm *timing) { tm.poolHandshake = time.Second })
+			}
 			go func() {
 				for nc := range h.bad.Conns {
 					go func() { c.behave(nc); io.Copy(io.Discard, nc); nc.Close() }()
@@ -98,7 +100,7 @@ func TestHostilePoolBeforeLinkIsReady(t *testing.T) {
 			}()
 			r := dialSubscribed(t, h.sw.addr)
 			r.SendLine(rawAuthorize)
-			if answer := r.Line(stratumtest.Patience); !strings.Contains(answer, `"error":[302,`) && !strings.Contains(answer, `"error":[24,`) {
+			if answer := r.Line(testkit.LongWait); !strings.Contains(answer, `"error":[302,`) && !strings.Contains(answer, `"error":[24,`) {
 				t.Errorf("the miner was answered %.200s", answer)
 			}
 			found := ""
