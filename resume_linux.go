@@ -245,7 +245,7 @@ func (m *sessionManager) logResumed(now time.Time, clock int64) {
 	m.monitor.resumed(st, kept, m.lostInUpgrade, now, lasted, m.accounts.underWay)
 	glog.Infof("upgraded version=%s sessions=%d lost=%d%s pause_ms=%s", version, kept, m.lostInUpgrade, b.String(), pause)
 	for coin, miners := range gone {
-		m.limitedLog.Warningf("coin gone", "coin %q is no longer in StratumServerMap: %d miners stay at its pool until their coin is changed", coin, miners)
+		m.limitedLog.Warningf("coin gone", "coin %q is no longer in StratumServerMap: %s at its pool until another coin is set", coin, minersStay(miners))
 	}
 	st.SessionDatas = nil // so that its memory can be freed
 }

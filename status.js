@@ -28,7 +28,7 @@ function showStatus(s) {
   const turnedAway = Object.values(s.handshake_failures).reduce((a, b) => a + b, 0) + Object.values(s.refused_connections).reduce((a, b) => a + b, 0);
   const source = s.coin_source, since = s.upgrades ? "upgrade" : "start";
   const tiles = [
-    [count(s.sessions), "miners", phases.join(", ") || "all relaying"],
+    [count(s.sessions), s.sessions === 1 ? "miner" : "miners", phases.join(", ") || "all relaying"],
     [count(s.accounts), s.accounts === 1 ? "sub-account" : "sub-accounts", "room for " + plural(s.sessions_max, "session") + Object.entries(s.local_ports_short || {}).sort().map(([coin, n]) => ", " + coin + " has local ports for " + count(n)).join("")],
     [hashrate(allRates), "hashrate, 15 min", current.filter((c) => c.hashrate["15m"].rate !== 0).map((c) => c.coin + " " + hashrate(c.hashrate["15m"])).join(", ") || "no accepted share yet"],
     [count(accepted), "shares accepted", percent(accepted, refused) + " refused, since the " + since],
@@ -88,7 +88,7 @@ function tlsTile(s) {
   if (t.processes.length) more.push(plural(t.processes.length, "tunnel process", "tunnel processes") + (memory ? " with " + count(Math.round(memory / 1e6)) + " MB" : ""));
   if (t.certificate) more.push(t.certificate.until ? "certificate until " + moment(t.certificate.until).slice(0, 10) : "no certificate in use", t.certificate.problem ? "its files cannot be used" : null);
   const why = (h) => reasons(h.failed);
-  return [[count(secure(t.miners)), "miners with TLS", more.filter(Boolean).join(", "), [why(t.miner_handshakes) && "miners: " + why(t.miner_handshakes), why(t.pool_handshakes) && "pools: " + why(t.pool_handshakes), t.certificate && t.certificate.problem].filter(Boolean).join("; ")]];
+  return [[count(secure(t.miners)), secure(t.miners) === 1 ? "miner with TLS" : "miners with TLS", more.filter(Boolean).join(", "), [why(t.miner_handshakes) && "miners: " + why(t.miner_handshakes), why(t.pool_handshakes) && "pools: " + why(t.pool_handshakes), t.certificate && t.certificate.problem].filter(Boolean).join("; ")]];
 }
 
 // The list of events.

@@ -98,11 +98,11 @@ func (mon *monitor) switchBegins(account, from, to string, miners int, known boo
 	case to == "":
 		mon.switchesNoPool.Add(1)
 		key.What = "coin deleted"
-		mon.events.Add(journal.Bad, key, countMiners(miners)+" stay")
+		mon.events.Add(journal.Bad, key, minersStay(miners))
 	case !known:
 		mon.switchesNoPool.Add(1)
 		key.What = "coin without a pool"
-		mon.events.Add(journal.Bad, key, "not in StratumServerMap, "+countMiners(miners)+" stay")
+		mon.events.Add(journal.Bad, key, "not in StratumServerMap, "+minersStay(miners))
 	case miners == 0:
 	default:
 		mon.switches.WithLabelValues(to).Inc()
@@ -115,11 +115,21 @@ func (r *switchRun) key(account string) journal.Key {
 	return journal.Key{Kind: journal.Switch, What: "coin changed", Account: account, Coin: r.from, To: r.coin}
 }
 
-func countMiners(n int) string {
+func countMiners(n int) string { return countOf(n, "miner") }
+
+// countOf returns a number with a noun, whose plural ends in s.
+func countOf(n int, noun string) string {
 	if n == 1 {
-		return "1 miner"
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d miners", n)
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func minersStay(n int) string {
+	if n == 1 {
+		return "1 miner stays"
+	}
+	return countMiners(n) + " stay"
 }
 
 // switchDone records that the last miner has moved.
@@ -266,7 +276,7 @@ func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time,
 		st.Monitor = nil // so that its memory can be freed
 	}
 	mon.upgraded.Store(now.Unix())
-	level, detail := journal.Good, fmt.Sprintf("version %s, %d sessions", version, sessions)
+	level, detail := journal.Good, "version "+version+", "+countOf(sessions, "session")
 	e := eventfile.Event{Kind: eventfile.KindUpgrade, What: "upgraded", Detail: "version " + version, Miners: eventfile.Of(sessions), Missing: eventfile.Of(lost)}
 	if lost > 0 {
 		level, detail = journal.Bad, fmt.Sprintf("%s, %d lost", detail, lost)

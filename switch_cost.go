@@ -233,7 +233,7 @@ func (r *switchRun) movedText() string {
 		text += fmt.Sprintf(" in %d ms", r.took.Milliseconds())
 	}
 	if r.failed > 0 {
-		text += fmt.Sprintf(", %d links failed meanwhile", r.failed)
+		text += ", " + countOf(r.failed, "link") + " failed meanwhile"
 	}
 	return text
 }

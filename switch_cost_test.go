@@ -297,3 +297,25 @@ func TestAnyStateOfSwitches(t *testing.T) {
 		book.mu.Unlock()
 	}
 }
+
+// Numbers agree with their nouns and verbs.
+func TestCountsInWords(t *testing.T) {
+	one, two := &switchRun{moved: 1, failed: 1}, &switchRun{moved: 2, failed: 2}
+	for got, want := range map[string]string{
+		one.movedText(): "1 miner moved, 1 link failed meanwhile", two.movedText(): "2 miners moved, 2 links failed meanwhile",
+		minersStay(0): "0 miners stay", minersStay(1): "1 miner stays", minersStay(2): "2 miners stay",
+		countOf(1, "session"): "1 session", countOf(2, "session"): "2 sessions",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	mon := newMonitor()
+	mon.switchBegins("alice", "btc", "", 1, false)
+	mon.switchBegins("bob", "btc", "xyz", 1, false)
+	for _, e := range mon.events.All() {
+		if !strings.HasSuffix(e.Detail, "1 miner stays") {
+			t.Errorf("got the event %q, want one about 1 miner that stays", e.Detail)
+		}
+	}
+}
