@@ -28,7 +28,7 @@ func (p *Daemon) LinesFrom(n int, pattern string) (lines []string) {
 	return lines
 }
 
-// PipeAt puts a pipe to which nobody writes in the place of a file.
+// PipeAt replaces a file by a pipe to which no program writes.
 func (p *Daemon) PipeAt(name string) {
 	p.T.Helper()
 	path := filepath.Join(p.Dir, name)
@@ -36,7 +36,7 @@ func (p *Daemon) PipeAt(name string) {
 	testkit.Must(p.T, os.Rename(path+".pipe", path))
 }
 
-// WantUser wants the daemon to run as the user in every respect, and to have no
+// WantUser fails the test unless all IDs of the daemon are those of the user and it has no
 // capability.
 func (p *Daemon) WantUser(uid int) {
 	p.T.Helper()

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// LeakSettle is how long the remains of many sessions may take to disappear: memory
-// is given back by a sweep.
+// LeakSettle is how long it may take until the memory of many sessions is free again,
+// because a periodic sweep frees it.
 const LeakSettle = 40 * time.Second
 
-// AwaitSettled is like Eventually, with that patience.
+// AwaitSettled is Eventually with a limit of LeakSettle.
 func AwaitSettled(t *testing.T, what func() string) {
 	t.Helper()
 	for end := time.Now().Add(LeakSettle); ; time.Sleep(20 * time.Millisecond) {
@@ -47,7 +47,8 @@ func DebugText(t *testing.T, debug, what string) string {
 	return string(text)
 }
 
-// Figure returns the number in text that the pattern finds.
+// Figure returns the number in the first group of the first match of pattern in text,
+// without its fraction.
 func Figure(t *testing.T, text, pattern string) int {
 	t.Helper()
 	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
@@ -93,7 +94,7 @@ func (p *Daemon) CPUTime() time.Duration {
 
 var Seed = flag.Uint64("seed", 0, "of the random tests; 0: by the clock")
 
-// Usage is what a process holds.
+// Usage counts the resources of a process.
 type Usage struct {
 	Descriptors, Goroutines int
 	Private                 int // KB

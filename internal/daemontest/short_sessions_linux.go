@@ -12,8 +12,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// Registrar is the service that registers sub-accounts. It gives a coin to those
-// whose names begin with "reg", and removes all registered ones at the end.
+// Registrar is the service that registers sub-accounts. It sets a coin for those whose
+// names begin with "reg", and removes all registered ones at the end.
 type Registrar struct {
 	// Registered has the sub-accounts that it has registered.
 	Registered map[string]bool

@@ -84,8 +84,8 @@ func OtherBinary(t testing.TB) string {
 	})
 }
 
-// InstallOther puts a binary in place that behaves as told, and otherwise is
-// version two.
+// InstallOther installs a binary that behaves in the given way and is otherwise version
+// two.
 func (p *Daemon) InstallOther(behaviour string) {
 	p.T.Helper()
 	p.Install(OtherBinary(p.T))
@@ -111,7 +111,7 @@ func (p *Daemon) UpgradeWhile(during func()) {
 	p.Install(Build(p.T, "one"))
 }
 
-// GoodUpgrade wants an upgrade to succeed.
+// GoodUpgrade fails the test unless an upgrade succeeds.
 func (p *Daemon) GoodUpgrade() {
 	p.T.Helper()
 	if _, lost, _ := p.Upgrade(); lost != "0" {
@@ -121,8 +121,8 @@ func (p *Daemon) GoodUpgrade() {
 
 func (p *Daemon) Path(name string) string { return filepath.Join(p.Dir, name) }
 
-// WantNoUpgrade asks for an upgrade and wants it to be refused or undone for this
-// reason.
+// WantNoUpgrade requests an upgrade and fails the test unless it is refused or undone for
+// this reason.
 func (p *Daemon) WantNoUpgrade(reason string) {
 	p.T.Helper()
 	n := p.Logged()

@@ -250,7 +250,7 @@ func (m *Miner) readLoop() {
 			m.end(err)
 			return
 		}
-		m.hear(line)
+		m.handleLine(line)
 	}
 }
 

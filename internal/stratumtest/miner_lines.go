@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// hear handles one line from the pool or proxy.
-func (m *Miner) hear(line []byte) {
+// handleLine handles one line from the pool or proxy.
+func (m *Miner) handleLine(line []byte) {
 	m.mu.Lock()
 	again := m.handle(line)
 	if again && !m.opts.Manual && m.opts.Rate == 0 && m.job != nil && m.idle() {

@@ -48,9 +48,9 @@ func agentShareSize(kind byte) int {
 	return -1
 }
 
-// hearCapabilities answers as sserver does, which answers shares only if it was
+// handleCapabilities answers as sserver does, which answers shares only if it was
 // asked for that after the authorization.
-func (c *poolConn) hearCapabilities(m *message) {
+func (c *poolConn) handleCapabilities(m *message) {
 	if c.p.Modes().NoAgentAnswers {
 		c.refuse(m, 20, "Unknown method")
 		return
@@ -97,8 +97,8 @@ func agentMessageHead(kind byte, bodyLength int) []byte {
 	return binary.LittleEndian.AppendUint16(b, uint16(4+bodyLength))
 }
 
-// hearAgent reads one binary message.
-func (c *poolConn) hearAgent() error {
+// handleAgentMessage reads one binary message.
+func (c *poolConn) handleAgentMessage() error {
 	c.mu.Lock()
 	authorized := len(c.workers) > 0
 	c.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// patience is how long a write may take before the rest is left to a goroutine,
-	// so that a miner that reads nothing does not delay a broadcast.
+	// patience is how long a write may take before a goroutine takes over the rest, so
+	// that a miner that reads nothing does not delay a broadcast.
 	patience   = 20 * time.Millisecond
 	maxPending = 4 << 20
 	flushTime  = 30 * time.Second
@@ -31,7 +31,7 @@ type poolConn struct {
 	done chan struct{} // closed by close
 	once sync.Once
 
-	heard atomic.Uint64 // lines and binary messages read so far
+	received atomic.Uint64 // lines and binary messages read so far
 
 	// Only the serve goroutine uses these.
 	configured       bool
@@ -121,9 +121,9 @@ func (c *poolConn) serve() {
 		if err != nil {
 			return
 		}
-		c.heard.Add(1)
+		c.received.Add(1)
 		if first[0] == agentMagic {
-			if err = c.hearAgent(); err != nil {
+			if err = c.handleAgentMessage(); err != nil {
 				return
 			}
 			continue
@@ -142,7 +142,7 @@ func (c *poolConn) serve() {
 		if c.p.Modes().Hang {
 			continue
 		}
-		if !c.hear(line) {
+		if !c.handleLine(line) {
 			return
 		}
 	}
@@ -239,8 +239,8 @@ func (c *poolConn) flush() {
 	}
 }
 
-// sendAfter sends an answer later, in the order of the calls, and delays nothing
-// else.
+// sendAfter sends an answer after a delay, in the order of the calls. It does not delay
+// anything else.
 func (c *poolConn) sendAfter(delay time.Duration, text []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -275,7 +275,7 @@ func (c *poolConn) deliver() {
 	}
 }
 
-// pause waits. It returns false if the connection was closed meanwhile.
+// pause waits. It returns false if the connection is closed in the meantime.
 func (c *poolConn) pause(d time.Duration) bool {
 	if d <= 0 {
 		return true

@@ -17,8 +17,8 @@ const (
 	ethProxy
 )
 
-// hear handles one line. It returns false to close the connection.
-func (c *poolConn) hear(line []byte) bool {
+// handleLine handles one line. It returns false to close the connection.
+func (c *poolConn) handleLine(line []byte) bool {
 	var m message
 	if err := json.Unmarshal(line, &m); err != nil {
 		c.p.fault(c, "not JSON: %.100q", line)
@@ -34,7 +34,7 @@ func (c *poolConn) hear(line []byte) bool {
 	case "mining.authorize", "eth_submitLogin":
 		return c.hearAuthorize(&m)
 	case "agent.get_capabilities":
-		c.hearCapabilities(&m)
+		c.handleCapabilities(&m)
 	case "eth_getWork":
 		c.hearGetWork(&m)
 	case "mining.extranonce.subscribe", "mining.suggest_difficulty", "mining.suggest_target",
@@ -239,9 +239,9 @@ func (c *poolConn) lookAgain(other *poolConn, extranonce string) {
 		case <-tick.C:
 		}
 		silent++
-		now := other.heard.Load()
+		now := other.received.Load()
 		if !c.isReady() {
-			now += c.heard.Load()
+			now += c.received.Load()
 		}
 		if now != heard || other.owes() || c.owes() {
 			heard, silent = now, 0

@@ -14,8 +14,8 @@ const (
 	StageAuthorize              // after the answer to authorize, before any job
 )
 
-// Modes are the ways in which a pool can misbehave. They can be changed at any time
-// and take effect when the moment comes, on existing connections too.
+// Modes are the ways in which a pool can misbehave. They can be changed at any time and
+// also apply to existing connections.
 type Modes struct {
 	Hang             bool  // reads, but answers nothing
 	CloseAt          Stage // closes in the middle of the handshake
@@ -40,7 +40,7 @@ type Modes struct {
 // Modes returns the present modes.
 func (p *Pool) Modes() Modes { return *p.modes.Load() }
 
-// SetModes replaces all modes. Modes{} makes the pool a good one.
+// SetModes replaces all modes. Modes{} makes the pool behave well.
 func (p *Pool) SetModes(m Modes) { p.modes.Store(&m) }
 
 // Change changes some modes.

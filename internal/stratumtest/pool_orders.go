@@ -2,7 +2,7 @@ package stratumtest
 
 import "fmt"
 
-// PoolOrder is an order for a pool that is a process of its own.
+// PoolOrder is an order for a pool that runs in another process.
 type PoolOrder struct {
 	Do    string // see Pool.Obey
 	Clean bool   `json:",omitempty"` // for "job"

@@ -23,10 +23,9 @@ const (
 	slowlyAfter = 3 * time.Second
 )
 
-// SetTreatments replaces all treatments. The keys are beginnings of workers' names,
-// written without the coin's suffix of the account. The longest that fits is used,
-// and an empty one fits everybody. Connections that are authorized already are not
-// affected.
+// SetTreatments replaces all treatments. The keys are prefixes of workers' names without
+// the coin's suffix of the account. The longest prefix that matches is used, and an empty
+// one matches all workers. Connections that are already authorized are not affected.
 func (p *Pool) SetTreatments(by map[string]Treatment) {
 	by = maps.Clone(by)
 	p.treatments.Store(&by)
@@ -62,8 +61,8 @@ func (c *poolConn) endSoon() {
 	}()
 }
 
-// awaitWritten waits until the kernel has everything that was sent, because closing
-// before that would be another failure than intended.
+// awaitWritten waits until the kernel has all bytes that were sent, because closing the
+// connection earlier would be another failure than intended.
 func (c *poolConn) awaitWritten() {
 	for {
 		c.mu.Lock()

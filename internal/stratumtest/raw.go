@@ -82,7 +82,7 @@ func (r *Raw) Line(timeout time.Duration) string {
 	return line
 }
 
-// ExpectLine wants exactly this as the next line.
+// ExpectLine fails the test unless the next line is exactly this one.
 func (r *Raw) ExpectLine(want string) {
 	r.t.Helper()
 	if got := r.Line(Patience); got != want {
@@ -90,7 +90,8 @@ func (r *Raw) ExpectLine(want string) {
 	}
 }
 
-// ExpectJSON wants a line with the same meaning, whatever the order of its keys.
+// ExpectJSON fails the test unless the next line has the same meaning as this one. The
+// order of keys does not matter.
 func (r *Raw) ExpectJSON(want string) {
 	r.t.Helper()
 	got := r.Line(Patience)
@@ -106,7 +107,8 @@ func (r *Raw) ExpectJSON(want string) {
 	}
 }
 
-// ExpectMethod wants the next line to be this notification, and returns the line.
+// ExpectMethod fails the test unless the next line is this notification. It returns the
+// line.
 func (r *Raw) ExpectMethod(method string) string {
 	r.t.Helper()
 	line := r.Line(Patience)
@@ -117,7 +119,7 @@ func (r *Raw) ExpectMethod(method string) string {
 	return line
 }
 
-// ExpectClosed wants the end of the stream, or a reset, and no bytes before.
+// ExpectClosed fails the test unless the stream ends or is reset and no bytes come before.
 func (r *Raw) ExpectClosed() {
 	r.t.Helper()
 	r.nc.SetReadDeadline(time.Now().Add(Patience))
@@ -131,7 +133,7 @@ func (r *Raw) ExpectClosed() {
 	}
 }
 
-// ExpectNothing wants neither bytes nor the end for a while.
+// ExpectNothing fails the test if bytes or the end of the stream arrive within a while.
 func (r *Raw) ExpectNothing(d time.Duration) {
 	r.t.Helper()
 	r.nc.SetReadDeadline(time.Now().Add(d))

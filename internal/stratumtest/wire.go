@@ -94,8 +94,8 @@ func setVersionMaskLine(mask uint32) []byte {
 	return append(appendHex32(b, mask), "\"]}\n"...)
 }
 
-// watch lets others wait for a condition over counters. A notification costs one
-// atomic load while nobody waits.
+// watch lets goroutines wait until counters satisfy a condition. A notification costs one
+// atomic load if no goroutine waits.
 type watch struct {
 	waiting atomic.Int32
 	mu      sync.Mutex

@@ -17,7 +17,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// Conduct is what a ChoosyPool does when a request comes.
+// Conduct is the reaction of a ChoosyPool to a request.
 type Conduct uint8
 
 const (
@@ -30,8 +30,8 @@ const (
 	ConductMute                // serves, gives one job and never another; answers shares
 )
 
-// ChoosyPool is a pool that treats each user agent and each worker as the test
-// says. It does not check the work of shares: it accepts all of them.
+// ChoosyPool is a pool for which the test decides how it reacts to each user agent and
+// each worker. It accepts all shares without checking their work.
 type ChoosyPool struct {
 	Name string
 	Ln   net.Listener
@@ -290,7 +290,7 @@ func (k *ChoosyLink) Authorize(id, worker string) (goOn bool) {
 	return c != ConductJobClose
 }
 
-// GoesOn does everything that is not service, and reports whether the connection
+// GoesOn carries out a conduct other than serving, and reports whether the connection
 // stays open.
 func (k *ChoosyLink) GoesOn(c Conduct, id, refusal string) bool {
 	switch c {
@@ -447,8 +447,8 @@ func WaitAllAccepted(t testing.TB, crew []*stratumtest.Miner, n uint64) {
 	}
 }
 
-// CheckServed fails the test if a miner was closed or refused, or is not at the
-// pool. With lossy, shares that were on their way when a pool closed may be lost.
+// CheckServed fails the test if a miner was disconnected or refused, or is not at the
+// pool. If lossy is set, shares that were unanswered when a pool closed may be lost.
 func CheckServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy bool) {
 	t.Helper()
 	checkServed(t, crew, pool, lossy, 20)
@@ -484,5 +484,5 @@ func ManyAccounts(prefix string, n int) (names []string) {
 	return names
 }
 
-// IsBad reports whether a worker is one that pools do not like.
+// IsBad reports whether a worker is one of those that pools refuse.
 func IsBad(worker string) bool { return strings.Contains(worker, ".bad") }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CoinFolder is the folder of a coin file, in which tests change everything.
+// CoinFolder is the folder of a coin file, which tests replace and damage.
 type CoinFolder struct {
 	T       *testing.T
 	Rng     *rand.Rand
@@ -38,7 +38,8 @@ func (f *CoinFolder) Write(path string, coins map[string]string) {
 	Must(f.T, os.WriteFile(path, content, 0o644))
 }
 
-// ReplaceFile puts what make makes at a path in the place of the file.
+// ReplaceFile calls make, which creates something at a path, and moves that to the path of
+// the file.
 func (f *CoinFolder) ReplaceFile(make func(path string) error) {
 	// What is in its place may be a folder.
 	Must(f.T, os.RemoveAll(f.Path("cur", "coins.json")))
@@ -68,11 +69,11 @@ func (f *CoinFolder) Mend(coins map[string]string) (way string) {
 	return "folder swapped"
 }
 
-// CoinFolderFaults are ways to spoil the file.
+// CoinFolderFaults are ways to make the file unusable.
 var CoinFolderFaults = []struct {
 	Name  string
 	Spoil func(f *CoinFolder)
-	Root  bool // whether it does not hinder root
+	Root  bool // root can still use the file
 }{
 	{"pipe", func(f *CoinFolder) { f.ReplaceFile(func(path string) error { return unix.Mkfifo(path, 0o644) }) }, false},
 	{"directory", func(f *CoinFolder) { f.ReplaceFile(func(path string) error { return os.Mkdir(path, 0o755) }) }, false},

@@ -1,4 +1,4 @@
-// Package testkit has what the tests of the switcher share, whether they run it
-// inside their own process or as a separate one: waiting, simulated pools and
-// miners that end with the test, and clients and pools that do unusual things.
+// Package testkit contains helpers for all tests of the switcher, whether they run it in
+// their own process or as a separate one: functions that wait, simulated pools and miners
+// that end with the test, and clients and pools that behave unusually.
 package testkit

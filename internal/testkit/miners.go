@@ -58,7 +58,8 @@ func wantAllAt(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	}
 }
 
-// WantMining wants all miners to continue, at the named pool if one is given.
+// WantMining fails the test unless all miners continue to mine, at the named pool if one
+// is given.
 func WantMining(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	t.Helper()
 	if pool != "" {
@@ -70,8 +71,8 @@ func WantMining(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	}
 }
 
-// WantMiningAfterLoss is WantMining for miners whose pool was lost: shares that
-// were on their way then are answered with an error.
+// WantMiningAfterLoss is WantMining for miners whose pool was lost. Shares that were
+// unanswered then may be answered with an error.
 func WantMiningAfterLoss(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	t.Helper()
 	wantAllAt(t, miners, pool)
@@ -83,7 +84,7 @@ func WantMiningAfterLoss(t testing.TB, miners []*stratumtest.Miner, pool string)
 	}
 }
 
-// WantNewMiner wants a new connection to be served.
+// WantNewMiner fails the test unless a new miner is served.
 func WantNewMiner(t testing.TB, addr, account string) {
 	t.Helper()
 	m, err := stratumtest.NewMiner(stratumtest.MinerOptions{Addr: addr, Worker: account + ".new", Rate: 20})
@@ -131,8 +132,8 @@ func CheckFleet(t *testing.T, f *stratumtest.Fleet, miners int) {
 	t.Logf("%d miners, %d shares, slowest answer %v", st.Miners, st.Accepted, f.Latency.Quantile(1))
 }
 
-// MineOn submits a share now and then and reads what comes, until the connection
-// ends. The shares must be accepted.
+// MineOn submits a share from time to time and reads all lines, until the connection ends.
+// The shares must be accepted.
 func (l *Login) MineOn(pause time.Duration, failed func(string)) (stop func()) {
 	var all sync.WaitGroup
 	ended := make(chan struct{})
@@ -192,7 +193,7 @@ func FleetOf(t *testing.T, addr, account string, n int, rate float64, miner stra
 	return f
 }
 
-// SettleFleet stops the shares and wants all of them to be answered.
+// SettleFleet stops submitting shares and fails the test unless all shares are answered.
 func SettleFleet(t *testing.T, f *stratumtest.Fleet) stratumtest.FleetStats {
 	t.Helper()
 	f.SetRate(0)

@@ -81,7 +81,7 @@ func (sc *Scene) ExpectWork(job string) {
 	sc.Miner.ExpectLine(stratumtest.JobLine(job, true))
 }
 
-// Share sends a share and wants it to reach the link.
+// Share sends a share and fails the test unless it reaches the link.
 func (sc *Scene) Share(link *stratumtest.Raw, id, job string) {
 	sc.T.Helper()
 	sc.ShareAs(link, id, job, job)
@@ -94,7 +94,8 @@ func (sc *Scene) ShareAs(link *stratumtest.Raw, id, told, own string) {
 	link.ExpectLine(stratumtest.ShareLine(id, own))
 }
 
-// Answered lets the link accept a request, and wants the miner to get the answer.
+// Answered makes the link accept a request, and fails the test unless the miner gets the
+// answer.
 func (sc *Scene) Answered(link *stratumtest.Raw, id string) {
 	sc.T.Helper()
 	link.SendLine(GoodAnswer(id))

@@ -9,7 +9,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// ScriptedPool is a pool that sends what the test says, line by line.
+// ScriptedPool is a pool that sends only the lines that the test passes to it.
 type ScriptedPool struct {
 	T     testing.TB
 	Ln    net.Listener
@@ -73,7 +73,8 @@ func DialSubscribed(t *testing.T, addr string) *stratumtest.Raw {
 	return r
 }
 
-// CheckFaults wants no fault at the pool. Rejected shares are not faults.
+// CheckFaults fails the test if the pool has recorded a fault. Rejected shares are not
+// faults.
 func CheckFaults(t *testing.T, p *stratumtest.Pool) {
 	t.Helper()
 	if faults := p.Faults(); len(faults) > 0 {

@@ -13,7 +13,7 @@ var cleanups struct {
 	all []func()
 }
 
-// AtEnd makes Cleanup call f. What was registered last is called first.
+// AtEnd makes Cleanup call f. The function that was registered last is called first.
 func AtEnd(f func()) {
 	cleanups.mu.Lock()
 	defer cleanups.mu.Unlock()

@@ -20,9 +20,10 @@ import (
 // answer and leaves.
 type Visit struct {
 	Name string
-	// Text returns what it sends, in one write; i is the session's number.
+	// Text returns the text that session i sends in one write.
 	Text func(i int) string
-	// Until is what it reads up to before it goes on; if empty, it reads nothing.
+	// Until is the text up to which the session reads. If it is empty, the session reads
+	// nothing.
 	Until string
 	// With Mines, a share and its answer follow.
 	Mines bool
@@ -94,8 +95,8 @@ type ShortSessions struct {
 	Failures []string
 }
 
-// StartShortSessions starts this many workers. They make the sessions whose numbers
-// are put into Next, until Finish.
+// StartShortSessions starts this many workers. Until Finish, they make the sessions whose
+// numbers are sent to Next.
 func StartShortSessions(addr string, workers int, visits []Visit) *ShortSessions {
 	s := &ShortSessions{Addr: addr, Visits: visits, Next: make(chan int)}
 	for range workers {

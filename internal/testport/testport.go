@@ -1,9 +1,9 @@
 // Package testport gives loopback ports to tests and simulated programs.
 //
-// A port that the kernel chooses is from the range that it uses for outgoing
-// connections too. If a listener there is closed to listen again later, or to let
-// another program listen, any connection may take the port meanwhile. The ports
-// given here are below that range.
+// The kernel chooses ports from the range that it also uses for outgoing connections. If
+// a listener on such a port is closed and opened again later, or opened by another
+// program, a connection may take the port in the meantime. The ports of this package are
+// below that range.
 package testport
 
 import (
@@ -19,7 +19,7 @@ import (
 const (
 	first  = 12000
 	count  = 18000
-	stride = 7919 // prime to count: each port once, before any again
+	stride = 7919 // has no common divisor with count, so each port is used before any is repeated
 )
 
 // turn is the position of the process in the range. Programs that run at the same

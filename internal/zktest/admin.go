@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// adminWait is how long an Admin waits for something that ZooKeeper should do
-	// at once.
+	// adminWait is how long an Admin waits for something that ZooKeeper should do at
+	// once.
 	adminWait = 15 * time.Second
 	// adminElectionWait is how long a request is repeated. An ensemble may be
 	// without a leader for that long, for instance while a server starts on a busy
@@ -30,7 +30,7 @@ const (
 // NoRead is everything that a node's permissions can allow, except reading it.
 const NoRead = zk.PermAll &^ zk.PermRead
 
-// Roots numbers the directories that tests have to themselves.
+// Roots counts the tests' own directories, so that each gets another name.
 var Roots atomic.Int64
 
 var shared = sync.OnceValues(func() (*Server, error) {
@@ -71,12 +71,12 @@ type Node struct {
 	Owner int64
 }
 
-// Admin is a client that plays the operator and the other services. All methods
-// but CreateEphemeral and TryRemove wait while it is not connected, and end the
-// test if that takes too long.
+// Admin is a client that acts as the operator and the other services. All methods except
+// CreateEphemeral and TryRemove wait while it is not connected, and end the test if that
+// takes too long.
 //
-// A request that is not answered in time is given up together with its
-// connection, so ephemeral nodes end with it.
+// If a request is not answered in time, its connection is closed, and ephemeral nodes are
+// deleted with it.
 type Admin struct {
 	t     testing.TB
 	addrs []string
@@ -115,7 +115,7 @@ func (a *Admin) dial() (*zk.Conn, <-chan zk.Event, error) {
 	return zk.Connect(a.addrs, 10*time.Second, zk.WithLogInfo(false), zk.WithLogger(silent{}))
 }
 
-// silent is a log that nobody reads.
+// silent is a log that discards everything.
 type silent struct{}
 
 func (silent) Printf(string, ...any) {}
@@ -123,8 +123,9 @@ func (silent) Printf(string, ...any) {}
 // errAdminLate is the error of a request that was not answered in time.
 var errAdminLate = fmt.Errorf("zktest: no answer within %v", adminRequestWait)
 
-// request makes one request within adminRequestWait. A late one continues, so its
-// results are returned and not written to variables of the caller.
+// request makes one request within adminRequestWait. A request that is too late continues
+// in the background, so its results are returned and not written to variables of the
+// caller.
 func request[Result any](a *Admin, do func(*zk.Conn) (Result, error)) (Result, error) {
 	type answer struct {
 		result Result

@@ -25,8 +25,7 @@ func StartEnsemble(n int, dirs ...string) (*Ensemble, error) {
 		return nil, err
 	}
 	var members strings.Builder
-	// The limits are in ticks of 200 ms: a follower that hangs is given up after 5
-	// s.
+	// The limits are in ticks of 200 ms, so a follower that hangs is dropped after 5 s.
 	members.WriteString("initLimit=50\nsyncLimit=25\n")
 	for i := range n {
 		fmt.Fprintf(&members, "server.%d=127.0.0.1:%d:%d\n", i+1, ports[n+i], ports[2*n+i])
@@ -99,9 +98,8 @@ func (e *Ensemble) RestartSilent() (int, error) {
 	return len(silent), e.AwaitServing()
 }
 
-// Leader returns the server that leads, and waits until one is elected. A former
-// leader that was paused may believe for a moment that it still leads. Leader then
-// waits until that server has noticed.
+// Leader waits until a leader is elected and returns it. A former leader that was paused
+// may act as leader for a moment. Leader then waits until it has stopped doing so.
 func (e *Ensemble) Leader() (*Server, error) {
 	for limit := time.Now().Add(startLimit); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
 		var leaders []*Server

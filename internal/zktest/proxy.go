@@ -58,9 +58,9 @@ func (p *Proxy) Restore() {
 	p.cut = false
 }
 
-// Pose breaks all connections and lets answer serve new ones, as if something else
-// had taken the server's port. Each is closed when answer returns. With nil, the
-// server is back and all of them are closed.
+// Pose breaks all connections and makes answer serve new ones, as if another program had
+// taken the server's port. Each is closed when answer returns. Pose(nil) closes all of
+// them and lets the server answer again.
 func (p *Proxy) Pose(answer func(net.Conn)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,8 +70,8 @@ func (p *Proxy) Pose(answer func(net.Conn)) {
 	}
 }
 
-// Freeze lets no byte through, although connections stay open and new ones are
-// accepted, as in a network that loses packets.
+// Freeze blocks all bytes, but keeps connections open and accepts new ones, as in a
+// network that loses packets.
 func (p *Proxy) Freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

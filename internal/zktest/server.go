@@ -28,7 +28,7 @@ const (
 	stopLimit  = 10 * time.Second
 )
 
-// quickJava makes a JVM that does little small and quick to start.
+// quickJava has options for a JVM that is small and starts quickly.
 var quickJava = []string{"-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
 	"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"}
 
@@ -64,7 +64,7 @@ func Start() (*Server, error) {
 	return s, nil
 }
 
-// Installed says what to install if something is missing.
+// Installed returns an error that says what to install if something is missing.
 func Installed() error {
 	var missing []string
 	for _, file := range []string{jar, logging, cliScript} {
@@ -82,8 +82,8 @@ func Installed() error {
 	return nil
 }
 
-// newServer prepares a server with a directory of its own below parent. If parent
-// is empty, it is where temporary files go.
+// newServer prepares a server with a new directory below parent, or below the directory
+// for temporary files if parent is empty.
 func newServer(parent string, port int, members string) (*Server, error) {
 	dir, err := os.MkdirTemp(parent, "zktest-")
 	if err != nil {
@@ -210,7 +210,8 @@ func (s *Server) Close() error {
 	return errors.Join(s.Kill(), os.RemoveAll(s.dir))
 }
 
-// FourLetters asks the server one of the administrator's words (ruok, wchs, ...).
+// FourLetters sends the server one of ZooKeeper's four-letter commands, such as ruok or
+// wchs, and returns the answer.
 func (s *Server) FourLetters(word string) (string, error) {
 	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
 	if err != nil {
@@ -236,7 +237,7 @@ func (s *Server) CLI(args ...string) (string, error) {
 	return string(output), nil
 }
 
-// freePorts returns ports on which nobody listens.
+// freePorts returns ports on which no program listens.
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {

@@ -1,6 +1,6 @@
-// Poolproc is a simulated pool as a process of its own, for tests that kill it,
-// freeze it or cut it off. It says where it listens on its standard output, then
-// does what the lines of its standard input say, and ends with that.
+// Poolproc runs a simulated pool as a separate process, for tests that kill it, freeze it
+// or cut it off. It writes its address to standard output, carries out the orders that it
+// reads from standard input, and ends when that is closed.
 package main
 
 import (
@@ -56,8 +56,8 @@ func run(opts stratumtest.PoolOptions, addr string, most int64) error {
 	return obey(pool, os.Stdin, os.Stdout)
 }
 
-// obey carries out orders, one a line, until there are no more. Each is
-// answered with a line that tells how the pool stands then.
+// obey carries out orders, one on each line, until the input ends. It answers each with a
+// line that contains the state of the pool after it.
 func obey(pool *stratumtest.Pool, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	answers := json.NewEncoder(out)
@@ -73,7 +73,8 @@ func obey(pool *stratumtest.Pool, in io.Reader, out io.Writer) error {
 	return lines.Err()
 }
 
-// admit forwards so many connections at a time to the pool and closes others.
+// admit forwards a limited number of connections at a time to the pool and closes the
+// others.
 func admit(front net.Listener, pool string, most int64) {
 	var open atomic.Int64
 	for {
