@@ -57,6 +57,7 @@ var unrunInline = []struct{ page, command, reason string }{
 	{"docs/install.md", "apt-get install --allow-downgrades", "needs an older package"},
 	{"docs/install.md", "docker ps", "needs a container engine"},
 	{"docs/install.md", "docker compose", "is a name and not a command"},
+	{"docs/performance.md", "go test -bench . crypto/ecdh crypto/ecdsa", "measures Go's own library"},
 	{"docs/performance.md", "go run ./bench", "takes minutes, and needs packages that make bench installs"},
 	{"docs/reliability.md", "go test -race -parallel 4 ./...", "make test runs them"},
 }

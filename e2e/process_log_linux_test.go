@@ -337,6 +337,8 @@ func TestCrashGoesToStandardError(t *testing.T) {
 	btc, _ := testkit.TwoPools(t)
 	s := newLogScene(t, daemontest.FileConfig(btc), map[string]string{"*": "btc"})
 	s.begin("-log_dir="+s.logs, "-logbuflevel=-1")
+	// Lines reach the file a moment after they are logged, and a crash waits for nothing.
+	testkit.WaitUntil(t, "the log has its first lines", func() bool { return strings.Contains(s.logged("INFO"), "listening addr=") })
 	s.Signal(syscall.SIGQUIT)
 	said, err := io.ReadAll(s.read)
 	if err != nil || !bytes.Contains(said, []byte("SIGQUIT")) || !bytes.Contains(said, []byte("goroutine ")) {
