@@ -32,17 +32,10 @@ type heldAnswer struct {
 func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []byte {
 	id, tag, ownRequests := sc.ID(line), from.tag, &from.ownRequests
 	var alias []byte
-	if r, ok := ownRequests.Take(id); ok {
-		if r.Alias == nil {
-			if r.Configure && from == s.link {
-				s.configuredLate(line)
-			}
-			if r.Capabilities {
-				s.agent.link(tag).capabilities(line)
-			}
+	if ownRequests.Has(id) {
+		if id, alias = s.ownAnswered(from, line, id); alias == nil {
 			return nil
 		}
-		id, alias = stratum.OwnIDText(r.ID), r.Alias
 	}
 	at, after := -1, false
 	if len(id) > 0 {
@@ -87,6 +80,23 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 		s.countAnswer(from, generation, line, sc)
 	}
 	return line
+}
+
+// ownAnswered handles an answer that has one of the switcher's ids. If the request is the
+// miner's, it returns the id with which the request was sent, and the miner's own id as
+// alias. If the request is the switcher's own, alias is nil.
+func (s *Session) ownAnswered(from *link, line, id []byte) (sent, alias []byte) {
+	r, _ := from.ownRequests.Take(id)
+	if r.Alias != nil {
+		return stratum.OwnIDText(r.ID), r.Alias
+	}
+	if r.Configure && from == s.link {
+		s.configuredLate(line)
+	}
+	if r.Capabilities {
+		s.agent.link(from.tag).capabilities(line)
+	}
+	return nil, nil
 }
 
 // consent returns the answer to the authorization of a further worker as the miner

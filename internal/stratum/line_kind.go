@@ -26,6 +26,15 @@ func PoolLineKind(line []byte) Kind {
 }
 
 func (sc *ScannedLine) PoolKind(line []byte) Kind {
+	if sc.Members[MemberMethod].End == 0 {
+		return KindAnswer
+	}
+	return sc.poolMethodKind(line)
+}
+
+// poolMethodKind is PoolKind for lines with a method. It is a function of its own so that
+// PoolKind is inlined.
+func (sc *ScannedLine) poolMethodKind(line []byte) Kind {
 	if sc.IsAnswerWithMethod(line) {
 		return KindAnswer
 	}
@@ -52,7 +61,12 @@ func (sc *ScannedLine) PoolKind(line []byte) Kind {
 // Some pools repeat the request in their answer. Others put a result into their jobs;
 // these lines are not answers, because nobody requests a job.
 func (sc *ScannedLine) IsAnswerWithMethod(line []byte) bool {
-	if sc.Members[MemberMethod].End == 0 || sc.ID(line) == nil {
+	return sc.Members[MemberMethod].End > 0 && sc.answersWithMethod(line)
+}
+
+// answersWithMethod is IsAnswerWithMethod for lines with a method.
+func (sc *ScannedLine) answersWithMethod(line []byte) bool {
+	if sc.ID(line) == nil {
 		return false
 	}
 	if sc.Members[MemberParams].End == 0 {
