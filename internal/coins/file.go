@@ -299,7 +299,7 @@ func (f *File) accept(r fileReport) {
 	}
 	f.content, f.resumed = r.content, nil
 	if !first {
-		glog.Infof("coin file %s: read again, %d entries", f.path, len(f.content.coins))
+		glog.Infof("coin file %s: read again, entries=%d", f.path, len(f.content.coins))
 	}
 	f.warn()
 	for account, u := range f.used {
