@@ -14,9 +14,9 @@ const (
 	// It is short enough that a pool that has recovered is noticed before the
 	// waiting miners give up.
 	breakerPauseSilent = 5 * time.Second
-	// breakerPauseKicks bounds the pause of an address that answers and then ends its
+	// breakerPauseDisconnects bounds the pause of an address that answers and then ends its
 	// links. It is long, because each probe there costs a miner a job and a reconnect.
-	breakerPauseKicks = time.Minute
+	breakerPauseDisconnects = time.Minute
 )
 
 // breakerState determines whom a breaker lets through.

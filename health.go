@@ -91,22 +91,22 @@ type endpoint struct {
 	mismatch breaker // open if the pool does not take the session's extranonce; ignored by coins whose pool picks its own
 	ports    shortage
 
-	refusals     failureRow // tries that did not connect
-	jobless      failureRow // tries that got no job in time
-	unsubscribed failureRow // tries that failed at mining.subscribe, one entry per user agent
-	byAccount    failureRow // tries closed or not answered after mining.authorize, one entry per account
-	byWorker     failureRow // the same, one entry per worker
-	kicked       failureRow // links lost before they were stable, one entry per account
-	kickedWorker failureRow // the same, one entry per worker
-	mismatches   failureRow // tries that were given another extranonce, one entry per worker
-	userAgents   []string   // user agents that have subscribed there, the latest last
+	refusals            failureRow // tries that did not connect
+	jobless             failureRow // tries that got no job in time
+	unsubscribed        failureRow // tries that failed at mining.subscribe, one entry per user agent
+	byAccount           failureRow // tries closed or not answered after mining.authorize, one entry per account
+	byWorker            failureRow // the same, one entry per worker
+	disconnects         failureRow // links lost before they were stable, one entry per account
+	disconnectsByWorker failureRow // the same, one entry per worker
+	mismatches          failureRow // tries that were given another extranonce, one entry per worker
+	userAgents          []string   // user agents that have subscribed there, the latest last
 
-	readyAt       time.Time // when a link last became ready
-	tookAt        time.Time // when the pool last took a session's extranonce
-	stableReadyAt time.Time // the latest time at which a link became ready that was stable later
-	lostAt        time.Time // when the pool last ended a stable link
-	kickedAt      time.Time // when the pool last ended a link that was not stable
-	kicks         bool      // the address was taken out because it ended links, and no link there has been stable since
+	readyAt           time.Time // when a link last became ready
+	tookAt            time.Time // when the pool last took a session's extranonce
+	stableReadyAt     time.Time // the latest time at which a link became ready that was stable later
+	lostAt            time.Time // when the pool last ended a stable link
+	disconnectedAt    time.Time // when the pool last ended a link that was not stable
+	outForDisconnects bool      // the address was taken out because it ended links, and no link there has been stable since
 	// outlasts is how long a link has to last to show that the pool does not end all
 	// links. It is 0 if the address was taken out for another reason.
 	outlasts time.Duration
@@ -211,7 +211,7 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 	if !e.ports.over(now) {
 		return verdict{obstacle: obstaclePorts}
 	}
-	v := verdict{suspect: h.accountSuspect(d, e, now), unproven: e.kicks}
+	v := verdict{suspect: h.accountSuspect(d, e, now), unproven: e.outForDisconnects}
 	class := h.probeClassOf(d, e, now)
 	for _, b := range []*breaker{&e.breaker, &e.mismatch} {
 		if b == &e.mismatch && !d.session || b == &e.breaker && e.servesSome(now) {
@@ -290,17 +290,17 @@ func (e *endpoint) mayBeAsked(d *dialer, h *health, now time.Time) bool {
 	return e.outlasts > 0 && d.new && now.Sub(e.tripped) >= breakerPauseFirst && h.records.get(recordKey{e, recordWorker, d.worker}, now) == nil
 }
 
-// isKicked reports whether the address was taken out because it ended links, one of this
+// wasDisconnected reports whether the address was taken out because it ended links, one of this
 // worker among them. It would prove nothing new if the pool ended this worker's link once
 // more.
-func (h *health) isKicked(d *dialer, e *endpoint, now time.Time) bool {
+func (h *health) wasDisconnected(d *dialer, e *endpoint, now time.Time) bool {
 	r := h.records.get(recordKey{e, recordWorker, d.worker}, now)
-	return e.outlasts > 0 && r != nil && now.Sub(r.kicked) < suspectMemory
+	return e.outlasts > 0 && r != nil && now.Sub(r.disconnectedAt) < suspectMemory
 }
 
 func (h *health) probeClassOf(d *dialer, e *endpoint, now time.Time) probeClass {
 	switch {
-	case h.isSuspect(d, e, now) || h.isKicked(d, e, now):
+	case h.isSuspect(d, e, now) || h.wasDisconnected(d, e, now):
 		return probeSuspect
 	case d.new:
 		return probeNew

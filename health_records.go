@@ -50,9 +50,9 @@ type healthRecord struct {
 
 	// unserved is when a try last failed before its link was ready; zero if a link
 	// has been ready since. A worker that lost a ready link is not suspect.
-	unserved time.Time
-	refused  time.Time // workers: the last refusal, if no link has been ready since
-	kicked   time.Time // workers: when a link was last lost before it was stable
+	unserved       time.Time
+	refused        time.Time // workers: the last refusal, if no link has been ready since
+	disconnectedAt time.Time // workers: when a link was last lost before it was stable
 
 	tooLarge int8 // sizes: the least size of extranonce2 that the worker needed and did not get
 

@@ -12,7 +12,7 @@ import (
 
 // At the start no link is stable yet, so nothing shows that a pool works which ends
 // the links of some workers. The others do not wait longer than a first pause.
-func TestKickedWorkersAtTheStartHoldUpNobody(t *testing.T) {
+func TestDisconnectedWorkersAtTheStartHoldUpNobody(t *testing.T) {
 	t.Parallel()
 	for _, conduct := range []struct {
 		name string

@@ -19,7 +19,7 @@ func (h *health) forgetAll() {
 	h.machine = shortage{}
 	for _, e := range h.endpoints {
 		e.breaker, e.mismatch, e.ports = breaker{}, breaker{}, shortage{}
-		for _, row := range []*failureRow{&e.refusals, &e.jobless, &e.unsubscribed, &e.byAccount, &e.byWorker, &e.kicked, &e.kickedWorker, &e.mismatches} {
+		for _, row := range []*failureRow{&e.refusals, &e.jobless, &e.unsubscribed, &e.byAccount, &e.byWorker, &e.disconnects, &e.disconnectsByWorker, &e.mismatches} {
 			row.reset()
 		}
 	}
@@ -144,7 +144,7 @@ func (lab *healthLab) step(i int, st healthStep) {
 		}
 	case "heard":
 		e.heardAt.Store(lab.h.moment(lab.at))
-	case "kick":
+	case "disconnect":
 		a := lab.links[key]
 		delete(lab.links, key)
 		if f := a.failed(evidenceUnstable, nil); st.want != nil && f.blame != st.want.(blame) {
@@ -297,44 +297,44 @@ func TestHealthSequences(t *testing.T) {
 		}},
 		{"links of three accounts that end after they were ready take the address out; being ready proves nothing", [][]healthStep{
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
-			each(healthStep{do: "kick", want: blameWorker}, "a.1", "b.1"),
-			{{do: "kick", who: "c.1", want: blameAddress}, {do: "state", want: open}},
+			each(healthStep{do: "disconnect", want: blameWorker}, "a.1", "b.1"),
+			{{do: "disconnect", who: "c.1", want: blameAddress}, {do: "state", want: open}},
 			{{do: "may", who: "e.1", wait: 2 * time.Second, want: obstacleNone}, {do: "ready", who: "e.1"}, {do: "state", want: closed}},
 		}},
 		{"a link that lasts longer than those that end shows that the pool works", [][]healthStep{
 			each(healthStep{do: "ready"}, "good.1", "a.1", "b.1", "c.1"),
-			each(healthStep{do: "kick", want: blameWorker, wait: 60 * time.Millisecond}, "a.1", "b.1"),
-			{{do: "kick", who: "c.1", want: blameAddress, wait: 60 * time.Millisecond}, {do: "may", who: "new.1", want: obstacleOut}},
+			each(healthStep{do: "disconnect", want: blameWorker, wait: 60 * time.Millisecond}, "a.1", "b.1"),
+			{{do: "disconnect", who: "c.1", want: blameAddress, wait: 60 * time.Millisecond}, {do: "may", who: "new.1", want: obstacleOut}},
 			{{do: "wait", wait: 500 * time.Millisecond}, {do: "state", want: open}, {do: "may", who: "new.1", want: obstacleOut}},
 			{{do: "wait", wait: 50 * time.Millisecond}, {do: "state", want: closed}, {do: "may", who: "new.1", want: obstacleNone}},
 			each(healthStep{do: "ready"}, "a.2", "b.2", "c.2", "d.2"),
-			each(healthStep{do: "kick", want: blameWorker, wait: 10 * time.Millisecond}, "a.2", "b.2", "c.2", "d.2"),
+			each(healthStep{do: "disconnect", want: blameWorker, wait: 10 * time.Millisecond}, "a.2", "b.2", "c.2", "d.2"),
 			{{do: "state", want: closed}},
 		}},
 		{"a link that lasts longer does not show that a pool works which no longer answers", [][]healthStep{
 			each(healthStep{do: "ready"}, "good.1", "a.1", "b.1", "c.1"),
 			each(healthStep{do: "begin"}, "x.1", "x.2", "x.3"),
-			each(healthStep{do: "kick"}, "a.1", "b.1", "c.1"),
+			each(healthStep{do: "disconnect"}, "a.1", "b.1", "c.1"),
 			each(healthStep{do: "fail", ev: evidenceConnect, wait: 10 * time.Millisecond}, "x.1", "x.2", "x.3"),
 			{{do: "may", who: "new.1", wait: 300 * time.Millisecond, want: obstacleOut}, {do: "state", want: open}},
 		}},
 		{"a link that is only as old as those that end get does not show that the pool works", [][]healthStep{
 			each(healthStep{do: "ready"}, "good.1", "a.1", "b.1", "c.1"),
-			each(healthStep{do: "kick", wait: time.Second}, "a.1", "b.1", "c.1"),
-			{{do: "state", want: open}, {do: "kick", who: "good.1", wait: time.Second}, {do: "state", wait: 8 * time.Second, want: breakerProbing}},
+			each(healthStep{do: "disconnect", wait: time.Second}, "a.1", "b.1", "c.1"),
+			{{do: "state", want: open}, {do: "disconnect", who: "good.1", wait: time.Second}, {do: "state", wait: 8 * time.Second, want: breakerProbing}},
 		}},
 		{"a new miner that never failed there probes a pool that ends links after a first pause", [][]healthStep{
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "a.2", "b.2", "c.2"),
-			each(healthStep{do: "kick"}, "a.1", "b.1", "c.1"),
+			each(healthStep{do: "disconnect"}, "a.1", "b.1", "c.1"),
 			{{do: "ready", who: "d.1", wait: 2 * time.Second}},
-			each(healthStep{do: "kick"}, "a.2", "b.2", "d.1"), // the next pause is 1 to 3 s
+			each(healthStep{do: "disconnect"}, "a.2", "b.2", "d.1"), // the next pause is 1 to 3 s
 			{{do: "may", who: "new.1", wait: 900 * time.Millisecond, want: obstacleOut}},
 			{{do: "may", who: "new.1", wait: 100 * time.Millisecond, want: obstacleNone}, {do: "may", who: "d.1", want: obstacleOut}},
 		}},
 		{"if links end after they were ready while a stable one receives something, this is held against their workers", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
-			each(healthStep{do: "kick", want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
+			each(healthStep{do: "disconnect", want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}},
 		}},
 		{"when a stable link is lost, the others still show that the pool works", [][]healthStep{
@@ -347,18 +347,18 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "wait", wait: 31 * time.Second}},
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "heard", wait: time.Second}},
-			each(healthStep{do: "kick", want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
+			each(healthStep{do: "disconnect", want: blameWorker, wait: time.Second}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}},
 		}},
 		{"the address is not taken out when the pool drops all its links once", [][]healthStep{
 			{{do: "ready", who: "good.1"}, {do: "stable", who: "good.1"}, {do: "heard", wait: 31 * time.Second}},
 			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "lost", who: "good.1", wait: time.Second}},
-			each(healthStep{do: "kick", want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
+			each(healthStep{do: "disconnect", want: blameWorker}, "a.1", "b.1", "c.1", "d.1"),
 			{{do: "state", want: closed}},
 		}},
 		{"a worker whose link ended before it was stable does not return until its pause is over", [][]healthStep{
-			{{do: "ready", who: "+a.1"}, {do: "kick", who: "+a.1"}, {do: "may", who: "+a.1", want: obstacleWorker}},
+			{{do: "ready", who: "+a.1"}, {do: "disconnect", who: "+a.1"}, {do: "may", who: "+a.1", want: obstacleWorker}},
 			{{do: "may", who: "+a.1", wait: 1100 * time.Millisecond, want: obstacleNone}},
 			{{do: "may", who: "+a.2", want: obstacleNone}, {do: "state", want: closed}},
 		}},
@@ -508,7 +508,7 @@ func growing(n int) (steps []healthStep) {
 		who := []string{fmt.Sprintf("a%d.1", i), fmt.Sprintf("b%d.1", i), fmt.Sprintf("c%d.1", i)}
 		steps = append(steps, healthStep{do: "wait", wait: 91 * time.Second})
 		steps = append(steps, each(healthStep{do: "ready"}, who...)...)
-		steps = append(steps, each(healthStep{do: "kick"}, who...)...)
+		steps = append(steps, each(healthStep{do: "disconnect"}, who...)...)
 		steps = append(steps, healthStep{do: "state", want: breakerOpen})
 	}
 	return steps
