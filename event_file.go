@@ -60,7 +60,7 @@ func (mon *monitor) recordSwitch(key *journal.Key, miners int) {
 	if what == "coin changed" {
 		what = "begins"
 	}
-	mon.record(eventfile.Event{Kind: eventfile.KindSwitch, What: what, Account: key.Account, Coin: key.Coin, To: key.To, Miners: eventfile.Of(miners)})
+	mon.record(eventfile.Event{Kind: eventfile.KindSwitch, What: what, Account: key.Account, Coin: key.Coin, To: key.To, Miners: eventfile.Number(miners)})
 }
 
 // recordMoved adds the event that the last miner has moved.
@@ -88,9 +88,9 @@ func (mon *monitor) recordCost(account string, c *switchCost) {
 }
 
 func (r *switchRun) event(account, what string) eventfile.Event {
-	e := eventfile.Event{Kind: eventfile.KindSwitch, What: what, Account: account, Coin: r.from, To: r.coin, Miners: eventfile.Of(r.moved)}
+	e := eventfile.Event{Kind: eventfile.KindSwitch, What: what, Account: account, Coin: r.from, To: r.coin, Miners: eventfile.Number(r.moved)}
 	if r.took > 0 {
-		e.Seconds = eventfile.Of(r.took.Seconds())
+		e.Seconds = eventfile.Number(r.took.Seconds())
 	}
 	return e
 }
@@ -139,7 +139,7 @@ func (s *Session) recordGone(why string) {
 	}
 	e, counted := s.event(eventfile.KindGone, ""), s.shares.Totals()
 	e.Detail = why
-	e.Seconds = eventfile.Of(float64(max(0, s.manager.steadyUnix()-s.since)))
+	e.Seconds = eventfile.Number(float64(max(0, s.manager.steadyUnix()-s.since)))
 	e.Totals = &eventfile.Totals{
 		Submitted: uint64(counted.Submitted), Accepted: uint64(counted.Accepted), Unknown: uint64(counted.Unknown),
 		Refused: make(map[string]uint64, hashrate.Refusals), Work: s.shares.Work(),

@@ -277,13 +277,13 @@ func (mon *monitor) resumed(st *runtimeState, sessions, lost int, now time.Time,
 	}
 	mon.upgraded.Store(now.Unix())
 	level, detail := journal.Good, "version "+version+", "+countOf(sessions, "session")
-	e := eventfile.Event{Kind: eventfile.KindUpgrade, What: "upgraded", Detail: "version " + version, Miners: eventfile.Of(sessions), Missing: eventfile.Of(lost)}
+	e := eventfile.Event{Kind: eventfile.KindUpgrade, What: "upgraded", Detail: "version " + version, Miners: eventfile.Number(sessions), Missing: eventfile.Number(lost)}
 	if lost > 0 {
 		level, detail = journal.Bad, fmt.Sprintf("%s, %d lost", detail, lost)
 	}
 	if pause >= 0 {
 		mon.upgradePause.Store(int64(pause))
-		e.Seconds = eventfile.Of(pause.Seconds())
+		e.Seconds = eventfile.Number(pause.Seconds())
 		detail += fmt.Sprintf(", pause %d ms", pause.Milliseconds())
 	}
 	mon.record(e)

@@ -8,13 +8,13 @@ type Kind string
 
 // The kinds of events.
 const (
-	KindSwitch    Kind = "switch"    // a sub-account's coin changed, its miners have moved, what that has cost
+	KindSwitch    Kind = "switch"    // a sub-account's coin changed, its miners have moved, or the cost of that is known
 	KindFailover  Kind = "failover"  // a pool address was taken out, or is back
-	KindUpgrade   Kind = "upgrade"   // the program was replaced, or that failed
-	KindReload    Kind = "reload"    // a file was read again and its content taken or refused
+	KindUpgrade   Kind = "upgrade"   // the program was replaced, or its replacement failed
+	KindReload    Kind = "reload"    // a file was read again, and its content was accepted or refused
 	KindRefusal   Kind = "refusal"   // a miner was refused
 	KindConnected Kind = "connected" // a miner is authorized and has a pool
-	KindGone      Kind = "gone"      // such a miner has left
+	KindGone      Kind = "gone"      // a miner that was connected has left
 	KindLost      Kind = "lost"      // events are missing before this one
 )
 
@@ -23,7 +23,7 @@ const (
 type Event struct {
 	Time time.Time `json:"time"`
 	Kind Kind      `json:"event"`
-	What string    `json:"what,omitempty"` // tells events of a kind apart; of a refusal the reason
+	What string    `json:"what,omitempty"` // distinguishes events of the same kind; for a refusal, its reason
 
 	Account string `json:"account,omitempty"` // sub-account
 	Worker  string `json:"worker,omitempty"`  // as the miner wrote it; never its password
@@ -31,28 +31,28 @@ type Event struct {
 	Miner   string `json:"miner,omitempty"`   // address and port
 	Agent   string `json:"agent,omitempty"`   // the miner's program
 
-	Coin   string `json:"coin,omitempty"` // of a switch: the one before
-	To     string `json:"to,omitempty"`   // of a switch: the new one
-	Pool   string `json:"pool,omitempty"` // address
+	Coin   string `json:"coin,omitempty"` // for a switch, the coin before it
+	To     string `json:"to,omitempty"`   // for a switch, the coin after it
+	Pool   string `json:"pool,omitempty"` // address of the pool
 	Detail string `json:"detail,omitempty"`
 
-	Miners  *int     `json:"miners,omitempty"`  // to move, that have moved, or that were taken over
-	Missing *int     `json:"missing,omitempty"` // that could not be taken over
-	Seconds *float64 `json:"seconds,omitempty"` // that a switch took, an upgrade held shares up, or a miner was connected
+	Miners  *int     `json:"miners,omitempty"`  // miners to move, moved, or taken over by an upgrade
+	Missing *int     `json:"missing,omitempty"` // miners that an upgrade could not take over
+	Seconds *float64 `json:"seconds,omitempty"` // how long a switch took, an upgrade delayed shares, or a miner was connected
 
-	Cost   *Cost   `json:"cost,omitempty"`   // of a switch
-	Totals *Totals `json:"totals,omitempty"` // of a miner since it connected
+	Cost   *Cost   `json:"cost,omitempty"`   // what a switch has cost
+	Totals *Totals `json:"totals,omitempty"` // the counts of a miner since it connected
 
-	Count uint64 `json:"count,omitempty"` // of events that are missing
+	Count uint64 `json:"count,omitempty"` // how many events are missing
 }
 
 // Cost is what a switch has cost.
 type Cost struct {
-	Late          map[string]uint64 `json:"late"` // late shares by where they ended
+	Late          map[string]uint64 `json:"late"` // late shares by their outcome
 	RefusedBefore float64           `json:"refused_work_before"`
 	RefusedAfter  float64           `json:"refused_work_after"`
-	Before        float64           `json:"seconds_before"` // that these are for
-	After         float64           `json:"seconds_after"`
+	Before        float64           `json:"seconds_before"` // length of the period that RefusedBefore covers
+	After         float64           `json:"seconds_after"`  // length of the period that RefusedAfter covers
 }
 
 // Totals are the counts of a miner.
@@ -61,11 +61,11 @@ type Totals struct {
 	Accepted  uint64            `json:"accepted"`
 	Refused   map[string]uint64 `json:"refused"` // by reason
 	Unknown   uint64            `json:"unknown"` // shares whose work or verdict is not known
-	Work      float64           `json:"work"`    // of the accepted shares whose difficulty is known
+	Work      float64           `json:"work"`    // total work of the accepted shares whose difficulty is known
 }
 
-// Of returns a pointer to n. Numbers that may be 0 are pointers in an Event.
-func Of[N int | float64](n N) *N { return &n }
+// Number returns a pointer to n, for the fields of an Event that are absent if unknown but may be 0.
+func Number[N int | float64](n N) *N { return &n }
 
 // maxText bounds each text of an event, because some come from miners and pools.
 const maxText = 300
@@ -77,7 +77,7 @@ func (e *Event) clip() {
 		}
 		end := maxText
 		for end > 0 && (*text)[end]&0xc0 == 0x80 {
-			end-- // not inside a character
+			end-- // do not cut inside a character
 		}
 		*text = (*text)[:end] + "…"
 	}

@@ -42,7 +42,7 @@ func TestEventsAreLines(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.json")
 	f := opened(t, Open(path, nil))
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("CET", 3600))
-	f.Add(Event{Time: at, Kind: KindSwitch, Account: "alice", Coin: "btc", To: "bcc", Miners: Of(0), Seconds: Of(1.5), Cost: &Cost{Late: map[string]uint64{"lost": 2}, RefusedAfter: 5, Before: 60, After: 60}})
+	f.Add(Event{Time: at, Kind: KindSwitch, Account: "alice", Coin: "btc", To: "bcc", Miners: Number(0), Seconds: Number(1.5), Cost: &Cost{Late: map[string]uint64{"lost": 2}, RefusedAfter: 5, Before: 60, After: 60}})
 	f.Add(Event{Kind: KindGone, Worker: "a\nb\x00\xff<", Totals: &Totals{Work: 1e15, Refused: map[string]uint64{"stale": 1}}})
 	f.Add(Event{Kind: KindRefusal, Detail: strings.Repeat("ä", maxText)})
 	f.Drain(10 * time.Second)
@@ -295,13 +295,13 @@ func TestManyGoroutines(t *testing.T) {
 	for i := range 8 {
 		all.Go(func() {
 			for j := range 200 {
-				f.Add(Event{Kind: KindGone, Worker: fmt.Sprintf("w%d.%d", i, j), Seconds: Of(float64(j))})
+				f.Add(Event{Kind: KindGone, Worker: fmt.Sprintf("w%d.%d", i, j), Seconds: Number(float64(j))})
 			}
 		})
 	}
 	all.Wait()
 	f.Drain(10 * time.Second)
-	f.Add(Event{Kind: KindGone, Seconds: Of(math.NaN())}) // JSON cannot express it
+	f.Add(Event{Kind: KindGone, Seconds: Number(math.NaN())}) // JSON cannot express it
 	f.Close(10 * time.Second)
 	f.Close(10 * time.Second)
 	f.Add(Event{Kind: KindGone})
@@ -321,7 +321,7 @@ func BenchmarkAdd(b *testing.B) {
 
 // If the disk hangs during an upgrade, what is waiting is lost, and the next
 // process reports that.
-func TestStateGoesOn(t *testing.T) {
+func TestStateContinuesAfterUpgrade(t *testing.T) {
 	hanging := &fullDisk{room: 1 << 30, hangs: make(chan struct{}), began: make(chan struct{}, 10)}
 	f := open("", nil, hanging, time.Now)
 	f.Add(Event{Kind: KindUpgrade})
