@@ -32,8 +32,8 @@ type farPool struct {
 	frozen bool
 }
 
-// tell gives an order and waits until it is carried out.
-func (p *farPool) tell(order stratumtest.PoolOrder) stratumtest.PoolAnswer {
+// order gives an order and waits until it is carried out.
+func (p *farPool) order(order stratumtest.PoolOrder) stratumtest.PoolAnswer {
 	p.t.Helper()
 	if p.frozen {
 		p.t.Fatalf("pool %s is frozen", p.name)
@@ -61,7 +61,7 @@ func (p *farPool) tell(order stratumtest.PoolOrder) stratumtest.PoolAnswer {
 
 func (p *farPool) do(what string) stratumtest.PoolAnswer {
 	p.t.Helper()
-	return p.tell(stratumtest.PoolOrder{Do: what})
+	return p.order(stratumtest.PoolOrder{Do: what})
 }
 
 func (p *farPool) freeze(on bool) {
@@ -93,14 +93,14 @@ func (p *farPool) Rejects() []stratumtest.Reject { return p.do("report").Rejects
 func (p *farPool) Faults() []string { return p.do("report").Faults }
 
 func (p *farPool) SetModes(modes stratumtest.Modes) {
-	p.tell(stratumtest.PoolOrder{Do: "modes", Modes: &modes})
+	p.order(stratumtest.PoolOrder{Do: "modes", Modes: &modes})
 }
 
 func (p *farPool) SetTreatments(by map[string]stratumtest.Treatment) {
-	p.tell(stratumtest.PoolOrder{Do: "treatments", Treatments: by})
+	p.order(stratumtest.PoolOrder{Do: "treatments", Treatments: by})
 }
 
 func (p *farPool) NewJob(clean bool) string {
-	p.tell(stratumtest.PoolOrder{Do: "job", Clean: clean})
+	p.order(stratumtest.PoolOrder{Do: "job", Clean: clean})
 	return ""
 }

@@ -435,12 +435,12 @@ func TestZKCaseIndexSilent(t *testing.T) {
 // hold stops the owner until release is called. The owner closes reached when it
 // has done everything that was posted before.
 func (s *ZooKeeper) hold() (reached <-chan struct{}, release func()) {
-	stopped, goOn := make(chan struct{}), make(chan struct{})
+	stopped, proceed := make(chan struct{}), make(chan struct{})
 	s.mail.post(func() {
 		close(stopped)
-		<-goOn
+		<-proceed
 	})
-	return stopped, func() { close(goOn) }
+	return stopped, func() { close(proceed) }
 }
 
 func TestZKCancelledQueryIsNotAnswered(t *testing.T) {

@@ -259,7 +259,7 @@ func (a *Agent) readLoop() {
 			a.stats.Disconnected = true
 			a.mu.Unlock()
 		}
-		a.watch.tell()
+		a.watch.notify()
 		if err != nil {
 			return
 		}

@@ -262,7 +262,7 @@ func (f *Fleet) dialLoop(next *atomic.Int64) {
 			f.miners = append(f.miners, m)
 		}
 		f.mu.Unlock()
-		f.watch.tell()
+		f.watch.notify()
 		if err == nil {
 			f.settle(m)
 		}

@@ -230,15 +230,15 @@ func (m *Miner) end(err error) {
 		m.mu.Unlock()
 		close(m.done)
 		m.nc.Close()
-		m.tell()
+		m.notify()
 	})
 }
 
-// tell wakes those that wait for this miner or for its fleet.
-func (m *Miner) tell() {
-	m.watch.tell()
+// notify wakes the goroutines that wait for this miner or for its fleet.
+func (m *Miner) notify() {
+	m.watch.notify()
 	if m.opts.fleet != nil {
-		m.opts.fleet.tell()
+		m.opts.fleet.notify()
 	}
 }
 

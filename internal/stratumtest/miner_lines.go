@@ -18,7 +18,7 @@ func (m *Miner) handleLine(line []byte) {
 		m.submit(nil, nil)
 	}
 	m.mu.Unlock()
-	m.watch.tell()
+	m.watch.notify()
 }
 
 // idle reports whether no share waits for an answer, or the last one seems lost.
@@ -161,7 +161,7 @@ func (m *Miner) takeJob(j *minerJob, clean bool) {
 			s.FirstJobs[j.pool] = now
 		}
 		if m.opts.fleet != nil {
-			m.opts.fleet.tell()
+			m.opts.fleet.notify()
 		}
 	}
 	if clean && m.previous != nil && m.opts.LateShares > 0 && rand.Float64() < m.opts.LateShares {
@@ -203,7 +203,7 @@ func (m *Miner) takeAnswer(id string, result, refusal json.RawMessage) {
 			m.stats.AuthorizeError = fmt.Sprintf("result %s error %s", result, refusal)
 		}
 		if m.opts.fleet != nil {
-			m.opts.fleet.tell()
+			m.opts.fleet.notify()
 		}
 	case kindShare:
 		m.takeVerdict(request, result, refusal)

@@ -233,7 +233,7 @@ func (p *Pool) NewJob(clean bool) string {
 	for _, c := range p.connections() {
 		c.offerJob(j)
 	}
-	p.watch.tell()
+	p.watch.notify()
 	return id
 }
 
@@ -318,7 +318,7 @@ func (p *Pool) acceptLoop(l net.Listener) {
 		p.count.connections.Add(1)
 		p.wg.Add(1)
 		p.mu.Unlock()
-		p.watch.tell()
+		p.watch.notify()
 		go c.serve()
 	}
 }

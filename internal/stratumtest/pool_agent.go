@@ -139,7 +139,7 @@ func (c *poolConn) handleAgentMessage() error {
 	default:
 		c.p.fault(c, "agent message of type %#x", kind)
 	}
-	c.p.watch.tell()
+	c.p.watch.notify()
 	return nil
 }
 

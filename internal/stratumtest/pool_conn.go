@@ -137,7 +137,7 @@ func (c *poolConn) serve() {
 		}
 		if c.p.opts.RecordLines {
 			c.p.note(&c.p.log.lines, maxLines, string(line))
-			c.p.watch.tell()
+			c.p.watch.notify()
 		}
 		if c.p.Modes().Hang {
 			continue
@@ -168,7 +168,7 @@ func (c *poolConn) leave() {
 	}
 	p.mu.Unlock()
 	p.count.connections.Add(-1)
-	p.watch.tell()
+	p.watch.notify()
 }
 
 // send writes an answer.

@@ -320,7 +320,7 @@ func (c *poolConn) hearAuthorize(m *message) bool {
 		c.p.count.refused.Add(1)
 		c.refuse(m, 24, "Unauthorized worker")
 		release()
-		c.p.watch.tell()
+		c.p.watch.notify()
 		if treatment == TreatRefuseAndClose {
 			c.awaitWritten()
 			return false
@@ -360,7 +360,7 @@ func (c *poolConn) hearAuthorize(m *message) bool {
 	if treatment == TreatFlap {
 		c.endSoon()
 	}
-	c.p.watch.tell()
+	c.p.watch.notify()
 	return true
 }
 

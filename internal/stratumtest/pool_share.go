@@ -60,7 +60,7 @@ func (c *poolConn) hearSubmit(m *message, line []byte) {
 		}
 		c.sendAfter(modes.AnswerDelay, text)
 	}
-	p.watch.tell()
+	p.watch.notify()
 }
 
 // judge makes all checks of a pool. worker is nil if it is unknown.

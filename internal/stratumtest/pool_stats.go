@@ -177,7 +177,7 @@ func (p *Pool) fault(c *poolConn, format string, args ...any) {
 	// The text is stored first, because those that wait for the count read it then.
 	p.note(&p.log.faults, maxFaults, fmt.Sprintf("connection %d: ", c.id)+fmt.Sprintf(format, args...))
 	p.count.faults.Add(1)
-	p.watch.tell()
+	p.watch.notify()
 }
 
 func (p *Pool) noteReject(r Reject) {

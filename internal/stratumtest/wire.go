@@ -102,7 +102,8 @@ type watch struct {
 	changed chan struct{} // closed and dropped at a change
 }
 
-func (w *watch) tell() {
+// notify wakes the waiting goroutines, so that they check their conditions again.
+func (w *watch) notify() {
 	if w.waiting.Load() == 0 {
 		return
 	}
@@ -114,6 +115,7 @@ func (w *watch) tell() {
 	w.mu.Unlock()
 }
 
+// wait returns once condition is true or ctx is done.
 func (w *watch) wait(ctx context.Context, condition func() bool) error {
 	w.waiting.Add(1)
 	defer w.waiting.Add(-1)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -207,7 +206,7 @@ func (k *ChoosyLink) Serve() {
 		delete(p.Links, k)
 		p.mu.Unlock()
 	}()
-	if p.OnAccept != nil && !k.GoesOn(p.OnAccept(k), "", "") {
+	if p.OnAccept != nil && !k.CarryOut(p.OnAccept(k), "", "") {
 		return
 	}
 	r := bufio.NewReaderSize(k.Nc, 4096)
@@ -241,7 +240,7 @@ func (k *ChoosyLink) Serve() {
 			if p.OnSubscribe != nil {
 				c = p.OnSubscribe(k, text(0))
 			}
-			if !k.GoesOn(c, id, ChoosyNoUserAgent) {
+			if !k.CarryOut(c, id, ChoosyNoUserAgent) {
 				return
 			}
 			if c == ConductServe {
@@ -263,7 +262,7 @@ func (k *ChoosyLink) Serve() {
 	}
 }
 
-func (k *ChoosyLink) Authorize(id, worker string) (goOn bool) {
+func (k *ChoosyLink) Authorize(id, worker string) (staysOpen bool) {
 	p := k.Pool
 	k.Asked++
 	p.mu.Lock()
@@ -278,7 +277,7 @@ func (k *ChoosyLink) Authorize(id, worker string) (goOn bool) {
 	switch c {
 	case ConductServe, ConductMute, ConductJobClose:
 	default:
-		return k.GoesOn(c, id, ChoosyRefusal)
+		return k.CarryOut(c, id, ChoosyRefusal)
 	}
 	p.mu.Lock()
 	job := p.Job(p.Jobs)
@@ -290,9 +289,9 @@ func (k *ChoosyLink) Authorize(id, worker string) (goOn bool) {
 	return c != ConductJobClose
 }
 
-// GoesOn carries out a conduct other than serving, and reports whether the connection
+// CarryOut does what a conduct other than serving asks for, and reports whether the connection
 // stays open.
-func (k *ChoosyLink) GoesOn(c Conduct, id, refusal string) bool {
+func (k *ChoosyLink) CarryOut(c Conduct, id, refusal string) bool {
 	switch c {
 	case ConductRefuse, ConductRefuseClose:
 		k.Write(`{"id":` + id + `,"result":null,"error":` + refusal + `}`)
@@ -308,181 +307,3 @@ func (k *ChoosyLink) Write(line string) {
 	defer k.Mu.Unlock()
 	io.WriteString(k.Nc, line+"\n")
 }
-
-// Login is the result of a miner that has connected once.
-type Login struct {
-	Nc     net.Conn
-	R      *bufio.Reader
-	Answer string        // to mining.authorize; "" if there was none
-	Took   time.Duration // from mining.authorize to its answer, or to the end
-	Pool   string        // the pool of the first job
-}
-
-// Accepted reports whether the miner was authorized and got a job.
-func (l *Login) Accepted() bool { return l.Pool != "" }
-
-const LoginWait = 20 * time.Second
-
-// DialLogin connects by dial, subscribes and authorizes.
-func DialLogin(dial func() (net.Conn, error), worker, userAgent string) *Login {
-	began := time.Now()
-	l := &Login{}
-	nc, err := dial()
-	if err != nil {
-		l.Answer = err.Error()
-		return l
-	}
-	l.Nc, l.R = nc, bufio.NewReader(nc)
-	nc.SetDeadline(began.Add(LoginWait))
-	fmt.Fprintf(nc, `{"id":1,"method":"mining.subscribe","params":["%s"]}`+"\n"+`{"id":2,"method":"mining.authorize","params":["%s","x"]}`+"\n", userAgent, worker)
-	for !l.Accepted() {
-		line, err := l.R.ReadString('\n')
-		if err != nil {
-			break
-		}
-		switch {
-		case strings.HasPrefix(line, `{"id":2,`):
-			l.Took = time.Since(began)
-			l.Answer = strings.TrimSpace(line)
-			if l.Answer != `{"id":2,"result":true,"error":null}` {
-				return l
-			}
-		case strings.Contains(line, `"mining.notify"`):
-			_, rest, _ := strings.Cut(line, `"params":["`)
-			l.Pool, _, _ = strings.Cut(rest, "-")
-		}
-	}
-	l.Took = time.Since(began)
-	nc.SetDeadline(time.Time{})
-	return l
-}
-
-// LogIn connects a miner with this name.
-func LogIn(addr, worker, userAgent string) *Login {
-	return DialLogin(func() (net.Conn, error) { return net.DialTimeout("tcp", addr, LoginWait) }, worker, userAgent)
-}
-
-func (l *Login) Close() {
-	if l.Nc != nil {
-		l.Nc.Close()
-	}
-}
-
-func RefusalAnswer(text string) string { return `{"id":2,"result":null,"error":` + text + `}` }
-
-// ConnectFailed is the answer to a miner for which no pool can be reached.
-const ConnectFailed = `{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`
-
-// WantPrompt lets a miner log in, which the named pool must serve within a second, or
-// somewhat later on a busy machine.
-func WantPrompt(t testing.TB, addr, worker, pool string) {
-	t.Helper()
-	delay := MeasureDelay(t)
-	l := LogIn(addr, worker, "stratumtest/1.0")
-	defer l.Close()
-	if limit := time.Second + delay(); l.Pool != pool || l.Took > limit {
-		t.Errorf("%s got to pool %q after %v, with answer %q; want %q within %v", worker, l.Pool, l.Took.Round(time.Millisecond), l.Answer, pool, limit.Round(time.Millisecond))
-	}
-}
-
-// MeasureDelay finds out by how much everything takes longer on a busy machine. Until
-// the returned function is called, miners log in one after the other at a pool of their
-// own, without a switcher, which takes about a fifth of the steps. The slowest of them
-// counts, because a machine is not equally busy all the time.
-func MeasureDelay(t testing.TB) (delay func() time.Duration) {
-	t.Helper()
-	const pause = 5 * time.Millisecond
-	direct := StartChoosyPool(t, "direct", nil)
-	done, slowest := make(chan struct{}), make(chan time.Duration, 1)
-	go func() {
-		var most time.Duration
-		for {
-			began := time.Now()
-			l := LogIn(direct.Addr(), "alice.1", "stratumtest/1.0")
-			l.Close()
-			select {
-			case <-done:
-				slowest <- max(most, time.Since(began))
-				return
-			case <-time.After(pause):
-				most = max(most, time.Since(began)-pause)
-			}
-		}
-	}()
-	return func() time.Duration {
-		close(done)
-		return 5 * <-slowest
-	}
-}
-
-// GoodMiner mines steadily and does not hash.
-func GoodMiner(t testing.TB, addr, worker string) *stratumtest.Miner {
-	t.Helper()
-	return StartMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: worker, Rate: 20, CheatHash: true})
-}
-
-// GoodCrew starts miners of these accounts in turn, and waits until each has had a
-// share accepted.
-func GoodCrew(t testing.TB, addr string, n int, accounts ...string) (crew []*stratumtest.Miner) {
-	t.Helper()
-	for i := range n {
-		crew = append(crew, GoodMiner(t, addr, fmt.Sprintf("%s.good%d", accounts[i%len(accounts)], i)))
-	}
-	WaitAllAccepted(t, crew, 1)
-	return crew
-}
-
-// WaitAllAccepted waits until each of the miners has had n more shares
-// accepted.
-func WaitAllAccepted(t testing.TB, crew []*stratumtest.Miner, n uint64) {
-	t.Helper()
-	before := make([]uint64, len(crew))
-	for i, m := range crew {
-		before[i] = m.Stats().Accepted
-	}
-	for i, m := range crew {
-		if err := m.WaitFor(WaitContext(t), func(st stratumtest.MinerStats) bool { return st.Accepted >= before[i]+n }); err != nil {
-			t.Fatalf("miner %s: %v; %+v", m.Worker(), err, m.Stats())
-		}
-	}
-}
-
-// CheckServed fails the test if a miner was disconnected or refused, or is not at the
-// pool. If lossy is set, shares that were unanswered when a pool closed may be lost.
-func CheckServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy bool) {
-	t.Helper()
-	checkServed(t, crew, pool, lossy, 20)
-}
-
-// CheckServedAnew is CheckServed for a pool that has closed and then gave another
-// extranonce. Shares that came in between may be stale.
-func CheckServedAnew(t testing.TB, crew []*stratumtest.Miner, pool string) {
-	t.Helper()
-	checkServed(t, crew, pool, true, 20, 21)
-}
-
-// checkServed is CheckServed with the codes of the errors for lost shares.
-func checkServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy bool, codes ...int) {
-	t.Helper()
-	for _, m := range crew {
-		st := m.Stats()
-		lost := uint64(0)
-		for _, code := range codes {
-			lost += st.RejectedByCode[code]
-		}
-		if st.Disconnected || st.AuthorizeError != "" || len(st.Violations) > 0 || st.Doubled+st.Unknown > 0 ||
-			st.Rejected > lost || lost > 0 && !lossy || st.Pool != pool {
-			t.Errorf("miner %s is at pool %q, want %q: %+v", m.Worker(), st.Pool, pool, st)
-		}
-	}
-}
-
-func ManyAccounts(prefix string, n int) (names []string) {
-	for i := range n {
-		names = append(names, fmt.Sprintf("%s%d", prefix, i))
-	}
-	return names
-}
-
-// IsBad reports whether a worker is one of those that pools refuse.
-func IsBad(worker string) bool { return strings.Contains(worker, ".bad") }
