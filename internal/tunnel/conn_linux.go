@@ -8,22 +8,22 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxOwed bounds what crypto/tls itself may have written, such as answers to
-// key updates, while the peer is not reading.
+// maxOwed bounds the unsent bytes for a peer that does not read. crypto/tls itself may
+// write more of them, such as answers to key updates, so nothing is read from such a
+// peer.
 const maxOwed = 64 << 10
 
 // conn is a peer's TCP connection and the child's end of the daemon's pair.
 //
-// During the handshake its goroutine owns secured and early, and is the only one
-// to read and write tcp; the loop only wakes it. Afterwards the loop owns
-// everything. Only the loop closes a connection, and never during the handshake.
+// During the handshake, the handshake's goroutine owns secured and early, and only it
+// reads and writes tcp; the loop wakes it at each event. Afterwards the loop owns
+// everything. Only the loop closes a connection, and not before the handshake has ended.
 type conn struct {
 	server *server
 	loop   *loop
@@ -34,19 +34,19 @@ type conn struct {
 	pair   int32
 
 	secured *tls.Conn
-	early   []byte     // from the daemon, to be read first
+	early   []byte     // bytes of the peer that the daemon has read; they come before those of tcp
 	half    *handshake // nil once the handshake is done
 
 	toPair, toPeer []byte // bytes that each side has not accepted yet
 
-	// What the last event reported and no read has disproved since.
+	// The following are set by events, and cleared by a read that finds no bytes.
 	peerBytes bool // tcp may have bytes
 	pairBytes bool // pair may have bytes
-	records   bool // secured may have bytes, from tcp or its own buffer
+	records   bool // secured may have bytes, from tcp or from its own buffer
 
-	peerHup, pairHup bool // no more events will announce bytes, so read to the end
-	peerEnd, pairEnd bool // read to the end
-	inDone, outDone  bool // the end was passed on
+	peerHup, pairHup bool // the side has hung up: no event will announce bytes, so it is read until its end
+	peerEnd, pairEnd bool // the side was read until its end
+	inDone, outDone  bool // the end was passed on to the daemon (inDone) or to the peer (outDone)
 	notified         bool // close_notify was written
 	watchesPair      bool // epoll reports when the pair is writable
 	queued           bool // the connection is in loop.unread
@@ -91,7 +91,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	case n == 0:
 		return 0, io.EOF
 	case n < len(b) && !c.peerHup:
-		c.peerBytes = false // the next byte is an event
+		c.peerBytes = false // an event will announce the next byte
 	}
 	return n, nil
 }
@@ -116,7 +116,7 @@ func (w *wire) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (w *wire) Close() error                     { return nil } // the loop closes
+func (w *wire) Close() error                     { return nil } // the loop closes the descriptor
 func (w *wire) LocalAddr() net.Addr              { return wireAddr{} }
 func (w *wire) RemoteAddr() net.Addr             { return wireAddr{} }
 func (w *wire) SetDeadline(time.Time) error      { return nil }
@@ -155,8 +155,8 @@ func (c *conn) event(events uint32, pair bool) {
 	c.pump()
 }
 
-// pairClosed records that the daemon has closed its end and reads nothing more.
-// Whatever it wrote before is still read.
+// pairClosed records that the daemon has closed its end and reads nothing more. The bytes
+// that the daemon wrote before are still sent to the peer.
 func (c *conn) pairClosed() {
 	if c.half != nil {
 		c.half.abort(Closed)
@@ -165,8 +165,8 @@ func (c *conn) pairClosed() {
 	c.inDone = true
 }
 
-// pump moves bytes in both directions as far as they go, but not so many that
-// others would wait for long.
+// pump moves bytes in both directions until neither side has or accepts more. It stops
+// after a few rounds, so that other connections do not wait for long, and continues later.
 func (c *conn) pump() {
 	if c.closed {
 		return
@@ -307,7 +307,7 @@ func (c *conn) moveOut() bool {
 	case errno == unix.EAGAIN:
 		c.pairBytes = false
 		return false
-	case errno != 0: // it was closed with bytes unread
+	case errno != 0: // the daemon closed its end without reading everything
 		c.pairClosed()
 		c.pairEnd = true
 		return false
@@ -315,7 +315,7 @@ func (c *conn) moveOut() bool {
 		c.pairEnd = true
 		return false
 	case n < len(b) && !c.pairHup:
-		c.pairBytes = false // the next byte is an event
+		c.pairBytes = false // an event will announce the next byte
 	}
 	if _, err := c.secured.Write(b[:n]); err != nil {
 		c.failed(err)
@@ -336,7 +336,7 @@ func (c *conn) passEnds() {
 			_ = c.secured.CloseWrite()
 		}
 		if c.notified && len(c.toPeer) == 0 {
-			if !c.inDone { // otherwise the close below says it
+			if !c.inDone { // otherwise the close below informs the peer
 				shutdownWrite(c.tcp)
 			}
 			c.outDone = true
@@ -368,13 +368,13 @@ func (c *conn) end(reason Reason, text string) {
 	c.release(&message{kind: kindEnded, id: c.id, ready: true, reason: reason, text: text})
 }
 
-// release informs the daemon and then closes, so that the message usually arrives
-// first.
+// release informs the daemon and then closes the connection, so that the message usually
+// arrives before the end of the stream.
 func (c *conn) release(ended *message) {
 	c.closed = true
 	c.loop.remove(c)
 	c.server.forget(c)
-	c.server.tell(ended)
+	c.server.sendToDaemon(ended)
 	if ended.reason == ResetByDaemon {
 		unix.SetsockoptLinger(int(c.tcp), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
@@ -382,34 +382,4 @@ func (c *conn) release(ended *message) {
 	closeFD(c.pair)
 	c.toPair, c.toPeer, c.secured = nil, nil, nil
 	c.server.endIfEmpty()
-}
-
-// handshake is the state that a connection needs only until it is secured.
-type handshake struct {
-	conn     *conn
-	ready    chan struct{} // signalled by each event
-	timer    *time.Timer
-	deadline time.Time
-	server   bool
-	address  string // of a server's peer
-	aborted  atomic.Int32
-}
-
-func (h *handshake) wake() {
-	select {
-	case h.ready <- struct{}{}:
-	default:
-	}
-}
-
-// abort ends the handshake soon. Any goroutine may call it.
-func (h *handshake) abort(why Reason) {
-	h.aborted.CompareAndSwap(0, int32(why)+1)
-	h.wake()
-}
-
-// abortReason is why abort ended the handshake, if it did.
-func (h *handshake) abortReason() (Reason, bool) {
-	v := h.aborted.Load()
-	return Reason(v - 1), v != 0
 }

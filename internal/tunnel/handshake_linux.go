@@ -8,16 +8,48 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxHandshakeTime bounds what the daemon may allow.
+// maxHandshakeTime bounds the time that the daemon may allow for a handshake.
 const maxHandshakeTime = time.Minute
 
-// open takes on a connection and starts its handshake. Control goroutine only.
+// handshake is the state that a connection needs only until it is secured.
+type handshake struct {
+	conn     *conn
+	ready    chan struct{} // receives a value after an event on either side
+	timer    *time.Timer
+	deadline time.Time
+	server   bool         // whether the peer is a miner
+	address  string       // the miner's address; handshakes with miners only
+	aborted  atomic.Int32 // the reason given to abort plus 1, or 0
+}
+
+func (h *handshake) wake() {
+	select {
+	case h.ready <- struct{}{}:
+	default:
+	}
+}
+
+// abort makes the handshake end soon, for this reason. Any goroutine may call it.
+func (h *handshake) abort(why Reason) {
+	h.aborted.CompareAndSwap(0, int32(why)+1)
+	h.wake()
+}
+
+// abortReason returns the reason given to abort, and whether abort was called.
+func (h *handshake) abortReason() (Reason, bool) {
+	v := h.aborted.Load()
+	return Reason(v - 1), v != 0
+}
+
+// open accepts a connection from the daemon and starts its handshake. Only the control
+// goroutine may call it.
 func (s *server) open(m *message, fds []int) {
 	c := &conn{server: s, id: m.id, tcp: int32(fds[0]), pair: int32(fds[1]), early: m.early}
 	wait := m.deadline
@@ -36,7 +68,7 @@ func (s *server) open(m *message, fds []int) {
 	}
 	if err != nil {
 		s.failed[reason].Add(1)
-		s.tell(&message{kind: kindEnded, id: m.id, reason: reason, text: plainText(err.Error())})
+		s.sendToDaemon(&message{kind: kindEnded, id: m.id, reason: reason, text: plainText(err.Error())})
 		closeAll(fds)
 		return
 	}
@@ -60,7 +92,8 @@ func (s *server) open(m *message, fds []int) {
 	})
 }
 
-// admit counts a connection and its handshake, if there is room.
+// admit counts a connection and its handshake. It returns an error if there are too many
+// of them already.
 func (s *server) admit(c *conn, m *message) (Reason, error) {
 	h := c.half
 	s.mu.Lock()
@@ -89,7 +122,7 @@ func (s *server) admit(c *conn, m *message) (Reason, error) {
 	return 0, nil
 }
 
-// leave reverses admit's count of handshakes.
+// leave removes a handshake from the counts of admit.
 func (s *server) leave(h *handshake) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,10 +159,10 @@ func (s *server) shakeHands(h *handshake) {
 	}
 }
 
-// crowd is how many handshakes wait for a token when takeToken calls keepWatch.
+// crowd is how many handshakes have to wait for a token before takeToken calls keepWatch.
 const crowd = 16
 
-// takeToken waits for one of the tokens for handshakes that compute.
+// takeToken waits for one of the tokens that a handshake needs in order to compute.
 func (s *server) takeToken() {
 	select {
 	case s.compute <- struct{}{}:
@@ -143,9 +176,9 @@ func (s *server) takeToken() {
 	s.queueing.Add(-1)
 }
 
-// run performs one handshake. It holds a token while it computes and none
-// while it waits for the peer, so that a storm leaves a processor to those who
-// are connected, and silent peers hold up nobody.
+// run performs one handshake. It holds a token while it computes, so that a storm of
+// handshakes leaves a processor to the established connections. It holds none while it
+// waits for the peer, so that silent peers do not delay other handshakes.
 func (h *handshake) run() {
 	s := h.conn.server
 	s.takeToken()
@@ -165,7 +198,8 @@ func (h *handshake) shake() (err error) {
 	return h.conn.secured.Handshake()
 }
 
-// pause waits for an event without the token.
+// pause gives the token back, waits for an event, and takes a token again. It returns an
+// error if the handshake was aborted.
 func (h *handshake) pause() error {
 	s := h.conn.server
 	<-s.compute
@@ -214,7 +248,7 @@ func (h *handshake) write(b []byte) (int, error) {
 	return sent, nil
 }
 
-// shaken continues on the loop after the handshake.
+// shaken is called on the loop when the handshake has succeeded or failed.
 func (c *conn) shaken(err error) {
 	h := c.half
 	s := c.server
@@ -230,8 +264,8 @@ func (c *conn) shaken(err error) {
 		}
 		s.failed[reason].Add(1)
 		shutdownWrite(c.tcp)
-		// Unread bytes would turn the close into a reset, and the peer would
-		// not see the alert.
+		// If bytes were left unread, the kernel would reset the connection at the
+		// close, and the peer would not see the alert.
 		for range 4 {
 			if n, errno := receive(c.tcp, c.loop.buf); n <= 0 || errno != 0 {
 				break
@@ -251,13 +285,13 @@ func (c *conn) shaken(err error) {
 	if len(state.PeerCertificates) > 0 {
 		ready.notAfter = state.PeerCertificates[0].NotAfter.Unix()
 	}
-	s.tell(ready)
+	s.sendToDaemon(ready)
 	c.peerBytes, c.records, c.pairBytes = true, true, true
 	c.pump()
 }
 
-// configFor returns the configuration for a pool. Connections to the same pool
-// share it. Control goroutine only.
+// configFor returns the configuration for a pool. Connections to the same pool share
+// one. Only the control goroutine may call it.
 func (s *server) configFor(m *message) (*tls.Config, error) {
 	var authorities *x509.CertPool
 	if m.trust == (digest{}) && len(m.pins) == 0 && !m.noVerify {

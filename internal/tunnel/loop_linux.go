@@ -12,21 +12,23 @@ import (
 const (
 	// lingerTime is how long a peer may take to read the rest of what the daemon
 	// wrote before it closed.
-	lingerTime  = 30 * time.Second
+	lingerTime = 30 * time.Second
+
+	// lingerCheck is how often lingerTime is checked.
 	lingerCheck = 5 * time.Second
 
-	// chunk is the most that is read from a side at once: one TLS record.
+	// chunk is how many bytes one read takes at most. It is the size of a TLS record.
 	chunk = 16 << 10
 )
 
-// loop owns the connections that were dealt to it. Everything about them
-// happens on its goroutine, except a handshake, which has one of its own.
+// loop owns the connections that were assigned to it. Its goroutine does everything for
+// them except their handshakes, which have goroutines of their own.
 //
 // Its buffer serves all its connections. A connection that waits for bytes has
 // no goroutine, and no buffer except the one of crypto/tls.
 type loop struct {
 	server *server
-	epoll  *os.File // in Go's poller, so that no thread waits in epoll_wait
+	epoll  *os.File // registered with Go's poller, so that no thread waits in epoll_wait
 	epfd   int
 	wakefd int
 
@@ -34,15 +36,16 @@ type loop struct {
 	mail   []func()
 	waking bool
 
-	// The loop's goroutine only:
-	slots     []*conn
+	// The following fields belong to the loop's goroutine.
+
+	slots     []*conn // by the slot in an event
 	free      []int32
 	lastGen   uint32
 	events    []unix.EpollEvent
 	buf       []byte
-	unread    []*conn // have more to do, although no event will say so
-	lingering map[*conn]time.Time
-	alarmed   bool
+	unread    []*conn             // connections that have more to do although no event will report it
+	lingering map[*conn]time.Time // since when each connection lingers
+	alarmed   bool                // a call of checkLingering is due
 }
 
 func newLoop(s *server) (*loop, error) {
@@ -64,7 +67,8 @@ func newLoop(s *server) (*loop, error) {
 	return l, l.control(unix.EPOLL_CTL_ADD, int32(wakefd), -1, 0, unix.EPOLLIN|unix.EPOLLET)
 }
 
-// control names in the event the slot, and in mark the side and the generation.
+// control calls epoll_ctl for a descriptor. Its events will carry the slot and the mark,
+// which consists of the connection's generation and the side.
 func (l *loop) control(op int, fd, slot int32, mark, events uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: slot, Pad: int32(mark)}
 	if err := unix.EpollCtl(l.epfd, op, int(fd), &ev); err != nil {
@@ -81,7 +85,7 @@ func (l *loop) post(f func()) {
 	l.waking = true
 	l.mu.Unlock()
 	if wake {
-		ring(l.wakefd) // each write is an edge; the count is never read
+		ring(l.wakefd) // each write causes an event, so the count is never read
 	}
 }
 
@@ -141,7 +145,7 @@ func (l *loop) handle(ev *unix.EpollEvent) {
 // sidePair distinguishes the pair's events from the peer's in an event's mark.
 const sidePair = 1
 
-// add watches both sides of a connection.
+// add makes the loop receive the events of both sides of a connection.
 func (l *loop) add(c *conn) error {
 	if n := len(l.free); n > 0 {
 		c.slot, l.free = l.free[n-1], l.free[:n-1]
@@ -152,7 +156,8 @@ func (l *loop) add(c *conn) error {
 	l.lastGen += 2
 	c.gen = l.lastGen
 	l.slots[c.slot] = c
-	// TCP reports free space only after a write that found none.
+	// EPOLLOUT costs nothing here, because TCP reports free space only after a write
+	// that found none.
 	if err := l.control(unix.EPOLL_CTL_ADD, c.tcp, c.slot, c.gen, peerEvents); err != nil {
 		return err
 	}
@@ -172,7 +177,8 @@ func (l *loop) remove(c *conn) {
 	delete(l.lingering, c)
 }
 
-// linger records a connection that has only its last bytes left to write.
+// linger records a connection that the daemon has closed and that still has bytes for the
+// peer.
 func (l *loop) linger(c *conn) {
 	if _, ok := l.lingering[c]; ok {
 		return

@@ -16,16 +16,16 @@ import (
 type pairFiles struct {
 	serial uint64
 	latest *openPair // the files as they were last copied
-	good   *openPair // the last pair that was found good; may be latest
+	good   *openPair // the last pair that was found good; it may be latest
 	err    error     // why latest is not in use
-	seen   string    // lookAtPair's text at that time
+	seen   string    // what lookAtPair returned when latest was copied
 }
 
 type openPair struct {
 	serial    uint64
 	cert, key *os.File
-	described *Pair // by cert alone, whatever the key is; nil if that was not possible
-	refused   bool  // a process could not use it
+	described *Pair // what cert says, whether or not the key matches; nil if cert cannot be read
+	refused   bool  // a process has reported that it cannot use the pair
 }
 
 func (o *openPair) close() {
@@ -43,10 +43,10 @@ func (f *pairFiles) close() {
 	f.latest, f.good = nil, nil
 }
 
-// give sends a process the certificate: the last good one, so that a process started
-// in the middle of a renewal has it too, and a later one that may be better. A pair that
-// was refused is not sent again: the files may hold something else by now, and checkPair
-// sends them as they are.
+// give sends the certificate to a process. A process that is started during a renewal
+// needs the last good pair, and gets the later one too, if that may be usable. A pair
+// that was refused is not sent again, because the files may have changed since, and
+// checkPair sends their present content.
 func (f *pairFiles) give(p *process) {
 	if f.good != nil {
 		f.good.send(p)
@@ -140,7 +140,7 @@ func (t *Tunnel) checkPair() {
 	}
 }
 
-// lookAtPair returns a text that changes when one of the files does.
+// lookAtPair returns a text that changes when one of the files changes.
 func (t *Tunnel) lookAtPair() (string, error) {
 	seen := ""
 	for _, path := range []string{t.options.CertFile, t.options.KeyFile} {
@@ -170,16 +170,16 @@ func (t *Tunnel) openPair() (*openPair, error) {
 func newOpenPair(cert, key *os.File) *openPair {
 	o := &openPair{cert: copyOf(cert), key: copyOf(key)}
 	if certPEM, err := readBounded(o.cert); err == nil {
-		o.described, _ = describe(certPEM) // the process says what is wrong with it
+		o.described, _ = describe(certPEM) // if it is invalid, the process reports why
 	}
 	return o
 }
 
-// Prepare checks the files of TLSCertFile and TLSKeyFile and keeps them, so that the
-// first process gets them even if they are spoilt before it starts. It does nothing
-// if there is a pair already; fresh reports that there was none, so that Options.Certificate
-// has not been called for it and will not be. It reads files, which may block, and must
-// not be called on a loop.
+// Prepare checks the files of TLSCertFile and TLSKeyFile and copies them, so that the
+// first process gets them even if they are damaged before it starts. It does nothing if
+// there is a good pair already. fresh reports that the pair is new; Options.Certificate
+// is not called for it. Prepare must not be called on a loop, because it reads files,
+// which may block.
 func (t *Tunnel) Prepare() (pair *Pair, fresh bool, err error) {
 	t.mu.Lock()
 	known := t.pair.inUse()
@@ -187,7 +187,7 @@ func (t *Tunnel) Prepare() (pair *Pair, fresh bool, err error) {
 	if known != nil {
 		return known, false, nil
 	}
-	seen, _ := t.lookAtPair() // before they are read: a later change is then noticed
+	seen, _ := t.lookAtPair() // before the files are read, so that a later change is noticed
 	cert, err := openFile(t.options.CertFile)
 	if err != nil {
 		return nil, false, certFileError(t.options.CertFile, err)
@@ -237,7 +237,8 @@ func (o *openPair) check(certFile, keyFile string) error {
 	return err
 }
 
-// state describes the last good pair. It is nil if there is none, or no copy of it.
+// state describes the last good pair for the next program. It returns nil if there is no
+// good pair, or if it could not be copied.
 func (f *pairFiles) state() *PairState {
 	if f.good == nil || f.good.cert.Name() != copyName || f.good.key.Name() != copyName {
 		return nil
@@ -245,8 +246,8 @@ func (f *pairFiles) state() *PairState {
 	return &PairState{CertFD: int(f.good.cert.Fd()), KeyFD: int(f.good.key.Fd()), Serial: f.serial}
 }
 
-// resumePair takes over the last good pair of the former program. The files may have
-// turned bad since its preflight.
+// resumePair takes over the last good pair of the former program, because the files may
+// have become unusable since the preflight.
 func (t *Tunnel) resumePair(ps *PairState) error {
 	for _, fd := range []int{ps.CertFD, ps.KeyFD} {
 		if err := InheritedCopy(fd); err != nil {
@@ -276,7 +277,7 @@ func (t *Tunnel) resumePair(ps *PairState) error {
 }
 
 // InheritedCopy returns nil if a descriptor is a copy of a certificate or key that the
-// former program made, and otherwise why it is not.
+// former program made. Otherwise the error says what it is.
 func InheritedCopy(fd int) error {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	if err != nil {
@@ -291,15 +292,15 @@ func InheritedCopy(fd int) error {
 	return nil
 }
 
-// copyOf returns a copy of f in a file without a name, and closes f. Somebody may
-// write a renewed file over the former one, and a process that is started then has
-// to get what was good. If no copy can be made, it returns f.
+// copyOf copies f into memory and closes f. The copy is needed because somebody may
+// overwrite the file during a renewal, and a process that is started then must get the
+// former content. If f cannot be copied, copyOf returns f itself.
 func copyOf(f *os.File) *os.File {
 	fd, err := unix.MemfdCreate(copyName, unix.MFD_CLOEXEC)
 	if err != nil {
 		return f
 	}
-	for left := maxPEM + 1; left > 0; { // one that is too long stays too long
+	for left := maxPEM + 1; left > 0; { // one byte more than allowed, so that the copy of a file that is too long is too long
 		n, err := unix.Sendfile(fd, int(f.Fd()), nil, left)
 		if err != nil && err != unix.EINTR {
 			unix.Close(fd)
@@ -317,7 +318,7 @@ func copyOf(f *os.File) *os.File {
 // copyName names the copies, for lists of open files.
 const copyName = "pair"
 
-// pairFailed reports unusable files, once for each reason.
+// pairFailed reports unusable files. It does not repeat the same reason.
 func (t *Tunnel) pairFailed(err error) {
 	t.mu.Lock()
 	known := t.pair.err != nil && t.pair.err.Error() == err.Error()

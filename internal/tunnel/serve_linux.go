@@ -8,11 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
-	"runtime/metrics"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -30,7 +26,7 @@ const (
 	// goroutine and the state of one handshake, 20 KB or so.
 	maxHandshakes = 4096
 
-	// maxAddressHandshakes bounds those of one address. A farm behind one
+	// maxAddressHandshakes bounds the half-open handshakes of one address. A farm behind one
 	// address connects all its miners at once after an outage.
 	maxAddressHandshakes = 1024
 
@@ -38,10 +34,11 @@ const (
 	// sends a dropped one again when it is needed.
 	maxTrusts = 64
 
+	// maxClientConfigs bounds the configurations that are kept for connections to pools.
 	maxClientConfigs = 256
 
-	// acknowledgeEvery is how many descriptors are acknowledged at a time, of the
-	// 1,000 that may be on their way.
+	// acknowledgeEvery is how many descriptors one acknowledgement covers. Up to 1,000
+	// may be unacknowledged.
 	acknowledgeEvery = 128
 )
 
@@ -52,11 +49,11 @@ type server struct {
 	next    int // index of the next loop to use; control goroutine only
 
 	certificate atomic.Pointer[tls.Certificate]
-	taking      sync.Mutex // held while a certificate is put in use
+	taking      sync.Mutex // held while the certificate is replaced
 	taken       uint64     // number of the certificate in use; guarded by taking
 	config      *tls.Config
-	compute     chan struct{} // one token for each handshake that computes
-	queueing    atomic.Int32  // handshakes that wait for a token
+	compute     chan struct{} // holds one token for each handshake that is computing
+	queueing    atomic.Int32  // number of handshakes that wait for a token
 
 	idle    chan *handshake // read by goroutines that are waiting for another handshake
 	waiting atomic.Int32    // number of these goroutines
@@ -66,21 +63,22 @@ type server struct {
 
 	mu          sync.Mutex
 	conns       map[uint64]*conn
-	handshaking int // servers only
-	clients     int // client handshakes
-	byAddress   map[string]int
+	handshaking int            // number of handshakes with miners
+	clients     int            // number of handshakes with pools
+	byAddress   map[string]int // number of handshakes with miners of each address
 	retired     bool
 
-	roots      atomic.Pointer[x509.CertPool] // the system's authorities; nil: as crypto/x509 has read them
-	rootsEvery time.Duration                 // less in tests
+	roots      atomic.Pointer[x509.CertPool] // the system's authorities; nil means those that crypto/x509 has read
+	rootsEvery time.Duration                 // how often they are read again; tests shorten it
 
-	// Control goroutine only:
-	follows bool // followRoots runs
-	trusts  map[digest]*x509.CertPool
-	ages    []digest // keys of trusts, the oldest first
-	configs map[string]*tls.Config
-	tidied  uint64 // handshakes completed when memory was last returned to the system
-	before  uint64 // handshakes completed at the last report
+	// The following fields belong to the control goroutine.
+
+	follows  bool // followRoots is running
+	trusts   map[digest]*x509.CertPool
+	ages     []digest // the keys of trusts, the oldest first
+	configs  map[string]*tls.Config
+	returned uint64 // handshakes completed when memory was last returned to the system
+	reported uint64 // handshakes completed at the last report
 
 	writing sync.Mutex // held while messages taken from out are sent
 
@@ -92,9 +90,9 @@ type server struct {
 	ended  sync.Once
 }
 
-// Serve runs the child. It returns when the daemon is gone or, once the daemon has
-// retired the child, when its last connection ends; the process must then exit. It
-// must be called on the main goroutine, before anything else in the process.
+// Serve runs the child. It returns when the daemon is gone, or when the last connection
+// ends after the daemon has retired the child. The process must then exit. Serve must be
+// called on the main goroutine, before the process does anything else.
 func Serve(controlFD int, program string) error {
 	// Signals to the process group are meant for the daemon. This process ends when
 	// the daemon does.
@@ -102,7 +100,7 @@ func Serve(controlFD int, program string) error {
 	if name, err := unix.BytePtrFromString("switcherTunnel"); err == nil {
 		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
 	}
-	closeStrange(controlFD)
+	closeInherited(controlFD)
 	// Standard error is a pipe to the daemon, which may be stopped or being replaced.
 	_ = unix.SetNonblock(2, true)
 	// Keep keys out of debuggers and core files, and prevent any gain of privileges.
@@ -137,8 +135,8 @@ func Serve(controlFD int, program string) error {
 		// Shares are public within minutes, so protection against later decryption of
 		// recorded traffic is not worth a third more CPU per handshake.
 		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
-		// Miners mostly reconnect because this process has ended, and its ticket keys
-		// are lost with it.
+		// Miners mostly reconnect because this process has ended, and then its ticket
+		// keys are lost.
 		SessionTicketsDisabled: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if cert := s.certificate.Load(); cert != nil {
@@ -155,7 +153,7 @@ func Serve(controlFD int, program string) error {
 		s.loops = append(s.loops, l)
 		go l.run()
 	}
-	s.tell(&message{kind: kindHello, protocol: Protocol, pid: uint32(os.Getpid()), descriptors: uint32(descriptorLimit()), program: program})
+	s.sendToDaemon(&message{kind: kindHello, protocol: Protocol, pid: uint32(os.Getpid()), descriptors: uint32(descriptorLimit()), program: program})
 	failed := make(chan error, 2)
 	go func() { failed <- s.write() }()
 	go func() { failed <- s.read() }()
@@ -171,10 +169,10 @@ func Serve(controlFD int, program string) error {
 	return err
 }
 
-// closeStrange closes descriptors that the daemon inherited without knowing, such
-// as a file that stays locked while any process has it open. Descriptors that this
-// process opened itself have close-on-exec.
-func closeStrange(controlFD int) {
+// closeInherited closes descriptors that the daemon itself inherited and does not know,
+// such as a file that stays locked while any process has it open. It recognizes them
+// because all descriptors that this process opened have close-on-exec.
+func closeInherited(controlFD int) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return
@@ -198,10 +196,10 @@ func descriptorLimit() uint64 {
 	return limit.Cur
 }
 
-// tell sends a message to the daemon, or queues it if the socket is full or others
-// wait. It never blocks; each connection has at most two messages, so that the queue is
-// bounded by them.
-func (s *server) tell(m *message) {
+// sendToDaemon sends a message to the daemon, or queues it if the socket is full or other
+// messages are queued. It never blocks. The number of connections bounds the queue,
+// because each has at most two messages.
+func (s *server) sendToDaemon(m *message) {
 	b := m.appendTo(nil)
 	if s.writing.TryLock() {
 		s.outMu.Lock()
@@ -222,7 +220,7 @@ func (s *server) tell(m *message) {
 	}
 }
 
-// write sends what tell has queued.
+// write sends the messages that sendToDaemon has queued.
 func (s *server) write() error {
 	for range s.outNew {
 		if err := s.writeQueued(); err != nil {
@@ -247,7 +245,7 @@ func (s *server) writeQueued() error {
 	return nil
 }
 
-// read handles the daemon's messages until the daemon is gone, which is no error.
+// read handles the daemon's messages. It returns nil when the daemon is gone.
 func (s *server) read() error {
 	received := uint32(0)
 	for {
@@ -265,9 +263,9 @@ func (s *server) read() error {
 			closeAll(fds)
 			continue
 		}
-		// Each acknowledgement wakes the daemon, and it has room for many more.
+		// Acknowledgements are collected, because each one wakes the daemon.
 		if received += uint32(m.kind.descriptors()); received >= acknowledgeEvery {
-			s.tell(&message{kind: kindReceived, count: received})
+			s.sendToDaemon(&message{kind: kindReceived, count: received})
 			received = 0
 		}
 		if len(fds) != m.kind.descriptors() {
@@ -279,7 +277,8 @@ func (s *server) read() error {
 	}
 }
 
-// refuseMessage answers a message that arrived without its descriptors.
+// refuseMessage answers a message that arrived without its descriptors. lost is set if
+// the kernel dropped them because this process has too many.
 func (s *server) refuseMessage(m *message, lost bool) {
 	reason, text := Internal, "the descriptors are missing"
 	if lost {
@@ -288,9 +287,9 @@ func (s *server) refuseMessage(m *message, lost bool) {
 	switch m.kind {
 	case kindServer, kindClient:
 		s.failed[reason].Add(1)
-		s.tell(&message{kind: kindEnded, id: m.id, reason: reason, text: text})
+		s.sendToDaemon(&message{kind: kindEnded, id: m.id, reason: reason, text: text})
 	case kindCertificate:
-		s.tell(&message{kind: kindCertificateTaken, id: m.id, reason: reason, text: text})
+		s.sendToDaemon(&message{kind: kindCertificateTaken, id: m.id, reason: reason, text: text})
 	}
 }
 
@@ -317,8 +316,8 @@ func (s *server) handle(m *message, fds []int) {
 		s.endIfEmpty()
 	case kindAsk:
 		report := s.report()
-		s.tell(&message{kind: kindReport, report: report})
-		s.tidy(report.Handshakes)
+		s.sendToDaemon(&message{kind: kindReport, report: report})
+		s.returnMemory(report.Handshakes)
 	}
 }
 
@@ -329,111 +328,4 @@ func (s *server) endIfEmpty() {
 	if over {
 		s.ended.Do(func() { close(s.empty) })
 	}
-}
-
-// takeCertificate reads a pair from opened files. If it is unusable, the last good
-// pair stays in use.
-func (s *server) takeCertificate(serial uint64, fds []int) {
-	answer := &message{kind: kindCertificateTaken, id: serial}
-	defer s.tell(answer)
-	certPEM, keyPEM, err := readPair(fds)
-	var pair *tls.Certificate
-	if err == nil {
-		pair, err = parsePair(certPEM, keyPEM)
-	}
-	var described *Pair
-	if err == nil {
-		described, err = describe(certPEM)
-	}
-	if err != nil {
-		answer.reason, answer.text = BadCertificate, plainText(err.Error())
-		return
-	}
-	answer.notBefore, answer.notAfter = described.NotBefore.Unix(), described.NotAfter.Unix()
-	answer.text = plainText(strings.Join(described.Names, " "))
-	s.taking.Lock()
-	defer s.taking.Unlock()
-	// Pairs are read side by side, and the latest stays in use whichever is read last.
-	if serial > s.taken || s.taken == 0 {
-		s.taken = serial
-		s.certificate.Store(pair)
-	}
-}
-
-// readPair reads and closes the descriptors of a certificate file and a key file.
-func readPair(fds []int) (certPEM, keyPEM []byte, err error) {
-	cert, key := os.NewFile(uintptr(fds[0]), "the certificate file"), os.NewFile(uintptr(fds[1]), "the key file")
-	defer cert.Close()
-	defer key.Close()
-	if certPEM, err = readBounded(cert); err == nil {
-		keyPEM, err = readBounded(key)
-	}
-	return certPEM, keyPEM, err
-}
-
-func (s *server) takeTrust(key digest, fd int) {
-	f := os.NewFile(uintptr(fd), "certificates to trust")
-	defer f.Close()
-	b, err := readBounded(f)
-	if err != nil {
-		return // requests that refer to it are refused
-	}
-	pool, err := parseTrust(b)
-	if err != nil {
-		return
-	}
-	if i := slices.Index(s.ages, key); i >= 0 {
-		s.ages = slices.Delete(s.ages, i, i+1)
-	}
-	s.ages = append(s.ages, key)
-	s.trusts[key] = pool
-	if len(s.ages) > maxTrusts {
-		delete(s.trusts, s.ages[0])
-		s.ages = slices.Delete(s.ages, 0, 1)
-		clear(s.configs)
-	}
-}
-
-// heapSlack is how much garbage may accumulate. Handshakes produce garbage and
-// connections hardly any, so a percentage of the live heap would allow too much
-// with many connections and collect constantly with few.
-const heapSlack = 8 << 20
-
-// collectBySlack sets the collector's percentage from the size of the live heap.
-func collectBySlack() {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	debug.SetGCPercent(int(min(max(heapSlack*100/max(live[0].Value.Uint64(), 1), 25), 200)))
-}
-
-// tidy returns memory to the system once a storm of handshakes is over.
-func (s *server) tidy(handshakes uint64) {
-	quiet := handshakes == s.before
-	s.before = handshakes
-	if quiet && s.tidied != handshakes {
-		s.tidied = handshakes
-		go func() {
-			debug.FreeOSMemory()
-			collectBySlack()
-		}()
-		return
-	}
-	collectBySlack()
-}
-
-func (s *server) report() Report {
-	var r Report
-	r.Resident, r.Private = ownMemory()
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
-	r.Heap, r.Goroutines = mem.HeapAlloc, uint64(runtime.NumGoroutine())
-	s.mu.Lock()
-	r.Connections, r.Handshaking = uint64(len(s.conns)), uint64(s.handshaking+s.clients)
-	s.mu.Unlock()
-	r.Descriptors, r.DescriptorLimit = 2*r.Connections, descriptorLimit()
-	r.Handshakes = s.handshakes.Load()
-	for i := range r.Failed {
-		r.Failed[i] = s.failed[i].Load()
-	}
-	return r
 }

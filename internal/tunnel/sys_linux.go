@@ -3,8 +3,6 @@ package tunnel
 import (
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"syscall"
 	"unsafe"
 
@@ -13,8 +11,8 @@ import (
 
 const nonblock = unix.O_NONBLOCK
 
-// The calls below never block, so they go around the scheduler's bookkeeping
-// for blocking system calls, which costs more than most of them do.
+// The calls below never block. They bypass the scheduler's bookkeeping for blocking system
+// calls, which costs more than most of these calls do.
 
 func receive(fd int32, b []byte) (int, syscall.Errno) {
 	for {
@@ -53,7 +51,7 @@ func shutdownWrite(fd int32) {
 	unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
 }
 
-// ring makes an eventfd readable.
+// ring makes the eventfd of a loop readable, which wakes the loop.
 func ring(fd int) {
 	one := [8]byte{0: 1}
 	unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), uintptr(len(one)))
@@ -100,10 +98,10 @@ func receiveMessage(fd uintptr, b, oob []byte) (n, oobn, flags int, errno syscal
 // watchRounds is after how many rounds without a pause a loop calls keepWatch.
 const watchRounds = 100
 
-// keepWatch has Go's monitor thread watch the process until no goroutine runs any
-// more. Otherwise nobody would interrupt a goroutine that never waits, while others
-// are ready to run. The monitor thread sleeps while nothing runs, and only an
-// ordinary system call wakes it, which the calls above are not.
+// keepWatch wakes Go's monitor thread, which then watches the process until no goroutine
+// runs any more. Without it, a goroutine that never waits would not be interrupted while
+// others are ready to run. The monitor thread sleeps while nothing runs, and only an
+// ordinary system call wakes it; the calls above are not ordinary ones.
 func keepWatch() { syscall.Syscall(syscall.SYS_GETPPID, 0, 0, 0) }
 
 // control is one end of the control socket.
@@ -127,8 +125,8 @@ func newControl(fd int) (*control, error) {
 	return &control{f, raw, make([]byte, maxMessage+1), make([]byte, unix.CmsgSpace(4*4))}, nil
 }
 
-// receive waits for a message. The descriptors belong to the caller; lost reports that
-// some could not be received.
+// receive waits for a message. The descriptors belong to the caller. lost reports that
+// this process could not receive all of them.
 func (c *control) receive() (b []byte, fds []int, lost bool, err error) {
 	var n, oobn, flags int
 	var errno syscall.Errno
@@ -177,8 +175,8 @@ func (c *control) send(b []byte, fds []int) error {
 	return nil
 }
 
-// trySend sends a message if the other end has room for it now. It reports whether it
-// did; if not, send says why.
+// trySend sends a message if the other end has room for it now, and reports whether it
+// did. If it did not, a call of send returns the reason.
 func (c *control) trySend(b []byte, fds []int) bool {
 	var rights []byte
 	if len(fds) > 0 {
@@ -196,30 +194,4 @@ func closeAll(fds []int) {
 	for _, fd := range fds {
 		closeFD(int32(fd))
 	}
-}
-
-// ownMemory returns this process's resident memory, and the part of it that is not
-// shared with other processes, in bytes.
-func ownMemory() (resident, private uint64) {
-	b, err := os.ReadFile("/proc/self/smaps_rollup")
-	if err != nil {
-		return 0, 0
-	}
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		kb, err := strconv.ParseUint(f[1], 10, 64)
-		if err != nil {
-			continue
-		}
-		switch f[0] {
-		case "Rss:":
-			resident = kb << 10
-		case "Private_Clean:", "Private_Dirty:":
-			private += kb << 10
-		}
-	}
-	return resident, private
 }
