@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listener is a listening socket. Connections come straight from accept4, with the listener's socket
-// options, and are never registered with Go's poller. Whoever opened it closes it.
+// Listener is a listening socket. Its connections come directly from accept4. They have the listener's
+// socket options and are never registered with Go's poller. The caller that opened the listener
+// closes it.
 type Listener struct {
 	file   *os.File
 	fd     int // the descriptor of file, valid until Close
-	row    int // connections accepted since there was none; belongs to Accept
+	row    int // connections accepted without a pause; only Accept uses it
 	local  net.Addr
 	closed atomic.Bool
 }
@@ -55,10 +56,10 @@ func ListenerFromFD(fd int) (*Listener, error) {
 	return &Listener{file: os.NewFile(uintptr(fd), "listener"), fd: fd, local: net.TCPAddrFromAddrPort(addrPort(sa))}, nil
 }
 
-// Addr is the address it listens at.
+// Addr returns the address at which ln listens.
 func (ln *Listener) Addr() net.Addr { return ln.local }
 
-// FD is the listening descriptor, which still belongs to the listener.
+// FD returns the listening descriptor, which still belongs to the listener.
 func (ln *Listener) FD() int { return ln.fd }
 
 // Accept waits for the next connection.
@@ -102,7 +103,9 @@ func (ln *Listener) Accept() (Handle, netip.AddrPort, error) {
 
 // Pause makes Accept return an error that IsPaused recognizes, until Resume is called. Meanwhile
 // connections wait in the kernel.
-func (ln *Listener) Pause()  { ln.file.SetReadDeadline(time.Unix(1, 0)) }
+func (ln *Listener) Pause() { ln.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// Resume ends a pause.
 func (ln *Listener) Resume() { ln.file.SetReadDeadline(time.Time{}) }
 
 // AcceptWaiting is Accept for a connection that is already waiting. It fails if there is none.

@@ -23,8 +23,8 @@ func (h Handle) Close() { rawClose(int(h)) }
 // scheduler costs no system call.
 //
 // Sockets are watched edge-triggered, which saves the kernel from checking each reported socket
-// again. In return the loop has to read each of them until the kernel has nothing left for it: until
-// a read does not fill the buffer and the peer has not hung up.
+// again. In return, the loop has to read each socket until the kernel has nothing left for it. That is
+// so when a read does not fill the buffer, unless the peer has hung up.
 type Loop struct {
 	core
 
@@ -38,23 +38,23 @@ type Loop struct {
 	sockets     []*Socket // by descriptor
 	lastGen     uint32
 	events      []unix.EpollEvent
-	buf         []byte    // all reads go here
-	again       []*Socket // owners get their kept bytes again, or the socket is closed
-	unread      []*Socket // may have more to read although no event will report it
-	spareUnread []*Socket // unread's other half
-	stalled     map[*Socket]stall
+	buf         []byte            // all reads go here
+	again       []*Socket         // sockets whose owner gets the kept bytes again, or that are about to be closed
+	unread      []*Socket         // sockets that may have more to read although no event will report it
+	spareUnread []*Socket         // memory for the next unread
+	stalled     map[*Socket]stall // sockets with bytes that wait for the peer
 	failures    map[*Socket]error // why sockets are about to be closed
 	stallT      *Timer
 	stopping    bool
 }
 
-// NewLoop makes a loop that is not running yet. Close frees it.
+// NewLoop returns a loop that is not running yet. Close frees it.
 func NewLoop(limits Limits) (*Loop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	// Without O_NONBLOCK, os.NewFile would not register it with Go's poller.
+	// os.NewFile registers only non-blocking descriptors with Go's poller.
 	if err := unix.SetNonblock(epfd, true); err != nil {
 		unix.Close(epfd)
 		return nil, fmt.Errorf("epoll descriptor: %w", err)
@@ -84,11 +84,12 @@ func NewLoop(limits Limits) (*Loop, error) {
 }
 
 func (l *Loop) writeWake() {
-	// Each write is an edge, so the count is never read.
+	// Each write causes an event, so the count is never read.
 	one := [8]byte{0: 1}
 	rawWrite(l.wakefd, one[:])
 }
 
+// control calls epoll_ctl for a descriptor. gen is returned with its events.
 func (l *Loop) control(op int, fd int32, gen, events uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: fd, Pad: int32(gen)}
 	if err := unix.EpollCtl(l.epfd, op, int(fd), &ev); err != nil {
@@ -97,16 +98,16 @@ func (l *Loop) control(op int, fd int32, gen, events uint32) error {
 	return nil
 }
 
-// Start runs the loop on a goroutine of its own. The loop must not be running.
+// Start runs the loop on a new goroutine. The loop must not be running.
 func (l *Loop) Start() {
 	l.stopping = false
 	l.stopped = make(chan struct{})
 	go l.run()
 }
 
-// Stop asks the loop to stop after the event it is handling, and returns a channel that is closed
-// once it has stopped. All state stays as it is, and Start carries on from there. It is the only
-// way to stop a loop.
+// Stop asks the loop to stop after the current event, and returns a channel that is closed when the
+// loop has stopped. The state stays as it is, so Start continues from there. Stop is the only way to
+// stop a loop.
 func (l *Loop) Stop() <-chan struct{} {
 	l.Post(func() { l.stopping = true })
 	return l.stopped
@@ -122,8 +123,8 @@ func (l *Loop) Close() {
 	if l.alarm != nil {
 		l.alarm.Stop()
 	}
-	// An alarm that rings at this moment may still write to the wake descriptor, so that one stays
-	// open for the short rest of the process's life.
+	// The alarm may be firing at this moment and then writes to the wake descriptor, so that
+	// descriptor stays open. The process ends soon anyway.
 	l.epoll.Close()
 }
 
@@ -173,7 +174,7 @@ func (l *Loop) handle(ev *unix.EpollEvent) {
 	}
 	s := l.sockets[ev.Fd]
 	if s == nil || s.gen != uint32(ev.Pad) {
-		return // it was closed earlier in this batch
+		return // the socket was closed earlier in this batch
 	}
 	if s.connecting {
 		s.finishConnect(ev.Events)
@@ -200,8 +201,8 @@ func (l *Loop) handle(ev *unix.EpollEvent) {
 	}
 }
 
-// readUnread reads once more from the sockets whose last read may have left bytes in the kernel. The
-// other sockets have had their turn by then, so no socket holds up the rest.
+// readUnread reads once more from the sockets whose last read may have left bytes in the kernel. It
+// is called after all other sockets had their turn, so that no socket delays the others.
 func (l *Loop) readUnread() {
 	if len(l.unread) == 0 {
 		return
@@ -225,8 +226,8 @@ func (l *Loop) readUnread() {
 	l.spareUnread = sockets
 }
 
-// finishEvent gives kept bytes again to the owners of sockets that were resumed, and ends the
-// sockets that failed during a call to an owner.
+// finishEvent passes kept bytes again to the owners of sockets that were resumed, and closes the
+// sockets that failed during a call of an owner.
 func (l *Loop) finishEvent() {
 	for len(l.again) > 0 {
 		s := l.again[0]
@@ -243,7 +244,8 @@ func (l *Loop) finishEvent() {
 	l.again = nil
 }
 
-// Adopt makes h a socket of this loop. After an error h is closed. Loop goroutine only.
+// Adopt makes h a socket of this loop. After an error h is closed. Only the loop's goroutine may call
+// it.
 func (l *Loop) Adopt(h Handle, owner Owner) (*Socket, error) {
 	s, err := l.add(int(h), owner, readEvents)
 	if err != nil {
@@ -252,10 +254,10 @@ func (l *Loop) Adopt(h Handle, owner Owner) (*Socket, error) {
 	return s, err
 }
 
-// readEvents are the events a socket is watched for while nothing waits for its peer.
+// readEvents are the events of a socket that is connected and for whose peer no bytes have ever waited.
 const readEvents = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
-// writeEvents are those from the moment when something has waited for the peer.
+// writeEvents are the events of all other sockets.
 const writeEvents = readEvents | unix.EPOLLOUT
 
 func (l *Loop) add(fd int, owner Owner, events uint32) (*Socket, error) {
@@ -271,8 +273,9 @@ func (l *Loop) add(fd int, owner Owner, events uint32) (*Socket, error) {
 	return s, nil
 }
 
-// Dial begins to connect to addr. The owner hears of the outcome unless Dial returns an error. What
-// the owner writes before that is sent once the connection is established. Loop goroutine only.
+// Dial begins to connect to addr. Unless it returns an error, it calls the owner with the outcome
+// later. Bytes that the owner writes before that are sent once the connection is established. Only
+// the loop's goroutine may call Dial.
 func (l *Loop) Dial(addr netip.AddrPort, owner Owner) (*Socket, error) {
 	family := unix.AF_INET6
 	if addr.Addr().Unmap().Is4() {
@@ -296,6 +299,7 @@ func (l *Loop) Dial(addr netip.AddrPort, owner Owner) (*Socket, error) {
 	return s, nil
 }
 
+// watchStall records that bytes wait for the socket's peer.
 func (l *Loop) watchStall(s *Socket) {
 	if _, ok := l.stalled[s]; !ok {
 		now := time.Now()
@@ -306,6 +310,7 @@ func (l *Loop) watchStall(s *Socket) {
 	}
 }
 
+// checkStalled closes the sockets whose bytes have waited for too long.
 func (l *Loop) checkStalled() {
 	l.stallT = nil
 	now := time.Now()
@@ -319,7 +324,7 @@ func (l *Loop) checkStalled() {
 	}
 }
 
-// Held counts what the loop holds. Loop goroutine only.
+// Held counts what the loop holds. Only the loop's goroutine may call it.
 func (l *Loop) Held() Held {
 	h := Held{Stalled: len(l.stalled), Timers: l.timers.times()}
 	for _, s := range l.sockets {
@@ -330,8 +335,8 @@ func (l *Loop) Held() Held {
 	return h
 }
 
-// Restore is Adopt for a descriptor that an earlier process has handed over, together with the bytes
-// that process had received and not consumed, and those it had not sent yet. After an error fd is
+// Restore is Adopt for a descriptor of a former process. partial are the bytes that the former process
+// had received and not consumed, and unsent those that it had not sent yet. After an error fd is
 // closed. The loop must not be running.
 func (l *Loop) Restore(fd int, owner Owner, partial, unsent []byte) (*Socket, error) {
 	events := uint32(readEvents)

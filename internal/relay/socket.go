@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// ReadChunk is how many bytes one read takes from a socket at most.
+	// ReadChunk is the largest number of bytes that one read takes from a socket.
 	ReadChunk = 64 << 10
 
 	// MaxUnsent bounds the bytes that wait for a peer that does not accept them. Owners stop reading
@@ -16,8 +16,8 @@ const (
 	// writeTimeout is how long a peer may accept none of the bytes that wait for it.
 	writeTimeout = 30 * time.Second
 
-	// congestedLimit is for how many write timeouts a peer may accept some bytes but never all of
-	// them. After that, the connection to a peer that reads a byte from time to time is closed.
+	// congestedLimit is how long a peer may accept some bytes but never all of them, in write
+	// timeouts. It ends the connection to a peer that reads only a byte from time to time.
 	congestedLimit = 10
 
 	// stallCheck is how often sockets with waiting bytes are checked.
@@ -55,8 +55,8 @@ type Owner interface {
 	SocketClosed(s *Socket, err error)
 }
 
-// WriteBulk is Write for a long message of bounded length. Limits.Bulk bytes more than usual may wait
-// until all of them are sent.
+// WriteBulk is Write for a long message of bounded length. Until it is sent, Limits.Bulk bytes more
+// than usual may wait.
 func (s *Socket) WriteBulk(b []byte) {
 	s.bulk = true
 	s.Write(b)

@@ -9,37 +9,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is one TCP connection, or one end of a socketpair whose other end somebody carries on to a
-// peer (see SetCarried). It belongs to one loop, and only that loop's goroutine may touch it.
-// The owner closes it, or the loop does after an error; closing it twice does no harm.
+// Socket is one TCP connection, or one end of a socketpair whose bytes another process carries to a
+// peer (see SetCarried). It belongs to one loop, and only that loop's goroutine may touch it. The
+// owner closes it, or the loop closes it after an error. It may be closed twice.
 type Socket struct {
 	loop  *Loop
 	owner Owner
 
 	fd  int32
-	gen uint32 // tells this socket's events from those of an earlier socket with the same fd
+	gen uint32 // distinguishes this socket's events from those of an earlier socket with the same fd
 
 	connecting bool
 	closed     bool
 	paused     bool
-	hangup     bool // a hang-up of the peer is reported even while paused
+	hangup     bool // a hang-up of the peer is reported even while the socket is paused
 	broken     bool // a write failed; the read side will report why
-	queued     bool // it is in loop.again
-	waiting    bool // it is in loop.unread
-	readable   bool // bytes arrived while it was paused
+	queued     bool // the socket is in loop.again
+	waiting    bool // the socket is in loop.unread
+	readable   bool // bytes arrived while the socket was paused
 	ending     bool // the peer has closed; bytes it sent before are still read
-	watchesOut bool // epoll reports when the peer takes more
+	watchesOut bool // epoll reports when the peer accepts more bytes
 	bulk       bool // bytes from WriteBulk are still unsent
 	carried    bool // see SetCarried
-	failed     bool // it is in loop.failures
+	failed     bool // the socket is in loop.failures
 
-	kept *keptBytes // nil: none
+	kept *keptBytes // nil if there are none
 }
 
 // keptBytes are the bytes that a socket holds. Few sockets hold any at a time.
 type keptBytes struct {
 	partial []byte // received, but not consumed by the owner
-	unsent  []byte // written by the owner, but not taken by the peer
+	unsent  []byte // written by the owner, but not accepted by the peer
 }
 
 // keep replaces the bytes that the socket holds.
@@ -54,12 +54,13 @@ func (s *Socket) keep(partial, unsent []byte) {
 	}
 }
 
-// stall says since when bytes have been waiting for a peer.
+// stall records since when bytes have waited for a peer.
 type stall struct {
-	congested time.Time // since then there have always been some
-	stuck     time.Time // since then the peer has taken none
+	congested time.Time // since when some bytes have always waited
+	stuck     time.Time // since when the peer has accepted none
 }
 
+// finishConnect reports the outcome of a dial to the owner.
 func (s *Socket) finishConnect(events uint32) {
 	var err error
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
@@ -78,6 +79,7 @@ func (s *Socket) finishConnect(events uint32) {
 	s.owner.SocketConnected(s, nil)
 }
 
+// read reads once and passes the bytes to the owner, after those that the owner did not consume.
 func (s *Socket) read() {
 	l, kept := s.loop, 0
 	if partial := s.Unconsumed(); len(partial) > 0 {
@@ -104,7 +106,7 @@ func (s *Socket) read() {
 	}
 }
 
-// readLater has the socket read once the others have had their turn.
+// readLater makes the loop read from the socket again once the other sockets have had their turn.
 func (s *Socket) readLater() {
 	if !s.closed && !s.waiting {
 		s.waiting = true
@@ -112,8 +114,8 @@ func (s *Socket) readLater() {
 	}
 }
 
-// deliver gives the first n bytes of the loop's buffer to the owner and keeps what the owner does not
-// consume.
+// deliver passes the first n bytes of the loop's buffer to the owner and keeps those that the owner
+// does not consume.
 func (s *Socket) deliver(n int) {
 	l := s.loop
 	used := s.owner.SocketReceived(s, l.buf[:n])
@@ -129,11 +131,11 @@ func (s *Socket) deliver(n int) {
 	s.keep(append(s.Unconsumed()[:0], l.buf[used:n]...), s.Unsent())
 }
 
-// FD is the socket's descriptor, which still belongs to the socket.
+// FD returns the socket's descriptor, which still belongs to the socket.
 func (s *Socket) FD() int { return int(s.fd) }
 
-// Unconsumed are the bytes that were received but not consumed by the owner. They are valid until the
-// loop carries on.
+// Unconsumed returns the bytes that were received but not consumed by the owner. They are valid until
+// the loop continues.
 func (s *Socket) Unconsumed() []byte {
 	if s.kept == nil {
 		return nil
@@ -141,7 +143,7 @@ func (s *Socket) Unconsumed() []byte {
 	return s.kept.partial
 }
 
-// Unsent are the bytes that wait for the peer. They are valid until the loop carries on.
+// Unsent returns the bytes that wait for the peer. They are valid until the loop continues.
 func (s *Socket) Unsent() []byte {
 	if s.kept == nil {
 		return nil
@@ -149,14 +151,13 @@ func (s *Socket) Unsent() []byte {
 	return s.kept.unsent
 }
 
-// HasMore reports whether the kernel has bytes from the peer that were not read yet.
+// HasMore reports whether the kernel has bytes of the peer that the loop has not read yet.
 func (s *Socket) HasMore() bool {
 	n, err := unix.IoctlGetInt(int(s.fd), unix.TIOCINQ)
 	return err == nil && n > 0
 }
 
-// Peek returns up to n bytes that the peer has sent and the owner has not consumed, and leaves them
-// where they are.
+// Peek returns a copy of up to n bytes that the peer has sent and the owner has not consumed.
 func (s *Socket) Peek(n int) []byte {
 	partial := s.Unconsumed()
 	b := append(make([]byte, 0, n), partial[:min(n, len(partial))]...)
@@ -166,7 +167,8 @@ func (s *Socket) Peek(n int) []byte {
 	return b
 }
 
-// Write sends b; it copies what the peer does not take at once and sends that later. It does not keep b.
+// Write sends b. If the peer does not accept all of it at once, Write copies the rest, and the loop
+// sends it later. It does not keep b.
 func (s *Socket) Write(b []byte) {
 	if s.closed || s.broken || len(b) == 0 {
 		return
@@ -174,7 +176,7 @@ func (s *Socket) Write(b []byte) {
 	if !s.Congested() && !s.connecting {
 		n, ok := s.send(b)
 		if !ok {
-			// The read side reports the end, since it may still hold answers of the peer.
+			// The read side reports the end, because it may still have answers of the peer.
 			s.broken = true
 			return
 		}
@@ -194,8 +196,8 @@ func (s *Socket) Write(b []byte) {
 	}
 }
 
-// send writes b until all of it is sent or the kernel takes no more. Only in the latter case does an
-// event report when it takes more.
+// send writes b until all of it is sent or the kernel accepts no more. Only in the latter case will an
+// event report that the kernel accepts more.
 func (s *Socket) send(b []byte) (n int, ok bool) {
 	for n < len(b) {
 		sent, errno := rawWrite(int(s.fd), b[n:])
@@ -212,7 +214,7 @@ func (s *Socket) send(b []byte) (n int, ok bool) {
 	return n, true
 }
 
-// watchOut has epoll report when the peer takes more.
+// watchOut makes epoll report when the peer accepts more bytes.
 func (s *Socket) watchOut() {
 	if s.watchesOut {
 		return
@@ -223,6 +225,7 @@ func (s *Socket) watchOut() {
 	}
 }
 
+// flush sends the bytes that wait for the peer, as far as the kernel accepts them.
 func (s *Socket) flush() {
 	unsent := s.Unsent()
 	if len(unsent) == 0 {
@@ -248,11 +251,11 @@ func (s *Socket) flush() {
 	s.owner.SocketDrained(s)
 }
 
-// Congested reports whether the peer has not taken everything that was written.
+// Congested reports whether bytes wait because the peer has not accepted everything.
 func (s *Socket) Congested() bool { return len(s.Unsent()) > 0 }
 
-// Pause stops reading. With hangup, the owner still hears if the peer closes the connection, and
-// unread bytes are lost then.
+// Pause stops reading. If hangup is set, the owner is still called when the peer closes the
+// connection, and bytes that are unread then are lost.
 func (s *Socket) Pause(hangup bool) {
 	if s.closed {
 		return
@@ -263,7 +266,7 @@ func (s *Socket) Pause(hangup bool) {
 	}
 }
 
-// Resume reads again. The owner gets bytes that were kept soon, but not during this call.
+// Resume continues reading. The owner gets the kept bytes soon, but not during this call.
 func (s *Socket) Resume() {
 	if s.closed || !s.paused {
 		return
@@ -285,6 +288,7 @@ func (s *Socket) fail(err error) {
 	s.queue()
 }
 
+// queue makes the loop's finishEvent handle the socket.
 func (s *Socket) queue() {
 	if !s.queued {
 		s.queued = true
@@ -292,7 +296,7 @@ func (s *Socket) queue() {
 	}
 }
 
-// Close ends the connection without a call to the owner. It may be called twice.
+// Close ends the connection without calling the owner. It may be called twice.
 func (s *Socket) Close() {
 	if s.closed {
 		return
@@ -301,8 +305,8 @@ func (s *Socket) Close() {
 	rawClose(int(s.fd))
 }
 
-// Reset is Close without TIME_WAIT, which would keep the local port in use for a minute. The peer's
-// system discards bytes that its program has not read yet.
+// Reset is Close without the state TIME_WAIT, which would keep the local port in use for a minute. The
+// peer's system discards bytes that its program has not read yet.
 func (s *Socket) Reset() {
 	switch {
 	case s.closed:
@@ -316,9 +320,9 @@ func (s *Socket) Reset() {
 	}
 }
 
-// Detach takes the descriptor away from the socket, which is closed from then on, with all bytes that
-// it still held. Another process may be given the descriptor: unlike after Close, the connection stays.
-// After an error the socket and its descriptor are closed.
+// Detach closes the socket without closing its descriptor, and returns the descriptor. Unlike after
+// Close, the connection stays, so the descriptor may be passed to another process. Bytes that the
+// socket still held are lost. After an error the socket and its descriptor are closed.
 func (s *Socket) Detach() (Handle, error) {
 	if s.closed {
 		return -1, unix.EBADF
@@ -332,17 +336,17 @@ func (s *Socket) Detach() (Handle, error) {
 	return Handle(s.fd), nil
 }
 
-// SetCarried marks a socket as one end of a socketpair. What is written there, and its end, somebody
-// carries on to the peer, but a reset has to be asked for: Reset calls Loop.ResetCarried.
+// SetCarried marks a socket as one end of a socketpair. Another process carries the bytes written
+// there, and their end, to the peer. It does not carry a reset, so Reset calls Loop.ResetCarried.
 func (s *Socket) SetCarried() { s.carried = true }
 
-// Carried reports whether the socket is one end of a socketpair that is carried on.
+// Carried reports whether SetCarried was called for the socket.
 func (s *Socket) Carried() bool { return s.carried }
 
 // Closed reports whether the socket is closed.
 func (s *Socket) Closed() bool { return s.closed }
 
-// release removes the socket from everything its loop keeps.
+// release marks the socket as closed and removes it from its loop.
 func (s *Socket) release() {
 	s.closed = true
 	s.loop.sockets[s.fd] = nil
@@ -353,6 +357,7 @@ func (s *Socket) release() {
 	s.kept = nil
 }
 
+// lost closes the socket and tells the owner why.
 func (s *Socket) lost(err error) {
 	if s.connecting {
 		s.Close()

@@ -28,7 +28,7 @@ type Socket struct {
 	paused  bool
 	waiting bool // the reader waits until its bytes are consumed
 	writing bool // a writer is running
-	queued  bool
+	queued  bool // the socket is in loop.again
 	bulk    bool // bytes from WriteBulk are still unsent
 	failure error
 
@@ -103,6 +103,7 @@ func (s *Socket) letRead() {
 	}
 }
 
+// deliver passes all unconsumed bytes to the owner and keeps those that the owner does not consume.
 func (s *Socket) deliver() {
 	b := s.partial
 	used := s.owner.SocketReceived(s, b)
@@ -140,7 +141,7 @@ func (s *Socket) writeOut(conn net.Conn, b []byte, limit time.Duration) {
 	s.loop.Post(func() {
 		s.writing = false
 		s.unsent = append([]byte(nil), s.unsent[n:]...)
-		if s.closed { // the connection was left open for these bytes
+		if s.closed { // Close left the connection open for these bytes
 			if err != nil || len(s.unsent) == 0 {
 				conn.Close()
 			} else {
@@ -162,16 +163,17 @@ func (s *Socket) writeOut(conn net.Conn, b []byte, limit time.Duration) {
 	})
 }
 
-// HasMore always returns false, because this is not known here. The reader is at most one chunk behind.
+// HasMore always returns false, because this relay does not ask the kernel. Its reader is at most one
+// read behind.
 func (s *Socket) HasMore() bool { return false }
 
 // Peek returns up to n bytes that have been read and the owner has not consumed.
 func (s *Socket) Peek(n int) []byte { return s.partial[:min(n, len(s.partial))] }
 
-// Unconsumed are the bytes that were received but not consumed by the owner.
+// Unconsumed returns the bytes that were received but not consumed by the owner.
 func (s *Socket) Unconsumed() []byte { return s.partial }
 
-// Unsent are the bytes that wait for the peer.
+// Unsent returns the bytes that wait for the peer.
 func (s *Socket) Unsent() []byte { return s.unsent }
 
 // Congested reports whether so many bytes wait that the peer does not seem to read them.
@@ -189,6 +191,7 @@ func (s *Socket) Resume() {
 	s.queue()
 }
 
+// fail ends the connection soon, but not during this call, as if the peer had ended it.
 func (s *Socket) fail(err error) {
 	s.failure = err
 	s.queue()
@@ -202,7 +205,7 @@ func (s *Socket) queue() {
 	}
 }
 
-// Close ends the connection without a call to the owner. Bytes that a writer is sending are still sent.
+// Close ends the connection without calling the owner. Bytes that a writer is sending are still sent.
 func (s *Socket) Close() {
 	if s.closed {
 		return
@@ -219,7 +222,7 @@ func (s *Socket) Close() {
 	}
 }
 
-// Reset is Close without TIME_WAIT, which would keep the local port in use for a minute.
+// Reset is Close without the state TIME_WAIT, which would keep the local port in use for a minute.
 func (s *Socket) Reset() {
 	if conn, ok := s.conn.(*net.TCPConn); ok && !s.closed && !s.writing {
 		conn.SetLinger(0)

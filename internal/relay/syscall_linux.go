@@ -28,7 +28,7 @@ func rawWrite(fd int, b []byte) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// epollPoll returns how many events there are now; it does not wait.
+// epollPoll returns the number of pending events without waiting.
 func epollPoll(epfd int, events []unix.EpollEvent) int {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
@@ -39,7 +39,8 @@ func epollPoll(epfd int, events []unix.EpollEvent) int {
 
 func rawClose(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-// rawAccept is accept4 for a non-blocking listener. The connection is non-blocking, with close-on-exec.
+// rawAccept is accept4 for a non-blocking listener. The new descriptor is non-blocking and has
+// close-on-exec.
 func rawAccept(listener int) (fd int, peer netip.AddrPort, errno syscall.Errno) {
 	var sa unix.RawSockaddrInet6
 	size := uint32(unsafe.Sizeof(sa))
@@ -58,8 +59,8 @@ func rawConnect(fd int, addr netip.AddrPort) syscall.Errno {
 	return errno
 }
 
-// toRaw returns an address as the kernel takes it, and its size. An IPv4 address takes the beginning
-// of sa.
+// toRaw returns an address in the kernel's form, and the size of that form. The form of an IPv4
+// address is at the beginning of sa.
 func toRaw(addr netip.AddrPort) (sa unix.RawSockaddrInet6, size uintptr) {
 	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:], addr.Port())
 	ip := addr.Addr().Unmap()
@@ -87,8 +88,8 @@ func fromRaw(sa *unix.RawSockaddrInet6) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// rawSetOption sets an option of a socket whose value is of the type T. An option that the kernel
-// refuses is done without.
+// rawSetOption sets a socket option whose value is of the type T. It ignores errors, because the
+// switcher also works without these options.
 func rawSetOption[T int32 | unix.Linger](fd, level, option int, value T) {
 	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
 }
@@ -96,15 +97,15 @@ func rawSetOption[T int32 | unix.Linger](fd, level, option int, value T) {
 // watchRounds is after how many rounds without a pause a loop calls keepWatch.
 const watchRounds = 100
 
-// keepWatch has Go's monitor thread watch the process until no goroutine runs any more. Otherwise
-// nobody would interrupt a goroutine that never waits, while others are ready to run. The monitor
-// thread sleeps while nothing runs, and only an ordinary system call wakes it. That is also why
-// the calls above are cheaper: for some milliseconds after it was woken, it looks around every few
-// microseconds.
+// keepWatch wakes Go's monitor thread, which then watches the process until no goroutine runs any
+// more. Without it, a goroutine that never waits would not be interrupted while others are ready to
+// run. The monitor thread sleeps while nothing runs, and only an ordinary system call wakes it. The
+// calls above do not wake it. This is another reason why they are cheaper: for some milliseconds after
+// it was woken, the monitor thread checks everything every few microseconds.
 func keepWatch() { syscall.Syscall(syscall.SYS_GETPPID, 0, 0, 0) }
 
-// SetSocketOptions prepares a TCP socket: lines are sent at once, and a peer that has vanished is
-// noticed. Accepted sockets inherit these options from the listener.
+// SetSocketOptions sets the options of a TCP socket, so that it sends lines at once and notices a peer
+// that has vanished. Accepted sockets inherit these options from the listener.
 func SetSocketOptions(fd int) {
 	rawSetOption[int32](fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	rawSetOption[int32](fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
@@ -114,7 +115,8 @@ func SetSocketOptions(fd int) {
 	rawSetOption[int32](fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 120_000)
 }
 
-// setListenerOptions is for net.ListenConfig. Sockets that are accepted later inherit the options.
+// setListenerOptions sets the options that accepted sockets inherit. It has the form that
+// net.ListenConfig needs.
 func setListenerOptions(fd uintptr) { SetSocketOptions(int(fd)) }
 
 func addrPort(sa unix.Sockaddr) netip.AddrPort {
@@ -127,7 +129,7 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// LocalAddr is the address a descriptor is bound to.
+// LocalAddr returns the address to which a descriptor is bound.
 func LocalAddr(fd int) (netip.AddrPort, error) {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
@@ -136,7 +138,7 @@ func LocalAddr(fd int) (netip.AddrPort, error) {
 	return addrPort(sa), nil
 }
 
-// PeerAddr is the address a descriptor is connected to.
+// PeerAddr returns the address to which a descriptor is connected.
 func PeerAddr(fd int) (netip.AddrPort, error) {
 	sa, err := unix.Getpeername(fd)
 	if err != nil {
