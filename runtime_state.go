@@ -133,6 +133,7 @@ type sessionState struct {
 	NoDifficulty bool                      `json:",omitempty"` // the pool has set no difficulty, so the miner has to be given the default
 	Suggestions  []requestState
 	Workers      []requestState
+	Again        *requestState        `json:",omitempty"` // an unanswered request to change the first worker's parameters
 	Agent        [][]byte             `json:",omitempty"` // register messages
 	AgentShares  *agentSharesState    `json:",omitempty"`
 	WantsAnswers bool                 `json:",omitempty"` // an agent that has not subscribed yet asked for answers to its shares

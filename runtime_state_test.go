@@ -36,7 +36,7 @@ func sampleState() *runtimeState {
 			{
 				SessionID: 0xffffffff, MiningCoin: "btc", ClientConnFD: 10, ServerConnFD: 11, VersionMask: 0x1fffe000,
 				StratumSubscribeRequest: r, StratumAuthorizeRequest: r, Phase: "relaying", HasID: true, Account: "alice", Owed: 3,
-				Suggestions: []requestState{*r}, Workers: []requestState{*r}, Agent: [][]byte{{0x7f, 1, 6, 0, 0, 0}}, Jobs: []string{"a\"b", "\x00"},
+				Suggestions: []requestState{*r}, Workers: []requestState{*r}, Again: r, Agent: [][]byte{{0x7f, 1, 6, 0, 0, 0}}, Jobs: []string{"a\"b", "\x00"},
 				Drains:       []linkState{{FD: 12, Coin: "bcc", Jobs: []string{"1"}, Partial: []byte("p"), Unsent: []byte{0, 255}}},
 				MinerPartial: []byte("half a li"), MinerUnsent: bytes.Repeat([]byte{0, 1, 2, 255}, 1000), PoolPartial: []byte("\xff"), PoolUnsent: []byte("\n"),
 			},

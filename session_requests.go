@@ -47,7 +47,7 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 	}
 	if at < 0 && alias == nil {
 		// ETHProxy pools send jobs as answers, and long ids are not kept.
-		s.workerAnswered(tag, id)
+		s.workerAnswered(tag, id, line, sc)
 		if (from == s.link || len(id) > stratum.MaxRequestID) && !ownRequests.Issued(id) {
 			return line
 		}
@@ -62,12 +62,12 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 		*sc = stratum.ScanPoolLine(line)
 	}
 	if at < 0 {
-		s.workerAnswered(tag, id)
+		s.workerAnswered(tag, id, line, sc)
 		return line // the queue had no room for the request
 	}
 	switch s.requests.MarkAt(at) {
 	case stratum.MarkAuthorize:
-		s.workerAnswered(tag, id)
+		s.workerAnswered(tag, id, line, sc)
 		line = s.consent(line, sc)
 	case stratum.MarkConfigure:
 		from.configureAnswered(line)

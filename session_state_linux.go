@@ -64,6 +64,9 @@ func (s *Session) state(fds *[]int) sessionState {
 	for _, w := range s.workers {
 		st.Workers = append(st.Workers, *workerState(w.askedState(), w.method, w.name, w.rest))
 	}
+	if a := s.askedAgain(); a != nil {
+		st.Again = workerState(a.id, a.worker.method, a.worker.name, a.worker.rest)
+	}
 	for _, suggestion := range s.suggestions {
 		st.Suggestions = append(st.Suggestions, requestState{ID: json.RawMessage("null"), Method: suggestion.method, Params: suggestion.params})
 	}
@@ -331,6 +334,7 @@ func (s *Session) takeSockets(st *sessionState) error {
 func (s *Session) enter(phase sessionPhase, st *sessionState) {
 	s.phase = phase
 	s.restoreAsked(st.Workers)
+	s.restoreAgain(st.Again)
 	if phase <= phaseRouting {
 		began := time.Now().Add(-st.Age)
 		s.handshake = &handshake{began: began, started: st.Started, proxied: st.Proxied, secured: st.MinerTunnel != nil, badLines: st.BadLines, lines: st.Lines, wantsAnswers: st.WantsAnswers}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
@@ -89,7 +90,8 @@ func (s *Session) authorizeExtra(line []byte) bool {
 	if w.name.Sent != "" && !s.link.rules.renames() {
 		s.link.rules = s.linkRules(s.link.pool, s.link.suffixed, s.link.rules)
 	}
-	if s.isFirstWorker(w, s.link.pool, s.link.suffixed) {
+	again := !r.IsNotification() && s.changesFirstWorker(w, s.link.pool)
+	if !again && s.isFirstWorker(w, s.link.pool, s.link.suffixed) {
 		if !r.IsNotification() {
 			s.miner.Write(s.dialect().AppendResult(nil, r.ID, []byte("true")))
 		}
@@ -103,10 +105,17 @@ func (s *Session) authorizeExtra(line []byte) bool {
 	s.requests.PushMarked(s.link.tag, wire, stratum.MarkAuthorize)
 	s.expectWorker(w, wire)
 	s.link.socket.Write(w.appendAuthorize(nil, stratum.OrNull(wire), s.link.pool, s.link.suffixed))
-	if k := s.preparing(); k != nil && k.introduced {
+	if k := s.preparing(); k != nil && k.introduced && !again {
 		k.introduceWorker(w)
 	}
 	return true
+}
+
+// changesFirstWorker reports whether w is the first worker with another password or other
+// parameters that p is asked about. Pools that pick the extranonce may read options from
+// the password ("d=4096"). One such request can be unanswered at a time.
+func (s *Session) changesFirstWorker(w *extraWorker, p *pool) bool {
+	return w.name == s.auth.name && p.picksExtranonce && p.password == "" && !slices.EqualFunc(w.rest, s.auth.rest, bytes.Equal) && s.askedAgain() == nil
 }
 
 // isFirstWorker reports whether the pool knows w by the name that it has

@@ -10,7 +10,9 @@ import (
 
 // askedWorker is the miner's mining.authorize for a further worker while no pool has
 // answered it. If the session gets another link meanwhile, the new pool's answer to the
-// switcher's own request for the worker becomes the miner's answer.
+// switcher's own request for the worker becomes the miner's answer. The worker can also be
+// the first one with other parameters; see changesFirstWorker. These are then not sent to
+// the new pool, which knows the worker already.
 type askedWorker struct {
 	worker *extraWorker
 	tag    stratum.LinkTag // together with id, where the request is in Session.requests
@@ -40,8 +42,11 @@ func (s *Session) asked() []*askedWorker {
 
 // expectWorker records that the miner's request for w was sent on the link in use.
 func (s *Session) expectWorker(w *extraWorker, wire []byte) {
-	if s.workerIndex == nil || len(s.workerIndex.asked) == maxAsked || len(wire) == 0 || len(wire) > stratum.MaxRequestID {
+	if len(s.asked()) == maxAsked || len(wire) == 0 || len(wire) > stratum.MaxRequestID {
 		return
+	}
+	if s.workerIndex == nil {
+		s.workerIndex = s.newWorkerIndex()
 	}
 	w.asked = &askedWorker{worker: w, tag: s.link.tag, id: bytes.Clone(wire)}
 	s.workerIndex.asked = append(s.workerIndex.asked, w.asked)
@@ -68,10 +73,26 @@ func (s *Session) askedAs(tag stratum.LinkTag, id []byte) *askedWorker {
 	return nil
 }
 
-// workerAnswered notes that a pool has answered a mining.authorize of the miner.
-func (s *Session) workerAnswered(tag stratum.LinkTag, id []byte) {
-	if a := s.askedAs(tag, id); a != nil {
-		s.workerIndex.forget(a.worker)
+// askedAgain returns the unanswered request for the first worker, or nil.
+func (s *Session) askedAgain() *askedWorker {
+	for _, a := range s.asked() {
+		if a.worker.name == s.auth.name {
+			return a
+		}
+	}
+	return nil
+}
+
+// workerAnswered notes that a pool has answered a mining.authorize of the miner with line.
+func (s *Session) workerAnswered(tag stratum.LinkTag, id, line []byte, sc *stratum.ScannedLine) {
+	a := s.askedAs(tag, id)
+	if a == nil {
+		return
+	}
+	s.workerIndex.forget(a.worker)
+	consent := stratum.NoError(sc.Value(line, stratum.MemberError)) && string(sc.Value(line, stratum.MemberResult)) != "false"
+	if consent && a.worker.name == s.auth.name {
+		s.auth.authorizationForm = s.loop.sharedForm(&authorizationForm{s.auth.id, a.worker.method, a.worker.rest})
 	}
 }
 
@@ -119,6 +140,9 @@ func (s *Session) moveAsked(former *link) {
 		if !bytes.Equal(minersID, a.id) {
 			former.ownRequests.Take(a.id)
 		}
+		if a.worker.name == s.auth.name {
+			a.askNext(0, accepted)
+		}
 		at, otherFirst := s.requests.Find(a.tag, a.id)
 		if a.answer == nil && a.next != 0 {
 			if at >= 0 {
@@ -165,9 +189,14 @@ func (s *Session) restoreAsked(workers []requestState) {
 		if stratum.IsNull(r.ID) || s.link == nil {
 			continue
 		}
-		if s.workerIndex == nil {
-			s.workerIndex = s.newWorkerIndex()
-		}
 		s.expectWorker(s.workers[i], r.ID)
 	}
+}
+
+// restoreAgain restores the unanswered request for the first worker.
+func (s *Session) restoreAgain(r *requestState) {
+	if r == nil || s.link == nil || s.auth == nil {
+		return
+	}
+	s.expectWorker(&extraWorker{method: r.Method, name: s.auth.name, rest: furtherParams((&stratum.Request{Params: r.Params}).ParamList())}, r.ID)
 }

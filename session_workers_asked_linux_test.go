@@ -41,3 +41,17 @@ func TestUnansweredWorkersSurviveAnUpgrade(t *testing.T) {
 		t.Errorf("the next process knows %+v", next.asked())
 	}
 }
+
+// The same holds for a request to change the first worker's password.
+func TestUnansweredPasswordSurvivesAnUpgrade(t *testing.T) {
+	s, _, _ := benchSession(t, true)
+	s.auth = &authorization{&authorizationForm{method: "mining.authorize", rest: [][]byte{[]byte(`"x"`)}}, stratum.SplitWorker("alice.1")}
+	w := &extraWorker{method: "mining.authorize", name: s.auth.name, rest: [][]byte{[]byte(`"d=4096"`), []byte(`"y"`)}}
+	s.expectWorker(w, []byte("5"))
+	next := &Session{manager: s.manager, link: s.link, auth: s.auth}
+	next.restoreAgain(workerState(s.askedAgain().id, w.method, w.name, w.rest))
+	a := next.askedAgain()
+	if a == nil || string(a.id) != "5" || a.tag != s.link.tag || len(a.worker.rest) != 2 || string(a.worker.rest[0]) != `"d=4096"` {
+		t.Errorf("the next process knows %+v", a)
+	}
+}
