@@ -355,7 +355,7 @@ func (k *poolLink) greeting(clean bool) []byte {
 		sc := stratum.ScanPoolLine(line)
 		switch kind := sc.PoolKind(line); kind {
 		case stratum.KindDifficulty, stratum.KindTarget:
-			s.link.recordDifficulty(kind, line, s.now())
+			s.recordDifficulty(kind, line)
 		case stratum.KindJob:
 			s.recordJobDifficulty(line)
 			newID := s.recordJob(line, &sc)

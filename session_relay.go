@@ -360,7 +360,7 @@ func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func
 			return false
 		}
 	case stratum.KindDifficulty, stratum.KindTarget:
-		s.link.recordDifficulty(kind, line, s.now())
+		s.recordDifficulty(kind, line)
 		s.stopAwaitingDifficulty()
 	case stratum.KindVersionMask, stratum.KindSetExtranonce, stratum.KindReconnect:
 		flush()

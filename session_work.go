@@ -13,16 +13,18 @@ import (
 // a flag.
 const minTargetDigits = 58
 
-// recordDifficulty records the difficulty that the link's pool has set with
+// recordDifficulty records the difficulty that the pool of the link in use has set with
 // mining.set_difficulty or mining.set_target.
-func (l *link) recordDifficulty(kind stratum.Kind, line []byte, now uint32) {
-	l.difficultySet = true
-	value := stratum.ScalarParam(line, 0)
-	if kind == stratum.KindTarget {
-		l.work.SetDifficulty(hashrate.FromTarget(value), now)
-		return
+func (s *Session) recordDifficulty(kind stratum.Kind, line []byte) {
+	read := hashrate.ParseDifficulty
+	switch {
+	case kind == stratum.KindTarget && s.manager.chain == stratum.Ethereum:
+		read = hashrate.FromEthereumTarget
+	case kind == stratum.KindTarget:
+		read = hashrate.FromTarget
 	}
-	l.work.SetDifficulty(hashrate.ParseDifficulty(value), now)
+	s.link.difficultySet = true
+	s.link.work.SetDifficulty(read(stratum.ScalarParam(line, 0)), s.now())
 }
 
 // recordJobDifficulty records the difficulty that a job brings with it, or the protocol's

@@ -107,6 +107,37 @@ func TestWorkOfThePoolsDefault(t *testing.T) {
 	}
 }
 
+// On Ethereum, the target of mining.set_target is 2^256 divided by the hashes of a share,
+// as in a job. It counts also if the pool sends it while the link is prepared.
+func TestWorkOfEthereumTarget(t *testing.T) {
+	sc, _ := startScene(t, "ethereum", nil, "eth")
+	target := func(digit string) string { // of 2^36 hashes divided by the digit
+		return `{"id":null,"method":"mining.set_target","params":["` + strings.Repeat("0", 8) + digit + strings.Repeat("0", 55) + `"]}`
+	}
+	job := func(id string) string {
+		return `{"id":null,"method":"mining.notify","params":["` + id + `","a","b",true]}`
+	}
+	sc.Miner.SendLine(`{"id":1,"method":"mining.subscribe","params":["ethminer/0.19.0"]}`)
+	sc.Miner.Line(stratumtest.Patience)
+	sc.Miner.SendLine(`{"id":2,"method":"mining.authorize","params":["alice.1","x"]}`)
+	eth := sc.Pools["eth"].Next()
+	eth.ExpectMethod("mining.subscribe")
+	eth.ExpectMethod("mining.authorize")
+	eth.Send(joinLines(goodAnswer("2147400000"), target("4"), goodAnswer("2147400001"), job("1")))
+	sc.Miner.ExpectLine(goodAnswer("2"))
+	sc.Miner.ExpectLine(target("4"))
+	sc.Miner.ExpectLine(job("1"))
+	sc.Share(eth, "10", "1")
+	sc.Answered(eth, "10") // 2^34 hashes are 4 units
+	sc.passOn(eth, target("1"))
+	sc.passOn(eth, job("2"))
+	sc.Share(eth, "11", "2")
+	sc.Answered(eth, "11") // 16
+	if got := sc.sw.pools["eth"].totals(); got.Work != 4+16 || got.Unknown != 0 {
+		t.Errorf("got wrong counts %+v", got)
+	}
+}
+
 // Ten miners of three rates mine two coins, whose pools change the difficulty, with
 // switches in between. Their hashrates are those that follow from the pools' own
 // counts.
