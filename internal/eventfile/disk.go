@@ -79,7 +79,7 @@ func Check(path string) error {
 		return f.Close()
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		folder := filepath.Dir(path)
+		folder := filepath.Dir(created(path))
 		f, err = os.CreateTemp(folder, ".stratumSwitcher-check-*")
 		if err == nil {
 			f.Close()
@@ -91,8 +91,27 @@ func Check(path string) error {
 	}
 	switch {
 	case errors.Is(err, errNotRegular), errors.Is(err, syscall.EISDIR), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR),
-		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
 		return err
 	}
 	return nil
+}
+
+// maxLinks is how many symbolic links created follows. Linux follows 40.
+const maxLinks = 40
+
+// created returns the path at which the file will be created. That is another one if the path
+// is a symbolic link to a file that does not exist.
+func created(path string) string {
+	for range maxLinks {
+		target, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
+	}
+	return path
 }

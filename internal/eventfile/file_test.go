@@ -358,7 +358,15 @@ func TestCheck(t *testing.T) {
 	if err := os.WriteFile(there, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	links := t.TempDir()
+	circle, nowhere := filepath.Join(links, "circle"), filepath.Join(links, "nowhere")
+	for link, target := range map[string]string{circle: circle, nowhere: filepath.Join(links, "no", "events.json")} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for path, ok := range map[string]bool{
+		circle: false, nowhere: false, filepath.Join(dir, strings.Repeat("n", 300)): false,
 		there: true, filepath.Join(dir, "new.json"): true,
 		dir: false, filepath.Join(dir, "no", "events.json"): false, filepath.Join(there, "events.json"): false, os.DevNull: false,
 	} {
