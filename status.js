@@ -30,7 +30,7 @@ function showStatus(s) {
   const tiles = [
     [count(s.sessions), s.sessions === 1 ? "miner" : "miners", phases.join(", ") || "all relaying"],
     [count(s.accounts), s.accounts === 1 ? "sub-account" : "sub-accounts", "room for " + plural(s.sessions_max, "session") + Object.entries(s.local_ports_short || {}).sort().map(([coin, n]) => ", " + coin + " has local ports for " + count(n)).join("")],
-    [hashrate(allRates), "hashrate, 15 min", current.filter((c) => c.hashrate["15m"].rate !== 0).map((c) => c.coin + " " + hashrate(c.hashrate["15m"])).join(", ") || "no accepted share yet"],
+    [hashrate(allRates), "hashrate, 15 min", current.filter((c) => c.hashrate["15m"].rate !== 0).map((c) => c.coin + " " + hashrate(c.hashrate["15m"])).join(", ") || "no share counted in this time"],
     [count(accepted), "shares accepted", percent(accepted, refused) + " refused, since the " + since],
     [up + " of " + addresses, "pool addresses up", up === addresses ? "all answer" : [untried && count(untried) + " not tried yet", up + untried < addresses && count(addresses - up - untried) + " taken out"].filter(Boolean).join(", ")],
     [source.connected ? "known" : "not connected", "coins, by " + (source.kind === "file" ? "coin file" : "ZooKeeper"),

@@ -38,6 +38,11 @@ func TestStatusPageInBrowser(t *testing.T) {
 	b.Await("a hostile sub-account as text", fmt.Sprintf(`[...document.querySelectorAll("#accounts .opener")].some((e) => e.lastChild.textContent === %q)`, hostileName))
 	b.Await("the pools", fmt.Sprintf(`document.querySelector("#pools tbody").innerText.includes(%q)`, btc.Addr()))
 	b.Await("the charts", `document.querySelectorAll("#sessions-chart svg line").length > 3`)
+	// Hashrates are updated every ten seconds.
+	b.Await("accepted shares", `/[1-9][0-9]*\s*shares accepted/.test(document.body.innerText)`)
+	if text := b.Eval(`document.body.innerText`); strings.Contains(text, "no accepted share yet") {
+		t.Error("the page says that there was no share, although some were accepted")
+	}
 	m.rates.advance()
 	b.Await("hashrates", `[...document.querySelectorAll("#accounts tbody tr")].some((e) => e.cells[0].innerText.includes("bob") && /^[1-9].* k?H\/s$/.test(e.cells[1].innerText))`)
 	b.Await("the charts of hashrates", `document.querySelectorAll("#hashrate-chart svg line").length > 3 && document.querySelectorAll("#day-chart svg path").length > 0`)
