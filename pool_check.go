@@ -281,6 +281,8 @@ func (d *poolCheckDialogue) answered(r *stratum.Response) (bool, error) {
 func (d *poolCheckDialogue) inTurn(r *stratum.Response) uint32 {
 	configuring := d.check.chain == stratum.Bitcoin && d.configured == nil
 	switch {
+	case string(r.Result) == "[]":
+		return 0
 	case len(r.Result) > 0 && r.Result[0] == '[':
 		return checkSubscribeID
 	case configuring:

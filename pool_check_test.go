@@ -118,7 +118,7 @@ func TestCheckPoolsHostile(t *testing.T) {
 		}
 	}()
 	go func() { // this pool does not answer mining.configure
-		banner.Next().Send("Welcome!\n" + subscribed(1, "00ffffff") + "\n" + subscribed(checkSubscribeID, "00ffffff") + "\n")
+		banner.Next().Send("Welcome!\n" + `{"id":9,"result":[],"error":null}` + "\n" + subscribed(1, "00ffffff") + "\n" + subscribed(checkSubscribeID, "00ffffff") + "\n")
 	}()
 	c, err := parseConfig(fmt.Appendf(nil, `{"StratumServerMap": {"a": {"URL": %q}, "b": {"URL": %q}, "c": {"URL": %q}, "d": {"URL": %q}, "e": {"URL": %q}, "f": {"URL": %q}}}`,
 		silent.Addr(), web.Addr(), flood.Addr(), banner.Addr(), other.Addr(), refuses.Addr()))
