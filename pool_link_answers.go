@@ -175,7 +175,7 @@ func (k *poolLink) authorized(r *stratum.Response) {
 	if k.pending&pendingAuthorize == 0 {
 		return
 	}
-	if stratum.NoError(r.Error) && string(r.Result) != "false" {
+	if stratum.Consents(r.Result, r.Error) {
 		if stratum.IsNull(r.Result) {
 			// P2Pool answers with neither an error nor a result, which not all miners
 			// understand as consent.

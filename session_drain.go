@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -220,11 +221,7 @@ func (d *drain) expire() {
 	reconnecting := s.phase == phaseReconnecting
 	if reconnecting || !d.extended && s.miner.HasMore() {
 		d.extended = d.extended || !reconnecting
-		linger := s.manager.drainTime
-		if linger == 0 {
-			linger = lostWorkKept
-		}
-		d.timer = s.loop.After(linger, d.expire)
+		d.timer = s.loop.After(cmp.Or(s.manager.drainTime, lostWorkKept), d.expire)
 		return
 	}
 	d.finish()

@@ -129,9 +129,10 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 		return nil, fmt.Errorf("TrustedProxies: %w", err)
 	}
 	m := &sessionManager{
-		proxies: proxies,
-		config:  c,
-		created: time.Now(), wallClock: time.Now,
+		proxies:   proxies,
+		config:    c,
+		created:   time.Now(),
+		wallClock: time.Now,
 		chain:     chain,
 		plan:      planExtranonce(c),
 		pools:     pools,

@@ -90,8 +90,7 @@ func (s *Session) workerAnswered(tag stratum.LinkTag, id, line []byte, sc *strat
 		return
 	}
 	s.workerIndex.forget(a.worker)
-	consent := stratum.NoError(sc.Value(line, stratum.MemberError)) && string(sc.Value(line, stratum.MemberResult)) != "false"
-	if consent && a.worker.name == s.auth.name {
+	if a.worker.name == s.auth.name && stratum.Consents(sc.Value(line, stratum.MemberResult), sc.Value(line, stratum.MemberError)) {
 		s.auth.authorizationForm = s.loop.sharedForm(&authorizationForm{s.auth.id, a.worker.method, a.worker.rest})
 	}
 }
@@ -113,7 +112,7 @@ var refused = &stratum.Response{Result: json.RawMessage("false")}
 // keptVerdict returns what is kept of a pool's answer to mining.authorize.
 func keptVerdict(r *stratum.Response) *stratum.Response {
 	switch {
-	case stratum.NoError(r.Error) && string(r.Result) != "false":
+	case stratum.Consents(r.Result, r.Error):
 		return accepted
 	case stratum.NoError(r.Error) || len(r.Error) > maxKeptRefusal:
 		return refused

@@ -108,7 +108,8 @@ func (t *tunnels) prepare() (*tunnel.Pair, error) {
 	}
 	if fresh {
 		logCertificateInUse(pair)
-		t.manager.monitor.recordReload("certificate taken", certificateText(pair)) // no event at start, before EventFile is open
+		// At a start EventFile is not open yet, so the first reading is no event.
+		t.manager.monitor.recordReload("certificate taken", certificateText(pair))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
@@ -165,11 +164,10 @@ func TestEventFileReloads(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
-	c := daemontest.FileConfig(btc)
-	c.TLSCertFile, c.TLSKeyFile = w.Issue(t.TempDir(), time.Now().Add(90*24*time.Hour), "first.test")
+	c := w.config([]*stratumtest.Pool{btc})
 	c.EventFile = filepath.Join(t.TempDir(), "events.json")
 	d := daemontest.Start(t, c, map[string]string{"*": "btc"})
-	startSecuredAs(t, d, w.Client("first.test"), 1)
+	startSecuredAs(t, d, w.miner(), 1)
 	want := []string{}
 	await := func(what, detail string) {
 		t.Helper()
@@ -200,7 +198,7 @@ func TestEventFileReloads(t *testing.T) {
 	await("coin file taken", "coins.json, 2 entries")
 	n := d.Logged()
 	d.GoodUpgrade()
-	d.WaitLogFrom(n, "TLS certificate in use names=first.test")
+	d.WaitLogFrom(n, "TLS certificate in use names=switcher.test")
 	c.MaxSessions, c.DrainSeconds = 100, 7
 	d.WriteConfig(c)
 	d.GoodUpgrade()

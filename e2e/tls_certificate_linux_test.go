@@ -6,7 +6,6 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
@@ -21,8 +20,7 @@ func TestTLSCertificateSpoilt(t *testing.T) {
 	t.Parallel()
 	w := newTLSWorld(t)
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, SkipWork: true})
-	c := daemontest.FileConfig(btc)
-	c.TLSCertFile, c.TLSKeyFile = w.Issue(t.TempDir(), time.Now().Add(90*24*time.Hour), "switcher.test")
+	c := w.config([]*stratumtest.Pool{btc})
 	cert, err := os.ReadFile(c.TLSCertFile)
 	testkit.Must(t, err)
 	key, err := os.ReadFile(c.TLSKeyFile)

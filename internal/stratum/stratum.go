@@ -186,6 +186,10 @@ func Accepts(result, e []byte) bool {
 	return NoError(e)
 }
 
+// Consents reports whether an answer to mining.authorize authorizes the worker. P2Pool does
+// so with neither a result nor an error.
+func Consents(result, e []byte) bool { return NoError(e) && string(result) != "false" }
+
 // VersionMaskOf reads the mask of a mining.set_version_mask.
 func VersionMaskOf(r *Request) (uint32, bool) {
 	params := r.ParamList()

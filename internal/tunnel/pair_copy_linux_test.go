@@ -15,15 +15,7 @@ import (
 // certificate, the last good pair stays in use, for the next process too. So it
 // must not be read from the files again.
 func TestPairOverwrittenInPlace(t *testing.T) {
-	told := make(chan Certificate, 10)
-	tunnel, a := newTunnel(t, func(o *Options) {
-		o.CheckEvery = 20 * time.Millisecond
-		o.Certificate = func(c Certificate) { told <- c }
-	})
-	connectSecured(t, tunnel, a)
-	if c := <-told; c.Err != nil {
-		t.Fatal(c.Err)
-	}
+	tunnel, a, reports := startReportingTunnel(t)
 	_, otherKey := a.good(t)
 	text, err := os.ReadFile(otherKey)
 	if err != nil {
@@ -32,52 +24,60 @@ func TestPairOverwrittenInPlace(t *testing.T) {
 	if err := os.WriteFile(tunnel.options.KeyFile, text, 0o600); err != nil { // in place
 		t.Fatal(err)
 	}
-	if c := <-told; c.Err == nil || c.Pair == nil {
+	if c := <-reports; c.Err == nil || c.Pair == nil {
 		t.Fatalf("got %+v, want an error and the pair in use", c)
 	}
-	former := tunnel.Processes()[0].PID
-	if err := unix.Kill(former, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the process is gone", func() bool { return len(tunnel.Processes()) == 0 })
-	m := connectSecured(t, tunnel, a)
-	exchange(t, m.tls, m.plain, "hello")
+	serveAfterKill(t, tunnel, a)
 }
 
 // A pair was refused, and since then the key cannot be read. A process that is started
 // now does not report again why the former files were refused.
 func TestPairRefusedIsReportedOnce(t *testing.T) {
-	told := make(chan Certificate, 10)
-	tunnel, a := newTunnel(t, func(o *Options) {
-		o.CheckEvery = 20 * time.Millisecond
-		o.Certificate = func(c Certificate) { told <- c }
-	})
-	connectSecured(t, tunnel, a)
-	if c := <-told; c.Err != nil {
-		t.Fatal(c.Err)
-	}
+	tunnel, a, reports := startReportingTunnel(t)
 	if err := os.WriteFile(tunnel.options.CertFile, []byte("half"), 0o600); err != nil { // in place
 		t.Fatal(err)
 	}
-	if c := <-told; c.Err == nil || c.Pair == nil {
+	if c := <-reports; c.Err == nil || c.Pair == nil {
 		t.Fatalf("got %+v, want an error and the pair in use", c)
 	}
 	if err := os.Remove(tunnel.options.KeyFile); err != nil {
 		t.Fatal(err)
 	}
-	if c := <-told; !errors.Is(c.Err, os.ErrNotExist) {
+	if c := <-reports; !errors.Is(c.Err, os.ErrNotExist) {
 		t.Fatalf("got %+v, want that the key is missing", c)
 	}
-	former := tunnel.Processes()[0].PID
-	if err := unix.Kill(former, unix.SIGKILL); err != nil {
+	serveAfterKill(t, tunnel, a)
+	select {
+	case c := <-reports:
+		t.Errorf("reported again: %+v", c)
+	default:
+	}
+}
+
+// startReportingTunnel starts a tunnel with one connection, whose certificate is in use. The
+// channel has what is reported about the files after that.
+func startReportingTunnel(t *testing.T) (*Tunnel, *authority, <-chan Certificate) {
+	t.Helper()
+	reports := make(chan Certificate, 10)
+	tunnel, a := newTunnel(t, func(o *Options) {
+		o.CheckEvery = 20 * time.Millisecond
+		o.Certificate = func(c Certificate) { reports <- c }
+	})
+	connectSecured(t, tunnel, a)
+	if c := <-reports; c.Err != nil {
+		t.Fatal(c.Err)
+	}
+	return tunnel, a, reports
+}
+
+// serveAfterKill kills the tunnel process and wants the next one to serve a miner with the
+// pair in use.
+func serveAfterKill(t *testing.T, tunnel *Tunnel, a *authority) {
+	t.Helper()
+	if err := unix.Kill(tunnel.Processes()[0].PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the process is gone", func() bool { return len(tunnel.Processes()) == 0 })
 	m := connectSecured(t, tunnel, a)
 	exchange(t, m.tls, m.plain, "hello")
-	select {
-	case c := <-told:
-		t.Errorf("reported again: %+v", c)
-	default:
-	}
 }
