@@ -84,10 +84,11 @@ for unit in sysinit basic network-online; do
 	cp etc/systemd/system/machine.target etc/systemd/system/$unit.target
 done
 export container=other
-mkdir old
-pivot_root . old
-umount -l /old
-rmdir /old
+old=former-root-$$
+mkdir $old
+pivot_root . $old
+umount -l /$old
+rmdir /$old
 echo "machine $pid"
 exec "$@"
 `
