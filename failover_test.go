@@ -252,6 +252,35 @@ func TestFailoverPoolIdle(t *testing.T) {
 	}
 }
 
+// A process that is stopped while it handles events does not mistake its own pause for the
+// pool's silence: a job that it reads after the pause counts as seen then.
+func TestFailoverPauseOfProcessIsNoSilence(t *testing.T) {
+	t.Parallel()
+	sc, _ := startScene(t, "bitcoin", func(c *Config) { c.PoolIdleSeconds = 1 }, "btc")
+	each := func(f func(*Session)) {
+		for _, l := range sc.sw.loops {
+			l.Call(func() {
+				for _, s := range l.allSessions() {
+					f(s)
+				}
+			})
+		}
+	}
+	each(func(s *Session) {
+		time.Sleep(2100 * time.Millisecond) // the pause is the fault itself
+		s.gotJob()
+	})
+	each(func(s *Session) {
+		s.look(&sweepBudget{failBack: make(map[*poolAddress]int)})
+		if s.phase != phaseRelaying {
+			t.Errorf("the session is in phase %v, want relaying", s.phase)
+		}
+	})
+	if n := sc.sw.timesTakenOut(); n > 0 {
+		t.Errorf("the address was taken out %d times, want never", n)
+	}
+}
+
 // client.reconnect renews the links. The miners stay and lose no share, even if the
 // pool then closes.
 func TestFailoverClientReconnect(t *testing.T) {

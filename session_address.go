@@ -203,11 +203,13 @@ func (s *Session) recordReceived() {
 	}
 }
 
-// gotJob records that the link in use has received a job.
+// gotJob records that the link in use has received a job. It reads the clock itself, because
+// the process may have been stopped since this round of events began.
 func (s *Session) gotJob() {
-	s.link.jobSeen = s.now()
+	now := time.Now()
+	s.link.jobSeen = s.manager.clockAt(now)
 	if e := s.link.endpoint; e != nil {
-		e.jobAt.Store(s.manager.health.moment(s.loop.Now()))
+		e.jobAt.Store(s.manager.health.moment(now))
 	}
 }
 

@@ -32,7 +32,7 @@ type agentLink struct {
 	answers bool   // the pool has promised to answer shares
 	proved  bool   // the pool has answered a share
 	next    uint16 // the pool's number of the next share
-	since   uint32 // when the first of waiting was sent, by the manager's clock
+	since   uint32 // when the first of waiting was sent, by Session.now
 
 	// waiting has the last shares that were sent, up to next. The first one is
 	// unanswered.
@@ -176,7 +176,7 @@ func (s *Session) agentShareSent(to *link, number uint32, late bool, d hashrate.
 		s.answerAgent(&s.agent.unrouted, number, stratum.StatusAccept)
 		return
 	}
-	if l.answers && !l.proved && len(l.waiting) > 0 && s.manager.clock()-l.since >= agentSilence {
+	if l.answers && !l.proved && len(l.waiting) > 0 && s.now()-l.since >= agentSilence && !to.socket.HasMore() {
 		l.answers = false
 		for _, share := range l.waiting {
 			if !share.Answered {
@@ -192,7 +192,7 @@ func (s *Session) agentShareSent(to *link, number uint32, late bool, d hashrate.
 		return
 	}
 	if len(l.waiting) == 0 {
-		l.since = s.manager.clock()
+		l.since = s.now()
 	}
 	if l.waiting = append(l.waiting, agentWaiting{number, false, late, d}); len(l.waiting) > maxAgentShares {
 		first := l.waiting[0]

@@ -40,8 +40,7 @@ type core struct {
 	// The following fields belong to the loop's goroutine.
 
 	began  time.Time     // when the loop was created; time.Since(began) takes half as long as time.Now
-	age    time.Duration // the time since began at this round of events
-	ageSet bool          // age was read in this round
+	age    time.Duration // the time since began at this round of events; zero before the first
 	spare  []func()      // memory for the next mail
 	timers timerHeap
 	alarm  *time.Timer
@@ -73,25 +72,24 @@ func (c *core) Call(f func()) {
 	<-done
 }
 
-// Now returns about the time at which the events of this round arrived. It reads the clock once per
-// round. The result may only be compared with other times of this process, because it does not
-// follow changes of the system's clock. Only the loop's goroutine may call it.
+// Now returns the time at which this round of events began. All that arrived before has been handled,
+// or is being handled in this round. It stays the same for the whole round, even if the process is
+// stopped meanwhile. The result may only be compared with other times of this process, because it does
+// not follow changes of the system's clock. Only the loop's goroutine may call it.
 func (c *core) Now() time.Time { return c.began.Add(c.Age()) }
 
 // Age is Now as the time since the loop was created, which is faster. Only the loop's goroutine may
 // call it.
 func (c *core) Age() time.Duration {
-	if !c.ageSet {
-		c.readAge()
+	if c.age == 0 {
+		c.BeginRound()
 	}
 	return c.age
 }
 
-func (c *core) readAge() { c.age, c.ageSet = time.Since(c.began), true }
-
-// BeginRound begins a round of events, in which Now reads the clock again. It is called by the loop,
-// and by benchmarks that replace a running loop.
-func (c *core) BeginRound() { c.ageSet = false }
+// BeginRound reads the clock for a round of events. It is called by the loop, and by benchmarks that
+// replace a running loop.
+func (c *core) BeginRound() { c.age = time.Since(c.began) }
 
 // runMail calls the functions that were posted.
 func (c *core) runMail() {

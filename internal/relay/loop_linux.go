@@ -136,15 +136,15 @@ func (l *Loop) run() {
 	}
 	l.BeginRound()
 	l.runMail()
-	l.runTimers()
 	l.finishEvent()
+	behind := 1 // rounds since the timers last ran, or one at the start
 	err = conn.Read(func(uintptr) bool {
 		for round := 1; !l.stopping; round++ {
 			if round == watchRounds {
 				keepWatch()
 			}
 			n := epollPoll(l.epfd, l.events)
-			if n == 0 && len(l.unread) == 0 {
+			if n == 0 && len(l.unread) == 0 && behind == 0 {
 				return false
 			}
 			l.BeginRound()
@@ -155,6 +155,14 @@ func (l *Loop) run() {
 				}
 			}
 			l.readUnread()
+			// A process that was stopped finds overdue timers together with the bytes that
+			// arrived meanwhile. The bytes are handled first, since most timers wait for some.
+			// After this many rounds all sockets have had a turn.
+			if (n == len(l.events) || len(l.unread) > 0) && behind <= len(l.sockets)/len(l.events) {
+				behind++
+				continue
+			}
+			behind = 0
 			l.runTimers()
 			if len(l.again) > 0 {
 				l.finishEvent()
@@ -302,7 +310,7 @@ func (l *Loop) Dial(addr netip.AddrPort, owner Owner) (*Socket, error) {
 // watchStall records that bytes wait for the socket's peer.
 func (l *Loop) watchStall(s *Socket) {
 	if _, ok := l.stalled[s]; !ok {
-		now := time.Now()
+		now := l.Now()
 		l.stalled[s] = stall{now, now}
 	}
 	if l.stallT == nil {
@@ -313,7 +321,7 @@ func (l *Loop) watchStall(s *Socket) {
 // checkStalled closes the sockets whose bytes have waited for too long.
 func (l *Loop) checkStalled() {
 	l.stallT = nil
-	now := time.Now()
+	now := l.Now()
 	for s, st := range l.stalled {
 		if now.Sub(st.stuck) >= l.stallLimit || now.Sub(st.congested) >= congestedLimit*l.stallLimit {
 			s.fail(errWriteTimeout)

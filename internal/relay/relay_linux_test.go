@@ -4,6 +4,7 @@ package relay
 
 import (
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -63,4 +64,62 @@ func TestRelayPeerThatTakesLittle(t *testing.T) {
 		b.checkStalled()
 	})
 	o.want(t, "closed: "+errWriteTimeout.Error())
+}
+
+// Timers that became due while the loop did not run fire after the bytes that arrived
+// meanwhile were handled, however many sockets they are for.
+func TestRelayTimersComeAfterBytes(t *testing.T) {
+	b := newRelayBench(t)
+	const sockets = 1000 // more than a loop handles in one round
+	received := 0        // belongs to the loop
+	o := newRecorder()
+	o.take = func(_ *Socket, p []byte) int {
+		received++
+		return len(p)
+	}
+	peers := make([]net.Conn, sockets)
+	for i := range peers {
+		_, peers[i] = b.adopted(o)
+	}
+	for range 3 {
+		<-b.Stop()
+		// Nobody else is in the loop now.
+		received = 0
+		fired := make(chan int, 1)
+		b.After(0, func() { fired <- received })
+		for _, peer := range peers {
+			send(t, peer, "line\n")
+		}
+		b.Start()
+		select {
+		case n := <-fired:
+			if n != sockets {
+				t.Errorf("a timer fired when the bytes of %d of %d sockets had been handled, want all", n, sockets)
+			}
+		case <-time.After(testWait):
+			t.Fatal("the timer does not fire")
+		}
+	}
+}
+
+// A timer that becomes due while a loop is held up within a round, for example because
+// the process is stopped, fires after the bytes that arrived meanwhile were handled.
+func TestRelayTimersComeAfterBytesOfHeldRound(t *testing.T) {
+	b := newRelayBench(t)
+	o, blocking := newRecorder(), newRecorder()
+	held, goOn := make(chan bool), make(chan bool)
+	blocking.take = func(_ *Socket, p []byte) int {
+		held <- true
+		<-goOn
+		return len(p)
+	}
+	_, peer := b.adopted(o)
+	_, other := b.adopted(blocking)
+	b.Call(func() { b.After(100*time.Millisecond, func() { o.note("timer") }) })
+	send(t, other, "line\n")
+	<-held
+	send(t, peer, "answer")
+	time.Sleep(150 * time.Millisecond) // the timer becomes due
+	goOn <- true
+	o.want(t, "received answer", "timer")
 }

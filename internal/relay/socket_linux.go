@@ -241,7 +241,7 @@ func (s *Socket) flush() {
 		s.loop.watchStall(s)
 		if n > 0 {
 			s.keep(s.Unconsumed(), append([]byte(nil), unsent[n:]...))
-			s.loop.stalled[s] = stall{s.loop.stalled[s].congested, time.Now()}
+			s.loop.stalled[s] = stall{s.loop.stalled[s].congested, s.loop.Now()}
 		}
 		return
 	}

@@ -55,12 +55,14 @@ func (c *core) StopTimer(t *Timer) {
 	}
 }
 
-// runTimers calls the functions that are due and sets the alarm for the next one.
+// runTimers calls the functions that were due when this round of events began, and sets the alarm for
+// the next one. What became due during the round has to wait, because the bytes that it waits for may
+// have arrived during the round, too.
 func (c *core) runTimers() {
 	if c.armed.IsZero() {
 		return // no timer is set
 	}
-	now := time.Now()
+	now := c.Now()
 	if !now.Before(c.armed) {
 		c.armed = time.Time{}
 	}

@@ -44,6 +44,7 @@ func TestRelayTimers(t *testing.T) {
 			t.Errorf("%d timers are left", len(b.timers))
 		}
 		fired := b.After(0, func() {})
+		b.BeginRound()
 		b.runTimers()
 		b.StopTimer(fired) // it no longer has an effect
 	})
@@ -92,7 +93,7 @@ func TestRelayTimersRandom(t *testing.T) {
 // is still to ring.
 func TestRelayTimerAfterStoppedOne(t *testing.T) {
 	rung := make(chan struct{}, 10)
-	c := &core{wake: func() { rung <- struct{}{} }}
+	c := &core{began: time.Now(), wake: func() { rung <- struct{}{} }}
 	wantRing := func() {
 		t.Helper()
 		select {
@@ -103,10 +104,12 @@ func TestRelayTimerAfterStoppedOne(t *testing.T) {
 	}
 	c.StopTimer(c.After(time.Millisecond, func() { t.Error("fired") }))
 	wantRing()
+	c.BeginRound()
 	c.runTimers()
 	fired := false
 	c.After(time.Millisecond, func() { fired = true })
 	wantRing()
+	c.BeginRound()
 	c.runTimers()
 	if !fired {
 		t.Error("the timer did not fire")
