@@ -2,10 +2,7 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
-
-	"github.com/golang/glog"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
@@ -14,8 +11,8 @@ import (
 
 // The relay scans lines without decoding them. It passes nearly all of them on
 // unchanged, with all lines of one read in one write. Only the lines of a few methods
-// are decoded. Odd lines, which other readers may understand differently, are passed on
-// in canonical form; see stratum.CanonicalLine.
+// are decoded; see session_special_lines.go. Odd lines, which other readers may understand
+// differently, are passed on in canonical form; see stratum.CanonicalLine.
 
 // minerReceived passes complete lines of the miner to the pool.
 func (s *Session) minerReceived(b []byte) int {
@@ -188,48 +185,6 @@ func (s *Session) refuseShare(to *link, id []byte, generation hashrate.Generatio
 	}
 }
 
-// minerSpecial handles a request that the switcher answers itself or remembers. It
-// reports whether the line was handled and must not go to the pool.
-func (s *Session) minerSpecial(line []byte) bool {
-	switch string(stratum.LineMethod(line)) {
-	case "mining.extranonce.subscribe":
-		r, err := stratum.ParseRequest(line)
-		if err != nil {
-			return false
-		}
-		s.wantsExtranonce = true
-		if !r.IsNotification() {
-			s.miner.Write(s.dialect().AppendResult(nil, r.ID, []byte("true")))
-		}
-		return true
-	case "mining.suggest_difficulty", "mining.suggest_target":
-		if r, err := stratum.ParseRequest(line); err == nil {
-			s.remember(r)
-		}
-	case "mining.subscribe":
-		r, err := stratum.ParseRequest(line)
-		if err != nil {
-			return false
-		}
-		s.miner.Write(s.dialect().AppendError(nil, r.ID, stratum.ErrDuplicateSubscribed, s.manager.ids.server()))
-		return true
-	case "mining.authorize", "eth_submitLogin":
-		return s.authorizeExtra(line)
-	case "mining.configure":
-		return s.configureLate(line)
-	case "agent.get_capabilities":
-		return s.askCapabilities(line)
-	case "mining.get_transactions":
-		return s.askTransactions(line)
-	default:
-		if r, err := stratum.ParseRequest(line); err == nil && stratum.ResemblesKnownMethod(r.Method) {
-			s.miner.Write(s.dialect().AppendError(nil, r.ID, stratum.ErrUnknownMethod, s.manager.ids.server()))
-			return true
-		}
-	}
-	return false
-}
-
 // poolReceived passes complete lines of the pool to the miner.
 func (s *Session) poolReceived(b []byte) int {
 	end, err := s.completeEnd(b)
@@ -381,42 +336,4 @@ func isFormerOwnID(id []byte) bool {
 		return true
 	}
 	return false
-}
-
-// poolSpecial handles the notifications that must not reach the miner unchanged.
-func (s *Session) poolSpecial(kind stratum.Kind, line []byte) {
-	switch kind {
-	case stratum.KindVersionMask:
-		r, err := stratum.ParseRequest(line)
-		if err != nil {
-			return
-		}
-		if mask, ok := stratum.VersionMaskOf(r); ok && s.askedMask != 0 {
-			s.recordSentMask(s.askedMask & mask)
-			s.miner.Write(stratum.AppendVersionMask(nil, s.sentMask))
-			if s.link.rules != nil {
-				s.link.rules.dropBits = false // the pool supports version rolling after all
-			}
-		}
-	case stratum.KindReconnect:
-		if !s.mayRenew() {
-			return
-		}
-		// The miner must stay at the switcher, so only the link is renewed.
-		glog.V(2).Infof("%s pool asked to reconnect coin=%q", s, s.link.pool.coin)
-		s.renew(nil)
-	case stratum.KindSetExtranonce:
-		if err := s.extranonceChanged(line); err != nil {
-			s.poolLost(err)
-		}
-	}
-}
-
-// extranonceRefused logs that a pool has changed the extranonce, and returns the
-// error. Such a pool would refuse every share.
-func (s *Session) extranonceRefused(line []byte) error {
-	if glog.V(1) {
-		s.manager.limitedLog.Infof("extranonce changed", "%s pool changed the extranonce: %q", s, stratum.Clip(bytes.TrimSpace(line)))
-	}
-	return fmt.Errorf("pool changed the extranonce: %q", stratum.Clip(bytes.TrimSpace(line)))
 }

@@ -351,3 +351,12 @@ func extranonceOf(line []byte) (*stratum.GivenExtranonce, error) {
 	}
 	return stratum.NewGiven(params[0], params[1])
 }
+
+// extranonceRefused logs that a pool has changed the extranonce, and returns the
+// error. Such a pool would refuse every share.
+func (s *Session) extranonceRefused(line []byte) error {
+	if glog.V(1) {
+		s.manager.limitedLog.Infof("extranonce changed", "%s pool changed the extranonce: %q", s, stratum.Clip(bytes.TrimSpace(line)))
+	}
+	return fmt.Errorf("pool changed the extranonce: %q", stratum.Clip(bytes.TrimSpace(line)))
+}
