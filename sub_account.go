@@ -92,9 +92,9 @@ func (m *sessionManager) CoinChanged(account, coin string) {
 	}
 	switch {
 	case coin == "":
-		m.limitedLog.Warningf("coin deleted", "switch account=%q coin=%q: entry deleted, %d miners stay", account, c.from, miners)
+		m.limitedLog.Warningf("coin deleted", "switch account=%q coin=%q: entry deleted, %s", account, c.from, minersStay(miners))
 	case p == nil:
-		m.limitedLog.Errorf("coin without a pool", "switch account=%q from=%q to=%q: not in StratumServerMap, %d miners stay", account, c.from, coin, miners)
+		m.limitedLog.Errorf("coin without a pool", "switch account=%q from=%q to=%q: not in StratumServerMap, %s", account, c.from, coin, minersStay(miners))
 	case !c.moves:
 		glog.V(1).Infof("switch account=%q from=%q to=%q miners=%d: all are there", account, c.from, coin, miners)
 	default:
