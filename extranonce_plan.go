@@ -6,6 +6,9 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
+// Which extranonce a new miner gets, and how miners wait for what it depends on: the
+// server ID and what pools give.
+
 // extranoncePlan is the shape of the extranonce that new miners get with this
 // configuration.
 type extranoncePlan struct {
@@ -68,4 +71,65 @@ func (p extranoncePlan) shapeFor(id uint32, agent bool) stratum.Shape {
 	}
 	x := fmt.Sprintf("%08x", id)
 	return stratum.Shape{Extranonce1: x[8-2*p.width:], Size: p.size}
+}
+
+// planNow returns the plan for a session that subscribes now.
+func (m *sessionManager) planNow() extranoncePlan {
+	plan := m.plan
+	if m.sizes != nil {
+		plan.size = int(m.sizes.size.Load())
+	}
+	return plan
+}
+
+// serverIDOrWait reports whether the server ID is known. If not, the session is
+// woken when it is.
+func (m *sessionManager) serverIDOrWait(s *Session) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ids.server() != 0 {
+		return true
+	}
+	m.waitingID[s] = struct{}{}
+	return false
+}
+
+// sizeOrWait reports whether the size of extranonce2 is known. If not, the session is
+// woken when it is. Agents do not need the size.
+func (m *sessionManager) sizeOrWait(s *Session, agent bool) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if agent || !m.sizes.minersWait() {
+		return true
+	}
+	m.waitingID[s] = struct{}{}
+	return false
+}
+
+// ServerIDClaimed implements coins.Sink.
+func (m *sessionManager) ServerIDClaimed(id uint8) {
+	m.mu.Lock()
+	m.ids.setServerID(id)
+	m.mu.Unlock()
+	m.limitedLog.Infof("server ID", "server_id=%d", id)
+	m.wakeWaiting()
+}
+
+// wakeWaiting makes the sessions that wait for their extranonce try again.
+func (m *sessionManager) wakeWaiting() {
+	m.mu.Lock()
+	waiting := m.waitingID
+	m.waitingID = make(map[*Session]struct{})
+	m.mu.Unlock()
+	for s := range waiting {
+		s.loop.Post(s.extranonceKnown)
+	}
+}
+
+// extranonceKnown resumes a handshake that was held.
+func (s *Session) extranonceKnown() {
+	if s.phase == phaseHandshaking && s.handshake.held {
+		s.handshake.held = false
+		s.miner.Resume()
+	}
 }

@@ -99,7 +99,7 @@ func FuzzPoolHandshake(f *testing.F) {
 			io.WriteString(link, good)
 		}
 		go sendPieces(link.(*net.TCPConn), data, pieces)
-		if _, err := io.Copy(io.Discard, link); isTimeout(err) {
+		if _, err := io.Copy(io.Discard, link); testkit.IsTimeout(err) {
 			t.Fatal("the link was not given up")
 		}
 		link.Close()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // pad returns a request of exactly n bytes, including the end of the line.
@@ -49,7 +50,7 @@ func TestSessionLineLimit(t *testing.T) {
 			r = stage.dial(t)
 			r.Conn().SetDeadline(time.Now().Add(testWait))
 			n, err := io.Copy(r.Conn(), strings.NewReader("{"+strings.Repeat("a", 64<<20)))
-			if err == nil || isTimeout(err) {
+			if err == nil || testkit.IsTimeout(err) {
 				t.Errorf("%d bytes without a line's end were accepted: %v", n, err)
 			}
 		})
@@ -91,7 +92,7 @@ func TestSessionEndlessLinesBoundMemory(t *testing.T) {
 			defer nc.Close()
 			nc.SetDeadline(time.Now().Add(testWait))
 			nc.Write(line)
-			if _, err := nc.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+			if _, err := nc.Read(make([]byte, 1)); err == nil || testkit.IsTimeout(err) {
 				t.Errorf("a connection that sent 1 MB without a line's end is not closed: %v", err)
 			}
 		})

@@ -226,11 +226,6 @@ func (m *sessionManager) acceptMiners() {
 	}
 }
 
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
 // newConnection begins a session, or closes a connection that is over a limit.
 func (m *sessionManager) newConnection(h relay.Handle, addr netip.AddrPort) {
 	a, ok := m.admit(addr)
@@ -301,30 +296,6 @@ func (m *sessionManager) route(s *Session) {
 	m.coins.Lookup(s.query)
 }
 
-// serverIDOrWait reports whether the server ID is known. If not, the session is
-// woken when it is.
-func (m *sessionManager) serverIDOrWait(s *Session) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ids.server() != 0 {
-		return true
-	}
-	m.waitingID[s] = struct{}{}
-	return false
-}
-
-// sizeOrWait reports whether the size of extranonce2 is known. If not, the session is
-// woken when it is. Agents do not need the size.
-func (m *sessionManager) sizeOrWait(s *Session, agent bool) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if agent || !m.sizes.minersWait() {
-		return true
-	}
-	m.waitingID[s] = struct{}{}
-	return false
-}
-
 // CoinFileRead implements coins.FileSink.
 func (m *sessionManager) CoinFileRead(path string, entries int, err error) {
 	if err != nil {
@@ -336,35 +307,6 @@ func (m *sessionManager) CoinFileRead(path string, entries int, err error) {
 		detail = path + ", 1 entry"
 	}
 	m.monitor.recordReload("coin file taken", detail)
-}
-
-// ServerIDClaimed implements coins.Sink.
-func (m *sessionManager) ServerIDClaimed(id uint8) {
-	m.mu.Lock()
-	m.ids.setServerID(id)
-	m.mu.Unlock()
-	m.limitedLog.Infof("server ID", "server_id=%d", id)
-	m.wakeWaiting()
-}
-
-// wakeWaiting makes the sessions that wait for their extranonce try again.
-func (m *sessionManager) wakeWaiting() {
-	m.mu.Lock()
-	waiting := m.waitingID
-	m.waitingID = make(map[*Session]struct{})
-	m.mu.Unlock()
-	for s := range waiting {
-		s.loop.Post(s.extranonceKnown)
-	}
-}
-
-// planNow returns the plan for a session that subscribes now.
-func (m *sessionManager) planNow() extranoncePlan {
-	plan := m.plan
-	if m.sizes != nil {
-		plan.size = int(m.sizes.size.Load())
-	}
-	return plan
 }
 
 func (m *sessionManager) coinNames() []string {
