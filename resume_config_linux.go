@@ -8,9 +8,12 @@ import (
 	"strings"
 
 	"github.com/golang/glog"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
-// The configuration of a program that has replaced another.
+// The configuration of a program that has replaced another, and the pools of the former
+// configuration that resumed sessions still use.
 
 // lastGoodConfig makes the daemon use the former process's configuration, because the
 // file's cannot be used for the reason why. It returns why if the former configuration is
@@ -64,4 +67,61 @@ func changedKeys(a, b *Config) (changed []string) {
 		}
 	}
 	return changed
+}
+
+// otherPool returns the configuration of p if StratumServerMap no longer has p for its
+// coin, because the next process would not find it there. Otherwise it returns nil.
+func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
+	if m.pools[p.coin] == p {
+		return nil
+	}
+	return &p.server
+}
+
+// formerPool returns the pool to which a session of the former process was connected.
+// That is server or, if server is nil, the coin's pool in the former configuration. If
+// the coin's present pool is the same, formerPool returns that.
+func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *pool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	former := m.former[coin]
+	if server != nil {
+		// Different servers differ in their JSON too.
+		text, err := json.Marshal(server)
+		if err != nil {
+			glog.Errorf("resume: former pool: %v", err)
+			return nil
+		}
+		key := otherPoolKey{coin, string(text)}
+		if former = m.otherPools[key]; former == nil {
+			pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: *server}}, m.health)
+			if err != nil {
+				m.limitedLog.Errorf("former pool", "resume: former pool: %v", err)
+				return nil
+			}
+			if m.otherPools == nil {
+				m.otherPools = make(map[otherPoolKey]*pool)
+			}
+			former = pools[coin]
+			m.rates.adopt(pools)
+			m.otherPools[key] = former
+		}
+	}
+	if former == nil {
+		return m.pools[coin]
+	}
+	if p := m.pools[coin]; p != nil && p.sameAs(former) {
+		return p
+	}
+	return former
+}
+
+// connectedPool makes a pool from the peer address of a connection. It is for sessions of
+// an older switcher whose coin is no longer in the configuration.
+func (m *sessionManager) connectedPool(coin string, fd int) *pool {
+	addr, err := relay.PeerAddr(fd)
+	if err != nil {
+		return nil
+	}
+	return m.formerPool(coin, &StratumServerInfo{URL: addr.String(), UserSuffix: coin})
 }

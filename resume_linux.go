@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"github.com/golang/glog"
 	"golang.org/x/sys/unix"
 
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
 )
 
@@ -74,133 +72,6 @@ func (m *sessionManager) resumeOne(l *sessionLoop, st *runtimeState, ss *session
 		m.resumeAccount(s, st, ss)
 	}
 	return nil
-}
-
-// otherPool returns the configuration of p if StratumServerMap no longer has p for its
-// coin, because the next process would not find it there. Otherwise it returns nil.
-func (m *sessionManager) otherPool(p *pool) *StratumServerInfo {
-	if m.pools[p.coin] == p {
-		return nil
-	}
-	return &p.server
-}
-
-// formerPool returns the pool to which a session of the former process was connected.
-// That is server or, if server is nil, the coin's pool in the former configuration. If
-// the coin's present pool is the same, formerPool returns that.
-func (m *sessionManager) formerPool(coin string, server *StratumServerInfo) *pool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	former := m.former[coin]
-	if server != nil {
-		// Different servers differ in their JSON too.
-		text, err := json.Marshal(server)
-		if err != nil {
-			glog.Errorf("resume: former pool: %v", err)
-			return nil
-		}
-		key := otherPoolKey{coin, string(text)}
-		if former = m.otherPools[key]; former == nil {
-			pools, err := newPools(&Config{StratumServerMap: map[string]StratumServerInfo{coin: *server}}, m.health)
-			if err != nil {
-				m.limitedLog.Errorf("former pool", "resume: former pool: %v", err)
-				return nil
-			}
-			if m.otherPools == nil {
-				m.otherPools = make(map[otherPoolKey]*pool)
-			}
-			former = pools[coin]
-			m.rates.adopt(pools)
-			m.otherPools[key] = former
-		}
-	}
-	if former == nil {
-		return m.pools[coin]
-	}
-	if p := m.pools[coin]; p != nil && p.sameAs(former) {
-		return p
-	}
-	return former
-}
-
-// connectedPool makes a pool from the peer address of a connection. It is for sessions of
-// an older switcher whose coin is no longer in the configuration.
-func (m *sessionManager) connectedPool(coin string, fd int) *pool {
-	addr, err := relay.PeerAddr(fd)
-	if err != nil {
-		return nil
-	}
-	return m.formerPool(coin, &StratumServerInfo{URL: addr.String(), UserSuffix: coin})
-}
-
-// resumeAccount puts a resumed session into its sub-account, with the last
-// known coin, because the coin source may need some time.
-func (m *sessionManager) resumeAccount(s *Session, st *runtimeState, ss *sessionState) {
-	name := ss.Account
-	if name == "" {
-		name = s.auth.name.Account
-		if m.config.StratumServerCaseInsensitive {
-			name = strings.ToLower(name)
-		}
-	}
-	wanted, ok := st.Wanted[name]
-	if !ok {
-		wanted = s.link.pool.coin
-	}
-	m.accounts.resume(s, name, wanted, st.Switched[name])
-	s.takeEndpoint()
-}
-
-// begin continues a resumed session on its loop.
-func (s *Session) begin() {
-	if s.subscription != nil {
-		s.subscription = s.loop.shared(s.subscription)
-	}
-	if s.auth != nil {
-		s.auth.authorizationForm = s.loop.sharedForm(s.auth.authorizationForm)
-	}
-	switch s.phase {
-	case phaseRouting:
-		s.manager.route(s)
-	case phaseRelaying:
-		s.manager.lookupEstablished(s)
-		if wanted := s.manager.wantedPool(s); wanted != nil {
-			s.switchTo(wanted)
-		}
-	case phaseReconnecting:
-		s.manager.lookupEstablished(s)
-		if s.linking == nil { // otherwise the pool was lost a moment ago
-			s.reconnect()
-		}
-	}
-}
-
-// lookupEstablished asks for the coin of a resumed session, because it may have
-// changed during the upgrade. The session keeps relaying.
-func (m *sessionManager) lookupEstablished(s *Session) {
-	q := &coins.Query{Account: s.account.name, SessionID: s.id, Worker: s.auth.name.String(), Established: true}
-	q.Reply = func(account, coin string, err error) {
-		if err == nil {
-			m.CoinChanged(account, coin)
-		}
-		s.loop.Post(func() { s.coinConfirmed(q, account, err) })
-	}
-	s.query = q
-	m.coins.Lookup(q)
-}
-
-func (s *Session) coinConfirmed(q *coins.Query, account string, err error) {
-	switch {
-	case err != nil:
-		s.manager.limitedLog.Warningf("coin not known after the upgrade", "%s coin not known after the upgrade: %v", s, err)
-	case s.query != q:
-		s.manager.coins.Release(account)
-	default:
-		s.interest = true
-	}
-	if s.query == q {
-		s.query = nil
-	}
 }
 
 // startResumed starts the resumed sessions. The loops must be running.
@@ -426,21 +297,4 @@ func (d *daemon) listenAgain() (*relay.Listener, error) {
 		case <-time.After(retry):
 		}
 	}
-}
-
-// takeEndpoint sets the endpoint of an inherited link. The link has worked until now, so
-// it counts as stable.
-func (s *Session) takeEndpoint() {
-	s.served = true
-	if !s.link.open() {
-		return
-	}
-	addr, err := s.loop.peerAddr(s.link.socket)
-	if err != nil {
-		return // the connection has just ended
-	}
-	s.link.pool.linksTo(s.link.address).taken.Store(true)
-	s.link.endpoint = s.link.address.endpoint(addr)
-	s.manager.health.stableResumed(s.account, s.link.endpoint, !s.link.pool.picksExtranonce)
-	s.link.endpoint.jobAt.Store(s.manager.health.moment(time.Now()))
 }
