@@ -11,10 +11,6 @@ import (
 	"unicode/utf8"
 )
 
-// ownExtranonceHint tells the operator what to do about a pool that ignores the
-// extranonce that the switcher has sent.
-const ownExtranonceHint = `set "ExtraNonce": "pool" for this coin`
-
 // Chain is a family of coins that use Stratum in the same way.
 type Chain uint8
 
@@ -210,11 +206,11 @@ func (c Chain) CheckPoolSubscribe(s *Subscription, id uint32, result json.RawMes
 	got, _ := JsonString(parts[1])
 	if c != Ethereum {
 		if !strings.EqualFold(got, want) {
-			return fmt.Errorf("pool gave extranonce %q instead of %q: %s", Clip([]byte(got)), want, ownExtranonceHint)
+			return fmt.Errorf("pool gave extranonce %q instead of %q: %s", Clip([]byte(got)), want, c.ownExtranonceHint())
 		}
 		var size int
 		if c == Bitcoin && len(parts) > 2 && (JSON.Unmarshal(parts[2], &size) != nil || size != Extranonce2Size) {
-			return fmt.Errorf("pool gave extranonce2 size %s instead of %d: %s", Clip(parts[2]), Extranonce2Size, ownExtranonceHint)
+			return fmt.Errorf("pool gave extranonce2 size %s instead of %d: %s", Clip(parts[2]), Extranonce2Size, c.ownExtranonceHint())
 		}
 		return nil
 	}
@@ -224,9 +220,18 @@ func (c Chain) CheckPoolSubscribe(s *Subscription, id uint32, result json.RawMes
 	}
 	x, _ := JsonString(notify[1])
 	if short := c.shortExtranonce(s, id); !strings.EqualFold(x, want) || !strings.EqualFold(got, short) {
-		return fmt.Errorf("pool gave extranonces %q, %q instead of %q, %q: %s", Clip([]byte(x)), Clip([]byte(got)), want, short, ownExtranonceHint)
+		return fmt.Errorf("pool gave extranonces %q, %q instead of %q, %q: %s", Clip([]byte(x)), Clip([]byte(got)), want, short, c.ownExtranonceHint())
 	}
 	return nil
+}
+
+// ownExtranonceHint tells the operator what to do about a pool that ignores the
+// extranonce that the switcher has sent.
+func (c Chain) ownExtranonceHint() string {
+	if c == Bitcoin {
+		return `set "ExtraNonce": "pool" for this coin`
+	}
+	return "with ChainType " + c.String() + ", only pools that use the extranonce in mining.subscribe are possible"
 }
 
 // Extranonce2Size is the usual size of extranonce2 in bytes.

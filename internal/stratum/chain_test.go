@@ -214,6 +214,10 @@ func TestCheckPoolSubscribe(t *testing.T) {
 		if (err == nil) != tc.good {
 			t.Errorf("%s %+v %s: %v", tc.chain, tc.sub, tc.result, err)
 		}
+		// Only on bitcoin can a pool pick the extranonce, and only there is it suggested.
+		if err != nil && tc.chain != Bitcoin && strings.Contains(err.Error(), `"ExtraNonce"`) {
+			t.Errorf("%s: the error suggests a setting that this chain does not have: %v", tc.chain, err)
+		}
 	}
 	// Both values are in the error, and only as much of the pool's as fits.
 	err := Bitcoin.CheckPoolSubscribe(stratum, 0x010000ab, json.RawMessage(`[[],"`+strings.Repeat("00", 5000)+`",8]`))
