@@ -2,10 +2,10 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/strictjson"
 )
 
@@ -19,7 +19,7 @@ type Config struct {
 	// one is claimed in ZooKeeper or, with CoinFile, that 1 is used. Default: 0.
 	ServerID uint8
 
-	// ChainType is one of chainTypeNames, in lower case. Default: bitcoin.
+	// ChainType is one of stratum.ChainNames, in lower case. Default: bitcoin.
 	ChainType string
 
 	// ListenAddr is the host:port that miners connect to. An empty host means
@@ -201,11 +201,8 @@ var configKeys = []configKey[Config]{
 	{"ZKAuditSeconds", numberValue(func(c *Config) *int { return &c.ZKAuditSeconds }, 300, 0, 86400, " (0: off)"), nil},
 }
 
-// chainTypeNames are the values that ChainType may have.
-var chainTypeNames = []string{"bitcoin", "decred-normal", "decred-gominer", "ethereum"}
-
 // Allowed values, as messages describe them.
-var wantChainType = "one of " + strings.Join(chainTypeNames, ", ")
+var wantChainType = "one of " + strings.Join(stratum.ChainNames(), ", ")
 
 const (
 	wantListen  = `"host:port" with port 0-65535, such as "0.0.0.0:18080"`
@@ -219,7 +216,7 @@ const (
 // file. They ignore values that are not used, because these do no harm in existing files.
 
 func (c *Config) checkChainType(key string, p *configProblems) {
-	if !slices.Contains(chainTypeNames, strings.ToLower(c.ChainType)) {
+	if _, err := stratum.ParseChain(c.ChainType); err != nil {
 		p.value(key, c.ChainType, wantChainType)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
 // The tests of this file compare everything that says which keys there are and what
@@ -132,6 +134,11 @@ func TestConfigurationPage(t *testing.T) {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")
 		if len(cells) == 3 {
 			rows[strings.Trim(cells[0], " `")] = cells
+		}
+	}
+	for _, chain := range stratum.ChainNames() {
+		if row := rows["ChainType"]; row != nil && !strings.Contains(row[1], "`"+chain+"`") {
+			t.Errorf("docs/configuration.md does not name the ChainType %s", chain)
 		}
 	}
 	keys := append(documentedKeys("", configKeys), documentedKeys("StratumServerMap.*.", poolKeys(nil))...)

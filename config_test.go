@@ -177,6 +177,17 @@ func wantDefaults() Config {
 	}
 }
 
+// wantConfig reports each key whose values differ.
+func wantConfig(t *testing.T, got, want Config) {
+	t.Helper()
+	a, b := reflect.ValueOf(got), reflect.ValueOf(want)
+	for i := range a.NumField() {
+		if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			t.Errorf("%s is %+v, want %+v", a.Type().Field(i).Name, a.Field(i), b.Field(i))
+		}
+	}
+}
+
 func TestGoodConfigs(t *testing.T) {
 	one := map[string]StratumServerInfo{"btc": {URL: "127.0.0.1:3333", UserSuffix: "btc"}}
 	tests := []struct {
@@ -250,9 +261,7 @@ func TestGoodConfigs(t *testing.T) {
 			}
 			want := wantDefaults()
 			test.change(&want)
-			if !reflect.DeepEqual(*got, want) {
-				t.Errorf("\n got %+v\nwant %+v", *got, want)
-			}
+			wantConfig(t, *got, want)
 		})
 	}
 }
@@ -279,9 +288,7 @@ func TestAbsentKeysHaveDefaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := wantDefaults(); !reflect.DeepEqual(*got, want) {
-			t.Errorf("\n got %+v\nwant %+v", *got, want)
-		}
+		wantConfig(t, *got, wantDefaults())
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
@@ -23,17 +24,33 @@ func TestDaemontestConfig(t *testing.T) {
 	written.CoinFile, written.ExtraNonce2Size, written.TrustedProxies, written.AgentUserAgents = "c", 4, []string{"10.0.0.0/8"}, []string{"agent"}
 	written.TLSCertFile, written.TLSKeyFile, written.TLSRequired = "c", "k", true
 	written.MaxSessions, written.MaxSessionsPerIP, written.MaxConnectsPerSecond = 1, 2, 3
-	a, err := json.Marshal(own)
+	wantSameJSON(t, own, written)
+}
+
+// wantSameJSON compares the JSON text of the daemon's type with that of its tests, key by
+// key.
+func wantSameJSON(t *testing.T, own, written any) {
+	t.Helper()
+	a, b := indentedJSON(t, own), indentedJSON(t, written)
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			t.Errorf("the daemon has the line %s where its tests have %s", a[i], b[i])
+			return
+		}
+	}
+	if len(a) != len(b) {
+		t.Errorf("the daemon has %d lines, its tests have %d", len(a), len(b))
+	}
+}
+
+// indentedJSON returns the lines of v as JSON, one key per line.
+func indentedJSON(t *testing.T, v any) []string {
+	t.Helper()
+	text, err := json.MarshalIndent(v, "", " ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := json.Marshal(written)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(a) != string(b) {
-		t.Errorf("the daemon's configuration is %s, that of its tests %s", a, b)
-	}
+	return strings.Split(string(text), "\n")
 }
 
 // The state file that tests of the built daemon write is read like one of the

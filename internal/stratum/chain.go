@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -29,6 +30,9 @@ var chainNames = [...]string{
 }
 
 func (c Chain) String() string { return chainNames[c] }
+
+// ChainNames returns the values that a configuration's ChainType may have.
+func ChainNames() []string { return slices.Clone(chainNames[:]) }
 
 // ParseChain reads a configuration's ChainType and ignores the case.
 func ParseChain(name string) (Chain, error) {
