@@ -1,0 +1,69 @@
+package main
+
+import (
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+)
+
+// jsonFields returns the names of the fields of a reply and of the objects in it that are
+// of the given types.
+func jsonFields(t reflect.Type, with ...any) []string {
+	var names []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			names = append(names, name)
+		}
+	}
+	for _, v := range with {
+		names = append(names, jsonFields(reflect.TypeOf(v))...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// TestPageOfJSONFields: the table below "Fields" in docs/monitoring.md has the fields of
+// each reply and no others.
+func TestPageOfJSONFields(t *testing.T) {
+	page, err := os.ReadFile("docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "\n### Fields\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	name := regexp.MustCompile("`([a-z0-9_]+)`")
+	for row, reply := range map[string][]string{
+		"`/api/status`":             jsonFields(reflect.TypeFor[statusReply]()),
+		"`coin_source`":             jsonFields(reflect.TypeFor[sourceReply]()),
+		"a coin of `coins`":         jsonFields(reflect.TypeFor[coinStatus]()),
+		"an address of `pools`":     jsonFields(reflect.TypeFor[addressReply](), ipReply{}),
+		"`tls`":                     jsonFields(reflect.TypeFor[tlsReply](), handshakeReply{}, certificateReply{}, tunnelReply{}),
+		"a row of `/api/accounts`":  jsonFields(reflect.TypeFor[accountRow]()),
+		"`/api/miners`":             jsonFields(reflect.TypeFor[minersReply]()),
+		"`/api/search`":             jsonFields(reflect.TypeFor[searchReply]()),
+		"a miner":                   jsonFields(reflect.TypeFor[shownMiner]()),
+		"an event of `/api/events`": jsonFields(reflect.TypeFor[eventReply]()),
+		"`/api/history`":            jsonFields(reflect.TypeFor[historyReply](), journal.Series{}, journal.Chart{}, dayChart{}),
+	} {
+		_, text, found := strings.Cut(table, "\n| "+row+" | ")
+		if !found {
+			t.Errorf("docs/monitoring.md has no row for %s", row)
+			continue
+		}
+		text, _, _ = strings.Cut(text, "\n")
+		var told []string
+		for _, m := range name.FindAllStringSubmatch(text, -1) {
+			told = append(told, m[1])
+		}
+		slices.Sort(told)
+		if told = slices.Compact(told); !slices.Equal(told, reply) {
+			t.Errorf("docs/monitoring.md has for %s the fields\n%q, want\n%q", row, told, reply)
+		}
+	}
+}
