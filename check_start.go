@@ -20,7 +20,10 @@ import (
 // Warnings are about settings that do not prevent a start but should be changed.
 func checkStart(c *Config, before *upgradeContext) (warnings, notes []string, err error) {
 	if len(c.ZKBroker) > 0 {
-		err = zkOptionsOf(c).Check()
+		var unclaimed string
+		if unclaimed, err = zkOptionsOf(c).Check(); unclaimed != "" {
+			warnings = append(warnings, "warning: "+unclaimed)
+		}
 	} else {
 		var useless []string
 		useless, err = coins.CheckFile(c.CoinFile, coinFileRulesOf(c))

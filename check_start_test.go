@@ -46,6 +46,22 @@ func wantCheckIsStart(t *testing.T, path string) (refused error) {
 	return start
 }
 
+// A directory for server IDs that cannot be used does not matter to a switcher with a
+// ServerID, but others may take the same one. -check warns of it.
+func TestCheckWarnsOfUnclaimedServerID(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "config.json")
+	testkit.WriteFile(t, config, `{"ListenAddr": "127.0.0.1:0", "ServerID": 7, "ZKServerIDAssignDir": "relative", "StratumServerMap": {"btc": {"URL": "192.0.2.9:1"}}}`)
+	c, err := loadConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	warnings, _, err := checkStart(c, nil)
+	want := []string{`warning: zookeeper: server ID 7 is used without being claimed, so that others may take it too: ZKServerIDAssignDir "relative/" must start with /`}
+	if err != nil || !slices.Equal(warnings, want) {
+		t.Errorf("the check returns %q, %v, want %q", warnings, err, want)
+	}
+}
+
 // Allocations are sampled only if somebody could ask for the profile.
 func TestMemoryProfileNeedsHTTP(t *testing.T) {
 	for _, enabled := range []bool{false, true} {

@@ -6,8 +6,6 @@ import (
 	"path"
 	"strings"
 	"time"
-
-	"github.com/golang/glog"
 )
 
 const (
@@ -60,18 +58,19 @@ type Metadata struct {
 	ListenAddr string
 }
 
-// Check returns the error that NewZooKeeper would return. It does not change the
-// options and does not connect.
-func (o ZooKeeperOptions) Check() error { return o.complete() }
+// Check returns the error that NewZooKeeper would return, and the warning that it would
+// log, if any. It does not change the options and does not connect.
+func (o ZooKeeperOptions) Check() (warning string, err error) { return o.complete() }
 
-// complete checks the options and fills in the defaults.
-func (o *ZooKeeperOptions) complete() error {
+// complete checks the options and fills in the defaults. The warning is about a server ID
+// that cannot be claimed.
+func (o *ZooKeeperOptions) complete() (warning string, err error) {
 	if len(o.Brokers) == 0 {
-		return errors.New("zookeeper: no broker given")
+		return "", errors.New("zookeeper: no broker given")
 	}
 	for _, broker := range o.Brokers {
 		if strings.TrimSpace(broker) == "" {
-			return errors.New("zookeeper: a broker's address is empty")
+			return "", errors.New("zookeeper: a broker's address is empty")
 		}
 	}
 	dirs := []struct {
@@ -92,12 +91,12 @@ func (o *ZooKeeperOptions) complete() error {
 		err := CheckDir(dir)
 		if err != nil && d.dir == &o.ServerIDDir && !d.needed {
 			// In former versions this key had no meaning beside a ServerID.
-			glog.Warningf("zookeeper: server ID %d is used without being claimed, so that others may take it too: ZKServerIDAssignDir %q %v",
+			warning = fmt.Sprintf("zookeeper: server ID %d is used without being claimed, so that others may take it too: ZKServerIDAssignDir %q %v",
 				o.FixedServerID, *d.dir, err)
 			dir, err = "", nil
 		}
 		if err != nil {
-			return fmt.Errorf("zookeeper: %s directory %q: %w", d.name, *d.dir, err)
+			return "", fmt.Errorf("zookeeper: %s directory %q: %w", d.name, *d.dir, err)
 		}
 		if dir != "" && dir != "/" {
 			dir += "/"
@@ -110,7 +109,7 @@ func (o *ZooKeeperOptions) complete() error {
 	if o.SessionTimeout <= 0 {
 		o.SessionTimeout = zkDefaultSessionTimeout
 	}
-	return nil
+	return warning, nil
 }
 
 // CheckDir returns an error unless dir, with or without a slash at its end, can be a

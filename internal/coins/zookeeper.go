@@ -116,8 +116,12 @@ type ZooKeeper struct {
 // NewZooKeeper returns a source that gets its answers from ZooKeeper. It connects on
 // Start. NewZooKeeper fails if the options are invalid.
 func NewZooKeeper(opts ZooKeeperOptions) (*ZooKeeper, error) {
-	if err := opts.complete(); err != nil {
+	warning, err := opts.complete()
+	if err != nil {
 		return nil, err
+	}
+	if warning != "" {
+		glog.Warning(warning)
 	}
 	metadata, err := json.Marshal(opts.Metadata)
 	if err != nil {
