@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 )
 
@@ -64,6 +65,25 @@ func TestPageOfJSONFields(t *testing.T) {
 		slices.Sort(told)
 		if told = slices.Compact(told); !slices.Equal(told, reply) {
 			t.Errorf("docs/monitoring.md has for %s the fields\n%q, want\n%q", row, told, reply)
+		}
+	}
+}
+
+// TestPageOfEvents: docs/events.md has every kind of event and every field.
+func TestPageOfEvents(t *testing.T) {
+	page, err := os.ReadFile("docs/events.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []eventfile.Kind{eventfile.KindSwitch, eventfile.KindFailover, eventfile.KindUpgrade, eventfile.KindReload,
+		eventfile.KindRefusal, eventfile.KindConnected, eventfile.KindGone, eventfile.KindLost} {
+		if !strings.Contains(string(page), "\n| `"+string(kind)+"` |") {
+			t.Errorf("docs/events.md has no row for the event %s", kind)
+		}
+	}
+	for _, name := range jsonFields(reflect.TypeFor[eventfile.Event](), eventfile.Cost{}, eventfile.Totals{}) {
+		if !strings.Contains(string(page), "`"+name+"`") && !strings.Contains(string(page), "`cost."+name+"`") {
+			t.Errorf("docs/events.md does not explain the field %s", name)
 		}
 	}
 }
