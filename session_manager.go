@@ -146,6 +146,9 @@ func newSessionManager(c *Config, source coins.Source) (*sessionManager, error) 
 		limits:    newConnectionLimits(c),
 		waitingID: make(map[*Session]struct{}),
 	}
+	for coin := range pools {
+		m.monitor.countFromZero(coin)
+	}
 	m.rates = newRateBook()
 	m.rates.adopt(pools)
 	m.accounts = newAccountBook(health, m.monitor, m.rates)

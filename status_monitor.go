@@ -13,6 +13,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/relay"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/tunnel"
 )
 
@@ -90,6 +91,17 @@ func newMonitor() *monitor {
 	return mon
 }
 
+// countFromZero makes the counters of a coin, because Prometheus sees an increase only
+// in a series that it has seen before. Otherwise it would miss the first switch.
+func (mon *monitor) countFromZero(coin string) {
+	mon.switches.WithLabelValues(coin)
+	mon.addCost(&switchCost{switchRun: &switchRun{coin: coin}})
+	for how := stratum.RollingStopped; how < stratum.RollingLosses; how++ {
+		mon.rollingLost.WithLabelValues(coin, how.String())
+	}
+	mon.rollingClosed.WithLabelValues(coin)
+}
+
 // switchBegins records a coin change. known is true if the new coin has a pool.
 func (mon *monitor) switchBegins(account, from, to string, miners int, known bool) {
 	key := journal.Key{Kind: journal.Switch, What: "coin changed", Account: account, Coin: from, To: to}
@@ -106,7 +118,6 @@ func (mon *monitor) switchBegins(account, from, to string, miners int, known boo
 	case miners == 0:
 	default:
 		mon.switches.WithLabelValues(to).Inc()
-		mon.addCost(&switchCost{switchRun: &switchRun{coin: to}}) // so that the series begin at 0
 		mon.events.Add(journal.Note, key, countMiners(miners)+" to move")
 	}
 }

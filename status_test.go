@@ -138,6 +138,14 @@ func TestStatusShowsWhatMinersDo(t *testing.T) {
 	s.metric(`stratum_switcher_received_bytes_total{from="pools"}`, atLeast(100))
 	s.metric(`stratum_switcher_coin_source_connected{source="file"}`, is(1))
 
+	// Prometheus sees an increase only in a series that it has seen before.
+	s.metric(`stratum_switcher_switches_total{coin="bcc"}`, is(0))
+	s.metric(`stratum_switcher_switch_moved_miners_total{coin="bcc"}`, is(0))
+	s.metric(`stratum_switcher_switch_late_shares_total{coin="bcc",ended="lost"}`, is(0))
+	s.metric(`stratum_switcher_switch_refused_work_total{coin="bcc",minute="after"}`, is(0))
+	s.metric(`stratum_switcher_version_rolling_losses_total{coin="btc",how="narrower"}`, is(0))
+	s.metric(`stratum_switcher_version_rolling_closed_total{coin="btc"}`, is(0))
+
 	coins.set("alice", "bcc")
 	waitPool(t, alice, "bcc")
 	s.metric(`stratum_switcher_switches_total{coin="bcc"}`, is(1))
