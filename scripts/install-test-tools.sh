@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what the tests need, if it is missing: a C compiler, a ZooKeeper server
-# with Java, supervisor, systemd, cmake, man, Chromium, curl, ss, openssl, HAProxy
-# and stunnel (on Debian and its derivatives), and Stratum programs by others (npm).
+# with Java, supervisor, systemd, cmake, man, Chromium, curl, ss, openssl, HAProxy,
+# stunnel and Prometheus (on Debian and its derivatives), and Stratum programs by
+# others (npm).
 set -eu
 
 if [ "$(id -u)" = 0 ]; then
@@ -36,6 +37,7 @@ want curl curl
 want openssl openssl
 want haproxy haproxy
 want stunnel4 stunnel4
+want prometheus prometheus
 want node nodejs
 want npm npm
 want chromium chromium
