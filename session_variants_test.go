@@ -26,6 +26,8 @@ func TestPoolVariants(t *testing.T) {
 		{name: "error object", subscribed: `,"error":{}`, auth: `true,"error":{}`},
 		{name: "mask with 0x", configured: `"0x1fffe000"`, mask: "1fffe000"},
 		{name: "mask as number", configured: `536862720`, mask: "1fffe000"},
+		{name: "mask as number with fraction", configured: `536862720.0`, mask: "1fffe000"},
+		{name: "mask with spaces", configured: `" 1fffe000 "`, mask: "1fffe000"},
 		{name: "short mask", configured: `"e000"`, mask: "0000e000"},
 		{name: "mask later, as number", configured: `"00000000"`, between: `{"id":null,"method":"mining.set_version_mask","params":[57344]}` + "\n", mask: "0000e000"},
 		{name: "banner", banner: "Welcome to the pool\r\n\r\n"},

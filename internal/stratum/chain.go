@@ -212,8 +212,10 @@ func (c Chain) CheckPoolSubscribe(s *Subscription, id uint32, result json.RawMes
 		if !strings.EqualFold(got, want) {
 			return fmt.Errorf("pool gave extranonce %q instead of %q: %s", Clip([]byte(got)), want, c.ownExtranonceHint())
 		}
-		var size int
-		if c == Bitcoin && len(parts) > 2 && (JSON.Unmarshal(parts[2], &size) != nil || size != Extranonce2Size) {
+		if c != Bitcoin || len(parts) < 3 {
+			return nil
+		}
+		if size, ok := givenSize(parts[2]); !ok || size != Extranonce2Size {
 			return fmt.Errorf("pool gave extranonce2 size %s instead of %d: %s", Clip(parts[2]), Extranonce2Size, c.ownExtranonceHint())
 		}
 		return nil

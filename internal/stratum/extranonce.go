@@ -118,10 +118,16 @@ func NewGiven(extranonce1, size json.RawMessage) (*GivenExtranonce, error) {
 	if _, err := hex.DecodeString(a.Extranonce1); err != nil {
 		return nil, fmt.Errorf("pool gave extranonce %q, which is not hex", a.Extranonce1)
 	}
-	if JSON.Unmarshal(size, &a.Size) != nil || a.Size < 0 || a.Size > MaxGivenSize {
+	if a.Size, ok = givenSize(size); !ok || a.Size > MaxGivenSize {
 		return nil, fmt.Errorf("pool gave extranonce2 size %s", Clip(size))
 	}
 	return &a, nil
+}
+
+// givenSize reads an extranonce2 size, which must be a number.
+func givenSize(raw json.RawMessage) (int, bool) {
+	size, ok := wholeNumber(raw)
+	return int(size), ok && raw[0] != '"'
 }
 
 // AppendJob appends a mining.notify line to out, translated for the miner. It

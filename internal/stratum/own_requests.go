@@ -277,17 +277,11 @@ func (o *OwnRequests) MinersID(id []byte) []byte {
 
 // OwnIDOf reads one of the switcher's ids in any form in which a pool may send it.
 func OwnIDOf(raw []byte) (uint32, bool) {
-	n, ok := numberOf(raw)
-	if !ok || n.negative {
+	id, ok := wholeNumber(raw)
+	if !ok || id < FirstOwnID || id > LastOwnID {
 		return 0, false
 	}
-	for ; n.exponent > 0 && n.mantissa <= LastOwnID; n.exponent-- {
-		n.mantissa *= 10
-	}
-	if n.exponent != 0 || n.mantissa < FirstOwnID || n.mantissa > LastOwnID {
-		return 0, false
-	}
-	return uint32(n.mantissa), true
+	return uint32(id), true
 }
 
 // OwnIDText returns the id as it is written in a request.

@@ -61,6 +61,23 @@ func numberOf(raw []byte) (n number, ok bool) {
 	return n, true
 }
 
+// maxWholeNumber is the largest value that wholeNumber returns.
+const maxWholeNumber = 1<<32 - 1
+
+// wholeNumber returns the value of a number, or of a string with a number, in any form in
+// which it may be written. It reports false for numbers that are negative, have a
+// fraction, or exceed maxWholeNumber.
+func wholeNumber(raw []byte) (uint64, bool) {
+	n, ok := numberOf(raw)
+	if !ok || n.negative {
+		return 0, false
+	}
+	for ; n.exponent > 0 && n.mantissa <= maxWholeNumber; n.exponent-- {
+		n.mantissa *= 10
+	}
+	return n.mantissa, n.exponent == 0 && n.mantissa <= maxWholeNumber
+}
+
 // SameID reports whether two ids have the same value. Pools may write an id in another
 // way than the request: they answer 7 with "7" or 7.0, omit the quotes of a string,
 // use other escapes, or put other spaces into a list.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	jsoniter "github.com/json-iterator/go"
 )
@@ -160,17 +161,19 @@ func AppendVersionMask(b []byte, mask uint32) []byte {
 	return fmt.Appendf(b, `{"id":null,"method":"mining.set_version_mask","params":["%08x"]}`+"\n", mask)
 }
 
-// ParseMask reads a version mask. raw is a number, or a string of hex digits with or
-// without 0x and leading zeros.
+// ParseMask reads a version mask. raw is a number in any form, or a string of hex digits
+// with or without 0x, leading zeros, and white space around them.
 func ParseMask(raw json.RawMessage) (uint32, bool) {
-	text, base := string(raw), 10
-	if s, ok := JsonString(raw); ok {
-		text, base = s, 16
-		if HasPrefixFold(text, "0x") {
-			text = text[2:]
-		}
+	text, ok := JsonString(raw)
+	if !ok {
+		mask, ok := wholeNumber(raw)
+		return uint32(mask), ok
 	}
-	mask, err := strconv.ParseUint(text, base, 32)
+	text = strings.TrimSpace(text)
+	if HasPrefixFold(text, "0x") {
+		text = text[2:]
+	}
+	mask, err := strconv.ParseUint(text, 16, 32)
 	return uint32(mask), err == nil
 }
 

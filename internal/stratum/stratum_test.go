@@ -174,14 +174,21 @@ func TestParseMask(t *testing.T) {
 	for text, want := range map[string]uint32{
 		`"1fffe000"`: 0x1fffe000, `"1FFFE000"`: 0x1fffe000, `"00000000"`: 0, `"0"`: 0, `"ffffffff"`: 0xffffffff, `"e000"`: 0xe000, `"00ffe000"`: 0x00ffe000,
 		`"0x1fffe000"`: 0x1fffe000, `"0XE000"`: 0xe000, `536862720`: 0x1fffe000, `0`: 0, `4294967295`: 0xffffffff, `"000000001fffe000"`: 0x1fffe000,
+		`536862720.0`: 0x1fffe000, `5.3686272e8`: 0x1fffe000, `53686272E+1`: 0x1fffe000, `0.0`: 0, `4294967295.000`: 0xffffffff,
+		`"1fffe000 "`: 0x1fffe000, `" 1fffe000"`: 0x1fffe000, `"\t0x1fffe000\r\n"`: 0x1fffe000,
 	} {
 		if got, ok := ParseMask([]byte(text)); !ok || got != want {
 			t.Errorf("%q: got %08x, %v", text, got, ok)
 		}
 	}
-	for _, text := range []string{"", " ", "xyz", "0x", "0x0xe000", "-1", "+1", "1fffe000 ", "1_0", "100000000", "ffffffffffffffff", "1.0", "１"} {
+	for _, text := range []string{"", " ", "xyz", "0x", "0x0xe000", "-1", "+1", "1fff e000", "0x 1fffe000", "1_0", "100000000", "ffffffffffffffff", "1.0", "１"} {
 		if got, ok := ParseMask(Quote(text)); ok {
 			t.Errorf("%q: got %08x, want no mask", text, got)
+		}
+	}
+	for _, text := range []string{"", "null", "true", "[]", "-1", "-0.5", "0.5", "536862720.5", "4294967296", "4294967295.5", "1e10", "1e999999999", "1e-1", "01"} {
+		if got, ok := ParseMask([]byte(text)); ok {
+			t.Errorf("%s: got %08x, want no mask", text, got)
 		}
 	}
 	if got := string(AppendVersionMask(nil, 0xe000)); got != `{"id":null,"method":"mining.set_version_mask","params":["0000e000"]}`+"\n" {
