@@ -123,6 +123,33 @@ func TestSessionSetExtranonceRelaying(t *testing.T) {
 	s.Share(14, "z", "80aabbcc")
 }
 
+// Some pools leave out "mining.", and some miners ignore the case. What the pool means by
+// such a line must not depend on how the miner would read it.
+func TestSessionSetExtranonceInOtherSpellings(t *testing.T) {
+	for _, method := range []string{"set_extranonce", "Mining.Set_Extranonce", "mining.set_extranonc\\u0065", "set_\\u0065xtranonce"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			line := func(p string) string {
+				return fmt.Sprintf(`{"id":0,"method":"%s","params":["%s",5.0],"error":null}`, method, p)
+			}
+			s := startPickingScene(t)
+			s.Handshake("aaaaaaaa", 4, []string{line("bb")}, []string{sceneJob("a", "01", "02", true)})
+			s.Miner.ExpectLine(`{"id":2,"result":true,"error":null}`)
+			s.Miner.ExpectLine(sceneJob("a", "01bb00", "02", true))
+			s.Pool.SendLine(line("cc"))
+			s.Pool.SendLine(sceneJob("b", "01", "02", true))
+			s.Miner.ExpectLine(sceneJob("b", "01cc00", "02", true))
+			s.Share(3, "b", "0080aabbcc")
+			s.Pool.SendLine(`{"id":null,"method":"MINING.notify","params":["c","00","01","02",[],"20000000","1d00ffff","5f000000",true]}`)
+			s.Miner.ExpectLine(sceneJob("c", "01cc00", "02", true))
+			s.Pool.SendLine(`{"id":null,"method":"Client.Reconnect","params":["h",1]}`)
+			s.Pool = s.Scripted.Next()
+			s.Handshake("dd", 4, nil, []string{sceneJob("d", "01", "02", true)})
+			s.Miner.ExpectLine(sceneJob("d", "01dd", "02", true))
+		})
+	}
+}
+
 // An extranonce that cannot be used costs the link, and not the miner.
 func TestSessionSetExtranonceMalformed(t *testing.T) {
 	for _, line := range []string{

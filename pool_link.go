@@ -131,10 +131,10 @@ func (k *poolLink) connected(try dialTry) {
 }
 
 // sendHandshake begins the handshake. A pool that takes the session's extranonce gets all
-// requests in one packet. Others get the requests one after the other, as a miner would
-// send them, because some refuse a worker before they have answered mining.subscribe, and
-// some ignore suggestions before they have answered mining.authorize (docs/protocol.md,
-// "Handshake with the pool").
+// requests in one packet. Others get mining.configure and mining.subscribe first, then
+// mining.authorize, and then the suggestions, because some refuse a worker before they have
+// answered mining.subscribe, and some ignore suggestions before they have answered
+// mining.authorize (docs/protocol.md, "Handshake with the pool").
 func (k *poolLink) sendHandshake() {
 	s := k.session
 	s.lookAhead()
@@ -230,11 +230,17 @@ func (k *poolLink) line(line []byte) {
 		line = canonical
 		sc = stratum.ScanPoolLine(line)
 	}
-	switch kind := sc.PoolKind(line); kind {
-	case stratum.KindJob:
-		if !k.hasJob {
-			k.hasJob = true
+	kind := sc.PoolKind(line)
+	if kind == stratum.KindOther {
+		if usual := sc.WithUsualMethod(line); usual != nil {
+			line = usual
+			sc = stratum.ScanPoolLine(line)
+			kind = sc.PoolKind(line)
 		}
+	}
+	switch kind {
+	case stratum.KindJob:
+		k.hasJob = true
 		k.keep(line)
 	case stratum.KindDifficulty, stratum.KindTarget:
 		k.difficulty = true

@@ -321,7 +321,15 @@ func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func
 		flush()
 		s.poolSpecial(kind, line)
 		return false
-	default:
+	case stratum.KindOther:
+		if usual := sc.WithUsualMethod(line); usual != nil {
+			flush()
+			again := stratum.ScanPoolLine(usual)
+			if s.plainPoolLine(usual, &again, func() {}) {
+				s.miner.Write(usual)
+			}
+			return false
+		}
 		s.link.ownRequests.AddPoolRequest(sc.ID(line))
 	}
 	return true

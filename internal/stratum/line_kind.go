@@ -57,6 +57,34 @@ func (sc *ScannedLine) poolMethodKind(line []byte) Kind {
 	return KindOther
 }
 
+// usualMethods are the methods of pools that the switcher has rules for. Methods that may
+// come without the part before the dot are bare.
+var usualMethods = [...]struct {
+	name string
+	bare bool
+}{
+	{"mining.notify", false},
+	{"mining.set_difficulty", false},
+	{"mining.set_target", false},
+	{"mining.set_version_mask", false},
+	{"mining.set_extranonce", true},
+	{"client.reconnect", false},
+}
+
+// WithUsualMethod returns a copy of a line of KindOther with the usual spelling of its
+// method, or nil if the method is not one of usualMethods in another spelling. Some miners
+// ignore the case of methods, and some pools omit "mining." in mining.set_extranonce.
+func (sc *ScannedLine) WithUsualMethod(line []byte) []byte {
+	method := string(sc.Method(line))
+	for _, usual := range usualMethods {
+		bare := usual.name[strings.IndexByte(usual.name, '.')+1:]
+		if strings.EqualFold(method, usual.name) || usual.bare && strings.EqualFold(method, bare) {
+			return replaceSpan(line, sc.Members[MemberMethod], `"`+usual.name+`"`)
+		}
+	}
+	return nil
+}
+
 // IsAnswerWithMethod reports whether a line is an answer although it has a method.
 // Some pools repeat the request in their answer. Others put a result into their jobs;
 // these lines are not answers, because nobody requests a job.
