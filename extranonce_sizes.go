@@ -26,6 +26,11 @@ const (
 	// from askPauseFirst to askPauseMost.
 	askPauseFirst = time.Second
 	askPauseMost  = time.Minute
+
+	// smallerSizeKept is how long the size of an address counts although the address
+	// gives more to miners' links. If it gives the smaller size to none of them in this
+	// time, it is asked again.
+	smallerSizeKept = 10 * time.Minute
 )
 
 // minerSizes are the extranonce2 sizes that a miner may be given, the best one first.
@@ -68,6 +73,10 @@ type surveyedAddress struct {
 	*poolAddress
 	askAgain chan struct{} // makes the survey ask the address again
 	answered atomic.Bool   // the size is from the address itself, not only from a former run
+
+	// confirmed is when the address gave its size, or less, for the last time, or was
+	// asked again because it gives more. sizeSurvey.mu guards it.
+	confirmed time.Time
 }
 
 // newSizeSurvey returns nil if there is nothing to find out.
@@ -157,7 +166,8 @@ func (v *sizeSurvey) minersWait() bool { return v != nil && !v.settled.Load() }
 // saw records the size that the pool at an address gave a link. It can only make the
 // address's size smaller, because several servers behind one address may give different
 // sizes and the smallest fits all of them. Only an answer to the survey can make it
-// larger.
+// larger. Links that are given more for a long time cause the survey to ask, because the
+// pool may have been restarted without being out.
 func (v *sizeSurvey) saw(a *poolAddress, size int) {
 	if v != nil {
 		v.note(a.text, size, false)
@@ -174,7 +184,15 @@ func (v *sizeSurvey) note(text string, size int, asked bool) {
 	}
 	a.answered.Store(true)
 	former, known := v.given[text]
-	if known && (size == former || size > former && !asked) {
+	larger := known && size > former && !asked
+	if larger && time.Since(a.confirmed) < smallerSizeKept {
+		return
+	}
+	a.confirmed = time.Now()
+	if larger {
+		a.ask()
+	}
+	if known && size == former || larger {
 		return
 	}
 	v.given[text] = size
@@ -241,11 +259,16 @@ func (v *sizeSurvey) back(e *endpoint) {
 	for _, a := range v.addresses {
 		if a.leadsTo(e) {
 			a.answered.Store(false)
-			select {
-			case a.askAgain <- struct{}{}:
-			default:
-			}
+			a.ask()
 		}
+	}
+}
+
+// ask makes keepAsking ask the address again.
+func (a *surveyedAddress) ask() {
+	select {
+	case a.askAgain <- struct{}{}:
+	default:
 	}
 }
 

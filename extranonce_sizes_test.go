@@ -151,6 +151,40 @@ func TestExtranonceSizesChange(t *testing.T) {
 	checkPool(t, p)
 }
 
+// A pool was restarted with a larger size, so quickly that it was never out. Its links show
+// that, and it is asked if none of them got the smaller size for a while.
+func TestExtranonceSizesAfterAQuickRestart(t *testing.T) {
+	p := testkit.StartScriptedPool(t)
+	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), map[string]int{p.Addr(): 5}, p.Addr())
+	a := sw.sizes.addresses[p.Addr()]
+	confirmed := func(ago time.Duration) {
+		sw.sizes.mu.Lock()
+		defer sw.sizes.mu.Unlock()
+		a.confirmed = time.Now().Add(-ago)
+	}
+	confirmed(2 * smallerSizeKept)
+	sw.sizes.saw(a.poolAddress, 5)
+	sw.sizes.saw(a.poolAddress, 9)
+	confirmed(smallerSizeKept - time.Minute)
+	sw.sizes.saw(a.poolAddress, 9)
+	if len(a.askAgain) != 0 {
+		t.Error("the pool is asked although a link was given the smaller size")
+	}
+	confirmed(smallerSizeKept)
+	for range 3 {
+		sw.sizes.saw(a.poolAddress, 9)
+	}
+	asked := p.Next()
+	asked.ExpectLine(askLine)
+	asked.SendLine(fmt.Sprintf(readyLine, 9))
+	eventually(t, "the larger size counts", func() bool { return sw.sizes.size.Load() == 8 })
+	testkit.WantExtranonce2Size(t, sw.addr, 8)
+	sw.sizes.saw(a.poolAddress, 12)
+	if len(a.askAgain) != 0 || len(p.Conns) != 0 {
+		t.Error("the pool is asked again at once")
+	}
+}
+
 // A link also shows the size: that of a pool that was out at the start, and of one
 // that gives less than before.
 func TestExtranonceSizesOfLinks(t *testing.T) {
