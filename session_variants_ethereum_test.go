@@ -82,6 +82,63 @@ func TestPoolVariantsOtherChains(t *testing.T) {
 	}
 }
 
+// Decred's pools and miners have the same habits as bitcoin's.
+func TestDecredVariants(t *testing.T) {
+	t.Parallel()
+	for chain, x := range map[string]string{"decred-normal": "000000000000000080000001", "decred-gominer": "80000001"} {
+		subscribed := fmt.Sprintf(`{"id":2147400000,"result":[[["mining.notify","x"]],%q,8],"error":null}`+"\n", x)
+		for _, c := range []struct {
+			name                     string
+			leading, banner, between string
+			failure                  bool
+		}{
+			{name: "plain"},
+			{name: "leading bytes", leading: "\ufeff\r\n \x00"},
+			{name: "banner", banner: "Welcome\r\n\r\n"},
+			{name: "byte-order mark", banner: "\ufeff"},
+			{name: "ends of C strings", between: "\x00"},
+			{name: "reconnect to nowhere", between: `{"id":null,"method":"client.reconnect","params":[]}` + "\n"},
+			{name: "unknown method", between: `{"id":5,"method":"client.get_version","params":[]}` + "\n"},
+			{name: "reconnect to a host", between: `{"id":null,"method":"client.reconnect","params":["h",1]}` + "\n", failure: true},
+			{name: "other extranonce", between: `{"id":null,"method":"mining.set_extranonce","params":["bb",8]}` + "\n", failure: true},
+			{name: "other extranonce, bare", between: `{"id":null,"method":"set_extranonce","params":["bb",8]}` + "\n", failure: true},
+			{name: "web server", banner: "HTTP/1.1 400 Bad Request\r\n", failure: true},
+			{name: "six lines of junk", banner: strings.Repeat("junk\n", 6), failure: true},
+		} {
+			t.Run(chain+" "+c.name, func(t *testing.T) {
+				t.Parallel()
+				sw, btc, bcc := startScripted(t, chain, nil)
+				miner := stratumtest.DialRaw(t, sw.addr)
+				miner.Send(c.leading + `{"id":1,"method":"mining.subscribe","params":["m/1"]}` + "\n" + c.leading + textAuthorize + "\n")
+				miner.ExpectLine(fmt.Sprintf(`{"id":1,"result":[[["mining.set_difficulty",%q],["mining.notify",%q]],%q,8],"error":null}`, x, x, x))
+				link := btc.Next()
+				link.ExpectMethod("mining.subscribe")
+				link.ExpectMethod("mining.authorize")
+				link.Send(c.banner + subscribed + c.between + `{"id":2147400001,"result":null}` + "\n" + textJob + "\n")
+				if c.failure {
+					miner.ExpectLine(`{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`)
+					return
+				}
+				miner.ExpectLine(goodAnswer("2"))
+				if c.name == "unknown method" {
+					miner.ExpectMethod("client.get_version")
+				}
+				miner.ExpectLine(textJob)
+				// The next pool has a job of the same number and writes its clean flag as 0.
+				sw.coins.set("alice", "bcc")
+				next := bcc.Next()
+				next.ExpectMethod("mining.subscribe")
+				next.ExpectMethod("mining.authorize")
+				next.Send(subscribed + withOwnID(textPoolAuthorized, 1) + "\n" + `{"id":null,"method":"mining.notify","params":[7,"00","01","02",[],"20000000","1d00ffff","5f000000",0]}` + "\n")
+				miner.ExpectLine(`{"id":null,"method":"mining.notify","params":[7,"00","01","02",[],"20000000","1d00ffff","5f000000",true]}`)
+				miner.ExpectLine(`{"id":null,"method":"mining.set_difficulty","params":[1]}`)
+				miner.SendLine(`{"id":9,"method":"mining.submit","params":["alice.rig1","7","aabb","5f000000","00"]}`)
+				next.ExpectLine(`{"id":9,"method":"mining.submit","params":["alice.rig1","7","aabb","5f000000","00"]}`)
+			})
+		}
+	}
+}
+
 // Ethereum's miners may send the worker field as a number.
 func TestEthereumNumericWorkers(t *testing.T) {
 	t.Parallel()
