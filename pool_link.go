@@ -243,7 +243,7 @@ func (k *poolLink) line(line []byte) {
 		k.hasJob = true
 		k.keep(line)
 	case stratum.KindDifficulty, stratum.KindTarget:
-		k.difficulty = true
+		k.difficulty = k.difficulty || setsDifficulty(kind, line)
 		k.keep(line)
 	case stratum.KindAnswer:
 		k.answerLine(line)

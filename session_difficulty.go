@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
@@ -33,4 +34,16 @@ func (s *Session) stopAwaitingDifficulty() {
 		s.loop.StopTimer(s.link.difficultyDue)
 		s.link.difficultyDue = nil
 	}
+}
+
+// setsDifficulty reports whether a mining.set_difficulty or mining.set_target sets anything.
+// Miners ignore a line without a difficulty, or with one that is not positive. Strings that
+// are not decimal numbers count, because some miners may understand them.
+func setsDifficulty(kind stratum.Kind, line []byte) bool {
+	param := stratum.ScalarParam(line, 0)
+	if len(param) == 0 || kind != stratum.KindDifficulty {
+		return len(param) > 0
+	}
+	v, err := strconv.ParseFloat(string(param), 64)
+	return err != nil || v > 0
 }

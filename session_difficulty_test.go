@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -43,6 +45,20 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 			sc.Miner.ExpectLine(highDifficulty)
 			sc.Miner.ExpectLine(jobLine("bcc-1", true))
 			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
+		},
+		"lines without a difficulty": func(sc *scene, btc *stratumtest.Raw) {
+			for i, params := range []string{`[]`, `[null]`, `["0"]`} {
+				line := `{"id":null,"method":"mining.set_difficulty","params":` + params + `}`
+				to := []string{"bcc", "btc"}[i%2]
+				sc.sw.coins.set("alice", to)
+				link := sc.Accept(to)
+				id := fmt.Sprintf("%s-%d", to, 10+i)
+				link.Send(line + "\n" + jobLine(id, true) + "\n" + line + "\n")
+				sc.Miner.ExpectLine(line)
+				sc.Miner.ExpectLine(jobLine(id, true))
+				sc.Miner.ExpectLine(line)
+				sc.Miner.ExpectLine(difficultyLine)
+			}
 		},
 		"set within the second": func(sc *scene, btc *stratumtest.Raw) {
 			sc.sw.coins.set("alice", "bcc")
@@ -132,5 +148,20 @@ func TestSessionNoDefaultDifficulty(t *testing.T) {
 			}
 			sc.Miner.ExpectNothing(difficultyGrace + 200*time.Millisecond)
 		})
+	}
+}
+
+func TestSetsDifficulty(t *testing.T) {
+	for params, want := range map[string]bool{
+		`[1]`: true, `[0.0001]`: true, `["512"]`: true, `["00ff"]`: true, `[1e-300]`: true, ` [ 5 , 6 ] `: true,
+		`[]`: false, `null`: false, `{}`: false, `[null]`: false, `[""]`: false, `[[1]]`: false, `[true]`: false, `[0]`: false, `[0.0]`: false, `["0"]`: false, `[-1]`: false,
+	} {
+		line := []byte(`{"id":null,"method":"mining.set_difficulty","params":` + params + "}\n")
+		if got := setsDifficulty(stratum.KindDifficulty, line); got != want {
+			t.Errorf("%s: got %v", params, got)
+		}
+	}
+	if setsDifficulty(stratum.KindTarget, []byte(`{"method":"mining.set_target","params":[]}`+"\n")) || !setsDifficulty(stratum.KindTarget, []byte(`{"method":"mining.set_target","params":["00ff"]}`+"\n")) {
+		t.Error("a target counts if it is there")
 	}
 }

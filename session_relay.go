@@ -316,7 +316,9 @@ func (s *Session) plainPoolLine(line []byte, sc *stratum.ScannedLine, flush func
 		}
 	case stratum.KindDifficulty, stratum.KindTarget:
 		s.recordDifficulty(kind, line)
-		s.stopAwaitingDifficulty()
+		if s.link.difficultyDue != nil && setsDifficulty(kind, line) {
+			s.stopAwaitingDifficulty()
+		}
 	case stratum.KindVersionMask, stratum.KindSetExtranonce, stratum.KindReconnect:
 		flush()
 		s.poolSpecial(kind, line)
