@@ -50,6 +50,7 @@ func countEvents(events []eventfile.Event, kind eventfile.Kind, what string) (n 
 // which are counted, and costs no miner anything. A switch during which the program
 // is upgraded counts as one switch.
 func TestEventFile(t *testing.T) {
+	t.Parallel()
 	btc, bcc := testkit.TwoPools(t)
 	disk := tmpfs(t, "256k")
 	path := filepath.Join(disk, "events.json")

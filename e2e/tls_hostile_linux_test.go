@@ -107,6 +107,7 @@ func (p *piecemeal) Write(b []byte) (int, error) {
 // TestTLSHelloStorm: many hellos at once, half of which never finish, delay nobody
 // for long, and end in time.
 func TestTLSHelloStorm(t *testing.T) {
+	t.Parallel()
 	n := 200
 	if *tlsLongFlag {
 		n = 5000

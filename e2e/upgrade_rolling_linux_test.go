@@ -15,6 +15,7 @@ import (
 // A miner that has lost version rolling still counts as one after an upgrade, and
 // is closed if the new configuration says so.
 func TestUpgradeKeepsLostVersionRolling(t *testing.T) {
+	t.Parallel()
 	wide := testkit.StartPool(t, stratumtest.PoolOptions{Name: "wide", ShareBits: 3, VersionMask: 0x1fffe000})
 	narrow := testkit.StartPool(t, stratumtest.PoolOptions{Name: "narrow", ShareBits: 3, VersionMask: 0x00ffe000})
 	c := daemontest.FileConfig(wide, narrow)
