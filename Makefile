@@ -40,15 +40,15 @@ E2E := $(GO) test -count=1 -parallel 8 -timeout 14m -tags e2e ./e2e
 
 PACKAGES = $$($(GO) list ./... | sed '1d;/\/e2e$$/d')
 
-# Everything is compiled before anything is run (-exec true), because many tests have
-# time limits and the compiler would take the processors from them. Then the tests of
+# Everything is compiled before anything is run, because many tests have time limits and
+# the compiler would take the processors from them ("go list -export" compiles and, unlike
+# a test run that does nothing, does not link). Then the tests of
 # package main run; the other packages, the relay for other systems and fuzzing use the
 # time that is left. Finally, the tests of the built daemon have the machine to themselves.
 test:
 	./scripts/install-test-tools.sh
-	@$(TESTS) -tags e2e -exec true . $(PACKAGES) >/dev/null
-	@$(E2E) -exec true >/dev/null
-	@$(GO) build -race -o /dev/null .
+	@$(GO) list -export -test -deps -race -tags e2e ./... >/dev/null
+	@$(GO) list -export -test -deps -tags e2e ./e2e >/dev/null
 	@$(MAKE) --no-print-directory -j4 --output-sync=target test-main test-packages test-portable test-fuzz
 	$(E2E) -args -daemon-race
 
