@@ -148,7 +148,7 @@ var docScenes = []docScene{
 		typed("docs/zookeeper.md", "make build\n"),
 		meanwhile(`sed -i 's/"ServerID": 0/"ServerID": 182/' config.json`), // as on the page on configuration
 		typed("docs/zookeeper.md", "apt-get install zookeeper"),
-		meanwhile("for try in $(seq 300); do ss -Hltn 'sport = :2181' | grep -q . && break; sleep 0.1; done"), // it starts in the background
+		meanwhile("for try in $(seq 100); do /usr/share/zookeeper/bin/zkServer.sh status /tmp/zoo.cfg && break; sleep 0.1; done"), // it starts in the background, and listens before it serves
 		typed("docs/zookeeper.md", "export PATH"),
 		inTerminal("practice", "README.md", "make practice\n"),
 		await("practice", "A simulated bcc pool listens"),
