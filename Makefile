@@ -49,6 +49,7 @@ test:
 	./scripts/install-test-tools.sh
 	@$(GO) list -export -test -deps -race -tags e2e ./... >/dev/null
 	@$(GO) list -export -test -deps -tags e2e ./e2e >/dev/null
+	@$(GO) list -export -test -deps -tags portable_relay . ./internal/relay >/dev/null
 	@$(MAKE) --no-print-directory -j5 --output-sync=target test-daemon test-docs test-fuzz
 
 test-main:
