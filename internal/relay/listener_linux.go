@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/epoll"
 )
 
 // Listener is a listening socket. Its connections come directly from accept4. They have the listener's
@@ -83,8 +85,8 @@ func (ln *Listener) Accept() (Handle, netip.AddrPort, error) {
 				ln.row = 0
 				return false
 			}
-			if ln.row++; ln.row == watchRounds {
-				keepWatch()
+			if ln.row++; ln.row == epoll.WatchRounds {
+				epoll.KeepWatch()
 			}
 			return true
 		}

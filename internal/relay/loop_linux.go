@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/epoll"
 )
 
 // Handle is a connection that no loop owns yet: a non-blocking descriptor with close-on-exec set.
@@ -140,10 +142,10 @@ func (l *Loop) run() {
 	behind := 1 // rounds since the timers last ran, or one at the start
 	err = conn.Read(func(uintptr) bool {
 		for round := 1; !l.stopping; round++ {
-			if round == watchRounds {
-				keepWatch()
+			if round == epoll.WatchRounds {
+				epoll.KeepWatch()
 			}
-			n := epollPoll(l.epfd, l.events)
+			n := epoll.Poll(l.epfd, l.events)
 			if n == 0 && len(l.unread) == 0 && behind == 0 {
 				return false
 			}

@@ -28,15 +28,6 @@ func rawWrite(fd int, b []byte) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// epollPoll returns the number of pending events without waiting.
-func epollPoll(epfd int, events []unix.EpollEvent) int {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
-	if errno != 0 {
-		return 0
-	}
-	return int(n)
-}
-
 func rawClose(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 // rawAccept is accept4 for a non-blocking listener. The new descriptor is non-blocking and has
@@ -93,16 +84,6 @@ func fromRaw(sa *unix.RawSockaddrInet6) netip.AddrPort {
 func rawSetOption[T int32 | unix.Linger](fd, level, option int, value T) {
 	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option), uintptr(unsafe.Pointer(&value)), unsafe.Sizeof(value), 0)
 }
-
-// watchRounds is after how many rounds without a pause a loop calls keepWatch.
-const watchRounds = 100
-
-// keepWatch wakes Go's monitor thread, which then watches the process until no goroutine runs any
-// more. Without it, a goroutine that never waits would not be interrupted while others are ready to
-// run. The monitor thread sleeps while nothing runs, and only an ordinary system call wakes it. The
-// calls above do not wake it. This is another reason why they are cheaper: for some milliseconds after
-// it was woken, the monitor thread checks everything every few microseconds.
-func keepWatch() { syscall.Syscall(syscall.SYS_GETPPID, 0, 0, 0) }
 
 // SetSocketOptions sets the options of a TCP socket, so that it sends lines at once and notices a peer
 // that has vanished. Accepted sockets inherit these options from the listener.

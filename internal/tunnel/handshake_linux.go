@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/epoll"
 )
 
 // maxHandshakeTime bounds the time that the daemon may allow for a handshake.
@@ -159,7 +161,8 @@ func (s *server) shakeHands(h *handshake) {
 	}
 }
 
-// crowd is how many handshakes have to wait for a token before takeToken calls keepWatch.
+// crowd is how many handshakes have to wait for a token before takeToken calls
+// epoll.KeepWatch.
 const crowd = 16
 
 // takeToken waits for one of the tokens that a handshake needs in order to compute.
@@ -170,7 +173,7 @@ func (s *server) takeToken() {
 	default:
 	}
 	if s.queueing.Add(1) == crowd {
-		keepWatch()
+		epoll.KeepWatch()
 	}
 	s.compute <- struct{}{}
 	s.queueing.Add(-1)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/epoll"
 )
 
 const (
@@ -108,10 +110,10 @@ func (l *loop) run() {
 	l.runMail()
 	err = raw.Read(func(uintptr) bool {
 		for round := 1; ; round++ {
-			if round == watchRounds {
-				keepWatch()
+			if round == epoll.WatchRounds {
+				epoll.KeepWatch()
 			}
-			n := epollPoll(l.epfd, l.events)
+			n := epoll.Poll(l.epfd, l.events)
 			if n == 0 && len(l.unread) == 0 {
 				return false
 			}

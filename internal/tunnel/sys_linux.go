@@ -36,15 +36,6 @@ func send(fd int32, b []byte) (int, syscall.Errno) {
 	}
 }
 
-// epollPoll returns the number of pending events without waiting.
-func epollPoll(epfd int, events []unix.EpollEvent) int {
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
-	if errno != 0 {
-		return 0
-	}
-	return int(n)
-}
-
 func closeFD(fd int32) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 func shutdownWrite(fd int32) {
@@ -94,15 +85,6 @@ func receiveMessage(fd uintptr, b, oob []byte) (n, oobn, flags int, errno syscal
 		}
 	}
 }
-
-// watchRounds is after how many rounds without a pause a loop calls keepWatch.
-const watchRounds = 100
-
-// keepWatch wakes Go's monitor thread, which then watches the process until no goroutine
-// runs any more. Without it, a goroutine that never waits would not be interrupted while
-// others are ready to run. The monitor thread sleeps while nothing runs, and only an
-// ordinary system call wakes it; the calls above are not ordinary ones.
-func keepWatch() { syscall.Syscall(syscall.SYS_GETPPID, 0, 0, 0) }
 
 // control is one end of the control socket.
 type control struct {
