@@ -206,10 +206,10 @@ func (s *Session) recordReceived() {
 // gotJob records that the link in use has received a job. It reads the clock itself, because
 // the process may have been stopped since this round of events began.
 func (s *Session) gotJob() {
-	now := time.Now()
-	s.link.jobSeen = s.manager.clockAt(now)
+	age := time.Since(s.manager.created)
+	s.link.jobSeen = uint32(age / time.Second)
 	if e := s.link.endpoint; e != nil {
-		e.jobAt.Store(s.manager.health.moment(now))
+		e.jobAt.Store(s.manager.health.moment(s.manager.created.Add(age)))
 	}
 }
 

@@ -25,11 +25,6 @@ var errPoolSilent = errors.New("no job for too long")
 // clock returns the time in seconds since the manager was created.
 func (m *sessionManager) clock() uint32 { return uint32(time.Since(m.created) / time.Second) }
 
-// clockAt is clock at the time now.
-func (m *sessionManager) clockAt(now time.Time) uint32 {
-	return uint32(now.Sub(m.created) / time.Second)
-}
-
 // steadyUnix returns the time in Unix seconds by a clock that does not jump. It is the
 // system's clock as it was when the manager was created.
 func (m *sessionManager) steadyUnix() int64 { return m.created.Unix() + int64(m.clock()) }
