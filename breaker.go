@@ -48,6 +48,9 @@ type breaker struct {
 	// The following classes may not take all places for probes.
 	ofSuspects int // probes by workers or accounts that failed there lately
 	ofOthers   int // probes by established miners
+	// ofReturning counts, in addition to their class, the probes by miners that lost
+	// their links there. One of them always has a place.
+	ofReturning int
 }
 
 // breakerPause is a pause before probing: when it ends, and how long it is. A stable
@@ -132,9 +135,14 @@ const (
 	probeSuspect                   // miners that failed there lately, which may take one place
 )
 
-// mayProbe reports whether there is a place for a probe.
-func (b *breaker) mayProbe(class probeClass) bool {
+// mayProbe reports whether there is a place for a probe. returning means that the miner
+// lost its link there.
+func (b *breaker) mayProbe(class probeClass, returning bool) bool {
 	switch {
+	case returning && b.ofReturning == 0:
+		// The pool has accepted this worker, and the miner is closed if it waits too
+		// long. Otherwise miners that the pool never answers might hold all places.
+		return true
 	case class == probeOther && b.ofOthers == 0:
 		// Otherwise new miners might hold all places for as long as a handshake takes.
 		return true
@@ -148,11 +156,11 @@ func (b *breaker) mayProbe(class probeClass) bool {
 	return true
 }
 
-func (b *breaker) probeBegins(class probeClass) { b.countProbe(class, 1) }
+func (b *breaker) probeBegins(class probeClass, returning bool) { b.countProbe(class, returning, 1) }
 
-func (b *breaker) probeEnds(class probeClass) { b.countProbe(class, -1) }
+func (b *breaker) probeEnds(class probeClass, returning bool) { b.countProbe(class, returning, -1) }
 
-func (b *breaker) countProbe(class probeClass, by int) {
+func (b *breaker) countProbe(class probeClass, returning bool, by int) {
 	switch class {
 	case probeNone:
 		return
@@ -162,6 +170,9 @@ func (b *breaker) countProbe(class probeClass, by int) {
 		b.ofOthers += by
 	}
 	b.probes += by
+	if returning {
+		b.ofReturning += by
+	}
 }
 
 // failureRow collects who failed at an address one after the other, with no

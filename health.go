@@ -73,6 +73,7 @@ type dialer struct {
 	userAgent string
 	new       bool // the miner has had no link yet
 	served    bool // the miner has had a stable link, here or elsewhere
+	returning bool // the miner's link was lost there, so the pool has accepted the worker
 	session   bool // the coin's pool must take the session's extranonce
 	needs     int8 // the size of extranonce2 that the pool has to give
 }
@@ -127,7 +128,7 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 		case breakerOpen:
 			return verdict{obstacle: obstacleOut}
 		case breakerProbing:
-			if !e.breaker.mayProbe(class) {
+			if !e.breaker.mayProbe(class, d.returning) {
 				return verdict{obstacle: obstacleOut}
 			}
 			v.probe = class
@@ -241,7 +242,7 @@ func (h *health) begin(d *dialer, e *endpoint, override bool) *attempt {
 		return nil
 	}
 	a := &attempt{at: e, dialer: *d, beganAfter: now.Sub(h.began), probe: v.probe}
-	e.breaker.probeBegins(a.probe)
+	e.breaker.probeBegins(a.probe, d.returning)
 	e.sockets++
 	return a
 }

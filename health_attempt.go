@@ -235,7 +235,7 @@ func (a *attempt) endTrial() {
 }
 
 func (a *attempt) endProbe() {
-	a.at.breaker.probeEnds(a.probe)
+	a.at.breaker.probeEnds(a.probe, a.dialer.returning)
 	a.probe = probeNone
 }
 

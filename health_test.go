@@ -51,12 +51,16 @@ func (lab *healthLab) endpoint(name string) *endpoint {
 }
 
 // dialer returns the dialer for "account.worker" or "account.worker/user agent". A
-// "+" before it makes it an established miner, and "own:" one of a coin whose pool
-// picks the extranonce. "9:" makes it one that needs an extranonce2 of 9 bytes.
+// "+" before it makes it an established miner, "back:" one that lost a link there before
+// that was stable, and "own:" one of a coin whose pool picks the extranonce. "9:" makes it
+// one that needs an extranonce2 of 9 bytes.
 func (lab *healthLab) dialer(who string) *dialer {
 	d := &dialer{new: true, session: true, userAgent: "ua"}
 	if rest, ok := cutPrefix(who, "+"); ok {
 		who, d.new, d.served = rest, false, true
+	}
+	if rest, ok := cutPrefix(who, "back:"); ok {
+		who, d.new, d.returning = rest, false, true
 	}
 	if rest, ok := cutPrefix(who, "own:"); ok {
 		who, d.session = rest, false
@@ -434,6 +438,19 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "may", who: "d.1", want: obstacleOut}, {do: "may", who: "+old.1", want: obstacleNone}},
 			{{do: "begin", who: "+old.1"}, {do: "may", who: "+other.1", want: obstacleOut}},
 		}},
+		{"miners that the pool lets wait do not keep away those that lost their links there, new or not", [][]healthStep{
+			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1", "d.1"),
+			each(healthStep{do: "fail", ev: evidenceAuthorize, want: blameWorker, wait: time.Second}, "e1.1", "e2.1", "e3.1", "e4.1"),
+			{{do: "wait", wait: 10 * time.Second}},
+			each(healthStep{do: "disconnect"}, "a.1", "b.1", "c.1", "d.1"),
+			{{do: "state", want: open}, {do: "wait", wait: 2 * time.Second}},
+			each(healthStep{do: "begin"}, "e1.1", "n1.1", "+n2.1"),
+			each(healthStep{do: "may", want: obstacleOut}, "e2.1", "n3.1", "+a.1"),
+			{{do: "may", who: "back:a.1", want: obstacleNone}, {do: "begin", who: "back:a.1"}, {do: "may", who: "back:b.1", want: obstacleOut}},
+			// One that fails now makes room for the next, and may try again itself.
+			{{do: "fail", who: "back:a.1", ev: evidenceTry}, {do: "may", who: "back:a.1", wait: 2 * time.Second, want: obstacleNone}},
+			{{do: "ready", who: "back:b.1"}, {do: "state", want: closed}, {do: "may", who: "back:c.1", want: obstacleNone}},
+		}},
 		{"a probe that fails after another has succeeded is an ordinary failure", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
 			{{do: "wait", wait: 2 * time.Second}},
@@ -556,7 +573,7 @@ func TestHealthProbesAreGivenBack(t *testing.T) {
 				a.abandon()
 			}
 		}
-		if b := &e.breaker; b.probes != 0 || b.ofOthers != 0 || b.ofSuspects != 0 || e.sockets != 0 {
+		if b := &e.breaker; b.probes != 0 || b.ofOthers != 0 || b.ofSuspects != 0 || b.ofReturning != 0 || e.sockets != 0 {
 			t.Fatalf("round %d: the breaker is %+v, with %d sockets left", round, b, e.sockets)
 		}
 	}

@@ -35,7 +35,7 @@ type link struct {
 
 	// The following fields are only used while the link is in use.
 
-	endpoint *endpoint // the IP address and port that the link leads to
+	endpoint *endpoint // the IP address and port that the link leads to, or led to until it was lost
 	trial    *attempt  // nil once the link is stable
 
 	// difficultyDue runs until the pool sets a difficulty, if the miner needs one;

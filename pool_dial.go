@@ -41,7 +41,7 @@ func (d *poolDial) next() bool {
 	for len(d.ips) > 0 {
 		e := d.ips[0]
 		d.ips = d.ips[1:]
-		a := s.manager.health.begin(&d.link.dialer, e, d.link.override)
+		a := s.manager.health.begin(d.link.dialerAt(e), e, d.link.override)
 		if a == nil {
 			continue // as many sessions as may probe the IP already do
 		}
@@ -86,11 +86,17 @@ func (d *poolDial) nowDiallable() (ips []*endpoint) {
 		if slices.ContainsFunc(d.tries, func(t dialTry) bool { return t.attempt.at == e }) {
 			continue
 		}
-		if v := k.session.manager.health.mayDial(&k.dialer, e); v.obstacle == obstacleNone || k.override && v.obstacle.personal() {
+		if v := k.session.manager.health.mayDial(k.dialerAt(e), e); v.obstacle == obstacleNone || k.override && v.obstacle.personal() {
 			ips = append(ips, e)
 		}
 	}
 	return ips
+}
+
+// dialerAt returns what health needs to know about the session before e is dialled.
+func (k *poolLink) dialerAt(e *endpoint) *dialer {
+	k.dialer.returning = k.session.returnsTo(e)
+	return &k.dialer
 }
 
 // owns reports whether sock is the socket of a try under way.

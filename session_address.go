@@ -19,6 +19,11 @@ func (s *Session) dialer(p *pool) dialer {
 	return d
 }
 
+// returnsTo reports whether e is where the miner's last link was lost.
+func (s *Session) returnsTo(e *endpoint) bool {
+	return s.phase == phaseReconnecting && s.link != nil && s.link.endpoint == e
+}
+
 // choice is the address for the next try, or why there is none.
 type choice struct {
 	address  *poolAddress
@@ -104,6 +109,7 @@ func (s *Session) chooseFrom(l *linking, untried bool) choice {
 		}
 		rank, refused := rankNone, false
 		for _, e := range ips {
+			d.returning = s.returnsTo(e)
 			v := h.mayDial(&d, e)
 			r := v.rank(mayOverride)
 			refused = refused || v.refused
@@ -164,11 +170,11 @@ func (v *verdict) rank(mayOverride bool) addressRank {
 // leaveEndpoint reports to health that the link ends or is retired. lost means that the pool
 // ended it. It returns true if the link was lost before it was stable.
 func (s *Session) leaveEndpoint(lost bool) (unstable bool) {
-	if s.link == nil {
-		return false
+	if !s.link.open() {
+		return false // reported when it was lost
 	}
 	e, trial := s.link.endpoint, s.link.trial
-	s.link.endpoint, s.link.trial = nil, nil
+	s.link.trial = nil
 	switch {
 	case e == nil:
 	case trial == nil:
@@ -196,7 +202,7 @@ func (s *Session) becomeStable(accepted bool) {
 
 // recordReceived records that the link in use has received something.
 func (s *Session) recordReceived() {
-	if e := s.link.endpoint; e != nil && s.link.trial == nil {
+	if e := s.link.endpoint; e != nil && s.link.trial == nil && s.link.open() {
 		if now := s.manager.health.moment(s.loop.Now()); now-e.heardAt.Load() > int64(heardEvery) {
 			e.heardAt.Store(now)
 		}
@@ -208,7 +214,7 @@ func (s *Session) recordReceived() {
 func (s *Session) gotJob() {
 	age := time.Since(s.manager.created)
 	s.link.jobSeen = uint32(age / time.Second)
-	if e := s.link.endpoint; e != nil {
+	if e := s.link.endpoint; e != nil && s.link.open() {
 		e.jobAt.Store(s.manager.health.moment(s.manager.created.Add(age)))
 	}
 }

@@ -172,6 +172,7 @@ func (s *Session) dialPool(l *linking) {
 	h, d := s.manager.health, s.dialer(l.pool)
 	ips := make([]*endpoint, 0, len(l.ips))
 	for _, e := range l.ips {
+		d.returning = s.returnsTo(e)
 		if v := h.mayDial(&d, e); v.obstacle == obstacleNone || l.override && v.obstacle.personal() {
 			ips = append(ips, e)
 		}
