@@ -73,6 +73,7 @@ var citation = regexp.MustCompile(`([\w./-]*\w\.md)(?:, "([^"]+)")?`)
 // TestCommentsCitePages: if a comment cites a page, the page is in the repository
 // and has the cited section.
 func TestCommentsCitePages(t *testing.T) {
+	t.Parallel()
 	cited, sections := 0, 0
 	goComments(t, func(path, comment string) {
 		for _, m := range citation.FindAllStringSubmatch(comment, -1) {
@@ -104,6 +105,7 @@ func anchor(heading string) string {
 
 // TestPageLinks: links from page to page lead somewhere.
 func TestPageLinks(t *testing.T) {
+	t.Parallel()
 	pages, err := filepath.Glob("*.md")
 	if err != nil {
 		t.Fatal(err)

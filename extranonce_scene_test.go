@@ -152,6 +152,7 @@ func TestSessionSetExtranonceInOtherSpellings(t *testing.T) {
 
 // An extranonce that cannot be used costs the link, and not the miner.
 func TestSessionSetExtranonceMalformed(t *testing.T) {
+	t.Parallel()
 	for _, line := range []string{
 		`{"id":null,"method":"mining.set_extranonce","params":[]}`,
 		`{"id":null,"method":"mining.set_extranonce"}`,

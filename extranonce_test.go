@@ -22,6 +22,7 @@ func withKinds(own ...*stratumtest.Pool) func(*Config) {
 }
 
 func TestSessionPoolExtranonceOnly(t *testing.T) {
+	t.Parallel()
 	for length := range 9 {
 		for size := 3; size <= 8; size++ {
 			t.Run(fmt.Sprintf("P=%d,s=%d", length, size), func(t *testing.T) {
@@ -100,6 +101,7 @@ func kindsOfMiners(t *testing.T, addr, account string) []*stratumtest.Miner {
 
 // With both kinds of pools, a miner counts in m bytes and pools need 4 + m.
 func TestSessionBothKinds(t *testing.T) {
+	t.Parallel()
 	for m := 1; m <= 4; m++ {
 		t.Run(fmt.Sprintf("m=%d", m), func(t *testing.T) {
 			t.Parallel()

@@ -19,6 +19,7 @@ import (
 // -check -pools also asks pools with TLS, shows the certificate's SHA-256 for
 // TLSFingerprint, and says in words why a handshake fails.
 func TestCheckPoolsTLS(t *testing.T) {
+	t.Parallel()
 	authority := testkit.NewAuthority(t)
 	start := func(name string, config *tls.Config) *stratumtest.Pool {
 		return startPool(t, stratumtest.PoolOptions{Name: name, VersionMask: 0x1fffe000, TLS: config})

@@ -41,6 +41,7 @@ func ratePools(t *testing.T, coins ...string) map[string]*pool {
 // configuration without one of the coins. The sum over coins stays equal to the sum
 // over sub-accounts, and no work is forgotten too early.
 func TestRateBookSumsAgree(t *testing.T) {
+	t.Parallel()
 	pools := ratePools(t, "btc", "bcc")
 	b := newRateBook()
 	b.adopt(pools)

@@ -126,6 +126,7 @@ func TestSessionDefaultDifficulty(t *testing.T) {
 // A first link needs no default, and the miners of agents have their own
 // difficulties.
 func TestSessionNoDefaultDifficulty(t *testing.T) {
+	t.Parallel()
 	for name, userAgent := range map[string]string{"first link": "raw/1.0", "agent": "btccom-agent/1"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

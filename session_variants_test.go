@@ -130,6 +130,7 @@ func TestSetCleanForms(t *testing.T) {
 // A job that cannot be translated is a fault of the link. The miner gets nothing of
 // it, and a new link.
 func TestJobNotUnderstood(t *testing.T) {
+	t.Parallel()
 	for _, line := range []string{
 		`{"id":null,"method":"mining.notify","params":["b","00",1,"02"]}`,
 		`{"id":null,"method":"mining.notify","params":{"job":"b"}}`,

@@ -10,6 +10,7 @@ import (
 // Shares are shown at the address that they went to. Those of a backup are not in
 // the row of the address that is out.
 func TestStatusSharesOfABackup(t *testing.T) {
+	t.Parallel()
 	first := startPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 3})
 	backup := startPool(t, stratumtest.PoolOptions{Name: "btc-backup", ShareBits: 3})
 	m, s := startStatusOf(t, newMemoryCoins(map[string]string{"alice": "btc"}), []*stratumtest.Pool{first}, func(c *Config) {

@@ -493,6 +493,7 @@ func TestShareRatesOfMinersThatComeBack(t *testing.T) {
 }
 
 func TestAccountOrder(t *testing.T) {
+	t.Parallel()
 	btc, bcc := twoPools(t)
 	m, s := startStatusOf(t, newMemoryCoins(nil), []*stratumtest.Pool{btc, bcc})
 	for i := range 600 {

@@ -11,6 +11,7 @@ import (
 // Whatever takes the place of the file, or of its folder, is reported and changes
 // nothing, and the next good file takes effect.
 func TestCoinFileSpoilt(t *testing.T) {
+	t.Parallel()
 	for i, fault := range testkit.CoinFolderFaults {
 		t.Run(fault.Name, func(t *testing.T) {
 			t.Parallel()

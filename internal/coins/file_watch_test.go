@@ -98,6 +98,7 @@ func newIdleCoinFile(t *testing.T, content string) (f *File, path string) {
 
 // The system reports no changes, as on a network file system, or cannot watch.
 func TestCoinFileWithoutEvents(t *testing.T) {
+	t.Parallel()
 	f, path := newIdleCoinFile(t, `{"alice": "btc"}`)
 	var asked atomic.Int32
 	f.watch.newWatcher = func() (*fsnotify.Watcher, error) {

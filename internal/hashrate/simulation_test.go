@@ -234,6 +234,7 @@ func (sim *simulation) throughJSON(from, into any) {
 // and are switched. Each average is within 5 % of the truth from the first minute
 // on, also over an upgrade, and coins and sub-accounts have the same sum.
 func TestAveragesOfAFarm(t *testing.T) {
+	t.Parallel()
 	sim := newSimulation(t, 500*time.Millisecond)
 	rates := []float64{14 * tera, 100 * tera, 234 * tera}
 	accounts := []string{"alice", "bob", "carol"}
@@ -289,6 +290,7 @@ func TestAveragesOfAFarm(t *testing.T) {
 
 // A coin that most miners leave has its new hashrate after each window has passed.
 func TestAveragesAfterAStep(t *testing.T) {
+	t.Parallel()
 	sim := newSimulation(t, 500*time.Millisecond)
 	for i := range 10 {
 		sim.add(string(rune('a'+i)), "alice", 50*tera, 0, 4096)
