@@ -69,7 +69,7 @@ test-docs:
 
 # Tests that need more than Go have the build tag e2e.
 unit:
-	$(TESTS) ./...
+	$(GO) test -race -count=1 -p 4 -parallel 16 -timeout 14m ./...
 	@echo "unit tests passed; make e2e runs the tests of the built daemon: see e2e/doc.go"
 
 # The tests with the tag that are beside the code; e2e/doc.go says why they are there.

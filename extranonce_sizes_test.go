@@ -154,6 +154,7 @@ func TestExtranonceSizesChange(t *testing.T) {
 // A pool was restarted with a larger size, so quickly that it was never out. Its links show
 // that, and it is asked if none of them got the smaller size for a while.
 func TestExtranonceSizesAfterAQuickRestart(t *testing.T) {
+	t.Parallel()
 	p := testkit.StartScriptedPool(t)
 	sw := startSurveyed(t, filepath.Join(t.TempDir(), "sizes"), map[string]int{p.Addr(): 5}, p.Addr())
 	a := sw.sizes.addresses[p.Addr()]

@@ -160,6 +160,7 @@ func TestLogQueueHoldsBack(t *testing.T) {
 // A disk that hangs prevents the process from being replaced; pending writes alone
 // do not.
 func TestHangingDiskRefusesUpgrades(t *testing.T) {
+	t.Parallel()
 	tap := &testkit.LogTap{Room: -1}
 	p, from, err := newProcessLog(logFlags{stderrThreshold: 3, dir: t.TempDir()}, tap)
 	if err != nil {
