@@ -177,15 +177,11 @@ func (q *logQueue) begin() {
 	q.since = time.Now()
 }
 
-// inWrite returns how long the write under way has taken so far, or 0 if none is
-// under way.
-func (q *logQueue) inWrite() time.Duration {
+// writeBegan returns when the write under way began, or zero if none is under way.
+func (q *logQueue) writeBegan() time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.since.IsZero() {
-		return 0
-	}
-	return time.Since(q.since)
+	return q.since
 }
 
 // firstLines returns as many whole lines from the beginning as fit into limit

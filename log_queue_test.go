@@ -176,7 +176,7 @@ func TestHangingDiskRefusesUpgrades(t *testing.T) {
 	if _, err := p.pipe.WriteString("W1128 10:00:00.000001 7 a.go:1] i\n"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the writer is at work", func() bool { return p.files[0].inWrite() > 0 })
+	eventually(t, "the writer is at work", func() bool { return !p.files[0].writeBegan().IsZero() })
 	if err := p.mayReplace(); err == nil || !strings.Contains(err.Error(), "INFO") {
 		t.Errorf("with a disk that hangs, got error %v", err)
 	}

@@ -282,12 +282,12 @@ func (p *processLog) mayReplace() error {
 		// Only the write that is under way now has to end, not those that begin
 		// later.
 		for began := time.Now(); ; time.Sleep(time.Millisecond) {
-			took, waited := q.inWrite(), time.Since(began)
-			if took == 0 || took < waited {
+			since := q.writeBegan()
+			if since.IsZero() || since.After(began) {
 				break
 			}
-			if waited > logHangTime {
-				return fmt.Errorf("the disk of the log hangs: a write to the %s file has not ended for %v", logSeverities[i], took.Round(time.Millisecond))
+			if time.Since(began) > logHangTime {
+				return fmt.Errorf("the disk of the log hangs: a write to the %s file has not ended for %v", logSeverities[i], time.Since(since).Round(time.Millisecond))
 			}
 		}
 	}
