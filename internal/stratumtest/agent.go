@@ -19,14 +19,14 @@ import (
 // AgentOptions describes an agent.
 type AgentOptions struct {
 	Addr      string
-	TLS       *tls.Config // nil means without TLS
-	Worker    string      // of the agent itself; default "agent.1"
-	UserAgent string      // default "btccom-agent/0.1"
-	// With Old, it behaves like BTCAgent 1.x, the C++ one: it subscribes first, and
-	// accepts a version mask only until its authorization is answered. Otherwise it
-	// behaves like 2.x.
+	TLS       *tls.Config // nil disables TLS
+	Worker    string      // name the agent itself authorizes with; default "agent.1"
+	UserAgent string      // default: that of an agent of the simulated version
+	// Old simulates BTCAgent 1.x, which is written in C++. That version subscribes first
+	// and accepts a version mask only until its authorization is answered. Without Old,
+	// the agent behaves like 2.x.
 	Old bool
-	// With NoAnswers, it does not ask for answers to its shares.
+	// NoAnswers makes the agent not request answers to its shares.
 	NoAnswers bool
 }
 
@@ -38,10 +38,10 @@ type AgentStats struct {
 	Accepted       uint64
 	Rejected       uint64
 	Unanswered     int
-	Refused        map[uint32]uint64 // Rejected by status
-	Doubled        uint64            // answers that nothing waits for
+	Refused        map[uint32]uint64 // rejected shares by status
+	Doubled        uint64            // answers to shares that are not waiting for one
 	Disordered     uint64            // answers that came after the answer to a later share
-	Answers        bool              // whether it was told that its shares are answered
+	Answers        bool              // whether the pool announced that it answers shares
 	VersionMask    uint32
 	Jobs           uint64
 	CleanJobs      uint64
@@ -49,8 +49,8 @@ type AgentStats struct {
 	Violations     []string
 }
 
-// Agent is a simulated BTCAgent, which has many workers on one connection. Any
-// goroutine may call its methods. Close ends its own goroutine.
+// Agent is a simulated BTCAgent, which serves many workers over one connection. Any
+// goroutine may call its methods. Close stops the goroutine that reads.
 type Agent struct {
 	opts  AgentOptions
 	nc    net.Conn
@@ -59,9 +59,9 @@ type Agent struct {
 	wg    sync.WaitGroup
 
 	mu       sync.Mutex          // guards the following fields
-	waiting  map[uint16]struct{} // numbers of the shares that wait for answers
+	waiting  map[uint16]struct{} // numbers of the shares still unanswered
 	index    uint16              // number of the next share
-	answered uint16              // number of the latest share that was answered
+	answered uint16              // number of the share answered last
 	sequence uint32
 	job      byte
 	nonce    uint32 // the nonce that the job's shares must have
@@ -98,7 +98,7 @@ func NewAgent(opts AgentOptions) (*Agent, error) {
 	return a, nil
 }
 
-// capabilities is the agent's request for the pool's capabilities.
+// capabilities returns the request for the pool's capabilities.
 func (a *Agent) capabilities(id string) []byte {
 	names := `"verrol","subres"`
 	if a.opts.NoAnswers {
@@ -107,7 +107,7 @@ func (a *Agent) capabilities(id string) []byte {
 	return []byte(`{"id":` + quote(id) + `,"method":"agent.get_capabilities","params":[[` + names + "]]}\n")
 }
 
-// proceed sends what follows the first answer.
+// proceed returns the requests that an agent sends after the first answer.
 func (a *Agent) proceed() []byte {
 	const configure = `"method":"mining.configure","params":[["version-rolling"],{"version-rolling.mask":"ffffffff","version-rolling.min-bit-count":0}]}` + "\n"
 	authorize := `"method":"mining.authorize","params":[` + quote(a.opts.Worker) + `,""]}` + "\n"
@@ -126,7 +126,7 @@ func (a *Agent) Close() {
 	a.wg.Wait()
 }
 
-// Register registers a worker under a session id.
+// Register registers a worker under a session ID.
 func (a *Agent) Register(session uint16, clientAgent, worker string) error {
 	b := agentMessageHead(agentRegister, 2+len(clientAgent)+1+len(worker)+1)
 	b = binary.LittleEndian.AppendUint16(b, session)
@@ -136,15 +136,15 @@ func (a *Agent) Register(session uint16, clientAgent, worker string) error {
 	return a.send(append(b, 0))
 }
 
-// Unregister gives a worker's session id back.
+// Unregister releases a worker's session ID.
 func (a *Agent) Unregister(session uint16) error {
 	b := agentMessageHead(agentUnregister, 2)
 	return a.send(binary.LittleEndian.AppendUint16(b, session))
 }
 
-// Submit submits the next share of a worker, for the latest job. The types of
-// shares alternate. Times and masks contain line ends and quotes, so that they look
-// like the ends of lines.
+// Submit submits a worker's next share for the latest job. Successive shares use
+// different message types. Times and masks contain line feeds and quotes, which a proxy
+// must not mistake for the ends of lines.
 func (a *Agent) Submit(session uint16) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -186,10 +186,9 @@ func (a *Agent) submit(session uint16, job byte, nonce uint32) error {
 	return a.write(b)
 }
 
-// Run registers the given number of workers, with session ids from 0, submits the
-// given number of shares of each, in turn, and waits for all answers. Each round
-// begins when most shares of the previous round are answered, so that at most about
-// one and a quarter rounds are on their way at a time.
+// Run registers workers under session IDs counted from 0, submits the given number of
+// shares for each of them in rounds, and waits for all answers. A round begins when at
+// most a quarter of a round is unanswered, which limits the shares in flight.
 func (a *Agent) Run(ctx context.Context, workers, shares int) error {
 	for w := range workers {
 		if err := a.Register(uint16(w), "sim/1.0", fmt.Sprintf("w%d", w)); err != nil {
@@ -209,7 +208,7 @@ func (a *Agent) Run(ctx context.Context, workers, shares int) error {
 	return a.WaitFor(ctx, func(s AgentStats) bool { return s.Unanswered == 0 })
 }
 
-// WaitAuthorized waits for a positive answer to authorize, and the first job.
+// WaitAuthorized waits until the pool has accepted the authorization and sent a job.
 func (a *Agent) WaitAuthorized(ctx context.Context) error {
 	err := a.WaitFor(ctx, func(s AgentStats) bool { return s.Authorized && s.Jobs > 0 || s.AuthorizeError != "" || s.Disconnected })
 	if s := a.Stats(); err == nil && !s.Authorized {
@@ -282,7 +281,7 @@ func (a *Agent) readOne() error {
 	defer a.mu.Unlock()
 	var m message
 	if err := json.Unmarshal(line, &m); err != nil {
-		a.violation("not JSON: %.200q", line)
+		a.violation("a line is not JSON: %.200q", line)
 		return nil
 	}
 	switch {
@@ -295,7 +294,7 @@ func (a *Agent) readOne() error {
 			}
 		}
 	case m.Method != "" && !a.stats.Authorized:
-		a.violation("%s before the authorize answer", m.Method)
+		a.violation("%s came before the answer to authorize", m.Method)
 	case m.Method == "mining.notify":
 		a.takeJob(m.Params)
 	case m.Method == "":
@@ -304,13 +303,13 @@ func (a *Agent) readOne() error {
 	return nil
 }
 
-// takeJob stores a job. Agents read its ID as a number of 8 bits.
+// takeJob stores a job. Agents parse the job ID as an 8-bit number.
 func (a *Agent) takeJob(raw json.RawMessage) {
 	var params []json.RawMessage
 	var id, prev string
 	json.Unmarshal(raw, &params)
 	if len(params) != 9 {
-		a.violation("job has %d parameters", len(params))
+		a.violation("a job has %d parameters", len(params))
 		return
 	}
 	json.Unmarshal(params[0], &id)
@@ -318,7 +317,7 @@ func (a *Agent) takeJob(raw json.RawMessage) {
 	number, err := strconv.ParseUint(id, 10, 8)
 	nonce, err2 := strconv.ParseUint(prev[:min(8, len(prev))], 16, 32)
 	if err != nil || err2 != nil {
-		a.violation("job %s of %q", params[0], prev)
+		a.violation("job %s with previous hash %q cannot be decoded", params[0], prev)
 		return
 	}
 	a.job, a.nonce = byte(number), uint32(nonce)
@@ -328,7 +327,7 @@ func (a *Agent) takeJob(raw json.RawMessage) {
 	}
 }
 
-// takeAnswer continues the handshake.
+// takeAnswer handles an answer and continues the handshake.
 func (a *Agent) takeAnswer(m *message, line []byte) {
 	authorized := func() {
 		a.stats.Authorized = string(m.Result) == "true"
@@ -344,7 +343,7 @@ func (a *Agent) takeAnswer(m *message, line []byte) {
 	case id == `"caps_again"` || id == `"conf"` || id == "1" && strings.HasPrefix(string(m.Result), "{"):
 	case id == `"sub"` || id == "1" && strings.HasPrefix(string(m.Result), "["):
 		if !strings.HasSuffix(string(m.Result), ",8]") {
-			a.violation("subscribed by %.200q", line)
+			a.violation("subscribe got an unexpected answer: %.200q", line)
 		}
 		if a.opts.Old {
 			a.write(a.proceed())
@@ -352,7 +351,7 @@ func (a *Agent) takeAnswer(m *message, line []byte) {
 	case id == `"auth"` || id == "1":
 		authorized()
 	default:
-		a.violation("unexpected answer %.200q", line)
+		a.violation("an answer is unexpected: %.200q", line)
 	}
 }
 
@@ -368,7 +367,7 @@ func (a *Agent) readBinary() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if msg[1] != agentSubmitAnswer || len(msg) != 10 || a.opts.NoAnswers {
-		a.violation("binary message %x", msg)
+		a.violation("a binary message is unexpected: %x", msg)
 		return nil
 	}
 	share, status := binary.LittleEndian.Uint16(msg[4:]), binary.LittleEndian.Uint32(msg[6:])

@@ -13,21 +13,21 @@ type FleetOptions struct {
 	N               int
 	Addr            string
 	WorkerName      func(i int) string // default "fleet.<i>"
-	SharesPerSecond float64            // of all miners together; 0 means none
-	Dialers         int                // how many miners connect at a time; default 32
-	Miner           MinerOptions       // everything else, such as CheatHash
+	SharesPerSecond float64            // total of all miners; 0 means none
+	Dialers         int                // maximum of concurrent handshakes; default 32
+	Miner           MinerOptions       // all other options, such as CheatHash
 }
 
-// Fleet is many miners with one clock for their shares. Each has a goroutine that
-// reads. Close ends all goroutines.
+// Fleet is a group of miners whose shares are paced by one clock. Each miner has a
+// goroutine that reads. Close stops all goroutines.
 type Fleet struct {
 	opts   FleetOptions
 	watch  watch
-	ctx    context.Context // ends at Close
+	ctx    context.Context // cancelled by Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	rate   atomic.Int64 // shares per 1000 s
-	behind atomic.Int64
+	behind atomic.Int64 // shares missed so far
 
 	// Latency is the time from each submit to its answer.
 	Latency Latency
@@ -39,7 +39,7 @@ type Fleet struct {
 
 // FleetStats adds up the miners' statistics.
 type FleetStats struct {
-	Miners         int // how many have connected
+	Miners         int // miners that have connected
 	DialErrors     int
 	Authorized     int
 	Refused        int
@@ -55,13 +55,13 @@ type FleetStats struct {
 	Jobs           uint64
 	CleanJobs      uint64
 	Switches       uint64
-	ByPool         map[string]int // connected miners by the pool of their present job
+	ByPool         map[string]int // connected miners by the pool of their current job
 	Violations     uint64
 	SomeViolations []string // the first few
-	Missed         int64    // shares that could not be submitted for lack of a job or a connection
+	Missed         int64    // shares not submitted, because a job, a connection or time was lacking
 }
 
-// NewFleet starts the miners; it does not wait for them.
+// NewFleet starts the miners and does not wait for them to connect.
 func NewFleet(opts FleetOptions) *Fleet {
 	if opts.WorkerName == nil {
 		opts.WorkerName = func(i int) string { return fmt.Sprintf("fleet.%d", i) }
@@ -82,9 +82,8 @@ func NewFleet(opts FleetOptions) *Fleet {
 	return f
 }
 
-// SetRate changes the shares per second of all miners together. After SetRate(0)
-// has returned, connected miners submit no more shares by themselves, not even late
-// ones.
+// SetRate sets the total number of shares per second. Once SetRate(0) has returned,
+// connected miners submit no shares on their own, not even late ones.
 func (f *Fleet) SetRate(sharesPerSecond float64) {
 	f.rate.Store(int64(sharesPerSecond * 1000))
 	f.each(func(m *Miner) { m.silent = sharesPerSecond == 0 })
@@ -106,15 +105,15 @@ func (f *Fleet) Miners() []*Miner {
 	return append([]*Miner(nil), f.miners...)
 }
 
-// DialErrors returns why miners could not connect.
+// DialErrors returns the errors of the miners that could not connect.
 func (f *Fleet) DialErrors() []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]error(nil), f.errs...)
 }
 
-// WaitAuthorized waits until all N miners are authorized. It returns early if a
-// miner cannot be.
+// WaitAuthorized waits until each of the N miners is authorized or has failed. It returns
+// an error if any miner has failed.
 func (f *Fleet) WaitAuthorized(ctx context.Context) error {
 	var authorized, failed int
 	err := f.watch.wait(ctx, func() bool {
@@ -130,13 +129,13 @@ func (f *Fleet) WaitAuthorized(ctx context.Context) error {
 		return authorized+failed >= f.opts.N
 	})
 	if err != nil || failed > 0 {
-		return fmt.Errorf("fleet: %d of %d authorized, %d failed: %v", authorized, f.opts.N, failed, err)
+		return fmt.Errorf("fleet: %d of %d miners are authorized and %d failed: %v", authorized, f.opts.N, failed, err)
 	}
 	return nil
 }
 
-// WaitPool waits until the present job of all connected miners is from one pool.
-// last is when the last of them got its first job from it.
+// WaitPool waits until the current job of every connected miner is from the named pool.
+// It returns the time at which the last of them got its first job from that pool.
 func (f *Fleet) WaitPool(ctx context.Context, pool string) (last time.Time, err error) {
 	var there, all int
 	err = f.watch.wait(ctx, func() bool {
@@ -162,8 +161,8 @@ func (f *Fleet) WaitPool(ctx context.Context, pool string) (last time.Time, err 
 	return last, nil
 }
 
-// WaitFor waits until the statistics satisfy a condition, which is checked every 20
-// ms.
+// WaitFor waits until the statistics satisfy a condition, which is checked every
+// 20 ms.
 func (f *Fleet) WaitFor(ctx context.Context, condition func(FleetStats) bool) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -177,8 +176,8 @@ func (f *Fleet) WaitFor(ctx context.Context, condition func(FleetStats) bool) er
 	return nil
 }
 
-// Moved returns when each miner got its first job from the pool where it is, or the
-// zero time for miners at another pool.
+// Moved returns for each miner the time of its first job from the named pool since its
+// latest switch. The time is zero for a miner that is at another pool.
 func (f *Fleet) Moved(pool string) []time.Time {
 	var times []time.Time
 	f.each(func(m *Miner) {
@@ -191,7 +190,7 @@ func (f *Fleet) Moved(pool string) []time.Time {
 	return times
 }
 
-// Stats adds up all miners.
+// Stats returns the totals of all miners.
 func (f *Fleet) Stats() FleetStats {
 	t := FleetStats{RejectedByCode: map[int]uint64{}, ByPool: map[string]int{}, Missed: f.behind.Load(), DialErrors: len(f.DialErrors())}
 	f.each(func(m *Miner) {
@@ -232,7 +231,7 @@ func (f *Fleet) Stats() FleetStats {
 	return t
 }
 
-// each calls do with the miner locked.
+// each calls do for every miner, with that miner locked.
 func (f *Fleet) each(do func(*Miner)) {
 	for _, m := range f.Miners() {
 		m.mu.Lock()
@@ -269,15 +268,15 @@ func (f *Fleet) dialLoop(next *atomic.Int64) {
 	}
 }
 
-// settle waits until a miner has done its handshake, so that at most Dialers miners
-// are in it at a time.
+// settle waits until a miner has finished its handshake, so that at most Dialers
+// handshakes run at a time.
 func (f *Fleet) settle(m *Miner) {
 	ctx, cancel := context.WithTimeout(f.ctx, 60*time.Second)
 	defer cancel()
-	m.WaitAuthorized(ctx) // what went wrong is in the miner's statistics
+	m.WaitAuthorized(ctx) // the miner's statistics record any failure
 }
 
-// paceLoop submits shares, miner after miner, by the clock.
+// paceLoop submits shares at the configured rate and takes the miners in turn.
 func (f *Fleet) paceLoop() {
 	defer f.wg.Done()
 	tick := time.NewTicker(time.Millisecond)
@@ -294,7 +293,7 @@ func (f *Fleet) paceLoop() {
 			rate := float64(f.rate.Load()) / 1000
 			owed += now.Sub(last).Seconds() * rate
 			last = now
-			// On a machine that is too slow, it must not grow endlessly.
+			// The backlog is limited, because a slow machine would never catch up.
 			if most := max(1, rate/4); owed > most {
 				f.behind.Add(int64(owed - most))
 				owed = most

@@ -12,28 +12,29 @@ import (
 type JobIDStyle int
 
 const (
-	// JobIDNamed is the pool's name, a dash and a number, from which a Miner knows
-	// the pool of a job.
+	// JobIDNamed joins the pool's name, a dash and a number. A Miner recognizes the pool
+	// of a job by this name.
 	JobIDNamed JobIDStyle = iota
 	// JobIDCounting counts from 1, so that all pools use the same IDs.
 	JobIDCounting
 )
 
-// poolJob is a job of a pool, ready to be sent and to be checked against. It never
-// changes.
+// poolJob holds the lines that announce a job and what is needed to check its shares.
+// It is immutable.
 type poolJob struct {
-	seq   uint64 // position in the pool's jobs, from 1
+	seq   uint64 // number of the job at its pool, counted from 1
 	id    string
 	bits  int // a share needs this many zero bits
 	clean bool
 	work  *Work
 
-	line, lineClean []byte // the notification, with its own flag and with true
+	line, lineClean []byte // the notification with the job's own clean flag, and with true
 
 	header, seed string // ethereum: 64 hex digits each
 }
 
-// notify returns the line to send. forceClean sets the flag whatever the job says.
+// notify returns the line to send. With forceClean, its clean flag is true even if the
+// job is not clean.
 func (j *poolJob) notify(forceClean bool) []byte {
 	if forceClean {
 		return j.lineClean
@@ -41,7 +42,7 @@ func (j *poolJob) notify(forceClean bool) []byte {
 	return j.line
 }
 
-// newBitcoinJob invents a job on which a real miner could work. An OP_RETURN output
+// newBitcoinJob invents a job that a real miner could work on. An OP_RETURN output
 // in the coinbase pads the line to about size bytes.
 func newBitcoinJob(seq uint64, id string, zeroBits int, clean bool, size int) *poolJob {
 	var random [64]byte
@@ -71,11 +72,11 @@ func newBitcoinJob(seq uint64, id string, zeroBits int, clean bool, size int) *p
 	return j
 }
 
-// coinbaseStart is the transaction up to the 12 bytes of the two extranonces.
+// coinbaseStart returns the transaction up to the 12 bytes of the two extranonces.
 func coinbaseStart(height uint32, tag []byte) []byte {
 	b := binary.LittleEndian.AppendUint32(nil, 1) // version
 	b = append(b, 1)                              // one input
-	b = append(b, make([]byte, 32)...)            // of nothing
+	b = append(b, make([]byte, 32)...)            // a coinbase spends no previous output
 	b = append(b, 0xff, 0xff, 0xff, 0xff)
 	b = append(b, byte(1+3+1+len(tag)+1+12)) // script length
 	b = append(b, 3, byte(height), byte(height>>8), byte(height>>16))
@@ -153,7 +154,7 @@ func newEthereumJob(seq uint64, id string, zeroBits int, clean bool) *poolJob {
 	}
 }
 
-// ethereumLine returns the job in the form of each ethereum protocol.
+// ethereumLine returns the job's line in the form of an ethereum protocol.
 func (j *poolJob) ethereumLine(p ethProtocol, forceClean bool) []byte {
 	clean := strconv.FormatBool(j.clean || forceClean)
 	target := "0x" + ethereumTarget(j.bits)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Latency counts durations in buckets of 9 %, from 1 µs to over an hour. Any
-// goroutine may use it.
+// Latency is a histogram of durations from 1 µs to over an hour. Each bucket is 9 %
+// wider than the one before. Any goroutine may use it.
 type Latency struct {
 	buckets [256]atomic.Uint64
 	sum     atomic.Int64
@@ -54,7 +54,7 @@ func (l *Latency) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// Reset forgets all durations.
+// Reset removes all durations.
 func (l *Latency) Reset() {
 	for i := range l.buckets {
 		l.buckets[i].Store(0)

@@ -20,8 +20,8 @@ type LeanFleetOptions struct {
 	WorkerName func(i int) string // returns plain text without escapes
 }
 
-// LeanFleet is many miners for load, whose shares have any nonce. It runs until
-// Close.
+// LeanFleet is a group of miners that generate load. Their shares contain an arbitrary
+// nonce. It runs until Close.
 type LeanFleet struct {
 	opts LeanFleetOptions
 	to   *unix.SockaddrInet4
@@ -31,10 +31,10 @@ type LeanFleet struct {
 	// Latency is the time from each submit to its answer.
 	Latency Latency
 
-	// These belong to the loop.
+	// Only the loop uses these.
 	miners   []*leanMiner
-	starting int // how many miners are in their handshake
-	turn     int // the miner whose share is next
+	starting int // miners that are in their handshake
+	turn     int // index of the miner that submits the next share
 	owed     float64
 	last     time.Time
 
@@ -44,16 +44,16 @@ type LeanFleet struct {
 	faults []string // the first few
 }
 
-// LeanFleetStats are counted since the start.
+// LeanFleetStats are totals since the start.
 type LeanFleetStats struct {
-	Mining       int // miners that got their first job after the authorization
+	Mining       int // miners that were authorized and got a job
 	Disconnected int
 	Submitted    uint64
 	Accepted     uint64
 	Rejected     uint64
 	Jobs         uint64
-	Missed       int64    // shares that could not be submitted in time
-	Faults       []string // the first few things that a miner should not see
+	Missed       int64    // shares not submitted, because a miner or time was lacking
+	Faults       []string // descriptions of the first unexpected events
 }
 
 // leanMiner is a miner of a LeanFleet. Its first request is mining.subscribe, its
@@ -65,20 +65,20 @@ type leanMiner struct {
 	authorized bool
 	mining     bool
 	answered   uint64      // number of the last request that was answered
-	pending    []time.Time // when the requests after it were sent
+	pending    []time.Time // send times of the requests after that one
 	job, ntime []byte
 	en2        uint64
 	en2Size    int
 }
 
 const (
-	// leanStarting is how many miners are in their handshake at a time.
+	// leanStarting limits how many handshakes run at a time.
 	leanStarting = 64
-	// leanBehind is how much of a second's shares may wait to be submitted.
+	// leanBehind limits the backlog of shares, in seconds.
 	leanBehind = 0.25
 )
 
-// NewLeanFleet starts the miners. It does not wait for them.
+// NewLeanFleet starts the miners and does not wait for them to connect.
 func NewLeanFleet(opts LeanFleetOptions) (*LeanFleet, error) {
 	addr, err := netip.ParseAddrPort(opts.Addr)
 	if err != nil || !addr.Addr().Is4() {
@@ -94,13 +94,13 @@ func NewLeanFleet(opts LeanFleetOptions) (*LeanFleet, error) {
 	return f, nil
 }
 
-// SetRate changes the shares per second of all miners together.
+// SetRate sets the total number of shares per second.
 func (f *LeanFleet) SetRate(sharesPerSecond float64) { f.rate.Store(int64(sharesPerSecond * 1000)) }
 
-// Close ends the fleet and its connections.
+// Close stops the fleet and closes its connections.
 func (f *LeanFleet) Close() { f.loop.close() }
 
-// Stats may be called at any time.
+// Stats returns a snapshot. It may be called at any time.
 func (f *LeanFleet) Stats() LeanFleetStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -109,7 +109,7 @@ func (f *LeanFleet) Stats() LeanFleetStats {
 		Faults: append([]string(nil), f.faults...)}
 }
 
-// tick starts miners, and submits the shares that are due, miner after miner.
+// tick starts miners, and submits the shares that are due. The miners take turns.
 func (f *LeanFleet) tick(now time.Time) {
 	for f.starting < leanStarting && len(f.miners) < f.opts.N {
 		f.startMiner()
@@ -190,14 +190,14 @@ func (m *leanMiner) line(line []byte) {
 	}
 	m.fleet.jobs.Add(1)
 	m.job = append(m.job[:0], leanParam(line, 0)...)
-	// The time is the last text in the line.
+	// The time is the last string in the line.
 	if end := bytes.LastIndexByte(line, '"'); end > 0 {
 		m.ntime = append(m.ntime[:0], line[bytes.LastIndexByte(line[:end], '"')+1:end]...)
 	}
 	m.begin()
 }
 
-// begin makes the miner mine once it is authorized and has a job.
+// begin marks the miner as mining once it is authorized and has a job.
 func (m *leanMiner) begin() {
 	if m.authorized && len(m.job) > 0 && !m.mining {
 		m.mining = true
@@ -206,11 +206,11 @@ func (m *leanMiner) begin() {
 	}
 }
 
-// answer expects the answer to the oldest unanswered request.
+// answer handles a line that must be the answer to the oldest unanswered request.
 func (m *leanMiner) answer(id, line []byte) {
 	f := m.fleet
 	if n, err := strconv.ParseUint(string(id), 10, 64); err != nil || len(m.pending) == 0 || n != m.answered+1 {
-		f.fault(m, "after the answer to %d: %s", m.answered, line)
+		f.fault(m, "the line after the answer to request %d is not the next answer: %s", m.answered, line)
 		return
 	}
 	m.answered++
@@ -223,13 +223,13 @@ func (m *leanMiner) answer(id, line []byte) {
 		head, _, ok := bytes.Cut(line, []byte(`],"error":null`))
 		size, err := strconv.Atoi(string(head[bytes.LastIndexByte(head, ',')+1:]))
 		if !ok || err != nil || size < 1 || size > 8 {
-			f.fault(m, "subscribe answered with %s", line)
+			f.fault(m, "subscribe was answered with %s", line)
 			return
 		}
 		m.en2Size = size
 	case m.answered == 2:
 		if m.authorized = yes; !yes {
-			f.fault(m, "authorize answered with %s", line)
+			f.fault(m, "authorize was answered with %s", line)
 		}
 		m.begin()
 	default:
@@ -238,7 +238,7 @@ func (m *leanMiner) answer(id, line []byte) {
 			f.accepted.Add(1)
 		} else {
 			f.rejected.Add(1)
-			f.fault(m, "share answered with %s", line)
+			f.fault(m, "a share was answered with %s", line)
 		}
 	}
 }

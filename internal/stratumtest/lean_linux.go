@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LeanPool and LeanFleet are the lean sides of a load test. Each is one thread that
-// waits for all its connections and reads no more of a line than it needs, so that
-// the load is limited by what is tested. Unlike Pool and Miner, they do not check
-// the work of shares. They do check that every share is answered, in order, and
-// that a pool gets only shares for its own jobs.
+// LeanPool and LeanFleet are the two sides of a load test. Each serves all its
+// connections in one thread and parses only the parts of a line that it needs, so that
+// the program under test is the bottleneck. Unlike Pool and Miner, they do not check
+// proof of work. They do check that shares are answered in order, and that a pool
+// receives only shares for its own jobs.
 
-// leanPeer is the handler of a leanLoop's connection. A line is valid during the
-// call, and does not include its end.
+// leanPeer handles a connection of a leanLoop. The argument of line excludes the line
+// end and is valid only during the call.
 type leanPeer interface {
 	conn() *leanConn
 	line(line []byte)
@@ -28,13 +28,13 @@ type leanPeer interface {
 type leanConn struct {
 	fd     int
 	rest   []byte // an incomplete line
-	unsent []byte // what the socket did not accept
+	unsent []byte // bytes that the socket did not accept yet
 }
 
 func (c *leanConn) conn() *leanConn { return c }
 
-// write sends what the socket accepts, and the rest when it accepts more. A broken
-// connection is noticed by reading.
+// write sends the bytes that the socket accepts now, and the rest when it accepts more.
+// It ignores a broken connection, because the next read reports it.
 func (c *leanConn) write(b []byte) {
 	if len(c.unsent) == 0 {
 		n, err := unix.Write(c.fd, b)
@@ -52,10 +52,11 @@ func (c *leanConn) flush() {
 	c.write(b)
 }
 
-// leanLoop waits for connections and passes what they receive to their peers.
+// leanLoop serves connections in one goroutine and passes each received line to the
+// connection's peer.
 type leanLoop struct {
 	epoll, listener, stop int
-	accept                func(fd int) // of the listener, if there is one
+	accept                func(fd int) // called for each accepted connection if the loop listens
 	tick                  func(now time.Time)
 	peers                 []leanPeer // by descriptor
 	buffer                []byte
@@ -63,7 +64,7 @@ type leanLoop struct {
 	once                  sync.Once
 }
 
-// leanTick is how often a loop calls its tick.
+// leanTick is the interval at which a loop calls its tick.
 const leanTick = time.Millisecond
 
 func newLeanLoop() (*leanLoop, error) {
@@ -82,8 +83,8 @@ func newLeanLoop() (*leanLoop, error) {
 	return l, nil
 }
 
-// listen makes the loop call accept for each connection to a free port of
-// 127.0.0.1, once that connection has sent something.
+// listen opens a free port of 127.0.0.1. The loop calls accept for each connection to it
+// once that connection has sent something.
 func (l *leanLoop) listen(accept func(fd int)) (netip.AddrPort, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -115,7 +116,7 @@ func (l *leanLoop) watch(fd int, events uint32) error {
 	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 }
 
-// add takes over a connection that does not belong to a loop yet.
+// add makes the loop own a connection. It must not belong to another loop.
 func (l *leanLoop) add(p leanPeer) error {
 	fd := p.conn().fd
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
@@ -129,10 +130,10 @@ func (l *leanLoop) add(p leanPeer) error {
 	return nil
 }
 
-// start begins to serve. Before that, the caller may use the loop.
+// start runs the loop in a goroutine, which owns the loop from then on.
 func (l *leanLoop) start() { l.wg.Go(l.serve) }
 
-// close ends the loop and all connections.
+// close stops the loop and closes all connections.
 func (l *leanLoop) close() {
 	l.once.Do(func() {
 		unix.Write(l.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
@@ -160,7 +161,7 @@ func (l *leanLoop) serve() {
 	for {
 		n, err := unix.EpollWait(l.epoll, events, wait)
 		if err != nil && err != unix.EINTR {
-			panic(fmt.Sprintf("epoll_wait: %v", err)) // the loop's own mistake
+			panic(fmt.Sprintf("epoll_wait: %v", err)) // this can only be a bug in the loop
 		}
 		for i := range events[:max(n, 0)] {
 			switch fd := int(events[i].Fd); fd {
@@ -215,7 +216,7 @@ func (l *leanLoop) serveConn(fd int, events uint32) {
 		}
 		c.split(p, l.buffer[:n])
 		if n < len(l.buffer) && !hangup {
-			return // an edge will report more
+			return // epoll will report further bytes
 		}
 	}
 }
@@ -239,8 +240,8 @@ func (c *leanConn) split(p leanPeer, b []byte) {
 	}
 }
 
-// leanID returns the id at the beginning of a request or an answer, or nil if there
-// is none.
+// leanID returns the ID of a request or an answer that begins with one, and otherwise
+// nil.
 func leanID(line []byte) []byte {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"id":`))
 	i := bytes.IndexByte(rest, ',')
@@ -250,8 +251,8 @@ func leanID(line []byte) []byte {
 	return rest[:i]
 }
 
-// leanParam returns a parameter of a line whose previous parameters are all plain
-// texts, or nil if there is none.
+// leanParam returns the n-th parameter of a line, or nil if there is none. All parameters
+// up to it must be strings without escapes.
 func leanParam(line []byte, n int) []byte {
 	_, rest, ok := bytes.Cut(line, []byte(`"params":["`))
 	for ; ok && n > 0; n-- {

@@ -11,7 +11,7 @@ func awaitLean(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(Patience); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not in time: %s", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }
@@ -28,7 +28,7 @@ func leanScene(t *testing.T, miners int, interval time.Duration) (*LeanPool, *Le
 		t.Fatal(err)
 	}
 	t.Cleanup(fleet.Close)
-	awaitLean(t, "all mine", func() bool { return fleet.Stats().Mining == miners })
+	awaitLean(t, "all miners to mine", func() bool { return fleet.Stats().Mining == miners })
 	return pool, fleet
 }
 
@@ -42,14 +42,14 @@ func TestLeanSidesMine(t *testing.T) {
 	awaitLean(t, "jobs", func() bool { return fleet.Stats().Jobs > 3*miners })
 	st, ps := fleet.Stats(), pool.Stats()
 	if len(st.Faults) > 0 || st.Disconnected > 0 || ps.Strays > 0 || ps.Accepted != st.Accepted || ps.Connections != miners || ps.Authorized != miners {
-		t.Errorf("unexpected statistics of the fleet %+v and the pool %+v", st, ps)
+		t.Errorf("the statistics of the fleet %+v or of the pool %+v are unexpected", st, ps)
 	}
 	if n := fleet.Latency.Count(); n != st.Accepted {
-		t.Errorf("there are %d latencies of %d shares", n, st.Accepted)
+		t.Errorf("there are %d latencies for %d shares", n, st.Accepted)
 	}
 }
 
-// Both sides notice what should not happen.
+// Each side reports what the other side must not do.
 func TestLeanSidesNotice(t *testing.T) {
 	pool, fleet := leanScene(t, 10, 0)
 	raw := DialRaw(t, pool.Addr())
@@ -62,10 +62,10 @@ func TestLeanSidesNotice(t *testing.T) {
 	raw.Send(`{"id":9,"method":"mining.submit","params":["x","btc-2","00","60000000","01234567"]}` + "\n")
 	awaitLean(t, "strays", func() bool { return pool.Stats().Strays == 2 })
 	raw.Close()
-	awaitLean(t, "its end", func() bool { return pool.Stats().Connections == 10 })
+	awaitLean(t, "the end of the raw connection", func() bool { return pool.Stats().Connections == 10 })
 	pool.Close()
-	awaitLean(t, "the pool's end", func() bool { return fleet.Stats().Disconnected == 10 })
+	awaitLean(t, "all miners to be disconnected", func() bool { return fleet.Stats().Disconnected == 10 })
 	if faults := fleet.Stats().Faults; len(faults) != 10 {
-		t.Errorf("unexpected faults %q", faults)
+		t.Errorf("want one fault for each of the 10 miners, got %q", faults)
 	}
 }

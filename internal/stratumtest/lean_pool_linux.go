@@ -14,17 +14,18 @@ import (
 type LeanPoolOptions struct {
 	Name        string
 	JobSize     int           // approximate size of a job's line in bytes
-	JobInterval time.Duration // 0 means that there is only the first job
+	JobInterval time.Duration // 0 means that the pool makes only its first job
 }
 
-// LeanPool is a pool for load. It accepts every share for a job that it has sent on
-// the same connection. It serves a listener on 127.0.0.1 until Close.
+// LeanPool is a pool for load tests. It accepts every share, and counts a share as a
+// stray if its job was not sent on the same connection. It listens on 127.0.0.1 until
+// Close.
 type LeanPool struct {
 	opts LeanPoolOptions
 	addr string
 	loop *leanLoop
 
-	// These belong to the loop.
+	// Only the loop uses these.
 	job     *poolJob
 	nextJob time.Time
 	links   map[*leanLink]struct{}
@@ -35,12 +36,12 @@ type LeanPool struct {
 	stray []string // the first few
 }
 
-// LeanPoolStats are counted since the start, except Connections.
+// LeanPoolStats are totals since the start, except Connections.
 type LeanPoolStats struct {
-	Connections int // open now, except those that have sent nothing
+	Connections int // open connections that have sent something
 	Authorized  int
 	Accepted    uint64
-	Strays      uint64   // lines that were not understood, and shares for jobs that their connection did not get
+	Strays      uint64   // malformed lines, and shares for jobs that were not sent on their connection
 	SomeStrays  []string // the first few
 }
 
@@ -48,8 +49,8 @@ type LeanPoolStats struct {
 type leanLink struct {
 	leanConn
 	pool       *LeanPool
-	subscribed []byte // the answer to mining.subscribe, which is sent with the next answer
-	firstJob   uint64 // 0 means that it got none
+	subscribed []byte // answer to mining.subscribe, sent together with the answer to mining.authorize
+	firstJob   uint64 // number of the first job sent; 0 means none
 }
 
 // StartLeanPool starts a pool.
@@ -77,13 +78,13 @@ func StartLeanPool(opts LeanPoolOptions) (*LeanPool, error) {
 // Addr returns the pool's address.
 func (p *LeanPool) Addr() string { return p.addr }
 
-// Name returns the coin's name.
+// Name returns the pool's name, with which its job IDs begin.
 func (p *LeanPool) Name() string { return p.opts.Name }
 
-// Close ends the pool and its connections.
+// Close stops the pool and closes its connections.
 func (p *LeanPool) Close() { p.loop.close() }
 
-// Stats may be called at any time.
+// Stats returns a snapshot. It may be called at any time.
 func (p *LeanPool) Stats() LeanPoolStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +100,7 @@ func (p *LeanPool) newJob() {
 	p.job = newBitcoinJob(seq, p.opts.Name+"-"+strconv.FormatUint(seq, 10), 1, seq == 1, p.opts.JobSize)
 }
 
-// tick sends a job to all connections when one is due.
+// tick makes a job when one is due and sends it to all authorized connections.
 func (p *LeanPool) tick(now time.Time) {
 	if now.Before(p.nextJob) {
 		return
@@ -140,7 +141,7 @@ func (k *leanLink) line(line []byte) {
 		p.shares.Add(1)
 		k.answer(id, "true")
 	case bytes.Contains(line, []byte(`"mining.subscribe"`)):
-		// This is the session's ID, which is the extranonce of what follows:
+		// The second parameter is the session ID, which becomes extranonce1. See
 		// docs/protocol.md, "Handshake with the pool".
 		k.subscribed = append(append(append(append([]byte(`{"id":`), id...), `,"result":[[],"`...), leanParam(line, 1)...),
 			`",8],"error":null}`+"\n"...)

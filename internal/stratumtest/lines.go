@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// Lines for tests and benchmarks that need no pool or miner.
+// This file has lines for tests and benchmarks that need no pool or miner.
 
-// UsualShare and UsualAnswer are as long as those of most miners and pools.
+// UsualShare and UsualAnswer have the length that is typical of miners and pools.
 const (
 	UsualShare  = `{"id":4711,"method":"mining.submit","params":["alice.w1234","btc-815","0000000000a1b2c3","69201234","deadbeef","1fffe000"]}` + "\n"
 	UsualAnswer = `{"id":4711,"result":true,"error":null}` + "\n"
 )
 
-// JobOfSize is a job of at least size bytes, which its coinbase makes long.
+// JobOfSize returns a job that its coinbase pads to at least size bytes.
 func JobOfSize(id string, size int, clean bool) []byte {
 	const form = `{"id":null,"method":"mining.notify","params":["%s","%s","01000000","%s",["%s","%s"],"20000000","1d00ffff","69201234",%t]}` + "\n"
 	prev, branch := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
@@ -21,8 +21,8 @@ func JobOfSize(id string, size int, clean bool) []byte {
 	return fmt.Appendf(nil, form, id, prev, strings.Repeat("e", max(0, size-empty)), branch, branch, clean)
 }
 
-// JobWithBranches is a job of at least size bytes, which its branches make long, as
-// in most jobs.
+// JobWithBranches returns a job that its merkle branches pad to at least size bytes, as
+// in most real jobs.
 func JobWithBranches(size int) []byte {
 	var branches []string
 	line := func() string {
@@ -35,12 +35,12 @@ func JobWithBranches(size int) []byte {
 	return []byte(line())
 }
 
-// JobLine is a short job, without its line end.
+// JobLine returns a short job without a line end.
 func JobLine(id string, clean bool) string {
 	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","01","02",[],"20000000","1d00ffff","5f000000",%v]}`, id, clean)
 }
 
-// ShareLine is a share of the worker alice.1, without its line end.
+// ShareLine returns a share of the worker alice.1 without a line end.
 func ShareLine(id, job string) string {
 	return fmt.Sprintf(`{"id":%s,"method":"mining.submit","params":["alice.1","%s","0000000000000001","5f000000","00000000"]}`, id, job)
 }

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// IDStyle says which ids a miner gives its requests.
+// IDStyle is the form of the IDs that a miner gives its requests.
 type IDStyle int
 
-// Styles of ids.
+// These are the styles of request IDs.
 const (
 	IDNumbers IDStyle = iota // 1, 2, 3, …
 	IDStrings                // "m-1", "m-2", …
@@ -26,7 +26,7 @@ const (
 // MinerOptions describes a bitcoin miner.
 type MinerOptions struct {
 	Addr      string
-	TLS       *tls.Config // nil means without TLS
+	TLS       *tls.Config // nil disables TLS
 	LocalIP   string      // source address, such as 127.0.0.2
 	Worker    string      // default "miner.1"
 	Password  string      // default "x"
@@ -36,24 +36,23 @@ type MinerOptions struct {
 	Configure           uint32 // version mask to ask for; 0 means no mining.configure
 	SuggestDifficulty   float64
 	FollowExtranonce    bool // obeys mining.set_extranonce
-	ExtranonceSubscribe bool // announces it, but mining.set_extranonce is still a violation
+	ExtranonceSubscribe bool // sends mining.extranonce.subscribe; without FollowExtranonce, mining.set_extranonce is still a violation
 	IDs                 IDStyle
 
 	Manual     bool          // submits shares only by SubmitOne and Submit
-	Rate       float64       // shares per second; 0 submits the next one when the last is answered
-	ShareBits  int           // 0 uses what set_difficulty says
+	Rate       float64       // shares per second; 0 submits each share when the previous one is answered
+	ShareBits  int           // zero bits of each share's hash; 0 follows set_difficulty
 	LateShares float64       // fraction of clean jobs that are followed by a share for the previous job
-	LateAfter  time.Duration // how much later it is submitted; default 20 ms
-	CheatHash  bool          // does not mine: shares have any nonce, for load only
+	LateAfter  time.Duration // delay of a late share; default 20 ms
+	CheatHash  bool          // skips mining and submits arbitrary nonces; only for load tests
 
 	latency *Latency
 	fleet   *watch
 }
 
-// Miner is a simulated bitcoin miner that really mines: each share has its own
-// extranonce2, and a nonce that meets the difficulty with the extranonce from the
-// answer to subscribe. Any goroutine may call its methods. Close ends its own
-// goroutines.
+// Miner is a simulated bitcoin miner that really mines. Each share has its own
+// extranonce2 and a nonce that meets the difficulty with the miner's extranonce1. Any
+// goroutine may call its methods. Close stops the miner's goroutines.
 type Miner struct {
 	opts  MinerOptions
 	nc    net.Conn
@@ -64,7 +63,7 @@ type Miner struct {
 	wg    sync.WaitGroup
 
 	mu         sync.Mutex // guards the following fields
-	steps      []step     // steps of the handshake that are still to be sent
+	steps      []step     // requests of the handshake that are not sent yet
 	requests   uint64     // number of the last request
 	pending    []pendingRequest
 	subscribed bool
@@ -72,19 +71,19 @@ type Miner struct {
 	refused    bool
 	en1        []byte
 	en2Size    int
-	en2        uint64 // the last one used; none is used twice on a connection
+	en2        uint64 // value used last; each is used only once per connection
 	granted    uint32 // mask in the answer to configure
 	rolling    bool
 	mask       uint32
-	difficulty int // zero bits of the last set_difficulty; -1 means none
+	difficulty int // zero bits of the latest set_difficulty; -1 means none
 	job        *minerJob
 	previous   *minerJob // the job before the last clean job
 	ids        map[string]struct{}
-	silent     bool // submits only shares that it is asked for
+	silent     bool // submits a share only when SubmitOne or Submit is called
 	stats      MinerStats
 }
 
-// minerJob is what a miner stores of a job.
+// minerJob is the part of a job that a miner stores.
 type minerJob struct {
 	id    string
 	pool  string
@@ -93,7 +92,7 @@ type minerJob struct {
 	mask  uint32
 	work  *Work // nil when cheating
 
-	en1     []byte // as they were when the job came
+	en1     []byte // extranonce1 at the time the job came
 	en2Size int
 }
 
@@ -117,13 +116,13 @@ type pendingRequest struct {
 	number uint64
 	kind   requestKind
 	sent   time.Time
-	reply  chan<- int // Submit waits for it
+	reply  chan<- int // receives the verdict for Submit
 }
 
-// ErrNoJob means that a share was asked for before there was a job.
+// ErrNoJob means that a share was requested before the miner had a job.
 var ErrNoJob = errors.New("miner has no job")
 
-// NewMiner connects and starts the handshake. It does not wait for it.
+// NewMiner connects and starts the handshake. It does not wait for the answers.
 func NewMiner(opts MinerOptions) (*Miner, error) {
 	if opts.Worker == "" {
 		opts.Worker = "miner.1"
@@ -174,16 +173,16 @@ func (m *Miner) Close() {
 	m.wg.Wait()
 }
 
-// Done is closed at the end of the connection.
+// Done returns a channel that is closed when the connection ends.
 func (m *Miner) Done() <-chan struct{} { return m.done }
 
-// Addr returns the miner's end of the connection.
+// Addr returns the local address of the miner's connection.
 func (m *Miner) Addr() string { return m.nc.LocalAddr().String() }
 
 // Worker returns the name that the miner authorizes with.
 func (m *Miner) Worker() string { return m.opts.Worker }
 
-// Extranonce1 returns the text in the answer to subscribe, in hex.
+// Extranonce1 returns the miner's current extranonce1 in hex.
 func (m *Miner) Extranonce1() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -199,7 +198,7 @@ func (m *Miner) WaitAuthorized(ctx context.Context) error {
 	return err
 }
 
-// WaitPool waits until the miner's present job is from the named pool.
+// WaitPool waits until the miner's current job is from the named pool.
 func (m *Miner) WaitPool(ctx context.Context, pool string) error {
 	return m.WaitFor(ctx, func(s MinerStats) bool { return s.Pool == pool })
 }
@@ -212,7 +211,7 @@ func (m *Miner) WaitFor(ctx context.Context, condition func(MinerStats) bool) er
 	return nil
 }
 
-// Send writes bytes unchanged. Answers to them count as unknown.
+// Send writes the text unchanged. Answers to requests in it count as unknown.
 func (m *Miner) Send(text string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -234,7 +233,7 @@ func (m *Miner) end(err error) {
 	})
 }
 
-// notify wakes the goroutines that wait for this miner or for its fleet.
+// notify wakes the goroutines that wait for a change of this miner or of its fleet.
 func (m *Miner) notify() {
 	m.watch.notify()
 	if m.opts.fleet != nil {
@@ -261,14 +260,14 @@ func (m *Miner) shareLoop() {
 	for {
 		select {
 		case <-tick.C:
-			m.SubmitOne() // without a job there is nothing to do
+			m.SubmitOne() // an error only means that there is no job yet or that the connection ended
 		case <-m.done:
 			return
 		}
 	}
 }
 
-// handshake lists the requests in the order that is common in the field.
+// handshake returns the requests in the order that most real miners use.
 func (m *Miner) handshake() []step {
 	var steps []step
 	if m.opts.Configure != 0 {
@@ -287,8 +286,8 @@ func (m *Miner) handshake() []step {
 		"[" + quote(m.opts.Worker) + "," + quote(m.opts.Password) + "]"})
 }
 
-// nextSteps sends the handshake up to the next request whose answer the miner waits
-// for. It must be called with mu held.
+// nextSteps sends requests of the handshake until it has sent one whose answer the miner
+// awaits. It must be called with mu held.
 func (m *Miner) nextSteps() {
 	var text []byte
 	for len(m.steps) > 0 {
@@ -311,7 +310,7 @@ func (m *Miner) nextSteps() {
 func (m *Miner) write(text []byte) error {
 	m.nc.SetWriteDeadline(time.Now().Add(10 * time.Second))
 	_, err := m.nc.Write(text)
-	return err // readLoop notices and ends the miner
+	return err // readLoop notices a broken connection and ends the miner
 }
 
 func (m *Miner) enqueue(kind requestKind, reply chan<- int) uint64 {
@@ -332,7 +331,7 @@ func (m *Miner) appendID(b []byte, number uint64) []byte {
 	}
 }
 
-// takePending finds the request to which an answer belongs, and removes it.
+// takePending removes and returns the request that an answer belongs to.
 func (m *Miner) takePending(id string) (pendingRequest, bool) {
 	at := -1
 	var number uint64

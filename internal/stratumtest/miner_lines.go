@@ -21,20 +21,20 @@ func (m *Miner) handleLine(line []byte) {
 	m.watch.notify()
 }
 
-// idle reports whether no share waits for an answer, or the last one seems lost.
+// idle reports whether no share is unanswered, or the answer to the last one seems lost.
 func (m *Miner) idle() bool {
 	return m.stats.unanswered == 0 || time.Since(m.stats.lastShare) > 2*time.Second
 }
 
-// handle must be called with mu held. It returns true if this may be the time for a
-// share.
+// handle must be called with mu held. It returns true if the line may let the miner
+// submit its next share.
 func (m *Miner) handle(line []byte) bool {
 	if m.opts.CheatHash && m.handleFast(line) {
 		return true
 	}
 	var msg message
 	if err := json.Unmarshal(line, &msg); err != nil {
-		m.violation("not JSON: %.200q", line)
+		m.violation("a line is not JSON: %.200q", line)
 		return false
 	}
 	if msg.Method == "" {
@@ -42,7 +42,7 @@ func (m *Miner) handle(line []byte) bool {
 		return true
 	}
 	if !m.authorized {
-		m.violation("%s before the authorize answer", msg.Method)
+		m.violation("%s came before the answer to authorize", msg.Method)
 	}
 	switch msg.Method {
 	case "mining.notify":
@@ -54,7 +54,7 @@ func (m *Miner) handle(line []byte) bool {
 	case "mining.set_difficulty":
 		var params []float64
 		if err := json.Unmarshal(msg.Params, &params); err != nil || len(params) != 1 || params[0] <= 0 {
-			m.violation("set_difficulty parameters %s", msg.Params)
+			m.violation("set_difficulty has bad parameters %s", msg.Params)
 			return false
 		}
 		m.difficulty = BitsOfDifficulty(params[0])
@@ -63,12 +63,12 @@ func (m *Miner) handle(line []byte) bool {
 	case "mining.set_version_mask":
 		var params []string
 		if err := json.Unmarshal(msg.Params, &params); err != nil || len(params) != 1 {
-			m.violation("set_version_mask parameters %s", msg.Params)
+			m.violation("set_version_mask has bad parameters %s", msg.Params)
 			return false
 		}
 		mask, err := parseHex32(params[0])
 		if err != nil || mask&^m.opts.Configure != 0 {
-			m.violation("version mask %s, asked for %08x", params[0], m.opts.Configure)
+			m.violation("version mask %s is not within the requested mask %08x", params[0], m.opts.Configure)
 		}
 		m.mask = mask
 		m.stats.VersionMasks = append(m.stats.VersionMasks, mask)
@@ -113,10 +113,10 @@ func (m *Miner) handleFast(line []byte) bool {
 func (m *Miner) takeJob(j *minerJob, clean bool) {
 	j.en1, j.en2Size = m.en1, m.en2Size
 	if m.difficulty < 0 && m.opts.ShareBits == 0 {
-		m.violation("job before any difficulty")
+		m.violation("a job came before any difficulty")
 	}
 	if !m.subscribed {
-		m.violation("job before the subscribe answer")
+		m.violation("a job came before the answer to subscribe")
 		return
 	}
 	if at := strings.LastIndexByte(j.id, '-'); at > 0 {
@@ -135,7 +135,7 @@ func (m *Miner) takeJob(j *minerJob, clean bool) {
 	if moved && s.Pool != "" {
 		s.Switches++
 		if !clean {
-			m.violation("first job %s after a switch from %s is not clean", j.id, s.Pool)
+			m.violation("the first job %s after a switch from %s is not clean", j.id, s.Pool)
 		}
 	}
 	if clean {
@@ -143,7 +143,7 @@ func (m *Miner) takeJob(j *minerJob, clean bool) {
 		clear(m.ids)
 		m.previous = m.job
 	} else if _, found := m.ids[j.id]; found {
-		m.violation("job id %s again without clean flag", j.id)
+		m.violation("job ID %s was repeated without the clean flag", j.id)
 	}
 	if m.ids == nil {
 		m.ids = map[string]struct{}{}
@@ -173,13 +173,13 @@ func (m *Miner) takeJob(j *minerJob, clean bool) {
 
 func (m *Miner) handleAnswer(msg *message, line []byte) {
 	if isNull(msg.ID) && isNull(msg.Result) && isNull(msg.Error) {
-		m.violation("neither a request nor an answer: %.200q", line)
+		m.violation("a line is neither a request nor an answer: %.200q", line)
 		return
 	}
 	m.takeAnswer(string(msg.ID), msg.Result, msg.Error)
 }
 
-// takeAnswer gets nil for both result and refusal if the answer is just true.
+// takeAnswer handles an answer. If both result and refusal are nil, the result is true.
 func (m *Miner) takeAnswer(id string, result, refusal json.RawMessage) {
 	request, ok := m.takePending(id)
 	if !ok {
@@ -222,12 +222,12 @@ func (m *Miner) takeExtranonce(raw json.RawMessage) {
 	var size int
 	if !m.opts.FollowExtranonce || json.Unmarshal(raw, &params) != nil || len(params) != 2 ||
 		json.Unmarshal(params[0], &text) != nil || json.Unmarshal(params[1], &size) != nil || size < 1 || size > 8 {
-		m.violation("set_extranonce %s", raw)
+		m.violation("set_extranonce %s is malformed, or the miner does not support it", raw)
 		return
 	}
 	en1, err := hex.DecodeString(text)
 	if err != nil {
-		m.violation("set_extranonce %s", raw)
+		m.violation("set_extranonce %s has an extranonce1 that is not hex", raw)
 		return
 	}
 	m.en1, m.en2Size = en1, size
@@ -240,7 +240,7 @@ func (m *Miner) takeConfigure(result, refusal json.RawMessage) {
 		Mask    string `json:"version-rolling.mask"`
 	}
 	if err := json.Unmarshal(result, &granted); err != nil || granted.Rolling == nil {
-		m.violation("configure answer %s error %s", result, refusal)
+		m.violation("configure was answered with result %s and error %s", result, refusal)
 		return
 	}
 	if !*granted.Rolling {
@@ -248,7 +248,7 @@ func (m *Miner) takeConfigure(result, refusal json.RawMessage) {
 	}
 	mask, err := parseHex32(granted.Mask)
 	if err != nil || mask&^m.opts.Configure != 0 {
-		m.violation("configure grants mask %q, asked for %08x", granted.Mask, m.opts.Configure)
+		m.violation("configure granted mask %q, but the miner requested %08x", granted.Mask, m.opts.Configure)
 		return
 	}
 	m.rolling, m.granted, m.mask = true, mask, mask
@@ -279,7 +279,7 @@ func (m *Miner) takeSubscribe(result, refusal json.RawMessage) {
 		err = fmt.Errorf("extranonce2 size %d", m.en2Size)
 	}
 	if err != nil {
-		m.violation("subscribe answer %s error %s: %v", result, refusal, err)
+		m.violation("subscribe was answered with result %s and error %s: %v", result, refusal, err)
 		return
 	}
 	m.subscribed = true

@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// Share is what a miner submits. Tests change it so that it is rejected.
+// Share holds the parameters of mining.submit. Tests change it to have it rejected.
 type Share struct {
 	Worker      string
 	Job         string
 	Extranonce2 string
 	NTime       string
 	Nonce       string
-	VersionBits string // "" means that it is not sent
+	VersionBits string // "" omits the parameter
 }
 
 var errDisconnected = errors.New("miner is disconnected")
 
-// SubmitOne submits one share for the present job.
+// SubmitOne submits one share for the current job and does not wait for the answer.
 func (m *Miner) SubmitOne() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -36,8 +36,8 @@ func (m *Miner) submitPresent() error {
 	return m.submit(nil, nil)
 }
 
-// submitPaced is SubmitOne called by a fleet's clock, which may just have been
-// stopped.
+// submitPaced is SubmitOne for a fleet's clock. It does nothing if the fleet has been
+// stopped in the meantime.
 func (m *Miner) submitPaced() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,8 +47,9 @@ func (m *Miner) submitPaced() error {
 	return m.submitPresent()
 }
 
-// Submit submits one share, changed by tamper if that is not nil, and waits for the
-// verdict: 0 if it was accepted, otherwise the error code.
+// Submit submits one share and waits for the verdict. A tamper function that is not nil
+// changes the share first. The code is 0 if the share was accepted, and otherwise the
+// error code.
 func (m *Miner) Submit(ctx context.Context, tamper func(*Share)) (code int, err error) {
 	reply := make(chan int, 1)
 	m.mu.Lock()
@@ -71,7 +72,7 @@ func (m *Miner) Submit(ctx context.Context, tamper func(*Share)) (code int, err 
 	}
 }
 
-// submit must be called with mu held and a job.
+// submit must be called with mu held, when the miner has a job.
 func (m *Miner) submit(tamper func(*Share), reply chan<- int) error {
 	return m.submitFor(m.job, tamper, reply)
 }
@@ -103,7 +104,7 @@ func (m *Miner) submitFor(j *minerJob, tamper func(*Share), reply chan<- int) er
 	return m.write(b)
 }
 
-// makeShare uses a new extranonce2 and, unless cheating, mines.
+// makeShare makes a share with a new extranonce2, and mines it unless the miner cheats.
 func (m *Miner) makeShare(j *minerJob) Share {
 	m.en2++
 	en2 := appendHex64(nil, m.en2)[16-2*j.en2Size:]
@@ -123,15 +124,15 @@ func (m *Miner) makeShare(j *minerJob) Share {
 			RollVersion(j.work.Version, j.mask, versionBits), j.work.NTime, nonce)
 		var found bool
 		if nonce, found = mine(&header, j.bits, nonce); !found {
-			m.violation("no nonce found for %d bits, job %s", j.bits, j.id)
+			m.violation("no nonce was found for %d bits of job %s", j.bits, j.id)
 		}
 	}
 	share.Nonce = string(appendHex32(nil, nonce))
 	return share
 }
 
-// lateShare submits a share that a device finds in work that it has not dropped
-// yet.
+// lateShare submits a share for an outdated job, as a device does that has not dropped
+// the old work yet.
 func (m *Miner) lateShare(j *minerJob) {
 	defer m.wg.Done()
 	t := time.NewTimer(m.opts.LateAfter)
@@ -159,7 +160,7 @@ func (m *Miner) takeVerdict(request pendingRequest, result, refusal json.RawMess
 		var reason string
 		code, reason = errorCode(refusal)
 		if code == 0 {
-			m.violation("share answered with result %s error %s", result, refusal)
+			m.violation("a share was answered with result %s and error %s", result, refusal)
 			code = -1
 		}
 		s.Rejected++
@@ -177,7 +178,7 @@ func (m *Miner) takeVerdict(request pendingRequest, result, refusal json.RawMess
 	}
 }
 
-// quoteFast quotes text that needs no escapes without the cost of a JSON encoder.
+// quoteFast is quote without the cost of a JSON encoder for text that needs no escapes.
 func quoteFast(s string) string {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' || s[i] == '"' || s[i] == '\\' {

@@ -16,9 +16,9 @@ type MinerStats struct {
 	Submitted      uint64
 	Accepted       uint64
 	Rejected       uint64
-	RejectedByCode map[int]uint64 // -1 means neither true nor a proper error
+	RejectedByCode map[int]uint64 // -1 counts answers that are neither true nor a proper error
 	LastReject     string
-	Late           uint64 // shares that were submitted for the job before a clean one
+	Late           uint64 // shares submitted for the job that a clean job replaced
 	Unanswered     uint64 // shares that are unanswered now
 	OutOfOrder     uint64 // answers that overtook the answer to an earlier request
 	Doubled        uint64 // second answers to a request
@@ -32,19 +32,19 @@ type MinerStats struct {
 	LastDifficulty float64
 	GrantedMask    uint32 // mask in the answer to configure
 	VersionMasks   []uint32
-	Extranonces    uint64 // how many set_extranonce were obeyed
-	Reconnects     uint64 // how many client.reconnect were received
+	Extranonces    uint64 // mining.set_extranonce messages obeyed
+	Reconnects     uint64 // client.reconnect messages received
 
-	Pool      string // pool of the present job, from the job's ID
+	Pool      string // pool of the current job, according to the job's ID
 	PoolSince time.Time
 	Switches  uint64
-	FirstJobs map[string]time.Time // when the first job of each pool came
+	FirstJobs map[string]time.Time // time of the first job from each pool
 
 	Disconnected   bool // whether the other side ended the connection
 	DisconnectedAt time.Time
 	Err            string
 
-	// Violations are things that a real device could not handle.
+	// Violations describes messages that a real device could not handle.
 	Violations []string
 
 	unanswered int64
@@ -64,8 +64,8 @@ func (m *Miner) Stats() MinerStats {
 	return s
 }
 
-// Clean reports whether nothing is suspicious: no violation, no rejected share, and
-// no answer that is doubled or unknown.
+// Clean reports whether the miner is connected and has seen no violation, no rejected
+// share, and no doubled or unknown answer.
 func (s MinerStats) Clean() bool {
 	return len(s.Violations) == 0 && s.Rejected == 0 && s.Doubled == 0 && s.Unknown == 0 && !s.Disconnected
 }

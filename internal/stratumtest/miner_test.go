@@ -37,7 +37,7 @@ func TestMinerOnPool(t *testing.T) {
 			must(t, p.WaitFor(within(t), func(s PoolStats) bool { return s.Accepted >= 60 }))
 			s := m.Stats()
 			for code := range s.RejectedByCode {
-				if code != 21 { // a share may have crossed the clean job on its way
+				if code != 21 { // a share and the clean job may have crossed on the way
 					t.Errorf("unexpected statistics of the miner: %+v", s)
 				}
 			}
@@ -46,7 +46,7 @@ func TestMinerOnPool(t *testing.T) {
 			}
 			checkNoFaults(t, p)
 			if got := p.Workers()["miner.1"]; got < 60 {
-				t.Errorf("the worker has %d accepted shares", got)
+				t.Errorf("the worker has %d accepted shares, want at least 60", got)
 			}
 			info := p.Conns()
 			if len(info) != 1 || info[0].Extranonce != m.Extranonce1() {
@@ -89,13 +89,13 @@ func TestTamperedShares(t *testing.T) {
 		}
 		want[tt.code]++
 	}
-	// This is a share for a job before a clean one.
+	// A share for a job that a clean job has replaced is stale.
 	var stale Share
 	submit(t, m, func(s *Share) { stale = *s; s.Nonce = "00000000" })
 	want[23]++
 	p.NewJob(true)
 	if code := submit(t, m, func(s *Share) { *s = stale }); code != 21 {
-		t.Errorf("a stale share got code %d", code)
+		t.Errorf("a stale share got code %d, want 21", code)
 	}
 	want[21]++
 	s := p.Stats()
@@ -117,8 +117,8 @@ func mustHex(s string) uint32 {
 	return n
 }
 
-// A share made with the extranonce of one miner must not be good for another, and a
-// job sent before a connection is not a job of that connection.
+// A share mined with one miner's extranonce must not be valid for another miner, and a
+// job that was sent before a connection existed must not be valid on that connection.
 func TestSharesOfOthers(t *testing.T) {
 	p := startPool(t, PoolOptions{ShareBits: 16, JobIDs: JobIDCounting})
 	a := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true})
@@ -128,20 +128,20 @@ func TestSharesOfOthers(t *testing.T) {
 	must(t, a.WaitFor(within(t), func(s MinerStats) bool { return s.LastJobID == id }))
 	b := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true})
 	if code := submit(t, a, func(s *Share) { s.Job = share.Job }); code != 23 {
-		t.Errorf("a share for one job, sent as one for another, got code %d", code)
+		t.Errorf("a share submitted for the wrong job got code %d, want 23", code)
 	}
 	if code := submit(t, b, func(s *Share) { *s = share }); code != 21 {
-		t.Errorf("a share for a job that was never sent here got code %d", code)
+		t.Errorf("a share for a job that was never sent on this connection got code %d, want 21", code)
 	}
 	submit(t, a, func(s *Share) { share = *s })
 	if code := submit(t, b, func(s *Share) { *s = share }); code != 23 {
-		t.Errorf("a share with another extranonce1 got code %d", code)
+		t.Errorf("a share mined with another extranonce1 got code %d, want 23", code)
 	}
-	// Both pools count their jobs from 1, so only the work makes the difference.
+	// Both pools count their jobs from 1, so only the proof of work distinguishes them.
 	other := startPool(t, PoolOptions{ShareBits: 16, JobIDs: JobIDCounting})
 	c := startMiner(t, MinerOptions{Addr: other.Addr(), Manual: true})
 	if code := submit(t, c, func(s *Share) { share.Job, share.NTime = s.Job, s.NTime; *s = share }); code != 23 {
-		t.Errorf("a share of another pool got code %d", code)
+		t.Errorf("a share for another pool's job got code %d, want 23", code)
 	}
 }
 
@@ -153,7 +153,7 @@ func TestLateShares(t *testing.T) {
 	must(t, m.WaitFor(within(t), func(s MinerStats) bool { return s.RejectedByCode[21] == 1 && s.Late == 1 }))
 }
 
-// This server does everything wrong, to check that the miner notices.
+// The server in this test breaks the protocol in many ways, and the miner must notice.
 func TestMinerNoticesFaults(t *testing.T) {
 	l := listen(t)
 	m, err := NewMiner(MinerOptions{Addr: l.Addr().String(), Manual: true, Pipelined: true})
@@ -189,8 +189,8 @@ func TestMinerNoticesFaults(t *testing.T) {
 	must(t, m.WaitFor(within(t), func(s MinerStats) bool { return s.Disconnected }))
 }
 
-// A fleet that is stopped submits nothing more, although late shares are due and
-// new jobs come.
+// A stopped fleet submits no more shares, even if late shares are due and new jobs
+// arrive.
 func TestFleetStops(t *testing.T) {
 	p := startPool(t, PoolOptions{Name: "a", SkipWork: true, JobInterval: 10 * time.Millisecond, CleanEvery: 1})
 	f := NewFleet(FleetOptions{N: 20, Addr: p.Addr(), SharesPerSecond: 2000,
@@ -203,7 +203,7 @@ func TestFleetStops(t *testing.T) {
 		submitted, jobs := f.Stats().Submitted, f.Stats().Jobs
 		must(t, f.WaitFor(within(t), func(s FleetStats) bool { return s.Jobs > jobs+100 && s.Unanswered == 0 }))
 		if now := f.Stats().Submitted; now != submitted {
-			t.Errorf("round %d: there were %d shares after the fleet was stopped", round, now-submitted)
+			t.Errorf("round %d: the stopped fleet submitted %d shares", round, now-submitted)
 		}
 		f.SetRate(2000)
 	}
@@ -232,7 +232,7 @@ func TestFleet(t *testing.T) {
 				t.Errorf("unexpected statistics of the pool: %+v", ps)
 			}
 			if f.Latency.Count() != s.Accepted || f.Latency.Quantile(0.5) <= 0 || f.Latency.Mean() <= 0 {
-				t.Errorf("there are latencies of %d shares, with median %v", f.Latency.Count(), f.Latency.Quantile(0.5))
+				t.Errorf("the fleet has %d latencies with median %v", f.Latency.Count(), f.Latency.Quantile(0.5))
 			}
 			p.Close()
 			must(t, f.WaitFor(within(t), func(s FleetStats) bool { return s.Disconnected == 200 }))

@@ -14,10 +14,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// Chain names a chain as ChainType of the switcher does.
+// Chain is the name of a chain, as in the switcher's ChainType.
 type Chain string
 
-// These are the chains that a Pool speaks.
+// These are the chains that a Pool supports.
 const (
 	Bitcoin       Chain = "bitcoin"
 	DecredNormal  Chain = "decred-normal"
@@ -25,35 +25,35 @@ const (
 	Ethereum      Chain = "ethereum"
 )
 
-// PoolOptions describes a pool. The zero value is a bitcoin pool on a free port
-// that makes jobs on demand and needs no work for a share.
+// PoolOptions describes a pool. The zero value is a bitcoin pool on a free port that
+// makes jobs on demand and accepts any hash.
 type PoolOptions struct {
 	Name  string      // beginning of its job IDs; default "pool"
 	Chain Chain       // default Bitcoin
 	Addr  string      // default: a free port of 127.0.0.1
-	TLS   *tls.Config // nil means without TLS
+	TLS   *tls.Config // nil disables TLS
 
 	ShareBits   int           // zero bits that a share's hash must have
-	JobInterval time.Duration // 0 means jobs only by NewJob
+	JobInterval time.Duration // 0 means that only NewJob makes jobs
 	CleanEvery  int           // with JobInterval, every n-th job is clean; default 4
-	JobSize     int           // pad bitcoin jobs to about this many bytes
+	JobSize     int           // bitcoin jobs are padded to about this many bytes
 	JobIDs      JobIDStyle
 	VersionMask uint32         // 0 means no version rolling
-	Own         *OwnExtranonce // nil means that the switcher picks the extranonce
-	SkipWork    bool           // does not hash shares, but makes all other checks
+	Own         *OwnExtranonce // nil means that the switcher chooses the extranonce
+	SkipWork    bool           // skips the proof of work, but not the other checks
 
 	AcceptWorker func(name string) bool // default: accepts all
-	RecordLines  bool                   // stores each line received, see Lines
-	Modes        Modes                  // how it misbehaves at the start
+	RecordLines  bool                   // stores each received line; see Lines
+	Modes        Modes                  // initial modes; see SetModes
 }
 
-// Pool is a simulated pool. Any goroutine may call its methods. Close ends all its
-// own goroutines.
+// Pool is a simulated pool. Any goroutine may call its methods. Close stops the pool's
+// goroutines.
 type Pool struct {
 	opts  PoolOptions
 	watch watch
 	modes atomic.Pointer[Modes]
-	// treatments has the treatments of workers by the beginnings of their names.
+	// treatments maps prefixes of worker names to treatments.
 	treatments atomic.Pointer[map[string]Treatment]
 	count      poolCounters
 
@@ -120,7 +120,7 @@ func NewPool(opts PoolOptions) (*Pool, error) {
 	return p, nil
 }
 
-// Addr returns host:port, which is the same after a Restart.
+// Addr returns host:port, which Restart does not change.
 func (p *Pool) Addr() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,8 +130,8 @@ func (p *Pool) Addr() string {
 // Name returns the pool's name, with which its job IDs begin.
 func (p *Pool) Name() string { return p.opts.Name }
 
-// Close refuses new connections, drops the open ones, and returns when all
-// goroutines have ended. Jobs and counters are kept for a Restart.
+// Close stops listening, closes all connections, and returns when all goroutines have
+// ended. The pool keeps its jobs and counters for a Restart.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	if p.stop == nil {
@@ -171,7 +171,7 @@ func (p *Pool) Restart() error {
 	return nil
 }
 
-// CloseConnections drops all connections. The pool still listens.
+// CloseConnections closes all connections. The pool keeps listening.
 func (p *Pool) CloseConnections() {
 	for _, c := range p.connections() {
 		c.close()
@@ -188,8 +188,8 @@ func (p *Pool) WaitConnections(ctx context.Context, n int) error {
 	return nil
 }
 
-// WaitFor waits until the statistics satisfy a condition, which is checked again at
-// every connection, job and share.
+// WaitFor waits until the statistics satisfy a condition, which is checked after every
+// connection, job and share.
 func (p *Pool) WaitFor(ctx context.Context, condition func(PoolStats) bool) error {
 	if err := p.watch.wait(ctx, func() bool { return condition(p.Stats()) }); err != nil {
 		return fmt.Errorf("pool %s: %w; it has %+v", p.opts.Name, err, p.Stats())
@@ -197,8 +197,8 @@ func (p *Pool) WaitFor(ctx context.Context, condition func(PoolStats) bool) erro
 	return nil
 }
 
-// NewJob makes a job and sends it to all miners. A clean job makes the others
-// stale. It returns the job's ID.
+// NewJob makes a job, sends it to all miners and returns its ID. A clean job makes all
+// earlier ones stale.
 func (p *Pool) NewJob(clean bool) string {
 	p.jobMu.Lock()
 	defer p.jobMu.Unlock()
@@ -245,7 +245,7 @@ func (p *Pool) SetShareBits(zeroBits int, clean bool) string {
 	return p.NewJob(clean)
 }
 
-// Broadcast sends bytes unchanged to all miners that have a job.
+// Broadcast sends the text unchanged to all miners that have finished their handshake.
 func (p *Pool) Broadcast(text string) {
 	for _, c := range p.connections() {
 		c.mu.Lock()
@@ -267,8 +267,8 @@ func (p *Pool) SendSetExtranonce(extranonce1 string, size int) {
 	p.Broadcast(fmt.Sprintf(`{"id":null,"method":"mining.set_extranonce","params":[%s,%d]}`+"\n", quote(extranonce1), size))
 }
 
-// SendVersionMask narrows (or widens) the mask of all miners that asked for
-// version rolling, with a new clean job.
+// SendVersionMask changes the mask of all miners that requested version rolling, and
+// sends a new clean job.
 func (p *Pool) SendVersionMask(mask uint32) {
 	for _, c := range p.connections() {
 		c.mu.Lock()
@@ -303,7 +303,7 @@ func (p *Pool) acceptLoop(l net.Listener) {
 			if stopped {
 				return
 			}
-			time.Sleep(5 * time.Millisecond) // most likely there are no descriptors
+			time.Sleep(5 * time.Millisecond) // the process has probably run out of descriptors
 			continue
 		}
 		c := newPoolConn(p, nc)

@@ -9,19 +9,19 @@ import (
 	"strconv"
 )
 
-// Binary messages of agents consist of magic, type, length of the whole message
-// (little endian) and body. The layouts are those of btcpool's sserver and of
-// BTCAgent.
+// An agent's binary message consists of the magic byte, the type, the length of the
+// whole message (little endian) and the body. btcpool's sserver and BTCAgent use the same
+// layouts. The comments give the fields of each body with their sizes in bytes.
 const (
 	agentMagic = 0x7f
 
-	agentRegister       = 0x01 // session id 2, client agent\0, worker\0
-	agentSubmit         = 0x02 // job 1, session id 2, extranonce2 4, nonce 4
-	agentSubmitTime     = 0x03 // and time 4
-	agentUnregister     = 0x04 // session id 2
+	agentRegister       = 0x01 // session ID 2, client agent\0, worker\0
+	agentSubmit         = 0x02 // job 1, session ID 2, extranonce2 4, nonce 4
+	agentSubmitTime     = 0x03 // like agentSubmit, then time 4
+	agentUnregister     = 0x04 // session ID 2
 	agentSubmitAnswer   = 0x10 // number of the share 2, status 4
-	agentSubmitMask     = 0x12 // as agentSubmit, and version mask 4
-	agentSubmitTimeMask = 0x13 // as agentSubmit, time 4 and version mask 4
+	agentSubmitMask     = 0x12 // like agentSubmit, then version mask 4
+	agentSubmitTimeMask = 0x13 // like agentSubmit, then time 4, version mask 4
 )
 
 // These are a pool's verdicts on an agent's share.
@@ -32,10 +32,11 @@ const (
 	AgentUnknown       = 2147483647
 )
 
-// agentJobs is how many numbers there are for an agent's jobs, from 0 on.
+// agentJobs is the number of job IDs on an agent's connection. They count from 0 and are
+// reused.
 const agentJobs = 10
 
-// agentShareSize is the size of a share's message.
+// agentShareSize returns the size of a share's message, or -1 if kind is not a share.
 func agentShareSize(kind byte) int {
 	switch kind {
 	case agentSubmit:
@@ -48,8 +49,8 @@ func agentShareSize(kind byte) int {
 	return -1
 }
 
-// handleCapabilities answers as sserver does, which answers shares only if it was
-// asked for that after the authorization.
+// handleCapabilities answers like sserver. Shares are answered only if the agent requests
+// that after its authorization.
 func (c *poolConn) handleCapabilities(m *message) {
 	if c.p.Modes().NoAgentAnswers {
 		c.refuse(m, 20, "Unknown method")
@@ -69,8 +70,8 @@ func (c *poolConn) handleCapabilities(m *message) {
 	}
 }
 
-// agentJob gives a job to an agent's connection, under a number that counts up on
-// each connection. It must be called with mu held.
+// agentJob assigns the next of the connection's job numbers to a job and returns the
+// line to send. It must be called with mu held.
 func (c *poolConn) agentJob(j *poolJob, forceClean bool) []byte {
 	number := c.agentNext % agentJobs
 	c.agentNext++
@@ -83,8 +84,8 @@ func (c *poolConn) agentJob(j *poolJob, forceClean bool) []byte {
 	return notifyLine(&w, j.clean || forceClean)
 }
 
-// agentNonce returns the nonce that a share for a job must have. A simulated agent
-// does no work, but shows by the nonce which job it means.
+// agentNonce returns the nonce that a share for a job must have. A simulated agent does
+// no work, so the nonce only proves which job the share is for.
 func agentNonce(j *poolJob) uint32 {
 	prev := swapWords(j.work.PrevHash)
 	return binary.BigEndian.Uint32(prev[:4])
@@ -103,7 +104,7 @@ func (c *poolConn) handleAgentMessage() error {
 	authorized := len(c.workers) > 0
 	c.mu.Unlock()
 	if !c.agent || !authorized {
-		c.p.fault(c, "binary message, but agent %v, authorized %v", c.agent, authorized)
+		c.p.fault(c, "binary message on a connection with agent %v and authorized %v", c.agent, authorized)
 		return errAgent
 	}
 	head, err := c.r.Peek(4)
@@ -112,7 +113,7 @@ func (c *poolConn) handleAgentMessage() error {
 	}
 	length := int(binary.LittleEndian.Uint16(head[2:]))
 	if length < 6 {
-		c.p.fault(c, "agent message of %d bytes", length)
+		c.p.fault(c, "agent message has only %d bytes", length)
 		return errAgent
 	}
 	msg, err := c.readFull(length)
@@ -131,13 +132,13 @@ func (c *poolConn) handleAgentMessage() error {
 		c.submitAgent(msg)
 	case agentUnregister:
 		if _, found := c.sessions[session]; !found {
-			c.p.fault(c, "unregister of unknown agent session %d", session)
+			c.p.fault(c, "unknown agent session %d was unregistered", session)
 		} else {
 			delete(c.sessions, session)
 			c.p.count.agentWorkers.Add(-1)
 		}
 	default:
-		c.p.fault(c, "agent message of type %#x", kind)
+		c.p.fault(c, "agent message has unknown type %#x", kind)
 	}
 	c.p.watch.notify()
 	return nil
@@ -146,11 +147,11 @@ func (c *poolConn) handleAgentMessage() error {
 func (c *poolConn) registerAgent(session uint16, body []byte) {
 	fields := bytes.Split(body, []byte{0})
 	if len(fields) != 3 || len(fields[2]) != 0 {
-		c.p.fault(c, "agent register with body %q", body)
+		c.p.fault(c, "agent registration has malformed body %q", body)
 		return
 	}
 	if _, found := c.sessions[session]; found {
-		c.p.fault(c, "agent session %d registered twice", session)
+		c.p.fault(c, "agent session %d was registered twice", session)
 		return
 	}
 	if c.sessions == nil {
@@ -162,15 +163,15 @@ func (c *poolConn) registerAgent(session uint16, body []byte) {
 
 func (c *poolConn) submitAgent(msg []byte) {
 	if len(msg) != agentShareSize(msg[1]) {
-		c.p.fault(c, "agent submit %x", msg)
-		return // sserver does the same
+		c.p.fault(c, "agent share has the wrong size: %x", msg)
+		return // sserver ignores such a message, too
 	}
 	job, session := msg[4], binary.LittleEndian.Uint16(msg[5:])
 	sequence, nonce := binary.LittleEndian.Uint32(msg[7:]), binary.LittleEndian.Uint32(msg[11:])
 	last, found := c.sessions[session]
 	if !found {
 		c.p.count.agentRejected.Add(1)
-		return // it is neither answered nor counted
+		return // as at sserver, it gets neither an answer nor a number
 	}
 	c.mu.Lock()
 	j := c.agentJobs[job]
@@ -181,12 +182,12 @@ func (c *poolConn) submitAgent(msg []byte) {
 	switch {
 	case j == nil:
 		status = AgentJobNotFound
-		c.p.fault(c, "agent session %d: share for job %d, which it was not given", session, job)
+		c.p.fault(c, "agent session %d: a share is for job %d, which was not sent on this connection", session, job)
 	case nonce != agentNonce(j):
 		status = AgentLowDifficulty
-		c.p.fault(c, "agent session %d: share for another pool's job %d", session, job)
+		c.p.fault(c, "agent session %d: a share for job %d has the nonce of another job", session, job)
 	case sequence <= last:
-		c.p.fault(c, "agent session %d: share %d after share %d", session, sequence, last)
+		c.p.fault(c, "agent session %d: share %d came after share %d", session, sequence, last)
 	}
 	c.sessions[session] = sequence
 	if status == AgentAccept {

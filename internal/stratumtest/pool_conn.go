@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// patience is how long a write may take before a goroutine takes over the rest, so
-	// that a miner that reads nothing does not delay a broadcast.
+	// patience limits how long a write blocks before a goroutine takes over the rest.
+	// A miner that reads nothing therefore does not delay a broadcast.
 	patience   = 20 * time.Millisecond
 	maxPending = 4 << 20
 	flushTime  = 30 * time.Second
 )
 
-// poolConn is a connection of a pool. Its serve goroutine owns it. The fields under
-// mu are shared with those that send jobs.
+// poolConn is a connection of a pool. Its serve goroutine owns it. Goroutines that send
+// jobs share the fields that mu guards.
 type poolConn struct {
 	p    *Pool
 	id   int
@@ -37,22 +37,22 @@ type poolConn struct {
 	configured       bool
 	subscribed       bool
 	agent            bool
-	refuses          bool // refuses any worker, because Modes.RefuseWorker was set once
+	refuses          bool // all workers are refused from now on, because one was refused by mode or treatment
 	eth              ethProtocol
-	ethNonce         string // digits of the nonce that the pool has given out
+	ethNonce         string // hex digits of the nonce that the pool assigned
 	en1              []byte
 	en2Size          int
 	laterExtranonces []usedExtranonce // guarded by mu
-	held             []byte           // answer to subscribe, held until after the answer to authorize
+	held             []byte           // answer to subscribe that is sent after the answer to authorize
 	seen             map[shareKey]struct{}
 	seenFrom         uint64
 	sessions         map[uint16]uint32 // last sequence number of each worker of an agent
-	answersShares    bool              // whether it answers an agent's shares
+	answersShares    bool              // whether the agent's shares are answered
 	agentIndex       uint16            // number of the agent's next share
 
 	mu         sync.Mutex // guards the following fields
-	ready      bool       // the handshake is done, so it gets jobs
-	counted    bool       // it is counted in poolCounters.ready
+	ready      bool       // the handshake is finished, so the connection gets jobs
+	counted    bool       // poolCounters.ready includes this connection
 	userAgent  string
 	subscribe  string
 	extranonce string
@@ -60,15 +60,15 @@ type poolConn struct {
 	lastWorker string
 	askedMask  uint32
 	mask       uint32
-	sentBits   int    // difficulty last sent; -1 means none
-	firstSeq   uint64 // first and last job sent
+	sentBits   int    // zero bits of the difficulty sent last; -1 means none
+	firstSeq   uint64 // number of the first job sent; lastSeq is that of the last
 	lastSeq    uint64
 	accepted   uint64
 	rejected   uint64
-	pending    []byte // what a slow reader has not read yet
-	flushing   bool   // a flush goroutine runs
+	pending    []byte // bytes that wait for a slow reader
+	flushing   bool   // a flush goroutine is running
 	delayed    []delayedAnswer
-	delivering bool // a deliver goroutine runs
+	delivering bool // a deliver goroutine is running
 	agentNext  int  // number of an agent's next job
 	agentJobs  map[byte]*poolJob
 }
@@ -95,14 +95,14 @@ func (c *poolConn) close() {
 	})
 }
 
-// owes reports whether answers are waiting to be sent.
+// owes reports whether bytes are waiting to be sent.
 func (c *poolConn) owes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.delayed) > 0 || len(c.pending) > 0
 }
 
-// isReady reports whether the handshake is over.
+// isReady reports whether the handshake is finished.
 func (c *poolConn) isReady() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,18 +171,19 @@ func (c *poolConn) leave() {
 	p.watch.notify()
 }
 
-// send writes an answer.
+// send is write for callers that do not hold mu.
 func (c *poolConn) send(text []byte) {
 	c.mu.Lock()
 	c.write(text)
 	c.mu.Unlock()
 }
 
-// write must be called with mu held. It does not wait for a slow reader.
+// write must be called with mu held. It does not wait for a slow reader; flush sends the
+// rest.
 func (c *poolConn) write(text []byte) {
 	trickle := c.p.Modes().Trickle > 0
 	if !c.flushing && !trickle {
-		if c.p.opts.TLS == nil { // with TLS, a write that is cut short breaks the connection
+		if c.p.opts.TLS == nil { // a TLS connection does not survive a write that timed out
 			c.nc.SetWriteDeadline(time.Now().Add(patience))
 		}
 		n, err := c.nc.Write(text)
@@ -196,7 +197,7 @@ func (c *poolConn) write(text []byte) {
 		text = text[n:]
 	}
 	if len(c.pending)+len(text) > maxPending {
-		c.p.fault(c, "does not read: %d bytes pending", len(c.pending))
+		c.p.fault(c, "the reader is too slow: %d bytes are pending", len(c.pending))
 		c.close()
 		return
 	}
@@ -208,7 +209,7 @@ func (c *poolConn) write(text []byte) {
 	}
 }
 
-// flush writes what is pending, in order, and returns when nothing is left.
+// flush writes the pending bytes in order and returns when none are left.
 func (c *poolConn) flush() {
 	defer c.p.wg.Done()
 	for {
@@ -239,8 +240,8 @@ func (c *poolConn) flush() {
 	}
 }
 
-// sendAfter sends an answer after a delay, in the order of the calls. It does not delay
-// anything else.
+// sendAfter sends an answer after a delay. Answers keep the order of the calls, and other
+// messages are not delayed.
 func (c *poolConn) sendAfter(delay time.Duration, text []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -275,7 +276,7 @@ func (c *poolConn) deliver() {
 	}
 }
 
-// pause waits. It returns false if the connection is closed in the meantime.
+// pause waits for d. It returns false if the connection is closed in the meantime.
 func (c *poolConn) pause(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -290,8 +291,8 @@ func (c *poolConn) pause(d time.Duration) bool {
 	}
 }
 
-// offerJob sends a new job if the miner has done its handshake and has not got the
-// job already.
+// offerJob sends a job if the miner has finished its handshake and has not received the
+// job yet.
 func (c *poolConn) offerJob(j *poolJob) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -321,7 +322,7 @@ func (c *poolConn) sendJob(j *poolJob) {
 	} else if c.agent {
 		text = append(text, c.agentJob(j, forceClean)...)
 	} else if line := j.notify(forceClean); text == nil {
-		text = line // it is shared by all connections; write does not change it
+		text = line // all connections share this slice, which write does not change
 	} else {
 		text = append(text, line...)
 	}
@@ -332,7 +333,7 @@ func (c *poolConn) sendJob(j *poolJob) {
 	c.write(text)
 }
 
-// start allows jobs and sends the present one.
+// start marks the connection as ready and sends the current job.
 func (c *poolConn) start() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -360,7 +361,7 @@ func (c *poolConn) describe() ConnInfo {
 	return info
 }
 
-// readFull reads a whole binary message of n bytes.
+// readFull reads a binary message of n bytes.
 func (c *poolConn) readFull(n int) ([]byte, error) {
 	b := make([]byte, n)
 	if _, err := io.ReadFull(c.r, b); err != nil {

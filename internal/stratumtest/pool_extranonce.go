@@ -5,29 +5,30 @@ import (
 	"fmt"
 )
 
-// OwnExtranonce makes a pool pick its miners' extranonce itself, as all pools do
-// that are not built for a switcher. If subscribe then has an extranonce as
-// parameter, that is a fault.
+// OwnExtranonce makes a pool choose its miners' extranonces, like every pool that is not
+// built for a switcher. A subscribe request that has more parameters than the user agent
+// is then a fault.
 type OwnExtranonce struct {
 	Len  int // bytes of extranonce1, 0-8
 	Size int // bytes of extranonce2
 }
 
-// usedExtranonce is what a connection uses for jobs from a sequence number on.
+// usedExtranonce is a connection's extranonce for jobs with sequence numbers from a
+// certain one on.
 type usedExtranonce struct {
 	from uint64
 	en1  []byte
 	size int
 }
 
-// ownExtranonce1 returns the n-th extranonce1 of a pool that picks it.
+// extranonce1 returns the n-th extranonce1 that the pool assigns.
 func (o *OwnExtranonce) extranonce1(n uint32) []byte {
 	text := fmt.Sprintf("%08x%08x", n*2654435761, n)
 	b, _ := hex.DecodeString(text[16-2*o.Len:])
 	return b
 }
 
-// extranonceFor returns the extranonce with which a share of a job is checked.
+// extranonceFor returns the extranonce that shares for a job must use.
 func (c *poolConn) extranonceFor(seq uint64) (en1 []byte, size int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,8 +41,8 @@ func (c *poolConn) extranonceFor(seq uint64) (en1 []byte, size int) {
 	return en1, size
 }
 
-// RotateExtranonce gives each connection another extranonce1 and this size of
-// extranonce2, which take effect with the next job, and sends that job.
+// RotateExtranonce gives each connection a new extranonce1 and a new size of extranonce2.
+// They take effect with the next job, which it then sends.
 func (p *Pool) RotateExtranonce(size int, clean bool) {
 	p.jobs.mu.RLock()
 	from := p.jobs.lastSeq + 1

@@ -84,7 +84,7 @@ func (c *poolConn) hearConfigure(m *message) bool {
 		asked := uint32(0xffffffff)
 		if text, ok := options["version-rolling.mask"].(string); ok {
 			if _, err := fmt.Sscanf(text, "%x", &asked); err != nil {
-				c.p.fault(c, "version mask %q", text)
+				c.p.fault(c, "version mask %q is not hex", text)
 			}
 		}
 		c.mu.Lock()
@@ -111,7 +111,7 @@ func (c *poolConn) hearSubscribe(m *message) bool {
 	}
 	var params []any
 	if err := json.Unmarshal(m.Params, &params); err != nil && len(m.Params) > 0 {
-		c.p.fault(c, "subscribe parameters %s", m.Params)
+		c.p.fault(c, "subscribe parameters %s are not an array", m.Params)
 	}
 	at := func(i int) string {
 		if i < len(params) {
@@ -169,8 +169,9 @@ func (c *poolConn) hearSubscribe(m *message) bool {
 	return modes.CloseAt != StageSubscribe
 }
 
-// takeExtranonce reads the session ID and the client's address that a switcher
-// adds. An ordinary miner sends none, and gets an extranonce.
+// takeExtranonce returns the extranonce of a connection. A switcher sends it as the
+// session ID, followed by the client's address. An ordinary miner sends neither, so the
+// pool assigns an extranonce.
 func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, bool) {
 	if len(params) <= position {
 		c.p.mu.Lock()
@@ -184,7 +185,7 @@ func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, b
 	}
 	text, _ := params[position].(string)
 	if _, err := hex.DecodeString(text); err != nil || len(text) != digits || strings.ToLower(text) != text {
-		c.p.fault(c, "session ID %v, not %d lower case hex digits", params[position], digits)
+		c.p.fault(c, "session ID %v does not have %d lower case hex digits", params[position], digits)
 		return "", false
 	}
 	if len(params) != position+2 {
@@ -195,23 +196,22 @@ func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, b
 	return text, true
 }
 
-// A proxy that renews a connection keeps the former one until the new one is ready
-// and the answers on their way have come. So two connections may have the same
-// extranonce until nothing has happened on the former one for lookTimes checks in a
-// row, or for mostLooks checks. A busy machine delays the end of a connection, but
-// also has fewer checks in a second, because a ticker drops those for which it is
-// late.
+// A proxy that replaces a connection keeps the old one until the new one is ready and
+// the outstanding answers have arrived. Two connections may therefore have the same
+// extranonce until nothing has happened for lookTimes checks in a row, or for mostLooks
+// checks in all. Checks are counted instead of time, because a busy machine delays both
+// the end of a connection and the checks.
 const (
 	lookEvery = 50 * time.Millisecond
 	lookTimes = 15
 	mostLooks = 300
 )
 
-// claimExtranonce counts a fault if another live connection has the same extranonce
-// and keeps it without need.
+// claimExtranonce records c as the newest connection with its extranonce. A fault is
+// counted if an older one with the same extranonce stays open longer than necessary.
 func (c *poolConn) claimExtranonce(extranonce string) {
 	if len(extranonce) < 8 {
-		return // it is too short to distinguish all connections
+		return // a short extranonce cannot be unique
 	}
 	p := c.p
 	p.mu.Lock()
@@ -274,7 +274,7 @@ func (c *poolConn) subscribeResult(extranonce, userAgent string) string {
 func (c *poolConn) hearAuthorize(m *message) bool {
 	modes := c.p.Modes()
 	if m.Method == "eth_submitLogin" && !c.subscribed && c.p.opts.Chain == Ethereum {
-		c.eth = ethProxy // this is a miner without a switcher
+		c.eth = ethProxy // an ETHProxy miner that is not behind a switcher does not subscribe
 		c.subscribed = true
 	}
 	if !c.pause(modes.HandshakeDelay) {

@@ -11,16 +11,16 @@ type PoolOrder struct {
 	Treatments map[string]Treatment `json:",omitempty"`
 }
 
-// PoolAnswer is the state of a pool after it has carried out an order.
+// PoolAnswer describes a pool after it has carried out an order.
 type PoolAnswer struct {
 	Err   string `json:",omitempty"`
 	Stats PoolStats
-	// Rejects and Faults are only set if "report" asked for them.
+	// Rejects and Faults are only set in the answer to "report".
 	Rejects []Reject `json:",omitempty"`
 	Faults  []string `json:",omitempty"`
 }
 
-// Obey carries out an order by the method that belongs to it.
+// Obey carries out an order by calling the corresponding method.
 func (p *Pool) Obey(order PoolOrder) PoolAnswer {
 	var answer PoolAnswer
 	switch order.Do {
@@ -44,7 +44,7 @@ func (p *Pool) Obey(order PoolOrder) PoolAnswer {
 	case "treatments":
 		p.SetTreatments(order.Treatments)
 	default:
-		answer.Err = fmt.Sprintf("no such order: %q", order.Do)
+		answer.Err = fmt.Sprintf("unknown order %q", order.Do)
 	}
 	answer.Stats = p.Stats()
 	return answer

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// shareKey distinguishes the shares of one connection.
+// shareKey identifies a share within one connection.
 type shareKey struct {
 	job         uint64
 	extranonce2 uint64
@@ -18,7 +18,7 @@ type shareKey struct {
 	versionBits uint32
 }
 
-// verdict is the outcome of a share. Code 0 accepts it.
+// verdict is a pool's decision on a share. Code 0 means that it is accepted.
 type verdict struct {
 	code   int
 	reason string
@@ -63,7 +63,7 @@ func (c *poolConn) hearSubmit(m *message, line []byte) {
 	p.watch.notify()
 }
 
-// judge makes all checks of a pool. worker is nil if it is unknown.
+// judge checks a share. The worker is nil if the share does not name an authorized one.
 func (c *poolConn) judge(m *message) (worker *workerCount, v verdict) {
 	if !c.subscribed {
 		return nil, reject(25, "Not subscribed")
@@ -108,7 +108,7 @@ func (c *poolConn) judge(m *message) (worker *workerCount, v verdict) {
 	}
 }
 
-// findJob only finds a job that was sent on this connection.
+// findJob returns a job that was sent on this connection, or a rejection.
 func (c *poolConn) findJob(id string, firstSeq uint64) (*poolJob, verdict) {
 	t := &c.p.jobs
 	t.mu.RLock()
@@ -171,7 +171,7 @@ func (c *poolConn) judgeBitcoin(j *poolJob, params []string, mask uint32, rollin
 	return verdict{}
 }
 
-// judgeDecred checks everything except the work, because BLAKE-256 is not in the
+// judgeDecred checks everything except the proof of work, because BLAKE-256 is not in the
 // standard library.
 func (c *poolConn) judgeDecred(j *poolJob, params []string) verdict {
 	if len(params) != 3 {
@@ -199,7 +199,7 @@ func (c *poolConn) judgeDecred(j *poolJob, params []string) verdict {
 	return verdict{}
 }
 
-// judgeEthereum checks form, job and nonce, but not the work.
+// judgeEthereum checks the format, the job and the nonce, but not the proof of work.
 func (c *poolConn) judgeEthereum(j *poolJob, params []string) verdict {
 	want := 16 - len(c.ethNonce)
 	digits := strings.TrimPrefix(params[0], "0x")

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// These limit how much a pool remembers.
+// These limit how much a pool stores.
 const (
 	maxRejects = 200
 	maxFaults  = 200
@@ -16,25 +16,25 @@ const (
 
 // PoolStats is a snapshot of a pool's counters.
 type PoolStats struct {
-	Connections      int // open now
+	Connections      int // connections that are open
 	ConnectionsTotal int
-	Ready            int // open, with the handshake done
-	Handshakes       int // finished so far
-	Refused          int // authorize requests refused
+	Ready            int // open connections that have finished the handshake
+	Handshakes       int // handshakes finished so far
+	Refused          int // authorize requests that were refused
 	Accepted         uint64
 	Rejected         uint64
 	RejectedByCode   map[int]uint64
 	Submits          uint64
 
-	DuplicateExtranonces int // how often two live connections had one extranonce
-	Faults               int // breaches of the protocol by the other side, see Pool.Faults
+	DuplicateExtranonces int // times that two live connections had the same extranonce
+	Faults               int // protocol violations by the other side; see Pool.Faults
 
 	AgentMessages uint64
-	AgentWorkers  int // registered now
+	AgentWorkers  int // workers that are registered
 	AgentAccepted uint64
-	AgentRejected uint64 // shares of session ids that are not registered
+	AgentRejected uint64 // shares that were refused, or whose session ID is not registered
 
-	LastSeq uint64 // number of jobs made
+	LastSeq uint64 // number of the latest job, which is the number of jobs made
 }
 
 // Reject is one rejected share.
@@ -51,8 +51,8 @@ type ConnInfo struct {
 	ID          int
 	Remote      string
 	UserAgent   string
-	Subscribe   string // the parameters as received
-	Extranonce  string // from the subscribe parameters, or assigned
+	Subscribe   string // parameters as received
+	Extranonce  string // taken from the subscribe parameters, or assigned by the pool
 	Workers     []string
 	VersionMask uint32
 	Accepted    uint64
@@ -61,7 +61,7 @@ type ConnInfo struct {
 
 type workerCount struct{ accepted, rejected atomic.Uint64 }
 
-// Standard error codes are counted from firstCode to lastCode.
+// The pool counts rejections by standard error code, from firstCode to lastCode.
 const firstCode, lastCode = 20, 25
 
 type poolCounters struct {
@@ -75,7 +75,7 @@ type poolCounters struct {
 	agentAccepted, agentRejected         atomic.Uint64
 }
 
-// poolLog is what is stored in full. Pool.mu guards it.
+// poolLog holds the events that a pool stores in full. Pool.mu guards it.
 type poolLog struct {
 	lines      []string
 	subscribes []string
@@ -116,7 +116,7 @@ func (p *Pool) Stats() PoolStats {
 	return s
 }
 
-// Workers returns the accepted shares of each worker name that was ever authorized.
+// Workers returns the number of accepted shares of each worker that was ever authorized.
 func (p *Pool) Workers() map[string]uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,23 +136,23 @@ func (p *Pool) Conns() []ConnInfo {
 	return list
 }
 
-// Lines returns each line received so far, if RecordLines is set. Binary messages
-// of agents are in it as hex after "7f:".
+// Lines returns the lines received so far if RecordLines is set. An agent's binary
+// message appears as "7f:" and its bytes in hex.
 func (p *Pool) Lines() []string { return p.logged(&p.log.lines) }
 
 // Subscribes returns the parameters of each mining.subscribe, as received.
 func (p *Pool) Subscribes() []string { return p.logged(&p.log.subscribes) }
 
-// Authorized returns the accepted worker names, in order.
+// Authorized returns the names of the accepted workers in order.
 func (p *Pool) Authorized() []string { return p.logged(&p.log.authorized) }
 
-// RefusedNames returns the refused worker names, in order.
+// RefusedNames returns the names of the refused workers in order.
 func (p *Pool) RefusedNames() []string { return p.logged(&p.log.refused) }
 
-// Faults returns the other side's breaches of the protocol.
+// Faults returns descriptions of the other side's protocol violations.
 func (p *Pool) Faults() []string { return p.logged(&p.log.faults) }
 
-// Rejects returns the last rejected shares.
+// Rejects returns the most recently rejected shares.
 func (p *Pool) Rejects() []Reject {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,7 +174,7 @@ func (p *Pool) note(list *[]string, limit int, text string) {
 }
 
 func (p *Pool) fault(c *poolConn, format string, args ...any) {
-	// The text is stored first, because those that wait for the count read it then.
+	// The text is stored first, because a caller that waits for the count reads it next.
 	p.note(&p.log.faults, maxFaults, fmt.Sprintf("connection %d: ", c.id)+fmt.Sprintf(format, args...))
 	p.count.faults.Add(1)
 	p.watch.notify()

@@ -26,7 +26,7 @@ const (
 	authorized = `{"id":"auth","result":true,"error":null}`
 )
 
-// This is what a switcher sends, byte for byte, and what it gets.
+// The lines in this test are byte for byte those that a switcher sends and receives.
 func TestSwitcherHandshake(t *testing.T) {
 	p := startPool(t, PoolOptions{Name: "btc", VersionMask: 0x1fffe000, ShareBits: 32, RecordLines: true})
 	r := DialRaw(t, p.Addr())
@@ -36,16 +36,16 @@ func TestSwitcherHandshake(t *testing.T) {
 	r.ExpectLine(authorized)
 	r.ExpectLine(`{"id":null,"method":"mining.set_difficulty","params":[1]}`)
 	if job := r.ExpectMethod("mining.notify"); !strings.Contains(job, `["btc-1",`) || !strings.HasSuffix(job, "true]}") {
-		t.Errorf("unexpected first job %s", job)
+		t.Errorf("the first job is unexpected: %s", job)
 	}
 	r.ExpectNothing(20 * time.Millisecond)
-	// The name with suffix comes on the same connection, which gets no second job.
+	// A second authorize request, for the name with a suffix, triggers no second job.
 	r.SendLine(strings.Replace(authorizeLine, "acc", "acc_btc", 1))
 	r.ExpectLine(authorized)
 	r.ExpectNothing(20 * time.Millisecond)
 	p.NewJob(false)
 	if job := r.ExpectMethod("mining.notify"); !strings.HasSuffix(job, "false]}") {
-		t.Errorf("unexpected second job %s", job)
+		t.Errorf("the second job is unexpected: %s", job)
 	}
 	p.SendReconnect("h", 1, 2)
 	r.ExpectLine(`{"id":null,"method":"client.reconnect","params":["h",1,2]}`)
@@ -55,16 +55,16 @@ func TestSwitcherHandshake(t *testing.T) {
 	r.ExpectLine(`{"id":null,"method":"mining.set_version_mask","params":["00ffe000"]}`)
 	r.ExpectMethod("mining.notify")
 	if got := fmt.Sprint(p.Authorized()); got != "[acc.w1 acc_btc.w1]" {
-		t.Errorf("unexpected authorized workers %s", got)
+		t.Errorf("the authorized workers are unexpected: %s", got)
 	}
 	if got := p.Subscribes(); len(got) != 1 || got[0] != `["cgminer/4","01000080",203569230]` {
-		t.Errorf("unexpected subscribe requests %q", got)
+		t.Errorf("the subscribe requests are unexpected: %q", got)
 	}
 	if got := p.Lines(); len(got) != 4 || got[0] != configureLine {
-		t.Errorf("unexpected lines %q", got)
+		t.Errorf("the recorded lines are unexpected: %q", got)
 	}
 	if got := p.Conns(); len(got) != 1 || got[0].Extranonce != "01000080" || len(got[0].Workers) != 2 {
-		t.Errorf("unexpected connections %+v", got)
+		t.Errorf("the connections are unexpected: %+v", got)
 	}
 	checkNoFaults(t, p)
 	p.CloseConnections()
@@ -81,7 +81,7 @@ func TestPoolModes(t *testing.T) {
 		{"hang", Modes{Hang: true}, func(r *Raw) { r.ExpectNothing(50 * time.Millisecond) }},
 		{"close at accept", Modes{CloseAt: StageAccept}, func(r *Raw) { r.ExpectClosed() }},
 		{"close at subscribe", Modes{CloseAt: StageSubscribe}, func(r *Raw) {
-			if line, err := r.TryLine(Patience); err == nil { // a reset may destroy it
+			if line, err := r.TryLine(Patience); err == nil { // a reset may discard the line
 				if line != subscribed {
 					panic(line)
 				}
@@ -146,9 +146,9 @@ func TestPoolModes(t *testing.T) {
 			if tt.modes.IgnoreConfigure {
 				text = configureLine + "\n" + both
 			}
-			r.Conn().Write([]byte(text)) // this may fail if the connection is closed at once
+			r.Conn().Write([]byte(text)) // the write may fail if the pool closes the connection at once
 			tt.check(r)
-			// The pool becomes a good one again while it runs.
+			// The pool can be made to behave well while it runs.
 			p.SetModes(Modes{})
 			m := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true, Configure: 1})
 			if code := submit(t, m, nil); code != 0 {
@@ -159,7 +159,7 @@ func TestPoolModes(t *testing.T) {
 	}
 }
 
-// Some workers are treated in their own way, the others well.
+// A treatment applies to the matching workers, and all others are served normally.
 func TestPoolTreatments(t *testing.T) {
 	p := startPool(t, PoolOptions{Name: "btc"})
 	p.SetTreatments(map[string]Treatment{
@@ -197,12 +197,12 @@ func TestShareModes(t *testing.T) {
 	m := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true, Configure: 0x1fffe000})
 	p.Change(func(m *Modes) { m.RejectShares = true })
 	if code := submit(t, m, nil); code != 20 {
-		t.Errorf("the share got code %d", code)
+		t.Errorf("the share got code %d, want 20", code)
 	}
 	p.SetModes(Modes{NoShareAnswers: true})
 	must(t, m.SubmitOne())
 	must(t, p.WaitFor(within(t), func(s PoolStats) bool { return s.Submits == 2 }))
-	// Answers come late and in order, and a job overtakes them.
+	// Answers are delayed but stay in order, and a job overtakes them.
 	p.SetModes(Modes{AnswerDelay: 50 * time.Millisecond})
 	must(t, m.SubmitOne())
 	must(t, m.SubmitOne())
@@ -225,10 +225,10 @@ func TestStopAndRestart(t *testing.T) {
 		nc.Close()
 		t.Error("a stopped pool accepts connections")
 	}
-	p.NewJob(true) // this does no harm
+	p.NewJob(true) // NewJob must not fail while the pool is closed
 	must(t, p.Restart())
 	if p.Addr() != addr {
-		t.Errorf("the address is %s, want %s as before", p.Addr(), addr)
+		t.Errorf("the address is %s after the restart, want %s", p.Addr(), addr)
 	}
 	m = startMiner(t, MinerOptions{Addr: addr})
 	must(t, m.WaitFor(within(t), func(s MinerStats) bool { return s.Accepted > 10 && s.Jobs > 3 }))
@@ -256,7 +256,7 @@ func TestPoolNoticesFaults(t *testing.T) {
 			DialRaw(t, p.Addr()).Send(tt.text)
 			must(t, p.WaitFor(within(t), func(s PoolStats) bool { return s.Faults > 0 }))
 			if f := p.Faults(); !strings.Contains(f[0], tt.fault) {
-				t.Errorf("got faults %q, want one with %q", f, tt.fault)
+				t.Errorf("got faults %q, want the first to contain %q", f, tt.fault)
 			}
 		})
 	}
@@ -294,11 +294,11 @@ func TestAcceptWorker(t *testing.T) {
 	r.ExpectLine(authorized)
 	r.ExpectMethod("mining.set_difficulty")
 	if got := fmt.Sprint(p.RefusedNames(), p.Authorized()); got != "[acc.w1] [acc_btc.w1]" {
-		t.Errorf("unexpected workers %v", got)
+		t.Errorf("the workers are unexpected: %v", got)
 	}
 }
 
-// A miner that reads nothing must not keep the pool from serving others.
+// A miner that reads nothing must not delay the other miners.
 func TestBroadcastPastSlowReader(t *testing.T) {
 	p := startPool(t, PoolOptions{JobSize: 60000})
 	r := DialRaw(t, p.Addr())
@@ -306,8 +306,8 @@ func TestBroadcastPastSlowReader(t *testing.T) {
 	r.Send(subscribeLine + "\n" + authorizeLine + "\n")
 	m := startMiner(t, MinerOptions{Addr: p.Addr(), Manual: true})
 	must(t, p.WaitConnections(within(t), 2))
-	// The other miner gets all jobs until the slow one is over the limit and
-	// dropped.
+	// The other miner gets every job until the slow one exceeds the limit and is
+	// disconnected.
 	for range 1000 {
 		id := p.NewJob(false)
 		must(t, m.WaitFor(within(t), func(s MinerStats) bool { return s.LastJobID == id }))
@@ -398,7 +398,7 @@ func TestETHProxy(t *testing.T) {
 		r.SendLine(work)
 		r.ExpectLine(`{"id":4,"jsonrpc":"2.0","error":{"code":22,"message":"Duplicate share","data":null}}`)
 		if got := p.Workers()["acc.w1"]; got != 1 {
-			t.Errorf("unexpected workers %v", p.Workers())
+			t.Errorf("the workers are unexpected: %v", p.Workers())
 		}
 		checkNoFaults(t, p)
 	}

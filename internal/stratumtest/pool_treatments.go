@@ -6,16 +6,17 @@ import (
 	"time"
 )
 
-// Treatment is how a pool treats some of its workers, whatever its modes are.
+// Treatment is a way in which a pool misbehaves towards some of its workers, regardless
+// of its modes.
 type Treatment string
 
-// Treatments of workers.
+// These are the treatments of workers.
 const (
 	TreatRefuseAndClose Treatment = "refuse and close" // answers authorize with error 24 and closes
 	TreatClose          Treatment = "close"            // closes instead of answering authorize
 	TreatHang           Treatment = "hang"             // never answers authorize
-	TreatFlap           Treatment = "flap"             // authorizes, sends a job, and closes soon
-	TreatSlowly         Treatment = "slowly"           // takes its time to answer authorize
+	TreatFlap           Treatment = "flap"             // accepts the worker, sends a job and closes shortly afterwards
+	TreatSlowly         Treatment = "slowly"           // answers authorize only after slowlyAfter
 )
 
 const (
@@ -23,15 +24,16 @@ const (
 	slowlyAfter = 3 * time.Second
 )
 
-// SetTreatments replaces all treatments. The keys are prefixes of workers' names without
-// the coin's suffix of the account. The longest prefix that matches is used, and an empty
-// one matches all workers. Connections that are already authorized are not affected.
+// SetTreatments replaces all treatments. The keys are prefixes of worker names, which are
+// compared without the coin suffix of the sub-account. The longest matching prefix
+// applies, and an empty prefix matches all workers. Workers that are already authorized
+// are not affected.
 func (p *Pool) SetTreatments(by map[string]Treatment) {
 	by = maps.Clone(by)
 	p.treatments.Store(&by)
 }
 
-// treatment returns the treatment of a worker, or "" for the usual one.
+// treatment returns the treatment of a worker, or "" if the worker is treated normally.
 func (p *Pool) treatment(name string) Treatment {
 	by := p.treatments.Load()
 	if by == nil {
@@ -50,7 +52,7 @@ func (p *Pool) treatment(name string) Treatment {
 	return found
 }
 
-// endSoon closes the connection after a moment.
+// endSoon closes the connection after flapAfter without blocking the caller.
 func (c *poolConn) endSoon() {
 	c.p.wg.Add(1)
 	go func() {
@@ -61,8 +63,8 @@ func (c *poolConn) endSoon() {
 	}()
 }
 
-// awaitWritten waits until the kernel has all bytes that were sent, because closing the
-// connection earlier would be another failure than intended.
+// awaitWritten waits until all pending bytes have been passed to the kernel. If the
+// connection was closed earlier, the other side might not receive the refusal.
 func (c *poolConn) awaitWritten() {
 	for {
 		c.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TB is the part of a *testing.T that Raw needs.
+// TB is the subset of *testing.T that Raw needs.
 type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
@@ -21,14 +21,15 @@ type TB interface {
 // Patience is how long Raw waits for what a test expects.
 const Patience = 5 * time.Second
 
-// Raw is a connection for tests of single bytes. Anything unexpected ends the test.
+// Raw is a connection for tests that check the exact bytes. Its methods end the test if
+// something unexpected happens.
 type Raw struct {
 	t  TB
 	nc net.Conn
 	r  *bufio.Reader
 }
 
-// DialRaw connects; the connection is closed at the end of the test.
+// DialRaw connects to addr. The connection is closed at the end of the test.
 func DialRaw(t TB, addr string) *Raw {
 	t.Helper()
 	nc, err := net.DialTimeout("tcp", addr, Patience)
@@ -38,7 +39,7 @@ func DialRaw(t TB, addr string) *Raw {
 	return NewRaw(t, nc)
 }
 
-// NewRaw takes over a connection, such as one that was accepted.
+// NewRaw takes ownership of a connection, which is closed at the end of the test.
 func NewRaw(t TB, nc net.Conn) *Raw {
 	t.Cleanup(func() { nc.Close() })
 	return &Raw{t, nc, bufio.NewReader(nc)}
@@ -50,7 +51,7 @@ func (r *Raw) Conn() net.Conn { return r.nc }
 // Close closes the connection.
 func (r *Raw) Close() { r.nc.Close() }
 
-// CloseWrite ends the stream to the other side. Reading continues.
+// CloseWrite ends the stream to the other side. Reading is still possible.
 func (r *Raw) CloseWrite() { r.nc.(*net.TCPConn).CloseWrite() }
 
 // Send writes the bytes unchanged.
@@ -62,7 +63,7 @@ func (r *Raw) Send(text string) {
 	}
 }
 
-// SendLine writes a line and its end.
+// SendLine writes a line and a line end.
 func (r *Raw) SendLine(line string) { r.t.Helper(); r.Send(line + "\n") }
 
 // TryLine returns the next line without its end, or an error.
@@ -82,7 +83,7 @@ func (r *Raw) Line(timeout time.Duration) string {
 	return line
 }
 
-// ExpectLine fails the test unless the next line is exactly this one.
+// ExpectLine fails the test unless the next line is exactly the given one.
 func (r *Raw) ExpectLine(want string) {
 	r.t.Helper()
 	if got := r.Line(Patience); got != want {
@@ -90,36 +91,37 @@ func (r *Raw) ExpectLine(want string) {
 	}
 }
 
-// ExpectJSON fails the test unless the next line has the same meaning as this one. The
+// ExpectJSON fails the test unless the next line is JSON equal to the given text. The
 // order of keys does not matter.
 func (r *Raw) ExpectJSON(want string) {
 	r.t.Helper()
 	got := r.Line(Patience)
 	var g, w any
 	if err := json.Unmarshal([]byte(got), &g); err != nil {
-		r.t.Fatalf("raw: not JSON: %q", got)
+		r.t.Fatalf("raw: the line is not JSON: %q", got)
 	}
 	if err := json.Unmarshal([]byte(want), &w); err != nil {
-		r.t.Fatalf("raw: expected text is not JSON: %q", want)
+		r.t.Fatalf("raw: the expected text is not JSON: %q", want)
 	}
 	if !reflect.DeepEqual(g, w) {
 		r.t.Fatalf("raw: line\n got %s\nwant %s", got, want)
 	}
 }
 
-// ExpectMethod fails the test unless the next line is this notification. It returns the
+// ExpectMethod fails the test unless the next line has the given method. It returns the
 // line.
 func (r *Raw) ExpectMethod(method string) string {
 	r.t.Helper()
 	line := r.Line(Patience)
 	var m message
 	if json.Unmarshal([]byte(line), &m) != nil || m.Method != method {
-		r.t.Fatalf("raw: line %.300q is not a %s", line, method)
+		r.t.Fatalf("raw: line %.300q does not have method %s", line, method)
 	}
 	return line
 }
 
-// ExpectClosed fails the test unless the stream ends or is reset and no bytes come before.
+// ExpectClosed fails the test unless the stream ends or is reset before any byte
+// arrives.
 func (r *Raw) ExpectClosed() {
 	r.t.Helper()
 	r.nc.SetReadDeadline(time.Now().Add(Patience))
@@ -127,13 +129,13 @@ func (r *Raw) ExpectClosed() {
 	switch {
 	case err == nil:
 		rest, _ := r.r.Peek(r.r.Buffered())
-		r.t.Fatalf("raw: not closed, but got %.300q", append([]byte{b}, rest...))
+		r.t.Fatalf("raw: expected the connection to be closed, got %.300q", append([]byte{b}, rest...))
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		r.t.Fatalf("raw: not closed within %v", Patience)
+		r.t.Fatalf("raw: the connection was not closed within %v", Patience)
 	}
 }
 
-// ExpectNothing fails the test if bytes or the end of the stream arrive within a while.
+// ExpectNothing fails the test if bytes or the end of the stream arrive within d.
 func (r *Raw) ExpectNothing(d time.Duration) {
 	r.t.Helper()
 	r.nc.SetReadDeadline(time.Now().Add(d))
@@ -145,23 +147,23 @@ func (r *Raw) ExpectNothing(d time.Duration) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		r.t.Fatalf("raw: expected nothing, got %v", err)
 	}
-	// Peek keeps its error for the next read. A new reader has none.
+	// The reader would return its timeout again on the next read, so it is replaced.
 	r.r = bufio.NewReader(r.nc)
 }
 
-// Read reads exactly n bytes, for binary messages.
+// Read reads exactly n bytes. It is for binary messages.
 func (r *Raw) Read(n int) []byte {
 	r.t.Helper()
 	r.nc.SetReadDeadline(time.Now().Add(Patience))
 	b := make([]byte, n)
 	if got, err := io.ReadFull(r.r, b); err != nil {
-		r.t.Fatalf("raw: %d of %d bytes: %v", got, n, err)
+		r.t.Fatalf("raw: read %d of %d bytes: %v", got, n, err)
 	}
 	return b
 }
 
-// ExpectMethodAfter waits for a line, whatever comes before it, and for any
-// notification after that.
+// ExpectMethodAfter skips lines up to and including the given one, and then reads one
+// more line of any kind.
 func (r *Raw) ExpectMethodAfter(line string) {
 	r.t.Helper()
 	for r.Line(Patience) != line {

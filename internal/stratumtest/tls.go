@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// overTLS returns nc itself, or TLS on it after the handshake. After an error nc is
-// closed.
+// overTLS completes a TLS handshake on nc and returns the TLS connection. It returns nc
+// itself if config is nil, and closes nc if the handshake fails.
 func overTLS(nc net.Conn, config *tls.Config) (net.Conn, error) {
 	if config == nil {
 		return nc, nil

@@ -26,8 +26,8 @@ type message struct {
 	JSONRPC string          `json:"jsonrpc"`
 }
 
-// readLine returns the next line without its end. It is valid until the next read.
-// If the stream ends without a line end, what comes before its end is dropped.
+// readLine returns the next line without its line end. The slice is valid until the next
+// read. An incomplete line at the end of the stream is dropped.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	if err == nil {
@@ -67,7 +67,8 @@ func quote(s string) string {
 	return string(b)
 }
 
-// errorCode extracts the code from either form of error.
+// errorCode returns the code and the text of an error, which may be an array or an
+// object.
 func errorCode(raw json.RawMessage) (code int, text string) {
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) == nil && len(list) >= 2 {
@@ -94,12 +95,12 @@ func setVersionMaskLine(mask uint32) []byte {
 	return append(appendHex32(b, mask), "\"]}\n"...)
 }
 
-// watch lets goroutines wait until counters satisfy a condition. A notification costs one
-// atomic load if no goroutine waits.
+// watch lets goroutines wait until a condition is true. A notification costs one atomic
+// load if no goroutine waits.
 type watch struct {
 	waiting atomic.Int32
 	mu      sync.Mutex
-	changed chan struct{} // closed and dropped at a change
+	changed chan struct{} // closed and set to nil by notify
 }
 
 // notify wakes the waiting goroutines, so that they check their conditions again.
@@ -115,7 +116,7 @@ func (w *watch) notify() {
 	w.mu.Unlock()
 }
 
-// wait returns once condition is true or ctx is done.
+// wait returns nil once condition is true, or the error of ctx once it is done.
 func (w *watch) wait(ctx context.Context, condition func() bool) error {
 	w.waiting.Add(1)
 	defer w.waiting.Add(-1)

@@ -11,7 +11,7 @@ import (
 	"strconv"
 )
 
-// Work is a bitcoin job of mining.notify in decoded form.
+// Work is a decoded bitcoin job.
 type Work struct {
 	ID       string
 	PrevHash [32]byte // in header order
@@ -73,7 +73,7 @@ func ParseNotify(params []byte) (*Work, error) {
 	return w, nil
 }
 
-// Header builds the 80 bytes that are hashed.
+// Header returns the 80-byte block header that a miner hashes.
 func (w *Work) Header(extranonce1, extranonce2 []byte, version, ntime, nonce uint32) [80]byte {
 	h := sha256.New()
 	h.Write(w.Coinb1)
@@ -100,10 +100,11 @@ func (w *Work) Header(extranonce1, extranonce2 []byte, version, ntime, nonce uin
 }
 
 // HashHeader returns the double SHA-256 of a header, least significant byte first.
-// Block explorers show the reverse of it.
+// Block explorers show the bytes in reverse.
 func HashHeader(header *[80]byte) [32]byte { return doubleSHA(header[:]) }
 
-// ZeroBits counts the leading zero bits of a hash as it is shown.
+// ZeroBits returns the number of leading zero bits of a hash, from its most significant
+// byte on.
 func ZeroBits(hash [32]byte) int {
 	n := 0
 	for i := 31; i >= 0; i-- {
@@ -120,8 +121,8 @@ func RollVersion(version, mask, versionBits uint32) uint32 {
 	return version&^mask | versionBits&mask
 }
 
-// BitsOfDifficulty returns the number of leading zero bits that always satisfies a
-// difficulty. Difficulty 1 needs 32.
+// BitsOfDifficulty returns the number of leading zero bits with which a hash always meets
+// a difficulty. Difficulty 1 corresponds to 32 bits.
 func BitsOfDifficulty(difficulty float64) int {
 	if difficulty <= 0 {
 		return 0
@@ -132,10 +133,11 @@ func BitsOfDifficulty(difficulty float64) int {
 // DifficultyOfBits is the inverse of BitsOfDifficulty.
 func DifficultyOfBits(zeroBits int) float64 { return math.Ldexp(1, zeroBits-32) }
 
-// maxTries ends the search of a miner that was given a real difficulty.
+// maxTries bounds the search for a nonce, because a test could use a real difficulty by
+// mistake.
 const maxTries = 1 << 23
 
-// mine searches the nonces from start on for one whose hash has the needed bits.
+// mine tries nonces from start on until a hash has enough zero bits.
 func mine(header *[80]byte, zeroBits int, start uint32) (nonce uint32, found bool) {
 	nonce = start
 	for range maxTries {
@@ -153,8 +155,8 @@ func doubleSHA(b []byte) [32]byte {
 	return sha256.Sum256(first[:])
 }
 
-// swapWords reverses each group of 4 bytes. Stratum sends the previous block's hash
-// in that form.
+// swapWords reverses the bytes of each 4-byte word, which is how Stratum encodes the
+// previous block's hash.
 func swapWords(in [32]byte) (out [32]byte) {
 	for i := 0; i < 32; i += 4 {
 		out[i], out[i+1], out[i+2], out[i+3] = in[i+3], in[i+2], in[i+1], in[i]

@@ -36,8 +36,8 @@ func TestGenesisHeader(t *testing.T) {
 	}
 }
 
-// The genesis block is used as a share: its coinbase is cut where extranonces would
-// be.
+// This test treats the genesis block as a share. Some bytes of its coinbase stand in for
+// the extranonces.
 func TestGenesisAsShare(t *testing.T) {
 	coinbase := unhex(t, genesisCoinbase)
 	w := &Work{Coinb1: coinbase[:60], Coinb2: coinbase[72:], Version: 1, NBits: 0x1d00ffff}
@@ -47,8 +47,8 @@ func TestGenesisAsShare(t *testing.T) {
 	}
 }
 
-// This is the example of Slush's description of Stratum: a job of 2012 and a share
-// for it that met difficulty 1.
+// The example in Slush's description of Stratum is a job of 2012 and a share for it that
+// met difficulty 1.
 func TestSlushExample(t *testing.T) {
 	w, err := ParseNotify([]byte(`["bf","4d16b6f85af6e2198f44ae2a6de67f78487ae5611b77c6c0440b921e00000000",` +
 		`"01000000010000000000000000000000000000000000000000000000000000000000000000ffffffff20020862062f503253482f04b8864e5008",` +
@@ -68,20 +68,20 @@ func TestSlushExample(t *testing.T) {
 func TestDifficulty(t *testing.T) {
 	for zeroBits := range 64 {
 		if got := BitsOfDifficulty(DifficultyOfBits(zeroBits)); got != zeroBits {
-			t.Errorf("%d bits are difficulty %g, which is converted back to %d bits", zeroBits, DifficultyOfBits(zeroBits), got)
+			t.Errorf("%d bits are difficulty %g, which converts back to %d bits", zeroBits, DifficultyOfBits(zeroBits), got)
 		}
 	}
 	if BitsOfDifficulty(1) != 32 || BitsOfDifficulty(1.5) != 33 {
-		t.Error("difficulty 1 is not 32 bits, or 1.5 not 33")
+		t.Error("difficulty 1 is not 32 bits, or difficulty 1.5 is not 33 bits")
 	}
 }
 
 func TestRollVersion(t *testing.T) {
 	if got := RollVersion(0x20000000, 0x1fffe000, 0xffffffff); got != 0x3fffe000 {
-		t.Errorf("got version %08x", got)
+		t.Errorf("got version %08x, want 3fffe000", got)
 	}
 	if got := RollVersion(0x3fffe001, 0x1fffe000, 0); got != 0x20000001 {
-		t.Errorf("got version %08x", got)
+		t.Errorf("got version %08x, want 20000001", got)
 	}
 }
 
@@ -93,7 +93,7 @@ func TestJobRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		if w.PrevHash != j.work.PrevHash || len(w.Branches) != len(j.work.Branches) || w.NTime != j.work.NTime || w.Clean {
-			t.Errorf("the job was changed on the way: %s", j.line)
+			t.Errorf("the decoded job differs from the original: %s", j.line)
 		}
 		if d := len(j.line) - size; size == 4096 && (d < -8 || d > 8) {
 			t.Errorf("the job has %d bytes, want about %d", len(j.line), size)
