@@ -7,8 +7,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 )
 
-// AgentRegistrations returns the register messages of as many miners as an agent
-// may have. Each message has the given number of bytes.
+// AgentRegistrations returns one register message for each miner ID that an agent may
+// use, which is 65536 messages. Each message has the given number of bytes.
 func AgentRegistrations(each int) []byte {
 	message := make([]byte, each)
 	message[0], message[1] = stratum.AgentMagic, stratum.AgentRegister

@@ -19,14 +19,14 @@ import (
 
 // Authority signs the certificates of a test.
 type Authority struct {
-	File string // its own certificate as PEM
+	File string // path of its own certificate, in PEM
 
 	t    testing.TB
 	cert *x509.Certificate
 	key  crypto.Signer
 }
 
-// NewAuthority makes an authority that ends with the test.
+// NewAuthority creates an authority whose files are removed at the end of the test.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{t: t, File: filepath.Join(t.TempDir(), "ca.pem"), key: newKey(t)}
@@ -49,16 +49,16 @@ func newKey(t testing.TB) crypto.Signer {
 	return key
 }
 
-// writePEM puts a file in place by rename, as programs that renew certificates
-// should.
+// writePEM writes a PEM file and renames it into place, as programs that renew
+// certificates should.
 func (a *Authority) writePEM(path, kind string, der []byte) {
 	a.t.Helper()
 	Must(a.t, os.WriteFile(path+".new", pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 	Must(a.t, os.Rename(path+".new", path))
 }
 
-// Issue writes a certificate for names and IPs, which expires at until, and its key
-// into dir.
+// Issue writes a certificate and its key into dir. The certificate is for these host
+// names and IP addresses, and expires at until.
 func (a *Authority) Issue(dir string, until time.Time, names ...string) (certFile, keyFile string) {
 	a.t.Helper()
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -91,7 +91,7 @@ func (a *Authority) sign(until time.Time, names []string) ([]byte, crypto.Signer
 	return der, key
 }
 
-// Server returns how a server with one of these names speaks TLS.
+// Server returns the TLS configuration of a server that has these names.
 func (a *Authority) Server(names ...string) *tls.Config {
 	a.t.Helper()
 	return a.ServerUntil(time.Now().Add(90*24*time.Hour), names...)
@@ -104,7 +104,8 @@ func (a *Authority) ServerUntil(until time.Time, names ...string) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 }
 
-// Client returns how a client speaks TLS that checks the server's name.
+// Client returns the TLS configuration of a client that trusts the authority and requires
+// the server to have this name.
 func (a *Authority) Client(name string) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(a.cert)

@@ -21,12 +21,12 @@ import (
 type Browser struct {
 	t       testing.TB
 	to      *os.File
-	session string // of the one page
+	session string // DevTools session of the only page
 
 	mu       sync.Mutex
 	nextID   int
 	waiting  map[int]chan devToolsMessage
-	problems []string // of the page's console
+	problems []string // what the page's console reported
 	dead     bool
 }
 
@@ -41,12 +41,13 @@ type devToolsMessage struct {
 	} `json:"error,omitempty"`
 }
 
-// StartBrowser needs chromium, which scripts/install-test-tools.sh installs.
+// StartBrowser starts a browser that ends with the test. It needs chromium, which
+// scripts/install-test-tools.sh installs.
 func StartBrowser(t testing.TB) *Browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Fatalf("%v; scripts/install-test-tools.sh installs it", err)
+		t.Fatalf("%v; run scripts/install-test-tools.sh to install it", err)
 	}
 	theirIn, to, err := os.Pipe()
 	if err != nil {
@@ -60,7 +61,7 @@ func StartBrowser(t testing.TB) *Browser {
 	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 		"--user-data-dir="+dir, "--remote-debugging-pipe", "about:blank")
-	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // they become descriptors 3 and 4
+	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // the browser gets them as descriptors 3 and 4
 	cmd.Env = append(os.Environ(), "HOME="+dir, "TZ=UTC")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	var stderr bytes.Buffer
@@ -75,7 +76,7 @@ func StartBrowser(t testing.TB) *Browser {
 	go func() { defer close(ended); b.read(from) }()
 	t.Cleanup(func() {
 		to.Close()
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // this ends all of its processes
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the signal goes to all processes of its group
 		_ = cmd.Wait()
 		from.Close()
 		<-ended
@@ -94,7 +95,8 @@ func StartBrowser(t testing.TB) *Browser {
 	return b
 }
 
-// read hands answers to those who wait for them, and records what the console says.
+// read passes each answer to the call that waits for it, and records what the page's
+// console reports.
 func (b *Browser) read(from *os.File) {
 	r := bufio.NewReader(from)
 	for {
@@ -126,6 +128,8 @@ func (b *Browser) read(from *os.File) {
 	}
 }
 
+// Call sends a DevTools command and waits for its answer, which is decoded into result
+// unless result is nil.
 func (b *Browser) Call(method string, params, result any) {
 	b.t.Helper()
 	content, err := json.Marshal(params)
@@ -165,7 +169,7 @@ func (b *Browser) Call(method string, params, result any) {
 			}
 		}
 	case <-time.After(20 * time.Second):
-		b.t.Fatalf("%s: the browser does not answer", method)
+		b.t.Fatalf("%s: the browser did not answer in time", method)
 	}
 }
 
@@ -188,16 +192,17 @@ func (b *Browser) Eval(expression string) string {
 	return fmt.Sprint(reply.Result.Value)
 }
 
-// Await waits until an expression is true.
+// Await waits until an expression is true. what describes it in the failure message.
 func (b *Browser) Await(what, expression string) {
 	b.t.Helper()
 	for end := time.Now().Add(Wait); b.Eval("Boolean("+expression+")") != "true"; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			b.t.Fatalf("the page does not show %s; it says:\n%s", what, b.Eval("document.body.innerText"))
+			b.t.Fatalf("the page does not show %s; its text is:\n%s", what, b.Eval("document.body.innerText"))
 		}
 	}
 }
 
+// Size sets the size of the page and whether it is told to use dark colors.
 func (b *Browser) Size(width, height int, dark bool) {
 	b.t.Helper()
 	b.Call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
@@ -208,7 +213,8 @@ func (b *Browser) Size(width, height int, dark bool) {
 	b.Call("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}, nil)
 }
 
-// Picture stores a screenshot if STATUS_PICTURES names a directory.
+// Picture takes a screenshot. If STATUS_PICTURES names a directory, the screenshot is
+// stored there.
 func (b *Browser) Picture(name string) {
 	b.t.Helper()
 	var reply struct{ Data string }
@@ -224,12 +230,13 @@ func (b *Browser) Picture(name string) {
 	}
 }
 
+// CheckConsole fails the test if the page's console has reported anything.
 func (b *Browser) CheckConsole() {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range b.problems {
-		b.t.Errorf("the page's console has %s", p)
+		b.t.Errorf("the page's console reported %s", p)
 	}
 }
 
@@ -244,14 +251,14 @@ func (b *Browser) Key(key string) {
 	b.Call("Input.dispatchKeyEvent", map[string]any{"type": "keyUp", "key": key}, nil)
 }
 
-// Search types into the page's search field.
+// Search enters text in the page's search field.
 func (b *Browser) Search(text string) {
 	b.t.Helper()
 	b.Eval(fmt.Sprintf(`(() => { const f = document.getElementById("query"); f.value = %q; f.dispatchEvent(new Event("input")); })()`, text))
 }
 
-// Took does something in the page and measures the time until the page shows what
-// is awaited.
+// Took runs the statement do in the page. It returns the time until the expression until
+// is true and the page has been painted.
 func (b *Browser) Took(what, do, until string) time.Duration {
 	b.t.Helper()
 	text := b.Eval(fmt.Sprintf(`(async () => {

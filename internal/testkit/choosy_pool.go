@@ -21,12 +21,12 @@ type Conduct uint8
 
 const (
 	ConductServe       Conduct = iota
-	ConductRefuse              // answers with an error
+	ConductRefuse              // answers with an error and stays connected
 	ConductRefuseClose         // answers with an error and closes
 	ConductClose               // closes without an answer
 	ConductHang                // does not answer
-	ConductJobClose            // serves, gives one job and closes
-	ConductMute                // serves, gives one job and never another; answers shares
+	ConductJobClose            // serves, sends one job and closes
+	ConductMute                // serves and answers shares, but sends only one job
 )
 
 // ChoosyPool is a pool for which the test decides how it reacts to each user agent and
@@ -34,20 +34,22 @@ const (
 type ChoosyPool struct {
 	Name string
 	Ln   net.Listener
-	Own  bool // whether it picks the extranonce
+	Own  bool // whether the pool picks the extranonce
 
-	// The following are called from the connections' goroutines and may block.
+	// The following functions are called from the connections' goroutines and may block.
 	OnAccept    func(k *ChoosyLink) Conduct
 	OnSubscribe func(k *ChoosyLink, userAgent string) Conduct
 	OnAuthorize func(k *ChoosyLink, worker string) Conduct
-	OnSubmit    func(k *ChoosyLink, line string) // nil accepts every share
+	OnSubmit    func(k *ChoosyLink, line string) // called before a share is accepted; may be nil
 
+	// Total counts all connections, Most is the largest number that were open at once,
+	// and Shares counts the shares submitted.
 	Total, Most, Shares atomic.Int64
 
 	mu    sync.Mutex
 	Links map[*ChoosyLink]struct{}
 	Jobs  int
-	By    map[string]int // number of connections that asked to authorize each worker
+	By    map[string]int // number of connections, by the first worker that they asked to authorize
 	Wg    sync.WaitGroup
 }
 
@@ -55,8 +57,8 @@ type ChoosyPool struct {
 type ChoosyLink struct {
 	Pool   *ChoosyPool
 	Nc     net.Conn
-	Number int64 // its number among the pool's connections, from 1
-	Asked  int   // how often mining.authorize came
+	Number int64 // counts the pool's connections from 1
+	Asked  int   // number of mining.authorize requests so far
 
 	Mu     sync.Mutex // guards writes and the following fields
 	Worker string
@@ -69,7 +71,8 @@ const (
 	ChoosyNoUserAgent = `[25,"Not for this miner",null]`
 )
 
-// StartChoosyPool starts a pool that serves everybody. change may make it choosy.
+// StartChoosyPool starts a pool that serves every miner, unless change sets functions
+// that decide otherwise.
 func StartChoosyPool(t testing.TB, name string, change func(*ChoosyPool)) *ChoosyPool {
 	t.Helper()
 	ln, err := testport.Listen()
@@ -79,6 +82,7 @@ func StartChoosyPool(t testing.TB, name string, change func(*ChoosyPool)) *Choos
 	return ServeChoosyPool(t, ln, name, change)
 }
 
+// ServeChoosyPool is StartChoosyPool with the listener of the pool.
 func ServeChoosyPool(t testing.TB, ln net.Listener, name string, change func(*ChoosyPool)) *ChoosyPool {
 	p := &ChoosyPool{Name: name, Ln: ln, Links: make(map[*ChoosyLink]struct{}), By: make(map[string]int)}
 	if change != nil {
@@ -133,7 +137,7 @@ func (p *ChoosyPool) DropAll() {
 	}
 }
 
-// Served returns the connections that are mined on.
+// Served returns the open connections that have an authorized worker.
 func (p *ChoosyPool) Served() (list []*ChoosyLink) {
 	for _, k := range p.All() {
 		k.Mu.Lock()
@@ -145,22 +149,22 @@ func (p *ChoosyPool) Served() (list []*ChoosyLink) {
 	return list
 }
 
-// DropServed closes all connections that are mined on.
+// DropServed closes all connections that have an authorized worker.
 func (p *ChoosyPool) DropServed() {
 	for _, k := range p.Served() {
 		k.Nc.Close()
 	}
 }
 
-// Asked returns how many connections wanted to authorize a worker.
+// Asked returns how many connections asked to authorize this worker first.
 func (p *ChoosyPool) Asked(worker string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.By[worker]
 }
 
-// NewJob gives a job to all connections that are served, except those that are
-// mute.
+// NewJob sends a new job to all connections that have an authorized worker, except those
+// that are mute.
 func (p *ChoosyPool) NewJob() {
 	p.mu.Lock()
 	p.Jobs++
@@ -175,7 +179,7 @@ func (p *ChoosyPool) NewJob() {
 	}
 }
 
-// GiveJobs gives new jobs regularly until the end of the test.
+// GiveJobs sends new jobs at regular intervals until the end of the test.
 func (p *ChoosyPool) GiveJobs(t testing.TB, every time.Duration) {
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -289,8 +293,8 @@ func (k *ChoosyLink) Authorize(id, worker string) (staysOpen bool) {
 	return c != ConductJobClose
 }
 
-// CarryOut does what a conduct other than serving asks for, and reports whether the connection
-// stays open.
+// CarryOut sends the refusal if c asks for one, and reports whether the connection stays
+// open.
 func (k *ChoosyLink) CarryOut(c Conduct, id, refusal string) bool {
 	switch c {
 	case ConductRefuse, ConductRefuseClose:

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CoinFolder is the folder of a coin file, which tests replace and damage.
+// CoinFolder is a folder with a coin file. Tests replace and damage both.
 type CoinFolder struct {
 	T       *testing.T
 	Rng     *rand.Rand
-	Dir     string // where the daemon runs
+	Dir     string // the daemon's working directory
 	Version int
 }
 
@@ -23,7 +23,7 @@ func (f *CoinFolder) Path(names ...string) string {
 	return filepath.Join(append([]string{f.Dir}, names...)...)
 }
 
-// Folder makes a new folder that contains the file, and returns its name.
+// Folder creates another folder with a coin file in it, and returns the folder's name.
 func (f *CoinFolder) Folder(coins map[string]string) string {
 	f.Version++
 	name := fmt.Sprintf("release%d", f.Version)
@@ -38,16 +38,16 @@ func (f *CoinFolder) Write(path string, coins map[string]string) {
 	Must(f.T, os.WriteFile(path, content, 0o644))
 }
 
-// ReplaceFile calls make, which creates something at a path, and moves that to the path of
-// the file.
+// ReplaceFile lets make create something at a temporary path, and renames that to the
+// path of the coin file.
 func (f *CoinFolder) ReplaceFile(make func(path string) error) {
-	// What is in its place may be a folder.
+	// A rename does not replace a folder, and a folder may be at this path.
 	Must(f.T, os.RemoveAll(f.Path("cur", "coins.json")))
 	Must(f.T, make(f.Path("cur", "coins.json.tmp")))
 	Must(f.T, os.Rename(f.Path("cur", "coins.json.tmp"), f.Path("cur", "coins.json")))
 }
 
-// Swap puts another folder in the place of the present one.
+// Swap replaces the current folder with a link to the named one.
 func (f *CoinFolder) Swap(name string) {
 	if info, err := os.Lstat(f.Path("cur")); err == nil && info.IsDir() {
 		Must(f.T, os.Rename(f.Path("cur"), f.Path("former"+name)))
@@ -56,7 +56,7 @@ func (f *CoinFolder) Swap(name string) {
 	Must(f.T, os.Rename(f.Path("cur.tmp"), f.Path("cur")))
 }
 
-// Mend puts a good file in place again, in one of several ways.
+// Mend installs a good coin file in one of two ways, and returns which.
 func (f *CoinFolder) Mend(coins map[string]string) (way string) {
 	if info, err := os.Lstat(f.Path("cur")); err == nil && info.Mode().IsRegular() {
 		Must(f.T, os.Remove(f.Path("cur")))
@@ -69,11 +69,11 @@ func (f *CoinFolder) Mend(coins map[string]string) (way string) {
 	return "folder swapped"
 }
 
-// CoinFolderFaults are ways to make the file unusable.
+// CoinFolderFaults lists ways to make the coin file unusable.
 var CoinFolderFaults = []struct {
 	Name  string
 	Spoil func(f *CoinFolder)
-	Root  bool // root can still use the file
+	Root  bool // whether root can still use the file
 }{
 	{"pipe", func(f *CoinFolder) { f.ReplaceFile(func(path string) error { return unix.Mkfifo(path, 0o644) }) }, false},
 	{"directory", func(f *CoinFolder) { f.ReplaceFile(func(path string) error { return os.Mkdir(path, 0o755) }) }, false},
@@ -98,7 +98,7 @@ var CoinFolderFaults = []struct {
 	{"folder unreadable", func(f *CoinFolder) {
 		if target, err := filepath.EvalSymlinks(f.Path("cur")); err == nil {
 			Must(f.T, os.Chmod(target, 0))
-			f.T.Cleanup(func() { os.Chmod(target, 0o755) }) // otherwise it could not be removed
+			f.T.Cleanup(func() { os.Chmod(target, 0o755) }) // otherwise the folder could not be removed
 		}
 	}, true},
 }

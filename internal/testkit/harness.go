@@ -27,7 +27,7 @@ func Eventually(t testing.TB, what string, condition func() bool) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("not in time: %s", what)
+			t.Fatalf("timed out waiting for: %s", what)
 		}
 	}
 }
@@ -60,7 +60,8 @@ func StartMiner(t testing.TB, opts stratumtest.MinerOptions) *stratumtest.Miner 
 	return m
 }
 
-// CheckMiner fails the test if the miner saw anything wrong.
+// CheckMiner fails the test if the miner was disconnected, had a share rejected or saw a
+// violation of the protocol.
 func CheckMiner(t testing.TB, m *stratumtest.Miner) {
 	t.Helper()
 	st := m.Stats()
@@ -76,7 +77,8 @@ func CheckMiner(t testing.TB, m *stratumtest.Miner) {
 	}
 }
 
-// CheckPool fails the test if the pool saw anything wrong.
+// CheckPool fails the test if the pool recorded a fault, a rejected share or a duplicate
+// extranonce.
 func CheckPool(t testing.TB, p *stratumtest.Pool) {
 	t.Helper()
 	st := p.Stats()
@@ -85,15 +87,15 @@ func CheckPool(t testing.TB, p *stratumtest.Pool) {
 	}
 }
 
-// WaitPool waits until the miner mines at the pool.
+// WaitPool waits until the miner is at the pool.
 func WaitPool(t testing.TB, m *stratumtest.Miner, pool string) {
 	t.Helper()
 	if err := m.WaitPool(WaitContext(t), pool); err != nil {
-		t.Fatalf("miner %s does not get to pool %s: %v; %+v", m.Worker(), pool, err, m.Stats())
+		t.Fatalf("miner %s did not reach pool %s: %v; %+v", m.Worker(), pool, err, m.Stats())
 	}
 }
 
-// WaitAccepted waits until n more shares are accepted.
+// WaitAccepted waits until n more of the miner's shares are accepted.
 func WaitAccepted(t testing.TB, m *stratumtest.Miner, n uint64) {
 	t.Helper()
 	before := m.Stats().Accepted
@@ -103,6 +105,7 @@ func WaitAccepted(t testing.TB, m *stratumtest.Miner, n uint64) {
 	}
 }
 
+// WorkerNames returns a function that returns the name of an account's worker i.
 func WorkerNames(account string) func(int) string {
 	return func(i int) string { return fmt.Sprintf("%s.w%d", account, i) }
 }

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// LogTap is an output that can be blocked, or fail after a number of bytes.
+// LogTap is a log output that a test can block, or let fail as on a full disk.
 type LogTap struct {
-	Gate  sync.Mutex // writes wait while it is held
+	Gate  sync.Mutex // writes block while a test holds it
 	mu    sync.Mutex
 	Got   bytes.Buffer
 	Room  int // bytes until the disk is full; negative means no limit
@@ -45,4 +45,5 @@ func (o *LogTap) Text() string {
 	return o.Got.String()
 }
 
+// MissingOf matches the log line that says how many lines are missing.
 var MissingOf = regexp.MustCompile(`(?m)^W\d{4} [\d:.]+ +\d+ log_queue\.go:\d+\] log: (\d+) lines are missing here: .*$`)

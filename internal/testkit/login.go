@@ -11,12 +11,12 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// Login is the result of a miner that has connected once.
+// Login is a miner's connection and the result of its handshake.
 type Login struct {
 	Nc     net.Conn
 	R      *bufio.Reader
-	Answer string        // to mining.authorize; "" if there was none
-	Took   time.Duration // from mining.authorize to its answer, or to the end
+	Answer string        // answer to mining.authorize, or the error of a failed dial
+	Took   time.Duration // from the dial to the refusal, the first job or the connection's end
 	Pool   string        // the pool of the first job
 }
 
@@ -25,7 +25,7 @@ func (l *Login) Accepted() bool { return l.Pool != "" }
 
 const LoginWait = 20 * time.Second
 
-// DialLogin connects by dial, subscribes and authorizes.
+// DialLogin connects with dial, subscribes, authorizes and waits for the first job.
 func DialLogin(dial func() (net.Conn, error), worker, userAgent string) *Login {
 	began := time.Now()
 	l := &Login{}
@@ -59,7 +59,7 @@ func DialLogin(dial func() (net.Conn, error), worker, userAgent string) *Login {
 	return l
 }
 
-// LogIn connects a miner with this name.
+// LogIn is DialLogin over TCP.
 func LogIn(addr, worker, userAgent string) *Login {
 	return DialLogin(func() (net.Conn, error) { return net.DialTimeout("tcp", addr, LoginWait) }, worker, userAgent)
 }
@@ -75,22 +75,23 @@ func RefusalAnswer(text string) string { return `{"id":2,"result":null,"error":`
 // ConnectFailed is the answer to a miner for which no pool can be reached.
 const ConnectFailed = `{"id":2,"result":null,"error":[302,"Connect Stratum Server Failed",1]}`
 
-// WantPrompt lets a miner log in, which the named pool must serve within a second, or
-// somewhat later on a busy machine.
+// WantPrompt fails the test unless a new miner gets a job of the named pool within a
+// second, or somewhat later on a busy machine.
 func WantPrompt(t testing.TB, addr, worker, pool string) {
 	t.Helper()
 	delay := MeasureDelay(t)
 	l := LogIn(addr, worker, "stratumtest/1.0")
 	defer l.Close()
 	if limit := time.Second + delay(); l.Pool != pool || l.Took > limit {
-		t.Errorf("%s got to pool %q after %v, with answer %q; want %q within %v", worker, l.Pool, l.Took.Round(time.Millisecond), l.Answer, pool, limit.Round(time.Millisecond))
+		t.Errorf("%s reached pool %q after %v, with answer %q; want %q within %v", worker, l.Pool, l.Took.Round(time.Millisecond), l.Answer, pool, limit.Round(time.Millisecond))
 	}
 }
 
-// MeasureDelay finds out by how much everything takes longer on a busy machine. Until
-// the returned function is called, miners log in one after the other at a pool of their
-// own, without a switcher, which takes about a fifth of the steps. The slowest of them
-// counts, because a machine is not equally busy all the time.
+// MeasureDelay measures how much longer a login takes on a busy machine. Until the
+// returned function is called, miners log in one after another at a pool of their own,
+// without a switcher. Such a login has about a fifth of the steps, so the function returns
+// five times its duration. The slowest login counts, because a machine is not equally busy
+// all the time.
 func MeasureDelay(t testing.TB) (delay func() time.Duration) {
 	t.Helper()
 	const pause = 5 * time.Millisecond
@@ -117,14 +118,14 @@ func MeasureDelay(t testing.TB) (delay func() time.Duration) {
 	}
 }
 
-// GoodMiner mines steadily and does not hash.
+// GoodMiner starts a miner that submits shares steadily without computing hashes.
 func GoodMiner(t testing.TB, addr, worker string) *stratumtest.Miner {
 	t.Helper()
 	return StartMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: worker, Rate: 20, CheatHash: true})
 }
 
-// GoodCrew starts miners of these accounts in turn, and waits until each has had a
-// share accepted.
+// GoodCrew starts n miners, which belong to these accounts in turn, and waits until each
+// has had a share accepted.
 func GoodCrew(t testing.TB, addr string, n int, accounts ...string) (crew []*stratumtest.Miner) {
 	t.Helper()
 	for i := range n {
@@ -150,20 +151,21 @@ func WaitAllAccepted(t testing.TB, crew []*stratumtest.Miner, n uint64) {
 }
 
 // CheckServed fails the test if a miner was disconnected or refused, or is not at the
-// pool. If lossy is set, shares that were unanswered when a pool closed may be lost.
+// pool. If lossy is set, shares that were unanswered when a pool closed its connections
+// may be rejected.
 func CheckServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy bool) {
 	t.Helper()
 	checkServed(t, crew, pool, lossy, 20)
 }
 
-// CheckServedAnew is CheckServed for a pool that has closed and then gave another
-// extranonce. Shares that came in between may be stale.
+// CheckServedAnew is CheckServed for miners whose pool closed its connections and then
+// gave them another extranonce. Shares submitted in between may be rejected as stale.
 func CheckServedAnew(t testing.TB, crew []*stratumtest.Miner, pool string) {
 	t.Helper()
 	checkServed(t, crew, pool, true, 20, 21)
 }
 
-// checkServed is CheckServed with the codes of the errors for lost shares.
+// checkServed is CheckServed with the error codes by which lost shares are recognized.
 func checkServed(t testing.TB, crew []*stratumtest.Miner, pool string, lossy bool, codes ...int) {
 	t.Helper()
 	for _, m := range crew {
@@ -186,5 +188,5 @@ func ManyAccounts(prefix string, n int) (names []string) {
 	return names
 }
 
-// IsBad reports whether a worker is one of those that pools refuse.
+// IsBad reports whether a worker is one of those that the tests' pools refuse.
 func IsBad(worker string) bool { return strings.Contains(worker, ".bad") }

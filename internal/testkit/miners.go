@@ -12,8 +12,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// StartMiners starts n miners of an account that mine slowly, and waits until
-// they mine.
+// StartMiners starts n miners of an account, and waits until each has had a share
+// accepted.
 func StartMiners(t testing.TB, addr, account string, n int) []*stratumtest.Miner {
 	t.Helper()
 	var miners []*stratumtest.Miner
@@ -26,13 +26,14 @@ func StartMiners(t testing.TB, addr, account string, n int) []*stratumtest.Miner
 	return miners
 }
 
-// WantAccepted waits until n more shares are accepted.
+// WantAccepted is WantAllAccepted for one miner.
 func WantAccepted(t testing.TB, m *stratumtest.Miner, n uint64) {
 	t.Helper()
 	WantAllAccepted(t, []*stratumtest.Miner{m}, n)
 }
 
-// WantAllAccepted waits until each miner has n more accepted shares than now.
+// WantAllAccepted waits until each miner has had n more shares accepted. A miner that is
+// disconnected fails the test.
 func WantAllAccepted(t testing.TB, miners []*stratumtest.Miner, n uint64) {
 	t.Helper()
 	before := make([]uint64, len(miners))
@@ -71,15 +72,15 @@ func WantMining(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	}
 }
 
-// WantMiningAfterLoss is WantMining for miners whose pool was lost. Shares that were
-// unanswered then may be answered with an error.
+// WantMiningAfterLoss is WantMining for miners whose pool closed its connections. Shares
+// that were unanswered then may be rejected.
 func WantMiningAfterLoss(t testing.TB, miners []*stratumtest.Miner, pool string) {
 	t.Helper()
 	wantAllAt(t, miners, pool)
 	WantAllAccepted(t, miners, 2)
 	for _, m := range miners {
 		if st := m.Stats(); len(st.Violations) > 0 || st.Rejected != st.RejectedByCode[20] || st.Doubled > 0 || st.Unknown > 0 {
-			t.Errorf("miner %s was not undisturbed: %+v", m.Worker(), st)
+			t.Errorf("miner %s was disturbed: %+v", m.Worker(), st)
 		}
 	}
 }
@@ -96,17 +97,18 @@ func WantNewMiner(t testing.TB, addr, account string) {
 	CheckMiner(t, m)
 }
 
+// WaitUntil is Eventually with a limit of LongWait.
 func WaitUntil(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(LongWait); !condition(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not in time: %s", what)
+			t.Fatalf("timed out waiting for: %s", what)
 		}
 	}
 }
 
 // LongWait is how long tests of the built daemon wait for something that should
-// happen at once: a daemon with the race detector on a busy machine is slow.
+// happen at once. A daemon with the race detector is slow on a busy machine.
 const LongWait = 25 * time.Second
 
 func LongWaitContext(t testing.TB) context.Context {
@@ -116,8 +118,8 @@ func LongWaitContext(t testing.TB) context.Context {
 	return ctx
 }
 
-// CheckFleet fails the test if a miner lost its connection or a share, or got
-// answers twice or in another order.
+// CheckFleet stops the fleet's shares. It fails the test if a miner lost its connection or
+// a share, or got an answer twice or out of order.
 func CheckFleet(t *testing.T, f *stratumtest.Fleet, miners int) {
 	t.Helper()
 	f.SetRate(0)
@@ -127,13 +129,14 @@ func CheckFleet(t *testing.T, f *stratumtest.Fleet, miners int) {
 	st := f.Stats()
 	if st.Miners != miners || st.DialErrors > 0 || st.Disconnected > 0 || st.Rejected > 0 || st.Doubled > 0 || st.OutOfOrder > 0 ||
 		st.Unknown > 0 || st.Violations > 0 || st.Accepted != st.Submitted {
-		t.Errorf("the fleet was not undisturbed: %+v", st)
+		t.Errorf("the fleet was disturbed: %+v", st)
 	}
 	t.Logf("%d miners, %d shares, slowest answer %v", st.Miners, st.Accepted, f.Latency.Quantile(1))
 }
 
-// MineOn submits a share from time to time and reads all lines, until the connection ends.
-// The shares must be accepted.
+// MineOn submits a share after each pause and reads all lines until stop is called. It
+// calls failed at the first rejected share, and if the connection ends before stop is
+// called.
 func (l *Login) MineOn(pause time.Duration, failed func(string)) (stop func()) {
 	var all sync.WaitGroup
 	ended := make(chan struct{})
@@ -148,7 +151,7 @@ func (l *Login) MineOn(pause time.Duration, failed func(string)) (stop func()) {
 			default:
 			}
 			if err != nil {
-				failed("closed: " + err.Error())
+				failed("the connection was closed: " + err.Error())
 				return
 			}
 			switch {
@@ -178,7 +181,7 @@ func (l *Login) MineOn(pause time.Duration, failed func(string)) (stop func()) {
 	return func() { close(ended); l.Close(); all.Wait() }
 }
 
-// FleetOf starts a fleet at the daemon and waits until it is authorized.
+// FleetOf connects n miners of an account to addr and waits until all are authorized.
 func FleetOf(t *testing.T, addr, account string, n int, rate float64, miner stratumtest.MinerOptions) *stratumtest.Fleet {
 	t.Helper()
 	f := stratumtest.NewFleet(stratumtest.FleetOptions{
@@ -209,7 +212,7 @@ func SettleFleet(t *testing.T, f *stratumtest.Fleet) stratumtest.FleetStats {
 	return st
 }
 
-// MetricsSum adds up all series of a metric.
+// MetricsSum returns the sum of all series of a metric.
 func MetricsSum(text, name string) (sum float64) {
 	for line := range strings.Lines(text) {
 		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")

@@ -12,7 +12,7 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testport"
 )
 
-// DialFrom connects from an address of this host.
+// DialFrom connects to addr from source, which is an address of this host.
 func DialFrom(t testing.TB, source, addr string) *net.TCPConn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: Wait}
@@ -24,8 +24,8 @@ func DialFrom(t testing.TB, source, addr string) *net.TCPConn {
 	return nc.(*net.TCPConn)
 }
 
-// IsOpen sends a request and reports whether there is an answer. A refused
-// connection is closed or reset.
+// IsOpen sends a request and reports whether it is answered. A connection that was
+// refused is closed or reset instead.
 func IsOpen(t testing.TB, nc net.Conn) bool {
 	t.Helper()
 	nc.SetDeadline(time.Now().Add(Wait))
@@ -34,7 +34,7 @@ func IsOpen(t testing.TB, nc net.Conn) bool {
 	}
 	_, err := nc.Read(make([]byte, 100))
 	if IsTimeout(err) {
-		t.Fatal("there is neither an answer nor the connection's end")
+		t.Fatal("the request was not answered and the connection was not closed")
 	}
 	return err == nil
 }
@@ -45,7 +45,8 @@ func IsTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// TCPPair returns both ends of a connection, the second one as a file.
+// TCPPair connects to ln and returns both ends of the connection. The accepted end is
+// returned as a file.
 func TCPPair(t testing.TB, ln net.Listener) (far net.Conn, near *os.File) {
 	t.Helper()
 	far, err := net.Dial("tcp", ln.Addr().String())
@@ -65,8 +66,8 @@ func TCPPair(t testing.TB, ln net.Listener) (far net.Conn, near *os.File) {
 	return far, near
 }
 
-// Flood writes a text n times, or until the other side closes, while the answers to
-// it are read and dropped.
+// Flood writes a text n times, or until the other side closes. Meanwhile, the answers are
+// read and dropped.
 func Flood(nc net.Conn, text string, n int) {
 	nc.SetDeadline(time.Now().Add(Wait))
 	go io.Copy(io.Discard, nc)
@@ -77,7 +78,7 @@ func Flood(nc net.Conn, text string, n int) {
 	}
 }
 
-// UnusedAddr returns an address where nothing listens.
+// UnusedAddr returns an address on which no program listens.
 func UnusedAddr(t testing.TB) string {
 	t.Helper()
 	addr, err := testport.Addr()

@@ -18,34 +18,38 @@ func PickingPool(t testing.TB, name string, length, size int) *stratumtest.Pool 
 	})
 }
 
-// PickingScene is one raw miner at a scripted pool that picks the extranonce.
+// PickingScene is one miner at a scripted pool that picks the extranonce. The test sends
+// and reads each line of both.
 type PickingScene struct {
 	T           testing.TB
 	Miner, Pool *stratumtest.Raw
 	Scripted    *ScriptedPool
 }
 
-// SceneJob returns a job with these coinbase parts.
+// SceneJob returns the line of a job with these coinbase parts.
 func SceneJob(id, coinb1, coinb2 string, clean bool) string {
 	return fmt.Sprintf(`{"id":null,"method":"mining.notify","params":["%s","00","%s","%s",[],"20000000","1d00ffff","5f000000",%v]}`, id, coinb1, coinb2, clean)
 }
 
-// SceneShare returns a share with this extranonce2.
+// SceneShare returns the line of a share with this extranonce2.
 func SceneShare(id int, job, extranonce2 string) string {
 	return fmt.Sprintf(`{"id":%d,"method":"mining.submit","params":["alice.1","%s","%s","5f000000","00000000"]}`, id, job, extranonce2)
 }
 
-// SetExtranonce returns a mining.set_extranonce with extranonce1 p.
+// SetExtranonce returns a mining.set_extranonce line with extranonce1 p and an extranonce2
+// of size bytes.
 func SetExtranonce(p string, size int) string {
 	return fmt.Sprintf(`{"id":null,"method":"mining.set_extranonce","params":["%s",%d]}`, p, size)
 }
 
-// Handshake answers subscribe and authorize, with lines between and after.
+// Handshake makes the pool answer subscribe, with extranonce1 p and an extranonce2 of size
+// bytes, and then authorize. The pool sends the lines between before its answer to
+// authorize, and the lines after following it.
 func (s *PickingScene) Handshake(p string, size int, between, after []string) {
 	s.T.Helper()
 	subscribe := s.Pool.Line(stratumtest.Patience)
 	if WithOwnID(subscribe, 0) != WithOwnID(`{"id":0,"method":"mining.subscribe","params":["raw/1.0"]}`, 0) {
-		s.T.Errorf("the pool got an unexpected subscribe, %s", subscribe)
+		s.T.Errorf("the pool got an unexpected subscribe: %s", subscribe)
 	}
 	s.Pool.SendLine(fmt.Sprintf(`{"id":%s,"result":[[["mining.notify","x"]],"%s",%d],"error":null}`, stratum.LineID([]byte(subscribe)), p, size))
 	authorize := s.Pool.ExpectMethod("mining.authorize")
@@ -58,8 +62,8 @@ func (s *PickingScene) Handshake(p string, size int, between, after []string) {
 	}
 }
 
-// Share makes the miner send a share, and checks that the pool gets it with the
-// extranonce2 want.
+// Share makes the miner submit a share. It fails the test unless the pool gets the share
+// with extranonce2 want and the miner gets the pool's answer.
 func (s *PickingScene) Share(id int, job, want string) {
 	s.T.Helper()
 	s.Miner.SendLine(SceneShare(id, job, "aabbcc"))
@@ -68,8 +72,8 @@ func (s *PickingScene) Share(id int, job, want string) {
 	s.Miner.ExpectLine(GoodAnswer(fmt.Sprint(id)))
 }
 
-// WantExtranonce2Size checks that a new miner gets an extranonce1 of one byte and this
-// size of extranonce2.
+// WantExtranonce2Size fails the test unless a new miner gets an extranonce1 of one byte
+// and an extranonce2 of this size.
 func WantExtranonce2Size(t testing.TB, addr string, size int) {
 	t.Helper()
 	r := stratumtest.DialRaw(t, addr)

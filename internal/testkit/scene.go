@@ -10,8 +10,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// Scene is one raw miner, alice.1, and scripted pools, so that a test controls each
-// line.
+// Scene is one miner, alice.1, and scripted pools. The test sends and reads each line of
+// all of them.
 type Scene struct {
 	T     testing.TB
 	Pools map[string]*ScriptedPool
@@ -28,7 +28,7 @@ func NewScene(t testing.TB, pools ...string) *Scene {
 	return sc
 }
 
-// Begin does the miner's handshake at the pool, which gives the job NAME-1.
+// Begin completes the miner's handshake at the named pool. The pool's first job is NAME-1.
 func (sc *Scene) Begin(pool string) *stratumtest.Raw {
 	sc.T.Helper()
 	sc.Miner.SendLine(RawSubscribe)
@@ -44,8 +44,8 @@ func GoodAnswer(id string) string { return fmt.Sprintf(`{"id":%s,"result":true,"
 
 const DifficultyLine = `{"id":null,"method":"mining.set_difficulty","params":[1]}`
 
-// WithOwnID gives a line that is sent to a pool, or an answer to such a line, the
-// n-th id of the switcher's own requests on its link.
+// WithOwnID replaces the id in a request to a pool, or in an answer from one, with the
+// id that the switcher gives to request n of its own on that link. The first is request 0.
 func WithOwnID(line string, n int) string {
 	return regexp.MustCompile(`"id":\d+`).ReplaceAllString(line, fmt.Sprintf(`"id":%d`, stratum.FirstOwnID+n))
 }
@@ -66,7 +66,7 @@ func (sc *Scene) Accept(name string) *stratumtest.Raw {
 	return r
 }
 
-// Serve is Accept followed by the first job.
+// Serve is Accept, after which the pool sends the difficulty and its first job.
 func (sc *Scene) Serve(name, job string) *stratumtest.Raw {
 	sc.T.Helper()
 	r := sc.Accept(name)
@@ -75,19 +75,21 @@ func (sc *Scene) Serve(name, job string) *stratumtest.Raw {
 	return r
 }
 
+// ExpectWork fails the test unless the miner's next lines are the difficulty and this job.
 func (sc *Scene) ExpectWork(job string) {
 	sc.T.Helper()
 	sc.Miner.ExpectLine(DifficultyLine)
 	sc.Miner.ExpectLine(stratumtest.JobLine(job, true))
 }
 
-// Share sends a share and fails the test unless it reaches the link.
+// Share makes the miner submit a share and fails the test unless it reaches the link.
 func (sc *Scene) Share(link *stratumtest.Raw, id, job string) {
 	sc.T.Helper()
 	sc.ShareAs(link, id, job, job)
 }
 
-// ShareAs is Share for a job that the miner knows by another ID than the pool.
+// ShareAs is Share for a job whose ID the switcher has changed. The miner knows the job as
+// told, and the pool knows it as own.
 func (sc *Scene) ShareAs(link *stratumtest.Raw, id, told, own string) {
 	sc.T.Helper()
 	sc.Miner.SendLine(stratumtest.ShareLine(id, told))
@@ -102,8 +104,8 @@ func (sc *Scene) Answered(link *stratumtest.Raw, id string) {
 	sc.Miner.ExpectLine(GoodAnswer(id))
 }
 
-// VisitTwice moves the miner from btc to bcc, back, and on to bsv, with shares
-// for jobs of all links. between is called after each move.
+// VisitTwice moves the miner from btc to bcc, back to btc and on to bsv, and submits
+// shares for jobs of all links. It calls between after each move.
 func (sc *Scene) VisitTwice(move func(name, job string) *stratumtest.Raw, between func()) {
 	sc.T.Helper()
 	bcc := move("bcc", "bcc-1")

@@ -40,18 +40,19 @@ func (p *ScriptedPool) Accept() {
 
 func (p *ScriptedPool) Addr() string { return p.Ln.Addr().String() }
 
-// Next returns the next connection that is made to the pool.
+// Next waits for the next connection to the pool.
 func (p *ScriptedPool) Next() *stratumtest.Raw {
 	p.T.Helper()
 	select {
 	case conn := <-p.Conns:
 		return stratumtest.NewRaw(p.T, conn)
 	case <-time.After(Wait):
-		p.T.Fatalf("there is no connection to the pool")
+		p.T.Fatalf("nothing connected to the pool in time")
 		return nil
 	}
 }
 
+// WaitConnections waits until the pool has exactly n connections.
 func WaitConnections(t *testing.T, p *stratumtest.Pool, n int) {
 	t.Helper()
 	if err := p.WaitFor(WaitContext(t), func(st stratumtest.PoolStats) bool { return st.Connections == n }); err != nil {

@@ -7,20 +7,21 @@ import (
 	"testing"
 )
 
-// cleanups end what the tests of a process share.
+// cleanups holds the functions that remove what the tests of a process share.
 var cleanups struct {
 	mu  sync.Mutex
 	all []func()
 }
 
-// AtEnd makes Cleanup call f. The function that was registered last is called first.
+// AtEnd registers f for Cleanup, which calls the function that was registered last first.
 func AtEnd(f func()) {
 	cleanups.mu.Lock()
 	defer cleanups.mu.Unlock()
 	cleanups.all = append(cleanups.all, f)
 }
 
-// Cleanup ends what the tests of the process share. TestMain calls it.
+// Cleanup calls the functions that were registered with AtEnd. TestMain calls it after all
+// tests.
 func Cleanup() {
 	cleanups.mu.Lock()
 	all := cleanups.all
@@ -38,11 +39,11 @@ type sharedFile struct {
 	err  error
 }
 
-var sharedFiles sync.Map // of *sharedFile, by name
+var sharedFiles sync.Map // maps each name to its *sharedFile
 
-// SharedFile returns the path of the file with this name. The first test that asks
-// for it makes it, in a directory that is removed at the end. Tests that ask for
-// different files do not wait for each other.
+// SharedFile returns the path of the file with this name. For the first test that asks,
+// make creates the file in a directory that Cleanup removes. Tests that ask for different
+// files do not wait for each other.
 func SharedFile(t testing.TB, name string, make func(dir string) (path string, err error)) string {
 	t.Helper()
 	found, _ := sharedFiles.LoadOrStore(name, &sharedFile{})
@@ -54,7 +55,7 @@ func SharedFile(t testing.TB, name string, make func(dir string) (path string, e
 			return
 		}
 		AtEnd(func() { os.RemoveAll(dir) })
-		f.err = errors.New("the test that was to make it has ended") // for the other tests, if make does not return
+		f.err = errors.New("the test that should have made it has ended") // for the other tests, if make does not return
 		f.path, f.err = make(dir)
 	})
 	if f.err != nil {

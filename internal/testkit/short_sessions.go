@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// Short sessions are made by a client that does as little as possible, so that
-// hundreds of thousands of connections take minutes. It does no work for shares.
+// The client of short sessions does as little as possible, so that hundreds of thousands
+// of connections take only minutes. It computes no hashes for its shares.
 
-// Visit is one kind of short session. It connects, sends text, reads until an
-// answer and leaves.
+// Visit is one kind of short session. It connects, sends a text, reads up to a given
+// answer and disconnects.
 type Visit struct {
 	Name string
 	// Text returns the text that session i sends in one write.
@@ -25,33 +25,34 @@ type Visit struct {
 	// Until is the text up to which the session reads. If it is empty, the session reads
 	// nothing.
 	Until string
-	// With Mines, a share and its answer follow.
+	// Mines makes the session submit a share and wait for its answer.
 	Mines bool
-	// With Closed, the switcher is expected to close the connection.
+	// Closed means that the switcher must close the connection.
 	Closed bool
 }
 
 const (
 	ShortSubscribe = `{"id":1,"method":"mining.subscribe","params":["short/1"]}` + "\n"
-	// ShortAuthorized is an answer, and not necessarily the end of what may be
-	// read: the job may be in the same segment.
+	// ShortAuthorized is the answer to mining.authorize. More text may follow in the
+	// same read, because the job may be in the same segment.
 	ShortAuthorized = `{"id":2,"result":true,"error":null}`
 	ShortProxied    = "PROXY TCP4 198.51.100.7 127.0.0.1 4444 18080\r\n"
 )
 
-// ShortAuthorize returns a handshake up to the authorization.
+// ShortAuthorize returns a miner's requests to subscribe and to authorize the worker.
 func ShortAuthorize(worker string) string {
 	return ShortSubscribe + `{"id":2,"method":"mining.authorize","params":["` + worker + `","x"]}` + "\n"
 }
 
-// ShortAccounts is how many sub-accounts are known: user0 and so on.
+// ShortAccounts is the number of sub-accounts that have a coin. They are called user0,
+// user1 and so on.
 const ShortAccounts = 50
 
 func ShortUser(i int) string { return fmt.Sprintf("user%d.rig%d", (i/20+i)%ShortAccounts, i%7) }
 
-// ShortVisits returns all kinds. The kind of session i is number i modulo their
-// number. registered returns a worker whose sub-account becomes known by
-// registration.
+// ShortVisits returns all kinds of short sessions. Session i is of the kind whose index
+// is i modulo their number. registered returns a worker whose sub-account gets its coin
+// from automatic registration.
 func ShortVisits(registered func(i int) string) []Visit {
 	fixed := func(text string) func(int) string { return func(int) string { return text } }
 	mining := func(header string) func(int) string {
@@ -82,11 +83,11 @@ func ShortVisits(registered func(i int) string) []Visit {
 	}
 }
 
-// ShortSessions makes short sessions, several at a time.
+// ShortSessions runs several short sessions at a time.
 type ShortSessions struct {
 	Addr   string
 	Visits []Visit
-	Next   chan int // numbers of sessions to come
+	Next   chan int // numbers of the sessions to run
 	Wg     sync.WaitGroup
 	Done   atomic.Int64
 	Shares atomic.Int64
@@ -95,8 +96,8 @@ type ShortSessions struct {
 	Failures []string
 }
 
-// StartShortSessions starts this many workers. Until Finish, they make the sessions whose
-// numbers are sent to Next.
+// StartShortSessions starts this many goroutines. Until Finish is called, they run the
+// sessions whose numbers are sent to Next.
 func StartShortSessions(addr string, workers int, visits []Visit) *ShortSessions {
 	s := &ShortSessions{Addr: addr, Visits: visits, Next: make(chan int)}
 	for range workers {
@@ -105,7 +106,7 @@ func StartShortSessions(addr string, workers int, visits []Visit) *ShortSessions
 	return s
 }
 
-// Finish waits for all sessions and fails the test if one went wrong.
+// Finish waits for all sessions and fails the test if one failed.
 func (s *ShortSessions) Finish(t *testing.T) {
 	t.Helper()
 	close(s.Next)
@@ -116,7 +117,7 @@ func (s *ShortSessions) Finish(t *testing.T) {
 		}
 	}
 	if n := len(s.Failures); n > 10 {
-		t.Errorf("%d short sessions failed in all", n)
+		t.Errorf("%d short sessions failed in total", n)
 	}
 }
 
@@ -134,8 +135,8 @@ func (s *ShortSessions) Work() {
 }
 
 func (s *ShortSessions) One(i int, v *Visit, buffer []byte) error {
-	// Each address has its own ports, because those of the last minute's
-	// connections cannot be used again.
+	// The sessions come from many addresses, each of which has ports of its own. A port
+	// cannot be used again within a minute.
 	from := &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+i/250%16), byte(1+i%250))}
 	dialer := net.Dialer{LocalAddr: from, KeepAliveConfig: net.KeepAliveConfig{Enable: false}}
 	nc, err := dialer.Dial("tcp4", s.Addr)
@@ -145,7 +146,7 @@ func (s *ShortSessions) One(i int, v *Visit, buffer []byte) error {
 	conn := nc.(*net.TCPConn)
 	defer conn.Close()
 	if i/len(s.Visits)%2 == 0 {
-		conn.SetLinger(0) // this makes a reset, as of a miner that loses its power
+		conn.SetLinger(0) // makes Close send a reset, as when a miner restarts
 	}
 	conn.SetDeadline(time.Now().Add(60 * time.Second))
 	if text := v.Text(i); text != "" {
@@ -168,7 +169,8 @@ func (s *ShortSessions) One(i int, v *Visit, buffer []byte) error {
 	return nil
 }
 
-// ReadFor reads until what was read, n bytes so far, has text in it.
+// ReadFor reads until the buffer, which already holds n bytes, contains text. It returns
+// how many bytes the buffer then holds.
 func ReadFor(conn net.Conn, buffer []byte, n int, text string) (int, error) {
 	for !bytes.Contains(buffer[:n], []byte(text)) {
 		more, err := conn.Read(buffer[n:])
@@ -180,7 +182,7 @@ func ReadFor(conn net.Conn, buffer []byte, n int, text string) (int, error) {
 	return n, nil
 }
 
-// ShortJob matches the ID and the time of a job.
+// ShortJob matches a job. Its groups are the job's ID and time.
 var ShortJob = regexp.MustCompile(`"mining\.notify","params":\["([^"]+)".*"([0-9a-f]{8})",(?:true|false)\]\}\n`)
 
 // Mine reads the first job, submits one share and reads the answer.
@@ -206,7 +208,7 @@ func (s *ShortSessions) Mine(conn net.Conn, i int, buffer []byte) error {
 		return err
 	}
 	if !bytes.Contains(buffer[:n], []byte(`"id":3,"result":true`)) {
-		return fmt.Errorf("the share was refused: %.300q", buffer[:n])
+		return fmt.Errorf("the share was rejected: %.300q", buffer[:n])
 	}
 	s.Shares.Add(1)
 	return nil
@@ -220,6 +222,6 @@ func (s *ShortSessions) WorkerOf(i int) string {
 	return worker
 }
 
-// shortExtranonce2 is the size of extranonce2, in bytes, for sessions whose extranonce
-// is the switcher's.
+// shortExtranonce2 is the size of extranonce2, in bytes, for sessions whose extranonce1
+// the switcher chooses.
 const shortExtranonce2 = 8

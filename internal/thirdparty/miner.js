@@ -1,5 +1,5 @@
 'use strict';
-// A miner that talks to its pool with the package stratum-client.
+// A miner that uses the client of the package stratum-client.
 // Usage: node miner.js HOST PORT WORKER ZERO-BITS
 const { createRequire } = require('module');
 const { join } = require('path');

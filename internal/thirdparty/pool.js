@@ -1,6 +1,6 @@
 'use strict';
-// A pool whose server is that of the package stratum. It picks its miners'
-// extranonce1, and knows no version rolling.
+// A pool that uses the server of the package stratum. It picks its miners' extranonce1
+// and does not support version rolling.
 // Usage: node pool.js NAME EXTRANONCE2-SIZE ZERO-BITS
 const { createRequire } = require('module');
 const { join } = require('path');

@@ -1,5 +1,5 @@
 'use strict';
-// The proof of work of a job with the extranonces of a share.
+// Functions that compute and find the proof of work of a share.
 const { createHash } = require('crypto');
 
 const sha256 = (b) => createHash('sha256').update(b).digest();
