@@ -4,9 +4,8 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// Config is what config.json may contain. The daemon's own Config says what each
-// key means. A test of package main makes sure that both have the same keys and
-// defaults.
+// Config has the keys of config.json. The daemon's own Config documents them. A test of
+// package main makes sure that both have the same keys and defaults.
 type Config struct {
 	ServerID                      uint8
 	ChainType                     string
@@ -42,7 +41,7 @@ type Config struct {
 	ZKAuditSeconds                int
 }
 
-// PoolConfig is one coin's pool.
+// PoolConfig configures the pool of one coin.
 type PoolConfig struct {
 	URL        string
 	UserSuffix string
@@ -57,7 +56,7 @@ type PoolConfig struct {
 	TLSVerify      *bool  `json:",omitempty"`
 }
 
-// DefaultConfig has the daemon's default for each key.
+// DefaultConfig returns a configuration with the daemon's default for each key.
 func DefaultConfig() *Config {
 	return &Config{
 		ServerID:   0,
@@ -86,7 +85,7 @@ func DefaultConfig() *Config {
 	}
 }
 
-// FileConfig returns a configuration with pools and a coin file.
+// FileConfig returns a configuration that has these pools and uses a coin file.
 func FileConfig(pools ...*stratumtest.Pool) *Config {
 	c := DefaultConfig()
 	c.ServerID = 1
@@ -100,13 +99,13 @@ func FileConfig(pools ...*stratumtest.Pool) *Config {
 	return c
 }
 
-// At sets where the daemon listens.
+// At sets the address on which the daemon listens.
 func (c *Config) At(addr string) *Config {
 	c.ListenAddr = addr
 	return c
 }
 
-// PoolsPick sets which pools pick the extranonce.
+// PoolsPick configures these pools as pools that pick the extranonce.
 func (c *Config) PoolsPick(own ...*stratumtest.Pool) {
 	for _, p := range own {
 		pool := c.StratumServerMap[p.Name()]

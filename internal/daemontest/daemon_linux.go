@@ -19,16 +19,16 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// DaemonCover is set by "make cover". A process writes what it has run when it ends
-// normally, so not before an upgrade.
+// DaemonCover is set by "make cover". A process writes its coverage data only when it exits
+// normally, so a program that is replaced by an upgrade writes none.
 var DaemonCover = flag.String("daemon-cover", "", "have the daemon leave coverage data in this directory")
 
-// DaemonRace says whether the daemon has the race detector. "make test" sets it for
-// e2e, whose own program simulates thousands of miners and has no race detector.
+// DaemonRace says whether the daemon is built with the race detector. "make test" sets it
+// for the tests of e2e. They are built without the detector themselves, because they
+// simulate thousands of miners.
 var DaemonRace = flag.Bool("daemon-race", raceDetector, "build the daemon with the race detector")
 
-// Build builds the daemon once for each version text and returns the path of the
-// binary.
+// Build builds the daemon once for each version and returns the path of the binary.
 func Build(t testing.TB, version string) string {
 	t.Helper()
 	return testkit.SharedFile(t, "stratumSwitcher-"+version, func(dir string) (string, error) {
@@ -47,17 +47,17 @@ func Build(t testing.TB, version string) string {
 	})
 }
 
-// Daemon is the built daemon as a process.
+// Daemon is a process that runs the built daemon.
 type Daemon struct {
 	T      testing.TB
-	Dir    string // working directory: config.json, coins.json
+	Dir    string // working directory, which holds config.json and coins.json
 	Binary string
 	Env    []string            // in addition to the test's own
 	User   *syscall.Credential // nil means the test's own
-	// Inherit has files that it has open from the beginning, from descriptor 3 up.
+	// Inherit lists files that the daemon inherits as descriptor 3 and following.
 	Inherit []*os.File
-	Stderr  *os.File // if nil, its lines are read, see WaitLog
-	Addr    string   // where it listens
+	Stderr  *os.File // if nil, its lines are read and WaitLog can wait for them
+	Addr    string   // address on which it listens
 
 	*child.Process // nil before it is started
 }
@@ -80,8 +80,7 @@ func New(t testing.TB, dir string) *Daemon {
 	return p
 }
 
-// Foreign prepares a daemon that is started by running binary in dir, whatever
-// binary is.
+// Foreign is New for a program of the caller's choice. It runs binary in dir.
 func Foreign(t testing.TB, dir, binary string) *Daemon {
 	return &Daemon{T: t, Dir: dir, Binary: binary}
 }
@@ -99,8 +98,8 @@ func (p *Daemon) StartQuietly(args ...string) {
 	t.Helper()
 	cmd := exec.Command(p.Binary, args...)
 	cmd.Dir = p.Dir
-	// With the race detector a process sleeps for a second at its end, and so would
-	// each preflight.
+	// The race detector makes a process sleep for a second before it exits, which would
+	// delay each preflight.
 	cmd.Env = append(append(os.Environ(), "GORACE=atexit_sleep_ms=0"), p.Env...)
 	if *DaemonCover != "" {
 		cmd.Env = append(cmd.Env, "GOCOVERDIR="+*DaemonCover)
@@ -110,7 +109,7 @@ func (p *Daemon) StartQuietly(args ...string) {
 	p.Run(cmd)
 }
 
-// Run starts the daemon with a command that is ready to be started.
+// Run starts a command that the caller has prepared, as the daemon.
 func (p *Daemon) Run(cmd *exec.Cmd) {
 	p.T.Helper()
 	var err error
@@ -153,7 +152,7 @@ func (p *Daemon) Signal(sig syscall.Signal) {
 	}
 }
 
-// Install puts a binary in place by rename, as a deployment does.
+// Install copies a binary and renames the copy into place, as a deployment does.
 func (p *Daemon) Install(from string) {
 	p.T.Helper()
 	content, err := os.ReadFile(from)
@@ -163,10 +162,11 @@ func (p *Daemon) Install(from string) {
 	p.Replace(p.Binary, content, 0o755)
 }
 
+// Replace writes a file and renames it into place.
 func (p *Daemon) Replace(path string, content []byte, mode os.FileMode) {
 	p.T.Helper()
 	// A process that another test starts meanwhile would have the file open for
-	// writing until its exec, and the binary could not be run: "text file busy".
+	// writing until its exec. Running the binary would fail with "text file busy".
 	syscall.ForkLock.RLock()
 	err := os.WriteFile(path+".new", content, mode)
 	syscall.ForkLock.RUnlock()
@@ -178,7 +178,7 @@ func (p *Daemon) Replace(path string, content []byte, mode os.FileMode) {
 	}
 }
 
-// WriteConfig writes config.json: a Config, or anything else that has its JSON
+// WriteConfig writes config.json. c is a Config, or anything else that has the same JSON
 // form.
 func (p *Daemon) WriteConfig(c any) {
 	p.T.Helper()
@@ -198,7 +198,7 @@ func (p *Daemon) SetCoins(coins map[string]string) {
 	p.Replace(filepath.Join(p.Dir, "coins.json"), content, 0o644)
 }
 
-// Log returns the log so far.
+// Log returns all lines logged so far.
 func (p *Daemon) Log() []string { return p.Lines(0) }
 
 // WaitLog waits for a line that matches, anywhere in the log.
@@ -219,7 +219,7 @@ func (p *Daemon) WaitLogFrom(n int, pattern string) []string {
 	return m
 }
 
-// LogLines returns the first group of all lines so far that match.
+// LogLines returns the first group of pattern for each line logged so far that matches.
 func (p *Daemon) LogLines(pattern string) []string {
 	re := regexp.MustCompile(pattern)
 	var found []string
@@ -231,7 +231,7 @@ func (p *Daemon) LogLines(pattern string) []string {
 	return found
 }
 
-// Upgrade sends SIGUSR2 and returns the summary line's figures.
+// Upgrade sends SIGUSR2 and returns the figures of the log line that sums up the upgrade.
 func (p *Daemon) Upgrade() (sessions, lost, pause string) {
 	p.T.Helper()
 	n := p.Logged()
@@ -253,8 +253,8 @@ func (p *Daemon) Descriptors() int {
 	return len(entries)
 }
 
-// WatchDescriptors counts the daemon's open files as fast as it can. The returned
-// function ends that and returns the highest count.
+// WatchDescriptors counts the daemon's open files as often as it can. The returned
+// function stops that. It returns the highest count and how often the files were counted.
 func (p *Daemon) WatchDescriptors() func() (most, looks int) {
 	stop, ended := make(chan struct{}), make(chan struct{})
 	most, looks := 0, 0
@@ -268,7 +268,7 @@ func (p *Daemon) WatchDescriptors() func() (most, looks int) {
 			default:
 			}
 			// Since Linux 6.2 the size of the directory is the number of its
-			// entries. Counting them takes too long to see a peak.
+			// entries. Reading them all takes too long to see a peak.
 			if info, err := os.Stat(path); err == nil {
 				n := int(info.Size())
 				if n == 0 {
@@ -298,7 +298,7 @@ func (p *Daemon) Comm() string {
 	return strings.TrimSpace(string(name))
 }
 
-// CheckNoTemporary wants no unfinished state file to be left behind.
+// CheckNoTemporary fails the test if an unfinished state file is left behind.
 func (p *Daemon) CheckNoTemporary() {
 	p.T.Helper()
 	left, err := filepath.Glob(filepath.Join(p.Dir, "runtime.json.*"))

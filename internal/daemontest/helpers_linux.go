@@ -17,7 +17,7 @@ import (
 
 var Long = flag.Bool("long", false, "run the load of docs/reliability.md in full")
 
-// LinesFrom returns the log's lines after the first n that match.
+// LinesFrom skips the first n lines of the log and returns the others that match.
 func (p *Daemon) LinesFrom(n int, pattern string) (lines []string) {
 	re := regexp.MustCompile(pattern)
 	for _, line := range p.Lines(n) {
@@ -28,7 +28,7 @@ func (p *Daemon) LinesFrom(n int, pattern string) (lines []string) {
 	return lines
 }
 
-// PipeAt replaces a file by a pipe to which no program writes.
+// PipeAt replaces a file with a named pipe to which no program writes.
 func (p *Daemon) PipeAt(name string) {
 	p.T.Helper()
 	path := filepath.Join(p.Dir, name)
@@ -36,8 +36,8 @@ func (p *Daemon) PipeAt(name string) {
 	testkit.Must(p.T, os.Rename(path+".pipe", path))
 }
 
-// WantUser fails the test unless all IDs of the daemon are those of the user and it has no
-// capability.
+// WantUser fails the test unless uid is each user ID and each group ID of the daemon, and
+// the daemon has no capabilities.
 func (p *Daemon) WantUser(uid int) {
 	p.T.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))
@@ -52,8 +52,8 @@ func (p *Daemon) WantUser(uid int) {
 	}
 }
 
-// ZKConfig returns a configuration with ZooKeeper at addr, in directories of the
-// test's own.
+// ZKConfig returns a configuration that uses the ZooKeeper server at addr, with
+// directories that no other test uses.
 func ZKConfig(addr string, pools ...*stratumtest.Pool) *Config {
 	root := "/upgrade" + strconv.FormatInt(zktest.Roots.Add(1), 10)
 	c := FileConfig(pools...)

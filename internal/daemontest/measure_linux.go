@@ -17,7 +17,8 @@ import (
 // because a periodic sweep frees it.
 const LeakSettle = 40 * time.Second
 
-// AwaitSettled is Eventually with a limit of LeakSettle.
+// AwaitSettled waits until what, which describes what is left behind, returns nothing. After
+// LeakSettle, it ends the test.
 func AwaitSettled(t *testing.T, what func() string) {
 	t.Helper()
 	for end := time.Now().Add(LeakSettle); ; time.Sleep(20 * time.Millisecond) {
@@ -31,7 +32,7 @@ func AwaitSettled(t *testing.T, what func() string) {
 	}
 }
 
-// DebugText returns what the daemon's HTTP listener answers.
+// DebugText requests the path what from the daemon's HTTP listener and returns the answer.
 func DebugText(t *testing.T, debug, what string) string {
 	t.Helper()
 	res, err := http.Get("http://" + debug + what)
@@ -53,7 +54,7 @@ func Figure(t *testing.T, text, pattern string) int {
 	t.Helper()
 	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
 	if m == nil {
-		t.Fatalf("there is nothing like %q in %.2000q", pattern, text)
+		t.Fatalf("nothing matches %q in %.2000q", pattern, text)
 	}
 	n, err := strconv.ParseFloat(m[1], 64)
 	if err != nil {
@@ -62,7 +63,7 @@ func Figure(t *testing.T, text, pattern string) int {
 	return int(n)
 }
 
-// HeapBytes returns what a daemon's heap holds after a collection.
+// HeapBytes returns the size of a daemon's heap after a garbage collection.
 func HeapBytes(t *testing.T, debug string) int {
 	t.Helper()
 	// The collector runs twice, because objects with finalizers that the first run
@@ -92,7 +93,7 @@ func (p *Daemon) CPUTime() time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-var Seed = flag.Uint64("seed", 0, "of the random tests; 0: by the clock")
+var Seed = flag.Uint64("seed", 0, "seed of the random tests; 0 takes it from the clock")
 
 // Usage counts the resources of a process.
 type Usage struct {
@@ -111,8 +112,8 @@ var (
 
 func (p *Daemon) Usage(debug string) (u Usage) {
 	p.T.Helper()
-	// It has a client of its own, because its connection is among the descriptors,
-	// and other tests must not close that meanwhile.
+	// The request has an HTTP client of its own. Its connection counts among the
+	// descriptors, so other tests must not close it meanwhile.
 	var transport http.Transport
 	defer transport.CloseIdleConnections()
 	client := http.Client{Transport: &transport}
@@ -139,7 +140,7 @@ func (p *Daemon) Usage(debug string) (u Usage) {
 
 var PeakOf = regexp.MustCompile(`(?m)^VmHWM:\s+(\d+) kB`)
 
-// PeakMemory returns the most memory that the process had since its start, in KB.
+// PeakMemory returns the most memory that the process has used since its start, in KB.
 func (p *Daemon) PeakMemory() int {
 	p.T.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid))

@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The switcher of TestOutage and its pools are in two namespaces made for them,
-// which are joined by a virtual cable of their own.
+// The switcher of TestOutage and its pools run in two network namespaces, which a pair of
+// virtual interfaces connects. These are the addresses of the two interfaces.
 const (
 	SwitcherIP = "10.213.77.1"
 	PoolIP     = "10.213.77.2"
 )
 
+// IP runs the command ip and fails the test if it fails.
 func IP(t *testing.T, args ...string) {
 	t.Helper()
 	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
@@ -32,7 +33,7 @@ var Namespaces struct {
 	Made int
 }
 
-// MakeNamespaces makes the two namespaces. The test fails where that is not allowed.
+// MakeNamespaces creates the two namespaces. The test fails if that is not allowed.
 func MakeNamespaces(t *testing.T) (switcher, pools string) {
 	t.Helper()
 	Namespaces.Lock()
@@ -41,7 +42,7 @@ func MakeNamespaces(t *testing.T) (switcher, pools string) {
 	Namespaces.Unlock()
 	switcher, pools = "sws-"+suffix, "swp-"+suffix
 	if out, err := exec.Command("ip", "netns", "add", switcher).CombinedOutput(); err != nil {
-		t.Fatalf("network namespaces are needed (root): %v: %s", err, out)
+		t.Fatalf("cannot create a network namespace, which needs root: %v: %s", err, out)
 	}
 	t.Cleanup(func() { exec.Command("ip", "netns", "del", switcher).Run() })
 	IP(t, "netns", "add", pools)
@@ -55,11 +56,11 @@ func MakeNamespaces(t *testing.T) (switcher, pools string) {
 	return switcher, pools
 }
 
-// InNamespace lets f make sockets there.
+// InNamespace calls f in the named network namespace, so that f can open sockets there.
 func InNamespace(t *testing.T, name string, f func()) {
 	t.Helper()
-	// The thread has to return to its namespace, because processes that it started
-	// end with it.
+	// The thread must go on in its former namespace, because processes that it started
+	// end when it ends.
 	runtime.LockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -76,7 +77,7 @@ func InNamespace(t *testing.T, name string, f func()) {
 	}
 	defer func() {
 		if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
-			panic(err) // without the thread, nothing works
+			panic(err) // the thread must not serve other goroutines in this namespace
 		}
 		runtime.UnlockOSThread()
 	}()

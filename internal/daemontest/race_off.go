@@ -2,6 +2,6 @@
 
 package daemontest
 
-// raceDetector: the tests have the race detector. So has the daemon then, unless
-// DaemonRace is set.
+// raceDetector says whether the tests are built with the race detector. It is the default
+// of DaemonRace.
 const raceDetector = false

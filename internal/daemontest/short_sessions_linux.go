@@ -12,10 +12,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
-// Registrar is the service that registers sub-accounts. It sets a coin for those whose
-// names begin with "reg", and removes all registered ones at the end.
+// Registrar acts as the service that registers sub-accounts. It sets a coin for those whose
+// names begin with "reg". TakeBack removes these coins again.
 type Registrar struct {
-	// Registered has the sub-accounts that it has registered.
+	// Registered contains the sub-accounts that it has registered.
 	Registered map[string]bool
 
 	admin  *zktest.Admin
@@ -50,7 +50,7 @@ func (r *Registrar) run() {
 	}
 }
 
-// TakeBack ends the service and removes what it registered.
+// TakeBack ends the service and removes the coins that it set.
 func (r *Registrar) TakeBack() {
 	close(r.stop)
 	r.ended.Wait()
@@ -59,15 +59,15 @@ func (r *Registrar) TakeBack() {
 	}
 }
 
-// ShortPool starts a pool for short sessions. It refuses the workers called
-// refused.
+// ShortPool starts a pool for short sessions. It refuses workers whose names end with
+// ".refused".
 func ShortPool(t *testing.T) *stratumtest.Pool {
 	return testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", SkipWork: true, AcceptWorker: func(name string) bool {
 		return !strings.HasSuffix(name, ".refused")
 	}})
 }
 
-// ShortConfig changes what must be different for short sessions.
+// ShortConfig changes c as short sessions require, and returns it.
 func ShortConfig(c *Config) *Config {
 	c.TrustedProxies = []string{"127.0.0.0/8"}
 	c.EnableUserAutoReg = true

@@ -8,10 +8,10 @@ import (
 	"maps"
 )
 
-// StateFile is a runtime.json as the daemon writes it: members without the
-// sessions, a line for each session, and at the end a spare copy of the essential
-// members. Each part ends with its checksum. A test of package main checks that the
-// daemon reads it.
+// StateFile returns the content of a runtime.json as the daemon writes it. The file has the
+// members, a line for each session, and at the end a spare copy of the essential members.
+// Each part ends with its checksum. A test of package main checks that the daemon reads
+// the file.
 func StateFile(members map[string]any, sessions []any) ([]byte, error) {
 	members = maps.Clone(members)
 	members["SessionDatas"] = []any{}

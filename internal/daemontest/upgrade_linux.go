@@ -13,9 +13,10 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
-// OtherBinarySource is a program that is used in place of the daemon's new binary.
-// A file in its working directory says what it does, in the preflight and as the
-// new process: a word, and the real binary that it becomes in the end.
+// OtherBinarySource is a program that tests install in place of the daemon's new binary.
+// It reads two words from the file "behaviour" in its working directory. The first says
+// what it does in the preflight and as the new program, and the second is the path of the
+// real binary that it executes in the end.
 const OtherBinarySource = `package main
 
 import (
@@ -69,7 +70,7 @@ func main() {
 }
 `
 
-// OtherBinary builds that program once for all tests of the process.
+// OtherBinary builds OtherBinarySource once for all tests of the process.
 func OtherBinary(t testing.TB) string {
 	t.Helper()
 	return testkit.SharedFile(t, "other binary", func(dir string) (string, error) {
@@ -84,16 +85,16 @@ func OtherBinary(t testing.TB) string {
 	})
 }
 
-// InstallOther installs a binary that behaves in the given way and is otherwise version
-// two.
+// InstallOther installs a binary that behaves in the given way and then executes version
+// two of the daemon.
 func (p *Daemon) InstallOther(behaviour string) {
 	p.T.Helper()
 	p.Install(OtherBinary(p.T))
 	p.Replace(filepath.Join(p.Dir, "behaviour"), []byte(behaviour+" "+Build(p.T, "two")), 0o644)
 }
 
-// UpgradeWhile calls during when the old program has ended and the new one has not
-// started yet.
+// UpgradeWhile upgrades the daemon. It calls during after the old program has ended and
+// before the new one starts.
 func (p *Daemon) UpgradeWhile(during func()) {
 	p.T.Helper()
 	p.InstallOther("wait")
@@ -111,7 +112,7 @@ func (p *Daemon) UpgradeWhile(during func()) {
 	p.Install(Build(p.T, "one"))
 }
 
-// GoodUpgrade fails the test unless an upgrade succeeds.
+// GoodUpgrade fails the test unless an upgrade succeeds and keeps all sessions.
 func (p *Daemon) GoodUpgrade() {
 	p.T.Helper()
 	if _, lost, _ := p.Upgrade(); lost != "0" {
@@ -137,7 +138,8 @@ func (p *Daemon) WantNoUpgrade(reason string) {
 	}
 }
 
-// WaitIdle waits until there is no upgrade in progress: nothing more is logged.
+// WaitIdle waits until nothing has been logged for half a second. No upgrade is in progress
+// then.
 func (p *Daemon) WaitIdle() {
 	for n := -1; n != p.Logged(); {
 		n = p.Logged()
@@ -145,7 +147,7 @@ func (p *Daemon) WaitIdle() {
 	}
 }
 
-// Script puts a shell script in the place of the binary.
+// Script replaces the binary with a shell script.
 func (p *Daemon) Script(text string) {
 	p.T.Helper()
 	p.Replace(p.Binary, []byte("#!/bin/sh\n"+text+"\n"), 0o755)

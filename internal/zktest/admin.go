@@ -18,19 +18,19 @@ const (
 	// adminWait is how long an Admin waits for something that ZooKeeper should do at
 	// once.
 	adminWait = 15 * time.Second
-	// adminElectionWait is how long a request is repeated. An ensemble may be
+	// adminElectionWait is how long an Admin repeats a request. An ensemble may be
 	// without a leader for that long, for instance while a server starts on a busy
 	// machine.
 	adminElectionWait = 60 * time.Second
-	// adminRequestWait bounds one request, because the client library may never
-	// answer one that it got while it had no connection.
+	// adminRequestWait limits how long one request may take, because the client library
+	// may never answer a request that was made while it had no connection.
 	adminRequestWait = 5 * time.Second
 )
 
-// NoRead is everything that a node's permissions can allow, except reading it.
+// NoRead grants every permission for a node except reading it.
 const NoRead = zk.PermAll &^ zk.PermRead
 
-// Roots counts the tests' own directories, so that each gets another name.
+// Roots counts the directories that tests use, so that each test's has a name of its own.
 var Roots atomic.Int64
 
 var shared = sync.OnceValues(func() (*Server, error) {
@@ -42,7 +42,7 @@ var shared = sync.OnceValues(func() (*Server, error) {
 })
 
 // Shared returns the server that the tests of a process share. They may restart it,
-// but must not leave it stopped. Without ZooKeeper the tests fail.
+// but must not leave it stopped. The test fails if ZooKeeper is not installed.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	server, err := shared()
@@ -63,7 +63,7 @@ func StartProxy(t testing.TB, addr string) *Proxy {
 	return p
 }
 
-// Node is a node's content.
+// Node is what a client reads of a ZooKeeper node.
 type Node struct {
 	Value   []byte
 	Version int32
@@ -75,8 +75,8 @@ type Node struct {
 // CreateEphemeral and TryRemove wait while it is not connected, and end the test if that
 // takes too long.
 //
-// If a request is not answered in time, its connection is closed, and ephemeral nodes are
-// deleted with it.
+// If a request is not answered in time, Admin closes the connection. ZooKeeper then deletes
+// the ephemeral nodes that Admin created.
 type Admin struct {
 	t     testing.TB
 	addrs []string
@@ -115,7 +115,7 @@ func (a *Admin) dial() (*zk.Conn, <-chan zk.Event, error) {
 	return zk.Connect(a.addrs, 10*time.Second, zk.WithLogInfo(false), zk.WithLogger(silent{}))
 }
 
-// silent is a log that discards everything.
+// silent is a logger that discards everything.
 type silent struct{}
 
 func (silent) Printf(string, ...any) {}
@@ -123,9 +123,9 @@ func (silent) Printf(string, ...any) {}
 // errAdminLate is the error of a request that was not answered in time.
 var errAdminLate = fmt.Errorf("zktest: no answer within %v", adminRequestWait)
 
-// request makes one request within adminRequestWait. A request that is too late continues
-// in the background, so its results are returned and not written to variables of the
-// caller.
+// request makes one request and waits at most adminRequestWait for it. A request that
+// takes longer continues in the background, so do must return its results and not write
+// them to variables of the caller.
 func request[Result any](a *Admin, do func(*zk.Conn) (Result, error)) (Result, error) {
 	type answer struct {
 		result Result
@@ -151,7 +151,7 @@ func request[Result any](a *Admin, do func(*zk.Conn) (Result, error)) (Result, e
 	}
 }
 
-// reconnect gives up a connection on which a request hangs.
+// reconnect replaces a connection on which a request hangs.
 func (a *Admin) reconnect(hangs *zk.Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -164,7 +164,7 @@ func (a *Admin) reconnect(hangs *zk.Conn) {
 	}
 }
 
-// Put creates or changes a node, with its parents.
+// Put sets a node's value. It creates the node and its parents if they do not exist.
 func (a *Admin) Put(path, value string) {
 	a.t.Helper()
 	a.retry(func(conn *zk.Conn) error {
@@ -190,8 +190,8 @@ func makeParents(conn *zk.Conn, path string) error {
 	return nil
 }
 
-// CreateEphemeral creates a node that ends with the client's session. It is tried
-// once.
+// CreateEphemeral creates a node that is deleted when the client's session ends. It does
+// not repeat a request that fails.
 func (a *Admin) CreateEphemeral(path string, value []byte) error {
 	_, err := request(a, func(conn *zk.Conn) (string, error) {
 		return conn.Create(path, value, zk.FlagEphemeral, zk.WorldACL(zk.PermAll))
@@ -199,7 +199,7 @@ func (a *Admin) CreateEphemeral(path string, value []byte) error {
 	return err
 }
 
-// Create creates a node with these permissions for everybody.
+// Create creates a node and grants everybody these permissions for it.
 func (a *Admin) Create(path, value string, permissions int32) {
 	a.t.Helper()
 	a.retry(func(conn *zk.Conn) error {
@@ -215,7 +215,7 @@ func (a *Admin) Remove(path string) {
 	a.retry(func(conn *zk.Conn) error {
 		err := conn.Delete(path, -1)
 		if tries.Add(1) > 1 && errors.Is(err, zk.ErrNoNode) {
-			return nil // it was deleted by a request whose answer was lost
+			return nil // an earlier request has deleted it, and its answer was lost
 		}
 		return err
 	})
@@ -230,7 +230,8 @@ func (a *Admin) Exists(path string) bool {
 	})
 }
 
-// TryRemove deletes a node. It is tried once and may be called from any goroutine.
+// TryRemove deletes a node. It does not repeat a request that fails, and may be called from
+// any goroutine.
 func (a *Admin) TryRemove(path string) error {
 	_, err := request(a, func(conn *zk.Conn) (struct{}, error) { return struct{}{}, conn.Delete(path, -1) })
 	return err
@@ -276,7 +277,7 @@ func (a *Admin) Allow(path string, permissions int32) {
 	})
 }
 
-// Await polls for something that only a broker knows.
+// Await polls until done returns true. It is for changes of which ZooKeeper sends no event.
 func (a *Admin) Await(what string, done func() bool) {
 	a.t.Helper()
 	for limit := time.Now().Add(adminWait); !done(); time.Sleep(5 * time.Millisecond) {
@@ -291,7 +292,7 @@ func (a *Admin) retry(do func(*zk.Conn) error) {
 	retry(a, func(conn *zk.Conn) (struct{}, error) { return struct{}{}, do(conn) })
 }
 
-// retry lets the client reconnect.
+// retry repeats a request while the client has no connection.
 func retry[Result any](a *Admin, do func(*zk.Conn) (Result, error)) Result {
 	a.t.Helper()
 	for limit := time.Now().Add(adminElectionWait); ; time.Sleep(10 * time.Millisecond) {

@@ -10,12 +10,13 @@ import (
 	"time"
 )
 
-// Ensemble is several servers that replicate each other. Each may be killed, paused
+// Ensemble is a group of servers that replicate each other. Each can be killed, paused
 // and restarted separately.
 type Ensemble struct{ Servers []*Server }
 
-// StartEnsemble runs n servers and waits until all serve. If dirs are given, which
-// must exist, the data of the first servers is below them.
+// StartEnsemble runs n servers and waits until all of them serve. Server i stores its data
+// below dirs[i], which must exist, or below the directory for temporary files if there is
+// no dirs[i].
 func StartEnsemble(n int, dirs ...string) (*Ensemble, error) {
 	if err := Installed(); err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func StartEnsemble(n int, dirs ...string) (*Ensemble, error) {
 	return e, nil
 }
 
-// Addrs returns where clients connect, in the order of Servers.
+// Addrs returns the addresses to which clients connect, in the order of Servers.
 func (e *Ensemble) Addrs() []string {
 	var addrs []string
 	for _, s := range e.Servers {
@@ -82,7 +83,7 @@ func (e *Ensemble) AwaitServing() error {
 }
 
 // RestartSilent kills the servers that run but do not serve, and starts them again.
-// It returns how many they were.
+// It returns their number.
 func (e *Ensemble) RestartSilent() (int, error) {
 	var silent []*Server
 	for _, s := range e.Servers {
@@ -99,7 +100,7 @@ func (e *Ensemble) RestartSilent() (int, error) {
 }
 
 // Leader waits until a leader is elected and returns it. A former leader that was paused
-// may act as leader for a moment. Leader then waits until it has stopped doing so.
+// may act as a second leader for a moment. Leader waits until only one is left.
 func (e *Ensemble) Leader() (*Server, error) {
 	for limit := time.Now().Add(startLimit); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
 		var leaders []*Server
@@ -118,7 +119,7 @@ func (e *Ensemble) Leader() (*Server, error) {
 	return nil, fmt.Errorf("zktest: there is no leader after %v", startLimit)
 }
 
-// Followers returns the servers that do not lead, running or not.
+// Followers returns all servers except the leader, whether they run or not.
 func (e *Ensemble) Followers() ([]*Server, error) {
 	leader, err := e.Leader()
 	if err != nil {

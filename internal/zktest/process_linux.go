@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// run starts the server and waits for its end. The server must not outlive a test
-// that crashes. The kernel ends it with the thread that started it, so that thread
-// is locked.
+// run starts the server and waits until it ends. The server must not outlive a test that
+// crashes, so the kernel kills it when the thread that started it ends. The goroutine is
+// locked to that thread, because the thread must not end earlier.
 func (s *Server) run(cmd *exec.Cmd, started chan<- error, ended chan<- struct{}) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

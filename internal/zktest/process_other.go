@@ -17,7 +17,7 @@ func (s *Server) run(cmd *exec.Cmd, started chan<- error, ended chan<- struct{})
 	}
 }
 
-var errNoSignals = errors.New("zktest: only on Linux")
+var errNoSignals = errors.New("zktest: a server can be paused only on Linux")
 
 func terminate(p *os.Process) error { return p.Kill() }
 func pause(*os.Process) error       { return errNoSignals }

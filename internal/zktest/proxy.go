@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Proxy is between a client and a server, so that a test can cut the connection of
-// that client only.
+// Proxy forwards connections between one client and a server, so that a test can cut the
+// connection of that client only.
 type Proxy struct {
 	target   string
 	listener net.Listener
@@ -15,7 +15,7 @@ type Proxy struct {
 
 	mu     sync.Mutex
 	cut    bool
-	frozen chan struct{} // bytes flow while it is closed
+	frozen chan struct{} // closed while bytes may flow
 	conns  map[net.Conn]struct{}
 	posing func(net.Conn) // answers in the server's place; if nil, the server answers
 }
@@ -23,9 +23,9 @@ type Proxy struct {
 // NewProxy forwards connections to target.
 func NewProxy(target string) (*Proxy, error) { return NewProxyAt("127.0.0.1:0", target) }
 
-// NewProxyAt is NewProxy with the address at which to listen, in the network
-// namespace of the caller. It connects from the namespace in which the process
-// began.
+// NewProxyAt is NewProxy with the address on which to listen. It listens in the network
+// namespace of the caller, and connects to target from the namespace in which the process
+// started.
 func NewProxyAt(addr, target string) (*Proxy, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -38,7 +38,7 @@ func NewProxyAt(addr, target string) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr returns where the client connects.
+// Addr returns the address to which the client connects.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 // Cut breaks all connections. New ones are closed at once until Restore is called.
@@ -58,9 +58,9 @@ func (p *Proxy) Restore() {
 	p.cut = false
 }
 
-// Pose breaks all connections and makes answer serve new ones, as if another program had
-// taken the server's port. Each is closed when answer returns. Pose(nil) closes all of
-// them and lets the server answer again.
+// Pose breaks all connections and lets answer serve new ones, as if another program had
+// taken the server's port. A connection is closed when its call of answer returns.
+// Pose(nil) breaks all connections and lets the server answer again.
 func (p *Proxy) Pose(answer func(net.Conn)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,7 +141,7 @@ func (p *Proxy) forward(client net.Conn) {
 	<-back
 }
 
-// copy moves bytes until either side ends, which ends both.
+// copy forwards bytes until one side ends, and then closes both.
 func (p *Proxy) copy(to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()

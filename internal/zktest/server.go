@@ -28,12 +28,12 @@ const (
 	stopLimit  = 10 * time.Second
 )
 
-// quickJava has options for a JVM that is small and starts quickly.
+// quickJava holds the options that make a JVM small and quick to start.
 var quickJava = []string{"-Xms16m", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
 	"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"}
 
-// Server is one ZooKeeper server. Its methods may not be called concurrently,
-// except Addr and CLI.
+// Server is one ZooKeeper server. Addr and CLI may be called concurrently, the other
+// methods may not.
 type Server struct {
 	dir    string
 	port   int
@@ -64,7 +64,8 @@ func Start() (*Server, error) {
 	return s, nil
 }
 
-// Installed returns an error that says what to install if something is missing.
+// Installed returns an error that names the missing files and how to install them, or nil
+// if everything is installed.
 func Installed() error {
 	var missing []string
 	for _, file := range []string{jar, logging, cliScript} {
@@ -76,7 +77,7 @@ func Installed() error {
 		missing = append(missing, "java")
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("zktest: %s missing: run scripts/install-test-tools.sh (apt-get install zookeeper default-jre-headless)",
+		return fmt.Errorf("zktest: not installed: %s; run scripts/install-test-tools.sh (apt-get install zookeeper default-jre-headless)",
 			strings.Join(missing, ", "))
 	}
 	return nil
@@ -106,10 +107,11 @@ admin.enableServer=false
 	return &Server{dir: dir, port: port, output: &tail{}}, nil
 }
 
-// Addr returns where clients connect. It stays the same over restarts.
+// Addr returns the address to which clients connect. A restart does not change it.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Start runs a server again that was stopped or killed, with its data.
+// Start runs a server that is not running and waits until it serves. A server that was
+// stopped or killed still has its data.
 func (s *Server) Start() error {
 	if err := s.Launch(); err != nil {
 		return err
@@ -144,7 +146,7 @@ func (s *Server) serves() bool {
 	return err == nil && strings.Contains(answer, "Mode: ")
 }
 
-// awaitServing waits until clients are served.
+// awaitServing waits until the server serves clients.
 func (s *Server) awaitServing() error {
 	limit := time.Now().Add(startLimit)
 	for time.Now().Before(limit) {
@@ -157,10 +159,10 @@ func (s *Server) awaitServing() error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("zktest: the server does not serve after %v\n%s", startLimit, s.output)
+	return fmt.Errorf("zktest: the server did not serve clients within %v\n%s", startLimit, s.output)
 }
 
-// Stop ends the server normally. Its data stays.
+// Stop asks the server to end, waits for that, and keeps the server's data.
 func (s *Server) Stop() error {
 	if s.ended == nil {
 		return nil
@@ -177,7 +179,7 @@ func (s *Server) Stop() error {
 	}
 }
 
-// Kill ends the server at once.
+// Kill ends the server at once and keeps its data.
 func (s *Server) Kill() error {
 	if s.ended == nil {
 		return nil
@@ -190,7 +192,7 @@ func (s *Server) Kill() error {
 	return nil
 }
 
-// Pause makes the server hang: its connections stay open, and nothing is answered.
+// Pause makes the server hang: its connections stay open, but it answers nothing.
 func (s *Server) Pause() error {
 	s.paused = true
 	return pause(s.proc)
