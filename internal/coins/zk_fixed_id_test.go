@@ -99,7 +99,7 @@ func TestZKFixedServerIDHeldByAnother(t *testing.T) {
 			t.Parallel()
 			admin := zktest.NewAdmin(t, server.Addr())
 			opts, path := zkFixedOptions(server.Addr())
-			opts.SessionTimeout = time.Second
+			opts.SessionTimeout = 20 * time.Second // so that the holder keeps the ID on a busy machine
 			var remove func()
 			if c.ephemeral {
 				first, _ := startZK(t, opts)
@@ -112,6 +112,7 @@ func TestZKFixedServerIDHeldByAnother(t *testing.T) {
 			holder, _ := admin.Get(path)
 
 			c.change(&opts)
+			opts.SessionTimeout = time.Second
 			begun := time.Now()
 			s, sink := startZK(t, opts)
 			// The ID is used at once, and not only when the other's session may

@@ -64,6 +64,8 @@ type ChoosyLink struct {
 	Worker string
 	Served bool
 	Mute   bool
+
+	lastJob int // number of the last job sent, once Served is set
 }
 
 const (
@@ -168,12 +170,14 @@ func (p *ChoosyPool) Asked(worker string) int {
 func (p *ChoosyPool) NewJob() {
 	p.mu.Lock()
 	p.Jobs++
-	line := p.Job(p.Jobs) + "\n"
+	n := p.Jobs
 	p.mu.Unlock()
 	for _, k := range p.All() {
 		k.Mu.Lock()
-		if k.Served && !k.Mute {
-			io.WriteString(k.Nc, line)
+		// A connection whose worker was authorized meanwhile already has this job.
+		if k.Served && !k.Mute && k.lastJob < n {
+			k.lastJob = n
+			io.WriteString(k.Nc, p.Job(n)+"\n")
 		}
 		k.Mu.Unlock()
 	}
@@ -284,11 +288,11 @@ func (k *ChoosyLink) Authorize(id, worker string) (staysOpen bool) {
 		return k.CarryOut(c, id, ChoosyRefusal)
 	}
 	p.mu.Lock()
-	job := p.Job(p.Jobs)
+	n := p.Jobs
 	p.mu.Unlock()
 	k.Mu.Lock()
-	k.Worker, k.Served, k.Mute = worker, true, c == ConductMute
-	io.WriteString(k.Nc, `{"id":`+id+`,"result":true,"error":null}`+"\n"+`{"id":null,"method":"mining.set_difficulty","params":[1]}`+"\n"+job+"\n")
+	k.Worker, k.Served, k.Mute, k.lastJob = worker, true, c == ConductMute, n
+	io.WriteString(k.Nc, `{"id":`+id+`,"result":true,"error":null}`+"\n"+`{"id":null,"method":"mining.set_difficulty","params":[1]}`+"\n"+p.Job(n)+"\n")
 	k.Mu.Unlock()
 	return c != ConductJobClose
 }
