@@ -3,6 +3,7 @@
 package coins
 
 import (
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +19,43 @@ func zkFixedOptions(addr string) (ZooKeeperOptions, string) {
 	opts := zkTestOptions(addr)
 	opts.FixedServerID = 7
 	return opts, opts.ServerIDDir + "7"
+}
+
+// The owner begins before a connection is made. If it heard of the connection first, the
+// node of a fixed ID would not be claimed until the next audit, and another process could
+// take it.
+func TestZKOwnerBeginsBeforeItConnects(t *testing.T) {
+	t.Parallel()
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	opts, _ := zkFixedOptions(ln.Addr().String())
+	s, err := NewZooKeeper(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mail.mu.Lock() // so that nothing can be given to the owner
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		s.Start(newCoinRecorder())
+	}()
+	ln.SetDeadline(time.Now().Add(300 * time.Millisecond))
+	if nc, err := ln.Accept(); err == nil {
+		nc.Close()
+		t.Error("the broker was dialled before the owner could begin")
+	}
+	s.mail.mu.Unlock()
+	<-started
+	defer s.Close()
+	ln.SetDeadline(time.Now().Add(testLimit))
+	nc, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
 }
 
 // A fixed server ID is reported at once, and its node is claimed.

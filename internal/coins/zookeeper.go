@@ -157,6 +157,9 @@ func (s *ZooKeeper) Start(sink Sink) {
 		return
 	}
 	s.sink = sink
+	// The owner has to begin before it hears that the connection is there. Otherwise a
+	// fixed server ID would not be claimed until the next audit.
+	s.mail.post(s.begin)
 	conn, err := dialZK(s.opts.Brokers, s.opts.SessionTimeout, s.handleEvent)
 	if err != nil {
 		// This cannot happen, because the client fails only if there are no brokers.
@@ -165,7 +168,6 @@ func (s *ZooKeeper) Start(sink Sink) {
 	}
 	s.conn = conn
 	s.status.Store(conn)
-	s.mail.post(s.begin)
 	s.ended.Add(1 + zkWorkers)
 	go s.runOwner()
 	for range zkWorkers {
