@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -499,6 +500,29 @@ func TestCleanLogs(t *testing.T) {
 	create(name("INFO", gone+3), 3*day, 2000).Close() // too much together with the newer file
 	create("stdout.log", 90*day, 1).Close()
 	os.Symlink(filepath.Base(open.Name()), filepath.Join(dir, "stratumSwitcher.ERROR"))
+	// A process that is busy opens and closes files while the script looks at them.
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer close(stop)
+	busy.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				var files []*os.File
+				for range 100 {
+					if f, err := os.Open(os.DevNull); err == nil {
+						files = append(files, f)
+					}
+				}
+				for _, f := range files {
+					f.Close()
+				}
+			}
+		}
+	})
 	run := func(days, megabytes string, want ...string) {
 		t.Helper()
 		command(t, "", "sh", "deploy/clean-logs", dir, days, megabytes)
