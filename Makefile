@@ -10,7 +10,7 @@ LDFLAGS := -X main.version=$(VERSION)
 # The program runs on Linux; elsewhere it has to build.
 CROSS := darwin windows
 
-.PHONY: help build test unit e2e test-main test-packages test-daemon test-docs test-portable test-fuzz torture lint vulncheck cover bench demo practice package install clean
+.PHONY: help build test unit e2e test-main test-packages test-portable test-fuzz torture lint vulncheck cover bench demo practice package install clean
 
 help:
 	@echo "make build    build ./stratumSwitcher"
@@ -36,36 +36,29 @@ TESTS := $(GO) test -race -count=1 -parallel 8 -timeout 14m
 
 # The daemon that e2e tests has the race detector. Its simulated pools and miners, which
 # take as much of the processors as the daemon, have it in the unit tests.
-E2E := $(GO) test -count=1 -parallel 12 -timeout 14m -tags e2e ./e2e
+E2E := $(GO) test -count=1 -parallel 8 -timeout 14m -tags e2e ./e2e
 
 PACKAGES = $$($(GO) list ./... | sed '1d;/\/e2e$$/d')
 
 # Everything is compiled before anything is run, because many tests have time limits and
 # the compiler would take the processors from them ("go list -export" compiles and, unlike
-# a test run that does nothing, does not link). The tests of the built daemon come after
-# those of the packages, and wait for about half of their time. Fuzzing, and the scenes of
-# the pages, which have no tight time limits, run beside them.
+# a test run that does nothing, does not link). Then the tests of package main run; the
+# other packages, the relay for other systems and fuzzing use the time that is left.
+# Finally, the tests of the built daemon have the machine to themselves.
 test:
 	./scripts/install-test-tools.sh
 	@$(GO) list -export -test -deps -race -tags e2e ./... >/dev/null
 	@$(GO) list -export -test -deps -tags e2e ./e2e >/dev/null
+	@$(GO) list -export -deps ./... >/dev/null
 	@$(GO) list -export -test -deps -tags portable_relay . ./internal/relay >/dev/null
-	@$(MAKE) --no-print-directory -j5 --output-sync=target test-daemon test-docs test-fuzz
+	@$(MAKE) --no-print-directory -j4 --output-sync=target test-main test-packages test-portable test-fuzz
+	$(E2E) -args -daemon-race
 
 test-main:
 	$(TESTS) -tags e2e .
 
 test-packages:
 	nice -n 5 $(TESTS) -tags e2e $(PACKAGES)
-
-DOC_SCENES := ^TestDocCommands$$
-test-daemon test-docs: | test-main test-packages test-portable
-
-test-daemon:
-	$(E2E) -skip '$(DOC_SCENES)' -args -daemon-race
-
-test-docs:
-	nice -n 5 $(E2E) -run '$(DOC_SCENES)'
 
 # Tests that need more than Go have the build tag e2e.
 unit:
