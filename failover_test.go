@@ -81,15 +81,11 @@ func backups(addrs ...string) func(*Config) {
 // sessionsAt counts sessions by the address at which they mine.
 func (m *testSwitcher) sessionsAt() map[string]int {
 	at := make(map[string]int)
-	for _, l := range m.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				if s.phase == phaseRelaying || s.phase == phaseSwitching {
-					at[s.link.address.text]++
-				}
-			}
-		})
-	}
+	m.eachSession(func(s *Session) {
+		if s.phase == phaseRelaying || s.phase == phaseSwitching {
+			at[s.link.address.text]++
+		}
+	})
 	return at
 }
 
@@ -257,20 +253,11 @@ func TestFailoverPoolIdle(t *testing.T) {
 func TestFailoverPauseOfProcessIsNoSilence(t *testing.T) {
 	t.Parallel()
 	sc, _ := startScene(t, "bitcoin", func(c *Config) { c.PoolIdleSeconds = 1 }, "btc")
-	each := func(f func(*Session)) {
-		for _, l := range sc.sw.loops {
-			l.Call(func() {
-				for _, s := range l.allSessions() {
-					f(s)
-				}
-			})
-		}
-	}
-	each(func(s *Session) {
+	sc.sw.eachSession(func(s *Session) {
 		time.Sleep(2100 * time.Millisecond) // the pause is the fault itself
 		s.gotJob()
 	})
-	each(func(s *Session) {
+	sc.sw.eachSession(func(s *Session) {
 		s.look(&sweepBudget{failBack: make(map[*poolAddress]int)})
 		if s.phase != phaseRelaying {
 			t.Errorf("the session is in phase %v, want relaying", s.phase)

@@ -135,18 +135,26 @@ func startSwitcher(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, 
 	return &testSwitcher{sessionManager: m, addr: ln.Addr().String(), coins: coins}
 }
 
-// sessionsIn counts sessions by phase.
-func (m *testSwitcher) sessionsIn(phase sessionPhase) int {
-	n := 0
+// eachSession calls f for each session on the goroutine of its loop, and waits until all
+// calls have returned.
+func (m *testSwitcher) eachSession(f func(*Session)) {
 	for _, l := range m.loops {
 		l.Call(func() {
 			for _, s := range l.allSessions() {
-				if s.phase == phase {
-					n++
-				}
+				f(s)
 			}
 		})
 	}
+}
+
+// sessionsIn counts sessions by phase.
+func (m *testSwitcher) sessionsIn(phase sessionPhase) int {
+	n := 0
+	m.eachSession(func(s *Session) {
+		if s.phase == phase {
+			n++
+		}
+	})
 	return n
 }
 

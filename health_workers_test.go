@@ -242,21 +242,17 @@ func TestUserAgentRefusedJustBeforeTheDial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, loop := range sw.loops {
-		loop.Call(func() {
-			for _, s := range loop.allSessions() {
-				l := s.linking
-				ips := l.link.pool.addresses[0].ips
-				l.link.close()
-				h := s.manager.health
-				h.mu.Lock()
-				h.remember(recordUserAgent, ips[0], s.subscription.UserAgent, h.now(), h.now()).answer = refusal
-				h.mu.Unlock()
-				l.link = &poolLink{session: s, pool: l.pool, address: l.address, dialer: s.dialer(l.pool)}
-				l.link.start(ips)
-			}
-		})
-	}
+	sw.eachSession(func(s *Session) {
+		l := s.linking
+		ips := l.link.pool.addresses[0].ips
+		l.link.close()
+		h := s.manager.health
+		h.mu.Lock()
+		h.remember(recordUserAgent, ips[0], s.subscription.UserAgent, h.now(), h.now()).answer = refusal
+		h.mu.Unlock()
+		l.link = &poolLink{session: s, pool: l.pool, address: l.address, dialer: s.dialer(l.pool)}
+		l.link.start(ips)
+	})
 	miner.ExpectLine(testkit.RefusalAnswer(testkit.ChoosyNoUserAgent))
 	if n := pool.Total.Load(); n != 1 {
 		t.Errorf("there were %d connections to the pool, want 1", n)

@@ -167,26 +167,18 @@ func TestHostilePoolReconnectsForever(t *testing.T) {
 		link.SendLine(reconnect)
 	}
 	sc.nothing(link, fmt.Sprintf("btc-%d", 1+maxRenewals))
-	for _, l := range sc.sw.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				if s.phase != phaseRelaying || s.linking != nil {
-					t.Errorf("one more link is being prepared in phase %s", s.phase)
-				}
-			}
-		})
-	}
+	sc.sw.eachSession(func(s *Session) {
+		if s.phase != phaseRelaying || s.linking != nil {
+			t.Errorf("one more link is being prepared in phase %s", s.phase)
+		}
+	})
 	if n := sc.sw.linksMade.Load(); n != 1+maxRenewals {
 		t.Errorf("there were %d links, want %d", n, 1+maxRenewals)
 	}
 	// After a minute the request takes effect again.
-	for _, l := range sc.sw.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				s.renewedAt -= 60
-			}
-		})
-	}
+	sc.sw.eachSession(func(s *Session) {
+		s.renewedAt -= 60
+	})
 	link.SendLine(reconnect)
 	sc.Serve("btc", "btc-x")
 	sc.ExpectWork("btc-x")
@@ -206,20 +198,16 @@ func TestHostilePoolsAreNotRemembered(t *testing.T) {
 	longJob := strings.Repeat("j", 100<<10)
 	go io.Copy(io.Discard, sc.Miner.Conn())
 	noted := func() (held, jobs, short int) {
-		for _, l := range sc.sw.loops {
-			l.Call(func() {
-				for _, s := range l.allSessions() {
-					held = s.heldBytes()
-					ids, _, _ := s.link.jobs.State()
-					for _, id := range ids {
-						jobs += len(id)
-						if strings.HasPrefix(id, "short-") {
-							short++
-						}
-					}
+		sc.sw.eachSession(func(s *Session) {
+			held = s.heldBytes()
+			ids, _, _ := s.link.jobs.State()
+			for _, id := range ids {
+				jobs += len(id)
+				if strings.HasPrefix(id, "short-") {
+					short++
 				}
-			})
-		}
+			}
+		})
 		return held, jobs, short
 	}
 	bcc.Send(answer)
@@ -262,22 +250,18 @@ func TestHostileWorkers(t *testing.T) {
 			for range 100 {
 				r.Line(stratumtest.Patience)
 			}
-			for _, l := range sw.loops {
-				l.Call(func() {
-					for _, s := range l.allSessions() {
-						size := 0
-						for _, w := range s.workers {
-							size += w.size()
-							if len(w.rest) > maxWorkerParams {
-								t.Errorf("%d parameters are stored, which is too many", len(w.rest))
-							}
-						}
-						if !c.known(len(s.workers)) || size > maxWorkerBytes {
-							t.Errorf("%d workers of %d bytes are stored", len(s.workers), size)
-						}
+			sw.eachSession(func(s *Session) {
+				size := 0
+				for _, w := range s.workers {
+					size += w.size()
+					if len(w.rest) > maxWorkerParams {
+						t.Errorf("%d parameters are stored, which is too many", len(w.rest))
 					}
-				})
-			}
+				}
+				if !c.known(len(s.workers)) || size > maxWorkerBytes {
+					t.Errorf("%d workers of %d bytes are stored", len(s.workers), size)
+				}
+			})
 			// The connection continues.
 			r.SendLine(`{"id":"next","method":"mining.extranonce.subscribe","params":[]}`)
 			r.ExpectLine(`{"id":"next","result":true,"error":null}`)

@@ -53,17 +53,13 @@ func TestDrainEnds(t *testing.T) {
 
 func (sc *scene) drainsEnding() int {
 	n := 0
-	for _, l := range sc.sw.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				for _, d := range s.drains {
-					if d.ending {
-						n++
-					}
-				}
+	sc.sw.eachSession(func(s *Session) {
+		for _, d := range s.drains {
+			if d.ending {
+				n++
 			}
-		})
-	}
+		}
+	})
 	return n
 }
 
@@ -123,16 +119,12 @@ func TestDrainETHProxy(t *testing.T) {
 }
 
 func (sc *scene) jobSeen(change func(*Session)) (seen uint32) {
-	for _, l := range sc.sw.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				seen = s.link.jobSeen
-				if change != nil {
-					change(s)
-				}
-			}
-		})
-	}
+	sc.sw.eachSession(func(s *Session) {
+		seen = s.link.jobSeen
+		if change != nil {
+			change(s)
+		}
+	})
 	return seen
 }
 

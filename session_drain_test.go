@@ -385,16 +385,12 @@ func TestDrainBetweenAddressesOfOnePool(t *testing.T) {
 // renew gives the only session a new link, as the sweep does.
 func (sc *scene) renew(a *poolAddress) {
 	sc.T.Helper()
-	for _, l := range sc.sw.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				if s.phase != phaseRelaying {
-					sc.T.Errorf("the session is %s", s.phase)
-				}
-				s.renew(a)
-			}
-		})
-	}
+	sc.sw.eachSession(func(s *Session) {
+		if s.phase != phaseRelaying {
+			sc.T.Errorf("the session is %s", s.phase)
+		}
+		s.renew(a)
+	})
 }
 
 // reopen listens at the pool's address again.

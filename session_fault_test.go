@@ -34,15 +34,11 @@ func impatient(t *timing) {
 // linksInPreparation counts sessions that prepare a link or are about to.
 func (m *testSwitcher) linksInPreparation() int {
 	n := 0
-	for _, l := range m.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				if s.linking != nil {
-					n++
-				}
-			}
-		})
-	}
+	m.eachSession(func(s *Session) {
+		if s.linking != nil {
+			n++
+		}
+	})
 	return n
 }
 

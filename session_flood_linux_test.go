@@ -211,15 +211,11 @@ func TestFloodOfSlowPeers(t *testing.T) {
 	minesOn(t, m, "all slow ones are closed", time.Minute, func() bool {
 		left := 0
 		var u, p int
-		for _, l := range sw.loops {
-			l.Call(func() {
-				for _, s := range l.allSessions() {
-					left++
-					u += s.miner.Backlog()
-					p += len(s.miner.Unconsumed())
-				}
-			})
-		}
+		sw.eachSession(func(s *Session) {
+			left++
+			u += s.miner.Backlog()
+			p += len(s.miner.Unconsumed())
+		})
 		unsent, partial = max(unsent, u), max(partial, p)
 		return left == 1
 	})
@@ -256,13 +252,9 @@ func TestMinerThatTakesNoAnswers(t *testing.T) {
 				eventually(t, "it mines", func() bool { return sw.sessionsIn(phaseRelaying) == 1 })
 			}
 			eventually(t, "it is there", func() bool { return sw.sessionCount() == 1 })
-			for _, l := range sw.loops {
-				l.Call(func() {
-					for _, s := range l.allSessions() {
-						unix.SetsockoptInt(s.miner.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
-					}
-				})
-			}
+			sw.eachSession(func(s *Session) {
+				unix.SetsockoptInt(s.miner.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
+			})
 			var sender sync.WaitGroup
 			sender.Go(func() {
 				ask := strings.Repeat(`{"id":"`+strings.Repeat("i", 10000)+`","method":"mining.extranonce.subscribe","params":[]}`+"\n", 20)
@@ -275,13 +267,9 @@ func TestMinerThatTakesNoAnswers(t *testing.T) {
 			})
 			most := 0
 			eventually(t, "it is closed", func() bool {
-				for _, l := range sw.loops {
-					l.Call(func() {
-						for _, s := range l.allSessions() {
-							most = max(most, s.miner.Backlog())
-						}
-					})
-				}
+				sw.eachSession(func(s *Session) {
+					most = max(most, s.miner.Backlog())
+				})
 				return sw.sessionCount() == 0
 			})
 			sender.Wait()

@@ -275,15 +275,11 @@ func TestSessionDeadlines(t *testing.T) {
 	t.Run("none once it mines", func(t *testing.T) {
 		set(time.Second, 3*time.Second)
 		r := dialMining(t, sw.addr)
-		for _, l := range sw.loops {
-			l.Call(func() {
-				for _, s := range l.allSessions() {
-					if s.handshake != nil {
-						t.Error("the handshake's timer is still set")
-					}
-				}
-			})
-		}
+		sw.eachSession(func(s *Session) {
+			if s.handshake != nil {
+				t.Error("the handshake's timer is still set")
+			}
+		})
 		r.Close()
 	})
 	sw.wantNothingLeft(t)
@@ -317,13 +313,9 @@ func TestSessionMinerNeverReads(t *testing.T) {
 			t.Fatal("the miners that do not read are not closed")
 		}
 		btc.NewJob(false)
-		for _, l := range sw.loops {
-			l.Call(func() {
-				for _, s := range l.allSessions() {
-					most = max(most, s.miner.Backlog())
-				}
-			})
-		}
+		sw.eachSession(func(s *Session) {
+			most = max(most, s.miner.Backlog())
+		})
 		waitAccepted(t, good, 1)
 	}
 	if limit := 4 * stratum.MaxPoolLine; most > limit {

@@ -96,15 +96,11 @@ func TestSessionLooksAhead(t *testing.T) {
 
 // waitingBytes returns how many bytes from miners without a link wait to be read.
 func (m *testSwitcher) waitingBytes() (n int) {
-	for _, l := range m.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				if s.phase == phaseRouting || s.phase == phaseReconnecting {
-					n += len(s.miner.Peek(maxLookAhead))
-				}
-			}
-		})
-	}
+	m.eachSession(func(s *Session) {
+		if s.phase == phaseRouting || s.phase == phaseReconnecting {
+			n += len(s.miner.Peek(maxLookAhead))
+		}
+	})
 	return n
 }
 

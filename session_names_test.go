@@ -66,13 +66,9 @@ func TestSharesCarryTheAuthorizedName(t *testing.T) {
 				}
 			}
 			rewritten := func() (yes bool) {
-				for _, loop := range sw.loops {
-					loop.Call(func() {
-						for _, s := range loop.allSessions() {
-							yes = yes || s.link.rules != nil
-						}
-					})
-				}
+				sw.eachSession(func(s *Session) {
+					yes = yes || s.link.rules != nil
+				})
 				return yes
 			}
 			if differs := c.sent != c.at; rewritten() != differs {

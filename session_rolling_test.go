@@ -63,14 +63,10 @@ func rollingShare(id int, job, bits string) string {
 
 // lastJob returns the ID of the latest job of the only session.
 func lastJob(m *testSwitcher) (id string) {
-	for _, l := range m.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				ids, _, _ := s.link.jobs.State()
-				id = ids[len(ids)-1]
-			}
-		})
-	}
+	m.eachSession(func(s *Session) {
+		ids, _, _ := s.link.jobs.State()
+		id = ids[len(ids)-1]
+	})
 	return id
 }
 
@@ -106,13 +102,9 @@ func TestMinerThatStopsRolling(t *testing.T) {
 				})
 			}
 			state := func() (r stratum.Rolling) {
-				for _, l := range m.loops {
-					l.Call(func() {
-						for _, s := range l.allSessions() {
-							r = s.rolling
-						}
-					})
-				}
+				m.eachSession(func(s *Session) {
+					r = s.rolling
+				})
 				return r
 			}
 			eventually(t, "it mines", func() bool { return m.sessionsIn(phaseRelaying) == 1 })

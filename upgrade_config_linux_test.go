@@ -17,15 +17,11 @@ func TestUpgradePoolLostBeforeBegin(t *testing.T) {
 	startMiners(t, sw.addr, "alice", 1)
 	btc.Close()
 	waitUntil(t, "reconnecting", func() bool { return sw.sessionsIn(phaseReconnecting) == 1 })
-	for _, l := range sw.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				before := s.linking
-				s.begin()
-				if before == nil || s.linking != before {
-					t.Errorf("the link in preparation was %p, but is now %p", before, s.linking)
-				}
-			}
-		})
-	}
+	sw.eachSession(func(s *Session) {
+		before := s.linking
+		s.begin()
+		if before == nil || s.linking != before {
+			t.Errorf("the link in preparation was %p, but is now %p", before, s.linking)
+		}
+	})
 }

@@ -58,16 +58,12 @@ func TestUpgradeStepFails(t *testing.T) {
 	binary, err := os.Executable() // TestMain makes it answer the preflight
 	testkit.Must(t, err)
 	fds := []int{sw.listener.FD()}
-	for _, l := range sw.loops {
-		l.Call(func() {
-			for _, s := range l.allSessions() {
-				fds = append(fds, s.miner.FD())
-				if s.link.open() {
-					fds = append(fds, s.link.socket.FD())
-				}
-			}
-		})
-	}
+	sw.eachSession(func(s *Session) {
+		fds = append(fds, s.miner.FD())
+		if s.link.open() {
+			fds = append(fds, s.link.socket.FD())
+		}
+	})
 	if len(fds) != 1+6+5 {
 		t.Fatalf("there are %d descriptors to hand over", len(fds))
 	}
