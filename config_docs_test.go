@@ -123,12 +123,7 @@ func TestFieldComments(t *testing.T) {
 // TestConfigurationPage: the table of docs/configuration.md has a row for each
 // key, with its default and, for a number, its range.
 func TestConfigurationPage(t *testing.T) {
-	page, err := os.ReadFile("docs/configuration.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, _ := strings.Cut(string(page), "| key | meaning | default |\n")
-	table, _, _ = strings.Cut(table, "\n\n")
+	table := partOfPage(t, "docs/configuration.md", "| key | meaning | default |\n", "\n\n")
 	rows := make(map[string][]string)
 	for line := range strings.Lines(table) {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/eventfile"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/journal"
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // jsonFields returns the names of the fields of a reply and of the objects in it that are
@@ -32,12 +32,7 @@ func jsonFields(t reflect.Type, with ...any) []string {
 // TestPageOfJSONFields: the table below "Fields" in docs/monitoring.md has the fields of
 // each reply and no others.
 func TestPageOfJSONFields(t *testing.T) {
-	page, err := os.ReadFile("docs/monitoring.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, _ := strings.Cut(string(page), "\n### Fields\n")
-	table, _, _ = strings.Cut(table, "\n## ")
+	table := partOfPage(t, "docs/monitoring.md", "\n### Fields\n", "\n## ")
 	name := regexp.MustCompile("`([a-z0-9_]+)`")
 	for row, reply := range map[string][]string{
 		"`/api/status`":             jsonFields(reflect.TypeFor[statusReply]()),
@@ -71,18 +66,18 @@ func TestPageOfJSONFields(t *testing.T) {
 
 // TestPageOfEvents: docs/events.md has every kind of event and every field.
 func TestPageOfEvents(t *testing.T) {
-	page, err := os.ReadFile("docs/events.md")
-	if err != nil {
-		t.Fatal(err)
+	page := testkit.ReadFile(t, "docs/events.md")
+	kinds := regexp.MustCompile(`(?m)^\tKind\w+ +Kind = "(\w+)"`).FindAllStringSubmatch(testkit.ReadFile(t, "internal/eventfile/event.go"), -1)
+	if len(kinds) < 8 {
+		t.Fatalf("only %d kinds of events were found", len(kinds))
 	}
-	for _, kind := range []eventfile.Kind{eventfile.KindSwitch, eventfile.KindFailover, eventfile.KindUpgrade, eventfile.KindReload,
-		eventfile.KindRefusal, eventfile.KindConnected, eventfile.KindGone, eventfile.KindLost} {
-		if !strings.Contains(string(page), "\n| `"+string(kind)+"` |") {
-			t.Errorf("docs/events.md has no row for the event %s", kind)
+	for _, kind := range kinds {
+		if !strings.Contains(page, "\n| `"+kind[1]+"` |") {
+			t.Errorf("docs/events.md has no row for the event %s", kind[1])
 		}
 	}
 	for _, name := range jsonFields(reflect.TypeFor[eventfile.Event](), eventfile.Cost{}, eventfile.Totals{}) {
-		if !strings.Contains(string(page), "`"+name+"`") && !strings.Contains(string(page), "`cost."+name+"`") {
+		if !strings.Contains(page, "`"+name+"`") && !strings.Contains(page, "`cost."+name+"`") {
 			t.Errorf("docs/events.md does not explain the field %s", name)
 		}
 	}

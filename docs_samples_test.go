@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // logCalls are the functions that write lines of the log.
@@ -78,11 +80,7 @@ func TestSampleLogLines(t *testing.T) {
 	sample := regexp.MustCompile(`(?m)^[IWE]\d{4} [\d:.]{15} +\d+ (\w+\.go):\d+\] (.*)$`)
 	samples := 0
 	for _, page := range append(pages, "README.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range sample.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range sample.FindAllStringSubmatch(testkit.ReadFile(t, page), -1) {
 			samples++
 			if !sources[m[1]] {
 				t.Errorf("%s shows a log line of %s, which does not exist", page, m[1])

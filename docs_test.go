@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // goComments calls f with each comment of the repository's Go files, as one line.
@@ -117,11 +119,7 @@ func TestPageLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	links := 0
 	for _, page := range append(pages, more...) {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range link.FindAllStringSubmatch(testkit.ReadFile(t, page), -1) {
 			target, section, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, "://") {
 				continue
@@ -152,13 +150,20 @@ func TestPageLinks(t *testing.T) {
 	}
 }
 
+// partOfPage returns what stands on a page between two texts.
+func partOfPage(t *testing.T, page, from, to string) string {
+	t.Helper()
+	_, part, found := strings.Cut(testkit.ReadFile(t, page), from)
+	if !found {
+		t.Fatalf("%s has no %q", page, from)
+	}
+	part, _, _ = strings.Cut(part, to)
+	return part
+}
+
 // The README is for a reader who has two minutes.
 func TestReadmeIsShort(t *testing.T) {
-	text, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(text), "\n"); n > 200 {
+	if n := strings.Count(testkit.ReadFile(t, "README.md"), "\n"); n > 200 {
 		t.Errorf("README.md has %d lines; reference belongs in docs", n)
 	}
 }
@@ -166,12 +171,9 @@ func TestReadmeIsShort(t *testing.T) {
 // TestArchitectureMap: docs/architecture.md names each product file and folder, and
 // nothing that no longer exists.
 func TestArchitectureMap(t *testing.T) {
-	text, err := os.ReadFile("docs/architecture.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.ReadFile(t, "docs/architecture.md")
 	var patterns []string
-	for _, m := range regexp.MustCompile("`([\\w./*-]+(?:\\.go|/))`").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("`([\\w./*-]+(?:\\.go|/))`").FindAllStringSubmatch(text, -1) {
 		pattern := strings.TrimSuffix(m[1], "/")
 		patterns = append(patterns, pattern)
 		if found, err := filepath.Glob(pattern); err != nil || len(found) == 0 && !strings.HasSuffix(pattern, "doc.go") {

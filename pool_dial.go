@@ -93,7 +93,7 @@ func (d *poolDial) nowDiallable() (ips []*endpoint) {
 	return ips
 }
 
-// dialerAt returns what health needs to know about the session before e is dialled.
+// dialerAt completes the link's dialer for a try at e, and returns it.
 func (k *poolLink) dialerAt(e *endpoint) *dialer {
 	k.dialer.returning = k.session.returnsTo(e)
 	return &k.dialer

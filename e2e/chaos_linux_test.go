@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -194,25 +195,47 @@ func (c *chaos) quiet() {
 	}
 	c.source.settle()
 	c.allHome()
-	connections := 0
-	for _, f := range c.fleets {
-		connections += f.Stats().Miners - f.Stats().Disconnected
-	}
+	connections, others := connected(c.fleets), connected(c.others.good.fleet)
 	end := time.Now().Add(30 * time.Second)
 	for {
 		open := 0
 		for _, p := range c.pools {
 			open += p.Stats().Connections
 		}
-		if open == connections {
+		held := c.minersHeld()
+		if open == connections && held == connections+others {
 			return
 		}
 		if time.Now().After(end) {
-			c.t.Errorf("got %d links to pools for %d miners, want one each", open, connections)
+			c.t.Errorf("got %d links to pools for %d miners, want one each; the daemon has connections of %d miners, want %d", open, connections, held, connections+others)
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// connected counts the miners that have a connection.
+func connected(fleets []*stratumtest.Fleet) (n int) {
+	for _, f := range fleets {
+		st := f.Stats()
+		n += st.Miners - st.Disconnected
+	}
+	return n
+}
+
+// minersHeld counts the miners' connections that the daemon has not closed yet, whether
+// the miner has or not.
+func (c *chaos) minersHeld() (n int) {
+	c.t.Helper()
+	listener := fmt.Sprintf(":%04X", netip.MustParseAddrPort(c.p.Addr).Port())
+	const established, closedByPeer = "01", "08"
+	for line := range strings.Lines(testkit.ReadFile(c.t, fmt.Sprintf("/proc/%d/net/tcp", c.p.Cmd.Process.Pid))) {
+		f := strings.Fields(line)
+		if len(f) > 3 && strings.HasSuffix(f[1], listener) && (f[3] == established || f[3] == closedByPeer) {
+			n++
+		}
+	}
+	return n
 }
 
 // allHome waits until all miners are where their coin says. Those whose coin does

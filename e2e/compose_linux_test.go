@@ -11,25 +11,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // composeService is the text of a service in deploy/compose.yml.
 func composeService(t testing.TB, name string) string {
 	t.Helper()
-	m := regexp.MustCompile(`(?m)^  ` + name + `:\n((?:    .*\n|\n)+)`).FindStringSubmatch(readText(t, "deploy/compose.yml"))
+	m := regexp.MustCompile(`(?m)^  ` + name + `:\n((?:    .*\n|\n)+)`).FindStringSubmatch(testkit.ReadFile(t, "deploy/compose.yml"))
 	if m == nil {
 		t.Fatalf("deploy/compose.yml has no service %s", name)
 	}
 	return m[1]
-}
-
-func readText(t testing.TB, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 // composeWords is a list of words of a service, such as its command, as a shell
@@ -140,7 +133,7 @@ func grafanaAsks(t testing.TB) []dashboardQuery {
 // prometheusAPI is the address of Prometheus for Grafana.
 func prometheusAPI(t testing.TB) string {
 	t.Helper()
-	url := regexp.MustCompile(`(?m)^    url: (\S+)$`).FindStringSubmatch(readText(t, "deploy/compose/grafana/datasources/prometheus.yml"))
+	url := regexp.MustCompile(`(?m)^    url: (\S+)$`).FindStringSubmatch(testkit.ReadFile(t, "deploy/compose/grafana/datasources/prometheus.yml"))
 	if url == nil {
 		t.Fatal("the data source has no url")
 	}
@@ -222,7 +215,7 @@ func checkPrometheus(t *testing.T, out string) {
 			}
 		}
 	}
-	if want := strings.Count(readText(t, "deploy/alerts.yml"), "- alert: "); loaded != want {
+	if want := strings.Count(testkit.ReadFile(t, "deploy/alerts.yml"), "- alert: "); loaded != want {
 		t.Errorf("Prometheus has %d rules, want %d", loaded, want)
 	}
 
@@ -257,7 +250,7 @@ func checkPrometheus(t *testing.T, out string) {
 // TestComposeFiles checks that what deploy/compose.yml mounts exists, and that its
 // Grafana finds the dashboard and the data source that the dashboard asks for.
 func TestComposeFiles(t *testing.T) {
-	mounts := regexp.MustCompile(`(?m)^      - (\./\S+?):(/\S+?):ro$`).FindAllStringSubmatch(readText(t, "deploy/compose.yml"), -1)
+	mounts := regexp.MustCompile(`(?m)^      - (\./\S+?):(/\S+?):ro$`).FindAllStringSubmatch(testkit.ReadFile(t, "deploy/compose.yml"), -1)
 	if len(mounts) != 7 {
 		t.Errorf("deploy/compose.yml has %d mounts, want 7", len(mounts))
 	}
@@ -269,11 +262,11 @@ func TestComposeFiles(t *testing.T) {
 		}
 		target[m[2]] = from
 	}
-	board := regexp.MustCompile(`path: (\S+)`).FindStringSubmatch(readText(t, "deploy/compose/grafana/dashboards/stratumSwitcher.yml"))
+	board := regexp.MustCompile(`path: (\S+)`).FindStringSubmatch(testkit.ReadFile(t, "deploy/compose/grafana/dashboards/stratumSwitcher.yml"))
 	if board == nil || target[board[1]+"/stratumSwitcher.json"] != dashboardFile {
 		t.Errorf("the folder of dashboards is %q, which is not where ours is mounted", board)
 	}
-	if home := "HOME_DASHBOARD_PATH: " + board[1] + "/stratumSwitcher.json\n"; !strings.Contains(readText(t, "deploy/compose.yml"), home) {
+	if home := "HOME_DASHBOARD_PATH: " + board[1] + "/stratumSwitcher.json\n"; !strings.Contains(testkit.ReadFile(t, "deploy/compose.yml"), home) {
 		t.Errorf("deploy/compose.yml has no %q", home)
 	}
 	for _, folder := range []string{"dashboards", "datasources"} {
@@ -287,10 +280,10 @@ func TestComposeFiles(t *testing.T) {
 	for _, name := range []string{"zookeeper", "pool-btc", "pool-bcc", "switcher", "prometheus", "grafana"} {
 		composeWords(t, name, "test") // a health check
 	}
-	if job := "job_name: stratumSwitcher\n"; !strings.Contains(readText(t, "deploy/compose/prometheus.yml"), job) {
+	if job := "job_name: stratumSwitcher\n"; !strings.Contains(testkit.ReadFile(t, "deploy/compose/prometheus.yml"), job) {
 		t.Errorf("prometheus.yml has no %q", job)
 	}
-	if !strings.Contains(readText(t, "deploy/grafana.json"), `"type": "datasource"`) {
+	if !strings.Contains(testkit.ReadFile(t, "deploy/grafana.json"), `"type": "datasource"`) {
 		t.Error("the dashboard does not let Grafana choose the data source")
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 const dashboardFile = "deploy/grafana.json"
@@ -53,7 +55,7 @@ var (
 func readDashboard(t testing.TB) *dashboard {
 	t.Helper()
 	d := new(dashboard)
-	if err := json.Unmarshal([]byte(readText(t, dashboardFile)), d); err != nil {
+	if err := json.Unmarshal([]byte(testkit.ReadFile(t, dashboardFile)), d); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -97,7 +99,7 @@ func TestDashboardForm(t *testing.T) {
 	if !regexp.MustCompile(`^[a-zA-Z0-9_-]{1,40}$`).MatchString(d.UID) {
 		t.Errorf("%q cannot be the UID of a dashboard", d.UID)
 	}
-	if link := ":3000/d/" + d.UID + "?"; !strings.Contains(readText(t, "docs/install.md"), link) {
+	if link := ":3000/d/" + d.UID + "?"; !strings.Contains(testkit.ReadFile(t, "docs/install.md"), link) {
 		t.Errorf("docs/install.md does not link to %s", link)
 	}
 	if d.SchemaVersion < 37 {

@@ -13,8 +13,8 @@
 //     owner is called when all are sent. The connection to a peer that accepts nothing for 30 seconds
 //     is closed.
 //   - Bytes arrive in order, none of them twice, and none are lost while a loop is stopped.
-//   - A timer fires after the bytes that arrived before it was due were handled, so a process that was
-//     stopped for a while does not mistake its own pause for a peer's silence.
+//   - On Linux, a timer fires only after the bytes were handled that had arrived before it was due. So a
+//     process that was stopped for a while does not mistake its own pause for a peer's silence.
 //   - The end of a connection is reported once, and only if the owner did not close it.
 //   - Reading and writing allocate nothing as long as each read ends with a whole line and the
 //     peer accepts all bytes at once.

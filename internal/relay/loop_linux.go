@@ -139,7 +139,7 @@ func (l *Loop) run() {
 	l.BeginRound()
 	l.runMail()
 	l.finishEvent()
-	behind := 1 // rounds since the timers last ran, or one at the start
+	behind := 1 // rounds since the timers last ran; one at the start, so that they run soon
 	err = conn.Read(func(uintptr) bool {
 		for round := 1; !l.stopping; round++ {
 			if round == epoll.WatchRounds {
@@ -158,8 +158,9 @@ func (l *Loop) run() {
 			}
 			l.readUnread()
 			// A process that was stopped finds overdue timers together with the bytes that
-			// arrived meanwhile. The bytes are handled first, since most timers wait for some.
-			// After this many rounds all sockets have had a turn.
+			// arrived meanwhile. The bytes are handled first, because most timers limit how
+			// long to wait for some. The number of rounds is bounded, so that peers that never
+			// stop sending cannot hold up the timers; all sockets have had a turn by then.
 			if (n == len(l.events) || len(l.unread) > 0) && behind <= len(l.sockets)/len(l.events) {
 				behind++
 				continue
