@@ -24,7 +24,7 @@ type deadPool struct {
 	addr  string
 	dials atomic.Int64
 	own   int64 // dials by allDials
-	hang  bool // connections are not closed but hang
+	hang  bool  // connections are not closed but hang
 	ln    net.Listener
 	mu    sync.Mutex
 	conns []net.Conn

@@ -143,7 +143,7 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 	if r := h.sizeRecord(d, e, now); r != nil && now.Before(r.until) && !(d.new && r.newMinerMayTry(now)) {
 		return verdict{obstacle: obstacleWorker, suspect: true}
 	}
-	if r := h.records.get(recordKey{e, recordUserAgent, d.userAgent}, now); r != nil && now.Before(r.until) {
+	if r := h.records.get(recordKey{e, recordUserAgent, d.userAgent}, now); r != nil && (now.Before(r.until) || !d.new && now.Sub(r.tried) < userAgentTryEvery) {
 		return verdict{obstacle: obstacleUserAgent, answer: r.answer}
 	}
 	return v
@@ -240,6 +240,9 @@ func (h *health) begin(d *dialer, e *endpoint, override bool) *attempt {
 	v := h.judge(d, e, now)
 	if v.obstacle != obstacleNone && !(override && v.obstacle.personal()) {
 		return nil
+	}
+	if r := h.records.get(recordKey{e, recordUserAgent, d.userAgent}, now); r != nil {
+		r.tried = now
 	}
 	a := &attempt{at: e, dialer: *d, beganAfter: now.Sub(h.began), probe: v.probe}
 	e.breaker.probeBegins(a.probe, d.returning)

@@ -20,6 +20,11 @@ const (
 	// before it may try again on a new connection.
 	newMinerPauseMost = 10 * time.Second
 
+	// userAgentTryEvery is the least time between two tries of established miners after
+	// the pause of their user agent. A farm has thousands with the same one, which must
+	// not leave their backup together for an address that may still fail.
+	userAgentTryEvery = 250 * time.Millisecond
+
 	// suspectMemory is how long after a failure a worker waits behind others.
 	suspectMemory = time.Minute
 )
@@ -59,6 +64,7 @@ type healthRecord struct {
 	row     failureRow        // accounts: different workers that failed
 	suspect bool              // accounts: a full row of workers failed
 	answer  *stratum.Response // user agents: the pool's error to mining.subscribe, if it gave one
+	tried   time.Time         // user agents: when a miner with it last tried
 }
 
 // fail records the failure of a try that began at began. If several tries were under

@@ -390,6 +390,14 @@ func TestHealthSequences(t *testing.T) {
 			each(healthStep{do: "fail", ev: evidenceSubscribe, want: blameUserAgent}, "a.1/bad", "b.1/bad", "c.1/bad", "d.1/bad"),
 			{{do: "state", want: closed}, {do: "may", who: "e.1/good", want: obstacleNone}, {do: "may", who: "e.1/bad", want: obstacleUserAgent}},
 		}},
+		{"after the pause of a user agent, its established miners try one at a time, until one succeeds", [][]healthStep{
+			{{do: "ready", who: "g.1/good"}, {do: "stable", who: "g.1/good"}, {do: "heard"}},
+			each(healthStep{do: "fail", ev: evidenceSubscribeError, want: blameUserAgent}, "+a.1/bad", "+b.1/bad", "+c.1/bad"),
+			{{do: "may", who: "+d.1/bad", wait: recordPauseFirst, want: obstacleNone}, {do: "begin", who: "+d.1/bad"}},
+			{{do: "may", who: "+e.1/bad", want: obstacleUserAgent}, {do: "may", who: "new.1/bad", want: obstacleNone}, {do: "may", who: "+e.1/good", want: obstacleNone}},
+			{{do: "may", who: "+e.1/bad", wait: userAgentTryEvery, want: obstacleNone}, {do: "begin", who: "+e.1/bad"}},
+			{{do: "ready", who: "+d.1/bad"}, {do: "may", who: "+f.1/bad", want: obstacleNone}},
+		}},
 		{"another extranonce takes the address out at once, for coins whose pool must not pick it", [][]healthStep{
 			{{do: "out", who: "a.1", ev: evidenceExtranonce, want: true}, {do: "may", who: "b.1", want: obstacleOut}, {do: "may", who: "own:b.1", want: obstacleNone}},
 			{{do: "ready", who: "own:b.1", wait: 2 * time.Second}, {do: "state", want: probing}},
