@@ -29,6 +29,8 @@ type core struct {
 
 	wake func() // makes the loop read its mailbox; any goroutine may call it
 
+	stopped chan struct{} // closed once run has returned
+
 	limits     Limits
 	stallLimit time.Duration // writeTimeout, unless SetWriteTimeout has changed it
 
@@ -45,6 +47,23 @@ type core struct {
 	timers timerHeap
 	alarm  *time.Timer
 	armed  time.Time // when the alarm will fire; zero if it is not set
+
+	stopping bool // Stop was called
+}
+
+// Start runs the loop on a new goroutine. The loop must not be running.
+func (l *Loop) Start() {
+	l.stopping = false
+	l.stopped = make(chan struct{})
+	go l.run()
+}
+
+// Stop asks the loop to stop after the current event, and returns a channel that is closed when the
+// loop has stopped. The state stays as it is, so Start continues from there. Stop is the only way to
+// stop a loop.
+func (l *Loop) Stop() <-chan struct{} {
+	l.Post(func() { l.stopping = true })
+	return l.stopped
 }
 
 // SetWriteTimeout changes how long a peer may accept nothing. It is for tests, which shorten it.

@@ -30,10 +30,9 @@ func (h Handle) Close() { rawClose(int(h)) }
 type Loop struct {
 	core
 
-	epoll   *os.File
-	epfd    int
-	wakefd  int
-	stopped chan struct{} // closed once run has returned
+	epoll  *os.File
+	epfd   int
+	wakefd int
 
 	// The following fields belong to the loop's goroutine.
 
@@ -47,7 +46,6 @@ type Loop struct {
 	stalled     map[*Socket]stall // sockets with bytes that wait for the peer
 	failures    map[*Socket]error // why sockets are about to be closed
 	stallT      *Timer
-	stopping    bool
 }
 
 // NewLoop returns a loop that is not running yet. Close frees it.
@@ -98,21 +96,6 @@ func (l *Loop) control(op int, fd int32, gen, events uint32) error {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	return nil
-}
-
-// Start runs the loop on a new goroutine. The loop must not be running.
-func (l *Loop) Start() {
-	l.stopping = false
-	l.stopped = make(chan struct{})
-	go l.run()
-}
-
-// Stop asks the loop to stop after the current event, and returns a channel that is closed when the
-// loop has stopped. The state stays as it is, so Start continues from there. Stop is the only way to
-// stop a loop.
-func (l *Loop) Stop() <-chan struct{} {
-	l.Post(func() { l.stopping = true })
-	return l.stopped
 }
 
 // Close closes the sockets and frees the descriptors of a loop that is not running.

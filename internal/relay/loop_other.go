@@ -14,14 +14,12 @@ import (
 // Loop calls the owners of its sockets on one goroutine.
 type Loop struct {
 	core
-	woken   chan struct{}
-	stopped chan struct{}
+	woken chan struct{}
 
 	// The following fields belong to the loop's goroutine.
 
-	sockets  map[*Socket]struct{}
-	again    []*Socket
-	stopping bool
+	sockets map[*Socket]struct{}
+	again   []*Socket
 }
 
 // NewLoop returns a loop that is not running yet. Close frees it.
@@ -35,21 +33,6 @@ func NewLoop(limits Limits) (*Loop, error) {
 		}
 	}
 	return l, nil
-}
-
-// Start runs the loop on a new goroutine. The loop must not be running.
-func (l *Loop) Start() {
-	l.stopping = false
-	l.stopped = make(chan struct{})
-	go l.run()
-}
-
-// Stop asks the loop to stop after the current event, and returns a channel that is closed when the
-// loop has stopped. The state stays as it is, so Start continues from there. Stop is the only way to
-// stop a loop.
-func (l *Loop) Stop() <-chan struct{} {
-	l.Post(func() { l.stopping = true })
-	return l.stopped
 }
 
 // Close closes the sockets of a loop that is not running.
