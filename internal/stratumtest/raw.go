@@ -2,6 +2,7 @@ package stratumtest
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -18,7 +19,7 @@ type TB interface {
 	Cleanup(func())
 }
 
-// Patience is how long Raw waits for what a test expects.
+// Patience is how long Raw waits for what a test expects, as WithPatience counts it.
 const Patience = 5 * time.Second
 
 // Raw is a connection for tests that check the exact bytes. Its methods end the test if
@@ -73,14 +74,23 @@ func (r *Raw) TryLine(timeout time.Duration) (string, error) {
 	return string(line), err
 }
 
-// Line returns the next line without its end.
+// Line returns the next line without its end. The timeout counts as WithPatience does.
 func (r *Raw) Line(timeout time.Duration) string {
 	r.t.Helper()
-	line, err := r.TryLine(timeout)
+	defer r.patientReads(timeout)()
+	line, err := readLine(r.r)
 	if err != nil {
 		r.t.Fatalf("raw: no line within %v: %v", timeout, err)
 	}
-	return line
+	return string(line)
+}
+
+// patientReads lets reads fail once the timeout is over, until stop is called.
+func (r *Raw) patientReads(timeout time.Duration) (stop func()) {
+	r.nc.SetReadDeadline(time.Time{})
+	ctx, cancel := WithPatience(context.Background(), timeout)
+	keep := context.AfterFunc(ctx, func() { r.nc.SetReadDeadline(time.Now()) })
+	return func() { keep(); cancel() }
 }
 
 // ExpectLine fails the test unless the next line is exactly the given one.
@@ -124,7 +134,7 @@ func (r *Raw) ExpectMethod(method string) string {
 // arrives.
 func (r *Raw) ExpectClosed() {
 	r.t.Helper()
-	r.nc.SetReadDeadline(time.Now().Add(Patience))
+	defer r.patientReads(Patience)()
 	b, err := r.r.ReadByte()
 	switch {
 	case err == nil:
@@ -154,7 +164,7 @@ func (r *Raw) ExpectNothing(d time.Duration) {
 // Read reads exactly n bytes. It is for binary messages.
 func (r *Raw) Read(n int) []byte {
 	r.t.Helper()
-	r.nc.SetReadDeadline(time.Now().Add(Patience))
+	defer r.patientReads(Patience)()
 	b := make([]byte, n)
 	if got, err := io.ReadFull(r.r, b); err != nil {
 		r.t.Fatalf("raw: read %d of %d bytes: %v", got, n, err)

@@ -3,6 +3,7 @@ package testkit
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
 // Browser is a headless Chromium, driven by its DevTools protocol over a pair
@@ -195,8 +198,10 @@ func (b *Browser) Eval(expression string) string {
 // Await waits until an expression is true. what describes it in the failure message.
 func (b *Browser) Await(what, expression string) {
 	b.t.Helper()
-	for end := time.Now().Add(Wait); b.Eval("Boolean("+expression+")") != "true"; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
+	ctx, cancel := stratumtest.WithPatience(context.Background(), LongWait)
+	defer cancel()
+	for ; b.Eval("Boolean("+expression+")") != "true"; time.Sleep(20 * time.Millisecond) {
+		if ctx.Err() != nil {
 			b.t.Fatalf("the page does not show %s; its text is:\n%s", what, b.Eval("document.body.innerText"))
 		}
 	}

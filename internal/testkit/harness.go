@@ -9,12 +9,18 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 )
 
-// Wait is how long tests wait for something that should happen at once.
+// Wait is how long tests wait for something that should happen at once. Only time in
+// which the test could run counts; see stratumtest.WithPatience.
 const Wait = 8 * time.Second
 
 func WaitContext(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), Wait)
+	return patientContext(t, Wait)
+}
+
+func patientContext(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := stratumtest.WithPatience(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -22,11 +28,15 @@ func WaitContext(t testing.TB) context.Context {
 // Eventually waits until condition holds.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(Wait); ; time.Sleep(2 * time.Millisecond) {
-		if condition() {
-			return
-		}
-		if time.Now().After(end) {
+	eventually(t, what, Wait, condition)
+}
+
+func eventually(t testing.TB, what string, limit time.Duration, condition func() bool) {
+	t.Helper()
+	ctx, cancel := stratumtest.WithPatience(context.Background(), limit)
+	defer cancel()
+	for ; !condition(); time.Sleep(2 * time.Millisecond) {
+		if ctx.Err() != nil {
 			t.Fatalf("timed out waiting for: %s", what)
 		}
 	}

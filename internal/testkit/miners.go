@@ -100,11 +100,7 @@ func WantNewMiner(t testing.TB, addr, account string) {
 // WaitUntil is Eventually with a limit of LongWait.
 func WaitUntil(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(LongWait); !condition(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("timed out waiting for: %s", what)
-		}
-	}
+	eventually(t, what, LongWait, condition)
 }
 
 // LongWait is how long tests of the built daemon wait for something that should
@@ -113,9 +109,7 @@ const LongWait = 25 * time.Second
 
 func LongWaitContext(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), LongWait)
-	t.Cleanup(cancel)
-	return ctx
+	return patientContext(t, LongWait)
 }
 
 // CheckFleet stops the fleet's shares. It fails the test if a miner lost its connection or

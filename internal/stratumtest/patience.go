@@ -1,0 +1,116 @@
+package stratumtest
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+)
+
+// On a machine that is busy with other work, a test that gets a tenth of the processor
+// needs ten times as long. Its limits would either be too short there, or so long that
+// they prove nothing on a quiet machine. So they count only the time in which the process
+// could run. A goroutine sleeps for patienceStep again and again. A sleep that takes much
+// longer shows that the process, or the goroutine, had to wait for its turn, and counts as
+// patienceMost.
+const (
+	patienceStep = 2 * time.Millisecond
+	patienceMost = 3 * time.Millisecond
+	// patienceLimit limits how many times longer a wait can become.
+	patienceLimit = 12
+)
+
+// runClock measures for how long the process could run, while somebody waits.
+type runClock struct {
+	mu      sync.Mutex
+	ran     time.Duration // since the process began, without times in which nobody waited
+	waiting map[*patientWait]struct{}
+	running bool          // whether the goroutine that counts exists
+	next    time.Duration // no wait ends before ran is next
+	last    time.Time     // or before this time
+}
+
+// patientWait is one wait with a limit.
+type patientWait struct {
+	until time.Duration // as ran
+	last  time.Time     // end of the wait in any case
+	end   context.CancelCauseFunc
+}
+
+var runs = runClock{waiting: make(map[*patientWait]struct{})}
+
+// patientContext ends with the error of a context whose deadline is exceeded.
+type patientContext struct{ context.Context }
+
+func (c patientContext) Err() error {
+	if c.Context.Err() == nil {
+		return nil
+	}
+	return context.Cause(c.Context)
+}
+
+// WithPatience is context.WithTimeout for tests: only time in which the process could run
+// counts, so the context ends later on a busy machine.
+func WithPatience(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancelCause(parent)
+	stop := runs.wait(d, end)
+	return patientContext{ctx}, func() { stop(); end(nil) }
+}
+
+// wait calls end when the process could run for d, unless stop is called before.
+func (c *runClock) wait(d time.Duration, end context.CancelCauseFunc) (stop func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// The step that is being counted may have begun before this wait.
+	w := &patientWait{c.ran + d + patienceMost, time.Now().Add(patienceLimit * d), end}
+	if len(c.waiting) == 0 || w.until < c.next {
+		c.next = w.until
+	}
+	if len(c.waiting) == 0 || w.last.Before(c.last) {
+		c.last = w.last
+	}
+	c.waiting[w] = struct{}{}
+	if !c.running {
+		c.running = true
+		go c.run()
+	}
+	return func() {
+		c.mu.Lock()
+		delete(c.waiting, w)
+		c.mu.Unlock()
+	}
+}
+
+// run counts until nobody waits any more.
+func (c *runClock) run() {
+	for last, waited := time.Now(), true; waited; {
+		time.Sleep(patienceStep)
+		now := time.Now()
+		waited = c.step(min(now.Sub(last), patienceMost), now)
+		last = now
+	}
+}
+
+// step adds d to the time that counts, and reports whether anybody still waits.
+func (c *runClock) step(d time.Duration, now time.Time) (waited bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ran += d
+	if len(c.waiting) > 0 && c.ran < c.next && now.Before(c.last) {
+		return true
+	}
+	c.next, c.last = math.MaxInt64, now.Add(time.Hour)
+	for w := range c.waiting {
+		if w.until <= c.ran || !now.Before(w.last) {
+			delete(c.waiting, w)
+			w.end(context.DeadlineExceeded)
+			continue
+		}
+		c.next = min(c.next, w.until)
+		if w.last.Before(c.last) {
+			c.last = w.last
+		}
+	}
+	c.running = len(c.waiting) > 0
+	return c.running
+}
