@@ -17,7 +17,6 @@ import (
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/daemontest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
-	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/zktest"
 )
 
 var chaosSeconds = flag.Int("chaos-seconds", 20, "how long the random tests of switches and pools run")
@@ -72,31 +71,6 @@ func (f fileCoins) disturb(rng *rand.Rand) {
 		p.Replace(path, nil, 0o644)
 	case 2:
 		p.Replace(path, []byte(`{"acc0": "btc", "acc1`), 0o644)
-	}
-}
-
-// zkCoins is a ZooKeeper that is restarted.
-type zkChaosCoins struct {
-	t      *testing.T
-	world  *zkWorld
-	server *zktest.Server
-}
-
-func (z zkChaosCoins) set(coins map[string]string, account string) {
-	z.world.Put(z.world.coin(account), coins[account])
-}
-
-func (z zkChaosCoins) settle() {}
-
-func (z zkChaosCoins) disturb(rng *rand.Rand) {
-	if rng.IntN(2) == 0 {
-		z.server.Stop()
-	} else {
-		z.server.Kill()
-	}
-	time.Sleep(time.Duration(rng.IntN(1000)) * time.Millisecond)
-	if err := z.server.Start(); err != nil {
-		z.t.Fatal(err)
 	}
 }
 
@@ -264,26 +238,6 @@ const noSuchCoin = "dogecoin"
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	testChaos(t, func(c *chaos, _ *daemontest.Config) chaosSource { return fileCoins{c} })
-}
-
-// TestChaosZooKeeper does the same with coins from a ZooKeeper that is restarted
-// and killed.
-func TestChaosZooKeeper(t *testing.T) {
-	t.Parallel()
-	testChaos(t, func(c *chaos, config *daemontest.Config) chaosSource {
-		server, err := zktest.Start()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { server.Close() })
-		world := newZKWorld(t, server)
-		for account, coin := range c.coins {
-			world.Put(world.coin(account), coin)
-		}
-		config.CoinFile, config.ZKBroker, config.ZKSwitcherWatchDir = "", []string{c.machine.proxy(server.Addr()).Addr()}, world.root+"/coins/"
-		config.ZKUserCaseInsensitiveIndex, config.EnableUserAutoReg, config.ZKAutoRegWatchDir = "", false, ""
-		return zkChaosCoins{t, world, server}
-	})
 }
 
 // testChaos is the random test. At the end every share is accounted for, miners at
