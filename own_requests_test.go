@@ -107,6 +107,13 @@ func TestAnswersInOtherForms(t *testing.T) {
 	for _, c := range []struct{ id, answer, want string }{
 		{`7`, `{"id":"7","result":true,"error":null}`, goodAnswer("7")},
 		{`7`, `{"id":7.0,"result":true,"error":null}`, goodAnswer("7")},
+		{`7`, `{"id":"7.0","result":true,"error":null}`, goodAnswer("7")},
+		{`7`, `{"id":7e0,"result":true,"error":null}`, goodAnswer("7")},
+		{`7`, `{"id":" 7 ","result":true,"error":null}`, goodAnswer("7")},
+		{`7`, `{"id":"007","result":true,"error":null}`, goodAnswer("7")},
+		{`7`, `{"id":007,"result":true,"error":null}`, goodAnswer("7")},
+		{`"007"`, `{"id":7,"result":true,"error":null}`, goodAnswer(`"007"`)},
+		{`7`, `{"id":"0x7","result":true,"error":null}`, goodAnswer("7")},
 		{`7`, `{"result":{"id":99,"ok":true},"error":null,"id":7}`, `{"result":{"id":99,"ok":true},"error":null,"id":7}`},
 		{`7`, `{"id":7,"result":true,"error":null,"info":{"method":"submit","id":8}}`, `{"id":7,"result":true,"error":null,"info":{"method":"submit","id":8}}`},
 		{`7`, `{"id":7,"method":"mining.submit","result":true,"error":null}`, goodAnswer("7")},
@@ -132,6 +139,63 @@ func TestAnswersInOtherForms(t *testing.T) {
 			sc.nothing(bcc, "bcc-1")
 			if p := sc.sw.pools["btc"].totals(); p.Accepted != 2 || p.RefusedShares() != 0 {
 				t.Errorf("%d shares are accepted and %d refused", p.Accepted, p.RefusedShares())
+			}
+		})
+	}
+}
+
+// The id of an answer is written exactly as one of two requests, and has the value of the
+// other one too.
+func TestAnswerInTheFormOfAnotherRequest(t *testing.T) {
+	t.Parallel()
+	sc, btc := startScene(t, "bitcoin", nil, "btc")
+	forms := []string{`7`, `"7"`, `"007"`, `"0x7"`, `" 7 "`, `7.0`}
+	for _, id := range forms {
+		sc.Share(btc, id, "btc-1")
+	}
+	for _, id := range []string{`" 7 "`, `"0x7"`, `"7"`, `7.0`, `"007"`, `7`} {
+		sc.Answered(btc, id)
+	}
+	if p := sc.sw.pools["btc"].totals(); p.Accepted != uint64(len(forms)) {
+		t.Errorf("%d shares are accepted, want %d", p.Accepted, len(forms))
+	}
+}
+
+// An answer whose id may stand for several values answers no request. The miner gets it as
+// it is from the pool in use, and not from a former one. Its requests are answered once and
+// are counted when that happens.
+func TestAnswersOfNoClearRequest(t *testing.T) {
+	for _, form := range []string{`[1]`, `["1"]`, `[49]`, `true`, `"true"`, `{"id":1}`, `""`, `" "`, `"1x"`, `"0x"`, `"- 1"`, `null`} {
+		t.Run(form, func(t *testing.T) {
+			t.Parallel()
+			sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+			sc.sw.setTiming(impatient)
+			totals := func() [3]uint64 {
+				p := sc.sw.pools["btc"].totals()
+				return [3]uint64{p.Submitted, p.Accepted, p.RefusedShares()}
+			}
+			sc.Share(btc, "1", "btc-1")
+			sc.Share(btc, "2", "btc-1")
+			sc.Share(btc, "1", "btc-1")
+			unclear := `{"id":` + form + `,"result":true,"error":null}`
+			btc.SendLine(unclear)
+			sc.Miner.ExpectLine(unclear)
+			if got := totals(); got != [3]uint64{3, 0, 0} {
+				t.Errorf("%v shares are submitted, accepted and refused", got)
+			}
+			sc.Answered(btc, "1")
+			bcc := sc.switchTo("bcc", "bcc-1")
+			btc.SendLine(unclear) // the former pool's
+			sc.Answered(btc, "2")
+			if got := totals(); got != [3]uint64{3, 2, 0} {
+				t.Errorf("%v shares are submitted, accepted and refused", got)
+			}
+			btc.SendLine(unclear)
+			btc.Close()
+			sc.Miner.ExpectLine(lostAnswer("1"))
+			sc.nothing(bcc, "bcc-1")
+			if got := totals(); got != [3]uint64{3, 2, 0} {
+				t.Errorf("%v shares are submitted, accepted and refused", got)
 			}
 		})
 	}

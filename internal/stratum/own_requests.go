@@ -277,7 +277,11 @@ func (o *OwnRequests) MinersID(id []byte) []byte {
 
 // OwnIDOf reads one of the switcher's ids in any form in which a pool may send it.
 func OwnIDOf(raw []byte) (uint32, bool) {
-	id, ok := wholeNumber(raw)
+	n, ok := idNumber(raw)
+	if !ok {
+		return 0, false
+	}
+	id, ok := n.whole()
 	if !ok || id < FirstOwnID || id > LastOwnID {
 		return 0, false
 	}

@@ -14,8 +14,35 @@ type number struct {
 	negative bool
 }
 
-// numberOf reads an id that is a number or a string with a number. It reports
-// false for numbers that are too large to be compared exactly.
+// idNumber reads the value of an id. Other than for numberOf, the number may be padded with
+// zeros, and in a string also with spaces, or be hexadecimal after 0x.
+func idNumber(raw []byte) (number, bool) {
+	if len(raw) > MaxRequestID {
+		return number{}, false
+	}
+	if len(raw) > 2 && raw[0] == '"' && raw[len(raw)-1] == '"' {
+		raw = bytes.Trim(raw[1:len(raw)-1], " ")
+		if len(raw) > 2 && raw[0] == '0' && raw[1]|0x20 == 'x' {
+			return hexNumber(raw[2:])
+		}
+	}
+	negative := len(raw) > 0 && raw[0] == '-'
+	if negative {
+		raw = raw[1:]
+	}
+	for len(raw) > 1 && raw[0] == '0' && raw[1] >= '0' && raw[1] <= '9' {
+		raw = raw[1:]
+	}
+	if len(raw) == 0 || raw[0] == '-' || raw[0] == '"' {
+		return number{}, false
+	}
+	n, ok := numberOf(raw)
+	n.negative = negative && n.mantissa > 0
+	return n, ok
+}
+
+// numberOf reads a number or a string with a number. It reports false for numbers
+// that are too large to be compared exactly.
 func numberOf(raw []byte) (n number, ok bool) {
 	if len(raw) > 2 && raw[0] == '"' && raw[len(raw)-1] == '"' {
 		raw = raw[1 : len(raw)-1]
@@ -51,14 +78,28 @@ func numberOf(raw []byte) (n number, ok bool) {
 		}
 		n.exponent += exponent
 	}
+	return n.normal(), true
+}
+
+// hexNumber reads the digits of a hexadecimal number.
+func hexNumber(digits []byte) (number, bool) {
+	value, err := strconv.ParseUint(string(digits), 16, 64)
+	if err != nil {
+		return number{}, false
+	}
+	return number{mantissa: value}.normal(), true
+}
+
+// normal returns the number in the form that numbers of the same value have in common.
+func (n number) normal() number {
 	if n.mantissa == 0 {
-		return number{}, true
+		return number{}
 	}
 	for n.mantissa%10 == 0 {
 		n.mantissa /= 10
 		n.exponent++
 	}
-	return n, true
+	return n
 }
 
 // maxWholeNumber is the largest value that wholeNumber returns.
@@ -69,7 +110,15 @@ const maxWholeNumber = 1<<32 - 1
 // fraction, or exceed maxWholeNumber.
 func wholeNumber(raw []byte) (uint64, bool) {
 	n, ok := numberOf(raw)
-	if !ok || n.negative {
+	if !ok {
+		return 0, false
+	}
+	return n.whole()
+}
+
+// whole returns the number if it is one that wholeNumber may return.
+func (n number) whole() (uint64, bool) {
+	if n.negative {
 		return 0, false
 	}
 	for ; n.exponent > 0 && n.mantissa <= maxWholeNumber; n.exponent-- {
@@ -79,14 +128,16 @@ func wholeNumber(raw []byte) (uint64, bool) {
 }
 
 // SameID reports whether two ids have the same value. Pools may write an id in another
-// way than the request: they answer 7 with "7" or 7.0, omit the quotes of a string,
-// use other escapes, or put other spaces into a list.
+// way than the request: they answer 7 with "7", 7.0, "007" or "0x7", omit the quotes of a
+// string, use other escapes, or put other spaces into a list. Forms that may stand for
+// several values are not the same: true for any number but 0, and [55] for 55 or, from
+// programs whose strings are lists of character codes, for "7".
 func SameID(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}
-	if n, ok := numberOf(a); ok {
-		m, ok := numberOf(b)
+	if n, ok := idNumber(a); ok {
+		m, ok := idNumber(b)
 		return ok && n == m
 	}
 	if len(a) == 0 || len(b) == 0 {
