@@ -117,7 +117,7 @@ func (s *Session) nextAddress(l *linking) {
 		s.linkFailed(errAgentPool, finding{blame: blameSession}, evidenceSession)
 		return
 	}
-	if l.pool.picksExtranonce && !s.auth.name.Sendable() {
+	if !l.pool.canName(s.auth.name) {
 		s.linkFailed(errNameNotSendable, finding{blame: blameSession}, evidenceSession)
 		return
 	}

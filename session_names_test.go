@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -147,14 +148,77 @@ func TestEthereumWorkersOfOneName(t *testing.T) {
 	etc.ExpectLine(share("alice.rig2", `"rig2"`, "etc"))
 }
 
-// A further worker whose name cannot be sent as the miner wrote it gets the error
-// that a first one gets.
-func TestFurtherWorkerNotSendable(t *testing.T) {
-	t.Parallel()
-	s := startPickingScene(t)
-	s.Handshake("aaaaaaaa", 4, nil, []string{sceneJob("a", "01", "02", true)})
-	s.Miner.ExpectLine(goodAnswer("2"))
-	s.Miner.ExpectMethod("mining.notify")
-	s.Miner.SendLine("{\"id\":5,\"method\":\"mining.authorize\",\"params\":[\"alice.\xff\",\"x\"]}")
-	s.Miner.ExpectLine(`{"id":5,"result":null,"error":[105,"Sub-account Name Cannot be Empty",1]}`)
+// nameNotSendable is the error for a name that cannot be sent as the miner wrote it.
+const nameNotSendable = `{"id":%s,"result":null,"error":[105,"Sub-account Name Cannot be Empty",1]}`
+
+// notText has texts with parts of JSON strings that are no text, as a miner writes them, in
+// canonical form, and as a part of a name in which only some characters are allowed.
+var notText = []struct{ written, canonical, allowed string }{
+	{`\ud800`, `\ud800`, ""},
+	{`\udc00x`, `\udc00x`, "x"},
+	{`\ud83d\ud83d\ude00y`, `\ud83d😀y`, "y"},
+	{"\xff", "\xff", ""},
+	{"\xed\xa0\x80", "\xed\xa0\x80", ""},
+}
+
+// At a pool that needs names as the miner wrote them, a name that cannot be sent so gets
+// the same error in an authorization, in that of a further worker, and in a share.
+func TestNamesNotSendable(t *testing.T) {
+	for _, c := range notText {
+		t.Run(c.written, func(t *testing.T) {
+			t.Parallel()
+			s := startPickingScene(t)
+			s.Handshake("aaaaaaaa", 4, nil, []string{sceneJob("a", "01", "02", true)})
+			s.Miner.ExpectLine(goodAnswer("2"))
+			s.Miner.ExpectMethod("mining.notify")
+			s.Miner.SendLine(`{"id":5,"method":"mining.authorize","params":["alice.` + c.written + `","x"]}`)
+			s.Miner.ExpectLine(fmt.Sprintf(nameNotSendable, "5"))
+			const share = `{"id":%d,"method":"mining.submit","params":["%s","a","%s","00000002","00000003"]}`
+			s.Miner.SendLine(fmt.Sprintf(share, 6, "alice."+c.written, "000001"))
+			s.Miner.ExpectLine(fmt.Sprintf(nameNotSendable, "6"))
+			s.Miner.SendLine(fmt.Sprintf(share, 7, "alice.rig1", "000001"))
+			s.Pool.ExpectLine(fmt.Sprintf(share, 7, "alice.rig1", "80000001"))
+			if p := s.sw.pools["own"].totals(); p.Submitted != 2 || p.RefusedShares() != 1 {
+				t.Errorf("%d shares are submitted and %d refused", p.Submitted, p.RefusedShares())
+			}
+			first := stratumtest.DialRaw(t, s.sw.addr)
+			first.Send(joinLines(rawSubscribe, `{"id":8,"method":"mining.authorize","params":["alice.`+c.written+`","x"]}`))
+			first.ExpectLine(`{"id":1,"result":[[["mining.set_difficulty","81"],["mining.notify","81"]],"81",3],"error":null}`)
+			first.ExpectLine(fmt.Sprintf(nameNotSendable, "8"))
+		})
+	}
+}
+
+// Pools that take the session's extranonce get names without the characters that are not
+// allowed. A worker's shares have its name too. Every other name and all passwords are
+// passed on as they were written.
+func TestNamesThatAreNoText(t *testing.T) {
+	const (
+		authorize = `{"id":%d,"method":"mining.authorize","params":["%s","%s"]}`
+		share     = `{"id":%d,"method":"mining.submit","params":["%s","btc-1","00","01","02"]}`
+	)
+	for _, c := range notText {
+		t.Run(c.written, func(t *testing.T) {
+			t.Parallel()
+			sc, btc := startScene(t, "bitcoin", nil, "btc")
+			// No worker has this name. Its other escape makes the line odd in any case.
+			sc.Miner.SendLine(fmt.Sprintf(share, 5, c.written+`.\u0061`))
+			btc.ExpectLine(fmt.Sprintf(share, 5, c.canonical+".a"))
+			sc.Miner.SendLine(fmt.Sprintf(authorize, 6, "alice.a"+c.written+"b", c.written+`\u0061`))
+			btc.ExpectLine(fmt.Sprintf(authorize, 6, "alice.a"+c.allowed+"b", c.canonical+"a"))
+			sc.Miner.SendLine(fmt.Sprintf(share, 7, "alice.a"+c.written+"b"))
+			btc.ExpectLine(fmt.Sprintf(share, 7, "alice.a"+c.allowed+"b"))
+
+			first := stratumtest.DialRaw(t, sc.sw.addr)
+			first.Send(joinLines(rawSubscribe, fmt.Sprintf(authorize, 8, "alice.c"+c.written, c.written)))
+			link := sc.Pools["btc"].Next()
+			link.ExpectMethod("mining.subscribe")
+			link.ExpectLine(fmt.Sprintf(authorize, stratum.FirstOwnID+1, "alice.c"+c.allowed, c.written))
+			link.Send(joinLines(strings.ReplaceAll(textPoolSubscribed, "01000080", "01000081"), textPoolAuthorized, jobLine("btc-1", true)))
+			first.Line(stratumtest.Patience) // subscribe's answer
+			first.ExpectLine(goodAnswer("8"))
+			first.SendLine(fmt.Sprintf(share, 9, "alice.c"+c.written))
+			link.ExpectLine(fmt.Sprintf(share, 9, "alice.c"+c.allowed))
+		})
+	}
 }

@@ -160,15 +160,13 @@ func (s *Session) sendShare(to *link, line, poolJob []byte, late hashrate.Genera
 	if aliased {
 		line = stratum.WithID(line, sc.Members[stratum.MemberID], wire)
 	}
-	switch {
-	case to.rules == nil:
+	if to.rules == nil {
 		to.socket.Write(line)
-	case !s.writeShare(to, line):
+	} else if e := s.writeShare(to, line); e != nil {
 		if aliased {
 			to.ownRequests.Take(wire)
 		}
-		s.manager.notUnderstood.Add(1)
-		s.refuseShare(to, id, generation, stratum.ErrNotUnderstood)
+		s.refuseShare(to, id, generation, e)
 		return
 	}
 	s.requests.PushShare(to.tag, wire, generation)

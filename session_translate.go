@@ -214,8 +214,8 @@ func (s *Session) workerSent(text, field string) stratum.WorkerName {
 	return name
 }
 
-// rename returns the name that the pool knows for the name raw in a share. Both are raw
-// JSON without quotes. worker is the share's worker field.
+// rename returns the name that the pool knows for the name raw in a share, or nil if that
+// name cannot be sent. Both are raw JSON without quotes. worker is the share's worker field.
 func (r *lineRules) rename(s *Session, raw, worker []byte) []byte {
 	if n := len(raw); len(r.name) == n+1+len(worker) && r.name[n] == '"' && bytes.Equal(raw, r.name[:n]) && bytes.Equal(worker, r.name[n+1:]) {
 		return r.renamed
@@ -225,18 +225,27 @@ func (r *lineRules) rename(s *Session, raw, worker []byte) []byte {
 		return raw
 	}
 	name := s.workerSent(text, stratum.WorkerText(worker))
+	if !r.pool.canName(name) {
+		return nil
+	}
 	renamed := stratum.Quote(r.pool.workerFor(name, r.suffixed))
 	r.name, r.renamed = slices.Concat(raw, []byte{'"'}, worker), renamed[1:len(renamed)-1]
 	return r.renamed
 }
 
-// writeShare sends a share to a link, changed by the link's rules. It reports
-// whether the share could be parsed; if not, nothing is sent.
-func (s *Session) writeShare(to *link, line []byte) (ok bool) {
-	if s.loop.scratch, ok = to.rules.share(s, s.loop.scratch[:0], line); ok {
-		to.socket.Write(s.loop.scratch)
+// writeShare sends a share to a link, changed by the link's rules. If the share cannot be
+// sent, writeShare returns the error for the miner and sends nothing.
+func (s *Session) writeShare(to *link, line []byte) *stratum.Error {
+	out, ok := to.rules.share(s, s.loop.scratch[:0], line)
+	if s.loop.scratch = out; ok {
+		to.socket.Write(out)
+		return nil
 	}
-	return ok
+	if to.rules.names && to.rules.rename(s, stratum.ScalarParam(line, 0), nil) == nil {
+		return stratum.ErrEmptySubAccount // as for the authorization of such a worker
+	}
+	s.manager.notUnderstood.Add(1)
+	return stratum.ErrNotUnderstood
 }
 
 // writeJob sends the miner a job, changed by the link's rules. If newID is not nil, it

@@ -143,7 +143,7 @@ func (s *Session) parseExtra(r *stratum.Request) (*extraWorker, *stratum.Error) 
 		return nil, &stratum.Error{Code: stratum.ErrInvalidSubAccount.Code,
 			Text: fmt.Sprintf("%s (this connection is for %s)", stratum.ErrInvalidSubAccount.Text, s.account.name)}
 	}
-	if s.link.pool.picksExtranonce && !name.Sendable() {
+	if !s.link.pool.canName(name) {
 		return nil, stratum.ErrEmptySubAccount
 	}
 	return &extraWorker{method: r.Method, name: name.WithAccount(s.account.name), rest: furtherParams(params)}, nil
@@ -250,7 +250,7 @@ func (k *poolLink) appendWorker(b []byte, w *extraWorker) []byte {
 		w.asked.askNext(0, accepted)
 		return b
 	}
-	if k.pool.picksExtranonce && !w.name.Sendable() {
+	if !k.pool.canName(w.name) {
 		return b
 	}
 	id, ok := k.requests.Issue()

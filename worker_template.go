@@ -56,6 +56,10 @@ func (p *pool) workerFor(name stratum.WorkerName, suffixed bool) string {
 	return name.String()
 }
 
+// canName reports whether the pool can be sent a worker's name. A pool that picks the
+// extranonce needs the name exactly as the miner wrote it.
+func (p *pool) canName(name stratum.WorkerName) bool { return !p.picksExtranonce || name.Sendable() }
+
 // passwordFor returns the parameters after the worker's name.
 func (p *pool) passwordFor(rest [][]byte) [][]byte {
 	if p.password == "" {

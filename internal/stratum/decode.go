@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"slices"
 )
 
 // Two kinds of lines are decoded instead of scanned: those of the handshakes, and
@@ -90,19 +89,18 @@ func (d *decodedLine) method() (string, error) {
 
 // appendCanonical appends the line in canonical form to b.
 func (d *decodedLine) appendCanonical(b []byte) ([]byte, error) {
-	method, err := d.method()
-	if err != nil {
+	if _, err := d.method(); err != nil {
 		return b, err
 	}
+	var err error
 	b = append(b, '{')
 	for m, raw := range d.values {
 		switch Member(m) {
 		case MemberMethod:
-			if raw != nil {
-				raw = quotePlain(method)
-			}
-			if IsNull(d.values[m]) {
+			if IsNull(raw) {
 				raw = nil
+			} else {
+				raw = fewestEscapes(raw)
 			}
 		case MemberParams, MemberWorker:
 			if raw, err = withoutEscapes(raw); err != nil {
@@ -129,7 +127,7 @@ func (d *decodedLine) appendCanonical(b []byte) ([]byte, error) {
 }
 
 // withoutEscapes writes the strings in a JSON value with as few escapes as
-// possible. Everything else stays unchanged.
+// possible; see fewestEscapes. Everything else stays unchanged.
 func withoutEscapes(raw json.RawMessage) (json.RawMessage, error) {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw, nil
@@ -146,21 +144,10 @@ func withoutEscapes(raw json.RawMessage) (json.RawMessage, error) {
 		if !ok || bytes.IndexByte([]byte(text), 0) >= 0 {
 			return nil, ErrAmbiguous
 		}
-		out = append(out, quotePlain(text)...)
+		out = append(out, fewestEscapes(raw[i:end])...)
 		i = end
 	}
 	return out, nil
-}
-
-// quotePlain is Quote without the escapes that only HTML needs.
-func quotePlain(s string) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if e.Encode(s) != nil {
-		return Quote(s)
-	}
-	return slices.Clip(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 // CanonicalLine returns an odd line in canonical form.

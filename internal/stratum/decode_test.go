@@ -83,3 +83,35 @@ func checkReading(t *testing.T, line []byte, sc *ScannedLine) {
 		}
 	}
 }
+
+// What is no text stays in a line as it was written: nobody knows which name or password
+// is meant by its replacement.
+func TestCanonicalLineKeepsWhatIsNoText(t *testing.T) {
+	for line, want := range map[string]string{
+		`["\ud800"]`:                           `["\ud800"]`,
+		`["\udC00\ud8aF"]`:                     `["\udC00\ud8aF"]`,
+		`["\u0061\ud800\/\"\\\u0062\u0001"]`:   `["a\ud800/\"\\b\u0001"]`,
+		`["\ud83d\ude00\ud83d","\u0061"]`:      `["😀\ud83d","a"]`,
+		`["\ud83d\ud83d\ude00"]`:               `["\ud83d😀"]`,
+		`["\ud83dud83d","\ud83d\n\ude00"]`:     `["\ud83dud83d","\ud83d\n\ude00"]`,
+		`["\ud83d\\ude00"]`:                    `["\ud83d\\ude00"]`,
+		"[\"\xff\",\"\\u0061\"]":               "[\"\xff\",\"a\"]",
+		"[\"\\u0061\xc3\\u00e9\xe2\x82\"]":     "[\"a\xc3é\xe2\x82\"]",
+		"[\"\xed\xa0\x80\",\"\\ufffd\ufffd\"]": "[\"\xed\xa0\x80\",\"\ufffd\ufffd\"]",
+		`[["\ud800"],7,"\u005b"]`:              `[["\ud800"],7,"["]`,
+	} {
+		form := func(text string) string {
+			return `{"id":1,"method":"mining.x","params":` + text + `,"worker":` + text + `}`
+		}
+		got, err := CanonicalLine([]byte(form(line)))
+		if err != nil || string(got) != form(want)+"\n" {
+			t.Errorf("%s:\n got %s, %v\nwant %s", form(line), got, err, form(want))
+		}
+		if again, err := CanonicalLine(got); !bytes.Equal(again, got) {
+			t.Errorf("%s becomes %s, %v", got, again, err)
+		}
+	}
+	if got, err := CanonicalLine([]byte(`{"method":"\u0061\ud800"}`)); err != nil || string(got) != `{"method":"a\ud800"}`+"\n" {
+		t.Errorf("got %s, %v", got, err)
+	}
+}

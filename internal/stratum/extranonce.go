@@ -146,8 +146,8 @@ func (t *Translation) AppendJob(out, line []byte) ([]byte, bool) {
 
 // AppendShare appends a mining.submit line to out, translated for the pool. If
 // rename is not nil, it returns the worker's name as the pool knows it, as JSON
-// without quotes. AppendShare reports whether the line was understood; if not, it
-// appends nothing. A nil Translation only renames the worker.
+// without quotes, or nil if the pool cannot know it. AppendShare reports whether the line
+// was understood; if not, it appends nothing. A nil Translation only renames the worker.
 func (t *Translation) AppendShare(out, line []byte, rename func(raw []byte) []byte) ([]byte, bool) {
 	var worker, e2 span
 	if !FindParams(line, &worker, nil, &e2) {
@@ -162,8 +162,12 @@ func (t *Translation) AppendShare(out, line []byte, rename func(raw []byte) []by
 	}
 	at := 0
 	if rename != nil {
+		name := rename(line[worker.Start:worker.End])
+		if name == nil {
+			return out, false
+		}
 		out = append(out, line[:worker.Start]...)
-		out = append(out, rename(line[worker.Start:worker.End])...)
+		out = append(out, name...)
 		at = worker.End
 	}
 	if t != nil {
