@@ -269,3 +269,49 @@ func TestMinerUsesOwnIDAboutARenamedJob(t *testing.T) {
 	next.SendLine(goodAnswer("2147400003"))
 	miner.ExpectLine(goodAnswer("2147400001"))
 }
+
+// A miner uses ids of answered requests of the switcher, and then has more requests
+// unanswered than are stored. It gets the answers to all requests of the first kind, each
+// once, and with its own id, also from a former pool.
+func TestOwnIDsBeyondTheLimit(t *testing.T) {
+	for name, method := range map[string]string{"requests": "mining.hashrate", "shares": "mining.submit"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sc, btc := startScene(t, "bitcoin", nil, "btc", "bcc")
+			request := func(id string) string {
+				return fmt.Sprintf(`{"id":%s,"method":"%s","params":["alice.rig1","btc-1","00","00","00"]}`, id, method)
+			}
+			send := func(id, wire string) {
+				t.Helper()
+				sc.Miner.SendLine(request(id))
+				btc.ExpectLine(request(wire))
+			}
+			const first, second = "2147400000", `"2147400001"`
+			again := first
+			if method == "mining.hashrate" { // the oldest ones are forgotten
+				send(first, first)
+				send(first, again)
+				send(second, second)
+			}
+			for i := range stratum.MaxRequests / len(`123`+`10000`) {
+				id := fmt.Sprint(10000 + i)
+				send(id, id)
+			}
+			if method == "mining.submit" { // there is no room for these
+				again = "2147400002" // the first one is known to be unanswered
+				send(first, first)
+				send(first, again)
+				send(second, second)
+			}
+			sc.Answered(btc, first)
+			btc.SendLine(goodAnswer(again))
+			sc.Miner.ExpectLine(goodAnswer(first))
+			btc.SendLine(goodAnswer(first)) // nobody asked for this
+			sc.nothing(btc, "btc-1")
+			bcc := sc.switchTo("bcc", "bcc-1")
+			sc.Answered(btc, second)
+			btc.SendLine(goodAnswer(second))
+			sc.nothing(bcc, "bcc-1")
+		})
+	}
+}

@@ -96,7 +96,7 @@ func (s *Session) askTransactions(line []byte) bool {
 		s.miner.Write(s.dialect().AppendError(nil, id, stratum.ErrTooMany, s.manager.ids.server()))
 		return true
 	}
-	s.requests.Push(s.link.tag, wire)
+	s.keepForgotten(s.requests.Push(s.link.tag, wire))
 	if !bytes.Equal(wire, id) {
 		line = stratum.WithID(line, sc.Members[stratum.MemberID], wire)
 	}

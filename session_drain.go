@@ -314,7 +314,7 @@ func (s *Session) routeShare(line []byte) bool {
 	s.countShare(former)
 	mark := s.lateMark(former)
 	if !former.open() {
-		s.requests.PushShare(former.tag, stratum.LineID(line), mark)
+		s.keepForgotten(s.requests.PushShare(former.tag, stratum.LineID(line), mark))
 		if former.pool.picksExtranonce {
 			s.failRequestsWith(former, stratum.ErrStaleShare)
 		} else {

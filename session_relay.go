@@ -97,7 +97,7 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 			s.sendShare(s.link, line, nil, 0)
 			return false
 		}
-		s.requests.PushShare(s.link.tag, id, s.link.generationOf(line))
+		s.keepForgotten(s.requests.PushShare(s.link.tag, id, s.link.generationOf(line)))
 		return true
 	}
 	flush()
@@ -110,9 +110,9 @@ func (s *Session) plainMinerLine(line []byte, sc *stratum.ScannedLine, flush fun
 		return false
 	}
 	if string(sc.Method(line)) == "mining.configure" {
-		s.requests.PushMarked(s.link.tag, wire, stratum.MarkConfigure)
+		s.keepForgotten(s.requests.PushMarked(s.link.tag, wire, stratum.MarkConfigure))
 	} else {
-		s.requests.Push(s.link.tag, wire)
+		s.keepForgotten(s.requests.Push(s.link.tag, wire))
 	}
 	if !bytes.Equal(wire, id) {
 		line = stratum.WithID(line, sc.Members[stratum.MemberID], wire)
@@ -169,7 +169,7 @@ func (s *Session) sendShare(to *link, line, poolJob []byte, late hashrate.Genera
 		s.refuseShare(to, id, generation, e)
 		return
 	}
-	s.requests.PushShare(to.tag, wire, generation)
+	s.keepForgotten(s.requests.PushShare(to.tag, wire, generation))
 }
 
 // refuseShare answers a share that is sent to no pool.

@@ -87,6 +87,9 @@ func (s *Session) answered(from *link, line []byte, sc *stratum.ScannedLine) []b
 // alias. If the request is the switcher's own, alias is nil.
 func (s *Session) ownAnswered(from *link, line, id []byte) (sent, alias []byte) {
 	r, _ := from.ownRequests.Take(id)
+	if r.Remembered() {
+		return r.Alias, r.Alias
+	}
 	if r.Alias != nil {
 		return stratum.OwnIDText(r.ID), r.Alias
 	}
@@ -192,6 +195,22 @@ func (s *Session) failRequestsWith(ended *link, e *stratum.Error) {
 	s.miner.Write(out)
 	if len(s.held) > 0 {
 		s.releaseHeld()
+	}
+}
+
+// keepForgotten remembers the requests for which the queue had no room and whose answers
+// would otherwise be dropped. It is a no-op on nil.
+func (s *Session) keepForgotten(forgotten *stratum.RequestQueue) {
+	if forgotten != nil {
+		s.rememberOnLinks(forgotten)
+	}
+}
+
+func (s *Session) rememberOnLinks(forgotten *stratum.RequestQueue) {
+	for at := 0; at < forgotten.Size(); {
+		tag, id, next := forgotten.At(at)
+		s.linkTagged(tag).ownRequests.Remember(id)
+		at = next
 	}
 }
 

@@ -102,7 +102,7 @@ func (s *Session) authorizeExtra(line []byte) bool {
 		s.miner.Write(s.dialect().AppendError(nil, r.ID, stratum.ErrTooMany, s.manager.ids.server()))
 		return true
 	}
-	s.requests.PushMarked(s.link.tag, wire, stratum.MarkAuthorize)
+	s.keepForgotten(s.requests.PushMarked(s.link.tag, wire, stratum.MarkAuthorize))
 	s.expectWorker(w, wire)
 	s.link.socket.Write(w.appendAuthorize(nil, stratum.OrNull(wire), s.link.pool, s.link.suffixed))
 	if k := s.preparing(); k != nil && k.introduced && !again {

@@ -149,7 +149,7 @@ func (s *Session) moveAsked(former *link) {
 			}
 			a.tag, a.id = s.link.tag, stratum.OwnIDText(a.next)
 			s.link.ownRequests.AnswerMiner(a.next, minersID)
-			s.requests.PushMarked(a.tag, a.id, stratum.MarkAuthorize)
+			s.keepForgotten(s.requests.PushMarked(a.tag, a.id, stratum.MarkAuthorize))
 			continue
 		}
 		var line []byte

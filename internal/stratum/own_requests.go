@@ -18,6 +18,9 @@ const (
 // switcher's ids on a link.
 const maxAliases = 256
 
+// maxRemembered is how many of these may be requests that were remembered.
+const maxRemembered = maxAliases / 2
+
 // Earlier builds used these ids for their own requests. Links that were taken over
 // from them may still owe answers to these.
 const (
@@ -252,6 +255,25 @@ func (o *OwnRequests) Alias(id []byte, taken func(fresh []byte) bool) ([]byte, b
 		o.expect(OwnRequest{ID: own, Alias: bytes.Clone(id)})
 		return fresh, true
 	}
+}
+
+// Remember records a request of the miner whose id is an issued one and for which the
+// queue has no room. Otherwise its answer would be taken for one that nobody asked for.
+func (o *OwnRequests) Remember(id []byte) {
+	if !o.Issued(id) || o.aliases >= maxRemembered {
+		return
+	}
+	if at := o.Find(id); at < 0 || o.list()[at].Remembered() {
+		own, _ := OwnIDOf(id)
+		o.expect(OwnRequest{ID: own, Alias: bytes.Clone(id)})
+	}
+}
+
+// Remembered reports whether the request was recorded by Remember. It was sent to the pool
+// with the miner's own id.
+func (r *OwnRequest) Remembered() bool {
+	own, ok := OwnIDOf(r.Alias)
+	return ok && own == r.ID
 }
 
 // AnswerMiner makes the miner's the switcher's own request with this id: its answer is

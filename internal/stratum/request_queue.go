@@ -37,8 +37,8 @@ const (
 )
 
 // PushMarked is Push for a request with a mark.
-func (q *RequestQueue) PushMarked(tag LinkTag, id []byte, mark RequestMark) {
-	q.add(tag, id, 0, hashrate.Generation(mark))
+func (q *RequestQueue) PushMarked(tag LinkTag, id []byte, mark RequestMark) (forgotten *RequestQueue) {
+	return q.add(tag, id, 0, hashrate.Generation(mark))
 }
 
 // MarkAt returns the mark of the request at position at, or 0 if it has none.
@@ -51,36 +51,60 @@ func (q *RequestQueue) MarkAt(at int) RequestMark {
 
 // Push adds a request. If the queue is full, the oldest requests that are not shares
 // are dropped, because some pools never answer them.
-func (q *RequestQueue) Push(tag LinkTag, id []byte) { q.add(tag, id, 0, 0) }
-
-// PushShare adds a share with the generation of its job. A generation has seven
-// bits; the caller may use the eighth for a mark.
-func (q *RequestQueue) PushShare(tag LinkTag, id []byte, generation hashrate.Generation) {
-	q.add(tag, id, shareBit, generation)
+//
+// forgotten has those of the dropped requests whose ids are in the range of the switcher's
+// own ones, and this request if there is no room for it and its id is. It is nil if there
+// are none.
+func (q *RequestQueue) Push(tag LinkTag, id []byte) (forgotten *RequestQueue) {
+	return q.add(tag, id, 0, 0)
 }
 
-func (q *RequestQueue) add(tag LinkTag, id []byte, mark byte, generation hashrate.Generation) {
+// PushShare adds a share with the generation of its job. A generation has seven
+// bits; the caller may use the eighth for a mark. forgotten is as for Push.
+func (q *RequestQueue) PushShare(tag LinkTag, id []byte, generation hashrate.Generation) (forgotten *RequestQueue) {
+	return q.add(tag, id, shareBit, generation)
+}
+
+func (q *RequestQueue) add(tag LinkTag, id []byte, mark byte, generation hashrate.Generation) (forgotten *RequestQueue) {
 	if len(id) == 0 || len(id) > MaxRequestID {
-		return
+		return nil
 	}
-	if need := len(q.b) + requestHead + len(id) - MaxRequests; need > 0 && !q.dropOthers(need) {
-		return
+	if need := len(q.b) + requestHead + len(id) - MaxRequests; need > 0 {
+		var room bool
+		if forgotten, room = q.dropOthers(need); !room {
+			return forgotten.withOwnID(tag, id)
+		}
 	}
 	q.b = append(q.b, byte(tag), byte(len(id))|mark, byte(generation))
 	q.b = append(q.b, id...)
+	return forgotten
+}
+
+// withOwnID adds a request to the forgotten ones, which may be nil, if its id is in the
+// range of the switcher's own ones.
+func (q *RequestQueue) withOwnID(tag LinkTag, id []byte) *RequestQueue {
+	if _, own := OwnIDOf(id); !own {
+		return q
+	}
+	if q == nil {
+		q = new(RequestQueue)
+	}
+	q.b = append(append(q.b, byte(tag), byte(len(id)), 0), id...)
+	return q
 }
 
 // dropOthers makes room for need bytes by dropping the oldest requests that are
-// not shares. If these are too few, it drops none and reports false.
-func (q *RequestQueue) dropOthers(need int) bool {
-	room := 0
-	for at := 0; at < len(q.b) && room < need; at = q.after(at) {
+// not shares. If these are too few, it drops none and reports false. forgotten is as for
+// Push.
+func (q *RequestQueue) dropOthers(need int) (forgotten *RequestQueue, room bool) {
+	free := 0
+	for at := 0; at < len(q.b) && free < need; at = q.after(at) {
 		if q.b[at+1]&shareBit == 0 {
-			room += q.after(at) - at
+			free += q.after(at) - at
 		}
 	}
-	if room < need {
-		return false
+	if free < need {
+		return nil, false
 	}
 	for at := 0; need > 0; {
 		size := q.after(at) - at
@@ -88,10 +112,11 @@ func (q *RequestQueue) dropOthers(need int) bool {
 			at += size
 			continue
 		}
+		forgotten = forgotten.withOwnID(LinkTag(q.b[at]), q.ID(at))
 		q.Remove(at)
 		need -= size
 	}
-	return true
+	return forgotten, true
 }
 
 // Find returns the position of the link's first request with this id, or -1.
