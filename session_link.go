@@ -20,8 +20,8 @@ var (
 )
 
 // errNameNotSendable means that the pool needs the name exactly as the miner wrote it,
-// and JSON cannot hold it.
-var errNameNotSendable = errors.New("the worker's name is not valid UTF-8, but this pool needs it unchanged")
+// and it cannot be sent that way.
+var errNameNotSendable = errors.New("the worker's name is not valid UTF-8 or contains NUL, but this pool needs it unchanged")
 
 const (
 	// maxReconnects is how many tries to get a lost pool back may fail before

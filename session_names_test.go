@@ -222,3 +222,19 @@ func TestNamesThatAreNoText(t *testing.T) {
 		})
 	}
 }
+
+// A share that names another sub-account reaches the pool with that name: the pool decides
+// whether it is authorized. It must not count for the connection's own sub-account.
+func TestShareOfAnotherAccount(t *testing.T) {
+	t.Parallel()
+	s := startPickingScene(t)
+	s.Handshake("aaaaaaaa", 4, nil, []string{sceneJob("a", "01", "02", true)})
+	s.Miner.ExpectLine(goodAnswer("2"))
+	s.Miner.ExpectMethod("mining.notify")
+	for _, name := range []string{"alice.one", "bob.one", "rig2", "", "Alice.one", "al~ice.two", "alice.<a&b>"} {
+		s.Miner.SendLine(`{"id":9,"method":"mining.submit","params":["` + name + `","a","aabbcc","69201234","deadbeef"]}`)
+		s.Pool.ExpectLine(`{"id":9,"method":"mining.submit","params":["` + name + `","a","80aabbcc","69201234","deadbeef"]}`)
+		s.Pool.SendLine(goodAnswer("9"))
+		s.Miner.ExpectLine(goodAnswer("9"))
+	}
+}

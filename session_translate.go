@@ -210,8 +210,10 @@ func (s *Session) workerSent(text, field string) stratum.WorkerName {
 	if s.sameAccount(name.Account) {
 		return name.WithAccount(s.account.name)
 	}
-	name.Account = s.account.name
-	return name
+	if s.manager.chain == stratum.Ethereum {
+		name.Account = s.account.name
+	}
+	return name // another account must not lose its share to this one
 }
 
 // rename returns the name that the pool knows for the name raw in a share, or nil if that

@@ -110,7 +110,7 @@ func TestSessionWorkersRenamed(t *testing.T) {
 		names    map[string]string // names at the pool, by the miner's names
 	}{
 		"as it is":         {names: map[string]string{"alice.one": "alice.one", "alice.two": "alice.two", "alice": "alice"}},
-		"as it is written": {names: map[string]string{"alice.the one": "alice.the one", "al ice.tw\u00f6": "al ice.tw\u00f6", `alice."x\`: `alice."x\`, "alice.r+4096": "alice.r+4096"}},
+		"as it is written": {names: map[string]string{"alice.the one": "alice.the one", "al ice.tw\u00f6": "al ice.tw\u00f6", `alice."x\`: `alice."x\`, "alice.r+4096": "alice.r+4096", "alice.<a&b>": "alice.<a&b>"}},
 		"and in templates": {template: "{account}/{miner}", names: map[string]string{"alice.r~t": "alice/r~t", "alice+.r,d=5": "alice+/r,d=5"}},
 		"template":         {template: "bc1{account}+{miner}@{suffix}", names: map[string]string{"alice.one": "bc1alice+one@own", "alice.t.w": "bc1alice+t.w@own", "alice": "bc1alice+@own"}},
 		"quotes":           {template: `"{miner}\` + "é", names: map[string]string{"alice.one": `"one\é`, "alice.two": `"two\é`}},
@@ -204,7 +204,7 @@ func TestSessionWorkerAtPickingPool(t *testing.T) {
 	if names := own.RefusedNames(); len(names) != 1 {
 		t.Errorf("the names %q were tried", names)
 	}
-	for _, name := range []string{"\xff", `\ud800`} {
+	for _, name := range []string{"\xff", `\ud800`, "\ufffd", `a\u0000b`} {
 		r := dialSubscribed(t, sw.addr)
 		r.SendLine(`{"id":2,"method":"mining.authorize","params":["alice.` + name + `","x"]}`)
 		r.ExpectLine(`{"id":2,"result":null,"error":[105,"Sub-account Name Cannot be Empty",1]}`)

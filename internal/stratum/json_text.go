@@ -1,8 +1,6 @@
 package stratum
 
 import (
-	"bytes"
-	"encoding/json"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -64,17 +62,6 @@ func appendText(b, part []byte) []byte {
 	quoted := make([]byte, 0, len(part)+2)
 	quoted = append(append(append(quoted, '"'), part...), '"')
 	text, _ := JsonString(quoted)
-	quoted = quotePlain(text)
+	quoted = Quote(text)
 	return append(b, quoted[1:len(quoted)-1]...)
-}
-
-// quotePlain is Quote without the escapes that only HTML needs.
-func quotePlain(s string) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if e.Encode(s) != nil {
-		return Quote(s)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

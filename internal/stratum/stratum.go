@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	jsoniter "github.com/json-iterator/go"
 )
@@ -99,13 +100,28 @@ func JsonString(raw json.RawMessage) (string, bool) {
 	return s, true
 }
 
-// Quote returns s as a JSON string.
+// Quote returns s as a JSON string with as few escapes as possible, because some programs
+// compare names without decoding them. What is not UTF-8 becomes U+FFFD.
 func Quote(s string) []byte {
-	b, err := JSON.Marshal(s)
-	if err != nil {
-		return []byte(`""`)
+	const hexDigits = "0123456789abcdef"
+	b := append(make([]byte, 0, len(s)+2), '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r == '\n':
+			b = append(b, `\n`...)
+		case r == '\r':
+			b = append(b, `\r`...)
+		case r == '\t':
+			b = append(b, `\t`...)
+		case r < ' ':
+			b = append(b, '\\', 'u', '0', '0', hexDigits[r>>4], hexDigits[r&15])
+		default:
+			b = utf8.AppendRune(b, r)
+		}
 	}
-	return b
+	return append(b, '"')
 }
 
 // NoError reports whether raw, the error of an answer, means that there is no error.

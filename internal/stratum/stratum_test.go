@@ -88,6 +88,9 @@ func TestQuote(t *testing.T) {
 		if strings.ContainsAny(string(b), "\n\r") {
 			t.Errorf("%q has a line end: %q", s, b)
 		}
+		if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' }) && string(b) != `"`+s+`"` {
+			t.Errorf("%q is written as %s, want it without escapes", s, b)
+		}
 	}
 	if b := Quote("\xff\xc0\xed\xa0\x80"); !json.Valid(b) || strings.ToValidUTF8(string(b), "?") != string(b) {
 		t.Errorf("%q is not UTF-8", b)

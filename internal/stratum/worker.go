@@ -39,9 +39,10 @@ func (w WorkerName) AsSent() string {
 	return w.String()
 }
 
-// Sendable reports whether JSON can express the name exactly as the miner wrote it.
+// Sendable reports whether pools can be sent the name exactly as the miner wrote it. JSON
+// cannot express what is not UTF-8, and shares whose name contains NUL are not passed on.
 func (w WorkerName) Sendable() bool {
-	return utf8.ValidString(w.Sent) && !strings.ContainsRune(w.Sent, utf8.RuneError)
+	return utf8.ValidString(w.Sent) && !strings.ContainsRune(w.Sent, utf8.RuneError) && strings.IndexByte(w.Sent, 0) < 0
 }
 
 // WithSuffix returns the name with a suffix after the account. Pools that keep the
