@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/hashrate"
@@ -18,10 +17,6 @@ const (
 	// firstJobGrace is how long the answer to a miner's authorization waits
 	// for the pool's first job and for a late answer to mining.configure.
 	firstJobGrace = time.Second
-
-	// authorizeGap is the least time between mining.subscribe and
-	// mining.authorize at pools that pick their own extranonce.
-	authorizeGap = 10 * time.Millisecond
 
 	// maxChanges is how often a pool may change its extranonce before its link is
 	// ready. Each change costs a pass over all lines that the pool has sent.
@@ -81,7 +76,7 @@ type poolLink struct {
 	introduced     bool // the pool was sent all workers
 
 	subscribedAt time.Time    // when mining.subscribe was sent
-	gap          *relay.Timer // until mining.authorize is sent
+	gap          *relay.Timer // until the next request of the handshake is sent
 
 	answersShares bool // the pool says that it answers an agent's binary shares
 
@@ -128,63 +123,6 @@ func (k *poolLink) start(ips []*endpoint) {
 func (k *poolLink) connected(try dialTry) {
 	k.dial, k.attempt, k.socket = nil, try.attempt, try.socket
 	k.sendHandshake()
-}
-
-// sendHandshake begins the handshake. A pool that takes the session's extranonce gets all
-// requests in one packet. Others get mining.configure and mining.subscribe first, then
-// mining.authorize, and then the suggestions, because some refuse a worker before they have
-// answered mining.subscribe, and some ignore suggestions before they have answered
-// mining.authorize (docs/protocol.md, "Handshake with the pool").
-func (k *poolLink) sendHandshake() {
-	s := k.session
-	s.lookAhead()
-	var b []byte
-	if s.askedMask != 0 {
-		k.configureID, _ = k.requests.Issue()
-		b = stratum.AppendConfigure(b, k.configureID, s.askedMask)
-		k.pending |= pendingConfigure
-	}
-	params := s.manager.chain.PoolSubscribeParams(s.subscription, s.id, s.addr.Addr())
-	if k.pool.picksExtranonce {
-		params = params[:1] // as an ordinary miner would
-	}
-	k.subscribeID, _ = k.requests.Issue()
-	k.subscribedAt = time.Now()
-	b = stratum.AppendRequest(b, stratum.OwnIDText(k.subscribeID), "mining.subscribe", params...)
-	k.pending |= pendingSubscribe | pendingAuthorize
-	if !k.pool.picksExtranonce {
-		b = k.appendSuggestions(b)
-		b = k.appendAuthorize(b)
-	}
-	k.socket.Write(b)
-}
-
-func (k *poolLink) appendSuggestions(b []byte) []byte {
-	for _, suggestion := range k.session.suggestions {
-		id, _ := k.requests.Issue()
-		b = fmt.Appendf(b, `{"id":%d,"method":%s,"params":%s}`+"\n", id, stratum.Quote(suggestion.method), suggestion.params)
-		k.requests.Expect(id)
-	}
-	return b
-}
-
-func (k *poolLink) appendAuthorize(b []byte) []byte {
-	auth := k.session.auth
-	name := k.pool.workerFor(auth.name, k.suffixed)
-	k.authorizeID, _ = k.requests.Issue()
-	return stratum.AppendRequest(b, stratum.OwnIDText(k.authorizeID), auth.method, append([][]byte{stratum.Quote(name)}, k.pool.passwordFor(auth.rest)...)...)
-}
-
-// authorizeNext sends mining.authorize after mining.subscribe has been
-// answered. Some pools refuse a worker that comes within a few milliseconds of
-// subscribe, so authorize to a nearby pool waits for a moment.
-func (k *poolLink) authorizeNext() {
-	s := k.session
-	if wait := authorizeGap - time.Since(k.subscribedAt); wait > 0 {
-		k.gap = s.loop.After(wait, func() { k.socket.Write(k.appendAuthorize(nil)) })
-		return
-	}
-	k.socket.Write(k.appendAuthorize(nil))
 }
 
 // received consumes lines until the link is ready. The session reads the lines

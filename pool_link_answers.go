@@ -28,6 +28,7 @@ func (k *poolLink) answerLine(line []byte) {
 	case k.configureID:
 		k.pending &^= pendingConfigure
 		k.configured(r)
+		k.subscribeNext()
 	case k.subscribeID:
 		if k.pending&pendingSubscribe == 0 {
 			return
@@ -66,13 +67,13 @@ func (k *poolLink) inTurn(r *stratum.Response) (id uint32, ok bool) {
 	if len(r.Result) > 0 {
 		form = r.Result[0]
 	}
-	configuring, subscribing := k.pending&pendingConfigure != 0, k.pending&pendingSubscribe != 0
+	configuring, subscribing := k.pending&pendingConfigure != 0, k.subscribeID != 0 && k.pending&pendingSubscribe != 0
 	switch {
 	case form == '[':
 		return k.subscribeID, subscribing && string(r.Result) != "[]"
 	case form == '{':
 		return k.configureID, configuring
-	case configuring && subscribing:
+	case configuring && k.pending&pendingSubscribe != 0:
 		return k.configureID, true
 	case subscribing:
 		return k.subscribeID, k.session.manager.chain == stratum.Ethereum || !stratum.NoError(r.Error)

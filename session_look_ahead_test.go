@@ -35,6 +35,48 @@ func TestSessionPickingPoolIsAskedInTurn(t *testing.T) {
 	miner.ExpectLine(sceneJob("j", "01aaaaaaaa", "02", true))
 }
 
+// Such a pool gets mining.subscribe in another packet than mining.configure: after the
+// answer to it, or after a short while if there is none.
+func TestSessionPickingPoolGetsConfigureAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		wait     time.Duration
+		answered bool
+		id       string // of the answer
+	}{
+		"answered":                  {time.Minute, true, ""},
+		"answered under another id": {time.Minute, true, "7"},
+		"not answered":              {time.Millisecond, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := testkit.StartScriptedPool(t)
+			sw := startSwitcher(t, newMemoryCoins(map[string]string{"alice": "own"}), nil, func(config *Config) {
+				config.StratumServerMap = map[string]StratumServerInfo{"own": {URL: p.Addr(), UserSuffix: "own", ExtraNonce: extranonceOfPool}}
+			})
+			sw.setTiming(func(tm *timing) { tm.configureGap = c.wait })
+			miner := stratumtest.DialRaw(t, sw.addr)
+			miner.Send(joinLines(configureRequest, rawSubscribe, rawAuthorize))
+			link := p.Next()
+			configure := link.ExpectMethod("mining.configure")
+			if c.answered {
+				expectQuiet(t, link)
+				answer := configureAnswer(configure, "1fffe000")
+				if c.id != "" {
+					answer = configureAnswer(`{"id":`+c.id+`}`, "1fffe000")
+				}
+				link.SendLine(answer)
+			}
+			subscribe := link.ExpectMethod("mining.subscribe")
+			link.SendLine(fmt.Sprintf(`{"id":%s,"result":[[],"aaaaaaaa",4],"error":null}`, stratum.LineID([]byte(subscribe))))
+			authorize := link.ExpectMethod("mining.authorize")
+			link.Send(joinLines(goodAnswer(string(stratum.LineID([]byte(authorize)))), sceneJob("j", "01", "02", true)))
+			miner.Line(stratumtest.Patience)
+			miner.Line(stratumtest.Patience)
+			miner.ExpectLine(goodAnswer("2"))
+		})
+	}
+}
+
 // expectQuiet wants the peer to send nothing for a moment.
 func expectQuiet(t *testing.T, r *stratumtest.Raw) {
 	t.Helper()

@@ -29,6 +29,7 @@ const fdReserve = 72
 type timing struct {
 	firstByte, authorize              time.Duration
 	poolHandshake, firstJobGrace      time.Duration
+	configureGap                      time.Duration
 	switchRetryFirst, switchRetryMost time.Duration
 	reconnectFirst, reconnectMost     time.Duration
 	noPool                            time.Duration
@@ -39,6 +40,7 @@ var defaultTiming = timing{
 	authorize:        authorizeTimeout,
 	poolHandshake:    poolHandshakeTimeout,
 	firstJobGrace:    firstJobGrace,
+	configureGap:     configureGap,
 	switchRetryFirst: switchRetryFirst,
 	switchRetryMost:  switchRetryMost,
 	reconnectFirst:   reconnectFirst,
