@@ -30,9 +30,9 @@ func (s *Session) minerReceived(b []byte) int {
 	}
 	from := 0 // start of the lines not passed on yet
 	for at := 0; at < end; {
-		line := s.nextMessage(b[at:end])
+		line, asItIs := s.minerLine(b[at:end], func() { s.link.socket.Write(b[from:at]) })
 		next := at + len(line)
-		if !s.minerLine(line, func() { s.link.socket.Write(b[from:at]) }) {
+		if !asItIs {
 			from = next
 		}
 		if s.phase == phaseClosed {
@@ -53,29 +53,31 @@ func (s *Session) minerReceived(b []byte) int {
 // field bounds its size, so MaxMinerLine does not apply.
 func (s *Session) isAgentBody(b []byte) bool { return s.agent != nil && b[0] == stratum.AgentMagic }
 
-// minerLine looks at one line or message and reports whether it goes to the pool
-// unchanged. If not, it first calls flush, which writes the lines before it.
-func (s *Session) minerLine(line []byte, flush func()) bool {
-	if s.agent != nil && line[0] == stratum.AgentMagic {
-		asItIs, err := s.agentToPool(line, flush)
+// minerLine looks at the first line or message of b, which must be complete. It returns
+// it and reports whether it goes to the pool unchanged. If not, it first calls flush,
+// which writes the lines before it.
+func (s *Session) minerLine(b []byte, flush func()) (line []byte, asItIs bool) {
+	if s.agent != nil && b[0] == stratum.AgentMagic {
+		message := s.nextMessage(b)
+		asItIs, err := s.agentToPool(message, flush)
 		if err != nil {
 			s.close(err.Error())
 		}
-		return asItIs
+		return message, asItIs
 	}
+	var sc stratum.ScannedLine
+	line = sc.ScanNext(b, true)
 	if len(line) > stratum.MaxMinerLine {
 		s.manager.monitor.tooLong(relay.ErrLineTooLong)
 		s.close(relay.ErrLineTooLong.Error())
-		return false
+		return line, false
 	}
-	var sc stratum.ScannedLine
-	sc.Scan(line, true)
 	if !sc.Whole || sc.Odd || !sc.HasMethodName(line) {
 		flush()
 		s.oddMinerLine(line)
-		return false
+		return line, false
 	}
-	return s.plainMinerLine(line, &sc, flush)
+	return line, s.plainMinerLine(line, &sc, flush)
 }
 
 // plainMinerLine is minerLine for lines that all readers understand in the same
@@ -195,12 +197,9 @@ func (s *Session) poolReceived(b []byte) int {
 	}
 	from, used := 0, s.link
 	for at := 0; at < end; {
-		line, known := s.loop.job.Next(b[at:end])
-		if known == nil {
-			line = s.nextMessage(b[at:end])
-		}
+		line, asItIs := s.poolLine(b[at:end], func() { s.miner.Write(b[from:at]) })
 		next := at + len(line)
-		if !s.poolLine(line, known, func() { s.miner.Write(b[from:at]) }) {
+		if !asItIs {
 			from = next
 		}
 		if s.link != used || !used.open() {
@@ -215,55 +214,61 @@ func (s *Session) poolReceived(b []byte) int {
 	return end
 }
 
-// poolLine looks at one line or message and reports whether it goes to the miner
-// unchanged. If not, it first calls flush, which writes the lines before it. known is the
-// result of scanning the line, or nil if the line has not been scanned.
-func (s *Session) poolLine(line []byte, known *stratum.ScannedLine, flush func()) bool {
-	if known != nil {
-		return s.plainPoolLine(line, known, flush)
+// poolLine looks at the first line or message of b, which must be complete. It returns
+// it and reports whether it goes to the miner unchanged. If not, it first calls flush,
+// which writes the lines before it.
+func (s *Session) poolLine(b []byte, flush func()) (line []byte, asItIs bool) {
+	if line, known := s.loop.job.Next(b); known != nil {
+		return line, s.plainPoolLine(line, known, flush)
 	}
-	if s.agent != nil && line[0] == stratum.AgentMagic {
-		if line[1] == hashrate.AgentDifficulty {
-			s.recordAgentDifficulty(line)
-		}
-		if line[1] != stratum.AgentAnswer {
-			return true
-		}
-		now := s.agentAnswered(s.link, line)
-		if now && s.agent.holding == 0 {
-			return true
-		}
-		flush()
-		if now {
-			s.miner.Write(line)
-		}
-		s.releaseAgentAnswers()
-		return false
+	if s.agent != nil && b[0] == stratum.AgentMagic {
+		message := s.nextMessage(b)
+		return message, s.poolMessage(message, flush)
 	}
 	var sc stratum.ScannedLine
-	sc.Scan(line, false)
+	line = sc.ScanNext(b, false)
 	if !sc.Whole || sc.Odd {
 		flush()
-		odd := line
-		if line = s.oddPoolLine(s.link, line); line == nil {
-			switch kind := sc.PoolKind(odd); {
+		plain := s.oddPoolLine(s.link, line)
+		if plain == nil {
+			switch kind := sc.PoolKind(line); {
 			case kind == stratum.KindSetExtranonce:
 				s.poolLost(errPoolNoise) // the extranonce may have changed
 			case kind == stratum.KindJob && s.link.rules.translates():
-				s.poolLost(jobError(odd))
+				s.poolLost(jobError(line))
 			}
-			return false
+			return line, false
 		}
-		sc = stratum.ScanPoolLine(line)
-		if s.plainPoolLine(line, &sc, func() {}) {
-			s.miner.Write(line)
+		sc = stratum.ScanPoolLine(plain)
+		if s.plainPoolLine(plain, &sc, func() {}) {
+			s.miner.Write(plain)
 		}
-		return false
+		return line, false
 	}
 	if sc.PoolKind(line) == stratum.KindJob {
 		s.loop.job.Remember(line, &sc)
 	}
-	return s.plainPoolLine(line, &sc, flush)
+	return line, s.plainPoolLine(line, &sc, flush)
+}
+
+// poolMessage is poolLine for a binary message to an agent.
+func (s *Session) poolMessage(message []byte, flush func()) (asItIs bool) {
+	if message[1] == hashrate.AgentDifficulty {
+		s.recordAgentDifficulty(message)
+	}
+	if message[1] != stratum.AgentAnswer {
+		return true
+	}
+	now := s.agentAnswered(s.link, message)
+	if now && s.agent.holding == 0 {
+		return true
+	}
+	flush()
+	if now {
+		s.miner.Write(message)
+	}
+	s.releaseAgentAnswers()
+	return false
 }
 
 // formerAnswer returns what the miner is sent now for a line of a former link, or nil if

@@ -121,10 +121,22 @@ func ScanPoolLine(line []byte) (sc ScannedLine) {
 // Scan is ScanMinerLine if strict is set, otherwise ScanPoolLine. It stores the result
 // in sc, which must be zero.
 func (sc *ScannedLine) Scan(line []byte, strict bool) {
-	if !sc.scanUsual(line, strict) {
+	if n := sc.scanUsual(line, strict); n == 0 || n < len(line) {
 		*sc = ScannedLine{}
 		sc.scanAny(line, strict)
 	}
+}
+
+// ScanNext is Scan for the first line of b, which must have a complete one. It returns
+// this line. A line in the usual form is searched for its end while it is scanned.
+func (sc *ScannedLine) ScanNext(b []byte, strict bool) []byte {
+	if n := sc.scanUsual(b, strict); n > 0 {
+		return b[:n]
+	}
+	line := NextLine(b)
+	*sc = ScannedLine{}
+	sc.scanAny(line, strict)
+	return line
 }
 
 // scanAny is Scan for lines in any form.

@@ -27,11 +27,16 @@ const (
 // to scanAny.
 const usualMargin = 8
 
-// scanUsual is Scan for lines in the usual form. It reports false if the line has
-// another form; sc is then undefined.
-func (sc *ScannedLine) scanUsual(line []byte, strict bool) bool {
+// scanUsual is Scan for the line that b begins with, if it is in the usual form. It
+// returns the length of the line with its "\n". It returns 0 if the line has another
+// form; sc is then undefined.
+//
+// No byte is passed without a look at it, apart from the content of arrays if strict is
+// not set. So the "\n" that is found is the first one.
+func (sc *ScannedLine) scanUsual(b []byte, strict bool) int {
+	line := b
 	if len(line) == 0 || line[0] != '{' {
-		return false
+		return 0
 	}
 	for i := 1; i+1+usualMargin <= len(line) && line[i] == '"'; {
 		var which Member
@@ -47,10 +52,10 @@ func (sc *ScannedLine) scanUsual(line []byte, strict bool) bool {
 		case w<<8>>8 == wordError:
 			which, i = MemberError, i+8
 		default:
-			return false
+			return 0
 		}
 		if sc.Members[which].End > 0 || i+1 >= len(line) {
-			return false
+			return 0
 		}
 		if line[i] == ' ' {
 			i++
@@ -60,18 +65,21 @@ func (sc *ScannedLine) scanUsual(line []byte, strict bool) bool {
 		case c == '"':
 			i = usualText(line, i)
 		case which == MemberMethod:
-			return false
+			return 0
 		case c == '[':
 			if strict {
 				i = usualArray(line, i)
-			} else if i = arrayEnd(line[start:]); i >= 0 {
-				i += start + 1
+			} else {
+				line = line[:i+len(NextLine(line[i:]))]
+				if i = arrayEnd(line[start:]); i >= 0 {
+					i += start + 1
+				}
 			}
 		default:
 			i = usualScalar(line, i)
 		}
 		if i < 0 || i+1 >= len(line) {
-			return false
+			return 0
 		}
 		sc.Members[which] = span{start, i}
 		switch {
@@ -79,14 +87,14 @@ func (sc *ScannedLine) scanUsual(line []byte, strict bool) bool {
 			if i++; line[i] == ' ' {
 				i++
 			}
-		case line[i] == '}' && i+2 == len(line) && line[i+1] == '\n':
+		case line[i] == '}' && line[i+1] == '\n':
 			sc.Whole = true
-			return true
+			return i + 2
 		default:
-			return false
+			return 0
 		}
 	}
-	return false
+	return 0
 }
 
 // usualScalar returns the index after the whole number, true, false or null that begins

@@ -11,11 +11,28 @@ import (
 // find the same.
 func checkUsual(t *testing.T, line []byte) {
 	t.Helper()
+	first := NextLine(line)
 	for _, strict := range []bool{false, true} {
 		var usual, any ScannedLine
-		any.scanAny(line, strict)
-		if usual.scanUsual(line, strict) && usual != any {
+		any.scanAny(first, strict)
+		switch n := usual.scanUsual(line, strict); {
+		case n == 0:
+		case n != len(first):
+			t.Errorf("strict %t: %q: the usual reader found a line of %d bytes, want %d", strict, line, n, len(first))
+		case usual != any:
 			t.Errorf("strict %t: %q: the usual reader found %+v, the general one %+v", strict, line, usual, any)
+		}
+		if first != nil {
+			var next ScannedLine
+			if got := next.ScanNext(line, strict); !bytes.Equal(got, first) || next != any {
+				t.Errorf("strict %t: %q: ScanNext found %q, %+v, want %q, %+v", strict, line, got, next, first, any)
+			}
+		}
+		var whole ScannedLine
+		any = ScannedLine{}
+		any.scanAny(line, strict)
+		if whole.Scan(line, strict); whole != any {
+			t.Errorf("strict %t: %q: Scan found %+v, want %+v", strict, line, whole, any)
 		}
 	}
 }
@@ -36,7 +53,7 @@ func TestScanUsual(t *testing.T) {
 		line := []byte(text + "\n")
 		var sc ScannedLine
 		nested := bytes.Contains(line, []byte(`,[`))
-		if strict := !nested; !sc.scanUsual(line, strict) || !sc.Whole || sc.Odd {
+		if strict := !nested; sc.scanUsual(line, strict) != len(line) || !sc.Whole || sc.Odd {
 			t.Errorf("%q is not read as a usual line: %+v", line, sc)
 		}
 	}
@@ -49,6 +66,9 @@ func TestScanUsual(t *testing.T) {
 		`{"method":[0\""]}`, `{"method":["a"]}`, `{"method":1}`, `{"method":null}`, `{"id":1,"result":true}}`, `{"id":1,"result":true} `, `{"id":1,"params":["a"]]}`, `{"id":1,"params":["a"}]}`,
 	}
 	ends := []string{"", "\n", "\r\n", " \n", "\x00\n", "}\n", "\n\n", "\n}"}
+	for _, next := range usual { // another line follows
+		ends = append(ends, "\n"+next+"\n")
+	}
 	for _, text := range append(usual, unusual...) {
 		for _, end := range ends {
 			checkUsual(t, []byte(text+end))
@@ -59,6 +79,7 @@ func TestScanUsual(t *testing.T) {
 				line := []byte(text + "\n")
 				line[i] = byte(c)
 				checkUsual(t, line)
+				checkUsual(t, append(line, usual[0]+"\n"...))
 			}
 		}
 	}
