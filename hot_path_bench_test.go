@@ -85,11 +85,13 @@ func benchTen() (shares, answers []byte) {
 func BenchmarkHotPathRelay(b *testing.B) {
 	shares, answers := benchTen()
 	cases := []struct {
-		name      string
-		fromMiner []byte // nil means nothing
-		fromPool  []byte
+		name       string
+		fromMiner  []byte // nil means nothing
+		fromPool   []byte
+		difficulty hashrate.Difficulty
 	}{
 		{name: "share and answer", fromMiner: benchShare, fromPool: benchAnswer},
+		{name: "share of known difficulty and answer", fromMiner: benchShare, fromPool: benchAnswer, difficulty: 4096},
 		{name: "ten shares and answers", fromMiner: shares, fromPool: answers},
 		{name: "job", fromPool: benchJob},
 		{name: "two jobs", fromPool: append(stratumtest.JobOfSize("btc-816", 1400, false), benchJob...)}, // neither is a repetition of the previous one
@@ -102,6 +104,7 @@ func BenchmarkHotPathRelay(b *testing.B) {
 			}
 			b.Run(name, func(b *testing.B) {
 				s, miner, pool := benchSession(b, still)
+				s.link.work.SetDifficulty(c.difficulty, 0)
 				buf := make([]byte, 64<<10)
 				expect := func(fd int, want []byte) {
 					if n, errno := readNow(fd, buf); !still && (errno != 0 || n != len(want)) {

@@ -16,10 +16,73 @@ func TestMemory(t *testing.T) {
 		{"Miner", unsafe.Sizeof(Miner{}), 56},
 		{"Averages", unsafe.Sizeof(Averages{}), 328},
 		{"Chart", unsafe.Sizeof(Chart{}), 1184},
-		{"Counter", unsafe.Sizeof(Counter{}), 112},
+		{"Counter", unsafe.Sizeof(Counter{}), 64},
+		{"refusals", unsafe.Sizeof(refusals{}), 80},
 	} {
 		if c.size > c.most {
 			t.Errorf("%s takes %d bytes, want at most %d", c.what, c.size, c.most)
+		}
+	}
+}
+
+// Whoever reads a counter finds the work of exactly those shares that are counted, also while
+// the latest shares are moved to the sums.
+func TestCounterIsConsistentForReaders(t *testing.T) {
+	const writers, shares = 4, 1 << 14
+	const d = maxRecent - 1 // fills the work of recent most quickly
+	var c Counter
+	c.recent.Store((1<<43/d - 100) * (d<<recentBits | 1)) // soon half full
+	before := c.Totals()
+	var all sync.WaitGroup
+	for range writers {
+		all.Go(func() {
+			for range shares {
+				c.Accept(d)
+			}
+		})
+	}
+	last := before
+	for last.Accepted < before.Accepted+writers*shares {
+		now := c.Totals()
+		if now.Work != float64(now.Accepted)*d {
+			t.Fatalf("the work is %v, want %v for %d shares", now.Work, float64(now.Accepted)*d, now.Accepted)
+		}
+		if now.Accepted < last.Accepted {
+			t.Fatalf("%d shares became %d", last.Accepted, now.Accepted)
+		}
+		last = now
+	}
+	all.Wait()
+	if got := c.Totals(); got.Accepted != before.Accepted+writers*shares {
+		t.Errorf("got %d shares, want %d", got.Accepted, before.Accepted+writers*shares)
+	}
+	if c.accepted.Load() == 0 {
+		t.Error("nothing was moved, so the test has tested nothing")
+	}
+}
+
+// Both parts of recent move in time, whether there are many shares or difficult ones.
+func TestCounterMovesRecentShares(t *testing.T) {
+	for _, c := range []struct {
+		what       string
+		difficulty Difficulty
+		shares     int
+	}{
+		{"many shares", 1, 3 << (recentBits - 1)},
+		{"the largest difficulty in recent", maxRecent - 1, 3 << (recentBits - 1)},
+		{"the smallest beyond it", maxRecent, 10},
+		{"a fraction", 0.5, 10},
+		{"a large fraction", 434873.25, 10},
+		{"the smallest of all", minDifficulty, 10},
+		{"the largest of all", maxDifficulty, 10},
+	} {
+		var counter Counter
+		for range c.shares {
+			counter.Accept(c.difficulty)
+		}
+		want := Totals{Accepted: uint64(c.shares), Work: float64(c.shares) * float64(c.difficulty)}
+		if got := counter.Totals(); got != want {
+			t.Errorf("%s: got %+v, want %+v", c.what, got, want)
 		}
 	}
 }
