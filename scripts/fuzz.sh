@@ -13,8 +13,9 @@ found=$(go env GOCACHE)/fuzz # go test keeps interesting inputs there too
 packages=$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u)
 [ -n "$packages" ]
 for package in $packages; do
-	# The test binary is built once for all targets of the package.
-	go test -c -fuzz . -o "$work/fuzz.test" "$package"
+	# The test binary is built once for all targets of the package. Debugging information
+	# would take time to link.
+	go test -c -ldflags '-s -w' -fuzz . -o "$work/fuzz.test" "$package"
 	targets=$(cd "$package" && "$work/fuzz.test" -test.list '^Fuzz')
 	[ -n "$targets" ]
 	for target in $targets; do

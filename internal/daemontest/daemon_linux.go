@@ -33,7 +33,8 @@ func Build(t testing.TB, version string) string {
 	t.Helper()
 	return testkit.SharedFile(t, "stratumSwitcher-"+version, func(dir string) (string, error) {
 		path := filepath.Join(dir, "stratumSwitcher-"+version)
-		args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
+		// The binary is copied for each daemon, so it is better small.
+		args := []string{"build", "-ldflags", "-s -w -X main.version=" + version, "-o", path}
 		if *DaemonRace {
 			args = append(args, "-race")
 		}
