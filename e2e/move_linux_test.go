@@ -20,6 +20,7 @@ import (
 // how long that took, from the change of the coin until the last miner has the new
 // pool's job.
 func TestMoveToPromptPool(t *testing.T) {
+	t.Parallel() // it reports times, but has no limit for them
 	miners, moves := 500, 2
 	if *daemontest.Long {
 		miners, moves = 5000, 21
