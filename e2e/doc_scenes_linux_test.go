@@ -143,7 +143,10 @@ var docScenes = []docScene{
 		typed("CONTRIBUTING.md", "make build "),
 		typed("CONTRIBUTING.md", "go test -race"),
 	}},
-	{"Demo", idle, []docStep{typed("README.md", "make demo ")}},
+	{"Demo", idle, []docStep{
+		meanwhile("export DEMO='-pause 1s'"), // nobody reads the tables between two steps
+		typed("README.md", "make demo "),
+	}},
 	{"ZooKeeper", idle, []docStep{
 		typed("docs/zookeeper.md", "make build\n"),
 		meanwhile(`sed -i 's/"ServerID": 0/"ServerID": 182/' config.json`), // as on the page on configuration
