@@ -1,8 +1,8 @@
 package stratumtest
 
 import (
+	"container/heap"
 	"context"
-	"math"
 	"sync"
 	"time"
 )
@@ -24,20 +24,37 @@ const (
 type runClock struct {
 	mu      sync.Mutex
 	ran     time.Duration // since the process began, without times in which nobody waited
-	waiting map[*patientWait]struct{}
-	running bool          // whether the goroutine that counts exists
-	next    time.Duration // no wait ends before ran is next
-	last    time.Time     // or before this time
+	waiting patientWaits
+	running bool // whether the goroutine that counts exists
 }
 
 // patientWait is one wait with a limit.
 type patientWait struct {
 	until time.Duration // as ran
-	last  time.Time     // end of the wait in any case
+	last  time.Time     // end of the wait in any case, once it is the next to end
 	end   context.CancelCauseFunc
+	at    int // position in the heap, or -1
 }
 
-var runs = runClock{waiting: make(map[*patientWait]struct{})}
+// patientWaits is a heap in which the wait that ends next is the first.
+type patientWaits []*patientWait
+
+func (h patientWaits) Len() int           { return len(h) }
+func (h patientWaits) Less(i, j int) bool { return h[i].until < h[j].until }
+func (h patientWaits) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].at, h[j].at = i, j }
+func (h *patientWaits) Push(w any) {
+	w.(*patientWait).at = len(*h)
+	*h = append(*h, w.(*patientWait))
+}
+
+func (h *patientWaits) Pop() any {
+	last := len(*h) - 1
+	w := (*h)[last]
+	(*h)[last], *h, w.at = nil, (*h)[:last], -1
+	return w
+}
+
+var runs runClock
 
 // patientContext ends with the error of a context whose deadline is exceeded.
 type patientContext struct{ context.Context }
@@ -62,22 +79,18 @@ func (c *runClock) wait(d time.Duration, end context.CancelCauseFunc) (stop func
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// The step that is being counted may have begun before this wait.
-	w := &patientWait{c.ran + d + patienceMost, time.Now().Add(patienceLimit * d), end}
-	if len(c.waiting) == 0 || w.until < c.next {
-		c.next = w.until
-	}
-	if len(c.waiting) == 0 || w.last.Before(c.last) {
-		c.last = w.last
-	}
-	c.waiting[w] = struct{}{}
+	w := &patientWait{until: c.ran + d + patienceMost, last: time.Now().Add(patienceLimit * d), end: end}
+	heap.Push(&c.waiting, w)
 	if !c.running {
 		c.running = true
 		go c.run()
 	}
 	return func() {
 		c.mu.Lock()
-		delete(c.waiting, w)
-		c.mu.Unlock()
+		defer c.mu.Unlock()
+		if w.at >= 0 {
+			heap.Remove(&c.waiting, w.at)
+		}
 	}
 }
 
@@ -96,20 +109,13 @@ func (c *runClock) step(d time.Duration, now time.Time) (waited bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ran += d
-	if len(c.waiting) > 0 && c.ran < c.next && now.Before(c.last) {
-		return true
-	}
-	c.next, c.last = math.MaxInt64, now.Add(time.Hour)
-	for w := range c.waiting {
-		if w.until <= c.ran || !now.Before(w.last) {
-			delete(c.waiting, w)
-			w.end(context.DeadlineExceeded)
-			continue
+	for len(c.waiting) > 0 {
+		w := c.waiting[0]
+		if c.ran < w.until && now.Before(w.last) {
+			break
 		}
-		c.next = min(c.next, w.until)
-		if w.last.Before(c.last) {
-			c.last = w.last
-		}
+		heap.Pop(&c.waiting)
+		w.end(context.DeadlineExceeded)
 	}
 	c.running = len(c.waiting) > 0
 	return c.running

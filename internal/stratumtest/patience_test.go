@@ -10,7 +10,7 @@ import (
 // A wait ends when the process could run for the time that it may last. Steps that were
 // delayed count less than the time that has passed.
 func TestPatience(t *testing.T) {
-	c := runClock{waiting: make(map[*patientWait]struct{}), running: true} // the test counts itself
+	c := runClock{running: true} // the test counts itself
 	now := time.Now()
 	var ended []string
 	wait := func(name string, d time.Duration) (stop func()) {

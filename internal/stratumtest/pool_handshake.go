@@ -1,6 +1,7 @@
 package stratumtest
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -199,8 +200,8 @@ func (c *poolConn) takeExtranonce(params []any, position, digits int) (string, b
 // A proxy that replaces a connection keeps the old one until the new one is ready and
 // the outstanding answers have arrived. Two connections may therefore have the same
 // extranonce until nothing has happened for lookTimes checks in a row, or for mostLooks
-// checks in all. Checks are counted instead of time, because a busy machine delays both
-// the end of a connection and the checks.
+// checks in all. The time between them counts as WithPatience does, because a busy machine
+// delays the end of a connection.
 const (
 	lookEvery = 50 * time.Millisecond
 	lookTimes = 15
@@ -227,16 +228,20 @@ func (c *poolConn) claimExtranonce(extranonce string) {
 
 func (c *poolConn) lookAgain(other *poolConn, extranonce string) {
 	defer c.p.wg.Done()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
 	var heard uint64
 	for looks, silent := 0, 0; silent < lookTimes && looks < mostLooks; looks++ {
+		pause, cancel := WithPatience(context.Background(), lookEvery)
+		ended := false
 		select {
 		case <-other.done:
-			return
+			ended = true
 		case <-c.done:
+			ended = true
+		case <-pause.Done():
+		}
+		cancel()
+		if ended {
 			return
-		case <-tick.C:
 		}
 		silent++
 		now := other.received.Load()

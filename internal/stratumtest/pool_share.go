@@ -22,10 +22,11 @@ type shareKey struct {
 type verdict struct {
 	code   int
 	reason string
+	bits   int // zero bits that an accepted share needed
 }
 
 func reject(code int, format string, args ...any) verdict {
-	return verdict{code, fmt.Sprintf(format, args...)}
+	return verdict{code: code, reason: fmt.Sprintf(format, args...)}
 }
 
 func (c *poolConn) hearSubmit(m *message, line []byte) {
@@ -44,6 +45,7 @@ func (c *poolConn) hearSubmit(m *message, line []byte) {
 	}
 	c.mu.Unlock()
 	if v.code == 0 {
+		p.count.acceptedOf[v.bits].Add(1)
 		p.count.accepted.Add(1)
 		worker.accepted.Add(1)
 	} else {
@@ -100,12 +102,14 @@ func (c *poolConn) judge(m *message) (worker *workerCount, v verdict) {
 	}
 	switch c.p.opts.Chain {
 	case Bitcoin:
-		return worker, c.judgeBitcoin(j, params[1:], mask, rolling)
+		v = c.judgeBitcoin(j, params[1:], mask, rolling)
 	case Ethereum:
-		return worker, c.judgeEthereum(j, params[1:])
+		v = c.judgeEthereum(j, params[1:])
 	default:
-		return worker, c.judgeDecred(j, params[1:])
+		v = c.judgeDecred(j, params[1:])
 	}
+	v.bits = j.bits
+	return worker, v
 }
 
 // findJob returns a job that was sent on this connection, or a rejection.

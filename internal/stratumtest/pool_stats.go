@@ -22,6 +22,7 @@ type PoolStats struct {
 	Handshakes       int // handshakes finished so far
 	Refused          int // authorize requests that were refused
 	Accepted         uint64
+	Work             float64 // sum of the difficulties of the accepted shares' jobs
 	Rejected         uint64
 	RejectedByCode   map[int]uint64
 	Submits          uint64
@@ -68,6 +69,7 @@ type poolCounters struct {
 	connections, connectionsTotal, ready atomic.Int64
 	handshakes, refused                  atomic.Int64
 	submits, accepted                    atomic.Uint64
+	acceptedOf                           [257]atomic.Uint64 // by the zero bits of the job
 	rejected                             [lastCode - firstCode + 1]atomic.Uint64
 	duplicateExtranonces, faults         atomic.Int64
 	agentMessages                        atomic.Uint64
@@ -108,6 +110,11 @@ func (p *Pool) Stats() PoolStats {
 		if r := n.rejected[i].Load(); r > 0 {
 			s.RejectedByCode[firstCode+i] = r
 			s.Rejected += r
+		}
+	}
+	for bits := range n.acceptedOf {
+		if a := n.acceptedOf[bits].Load(); a > 0 {
+			s.Work += float64(a) * DifficultyOfBits(bits)
 		}
 	}
 	p.jobs.mu.RLock()
