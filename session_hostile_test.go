@@ -54,7 +54,7 @@ func (m *testSwitcher) wantNothingLeft(t *testing.T) {
 		return strings.Join(left, " ")
 	}
 	var last string
-	for end := time.Now().Add(testWait); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for ctx := waitContext(t); ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
 		if last = state(); last == "" {
 			return
 		}
@@ -455,10 +455,16 @@ func TestManySessionsWaitForServerID(t *testing.T) {
 		return time.Since(begun)
 	}
 	leave(1000)
-	const few, many = 4000, 64000
-	a, b := leave(few), leave(many)
-	t.Logf("%d sessions left in %v, %d in %v", few, a, many, b)
-	if b > 5*many/few*max(a, 5*time.Millisecond) {
-		t.Errorf("%d sessions left in %v, but %d took %v", few, a, many, b)
+	// A busy machine may interrupt one of the two measurements, so there are some tries.
+	const few, many, tries = 4000, 64000, 8
+	for try := 1; ; try++ {
+		a, b := leave(few), leave(many)
+		t.Logf("%d sessions left in %v, %d in %v", few, a, many, b)
+		if b <= 5*many/few*max(a, 5*time.Millisecond) {
+			break
+		}
+		if try == tries {
+			t.Fatalf("%d sessions left in %v, but %d took %v", few, a, many, b)
+		}
 	}
 }
