@@ -3,6 +3,7 @@ package main
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/coins"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
@@ -123,6 +124,8 @@ func startSwitcher(t testing.TB, coins *memoryCoins, pools []*stratumtest.Pool, 
 	if err != nil {
 		t.Fatal(err)
 	}
+	// On a busy machine, a pool of a test may need longer to set the difficulty.
+	m.timing.difficultyGrace = time.Hour
 	ln, err := listen(c.ListenAddr)
 	if err != nil {
 		t.Fatal(err)

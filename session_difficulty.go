@@ -20,7 +20,7 @@ func (s *Session) awaitDifficulty() {
 	if s.agent != nil || s.manager.chain == stratum.Ethereum {
 		return
 	}
-	s.link.difficultyDue = s.loop.After(difficultyGrace, func() {
+	s.link.difficultyDue = s.loop.After(s.manager.timing.difficultyGrace, func() {
 		s.link.difficultyDue = nil
 		s.link.work.SetDifficulty(1, s.now())
 		s.miner.Write([]byte(`{"id":null,"method":"mining.set_difficulty","params":[1]}` + "\n"))

@@ -30,6 +30,7 @@ type timing struct {
 	firstByte, authorize              time.Duration
 	poolHandshake, firstJobGrace      time.Duration
 	configureGap                      time.Duration
+	difficultyGrace                   time.Duration
 	switchRetryFirst, switchRetryMost time.Duration
 	reconnectFirst, reconnectMost     time.Duration
 	noPool                            time.Duration
@@ -41,6 +42,7 @@ var defaultTiming = timing{
 	poolHandshake:    poolHandshakeTimeout,
 	firstJobGrace:    firstJobGrace,
 	configureGap:     configureGap,
+	difficultyGrace:  difficultyGrace,
 	switchRetryFirst: switchRetryFirst,
 	switchRetryMost:  switchRetryMost,
 	reconnectFirst:   reconnectFirst,

@@ -108,6 +108,7 @@ func TestDecredVariants(t *testing.T) {
 			t.Run(chain+" "+c.name, func(t *testing.T) {
 				t.Parallel()
 				sw, btc, bcc := startScripted(t, chain, nil)
+				sw.setTiming(func(tm *timing) { tm.difficultyGrace = difficultyGrace })
 				miner := stratumtest.DialRaw(t, sw.addr)
 				miner.Send(c.leading + `{"id":1,"method":"mining.subscribe","params":["m/1"]}` + "\n" + c.leading + textAuthorize + "\n")
 				miner.ExpectLine(fmt.Sprintf(`{"id":1,"result":[[["mining.set_difficulty",%q],["mining.notify",%q]],%q,8],"error":null}`, x, x, x))
