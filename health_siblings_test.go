@@ -37,15 +37,16 @@ func TestPoolThatKeepsOneConnectionOfAWorker(t *testing.T) {
 			doubles = append(doubles, l)
 		}
 	}
-	before := pool.Total.Load()
+	before, began := pool.Total.Load(), time.Now()
 	for range 20 {
 		testkit.WantPrompt(t, sw.addr, "bob.new", "btc")
 		time.Sleep(200 * time.Millisecond)
 	}
-	n := pool.Total.Load() - before - 20
-	t.Logf("%d connections of %d doubled miners in 4 s", n, len(doubles))
-	if n > 10*int64(len(doubles)) {
-		t.Errorf("there were %d connections of %d miners in 4 s, which is too many", n, len(doubles))
+	n, took := pool.Total.Load()-before-20, time.Since(began)
+	t.Logf("%d connections of %d doubled miners in %v", n, len(doubles), took.Round(time.Millisecond))
+	// These are ten per miner, if the machine does not make it last longer than it should.
+	if float64(n) > 10*float64(len(doubles))*max(1, took.Seconds()/5) {
+		t.Errorf("there were %d connections of %d miners in %v, which is too many", n, len(doubles), took)
 	}
 	testkit.CheckServed(t, crew, "btc", false)
 	if n := sw.timesTakenOut(); n > 0 {
@@ -91,13 +92,13 @@ func TestPoolThatAnswersAtTheLastMoment(t *testing.T) {
 	t.Parallel()
 	pool := testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
 		p.OnAuthorize = func(*testkit.ChoosyLink, string) testkit.Conduct {
-			time.Sleep(1800 * time.Millisecond)
+			time.Sleep(2800 * time.Millisecond)
 			return testkit.ConductServe
 		}
 	})
 	accounts := testkit.ManyAccounts("a", 10)
 	sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr()))
-	sw.setTiming(func(tm *timing) { tm.poolHandshake = 2500 * time.Millisecond })
+	sw.setTiming(func(tm *timing) { tm.poolHandshake = 4500 * time.Millisecond })
 	crew := testkit.GoodCrew(t, sw.addr, 100, accounts...)
 	// Miners that lose their links are served again.
 	pool.DropAll()
@@ -207,7 +208,7 @@ func TestPoolThatHangsForAllWithBackup(t *testing.T) {
 	})
 	backup := testkit.StartChoosyPool(t, "backup", nil)
 	sw := startSwitcher(t, coinsOf("btc", "alice"), nil, coinAt("session", pool.Addr(), backup.Addr()))
-	sw.setTiming(func(tm *timing) { tm.poolHandshake = 1500 * time.Millisecond })
+	sw.setTiming(func(tm *timing) { tm.poolHandshake = 3 * time.Second })
 	const miners = 20
 	logins := make(chan *testkit.Login, miners)
 	delay := testkit.MeasureDelay(t)
@@ -220,7 +221,7 @@ func TestPoolThatHangsForAllWithBackup(t *testing.T) {
 		defer l.Close()
 		served = append(served, l)
 	}
-	limit := 2500*time.Millisecond + delay()
+	limit := 4*time.Second + delay()
 	for _, l := range served {
 		if l.Pool != "backup" || l.Took > limit {
 			t.Errorf("a miner got to pool %q after %v, with answer %q", l.Pool, l.Took.Round(time.Millisecond), l.Answer)

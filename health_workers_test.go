@@ -141,7 +141,7 @@ func TestWorkersThatHangHoldUpNobody(t *testing.T) {
 				accounts = append(accounts, testkit.ManyAccounts("a", 9)...)
 			}
 			sw := startSwitcher(t, coinsOf("btc", accounts...), nil, coinAt("session", pool.Addr()))
-			sw.setTiming(func(tm *timing) { tm.poolHandshake = 1500 * time.Millisecond })
+			sw.setTiming(func(tm *timing) { tm.poolHandshake = 5 * time.Second })
 			crew := testkit.GoodCrew(t, sw.addr, 20, accounts...)
 			var hanging []*stratumtest.Raw
 			for i := range 300 {

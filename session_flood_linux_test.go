@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -70,8 +71,10 @@ func (w *heapWatch) grown() int64 {
 func minesOn(t *testing.T, m *stratumtest.Miner, what string, limit time.Duration, until func() bool) {
 	t.Helper()
 	var slowest time.Duration
-	for end := time.Now().Add(limit); !until(); {
-		if time.Now().After(end) {
+	ctx, cancel := stratumtest.WithPatience(context.Background(), limit)
+	defer cancel()
+	for !until() {
+		if ctx.Err() != nil {
 			t.Fatalf("not in time: %s", what)
 		}
 		began := time.Now()
