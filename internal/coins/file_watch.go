@@ -48,6 +48,9 @@ type fileWatch struct {
 	rules      FileRules
 	read       func(path string, limit int64) ([]byte, os.FileInfo, error)
 	newWatcher func() (*fsnotify.Watcher, error)
+	// looks is when to check the file even without an event. Nil means every
+	// fileLookEvery.
+	looks <-chan time.Time
 	// report receives the result of every reading. It must not block.
 	report func(fileReport)
 	stop   chan struct{}
@@ -124,8 +127,11 @@ func (w *fileWatch) hangs() bool {
 }
 
 func (w *fileWatch) run() {
-	looks := time.NewTicker(fileLookEvery)
-	defer looks.Stop()
+	if w.looks == nil {
+		ticker := time.NewTicker(fileLookEvery)
+		defer ticker.Stop()
+		w.looks = ticker.C
+	}
 	defer w.unwatch()
 	w.look(false)
 	var settled <-chan time.Time
@@ -153,7 +159,7 @@ func (w *fileWatch) run() {
 			settled = nil
 			w.look(touched)
 			touched = false
-		case <-looks.C:
+		case <-w.looks:
 			w.look(false)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,27 +59,40 @@ func TestCoinFileFolderReplaced(t *testing.T) {
 			testkit.Must(t, c.make(dir, cur))
 			path := filepath.Join(cur, "coins.json")
 			testkit.WriteFile(t, path, `{"alice": "btc"}`)
-			f, sink := startCoinFile(t, path)
+			f, err := NewFile(path, 0, FileRules{})
+			testkit.Must(t, err)
+			looks, looked := make(chan time.Time), make(chan struct{})
+			f.watch.looks = looks
+			go func() {
+				for {
+					select {
+					case looks <- time.Now():
+						time.Sleep(20 * time.Millisecond)
+					case <-looked:
+						return
+					}
+				}
+			}()
+			stopLooking := sync.OnceFunc(func() { close(looked) })
+			t.Cleanup(stopLooking)
+			sink := newCoinRecorder()
+			f.Start(sink)
+			t.Cleanup(f.Close)
 			wantLookup(t, f, "alice", "btc")
 			testkit.Must(t, os.Mkdir(filepath.Join(dir, "new"), 0o700))
 			testkit.WriteFile(t, filepath.Join(dir, "new", "coins.json"), `{"alice": "bcc"}`)
 			testkit.Must(t, c.swap(dir, cur))
 			sink.wantCoin(t, "alice", "bcc")
-			// The watch is on the new folder: changes are seen at once and not only
-			// by a periodic check, except the first, which may come before the
-			// watch.
-			var began time.Time
+			// The watch is on the new folder: changes are seen without periodic
+			// checks, except the first, which may come before the watch.
 			for i := range 4 {
 				coin := fmt.Sprintf("coin%d", i)
 				testkit.WriteFile(t, path+".tmp", `{"alice": "`+coin+`"}`)
 				testkit.Must(t, os.Rename(path+".tmp", path))
 				sink.wantCoin(t, "alice", coin)
 				if i == 0 {
-					began = time.Now()
+					stopLooking()
 				}
-			}
-			if took := time.Since(began); took > fileLookEvery {
-				t.Errorf("three changes took %v, so they were found by periodic checks", took)
 			}
 			sink.wantQuiet(t)
 		})
@@ -178,10 +192,15 @@ func TestCoinFileHangs(t *testing.T) {
 	h.hang = make(chan struct{})
 	testkit.WriteFile(t, path, `{"alice": "bcc", "*": "btc"}`)
 	awaitTrue(t, "a read hangs", func() bool { return h.inside.Load() > 0 })
-	began := time.Now()
-	f.Close()
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("Close took %v", took)
+	closed := make(chan struct{})
+	go func() {
+		f.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(testLimit):
+		t.Error("Close waits for the read that hangs")
 	}
 	if n := h.most.Load(); n != 1 {
 		t.Errorf("%d reads at a time", n)
@@ -195,10 +214,16 @@ func TestCoinFileHangs(t *testing.T) {
 func TestCoinFileResumed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coins.json")
 	resume := func(h *hangingReads) (*File, *coinRecorder) {
-		began := time.Now()
-		f := ResumeFile(path, 7, FileRules{}, map[string]string{"alice": "btc", "bob": "btc"})
-		if took := time.Since(began); took > time.Second/2 {
-			t.Errorf("miners waited %v for the file, want no wait", took)
+		var f *File
+		fastest := time.Hour // of some, because a busy machine may stop the test at any time
+		for range 5 {
+			began := time.Now()
+			f = ResumeFile(path, 7, FileRules{}, map[string]string{"alice": "btc", "bob": "btc"})
+			fastest = min(fastest, time.Since(began))
+			t.Cleanup(f.Close)
+		}
+		if fastest > time.Second/2 {
+			t.Errorf("miners waited %v for the file, want no wait", fastest)
 		}
 		if h != nil {
 			f.watch.read = h.read

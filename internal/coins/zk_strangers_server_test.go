@@ -89,13 +89,13 @@ func TestZKStrangers(t *testing.T) {
 					if !strings.Contains(why, c.why) || len(why) > 300 || strings.ContainsAny(why, "\x1b\r\n") {
 						t.Errorf("the reason is %q, want %q", why, c.why)
 					}
-				case <-time.After(6 * time.Second):
+				case <-time.After(testLimit):
 					t.Fatal("the connection to the stranger is not given up")
 				}
 				proxy.Restore()
 				select {
 				case <-connected:
-				case <-time.After(6 * time.Second):
+				case <-time.After(testLimit):
 					t.Fatal("there is no connection to the good broker")
 				}
 			})
