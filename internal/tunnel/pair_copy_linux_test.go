@@ -4,7 +4,9 @@ package tunnel
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +53,61 @@ func TestPairRefusedIsReportedOnce(t *testing.T) {
 	case c := <-reports:
 		t.Errorf("reported again: %+v", c)
 	default:
+	}
+}
+
+// A process that is too busy to answer gets no further copies of an unusable pair, which
+// would pile up, and a good pair is used as soon as it answers.
+func TestPairWaitsForAnswer(t *testing.T) {
+	reports := make(chan Certificate, 10)
+	tunnel, a := newTunnel(t, func(o *Options) {
+		o.CheckEvery, o.Patience = 10*time.Millisecond, time.Hour
+		o.Certificate = func(c Certificate) { reports <- c }
+	})
+	connectSecured(t, tunnel, a)
+	if c := <-reports; c.Err != nil {
+		t.Fatal(c.Err)
+	}
+	cert, key := a.good(t)
+	if err := os.Rename(cert, tunnel.options.CertFile); err != nil { // the key is not there yet
+		t.Fatal(err)
+	}
+	if c := <-reports; c.Err == nil {
+		t.Fatal("a certificate without its key is not reported")
+	}
+	serial := func() uint64 {
+		tunnel.mu.Lock()
+		defer tunnel.mu.Unlock()
+		return tunnel.pair.serial
+	}
+	pid := tunnel.Processes()[0].PID
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	// The signal takes effect soon, but not at once.
+	eventually(t, "the process is stopped", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
+	before := serial()
+	time.Sleep(30 * tunnel.options.CheckEvery)
+	// Its answer to the last pair may have been under way.
+	if sent := serial() - before; sent > 2 {
+		t.Errorf("%d more pairs were sent to a process that does not answer", sent)
+	}
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(key, tunnel.options.KeyFile); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case c := <-reports:
+		if c.Err != nil {
+			t.Errorf("unexpected certificate %+v", c)
+		}
+	case <-time.After(patience):
+		t.Error("the good pair is not used")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type openPair struct {
 	cert, key *os.File
 	described *Pair // what cert says, whether or not the key matches; nil if cert cannot be read
 	refused   bool  // a process has reported that it cannot use the pair
+	answered  bool  // a process has reported whether it can use the pair
 }
 
 func (o *openPair) close() {
@@ -75,6 +77,7 @@ func (o *openPair) send(p *process) {
 		}
 		fds = append(fds, fd)
 	}
+	o.answered = false
 	p.enqueue(&request{message: &message{kind: kindCertificate, id: o.serial}, fds: fds})
 }
 
@@ -91,7 +94,9 @@ func duplicate(f *os.File) (int, error) {
 }
 
 // watchPair checks the files periodically. It reads unusable files each time, even
-// if they look unchanged, because a renewal may have been half done.
+// if they look unchanged, because a renewal may have been half done. It waits for a
+// process to answer before it sends the same files again: otherwise a process that is
+// too slow would get more and more copies and never answer for the latest.
 func (t *Tunnel) watchPair(stop <-chan struct{}) {
 	tick := time.NewTicker(t.options.CheckEvery)
 	defer tick.Stop()
@@ -108,7 +113,8 @@ func (t *Tunnel) watchPair(stop <-chan struct{}) {
 func (t *Tunnel) checkPair() {
 	seen, err := t.lookAtPair()
 	t.mu.Lock()
-	same := err == nil && seen == t.pair.seen && t.pair.err == nil && t.pair.latest != nil
+	same := err == nil && seen == t.pair.seen && t.pair.latest != nil &&
+		(t.pair.err == nil || !t.pair.latest.answered && slices.ContainsFunc(t.all, (*process).usable))
 	t.mu.Unlock()
 	if same {
 		return
@@ -133,6 +139,7 @@ func (t *Tunnel) checkPair() {
 		t.pair.latest.close()
 	}
 	t.pair.latest, t.pair.seen = o, seen
+	o.answered = true // unless it can be sent
 	for _, p := range t.all {
 		if p.usable() {
 			o.send(p)
@@ -337,7 +344,7 @@ func (t *Tunnel) certificateTaken(p *process, m *message) {
 		t.mu.Lock()
 		latest := t.pair.latest != nil && t.pair.latest.serial == m.id
 		if latest {
-			t.pair.latest.refused = true
+			t.pair.latest.refused, t.pair.latest.answered = true, true
 		}
 		t.mu.Unlock()
 		if latest {
@@ -348,6 +355,9 @@ func (t *Tunnel) certificateTaken(p *process, m *message) {
 	t.mu.Lock()
 	p.certified = true
 	latest := t.pair.latest
+	if latest != nil && latest.serial == m.id {
+		latest.answered = true
+	}
 	news := latest != nil && latest.serial == m.id && t.pair.good != latest
 	var said Certificate
 	if news {
