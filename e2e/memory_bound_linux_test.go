@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,14 +64,17 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 		}
 		return r
 	}
+	reached := before + agents*maxRegistered + (strangers+miners)*300<<10
 	// send does not mind if not everything is accepted: what is not accepted is not
-	// stored either.
+	// stored either. On a busy machine it may be accepted later.
+	patient := time.Now().Add(testkit.LongWait)
+	var holdsMuch atomic.Bool
 	send := func(r *stratumtest.Raw, text string) {
 		work.Go(func() {
 			for len(text) > 0 {
 				r.Conn().SetWriteDeadline(time.Now().Add(3 * time.Second))
 				n, err := io.WriteString(r.Conn(), text[:min(len(text), 64<<10)])
-				if err != nil {
+				if err != nil && (!testkit.IsTimeout(err) || holdsMuch.Load() || time.Now().After(patient)) {
 					return
 				}
 				text = text[n:]
@@ -110,8 +114,18 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 		text.WriteString(unfinished)
 		send(r, text.String())
 	}
-	work.Wait()
+	sent := make(chan struct{})
+	go func() { work.Wait(); close(sent) }()
 	most := 0
+	for sending := true; sending; {
+		select {
+		case <-sent:
+			sending = false
+		case <-time.After(time.Second):
+			most = max(most, p.Usage(debug).Private<<10)
+			holdsMuch.Store(most >= reached)
+		}
+	}
 	for range 2 {
 		btc.NewJob(false) // nobody reads these jobs
 		most = max(most, p.Usage(debug).Private<<10)
@@ -122,7 +136,7 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 	if most > memoryBound(t, strangers, miners, agents, 0, 0) {
 		t.Errorf("the process has %d MB, more than the bound of %d MB", most>>20, bound>>20)
 	}
-	if reached := before + agents*maxRegistered + (strangers+miners)*300<<10; most < reached {
+	if most < reached {
 		t.Errorf("the process has only %d MB, so the sessions do not hold much; want at least %d MB", most>>20, reached>>20)
 	}
 	// Loops that are busy with all this may not answer the page in time.
