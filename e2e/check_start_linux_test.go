@@ -82,7 +82,7 @@ func (d *checkedDaemon) end(args []string, ready []byte) (refusal string) {
 	stderr, err := cmd.StderrPipe()
 	testkit.Must(d.t, err)
 	testkit.Must(d.t, cmd.Start())
-	limit := time.AfterFunc(testkit.Wait, func() { cmd.Process.Kill() })
+	limit := time.AfterFunc(testkit.LongWait, func() { cmd.Process.Kill() })
 	defer limit.Stop()
 	lines := bufio.NewReader(stderr)
 	for {

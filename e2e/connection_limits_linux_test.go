@@ -48,10 +48,10 @@ func TestUpgradeKeepsSessionsOverLoweredLimits(t *testing.T) {
 		}
 	}
 	p.WaitLog(`refused reason=per_ip connections=1 last=127\.0\.0\.2:\d+: MaxSessionsPerIP is 2`)
-	testkit.Eventually(t, "a trusted proxy is let in", func() bool { return newcomer("127.0.0.9", "") })
+	testkit.WaitUntil(t, "a trusted proxy is let in", func() bool { return newcomer("127.0.0.9", "") })
 	miners[0].Close()
 	miners[1].Close()
-	testkit.Eventually(t, "there is room again", func() bool { return newcomer("127.0.0.2", "") })
+	testkit.WaitUntil(t, "there is room again", func() bool { return newcomer("127.0.0.2", "") })
 	for _, r := range miners[2:] {
 		r.SendLine(`{"id":9,"method":"mining.extranonce.subscribe","params":[]}`)
 		r.ExpectLine(`{"id":9,"result":true,"error":null}`)

@@ -142,7 +142,7 @@ func TestE2EBrokerAwayAtStart(t *testing.T) {
 	}
 	proxy.Restore()
 	for _, m := range miners {
-		if err := m.WaitFor(testkit.WaitContext(t), func(st stratumtest.MinerStats) bool { return st.Accepted > 2 }); err != nil {
+		if err := m.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.MinerStats) bool { return st.Accepted > 2 }); err != nil {
 			t.Fatal(err)
 		}
 		testkit.CheckMiner(t, m)
@@ -177,7 +177,7 @@ func TestE2ESignals(t *testing.T) {
 			}
 			select {
 			case <-m.Done():
-			case <-time.After(testkit.Wait):
+			case <-time.After(testkit.LongWait):
 				t.Error("the miner is still connected")
 			}
 			testkit.WaitConnections(t, btc, 0)

@@ -62,7 +62,7 @@ func TestEventFile(t *testing.T) {
 	await := func(what string, path string, kind eventfile.Kind, which string, n int) []eventfile.Event {
 		t.Helper()
 		var events []eventfile.Event
-		testkit.Eventually(t, what, func() bool {
+		testkit.WaitUntil(t, what, func() bool {
 			events = fileEvents(t, path)
 			return countEvents(events, kind, which) >= n
 		})
@@ -105,12 +105,12 @@ func TestEventFile(t *testing.T) {
 	}
 	before := len(events)
 	var crew []*stratumtest.Miner
-	testkit.Eventually(t, "the file is made anew", func() bool {
+	testkit.WaitUntil(t, "the file is made anew", func() bool {
 		crew = append(crew, testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.1", Manual: true}))
 		testkit.WaitPool(t, crew[len(crew)-1], "btc")
 		return countEvents(fileEvents(t, path), eventfile.KindConnected, "") > 0
 	})
-	testkit.Eventually(t, "each is in one of the files", func() bool {
+	testkit.WaitUntil(t, "each is in one of the files", func() bool {
 		return countEvents(fileEvents(t, away)[before:], eventfile.KindConnected, "")+countEvents(fileEvents(t, path), eventfile.KindConnected, "") == len(crew)
 	})
 
@@ -137,7 +137,7 @@ func TestEventFile(t *testing.T) {
 	m := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.3", Manual: true})
 	testkit.WaitPool(t, m, "btc")
 	var lost uint64
-	testkit.Eventually(t, "the file says what is missing", func() bool {
+	testkit.WaitUntil(t, "the file says what is missing", func() bool {
 		lost = 0
 		events = fileEvents(t, path)
 		for _, e := range events {
@@ -151,7 +151,7 @@ func TestEventFile(t *testing.T) {
 	}
 	// Every miner that connected has left, and events that are not in the file are
 	// counted.
-	testkit.Eventually(t, "each event is there or counted", func() bool {
+	testkit.WaitUntil(t, "each event is there or counted", func() bool {
 		all := append(fileEvents(t, away), fileEvents(t, path)...)
 		there := countEvents(all, eventfile.KindConnected, "") + countEvents(all, eventfile.KindGone, "") + countEvents(all, eventfile.KindUpgrade, "")
 		return there+int(lost) == 2*(20+len(crew)+gone+1)+4
@@ -174,7 +174,7 @@ func TestEventFileReloads(t *testing.T) {
 		t.Helper()
 		want = append(want, what)
 		var got []string
-		testkit.Eventually(t, what, func() bool {
+		testkit.WaitUntil(t, what, func() bool {
 			got = nil
 			for _, e := range fileEvents(t, c.EventFile) {
 				if e.Kind == eventfile.KindReload {

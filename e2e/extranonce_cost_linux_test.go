@@ -86,7 +86,7 @@ func TestTranslationCost(t *testing.T) {
 			before, got := cpuTime(t, p.Cmd.Process.Pid), st.Jobs
 			for n := range uint64(jobs) {
 				k.pool.NewJob(true)
-				err := k.fleet.WaitFor(testkit.WaitContext(t), func(st stratumtest.FleetStats) bool { return st.Jobs >= got+(n+1)*miners })
+				err := k.fleet.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.FleetStats) bool { return st.Jobs >= got+(n+1)*miners })
 				if err != nil {
 					t.Fatal(err)
 				}

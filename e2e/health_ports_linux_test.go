@@ -71,7 +71,7 @@ func (s *portScene) dial(addr string) (nc net.Conn, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nextPort++
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: s.nextPort}, Timeout: testkit.Wait}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: s.nextPort}, Timeout: testkit.LongWait}
 	daemontest.InNamespace(s.t, s.here, func() { nc, err = d.Dial("tcp", addr) })
 	return nc, err
 }
@@ -132,7 +132,7 @@ func TestMovesUseNoPortsUp(t *testing.T) {
 		to := [...]string{"bcc", "btc"}[i%2]
 		began := time.Now()
 		s.p.SetCoins(map[string]string{"alice": to})
-		testkit.Eventually(t, fmt.Sprintf("all are at %s for the time %d", to, i/2+1), func() bool { return len(pools[to].Served()) >= miners && time.Since(began) > every/2 })
+		testkit.WaitUntil(t, fmt.Sprintf("all are at %s for the time %d", to, i/2+1), func() bool { return len(pools[to].Served()) >= miners && time.Since(began) > every/2 })
 		time.Sleep(time.Until(began.Add(every)))
 	}
 	text := s.metrics()

@@ -87,7 +87,7 @@ func TestStormOfBadWorkers(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(f.Close)
-			testkit.Eventually(t, "all mine", func() bool { return f.Stats().Mining == miners })
+			testkit.WaitUntil(t, "all mine", func() bool { return f.Stats().Mining == miners })
 			f.SetRate(shares)
 
 			// logins makes new miners connect for a while, and returns the longest
@@ -141,7 +141,7 @@ func TestStormOfBadWorkers(t *testing.T) {
 				t.Errorf("the daemon used %.2f CPUs, which is too much", used)
 			}
 			f.SetRate(0)
-			testkit.Eventually(t, "all shares are answered", func() bool { st := f.Stats(); return st.Accepted+st.Rejected == st.Submitted })
+			testkit.WaitUntil(t, "all shares are answered", func() bool { st := f.Stats(); return st.Accepted+st.Rejected == st.Submitted })
 			if st := f.Stats(); st.Rejected > 0 || st.Disconnected > 0 || len(st.Faults) > 0 {
 				t.Errorf("good miners were not all undisturbed: %+v", st)
 			}

@@ -43,7 +43,7 @@ func fleetBetweenSameCounters(t *testing.T, own *stratumtest.OwnExtranonce) {
 	f := stratumtest.NewFleet(stratumtest.FleetOptions{N: miners, Addr: p.Addr, SharesPerSecond: rate,
 		Miner: stratumtest.MinerOptions{LateShares: 1, LateAfter: 50 * time.Millisecond}})
 	defer f.Close()
-	if err := f.WaitAuthorized(testkit.WaitContext(t)); err != nil {
+	if err := f.WaitAuthorized(testkit.LongWaitContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	jobs, switches := time.NewTicker(100*time.Millisecond), time.NewTicker(every)
@@ -64,7 +64,7 @@ func fleetBetweenSameCounters(t *testing.T, own *stratumtest.OwnExtranonce) {
 		}
 	}
 	f.SetRate(0)
-	if err := f.WaitFor(testkit.WaitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
+	if err := f.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.FleetStats) bool { return st.Unanswered == 0 }); err != nil {
 		t.Error(err)
 	}
 	st := f.Stats()

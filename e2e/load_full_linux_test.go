@@ -64,7 +64,7 @@ func TestLoadFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(fleet.Close)
-	testkit.Eventually(t, "all mine", func() bool { return fleet.Stats().Mining == sessions })
+	testkit.WaitUntil(t, "all mine", func() bool { return fleet.Stats().Mining == sessions })
 	const shortAtATime = 200
 	idle := p.Descriptors()
 	short := testkit.StartShortSessions(p.Addr, shortAtATime, []testkit.Visit{
@@ -101,7 +101,7 @@ func TestLoadFull(t *testing.T) {
 	cpu = processCPU(t, p.Cmd.Process.Pid) - cpu
 	short.Finish(t)
 	fleet.SetRate(0)
-	testkit.Eventually(t, "all shares answered", func() bool { st := fleet.Stats(); return st.Accepted+st.Rejected == st.Submitted })
+	testkit.WaitUntil(t, "all shares answered", func() bool { st := fleet.Stats(); return st.Accepted+st.Rejected == st.Submitted })
 	st := fleet.Stats()
 	shares := st.Submitted + uint64(short.Shares.Load())
 	t.Logf("%d sessions, %.0f shares/s (aim %.0f, %d not tried), %.0f connects/s, for %v; %.0f jobs/s; daemon %.2f CPUs; slowest answer %v, 99 of 100 within %v",
@@ -128,6 +128,6 @@ func TestLoadFull(t *testing.T) {
 		last.Private > first.Private+first.Private/10+8<<10 {
 		t.Error("what the daemon holds has grown")
 	}
-	testkit.Eventually(t, fmt.Sprintf("%d descriptors as in the beginning", idle), func() bool { return p.Descriptors() <= idle+2 })
-	testkit.Eventually(t, fmt.Sprintf("%d connections to the pool", sessions), func() bool { return pool.Stats().Connections == sessions })
+	testkit.WaitUntil(t, fmt.Sprintf("%d descriptors as in the beginning", idle), func() bool { return p.Descriptors() <= idle+2 })
+	testkit.WaitUntil(t, fmt.Sprintf("%d connections to the pool", sessions), func() bool { return pool.Stats().Connections == sessions })
 }

@@ -33,7 +33,7 @@ type shareTimer struct {
 
 func startShareTimer(t *testing.T, addr string) *shareTimer {
 	p := &shareTimer{miner: testkit.StartMiner(t, stratumtest.MinerOptions{Addr: addr, Worker: "timed.1", Manual: true})}
-	if err := p.miner.WaitPool(testkit.WaitContext(t), "btc"); err != nil {
+	if err := p.miner.WaitPool(testkit.LongWaitContext(t), "btc"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -160,7 +160,7 @@ func TestLogFaults(t *testing.T) {
 			rounds-- // repeat the same fault
 		}
 	}
-	testkit.Eventually(t, "the log goes on", func() bool {
+	testkit.WaitUntil(t, "the log goes on", func() bool {
 		chatty(t, s.Addr)
 		return strings.Contains(s.logged("INFO"), "request method=")
 	})

@@ -42,11 +42,11 @@ func TestUpgradesWithinASecondKeepTheirLogs(t *testing.T) {
 		}
 		return n
 	}
-	testkit.Eventually(t, "listening", func() bool { return count("listening addr=") == 1 })
+	testkit.WaitUntil(t, "listening", func() bool { return count("listening addr=") == 1 })
 	const upgrades = 12
 	for i := 1; i <= upgrades; i++ {
 		p.Signal(syscall.SIGUSR2)
-		testkit.Eventually(t, "upgraded", func() bool {
+		testkit.WaitUntil(t, "upgraded", func() bool {
 			select {
 			case <-p.Ended:
 				t.Fatalf("the daemon has ended after %d upgrades: %q", i-1, p.Log())
@@ -55,7 +55,7 @@ func TestUpgradesWithinASecondKeepTheirLogs(t *testing.T) {
 			return count("upgraded version=") == i
 		})
 	}
-	testkit.Eventually(t, "all starts in the logs", func() bool { return count(" pid=") == upgrades+1 })
+	testkit.WaitUntil(t, "all starts in the logs", func() bool { return count(" pid=") == upgrades+1 })
 	if n := count("upgrade exec sessions="); n != upgrades {
 		t.Errorf("the logs have %d last lines before an upgrade, want %d", n, upgrades)
 	}

@@ -45,7 +45,7 @@ func TestMoveToPromptPool(t *testing.T) {
 		conns[i] = conn
 		fmt.Fprintf(conn, `{"id":1,"method":"mining.subscribe","params":["m"]}`+"\n"+`{"id":2,"method":"mining.authorize","params":["alice.%d","x"]}`+"\n", i)
 	}
-	testkit.Eventually(t, "all miners at the first pool", func() bool { return pools["btc"].Stats().Authorized == miners })
+	testkit.WaitUntil(t, "all miners at the first pool", func() bool { return pools["btc"].Stats().Authorized == miners })
 	var times []int // ms
 	used := processCPU(t, p.Cmd.Process.Pid)
 	for i := range moves {
@@ -66,7 +66,7 @@ func TestMoveToPromptPool(t *testing.T) {
 	t.Logf("%d moves of %d miners: %d-%d ms, median %d ms; %v of CPU for a switch and the former link's end",
 		moves, miners, times[0], times[moves-1], times[moves/2], used/time.Duration(moves*miners))
 	for i, conn := range conns {
-		conn.SetReadDeadline(time.Now().Add(testkit.Wait))
+		conn.SetReadDeadline(time.Now().Add(testkit.LongWait))
 		seen := 0
 		for buf := make([]byte, 16<<10); seen < moves+1; {
 			n, err := conn.Read(buf)

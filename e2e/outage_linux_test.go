@@ -247,9 +247,15 @@ func TestOutageConnectionLimit(t *testing.T) {
 	f := testkit.FleetOf(t, p.Addr, "alice", 150, 300, stratumtest.MinerOptions{})
 	t.Logf("connection limit: 150 miners authorized in %v, at %v", time.Since(began).Round(10*time.Millisecond), f.Stats().ByPool)
 	time.Sleep(3 * time.Second) // one or two sweeps
+	inPlace := func(st stratumtest.FleetStats) bool {
+		return st.ByPool["first"] >= 90 && st.ByPool["first"] <= 100 && st.ByPool["first"]+st.ByPool["backup"] == 150
+	}
+	if err := f.WaitFor(testkit.LongWaitContext(t), inPlace); err != nil {
+		t.Error(err)
+	}
 	st := testkit.SettleFleet(t, f)
 	t.Logf("connection limit: after 3 s at %v; %d shares, %d rejected %v", st.ByPool, st.Submitted, st.Rejected, st.RejectedByCode)
-	if st.ByPool["first"] < 90 || st.ByPool["first"] > 100 || st.ByPool["first"]+st.ByPool["backup"] != 150 {
+	if !inPlace(st) {
 		t.Errorf("miners are at %v, want 100 at the first pool and the others at the backup", st.ByPool)
 	}
 	if st.Rejected > 0 {

@@ -154,7 +154,7 @@ func TestContainer(t *testing.T) {
 	command(t, "", line[0], line[1:]...)
 	select {
 	case <-p.Ended:
-	case <-time.After(testkit.Wait):
+	case <-time.After(testkit.LongWait):
 		t.Fatal("the switcher still runs after SIGTERM")
 	}
 	if code := p.Cmd.ProcessState.ExitCode(); code != 0 {

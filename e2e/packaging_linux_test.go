@@ -308,7 +308,7 @@ func (in *installed) checkTLS() {
 
 func (in *installed) listening() {
 	in.t.Helper()
-	testkit.Eventually(in.t, "listening", func() bool {
+	testkit.WaitUntil(in.t, "listening", func() bool {
 		c, err := net.Dial("tcp", in.addr)
 		if err == nil {
 			c.Close()

@@ -197,7 +197,7 @@ func startMachineIn(t testing.TB, namespaces []string, shared string, init ...st
 	})
 	select {
 	case m.pid = <-ready:
-	case <-time.After(testkit.Wait):
+	case <-time.After(testkit.LongWait):
 	}
 	if m.pid == "" {
 		t.Fatal("the machine does not start. It takes root (or sudo without a password) and the right to mount")

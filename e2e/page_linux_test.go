@@ -51,7 +51,7 @@ type pageEvent struct {
 func getJSON(t *testing.T, url string, reply any) {
 	t.Helper()
 	var r *http.Response
-	testkit.Eventually(t, url, func() (ok bool) {
+	testkit.WaitUntil(t, url, func() (ok bool) {
 		var err error
 		r, err = http.Get(url)
 		return err == nil

@@ -119,7 +119,7 @@ func TestHTTPTakesNoOtherMethods(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(testkit.Wait))
+		conn.SetDeadline(time.Now().Add(testkit.LongWait))
 		const body = `{"alice":"bcc"}`
 		fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", method, path, len(body), body)
 		line, err := bufio.NewReader(conn).ReadString('\n')

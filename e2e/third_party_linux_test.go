@@ -143,7 +143,7 @@ func TestThirdPartyPrograms(t *testing.T) {
 		}
 		p.SetCoins(coins)
 		testkit.WaitPool(t, bob, coins["bob"])
-		testkit.Eventually(t, fmt.Sprintf("alice at %s", coin), func() bool {
+		testkit.WaitUntil(t, fmt.Sprintf("alice at %s", coin), func() bool {
 			var page pageAccounts
 			getJSON(t, "http://"+c.HTTPDebugListenAddr+"/api/accounts?filter=alice", &page)
 			return len(page.Accounts) == 1 && page.Accounts[0].Mining[coin] == 1

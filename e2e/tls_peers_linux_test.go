@@ -64,7 +64,7 @@ func startPeer(t *testing.T, ports []string, name string, args ...string) {
 		}
 	})
 	for _, at := range ports {
-		testkit.Eventually(t, name+" at "+at, func() bool {
+		testkit.WaitUntil(t, name+" at "+at, func() bool {
 			c, err := net.Dial("tcp", at)
 			if err == nil {
 				c.Close()
@@ -209,7 +209,7 @@ func TestTLSPeerOpenSSL(t *testing.T) {
 			} `json:"miner_handshakes"`
 		} `json:"tls"`
 	}
-	testkit.Eventually(t, "handshakes that failed are counted", func() bool {
+	testkit.WaitUntil(t, "handshakes that failed are counted", func() bool {
 		getJSON(t, "http://"+c.HTTPDebugListenAddr+"/api/status", &status)
 		return status.TLS.Handshake.Failed["old_version"] == 1 && status.TLS.Handshake.Failed["no_common_cipher"] == 1
 	})

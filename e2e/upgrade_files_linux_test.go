@@ -83,8 +83,11 @@ func TestUpgradeFileSystemHangs(t *testing.T) {
 			p.Signal(syscall.SIGTERM)
 			select {
 			case <-p.Ended:
-			case <-time.After(fileWait):
-				t.Error("a signal to stop waits for the file system")
+				if lines := p.LinesFrom(n, `upgrade refused: .*takes too long`); len(lines) > 0 {
+					t.Errorf("a signal to stop waits for the file system: %q", lines)
+				}
+			case <-time.After(testkit.LongWait):
+				t.Error("a signal to stop waits for ever")
 			}
 		})
 	}

@@ -191,8 +191,8 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			t.Errorf("%s sessions were lost, want none", lost)
 		}
 		// Everything continues after the upgrade.
-		testkit.Eventually(t, "new dials", func() bool { return prober.dials.Load() > dials+100 })
-		testkit.Eventually(t, "new miners", func() bool { return arrivals.done.Load() > came+4 })
+		testkit.WaitUntil(t, "new dials", func() bool { return prober.dials.Load() > dials+100 })
+		testkit.WaitUntil(t, "new miners", func() bool { return arrivals.done.Load() > came+4 })
 		err := fleet.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.FleetStats) bool { return st.Accepted > shares+uint64(rate/2) })
 		if err != nil {
 			t.Fatal(err)
@@ -205,7 +205,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		t.Errorf("the pool got %d shares, but the miners sent %d", got, want)
 	}
 	testkit.CheckPool(t, pool)
-	testkit.Eventually(t, fmt.Sprintf("as few descriptors as before, %d", before), func() bool { return p.Descriptors() <= before+2 })
+	testkit.WaitUntil(t, fmt.Sprintf("as few descriptors as before, %d", before), func() bool { return p.Descriptors() <= before+2 })
 	if got := p.Comm(); got != name {
 		t.Errorf("the process is named %q, want %q as before", got, name)
 	}

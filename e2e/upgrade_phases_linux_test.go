@@ -53,17 +53,17 @@ func newFullListener(t testing.TB, to string) *fullListener {
 		t.Fatal(err)
 	}
 	l := &fullListener{t: t, fd: fd, to: to}
-	for range 4 { // all but the first are stuck
-		go func() {
-			if c, err := net.DialTimeout("tcp", l.addr(), 200*time.Millisecond); err == nil {
-				t.Cleanup(func() { c.Close() })
-			}
-		}()
-	}
-	time.Sleep(300 * time.Millisecond)
-	if c, err := net.DialTimeout("tcp", l.addr(), 100*time.Millisecond); err == nil {
-		c.Close()
-		t.Fatal("the listener is not full")
+	// It is full when two dials in a row are stuck: one may only be late.
+	for stuck, dials := 0, 0; stuck < 2; dials++ {
+		if dials == 10 {
+			t.Fatal("the listener is not full")
+		}
+		if c, err := net.DialTimeout("tcp", l.addr(), 200*time.Millisecond); err == nil {
+			t.Cleanup(func() { c.Close() })
+			stuck = 0
+		} else {
+			stuck++
+		}
 	}
 	return l
 }
@@ -441,8 +441,8 @@ func TestUpgradeUnsent(t *testing.T) {
 	results := make(chan error, len(flows))
 	for _, f := range flows {
 		go func(from int) {
-			f.nc.SetReadDeadline(time.Now().Add(2 * testkit.LongWait))
 			for i := from; i < count(f); i++ {
+				f.nc.SetReadDeadline(time.Now().Add(2 * testkit.LongWait))
 				got, err := f.from.ReadString('\n')
 				if want := fmt.Sprintf(line[f.name], i); err != nil || got != want {
 					results <- fmt.Errorf("%s: line %d: %v; got %.100q", f.name, i, err, got)

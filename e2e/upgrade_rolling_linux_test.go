@@ -41,15 +41,15 @@ func TestUpgradeKeepsLostVersionRolling(t *testing.T) {
 		}
 		return found.Miners[0].Lost
 	}
-	testkit.Eventually(t, "the loss shows", func() bool { return lost() == "narrower" })
+	testkit.WaitUntil(t, "the loss shows", func() bool { return lost() == "narrower" })
 	p.GoodUpgrade()
-	testkit.Eventually(t, "the loss shows after the upgrade", func() bool { return lost() == "narrower" })
+	testkit.WaitUntil(t, "the loss shows after the upgrade", func() bool { return lost() == "narrower" })
 	testkit.WantAccepted(t, miner, 1)
 
 	c.ReconnectOnLostVersionRolling = true
 	p.WriteConfig(c)
 	p.GoodUpgrade()
-	testkit.Eventually(t, "the miner is closed", func() bool { return miner.Stats().Disconnected })
+	testkit.WaitUntil(t, "the miner is closed", func() bool { return miner.Stats().Disconnected })
 	again := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.1", Configure: 0x1fffe000, Rate: 20})
 	testkit.WaitPool(t, again, "narrow")
 	testkit.WantAccepted(t, again, 60) // for longer than a round of the loop

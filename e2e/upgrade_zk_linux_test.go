@@ -143,8 +143,11 @@ func TestUpgradeWithoutZooKeeper(t *testing.T) {
 	// ZooKeeper has never been reachable, so requests wait for the server ID.
 	proxy.Cut()
 	p := daemontest.Start(t, c, nil)
+	idle := p.Descriptors()
 	early := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "alice.early", Rate: 20})
 	pipelined := testkit.StartMiner(t, stratumtest.MinerOptions{Addr: p.Addr, Worker: "bob.early", Rate: 20, Pipelined: true, Configure: 0x1fffe000})
+	// Two are their sockets, or one is a dial to ZooKeeper.
+	testkit.WaitUntil(t, "two more descriptors", func() bool { return p.Descriptors() >= idle+2 })
 	time.Sleep(50 * time.Millisecond) // nothing shows that they wait
 	n := p.Logged()
 	p.GoodUpgrade()
@@ -247,7 +250,7 @@ func TestServerIDTakenIsShown(t *testing.T) {
 	if taken != 1 {
 		t.Errorf("stratum_switcher_server_id_taken is %v, want 1", taken)
 	}
-	testkit.Eventually(t, "an event", func() bool {
+	testkit.WaitUntil(t, "an event", func() bool {
 		return strings.Contains(daemontest.DebugText(t, c.HTTPDebugListenAddr, "/api/events"), "server ID is held by somebody else")
 	})
 }

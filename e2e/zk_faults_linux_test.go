@@ -80,7 +80,7 @@ func posing(answer func(net.Conn)) func(*zkFaults) func() {
 			f.t.Helper()
 			select {
 			case <-met:
-			case <-time.After(testkit.Wait):
+			case <-time.After(testkit.LongWait):
 				f.t.Fatal("the daemon does not disconnect from what answers in ZooKeeper's place")
 			}
 			f.proxy.Pose(nil)
@@ -137,7 +137,7 @@ func TestZKFaults(t *testing.T) {
 	f.run(7, 200*time.Millisecond)
 	quiet := func() daemontest.Usage {
 		t.Helper()
-		testkit.Eventually(t, "no links wait for late shares", func() bool {
+		testkit.WaitUntil(t, "no links wait for late shares", func() bool {
 			return daemontest.Figure(t, daemontest.DebugText(t, c.HTTPDebugListenAddr, "/metrics"), `(?m)^stratum_switcher_draining_links (\S+)`) == 0
 		})
 		return f.p.Usage(c.HTTPDebugListenAddr)
