@@ -159,8 +159,10 @@ func TestNoFreeLocalPort(t *testing.T) {
 	s, pools := startPortScene(t, ports, map[string]string{"alice": "btc"}, map[string]func(*testkit.ChoosyPool){"btc": nil, "bcc": nil}, nil) // room for more sessions than one coin has ports
 	var stops []func()
 	fell := make(chan string, 1000)
+	var usual time.Duration // how long the slowest login takes if there are ports
 	for i := range ports {
 		l := s.logIn(fmt.Sprintf("alice.%d", i))
+		usual = max(usual, l.Took)
 		if !l.Accepted() {
 			t.Fatalf("miner %d was answered %q, want to be authorized", i, l.Answer)
 		}
@@ -174,7 +176,7 @@ func TestNoFreeLocalPort(t *testing.T) {
 	for range more {
 		l := <-logins
 		l.Close()
-		if l.Answer != testkit.ConnectFailed || l.Took < poolHandshakeTimeout-time.Second || l.Took > poolHandshakeTimeout+3*time.Second {
+		if l.Answer != testkit.ConnectFailed || l.Took < poolHandshakeTimeout-time.Second || l.Took > poolHandshakeTimeout+3*time.Second+10*usual {
 			t.Errorf("a miner for which there is no port was answered %q after %v", l.Answer, l.Took.Round(time.Millisecond))
 		}
 	}
@@ -200,7 +202,7 @@ func TestNoFreeLocalPort(t *testing.T) {
 	for range more {
 		l := <-logins
 		defer l.Close()
-		if !l.Accepted() || l.Took > 3*time.Second {
+		if !l.Accepted() || l.Took > 3*time.Second+10*usual {
 			t.Errorf("a miner that waited for a port was answered %q after %v", l.Answer, l.Took.Round(time.Millisecond))
 		}
 	}
@@ -222,8 +224,10 @@ func TestNoFreeDescriptor(t *testing.T) {
 	p := daemontest.Start(t, c, map[string]string{"alice": "btc"})
 	var stops []func()
 	fell := make(chan string, 1000)
+	var usual time.Duration // how long the slowest login takes if there are descriptors
 	for i := range 10 {
 		l := testkit.LogIn(p.Addr, fmt.Sprintf("alice.%d", i), "raw/1.0")
+		usual = max(usual, l.Took)
 		if !l.Accepted() {
 			t.Fatalf("miner %d was answered %q, want to be authorized", i, l.Answer)
 		}
@@ -259,7 +263,7 @@ func TestNoFreeDescriptor(t *testing.T) {
 			t.Errorf("a miner that waited for a descriptor was answered %q after %v", l.Answer, l.Took.Round(time.Millisecond))
 		}
 	}
-	if d := time.Since(raised); d > 7*time.Second {
+	if d := time.Since(raised); d > 7*time.Second+10*usual {
 		t.Errorf("the last miner was served %v after there were descriptors, which is too late", d)
 	}
 	if lines := p.LogLines(`(.*taken out.*)`); len(lines) > 0 {
