@@ -44,6 +44,7 @@ func memoryBound(t *testing.T, strangers, miners, agents, drains, dials int) int
 // bound.
 func TestMemoryStaysBelowTheBound(t *testing.T) {
 	const strangers, miners, agents = 60, 60, 4
+	const takesNothing = 30 * time.Second // a peer that takes nothing for this long is disconnected
 	btc := testkit.StartPool(t, stratumtest.PoolOptions{Name: "btc", ShareBits: 4, JobSize: 200 << 10})
 	c := daemontest.FileConfig(btc)
 	debug := testkit.UnusedAddr(t)
@@ -67,7 +68,8 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 	reached := before + agents*maxRegistered + (strangers+miners)*300<<10
 	// send does not mind if not everything is accepted: what is not accepted is not
 	// stored either. On a busy machine it may be accepted later.
-	patient := time.Now().Add(testkit.LongWait)
+	began := time.Now()
+	patient := began.Add(testkit.LongWait)
 	var holdsMuch atomic.Bool
 	send := func(r *stratumtest.Raw, text string) {
 		work.Go(func() {
@@ -138,6 +140,9 @@ func TestMemoryStaysBelowTheBound(t *testing.T) {
 	}
 	if most < reached {
 		t.Errorf("the process has only %d MB, so the sessions do not hold much; want at least %d MB", most>>20, reached>>20)
+	}
+	if time.Since(began) > takesNothing {
+		return // the machine is so busy that all may be too slow by now
 	}
 	// Loops that are busy with all this may not answer the page in time.
 	testkit.WaitUntil(t, "the sessions that are not too slow are left", func() bool {
