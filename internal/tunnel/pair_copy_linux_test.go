@@ -56,6 +56,51 @@ func TestPairRefusedIsReportedOnce(t *testing.T) {
 	}
 }
 
+// A process refuses a pair when the files have already changed. That is not reported after
+// what has been found since then.
+func TestPairRefusedLate(t *testing.T) {
+	tunnel, _, reports := startReportingTunnel(t)
+	pid := tunnel.Processes()[0].PID
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	awaitStopped(t, pid)
+	if err := os.WriteFile(tunnel.options.CertFile, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the pair is sent", func() bool {
+		tunnel.mu.Lock()
+		defer tunnel.mu.Unlock()
+		return tunnel.pair.latest != tunnel.pair.good
+	})
+	if err := os.Remove(tunnel.options.KeyFile); err != nil {
+		t.Fatal(err)
+	}
+	if c := <-reports; !errors.Is(c.Err, os.ErrNotExist) {
+		t.Fatalf("got %+v, want that the key is missing", c)
+	}
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the pair is refused", func() bool {
+		tunnel.mu.Lock()
+		defer tunnel.mu.Unlock()
+		return tunnel.pair.latest.refused
+	})
+	if tunnel.Close(); len(reports) > 0 {
+		t.Errorf("reported again: %+v", <-reports)
+	}
+}
+
+// awaitStopped waits until SIGSTOP has taken effect, which is soon but not at once.
+func awaitStopped(t *testing.T, pid int) {
+	t.Helper()
+	eventually(t, "the process is stopped", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
+}
+
 // A process that is too busy to answer gets no further copies of an unusable pair, which
 // would pile up, and a good pair is used as soon as it answers.
 func TestPairWaitsForAnswer(t *testing.T) {
@@ -84,11 +129,7 @@ func TestPairWaitsForAnswer(t *testing.T) {
 	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	// The signal takes effect soon, but not at once.
-	eventually(t, "the process is stopped", func() bool {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err == nil && strings.Contains(string(stat), ") T ")
-	})
+	awaitStopped(t, pid)
 	before := serial()
 	time.Sleep(30 * tunnel.options.CheckEvery)
 	// Its answer to the last pair may have been under way.

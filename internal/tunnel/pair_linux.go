@@ -19,7 +19,7 @@ type pairFiles struct {
 	latest *openPair // the files as they were last copied
 	good   *openPair // the last pair that was found good; it may be latest
 	err    error     // why latest is not in use
-	seen   string    // what lookAtPair returned when latest was copied
+	seen   string    // what lookAtPair returned when latest was copied; empty if the files could not be read since then
 }
 
 type openPair struct {
@@ -124,6 +124,9 @@ func (t *Tunnel) checkPair() {
 		o, err = t.openPair()
 	}
 	if err != nil {
+		t.mu.Lock()
+		t.pair.seen = ""
+		t.mu.Unlock()
 		t.pairFailed(err)
 		return
 	}
@@ -346,6 +349,7 @@ func (t *Tunnel) certificateTaken(p *process, m *message) {
 		if latest {
 			t.pair.latest.refused, t.pair.latest.answered = true, true
 		}
+		latest = latest && t.pair.seen != "" // otherwise a later reason was reported
 		t.mu.Unlock()
 		if latest {
 			t.pairFailed(fmt.Errorf("%s, %s: %w", t.options.CertFile, t.options.KeyFile, errors.New(plainText(m.text))))
