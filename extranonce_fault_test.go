@@ -61,27 +61,41 @@ func TestSessionPickingPoolFailover(t *testing.T) {
 	})
 	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one", Configure: 0x1fffe000})
 	waitPool(t, m, "first")
+	mayLose := uint64(0)
 	for range 2 {
 		waitAccepted(t, m, 5)
+		lost := time.Now()
 		first.Close()
 		waitPool(t, m, "backup")
+		mayLose += sharesOfLoss(lost)
 		waitAccepted(t, m, 5)
 		if err := first.Restart(); err != nil {
 			t.Fatal(err)
 		}
+		lost = time.Now()
 		backup.Close() // long before the sessions would return to the first pool
 		waitPool(t, m, "first")
+		mayLose += sharesOfLoss(lost)
 		if err := backup.Restart(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// At each loss a share may have been on its way, for a job that is lost too.
-	if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || st.Rejected > 8 {
+	if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || st.Rejected > mayLose {
 		t.Errorf("unexpected statistics of the miner: %+v", st)
 	}
 	for _, p := range []*stratumtest.Pool{first, tooSmall, backup} {
 		checkFaults(t, p)
 	}
+}
+
+// sharesOfLoss returns how many of a miner's shares may be refused because its pool was
+// lost at that time: one that was on its way, and the next one, whose job is lost too. A
+// simulated miner that has no answer for two seconds submits another one.
+func sharesOfLoss(lost time.Time) uint64 {
+	if time.Since(lost) > 2*time.Second {
+		return 3
+	}
+	return 2
 }
 
 // A pool that recovers gives another extranonce.
@@ -91,10 +105,12 @@ func TestSessionPickingPoolRestarts(t *testing.T) {
 	coins := newMemoryCoins(map[string]string{"alice": "own"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{pool}, withKinds(pool))
 	m := startMiner(t, stratumtest.MinerOptions{Addr: sw.addr, Worker: "alice.one"})
+	mayLose := uint64(0)
 	for range 3 {
 		waitPool(t, m, "own")
 		waitAccepted(t, m, 5)
 		jobs := m.Stats().CleanJobs
+		lost := time.Now()
 		pool.Close()
 		if err := pool.Restart(); err != nil {
 			t.Fatal(err)
@@ -102,11 +118,11 @@ func TestSessionPickingPoolRestarts(t *testing.T) {
 		if err := m.WaitFor(waitContext(t), func(st stratumtest.MinerStats) bool { return st.CleanJobs > jobs }); err != nil {
 			t.Fatal(err)
 		}
+		mayLose += sharesOfLoss(lost)
 	}
 	waitAccepted(t, m, 5)
-	// The same applies as above. The pool's job is the same, but its coinbase is
-	// not.
-	if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || st.Rejected > 6 {
+	// The pool's job is the same, but its coinbase is not.
+	if st := m.Stats(); st.Disconnected || len(st.Violations) > 0 || st.Rejected > mayLose {
 		t.Errorf("unexpected statistics of the miner: %+v", st)
 	}
 	checkFaults(t, pool)
