@@ -93,16 +93,16 @@ func askSize(ctx context.Context, addr string, tls *poolTLS, connected func()) (
 }
 
 // takeGivenSize reads the answer to mining.subscribe. Any id will do, because there
-// was no other request.
+// was no other request. Without an id, only an extranonce can be the answer.
 func takeGivenSize(size *int) func(*stratum.Response) (done bool, err error) {
 	return func(r *stratum.Response) (bool, error) {
-		if stratum.IsNull(r.ID) {
+		given, err := stratum.ParseGiven(r.Result)
+		if err != nil && stratum.IsNull(r.ID) {
 			return false, nil // a banner in JSON
 		}
 		if !stratum.IsNull(r.Error) && stratum.IsNull(r.Result) {
 			return true, &subscribeError{r}
 		}
-		given, err := stratum.ParseGiven(r.Result)
 		if err != nil {
 			return true, err
 		}

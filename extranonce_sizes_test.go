@@ -261,6 +261,7 @@ func TestExtranonceSizesHostileAnswers(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"good":            {fmt.Sprintf(readyLine, 8) + "\n", ""},
 		"another id":      {strings.Replace(fmt.Sprintf(readyLine, 0), `"id":2147400000`, `"id":"2147400000"`, 1) + "\n", ""},
+		"without an id":   {strings.Replace(fmt.Sprintf(readyLine, 8), `"id":2147400000`, `"id":null`, 1) + "\n", ""},
 		"an empty object": {"{}\n" + fmt.Sprintf(readyLine, 8) + "\n", ""},
 		"an error before": {`{"id":null,"result":null,"error":[20,"no",null]}` + "\n" + fmt.Sprintf(readyLine, 8) + "\n", ""},
 		"nothing":         {"", "answer to mining.subscribe: EOF"},
