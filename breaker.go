@@ -36,14 +36,12 @@ func (s breakerState) String() string { return breakerNames[s] }
 // dials it during a pause, then a few sessions at a time probe it. The zero
 // value is closed. It has no lock of its own; health.mu guards it.
 //
-// A miner is served once it has had a stable link to any pool. Served miners have
-// pauses of their own. A pool may refuse miners that were never served, and dozens
-// of them may come under ever new names, so their failures must not keep served
-// miners away.
+// Each standing of miners has a pause of its own. A pool may refuse miners that it does not
+// know, and dozens of them may come under ever new names, so their failures must not keep
+// away those that it has accepted.
 type breaker struct {
 	isOpen bool
-	served breakerPause
-	others breakerPause
+	pauses [standings]breakerPause
 	probes int // probes under way, of all classes
 	// The following classes may not take all places for probes.
 	ofSuspects int // probes by workers or accounts that failed there lately
@@ -67,50 +65,49 @@ func (p *breakerPause) begin(now time.Time, most time.Duration) {
 	p.until = now.Add(p.last/2 + rand.N(p.last))
 }
 
-// state returns the state for miners that have not been served.
-func (b *breaker) state(now time.Time) breakerState { return b.stateFor(false, now) }
+// standing is what is known of a miner before it dials an address. The values are bits.
+type standing uint8
 
-// stateFor returns the state for miners that have been served, or for others.
-func (b *breaker) stateFor(served bool, now time.Time) breakerState {
-	pause := &b.others
-	if served {
-		pause = &b.served
-	}
+const (
+	// standingServed means that the miner has had a stable link to any pool.
+	standingServed standing = 1 << iota
+	// standingReturning means that the miner's link to the address was lost, so the pool
+	// there has accepted the worker.
+	standingReturning
+
+	standings = 1 << iota // how many different standings there are
+
+	standingNone standing = 0
+	standingAll  standing = standings - 1
+)
+
+// state returns the state for miners of which nothing is known, as every failure concerns
+// these.
+func (b *breaker) state(now time.Time) breakerState { return b.stateFor(standingNone, now) }
+
+// stateFor returns the state for miners of a standing.
+func (b *breaker) stateFor(s standing, now time.Time) breakerState {
 	switch {
 	case !b.isOpen:
 		return breakerClosed
-	case now.Before(pause.until):
+	case now.Before(b.pauses[s].until):
 		return breakerOpen
 	}
 	return breakerProbing
 }
 
-// trip opens the breaker, or starts the next pause if the last one is over. A
-// running pause is not prolonged, because tries that fail during it began before it.
-// trip reports whether the breaker was closed.
-func (b *breaker) trip(now time.Time, most time.Duration) (opened bool) {
-	if !b.isOpen {
-		b.isOpen = true
-		b.others.last = max(b.others.last, b.served.last)
-		b.others.begin(now, most)
-		b.served = b.others
-		return true
-	}
-	b.tripOthers(now, most)
-	if !now.Before(b.served.until) {
-		b.served.begin(now, most)
-	}
-	return false
-}
-
-// tripOthers is trip for the failure of a miner that has not been served. It starts
-// no pause for served miners, so these may still probe.
-func (b *breaker) tripOthers(now time.Time, most time.Duration) (opened bool) {
+// trip opens the breaker because a miner of the given standing failed, or starts the next
+// pause if the last one is over. Only miners pause of which no more is known; the others
+// may still probe. A running pause is not prolonged, because tries that fail during it
+// began before it. trip reports whether the breaker was closed.
+func (b *breaker) trip(now time.Time, most time.Duration, failed standing) (opened bool) {
 	opened = !b.isOpen
-	if opened || !now.Before(b.others.until) {
-		b.others.begin(now, most)
-	}
 	b.isOpen = true
+	for s := range b.pauses {
+		if p := &b.pauses[s]; standing(s)&^failed == 0 && !now.Before(p.until) {
+			p.begin(now, most)
+		}
+	}
 	return opened
 }
 
@@ -119,11 +116,18 @@ func (b *breaker) tripOthers(now time.Time, most time.Duration) (opened bool) {
 func (b *breaker) close() (wasOpen bool) {
 	wasOpen = b.isOpen
 	b.isOpen = false
+	for s := range b.pauses {
+		b.pauses[s].until = time.Time{}
+	}
 	return wasOpen
 }
 
-// forgetPauses makes the next pause as short as a first one.
-func (b *breaker) forgetPauses() { b.served.last, b.others.last = 0, 0 }
+// forgetPauses makes the next pauses as short as first ones.
+func (b *breaker) forgetPauses() {
+	for s := range b.pauses {
+		b.pauses[s].last = 0
+	}
+}
 
 // probeClass says which of the breakerProbes places a session may take.
 type probeClass uint8

@@ -226,14 +226,14 @@ func TestExtranonceSizesObeyHealth(t *testing.T) {
 	sw := startSurveyed(t, "", map[string]int{p.Addr(): 8}, p.Addr())
 	sw.health.mu.Lock()
 	e0 := sw.health.endpoints[endpointKey{addr: netip.MustParseAddrPort(p.Addr())}]
-	e0.breaker.trip(time.Now(), time.Minute)
-	e0.breaker.others.until = time.Now().Add(time.Hour)
+	e0.breaker.trip(time.Now(), time.Minute, standingAll)
+	e0.breaker.pauses[standingNone].until = time.Now().Add(time.Hour)
 	sw.health.mu.Unlock()
 	if _, err := sw.sizes.askIP(sw.sizes.addresses[p.Addr()].poolAddress, e0); !errors.Is(err, errNotDialledNow) {
 		t.Errorf("the address was asked while it is out: %v", err)
 	}
 	sw.health.mu.Lock()
-	e0.breaker.others.until = time.Now().Add(-time.Second)
+	e0.breaker.pauses[standingNone].until = time.Now().Add(-time.Second)
 	sw.health.mu.Unlock()
 	failed := make(chan error)
 	go func() {

@@ -366,7 +366,7 @@ func TestFailoverAllDown(t *testing.T) {
 	probeFrom := func(a *poolAddress, at time.Time) {
 		sw.health.mu.Lock()
 		defer sw.health.mu.Unlock()
-		a.ips[0].breaker.others.until = at
+		a.ips[0].breaker.pauses[standingNone].until = at
 	}
 	for _, a := range sw.pools["btc"].addresses {
 		probeFrom(a, time.Now().Add(time.Hour))

@@ -78,6 +78,17 @@ type dialer struct {
 	needs     int8 // the size of extranonce2 that the pool has to give
 }
 
+// standing returns the miner's standing at the address that is dialled.
+func (d *dialer) standing() (s standing) {
+	if d.served {
+		s |= standingServed
+	}
+	if d.returning {
+		s |= standingReturning
+	}
+	return s
+}
+
 // obstacle is why an address may not be dialled now.
 type obstacle uint8
 
@@ -120,7 +131,7 @@ func (h *health) judge(d *dialer, e *endpoint, now time.Time) verdict {
 		if b == &e.mismatch && !d.session || b == &e.breaker && e.servesSome(now) {
 			continue
 		}
-		state := b.stateFor(d.served, now)
+		state := b.stateFor(d.standing(), now)
 		if b == &e.breaker && state == breakerOpen && e.mayBeAsked(d, h, now) {
 			state = breakerProbing
 		}

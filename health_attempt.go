@@ -274,5 +274,5 @@ func (h *health) idle(e *endpoint, limit time.Duration) (takenOut bool) {
 		return false
 	}
 	e.outlasts = 0
-	return e.breaker.trip(now, breakerPauseSilent)
+	return e.breaker.trip(now, breakerPauseSilent, standingAll)
 }

@@ -21,24 +21,28 @@ func (e evidence) mayServeOthers() bool {
 }
 
 // trip takes the address out, or starts its next pause. If the pool accepted the
-// connection of a miner that was never served and then dropped it, the pause does not
-// apply to served miners, because the pool may dislike only that miner. trip reports
-// whether the address was in use until now.
+// connection and then ended the try, it may dislike only this miner. The pause then does not
+// apply to miners that it has more reason to welcome. trip reports whether the address was
+// in use until now.
 func (a *attempt) trip(ev evidence, now time.Time) (opened bool) {
 	if ev != evidenceUnstable {
 		a.at.outlasts = 0
 	}
-	if !a.dialer.served && ev.mayConcernMinerOnly() {
-		return a.at.breaker.tripOthers(now, pauseMost(ev))
+	failed := a.dialer.standing()
+	switch {
+	case !ev.mayConcernMinerOnly():
+		failed = standingAll
+	case ev == evidenceUnstable:
+		failed |= standingReturning // the pool accepted the worker before it ended the link
 	}
-	return a.at.breaker.trip(now, pauseMost(ev))
+	return a.at.breaker.trip(now, pauseMost(ev), failed)
 }
 
 // mayConcernMinerOnly reports whether the pool accepted the connection before the try
 // failed, so that it may dislike only this miner.
 func (e evidence) mayConcernMinerOnly() bool {
 	switch e {
-	case evidenceSubscribe, evidenceAuthorize, evidenceNoJob, evidenceUnstable, evidenceTry:
+	case evidenceSubscribe, evidenceSubscribeError, evidenceAuthorize, evidenceNoJob, evidenceUnstable, evidenceTry:
 		return true
 	}
 	return false
@@ -165,7 +169,7 @@ func (a *attempt) judgeExtranonce(entry failureEntry, now time.Time) finding {
 		}
 	}
 	e.mismatches.reset()
-	return finding{blameAddress, e.mismatch.trip(now, breakerPauseDisconnects), false}
+	return finding{blameAddress, e.mismatch.trip(now, breakerPauseDisconnects, standingAll), false}
 }
 
 // judgeAuthorize holds the failure against the worker, its account or the

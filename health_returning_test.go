@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,7 +27,7 @@ func TestMinersThatLostTheirLinksComeBackWhileOthersHang(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("others %s, links stable %v, turned away %v", others, stable, away), func(t *testing.T) {
 					t.Parallel()
-					sc := newReturningScene(t, others)
+					sc := newReturningScene(t, others, "")
 					sc.serve(stable)
 					sc.drop(away)
 					sc.hang()
@@ -36,20 +38,46 @@ func TestMinersThatLostTheirLinksComeBackWhileOthersHang(t *testing.T) {
 	}
 }
 
-// returningScene is a pool that serves some miners and never answers others, which
-// are "known" there because they failed before, or "new", or "switched" to its coin.
+// The same if the pool closes the connections of the others at once. New ones come again
+// and again, under ever new names and with different user agents.
+func TestMinersThatLostTheirLinksComeBackWhileOthersAreClosedOn(t *testing.T) {
+	t.Parallel()
+	for _, closesAt := range []string{"mining.subscribe", "mining.authorize"} {
+		t.Run("others new, closed at "+closesAt, func(t *testing.T) {
+			t.Parallel()
+			sc := newReturningScene(t, "new", closesAt)
+			sc.serve(false)
+			sc.drop(false)
+			sc.storm()
+			sc.wantAllBack()
+		})
+	}
+	t.Run("others switched", func(t *testing.T) {
+		t.Parallel()
+		sc := newReturningScene(t, "switched", "mining.authorize")
+		sc.serve(false)
+		sc.drop(false)
+		sc.hang()
+		sc.wantAllBack()
+	})
+}
+
+// returningScene is a pool that serves some miners and never answers others, or closes
+// their connections. The others are "known" there because they failed before, or "new", or
+// "switched" to its coin.
 type returningScene struct {
 	t         *testing.T
 	sw        *testSwitcher
 	pool      *testkit.ChoosyPool
 	away      atomic.Bool // the pool closes all new connections
+	closesAt  string      // the request at which the pool closes the others, which it does not answer if this is empty
 	others    string
 	good, bad []string // accounts
 	goneAt    time.Time
 }
 
-func newReturningScene(t *testing.T, others string) *returningScene {
-	sc := &returningScene{t: t, others: others, good: testkit.ManyAccounts("a", 10), bad: testkit.ManyAccounts("b", 60)}
+func newReturningScene(t *testing.T, others, closesAt string) *returningScene {
+	sc := &returningScene{t: t, others: others, closesAt: closesAt, good: testkit.ManyAccounts("a", 10), bad: testkit.ManyAccounts("b", 60)}
 	sc.pool = testkit.StartChoosyPool(t, "btc", func(p *testkit.ChoosyPool) {
 		p.OnAccept = func(*testkit.ChoosyLink) testkit.Conduct {
 			if sc.away.Load() {
@@ -57,11 +85,20 @@ func newReturningScene(t *testing.T, others string) *returningScene {
 			}
 			return testkit.ConductServe
 		}
-		p.OnAuthorize = func(_ *testkit.ChoosyLink, worker string) testkit.Conduct {
-			if testkit.IsBad(worker) {
-				return testkit.ConductHang
+		p.OnSubscribe = func(_ *testkit.ChoosyLink, userAgent string) testkit.Conduct {
+			if closesAt == "mining.subscribe" && strings.HasPrefix(userAgent, "bad/") {
+				return testkit.ConductClose
 			}
 			return testkit.ConductServe
+		}
+		p.OnAuthorize = func(_ *testkit.ChoosyLink, worker string) testkit.Conduct {
+			switch {
+			case !testkit.IsBad(worker):
+				return testkit.ConductServe
+			case closesAt == "":
+				return testkit.ConductHang
+			}
+			return testkit.ConductClose
 		}
 	})
 	other := testkit.StartChoosyPool(t, "bcc", nil)
@@ -131,6 +168,23 @@ func (sc *returningScene) hang() {
 		h.mu.Unlock()
 	}
 	sc.connectOthers()
+}
+
+// storm makes the others connect again and again, under ever new names.
+func (sc *returningScene) storm() {
+	var names atomic.Int64
+	var stops []func() map[string]int
+	for i, a := range sc.bad {
+		stops = append(stops, badCrowd(sc.t, sc.sw.addr, 1, 50*time.Millisecond, func(int) string { return fmt.Sprintf("%s.bad%d", a, names.Add(1)) }, fmt.Sprintf("bad/%d", i)))
+	}
+	// They end together, because each may still wait for its answer.
+	sc.t.Cleanup(func() {
+		var all sync.WaitGroup
+		for _, stop := range stops {
+			all.Go(func() { stop() })
+		}
+		all.Wait()
+	})
 }
 
 func (sc *returningScene) connectOthers() {

@@ -459,6 +459,37 @@ func TestHealthSequences(t *testing.T) {
 			{{do: "fail", who: "back:a.1", ev: evidenceTry}, {do: "may", who: "back:a.1", wait: 2 * time.Second, want: obstacleNone}},
 			{{do: "ready", who: "back:b.1"}, {do: "state", want: closed}, {do: "may", who: "back:c.1", want: obstacleNone}},
 		}},
+		{"new miners that fail at once keep away only their like, not miners that lost their links there", [][]healthStep{
+			each(healthStep{do: "ready"}, "a.1", "b.1", "c.1"),
+			each(healthStep{do: "disconnect"}, "a.1", "b.1", "c.1"),
+			each(healthStep{do: "may", want: obstacleOut}, "back:a.1", "n.1"),
+			{{do: "fail", who: "n.1", ev: evidenceSubscribe, wait: 2 * time.Second}, {do: "may", who: "n.2", want: obstacleOut}},
+			each(healthStep{do: "may", want: obstacleNone}, "back:a.1", "+old.1", "+back:z.1"),
+			// The same holds for miners that were served elsewhere.
+			{{do: "fail", who: "+old.1", ev: evidenceAuthorize, wait: 2 * time.Second}, {do: "may", who: "+old.2", want: obstacleOut}},
+			each(healthStep{do: "may", want: obstacleNone}, "back:a.1", "+back:z.1"),
+			// A miner that lost its link there counts for all that may be welcome there no more
+			// than it.
+			{{do: "fail", who: "back:a.1", ev: evidenceTry}, {do: "may", who: "back:b.1", want: obstacleOut}, {do: "may", who: "+back:z.1", want: obstacleNone}},
+			{{do: "fail", who: "+back:z.1", ev: evidenceTry}, {do: "may", who: "+back:z.2", want: obstacleOut}},
+			// A connection that fails counts for all, whoever made it.
+			each(healthStep{do: "may", wait: 4 * time.Second, want: obstacleNone}, "back:b.1", "+back:z.2"),
+			{{do: "fail", who: "n.3", ev: evidenceConnect}},
+			each(healthStep{do: "may", want: obstacleOut}, "back:b.1", "+back:z.2"),
+		}},
+		{"new user agents that the pool refuses keep away no miner that was served or lost its link there", [][]healthStep{
+			each(healthStep{do: "fail", ev: evidenceSubscribeError}, "a.1/x1", "b.1/x2", "c.1/x3"),
+			{{do: "state", want: open}, {do: "may", who: "d.1/y", want: obstacleOut}},
+			each(healthStep{do: "may", want: obstacleNone}, "+old.1", "back:old.2"),
+		}},
+		{"a pause that a ready link has ended is not resumed when others have the address taken out", [][]healthStep{
+			growing(6),
+			{{do: "ready", who: "g.1", wait: 62 * time.Second}, {do: "begin", who: "late.1"}},
+			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
+			{{do: "state", want: open}, {do: "ready", who: "late.1"}, {do: "state", want: closed}, {do: "disconnect", who: "late.1"}},
+			each(healthStep{do: "fail", ev: evidenceSubscribe, wait: 10 * time.Millisecond}, "n.1/x1", "n.2/x2", "n.3/x3"),
+			{{do: "state", want: open}, {do: "may", who: "+old.1", want: obstacleNone}},
+		}},
 		{"a probe that fails after another has succeeded is an ordinary failure", [][]healthStep{
 			each(healthStep{do: "fail", ev: evidenceConnect}, "x.1", "x.1", "x.1"),
 			{{do: "wait", wait: 2 * time.Second}},

@@ -22,7 +22,7 @@ func TestPoolDialTriesAnIPThatIsBack(t *testing.T) {
 		poolDialBack(t, func(sw *testSwitcher, live *endpoint, _ *stratumtest.Pool) func() {
 			sw.health.mu.Lock()
 			defer sw.health.mu.Unlock()
-			live.breaker.trip(time.Now(), breakerPauseSilent)
+			live.breaker.trip(time.Now(), breakerPauseSilent, standingAll)
 			return func() {}
 		})
 	})
