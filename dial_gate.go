@@ -24,14 +24,15 @@ type dialGate struct {
 
 // gateAddress keeps the tickets for one address, waiting ones and held ones.
 type gateAddress struct {
-	at       *endpoint
-	held     int       // held tickets that are not excused
-	excused  int       // held tickets that are excused
-	suspects int       // held tickets of suspects, excused or not
-	tickets  list.List // all held tickets, the oldest first
-	lanes    [laneCount]fairQueue
-	turn     int  // index in laneOrder
-	queued   bool // the address is in the gate's turns
+	at        *endpoint
+	held      int       // held tickets that are not excused
+	excused   int       // held tickets that are excused
+	suspects  int       // held tickets of suspects of both lanes, excused or not
+	returning int       // those of laneReturning among them
+	tickets   list.List // all held tickets, the oldest first
+	lanes     [laneCount]fairQueue
+	turn      int  // index in laneOrder
+	queued    bool // the address is in the gate's turns
 }
 
 const (
@@ -62,6 +63,7 @@ const (
 	laneNew       gateLane = iota // a miner's first link
 	laneReconnect                 // its link was lost
 	laneSwitch                    // its coin changed, or it moves to another address
+	laneReturning                 // as laneSuspect, but the miner's last link was lost there
 	laneSuspect                   // any reason, if links of the worker failed there lately
 	laneCount
 )
@@ -145,9 +147,7 @@ func (g *dialGate) release(t *dialTicket) {
 			g.held--
 			a.held--
 		}
-		if t.lane == laneSuspect {
-			a.suspects--
-		}
+		a.countSuspect(t, -1)
 	}
 	t.state = ticketReleased // a ticket that waits is skipped when its turn comes
 	next := g.grant()
@@ -316,9 +316,9 @@ func (g *dialGate) suspectsAllowed() int {
 	return max(1, g.size/4)
 }
 
-// take grants the next waiting ticket. Suspects come after all others and hold
-// at most the given number; take returns nil if only suspects wait that may not
-// have one.
+// take grants the next waiting ticket. Suspects come after all others and hold at most the
+// given number; take returns nil if only suspects wait that may not have one. To those that
+// return, only their own tickets count, because the pool may never answer the others.
 func (a *gateAddress) take(suspects int) *dialTicket {
 	var t *dialTicket
 	for range laneOrder {
@@ -328,17 +328,29 @@ func (a *gateAddress) take(suspects int) *dialTicket {
 			break
 		}
 	}
+	if t == nil && a.returning < suspects {
+		t = a.lanes[laneReturning].pop()
+	}
 	if t == nil && a.suspects < suspects {
-		if t = a.lanes[laneSuspect].pop(); t != nil {
-			a.suspects++
-		}
+		t = a.lanes[laneSuspect].pop()
 	}
 	if t != nil {
+		a.countSuspect(t, 1)
 		t.state, t.since = ticketHeld, time.Now()
 		t.place = a.tickets.PushBack(t)
 		a.held++
 	}
 	return t
+}
+
+func (a *gateAddress) countSuspect(t *dialTicket, by int) {
+	switch t.lane {
+	case laneReturning:
+		a.returning += by
+		a.suspects += by
+	case laneSuspect:
+		a.suspects += by
+	}
 }
 
 // fairQueue holds waiting tickets. Sub-accounts take turns in it.

@@ -296,7 +296,7 @@ func TestDialGateLanes(t *testing.T) {
 	first, _ := g.acquire(gateTarget, &subAccount{}, laneNew, nil)
 	var order []byte
 	var next *dialTicket
-	names := [laneCount]byte{laneNew: 'n', laneReconnect: 'r', laneSwitch: 's', laneSuspect: 'x'}
+	names := [laneCount]byte{laneNew: 'n', laneReconnect: 'r', laneSwitch: 's', laneReturning: 'b', laneSuspect: 'x'}
 	for lane := range laneCount {
 		for range 12 {
 			var ticket *dialTicket
@@ -304,7 +304,7 @@ func TestDialGateLanes(t *testing.T) {
 		}
 	}
 	next = first
-	for range 48 {
+	for range 60 {
 		g.release(next)
 	}
 	text := string(order)
@@ -314,8 +314,8 @@ func TestDialGateLanes(t *testing.T) {
 			t.Errorf("tickets %d to %d went to %q: %s", at, at+3, part, text)
 		}
 	}
-	if at := strings.IndexByte(text, 'x'); at != 36 || len(text) != 48 {
-		t.Errorf("the first suspect got ticket %d of %d: %s", at, len(text), text)
+	if back, at := strings.IndexByte(text, 'b'), strings.IndexByte(text, 'x'); back != 36 || at != 48 || len(text) != 60 {
+		t.Errorf("the first suspects got tickets %d and %d of %d: %s", back, at, len(text), text)
 	}
 
 	wide := newDialGate(16, 0)
@@ -324,6 +324,14 @@ func TestDialGateLanes(t *testing.T) {
 	}
 	if n := len(holdAll(wide, gateTarget, laneNew, 20)); n != 12 {
 		t.Errorf("others got %d of the other 12 tickets", n)
+	}
+
+	// A miner that lost its link there does not wait for suspects that the pool may never
+	// answer.
+	hanging := newDialGate(16, 0)
+	holdAll(hanging, gateTarget, laneSuspect, 20)
+	if n := len(holdAll(hanging, gateTarget, laneReturning, 20)); n != 4 {
+		t.Errorf("suspects that return hold %d of 16 tickets", n)
 	}
 }
 

@@ -158,6 +158,9 @@ const maxChoices = 8
 func (s *Session) lane(d *dialer, e *endpoint) gateLane {
 	switch {
 	case s.manager.health.suspect(d, e):
+		if s.returnsTo(e) {
+			return laneReturning
+		}
 		return laneSuspect
 	case s.phase == phaseRouting:
 		return laneNew
