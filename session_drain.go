@@ -113,8 +113,8 @@ func (s *Session) limitDrains() {
 // same pool.
 func (s *Session) takeJobs(d *drain) {
 	later := s.drains[slices.Index(s.drains, d)+1:]
-	s.link.jobs.Prepend(&d.jobs, func(id []byte) bool {
-		return slices.ContainsFunc(later, func(other *drain) bool { return other.jobs.Has(id) })
+	s.link.jobs.Prepend(&d.jobs, func(key []byte) bool {
+		return slices.ContainsFunc(later, func(other *drain) bool { return other.jobs.HasKey(key) })
 	}, func(g hashrate.Generation) hashrate.Generation {
 		return s.link.work.Adopt(d.work.Difficulty(g), s.now())
 	})

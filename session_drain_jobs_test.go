@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratum"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/stratumtest"
 	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
@@ -158,4 +160,25 @@ func TestDrainEmptyJobID(t *testing.T) {
 	sc.ShareAs(bcc, "12", "0", "")
 	sc.Share(btc, "13", "")
 	sc.Share(bsv, "14", "bsv-1")
+}
+
+// Job IDs that are longer than those of any known pool are remembered too, also if the
+// miner comes back to a pool.
+func TestDrainLongJobIDs(t *testing.T) {
+	t.Parallel()
+	sc, _ := startScene(t, "bitcoin", nil, "btc", "bcc")
+	long := func(name string) string { return name + strings.Repeat("-", stratum.MaxJobID+10) }
+	bcc := sc.switchTo("bcc", long("bcc-1"))
+	btc := sc.switchTo("btc", long("btc-2"))
+	sc.Share(bcc, "10", long("bcc-1"))
+	sc.Share(btc, "11", long("btc-2"))
+	bcc2 := sc.switchTo("bcc", long("bcc-2"))
+	sc.Share(btc, "12", long("btc-2"))
+	sc.Share(bcc2, "13", long("bcc-1")) // the new link to the same pool takes these
+	sc.Share(bcc2, "14", long("bcc-2"))
+	sc.Answered(btc, "11")
+	sc.Answered(bcc, "10")
+	sc.Answered(btc, "12")
+	sc.Answered(bcc2, "13")
+	sc.Answered(bcc2, "14")
 }

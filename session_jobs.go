@@ -18,7 +18,7 @@ func (s *Session) recordJob(line []byte, sc *stratum.ScannedLine) (newID []byte)
 		}
 	}
 	at, number, ok := stratum.JobIDSpan(line, 0)
-	if !ok || at.End-at.Start > stratum.MaxJobID {
+	if !ok {
 		return nil
 	}
 	raw := line[at.Start:at.End]
@@ -27,7 +27,7 @@ func (s *Session) recordJob(line []byte, sc *stratum.ScannedLine) (newID []byte)
 		s.link.jobs.Add(id, nil, g, stratum.MaxLinkJobs)
 		return nil
 	}
-	if s.jobCollides(id, raw) {
+	if len(raw) <= stratum.MaxJobID && s.jobCollides(id, raw) {
 		if newID = s.otherID(raw, number); newID != nil {
 			s.link.jobs.Add(stratum.PlainID(newID), raw, g, s.jobLimit())
 			return newID

@@ -1,6 +1,6 @@
 package stratum
 
-// JobSet holds the IDs of a link's jobs. It has at most MaxDrainJobs of them.
+// JobSet holds the jobKeys of the IDs of a link's jobs. It has at most MaxDrainJobs of them.
 type JobSet map[string]struct{}
 
 // Add adds the job of a mining.notify line or of an ETHProxy pool's answer.
@@ -9,17 +9,20 @@ func (j JobSet) Add(line []byte) {
 	if id == nil {
 		id = AnswerJobID(line)
 	}
-	if id != nil && len(id) <= MaxJobID && len(j) < MaxDrainJobs {
-		j[string(PlainID(id))] = struct{}{}
+	if id != nil && len(id) <= MaxMinerLine && len(j) < MaxDrainJobs {
+		var long longKey
+		j[string(jobKey(PlainID(id), &long))] = struct{}{}
 	}
 }
 
 // Has reports whether the set has an ID. The ID must have no escapes.
 func (j JobSet) Has(id []byte) bool {
-	_, ok := j[string(id)]
+	var long longKey
+	_, ok := j[string(jobKey(id, &long))]
 	return ok
 }
 
+// NewJobSet returns the set with these jobKeys.
 func NewJobSet(ids []string) JobSet {
 	jobs := make(JobSet, len(ids))
 	for _, id := range ids {

@@ -16,9 +16,9 @@ const (
 	// bounds the memory that a pool can use by sending jobs without end.
 	MaxDrainJobs = 1024
 
-	// MaxJobID is the length of the longest job ID that is remembered. The longest
-	// IDs of real pools are hashes; those of a hostile pool may be as long as a
-	// line.
+	// MaxJobID is the length of the longest job ID that is remembered as it is, and
+	// that may be renamed. The longest IDs of real pools are hashes; those of a hostile
+	// pool may be as long as a line. Longer ones are remembered by jobKey.
 	MaxJobID = 128
 )
 
@@ -29,9 +29,9 @@ const (
 //
 // All IDs are in one piece of memory that is reused, so that adding a job allocates
 // nothing. Each job is stored as five fields: the lengths of both IDs and the
-// generation of its difficulty (1 byte each), the miner's ID without escapes, and the
-// pool's ID as the pool sent it, which is left out if both are the same. The length of an
-// empty pool's ID that is not the same is emptyPoolID.
+// generation of its difficulty (1 byte each), the jobKey of the miner's ID without escapes,
+// and the pool's ID as the pool sent it, which is left out if both are the same. The length
+// of an empty pool's ID that is not the same is emptyPoolID.
 type JobTable struct {
 	b       []byte
 	last    uint32 // position of the latest job
@@ -48,9 +48,15 @@ const emptyPoolID = 0xff
 // minerID is the ID under which the job is sent to the miner. poolID is the pool's ID,
 // or nil if it is the same.
 func (t *JobTable) Add(minerID, poolID []byte, generation hashrate.Generation, limit int) {
-	if len(minerID) > MaxJobID+2 || len(poolID) > MaxJobID {
+	if len(poolID) > MaxJobID || len(minerID) > MaxMinerLine {
 		return
 	}
+	var long longKey
+	t.addKey(jobKey(minerID, &long), poolID, generation, limit)
+}
+
+// addKey is Add for the jobKey of an ID.
+func (t *JobTable) addKey(minerID, poolID []byte, generation hashrate.Generation, limit int) {
 	poolSize := byte(len(poolID))
 	if poolID != nil && poolSize == 0 {
 		poolSize = emptyPoolID
@@ -102,6 +108,8 @@ func (t *JobTable) generationAt(i int) hashrate.Generation { return hashrate.Gen
 
 // Generation returns the generation of the job that was sent to the miner as id.
 func (t *JobTable) Generation(id []byte) (g hashrate.Generation, ok bool) {
+	var long longKey
+	id = jobKey(id, &long)
 	for i := 0; i < len(t.b); {
 		minerID, _, next := t.at(i)
 		if bytes.Equal(minerID, id) {
@@ -130,6 +138,12 @@ func (t *JobTable) drop(n int) {
 // Find reports whether a job was sent to the miner under this ID, which must have no
 // escapes. poolID is the pool's ID of the job, or nil if it is the same.
 func (t *JobTable) Find(id []byte) (poolID []byte, ok bool) {
+	var long longKey
+	return t.findKey(jobKey(id, &long))
+}
+
+// findKey is Find for the jobKey of an ID.
+func (t *JobTable) findKey(id []byte) (poolID []byte, ok bool) {
 	for i := 0; i < len(t.b); {
 		minerID, stored, next := t.at(i)
 		if bytes.Equal(minerID, id) {
@@ -145,6 +159,12 @@ func (t *JobTable) Unrenamed() bool { return t.renamed == 0 }
 
 func (t *JobTable) Has(id []byte) bool {
 	_, ok := t.Find(id)
+	return ok
+}
+
+// HasKey is Has for an ID as Prepend gives it to its callback.
+func (t *JobTable) HasKey(key []byte) bool {
+	_, ok := t.findKey(key)
 	return ok
 }
 
@@ -167,8 +187,8 @@ type RenamedJob struct {
 	PoolID  []byte `json:"Own"`
 }
 
-// State returns the jobs in the form of runtime.json, the oldest one first: the IDs
-// under which they were sent to the miner, both IDs of the renamed ones, and the
+// State returns the jobs in the form of runtime.json, the oldest one first: the jobKeys of
+// the IDs under which they were sent to the miner, both IDs of the renamed ones, and the
 // generation of each job.
 func (t *JobTable) State() (ids []string, renamed []RenamedJob, generations []byte) {
 	for i := 0; i < len(t.b); {
@@ -197,7 +217,9 @@ func NewJobTable(ids []string, renamed []RenamedJob, generations []byte, latest 
 				poolID = r.PoolID
 			}
 		}
-		t.Add([]byte(id), poolID, g, MaxDrainJobs)
+		if isJobKey(id) && len(poolID) <= MaxJobID {
+			t.addKey([]byte(id), poolID, g, MaxDrainJobs)
+		}
 	}
 	t.b = bytes.Clone(t.b) // frees the spare capacity
 	return t
@@ -205,17 +227,17 @@ func NewJobTable(ids []string, renamed []RenamedJob, generations []byte, latest 
 
 // Prepend puts the jobs of an earlier link to the same pool before those of t. It
 // omits the jobs whose ID the miner has since received from another link, which reused
-// reports. convert converts a generation of the earlier link to one of t's link.
-func (t *JobTable) Prepend(earlier *JobTable, reused func(id []byte) bool, convert func(hashrate.Generation) hashrate.Generation) {
+// reports of the ID's jobKey. convert converts a generation of the earlier link to one of t's link.
+func (t *JobTable) Prepend(earlier *JobTable, reused func(key []byte) bool, convert func(hashrate.Generation) hashrate.Generation) {
 	var all JobTable
 	for _, from := range []*JobTable{earlier, t} {
 		for i := 0; i < len(from.b); {
 			minerID, poolID, next := from.at(i)
 			switch g := from.generationAt(i); {
 			case from == t:
-				all.Add(minerID, poolID, g, MaxDrainJobs)
+				all.addKey(minerID, poolID, g, MaxDrainJobs)
 			case !reused(minerID):
-				all.Add(minerID, poolID, convert(g), MaxDrainJobs)
+				all.addKey(minerID, poolID, convert(g), MaxDrainJobs)
 			}
 			i = next
 		}

@@ -3,6 +3,8 @@ package stratum
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -167,5 +169,67 @@ func TestJobTableSize(t *testing.T) {
 	ids, renamed, generations := table.State()
 	if restored := NewJobTable(ids, renamed, generations, 0); cap(restored.b) > len(restored.b)*5/4 {
 		t.Errorf("a restored table has room for %d bytes and uses %d", cap(restored.b), len(restored.b))
+	}
+}
+
+// Job IDs of any length are found, also after the state was written and read. Each takes
+// no more memory than the longest that is stored as it is, with its other ID.
+func TestLongJobIDs(t *testing.T) {
+	var ids [][]byte
+	for _, n := range []int{MaxJobID, MaxJobID + 1, MaxJobID + 2, MaxJobID + 3, 1000, MaxMinerLine} {
+		for _, last := range []string{"a", "b"} {
+			ids = append(ids, []byte(strings.Repeat("j", n-1)+last))
+		}
+	}
+	ids = append(ids, []byte(longKeyPrefix+strings.Repeat("0", 128)), []byte(longKeyPrefix+strings.Repeat("0", 127)))
+	var table JobTable
+	set := make(JobSet)
+	for i, id := range ids {
+		table.Add(id, nil, hashrate.Generation(i), MaxDrainJobs)
+		set.Add([]byte(`{"method":"mining.notify","params":["` + string(id) + `"]}`))
+	}
+	jobs, renamed, generations := table.State()
+	text, err := json.Marshal(jobs)
+	var read []string
+	if err == nil {
+		err = json.Unmarshal(text, &read)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := NewJobTable(read, renamed, generations, 0)
+	moved := JobTable{}
+	moved.Prepend(&restored, func(key []byte) bool { return moved.HasKey(key) }, func(g hashrate.Generation) hashrate.Generation { return g })
+	restoredSet := NewJobSet(slices.Collect(maps.Keys(set)))
+	for i, id := range ids {
+		for name, table := range map[string]*JobTable{"table": &table, "restored": &restored, "moved": &moved} {
+			if g, ok := table.Generation(id); !ok || int(g) != i || !table.Has(id) {
+				t.Errorf("%s: job %d of %d bytes has generation %d, %t", name, i, len(id), g, ok)
+			}
+		}
+		if !set.Has(id) || !restoredSet.Has(id) {
+			t.Errorf("job %d of %d bytes is not in the set", i, len(id))
+		}
+		id[0] = 'x'
+		if table.Has(id) || set.Has(id) {
+			t.Errorf("another ID of %d bytes is found", len(id))
+		}
+	}
+	if most := len(ids) * (jobHead + 2*MaxJobID + 2); len(table.b) > most {
+		t.Errorf("%d jobs take %d bytes, more than %d", len(ids), len(table.b), most)
+	}
+	table.Add([]byte(strings.Repeat("j", MaxMinerLine+1)), nil, 0, MaxDrainJobs) // no share can name it
+	if int(table.count) != len(ids) {
+		t.Errorf("there are %d jobs, want %d", table.count, len(ids))
+	}
+	// Nobody writes these. Earlier builds wrote no IDs of more than 130 bytes.
+	damaged := NewJobTable([]string{strings.Repeat("j", MaxJobID+3), longKeyPrefix, strings.Repeat("j", len(longKey{}))}, nil, nil, 0)
+	if damaged.count != 1 {
+		t.Errorf("%d jobs were read, want 1", damaged.count)
+	}
+	for _, id := range [][]byte{ids[0], ids[8]} {
+		if n := testing.AllocsPerRun(100, func() { table.Has(id) }); n > 0 {
+			t.Errorf("finding an ID of %d bytes allocates %v times", len(id), n)
+		}
 	}
 }
