@@ -17,7 +17,11 @@ import (
 // agent. It has room for 65536 miners with names of usual length.
 const maxRegistered = 4 << 20
 
-var errAgentRegister = errors.New("too many registered workers")
+var (
+	errAgentRegister = errors.New("too many registered workers")
+	// errUnlistedAgent ends sessions whose shares could not be read.
+	errUnlistedAgent = errors.New("binary message of an agent whose user agent is not in AgentUserAgents")
+)
 
 // agentWorkers is what only the session of an agent has: the register messages
 // of the agent's miners, which each new pool is sent unchanged, and the answers

@@ -19,8 +19,7 @@ import (
 // answerCapabilities answers agent.get_capabilities before the authorization.
 func (s *Session) answerCapabilities(r *stratum.Request) {
 	if s.subscription != nil && s.agent == nil {
-		// The answer would invite binary messages, which only agents may send.
-		glog.V(1).Infof("%s asks agent.get_capabilities, but user agent %q is not in AgentUserAgents", s, stratum.Clip([]byte(s.subscription.UserAgent)))
+		s.logUnlistedAgent()
 		if !r.IsNotification() {
 			s.answerError(r, stratum.ErrUnknownMethod)
 		}
@@ -37,13 +36,30 @@ func (s *Session) answerCapabilities(r *stratum.Request) {
 	}
 }
 
+// logUnlistedAgent logs that a miner that is not known as an agent asks for capabilities.
+// It gets an error, because an answer would invite binary messages, which only agents may
+// send.
+func (s *Session) logUnlistedAgent() {
+	if s.subscription == nil {
+		return
+	}
+	glog.V(1).Infof("%s asks agent.get_capabilities, but user agent %q is not in AgentUserAgents", s, stratum.Clip([]byte(s.subscription.UserAgent)))
+}
+
 // askCapabilities answers agent.get_capabilities of an authorized agent. If it is
 // the agent's first request for answers, the pool is asked too. It reports
 // whether the line was handled.
 func (s *Session) askCapabilities(line []byte) bool {
 	r, err := stratum.ParseRequest(line)
-	if err != nil || s.agent == nil {
+	if err != nil {
 		return false
+	}
+	if s.agent == nil {
+		s.logUnlistedAgent()
+		if !r.IsNotification() {
+			s.miner.Write(s.dialect().AppendError(nil, r.ID, stratum.ErrUnknownMethod, s.manager.ids.server()))
+		}
+		return true
 	}
 	if stratum.AsksForAnswers(r) && !s.agent.wantsAnswers {
 		s.agent.wantsAnswers = true

@@ -24,6 +24,11 @@ const (
 	// first share unanswered. After that, it counts as a pool that does not
 	// answer.
 	agentSilence = 10
+
+	// agentOvertaken is how many seconds a share may stay unanswered after the pool has
+	// answered a later one. A pool may answer shares that it refuses at once before
+	// those that it still checks, but not by so much.
+	agentOvertaken = 2
 )
 
 // agentLink is what one pool connection owes an agent.
@@ -36,9 +41,12 @@ type agentLink struct {
 
 	// waiting has the last shares that were sent, up to next. The first one is
 	// unanswered.
-	waiting []agentWaiting
-	miners  hashrate.AgentMiners // the miners' difficulties
-	held    []agentHeld          // answers that wait for those to earlier shares at other pools
+	waiting  []agentWaiting
+	answered int    // how many of waiting are answered; they have overtaken the first one
+	overtook uint32 // since when that is so, by Session.now
+
+	miners hashrate.AgentMiners // the miners' difficulties
+	held   []agentHeld          // answers that wait for those to earlier shares at other pools
 }
 
 // agentWaiting is a share that was sent to a pool.
@@ -196,20 +204,67 @@ func (s *Session) agentShareSent(to *link, number uint32, late bool, d hashrate.
 	}
 	if l.waiting = append(l.waiting, agentWaiting{number, false, late, d}); len(l.waiting) > maxAgentShares {
 		first := l.waiting[0]
-		l.waiting[0].Answered = true
-		l.trim()
+		l.answer(0, s.now())
+		l.trim(s.now())
 		s.countUnanswered(to, first.Late)
 		s.answerAgent(l, first.Number, stratum.StatusAccept)
 	}
 }
 
+// answer marks a share of waiting as answered.
+func (l *agentLink) answer(at int, now uint32) {
+	if l.waiting[at].Answered = true; l.answered == 0 {
+		l.overtook = now
+	}
+	l.answered++
+}
+
 // trim drops the answered shares at the front of waiting.
-func (l *agentLink) trim() {
+func (l *agentLink) trim(now uint32) {
 	n := 0
 	for n < len(l.waiting) && l.waiting[n].Answered {
 		n++
 	}
 	l.waiting = l.waiting[n:]
+	if l.answered -= n; n > 0 {
+		l.overtook = now
+	}
+}
+
+// giveUpOvertaken answers, in place of their pools, shares that were left unanswered although
+// their pool answered later ones agentOvertaken seconds ago. The answers of the next pool
+// would have to wait for them until the drain ends.
+func (s *Session) giveUpOvertaken() {
+	s.answerOvertaken(s.link)
+	for _, d := range slices.Clone(s.drains) {
+		if s.answerOvertaken(d.link) && d.ending && !d.owes() {
+			d.lose()
+		}
+	}
+}
+
+// answerOvertaken is giveUpOvertaken for one link. It reports whether it answered a share.
+func (s *Session) answerOvertaken(from *link) bool {
+	l, now := s.agent.link(from.tag), s.now()
+	if l == nil || l.answered == 0 || now-l.overtook < agentOvertaken {
+		return false
+	}
+	var numbers []uint32
+	for at, left := 0, l.answered; left > 0; at++ {
+		if share := l.waiting[at]; share.Answered {
+			left--
+		} else {
+			l.answer(at, now)
+			s.countUnanswered(from, share.Late)
+			numbers = append(numbers, share.Number)
+		}
+	}
+	l.trim(now)
+	for _, number := range numbers {
+		s.answerAgent(l, number, stratum.StatusAccept)
+	}
+	s.releaseAgentAnswers()
+	return true
 }
 
 // agentAnswered puts the agent's number of the share into a pool's answer. It
@@ -231,7 +286,7 @@ func (s *Session) agentAnswered(from *link, answer []byte) bool {
 	}
 	l.proved = true
 	share := &l.waiting[at]
-	share.Answered = true
+	l.answer(at, s.now())
 	if share.Late {
 		s.countLateAnswer(from, status.Accepted())
 	}
@@ -242,11 +297,11 @@ func (s *Session) agentAnswered(from *link, answer []byte) bool {
 	}
 	if s.agent.follows(l, share.Number) {
 		s.agent.hold(l, share.Number, status)
-		l.trim()
+		l.trim(s.now())
 		return false
 	}
 	binary.LittleEndian.PutUint16(number, uint16(share.Number))
-	l.trim()
+	l.trim(s.now())
 	return true
 }
 
@@ -298,7 +353,7 @@ func (s *Session) failAgentShares(tag stratum.LinkTag) {
 // giveUpAnswers answers all unanswered shares of a link in place of its pool.
 func (s *Session) giveUpAnswers(l *agentLink, status stratum.AgentStatus) {
 	waiting := l.waiting
-	l.waiting = nil
+	l.waiting, l.answered = nil, 0
 	var out []byte
 	for _, share := range waiting {
 		switch {

@@ -162,6 +162,48 @@ func TestSessionAgentAtAPoolThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// If a pool answers some binary shares only, the switcher answers the others, so that the
+// next pool's answers do not wait for them until the former link is closed.
+func TestSessionAgentAtAPoolThatAnswersSome(t *testing.T) {
+	t.Parallel()
+	btc, bcc := twoPools(t)
+	bcc.SetModes(stratumtest.Modes{HalfAgentAnswers: true})
+	coins := newMemoryCoins(map[string]string{"agent": "btc"})
+	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
+	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: sw.addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if err := a.WaitAuthorized(waitContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Run(waitContext(t), 5, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, coin := range []string{"bcc", "btc"} {
+		jobs := a.Stats().CleanJobs
+		coins.set("agent", coin)
+		if err := a.WaitFor(waitContext(t), func(st stratumtest.AgentStats) bool { return st.CleanJobs > jobs }); err != nil {
+			t.Fatal(err)
+		}
+		for w := range uint16(5) {
+			if err := a.Submit(w); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := a.WaitFor(testkit.LongWaitContext(t), func(st stratumtest.AgentStats) bool { return st.Unanswered == 0 }); err != nil {
+		t.Fatal(err)
+	}
+	if st := a.Stats(); st.Accepted != 15 || st.Doubled > 0 || len(st.Violations) > 0 {
+		t.Errorf("unexpected statistics of the agent: %+v", st)
+	}
+	if got, want := sw.counts(t, "agent"), [3]uint64{15, 13, 0}; got != want {
+		t.Errorf("got counts %v, want %v", got, want)
+	}
+}
+
 // Late shares go to the pool of their job. The answers to all shares have the
 // agent's numbers and its order.
 func TestSessionAgentLateShares(t *testing.T) {
@@ -228,8 +270,19 @@ func TestSessionAgentByAnotherName(t *testing.T) {
 		r := stratumtest.DialRaw(t, sw.addr)
 		r.SendLine(`{"id":1,"method":"mining.subscribe","params":["` + userAgent + `"]}`)
 		r.Line(stratumtest.Patience)
-		r.SendLine(`{"id":"c","method":"agent.get_capabilities","params":["verrol","subres"]}`)
+		const ask = `{"id":"c","method":"agent.get_capabilities","params":["verrol","subres"]}`
+		r.SendLine(ask)
 		r.ExpectLine(`{"id":"c",` + result)
+		r.SendLine(`{"id":2,"method":"mining.authorize","params":["agent","x"]}`)
+		r.ExpectLine(goodAnswer("2"))
+		r.ExpectMethod("mining.set_difficulty")
+		r.ExpectMethod("mining.notify")
+		r.SendLine(ask)
+		r.ExpectLine(`{"id":"c",` + result)
+		if strings.Contains(result, "error") {
+			r.Send(agentMessage(stratum.AgentRegister, 1, "c\x00w\x00"))
+			r.ExpectClosed() // its shares would be lost
+		}
 	}
 }
 

@@ -20,7 +20,11 @@ func (s *Session) minerReceived(b []byte) int {
 		return 0 // the lines wait for the next link
 	}
 	end, err := s.completeEnd(b)
-	if err == nil && len(b)-end > stratum.MaxMinerLine && !s.isAgentBody(b[end:]) {
+	switch {
+	case err != nil || end == len(b):
+	case s.agent == nil && b[end] == stratum.AgentMagic:
+		err = errUnlistedAgent
+	case len(b)-end > stratum.MaxMinerLine && !s.isAgentBody(b[end:]):
 		err = relay.ErrLineTooLong
 	}
 	if err != nil {
@@ -74,6 +78,10 @@ func (s *Session) minerLine(b []byte, flush func()) (line []byte, asItIs bool) {
 	}
 	if !sc.Whole || sc.Odd || !sc.HasMethodName(line) {
 		flush()
+		if line[0] == stratum.AgentMagic {
+			s.close(errUnlistedAgent.Error())
+			return line, false
+		}
 		s.oddMinerLine(line)
 		return line, false
 	}

@@ -155,7 +155,13 @@ func (w *agentWorkers) restore(st *sessionState, now uint32) {
 			l.Waiting = l.Waiting[len(l.Waiting)-maxAgentShares:]
 		}
 		link := &agentLink{tag: l.Link, answers: l.Answers, proved: l.Proved, next: l.Next, since: now, waiting: l.Waiting, held: l.Held}
-		link.trim()
+		for _, share := range l.Waiting {
+			if share.Answered {
+				link.answered++
+			}
+		}
+		link.overtook = now
+		link.trim(now)
 		w.holding += len(link.held)
 		w.links = append(w.links, link)
 	}

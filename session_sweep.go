@@ -81,6 +81,9 @@ func (s *Session) look(budget *sweepBudget) {
 	if s.link.trial != nil && s.link.trial.mayBeStable() {
 		s.becomeStable(false)
 	}
+	if s.agent != nil {
+		s.giveUpOvertaken()
+	}
 	// Bytes that came while the process was stopped or the machine slept may
 	// not have been read yet.
 	limit := uint32(s.manager.config.PoolIdleSeconds)

@@ -196,7 +196,7 @@ func (c *poolConn) submitAgent(msg []byte) {
 		c.p.count.agentRejected.Add(1)
 	}
 	modes := c.p.Modes()
-	if modes.NoShareAnswers || !c.answersShares {
+	if modes.NoShareAnswers || !c.answersShares || modes.HalfAgentAnswers && index%2 == 1 {
 		return
 	}
 	answer := agentMessageHead(agentSubmitAnswer, 6)

@@ -30,6 +30,7 @@ type Modes struct {
 	NoVersionRolling bool  // refuses version rolling even if PoolOptions.VersionMask allows it
 	IgnoreConfigure  bool  // does not answer mining.configure
 	NoAgentAnswers   bool  // refuses agent.get_capabilities and answers no binary shares
+	HalfAgentAnswers bool  // answers every second binary share of a connection, beginning with the first
 	NoShareAnswers   bool  // checks and counts shares but answers none
 	RejectShares     bool  // rejects all shares with code 20
 	HandshakeDelay   time.Duration
