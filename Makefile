@@ -36,7 +36,7 @@ TESTS := $(GO) test -race -count=1 -parallel 8 -timeout 14m
 
 # The daemon that e2e tests has the race detector. Its simulated pools and miners, which
 # take as much of the processors as the daemon, have it in the unit tests.
-E2E := $(GO) test -count=1 -parallel 8 -timeout 14m -tags e2e ./e2e
+E2E := $(GO) test -count=1 -parallel 12 -timeout 14m -tags e2e ./e2e
 
 PACKAGES = $$($(GO) list ./... | sed '1d;/\/e2e$$/d')
 

@@ -120,9 +120,9 @@ func TestCoinFileBrokenKeepsTheLastGoodOne(t *testing.T) {
 	f, sink := startCoinFile(t, path)
 	wantLookup(t, f, "alice", "btc")
 	for _, breakIt := range []func(){
-		func() { testkit.WriteFile(t, path, `{"alice": `) },
-		func() { testkit.WriteFile(t, path, ``) },
-		func() { testkit.WriteFile(t, path, `{"alice": ""}`) },
+		func() { replaceFile(t, path, `{"alice": `) },
+		func() { replaceFile(t, path, ``) },
+		func() { replaceFile(t, path, `{"alice": ""}`) },
 		func() { os.Remove(path) },
 	} {
 		before := make(chan string)
@@ -142,19 +142,23 @@ func TestCoinFileBrokenKeepsTheLastGoodOne(t *testing.T) {
 	sink.wantCoin(t, "alice", "bcc")
 }
 
+// replaceFile gives a file another content in one step, so that nobody reads a half written
+// file.
+func replaceFile(t *testing.T, path, text string) {
+	t.Helper()
+	testkit.WriteFile(t, path+".new", text)
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The sink learns of each content that is taken or refused, also of the former content
 // when it is back.
 func TestCoinFileReadingsAreReported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "coins.json")
 	testkit.WriteFile(t, path, `{"alice": "btc"}`)
 	_, sink := startCoinFile(t, path)
-	replace := func(text string) { // nobody sees a half written file
-		t.Helper()
-		testkit.WriteFile(t, path+".new", text)
-		if err := os.Rename(path+".new", path); err != nil {
-			t.Fatal(err)
-		}
-	}
+	replace := func(text string) { replaceFile(t, path, text) }
 	replace(`{"alice": "btc", "bob": "bcc"}`)
 	sink.wantRead(t, 2, "")
 	replace(`{"alice": ""}`)

@@ -22,13 +22,19 @@ func TestAddrs(t *testing.T) {
 		}
 		seen[addr] = true
 	}
+	// Other programs may have taken some of them in the meantime.
+	taken := 0
 	for addr := range seen {
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Error(err) // another program may have taken it, but that is unlikely
+			t.Log(err)
+			taken++
 			continue
 		}
 		ln.Close()
+	}
+	if taken > len(seen)/20 {
+		t.Errorf("%d of %d addresses can not be listened on", taken, len(seen))
 	}
 }
 
