@@ -413,6 +413,7 @@ func TestSessionPoolLost(t *testing.T) {
 	})
 	t.Run("lost during a switch", func(t *testing.T) {
 		sw, m, btc, bcc := start(t)
+		sw.setTiming(func(tm *timing) { tm.poolHandshake = time.Second })
 		bcc.SetModes(stratumtest.Modes{Hang: true})
 		sw.coins.set("alice", "bcc")
 		waitConnections(t, bcc, 1)

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/BobZombiE69/btcpool-go-modules/stratumSwitcher/internal/testkit"
 )
 
 // handedOver is what one test daemon leaves to the next, as runtime.json does.
@@ -61,7 +63,7 @@ func testDaemon(args []string) {
 	signal.Notify(again, unix.SIGUSR2)
 	program, generation, certFile, keyFile, dir := args[0], args[1], args[2], args[3], args[4]
 	o := Options{
-		Program: program, Args: []string{"-tunnel", program}, CertFile: certFile, KeyFile: keyFile,
+		Program: program, Args: []string{"-tunnel", program, filepath.Join(dir, "wait")}, CertFile: certFile, KeyFile: keyFile,
 		Logf: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
 	var mu sync.Mutex
@@ -218,6 +220,20 @@ func startDaemon(t *testing.T, program string) *runningDaemon {
 	return d
 }
 
+// upgradeTo waits until the daemon has replaced itself by another program.
+func (d *runningDaemon) upgradeTo(t *testing.T, program string) {
+	t.Helper()
+	testkit.WriteFile(t, filepath.Join(d.dir, "next-program"), program)
+	tries := 0
+	eventually(t, "exec", func() bool {
+		if tries%20 == 0 { // a signal is lost if the daemon has only just begun
+			d.cmd.Process.Signal(unix.SIGUSR2)
+		}
+		tries++
+		return strings.Contains(cmdline(d.cmd.Process.Pid), "-test-daemon\x00"+program+"\x00")
+	})
+}
+
 func (d *runningDaemon) dial(t *testing.T) *bufferedConn {
 	t.Helper()
 	tcp, err := net.Dial("tcp", d.addr)
@@ -349,18 +365,7 @@ func TestUpgradesInQuickSuccession(t *testing.T) {
 	c := d.dial(t)
 	c.ask(t, "hello", "1")
 	for n := range 12 {
-		if err := os.WriteFile(filepath.Join(d.dir, "next-program"), []byte(string(rune('b'+n))), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		before := cmdline(d.cmd.Process.Pid)
-		tries := 0
-		eventually(t, "exec", func() bool {
-			if tries%20 == 0 { // a signal is lost if the daemon has only just begun
-				d.cmd.Process.Signal(unix.SIGUSR2)
-			}
-			tries++
-			return cmdline(d.cmd.Process.Pid) != before
-		})
+		d.upgradeTo(t, string(rune('b'+n)))
 		if n%2 == 0 {
 			// This daemon starts its process, but is replaced before that is ready.
 			eventually(t, "another child", func() bool { return len(children(t, d.cmd.Process.Pid)) > 1 })
@@ -374,6 +379,33 @@ func TestUpgradesInQuickSuccession(t *testing.T) {
 	late.Close()
 	eventually(t, "no more than the first child and the present one", func() bool {
 		return len(children(t, d.cmd.Process.Pid)) <= 2
+	})
+	fmt.Fprintln(c, "still")
+	if got, err := c.r.ReadString('\n'); !strings.HasSuffix(got, " still\n") {
+		t.Fatalf("got %q, %v", got, err)
+	}
+}
+
+// TestUpgradesBeforeProcessesStart replaces the daemon by other programs while their tunnel
+// processes take very long to start. When these start at last, they end again, and the
+// present program has a process.
+func TestUpgradesBeforeProcessesStart(t *testing.T) {
+	d := startDaemon(t, "a")
+	c := d.dial(t)
+	c.ask(t, "hello", "1")
+	wait := filepath.Join(d.dir, "wait")
+	testkit.WriteFile(t, wait, "")
+	for n := range maxProcesses + 1 {
+		d.upgradeTo(t, string(rune('b'+n)))
+		eventually(t, "another child", func() bool { return len(children(t, d.cmd.Process.Pid)) == min(n+2, maxProcesses) })
+	}
+	if err := os.Remove(wait); err != nil {
+		t.Fatal(err)
+	}
+	present := "-tunnel\x00" + string(rune('b'+maxProcesses)) + "\x00"
+	eventually(t, "only the first child and the present one", func() bool {
+		pids := children(t, d.cmd.Process.Pid)
+		return len(pids) == 2 && (strings.Contains(cmdline(pids[0]), present) || strings.Contains(cmdline(pids[1]), present))
 	})
 	fmt.Fprintln(c, "still")
 	if got, err := c.r.ReadString('\n'); !strings.HasSuffix(got, " still\n") {

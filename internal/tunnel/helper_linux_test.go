@@ -31,6 +31,12 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "-tunnel":
+			for len(os.Args) > 3 { // until the test deletes this file
+				if _, err := os.Stat(os.Args[3]); err != nil {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
 			if err := Serve(ControlFD, testProgram(os.Args[2:])); err != nil {
 				fmt.Fprintln(os.Stderr, "child:", err)
 				os.Exit(1)

@@ -15,7 +15,7 @@ import (
 // own log. The pipe passes through exec, so that children of former programs still have
 // a reader. The child never waits for the pipe: text that does not fit into it is lost.
 type childLog struct {
-	fd   int
+	fd   int // 0 after the end of the log
 	file *os.File
 	to   io.Writer // nil stands for os.Stderr
 }
@@ -72,6 +72,7 @@ func (l *childLog) copy() {
 		}
 		if err != nil {
 			l.close()
+			l.fd = 0 // the number may be another file's soon
 			return
 		}
 	}

@@ -137,8 +137,7 @@ func resumeProcess(t *Tunnel, ps ProcessState) (*process, error) {
 	if err := inherited(ps.ControlFD, unix.SOCK_SEQPACKET); err != nil {
 		return nil, fmt.Errorf("control socket %d: %w", ps.ControlFD, err)
 	}
-	var ws unix.WaitStatus
-	if _, err := unix.Wait4(ps.PID, &ws, unix.WNOHANG, nil); ps.PID <= 0 || err != nil && err != unix.EINTR {
+	if ps.PID <= 0 || !isChild(ps.PID) {
 		unix.Close(ps.ControlFD)
 		return nil, errors.New("it is not a child of this process")
 	}
@@ -153,7 +152,10 @@ func resumeProcess(t *Tunnel, ps ProcessState) (*process, error) {
 			t.options.Logf("tunnel process pid=%d: %v", ps.PID, err)
 		}
 	}
-	if ps.Retired || p.protocol != Protocol {
+	// A process whose program was replaced before it was in use will never be used. If
+	// upgrades follow each other quickly, such processes would otherwise leave no room
+	// for this program's own.
+	if ps.Retired || p.protocol != Protocol || !ps.Current && ps.Program != t.options.Program {
 		p.retire()
 	}
 	for _, id := range ps.Resets {
@@ -165,6 +167,13 @@ func resumeProcess(t *Tunnel, ps ProcessState) (*process, error) {
 		t.wanted = p.program != t.options.Program
 	}
 	return p, nil
+}
+
+// isChild reports whether pid is a child of this process. It does not reap a child that has
+// ended: the next program may take it over before this one sees its end.
+func isChild(pid int) bool {
+	err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil || err == unix.EINTR
 }
 
 // inherited returns nil if a descriptor is a Unix socket of this type that was
