@@ -188,6 +188,24 @@ func (c *chaos) quiet() {
 	}
 }
 
+// settledUsage returns what the daemon holds when the number of its descriptors has not
+// changed for longer than a former link is kept. A pool that has closed a link no longer
+// counts it, but the daemon may not have noticed that yet.
+func (c *chaos) settledUsage(config *daemontest.Config) daemontest.Usage {
+	c.t.Helper()
+	var u daemontest.Usage
+	since := time.Now()
+	testkit.WaitUntil(c.t, "the number of descriptors stays the same", func() bool {
+		was := u.Descriptors
+		if u = c.p.Usage(config.HTTPDebugListenAddr); u.Descriptors != was {
+			since = time.Now()
+		}
+		time.Sleep(100 * time.Millisecond)
+		return time.Since(since) > time.Duration(config.DrainSeconds)*time.Second+time.Second
+	})
+	return u
+}
+
 // connected counts the miners that have a connection.
 func connected(fleets []*stratumtest.Fleet) (n int) {
 	for _, f := range fleets {
@@ -280,7 +298,7 @@ func testChaos(t *testing.T, withCoins func(*chaos, *daemontest.Config) chaosSou
 	}
 	c.others.end()
 	c.quiet()
-	before, heapBefore := c.p.Usage(config.HTTPDebugListenAddr), daemontest.HeapBytes(t, config.HTTPDebugListenAddr)
+	before, heapBefore := c.settledUsage(config), daemontest.HeapBytes(t, config.HTTPDebugListenAddr)
 
 	c.others.begin()
 	for end := time.Now().Add(lasts); time.Now().Before(end); {
@@ -290,7 +308,7 @@ func testChaos(t *testing.T, withCoins func(*chaos, *daemontest.Config) chaosSou
 	}
 	c.others.end()
 	c.quiet()
-	after, heapAfter := c.p.Usage(config.HTTPDebugListenAddr), daemontest.HeapBytes(t, config.HTTPDebugListenAddr)
+	after, heapAfter := c.settledUsage(config), daemontest.HeapBytes(t, config.HTTPDebugListenAddr)
 	t.Logf("before: %v, %d KB heap", before, heapBefore>>10)
 	t.Logf("after:  %v, %d KB heap", after, heapAfter>>10)
 	t.Logf("did %v", c.did)
