@@ -155,17 +155,7 @@ func TestSessionAgentAtPickingPool(t *testing.T) {
 	waitPool(t, bob, "own")
 	waitAccepted(t, bob, 3)
 
-	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: sw.addr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	if err := a.WaitAuthorized(waitContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Run(waitContext(t), 3, 5); err != nil {
-		t.Fatal(err)
-	}
+	a := startAgent(t, sw, 3, 5)
 	// A switch to a pool that it cannot use leaves the agent where it is.
 	coins.set("agent", "own")
 	eventually(t, "the reason", func() bool {

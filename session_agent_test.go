@@ -162,6 +162,24 @@ func TestSessionAgentAtAPoolThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// startAgent returns an agent of which so many miners have submitted so many shares each, all of
+// them answered.
+func startAgent(t *testing.T, sw *testSwitcher, miners, shares int) *stratumtest.Agent {
+	t.Helper()
+	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: sw.addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	if err := a.WaitAuthorized(waitContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Run(waitContext(t), miners, shares); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
 // If a pool answers some binary shares only, the switcher answers the others, so that the
 // next pool's answers do not wait for them until the former link is closed.
 func TestSessionAgentAtAPoolThatAnswersSome(t *testing.T) {
@@ -170,17 +188,7 @@ func TestSessionAgentAtAPoolThatAnswersSome(t *testing.T) {
 	bcc.SetModes(stratumtest.Modes{HalfAgentAnswers: true})
 	coins := newMemoryCoins(map[string]string{"agent": "btc"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
-	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: sw.addr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	if err := a.WaitAuthorized(waitContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Run(waitContext(t), 5, 1); err != nil {
-		t.Fatal(err)
-	}
+	a := startAgent(t, sw, 5, 1)
 	for _, coin := range []string{"bcc", "btc"} {
 		jobs := a.Stats().CleanJobs
 		coins.set("agent", coin)
@@ -211,17 +219,7 @@ func TestSessionAgentLateShares(t *testing.T) {
 	btc, bcc := twoPools(t)
 	coins := newMemoryCoins(map[string]string{"agent": "btc"})
 	sw := startSwitcher(t, coins, []*stratumtest.Pool{btc, bcc}, nil)
-	a, err := stratumtest.NewAgent(stratumtest.AgentOptions{Addr: sw.addr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	if err := a.WaitAuthorized(waitContext(t)); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Run(waitContext(t), 3, 1); err != nil {
-		t.Fatal(err)
-	}
+	a := startAgent(t, sw, 3, 1)
 	job, nonce := a.Job()
 	jobs := a.Stats().CleanJobs
 	coins.set("agent", "bcc")

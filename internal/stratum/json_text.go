@@ -47,7 +47,7 @@ func textUnit(b []byte) (n int, isText bool) {
 	return 6, false
 }
 
-// escapedUnit returns the value of the escape \uXXXX at the beginning of b.
+// escapedUnit returns the value of the escape of a UTF-16 unit, such as \u00e9, at the beginning of b.
 func escapedUnit(b []byte) rune {
 	unit, _ := strconv.ParseUint(string(b[2:6]), 16, 16)
 	return rune(unit)
